@@ -1,0 +1,55 @@
+# `make` alone lists what there is. Everything runs in .venv, which is made when it is first needed.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint goldens quality clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# -P keeps this folder off sys.path: `kernels` and `export` must only ever be found inside the package
+RUN := $(PY) -P -m
+# any Python from 3.11 on; `make PYTHON=python3.12 test` chooses one
+PYTHON ?=
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.stamp ## find three things in a sample picture with the embedded model
+	@$(RUN) fastloc demo
+
+test: lint ## lint, type check and run every test
+	@$(RUN) pytest -q
+
+lint: $(VENV)/.stamp ## lint and type check
+	@$(RUN) ruff check --quiet .
+	@$(RUN) mypy --no-error-summary
+
+goldens: $(VENV)/.stamp ## make the files in tests/goldens again with the official code, in an environment of its own
+	@$(PY) benchmarks/regenerate_goldens.py
+
+quality: $(VENV)/.stamp ## measure how often every method points at the object
+	@$(PY) benchmarks/quality.py
+
+clean: ## remove .venv and everything else that can be made again
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fastloc-demo.png
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# a usable .venv is kept, whoever made it; pip gets a say only when pyproject.toml is newer than the last install.
+# -qq: pip's warnings about this machine's package sources are not ours to report
+$(VENV)/.stamp: pyproject.toml
+	@if ! $(VENV)/bin/python -c 'import pip; $(USABLE)' 2>/dev/null; then \
+	  for python in $(or $(PYTHON),$(PYTHONS)); do \
+	    if $$python -c '$(USABLE)' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$${found:-}" ]; then \
+	    echo 'make: fastloc needs Python 3.11 or newer with venv and ensurepip (python3-venv on Debian);' \
+	      'none of $(or $(PYTHON),$(PYTHONS)) is. Name one: make PYTHON=/path/to/python' >&2; exit 1; \
+	  fi; \
+	  echo "making $(VENV) with $$($$found --version)"; $$found -m venv --clear $(VENV); \
+	fi
+	@echo 'installing fastloc and what it needs into $(VENV) (the first time about 3 GB, mostly PyTorch)'
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
+	@touch $@

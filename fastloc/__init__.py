@@ -1,0 +1,55 @@
+"""fastloc: where in this picture is *that*, in words?
+
+    from fastloc import Localizer
+
+    result = Localizer()("photo.jpg", ["a dog", "a red car"])
+    result.points()          # where each text peaks, in pixels of the picture
+    result.save("where.png")
+
+Importing the package is light: torch, onnxruntime and even numpy are first imported by the name that needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .errors import FastlocError, FastlocWarning
+    from .localizer import Localizer
+    from .result import Result
+
+__version__ = "0.1.0"
+__all__ = ["FastlocError", "FastlocWarning", "Localizer", "Result", "__version__", "methods", "models"]
+
+# public name -> the room it lives in
+_ROOMS = {"FastlocError": "errors", "FastlocWarning": "errors", "Localizer": "localizer", "Result": "result"}
+
+
+def methods() -> list[str]:
+    """The names that `Localizer(method=...)` takes; `fastloc.recipes.RECIPES` holds what each one computes."""
+    from .recipes import RECIPES
+
+    return list(RECIPES)
+
+
+def models() -> "list[dict[str, Any]]":
+    """Every model by name: {"name", "pretrained": tags, "refused": why it does not fit, or None}. Imports torch and open_clip."""
+    from .sources import models as every_model
+
+    return every_model()
+
+
+# hidden from type checkers, to which it would make every misspelt name a good one
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _ROOMS:
+            raise AttributeError(f"module 'fastloc' has no attribute {name!r}; it offers {', '.join(__all__)}")
+        value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
