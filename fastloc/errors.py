@@ -1,0 +1,52 @@
+"""Every error fastloc raises on purpose: one clear message that names the thing, its value and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "RecipeError", "TextError", "unknown"]
+
+
+class FastlocError(ValueError):
+    """Base of every error raised on purpose; catch this one to catch them all."""
+
+
+class ImageError(FastlocError):
+    """A picture that cannot be read, or that is not a picture."""
+
+
+class ModelError(FastlocError):
+    """A model that is not known, cannot be loaded, or does not have what a call needs."""
+
+
+class RecipeError(FastlocError):
+    """A method that is not known, or whose parameters do not fit together."""
+
+
+class TextError(FastlocError):
+    """A prompt that cannot be used."""
+
+
+class FastlocWarning(UserWarning):
+    """Something the caller should know, though the call went through; the command line prints it as a note."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The message for a name that is not in a table: the nearest matches first, then every known name in the table's order.
+
+    >>> unknown("method", "gme", ["clearclip", "gem"])
+    "unknown method 'gme': did you mean 'gem'? known methods: clearclip, gem"
+    """
+    names = list(known)
+    # compare without case, so that 'GEM' finds 'gem'
+    by_lower = {each.lower(): each for each in names}
+    near = [by_lower[each] for each in difflib.get_close_matches(str(name).lower(), list(by_lower), n=2, cutoff=0.6)]
+    guess = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"unknown {kind} {name!r}:{guess} known {_plural(kind)}: {', '.join(names) or 'none'}"
+
+
+def _plural(kind: str) -> str:
+    if kind.endswith("y") and kind[-2:-1] not in "aeiou":
+        return kind[:-1] + "ies"
+    return kind + ("es" if kind.endswith(("s", "x", "ch", "sh")) else "s")

@@ -1,0 +1,195 @@
+"""Where a pixel of the picture lies in the model's input, and back.
+
+Every fit is one resize followed by one shift, so each axis is a single affine map in continuous coordinates, where a pixel's centre is at
+its index + 0.5:
+
+    input = scale * picture + offset        scale = resized / picture        offset = -corner
+
+A crop has a positive corner, a letterbox a negative one, and the two others none.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastloc.errors import FastlocError, unknown
+
+__all__ = ["FITS", "Geometry", "fit"]
+
+Pair = tuple[int, int]
+Floats = NDArray[np.float64]
+
+# a longer picture would make "aspect" and "crop" resize to gigabytes
+LONGEST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One picture in one model input. Sizes are (height, width) in pixels; points are (x, y), continuous.
+
+    `resized` is the picture's size after the resize and `corner` the (top, left) of the input inside the resized picture; both follow from
+    the other fields, and `fit` below works them out.
+    """
+
+    picture: Pair
+    input: Pair
+    fit: str
+    resized: Pair
+    corner: Pair
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Input pixels per picture pixel, (vertical, horizontal)."""
+        return self.resized[0] / self.picture[0], self.resized[1] / self.picture[1]
+
+    def grid(self, patch: int | Pair) -> Pair:
+        """The (h, w) count of patches over the input; FastlocError where the patch does not divide the input."""
+        size = _pair("patch", patch)
+        if self.input[0] % size[0] or self.input[1] % size[1]:
+            raise FastlocError(f"patch {_by(size)} does not divide the model's input of {_by(self.input)} pixels")
+        return self.input[0] // size[0], self.input[1] // size[1]
+
+    def to_input(self, points: ArrayLike) -> Floats:
+        """(x, y) points [..., 2] of the picture as points [..., 2] of the model's input, float64."""
+        moved: Floats = _points(points) * self.scale[::-1] - self.corner[::-1]
+        return moved
+
+    def to_picture(self, points: ArrayLike) -> Floats:
+        """The inverse of `to_input`: points [..., 2] of the input as points [..., 2] of the picture, float64."""
+        moved: Floats = (_points(points) + self.corner[::-1]) / self.scale[::-1]
+        return moved
+
+    def covered(self) -> tuple[slice, slice]:
+        """(rows, columns) of the picture whose pixel centres the model saw: all but what a crop leaves out. Never empty."""
+        return self._covered(0), self._covered(1)
+
+    def seen(self, grid: Pair) -> tuple[slice, slice]:
+        """(rows, columns) of the patch grid that hold any of the picture: all but a letterbox's pure padding. Never empty."""
+        return self._seen(0, grid[0]), self._seen(1, grid[1])
+
+    def resampling(self, grid: Pair) -> tuple[Floats, Floats]:
+        """Bilinear matrices rows [H, h] and columns [W, w], float64, so that heatmap [H, W] = rows @ values [h, w] @ columns.T.
+
+        The patch grid lies over the model's input, whatever its size. Same rule as `interpolate(mode="bilinear", align_corners=False)`:
+        sampled at pixel centres, edges replicated, no antialiasing. Rows of `covered` sum to 1 and rows outside it are 0. Padding of a
+        letterbox has no weight: the picture's own border patches are replicated instead.
+        """
+        return self._axis(0, grid[0]), self._axis(1, grid[1])
+
+    def _covered(self, axis: int) -> slice:
+        low = self.corner[axis] / self.scale[axis]
+        high = (self.corner[axis] + self.input[axis]) / self.scale[axis]
+        last = self.picture[axis] - 1
+        start = min(max(math.ceil(low - 0.5), 0), last)
+        return slice(start, max(min(math.floor(high - 0.5), last), start) + 1)
+
+    def _seen(self, axis: int, cells: int) -> slice:
+        cell = self.input[axis] / cells
+        start = max(math.floor(-self.corner[axis] / cell), 0)
+        stop = min(math.ceil((self.resized[axis] - self.corner[axis]) / cell), cells)
+        return slice(start, max(stop, start + 1))
+
+    def _axis(self, axis: int, cells: int) -> Floats:
+        rows, seen = self._covered(axis), self._seen(axis, cells)
+        pixels = np.arange(rows.start, rows.stop)
+        at = ((pixels + 0.5) * self.scale[axis] - self.corner[axis]) * (cells / self.input[axis]) - 0.5
+        at = np.clip(at, seen.start, seen.stop - 1)
+        lower = np.floor(at).astype(np.intp)
+        weight = at - lower
+        matrix = np.zeros((self.picture[axis], cells))
+        matrix[pixels, lower] = 1 - weight
+        # += because the last cell is its own neighbour
+        matrix[pixels, np.minimum(lower + 1, cells - 1)] += weight
+        return matrix
+
+
+def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch") -> Geometry:
+    """The geometry of a picture (H, W) in a model input.
+
+    size is one number or (h, w), multiples of the patch; the fits:
+      stretch    the whole picture at exactly this size, its aspect ratio not kept (GEM, CLIP Surgery)
+      aspect     short side at this size, long side to the nearest multiple of the patch (SCLIP and its kin, without the sliding window)
+      crop       resized to cover this size, then its centre (CLIP's own preprocessing)
+      letterbox  resized to lie within this size, the rest filled with the model's mean colour
+
+    Raises FastlocError for an unknown fit, a size or picture that is not positive, a size that the patch does not divide (naming the
+    nearest ones that would do), two different numbers with "aspect", and a picture longer than 32:1 with "aspect" or "crop".
+    """
+    if name not in FITS:
+        raise FastlocError(unknown("fit", name, FITS))
+    seen, wanted, cell = _pair("picture size", picture), _pair("size", size), _pair("patch", patch)
+    _check_multiple(wanted, cell)
+    if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
+        raise FastlocError(f"a picture of {_by(seen)} is too long for fit {name!r} (at most {LONGEST}:1): use 'stretch' or 'letterbox'")
+    inputs, resized, corner = FITS[name](seen, wanted, cell)
+    return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
+
+
+Fitted = tuple[Pair, Pair, Pair]  # input, resized, corner
+
+
+def _stretch(picture: Pair, size: Pair, patch: Pair) -> Fitted:
+    return size, size, (0, 0)
+
+
+def _aspect(picture: Pair, size: Pair, patch: Pair) -> Fitted:
+    if size[0] != size[1]:
+        raise FastlocError(f"fit 'aspect' takes one size, for the short side, not {_by(size)}")
+    short = min(picture)
+    # the short side comes out at exactly size[0], which is a multiple already
+    high, wide = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
+    return (high, wide), (high, wide), (0, 0)
+
+
+def _crop(picture: Pair, size: Pair, patch: Pair) -> Fitted:
+    (high, wide), (h, w) = picture, size
+    # the long side is cut to a whole number and the corner rounded half to even, as torchvision's Resize and CenterCrop do
+    upright = h * wide < w * high
+    resized = (max(int(w * high / wide), h), w) if upright else (h, max(int(h * wide / high), w))
+    return size, resized, (round((resized[0] - h) / 2), round((resized[1] - w) / 2))
+
+
+def _letterbox(picture: Pair, size: Pair, patch: Pair) -> Fitted:
+    scale = min(size[0] / picture[0], size[1] / picture[1])
+    high, wide = (min(max(round(side * scale), 1), most) for side, most in zip(picture, size, strict=True))
+    return size, (high, wide), (-((size[0] - high) // 2), -((size[1] - wide) // 2))
+
+
+FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {"stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox}
+
+
+def _pair(what: str, value: int | Pair) -> Pair:
+    """One number or (h, w) as two plain positive ints."""
+    try:
+        both = (value, value) if not isinstance(value, (tuple, list)) else value
+        high, wide = (operator.index(each) for each in both)
+    except (TypeError, ValueError):
+        raise FastlocError(f"{what} {value!r} is neither a whole number nor a pair (height, width) of them") from None
+    if high < 1 or wide < 1:
+        raise FastlocError(f"{what} {value!r} must be positive")
+    return high, wide
+
+
+def _check_multiple(size: Pair, patch: Pair) -> None:
+    for side, cell in zip(size, patch, strict=True):
+        if side % cell:
+            below = side // cell * cell
+            good = f"{below} or {below + cell}" if below else f"{cell}"
+            raise FastlocError(f"size {_by(size)} is not a multiple of the patch {_by(patch)}: instead of {side} use {good}")
+
+
+def _points(points: ArrayLike) -> Floats:
+    array = np.asarray(points, np.float64)
+    if array.ndim == 0 or array.shape[-1] != 2:
+        raise FastlocError(f"points must be (x, y) pairs, shape [..., 2], not {list(array.shape)}")
+    return array
+
+
+def _by(size: Pair) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,135 @@
+"""Similarities on the patch grid -> heatmaps on the picture. Pure numpy, float32 or float64 in and out (float16 comes out as float32)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc.errors import FastlocError, unknown
+from fastloc.geometry import Geometry
+
+__all__ = ["BACKGROUND", "ORDERS", "heatmaps", "labels", "minmax", "softmax", "upsample"]
+
+Floats = NDArray[Any]
+
+ORDERS = {
+    "grid": "min-max on the patch grid, then bilinear (CLIP Surgery)",
+    "picture": "bilinear, then min-max (GEM)",
+    "softmax": "bilinear, then softmax of logit_scale x similarity over the texts (SCLIP and its kin)",
+    "none": "bilinear only",
+}
+
+BACKGROUND = -1
+
+
+def minmax(x: Floats, axes: tuple[int, ...] = (-2, -1), out: Floats | None = None) -> Floats:
+    """x scaled to [0, 1] over the axes, into out (which may be x) where given.
+
+    A constant map says nothing and becomes 0; the official codes divide by zero there.
+    """
+    low, high = x.min(axis=axes, keepdims=True), x.max(axis=axes, keepdims=True)
+    span = high - low
+    # interpolating a constant leaves rounding noise, which must not be blown up to a full-range map
+    flat = span <= 8 * np.finfo(x.dtype).eps * np.maximum(np.abs(low), np.abs(high))
+    scaled: Floats = np.subtract(x, low, out=out)
+    # noise over infinity is 0
+    scaled /= np.where(flat, np.inf, span).astype(x.dtype)
+    return scaled
+
+
+def softmax(x: Floats, scale: float) -> Floats:
+    """Softmax of scale * x over the texts, the first axis of x [T, ...]."""
+    powers: Floats = x - x.max(axis=0, keepdims=True)
+    powers *= scale
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=0, keepdims=True)
+    return powers
+
+
+def upsample(similarity: Floats, geometry: Geometry) -> Floats:
+    """[T, h, w] -> [T, H, W], bilinear; 0 on picture borders that a crop hid from the model (`Geometry.covered`)."""
+    values, rows, columns = _matrices(similarity, geometry)
+    # the short product first: [T, h, w] @ [w, W] is small
+    maps: Floats = rows @ (values @ columns.T)
+    return maps
+
+
+def heatmaps(
+    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False
+) -> Floats:
+    """Heatmaps [T, H, W] of similarities [T, h, w] on the patch grid, within [0, 1] except for order "none".
+
+    order is a key of `ORDERS`. With "softmax" the texts compete, so one text alone is 1 everywhere: give it rivals or another order.
+    reverse gives 1 - map of a min-max map, RCLIP's |1 - map|. Borders that a crop hid from the model are 0 and a letterbox's padding takes
+    no part in the min and max. Raises FastlocError for an unknown order, "softmax" without a positive logit_scale,
+    and reverse without a min-max.
+    """
+    if order not in ORDERS:
+        raise FastlocError(unknown("order", order, ORDERS))
+    if reverse and order not in ("grid", "picture"):
+        raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+    if order == "grid":
+        return _minmax_grid(similarity, geometry, reverse)
+    maps = upsample(similarity, geometry)
+    inside = (slice(None), *geometry.covered())
+    if order == "picture":
+        region = maps[inside]
+        minmax(region, out=region)
+        if reverse:
+            np.subtract(1, region, out=region)
+    if order == "softmax":
+        if logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0):
+            raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
+        maps[inside] = softmax(maps[inside], logit_scale)
+    return maps
+
+
+def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None) -> NDArray[np.int32]:
+    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w]; of equal ones the first.
+
+    `BACKGROUND` (-1) where the model did not look (a crop's borders) and where the best similarity is below the threshold. Works through
+    the texts one by one: never more than two float maps of the picture's size, however many texts.
+    """
+    values, rows, columns = _matrices(similarity, geometry)
+    best = rows @ (values[0] @ columns.T)
+    chosen = np.zeros(best.shape, np.int32)
+    for index in range(1, len(values)):
+        rival = rows @ (values[index] @ columns.T)
+        chosen[rival > best] = index
+        np.maximum(best, rival, out=best)
+    if threshold is not None:
+        chosen[best < threshold] = BACKGROUND
+    framed = np.full_like(chosen, BACKGROUND)
+    inside = geometry.covered()
+    framed[inside] = chosen[inside]
+    return framed
+
+
+def _minmax_grid(similarity: Floats, geometry: Geometry, reverse: bool) -> Floats:
+    grid = _checked(similarity)
+    seen = (slice(None), *geometry.seen((grid.shape[1], grid.shape[2])))
+    scaled = np.zeros_like(grid)
+    scaled[seen] = 1 - minmax(grid[seen]) if reverse else minmax(grid[seen])
+    # the matrices' rows sum to 1 only up to rounding
+    maps = upsample(scaled, geometry)
+    return np.clip(maps, 0, 1, out=maps)
+
+
+def _matrices(similarity: Floats, geometry: Geometry) -> tuple[Floats, Floats, Floats]:
+    values = _checked(similarity)
+    rows, columns = geometry.resampling((values.shape[1], values.shape[2]))
+    return values, rows.astype(values.dtype), columns.astype(values.dtype)
+
+
+def _checked(similarity: Floats) -> Floats:
+    """[T, h, w] in float32 or float64."""
+    values = np.asarray(similarity)
+    if values.ndim != 3 or 0 in values.shape:
+        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, not {list(values.shape)}")
+    if not np.issubdtype(values.dtype, np.floating):
+        raise FastlocError(f"similarity must be floats, not {values.dtype}")
+    # half precision would be slow here and would show its steps in the picture
+    return values.astype(np.float32) if values.dtype.itemsize < 4 else values

@@ -1,0 +1,62 @@
+"""A picture -> the numbers a model takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc.errors import FastlocError, unknown
+from fastloc.geometry import Geometry
+
+__all__ = ["INTERPOLATIONS", "prepare"]
+
+INTERPOLATIONS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+def prepare(
+    picture: Image.Image, geometry: Geometry, mean: Sequence[float], std: Sequence[float], interpolation: str = "bicubic"
+) -> NDArray[np.float32]:
+    """The model's input [3, h, w], float32: the RGB picture resized, cropped or padded as the geometry says, then (x / 255 - mean) / std.
+
+    The resize is Pillow's, antialiased and rounded to 8 bits, so the numbers are those of torchvision's Resize on a PIL picture. Padding is
+    exactly 0: the mean colour after normalisation. Raises FastlocError for a picture that is not RGB or not of the geometry's size, an
+    unknown interpolation, and a mean or std that is not three numbers (std positive).
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise FastlocError(unknown("interpolation", interpolation, INTERPOLATIONS))
+    if picture.mode != "RGB":
+        raise FastlocError(f"the picture's mode is {picture.mode!r}, expected 'RGB': images.load converts")
+    if picture.size[::-1] != geometry.picture:
+        high, wide = geometry.picture
+        raise FastlocError(f"the picture is {picture.height} x {picture.width}, its geometry was made for {high} x {wide}")
+    middle, spread = _three("mean", mean), _three("std", std)
+    if (spread <= 0).any():
+        raise FastlocError(f"std {list(std)} must be positive")
+
+    resized = picture.resize(geometry.resized[::-1], INTERPOLATIONS[interpolation])
+    (h, w), (top, left) = geometry.input, geometry.corner
+    # the part of the resized picture that lies within the input
+    part = resized.crop((max(left, 0), max(top, 0), min(left + w, resized.width), min(top + h, resized.height)))
+    values = np.asarray(part, np.float32).transpose(2, 0, 1) / np.float32(255)
+    values = (values - middle) / spread
+    if part.size == (w, h):
+        return np.ascontiguousarray(values)
+    padded = np.zeros((3, h, w), np.float32)
+    y, x = max(-top, 0), max(-left, 0)
+    padded[:, y : y + part.height, x : x + part.width] = values
+    return padded
+
+
+def _three(what: str, values: Sequence[float]) -> NDArray[np.float32]:
+    array = np.asarray(values, np.float32)
+    if array.shape != (3,) or not np.isfinite(array).all():
+        raise FastlocError(f"{what} {values!r} must be three finite numbers, one a channel")
+    return array.reshape(3, 1, 1)

@@ -1,0 +1,281 @@
+"""What one picture's call returns: the similarities, and everything that is read off them."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc import maps
+from fastloc.errors import FastlocError, TextError
+from fastloc.geometry import Geometry
+
+__all__ = ["Box", "Point", "Result"]
+
+# the share of the picture below which a patch of heat is a speck, not a box
+SPECK = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a text's heatmap peaks: the pixel (column x, row y), the heatmap's value there and the similarity it was made from."""
+
+    text: str
+    x: int
+    y: int
+    value: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One connected warm region: columns x0 to x1 and rows y0 to y1, x1 and y1 just outside it, and the heatmap's highest value in it."""
+
+    text: str
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    value: float
+
+
+# two results are never compared by value: arrays have no single truth
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Result:
+    """One picture, T texts.
+
+    picture     the RGB picture as it was read, upright
+    texts       the T prompts
+    similarity  float32 [T, h, w], one score a patch: cosine, or the method's own score
+    geometry    where the patches lie on the picture
+    order, logit_scale, reverse    how heatmaps are read out of the similarity: see `fastloc.maps.heatmaps`
+    method, model    names, for the record
+    name        the picture's path, or ""
+    scores      float32 [T], image-level cosine of each text, or None where the method does not compute it
+
+    Raises TextError without texts, FastlocError where shapes disagree or the similarity holds NaN or infinite values.
+    """
+
+    picture: Image.Image
+    texts: tuple[str, ...]
+    similarity: NDArray[np.float32]
+    geometry: Geometry
+    order: str
+    logit_scale: float | None = None
+    reverse: bool = False
+    method: str = ""
+    model: str = ""
+    name: str = ""
+    scores: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        # the way to set a field of a frozen dataclass
+        put = object.__setattr__
+        put(self, "texts", tuple(self.texts))
+        put(self, "similarity", np.asarray(self.similarity, np.float32))
+        if self.scores is not None:
+            put(self, "scores", np.asarray(self.scores, np.float32))
+        self._check()
+
+    def _check(self) -> None:
+        count, shape = len(self.texts), self.similarity.shape
+        if not count:
+            raise TextError("a result needs at least one text")
+        if len(shape) != 3 or shape[0] != count or 0 in shape:
+            raise FastlocError(f"similarity must be [T, h, w] with T = {count} texts, not {list(shape)}")
+        if self.scores is not None and self.scores.shape != (count,):
+            raise FastlocError(f"scores must be [T] with T = {count} texts, not {list(self.scores.shape)}")
+        if self.picture.size[::-1] != self.geometry.picture:
+            high, wide = self.geometry.picture
+            raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {high} x {wide}")
+        if not np.isfinite(self.similarity).all():
+            raise FastlocError(f"the similarity of method {self.method!r} holds NaN or infinite values, expected finite ones")
+
+    def __repr__(self) -> str:
+        high, wide = self.geometry.picture
+        shown = ", ".join(map(repr, self.texts[:3])) + (f", ... {len(self.texts)} texts" if len(self.texts) > 3 else "")
+        return f"Result({self.name or 'picture'!r} {wide} x {high}, {shown}, {self.method} on {self.model})"
+
+    @cached_property
+    def heatmaps(self) -> NDArray[np.float32]:
+        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use."""
+        made = maps.heatmaps(self.similarity, self.geometry, self.order, self.logit_scale, self.reverse).astype(np.float32, copy=False)
+        made.flags.writeable = False
+        return made
+
+    def points(self, threshold: float | None = None) -> list[Point]:
+        """The peak of each text, in the texts' order; texts whose peak lies below the threshold are left out."""
+        peaks = self._peaks
+        return list(peaks) if threshold is None else [each for each in peaks if each.value >= _number("threshold", threshold)]
+
+    @cached_property
+    def _peaks(self) -> tuple[Point, ...]:
+        return tuple(self._peak(index) for index in range(len(self.texts)))
+
+    def _peak(self, index: int) -> Point:
+        rows, columns = self.geometry.covered()
+        heat = self.heatmaps[index, rows, columns]
+        ties = np.argwhere(heat == heat.max())
+        # beyond the border patch's centre the map is flat: the middle of equal pixels points better than the first
+        y, x = ties[np.square(ties - ties.mean(axis=0)).sum(axis=1).argmin()] + (rows.start, columns.start)
+        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]))
+        similarity = up[y] @ self.similarity[index] @ across[x]
+        return Point(self.texts[index], int(x), int(y), float(heat.max()), float(similarity))
+
+    def masks(self, threshold: float = 0.5) -> NDArray[np.bool_]:
+        """bool [T, H, W]: where the heatmap reaches the threshold. Never true where a crop hid the picture from the model."""
+        inside = (slice(None), *self.geometry.covered())
+        masks = np.zeros(self.heatmaps.shape, np.bool_)
+        np.greater_equal(self.heatmaps[inside], _number("threshold", threshold), out=masks[inside])
+        return masks
+
+    def boxes(self, threshold: float = 0.5, min_area: int | None = None) -> list[Box]:
+        """Boxes around the connected regions of each text's mask: texts in order, of each the region with the peak first, then by value.
+
+        Regions of fewer than min_area pixels (default: a thousandth of the picture) are left out, except the one that holds the peak.
+        A text whose peak does not reach the threshold has no box.
+        """
+        return [box for boxes in self._boxes_by_text(threshold, min_area) for box in boxes]
+
+    def _boxes_by_text(self, threshold: float, min_area: int | None = None) -> list[list[Box]]:
+        least = SPECK * math.prod(self.geometry.picture) if min_area is None else _number("min_area", min_area)
+        masks = self.masks(threshold)
+        return [_boxes(peak, mask, heat, least) for peak, mask, heat in zip(self._peaks, masks, self.heatmaps, strict=True)]
+
+    def labels(self, threshold: float | None = None) -> NDArray[np.int32]:
+        """int32 [H, W]: the index of the most similar text, -1 where a crop hid the picture.
+
+        With a threshold also -1 where the heatmap of that text is below it.
+        """
+        chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry)
+        if threshold is not None:
+            heat = np.take_along_axis(self.heatmaps, np.maximum(chosen, 0)[None], axis=0)[0]
+            chosen[heat < _number("threshold", threshold)] = maps.BACKGROUND
+        return chosen
+
+    def overlay(self, alpha: float = 0.5, colormap: str = "turbo") -> Image.Image:
+        """A sheet of tiles to look at: the picture, then each text's heat over it with its peak ringed. See `fastloc.overlay.render`."""
+        from fastloc.overlay import render
+
+        # raw similarities have no common 0 and 1: each map is stretched, and the legend says so
+        raw = self.order == "none"
+        shown = maps.minmax(self.heatmaps) if raw else self.heatmaps
+        peaks = [(peak.x, peak.y) if heat.any() else None for peak, heat in zip(self._peaks, shown, strict=True)]
+        note = " on ".join(filter(None, (self.method, self.model)))
+        return render(self.picture, self.texts, shown, peaks, alpha, colormap, ends=("low", "high") if raw else ("0", "1"), note=note)
+
+    def save(self, path: str | os.PathLike[str], alpha: float = 0.5, colormap: str = "turbo") -> Path:
+        """Writes the overlay, in the format that the path's extension names, whole or not at all. Returns the path.
+
+        Raises FastlocError for an extension that Pillow cannot write and for a folder that is not there.
+        """
+        target, kind = Path(path), _format(Path(path))
+        sheet = self.overlay(alpha, colormap)
+        return _write(target, lambda file: sheet.save(file, format=kind))
+
+    def to_npz(self, path: str | os.PathLike[str]) -> Path:
+        """Writes similarity, heatmaps, texts, scores (where there are any) and the geometry as a compressed .npz, whole or not at all."""
+        target = Path(path)
+        if target.suffix.lower() != ".npz":
+            raise FastlocError(f"{target}: arrays are written as .npz, not {target.suffix or 'without an extension'!r}")
+        arrays: dict[str, Any] = {
+            "similarity": self.similarity,
+            "heatmaps": self.heatmaps,
+            "texts": np.array(self.texts),
+            **{key: np.array(value) for key, value in asdict(self.geometry).items()},
+        }
+        if self.scores is not None:
+            arrays["scores"] = self.scores
+        return _write(target, lambda file: np.savez_compressed(file, **arrays))
+
+    def to_dict(self, threshold: float = 0.5) -> dict[str, Any]:
+        """Plain numbers, strings and lists, ready for JSON: sizes, method, model, and of each text its score, peak and boxes."""
+        (high, wide), (h, w) = self.geometry.picture, self.geometry.input
+        boxes = self._boxes_by_text(threshold)
+        return {
+            "name": self.name,
+            "picture": {"height": high, "width": wide},
+            "input": {"height": h, "width": w, "fit": self.geometry.fit},
+            "grid": {"height": self.similarity.shape[1], "width": self.similarity.shape[2]},
+            "method": self.method,
+            "model": self.model,
+            "readout": {"order": self.order, "logit_scale": self.logit_scale, "reverse": self.reverse},
+            "threshold": float(threshold),
+            "texts": [
+                {
+                    "text": peak.text,
+                    "score": None if self.scores is None else float(self.scores[index]),
+                    "peak": _without_text(peak),
+                    "boxes": [_without_text(box) for box in boxes[index]],
+                }
+                for index, peak in enumerate(self._peaks)
+            ],
+        }
+
+
+def _boxes(peak: Point, mask: NDArray[np.bool_], heat: NDArray[np.float32], least: float) -> list[Box]:
+    """The boxes of one text."""
+    from scipy import ndimage
+
+    # diagonal neighbours belong together
+    regions, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    found: list[tuple[bool, float, int, Box]] = []
+    for index, (rows, columns) in enumerate(ndimage.find_objects(regions, count), start=1):
+        region = regions[rows, columns] == index
+        area, value = int(region.sum()), float(heat[rows, columns][region].max())
+        main = regions[peak.y, peak.x] == index
+        if main or area >= least:
+            found.append((bool(main), value, area, Box(peak.text, columns.start, rows.start, columns.stop, rows.stop, value)))
+    found.sort(key=lambda each: each[:3], reverse=True)
+    return [box for *_, box in found]
+
+
+def _without_text(item: Point | Box) -> dict[str, Any]:
+    return {key: value for key, value in asdict(item).items() if key != "text"}
+
+
+def _number(what: str, value: float) -> float:
+    """The value as a finite float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise FastlocError(f"{what} {value!r} must be a finite number")
+    return number
+
+
+def _format(path: Path) -> str:
+    """Pillow's name of the format that the extension stands for."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None or kind not in Image.SAVE:
+        extension = path.suffix or "no extension"
+        raise FastlocError(f"{path}: no picture format is written as {extension!r}; use .png, .jpg, .webp or another that Pillow writes")
+    return kind
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Writes beside the target and moves into place, so that a reader never finds half a file."""
+    if not path.parent.is_dir():
+        raise FastlocError(f"{path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise FastlocError(f"{path}: is a folder")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            write(file)
+        part.replace(path)
+    except OSError as error:
+        raise FastlocError(f"{path}: cannot be written ({error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path

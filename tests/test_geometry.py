@@ -1,0 +1,221 @@
+"""Pixels of the picture to pixels of the input and back, and the numbers the model takes in, against torch and torchvision."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+
+from fastloc import maps
+from fastloc.errors import FastlocError
+from fastloc.geometry import FITS, Geometry, fit
+from fastloc.preprocess import INTERPOLATIONS, prepare
+
+RNG = np.random.default_rng(0)
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+# wide, tall, square, tiny, odd, very long
+PICTURES = [(120, 250), (251, 97), (64, 64), (1, 1), (3, 2), (33, 1000)]
+
+
+def noise(size):
+    return Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8))
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("name", FITS)
+def test_input_is_whole_patches_and_the_way_back_is_exact(picture, name):
+    geometry = fit(picture, (64, 64), (16, 8), name)
+    high, wide = geometry.grid((16, 8))
+    assert geometry.input == (high * 16, wide * 8)
+    if name != "aspect":
+        assert geometry.input == (64, 64)
+    points = RNG.uniform(-5, 300, (4, 7, 2))
+    np.testing.assert_allclose(geometry.to_picture(geometry.to_input(points)), points, rtol=0, atol=1e-9)
+    # the picture's corners land on the resized picture's corners
+    corners = geometry.to_input([(0, 0), picture[::-1]]) + geometry.corner[::-1]
+    np.testing.assert_allclose(corners, [(0, 0), geometry.resized[::-1]])
+
+
+def test_each_fit_by_hand():
+    assert fit((100, 200), 64, 16, "stretch") == Geometry((100, 200), (64, 64), "stretch", (64, 64), (0, 0))
+    assert fit((100, 200), 64, 16, "aspect") == Geometry((100, 200), (64, 128), "aspect", (64, 128), (0, 0))
+    # 64 * 190 / 100 = 121.6 pixels are 7.6 patches
+    assert fit((190, 100), 64, 16, "aspect").input == (128, 64)
+    assert fit((100, 200), 64, 16, "crop") == Geometry((100, 200), (64, 64), "crop", (64, 128), (0, 32))
+    assert fit((100, 200), 64, 16, "letterbox") == Geometry((100, 200), (64, 64), "letterbox", (32, 64), (-16, 0))
+    assert fit((200, 100), (32, 64), 16, "letterbox").resized == (32, 16)
+    assert fit((200, 100), (32, 64), 16, "crop").resized == (128, 64)
+
+
+def test_covered_and_seen_by_hand():
+    whole = slice(0, 100), slice(0, 200)
+    for name in FITS:
+        expected = (slice(0, 100), slice(50, 150)) if name == "crop" else whole
+        assert fit((100, 200), 64, 16, name).covered() == expected
+    assert fit((100, 200), 64, 16, "letterbox").seen((4, 4)) == (slice(1, 3), slice(0, 4))
+    assert fit((100, 200), 64, 16, "crop").seen((4, 4)) == (slice(0, 4), slice(0, 4))
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("size", [64, (16, 64), (64, 16)])
+def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size):
+    if name == "aspect" and size != 64:
+        pytest.skip("aspect takes one size")
+    if name in ("aspect", "crop") and max(picture) > 32 * min(picture):
+        pytest.skip("too long, tested below")
+    geometry = fit(picture, size, 8, name)
+    grid = geometry.grid(8)
+    for matrix, inside, seen in zip(geometry.resampling(grid), geometry.covered(), geometry.seen(grid), strict=True):
+        wanted = np.zeros(len(matrix))
+        wanted[inside] = 1
+        np.testing.assert_allclose(matrix.sum(1), wanted, atol=1e-12)
+        assert matrix.min() >= 0 and wanted.any()
+        # a letterbox's padding has no weight
+        outside = np.delete(matrix, np.arange(matrix.shape[1])[seen], axis=1)
+        assert not outside.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "size", "patch", "words"),
+    [
+        ("strech", (9, 9), 64, 16, ["unknown fit 'strech'", "'stretch'", "letterbox"]),
+        ("stretch", (9, 9), 65, 16, ["65 x 65", "64 or 80"]),
+        ("stretch", (9, 9), (64, 7), 16, ["7", "use 16"]),
+        ("aspect", (9, 9), 100, 16, ["96 or 112"]),
+        ("aspect", (9, 9), (64, 32), 16, ["one size"]),
+        ("stretch", (9, 9), 0, 16, ["size 0", "positive"]),
+        ("stretch", (9, 9), -16, 16, ["-16"]),
+        ("stretch", (9, 9), 64.0, 16, ["64.0", "whole number"]),
+        ("stretch", (9, 9), "64", 16, ["'64'"]),
+        ("stretch", (9, 9), (64, 64, 64), 16, ["(64, 64, 64)"]),
+        ("stretch", (9, 0), 64, 16, ["picture size"]),
+        ("stretch", (9, 9), 64, 0, ["patch 0"]),
+        ("crop", (1, 99), 64, 16, ["1 x 99", "32:1", "letterbox"]),
+        ("aspect", (99, 1), 64, 16, ["99 x 1"]),
+    ],
+)
+def test_refusals(name, picture, size, patch, words):
+    with pytest.raises(FastlocError) as caught:
+        fit(picture, size, patch, name)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_numpy_sizes_are_sizes_and_bad_points_are_not():
+    geometry = fit((np.int64(9), np.int64(8)), np.int32(32), (np.int8(16), 16))
+    assert geometry == fit((9, 8), 32, 16)
+    with pytest.raises(FastlocError, match=r"\[3\]"):
+        geometry.to_input([1, 2, 3])
+    with pytest.raises(FastlocError, match="does not divide"):
+        geometry.grid(5)
+
+
+# --- resampling, against torch
+
+
+@pytest.mark.parametrize("picture", [(448, 448), (120, 250), (5, 3), (7, 40), (1, 1), (14, 14)])
+@pytest.mark.parametrize("grid", [(14, 14), (4, 9), (1, 1), (1, 6)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_stretch_is_interpolate(picture, grid, dtype):
+    geometry = fit(picture, (grid[0] * 16, grid[1] * 16), 16, "stretch")
+    values = RNG.standard_normal((3, *grid)).astype(dtype)
+    ours = maps.upsample(values, geometry)
+    # in float64: torch's own float32 positions are off by more than the 1e-6 asked for here
+    theirs = torch.nn.functional.interpolate(torch.from_numpy(values.astype(np.float64))[None], size=picture, mode="bilinear")[0].numpy()
+    assert ours.dtype == dtype
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("picture", [(100, 200), (211, 90)])
+def test_crop_is_interpolate_to_the_resized_crop(picture):
+    # a picture of the resized size needs no scaling, so its crop is interpolate's own output
+    resized = fit(picture, 64, 16, "crop").resized
+    geometry = fit(resized, 64, 16, "crop")
+    values = RNG.standard_normal((1, 4, 4))
+    theirs = torch.nn.functional.interpolate(torch.from_numpy(values)[None], size=(64, 64), mode="bilinear")[0].numpy()
+    ours = maps.upsample(values, geometry)
+    np.testing.assert_allclose(ours[(slice(None), *geometry.covered())], theirs, atol=1e-12)
+    assert np.count_nonzero(ours) == 64 * 64
+
+
+# --- preprocessing, against torchvision
+
+
+def torchvision(picture, resize, crop=None):
+    steps = [transforms.Resize(resize, InterpolationMode.BICUBIC), *([transforms.CenterCrop(crop)] if crop else [])]
+    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])(picture).numpy()
+
+
+@pytest.mark.parametrize("size", [(120, 250), (97, 251), (251, 97), (32, 32), (500, 301), (5, 3), (63, 65)])
+def test_prepare_is_torchvision(size):
+    picture = noise(size)
+    stretched = prepare(picture, fit(size, 64, 16, "stretch"), MEAN, STD)
+    cropped = prepare(picture, fit(size, 64, 16, "crop"), MEAN, STD)
+    assert stretched.dtype == np.float32 and stretched.flags.c_contiguous
+    np.testing.assert_allclose(stretched, torchvision(picture, (64, 64)), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(cropped, torchvision(picture, 64, 64), rtol=0, atol=1e-6)
+
+
+def test_letterbox_pads_with_the_mean_colour():
+    picture = noise((100, 200))
+    prepared = prepare(picture, fit((100, 200), 64, 16, "letterbox"), MEAN, STD)
+    np.testing.assert_allclose(prepared[:, 16:48], torchvision(picture, (32, 64)), rtol=0, atol=1e-6)
+    assert not prepared[:, :16].any() and not prepared[:, 48:].any()
+
+
+def test_aspect_is_a_plain_resize():
+    picture = noise((100, 190))
+    np.testing.assert_allclose(prepare(picture, fit((100, 190), 64, 16, "aspect"), MEAN, STD), torchvision(picture, (64, 128)), atol=1e-6)
+
+
+def test_prepare_refuses():
+    picture, geometry = noise((20, 30)), fit((20, 30), 32, 16)
+    for arguments, word in [
+        ((picture.convert("L"), geometry, MEAN, STD), "'L'"),
+        ((picture, fit((30, 20), 32, 16), MEAN, STD), "20 x 30"),
+        ((picture, geometry, MEAN[:2], STD), "mean"),
+        ((picture, geometry, MEAN, (0.2, 0, 0.2)), "positive"),
+        ((picture, geometry, MEAN, STD, "bicubci"), "'bicubic'"),
+    ]:
+        with pytest.raises(FastlocError, match=word):
+            prepare(*arguments)
+    for name in INTERPOLATIONS:
+        assert prepare(picture, geometry, MEAN, STD, name).shape == (3, 32, 32)
+
+
+# --- the whole way there and back
+
+
+@pytest.mark.parametrize("size", [(150, 260), (260, 150)])
+@pytest.mark.parametrize("mark", [(0.5, 0.5), (0.4, 0.6), (0.62, 0.41), (0.1, 0.9), (0.9, 0.1)])
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("order", ["grid", "picture"])
+def test_a_bright_mark_is_found_where_it_is(size, mark, name, order):
+    (high, wide), (y, x) = size, (round(mark[0] * size[0]), round(mark[1] * size[1]))
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[max(y - 9, 0) : y + 10, max(x - 9, 0) : x + 10] = 255
+    geometry = fit(size, 128, 8, name)
+    rows, columns = geometry.covered()
+    if not (rows.start <= y < rows.stop and columns.start <= x < columns.stop):
+        pytest.skip("the crop hides this mark")
+    prepared = prepare(Image.fromarray(pixels), geometry, MEAN, STD)
+    h, w = geometry.grid(8)
+    # what a perfect model would say: how bright each patch is
+    similarity = prepared.mean(0).reshape(h, 8, w, 8).mean((1, 3))[None]
+    heat = maps.heatmaps(similarity, geometry, order)[0]
+    assert heat.shape == size
+    found = np.argwhere(heat == heat.max()).mean(0)
+    # within one patch, in pixels of the picture
+    patch = 8 / np.array(geometry.scale)
+    assert (np.abs(found - (y, x)) <= patch).all(), (found, (y, x), patch)
+    # the warm region's centre of mass is the mark's, much closer than a patch (half-padded patches of a letterbox are lukewarm)
+    warm = np.where(heat > 0.5, heat, 0)
+    centre = np.array([(warm.sum(1) * np.arange(high)).sum(), (warm.sum(0) * np.arange(wide)).sum()]) / warm.sum()
+    if min(mark) > 0.2 and max(mark) < 0.8:
+        assert (np.abs(centre - (y, x)) < 0.15 * patch + 0.5).all(), (centre, (y, x))
