@@ -1,0 +1,255 @@
+"""Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
+
+import copy
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip import factory
+from open_clip import pretrained as tags
+from open_clip.model import convert_to_custom_text_state_dict
+from torch import Tensor
+
+from fastloc import spec as specs
+from fastloc import weights as towers
+from fastloc.errors import ModelError, unknown
+from fastloc.spec import ModelSpec
+from fastloc.text import TextEncoder
+from fastloc.weights import Weights
+
+EMBEDDED = Path(__file__).parent / "embedded"
+CONFIG = "open_clip_config.json"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded model, float32 on the CPU: the image tower as tensors, the text tower as open_clip's module."""
+
+    name: str
+    weights: Weights
+    text: TextEncoder
+    logit_scale: float
+    # recipe fields by method, and "size", that suit this model better than the official defaults
+    recommended: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.weights.spec
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What is known of a model before its weights are read."""
+
+    name: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    extras: dict[str, Any]
+    file: Path | None
+    tokenizer: Callable[[], Any]
+
+
+def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Source:
+    """Load a model.
+
+    Args:
+        model: "embedded"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
+            open_clip_config.json and its weights; or a path to an open_clip model configuration (.json).
+        pretrained: an open_clip tag ("laion2b_s34b_b88k"), or a path to a .pt or .safetensors file; "random" for seeded random
+            weights, good for timing only.
+        mean, std: of the pixels, per channel, in place of the configuration's.
+
+    Raises:
+        ModelError: unknown or unsupported model, unknown tag, unreadable file, or weights of another architecture.
+    """
+    described = _describe(model, pretrained)
+    preprocess = {**described.preprocess, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
+    spec = specs.from_open_clip(described.config, preprocess)
+    if pretrained == RANDOM:
+        torch.manual_seed(0)
+        state = _network(described.config).state_dict()
+    else:
+        assert described.file is not None
+        state = read_state(described.file)
+    state = _expand_tokens(state, described.config)
+    weights = towers.from_open_clip({name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}, spec)
+    extras = described.extras
+    text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
+    scale = float(state["logit_scale"].float().exp()) if "logit_scale" in state else 100.0
+    return Source(described.name, weights, text, scale, extras.get("recommended", {}))
+
+
+def models() -> list[dict[str, Any]]:
+    """Every model by name: {"name", "pretrained": tags, "refused": why not, or None}; the embedded one first."""
+    rows: list[dict[str, Any]] = [{"name": "embedded", "pretrained": [], "refused": None}]
+    for name in open_clip.list_models():
+        reason = specs.refusal(open_clip.get_model_config(name))
+        rows.append({"name": name, "pretrained": tags.list_pretrained_tags_by_model(name), "refused": reason})
+    return rows
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a plain state dict from .safetensors or a torch file, never running code that a pickle holds.
+
+    Raises:
+        ModelError: the file is missing, not of these kinds, damaged, or holds something else than tensors by name.
+    """
+    if not path.is_file():
+        raise ModelError(f"weights file {str(path)!r} does not exist" if not path.exists() else f"{str(path)!r} is not a file")
+    try:
+        state = factory.load_state_dict(str(path), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{str(path)!r} is not a plain state dict (a pickle with code, or a TorchScript archive), and is not run; "
+            "save its state_dict() as .safetensors"
+        ) from error
+    except Exception as error:
+        # damaged files fail in as many ways as there are formats
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{str(path)!r} cannot be read as weights: {first}") from error
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{str(path)!r} holds no tensors by name; a state dict is wanted")
+    return state
+
+
+def _describe(model: str, pretrained: str | None) -> _Description:
+    path = Path(model.removeprefix("local-dir:"))
+    if model == "embedded" and pretrained in (None, RANDOM):
+        return _directory("embedded", EMBEDDED)
+    if model.startswith("local-dir:") or path.is_dir():
+        if not path.is_dir():
+            raise ModelError(f"model directory {str(path)!r} does not exist")
+        return _directory(path.name, path)
+    if model.endswith(".json"):
+        return _configuration(path, pretrained)
+    return _named(model, pretrained)
+
+
+def _directory(name: str, path: Path) -> _Description:
+    content = _json(path / CONFIG)
+    if "model_cfg" not in content:
+        raise ModelError(f"{str(path / CONFIG)!r} has no 'model_cfg'")
+    config = content["model_cfg"]
+    candidates = [*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin")), *sorted(path.glob("*.pt"))]
+    if not candidates:
+        raise ModelError(f"model directory {str(path)!r} holds no .safetensors, .bin or .pt file")
+    return _Description(
+        name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: _plain_tokenizer(config, path)
+    )
+
+
+def _configuration(path: Path, pretrained: str | None) -> _Description:
+    content = _json(path)
+    config = content.get("model_cfg", content)
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        raise ModelError(f"{str(path)!r} is not an open_clip model configuration: embed_dim, vision_cfg and text_cfg are wanted")
+    if pretrained is None:
+        raise ModelError(f"model {path.name!r} needs weights: give pretrained, a path to a .pt or .safetensors file")
+    file = None if pretrained == RANDOM else Path(pretrained)
+    extras = content.get("fastloc", {})
+    return _Description(path.stem, config, content.get("preprocess_cfg", {}), extras, file, lambda: _plain_tokenizer(config, path.parent))
+
+
+def _named(model: str, pretrained: str | None) -> _Description:
+    name = model.replace("/", "-")
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise ModelError(unknown("model", model, ["embedded", *_supported()]))
+    reason = specs.refusal(config)
+    if reason:
+        raise ModelError(f"model {model!r} is not supported: {reason}")
+    known = tags.list_pretrained_tags_by_model(name)
+    if pretrained is None:
+        raise ModelError(f"model {model!r} needs weights: give pretrained, a path or one of {', '.join(known) or 'no known tags'}")
+    preprocess: dict[str, Any] = {}
+    if pretrained == RANDOM or Path(pretrained).exists() or "/" in pretrained or pretrained.endswith((".pt", ".bin", ".safetensors")):
+        file = None if pretrained == RANDOM else Path(pretrained)
+    elif tags.is_pretrained_cfg(name, pretrained):
+        preprocess = tags.get_pretrained_cfg(name, pretrained)
+        # the tag knows which activation its weights were trained with
+        config = {**config, "quick_gelu": bool(preprocess.get("quick_gelu"))}
+        file = _download(name, pretrained, preprocess)
+    else:
+        raise ModelError(unknown(f"pretrained tag of {model}", pretrained, known))
+    return _Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: open_clip.get_tokenizer(name))
+
+
+def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
+    try:
+        return Path(tags.download_pretrained(row))
+    except Exception as error:
+        # the hub's client fails in its own ways: offline, refused, no such file
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"weights {tag!r} of {name} could not be downloaded: {first}") from error
+
+
+def _supported() -> list[str]:
+    return [row["name"] for row in models()[1:] if row["refused"] is None]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model configuration {str(path)!r} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"model configuration {str(path)!r} is not a JSON object")
+    return content
+
+
+def _tokenizer(described: _Description) -> Any:
+    try:
+        return described.tokenizer()
+    except ModuleNotFoundError as error:
+        raise ModelError(f"the tokenizer of {described.name} needs {error.name}: pip install {error.name}") from error
+
+
+def _plain_tokenizer(config: dict[str, Any], directory: Path) -> Any:
+    text = config["text_cfg"]
+    length = text.get("context_length", 77)
+    if text.get("hf_tokenizer_name"):
+        return open_clip.HFTokenizer(str(directory), context_length=length, **text.get("tokenizer_kwargs", {}))
+    return open_clip.SimpleTokenizer(context_length=length)
+
+
+def _network(config: dict[str, Any]) -> torch.nn.Module:
+    """open_clip's own module for a configuration, with random weights."""
+    settings = copy.deepcopy(config)
+    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    network: torch.nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**settings)
+    return network.eval().requires_grad_(False)
+
+
+def _text_tower(described: _Description, state: Mapping[str, Tensor]) -> torch.nn.Module:
+    """The text side of open_clip's module. The image tower runs as tensors of ours, so the module gets the smallest one."""
+    network = _network({**described.config, "vision_cfg": {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}})
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("visual.")}
+    if hasattr(network, "text") and not any(name.startswith("text.") for name in state):
+        state = convert_to_custom_text_state_dict(state)
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("visual.", "logit_"))}
+    for name, tensor in wanted.items():
+        if name not in state:
+            raise ModelError(f"weights of another architecture: {name!r} is missing")
+        if state[name].shape != tensor.shape:
+            raise ModelError(
+                f"weights of another architecture: {name!r} has shape {tuple(state[name].shape)}, the model wants {tuple(tensor.shape)}"
+            )
+    network.load_state_dict({name: state[name].float() for name in wanted}, strict=False)
+    del network.visual
+    return network
+
+
+def _expand_tokens(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
+    """Put a compact token table (rows for `token_ids` alone) back into the tokenizer's full vocabulary, unseen rows zero."""
+    if "token_ids" not in state:
+        return state
+    rows = state["token_embedding.weight"]
+    full = torch.zeros(config["text_cfg"]["vocab_size"], rows.shape[1], dtype=rows.dtype)
+    full[state["token_ids"].long()] = rows
+    return {**{name: tensor for name, tensor in state.items() if name != "token_ids"}, "token_embedding.weight": full}
