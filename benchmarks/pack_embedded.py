@@ -1,0 +1,49 @@
+"""Pack a training checkpoint as the model inside the package: float16 weights, and the token rows that training touched.
+
+    python benchmarks/pack_embedded.py runs/embedded
+"""
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from emoji_scenes.captions import ARTICLES, JOINS, LISTS
+from emoji_scenes.concepts import names
+from safetensors.torch import save_file
+from train_embedded import CONFIG, TEMPLATES
+
+EMBEDDED = CONFIG.parent
+RECORD = Path(__file__).parent / "records" / "embedded_training.json"
+
+
+def known_words() -> list[str]:
+    """Every word that a training caption could hold, lower case."""
+    texts = [*names(), *TEMPLATES, *LISTS, *JOINS, *ARTICLES]
+    return sorted({word for text in texts for word in re.findall(r"[^\W_]+", text.lower())})
+
+
+def pack(run: Path) -> int:
+    """Write model.safetensors and the names into the package; returns the file's size in bytes."""
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+    tensors = {key: value.half().contiguous() for key, value in checkpoint["model"].items() if value.is_floating_point()}
+    # attention masks and other buffers are made again by whoever builds the model
+    tensors = {key: value for key, value in tensors.items() if not key.endswith("attn_mask")}
+    tensors["token_ids"] = checkpoint["token_ids"].to(torch.int32)
+    target = EMBEDDED / "model.safetensors"
+    save_file(tensors, target, metadata={"format": "pt"})
+    content = json.loads(CONFIG.read_text())
+    content.setdefault("fastloc", {}).update(names=names(), words=known_words())
+    CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if (run / "record.json").exists():
+        RECORD.parent.mkdir(exist_ok=True)
+        shutil.copy(run / "record.json", RECORD)
+    return target.stat().st_size
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the --out folder of train_embedded.py")
+    print(f"{pack(parser.parse_args().run) / 1e6:.2f} MB")

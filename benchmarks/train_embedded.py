@@ -1,0 +1,226 @@
+"""Train the embedded CLIP on composed emoji scenes, from image-level captions alone.
+
+    python benchmarks/train_embedded.py --minutes 100 --out runs/embedded
+
+Resumable: the same command goes on from the last checkpoint in --out. The learning rate follows the share of the time (or
+of --steps) that is used up, so a run fits its budget on any machine. The loss is CLIP's symmetric cross-entropy, with one
+change: a caption counts as a positive of every picture in the batch that it is true of, as read off the full captions.
+"""
+
+import argparse
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from emoji_scenes.captions import Caption, full_caption, partial_caption
+from emoji_scenes.compose import compose
+from emoji_scenes.concepts import concepts, names
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+from torch.utils.data import DataLoader, IterableDataset
+
+CONFIG = Path(__file__).parents[1] / "fastloc" / "embedded" / "open_clip_config.json"
+MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+# zero-shot templates as format strings, the 80 of OpenAI and the five of CLIP Surgery
+TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES) + (
+    "there is a {} in the scene.", "there is the {} in the scene.", "this is a {} in the scene.",
+    "this is the {} in the scene.", "this is one {} in the scene.",
+)
+# patches are dropped until this share of the run, which halves the cost of a step
+DROP_UNTIL, DROP = 0.75, 0.5
+WARM_UP = 0.03
+
+
+@dataclass
+class Progress:
+    """What a checkpoint carries beside the weights."""
+
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+class Scenes(IterableDataset):
+    """Batches of (pixels uint8 [B,H,W,3], captions, truths), one stream a worker, never the same scene twice."""
+
+    def __init__(self, batch: int, size: int, seed: int, partials: int) -> None:
+        self.batch, self.size, self.seed, self.partials = batch, size, seed, partials
+
+    def __iter__(self):
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        vocabulary = concepts()
+        while True:
+            scenes = [compose(rng, vocabulary, (self.size, self.size)) for _ in range(self.batch)]
+            captions = [full_caption(rng, scene) for scene in scenes]
+            for _ in range(self.partials):
+                captions += [partial_caption(rng, scene, TEMPLATES) for scene in scenes]
+            pixels = torch.from_numpy(np.stack([np.asarray(scene.picture) for scene in scenes]))
+            yield pixels, captions, [scene.truths for scene in scenes]
+
+
+class Vocabulary:
+    """The token ids that captions can hold, in order, so that training carries a table of hundreds of rows, not 49408."""
+
+    def __init__(self, context_length: int) -> None:
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+        texts = [template.format(name) for name in ("", *names()) for template in TEMPLATES[:1]]
+        texts += [*TEMPLATES, *_phrasings()]
+        self.ids = torch.unique(torch.cat([self.tokenizer(texts), self.tokenizer([""])]))
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        tokens = self.tokenizer(texts)
+        rows = torch.searchsorted(self.ids, tokens)
+        if not torch.equal(self.ids[rows.clamp(max=len(self.ids) - 1)], tokens):
+            raise ValueError(f"a caption holds a token outside the vocabulary: {texts}")
+        return rows
+
+
+def _phrasings() -> list[str]:
+    from emoji_scenes.captions import ARTICLES, JOINS, LISTS
+
+    return [text.format(article + join.join(["cat", "dog"])) for text in LISTS for join in JOINS for article in ARTICLES]
+
+
+def matches(captions: list[Caption], truths: list[frozenset[str]]) -> torch.Tensor:
+    """bool [images, captions]: everything the caption names is in the picture, by the words of the captions."""
+    index = {name: i for i, name in enumerate(names())}
+    asserted = torch.zeros(len(captions), len(index))
+    held = torch.zeros(len(truths), len(index))
+    for row, caption in zip(asserted, captions, strict=True):
+        row[[index[name] for name in caption.names]] = 1
+    for row, words in zip(held, truths, strict=True):
+        row[[index[name] for name in words]] = 1
+    return held @ asserted.T >= asserted.sum(1)
+
+
+def contrastive_loss(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy in both directions, the target spread evenly over the positives. logits, positive: [images, captions]."""
+    target = positive.float()
+    by_image = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
+    by_text = F.cross_entropy(logits.T, (target / target.sum(0, keepdim=True)).T)
+    return (by_image + by_text) / 2
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 [B,H,W,3] to float [B,3,H,W] with CLIP's mean and deviation."""
+    mean, std = torch.tensor(MEAN, device=pixels.device), torch.tensor(STD, device=pixels.device)
+    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def build(vocabulary: Vocabulary, device: str) -> tuple[open_clip.CLIP, dict]:
+    config = json.loads(CONFIG.read_text())["model_cfg"]
+    text = {**config["text_cfg"], "vocab_size": len(vocabulary.ids)}
+    vision = {**config["vision_cfg"], "patch_dropout": DROP}
+    return open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=vision, text_cfg=text).to(device), config
+
+
+def optimizer_of(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
+    flat = [p for p in model.parameters() if p.ndim < 2]
+    deep = [p for p in model.parameters() if p.ndim >= 2]
+    groups = [{"params": deep, "weight_decay": 0.05}, {"params": flat, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+
+
+def rate_at(share: float, peak: float) -> float:
+    """Linear warm-up, then a cosine to nearly zero; `share` of the run in [0, 1]."""
+    if share < WARM_UP:
+        return peak * (share / WARM_UP + 0.02)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))))
+
+
+def save(path: Path, model: open_clip.CLIP, optimizer: torch.optim.Optimizer, progress: Progress, vocabulary: Vocabulary) -> None:
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress), "token_ids": vocabulary.ids}
+    partial = path.with_suffix(".part")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = args.out / "checkpoint.pt"
+    config = json.loads(CONFIG.read_text())["model_cfg"]
+    vocabulary = Vocabulary(config["text_cfg"]["context_length"])
+    model, _ = build(vocabulary, device)
+    optimizer = optimizer_of(model, args.rate)
+    progress = Progress()
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+        print(f"resuming at step {progress.step}, {progress.seconds / 60:.1f} minutes in", flush=True)
+    # a resumed run must not see its first scenes again
+    scenes = Scenes(args.batch, config["vision_cfg"]["image_size"], args.seed + progress.step, args.partials)
+    if args.compile:
+        model.visual.compile()
+    batches = iter(DataLoader(scenes, batch_size=None, num_workers=args.workers, prefetch_factor=4))
+    loop(args, model, optimizer, progress, vocabulary, batches, device)
+    save(checkpoint, model, optimizer, progress, vocabulary)
+    record = {
+        "seed": args.seed, "steps": progress.step, "images": progress.images, "seconds": round(progress.seconds), "batch": args.batch,
+        "peak_rate": args.rate, "partial_captions": args.partials, "patch_dropout": DROP, "patch_dropout_until": DROP_UNTIL,
+        "concepts": len(concepts()), "names": len(names()), "parameters": sum(p.numel() for p in model.parameters()),
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "torch": torch.__version__, "open_clip": open_clip.__version__,
+    }
+    (args.out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
+    started = last_saved = time.monotonic() - progress.seconds
+    average = None
+    while True:
+        progress.seconds = time.monotonic() - started
+        share = progress.step / args.steps if args.steps else progress.seconds / (60 * args.minutes)
+        if share >= 1:
+            return
+        model.visual.patch_dropout.prob = DROP if share < DROP_UNTIL else 0.0
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(share, args.rate)
+        pixels, captions, truths = next(batches)
+        image = model.encode_image(normalise(pixels.to(device)), normalize=True)
+        text = model.encode_text(vocabulary([caption.text for caption in captions]).to(device), normalize=True)
+        loss = contrastive_loss(model.logit_scale.exp() * image @ text.T, matches(captions, truths).to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        progress.step += 1
+        progress.images += args.batch
+        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        if progress.step % 20 == 0:
+            speed = progress.images / max(progress.seconds, 1e-9)
+            print(f"step {progress.step} share {share:.3f} loss {average:.3f} scale {model.logit_scale.exp().item():.1f} images/s {speed:.0f}", flush=True)
+        if time.monotonic() - last_saved > args.save_every:
+            save(args.out / "checkpoint.pt", model, optimizer, progress, vocabulary)
+            last_saved = time.monotonic()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--minutes", type=float, default=120, help="time budget, earlier runs of a resumed training counted in")
+    parser.add_argument("--steps", type=int, help="train for this many steps instead of a time")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--partials", type=int, default=2, help="captions of one or two things, beside the full one")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the image tower: half a minute once, then about 1.15x")
+    parser.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
