@@ -12,9 +12,10 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from emoji_scenes.compose import Scene, compose
 from emoji_scenes.concepts import concepts
-from PIL import Image
 
 HERE = Path(__file__).parent
 QUALITY_SET = HERE / "quality_set.zip"
@@ -69,7 +70,8 @@ def write_quality_set() -> None:
             put(f"{i:03}.png", encoded(mask_picture(scene), "PNG", optimize=True))
             rows.append({"picture": f"{i:03}.webp", "mask": f"{i:03}.png", "things": [thing.name for thing in scene.things]})
         put("scenes.json", json.dumps(rows, indent=0).encode())
-    print(f"{QUALITY_SET.name}: {len(rows)} scenes, {sum(len(row['things']) for row in rows)} things, {QUALITY_SET.stat().st_size / 1e6:.2f} MB")
+    things = sum(len(row["things"]) for row in rows)
+    print(f"{QUALITY_SET.name}: {len(rows)} scenes, {things} things, {QUALITY_SET.stat().st_size / 1e6:.2f} MB")
 
 
 def write_samples() -> None:

@@ -10,9 +10,10 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+
 from emoji_scenes.captions import ARTICLES, JOINS, LISTS
 from emoji_scenes.concepts import names
-from safetensors.torch import save_file
 from train_embedded import CONFIG, TEMPLATES
 
 EMBEDDED = CONFIG.parent

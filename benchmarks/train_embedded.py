@@ -19,19 +19,16 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from emoji_scenes.captions import Caption, full_caption, partial_caption
+from torch.utils.data import DataLoader, IterableDataset
+
+from emoji_scenes.captions import ARTICLES, JOINS, LISTS, Caption, full_caption, partial_caption
 from emoji_scenes.compose import compose
 from emoji_scenes.concepts import concepts, names
-from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
-from torch.utils.data import DataLoader, IterableDataset
+from fastloc.templates import sentences
 
 CONFIG = Path(__file__).parents[1] / "fastloc" / "embedded" / "open_clip_config.json"
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-# zero-shot templates as format strings, the 80 of OpenAI and the five of CLIP Surgery
-TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES) + (
-    "there is a {} in the scene.", "there is the {} in the scene.", "this is a {} in the scene.",
-    "this is the {} in the scene.", "this is one {} in the scene.",
-)
+TEMPLATES = sentences("surgery85")
 # patches are dropped until this share of the run, which halves the cost of a step
 DROP_UNTIL, DROP = 0.75, 0.5
 WARM_UP = 0.03
@@ -70,9 +67,7 @@ class Vocabulary:
 
     def __init__(self, context_length: int) -> None:
         self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
-        texts = [template.format(name) for name in ("", *names()) for template in TEMPLATES[:1]]
-        texts += [*TEMPLATES, *_phrasings()]
-        self.ids = torch.unique(torch.cat([self.tokenizer(texts), self.tokenizer([""])]))
+        self.ids = torch.unique(self.tokenizer(["", *names(), *TEMPLATES, *_phrasings()]))
 
     def __call__(self, texts: list[str]) -> torch.Tensor:
         tokens = self.tokenizer(texts)
@@ -83,8 +78,6 @@ class Vocabulary:
 
 
 def _phrasings() -> list[str]:
-    from emoji_scenes.captions import ARTICLES, JOINS, LISTS
-
     return [text.format(article + join.join(["cat", "dog"])) for text in LISTS for join in JOINS for article in ARTICLES]
 
 
@@ -201,7 +194,8 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
         average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if progress.step % 20 == 0:
             speed = progress.images / max(progress.seconds, 1e-9)
-            print(f"step {progress.step} share {share:.3f} loss {average:.3f} scale {model.logit_scale.exp().item():.1f} images/s {speed:.0f}", flush=True)
+            scale = model.logit_scale.exp().item()
+            print(f"step {progress.step} share {share:.3f} loss {average:.3f} scale {scale:.1f} images/s {speed:.0f}", flush=True)
         if time.monotonic() - last_saved > args.save_every:
             save(args.out / "checkpoint.pt", model, optimizer, progress, vocabulary)
             last_saved = time.monotonic()

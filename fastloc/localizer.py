@@ -86,8 +86,10 @@ class Localizer:
         recommended = {} if official else self.source.recommended.get("recipes", {}).get(method, {})
         self.recipe: Recipe = recipe(method, **{**recommended, **changes})
         if self.recipe.blocks > self.source.spec.layers:
-            raise RecipeError(f"method {method!r} changes {self.recipe.blocks} blocks, and {self.source.name} has {self.source.spec.layers}")
-        self.fit, self.template = fit or self.recipe.fit, template or self.recipe.template
+            layers = self.source.spec.layers
+            raise RecipeError(f"method {method!r} changes {self.recipe.blocks} blocks, and {self.source.name} has {layers}")
+        self.fit = fit or self.source.recommended.get("fit", self.recipe.fit)
+        self.template = template or self.recipe.template
         self.input_size = self.size or _size(self.source)
         # a wrong size or fit is told now, not at the first picture
         self.geometry((100, 100))

@@ -62,7 +62,8 @@ def heatmaps(
 ) -> Floats:
     """Heatmaps [T, H, W] of similarities [T, h, w] on the patch grid, within [0, 1] except for order "none".
 
-    order is a key of `ORDERS`. With "softmax" the texts compete, so one text alone is 1 everywhere: give it rivals or another order.
+    order is a key of `ORDERS`. With "softmax" the texts compete; one text alone would be 1 everywhere, so it is
+    read out as "picture".
     reverse gives 1 - map of a min-max map, RCLIP's |1 - map|. Borders that a crop hid from the model are 0 and a letterbox's padding takes
     no part in the min and max. Raises FastlocError for an unknown order, "softmax" without a positive logit_scale,
     and reverse without a min-max.
@@ -73,6 +74,10 @@ def heatmaps(
         raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
     if order == "grid":
         return _minmax_grid(similarity, geometry, reverse)
+    if order == "softmax" and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
+        raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
+    if order == "softmax" and len(similarity) == 1:
+        order = "picture"
     maps = upsample(similarity, geometry)
     inside = (slice(None), *geometry.covered())
     if order == "picture":
@@ -80,9 +85,7 @@ def heatmaps(
         minmax(region, out=region)
         if reverse:
             np.subtract(1, region, out=region)
-    if order == "softmax":
-        if logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0):
-            raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
+    if order == "softmax" and logit_scale is not None:
         maps[inside] = softmax(maps[inside], logit_scale)
     return maps
 

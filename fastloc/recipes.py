@@ -72,7 +72,7 @@ class Recipe:
     combine: str = "mean"
     unit: bool = False
     iterations: int = 0
-    inv_temp: None | str | float | Table = None
+    inv_temp: str | float | Table | None = None
     bias_std: float | None = None
     residual: bool = False
     mlp: bool = False

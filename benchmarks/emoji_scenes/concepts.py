@@ -24,7 +24,7 @@ GROUPS = {
     """,
     "insect": """
         bee 🐝 | butterfly 🦋 | ladybug 🐞 | ant 🐜 | snail 🐌 | caterpillar 🐛 | spider 🕷 | scorpion 🦂
-        
+
     """,
     "fruit": """
         grapes 🍇 | watermelon 🍉 | orange 🍊 | lemon 🍋 | banana 🍌 | pineapple 🍍 | pear 🍐

@@ -1,0 +1,163 @@
+"""How often every method points at the object: the quality set, measured.
+
+    python benchmarks/quality.py            # a table
+    python benchmarks/quality.py --json     # {method: {"pointing": .., "miou": .., "auc": ..}}
+    python benchmarks/quality.py --record   # also writes benchmarks/records/quality.json, which the README's table is made from
+
+Protocol: the embedded model, 240 held-out scenes, one question for every thing in a scene. All the names of the set are
+given as texts, as with a data set's label list; only the maps of the things that are there are judged.
+
+    pointing  the heatmap's peak lies on the thing (visible pixels of its exact mask)
+    miou      intersection over union of heatmap >= 0.5 with the mask, mean over questions
+    auc       area under the ROC curve of the heatmap as a score of the thing's pixels, mean over questions
+
+A method is measured with its official parameters, and once more, "(recommended)", where the model's configuration carries
+parameters that suit it better. "chance" is the mean share of the picture that a thing covers.
+"""
+
+import argparse
+import io
+import json
+import platform
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+import fastloc
+from fastloc import maps
+from fastloc.localizer import Localizer
+from fastloc.recipes import RECIPES
+
+HERE = Path(__file__).parent
+QUALITY_SET = HERE / "quality_set.zip"
+RECORD = HERE / "records" / "quality.json"
+THRESHOLD = 0.5
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture of the set: its things' names and their visible pixels, bool [things, H, W]."""
+
+    picture: Image.Image
+    things: tuple[str, ...]
+    masks: np.ndarray
+
+
+def quality_set(path: Path = QUALITY_SET) -> list[Scene]:
+    with zipfile.ZipFile(path) as archive:
+
+        def picture(name: str) -> Image.Image:
+            return Image.open(io.BytesIO(archive.read(name)))
+
+        scenes = []
+        for row in json.loads(archive.read("scenes.json")):
+            indices = np.asarray(picture(row["mask"]))
+            masks = np.stack([indices == k for k in range(1, len(row["things"]) + 1)])
+            scenes.append(Scene(picture(row["picture"]).convert("RGB"), tuple(row["things"]), masks))
+        return scenes
+
+
+def measure(localizer: Localizer, scenes: list[Scene], names: list[str]) -> Scores:
+    """The three scores of one method over the scenes; `names` are the texts given with every picture."""
+    index = {name: i for i, name in enumerate(names)}
+    rows = []
+    for start in range(0, len(scenes), localizer.batch):
+        chunk = scenes[start : start + localizer.batch]
+        for scene, result in zip(chunk, localizer([scene.picture for scene in chunk], names), strict=True):
+            heat = _heatmaps(result, [index[thing] for thing in scene.things])
+            rows += [_judge(*pair) for pair in zip(heat, scene.masks, strict=True)]
+    means = np.mean(rows, axis=0)
+    return {name: round(float(value), 4) for name, value in zip(("pointing", "miou", "auc"), means, strict=True)}
+
+
+def _heatmaps(result: fastloc.Result, wanted: list[int]) -> np.ndarray:
+    """The wanted texts' heatmaps; a softmax needs all texts, the other read-outs treat each alone."""
+    if result.order == "softmax":
+        return result.heatmaps[wanted]
+    return maps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
+
+
+def _judge(heat: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
+    warm = heat >= THRESHOLD
+    overlap = (warm & mask).sum() / (warm | mask).sum()
+    return float(mask.flat[heat.argmax()]), float(overlap), float(roc_auc_score(mask.ravel(), heat.ravel()))
+
+
+def variants(localizer: Localizer, methods: list[str]) -> Iterator[tuple[str, Localizer]]:
+    """Every method with its official parameters, then with the model's recommended ones where they differ."""
+    for method in methods:
+        official = localizer.with_method(method, official=True)
+        yield method, official
+        recommended = localizer.with_method(method)
+        if recommended.recipe != official.recipe:
+            yield f"{method} (recommended)", recommended
+
+
+def run(methods: list[str], limit: int | None, quiet: bool) -> dict[str, Scores]:
+    scenes = quality_set()[:limit]
+    names = sorted({thing for scene in quality_set() for thing in scene.things})
+    localizer = Localizer(batch=16)
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fastloc.FastlocWarning)
+        todo = list(variants(localizer, methods))
+        for name, each in track(todo, "measuring", console=Console(stderr=True), disable=quiet, transient=True):
+            found[name] = measure(each, scenes, names)
+    return found
+
+
+def chance() -> float:
+    return round(float(np.mean([mask.mean() for scene in quality_set() for mask in scene.masks])), 4)
+
+
+def record(found: dict[str, Scores]) -> dict[str, Any]:
+    import torch
+
+    scenes = quality_set()
+    return {
+        "scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "threshold": THRESHOLD, "chance": chance(),
+        "fastloc": fastloc.__version__, "torch": torch.__version__, "machine": platform.machine(), "dtype": "float32", "methods": found,
+    }  # fmt: skip
+
+
+def table(found: dict[str, Scores]) -> Table:
+    drawn = Table("method", "pointing", "mIoU", "AUC", title=f"embedded model, chance {chance():.3f}")
+    for name, scores in found.items():
+        drawn.add_row(name, *(f"{scores[key]:.3f}" for key in ("pointing", "miou", "auc")))
+    return drawn
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="METHOD")
+    parser.add_argument("--limit", type=int, help="measure only the first scenes")
+    parser.add_argument("--json", action="store_true", help="print JSON alone to standard output")
+    parser.add_argument("--record", action="store_true", help="write the record that the README's table is made from")
+    args = parser.parse_args()
+    if args.record and (args.limit or args.methods != list(RECIPES)):
+        parser.error("a record is of all methods and all scenes")
+    found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
+    if args.record:
+        RECORD.parent.mkdir(exist_ok=True)
+        RECORD.write_text(json.dumps(record(found), indent=2) + "\n")
+    if args.json:
+        print(json.dumps(found, indent=2))
+    else:
+        Console().print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""The README's tables, made from the recipes and the records, never typed.
+
+    python benchmarks/readme_tables.py           # write them
+    python benchmarks/readme_tables.py --check   # exit 1 and say which table is out of date
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a row of TABLES. What is between is replaced.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastloc.recipes import RECIPES, Recipe, recipe
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+EMBEDDED = HERE.parent / "fastloc" / "embedded"
+CONFIG = EMBEDDED / "open_clip_config.json"
+RECORDS = HERE / "records"
+BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
+RECOMMENDED = " (recommended)"
+# above this, something else was running while the speed was measured
+IDLE_LOAD = 0.5
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table: the function that makes it of its record, the record's file and the command that writes that file."""
+
+    make: Callable[[Record], str]
+    record: str = ""
+    command: str = ""
+
+
+class TableError(Exception):
+    """A table that cannot be made; the message says which command mends it."""
+
+
+def recipe_table(_: Record) -> str:
+    """The methods and where they are from; made of the recipes themselves."""
+    rows = [(f"`{row.name}`", row.summary, row.blocks, _map(row), f"`{row.template}`", _linked(row.source)) for row in RECIPES.values()]
+    return _table(("method", "what it computes", "blocks", "map", "template", "source"), rows)
+
+
+def _map(row: Recipe) -> str:
+    order = f"softmax, scale {row.readout.logit_scale:g}" if row.readout.order == "softmax" else f"min-max on the {row.readout.order}"
+    return order + (", reversed" if row.readout.reverse else "")
+
+
+def _linked(source: str) -> str:
+    """arXiv numbers and owner/repository names as links."""
+    source = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
+    return re.sub(r", ([\w-]+/[\w-]+)$", r", [\1](https://github.com/\1)", source)
+
+
+def quality_table(record: Record) -> str:
+    """Scores of every method on the held-out scenes, official parameters and the model's recommended ones one below the other."""
+    found = record["methods"]
+    _current(found)
+    best = {key: max(scores[key] for scores in found.values()) for key in ("pointing", "miou", "auc")}
+    rows: list[tuple[str, ...]] = [("chance", "", f"{record['chance']:.3f}", "", "0.500")]
+    for name, scores in found.items():
+        method, parameters = name.removesuffix(RECOMMENDED), "official"
+        if name.endswith(RECOMMENDED):
+            parameters = "recommended: " + ", ".join(_change(*each) for each in _recommended()[method].items())
+        cells = (f"**{scores[key]:.3f}**" if scores[key] == best[key] else f"{scores[key]:.3f}" for key in best)
+        rows.append((f"`{method}`", parameters, *cells))
+    return _table(("method", "parameters", "pointing", "mIoU", "AUC"), rows, right=3) + "\n" + _quality_words(record)
+
+
+def _change(field: str, value: Any) -> str:
+    # a temperature for each head and pass would fill the page
+    return f"`{field}` by a table" if isinstance(value, list) else f"`{field}={value}`"
+
+
+def _quality_words(record: Record) -> str:
+    found = record["methods"]
+    best = max(found, key=lambda name: found[name]["pointing"])
+    top, raw = found[best]["pointing"], found["itsm"]["pointing"]
+    versions = f"fastloc {record['fastloc']}, torch {record['torch']}, {record['dtype']} on {record['machine']}"
+    return (
+        f"{record['scenes']} scenes, {record['questions']} questions; {versions}. "
+        f"The raw map points at the thing in {raw:.1%} of the questions, chance is {record['chance']:.1%}; "
+        f"the best row, {best}, in {top:.1%}: {top / raw:.1f} times the raw map.\n"
+    )
+
+
+def _recommended() -> dict[str, dict[str, Any]]:
+    """The embedded model's recommended parameters by method, where they change the official recipe."""
+    rows: dict[str, dict[str, Any]] = json.loads(CONFIG.read_text()).get("fastloc", {}).get("recommended", {}).get("recipes", {})
+    return {method: changes for method, changes in rows.items() if recipe(method, **changes) != RECIPES[method]}
+
+
+def _current(found: Iterable[str]) -> None:
+    """The record must be of the methods there are, and of the parameters that are recommended now."""
+    wanted = {*RECIPES, *(method + RECOMMENDED for method in _recommended())}
+    if set(found) != wanted:
+        odd = ", ".join(sorted(wanted ^ set(found)))
+        raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES['quality'].command}`")
+
+
+def training_table(record: Record) -> str:
+    """How the embedded model was made."""
+    config = json.loads(CONFIG.read_text())["model_cfg"]
+    image, text = config["vision_cfg"], config["text_cfg"]
+    minutes = round(record["seconds"] / 60)
+    rows = [
+        ("image tower", f"{image['layers']} blocks of width {image['width']}, patch {image['patch_size']}, {image['image_size']} px"),
+        ("text tower", f"{text['layers']} blocks of width {text['width']}, {text['context_length']} tokens"),
+        ("parameters", f"{record['parameters']:,}"),
+        ("file", f"{(EMBEDDED / 'model.safetensors').stat().st_size / 1e6:.1f} MB, float16"),
+        ("knows", f"{record['concepts']} concepts, {record['names']} names with group words"),
+        ("trained on", f"{record['images']:,} composed scenes; {record['steps']:,} steps of {record['batch']}"),
+        ("time", f"{minutes // 60} h {minutes % 60:02} min on {record['device']}"),
+        ("seed", record["seed"]),
+        ("versions", f"torch {record['torch']}, open_clip {record['open_clip']}"),
+    ]
+    return _table(("embedded model", ""), rows)
+
+
+def speed_table(record: Record) -> str:
+    """Times and memory against the official GEM package."""
+    rows = []
+    for row in record["rows"]:
+        sides = (row["official"], row["fastloc"])
+        times = (f"{side['ms']:.0f} ({side['ms_p20']:.0f} … {side['ms_p80']:.0f})" for side in sides)
+        memory = (f"{side['peak_mb']:.0f} ({side['working_mb']:.0f})" for side in sides)
+        ratio = f"**{row['speedup']:.2f}** ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})"
+        rows.append((row["size"], *times, ratio, *memory, f"{row['error']:.0e}"))
+    head = ("px", "official ms", "fastloc ms", "speed-up", "official MB", "fastloc MB", "difference")
+    return _table(head, rows, right=7) + "\n" + _speed_words(record)
+
+
+def _speed_words(record: Record) -> str:
+    official, ours = record["versions"]["official"], record["versions"]["fastloc"]
+    load = f"load average before the start {record['load_before']:.1f}"
+    if record["load_before"] > IDLE_LOAD:
+        load += " (not an idle machine)"
+    packages = f"gem_torch {official['gem_torch']} with open_clip_torch {official['open_clip_torch']} and torch {official['torch']}"
+    return (
+        f"{record['model']}; {record['precision']}, batch {record['batch']}, {record['texts']} texts, threads: {record['threads']}, "
+        f"cores: {record['cores']} ({record['device']}), {load}; {record['rounds']} rounds, both sides in turns. "
+        f"Official: {packages}. fastloc: {ours['fastloc']} at {record['commit']}, torch {ours['torch']}.\n"
+    )
+
+
+TABLES = {
+    "recipes": Source(recipe_table),
+    "quality": Source(quality_table, "quality.json", "python benchmarks/quality.py --record"),
+    "training": Source(
+        training_table, "embedded_training.json",
+        "python benchmarks/train_embedded.py --out runs/embedded && python benchmarks/pack_embedded.py runs/embedded",
+    ),
+    "speed": Source(speed_table, "against_gem.json", "python benchmarks/against_gem.py -o benchmarks/records/against_gem.json"),
+}  # fmt: skip
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]], right: int = 0) -> str:
+    """A Markdown table; the last `right` columns are aligned to the right."""
+    rule = ["---"] * (len(head) - right) + ["--:"] * right
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in (head, rule, *rows))
+
+
+def table(name: str) -> str:
+    """The Markdown of one table.
+
+    Raises:
+        TableError: unknown name, or a record that is missing, of an older layout, or of other methods.
+    """
+    if name not in TABLES:
+        raise TableError(f"there is no such table; there are {', '.join(TABLES)}")
+    source = TABLES[name]
+    if not source.record:
+        return source.make({})
+    path = RECORDS / source.record
+    if not path.exists():
+        raise TableError(f"benchmarks/records/{source.record} does not exist: make it with `{source.command}`")
+    try:
+        return source.make(json.loads(path.read_text()))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise TableError(f"{source.record} is not as it should be ({error!r}): make it again with `{source.command}`") from error
+
+
+def filled(text: str) -> tuple[str, dict[str, str]]:
+    """The text with its tables made anew, and what is wrong by table: why it cannot be made, or that it differs."""
+    wrong: dict[str, str] = {}
+
+    def fill(block: re.Match[str]) -> str:
+        try:
+            body = table(block["name"])
+        except TableError as error:
+            wrong[block["name"]] = str(error)
+            return block[0]
+        if body != block["body"]:
+            wrong[block["name"]] = "differs from what the recipes and records say: run `python benchmarks/readme_tables.py`"
+        return block["start"] + body + block["end"]
+
+    made = BLOCK.sub(fill, text)
+    asked = {block["name"] for block in BLOCK.finditer(text)}
+    return made, wrong | {name: "is not in the README" for name in TABLES if name not in asked}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date")
+    args = parser.parse_args()
+    made, wrong = filled(README.read_text(encoding="utf-8"))
+    if not args.check:
+        README.write_text(made, encoding="utf-8")
+        # what is still wrong after writing could not be made
+        _, wrong = filled(made)
+    for name, reason in wrong.items():
+        print(f"README.md, table {name!r}: {reason}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

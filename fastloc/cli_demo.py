@@ -1,0 +1,42 @@
+"""`fastloc demo`: the whole way once, on a picture and with a model that come with fastloc."""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from . import cli_show
+from .cli_locate import PHOTOGRAPHS
+
+SAMPLES = Path(__file__).parent / "embedded" / "samples"
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Find the sample's texts in it, write the overlay, and say what to type next."""
+    from .localizer import Localizer
+
+    file, texts = sample()
+    result = Localizer(method=args.method)(file, texts)
+    written = result.save(args.output)
+    out = cli_show.console()
+    cli_show.finding(out, f"{file.name} (comes with fastloc)", result.to_dict(), [written])
+    out.print("For your own photographs, with a CLIP trained on photographs (its weights are downloaded once):")
+    out.print(f'  {command()} locate photo.jpg -t "a dog" {PHOTOGRAPHS}', soft_wrap=True)
+    return 0
+
+
+def sample() -> tuple[Path, list[str]]:
+    """The first sample that ships with fastloc: its picture and the texts to look for in it."""
+    first = next(iter(json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")).values()))
+    return SAMPLES / first["file"], list(first["texts"])
+
+
+def command() -> str:
+    """How fastloc is called from here: as `fastloc` if that is on the PATH, else through this Python."""
+    python = Path(sys.executable)
+    found = shutil.which("fastloc")
+    if found and Path(found).parent == python.parent:
+        return "fastloc"
+    here = Path.cwd()
+    return f"{python.relative_to(here) if python.is_relative_to(here) else python} -m fastloc"

@@ -1,0 +1,52 @@
+"""`fastloc methods` and `fastloc models`: what there is to choose from."""
+
+import argparse
+import json
+from typing import Any
+
+from rich.text import Text
+
+from . import cli_show
+
+
+def methods(args: argparse.Namespace) -> int:
+    """List the recipes."""
+    from .recipes import RECIPES
+
+    if args.json:
+        fields = ("name", "summary", "source", "blocks", "template", "fit")
+        print(json.dumps([{field: getattr(row, field) for field in fields} for row in RECIPES.values()], indent=2))
+        return 0
+    rows = cli_show.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
+    for row in RECIPES.values():
+        about = Text.assemble(row.summary, "\n", (row.source, "dim"))
+        rows.add_row(Text(row.name, "bold"), about, str(row.blocks), row.template)
+    out = cli_show.console()
+    out.print(rows)
+    out.print("blocks: how many of the last blocks are changed. template: the sentences a text is put into by default.")
+    return 0
+
+
+def models(args: argparse.Namespace) -> int:
+    """List the models that fit, the embedded one first; with --all also those that do not, and why."""
+    from .sources import models as every_model
+
+    listed = [row for row in every_model() if args.all or row["refused"] is None]
+    if args.json:
+        print(json.dumps(listed, indent=2))
+        return 0
+    rows = cli_show.table("model", "pretrained")
+    for row in listed:
+        rows.add_row(Text(row["name"], "bold"), Text(_weights(row)))
+    out = cli_show.console()
+    out.print(rows)
+    out.print("Also: a folder with an open_clip_config.json and weights, or any name above with a file of weights as --pretrained.")
+    return 0
+
+
+def _weights(row: dict[str, Any]) -> str:
+    if row["refused"]:
+        return f"does not fit: {row['refused']}"
+    if row["name"] == "embedded":
+        return "comes with fastloc; knows emoji scenes, not photographs"
+    return ", ".join(row["pretrained"]) or "no published weights: give a file"

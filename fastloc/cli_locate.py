@@ -1,0 +1,110 @@
+"""`fastloc locate`: texts in pictures, as tables and overlays or as JSON. A picture that cannot be used does not stop the others."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, cli_show
+from .errors import FastlocError, ImageError
+
+if TYPE_CHECKING:
+    from .localizer import Localizer
+    from .result import Result
+
+# what to type for photographs; the embedded model is no use there
+PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
+# options that change the recipe where they are given
+CHANGES = ("blocks", "iterations", "inv_temp")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture and the files its answer goes to; None for a file that was not asked for."""
+
+    image: Path
+    overlay: Path | None
+    npz: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for path in (self.overlay, self.npz) if path]
+
+
+def locate(args: argparse.Namespace) -> int:
+    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
+    jobs = plan(args.images, args.method, _folder(args), npz=args.npz, overlay=not args.json or args.output is not None)
+    localizer = _localizer(args)
+    if args.model == "embedded":
+        print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
+    found: list[dict[str, Any]] = []
+    failed: list[tuple[Path, ImageError]] = []
+    with cli_show.progress(len(jobs), stdout_is_data=args.json) as (out, step):
+        for job in jobs:
+            try:
+                found.append(_answer(localizer, job, args))
+            except ImageError as error:
+                failed.append((job.image, error))
+            else:
+                if not args.json:
+                    cli_show.finding(out, cli_show.shown(job.image), found[-1], job.files)
+            step()
+    if args.json:
+        errors = [{"name": str(image), "error": str(error)} for image, error in failed]
+        print(json.dumps({"fastloc": __version__, "pictures": found, "errors": errors}, indent=2))
+    return _complain([error for _, error in failed], len(jobs))
+
+
+def plan(images: Sequence[Path], method: str, folder: Path, *, npz: bool, overlay: bool = True) -> list[Job]:
+    """A job for each picture. Files are named <stem>.<method>.*, with a number where that name is taken by another picture's
+    file or is one of the pictures itself, so that nothing given or made in this run is written over."""
+    inputs = {image.resolve() for image in images}
+    taken: set[str] = set()
+    jobs = []
+    for image in images:
+        names = (f"{image.stem}{number}.{method}" for number in ("", *(f"-{n}" for n in range(2, len(images) + len(inputs) + 2))))
+        name = next(each for each in names if each.casefold() not in taken and not inputs & {(folder / f"{each}.png").resolve()})
+        # without case: on some file systems A.png and a.png are one file
+        taken.add(name.casefold())
+        jobs.append(Job(image, folder / f"{name}.png" if overlay else None, folder / f"{name}.npz" if npz else None))
+    return jobs
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    folder: Path = args.output or Path()
+    if folder.exists() and not folder.is_dir():
+        raise FastlocError(f"{folder}: output goes to a folder, and this is a file")
+    return folder
+
+
+def _localizer(args: argparse.Namespace) -> "Localizer":
+    from .localizer import Localizer
+
+    options = {name: getattr(args, name) for name in ("size", "fit", "template", "device", "dtype", "official")}
+    changes = {name: value for name in CHANGES if (value := getattr(args, name)) is not None}
+    return Localizer(args.model, args.pretrained, args.method, **options, **changes)
+
+
+def _answer(localizer: "Localizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
+    result: Result = localizer(job.image, args.texts)
+    for path in job.files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if job.overlay:
+        result.save(job.overlay)
+    if job.npz:
+        result.to_npz(job.npz)
+    files = {"overlay": job.overlay and str(job.overlay), "npz": job.npz and str(job.npz)}
+    return {**result.to_dict(args.threshold), **files}
+
+
+def _complain(errors: Iterable[ImageError], count: int) -> int:
+    """List the pictures that could not be used. Returns the exit status."""
+    lines = [cli_show.shown(str(error)) for error in errors]
+    if count == 1 and lines:
+        print(f"fastloc: error: {lines[0]}", file=sys.stderr)
+    elif lines:
+        print(f"fastloc: error: {len(lines)} of {count} pictures could not be used:", *lines, sep="\n  ", file=sys.stderr)
+    return 1 if lines else 0

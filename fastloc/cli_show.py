@@ -1,0 +1,77 @@
+"""What the commands print: tables, paths, and a progress bar that never ends up in a pipe."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+# columns of a table that nobody's terminal limits
+PIPE_WIDTH = 160
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that prints what it is given: no markup, no guessing at colours, and no folding to 80 columns in a pipe."""
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPE_WIDTH
+    return made
+
+
+def shown(path: str | Path) -> str:
+    """The path in printable characters: file names may hold bytes that are no text."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in `right` are aligned to the right, and those but the last do not wrap."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
+    return made
+
+
+def finding(out: Console, title: str, found: dict[str, Any], written: list[Path]) -> None:
+    """Print where each text is. `found` is a `Result.to_dict()`, `written` the files that were made of it."""
+    out.print(Text(title, "bold"), Text(f"{found['picture']['width']} x {found['picture']['height']}"), soft_wrap=True)
+    rows = table("text", "x", "y", "box", "peak", "similarity", right=("x", "y", "peak", "similarity"))
+    for each in found["texts"]:
+        peak = each["peak"]
+        numbers = (f"{peak['value']:.2f}", f"{peak['similarity']:.3f}")
+        rows.add_row(Text(each["text"]), str(peak["x"]), str(peak["y"]), _boxes(each["boxes"]), *numbers)
+    out.print(rows)
+    for path in written:
+        out.print(f"written: {shown(path)}", soft_wrap=True)
+    out.print()
+
+
+def _boxes(boxes: list[dict[str, Any]]) -> str:
+    """The box around the peak, and how many other warm regions there are."""
+    if not boxes:
+        return "-"
+    first = "{x0},{y0} to {x1},{y1}".format(**boxes[0])
+    return first if len(boxes) == 1 else f"{first} and {len(boxes) - 1} more"
+
+
+@contextmanager
+def progress(total: int, stdout_is_data: bool) -> Iterator[tuple[Console, Callable[[], None]]]:
+    """The console to print results on, and a function to call after each of `total` pieces of work.
+
+    There is a bar if there are several pieces and standard error is a terminal. It shares the results' console where that is a
+    terminal too: two consoles on one terminal would write over each other.
+    """
+    out, err = console(), console(stderr=True)
+    if total < 2 or not err.is_terminal:
+        yield out, lambda: None
+        return
+    bar_console = out if out.is_terminal and not stdout_is_data else err
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=bar_console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=total)
+        yield out, lambda: bar.advance(task)

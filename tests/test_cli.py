@@ -1,0 +1,328 @@
+"""The command line: what it prints, writes and exits with. Most of it runs with a stand-in for the engine that needs no torch;
+the tests at the end run the embedded model."""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastloc import cli, cli_locate, cli_show
+from fastloc.errors import FastlocWarning, ModelError
+from fastloc.geometry import fit
+from fastloc.images import load
+from fastloc.recipes import RECIPES
+from fastloc.result import Result
+
+
+class Ended(NamedTuple):
+    """How a command ended: exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: object) -> Ended:
+        capsys.readouterr()
+        try:
+            status = cli.main([str(each) for each in argv])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        return Ended(status, *capsys.readouterr())
+
+    return call
+
+
+class StandIn:
+    """In place of Localizer: every text peaks in the lower right patch."""
+
+    made: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.made.append((args, options))
+
+    def __call__(self, image: Path, texts: list[str]) -> Result:
+        picture = load(image)
+        similarity = np.zeros((len(texts), 4, 4), np.float32)
+        similarity[:, 3, 3] = 0.25
+        geometry = fit(picture.size[::-1], 32, 8)
+        return Result(picture=picture, texts=tuple(texts), similarity=similarity, geometry=geometry, order="picture", name=str(image))
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    """The stand-in, put where the command line finds the engine."""
+    stand_in = type("Localizer", (StandIn,), {"made": []})
+    monkeypatch.setitem(sys.modules, "fastloc.localizer", module := ModuleType("fastloc.localizer"))
+    module.Localizer = stand_in  # type: ignore[attr-defined]
+    return stand_in
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "teal").save(path)
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_help_has_examples_and_no_command_is_a_usage_error(run: Run) -> None:
+    for command in ((), ("locate",)):
+        ended = run(*command, "--help")
+        assert ended.status == 0 and "examples:" in ended.out
+    assert run().status == 2
+    assert run("--version").out.startswith("fastloc ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["a.png"], "-t/--text"),
+        (["a.png", "-t", " "], "empty"),
+        (["-t", "cat"], "IMAGE"),
+        (["a.png", "-t", "cat", "--size", "0"], "336x448"),
+        (["a.png", "-t", "cat", "--size", "3x4x5"], "336x448"),
+        (["a.png", "-t", "cat", "--inv-temp", "-1"], "above 0"),
+        (["a.png", "-t", "cat", "--inv-temp", "nan"], "above 0"),
+        (["a.png", "-t", "cat", "--fit", "squash"], "letterbox"),
+    ],
+)
+def test_usage_errors_exit_2_and_say_what_would_be_right(run: Run, argv: list[str], said: str) -> None:
+    ended = run("locate", *argv)
+    assert ended.status == 2 and not ended.out
+    assert said in ended.err.splitlines()[-1]
+
+
+def test_locate_prints_where_and_writes_an_overlay(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    ended = run("locate", "a.png", "-t", "cat", "[bold]pizza", "-t", "red car")
+    assert ended.status == 0
+    for text in ("cat", "[bold]pizza", "red car"):
+        # the lower right patch of 4 x 4 in a picture of 40 x 30, centred at (35, 26.25)
+        (row,) = [line.split() for line in ended.out.splitlines() if line.startswith(text)]
+        x, y = map(int, row[len(text.split()) :][:2])
+        assert 30 <= x < 40 and 22 <= y < 30
+    assert files(tmp_path) == ["a.gem.png", "a.png"]
+    assert "written: a.gem.png" in ended.out
+    with Image.open(tmp_path / "a.gem.png") as overlay:
+        overlay.verify()
+
+
+def test_options_reach_the_engine(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    run("locate", "a.png", "-t", "cat")
+    run(*"locate a.png -t cat --model M --pretrained P --method m --size 48x64 --fit crop --template plain --device cpu".split(),
+        *"--dtype bfloat16 --official --blocks 3 --iterations 0 --inv-temp 20".split())  # fmt: skip
+    plain = {"size": None, "fit": None, "template": None, "device": None, "dtype": "float32", "official": False}
+    chosen = {"size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True}
+    assert engine.made == [
+        (("embedded", None, "gem"), plain),
+        (("M", "P", "m"), {**chosen, "blocks": 3, "iterations": 0, "inv_temp": 20.0}),
+    ]
+
+
+def test_json_is_all_there_is_on_stdout(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    ended = run("locate", "a.png", "nothing.png", "-t", "cat", "--json")
+    report = json.loads(ended.out)
+    assert ended.status == 1
+    assert set(report) == {"fastloc", "pictures", "errors"}
+    (found,) = report["pictures"]
+    assert found["name"] == "a.png" and found["overlay"] is None and found["npz"] is None
+    assert found["texts"][0]["text"] == "cat" and found["texts"][0]["peak"]["x"] >= 30
+    assert [each["name"] for each in report["errors"]] == ["nothing.png"] and "no such file" in report["errors"][0]["error"]
+    assert files(tmp_path) == ["a.png"]
+    # the overlays come back with -o, and are named
+    ended = run("locate", "a.png", "-t", "cat", "--json", "--npz", "-o", "deep/maps")
+    (found,) = json.loads(ended.out)["pictures"]
+    assert (tmp_path / found["overlay"]).is_file() and (tmp_path / found["npz"]).is_file()
+
+
+def test_npz_holds_the_maps(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    assert run("locate", "a.png", "-t", "cat", "dog", "--npz", "-o", "maps").status == 0
+    with np.load(tmp_path / "maps" / "a.gem.npz") as arrays:
+        assert arrays["heatmaps"].shape == (2, 30, 40)
+        assert arrays["texts"].tolist() == ["cat", "dog"]
+
+
+def test_bad_pictures_do_not_stop_the_others(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "z.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    ended = run("locate", "missing.png", "a.png", "bad.png", "z.png", "-t", "cat", "-o", "maps")
+    assert ended.status == 1
+    assert files(tmp_path / "maps") == ["a.gem.png", "z.gem.png"]
+    assert "2 of 4 pictures" in ended.err
+    assert [line.strip().partition(":")[0] for line in ended.err.splitlines()[-2:]] == ["missing.png", "bad.png"]
+    assert "Traceback" not in ended.err
+
+
+def test_nothing_is_written_for_a_bad_picture(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    ended = run("locate", "missing.png", "-t", "cat", "-o", "maps")
+    assert ended.status == 1 and ended.err.splitlines()[-1] == "fastloc: error: missing.png: no such file"
+    assert not (tmp_path / "maps").exists()
+
+
+def test_no_output_takes_another_s_name(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    # a.gem.png is a picture here, and what a.png would be written to
+    given = [picture(tmp_path / name, (40, 30 + 10 * n)) for n, name in enumerate(["a.png", "x/A.png", "a.gem.png", "y/a.jpg"])]
+    before = [path.read_bytes() for path in given]
+    ended = run("locate", *given, "-t", "cat")
+    assert ended.status == 0
+    assert [path.read_bytes() for path in given] == before
+    assert len(set(files(tmp_path))) == 8
+    jobs = cli_locate.plan([Path("a.png"), Path("b/a.png"), Path("a-2.png")], "gem", Path("maps"), npz=True)
+    assert [str(job.overlay) for job in jobs] == ["maps/a.gem.png", "maps/a-2.gem.png", "maps/a-2-2.gem.png"]
+    assert [job.npz and job.npz.stem for job in jobs] == ["a.gem", "a-2.gem", "a-2-2.gem"]
+
+
+def test_output_that_is_a_file_is_refused_before_the_model_is_loaded(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    ended = run("locate", "a.png", "-t", "cat", "-o", "a.png")
+    assert ended.status == 1 and "a.png" in ended.err and not engine.made
+
+
+def test_errors_are_one_line(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ModelError("no such\nmodel")
+
+    monkeypatch.setattr(engine, "__init__", fail)
+    assert run("locate", "a.png", "-t", "cat") == (1, "", "fastloc: error: no such model\n")
+
+
+@pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt(), 130), (OSError("disk full"), 1)])
+def test_other_ends(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raised: BaseException, status: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(engine, "__call__", fail)
+    ended = run("locate", picture(tmp_path / "a.png"), "-t", "cat")
+    assert ended.status == status and "Traceback" not in ended.err
+
+
+def test_a_missing_engine_says_how_to_get_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from fastloc.cli import main; sys.exit(main(['locate', 'a.png', '-t', 'cat']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'fastloc: error: this needs torch, which is not installed: pip install "fastloc[engine]"\n'
+
+
+def test_notes_are_said_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answer = engine.__call__
+
+    def warn(self: StandIn, image: Path, texts: list[str]) -> Result:
+        warnings.warn("never saw 'zyx'", FastlocWarning, stacklevel=2)
+        return answer(self, image, texts)
+
+    monkeypatch.setattr(engine, "__call__", warn)
+    ended = run("locate", picture(tmp_path / "a.png"), picture(tmp_path / "b.png"), "-t", "zyx", "--model", "M")
+    assert ended.err == "fastloc: note: never saw 'zyx'\n"
+
+
+def test_a_bar_is_drawn_only_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with cli_show.progress(3, stdout_is_data=False) as (_, step):
+        step()
+    assert not any(capsys.readouterr())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with cli_show.progress(3, stdout_is_data=True) as (_, step):
+        step()
+    out, err = capsys.readouterr()
+    assert not out and "3" in err
+
+
+def test_methods_lists_every_recipe(run: Run) -> None:
+    ended = run("methods")
+    assert ended.status == 0 and all(name in ended.out for name in RECIPES)
+    listed = json.loads(run("methods", "--json").out)
+    assert [row["name"] for row in listed] == list(RECIPES)
+    assert listed[0].keys() == {"name", "summary", "source", "blocks", "template", "fit"}
+
+
+# from here on with torch and the embedded model
+
+
+def test_models_lists_what_fits(run: Run) -> None:
+    listed = json.loads(run("models", "--json").out)
+    assert listed[0]["name"] == "embedded" and not any(row["refused"] for row in listed)
+    everything = json.loads(run("models", "--all", "--json").out)
+    assert len(everything) > len(listed) and any(row["refused"] for row in everything)
+    ended = run("models")
+    assert ended.status == 0 and "laion2b_s34b_b88k" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--method", "gme"], "'gem'"),
+        (["--model", "ViT-B-61"], "'ViT-B-16'"),
+        (["--model", "ViT-B-16"], "laion2b_s34b_b88k"),
+        (["--size", "100"], "100"),
+        (["--blocks", "99"], "99"),
+        (["--template", "gm"], "'gem'"),
+        (["--dtype", "float31"], "'float32'"),
+        (["--device", "abacus"], "abacus"),
+    ],
+)
+def test_what_the_engine_refuses_is_said_in_one_line(run: Run, tmp_path: Path, options: list[str], said: str) -> None:
+    ended = run("locate", picture(tmp_path / "a.png"), "-t", "cat", *options)
+    assert ended.status == 1 and not ended.out
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("fastloc: error: ") and said in last and "Traceback" not in ended.err
+    assert files(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_locate_runs_every_method_on_the_embedded_model(run: Run, tmp_path: Path, method: str) -> None:
+    ended = run("locate", picture(tmp_path / "a.png", (96, 64)), "-t", "cat", "red car", "--size", "96", "--method", method, "--json")
+    assert ended.status == 0, ended.err
+    (found,) = json.loads(ended.out)["pictures"]
+    assert found["method"] == method and found["model"] == "embedded" and found["grid"] == {"height": 12, "width": 12}
+
+
+def test_demo_finds_its_texts_and_says_what_to_type_next(run: Run, tmp_path: Path) -> None:
+    from fastloc.cli_demo import sample
+
+    file, texts = sample()
+    ended = run("demo")
+    assert ended.status == 0, ended.err
+    assert all(text in ended.out for text in texts) and file.name in ended.out
+    assert "locate photo.jpg" in ended.out and "--pretrained" in ended.out
+    assert not ended.err, "the sample's texts are words that the embedded model knows"
+    with Image.open(tmp_path / "fastloc-demo.png") as overlay:
+        overlay.verify()
+
+
+def test_python_m_fastloc_locates(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    command = [sys.executable, "-m", "fastloc", "locate", "a.png", "-t", "cat", "--size", "96"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "written: a.gem.png" in done.stdout and (tmp_path / "a.gem.png").is_file()
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = ["bash", "-c", '"$0" -m fastloc methods --json | head -c 1', sys.executable]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "[" and not done.stderr

@@ -1,0 +1,218 @@
+"""Parity with open_clip's own towers, for its real configurations, and clear refusals of those that are no CLIP ViT."""
+
+import re
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from open_clip.model import CLIP, CLIPVisionCfg, _build_vision_tower
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+import towers
+from fastloc import spec as specs
+from fastloc import weights as stores
+from fastloc.errors import ModelError
+from fastloc.recipes import RECIPES
+from fastloc.vit import forward
+from seeded import seeded_pixels
+from towers import error
+
+# two float32 programs of the same formula, over up to twelve blocks
+TOLERANCE = 1e-5
+TEXT = {"context_length": 4, "vocab_size": 8, "width": 32, "heads": 2, "layers": 1}
+# name -> what of the real configuration is cut, so that the test is quick and small; the first tower is whole
+REAL: dict[str, dict[str, Any]] = {
+    "ViT-B-32": {},
+    "ViT-B-32-quickgelu": {"layers": 2},
+    "ViT-B-16-plus-240": {"layers": 2},
+    # LayerScale
+    "ViT-M-16-alt": {},
+    # mean of the patches, no ln_pre, tanh GELU
+    "ViT-L-14-CLIPA": {"layers": 2, "image_size": 112},
+    # heads of 80, 88, 104 (with an MLP of an odd ratio) and 112
+    "ViT-H-14-quickgelu": {"layers": 2, "image_size": 84},
+    "ViT-g-14": {"layers": 1, "image_size": 56},
+    "ViT-bigG-14-CLIPA": {"layers": 1, "image_size": 56},
+    "ViT-e-14": {"layers": 1, "image_size": 56},
+}
+# the configurations that open_clip ships
+CONFIGS = {name: open_clip.get_model_config(name) or {} for name in open_clip.list_models()}
+
+
+def real(name: str, **cut: Any) -> dict[str, Any]:
+    """open_clip's configuration of this name with a tiny text tower."""
+    config = CONFIGS[name]
+    return {**config, "vision_cfg": {**config["vision_cfg"], **cut}, "text_cfg": TEXT}
+
+
+def model(name: str) -> CLIP:
+    torch.manual_seed(0)
+    config = real(name, **REAL[name])
+    built = CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=TEXT, quick_gelu=config.get("quick_gelu", False))
+    # freshly made, norms are the identity, biases zero and LayerScale all but nothing, which would hide mistakes
+    for key, parameter in built.named_parameters():
+        if parameter.ndim == 1 and key.startswith("visual."):
+            parameter.data += 0.2 * torch.randn_like(parameter) + (0.5 if key.endswith("gamma") else 0.0)
+    return built.eval()
+
+
+@torch.no_grad()
+def own(built: CLIP, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """What open_clip computes: image embedding [B, E] and patch tokens after the last LayerNorm and projection [B, P, E]."""
+    tower = built.visual
+    kept = tower.forward_intermediates(pixels, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC")
+    return built.encode_image(pixels), kept["image_intermediates"][-1] @ tower.proj
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_parity(name: str) -> None:
+    built, spec = model(name), specs.from_open_clip(real(name, **REAL[name]))
+    weights = stores.from_open_clip(built.state_dict(), spec)
+    pixels = torch.from_numpy(seeded_pixels((2, 3, *spec.image), seed=0))
+    out = forward(weights, pixels, RECIPES["itsm"], cls=True)
+    image, patches = own(built, pixels)
+    assert out.cls is not None and out.grid == built.visual.grid_size
+    assert error(out.cls, image) < TOLERANCE
+    assert error(out.patches, patches) < TOLERANCE
+    # a local path does not touch the image embedding
+    one_block = forward(weights, pixels, RECIPES["clearclip"], cls=True)
+    assert one_block.cls is not None and error(one_block.cls, image) < TOLERANCE
+    assert error(one_block.patches, patches) > 0.01
+
+
+KINDS = ({}, {"pool": "avg"}, {"pool": "avg-norm", "ln_pre": False, "activation": "gelu_tanh"}, {"scale": True, "activation": "quick_gelu"})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_parity_in_float64(kind: dict[str, Any]) -> None:
+    config = towers.config(**kind)
+    torch.manual_seed(0)
+    built = CLIP(text_cfg=TEXT, **config).double().eval()
+    weights, pixels = towers.tower(**kind), towers.pixels(3, towers.TRAINED)
+    state = towers.state(**kind)
+    missing = built.load_state_dict(state, strict=False)
+    assert not missing.unexpected_keys and not [key for key in missing.missing_keys if key.startswith("visual.")]
+    out = forward(weights, pixels, RECIPES["itsm"], cls=True)
+    image, patches = own(built, pixels)
+    assert out.cls is not None
+    assert error(out.cls, image) < 1e-12
+    assert error(out.patches, patches) < 1e-12
+
+
+def test_weights_are_shared_not_copied() -> None:
+    built = model("ViT-M-16-alt")
+    weights = stores.from_open_clip(built.state_dict(), specs.from_open_clip(real("ViT-M-16-alt", **REAL["ViT-M-16-alt"])))
+    assert weights.patch_w.data_ptr() == built.visual.conv1.weight.data_ptr()
+    assert not weights.patch_w.requires_grad
+
+
+# every configuration that open_clip ships is either read right or refused with its reason
+
+ACTIVATIONS = {"QuickGELU()": "quick_gelu", "GELU(approximate='none')": "gelu", "GELU(approximate='tanh')": "gelu_tanh"}
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if specs.refusal(config) is None])
+def test_accepted_configuration_is_read_right(name: str) -> None:
+    """Built without memory: the tower is a plain VisionTransformer and its tensors have the shapes that the spec asks for."""
+    config = CONFIGS[name]
+    with torch.device("meta"):
+        tower = _build_vision_tower(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), config.get("quick_gelu", False))
+    assert isinstance(tower, VisionTransformer)
+    spec = specs.from_open_clip(config)
+    weights = stores.from_open_clip({f"visual.{key}": tensor for key, tensor in tower.state_dict().items()}, spec)
+    block = tower.transformer.resblocks[0]
+    assert (spec.heads, spec.head_width) == (block.attn.num_heads, block.attn.head_dim)
+    assert (spec.grid, spec.patch, spec.image) == (tower.grid_size, tower.patch_size, tower.image_size)
+    assert spec.norm_eps == block.ln_1.eps == tower.ln_post.eps
+    assert (spec.pool, spec.norm_after_pool) == (tower.pool_type, tower.final_ln_after_pool)
+    assert spec.activation == ACTIVATIONS[str(block.mlp.gelu)]
+    assert (weights.ln_pre_w is None) == isinstance(tower.ln_pre, torch.nn.Identity)
+    # nothing of the tower is left behind
+    taken = sum(tensor.numel() for part in (weights, *weights.blocks) for tensor in vars(part).values() if isinstance(tensor, Tensor))
+    assert taken == sum(parameter.numel() for parameter in tower.parameters())
+
+
+REFUSED = {
+    "ViT-B-16-SigLIP": "its image tower comes from timm",
+    "EVA02-B-16": "its image tower comes from timm",
+    "MobileCLIP-S1": "its image tower comes from timm",
+    "convnext_base": "its image tower comes from timm",
+    "RN50": "its image tower is a ResNet, not a ViT",
+    "RN50x64-quickgelu": "its image tower is a ResNet, not a ViT",
+    "coca_ViT-B-32": "its image tower pools with attention (CoCa)",
+    "coca_base": "it is a generative model (CoCa)",
+    "roberta-ViT-B-32": "its text tower is a transformers model",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_configuration(name: str) -> None:
+    config = CONFIGS[name]
+    assert (specs.refusal(config) or "").startswith(REFUSED[name])
+    with pytest.raises(ModelError, match=re.escape(f"this model is not supported: {REFUSED[name]}")) as caught:
+        specs.from_open_clip(config)
+    assert str(caught.value).endswith("supported is every open_clip VisionTransformer with a class token")
+
+
+def test_no_plain_tower_is_refused() -> None:
+    for name, config in CONFIGS.items():
+        vision, text = config["vision_cfg"], config["text_cfg"]
+        foreign = "timm_model_name" in vision or isinstance(vision["layers"], list) or "multimodal_cfg" in config or "hf_model_name" in text
+        assert (specs.refusal(config) is not None) == foreign, name
+
+
+@pytest.mark.parametrize(
+    ("vision", "reason"),
+    [
+        ({"attentional_pool": "parallel"}, "pools with attention"), ({"qk_norm": True}, "normalises q and k"),
+        ({"scaled_cosine_attn": True}, "scaled cosine attention"), ({"scale_heads": True}, "scales heads"),
+        ({"scale_attn_inner": True}, "normalises inside"), ({"scale_attn": True}, "normalises after the block"),
+        ({"scale_fc": True}, "MLP normalises inside"), ({"pool_type": "none"}, "its pooling 'none' gives no image embedding"),
+    ],
+)  # fmt: skip
+def test_refused_part(vision: dict[str, Any], reason: str) -> None:
+    assert reason in (specs.refusal(real("ViT-B-32", **vision)) or "")
+
+
+def test_preprocessing_comes_with_the_spec() -> None:
+    spec = specs.from_open_clip(real("ViT-B-32"))
+    assert (spec.mean, spec.std, spec.interpolation) == (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, "bicubic")
+    spec = specs.from_open_clip(real("ViT-B-32"), {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear"})
+    assert (spec.mean, spec.std, spec.interpolation) == ((0.5,) * 3, (0.25,) * 3, "bilinear")
+
+
+# weights of another architecture
+
+
+def test_missing_tensor() -> None:
+    state = {key: tensor for key, tensor in towers.state().items() if key != "visual.transformer.resblocks.3.attn.out_proj.bias"}
+    with pytest.raises(ModelError, match=r"'visual\.transformer\.resblocks\.3\.attn\.out_proj\.bias' is missing \(the file holds visual"):
+        stores.from_open_clip(state, specs.from_open_clip(towers.config()))
+
+
+def test_state_of_nothing() -> None:
+    with pytest.raises(ModelError, match=r"'visual\.conv1\.weight' is missing \(the file holds nothing"):
+        stores.from_open_clip({}, specs.from_open_clip(towers.config()))
+
+
+@pytest.mark.parametrize(
+    ("vision", "message"),
+    [
+        ({"patch_size": 16, "image_size": 64}, "'visual.conv1.weight' has shape (32, 3, 16, 16), the model wants (32, 3, 8, 8)"),
+        ({"image_size": 40}, "'visual.positional_embedding' has shape (26, 32), the model wants (17, 32)"),
+        ({"width": 64}, "'visual.conv1.weight' has shape (64, 3, 8, 8), the model wants (32, 3, 8, 8)"),
+        ({"layers": 6}, "'visual.transformer.resblocks.6.ln_1.weight' is missing"),
+        ({"layers": 8}, "'visual.transformer.resblocks.7.ln_1.weight' is there, but the model has 7 blocks"),
+    ],
+)
+def test_tensors_of_another_architecture(vision: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match="weights of another architecture: " + re.escape(message)):
+        stores.from_open_clip(towers.state(**vision), specs.from_open_clip(towers.config()))
+
+
+def test_tensors_of_another_embedding_width() -> None:
+    state = {**towers.state(), "visual.proj": torch.zeros(32, 16)}
+    with pytest.raises(ModelError, match=re.escape("'visual.proj' has shape (32, 16), the model wants (32, 24)")):
+        stores.from_open_clip(state, specs.from_open_clip(towers.config()))

@@ -1,0 +1,147 @@
+"""The README says what is so: its tables, its command lines, its Python, its links, and the scores it speaks of."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import readme_tables
+from fastloc.cli import build_parser
+from fastloc.recipes import RECIPES
+from fastloc.templates import sentences
+
+REPO = Path(__file__).parents[1]
+README = (REPO / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SCORES = {"pointing", "miou", "auc"}
+
+
+def command_lines() -> list[str]:
+    """Every `fastloc` command of every page, in blocks and in running text, without comment and redirection."""
+    text = "\n".join((REPO / page).read_text(encoding="utf-8") for page in PAGES)
+    found = re.findall(r"(?:^|`)python -m fastloc( [^`\n]+)(?:$|`)", text, re.MULTILINE)
+    return [re.split(r" [>|#]", line)[0].strip() for line in found]
+
+
+def named(path: str) -> Path:
+    """A file of the repository that a page speaks of."""
+    return REPO / path.partition("#")[0]
+
+
+@pytest.mark.parametrize("name", readme_tables.TABLES)
+def test_table_is_what_recipes_and_records_say(name: str) -> None:
+    _, wrong = readme_tables.filled(README)
+    assert name not in wrong, f"README.md, table {name!r}: {wrong[name]}"
+
+
+def test_every_marker_is_a_table() -> None:
+    blocks = [block["name"] for block in readme_tables.BLOCK.finditer(README)]
+    assert sorted(blocks) == sorted(readme_tables.TABLES)
+    # a marker that was never closed would swallow the next table
+    assert README.count("<!-- table:") == README.count("<!-- end -->") == len(blocks)
+
+
+def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- table: recipes -->\n| old |\n<!-- end -->\n<!-- table: speed -->\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(readme_tables, "README", page)
+    monkeypatch.setattr(readme_tables, "RECORDS", tmp_path)
+    before = page.read_text()
+    monkeypatch.setattr(sys, "argv", ["readme_tables.py", "--check"])
+    assert readme_tables.main() == 1 and page.read_text() == before
+    said = capsys.readouterr().err
+    assert "'recipes': differs" in said and "'quality': is not in the README" in said
+    assert "against_gem.json does not exist: make it with `python benchmarks/against_gem.py" in said
+    monkeypatch.setattr(sys, "argv", ["readme_tables.py"])
+    assert readme_tables.main() == 1
+    written = page.read_text()
+    # what can be made is written, what cannot is left alone
+    assert all(f"| `{name}` |" in written for name in RECIPES) and written.startswith("before\n") and written.endswith("after\n")
+    assert "recipes" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_command_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        args = build_parser().parse_args(shlex.split(line))
+    except SystemExit:
+        pytest.fail(f"fastloc {line}: {capsys.readouterr().err.splitlines()[-1]}")
+    assert getattr(args, "method", "gem") in RECIPES
+    if getattr(args, "template", None):
+        sentences(args.template)
+
+
+def test_there_are_command_lines() -> None:
+    assert len(command_lines()) >= 8, command_lines()
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if "--model" in line])
+def test_command_line_names_a_model_that_there_is(line: str) -> None:
+    from fastloc.sources import models
+
+    args = build_parser().parse_args(shlex.split(line))
+    if re.search(r"[:/]|\.json$", args.model):
+        return
+    known = {row["name"]: row for row in models()}
+    assert args.model in known and known[args.model]["refused"] is None, args.model
+    assert args.pretrained in known[args.model]["pretrained"] or Path(args.pretrained).suffix in (".safetensors", ".pt"), args.pretrained
+
+
+def test_six_lines_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = (text for kind, text in BLOCKS if kind == "python")
+    assert len(code.splitlines()) == 6
+    # the paths in it are the repository's
+    shutil.copytree(REPO / "fastloc" / "embedded" / "samples", tmp_path / "fastloc" / "embedded" / "samples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.sub(r" \d+ \d+ [\d.]+$", "", line) for line in lines] == ["cat", "pizza", "red car"], lines
+    assert (tmp_path / "where.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_dead_links(page: str) -> None:
+    text = (REPO / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link)]
+    dead = [link for link in links if not named(link).exists()]
+    assert not dead, f"{page} links to what is not there: {', '.join(dead)}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_make_targets_that_are_named_exist(page: str) -> None:
+    text = (REPO / page).read_text(encoding="utf-8")
+    rooms = "|".join(("benchmarks", "export", "fastloc", "kernels", "tests"))
+    paths = set(re.findall(rf"(?:^|[`\s(])((?:{rooms})/[\w./-]*)", text, re.MULTILINE))
+    missing = sorted(path for path in paths if not named(path).exists())
+    assert not missing, f"{page} speaks of what is not there: {', '.join(missing)}"
+    targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
+
+
+def test_quality_prints_json_of_the_documented_shape() -> None:
+    command = [sys.executable, "benchmarks/quality.py", "--json", "--limit", "8", "--methods", "itsm", "gem"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [name for name in found if not name.endswith(readme_tables.RECOMMENDED)] == ["itsm", "gem"]
+    for name, scores in found.items():
+        assert set(scores) == SCORES, name
+        assert all(isinstance(value, float) and 0 <= value <= 1 for value in scores.values()), f"{name}: {scores}"
+
+
+def test_the_quality_record_holds_what_is_claimed() -> None:
+    path = readme_tables.RECORDS / "quality.json"
+    assert path.exists(), f"no {path.name}: make it with `{readme_tables.TABLES['quality'].command}`"
+    record = json.loads(path.read_text())
+    found = record["methods"]
+    assert record["scenes"] >= 200 and record["questions"] >= record["scenes"]
+    assert set(RECIPES) <= set(found) and all(set(scores) == SCORES for scores in found.values())
+    best, raw = max(scores["pointing"] for scores in found.values()), found["itsm"]["pointing"]
+    assert best >= 3 * raw, f"the best method points at the thing in {best:.1%}, the raw map in {raw:.1%}"
+    assert best >= 3 * record["chance"], f"the best method points at the thing in {best:.1%}, chance in {record['chance']:.1%}"

@@ -1,0 +1,276 @@
+"""The fast path equals the literal reference in float64: every recipe, every shape of tower, every read-out."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import towers
+from fastloc import attention, maps, reference
+from fastloc.errors import ModelError, TextError
+from fastloc.geometry import fit
+from fastloc.readout import needs_cls, similarity
+from fastloc.recipes import RECIPES, Table, recipe
+from fastloc.vit import Output, forward
+from towers import error
+
+EXACT = 1e-10
+GRIDS = {"trained": (4, 4), "wide": (3, 5), "larger": (6, 7), "row": (1, 3), "same count": (2, 8)}
+KINDS = [
+    {"scale": scale, "ln_pre": ln_pre, "activation": activation}
+    for scale, ln_pre, activation in itertools.product((False, True), (True, False), ("gelu", "quick_gelu", "gelu_tanh"))
+]
+
+
+def label(kind: dict[str, object]) -> str:
+    return f"{'layerscale' if kind['scale'] else 'plain'}-{'ln_pre' if kind['ln_pre'] else 'no_ln_pre'}-{kind['activation']}"
+
+
+def test_every_recipe_has_a_reference() -> None:
+    assert list(reference.METHODS) == list(RECIPES)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=label)
+@pytest.mark.parametrize("name", RECIPES)
+def test_patches(name: str, kind: dict[str, object]) -> None:
+    weights = towers.tower(**kind)
+    for (what, grid), batch in itertools.product(GRIDS.items(), (1, 3)):
+        pixels = towers.pixels(batch, grid)
+        out = forward(weights, pixels, RECIPES[name])
+        wrong = error(out.patches, reference.METHODS[name](weights, pixels))
+        assert wrong < EXACT, f"{what} grid {grid}, batch {batch}: off by {wrong:.1e}"
+        assert out.grid == grid and out.cls is None
+
+
+@pytest.mark.parametrize("pool", ["tok", "avg", "avg-norm"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_image_embedding(name: str, pool: str) -> None:
+    weights = towers.tower(pool=pool, scale=True)
+    for grid in GRIDS.values():
+        pixels = towers.pixels(2, grid)
+        out = forward(weights, pixels, RECIPES[name], cls=True)
+        assert out.cls is not None
+        # the image embedding is the encoder's own, whatever the local path does
+        assert error(out.cls, reference.encoder(weights, pixels, RECIPES[name].position)[0]) < EXACT
+        assert error(out.patches, reference.METHODS[name](weights, pixels)) < EXACT, "asking for the embedding changed the patches"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_tower_that_is_nowhere_square(name: str) -> None:
+    """A patch and a trained grid of two different sides each."""
+    square = towers.tower()
+    spec = replace(square.spec, patch=(4, 8), image=(12, 40))
+    weights = replace(square, spec=spec, patch_w=square.patch_w[:, :, ::2] * 2**0.5, pos=towers.array("pos", 16, 32, low=-0.5, high=0.5))
+    for grid in ((3, 5), (5, 3), (6, 10)):
+        pixels = towers.pixels(2, grid, patch=spec.patch)
+        assert error(forward(weights, pixels, RECIPES[name]).patches, reference.METHODS[name](weights, pixels)) < EXACT, grid
+
+
+def test_recipes_differ() -> None:
+    """Seeded weights tell the methods apart, so that the equalities above mean something."""
+    weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
+    found = {name: method(weights, pixels) for name, method in reference.METHODS.items() if name != "rclip"}
+    for (one, first), (other, second) in itertools.combinations(found.items(), 2):
+        assert error(first, second) > 0.02, (one, other)
+
+
+# GEM's parameters
+
+
+def table(blocks: int, heads: int, streams: int, passes: int) -> Table:
+    """Every entry another one."""
+    values = towers.array("table", blocks, heads, streams, passes, low=2.0, high=30.0).tolist()
+    return tuple(tuple(tuple(tuple(stream) for stream in head) for head in block) for block in values)
+
+
+@pytest.mark.parametrize("iterations", range(4))
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("temperature", ["adaptive", 20.0, 0.5, "scale", "table", "table of streams", "table of blocks and heads"])
+def test_gem(temperature: str | float, residual: bool, iterations: int) -> None:
+    passes, plain = iterations + 1, (32 // towers.HEADS) ** -0.5
+    # as the recipe and as the official code write it
+    inv_temp, official = {
+        "adaptive": ("adaptive", None), 20.0: (20.0, 20.0), 0.5: (0.5, 0.5), "scale": (None, plain),
+        "table": (table(6, towers.HEADS, 3, passes),) * 2, "table of streams": (table(1, 1, 3, 1),) * 2,
+        "table of blocks and heads": (table(6, towers.HEADS, 1, 1),) * 2,
+    }[temperature]  # fmt: skip
+    row = recipe("gem", iterations=iterations, inv_temp=inv_temp, residual=residual)
+    for scale, batch in ((False, 1), (True, 3)):
+        weights, pixels = towers.tower(scale=scale), towers.pixels(batch, (3, 5))
+        wanted = reference.gem(weights, pixels, iterations=iterations, temperature=official, residual=residual)
+        assert error(forward(weights, pixels, row).patches, wanted) < EXACT
+
+
+@pytest.mark.parametrize("blocks", range(towers.LAYERS + 1))
+def test_gem_counts_blocks(blocks: int) -> None:
+    weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
+    assert error(forward(weights, pixels, recipe("gem", blocks=blocks)).patches, reference.gem(weights, pixels, depth=blocks + 1)) < EXACT
+
+
+def test_gem_of_no_blocks_is_the_encoder() -> None:
+    weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
+    assert error(reference.gem(weights, pixels, depth=1), reference.itsm(weights, pixels, "bicubic-antialias")) < EXACT
+
+
+def test_more_blocks_than_there_are() -> None:
+    with pytest.raises(ModelError, match="8 changed blocks do not fit a model of 7"):
+        reference.gem(towers.tower(), towers.pixels(1, (2, 2)), depth=9)
+
+
+def test_table_that_is_constant_is_the_number() -> None:
+    weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
+    wanted = forward(weights, pixels, recipe("gem", inv_temp=7.0)).patches
+    assert error(forward(weights, pixels, recipe("gem", inv_temp=((((7.0,),),),))).patches, wanted) < EXACT
+
+
+# attention that no row has: recipes are free to combine terms
+
+
+def unit_logits(p: Tensor, multiplier: float) -> Tensor:
+    p = reference.unit(p)
+    return multiplier * p @ p.mT
+
+
+FREE: dict[str, tuple[dict[str, object], reference.Attention]] = {
+    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: reference.attend(q, k, v)),
+    "mean of four": (
+        {"terms": ("qk", "vv", "identity", "kk")},
+        lambda i, y, q, k, v: (reference.attend(q, k, v) + reference.attend(v, v, v) + v + reference.attend(k, k, v)) / 4,
+    ),
+    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: reference.attend(v, v, v) + v),
+    "identity twice": ({"terms": ("identity", "kk", "identity")}, lambda i, y, q, k, v: (2 * v + reference.attend(k, k, v)) / 3),
+    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * reference.attend(q, q, v) + reference.attend(k, k, v)) / 3),
+    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: reference.softmax(unit_logits(q, 9.0)) @ v),
+    "unit q-k": (
+        {"terms": ("qk",), "unit": True, "inv_temp": 9.0},
+        lambda i, y, q, k, v: reference.softmax(9.0 * reference.unit(q) @ reference.unit(k).mT) @ v,
+    ),
+    "adaptive, not unit": (
+        {"terms": ("vv",), "inv_temp": "adaptive"},
+        lambda i, y, q, k, v: reference.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
+    ),
+    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: reference.softmax(0.3 * k @ k.mT) @ v),
+    "two with neighbours": (
+        {"terms": ("qk", "vv"), "bias_std": 1.5},
+        lambda i, y, q, k, v: (
+            reference.softmax(reference.logits(q, k) + reference.neighbourhood((3, 5), 1.5))
+            + reference.softmax(reference.logits(v, v) + reference.neighbourhood((3, 5), 1.5))
+        ) @ v / 2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("name", FREE)
+def test_free_terms_over_several_blocks(name: str, residual: bool) -> None:
+    changes, literal = FREE[name]
+    weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
+    row = recipe("itsm", blocks=3, residual=residual, position="bicubic", **changes)
+    g, _ = reference.dual_paths(weights, pixels, 3, literal, "bicubic", residual)
+    assert error(forward(weights, pixels, row).patches, reference.project(weights, g)[:, 1:]) < EXACT
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("name", FREE)
+def test_free_terms_in_the_last_block(name: str, plain: bool) -> None:
+    changes, literal = FREE[name]
+    weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
+    row = recipe("itsm", blocks=1, residual=plain, mlp=plain, **changes)
+    assert error(forward(weights, pixels, row).patches, reference.last_block(weights, pixels, literal, "bilinear", plain)) < EXACT
+
+
+def test_free_term_that_is_the_encoders_own_is_the_encoder() -> None:
+    weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
+    row = recipe("itsm", blocks=1, terms=("qk",), residual=True, mlp=True)
+    assert error(forward(weights, pixels, row).patches, reference.itsm(weights, pixels)) < EXACT
+
+
+@pytest.mark.parametrize("std", [0.5, 2.0, 5.0])
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 6), (6, 1), (1, 1)])
+def test_neighbour_bias(grid: tuple[int, int], std: float) -> None:
+    found, wanted = attention.neighbour_bias(grid, std), reference.neighbourhood(grid, std)
+    # the fast path has no row for the class token
+    assert error(found, wanted[1:]) < EXACT
+    assert not wanted[0].any() and not wanted[:, 0].any()
+
+
+# scores and maps
+
+
+def outputs(grid: tuple[int, int], batch: int = 3) -> Output:
+    return forward(towers.tower(), towers.pixels(batch, grid), RECIPES["clip_surgery"], cls=True)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_feature_surgery_is_the_official_tensor(count: int) -> None:
+    weights, pixels, texts = towers.tower(), towers.pixels(3, (3, 5)), towers.texts(count)
+    tokens = reference.clip_surgery(weights, pixels)
+    wanted = reference.feature_surgery(tokens, texts)[:, 1:]
+    found = similarity(outputs((3, 5)), texts, RECIPES["clip_surgery"].readout)
+    assert found.shape == (3, count, 3, 5)
+    assert error(found.flatten(2).transpose(1, 2), wanted) < EXACT
+    # the official code takes one image at a time
+    alone = torch.cat([reference.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
+    assert error(wanted, alone) < EXACT
+    # what all texts share is gone
+    assert found.mean(1).abs().max() < 1e-12
+
+
+def test_feature_surgery_of_one_text_is_zero_so_the_empty_text_is_taken_away() -> None:
+    out, text, empty = outputs((3, 5)), towers.texts(1), towers.texts(1, seed=1)[0]
+    tokens = reference.clip_surgery(towers.tower(), towers.pixels(3, (3, 5)))
+    assert reference.feature_surgery(tokens, text).abs().max() < 1e-12
+    found = similarity(out, text, RECIPES["clip_surgery"].readout, empty)
+    assert found.shape == (3, 1, 3, 5)
+    assert error(found.flatten(2).transpose(1, 2), reference.minus_empty(tokens[:, 1:], text, empty)) < EXACT
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_similarity(name: str) -> None:
+    row = RECIPES[name]
+    for count, batch in ((1, 2), (3, 1)):
+        out = forward(towers.tower(), towers.pixels(batch, (3, 5)), row, cls=needs_cls(row.readout, count))
+        found = similarity(out, towers.texts(count), row.readout, towers.texts(1, seed=1)[0])
+        assert found.shape == (batch, count, 3, 5)
+        if row.readout.score == "cosine":
+            assert error(found.flatten(2).transpose(1, 2), reference.cosine(out.patches, towers.texts(count))) < EXACT
+    assert needs_cls(row.readout, 3) == (name == "clip_surgery")
+    assert not needs_cls(row.readout, 1)
+
+
+def test_feature_surgery_says_what_it_lacks() -> None:
+    out, readout = forward(towers.tower(), towers.pixels(1, (3, 5)), RECIPES["clip_surgery"]), RECIPES["clip_surgery"].readout
+    with pytest.raises(TextError, match="with one text needs the embedding of the empty string"):
+        similarity(out, towers.texts(1), readout)
+    with pytest.raises(TextError, match="with several texts needs the image embedding"):
+        similarity(out, towers.texts(2), readout)
+
+
+LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
+    "grid": reference.surgery_map, "picture": reference.gem_map, "reverse": reference.rclip_map, "softmax": reference.segmentation_map,
+}
+
+
+@pytest.mark.parametrize("size", [(24, 40), (31, 50), (7, 9)], ids=["input", "larger", "smaller"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
+    """The whole method, the way its authors run it, against the fast rooms one after the other."""
+    weights, pixels, texts, row = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4), RECIPES[name]
+    if row.readout.score == "feature-surgery":
+        scores = reference.feature_surgery(reference.clip_surgery(weights, pixels), texts)[:, 1:]
+    else:
+        scores = reference.cosine(reference.METHODS[name](weights, pixels), texts)
+    options = (row.readout.logit_scale,) if row.readout.order == "softmax" else ()
+    wanted = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
+
+    found = similarity(forward(weights, pixels, row, cls=needs_cls(row.readout, 4)), texts, row.readout)
+    geometry = fit(size, (24, 40), towers.PATCH)
+    for image in range(2):
+        heat = maps.heatmaps(found[image].numpy(), geometry, row.readout.order, row.readout.logit_scale, row.readout.reverse)
+        assert heat.shape == (4, *size)
+        # min-max divides by the range of a map, so absolute
+        assert np.abs(heat - wanted[image].numpy()).max() < 1e-8

@@ -1,0 +1,199 @@
+"""What `forward` promises besides being right: dtypes, shapes, batches that do not mix, captures, and clear refusals."""
+
+import itertools
+import re
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import towers
+from fastloc import reference
+from fastloc.errors import ModelError, RecipeError
+from fastloc.recipes import RECIPES, recipe
+from fastloc.vit import forward
+from towers import error
+
+# largest difference from float64, relative to the largest feature: about sixteen roundings of a half dtype (2^-11 and 2^-8), and 32 in
+# float32 (2^-24), whose sums are as long and whose roundings are all that is left; measured are 2.4e-3, 2.0e-2 and 0.8e-6
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 8e-3, torch.bfloat16: 6e-2}
+# what an image gives alone and in a batch differs by the order of sums only
+SAME = {torch.float64: 1e-12, torch.float32: 3e-6}
+LAST = towers.LAYERS - 1
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("name", RECIPES)
+def test_dtypes(name: str, dtype: torch.dtype) -> None:
+    exact, pixels = towers.tower(scale=True), towers.pixels(3, (6, 7))
+    weights = exact.to(dtype=dtype)
+    assert weights.dtype == dtype and weights.blocks[-1].ls2 is not None and weights.blocks[-1].ls2.dtype == dtype
+    wanted, out = forward(exact, pixels, RECIPES[name], cls=True), forward(weights, pixels.to(dtype), RECIPES[name], cls=True)
+    assert out.cls is not None and wanted.cls is not None
+    assert out.patches.dtype == out.cls.dtype == dtype
+    assert error(out.cls, wanted.cls) < TOLERANCE[dtype]
+    lost = error(out.patches, wanted.patches)
+    assert lost < TOLERANCE[dtype]
+    # restructuring must not cost precision: the literal statement in the same dtype is the measure
+    assert lost < 2 * error(reference.METHODS[name](weights, pixels.to(dtype)), wanted.patches)
+
+
+def test_pixels_take_the_dtype_of_the_weights() -> None:
+    weights, pixels = towers.tower(dtype=torch.float32), towers.pixels(2, (3, 5))
+    out = forward(weights, pixels, RECIPES["gem"])
+    assert out.patches.dtype == torch.float32
+    assert torch.equal(out.patches, forward(weights, pixels.float(), RECIPES["gem"]).patches)
+
+
+@pytest.mark.parametrize("dtype", SAME, ids=str)
+@pytest.mark.parametrize("name", RECIPES)
+def test_images_of_a_batch_do_not_mix(name: str, dtype: torch.dtype) -> None:
+    weights = towers.tower(scale=True).to(dtype=dtype)
+    # three different pictures, one far brighter than the others, so that any mixing shows
+    pixels = torch.cat([towers.pixels(1, (3, 5), dtype, seed) * factor for seed, factor in ((1, 1.0), (2, 30.0), (3, 0.1))])
+    together = forward(weights, pixels, RECIPES[name], cls=True)
+    for i in range(3):
+        alone = forward(weights, pixels[i : i + 1], RECIPES[name], cls=True)
+        assert together.cls is not None and alone.cls is not None
+        assert error(together.patches[i : i + 1], alone.patches) < SAME[dtype], f"image {i}"
+        assert error(together.cls[i : i + 1], alone.cls) < SAME[dtype], f"image {i}"
+    swapped = forward(weights, pixels.flip(0), RECIPES[name])
+    assert error(swapped.patches.flip(0), together.patches) < SAME[dtype]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_shapes(name: str) -> None:
+    for batch, grid in itertools.product((0, 1, 2), ((4, 4), (1, 1), (2, 9))):
+        out = forward(towers.tower(), towers.pixels(2, grid)[:batch], RECIPES[name], cls=True)
+        assert out.patches.shape == (batch, grid[0] * grid[1], towers.EMBED)
+        assert out.cls is not None and out.cls.shape == (batch, towers.EMBED)
+        assert out.grid == grid
+        assert out.captured == {}
+        assert out.patches.isfinite().all()
+
+
+def test_memory_layout_of_pixels_does_not_matter() -> None:
+    pixels = towers.pixels(2, (3, 5))
+    wanted = forward(towers.tower(), pixels, RECIPES["gem"]).patches
+    turned = pixels.transpose(2, 3).contiguous().transpose(2, 3)
+    for each in (pixels.contiguous(memory_format=torch.channels_last), turned):
+        assert error(forward(towers.tower(), each, RECIPES["gem"]).patches, wanted) < SAME[torch.float64]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_nothing_is_changed_in_place(name: str) -> None:
+    weights, pixels = towers.tower(scale=True).to(dtype=torch.float32), towers.pixels(2, (3, 5), torch.float32)
+    tensors = [getattr(part, field.name) for part in (weights, *weights.blocks) for field in fields(part)]
+    watched = [pixels, *(tensor for tensor in tensors if isinstance(tensor, Tensor))]
+    before = [tensor.clone() for tensor in watched]
+    first = forward(weights, pixels, RECIPES[name], cls=True, capture=["embedded", "local", "qkv6", "block6"])
+    again = forward(weights, pixels, RECIPES[name], cls=True)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(watched, before, strict=True))
+    assert torch.equal(first.patches, again.patches)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_gradients_flow_to_the_pixels(name: str) -> None:
+    weights, direction = towers.tower(scale=True), towers.pixels(2, (3, 5), seed=4)
+    pixels = towers.pixels(2, (3, 5)).requires_grad_()
+
+    def loss(at: Tensor) -> Tensor:
+        out = forward(weights, at, RECIPES[name], cls=True)
+        assert out.cls is not None
+        return out.patches.square().sum() + out.cls.square().sum()
+
+    (gradient,) = torch.autograd.grad(loss(pixels), pixels)
+    step = 1e-5 * direction
+    with torch.no_grad():
+        difference = (loss(pixels + step) - loss(pixels - step)) / 2
+    assert error(difference, (gradient * step).sum()) < 1e-6
+
+
+# captures
+
+
+@pytest.mark.parametrize("cls", [False, True])
+@pytest.mark.parametrize("name", RECIPES)
+def test_captures(name: str, cls: bool) -> None:
+    """Every capture is what its name says, and asking for it changes nothing else."""
+    weights, pixels, row = towers.tower(scale=True), towers.pixels(2, (3, 5)), RECIPES[name]
+    names = ["embedded", "local", *(f"{kind}{i}" for kind in ("block", "qkv") for i in range(towers.LAYERS))]
+    plain = forward(weights, pixels, row, cls=cls)
+    out = forward(weights, pixels, row, cls=cls, capture=names)
+    assert sorted(out.captured) == sorted(names)
+    assert error(out.patches, plain.patches) < SAME[torch.float64]
+
+    x = reference.embed(weights, pixels, row.position)
+    assert error(out.captured["embedded"], x) < SAME[torch.float64]
+    for i, block in enumerate(weights.blocks):
+        y = reference.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps)
+        projected = reference.qkv(block, y, towers.HEADS)
+        assert error(out.captured[f"qkv{i}"], torch.stack(projected, 1)) < 1e-11
+        x = x + reference.out(block, reference.attend(*projected))
+        x = x + reference.mlp(block, x, weights.spec)
+        assert error(out.captured[f"block{i}"], x) < 1e-11
+    assert error(reference.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_capture_alone(name: str) -> None:
+    """The last block is cut short where nothing needs it; each capture must bring back what it needs, and no more comes back."""
+    weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
+    everything = forward(weights, pixels, RECIPES[name], cls=True, capture=[f"block{LAST}", f"qkv{LAST}", "local", "embedded"])
+    for capture, cls in itertools.product(everything.captured, (False, True)):
+        out = forward(weights, pixels, RECIPES[name], cls=cls, capture={capture})
+        assert list(out.captured) == [capture]
+        assert error(out.captured[capture], everything.captured[capture]) < SAME[torch.float64], capture
+        assert error(out.patches, everything.patches) < SAME[torch.float64], capture
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 32, 32), "pixels are (3, 32, 32) torch.float64; normalised floats [B, 3, H, W] are wanted"),
+        ((1, 1, 32, 32), "pixels are (1, 1, 32, 32) torch.float64"),
+        ((1, 32, 32, 3), "pixels are (1, 32, 32, 3) torch.float64"),
+        ((1, 3, 32, 36), "input size 32x36 is not a multiple of the patch 8x8"),
+        ((1, 3, 4, 32), "input size 4x32 is not a multiple of the patch 8x8"),
+        ((1, 3, 0, 32), "input size 0x32 is not a multiple of the patch 8x8"),
+    ],
+)
+def test_pixels_of_a_wrong_shape(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(message)):
+        forward(towers.tower(), torch.zeros(shape, dtype=torch.float64), RECIPES["gem"])
+
+
+def test_pixels_that_are_not_floats() -> None:
+    with pytest.raises(ModelError, match=re.escape("pixels are (1, 3, 32, 32) torch.uint8; normalised floats")):
+        forward(towers.tower(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), RECIPES["gem"])
+
+
+def test_recipe_of_more_blocks_than_there_are() -> None:
+    with pytest.raises(RecipeError, match="recipe 'gem' changes 8 blocks, and the model has 7"):
+        forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", blocks=8))
+
+
+@pytest.mark.parametrize("name", ["locale", "block7", "qkv-1", "block", "qkv07", ""])
+def test_unknown_capture(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"unknown capture {name!r}: known are 'embedded', 'local', 'block0' … and 'qkv0' … 'qkv6'"):
+        forward(towers.tower(), towers.pixels(1, (2, 2)), RECIPES["gem"], capture=["local", name])
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 1, 1), (1, 3, 1, 1), (1, 1, 2, 1), (1, 1, 1, 3), (6, 4, 3, 2, 1), (6,)])
+def test_table_that_does_not_fit(shape: tuple[int, ...]) -> None:
+    table = torch.ones(shape).tolist()
+    message = f"inv_temp table has shape {shape}; blocks, heads, streams, passes are (6, 4, 3, 2), or 1 for all"
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", inv_temp=table))
+
+
+def test_weights_move_as_a_copy() -> None:
+    weights = towers.tower()
+    half = weights.to(dtype=torch.float16)
+    assert weights.dtype == torch.float64 and half.dtype == torch.float16 and half.device.type == "cpu"
+    assert half.spec == weights.spec and len(half.blocks) == len(weights.blocks)
+    assert replace(weights, ln_pre_w=None, ln_pre_b=None).to(dtype=torch.float32).ln_pre_w is None
