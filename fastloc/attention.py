@@ -4,7 +4,7 @@ Averaging attention maps is averaging their outputs, and a per-image temperature
 plain scaled-dot-product attention; self-self streams are stacked on the head axis and run as one call.
 """
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ def local_attention(qkv: dict[str, Tensor], y: Tensor, recipe: Recipe, index: in
     v = qkv["v"]
     if recipe.terms == ("identity",):
         return v[:, :, 1:]
-    heads, terms = v.shape[1], [term for term in recipe.terms if term != "identity"]
+    heads, terms = v.shape[1], recipe.streams
     queries = torch.cat([qkv[term[0]] for term in terms], 1)
     keys = queries if all(term[0] == term[1] for term in terms) else torch.cat([qkv[term[1]] for term in terms], 1)
     temperatures = inverse_temperatures(recipe, y, heads, v.shape[-1], index)
@@ -43,7 +43,7 @@ def local_attention(qkv: dict[str, Tensor], y: Tensor, recipe: Recipe, index: in
     out = attend(queries[:, :, 1:], keys, values, temperatures[-1], bias)
     out = out.reshape(len(v), len(terms), heads, *out.shape[2:]).sum(1)
     if "identity" in recipe.terms:
-        out = out + v[:, :, 1:] * (len(recipe.terms) - len(terms))
+        out = out + v[:, :, 1:]
     return out / len(recipe.terms) if recipe.combine == "mean" else out
 
 
@@ -60,7 +60,7 @@ def iterate(queries: Tensor, keys: Tensor, temperatures: list[float | Tensor], i
 def attend(q: Tensor, k: Tensor, v: Tensor, temperature: float | Tensor, bias: Tensor | None) -> Tensor:
     """softmax(temperature q k^T + bias) v; a number, or a tensor that broadcasts against q."""
     if isinstance(temperature, Tensor):
-        return F.scaled_dot_product_attention(q * temperature, k, v, attn_mask=bias, scale=1.0)
+        return F.scaled_dot_product_attention((q * temperature).to(q.dtype), k, v, attn_mask=bias, scale=1.0)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=temperature)
 
 
@@ -68,31 +68,36 @@ def inverse_temperatures(recipe: Recipe, y: Tensor, heads: int, head_width: int,
     """One multiplier of the logits per pass, the last for the output: numbers, or tensors [B or 1, S*H or 1, 1, 1].
 
     Raises:
-        RecipeError: a table whose axes do not fit blocks, heads, streams and passes.
+        RecipeError: a table for another number of heads.
     """
     passes = recipe.iterations + 1
     if recipe.inv_temp is None:
         return [head_width**-0.5] * passes
     if recipe.inv_temp == "adaptive":
-        # float32 at least: a half-precision mean of norms would shift every logit
-        norms = torch.linalg.vector_norm(y, dim=-1, dtype=torch.promote_types(y.dtype, torch.float32))
-        return [(norms.mean(1) * head_width**-0.5).to(y.dtype)[:, None, None, None]] * passes
+        # a temperature rounded to half precision would shift every logit
+        norms = torch.linalg.vector_norm(y, dim=-1, dtype=_wide(y))
+        return [(norms.mean(1) * head_width**-0.5)[:, None, None, None]] * passes
     if isinstance(recipe.inv_temp, (int, float)):
         return [float(recipe.inv_temp)] * passes
     table = _table(recipe, heads, passes)[index]
     # streams are stacked outermost on the head axis
-    return [table[:, :, i].T.reshape(1, -1, 1, 1).to(y) for i in range(passes)]
+    return [table[:, :, i].T.reshape(1, -1, 1, 1).to(y.device, _wide(y)) for i in range(passes)]
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """float32, or float64 for float64."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _table(recipe: Recipe, heads: int, passes: int) -> Tensor:
     table = torch.tensor(recipe.inv_temp, dtype=torch.float64)
-    wanted = (recipe.blocks, heads, len(recipe.terms), passes)
-    if table.ndim != 4 or any(side not in (1, want) for side, want in zip(table.shape, wanted, strict=True)):
-        raise RecipeError(f"inv_temp table has shape {tuple(table.shape)}; blocks, heads, streams, passes are {wanted}, or 1 for all")
-    return table.expand(wanted)
+    if table.shape[1] not in (1, heads):
+        raise RecipeError(f"inv_temp table is for {table.shape[1]} heads, and the model has {heads}")
+    return table.expand(recipe.blocks, heads, len(recipe.streams), passes)
 
 
-@cache
+# a few grids at a time: a bias is P x P
+@lru_cache(maxsize=4)
 def neighbour_bias(grid: tuple[int, int], std: float) -> Tensor:
     """NACLIP's logit bias [P, 1+P], float64: exp(-distance^2 / (2 std^2)) between patches, 0 for the class token's key."""
     y, x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")

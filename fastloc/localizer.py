@@ -17,6 +17,7 @@ from fastloc.preprocess import prepare
 from fastloc.readout import needs_cls, similarity
 from fastloc.recipes import Recipe, recipe
 from fastloc.result import Result
+from fastloc.templates import sentences
 from fastloc.text import checked
 from fastloc.vit import forward
 
@@ -34,7 +35,8 @@ class Localizer:
         method: a row of `fastloc.recipes.RECIPES`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
-        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.geometry.fit`; by default the recipe's.
+        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.geometry.fit`; by default the one recommended for the model, else
+            the recipe's.
         template: see `fastloc.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64".
@@ -88,10 +90,13 @@ class Localizer:
         if self.recipe.blocks > self.source.spec.layers:
             layers = self.source.spec.layers
             raise RecipeError(f"method {method!r} changes {self.recipe.blocks} blocks, and {self.source.name} has {layers}")
-        self.fit = fit or self.source.recommended.get("fit", self.recipe.fit)
+        # two given sides are meant to be met exactly
+        usual = self.recipe.fit if isinstance(self.size, tuple) else self.source.recommended.get("fit", self.recipe.fit)
+        self.fit = fit or usual
         self.template = template or self.recipe.template
         self.input_size = self.size or _size(self.source)
-        # a wrong size or fit is told now, not at the first picture
+        # a wrong template, size or fit is told now, not at the first picture
+        sentences(self.template)
         self.geometry((100, 100))
 
     @overload

@@ -33,7 +33,7 @@ def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | Non
         if out.cls is None:
             raise TextError("feature surgery with several texts needs the image embedding: call forward(…, cls=True)")
         scores = feature_surgery(patches, F.normalize(out.cls, dim=-1), texts)
-    return scores.transpose(1, 2).reshape(len(patches), -1, *out.grid)
+    return scores.transpose(1, 2).reshape(-1, len(texts), *out.grid)
 
 
 def needs_cls(readout: ReadOut, texts: int) -> bool:

@@ -15,7 +15,7 @@ class ModelSpec:
 
     Sizes are (height, width). `pool` is how the image embedding is read: the class token ("tok") or the mean of the
     patches ("avg", CLIPA); with `norm_after_pool` the final LayerNorm comes after that mean. `mean` and `std` are per
-    channel for pixels in [0, 1].
+    channel for pixels in [0, 1]. `ln_pre` and `layer_scale` say which optional parameters the tower has.
     """
 
     width: int
@@ -28,6 +28,8 @@ class ModelSpec:
     norm_eps: float = 1e-5
     pool: str = "tok"
     norm_after_pool: bool = False
+    ln_pre: bool = True
+    layer_scale: bool = False
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
     interpolation: str = "bicubic"
@@ -80,7 +82,7 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
     """
     reason = refusal(config)
     if reason:
-        raise ModelError(f"this model is not supported: {reason}; supported is every open_clip VisionTransformer with a class token")
+        raise ModelError(f"this model is not supported: {reason}; plain CLIP ViTs with open_clip's own text tower are")
     vision, preprocess = config["vision_cfg"], preprocess or {}
     width = vision.get("width", 768)
     activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
@@ -97,6 +99,8 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
         norm_eps=(vision.get("norm_kwargs") or {}).get("eps", 1e-5),
         pool=vision.get("pool_type", "tok"),
         norm_after_pool=bool(vision.get("final_ln_after_pool")),
+        ln_pre=not vision.get("no_ln_pre"),
+        layer_scale=vision.get("ls_init_value") is not None,
         mean=tuple(preprocess.get("mean") or OPENAI_MEAN),
         std=tuple(preprocess.get("std") or OPENAI_STD),
         interpolation=preprocess.get("interpolation") or "bicubic",

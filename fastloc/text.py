@@ -102,9 +102,8 @@ def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
     x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
     x = x[torch.arange(len(x), device=x.device), end]
     projection = tower.text_projection
-    if projection is None:
-        return x
-    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    out: Tensor = x if projection is None else projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    return out
 
 
 def checked(texts: Sequence[str]) -> list[str]:

@@ -151,7 +151,7 @@ def pooled(weights: Weights, x: Tensor) -> Tensor:
 
 def _streams(recipe: Recipe) -> str:
     """The projections that the local path reads: the letters of its terms, and v."""
-    return "".join(sorted({*"".join(term for term in recipe.terms if term != "identity"), "v"}, key="qkv".index))
+    return "".join(sorted({*"".join(recipe.streams), "v"}, key="qkv".index))
 
 
 def _check(weights: Weights, pixels: Tensor, recipe: Recipe, capture: Collection[str]) -> None:

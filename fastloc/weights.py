@@ -88,7 +88,6 @@ _TOWER_KEYS = {
     "ln_pre_w": ("ln_pre.weight", "C"), "ln_pre_b": ("ln_pre.bias", "C"),
     "ln_post_w": ("ln_post.weight", "C"), "ln_post_b": ("ln_post.bias", "C"), "proj": ("proj", "C E"),
 }
-_OPTIONAL = {"ls1", "ls2", "ln_pre_w", "ln_pre_b"}
 
 
 def from_open_clip(state: Mapping[str, Tensor], spec: ModelSpec) -> Weights:
@@ -98,12 +97,13 @@ def from_open_clip(state: Mapping[str, Tensor], spec: ModelSpec) -> Weights:
         ModelError: a tensor is missing, or its shape is not the spec's; the message names key and shapes.
     """
     letters = _letters(state, spec)
-    tower = {name: _take(state, f"visual.{key}", shape, letters, name in _OPTIONAL) for name, (key, shape) in _TOWER_KEYS.items()}
-    blocks = tuple(_block(state, f"visual.transformer.resblocks.{i}.", letters) for i in range(spec.layers))
+    absent = {*(() if spec.ln_pre else ("ln_pre_w", "ln_pre_b")), *(() if spec.layer_scale else ("ls1", "ls2"))}
+    tower = {name: _take(state, f"visual.{key}", shape, letters, name in absent) for name, (key, shape) in _TOWER_KEYS.items()}
+    blocks = tuple(_block(state, f"visual.transformer.resblocks.{i}.", letters, absent) for i in range(spec.layers))
     beyond = f"visual.transformer.resblocks.{spec.layers}.ln_1.weight"
     if beyond in state:
         raise ModelError(f"weights of another architecture: {beyond!r} is there, but the model has {spec.layers} blocks")
-    return Weights(spec=spec, blocks=blocks, **tower)  # type: ignore[arg-type]  # the required ones are checked by _take
+    return Weights(spec=spec, blocks=blocks, **tower)  # type: ignore[arg-type]  # _take has checked which may be None
 
 
 def _letters(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, int]:
@@ -114,16 +114,18 @@ def _letters(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, int]:
     }
 
 
-def _block(state: Mapping[str, Tensor], prefix: str, letters: dict[str, int]) -> Block:
-    parts = {name: _take(state, prefix + key, shape, letters, name in _OPTIONAL) for name, (key, shape) in _BLOCK_KEYS.items()}
-    return Block(**parts)  # type: ignore[arg-type]  # the required ones are checked by _take
+def _block(state: Mapping[str, Tensor], prefix: str, letters: dict[str, int], absent: set[str]) -> Block:
+    parts = {name: _take(state, prefix + key, shape, letters, name in absent) for name, (key, shape) in _BLOCK_KEYS.items()}
+    return Block(**parts)  # type: ignore[arg-type]  # _take has checked which may be None
 
 
-def _take(state: Mapping[str, Tensor], key: str, shape: str, letters: dict[str, int], optional: bool) -> Tensor | None:
+def _take(state: Mapping[str, Tensor], key: str, shape: str, letters: dict[str, int], absent: bool) -> Tensor | None:
     tensor = state.get(key)
+    if absent and tensor is not None:
+        raise ModelError(f"weights of another architecture: {key!r} is there, and the model has no such part")
+    if absent:
+        return None
     if tensor is None:
-        if optional:
-            return None
         found = ", ".join(sorted(state)[:3]) or "nothing"
         raise ModelError(f"weights of another architecture: {key!r} is missing (the file holds {found}, …)")
     wanted = tuple(letters[letter] for letter in shape.split())

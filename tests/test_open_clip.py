@@ -153,7 +153,7 @@ def test_refused_configuration(name: str) -> None:
     assert (specs.refusal(config) or "").startswith(REFUSED[name])
     with pytest.raises(ModelError, match=re.escape(f"this model is not supported: {REFUSED[name]}")) as caught:
         specs.from_open_clip(config)
-    assert str(caught.value).endswith("supported is every open_clip VisionTransformer with a class token")
+    assert str(caught.value).endswith("plain CLIP ViTs with open_clip's own text tower are")
 
 
 def test_no_plain_tower_is_refused() -> None:

@@ -142,7 +142,6 @@ FREE: dict[str, tuple[dict[str, object], reference.Attention]] = {
         lambda i, y, q, k, v: (reference.attend(q, k, v) + reference.attend(v, v, v) + v + reference.attend(k, k, v)) / 4,
     ),
     "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: reference.attend(v, v, v) + v),
-    "identity twice": ({"terms": ("identity", "kk", "identity")}, lambda i, y, q, k, v: (2 * v + reference.attend(k, k, v)) / 3),
     "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * reference.attend(q, q, v) + reference.attend(k, k, v)) / 3),
     "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: reference.softmax(unit_logits(q, 9.0)) @ v),
     "unit q-k": (
