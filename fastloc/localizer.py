@@ -94,7 +94,7 @@ class Localizer:
         usual = self.recipe.fit if isinstance(self.size, tuple) else self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or usual
         self.template = template or self.recipe.template
-        self.input_size = self.size or _size(self.source)
+        self.input_size = _size(self.source) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
         self.geometry((100, 100))

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"weights file {str(path)!r} does not exist" if not path.exists() else f"{str(path)!r} is not a file")
     try:
-        state = factory.load_state_dict(str(path), weights_only=True)
+        with warnings.catch_warnings():
+            # torch remarks on the pickle's protocol before it refuses it
+            warnings.simplefilter("ignore")
+            state = factory.load_state_dict(str(path), weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{str(path)!r} is not a plain state dict (a pickle with code, or a TorchScript archive), and is not run; "

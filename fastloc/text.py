@@ -117,7 +117,7 @@ def checked(texts: Sequence[str]) -> list[str]:
         raise TextError('no prompts: give at least one text, such as "a cat"')
     for i, text in enumerate(given):
         if not isinstance(text, str):
-            raise TextError(f"prompt {i} is {text!r}, a {type(text).__name__}; a text is wanted")
+            raise TextError(f"prompt {i} is {text!r}, of type {type(text).__name__}; a text is wanted")
         if not text.strip():
             raise TextError(f"prompt {i} is empty; say what to look for")
     return [text.strip() for text in given]

@@ -85,7 +85,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import shutil
 
     copy = tmp_path_factory.mktemp("source")
-    for name in (*ROOMS, "pyproject.toml", "LICENSE", "README.md"):
+    for name in (*ROOMS, "pyproject.toml", "LICENSE", "NOTICE", "README.md"):
         if (REPO / name).is_dir():
             shutil.copytree(REPO / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         elif (REPO / name).is_file():

@@ -1,0 +1,67 @@
+"""Choose the recipe parameters that the embedded model's configuration recommends.
+
+    python benchmarks/tune_embedded.py --write
+
+Every combination of a method's grid is measured by pointing accuracy, then pixel AUC, on scenes of a seed of their own: neither
+training nor the quality set ever sees them. The best goes into the configuration (--write), all go into the record.
+"""
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from emoji_scenes.concepts import concepts
+from fastloc.localizer import Localizer
+from make_scenes import TUNING_SEED, drawn
+from quality import Scene, measure
+from train_embedded import CONFIG
+
+RECORD = Path(__file__).parent / "records" / "embedded_tuning.json"
+SCENES = 100
+# the input the model was trained at; pictures keep their shape
+SIZE, FIT = 96, "aspect"
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "gem": {"blocks": (4, 5, 6), "iterations": (0, 1), "inv_temp": (5.0, 10.0, 20.0), "residual": (True, False)},
+    "clip_surgery": {"blocks": (4, 5, 6), "residual": (True, False)},
+    "clearclip": {"blocks": (1, 3, 4, 5, 6)},
+    "naclip": {"blocks": (1, 3, 5, 6), "bias_std": (1.0, 5.0)},
+}
+
+
+def tune(localizer: Localizer, count: int) -> dict[str, list[dict[str, Any]]]:
+    """For each method its combinations, best first: {"changes", "pointing", "miou", "auc"}."""
+    scenes = [Scene(scene.picture, tuple(thing.name for thing in scene.things), scene.masks) for scene in drawn(TUNING_SEED, count)]
+    names = sorted(concept.name for concept in concepts())
+    found: dict[str, list[dict[str, Any]]] = {}
+    trials = [(method, values) for method, grid in GRIDS.items() for values in product(*grid.values())]
+    for method, values in track(trials, "tuning", console=Console(stderr=True)):
+        changes = dict(zip(GRIDS[method], values, strict=True))
+        scores = measure(localizer.with_method(method, official=True, fit=FIT, **changes), scenes, names)
+        found.setdefault(method, []).append({"changes": changes, **scores})
+    return {method: sorted(rows, key=lambda row: (row["pointing"], row["auc"]), reverse=True) for method, rows in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the best into the model's configuration, and the record")
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    args = parser.parse_args()
+    found = tune(Localizer(size=SIZE, fit=FIT, official=True, batch=16), args.scenes)
+    for method, rows in found.items():
+        print(method, *rows[:3], sep="\n  ")
+    if args.write:
+        content = json.loads(CONFIG.read_text())
+        best = {method: rows[0]["changes"] for method, rows in found.items()}
+        content["fastloc"]["recommended"] = {"size": SIZE, "fit": FIT, "recipes": best}
+        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        RECORD.parent.mkdir(exist_ok=True)
+        RECORD.write_text(json.dumps({"seed": TUNING_SEED, "scenes": args.scenes, "methods": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

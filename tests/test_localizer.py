@@ -1,0 +1,142 @@
+"""The one call: pictures of every kind and size in, results over the original pictures out."""
+
+import json
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, RecipeError, TextError
+from fastloc.localizer import Localizer
+from fastloc.recipes import RECIPES
+
+SAMPLES = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples"
+
+
+@cache
+def engine() -> Localizer:
+    return Localizer()
+
+
+def samples() -> list[tuple[Path, list[str], np.ndarray]]:
+    """(picture, texts, masks) of the sample scenes."""
+    rows = json.loads((SAMPLES / "samples.json").read_text())
+    found = []
+    for row in rows.values():
+        indices = np.asarray(Image.open(SAMPLES / row["mask"]))
+        found.append((SAMPLES / row["file"], row["texts"], np.stack([indices == k + 1 for k in range(len(row["texts"]))])))
+    return found
+
+
+def test_the_default_finds_most_things_of_the_samples():
+    hits = [
+        bool(mask[point.y, point.x])
+        for picture, texts, masks in samples()
+        for point, mask in zip(engine()(picture, texts).points(), masks, strict=True)
+    ]
+    assert np.mean(hits) >= 0.7, hits
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_every_method_gives_maps_over_the_picture(method: str):
+    picture, texts, _ = samples()[2]
+    result = engine().with_method(method)(picture, texts)
+    with Image.open(picture) as opened:
+        assert result.heatmaps.shape == (len(texts), opened.height, opened.width)
+    assert np.isfinite(result.heatmaps).all()
+    assert result.method == method
+    assert np.ptp(result.heatmaps, axis=(1, 2)).min() > 1e-3
+
+
+def test_pictures_of_every_kind_agree():
+    path, texts, _ = samples()[0]
+    picture = Image.open(path).convert("RGB")
+    array = np.asarray(picture)
+    wanted = engine()(path, texts).similarity
+    for given in (str(path), picture, array, array / 255.0, torch.from_numpy(array.copy()).permute(2, 0, 1)):
+        np.testing.assert_allclose(engine()(given, texts).similarity, wanted, atol=1e-5)
+
+
+def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone():
+    pictures = [Image.open(path).convert("RGB") for path, _, _ in samples()]
+    pictures = [pictures[0], pictures[2], pictures[1].resize((200, 333)), pictures[1]]
+    together = engine()(pictures, ["cat", "dog"])
+    assert len(together) == 4
+    for picture, result in zip(pictures, together, strict=True):
+        assert result.picture.size == picture.size
+        np.testing.assert_allclose(result.similarity, engine()(picture, ["cat", "dog"]).similarity, atol=1e-5)
+
+
+def test_one_text_is_one_map_and_feature_surgery_has_its_single_form():
+    picture, _, _ = samples()[0]
+    result = engine().with_method("clip_surgery")(picture, "cat")
+    assert result.texts == ("cat",)
+    assert result.scores is None
+    several = engine().with_method("clip_surgery")(picture, ["cat", "pizza"])
+    assert several.scores is not None
+    assert several.scores.shape == (2,)
+
+
+def test_the_model_s_recommendation_is_used_unless_the_official_parameters_are_asked_for():
+    recommended = engine().source.recommended["recipes"]["gem"]
+    assert {field: getattr(engine().recipe, field) for field in recommended} == recommended
+    assert engine().with_method("gem", official=True).recipe == RECIPES["gem"]
+    assert engine().with_method("gem", inv_temp=3.0).recipe.inv_temp == 3.0
+
+
+def test_half_precision_agrees_with_float32():
+    picture, texts, _ = samples()[0]
+    wanted = engine()(picture, texts).similarity
+    for dtype, tolerance in (("bfloat16", 6e-2), ("float64", 1e-5)):
+        found = Localizer(dtype=dtype)(picture, texts).similarity
+        assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max(), dtype
+
+
+def test_size_and_fit():
+    wide = Localizer(size=(64, 128))
+    assert wide.fit == "stretch"
+    result = wide(samples()[0][0], "cat")
+    assert result.similarity.shape == (1, 8, 16)
+    aspect = Localizer(size=128, fit="aspect")(samples()[0][0], "cat")
+    assert aspect.similarity.shape == (1, 16, 21)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"method": "gme"}, RecipeError, "unknown method 'gme': did you mean 'gem'"),
+        ({"blocks": 7}, RecipeError, "changes 7 blocks, and embedded has 6"),
+        ({"block": 3}, RecipeError, "unknown recipe field 'block': did you mean 'blocks'"),
+        ({"model": "embeded"}, ModelError, "unknown model 'embeded': did you mean 'embedded'"),
+        ({"template": "gme"}, TextError, "unknown template 'gme'"),
+        ({"size": 100}, FastlocError, "100"),
+        ({"size": 0}, FastlocError, "0"),
+        ({"fit": "strech"}, FastlocError, "unknown fit 'strech': did you mean 'stretch'"),
+        ({"dtype": "float8"}, FastlocError, "unknown dtype 'float8'"),
+        ({"device": "gpu"}, FastlocError, "unknown device 'gpu'"),
+    ],
+)
+def test_bad_options(options: dict[str, object], error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        Localizer(**options)  # type: ignore[arg-type]
+
+
+def test_bad_pictures_and_texts():
+    with pytest.raises(TextError, match="no prompts"):
+        engine()(samples()[0][0], [])
+    with pytest.raises(ImageError, match=r"nowhere\.png"):
+        engine()("nowhere.png", "cat")
+    with pytest.raises(ImageError, match="NaN"):
+        engine()(np.full((8, 8, 3), np.nan), "cat")
+
+
+def test_a_word_it_never_saw_is_warned_about():
+    with pytest.warns(FastlocWarning, match="never saw the word 'zeppelin'"):
+        engine()(samples()[0][0], ["zeppelin"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FastlocWarning)
+        engine()(samples()[0][0], ["pizza", "red car", "animal"])

@@ -1,0 +1,161 @@
+"""Loading models: the embedded one, files, folders and names, and everything that can be wrong with them."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fastloc import sources
+from fastloc.errors import ModelError
+from fastloc.recipes import recipe
+from fastloc.vit import forward
+
+CONFIG: dict[str, Any] = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return open_clip.CLIP(**CONFIG).eval()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(CONFIG))
+    return path
+
+
+def saved(model: torch.nn.Module, path: Path) -> Path:
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+def same_as_open_clip(source: sources.Source, model: Any) -> None:
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        found = forward(source.weights, pixels, recipe("itsm"), cls=True).cls
+        torch.testing.assert_close(found, model.encode_image(pixels), rtol=0, atol=1e-5)
+        tokens = source.text.tokenizer(["a photo of a cat."])
+        wanted = model.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(source.text(["cat"], "gem"), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_configuration_and_a_file(model: torch.nn.Module, config: Path, tmp_path: Path, suffix: str):
+    source = sources.load(str(config), str(saved(model, tmp_path / f"weights{suffix}")))
+    same_as_open_clip(source, model)
+    assert source.name == "tiny"
+
+
+@pytest.mark.parametrize("prefix", ["", "local-dir:"])
+def test_a_folder(model: torch.nn.Module, tmp_path: Path, prefix: str):
+    content = {"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear"}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    saved(model, tmp_path / "open_clip_model.safetensors")
+    source = sources.load(f"{prefix}{tmp_path}")
+    same_as_open_clip(source, model)
+    assert (source.spec.mean, source.spec.std, source.spec.interpolation) == ((0.5,) * 3, (0.25,) * 3, "bilinear")
+
+
+def test_a_text_tower_in_open_clip_s_custom_layout(config: Path, tmp_path: Path):
+    torch.manual_seed(1)
+    custom = open_clip.CustomTextCLIP(**CONFIG).eval()
+    config.write_text(json.dumps({**CONFIG, "custom_text": True}))
+    same_as_open_clip(sources.load(str(config), str(saved(custom, tmp_path / "weights.pt"))), custom)
+
+
+def test_the_embedded_model_is_what_open_clip_computes():
+    """Its compact file, expanded, fills open_clip's own network of its configuration, and both agree."""
+    content = json.loads((sources.EMBEDDED / sources.CONFIG).read_text())
+    network: Any = open_clip.CLIP(**content["model_cfg"]).eval()
+    state = sources._expand_tokens(sources.read_state(sources.EMBEDDED / "model.safetensors"), content["model_cfg"])
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    source, pixels = sources.load(), torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        found = forward(source.weights, pixels, recipe("itsm"), cls=True).cls
+        torch.testing.assert_close(found, network.encode_image(pixels), rtol=0, atol=1e-4)
+        tokens = source.text.tokenizer(["a photo of a red car."])
+        torch.testing.assert_close(source.text(["red car"], "gem"), network.encode_text(tokens, normalize=True), rtol=0, atol=1e-5)
+    # at most 10 MB in the package, weights and vocabulary together
+    assert sum(path.stat().st_size for path in sources.EMBEDDED.iterdir() if path.is_file()) < 10e6
+    assert len(source.text.names) >= 250
+
+
+def test_random_weights_are_seeded():
+    first, second = (sources.load("ViT-S-32-alt", "random").weights for _ in range(2))
+    assert torch.equal(first.patch_w, second.patch_w)
+
+
+@pytest.mark.parametrize(
+    ("model_name", "pretrained", "message"),
+    [
+        ("ViT-B-61", "openai", "unknown model 'ViT-B-61': did you mean 'ViT-B-16'"),
+        ("ViT-B-16", "openia", "unknown pretrained tag of ViT-B-16 'openia': did you mean 'openai'"),
+        ("ViT-B-16", None, "needs weights: give pretrained, a path or one of openai, "),
+        ("ViT-B-16", "nowhere/weights.pt", "weights file 'nowhere/weights.pt' does not exist"),
+        ("ViT-B-16-SigLIP", "webli", "'ViT-B-16-SigLIP' is not supported: its image tower comes from timm"),
+        ("RN50", "openai", "'RN50' is not supported: its image tower is a ResNet"),
+        ("EVA02-B-16", "merged2b_s8b_b131k", "'EVA02-B-16' is not supported: its image tower comes from timm"),
+        ("coca_ViT-B-32", "laion2b_s13b_b90k", "'coca_ViT-B-32' is not supported: its image tower pools with attention"),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "'roberta-ViT-B-32' is not supported: its text tower is a transformers model"),
+        ("local-dir:/nowhere", None, "model directory '/nowhere' does not exist"),
+        ("nowhere.json", "random", "model configuration 'nowhere.json' cannot be read"),
+    ],
+)
+def test_models_that_cannot_be_loaded(model_name: str, pretrained: str | None, message: str):
+    with pytest.raises(ModelError, match=message):
+        sources.load(model_name, pretrained)
+
+
+def test_weights_of_another_architecture(model: torch.nn.Module, config: Path, tmp_path: Path):
+    wider = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "width": 64}}
+    config.write_text(json.dumps(wider))
+    with pytest.raises(ModelError, match=r"'visual.conv1.weight' has shape \(32, 3, 8, 8\), the model wants \(64, 3, 8, 8\)"):
+        sources.load(str(config), str(saved(model, tmp_path / "weights.pt")))
+    config.write_text(json.dumps({**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "layers": 2}}))
+    with pytest.raises(ModelError, match=r"'transformer.resblocks.1.ln_1.weight' is missing"):
+        sources.load(str(config), str(tmp_path / "weights.pt"))
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(config: Path, tmp_path: Path):
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    path = tmp_path / "trap.pt"
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ModelError, match="is not a plain state dict"):
+        sources.load(str(config), str(path))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("name", "content"), [("empty.pt", b""), ("text.safetensors", b"hello, this is no tensor"), ("text.pt", b"hello")])
+def test_damaged_weights(config: Path, tmp_path: Path, name: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=name):
+        sources.load(str(config), str(tmp_path / name))
+
+
+def test_a_file_without_tensors(config: Path, tmp_path: Path):
+    torch.save({"epoch": 3}, tmp_path / "notes.pt")
+    with pytest.raises(ModelError, match="holds no tensors by name"):
+        sources.load(str(config), str(tmp_path / "notes.pt"))
+
+
+def test_the_list_of_models_says_which_are_refused_and_why():
+    rows = {row["name"]: row for row in sources.models()}
+    assert next(iter(rows)) == "embedded"
+    assert rows["ViT-B-16"]["refused"] is None
+    assert "openai" in rows["ViT-B-16"]["pretrained"]
+    assert "ResNet" in rows["RN50"]["refused"]
