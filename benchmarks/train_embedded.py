@@ -41,6 +41,8 @@ class Progress:
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+    # running mean, None before the first step
+    loss: float | None = None
 
 
 class Scenes(IterableDataset):
@@ -160,6 +162,7 @@ def train(args: argparse.Namespace) -> None:
     save(checkpoint, model, optimizer, progress, vocabulary)
     record = {
         "seed": args.seed, "steps": progress.step, "images": progress.images, "seconds": round(progress.seconds), "batch": args.batch,
+        "final_loss": round(progress.loss or 0.0, 4),
         "peak_rate": args.rate, "partial_captions": args.partials, "patch_dropout": DROP, "patch_dropout_until": DROP_UNTIL,
         "concepts": len(concepts()), "names": len(names()), "parameters": sum(p.numel() for p in model.parameters()),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
@@ -169,8 +172,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
-    started = last_saved = time.monotonic() - progress.seconds
-    average = None
+    started, last_saved = time.monotonic() - progress.seconds, time.monotonic()
     while True:
         progress.seconds = time.monotonic() - started
         share = progress.step / args.steps if args.steps else progress.seconds / (60 * args.minutes)
@@ -191,11 +193,11 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
             model.logit_scale.clamp_(0, math.log(100))
         progress.step += 1
         progress.images += args.batch
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        progress.loss = loss.item() if progress.loss is None else 0.98 * progress.loss + 0.02 * loss.item()
         if progress.step % 20 == 0:
             speed = progress.images / max(progress.seconds, 1e-9)
             scale = model.logit_scale.exp().item()
-            print(f"step {progress.step} share {share:.3f} loss {average:.3f} scale {scale:.1f} images/s {speed:.0f}", flush=True)
+            print(f"step {progress.step} share {share:.3f} loss {progress.loss:.3f} scale {scale:.1f} images/s {speed:.0f}", flush=True)
         if time.monotonic() - last_saved > args.save_every:
             save(args.out / "checkpoint.pt", model, optimizer, progress, vocabulary)
             last_saved = time.monotonic()
