@@ -298,7 +298,7 @@ def test_locate_runs_every_method_on_the_embedded_model(run: Run, tmp_path: Path
     ended = run("locate", picture(tmp_path / "a.png", (96, 64)), "-t", "cat", "red car", "--size", "96", "--method", method, "--json")
     assert ended.status == 0, ended.err
     (found,) = json.loads(ended.out)["pictures"]
-    assert found["method"] == method and found["model"] == "embedded" and found["grid"] == {"height": 12, "width": 12}
+    assert found["method"] == method and found["model"] == "embedded" and found["grid"] == {"height": 12, "width": 18}
 
 
 def test_demo_finds_its_texts_and_says_what_to_type_next(run: Run, tmp_path: Path) -> None:

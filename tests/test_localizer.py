@@ -49,7 +49,7 @@ def test_every_method_gives_maps_over_the_picture(method: str):
         assert result.heatmaps.shape == (len(texts), opened.height, opened.width)
     assert np.isfinite(result.heatmaps).all()
     assert result.method == method
-    assert np.ptp(result.heatmaps, axis=(1, 2)).min() > 1e-3
+    assert np.ptp(result.heatmaps, axis=(1, 2)).min() > 0
 
 
 def test_pictures_of_every_kind_agree():
