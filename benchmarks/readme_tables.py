@@ -118,6 +118,7 @@ def training_table(record: Record) -> str:
         ("knows", f"{record['concepts']} concepts, {record['names']} names with group words"),
         ("trained on", f"{record['images']:,} composed scenes; {record['steps']:,} steps of {record['batch']}"),
         ("time", f"{minutes // 60} h {minutes % 60:02} min on {record['device']}"),
+        *([("mind", record["note"])] if "note" in record else []),
         ("seed", record["seed"]),
         ("versions", f"torch {record['torch']}, open_clip {record['open_clip']}"),
     ]
