@@ -7,10 +7,10 @@ The unified shape: a main path (the untouched encoder) runs always; a local path
 where q, k and v always come from the main path. One more method of this family is one more row of RECIPES.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastloc import recipe_checks as checks
 from fastloc.errors import RecipeError, unknown
 from fastloc.geometry import FITS
 from fastloc.maps import ORDERS
@@ -22,62 +22,6 @@ SCORES = ("cosine", "feature-surgery")
 
 # [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
-
-
-def _known(kind: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise RecipeError(unknown(kind, name, known))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(each) for each in value) if isinstance(value, (list, tuple)) else value
-
-
-def _contradictions(r: "Recipe") -> list[tuple[bool, str]]:
-    self_self = all(term in ("qq", "kk", "vv") for term in r.terms)
-    return [
-        (r.blocks > 0 and not r.terms, "changed blocks need at least one attention term"),
-        (r.terms.count("identity") > 1, "the identity term stands at most once"),
-        (r.iterations > 0 and not (r.unit and self_self), "iterations need unit projections and self-self terms"),
-        (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),
-        (r.bias_std is not None and not _positive(r.bias_std), f"bias_std is {r.bias_std!r}; it is a deviation in patches, above 0"),
-        (r.bias_std is not None and (r.iterations > 0 or "identity" in r.terms), "a neighbour bias needs plain attention terms"),
-    ]
-
-
-def _check_count(recipe: str, field: str, value: object) -> None:
-    if type(value) is not int or value < 0:
-        raise RecipeError(f"recipe {recipe!r}: {field} is {value!r}; it is a count, 0 or more")
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _check_temperature(r: "Recipe") -> None:
-    if r.inv_temp is None or r.inv_temp == "adaptive" or _positive(r.inv_temp):
-        return
-    if not isinstance(r.inv_temp, tuple):
-        raise RecipeError(f"recipe {r.name!r}: inv_temp is {r.inv_temp!r}; None, 'adaptive', a number above 0 or a table is wanted")
-    wanted = (r.blocks, None, len(r.streams), r.iterations + 1)
-    if not _is_table(r.inv_temp, wanted):
-        raise RecipeError(
-            f"recipe {r.name!r}: the inv_temp table does not fit; it is nested tuples of numbers above 0, "
-            f"[blocks {wanted[0]}, heads, streams {wanted[2]}, passes {wanted[3]}], an axis of length 1 standing for all"
-        )
-
-
-def _is_table(part: object, lengths: tuple[int | None, ...]) -> bool:
-    """Nested tuples of these lengths (None: any, 1 always allowed), equal within an axis, positive numbers inside."""
-    if not lengths:
-        return _positive(part)
-    if not isinstance(part, tuple) or not part or (lengths[0] is not None and len(part) not in (1, lengths[0])):
-        return False
-    return all(_is_table(each, lengths[1:]) for each in part) and len({_lengths(each) for each in part}) == 1
-
-
-def _lengths(part: object) -> tuple[int, ...]:
-    return (len(part), *_lengths(part[0])) if isinstance(part, tuple) and part else ()
 
 
 @dataclass(frozen=True)
@@ -97,9 +41,9 @@ class ReadOut:
     reverse: bool = False
 
     def __post_init__(self) -> None:
-        _known("score", self.score, SCORES)
-        _known("order", self.order, tuple(ORDERS))
-        if not _positive(self.logit_scale):
+        checks.known("score", self.score, SCORES)
+        checks.known("order", self.order, tuple(ORDERS))
+        if not checks.positive(self.logit_scale):
             raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0")
         if self.reverse and self.order not in ("grid", "picture"):
             raise RecipeError(f"reverse needs a min-maxed map, order 'grid' or 'picture', not {self.order!r}")
@@ -141,18 +85,18 @@ class Recipe:
     def __post_init__(self) -> None:
         # lists are welcome, a frozen row holds tuples
         object.__setattr__(self, "terms", tuple(self.terms))
-        object.__setattr__(self, "inv_temp", _frozen(self.inv_temp))
+        object.__setattr__(self, "inv_temp", checks.frozen(self.inv_temp))
         for term in self.terms:
-            _known("attention term", term, TERMS)
-        _check_count(self.name, "blocks", self.blocks)
-        _check_count(self.name, "iterations", self.iterations)
-        _known("position mode", self.position, POSITION_MODES)
-        _known("combine", self.combine, ("mean", "sum"))
-        _known("fit", self.fit, tuple(FITS))
-        for wrong, message in _contradictions(self):
+            checks.known("attention term", term, TERMS)
+        checks.check_count(self.name, "blocks", self.blocks)
+        checks.check_count(self.name, "iterations", self.iterations)
+        checks.known("position mode", self.position, POSITION_MODES)
+        checks.known("combine", self.combine, ("mean", "sum"))
+        checks.known("fit", self.fit, tuple(FITS))
+        for wrong, message in checks.contradictions(self):
             if wrong:
                 raise RecipeError(f"recipe {self.name!r}: {message}")
-        _check_temperature(self)
+        checks.check_temperature(self)
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -159,3 +159,21 @@ def test_the_list_of_models_says_which_are_refused_and_why():
     assert rows["ViT-B-16"]["refused"] is None
     assert "openai" in rows["ViT-B-16"]["pretrained"]
     assert "ResNet" in rows["RN50"]["refused"]
+
+
+@pytest.mark.parametrize(("name", "tag", "quick"), [("ViT-B-32", "openai", True), ("ViT-B-32", "laion2b_s34b_b79k", False)])
+def test_a_tag_brings_the_activation_and_statistics_of_its_training(monkeypatch: pytest.MonkeyPatch, name: str, tag: str, quick: bool):
+    monkeypatch.setattr(sources, "_download", lambda *_: Path("weights.safetensors"))
+    described = sources._describe(name, tag)
+    spec = sources.specs.from_open_clip(described.config, described.preprocess)
+    assert (spec.activation == "quick_gelu") == quick
+    assert spec.mean == sources.specs.OPENAI_MEAN
+
+
+def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def offline(*_: Any) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(sources.tags, "download_pretrained", offline)
+    with pytest.raises(ModelError, match="weights 'openai' of ViT-B-32 could not be downloaded: no route to host"):
+        sources.load("ViT-B-32", "openai")
