@@ -35,8 +35,8 @@ class Localizer:
         method: a row of `fastloc.recipes.RECIPES`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
-        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.geometry.fit`; by default the one recommended for the model, else
-            the recipe's.
+        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.geometry.fit`; by default "stretch" to a given (height, width),
+            else the one recommended for the model, else the recipe's.
         template: see `fastloc.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64".
@@ -91,7 +91,7 @@ class Localizer:
             layers = self.source.spec.layers
             raise RecipeError(f"method {method!r} changes {self.recipe.blocks} blocks, and {self.source.name} has {layers}")
         # two given sides are meant to be met exactly
-        usual = self.recipe.fit if isinstance(self.size, tuple) else self.source.recommended.get("fit", self.recipe.fit)
+        usual = "stretch" if isinstance(self.size, tuple) else self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or usual
         self.template = template or self.recipe.template
         self.input_size = _size(self.source) if self.size is None else self.size

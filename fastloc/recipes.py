@@ -63,6 +63,7 @@ class Recipe:
     residual: the local path starts from the first changed block's input, else from nothing.
     mlp: keep the block's MLP in the local path (one-block methods only).
     position: how the position embedding is resized to another grid.
+    fit: how the authors bring a picture to the input size, see `fastloc.geometry.fit`.
     """
 
     name: str
@@ -122,11 +123,11 @@ _ROWS = (
     Recipe("maskclip", "the last block's values in place of its attention", "MaskCLIP (Zhou et al., ECCV 2022), chongzhou96/MaskCLIP",
            blocks=1, terms=("identity",), residual=True, mlp=True, position="bicubic", readout=_SEGMENT, template="surgery85"),
     Recipe("sclip", "q-q plus k-k attention in the last block", "SCLIP (Wang et al., ECCV 2024), wangf3014/SCLIP",
-           blocks=1, terms=("qq", "kk"), combine="sum", residual=True, mlp=True, readout=_SEGMENT),
+           blocks=1, terms=("qq", "kk"), combine="sum", residual=True, mlp=True, readout=_SEGMENT, fit="aspect"),
     Recipe("clearclip", "q-q attention in the last block, without residual and MLP", "ClearCLIP (Lan et al., ECCV 2024), mc-lan/ClearCLIP",
-           blocks=1, terms=("qq",), readout=replace(_SEGMENT, logit_scale=50.0)),
+           blocks=1, terms=("qq",), readout=replace(_SEGMENT, logit_scale=50.0), fit="aspect"),
     Recipe("naclip", "k-k attention with a neighbourhood bias in the last block", "NACLIP (Hajimiri et al., WACV 2025), sinahmr/NACLIP",
-           blocks=1, terms=("kk",), bias_std=5.0, readout=_SEGMENT),
+           blocks=1, terms=("kk",), bias_std=5.0, readout=_SEGMENT, fit="aspect"),
 )
 RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}
 

@@ -98,7 +98,7 @@ def test_half_precision_agrees_with_float32():
 
 def test_size_and_fit():
     wide = Localizer(size=(64, 128))
-    assert wide.fit == "stretch"
+    assert wide.fit == "stretch" == wide.with_method("naclip").fit
     result = wide(samples()[0][0], "cat")
     assert result.similarity.shape == (1, 8, 16)
     aspect = Localizer(size=128, fit="aspect")(samples()[0][0], "cat")
