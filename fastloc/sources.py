@@ -35,7 +35,6 @@ class Source:
     name: str
     weights: Weights
     text: TextEncoder
-    logit_scale: float
     # recipe fields by method, and "size", that suit this model better than the official defaults
     recommended: Mapping[str, Any] = field(default_factory=dict)
 
@@ -82,8 +81,7 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     weights = towers.from_open_clip({name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}, spec)
     extras = described.extras
     text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
-    scale = float(state["logit_scale"].float().exp()) if "logit_scale" in state else 100.0
-    return Source(described.name, weights, text, scale, extras.get("recommended", {}))
+    return Source(described.name, weights, text, extras.get("recommended", {}))
 
 
 def models() -> list[dict[str, Any]]:

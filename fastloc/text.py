@@ -88,8 +88,8 @@ class TextEncoder:
 def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
     """open_clip's `encode_text`, [n, context] -> [n, E], without the columns behind the longest text.
 
-    A causal tower that reads its result at the end-of-text token never looks at them, so cutting is exact, and a short
-    prompt costs a seventh. Other towers run whole.
+    A causal tower that reads its result at the end-of-text token never looks at them, so cutting is exact, and short
+    prompts cost what they are long. Other towers run whole.
     """
     plain = getattr(tower, "text_pool_type", "") == "argmax" and getattr(tower, "attn_mask", None) is not None
     if not plain:

@@ -10,9 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fastloc.attention import inverse_temperatures
 from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, RecipeError, TextError
 from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES
+from fastloc.vit import forward, layer_norm
+from quality import quality_set
 
 SAMPLES = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples"
 
@@ -86,6 +89,24 @@ def test_the_model_s_recommendation_is_used_unless_the_official_parameters_are_a
     assert {field: getattr(engine().recipe, field) for field in recommended} == recommended
     assert engine().with_method("gem", official=True).recipe == RECIPES["gem"]
     assert engine().with_method("gem", inv_temp=3.0).recipe.inv_temp == 3.0
+
+
+def test_gem_s_adaptive_temperature_is_near_uniform_on_this_narrow_model():
+    """What the README says of the quality set's square scenes: 2.1 to 2.3, and more than 95 % of the entropy of uniform attention."""
+    chosen = engine().with_method("gem", official=True)
+    pictures = [scene.picture for scene in quality_set() if scene.picture.size == (160, 160)][:32]
+    pixels = torch.stack([chosen.pixels(picture, chosen.geometry((160, 160))) for picture in pictures])
+    weights, layers = chosen.weights, range(chosen.source.spec.layers)
+    inputs = ["embedded", *(f"block{i}" for i in layers[:-1])]
+    found = forward(weights, pixels, chosen.recipe, capture=[*inputs, *(f"qkv{i}" for i in layers)]).captured
+    for i, (name, block) in enumerate(zip(inputs, weights.blocks, strict=True)):
+        y = layer_norm(found[name], block.ln1_w, block.ln1_b, chosen.source.spec.norm_eps)
+        inverse = inverse_temperatures(chosen.recipe, y, 6, 32, i)[-1]
+        unit = torch.nn.functional.normalize(found[f"qkv{i}"], dim=-1)
+        attention = torch.softmax(inverse[..., None] * unit @ unit.transpose(-1, -2), -1)
+        entropy = -(attention * attention.log()).sum(-1).mean() / np.log(attention.shape[-1])
+        assert 2.05 < float(inverse.mean()) < 2.35, i
+        assert float(entropy) > 0.95, i
 
 
 def test_half_precision_agrees_with_float32():
