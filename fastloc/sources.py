@@ -113,8 +113,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:
         # damaged files fail in as many ways as there are formats
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{str(path)!r} cannot be read as weights: {first}") from error
+        raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{str(path)!r} holds no tensors by name; a state dict is wanted")
     return state
