@@ -1,9 +1,12 @@
 """Attention expressions of the main and the local path, written so that no N x N map has to exist.
 
 Averaging attention maps is averaging their outputs, and a per-image temperature multiplies the query, so every term is a
-plain scaled-dot-product attention; self-self streams are stacked on the head axis and run as one call.
+plain scaled-dot-product attention; self-self streams are stacked on the head axis and run as one call. How that call is
+spelled (PyTorch's fused attention, or matrix products in slices) is a row of FORMS; the engine adds the Triton kernels.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -13,75 +16,164 @@ from torch import Tensor
 from fastloc.errors import RecipeError
 from fastloc.recipes import Recipe
 
+# logits that exist at once where they have to exist, in elements: 16 MB of float32
+SLICE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Some of q, k and v of one block as one product gives them."""
+
+    packed: Tensor  # [B, N, K, H, d]
+    letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
+
+    def __getitem__(self, letter: str) -> Tensor:
+        """One projection, [B, H, N, d], a view."""
+        return self.by_head[:, self.letters.index(letter)]
+
+    @property
+    def by_head(self) -> Tensor:
+        """All of them, [B, K, H, N, d], a view."""
+        return self.packed.permute(0, 2, 3, 1, 4)
+
+
+# one multiplier of the logits: a number, or a tensor [B or 1, S or 1, H or 1]
+Temperature = float | Tensor
+Attend = Callable[[Tensor, Tensor, Tensor, Temperature, Tensor | None], Tensor]
+# the local path's attention: projections, a temperature a pass, recipe, grid, where to write [B,P,C] -> [B,P,C]
+Form = Callable[[Projections, list[Temperature], Recipe, tuple[int, int], Tensor | None], Tensor]
+
 
 def main_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The encoder's own attention; q [B,H,M,d], k and v [B,H,N,d] -> [B,H,M,d]."""
-    return F.scaled_dot_product_attention(q, k, v)
+    """The encoder's own attention; q [B,H,M,d], k and v [B,H,N,d] -> [B,M,C]."""
+    return _merged(F.scaled_dot_product_attention(q, k, v))
 
 
-def local_attention(qkv: dict[str, Tensor], y: Tensor, recipe: Recipe, index: int, grid: tuple[int, int]) -> Tensor:
-    """The recipe's attention in its `index`-th changed block, for the patches only; the class token takes part as a key.
+def sdpa(qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None) -> Tensor:
+    """The recipe's attention with PyTorch's fused one, for the patches only; the class token takes part as a key. See `Form`."""
+    return _local(qkv, temperatures, recipe, grid, out, attend)
 
-    Args:
-        qkv: the projections that the recipe reads, each [B,H,N,d] with N = 1 + P.
-        y: [B,N,C], what they were projected from (GEM's adaptive temperature reads its norms).
-        grid: (h, w) of the patches.
 
-    Returns: [B,H,P,d].
-    """
-    v = qkv["v"]
-    if recipe.terms == ("identity",):
-        return v[:, :, 1:]
-    heads, terms = v.shape[1], recipe.streams
-    queries = torch.cat([qkv[term[0]] for term in terms], 1)
-    keys = queries if all(term[0] == term[1] for term in terms) else torch.cat([qkv[term[1]] for term in terms], 1)
-    temperatures = inverse_temperatures(recipe, y, heads, v.shape[-1], index)
+def bmm(qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None) -> Tensor:
+    """The same as matrix products with the logits in memory, SLICE of them at a time."""
+    return _local(qkv, temperatures, recipe, grid, out, attend_in_slices)
+
+
+FORMS: dict[str, Form] = {"sdpa": sdpa, "bmm": bmm}
+
+
+def _local(
+    qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None, how: Attend
+) -> Tensor:
+    v, streams = qkv["v"], recipe.streams
+    heads = v.shape[1]
+    queries = torch.cat([qkv[term[0]] for term in streams], 1)
+    keys = queries if all(term[0] == term[1] for term in streams) else torch.cat([qkv[term[1]] for term in streams], 1)
+    stacked = [_stacked(each, len(streams), heads) for each in temperatures]
     if recipe.unit:
-        queries, keys = iterate(queries, keys, temperatures, recipe.iterations)
-    values = v.repeat(1, len(terms), 1, 1) if len(terms) > 1 else v
-    bias = None if recipe.bias_std is None else neighbour_bias(grid, recipe.bias_std).to(v)
-    out = attend(queries[:, :, 1:], keys, values, temperatures[-1], bias)
-    out = out.reshape(len(v), len(terms), heads, *out.shape[2:]).sum(1)
+        queries, keys = iterate(queries, keys, stacked, recipe.iterations, how)
+    values = v.repeat(1, len(streams), 1, 1) if len(streams) > 1 else v
+    if recipe.bias_std is None:
+        attended = how(queries[:, :, 1:], keys, values, stacked[-1], None)
+    else:
+        attended = _biased(queries[:, :, 1:], keys, values, stacked[-1], grid, recipe.bias_std, how)
+    if len(streams) > 1:
+        attended = attended.view(len(v), len(streams), heads, *attended.shape[2:]).sum(1)
     if "identity" in recipe.terms:
-        out = out + v[:, :, 1:]
-    return out / len(recipe.terms) if recipe.combine == "mean" else out
+        attended = attended + v[:, :, 1:]
+    if recipe.combine == "mean" and len(recipe.terms) > 1:
+        attended = attended / len(recipe.terms)
+    merged = _merged(attended)
+    return merged if out is None else out.copy_(merged)
 
 
-def iterate(queries: Tensor, keys: Tensor, temperatures: list[float | Tensor], iterations: int) -> tuple[Tensor, Tensor]:
+def _merged(attended: Tensor) -> Tensor:
+    """[B,H,M,d] -> [B,M,C]."""
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _stacked(temperature: Temperature, streams: int, heads: int) -> Temperature:
+    """To broadcast against queries with the streams outermost on the head axis."""
+    if not isinstance(temperature, Tensor):
+        return temperature
+    return temperature.expand(-1, streams, heads).reshape(-1, streams * heads, 1, 1)
+
+
+def iterate(queries: Tensor, keys: Tensor, temperatures: list[Temperature], iterations: int, how: Attend) -> tuple[Tensor, Tensor]:
     """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,S*H,N,d]."""
     same = queries is keys
     queries = F.normalize(queries, dim=-1)
     keys = queries if same else F.normalize(keys, dim=-1)
     for i in range(iterations):
-        queries = keys = F.normalize(attend(queries, queries, queries, temperatures[i], None), dim=-1)
+        queries = keys = F.normalize(how(queries, queries, queries, temperatures[i], None), dim=-1)
     return queries, keys
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, temperature: float | Tensor, bias: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None) -> Tensor:
     """softmax(temperature q k^T + bias) v; a number, or a tensor that broadcasts against q."""
     if isinstance(temperature, Tensor):
         return F.scaled_dot_product_attention((q * temperature).to(q.dtype), k, v, attn_mask=bias, scale=1.0)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=temperature)
 
 
-def inverse_temperatures(recipe: Recipe, y: Tensor, heads: int, head_width: int, index: int) -> list[float | Tensor]:
-    """One multiplier of the logits per pass, the last for the output: numbers, or tensors [B or 1, S*H or 1, 1, 1].
+def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None) -> Tensor:
+    """The same with the logits of some queries at a time in memory."""
+    scaled = (q * temperature).to(q.dtype)
+    step = max(SLICE // max(k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
+    parts = []
+    for start in range(0, q.shape[2], step):
+        logits = scaled[:, :, start : start + step] @ k.transpose(-1, -2)
+        if bias is not None:
+            logits = logits + bias[start : start + step]
+        parts.append(torch.softmax(logits, -1) @ v)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _biased(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend) -> Tensor:
+    """Attention with the neighbour bias, whose rows exist for some rows of the grid at a time."""
+    rows = max(SLICE // (grid[1] * k.shape[2]), 1)
+    parts = []
+    for start in range(0, grid[0], rows):
+        stop = min(start + rows, grid[0])
+        bias = neighbour_bias(grid, std, range(start, stop), q)
+        parts.append(how(q[:, :, start * grid[1] : stop * grid[1]], k, v, temperature, bias))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def neighbour_bias(grid: tuple[int, int], std: float, rows: range, like: Tensor) -> Tensor:
+    """NACLIP's logit bias for the patches in some rows of the grid, [len(rows)*w, 1+P]: exp(-distance^2 / (2 std^2)) to every
+    patch, 0 for the class token's key. In the dtype and on the device of `like`."""
+
+    def bell(queries: range, keys: int) -> Tensor:
+        at, to = (torch.arange(each.start, each.stop, device=like.device, dtype=_wide(like)) for each in (queries, range(keys)))
+        return torch.exp(-((at[:, None] - to) ** 2) / (2 * std**2))
+
+    # a Gaussian of the distance is the product of one for each axis
+    vertical, horizontal = bell(rows, grid[0]), bell(range(grid[1]), grid[1])
+    dense = vertical[:, None, :, None] * horizontal[None, :, None, :]
+    return F.pad(dense.reshape(len(rows) * grid[1], -1), (1, 0)).to(like.dtype)
+
+
+def inverse_temperatures(recipe: Recipe, lengths: Tensor | None, qkv: Projections, index: int) -> list[Temperature]:
+    """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block.
+
+    Args:
+        lengths: [B, N], the length of every token after LN1, which GEM's adaptive temperature reads; never in half precision,
+            which would shift every logit.
 
     Raises:
         RecipeError: a table for another number of heads.
     """
+    heads, head_width = qkv.packed.shape[-2:]
     passes = recipe.iterations + 1
     if recipe.inv_temp is None:
         return [head_width**-0.5] * passes
     if recipe.inv_temp == "adaptive":
-        # a temperature rounded to half precision would shift every logit
-        norms = torch.linalg.vector_norm(y, dim=-1, dtype=_wide(y))
-        return [(norms.mean(1) * head_width**-0.5)[:, None, None, None]] * passes
+        assert lengths is not None
+        return [(lengths.mean(1) * head_width**-0.5)[:, None, None]] * passes
     if isinstance(recipe.inv_temp, (int, float)):
         return [float(recipe.inv_temp)] * passes
-    table = _table(recipe, heads, passes)[index]
-    # streams are stacked outermost on the head axis
-    return [table[:, :, i].T.reshape(1, -1, 1, 1).to(y.device, _wide(y)) for i in range(passes)]
+    return list(_table(recipe, heads, qkv.packed.device, _wide(qkv.packed))[index])
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
@@ -89,18 +181,12 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _table(recipe: Recipe, heads: int, passes: int) -> Tensor:
+# on the device once: a copy from host memory has no place in a captured graph
+@lru_cache(maxsize=16)
+def _table(recipe: Recipe, heads: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[blocks, passes, 1, S, H]."""
     table = torch.tensor(recipe.inv_temp, dtype=torch.float64)
     if table.shape[1] not in (1, heads):
         raise RecipeError(f"inv_temp table is for {table.shape[1]} heads, and the model has {heads}")
-    return table.expand(recipe.blocks, heads, len(recipe.streams), passes)
-
-
-# a few grids at a time: a bias is P x P
-@lru_cache(maxsize=4)
-def neighbour_bias(grid: tuple[int, int], std: float) -> Tensor:
-    """NACLIP's logit bias [P, 1+P], float64: exp(-distance^2 / (2 std^2)) between patches, 0 for the class token's key."""
-    y, x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    places = torch.stack([y.flatten(), x.flatten()], 1).double()
-    squared = ((places[:, None] - places[None]) ** 2).sum(-1)
-    return F.pad(torch.exp(-squared / (2 * std**2)), (1, 0))
+    full = table.expand(recipe.blocks, heads, len(recipe.streams), recipe.iterations + 1)
+    return full.permute(0, 3, 2, 1)[:, :, None].to(device, dtype)

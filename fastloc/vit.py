@@ -2,7 +2,7 @@
 
 The execution is restructured, with the same result: the local path is a sum of terms fed by the main path alone, so it
 needs no second stream; the main path of the last block runs only if its result is asked for (and then, for a class
-token, for one row); projections that no term reads are skipped; and no N x N map is kept in memory.
+token, for one row); projections that nothing reads are skipped; and no N x N map is kept in memory.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,11 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import local_attention, main_attention
+from fastloc.attention import Projections, main_attention
 from fastloc.errors import ModelError, RecipeError
+from fastloc.local import LocalPath
+from fastloc.ops import TORCH, Ops
 from fastloc.position import resized_position
+from fastloc.prepared import Linear, Prepared, letters, prepare
 from fastloc.recipes import Recipe
+from fastloc.spec import ModelSpec
 from fastloc.weights import Block, Weights
+
+Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,12 @@ class Output:
 
     patches: Tensor  # [B, P, E], in the text's space, not normalised
     cls: Tensor | None  # [B, E], the encoder's own image embedding, not normalised; None unless asked for
-    grid: tuple[int, int]
+    grid: Grid
     captured: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = False, capture: Collection[str] = ()) -> Output:
-    """Run the image tower the way `recipe` says.
+    """Run the image tower the way `recipe` says, in plain PyTorch; differentiable.
 
     Args:
         weights: of any floating dtype; it is the dtype of the whole pass.
@@ -43,100 +49,96 @@ def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = Fal
         ModelError: the shape of `pixels` does not fit the model.
         RecipeError: the recipe changes more blocks than there are, or its table does not fit; an unknown capture.
     """
+    check_pixels(weights.spec, pixels)
+    prepared = prepare(weights, recipe)
+    tokens, grid = patch_tokens(prepared.weights, pixels)
+    return encode(prepared, tokens, position_table(weights, grid, recipe), grid, cls=cls, capture=capture)
+
+
+def encode(
+    prepared: Prepared, tokens: Tensor, table: Tensor, grid: Grid, ops: Ops = TORCH, *, cls: bool = False, capture: Collection[str] = ()
+) -> Output:
+    """From embedded patches [B, P, C] (without position) to the output; `table` [1+P, C] is the position embedding of this grid."""
+    weights, recipe = prepared.weights, prepared.recipe
     spec = weights.spec
-    _check(weights, pixels, recipe, capture)
-    grid = pixels.shape[-2] // spec.patch[0], pixels.shape[-1] // spec.patch[1]
-    x = embed(weights, pixels, recipe.position)
+    _check_captures(spec, capture)
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, tensor: Tensor) -> None:
         if name in capture:
             kept[name] = tensor
 
+    x, delta = embed(weights, tokens, table, ops), None
     keep("embedded", x)
-    first = spec.layers - recipe.blocks
-    wants_rows = recipe.blocks == 0 or any(name == f"block{spec.layers - 1}" for name in capture)
-    local: Tensor | None = None
+    local = LocalPath(prepared, ops, grid, x)
+    last, last_rows = spec.layers - 1, _last_rows(prepared, x.shape[1], cls, capture)
     for i, block in enumerate(weights.blocks):
-        last = i == spec.layers - 1
-        if i == first and recipe.residual:
-            local = x[:, 1:]
-        y = layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-        dead = last and not wants_rows and not cls
-        qkv = project_qkv(block, y, spec.heads, _streams(recipe) if dead and f"qkv{i}" not in capture else "qkv")
-        if i >= first:
-            term = out_projection(block, local_attention(qkv, y, recipe, i - first, grid))
-            local = term if local is None else local + term
-        if not dead:
-            # the last block's class token is one query row
-            one_row = last and not wants_rows and spec.pool == "tok"
-            x = main_block(block, x, qkv, spec.norm_eps, spec.activation, 1 if one_row else x.shape[1])
-        if f"qkv{i}" in capture:
-            keep(f"qkv{i}", torch.stack([qkv[name] for name in "qkv"], 1))
-        keep(f"block{i}", x)
-    if local is None:
-        local = x[:, 1:]
-    elif recipe.mlp:
-        local = local + mlp(weights.blocks[-1], local, spec.norm_eps, spec.activation)
-    keep("local", local)
-    return Output(head(weights, local), pooled(weights, x) if cls else None, grid, kept)
+        changed, rows = i >= prepared.first, last_rows if i == last else x.shape[1]
+        x, y, lengths = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, changed and recipe.inv_temp == "adaptive")
+        if i > 0:
+            keep(f"block{i - 1}", x)
+        if i == prepared.first and recipe.residual:
+            local.sum = x[:, 1:]
+        slot = local.slot(i - prepared.first) if changed else None
+        whole = rows > 1 or slot is not None or f"qkv{i}" in capture
+        read = "qkv" if whole else letters(prepared.reads, "kv" if rows else "")
+        qkv = project(y, prepared.rows(block, read), spec.heads, read, slot) if read else None
+        if qkv is not None and whole:
+            keep(f"qkv{i}", qkv.by_head)
+        if changed:
+            local.take(i - prepared.first, y, lengths, qkv if prepared.attends else None)
+        if rows == 0 or qkv is None:
+            continue
+        q = qkv["q"][:, :, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
+        attended = F.linear(main_attention(q, qkv["k"], qkv["v"]), block.out_w, block.out_b)
+        x, y, _ = ops.add_norm(x[:, :rows], attended, block.ln2_w, block.ln2_b, spec.norm_eps, False)
+        delta = mlp(block, y, spec, ops)
+    if last_rows and delta is not None:
+        x = x + delta
+        keep(f"block{last}", x)
+    patches = _local_patches(weights, local, x, recipe, ops)
+    keep("local", patches)
+    return Output(head(weights, patches, ops), pooled(weights, x) if cls else None, grid, kept)
 
 
-def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
-    """Patches, class token, position embedding and ln_pre: [B,3,H,W] -> [B, 1+P, C]."""
-    spec = weights.spec
-    patches = F.conv2d(pixels.to(weights.dtype), weights.patch_w, stride=spec.patch)
-    grid = patches.shape[-2], patches.shape[-1]
-    tokens = patches.flatten(2).transpose(1, 2)
-    x = torch.cat([weights.cls.expand(len(pixels), 1, -1), tokens], 1)
-    x = x + resized_position(weights.pos, spec.grid, grid, position)
-    if weights.ln_pre_w is not None and weights.ln_pre_b is not None:
-        x = layer_norm(x, weights.ln_pre_w, weights.ln_pre_b, spec.norm_eps)
-    return x
+def patch_tokens(weights: Weights, pixels: Tensor) -> tuple[Tensor, Grid]:
+    """The patch embedding of normalised pixels: [B,3,H,W] -> [B,P,C] and the grid."""
+    patches = F.conv2d(pixels.to(weights.dtype), weights.patch_w, stride=weights.spec.patch)
+    return patches.flatten(2).transpose(1, 2), (patches.shape[-2], patches.shape[-1])
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+def position_table(weights: Weights, grid: Grid, recipe: Recipe) -> Tensor:
+    """The position embedding of this grid, [1+P, C]."""
+    return resized_position(weights.pos, weights.spec.grid, grid, recipe.position)
 
 
-def project_qkv(block: Block, y: Tensor, heads: int, streams: str) -> dict[str, Tensor]:
-    """The projections named in `streams` (letters of "qkv"), each [B,H,N,d], from y [B,N,C] with one GEMM over a run of rows."""
-    batch, tokens, width = y.shape
-    start, stop = min("qkv".index(name) for name in streams), max("qkv".index(name) for name in streams) + 1
-    rows = slice(start * width, stop * width)
-    projected = F.linear(y, block.qkv_w[rows], block.qkv_b[rows])
-    parts = projected.view(batch, tokens, stop - start, heads, width // heads).permute(2, 0, 3, 1, 4)
-    return dict(zip("qkv"[start:stop], parts, strict=True))
+def embed(weights: Weights, tokens: Tensor, table: Tensor, ops: Ops = TORCH) -> Tensor:
+    """Class token, position embedding and ln_pre: [B,P,C] -> [B,1+P,C]."""
+    x = torch.cat([weights.cls.expand(len(tokens), 1, -1), tokens], 1) + table
+    if weights.ln_pre_w is None or weights.ln_pre_b is None:
+        return x
+    return ops.add_norm(x, None, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, False)[1]
 
 
-def out_projection(block: Block, attended: Tensor) -> Tensor:
-    """Merge heads, project, scale: [B,H,N,d] -> [B,N,C]."""
-    out = F.linear(attended.transpose(1, 2).flatten(2), block.out_w, block.out_b)
-    return out if block.ls1 is None else out * block.ls1
+def project(y: Tensor, rows: Linear, heads: int, read: str, slot: Tensor | None = None) -> Projections:
+    """The projections named in `read` from y [B,N,C], with one product; into `slot` [B,N,K*C] where one is given."""
+    if slot is None:
+        packed = F.linear(y, *rows)
+    else:
+        packed = slot
+        torch.addmm(rows[1], y.flatten(0, 1), rows[0].T, out=slot.view(-1, slot.shape[-1]))
+    return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read)
 
 
-def mlp(block: Block, x: Tensor, eps: float, activation: str) -> Tensor:
-    """The MLP branch with its LayerNorm and LayerScale, without the residual: [B,N,C] -> [B,N,C]."""
-    hidden = F.linear(layer_norm(x, block.ln2_w, block.ln2_b, eps), block.fc_w, block.fc_b)
-    out = F.linear(activate(hidden, activation), block.proj_w, block.proj_b)
-    return out if block.ls2 is None else out * block.ls2
+def mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP branch behind its LayerNorm: [B,N,C] -> [B,N,C]."""
+    hidden = ops.activate(F.linear(y, block.fc_w, block.fc_b), spec.activation)
+    return F.linear(hidden, block.proj_w, block.proj_b)
 
 
-def activate(x: Tensor, activation: str) -> Tensor:
-    if activation == "quick_gelu":
-        return x * torch.sigmoid(1.702 * x)
-    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
-
-
-def main_block(block: Block, x: Tensor, qkv: dict[str, Tensor], eps: float, activation: str, rows: int) -> Tensor:
-    """One untouched block for the first `rows` tokens: [B,N,C] -> [B,rows,C]."""
-    x = x[:, :rows] + out_projection(block, main_attention(qkv["q"][:, :, :rows], qkv["k"], qkv["v"]))
-    return x + mlp(block, x, eps, activation)
-
-
-def head(weights: Weights, tokens: Tensor) -> Tensor:
+def head(weights: Weights, tokens: Tensor, ops: Ops = TORCH) -> Tensor:
     """Last LayerNorm and projection into the text's space: [..., C] -> [..., E]."""
-    return layer_norm(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps) @ weights.proj
+    return ops.add_norm(tokens, None, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, False)[1] @ weights.proj
 
 
 def pooled(weights: Weights, x: Tensor) -> Tensor:
@@ -145,24 +147,39 @@ def pooled(weights: Weights, x: Tensor) -> Tensor:
         return head(weights, x[:, 0])
     if weights.spec.norm_after_pool:
         return head(weights, x[:, 1:].mean(1))
-    normed = layer_norm(x[:, 1:], weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps)
+    _, normed, _ = TORCH.add_norm(x[:, 1:], None, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, False)
     return normed.mean(1) @ weights.proj
 
 
-def _streams(recipe: Recipe) -> str:
-    """The projections that the local path reads: the letters of its terms, and v."""
-    return "".join(sorted({*"".join(recipe.streams), "v"}, key="qkv".index))
+def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe, ops: Ops) -> Tensor:
+    if recipe.blocks == 0:
+        return x[:, 1:]
+    patches = local.total()
+    if not recipe.mlp:
+        return patches
+    block, eps = weights.blocks[-1], weights.spec.norm_eps
+    _, y, _ = ops.add_norm(patches, None, block.ln2_w, block.ln2_b, eps, False)
+    return patches + mlp(block, y, weights.spec, ops)
 
 
-def _check(weights: Weights, pixels: Tensor, recipe: Recipe, capture: Collection[str]) -> None:
-    spec = weights.spec
+def _last_rows(prepared: Prepared, tokens: int, cls: bool, capture: Collection[str]) -> int:
+    """How many tokens of the last block's main path anything reads."""
+    spec = prepared.weights.spec
+    if prepared.recipe.blocks == 0 or f"block{spec.layers - 1}" in capture or (cls and spec.pool != "tok"):
+        return tokens
+    return 1 if cls else 0
+
+
+def check_pixels(spec: ModelSpec, pixels: Tensor) -> None:
+    """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the patch."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ModelError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; normalised floats [B, 3, H, W] are wanted")
     size = tuple(pixels.shape[-2:])
     if any(side == 0 or side % step for side, step in zip(size, spec.patch, strict=True)):
         raise ModelError(f"input size {size[0]}x{size[1]} is not a multiple of the patch {spec.patch[0]}x{spec.patch[1]}")
-    if recipe.blocks > spec.layers:
-        raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {spec.layers}")
+
+
+def _check_captures(spec: ModelSpec, capture: Collection[str]) -> None:
     known = {"embedded", "local", *(f"{kind}{i}" for kind in ("block", "qkv") for i in range(spec.layers))}
     for name in capture:
         if name not in known:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fastloc.attention import inverse_temperatures
+from fastloc.attention import Projections, inverse_temperatures
 from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, RecipeError, TextError
 from fastloc.localizer import Localizer
+from fastloc.ops import TORCH
 from fastloc.recipes import RECIPES
-from fastloc.vit import forward, layer_norm
+from fastloc.vit import forward
 from quality import quality_set
 
 SAMPLES = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples"
@@ -100,10 +101,11 @@ def test_gem_s_adaptive_temperature_is_near_uniform_on_this_narrow_model():
     inputs = ["embedded", *(f"block{i}" for i in layers[:-1])]
     found = forward(weights, pixels, chosen.recipe, capture=[*inputs, *(f"qkv{i}" for i in layers)]).captured
     for i, (name, block) in enumerate(zip(inputs, weights.blocks, strict=True)):
-        y = layer_norm(found[name], block.ln1_w, block.ln1_b, chosen.source.spec.norm_eps)
-        inverse = inverse_temperatures(chosen.recipe, y, 6, 32, i)[-1]
+        _, _, lengths = TORCH.add_norm(found[name], None, block.ln1_w, block.ln1_b, chosen.source.spec.norm_eps, True)
+        qkv = Projections(found[f"qkv{i}"].permute(0, 3, 1, 2, 4), "qkv")
+        inverse = inverse_temperatures(chosen.recipe, lengths, qkv, i)[-1]
         unit = torch.nn.functional.normalize(found[f"qkv{i}"], dim=-1)
-        attention = torch.softmax(inverse[..., None] * unit @ unit.transpose(-1, -2), -1)
+        attention = torch.softmax(inverse[..., None, None] * unit @ unit.transpose(-1, -2), -1)
         entropy = -(attention * attention.log()).sum(-1).mean() / np.log(attention.shape[-1])
         assert 2.05 < float(inverse.mean()) < 2.35, i
         assert float(entropy) > 0.95, i

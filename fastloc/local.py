@@ -1,0 +1,93 @@
+"""The local path: a sum of terms, each fed by one changed block of the main path, so any order of work gives the same sum."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.attention import Projections, Temperature, inverse_temperatures
+from fastloc.ops import Ops
+from fastloc.prepared import Prepared
+
+
+class LocalPath:
+    """Takes the changed blocks' projections one by one and gives the sum of their terms, [B, P, C].
+
+    Args:
+        x: [B, N, C], only its shape, dtype and device are read.
+    """
+
+    def __init__(self, prepared: Prepared, ops: Ops, grid: tuple[int, int], x: Tensor) -> None:
+        self.prepared, self.ops, self.grid = prepared, ops, grid
+        self.sum: Tensor | None = None
+        self.terms: list[Tensor] = []
+        # what a deferred or a concurrent attention still has to read
+        self.waiting: list[tuple[Projections, list[Temperature]]] = []
+        batch, tokens, width = x.shape
+        blocks = prepared.recipe.blocks
+        deferred = ops.deferred and prepared.attends
+        self.stash = x.new_empty(blocks, batch, tokens, 3 * width) if deferred else None
+        self.buffer = x.new_empty(batch, tokens - 1, blocks, width) if ops.slots and prepared.attends else None
+
+    def slot(self, index: int) -> Tensor | None:
+        """Where block `index`'s projections [B, N, 3C] are to be written; None for a tensor of their own."""
+        return None if self.stash is None else self.stash[index]
+
+    def take(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
+        """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
+        if qkv is None:
+            self._add(index, y[:, 1:])
+            return
+        temperatures = inverse_temperatures(self.prepared.recipe, lengths, qkv, index)
+        if self.stash is not None:
+            self.waiting.append((qkv, temperatures))
+        elif self.ops.side is not None:
+            # stays referenced until the streams meet, or its memory would be given away under the side stream's feet
+            self.waiting.append((qkv, temperatures))
+            self.ops.side.wait_stream(torch.cuda.current_stream(y.device))
+            with torch.cuda.stream(self.ops.side):
+                self._add(index, self._attend(index, qkv, temperatures))
+        else:
+            self._add(index, self._attend(index, qkv, temperatures))
+
+    def total(self) -> Tensor:
+        """The finished sum."""
+        if self.stash is not None:
+            self._attend_to_all(self.stash)
+        elif self.ops.side is not None and self.waiting:
+            torch.cuda.current_stream(self.waiting[0][0].packed.device).wait_stream(self.ops.side)
+        if self.terms:
+            assert self.prepared.joint is not None
+            beside = torch.cat(self.terms, -1) if self.buffer is None else self.buffer.flatten(2)
+            self._plus(F.linear(beside, *self.prepared.joint))
+        assert self.sum is not None
+        return self.sum
+
+    def _attend(self, index: int, qkv: Projections, temperatures: list[Temperature]) -> Tensor:
+        out = None if self.buffer is None else self.buffer[:, :, index]
+        return self.ops.local(qkv, temperatures, self.prepared.recipe, self.grid, out)
+
+    def _attend_to_all(self, stash: Tensor) -> None:
+        """One call over all blocks, which take the place of the batch."""
+        heads = self.prepared.weights.spec.heads
+        blocks = len(stash)
+        packed = stash.reshape(blocks, stash.shape[2], 3, heads, -1)
+        temperatures = [_together([each[i] for _, each in self.waiting]) for i in range(len(self.waiting[0][1]))]
+        out = None if self.buffer is None else self.buffer[0].transpose(0, 1)
+        attended = self.ops.local(Projections(packed, "qkv"), temperatures, self.prepared.recipe, self.grid, out)
+        for index in range(blocks):
+            self._add(index, attended[index][None])
+
+    def _add(self, index: int, attended: Tensor) -> None:
+        if self.prepared.joint is None:
+            self._plus(F.linear(attended, *self.prepared.local[index]))
+        else:
+            self.terms.append(attended)
+
+    def _plus(self, term: Tensor) -> None:
+        self.sum = term if self.sum is None else self.sum + term
+
+
+def _together(temperatures: list[Temperature]) -> Temperature:
+    """The same pass's multiplier in every block: one number, or [blocks, S or 1, H or 1]."""
+    tensors = [each for each in temperatures if isinstance(each, Tensor)]
+    return torch.cat(tensors) if tensors else temperatures[0]

@@ -1,0 +1,109 @@
+"""What can be folded once for a tower and a recipe, before any picture: exact, and the same in every plan."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fastloc.errors import RecipeError
+from fastloc.recipes import Recipe
+from fastloc.weights import Block, Weights
+
+# a linear map's weight [out, in] and bias [out]
+Linear = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One tower ready for one recipe."""
+
+    weights: Weights  # without LayerScale: it is folded into the projections before it
+    recipe: Recipe
+    local: tuple[Linear, ...]  # of each changed block: what is attended -> its term of the local path
+    joint: Linear | None  # the same side by side, [C, m*C] and the sum of biases [C]; None where each block's is applied by itself
+    gathered: Linear | None  # the last block's rows for q and v, which are no run of rows; None unless the recipe reads just these
+
+    @property
+    def first(self) -> int:
+        """The first changed block."""
+        return self.weights.spec.layers - self.recipe.blocks
+
+    @property
+    def attends(self) -> bool:
+        """Whether the local path attends at all; where it does not, its terms are linear in the block's LayerNorm."""
+        return bool(self.recipe.streams)
+
+    @property
+    def reads(self) -> str:
+        """The projections that the local path reads, as letters."""
+        return letters("v", *self.recipe.streams) if self.attends else ""
+
+    def rows(self, block: Block, read: str) -> Linear:
+        """The part of the block's projection that gives the letters in `read`; the last block's if these are not neighbours."""
+        if read == "qv" and self.gathered is not None:
+            return self.gathered
+        return qkv_rows(block, read)
+
+
+def prepare(weights: Weights, recipe: Recipe, *, joint: bool = False) -> Prepared:
+    """Fold `weights` for `recipe`; `joint` also lays the local path's projections side by side, for one product over all blocks.
+
+    Raises:
+        RecipeError: the recipe changes more blocks than the tower has.
+    """
+    if recipe.blocks > weights.spec.layers:
+        raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
+    scaled = without_scale(weights)
+    changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
+    local = tuple(_local(block, recipe) for block in changed)
+    plain = Prepared(scaled, recipe, local, _side_by_side(local) if joint and local else None, None)
+    return replace(plain, gathered=qkv_rows(scaled.blocks[-1], "qv")) if plain.reads == "qv" else plain
+
+
+def letters(*read: str) -> str:
+    """The letters of q, k and v that are in any of these, in that order: ("vv", "kq") -> "qkv"."""
+    return "".join(letter for letter in "qkv" if any(letter in each for each in read))
+
+
+def qkv_rows(block: Block, read: str) -> Linear:
+    """The rows of the projection that give these letters."""
+    width = block.out_w.shape[0]
+    starts = ["qkv".index(letter) * width for letter in read]
+    if starts[-1] - starts[0] == (len(starts) - 1) * width:
+        # one run of rows needs no copy
+        rows = slice(starts[0], starts[-1] + width)
+        return block.qkv_w[rows], block.qkv_b[rows]
+    return tuple(torch.cat([whole[start : start + width] for start in starts]) for whole in (block.qkv_w, block.qkv_b))  # type: ignore[return-value]
+
+
+def without_scale(weights: Weights) -> Weights:
+    """The same tower with LayerScale multiplied into the projections that it follows."""
+    return replace(weights, blocks=tuple(_block_without_scale(block) for block in weights.blocks))
+
+
+def _block_without_scale(block: Block) -> Block:
+    if block.ls1 is None or block.ls2 is None:
+        return block
+    out_w, out_b = _scaled(block.out_w, block.out_b, block.ls1)
+    proj_w, proj_b = _scaled(block.proj_w, block.proj_b, block.ls2)
+    return replace(block, out_w=out_w, out_b=out_b, proj_w=proj_w, proj_b=proj_b, ls1=None, ls2=None)
+
+
+def _scaled(weight: Tensor, bias: Tensor, scale: Tensor) -> Linear:
+    return weight * scale[:, None], bias * scale
+
+
+def _local(block: Block, recipe: Recipe) -> Linear:
+    """What follows the attention of a changed block. Identity attention is v, itself linear: both fold into one matrix."""
+    if recipe.streams:
+        return block.out_w, block.out_b
+    value_w, value_b = qkv_rows(block, "v")
+    wide = torch.promote_types(value_w.dtype, torch.float32)
+    out = block.out_w.to(wide)
+    return (out @ value_w.to(wide)).to(value_w.dtype), (out @ value_b.to(wide) + block.out_b).to(value_w.dtype)
+
+
+def _side_by_side(local: tuple[Linear, ...]) -> Linear:
+    wide = torch.promote_types(local[0][1].dtype, torch.float32)
+    bias = torch.stack([bias.to(wide) for _, bias in local]).sum(0)
+    return torch.cat([weight for weight, _ in local], 1), bias.to(local[0][1].dtype)
