@@ -7,7 +7,6 @@ spelled (PyTorch's fused attention, or matrix products in slices) is a row of FO
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -131,7 +130,8 @@ def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, 
 
 def _biased(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend) -> Tensor:
     """Attention with the neighbour bias, whose rows exist for some rows of the grid at a time."""
-    rows = max(SLICE // (grid[1] * k.shape[2]), 1)
+    # PyTorch may write a biased attention's logits to memory, so these rows are counted like those of `attend_in_slices`
+    rows = max(SLICE // max(grid[1] * k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
     parts = []
     for start in range(0, grid[0], rows):
         stop = min(start + rows, grid[0])
@@ -154,39 +154,41 @@ def neighbour_bias(grid: tuple[int, int], std: float, rows: range, like: Tensor)
     return F.pad(dense.reshape(len(rows) * grid[1], -1), (1, 0)).to(like.dtype)
 
 
-def inverse_temperatures(recipe: Recipe, lengths: Tensor | None, qkv: Projections, index: int) -> list[Temperature]:
+def inverse_temperatures(
+    recipe: Recipe, table: Tensor | None, lengths: Tensor | None, head_width: int, index: int
+) -> list[Temperature]:
     """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block.
 
     Args:
+        table: `temperature_table` of a recipe that has one.
         lengths: [B, N], the length of every token after LN1, which GEM's adaptive temperature reads; never in half precision,
             which would shift every logit.
+    """
+    passes = recipe.iterations + 1
+    if table is not None:
+        return list(table[index])
+    if recipe.inv_temp == "adaptive":
+        assert lengths is not None
+        return [(lengths.mean(1) * head_width**-0.5)[:, None, None]] * passes
+    return [head_width**-0.5 if recipe.inv_temp is None else float(recipe.inv_temp)] * passes  # type: ignore[arg-type]  # no table here
+
+
+def temperature_table(recipe: Recipe, heads: int, like: Tensor) -> Tensor | None:
+    """The recipe's own table of inverse temperatures as [blocks, passes, 1, S, H] on the device of `like`, never in half
+    precision; None for a recipe without one.
 
     Raises:
         RecipeError: a table for another number of heads.
     """
-    heads, head_width = qkv.packed.shape[-2:]
-    passes = recipe.iterations + 1
-    if recipe.inv_temp is None:
-        return [head_width**-0.5] * passes
-    if recipe.inv_temp == "adaptive":
-        assert lengths is not None
-        return [(lengths.mean(1) * head_width**-0.5)[:, None, None]] * passes
-    if isinstance(recipe.inv_temp, (int, float)):
-        return [float(recipe.inv_temp)] * passes
-    return list(_table(recipe, heads, qkv.packed.device, _wide(qkv.packed))[index])
+    if not isinstance(recipe.inv_temp, tuple):
+        return None
+    table = torch.tensor(recipe.inv_temp, dtype=torch.float64)
+    if table.shape[1] not in (1, heads):
+        raise RecipeError(f"inv_temp table is for {table.shape[1]} heads, and the model has {heads}")
+    full = table.expand(recipe.blocks, heads, len(recipe.streams), recipe.iterations + 1)
+    return full.permute(0, 3, 2, 1)[:, :, None].to(like.device, _wide(like))
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
     """float32, or float64 for float64."""
     return torch.promote_types(tensor.dtype, torch.float32)
-
-
-# on the device once: a copy from host memory has no place in a captured graph
-@lru_cache(maxsize=16)
-def _table(recipe: Recipe, heads: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """[blocks, passes, 1, S, H]."""
-    table = torch.tensor(recipe.inv_temp, dtype=torch.float64)
-    if table.shape[1] not in (1, heads):
-        raise RecipeError(f"inv_temp table is for {table.shape[1]} heads, and the model has {heads}")
-    full = table.expand(recipe.blocks, heads, len(recipe.streams), recipe.iterations + 1)
-    return full.permute(0, 3, 2, 1)[:, :, None].to(device, dtype)

@@ -91,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     models = _command(commands, "models", "list the models that fit", _run_models)
     _add_list(models)
     models.add_argument("--all", action="store_true", help="list the models that do not fit too, each with the reason")
+    _add_plan(_command(commands, "plan", "tell how a method would be executed here, and why", _run_plan))
     _add_demo(_command(commands, "demo", "find three things in a picture that comes with fastloc", _run_demo))
     return parser
 
@@ -135,7 +136,10 @@ def _add_model(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
     group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    group.add_argument("--dtype", default="float32", metavar="NAME", help="float32, bfloat16, float16 or float64 (default: float32)")
+    group.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, float16 or float64 (default: the plan's choice)")
+    group.add_argument(
+        "--plan", nargs="+", action="extend", type=_setting, default=[], metavar="FIELD=CHOICE", help="how to execute: see `fastloc plan`"
+    )
 
 
 def _add_method(group: "argparse._ArgumentGroup") -> None:
@@ -149,6 +153,13 @@ def _add_method(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
     group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
     group.add_argument("--inv-temp", type=_inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser.add_argument_group("model"))
+    _add_method(parser.add_argument_group("method"))
+    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures at once (default: 1)")
+    _add_list(parser)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -173,6 +184,19 @@ def _size(text: str) -> int | tuple[int, int]:
     if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one number such as 336, or height x width such as 336x448")
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    field, equals, choice = text.partition("=")
+    if not (field and equals and choice):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")
+    return field, choice
 
 
 def _inv_temp(text: str) -> float | str:
@@ -206,6 +230,12 @@ def _run_methods(args: argparse.Namespace) -> int:
     from .cli_lists import methods
 
     return methods(args)
+
+
+def _run_plan(args: argparse.Namespace) -> int:
+    from .cli_lists import plan
+
+    return plan(args)
 
 
 def _run_models(args: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
-"""`fastloc methods` and `fastloc models`: what there is to choose from."""
+"""`fastloc methods`, `fastloc models` and `fastloc plan`: what there is to choose from, and what is chosen here."""
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
@@ -41,6 +42,20 @@ def models(args: argparse.Namespace) -> int:
     out = cli_show.console()
     out.print(rows)
     out.print("Also: a folder with an open_clip_config.json and weights, or any name above with a file of weights as --pretrained.")
+    return 0
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Tell how a method would be executed on this machine, with the reason for every choice and against every other."""
+    from .cli_locate import engine
+
+    localizer = engine(args)
+    size = localizer.input_size
+    chosen = localizer.engine.plan(args.batch, size if isinstance(size, tuple) else (size, size))
+    if args.json:
+        print(json.dumps([asdict(decision) for decision in chosen.decisions], indent=2))
+    else:
+        print(chosen.explain())
     return 0
 
 

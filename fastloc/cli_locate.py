@@ -37,7 +37,7 @@ class Job:
 def locate(args: argparse.Namespace) -> int:
     """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
     jobs = plan(args.images, args.method, _folder(args), npz=args.npz, overlay=not args.json or args.output is not None)
-    localizer = _localizer(args)
+    localizer = engine(args)
     if args.model == "embedded":
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     found: list[dict[str, Any]] = []
@@ -80,12 +80,13 @@ def _folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def _localizer(args: argparse.Namespace) -> "Localizer":
+def engine(args: argparse.Namespace) -> "Localizer":
+    """The localizer that the model and method options ask for."""
     from .localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("size", "fit", "template", "device", "dtype", "official")}
     changes = {name: value for name in CHANGES if (value := getattr(args, name)) is not None}
-    return Localizer(args.model, args.pretrained, args.method, **options, **changes)
+    return Localizer(args.model, args.pretrained, args.method, plan=dict(args.plan), **options, **changes)
 
 
 def _answer(localizer: "Localizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:

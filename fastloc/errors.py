@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "RecipeError", "TextError", "unknown"]
+__all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "TextError", "unknown"]
 
 
 class FastlocError(ValueError):
@@ -18,6 +18,10 @@ class ImageError(FastlocError):
 
 class ModelError(FastlocError):
     """A model that is not known, cannot be loaded, or does not have what a call needs."""
+
+
+class PlanError(FastlocError):
+    """A way of execution that is not known, or not possible on this device, with this model or at this shape."""
 
 
 class RecipeError(FastlocError):

@@ -37,7 +37,9 @@ class LocalPath:
         if qkv is None:
             self._add(index, y[:, 1:])
             return
-        temperatures = inverse_temperatures(self.prepared.recipe, lengths, qkv, index)
+        temperatures = inverse_temperatures(
+            self.prepared.recipe, self.prepared.table, lengths, self.prepared.weights.spec.head_width, index
+        )
         if self.stash is not None:
             self.waiting.append((qkv, temperatures))
         elif self.ops.side is not None:

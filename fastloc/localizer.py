@@ -1,27 +1,30 @@
 """The engine: a model, a method, and one call from pictures and texts to results."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fastloc import images, sources
-from fastloc.errors import FastlocError, RecipeError, unknown
+from fastloc import device_maps, images, sources
+from fastloc.choices import choose
+from fastloc.engine import Engine, Tower
+from fastloc.errors import FastlocError, ImageError, RecipeError, unknown
 from fastloc.geometry import Geometry, fit
+from fastloc.plan import DTYPES, Plan, Situation
 from fastloc.preprocess import prepare
-from fastloc.readout import needs_cls, similarity
 from fastloc.recipes import Recipe, recipe
 from fastloc.result import Result
+from fastloc.submit import Handle, Queue
 from fastloc.templates import sentences
 from fastloc.text import checked
-from fastloc.vit import forward
+from fastloc.weights import Weights
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
 # GEM's input size; models of a larger native size keep theirs
 USUAL_SIZE = 448
 BATCH = 8
@@ -39,14 +42,16 @@ class Localizer:
             else the one recommended for the model, else the recipe's.
         template: see `fastloc.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
-        dtype: of the image tower, "float32", "bfloat16", "float16" or "float64".
+        dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
+            float16 on a GPU, float32 on a CPU.
+        plan: how passes are executed, as fields of `fastloc.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         official: use the method's official parameters even where the model's own configuration recommends others.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: pictures that go through the image tower at once.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
 
     Raises:
-        ModelError, RecipeError, TextError, FastlocError: anything unknown, unreadable or contradictory, said in one line.
+        ModelError, RecipeError, TextError, PlanError, FastlocError: anything unknown, unreadable or contradictory, said in one line.
     """
 
     def __init__(
@@ -59,7 +64,8 @@ class Localizer:
         fit: str | None = None,
         template: str | None = None,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype = "float32",
+        dtype: str | torch.dtype | None = None,
+        plan: Mapping[str, str] | None = None,
         official: bool = False,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
@@ -69,12 +75,15 @@ class Localizer:
         # a wrong method or field is told before a model is loaded
         recipe(method, **changes)
         self.device = _device(device)
-        self.dtype = _dtype(dtype)
+        self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": _dtype(dtype)})}
         self.source = sources.load(model, pretrained, mean, std)
-        self.weights = self.source.weights.to(self.device, self.dtype)
         self.source.text.tower.to(self.device)
         self.size, self.batch = size, batch
+        self._queue = Queue()
         self._choose(method, official, fit, template, changes)
+        first = choose(Situation(self.device, self.source.spec, self.recipe, 1, self._plain_input()), self.settings)
+        self.tower = Tower(self.source.weights, self.device, first.dtype)
+        self.engine = Engine(self.tower, self.recipe, self.settings)
 
     def with_method(
         self, method: str, *, official: bool = False, fit: str | None = None, template: str | None = None, **changes: Any
@@ -82,7 +91,22 @@ class Localizer:
         """The same model with another method; weights and remembered texts are shared."""
         other = copy.copy(self)
         other._choose(method, official, fit, template, changes)
+        other.engine = Engine(self.tower, other.recipe, self.settings)
         return other
+
+    @property
+    def weights(self) -> Weights:
+        """The image tower on its device."""
+        return self.tower.weights
+
+    @property
+    def plan(self) -> Plan:
+        """How one picture at the usual input size is executed; `print(localizer.plan.explain())` says why. Other batches and
+        sizes have plans of their own: `localizer.engine.plan(8, (448, 448))`."""
+        return self.engine.plan(1, self._plain_input())
+
+    def _plain_input(self) -> tuple[int, int]:
+        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size, self.input_size)
 
     def _choose(self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any]) -> None:
         recommended = {} if official else self.source.recommended.get("recipes", {}).get(method, {})
@@ -117,20 +141,40 @@ class Localizer:
         """
         prompts = checked([texts] if isinstance(texts, str) else texts)
         if isinstance(images, (list, tuple)):
-            return self._locate(images, prompts)
-        return self._locate([images], prompts)[0]
+            return self._loaded(images, prompts)
+        return self._loaded([images], prompts)[0]
 
-    def _locate(self, pictures: Sequence[Any], prompts: list[str]) -> list[Result]:
-        loaded = [images.load(picture) for picture in pictures]
-        geometries = [self.geometry(picture.size[::-1]) for picture in loaded]
+    def submit(self, image: Any, texts: str | Sequence[str]) -> Handle:
+        """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
+
+        A few pictures are under way at a time; one more waits for the oldest. Raises as a call does, for what is wrong with the
+        picture or the texts, before anything is computed.
+        """
+        prompts = checked([texts] if isinstance(texts, str) else texts)
+        return self._queue.submit(self, images.load(image), prompts, _name(image))
+
+    def _loaded(self, pictures: Sequence[Any], prompts: list[str]) -> list[Result]:
+        return self.locate([images.load(picture) for picture in pictures], prompts, [_name(picture) for picture in pictures])
+
+    def locate(self, pictures: Sequence[Image.Image], prompts: list[str], names: Sequence[str]) -> list[Result]:
+        """The same for RGB pictures, checked prompts and the pictures' names."""
+        geometries = [self.geometry(picture.size[::-1]) for picture in pictures]
         results: dict[int, Result] = {}
         for chunk in _chunks(geometries, self.batch):
-            pixels = torch.stack([self.pixels(loaded[i], geometries[i]) for i in chunk])
-            grids, scores = self.similarity(pixels, prompts)
-            for i, grid, score in zip(chunk, grids, [None] * len(chunk) if scores is None else scores, strict=True):
-                name = str(pictures[i]) if isinstance(pictures[i], str) or hasattr(pictures[i], "__fspath__") else ""
-                results[i] = self._result(loaded[i], geometries[i], prompts, grid, score, name)
-        return [results[i] for i in range(len(loaded))]
+            grids, scores = self._chunk([pictures[i] for i in chunk], [geometries[i] for i in chunk], prompts)
+            arrays, values = _array(grids), None if scores is None else _array(scores)
+            for place, i in enumerate(chunk):
+                score = None if values is None else values[place]
+                results[i] = self.result(pictures[i], geometries[i], prompts, arrays[place], score, names[i])
+        return [results[i] for i in range(len(pictures))]
+
+    def _chunk(self, pictures: list[Image.Image], geometries: list[Geometry], prompts: list[str]) -> tuple[Tensor, Tensor | None]:
+        """Pictures of one input size. The device resizes those of one geometry, Pillow those that are mixed."""
+        if len(set(geometries)) == 1 and self.engine.plan(len(pictures), geometries[0].input).frames != "pillow":
+            frames = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+            return self.similarity(frames, prompts, geometry=geometries[0])
+        pixels = torch.stack([self.pixels(picture, geometry) for picture, geometry in zip(pictures, geometries, strict=True)])
+        return self.similarity(pixels, prompts)
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
         """Where a picture of (height, width) lies in the model's input."""
@@ -141,31 +185,74 @@ class Localizer:
         spec = self.source.spec
         return torch.from_numpy(prepare(picture, geometry, spec.mean, spec.std, spec.interpolation))
 
-    @torch.inference_mode()
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        """Similarity grids [B, T, h, w] of normalised inputs [B, 3, H, W], in the engine's dtype on its device, and the
-        image-level cosines [B, T] where the method reads the image embedding, else None."""
-        text = self.source.text(texts, self.template).to(self.device, self.dtype)
-        cls = needs_cls(self.recipe.readout, len(text))
+    def similarity(
+        self, pixels: Tensor, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Similarity grids [B, T, h, w], float32 at least, on the engine's device, and the image-level cosines [B, T] where the
+        method reads the image embedding, else None. Nothing is waited for: on a GPU both are still being computed.
+
+        Args:
+            pixels: normalised inputs [B, 3, H, W], or camera frames, uint8 [B, H, W, 3], on any device.
+            geometry: where frames lie in the input; by default as this localizer's `fit` says.
+            bgr: whether frames are blue, green, red, as OpenCV's are.
+
+        Raises:
+            ImageError: neither of these. ModelError: a size that the patch does not divide.
+        """
+        if pixels.dtype == torch.uint8 and geometry is None:
+            geometry = self.frame_geometry(pixels)
+        wide = torch.promote_types(self.weights.dtype, torch.float32)
+        text = self.source.text(texts, self.template).to(self.device, wide)
         empty = None
         if self.recipe.readout.score == "feature-surgery" and len(text) == 1:
-            empty = self.source.text.empty(self.template).to(self.device, self.dtype)
-        out = forward(self.weights, pixels.to(self.device, self.dtype), self.recipe, cls=cls)
-        grids = similarity(out, text, self.recipe.readout, empty)
-        return grids, None if out.cls is None else F.normalize(out.cls, dim=-1) @ text.T
+            empty = self.source.text.empty(self.template).to(self.device, wide)
+        return self.engine(pixels, text, empty, geometry=geometry, bgr=bgr)
 
-    def _result(
-        self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Tensor, score: Tensor | None, name: str
+    def heatmaps(self, frames: Tensor, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
+        """Heatmaps [B, T, H, W] of camera frames, uint8 [B, H, W, 3], on the engine's device: within [0, 1], or bytes for torch.uint8.
+
+        Raises:
+            ImageError, FastlocError: frames or a dtype that are not these.
+        """
+        geometry = self.frame_geometry(frames)
+        grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
+        readout = self.recipe.readout
+        return device_maps.heatmaps(
+            grids, geometry, readout.order, readout.logit_scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
+        )
+
+    def labels(self, frames: Tensor, texts: Sequence[str], *, threshold: float | None = None, bgr: bool = False) -> Tensor:
+        """The index of the most similar text of every pixel, int32 [B, H, W], on the engine's device, without a map for each text;
+        -1 where a crop hid the frame and where the best similarity is below the threshold. Frames as for `heatmaps`."""
+        geometry = self.frame_geometry(frames)
+        grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
+        grids = -grids if self.recipe.readout.reverse else grids
+        return device_maps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
+
+    def frame_geometry(self, frames: Tensor) -> Geometry:
+        """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ImageError(f"frames are {tuple(frames.shape)} {frames.dtype}; torch.uint8 [B, H, W, 3] is wanted")
+        return self.geometry((frames.shape[1], frames.shape[2]))
+
+    def result(
+        self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str
     ) -> Result:
+        """The Result of one picture's similarities [T, h, w] and scores [T]."""
         readout = self.recipe.readout
         return Result(
-            picture=picture, texts=tuple(prompts), similarity=_array(grid), geometry=geometry, order=readout.order,
+            picture=picture, texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order,
             logit_scale=readout.logit_scale, reverse=readout.reverse, method=self.recipe.name, model=self.source.name, name=name,
-            scores=None if score is None else _array(score),
+            scores=score,
         )  # fmt: skip
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _name(picture: Any) -> str:
+    """A path as it was given; "" for what has none."""
+    return str(picture) if isinstance(picture, str) or hasattr(picture, "__fspath__") else ""
+
+
+def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
@@ -198,9 +285,9 @@ def _device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+def _dtype(dtype: str | torch.dtype) -> str:
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise FastlocError(unknown("dtype", dtype, DTYPES))
-    return DTYPES[dtype]
+    return dtype

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fastloc.attention import temperature_table
 from fastloc.errors import RecipeError
 from fastloc.recipes import Recipe
 from fastloc.weights import Block, Weights
@@ -21,6 +22,7 @@ class Prepared:
     recipe: Recipe
     local: tuple[Linear, ...]  # of each changed block: what is attended -> its term of the local path
     joint: Linear | None  # the same side by side, [C, m*C] and the sum of biases [C]; None where each block's is applied by itself
+    table: Tensor | None  # the recipe's own inverse temperatures, see `attention.temperature_table`
     gathered: Linear | None  # the last block's rows for q and v, which are no run of rows; None unless the recipe reads just these
 
     @property
@@ -49,14 +51,15 @@ def prepare(weights: Weights, recipe: Recipe, *, joint: bool = False) -> Prepare
     """Fold `weights` for `recipe`; `joint` also lays the local path's projections side by side, for one product over all blocks.
 
     Raises:
-        RecipeError: the recipe changes more blocks than the tower has.
+        RecipeError: the recipe changes more blocks than the tower has, or its table is for another number of heads.
     """
     if recipe.blocks > weights.spec.layers:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
     scaled = without_scale(weights)
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)
-    plain = Prepared(scaled, recipe, local, _side_by_side(local) if joint and local else None, None)
+    table = temperature_table(recipe, weights.spec.heads, weights.proj)
+    plain = Prepared(scaled, recipe, local, _side_by_side(local) if joint and local else None, table, None)
     return replace(plain, gathered=qkv_rows(scaled.blocks[-1], "qv")) if plain.reads == "qv" else plain
 
 

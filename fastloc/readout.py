@@ -1,5 +1,7 @@
 """From patch features and text embeddings to similarity grids. Maps at picture size are made from these in `maps`."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,28 +14,33 @@ from fastloc.vit import Output
 SURGERY_SCALE = 2.0
 
 
-def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | None = None) -> Tensor:
+# patches [B, P, E] of any length, texts [T, E] or one set an image [B, T, E] -> unit patches x texts, [B, T, P]
+Cosine = Callable[[Tensor, Tensor], Tensor]
+
+
+def cosine(patches: Tensor, texts: Tensor) -> Tensor:
+    """See `Cosine`; in float32 at least, because maps are made of small differences."""
+    wide = torch.promote_types(patches.dtype, torch.float32)
+    return texts.to(wide) @ F.normalize(patches.to(wide), dim=-1).transpose(1, 2)
+
+
+def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | None = None, cosine: Cosine = cosine) -> Tensor:
     """Scores of every patch for every text: [B, T, h, w], cosine in [-1, 1] or the surgery's differences of cosines.
+
+    Every score is a cosine with some text matrix: the texts themselves, or what feature surgery makes of them.
 
     Args:
         texts: [T, E], unit length.
         empty: [E], unit length, the embedding of the empty string; feature surgery with one text needs it.
+        cosine: how the cosines are computed.
 
     Raises:
         TextError: feature surgery lacks what it needs.
     """
-    patches = F.normalize(out.patches, dim=-1)
-    if readout.score == "cosine":
-        scores = patches @ texts.T
-    elif len(texts) == 1:
-        if empty is None:
-            raise TextError("feature surgery with one text needs the embedding of the empty string")
-        scores = patches @ (texts - empty).T
-    else:
-        if out.cls is None:
-            raise TextError("feature surgery with several texts needs the image embedding: call forward(…, cls=True)")
-        scores = feature_surgery(patches, F.normalize(out.cls, dim=-1), texts)
-    return scores.transpose(1, 2).reshape(-1, len(texts), *out.grid)
+    if readout.score == "feature-surgery":
+        texts = _surgery(out, texts, empty)
+    scores = cosine(out.patches, texts)
+    return scores.reshape(*scores.shape[:2], *out.grid)
 
 
 def needs_cls(readout: ReadOut, texts: int) -> bool:
@@ -41,14 +48,25 @@ def needs_cls(readout: ReadOut, texts: int) -> bool:
     return readout.score == "feature-surgery" and texts > 1
 
 
-def feature_surgery(patches: Tensor, cls: Tensor, texts: Tensor) -> Tensor:
-    """CLIP Surgery's score without redundant features, one small text matrix an image: [B, P, T].
+def _surgery(out: Output, texts: Tensor, empty: Tensor | None) -> Tensor:
+    """CLIP Surgery's texts: [T, E], or one set an image [B, T, E]."""
+    if len(texts) == 1:
+        if empty is None:
+            raise TextError("feature surgery with one text needs the embedding of the empty string")
+        return texts - empty
+    if out.cls is None:
+        raise TextError("feature surgery with several texts needs the image embedding: call forward(…, cls=True)")
+    return surgery_texts(F.normalize(out.cls.to(texts.dtype), dim=-1), texts)
+
+
+def surgery_texts(cls: Tensor, texts: Tensor) -> Tensor:
+    """CLIP Surgery's score without redundant features, as one small text matrix an image: [B, T, E].
 
     With w = softmax over texts of 2 cos(cls, text), divided by its mean, the official sum over channels of
     (F_itc - mean_t F_itc) is patches @ (w * texts - mean_t(w * texts))^T exactly.
 
-    Args: patches [B, P, E], cls [B, E] and texts [T, E], each of unit length.
+    Args: cls [B, E] and texts [T, E], each of unit length.
     """
     weight = torch.softmax(SURGERY_SCALE * cls @ texts.T, -1)
     weighted = (weight / weight.mean(-1, keepdim=True))[..., None] * texts
-    return patches @ (weighted - weighted.mean(1, keepdim=True)).transpose(1, 2)
+    return weighted - weighted.mean(1, keepdim=True)

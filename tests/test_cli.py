@@ -103,12 +103,25 @@ def test_help_has_examples_and_no_command_is_a_usage_error(run: Run) -> None:
         (["a.png", "-t", "cat", "--inv-temp", "-1"], "above 0"),
         (["a.png", "-t", "cat", "--inv-temp", "nan"], "above 0"),
         (["a.png", "-t", "cat", "--fit", "squash"], "letterbox"),
+        (["a.png", "-t", "cat", "--plan", "attention"], "attention=sdpa"),
     ],
 )
 def test_usage_errors_exit_2_and_say_what_would_be_right(run: Run, argv: list[str], said: str) -> None:
     ended = run("locate", *argv)
     assert ended.status == 2 and not ended.out
     assert said in ended.err.splitlines()[-1]
+
+
+def test_plan_tells_how_a_method_would_be_executed(run: Run) -> None:
+    told = run("plan", "--method", "naclip", "--size", "64", "--batch", "3", "--device", "cpu", "--plan", "projection=joint")
+    assert told.status == 0 and told.out.startswith("plan for naclip, batch 3, 64 x 64 on cpu\n")
+    assert "joint       as asked for" in told.out and "not graph: " in told.out
+    decisions = json.loads(run("plan", "--json", "--device", "cpu").out)
+    assert {"field", "chosen", "why", "refused"} == set(decisions[0]) and decisions[0]["chosen"] == "float32"
+    refused = run("plan", "--device", "cpu", "--plan", "launch=graph")
+    assert refused.status == 1 and not refused.out
+    assert refused.err.strip() == "fastloc: error: launch 'graph' is not possible here: the device is cpu, and CUDA graphs need a CUDA GPU"
+    assert run("plan", "--batch", "0").status == 2
 
 
 def test_locate_prints_where_and_writes_an_overlay(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
@@ -130,9 +143,10 @@ def test_options_reach_the_engine(run: Run, engine: type[StandIn], tmp_path: Pat
     picture(tmp_path / "a.png")
     run("locate", "a.png", "-t", "cat")
     run(*"locate a.png -t cat --model M --pretrained P --method m --size 48x64 --fit crop --template plain --device cpu".split(),
-        *"--dtype bfloat16 --official --blocks 3 --iterations 0 --inv-temp 20".split())  # fmt: skip
-    plain = {"size": None, "fit": None, "template": None, "device": None, "dtype": "float32", "official": False}
-    chosen = {"size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True}
+        *"--dtype bfloat16 --plan attention=bmm launch=eager --official --blocks 3 --iterations 0 --inv-temp 20".split())  # fmt: skip
+    plain = {"size": None, "fit": None, "template": None, "device": None, "dtype": None, "plan": {}, "official": False}
+    chosen = {"size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True,
+              "plan": {"attention": "bmm", "launch": "eager"}}  # fmt: skip
     assert engine.made == [
         (("embedded", None, "gem"), plain),
         (("M", "P", "m"), {**chosen, "blocks": 3, "iterations": 0, "inv_temp": 20.0}),

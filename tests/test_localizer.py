@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastloc.attention import Projections, inverse_temperatures
+from fastloc.attention import inverse_temperatures
 from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, RecipeError, TextError
 from fastloc.localizer import Localizer
 from fastloc.ops import TORCH
@@ -102,8 +102,7 @@ def test_gem_s_adaptive_temperature_is_near_uniform_on_this_narrow_model():
     found = forward(weights, pixels, chosen.recipe, capture=[*inputs, *(f"qkv{i}" for i in layers)]).captured
     for i, (name, block) in enumerate(zip(inputs, weights.blocks, strict=True)):
         _, _, lengths = TORCH.add_norm(found[name], None, block.ln1_w, block.ln1_b, chosen.source.spec.norm_eps, True)
-        qkv = Projections(found[f"qkv{i}"].permute(0, 3, 1, 2, 4), "qkv")
-        inverse = inverse_temperatures(chosen.recipe, lengths, qkv, i)[-1]
+        inverse = inverse_temperatures(chosen.recipe, None, lengths, 32, i)[-1]
         unit = torch.nn.functional.normalize(found[f"qkv{i}"], dim=-1)
         attention = torch.softmax(inverse[..., None, None] * unit @ unit.transpose(-1, -2), -1)
         entropy = -(attention * attention.log()).sum(-1).mean() / np.log(attention.shape[-1])

@@ -1,0 +1,121 @@
+"""The parts of a pass by Triton kernels, in the shape that `fastloc.ops` asks for. Kernels are imported when a plan names them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc.attention import Projections, Temperature
+from fastloc.kernels.table import OPS
+from fastloc.recipes import Recipe
+from fastloc.spec import ModelSpec
+
+
+def op(name: str) -> Any:
+    """The launcher of a row of the op table."""
+    return getattr(OPS[name].module, name)
+
+
+def attention(
+    qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None
+) -> Tensor:
+    """The local path's attention; see `fastloc.attention.Form`."""
+    x, v = qkv.by_head, qkv["v"]
+    batch, _, heads = x.shape[:3]
+    last = _full(temperatures[-1], batch, len(recipe.streams), heads, x.device)
+    ending: dict[str, Any] = {
+        "scale": 1 / len(recipe.terms) if recipe.combine == "mean" else 1.0, "add_v": "identity" in recipe.terms, "out": out,
+    }  # fmt: skip
+    attended: Tensor
+    if recipe.unit:
+        pick = tuple(qkv.letters.index(term[0]) for term in recipe.streams)
+        norms = op("inverse_norms")(x, pick)
+        for temperature in temperatures[:-1]:
+            x = op("self_self_step")(x, _full(temperature, batch, len(recipe.streams), heads, x.device), pick, norms)
+            # unit from now on, one projection a stream
+            norms, pick = None, tuple(range(len(pick)))
+        attended = op("self_self_ensemble")(x, v, last, pick, norms, **ending)
+    else:
+        pairs = tuple((qkv.letters.index(term[0]), qkv.letters.index(term[1])) for term in recipe.streams)
+        bias = {} if recipe.bias_std is None else {"bias_std": recipe.bias_std, "grid": grid}
+        attended = op("self_attention")(x, v, last, pairs, **bias, **ending)
+    return attended
+
+
+def _full(temperature: Temperature, batch: int, streams: int, heads: int, device: torch.device) -> Tensor:
+    """[B, S, H] float32."""
+    if isinstance(temperature, Tensor):
+        return temperature.float().expand(batch, streams, heads).contiguous()
+    return torch.full((batch, streams, heads), temperature, dtype=torch.float32, device=device)
+
+
+def add_norm(
+    x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, lengths: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Residual sum and LayerNorm; see `fastloc.ops.AddNorm`. One row a token out of many is copied first."""
+    result: tuple[Tensor, Tensor, Tensor | None] = op("add_norm")(x.contiguous(), delta, weight, bias, eps, lengths=lengths)
+    return result
+
+
+def quick_gelu(x: Tensor, activation: str) -> Tensor:
+    """In place: the plan chooses it for QuickGELU alone."""
+    assert activation == "quick_gelu"
+    result: Tensor = op("quick_gelu")(x, out=x)
+    return result
+
+
+def cosine(patches: Tensor, texts: Tensor) -> Tensor:
+    """[B, P, E] and [T, E] or [B, T, E] -> [B, T, P], float32.
+
+    Half-precision patches meet the texts as two halves, a rounded text and what the rounding lost: maps are made of small
+    differences, and twice as many columns cost next to nothing.
+    """
+    cosines: Tensor
+    if patches.dtype == texts.dtype:
+        cosines = op("cosine")(patches, texts)
+        return cosines
+    rounded = texts.to(patches.dtype)
+    lost = (texts - rounded).to(patches.dtype)
+    cosines = op("cosine")(patches, torch.cat([rounded, lost], -2))
+    high, low = cosines.chunk(2, 1)
+    return high + low
+
+
+def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch.dtype) -> list[str]:
+    """Every reason why kernels cannot do this recipe's attention; of shapes and dtypes, not of the device."""
+    if not recipe.streams:
+        return [f"the local path of {recipe.name} does not attend"]
+    if recipe.unit and any(term[0] != term[1] for term in recipe.streams):
+        return ["the kernels on unit vectors are for self-self terms, and one of " + ", ".join(recipe.streams) + " is not"]
+    x = torch.empty(1, 3, spec.heads, tokens, spec.head_width, dtype=dtype, device="meta")
+    inverse = torch.empty(1, len(recipe.streams), spec.heads, dtype=torch.float32, device="meta")
+    pick = tuple("qkv".index(term[0]) for term in recipe.streams)
+    module = OPS["self_self_ensemble" if recipe.unit else "self_attention"].module
+    if recipe.unit:
+        reasons: list[str] = module.why_not(x, x[:, 2], inverse, pick, scale=1.0)
+    else:
+        pairs = tuple(("qkv".index(term[0]), "qkv".index(term[1])) for term in recipe.streams)
+        reasons = module.why_not(x, x[:, 2], inverse, pairs, scale=1.0)
+    return reasons
+
+
+def why_not_norm(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
+    """The same of residual + LayerNorm."""
+    x, row = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, spec.width), (spec.width,)))
+    reasons: list[str] = OPS["add_norm"].module.why_not(x, x, row, row, spec.norm_eps)
+    return reasons
+
+
+def why_not_activation(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
+    """The same of the activation."""
+    if spec.activation != "quick_gelu":
+        return [f"the model's activation is {spec.activation}, which is one kernel of PyTorch's already"]
+    reasons: list[str] = OPS["quick_gelu"].module.why_not(torch.empty(1, 2, 4 * spec.width, dtype=dtype, device="meta"))
+    return reasons
+
+
+def why_not_readout(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
+    """The same of the cosines."""
+    patches, texts = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, spec.embed), (1, spec.embed)))
+    reasons: list[str] = OPS["cosine"].module.why_not(patches, texts)
+    return reasons

@@ -1,0 +1,142 @@
+"""The plan: how a pass is executed, decided from device, model, method and shape. It changes speed, never results.
+
+Every field is a choice between rows of a table. A row can be impossible (asking for it is an error that says why) or merely
+not the best guess (then it is passed over, and can be asked for). The plan remembers both, and `explain()` tells them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+
+from fastloc.errors import PlanError, unknown
+from fastloc.recipes import Recipe
+from fastloc.spec import ModelSpec
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a plan is made for."""
+
+    device: torch.device
+    spec: ModelSpec
+    recipe: Recipe
+    batch: int
+    size: tuple[int, int]
+
+    @property
+    def tokens(self) -> int:
+        return 1 + self.size[0] // self.spec.patch[0] * (self.size[1] // self.spec.patch[1])
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One field of a plan: what was chosen and why, and every other option with the reason against it."""
+
+    field: str
+    chosen: str
+    why: str
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pass is executed. Two plans are equal if they execute alike, whatever the reasons.
+
+    dtype: of the image tower: "float32", "float16", "bfloat16" or "float64".
+    attention: of the local path: "triton", "sdpa" (PyTorch's fused attention) or "bmm" (matrix products, logits in slices).
+    projection: of the local path's terms: "joint" (one product over all changed blocks) or "per-block".
+    schedule: when the local path runs: "per-block" (at once), "side-stream" (beside the main path) or "deferred" (at the end).
+    norm, activation: residual + LayerNorm and QuickGELU: "triton" or "torch".
+    readout: cosines and maps: "triton" or "torch".
+    frames: camera frames to patches: "triton", "torch" or "pillow", all three bit for bit the same.
+    launch: "graph" (captured once for a shape, then replayed) or "eager".
+    """
+
+    dtype: str
+    attention: str
+    projection: str
+    schedule: str
+    norm: str
+    activation: str
+    readout: str
+    frames: str
+    launch: str
+    title: str = field(default="", compare=False)
+    decisions: tuple[Decision, ...] = field(default=(), compare=False, repr=False)
+
+    def explain(self) -> str:
+        """The plan line by line: every choice and its reason, and below it what was refused and why."""
+        lines = [self.title] if self.title else []
+        for each in self.decisions:
+            lines.append(f"  {each.field:<11}{each.chosen:<12}{each.why}")
+            lines += [f"  {'':<11}not {name}: {reason}" for name, reason in each.refused]
+        return "\n".join(lines)
+
+
+FIELDS = tuple(each.name for each in fields(Plan) if each.name not in ("title", "decisions"))
+Chosen = Mapping[str, str]
+Reasons = Callable[[Situation, Chosen], list[str]]
+
+
+def _never(situation: Situation, chosen: Chosen) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to do a part: what it is, why it cannot be done here, and why it is not done by itself."""
+
+    name: str
+    why: str
+    impossible: Reasons = _never
+    unwise: Reasons = _never
+
+
+def make_plan(situation: Situation, settings: Mapping[str, str], table: Mapping[str, tuple[Option, ...]]) -> Plan:
+    """The plan for a situation; `settings` overrides fields by name.
+
+    Raises:
+        PlanError: an unknown field or option, or one that is impossible here, with every reason.
+    """
+    for name in settings:
+        if name not in FIELDS:
+            raise PlanError(unknown("plan field", name, FIELDS))
+    chosen: dict[str, str] = {}
+    decisions = []
+    for name in FIELDS:
+        decision = _decide(name, table[name], situation, chosen, settings.get(name))
+        chosen[name] = decision.chosen
+        decisions.append(decision)
+    high, wide = situation.size
+    title = f"plan for {situation.recipe.name}, batch {situation.batch}, {high} x {wide} on {_device_name(situation.device)}"
+    return Plan(**chosen, title=title, decisions=tuple(decisions))
+
+
+def _decide(name: str, options: tuple[Option, ...], situation: Situation, chosen: Chosen, wanted: str | None) -> Decision:
+    impossible = {option.name: option.impossible(situation, chosen) for option in options}
+    by_name = {option.name: option for option in options}
+    if wanted is not None:
+        if wanted not in by_name:
+            raise PlanError(unknown(f"{name} choice", wanted, by_name))
+        if impossible[wanted]:
+            raise PlanError(f"{name} {wanted!r} is not possible here: {'; '.join(impossible[wanted])}")
+    against = {each.name: impossible[each.name] or each.unwise(situation, chosen) for each in options}
+    pick = wanted or next((each for each in by_name if not against[each]), None)
+    if pick is None:
+        reasons = "; ".join(f"{each}: {', '.join(why)}" for each, why in against.items())
+        raise PlanError(f"no choice for {name} is possible here ({reasons})")
+    why = "as asked for" if wanted else by_name[pick].why
+    preferred = f"{pick} comes first here"
+    refused = tuple((each, "; ".join(reasons) if reasons else preferred) for each, reasons in against.items() if each != pick)
+    return Decision(name, pick, why, refused)
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

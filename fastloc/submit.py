@@ -1,0 +1,149 @@
+"""The asynchronous path: hand over a picture, go on, and ask for its result later.
+
+On a GPU everything is enqueued: the frame goes through a pinned buffer and a copy stream while the previous one is computed,
+and the similarities come back the same way. On a CPU one worker thread computes. Either way at most `depth` pictures are
+under way, and submitting one more waits for the oldest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastloc.result import Result
+
+if TYPE_CHECKING:
+    from fastloc.localizer import Localizer
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+DEPTH = 2
+
+
+class Handle:
+    """A picture that was submitted."""
+
+    def __init__(self, done: Callable[[], bool], wait: Callable[[], Result]) -> None:
+        self._done, self._wait = done, wait
+        self._result: Result | None = None
+
+    def done(self) -> bool:
+        """Whether `result` would return at once."""
+        return self._result is not None or self._done()
+
+    def result(self) -> Result:
+        """The result, waited for if need be. Raises what locating raised."""
+        if self._result is None:
+            self._result = self._wait()
+        return self._result
+
+
+def settle(handle: Handle) -> None:
+    """Wait for it; an error is its caller's to see, when the result is asked for."""
+    with suppress(Exception):
+        handle.result()
+
+
+class Queue:
+    """Pictures under way, oldest first."""
+
+    def __init__(self, depth: int = DEPTH) -> None:
+        self.depth = depth
+        self.under_way: deque[Handle] = deque()
+        self.worker: ThreadPoolExecutor | None = None
+        self.lanes: list[Lane] = []
+        self.count = 0
+
+    def submit(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
+        """Begin to locate; waits while `depth` pictures are under way."""
+        while len(self.under_way) >= self.depth:
+            settle(self.under_way.popleft())
+        begin = self._on_gpu if localizer.device.type == "cuda" else self._on_cpu
+        handle = begin(localizer, picture, prompts, name)
+        self.under_way.append(handle)
+        return handle
+
+    def _on_cpu(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
+        if self.worker is None:
+            self.worker = ThreadPoolExecutor(1, thread_name_prefix="fastloc")
+        future: Future[Result] = self.worker.submit(lambda: localizer.locate([picture], prompts, [name])[0])
+        return Handle(future.done, future.result)
+
+    def _on_gpu(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
+        lane = self.lanes[self.count % self.depth] if len(self.lanes) == self.depth else self._new_lane(localizer.device)
+        self.count += 1
+        lane.free()
+        geometry = localizer.geometry(picture.size[::-1])
+        frame = lane.upload(np.asarray(picture))
+        grids, scores = localizer.similarity(frame[None], prompts, geometry=geometry)
+        event = lane.download(grids, scores)
+
+        def wait() -> Result:
+            event.synchronize()
+            grid, score = lane.downloaded()
+            assert grid is not None
+            return localizer.result(picture, geometry, prompts, grid, score, name)
+
+        lane.handle = Handle(event.query, wait)
+        return lane.handle
+
+    def _new_lane(self, device: torch.device) -> Lane:
+        self.lanes.append(Lane(device))
+        return self.lanes[-1]
+
+
+class Lane:
+    """Buffers that one picture at a time passes through, pinned so that copies need no help of the host."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.pinned: dict[str, Tensor] = {}
+        self.back: list[Tensor | None] = []
+        self.handle: Handle | None = None
+
+    def free(self) -> None:
+        """Wait until the picture before has left the buffers."""
+        if self.handle is not None:
+            settle(self.handle)
+
+    def upload(self, frame: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+        """The frame on the device, uint8 [H, W, 3]; the current stream waits for it, the host does not."""
+        staged = self._buffer("frame", torch.Size(frame.shape), torch.uint8)
+        np.copyto(staged.numpy(), frame)
+        current = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.copies):
+            there = staged.to(self.device, non_blocking=True)
+        current.wait_stream(self.copies)
+        # allocated on the copy stream, read on the current one
+        there.record_stream(current)
+        return there
+
+    def download(self, *tensors: Tensor | None) -> Any:
+        """Begin to copy batches of one [1, ...] to the host; the event after which they are there."""
+        self.back = []
+        for i, each in enumerate(tensors):
+            staged = None if each is None else self._buffer(f"result {i}", each.shape[1:], torch.float32)
+            if staged is not None and each is not None:
+                staged.copy_(each[0], non_blocking=True)
+            self.back.append(staged)
+        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def downloaded(self) -> tuple[Floats | None, ...]:
+        """What was copied, float32, out of the way of the next picture."""
+        return tuple(None if each is None else each.numpy().copy() for each in self.back)
+
+    def _buffer(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        if name not in self.pinned or self.pinned[name].shape != shape:
+            self.pinned[name] = torch.empty(shape, dtype=dtype, pin_memory=True)
+        return self.pinned[name]

@@ -1,0 +1,73 @@
+"""The one way a kernel is started, so that what runs, what is compiled ahead of time and what is tested are the same.
+
+Every launcher goes through `launch` and allocates with `empty`. Inside `recording()` nothing runs: the kernel, its arguments
+and its configuration are noted as a `Build`, which `compile_gate` compiles for a GPU that need not be there. Inside
+`poisoned()` fresh outputs hold NaN, so that an element nobody wrote cannot pass for a result.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_recorder: ContextVar["list[Build] | None"] = ContextVar("recorder", default=None)
+_poison: ContextVar[bool] = ContextVar("poison", default=False)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One kernel with the arguments and the configuration that it was to be started with."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+    num_warps: int
+    num_stages: int
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
+    """Start a Triton kernel: positional run-time `arguments`, then its constexprs by name.
+
+    Fused multiply-adds are asked for by name, because Triton's own default differs between versions.
+    """
+    recorded = _recorder.get()
+    if recorded is not None:
+        recorded.append(Build(kernel, grid, arguments, constants, num_warps, num_stages))
+        return
+    # an empty batch has nothing to compute, and CUDA refuses an empty grid
+    if 0 not in grid:
+        kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=num_stages, enable_fp_fusion=True)
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialised output; inside `poisoned()` NaN, or the lowest number of an integer dtype."""
+    fresh = torch.empty(tuple(shape), dtype=dtype, device=device)
+    if _poison.get():
+        fresh.fill_(float("nan") if dtype.is_floating_point else torch.iinfo(dtype).min)
+    return fresh
+
+
+@contextmanager
+def recording() -> Iterator[list[Build]]:
+    """Note every launch instead of running it; tensors may be on the meta device."""
+    noted: list[Build] = []
+    token = _recorder.set(noted)
+    try:
+        yield noted
+    finally:
+        _recorder.reset(token)
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Fill the outputs of launchers with NaN before they run."""
+    token = _poison.set(True)
+    try:
+        yield
+    finally:
+        _poison.reset(token)

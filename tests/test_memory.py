@@ -1,0 +1,52 @@
+"""Memory grows with the number of tokens N, not with its square: the reason why no N x N map may exist."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# run in a process of its own: a peak is remembered for as long as a process lives
+_SCRIPT = """
+import json, resource, sys
+import torch
+import towers
+from fastloc.ops import Ops
+from fastloc.attention import FORMS
+from fastloc.prepared import prepare
+from fastloc.recipes import recipe
+from fastloc.vit import encode, patch_tokens, position_table
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+name, form = sys.argv[1:]
+row = recipe(name, blocks=1)
+prepared = prepare(towers.tower(torch.float32, layers=2), row)
+peaks = []
+with torch.inference_mode():
+    for side in (24, 48, 96):
+        tokens, grid = patch_tokens(prepared.weights, torch.rand(1, 3, 8 * side, 8 * side))
+        encode(prepared, tokens, position_table(prepared.weights, grid, row), grid, Ops(local=FORMS[form]))
+        peaks.append(peak())
+print(json.dumps(peaks))
+"""
+TOKENS = 1 + 96 * 96
+# one head's logits in float32, MB: what a form that keeps N x N maps holds at least
+MAP = TOKENS**2 * 4 / 2**20
+
+
+@pytest.mark.parametrize(("name", "form"), [("gem", "sdpa"), ("gem", "bmm"), ("naclip", "sdpa"), ("clip_surgery", "sdpa")])
+def test_peak_memory_grows_with_the_tokens(name: str, form: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", _SCRIPT, name, form], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    warm, middle, large = json.loads(run.stdout)
+    growth = [middle - warm, large - middle]
+    # from 577 to 2305 to 9217 tokens: each step is four times the one before if memory is linear, sixteen times if it is not
+    assert growth[1] < 4 * max(growth[0], 8) + 16, growth
+    assert growth[1] < MAP / 4, growth

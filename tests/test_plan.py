@@ -1,0 +1,138 @@
+"""The plan: what is chosen by itself, what is refused and why, and that asking for the impossible says so."""
+
+import re
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from fastloc import choices, fused, spec
+from fastloc.choices import OPTIONS, choose
+from fastloc.errors import PlanError
+from fastloc.kernels import device as kernels
+from fastloc.plan import FIELDS, Situation
+from fastloc.recipes import RECIPES, recipe
+from fastloc.spec import ModelSpec
+
+VIT_B = ModelSpec(width=768, layers=12, heads=12, patch=(16, 16), image=(224, 224), embed=512, activation="quick_gelu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def situation(device: torch.device = CPU, name: str = "gem", batch: int = 1, model: ModelSpec = VIT_B, **changes: object) -> Situation:
+    return Situation(device, model, recipe(name, **changes), batch, (448, 448))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans for a GPU that is not there: only questions to the driver are answered for it."""
+    monkeypatch.setattr(kernels, "why_not", lambda device: [] if device.type == "cuda" else ["the device is a CPU"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+
+
+@pytest.fixture
+def bare_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU without Triton's interpreter and without bfloat16 of its own, as most are."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(choices, "native_bfloat16", lambda: False)
+
+
+@pytest.mark.usefixtures("bare_cpu")
+@pytest.mark.parametrize("name", RECIPES)
+def test_on_a_cpu(name: str) -> None:
+    plan = choose(situation(name=name), {})
+    assert (plan.dtype, plan.attention, plan.projection, plan.schedule) == ("float32", "sdpa", "per-block", "per-block")
+    assert (plan.norm, plan.activation, plan.readout, plan.frames, plan.launch) == ("torch", "torch", "torch", "pillow", "eager")
+
+
+def test_on_a_cpu_that_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "native_bfloat16", lambda: True)
+    assert choose(situation(), {"dtype": "bfloat16"}).attention == "bmm"
+    # what is less exact is not chosen unasked
+    assert choose(situation(), {}).dtype == "float32"
+    assert choose(situation(), {}).attention == "sdpa"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu() -> None:
+    plan = choose(situation(GPU), {})
+    assert (plan.dtype, plan.attention, plan.projection, plan.schedule) == ("float16", "triton", "joint", "side-stream")
+    assert (plan.norm, plan.activation, plan.readout, plan.frames, plan.launch) == ("triton", "triton", "triton", "triton", "graph")
+    assert choose(situation(GPU, batch=8), {}).schedule == "per-block"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_kernels_are_chosen_where_they_are_for_something() -> None:
+    assert choose(situation(GPU, "naclip"), {}).attention == "triton"
+    assert choose(situation(GPU, "clip_surgery"), {}).attention == "sdpa"
+    assert choose(situation(GPU, "clip_surgery"), {"attention": "triton"}).attention == "triton"
+    for name in ("itsm", "maskclip"):
+        plan = choose(situation(GPU, name), {})
+        assert plan.schedule == "per-block" and plan.attention == "sdpa"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_shapes_that_kernels_refuse() -> None:
+    narrow = ModelSpec(width=160, layers=12, heads=8, patch=(16, 16), image=(224, 224), embed=512)
+    plan = choose(situation(GPU, model=narrow), {"dtype": "float32"})
+    assert plan.attention == "sdpa" and plan.activation == "torch"
+    told = plan.explain()
+    assert "not triton: " in told and "float32" in told and "the model's activation is gelu" in told
+    with pytest.raises(PlanError, match=r"attention 'triton' is not possible here: .*self-self terms, and one of qk"):
+        choose(situation(GPU, terms=("qk",), iterations=0), {"attention": "triton"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lanch": "graph"}, "unknown plan field 'lanch': did you mean 'launch'?"),
+        ({"attention": "flash"}, "unknown attention choice 'flash': known attention choices: triton, sdpa, bmm"),
+        ({"launch": "graph"}, "launch 'graph' is not possible here: the device is cpu, and CUDA graphs need a CUDA GPU"),
+        ({"schedule": "side-stream"}, "schedule 'side-stream' is not possible here: the device is cpu"),
+        ({"attention": "triton"}, "attention 'triton' is not possible here: the device is a CPU, and Triton kernels are for CUDA GPUs"),
+    ],
+)
+@pytest.mark.usefixtures("bare_cpu")
+def test_asking_for_the_impossible(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(message)):
+        choose(situation(), settings)
+
+
+def test_deferred_needs_a_batch_of_one() -> None:
+    assert choose(situation(), {"schedule": "deferred"}).schedule == "deferred"
+    with pytest.raises(PlanError, match="so the batch must be 1"):
+        choose(situation(batch=2), {"schedule": "deferred"})
+    with pytest.raises(PlanError, match="the local path does not attend"):
+        choose(situation(name="maskclip"), {"schedule": "deferred"})
+
+
+@pytest.mark.usefixtures("bare_cpu")
+def test_a_plan_explains_every_field_and_every_refusal() -> None:
+    plan = choose(situation(), {"projection": "joint"})
+    told = plan.explain()
+    assert told.startswith("plan for gem, batch 1, 448 x 448 on cpu\n")
+    assert [each.field for each in plan.decisions] == list(FIELDS)
+    for decision in plan.decisions:
+        assert decision.why and all(reason for _, reason in decision.refused), decision
+        assert f"  {decision.field:<11}{decision.chosen:<12}{decision.why}" in told
+        others = {option.name for option in OPTIONS[decision.field]} - {decision.chosen}
+        assert others == {name for name, _ in decision.refused}
+    assert "joint       as asked for" in told
+    assert "not graph: the device is cpu, and CUDA graphs need a CUDA GPU" in told
+
+
+def test_plans_are_values() -> None:
+    plan, same = choose(situation(), {}), choose(situation(batch=3), {})
+    assert plan == same and hash(plan) == hash(same) and plan.title != same.title
+    assert plan != choose(situation(), {"projection": "joint"})
+    with pytest.raises(FrozenInstanceError):
+        plan.dtype = "float16"  # type: ignore[misc]
+
+
+def test_why_not_answers_for_every_recipe() -> None:
+    """The plan asks the ops themselves, with shapes alone."""
+    for row in RECIPES.values():
+        reasons = fused.why_not_attention(VIT_B, row, 785, torch.float16)
+        assert bool(reasons) == (not row.streams), (row.name, reasons)
+    assert not fused.why_not_norm(VIT_B, torch.float16) and not fused.why_not_readout(VIT_B, torch.bfloat16)
+    assert not fused.why_not_activation(VIT_B, torch.float16)
+    assert "gelu" in fused.why_not_activation(spec.ModelSpec(768, 12, 12, (16, 16), (224, 224), 512), torch.float16)[0]
