@@ -101,11 +101,17 @@ def _stacked(temperature: Temperature, streams: int, heads: int) -> Temperature:
 def iterate(queries: Tensor, keys: Tensor, temperatures: list[Temperature], iterations: int, how: Attend) -> tuple[Tensor, Tensor]:
     """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,S*H,N,d]."""
     same = queries is keys
-    queries = F.normalize(queries, dim=-1)
-    keys = queries if same else F.normalize(keys, dim=-1)
+    queries = unit(queries)
+    keys = queries if same else unit(keys)
     for i in range(iterations):
-        queries = keys = F.normalize(how(queries, queries, queries, temperatures[i], None), dim=-1)
+        queries = keys = unit(how(queries, queries, queries, temperatures[i], None))
     return queries, keys
+
+
+def unit(x: Tensor) -> Tensor:
+    """x with vectors of length 1, zeros left as they are. `F.normalize` makes a zero vector of half precision NaN: its eps is 0 there."""
+    lengths: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x)).clamp_min(1e-12)
+    return (x / lengths).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None) -> Tensor:

@@ -92,6 +92,8 @@ class Localizer:
         other = copy.copy(self)
         other._choose(method, official, fit, template, changes)
         other.engine = Engine(self.tower, other.recipe, self.settings)
+        # a setting that this method rules out is told now, not at the first picture
+        _ = other.plan
         return other
 
     @property

@@ -89,9 +89,10 @@ def test_frames_are_the_pictures_that_pillow_prepares(form: str, name: str, bgr:
     geometry, spec = fit((50, 70), 32, 8, name), towers.tower(**KIND).spec
     pictures = [Image.fromarray(frame) for frame in bytes_]
     pixels = torch.stack([torch.from_numpy(prepare(each, geometry, spec.mean, spec.std, spec.interpolation)) for each in pictures])
-    run = engine("gem", DEVICE if form == "triton" else CPU, dtype="float32" if form == "triton" else "float64", frames=form, launch="eager")
+    on_device = form == "triton"
+    run = engine("gem", DEVICE if on_device else CPU, dtype="float32" if on_device else "float64", frames=form, launch="eager")
     frames = torch.from_numpy(bytes_[..., ::-1].copy() if bgr else bytes_)
-    found, _ = run(frames, TEXTS.float() if form == "triton" else TEXTS, geometry=geometry, bgr=bgr)
+    found, _ = run(frames, TEXTS.float() if on_device else TEXTS, geometry=geometry, bgr=bgr)
     # prepare works in float32
     assert error(found.cpu(), wanted("gem", pixels.double())) < 2e-5
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fastloc.attention import inverse_temperatures
-from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, RecipeError, TextError
+from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, PlanError, RecipeError, TextError
 from fastloc.localizer import Localizer
 from fastloc.ops import TORCH
 from fastloc.recipes import RECIPES
@@ -162,3 +162,51 @@ def test_a_word_it_never_saw_is_warned_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error", FastlocWarning)
         engine()(samples()[0][0], ["pizza", "red car", "animal"])
+
+
+# frames on the device
+
+
+def frames(count: int = 2) -> torch.Tensor:
+    picture = Image.open(samples()[0][0]).convert("RGB").resize((90, 70))
+    shifted = [np.roll(np.asarray(picture), 7 * i, axis=1) for i in range(count)]
+    return torch.from_numpy(np.stack(shifted))
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_frames_give_what_pictures_give(method):
+    localizer, texts = engine().with_method(method), ["cat", "pizza", "red car"]
+    results = localizer([frame.numpy() for frame in frames()], texts)
+    grids, _ = localizer.similarity(frames(), texts)
+    heat, chosen = localizer.heatmaps(frames(), texts), localizer.labels(frames(), texts)
+    for i, result in enumerate(results):
+        assert np.abs(grids[i].numpy() - result.similarity).max() < 1e-5
+        assert np.abs(heat[i].numpy() - result.heatmaps).max() < 1e-3
+        assert (chosen[i].numpy() == result.labels()).mean() > 0.999
+    whole = localizer.heatmaps(frames(), texts, dtype=torch.uint8)
+    assert whole.dtype == torch.uint8 and whole.shape == (2, 3, 70, 90)
+    assert (whole.float() - 255 * heat).abs().max() <= 0.5 + 1e-3
+
+
+def test_frames_of_a_camera_are_blue_first():
+    found = engine().similarity(frames().flip(-1), ["cat"], bgr=True)[0]
+    assert torch.equal(found, engine().similarity(frames(), ["cat"])[0])
+
+
+def test_what_is_no_frame():
+    for wrong in (frames().float(), frames()[0], frames().permute(0, 3, 1, 2)):
+        with pytest.raises(ImageError, match=r"torch\.uint8 \[B, H, W, 3\] is wanted"):
+            engine().heatmaps(wrong, ["cat"])
+        with pytest.raises(FastlocError):
+            engine().similarity(wrong, ["cat"])
+
+
+def test_the_plan_is_told_and_can_be_asked_for():
+    assert "plan for gem, batch 1, 96 x 96 on" in engine().plan.explain()
+    assert Localizer(device="cpu", plan={"attention": "bmm"}).plan.attention == "bmm"
+    with pytest.raises(PlanError, match="launch 'graph' is not possible here"):
+        Localizer(device="cpu", plan={"launch": "graph"})
+    # the plan changes speed, not results
+    picture, texts, _ = samples()[0]
+    other = Localizer(device="cpu", plan={"attention": "bmm", "projection": "joint", "schedule": "deferred", "frames": "torch"})
+    assert np.abs(other(picture, texts).similarity - Localizer(device="cpu")(picture, texts).similarity).max() < 1e-5

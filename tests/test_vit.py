@@ -73,6 +73,16 @@ def test_shapes(name: str) -> None:
         assert out.patches.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_vectors_of_length_zero_are_no_nan(dtype: torch.dtype) -> None:
+    weights = towers.tower(dtype=dtype)
+    # no projection has anything to say: every head's q, k and v are zero
+    blocks = tuple(replace(block, qkv_w=block.qkv_w * 0, qkv_b=block.qkv_b * 0) for block in weights.blocks)
+    for name in RECIPES:
+        out = forward(replace(weights, blocks=blocks), towers.pixels(1, (2, 3), dtype), RECIPES[name])
+        assert out.patches.isfinite().all(), name
+
+
 def test_memory_layout_of_pixels_does_not_matter() -> None:
     pixels = towers.pixels(2, (3, 5))
     wanted = forward(towers.tower(), pixels, RECIPES["gem"]).patches
