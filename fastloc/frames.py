@@ -1,0 +1,194 @@
+"""Camera frames -> the operand of the patch embedding, on any device, with Pillow's bytes.
+
+A frame stays in 8 bits until it lies in patches: resize in integers (`pillow_taps`), crop or pad, cut into patches, and
+(byte - 128) / 64, which is exact in every floating dtype. What `preprocess.prepare` does in floats, / 255 - mean) / std, is folded
+into the patch embedding's matrix once: see `folded_embedding`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastloc.errors import FastlocError
+from fastloc.geometry import Geometry
+from fastloc.pillow_taps import PRECISION_BITS, taps, vertical_first
+from fastloc.weights import Weights
+
+__all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "patches_of", "plain_patches"]
+
+Pair = tuple[int, int]
+
+# how many sums `plain_patches` holds at once; more frames than that go one after another
+_SUMS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class AxisTables:
+    """One axis of the resize, cut to what lies within the model's input. n pixels come out of it, of K taps each."""
+
+    first: int  # the first of the frame's pixels that is read
+    count: int  # how many are read
+    offset: int  # where in the model's input the n pixels begin
+    start: Tensor  # [n] int32, the first tap of each, counted from `first`; start + K is at most count
+    weights: Tensor  # [K, n] int32, 1 is 1 << PRECISION_BITS
+
+
+@dataclass(frozen=True, eq=False)
+class FrameTables:
+    """All that turns frames of one size into patches. Made by `frame_tables`; sizes are (height, width)."""
+
+    frame: Pair
+    input: Pair
+    patch: Pair
+    rows: AxisTables
+    columns: AxisTables
+    vertical_first: bool  # whether columns are resized before rows, see `pillow_taps.vertical_first`
+    padding: tuple[float, float, float]  # the mean colour as it stands in patches, red first
+    _copies: dict[torch.device, "FrameTables"] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def grid(self) -> Pair:
+        return self.input[0] // self.patch[0], self.input[1] // self.patch[1]
+
+    def to(self, device: torch.device) -> "FrameTables":
+        """These tables on `device`, copied there once and kept as long as these are: a CUDA graph that reads the copy must keep these."""
+        if self.rows.start.device == device:
+            return self
+        if device not in self._copies:
+            rows, columns = (
+                replace(axis, start=axis.start.to(device), weights=axis.weights.to(device)) for axis in (self.rows, self.columns)
+            )
+            self._copies[device] = replace(self, rows=rows, columns=columns)
+        return self._copies[device]
+
+
+def frame_tables(geometry: Geometry, patch: Pair, mean: Sequence[float], interpolation: str = "bicubic") -> FrameTables:
+    """The tables, on the CPU, for frames of `geometry.picture`; asked for again, the same object comes back.
+
+    `mean` is the model's mean colour in [0, 1], red first. Raises FastlocError for an unknown interpolation, a patch that does not divide
+    the geometry's input, and a mean that is not three finite numbers.
+    """
+    if len(mean) != 3 or not np.isfinite(mean).all():
+        raise FastlocError(f"mean {mean!r} must be three finite numbers, one a channel")
+    return _tables(geometry, patch, (float(mean[0]), float(mean[1]), float(mean[2])), interpolation)
+
+
+def patches_of(
+    frames: Tensor, geometry: Geometry, patch: Pair, mean: Sequence[float], interpolation: str, dtype: torch.dtype,
+    *, bgr: bool = False, fused: bool = False,
+) -> Tensor:  # fmt: skip
+    """The operand of the patch embedding's GEMM, with the bytes that Pillow's resize gives.
+
+    Args:
+        frames: [B, H, W, 3] uint8, of any strides; H and W are the geometry's picture.
+        geometry, patch, mean, interpolation: see `frame_tables`.
+        dtype: of the result; any floating dtype.
+        bgr: whether the frames' channels are blue, green, red, as OpenCV's are.
+        fused: run the Triton kernel `frame_patches` rather than plain PyTorch. The result is the same to the bit.
+
+    Returns: [B, P, 3 * ph * pw], patches row by row over the grid, each in the order of `patch_w.flatten(1)`: channel (red first), row,
+        column. The values are (byte - 128) / 64; where the geometry pads, the mean colour.
+
+    Raises:
+        FastlocError: frames of another shape or dtype; what `frame_tables` raises; with `fused`, every reason why the kernel cannot run.
+    """
+    tables = frame_tables(geometry, patch, mean, interpolation)
+    reasons = frame_refusals(frames, tables)
+    if fused and not reasons:
+        from fastloc.kernels import device
+
+        reasons = device.why_not(frames.device)
+        if not reasons:
+            from fastloc.kernels.frame_patches import frame_patches, why_not
+
+            reasons = why_not(frames, tables, dtype, bgr=bgr)
+            if not reasons:
+                return frame_patches(frames, tables, dtype, bgr=bgr)
+    if reasons:
+        raise FastlocError("; ".join(reasons))
+    return plain_patches(frames, tables, dtype, bgr=bgr)
+
+
+def frame_refusals(frames: Tensor, tables: FrameTables) -> list[str]:
+    """Why these frames do not fit the tables; empty if they do."""
+    wanted = [*tables.frame, 3]
+    if frames.ndim != 4 or list(frames.shape[1:]) != wanted:
+        return [f"frames are {list(frames.shape)}; [B, {wanted[0]}, {wanted[1]}, 3] is wanted, the size that their tables were made for"]
+    return [] if frames.dtype == torch.uint8 else [f"frames are {str(frames.dtype).removeprefix('torch.')}; uint8 is wanted"]
+
+
+def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bgr: bool = False) -> Tensor:
+    """What `patches_of` returns, in plain PyTorch; the frames fit the tables."""
+    tables = tables.to(frames.device)
+    rows, columns, (h, w), (ph, pw) = tables.rows, tables.columns, tables.grid, tables.patch
+    part = frames[:, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
+    patches = torch.empty(len(frames), h * w, 3 * ph * pw, dtype=dtype, device=frames.device)
+    # by way of float32, because that is what a kernel takes numbers in
+    colour = frames.new_tensor(tables.padding, dtype=torch.promote_types(dtype, torch.float32)).to(dtype)
+    at_once = max(_SUMS // (3 * max(rows.count * len(columns.start), columns.count * len(rows.start))), 1)
+    for begin in range(0, len(frames), at_once):
+        window = part[begin : begin + at_once]
+        for axis, of in ((1, rows), (2, columns)) if tables.vertical_first else ((2, columns), (1, rows)):
+            window = _resized(window, of, axis)
+        if bgr:
+            window = window.flip(3)
+        pixels = colour.repeat(len(window), *tables.input, 1)
+        pixels[:, rows.offset :, columns.offset :][:, : window.shape[1], : window.shape[2]] = (window.to(dtype) - 128) / 64
+        cut = pixels.view(-1, h, ph, w, pw, 3).permute(0, 1, 3, 5, 2, 4)
+        patches[begin : begin + at_once].view(-1, h, w, 3, ph, pw).copy_(cut)
+    return patches
+
+
+def folded_embedding(weights: Weights) -> tuple[Tensor, Tensor]:
+    """The patch embedding's matrix [C, 3 * ph * pw] and bias [C] with preprocessing folded in, at least float32.
+
+    `linear(patches, matrix, bias)` on the patches of `patches_of` is `conv2d` of the normalised pixels: a byte is 64 p + 128, so
+
+        (byte / 255 - mean) / std = p * 64 / (255 std) + (128 / 255 - mean) / std
+
+    and the first factor goes into the matrix, the rest, summed over the patch, into the bias.
+    """
+    kernel = weights.patch_w.double()
+    mean, std = (kernel.new_tensor(each).view(3, 1, 1) for each in (weights.spec.mean, weights.spec.std))
+    matrix = (kernel * (64 / (255 * std))).flatten(1)
+    bias = (kernel * ((128 / 255 - mean) / std)).flatten(1).sum(1)
+    dtype = torch.promote_types(weights.dtype, torch.float32)
+    return matrix.to(dtype), bias.to(dtype)
+
+
+@lru_cache(maxsize=64)
+def _tables(geometry: Geometry, patch: Pair, mean: tuple[float, float, float], interpolation: str) -> FrameTables:
+    geometry.grid(patch)
+    red, green, blue = ((255 * each - 128) / 64 for each in mean)
+    rows, columns = (_axis(geometry, axis, interpolation) for axis in (0, 1))
+    order = vertical_first(geometry.picture, geometry.resized)
+    return FrameTables(geometry.picture, geometry.input, patch, rows, columns, order, (red, green, blue))
+
+
+def _axis(geometry: Geometry, axis: int, interpolation: str) -> AxisTables:
+    whole = taps(geometry.picture[axis], geometry.resized[axis], interpolation)
+    corner = geometry.corner[axis]
+    inside = slice(max(corner, 0), min(corner + geometry.input[axis], geometry.resized[axis]))
+    start, weights = whole.start[inside], whole.weights[inside].T.copy()
+    first = int(start[0])
+    return AxisTables(
+        first=first,
+        count=int(start[-1]) - first + len(weights),
+        offset=max(-corner, 0),
+        start=torch.from_numpy(start - first),
+        weights=torch.from_numpy(weights),
+    )
+
+
+def _resized(pixels: Tensor, axis: AxisTables, dim: int) -> Tensor:
+    """One pass: uint8 to uint8, `dim` from count to n. int32 sums, as in Pillow."""
+    # lines that are copied whole are gathered several times faster than single pixels
+    lines = pixels.movedim(dim, 0).contiguous()
+    total = torch.full((len(axis.start), *lines.shape[1:]), 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=pixels.device)
+    for k, weights in enumerate(axis.weights):
+        total.addcmul_(lines.index_select(0, axis.start + k).to(torch.int32), weights.view(-1, 1, 1, 1))
+    return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8).movedim(0, dim)
