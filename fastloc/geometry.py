@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastloc.axes import Axis, sample
 from fastloc.errors import FastlocError, unknown
 
 __all__ = ["FITS", "Geometry", "fit"]
@@ -80,6 +81,11 @@ class Geometry:
         sampled at pixel centres, edges replicated, no antialiasing. Rows of `covered` sum to 1 and rows outside it are 0. Padding of a
         letterbox has no weight: the picture's own border patches are replicated instead.
         """
+        rows, columns = self.sampling(grid)
+        return rows.matrix(), columns.matrix()
+
+    def sampling(self, grid: Pair) -> tuple[Axis, Axis]:
+        """The same as `resampling`, as two tables (rows, columns): which two cells each pixel lies between, and how far along."""
         return self._axis(0, grid[0]), self._axis(1, grid[1])
 
     def _covered(self, axis: int) -> slice:
@@ -95,18 +101,10 @@ class Geometry:
         stop = min(math.ceil((self.resized[axis] - self.corner[axis]) / cell), cells)
         return slice(start, max(stop, start + 1))
 
-    def _axis(self, axis: int, cells: int) -> Floats:
-        rows, seen = self._covered(axis), self._seen(axis, cells)
-        pixels = np.arange(rows.start, rows.stop)
-        at = ((pixels + 0.5) * self.scale[axis] - self.corner[axis]) * (cells / self.input[axis]) - 0.5
-        at = np.clip(at, seen.start, seen.stop - 1)
-        lower = np.floor(at).astype(np.intp)
-        weight = at - lower
-        matrix = np.zeros((self.picture[axis], cells))
-        matrix[pixels, lower] = 1 - weight
-        # += because the last cell is its own neighbour
-        matrix[pixels, np.minimum(lower + 1, cells - 1)] += weight
-        return matrix
+    def _axis(self, axis: int, cells: int) -> Axis:
+        centres = np.arange(self.picture[axis], dtype=np.float64) + 0.5
+        at: Floats = (centres * self.scale[axis] - self.corner[axis]) * (cells / self.input[axis]) - 0.5
+        return sample(at, cells, self._covered(axis), self._seen(axis, cells))
 
 
 def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch") -> Geometry:

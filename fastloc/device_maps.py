@@ -1,0 +1,209 @@
+"""Similarities on the patch grid -> heatmaps and labels on the picture, for a batch and on the device that holds it.
+
+The same functions as `fastloc.maps`, in plain PyTorch or, where asked, in Triton. They differ from it by rounding alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc.axes import Axis
+from fastloc.errors import FastlocError, unknown
+from fastloc.geometry import Geometry
+from fastloc.maps import BACKGROUND, ORDERS
+
+__all__ = ["AxisTensors", "heatmaps", "labels", "tables"]
+
+DTYPES = (torch.float32, torch.float16, torch.float64, torch.uint8)
+# rows of the picture that a kernel works on at a time
+BAND = 8
+# a cell that no pixel lies near may be this far from the map's range, times its span, and not further: infinity x 0 is NaN
+FAR = 1e30
+
+
+# two tables are never compared by value: tensors have no single truth
+@dataclass(frozen=True, eq=False)
+class AxisTensors:
+    """One axis of the sampling on a device, for kernels: the fields of `fastloc.axes.Axis` with slices as pairs (start, stop)."""
+
+    cells: int
+    pixels: int
+    inside: tuple[int, int]
+    seen: tuple[int, int]
+    lower: Tensor  # [pixels] int32
+    weight: Tensor  # [pixels] float32
+    extremes: Tensor  # [at most 2 * cells] int32
+    bands: Tensor  # [S + 1] int32, runs of at most `BAND` pixels
+    _copies: dict[torch.device, AxisTensors] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, axis: Axis) -> AxisTensors:
+        """The tables of an axis, on the CPU."""
+        # a table made in inference mode could not be used outside it
+        with torch.inference_mode(False):
+            return cls(
+                cells=axis.cells, pixels=len(axis.lower),
+                inside=(axis.inside.start, axis.inside.stop), seen=(axis.seen.start, axis.seen.stop),
+                lower=torch.from_numpy(axis.lower), weight=torch.from_numpy(axis.weight).float(),
+                extremes=torch.from_numpy(axis.extremes), bands=torch.from_numpy(axis.bands(BAND)),
+            )  # fmt: skip
+
+    def to(self, device: torch.device) -> AxisTensors:
+        """These tables on a device, copied there once and kept as long as these are: a CUDA graph that reads the copy must keep these."""
+        if self.lower.device == device:
+            return self
+        if device not in self._copies:
+            with torch.inference_mode(False):
+                moved = {name: getattr(self, name).to(device) for name in ("lower", "weight", "extremes", "bands")}
+            self._copies[device] = replace(self, **moved)
+        return self._copies[device]
+
+
+@lru_cache(maxsize=64)
+def tables(geometry: Geometry, grid: tuple[int, int], device: torch.device) -> tuple[AxisTensors, AxisTensors]:
+    """The kernels' tables (rows, columns). Kept while they are in use; whoever records them in a CUDA graph must hold on to them."""
+    rows, columns = (AxisTensors.of(axis).to(device) for axis in geometry.sampling(grid))
+    return rows, columns
+
+
+def heatmaps(
+    similarity: Tensor, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
+    *, dtype: torch.dtype = torch.float32, fused: bool = False,
+) -> Tensor:  # fmt: skip
+    """Heatmaps [B, T, H, W] of similarities [B, T, h, w] of pictures that share one geometry, on the similarity's device.
+
+    order, logit_scale and reverse are those of `fastloc.maps.heatmaps`. Computed in float64 where the similarity is, else in float32;
+    matrix products follow PyTorch's own setting for TF32. dtype is float32, float64 or float16, or uint8 for round(255 * map), which
+    order "none" refuses. fused runs the Triton kernel, which takes no float64.
+
+    Raises FastlocError for what `fastloc.maps.heatmaps` refuses, for another dtype, and where fused is asked for and cannot be.
+    """
+    _check_order(order, logit_scale, reverse, dtype)
+    values = _checked(similarity)
+    if fused:
+        return _fused("heatmap", values, geometry, order=order, logit_scale=logit_scale, reverse=reverse, dtype=dtype)
+    if order == "softmax" and values.shape[1] == 1:
+        order = "picture"
+    if order in ("grid", "picture"):
+        values = _scaled(values, geometry, order, reverse)
+    maps = _upsampled(values, geometry)
+    if order in ("grid", "picture"):
+        # the matrices' rows sum to 1 only up to rounding
+        maps.clamp_(0, 1)
+    if order == "softmax" and logit_scale is not None:
+        maps = _competing(maps, geometry, logit_scale)
+    return maps.mul_(255).round_().to(dtype) if dtype == torch.uint8 else maps.to(dtype)
+
+
+def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None, *, fused: bool = False) -> Tensor:
+    """The most similar text of every pixel, int32 [B, H, W], from similarities [B, T, h, w]; of equal ones the first.
+
+    `maps.BACKGROUND` (-1) where the model did not look and where the best similarity is below the threshold. Works through the texts one
+    by one: a few maps a picture, however many texts. fused runs the Triton kernel. Raises FastlocError as `heatmaps` does.
+    """
+    values = _checked(similarity)
+    if fused:
+        return _fused("label_map", values, geometry, threshold=threshold)
+    # text by text, in products of one shape: equal texts give equal bits, so that the first of them wins
+    best = _upsampled(values[:, 0], geometry)
+    chosen = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
+    for index in range(1, values.shape[1]):
+        rival = _upsampled(values[:, index], geometry)
+        chosen.masked_fill_(rival > best, index)
+        torch.maximum(best, rival, out=best)
+    if threshold is not None:
+        chosen.masked_fill_(best < threshold, BACKGROUND)
+    framed = torch.full_like(chosen, BACKGROUND)
+    inside = (slice(None), *geometry.covered())
+    framed[inside] = chosen[inside]
+    return framed
+
+
+def _fused(name: str, values: Tensor, geometry: Geometry, **options: Any) -> Tensor:
+    """What the kernel `name` makes of the similarities. Raises FastlocError where it cannot run: for the device's reasons, or its own."""
+    from fastloc.kernels import device
+    from fastloc.kernels.table import OPS
+
+    # asked first: without triton the op's module cannot be imported
+    if not (reasons := device.why_not(values.device)):
+        op, at = OPS[name].module, tables(geometry, _grid(values), values.device)
+        values = values.contiguous()
+        if not (reasons := op.why_not(values, *at, **options)):
+            made: Tensor = getattr(op, name)(values, *at, **options)
+            return made
+    raise FastlocError(f"{name} has no kernel for this: " + "; ".join(reasons))
+
+
+def _scaled(values: Tensor, geometry: Geometry, order: str, reverse: bool) -> Tensor:
+    """The grid [B, T, h, w], scaled so that upsampling it gives the min-max map: both are linear, so the small side is scaled."""
+    seen = geometry.seen(_grid(values))
+    # taken off first, so that a small range upon a large mean loses no digits
+    centre = values[..., seen[0].start, seen[1].start, None, None]
+    values = values - centre
+    if order == "grid":
+        region = values[..., seen[0], seen[1]]
+    else:
+        rows, columns = _matrices(geometry, _grid(values), values.device, values.dtype, extremes=True)
+        region = rows @ (values @ columns.T)
+    low, high = region.amin((-2, -1), keepdim=True), region.amax((-2, -1), keepdim=True)
+    # the same rule as in maps.minmax
+    flat = high - low <= 8 * torch.finfo(values.dtype).eps * torch.maximum((low + centre).abs(), (high + centre).abs())
+    scaled = ((values - low) / (high - low).masked_fill(flat, math.inf)).clamp_(-FAR, FAR)
+    return 1 - scaled if reverse else scaled
+
+
+def _competing(maps: Tensor, geometry: Geometry, logit_scale: float) -> Tensor:
+    """Softmax over the texts of maps [B, T, H, W]; 0 where the model did not look."""
+    inside = (..., *geometry.covered())
+    framed = torch.zeros_like(maps)
+    framed[inside] = torch.softmax(logit_scale * maps[inside], 1)
+    return framed
+
+
+def _upsampled(values: Tensor, geometry: Geometry) -> Tensor:
+    """[..., h, w] -> [..., H, W], bilinear, 0 where the model did not look."""
+    rows, columns = _matrices(geometry, _grid(values), values.device, values.dtype)
+    # the short product first
+    return rows @ (values @ columns.T)
+
+
+@lru_cache(maxsize=64)
+def _matrices(
+    geometry: Geometry, grid: tuple[int, int], device: torch.device, dtype: torch.dtype, extremes: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Matrices [H, h] and [W, w] of the sampling, or their rows at the extremes alone."""
+    with torch.inference_mode(False):
+        rows, columns = (axis.matrix()[axis.extremes] if extremes else axis.matrix() for axis in geometry.sampling(grid))
+        return torch.from_numpy(rows).to(device, dtype), torch.from_numpy(columns).to(device, dtype)
+
+
+def _check_order(order: str, logit_scale: float | None, reverse: bool, dtype: torch.dtype) -> None:
+    if order not in ORDERS:
+        raise FastlocError(unknown("order", order, ORDERS))
+    if reverse and order not in ("grid", "picture"):
+        raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+    if order == "softmax" and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
+        raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
+    if dtype not in DTYPES:
+        raise FastlocError(f"dtype of heatmaps must be one of {', '.join(map(str, DTYPES))}, not {dtype}")
+    if dtype == torch.uint8 and order == "none":
+        raise FastlocError("order 'none' gives raw similarities, which bytes cannot hold: use a float dtype")
+
+
+def _checked(similarity: Tensor) -> Tensor:
+    """[B, T, h, w] in float32 or float64."""
+    if similarity.ndim != 4 or 0 in similarity.shape[1:]:
+        raise FastlocError(f"similarity must be [B, T, h, w] with at least one text and cell, not {list(similarity.shape)}")
+    if not similarity.is_floating_point():
+        raise FastlocError(f"similarity must be floats, not {similarity.dtype}")
+    return similarity if similarity.dtype == torch.float64 else similarity.float()
+
+
+def _grid(values: Tensor) -> tuple[int, int]:
+    return values.shape[-2], values.shape[-1]
