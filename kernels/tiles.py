@@ -1,0 +1,163 @@
+"""What the attention kernels share: how a head's vectors are cut into tiles, and what every one of them refuses.
+
+A head width d is cut into a chunk of the largest power of two and the rest, padded to a power of two of at least 16 (72 and
+80 are 64 + 16, 96 is 64 + 32); where both chunks would be equal they are one (104 is 128). Padding and rows past the end are
+filled with zeros. Strides reach the kernels in eighths: what is multiplied by 8 is known to the compiler to be aligned to
+16 bytes, and a head width of 72 is not a multiple of the 16 that it looks for on its own.
+"""
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# exp(x) = exp2(LOG2E x); the GPU has the latter
+LOG2E = tl.constexpr(1.4426950408889634)
+# inverse norms have 64 keys to a block, so that reading them needs no mask
+KEYS = 64
+# a stream's index on the axis of projections takes four bits of an int32
+MOST_STREAMS, MOST_PROJECTIONS = 7, 16
+
+
+@triton.jit
+def load_rows(x, rows, stride, end, START: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr):
+    """x[rows, START : START + WIDTH], zero from row `end` and from column D on."""
+    columns = START + tl.arange(0, WIDTH)
+    inside = rows[:, None] < end
+    if START + WIDTH > D:
+        inside = inside & (columns[None, :] < D)
+    return tl.load(x + rows[:, None] * stride + columns[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def store_rows(x, rows, stride, end, values, START: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr):
+    """x[rows, START : START + WIDTH] = values, but for rows from `end` and columns from D on."""
+    columns = START + tl.arange(0, WIDTH)
+    inside = rows[:, None] < end
+    if START + WIDTH > D:
+        inside = inside & (columns[None, :] < D)
+    tl.store(x + rows[:, None] * stride + columns[None, :], values.to(x.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def scores(q0, q1, k0, k1, D1: tl.constexpr):
+    """The products of a query tile and a key tile, float32, from their chunks."""
+    s = tl.dot(q0, k0.T, input_precision="ieee")
+    if D1 > 0:
+        s = tl.dot(q1, k1.T, s, input_precision="ieee")
+    return s
+
+
+@triton.jit
+def squared_lengths(q0, q1, D1: tl.constexpr):
+    """Of the rows of a tile, float32, from its chunks."""
+    squares = tl.sum(q0.to(tl.float32) * q0.to(tl.float32), 1)
+    if D1 > 0:
+        squares += tl.sum(q1.to(tl.float32) * q1.to(tl.float32), 1)
+    return squares
+
+
+@triton.jit
+def keys_norms(norms, keys, NP, RAW: tl.constexpr):
+    """The inverse norms of some keys; of unit vectors, which have none, something that nobody reads."""
+    return tl.load(norms + keys, mask=keys < NP, other=0.0) if RAW else keys
+
+
+@triton.jit
+def picked(picks, stream):
+    """The index on the axis of projections that `packed_picks` noted for a stream."""
+    return (picks >> (4 * stream)) & 15
+
+
+def packed_picks(pick: Sequence[int]) -> int:
+    """One index per stream in one integer, four bits each."""
+    return sum(index << (4 * stream) for stream, index in enumerate(pick))
+
+
+def padded(tokens: int) -> int:
+    """How many inverse norms there are for so many tokens."""
+    return int(triton.cdiv(tokens, KEYS)) * KEYS
+
+
+def chunks(head_width: int) -> tuple[int, int]:
+    """Widths of the tiles that hold a head's vector; the second is 0 if one is enough."""
+    first = 1 << (head_width.bit_length() - 1)
+    if first == head_width:
+        return first, 0
+    second = max(16, triton.next_power_of_2(head_width - first))
+    return (first, second) if second < first else (2 * first, 0)
+
+
+def eighths(tensor: Tensor) -> tuple[int, ...]:
+    """The strides of all axes but the last, divided by 8."""
+    return tuple(stride // 8 for stride in tensor.stride()[:-1])
+
+
+def operand_refusals(name: str, x: Tensor) -> list[str]:
+    """Why the last axis of x cannot be a head's vector that a kernel reads in pieces of 16 bytes."""
+    reasons = []
+    width = x.shape[-1]
+    if width % 8:
+        reasons.append(f"{name} has head width {width}, which is not a multiple of 8: rows would not be aligned to 16 bytes")
+    if not 16 <= width <= 128:
+        reasons.append(f"{name} has head width {width}; 16 to 128 are wanted")
+    if x.stride(-1) != 1:
+        reasons.append(f"{name} has stride {x.stride(-1)} on its last axis; 1 is wanted")
+    crooked = [stride for size, stride in zip(x.shape[:-1], x.stride()[:-1], strict=True) if size > 1 and stride % 8]
+    if crooked:
+        reasons.append(f"{name} has a stride of {crooked[-1]}, which is not a multiple of 8: rows would not be aligned to 16 bytes")
+    return reasons
+
+
+def dtype_refusals(name: str, x: Tensor) -> list[str]:
+    """Why an attention kernel refuses the dtype of x."""
+    if x.dtype == torch.float32:
+        return [f"{name} is float32: float32 operands would run without tensor cores; use float16 or bfloat16, or attention='sdpa'"]
+    if x.dtype not in (torch.float16, torch.bfloat16):
+        return [f"{name} is {str(x.dtype).removeprefix('torch.')}; float16 or bfloat16 is wanted"]
+    return []
+
+
+def pick_refusals(name: str, pick: Sequence[int], projections: int) -> list[str]:
+    """Why the streams' indices do not fit an axis of that many projections."""
+    reasons = []
+    if not 1 <= len(pick) <= MOST_STREAMS:
+        reasons.append(f"{name} has {len(pick)} streams; 1 to {MOST_STREAMS} are wanted")
+    if projections > MOST_PROJECTIONS:
+        reasons.append(f"x has {projections} projections; at most {MOST_PROJECTIONS} are wanted")
+    wrong = [index for index in pick if not 0 <= index < projections]
+    if wrong:
+        reasons.append(f"{name} asks for projection {wrong[0]}; x has {projections}, counted from 0")
+    return reasons
+
+
+def shape_refusals(name: str, x: Tensor, wanted: tuple[int, ...], dtype: torch.dtype) -> list[str]:
+    """Why x is not of that shape and dtype."""
+    if tuple(x.shape) == wanted and x.dtype == dtype:
+        return []
+    found, asked = (f"{list(shape)} {str(kind).removeprefix('torch.')}" for shape, kind in ((x.shape, x.dtype), (wanted, dtype)))
+    return [f"{name} is {found}; {asked} is wanted"]
+
+
+def value_refusals(v: Tensor, x: Tensor) -> list[str]:
+    """Why v are not the values [B, H, N, d] that belong to x [B, K, H, N, d]."""
+    batch, _, heads, tokens, width = x.shape
+    wrong = shape_refusals("v", v, (batch, heads, tokens, width), x.dtype)
+    return wrong or operand_refusals("v", v)
+
+
+def output_refusals(out: Tensor | None, first: int, x: Tensor) -> list[str]:
+    """Why the queries from `first` on cannot be written to `out`."""
+    batch, _, heads, tokens, width = x.shape
+    if not 0 <= first <= tokens:
+        return [f"first is {first}; x has {tokens} tokens"]
+    if out is None:
+        return []
+    reasons = shape_refusals("out", out, (batch, tokens - first, heads * width), x.dtype)
+    strides = out.stride()
+    if strides[-1] != 1 or any(stride % 8 for size, stride in zip(out.shape[:-1], strides[:-1], strict=True) if size > 1):
+        reasons.append(f"out has strides {tuple(strides)}; multiples of 8 and a last one of 1 are wanted")
+    return reasons
