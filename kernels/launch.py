@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# neither a black or white pixel nor a label that tests have
+UNLIKELY = 0x5A
+
 _recorder: ContextVar["list[Build] | None"] = ContextVar("recorder", default=None)
 _poison: ContextVar[bool] = ContextVar("poison", default=False)
 
@@ -45,10 +48,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An uninitialised output; inside `poisoned()` NaN, or the lowest number of an integer dtype."""
+    """An uninitialised output; inside `poisoned()` NaN, or an unlikely integer."""
     fresh = torch.empty(tuple(shape), dtype=dtype, device=device)
     if _poison.get():
-        fresh.fill_(float("nan") if dtype.is_floating_point else torch.iinfo(dtype).min)
+        fresh.fill_(float("nan") if dtype.is_floating_point else UNLIKELY)
     return fresh
 
 

@@ -1,0 +1,196 @@
+"""What ptxas makes of every kernel that is shipped, for GPUs that need not be there, and whether it is fit to ship.
+
+    python benchmarks/compile_kernels.py                    # compile everything, write records/kernel_builds.json
+    python benchmarks/compile_kernels.py --check            # compile everything, compare with the record, exit 1 if something is wrong
+    python benchmarks/compile_kernels.py --check --sm 90    # the same of a part: --sm, --head-widths, --ops
+
+Wrong is: what does not compile, spills registers, wants more shared memory than a block can have or leaves its dots to other than
+tensor cores (`compile_gate.broken_rules`), and a record that says otherwise. Machine code is compared only where Triton is of the
+record's version; of a part it is read only where its PTX is not the record's, which halves the time. Compute capability 10.0 is tried
+and recorded, not judged. A head width or dtype of null: the builds ignore it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, fields
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fastloc.kernels.launch import Build, recording
+from fastloc.kernels.table import OPS
+
+RECORD = Path(__file__).parent / "records" / "kernel_builds.json"
+COMMAND = "python benchmarks/compile_kernels.py"
+HEAD_WIDTHS = (32, 64, 72, 80, 88, 96, 104, 128)
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+JUDGED = (80, 89, 90)
+TRIED = (*JUDGED, 100)
+ATTENTION = ("self_self_step", "self_self_ensemble", "self_attention")
+Row = dict[str, Any]
+
+
+class Job(NamedTuple):
+    """One build, by where it was recorded: kernels do not travel between processes."""
+
+    op: str
+    head_width: int
+    dtype: str
+    place: int
+    sm: int
+
+
+@cache
+def recorded(op: str, head_width: int, dtype: str) -> list[Build]:
+    """The builds that an op ships for a head width and dtype."""
+    with recording() as builds:
+        OPS[op].module.builds(head_width, DTYPES[dtype])
+    if not builds:
+        raise ValueError(f"{op}.builds({head_width}, {dtype}) started no kernel")
+    return builds
+
+
+@cache
+def known() -> dict[str, Any]:
+    """What the record says of machine code, by the PTX that it is made of; nothing where the record is of another Triton."""
+    from fastloc.kernels.compile_gate import Compiled
+
+    record: Row = json.loads(RECORD.read_text()) if RECORD.exists() else {"triton": ""}
+    names = [field.name for field in fields(Compiled)]
+    rows = record["builds"] if record["triton"] == version("triton") else []
+    return {row["ptx"]: Compiled(*(row[name] for name in names)) for row in rows if row.keys() >= set(names)}
+
+
+def compiled(job: Job, reuse: bool) -> tuple[Row, list[str]]:
+    """A job's row of the record, and which rules it breaks. Runs in a process of its own."""
+    from fastloc.kernels.compile_gate import broken_rules, compile_build, specialise
+
+    build = recorded(*job[:3])[job.place]
+    _, constants, _, _ = specialise(build, job.sm)
+    names = {build.kernel.arg_names[place]: _plain(value) for (place,), value in constants.items()}
+    row: Row = {"constants": names, "num_warps": build.num_warps, "num_stages": build.num_stages}
+    try:
+        found = compile_build(build, job.sm, known() if reuse else {})
+    # whatever stops Triton or ptxas is what the row says
+    except Exception as error:
+        said = " ".join(str(error).split())
+        row["failed"] = f"{type(error).__name__}: {said if len(said) < 300 else said[:150] + ' … ' + said[-150:]}"
+        return row, [f"does not compile: {row['failed']}"]
+    return row | asdict(found), broken_rules(found, job.sm, attention=job.op in ATTENTION)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def jobs_of(ops: Sequence[str], head_widths: Sequence[int], sms: Sequence[int]) -> dict[Job, Row]:
+    """Every build once, with the start of its row. A build that several ops, widths or dtypes share is noted with the first."""
+    from fastloc.kernels.compile_gate import key
+
+    shared: dict[tuple[Any, ...], list[Job]] = {}
+    for op, width, dtype in product(OPS, HEAD_WIDTHS, DTYPES):
+        for place, build in enumerate(recorded(op, width, dtype)):
+            shared.setdefault(key(build, sms[0]), []).append(Job(op, width, dtype, place, sms[0]))
+    jobs: dict[Job, Row] = {}
+    for first, *others in shared.values():
+        alike = [first, *(job for job in others if job.op == first.op)]
+        any_width = {job.head_width for job in alike} == set(HEAD_WIDTHS)
+        any_dtype = {job.dtype for job in alike} == set(DTYPES)
+        if first.op in ops and (any_width or first.head_width in head_widths):
+            start = {
+                "op": first.op,
+                "kernel": recorded(*first[:3])[first.place].kernel.__name__,
+                "head_width": None if any_width else first.head_width,
+                "dtype": None if any_dtype else first.dtype,
+            }
+            jobs |= {first._replace(sm=sm): {**start, "sm": sm} for sm in sms}
+    return jobs
+
+
+def compile_all(jobs: dict[Job, Row], processes: int, *, reuse: bool) -> tuple[list[Row], list[str]]:
+    """Every job's finished row in the record's order, and the rules that those which are judged break."""
+    # kernels with many registers take longest, so the widest heads go first
+    queue = sorted(jobs, key=lambda job: -job.head_width)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        rows, problems = [], []
+        for job, (found, broken) in zip(queue, pool.map(partial(compiled, reuse=reuse), queue), strict=True):
+            rows.append(jobs[job] | found)
+            problems += [f"{_title(rows[-1])}: {rule}" for rule in broken if job.sm in JUDGED]
+    return sorted(rows, key=_order), problems
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    return (list(OPS).index(row["op"]), row["head_width"] or 0, row["dtype"] or "", row["sm"], json.dumps(row))
+
+
+def _title(row: Row) -> str:
+    width = f" d={row['head_width']}" if row["head_width"] else ""
+    constants = " ".join(f"{name}={value}" for name, value in row["constants"].items())
+    return f"{row['op']}.{row['kernel']}{width} {row['dtype'] or 'any dtype'} sm_{row['sm']} ({constants}, {row['num_warps']} warps)"
+
+
+def written(rows: Sequence[Row]) -> str:
+    """The record: one row a line, so that a difference reads as one."""
+    lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
+    return f'{{\n"triton": {json.dumps(version("triton"))},\n"builds": [\n{lines}\n]\n}}\n'
+
+
+def differences(rows: Sequence[Row], ops: Sequence[str], head_widths: Sequence[int], sms: Sequence[int]) -> list[str]:
+    """How that part of the record differs from `rows`; nothing where it is of another Triton."""
+    if not RECORD.exists():
+        return [f"there is no {RECORD.name}; make it with {COMMAND}"]
+    record = json.loads(RECORD.read_text())
+    if record["triton"] != version("triton"):
+        print(f"the record is of Triton {record['triton']}, this is {version('triton')}: only the rules are checked")
+        return []
+    part = [row for row in record["builds"] if row["sm"] in sms and row["head_width"] in (None, *head_widths)]
+    # an op that is no longer there is of every part
+    wanted = [row for row in part if row["op"] in ops or row["op"] not in OPS]
+    stale = [f"only in the record: {json.dumps(row)}" for row in wanted if row not in rows]
+    new = [f"not in the record: {json.dumps(row)}" for row in rows if row not in wanted]
+    return [*stale, *new, *([f"{RECORD.name} is out of date; make it again with {COMMAND}"] if stale or new else [])]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with the record instead of writing it")
+    parser.add_argument("--sm", nargs="+", type=int, choices=TRIED, default=list(TRIED), help="compute capabilities")
+    parser.add_argument("--head-widths", nargs="+", type=int, choices=HEAD_WIDTHS, default=list(HEAD_WIDTHS))
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=list(OPS))
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    chosen = parser.parse_args()
+    whole = (chosen.sm, chosen.head_widths, chosen.ops) == (list(TRIED), list(HEAD_WIDTHS), list(OPS))
+    if not (chosen.check or whole):
+        parser.error("a record is of everything: a part can only be checked, with --check")
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        # these are read when triton is imported, which is not before here; a cache of one's own is empty, so everything is compiled
+        os.environ.pop("TRITON_INTERPRET", None)
+        os.environ["TRITON_CACHE_DIR"] = folder
+        # PTX that does not change with the place of a line
+        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
+        jobs = jobs_of(chosen.ops, chosen.head_widths, chosen.sm)
+        rows, problems = compile_all(jobs, chosen.jobs, reuse=not whole)
+    print(f"{len(rows)} builds in {time.perf_counter() - started:.0f} s with Triton {version('triton')}", flush=True)
+    if chosen.check:
+        problems += differences(rows, chosen.ops, chosen.head_widths, chosen.sm)
+    else:
+        RECORD.write_text(written(rows))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
