@@ -105,6 +105,23 @@ def _current(found: Iterable[str]) -> None:
         raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES['quality'].command}`")
 
 
+def precision_table(record: Record) -> str:
+    """What half precision changes on the quality set."""
+    found: dict[str, Record] = {}
+    for row in record["rows"]:
+        found.setdefault(row["method"], {})[row["dtype"]] = row
+    _current(found)
+    rows = []
+    for name, by_dtype in found.items():
+        halves = [by_dtype[dtype] for dtype in ("float16", "bfloat16")]
+        cells = [cell for half in halves for cell in (f"{half['points']:+.2f}", f"{half['error']:.0e}")]
+        method, _, variant = name.partition(" ")
+        rows.append((f"`{method}` {variant}".rstrip(), f"{100 * by_dtype['float32']['pointing']:.2f}", *cells))
+    head = ("method", "float32: pointing, %", "float16: points", "similarity error", "bfloat16: points", "similarity error")
+    words = f"The quality set ({record['scenes']} scenes), torch {record['torch']} on {record['machine']}, {record['device']}.\n"
+    return _table(head, rows, right=5) + "\n" + words
+
+
 def training_table(record: Record) -> str:
     """How the embedded model was made."""
     config = json.loads(CONFIG.read_text())["model_cfg"]
@@ -154,6 +171,7 @@ def _speed_words(record: Record) -> str:
 TABLES = {
     "recipes": Source(recipe_table),
     "quality": Source(quality_table, "quality.json", "python benchmarks/quality.py --record"),
+    "precision": Source(precision_table, "precision.json", "python benchmarks/precision.py --record"),
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/train_embedded.py --out runs/embedded && python benchmarks/pack_embedded.py runs/embedded",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,15 +95,23 @@ def test_command_line_names_a_model_that_there_is(line: str) -> None:
 
 
 def test_six_lines_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = (text for kind, text in BLOCKS if kind == "python")
+    code, pipeline = (text for kind, text in BLOCKS if kind == "python")
     assert len(code.splitlines()) == 6
     # the paths in it are the repository's
     shutil.copytree(REPO / "fastloc" / "embedded" / "samples", tmp_path / "fastloc" / "embedded" / "samples")
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
     assert [re.sub(r" \d+ \d+ [\d.]+$", "", line) for line in lines] == ["cat", "pizza", "red car"], lines
     assert (tmp_path / "where.png").stat().st_size > 1000
+    # the second block goes on where the first ends, and says the shapes that come out
+    exec(compile(pipeline, "README.md", "exec"), names)
+    for name in ("frames", "grids", "heat", "best"):
+        assert names[name].ndim == 4 - (name == "best")
+    said = dict(re.findall(r"^(\w+) = localizer.*# \[([\d, ]+)\]", pipeline, re.MULTILINE))
+    assert {name: str(list(names[name].shape))[1:-1] for name in said} == said and set(said) == {"heat", "best"}
+    assert names["result"].texts == ("cat",)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -11,18 +11,17 @@ import torch
 from line_worker import Pass, serve
 
 from fastloc import maps
+from fastloc.engine import Engine, Tower
 from fastloc.geometry import fit
-from fastloc.readout import similarity
 from fastloc.recipes import recipe
 from fastloc.spec import from_open_clip as spec_of
-from fastloc.vit import forward
 from fastloc.weights import from_open_clip as weights_of
 
 TESTS = Path(__file__).parents[2] / "tests"
 sys.path.insert(0, str(TESTS))
 from seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes  # noqa: E402
 
-THREADS, TEXTS = int(sys.argv[1]), int(sys.argv[2])
+THREADS, TEXTS, DTYPE = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 # the model is stated once, with the official side's goldens
 with np.load(TESTS / "goldens" / "gem_vit_b16_224.npz") as golden:
     MODEL = json.loads(str(golden["meta"]))["model"]
@@ -39,11 +38,11 @@ def build(size: int) -> Pass:
     pixels = torch.from_numpy(seeded_pixels((1, 3, size, size), 0))
     texts = torch.from_numpy(seeded_texts(TEXTS, spec.embed, 0))
     gem, geometry = recipe("gem"), fit((size, size), size, spec.patch)
+    engine = Engine(Tower(weights, torch.device("cpu"), DTYPE), gem, {"dtype": DTYPE})
 
     def once() -> np.ndarray:
-        with torch.inference_mode():
-            grid = similarity(forward(weights, pixels, gem), texts, gem.readout)[0]
-        return maps.heatmaps(grid.numpy(), geometry, gem.readout.order)
+        grids, _ = engine(pixels, texts)
+        return maps.heatmaps(grids[0].numpy(), geometry, gem.readout.order)
 
     return once
 
