@@ -16,19 +16,15 @@ parameters that suit it better. "chance" is the mean share of the picture that a
 """
 
 import argparse
-import io
 import json
 import platform
 import sys
 import warnings
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -40,36 +36,18 @@ from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES
 
 HERE = Path(__file__).parent
-QUALITY_SET = HERE / "quality_set.zip"
+# python -P leaves a script's folder out
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+from gpu_parts.scenes import Scene, quality_set  # noqa: E402
+
 RECORD = HERE / "records" / "quality.json"
 THRESHOLD = 0.5
 Scores = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One picture of the set: its things' names and their visible pixels, bool [things, H, W]."""
-
-    picture: Image.Image
-    things: tuple[str, ...]
-    masks: np.ndarray
-
-
-def quality_set(path: Path = QUALITY_SET) -> list[Scene]:
-    with zipfile.ZipFile(path) as archive:
-
-        def picture(name: str) -> Image.Image:
-            return Image.open(io.BytesIO(archive.read(name)))
-
-        scenes = []
-        for row in json.loads(archive.read("scenes.json")):
-            indices = np.asarray(picture(row["mask"]))
-            masks = np.stack([indices == k for k in range(1, len(row["things"]) + 1)])
-            scenes.append(Scene(picture(row["picture"]).convert("RGB"), tuple(row["things"]), masks))
-        return scenes
-
-
-def measure(localizer: Localizer, scenes: list[Scene], names: list[str]) -> Scores:
+def measure(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) -> Scores:
     """The three scores of one method over the scenes; `names` are the texts given with every picture."""
     index = {name: i for i, name in enumerate(names)}
     rows = []

@@ -48,6 +48,7 @@ class FrameTables:
     columns: AxisTables
     vertical_first: bool  # whether columns are resized before rows, see `pillow_taps.vertical_first`
     padding: tuple[float, float, float]  # the mean colour as it stands in patches, red first
+    colour: Tensor  # [3] float64, the same where the tables are
     _copies: dict[torch.device, "FrameTables"] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -128,7 +129,8 @@ def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bg
     part = frames[:, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
     patches = torch.empty(len(frames), h * w, 3 * ph * pw, dtype=dtype, device=frames.device)
     # by way of float32, because that is what a kernel takes numbers in
-    colour = frames.new_tensor(tables.padding, dtype=torch.promote_types(dtype, torch.float32)).to(dtype)
+    # by way of float32, in which a kernel gets it
+    colour = tables.colour.to(torch.promote_types(dtype, torch.float32)).to(dtype)
     at_once = max(_SUMS // (3 * max(rows.count * len(columns.start), columns.count * len(rows.start))), 1)
     for begin in range(0, len(frames), at_once):
         window = part[begin : begin + at_once]
@@ -166,7 +168,8 @@ def _tables(geometry: Geometry, patch: Pair, mean: tuple[float, float, float], i
     red, green, blue = ((255 * each - 128) / 64 for each in mean)
     rows, columns = (_axis(geometry, axis, interpolation) for axis in (0, 1))
     order = vertical_first(geometry.picture, geometry.resized)
-    return FrameTables(geometry.picture, geometry.input, patch, rows, columns, order, (red, green, blue))
+    colour = torch.tensor((red, green, blue), dtype=torch.float64)
+    return FrameTables(geometry.picture, geometry.input, patch, rows, columns, order, (red, green, blue), colour)
 
 
 def _axis(geometry: Geometry, axis: int, interpolation: str) -> AxisTables:

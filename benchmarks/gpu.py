@@ -1,0 +1,226 @@
+"""The GPU script: what fastloc's kernels and plans are worth on this machine's GPU, and whether they are right, in one command.
+
+    python benchmarks/gpu.py                                      # everything, within 540 seconds
+    python benchmarks/gpu.py --parts gate parity --budget 200     # some parts
+    python benchmarks/gpu.py --device cpu --quick                 # whether the script works, with Triton's interpreter
+
+It needs torch, triton, numpy, scipy, Pillow and safetensors, no network and no open_clip, and runs from a checkout as it lies. Each
+part has a process of its own and a share of the time; what it does not use goes to the parts after it. It writes one JSON file into
+the folder while it runs, and stops early with what it has. Run again, it goes on: parts that finished with the same code on the same
+device are skipped (`--again` repeats them). The end of the output is a summary. Exit code 0: everything ran, and gate and
+parity are good; 1: a part failed, or one of these found something wrong; 2: there is no GPU.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RECORDS = HERE / "records" / "gpu"
+# the parts in order, with their shares of the time
+PARTS = {"device": 12.0, "gate": 90.0, "parity": 80.0, "quality": 30.0, "speed": 150.0, "kernels": 65.0, "variants": 45.0, "frames": 35.0}
+# the caller may see only the last 12,000 characters
+LONGEST = 11_000
+# seconds that a part may run over before it is ended
+GRACE = 15.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    began = time.monotonic()
+    if given.device == "cpu":
+        # read when triton is imported, which is not before here
+        os.environ["TRITON_INTERPRET"] = "1"
+    _paths()
+    if hasattr(sys.stdout, "reconfigure"):
+        # what is printed is seen, even if the script is stopped
+        sys.stdout.reconfigure(line_buffering=True)
+    import torch
+
+    from gpu_parts import job
+
+    device = torch.device("cuda", 0) if given.device == "cuda" else torch.device(given.device)
+    facts = _facts(given.device)
+    if "why" in facts:
+        why = f"{facts['why']} (torch {torch.__version__})"
+        print(f"no CUDA GPU to run on: {why}; --device cpu tries the script without one", file=sys.stderr)
+        return 2
+    head = {**facts, "commit": given.commit or job.commit(), "code": job.code()}
+    folder = given.out or RECORDS / slug(str(facts["device"]))
+    print(f"{head['device']}, torch {head['torch']}, triton {head['triton']}, commit {head['commit']}: {folder}")
+    todo = [job.Job(part, device, folder, head, quick=given.quick) for part in PARTS if part in given.parts]
+    earlier = {} if given.again else {one.part: _earlier(one) for one in todo}
+    for place, one in enumerate(todo):
+        found = earlier.get(one.part)
+        if found and found["finished"]:
+            print(f"\n== {one.part}: done before")
+            continue
+        one.rows = list(found["rows"]) if found else []
+        left = given.budget - (time.monotonic() - began)
+        rest = [each.part for each in todo[place:] if not (earlier.get(each.part) or {}).get("finished")]
+        share = max(left, 0.0) * PARTS[one.part] / sum(PARTS[each] for each in rest)
+        if share < 1:
+            print(f"\n== {one.part}: no time left")
+            continue
+        print(f"\n== {one.part}: {share:.0f} s of {left:.0f} s")
+        # the last part has no one to take time from
+        _start(one, share, share + (GRACE if left - share > GRACE else 5.0), isolate=given.isolate)
+    return summary(folder, head, [one.part for one in todo], time.monotonic() - began)
+
+
+def _start(one: Any, share: float, limit: float, isolate: bool) -> None:
+    """Run one part; whatever becomes of it, there is a record."""
+    from gpu_parts import fleet, job
+
+    def work() -> None:
+        # counted from here: a process takes a moment to start
+        one.started, one.deadline = time.monotonic(), one.clock() + share
+        run(one)
+
+    if not isolate or fleet.FORK is None:
+        work()
+    elif told := fleet.isolated(work, limit):
+        # it could not say so itself; what it wrote in time is kept
+        found = job.read(one.file)
+        same = found and found.get("code") == one.head["code"]
+        one.rows, one.left_out, one.good = (found["rows"], found["left_out"], found["good"]) if found and same else (one.rows, [], None)
+        one.save(error=told)
+        print(f"{one.part}: {told}")
+
+
+def run(one: Any) -> None:
+    """One part in this process; what it raises goes into its record."""
+    try:
+        _module(one.part).run(one)
+    # the parts after it are still worth running
+    except Exception as error:
+        told = traceback.format_exc().strip().splitlines()
+        first = str(error).strip().splitlines()
+        one.save(error="\n".join([f"{type(error).__name__}: {first[0] if first else ''}", *told[-12:]]))
+        print(f"{one.part} failed:", *told[-12:], sep="\n")
+    else:
+        one.save(finished=True)
+
+
+def summary(folder: Path, head: dict[str, Any], todo: list[str], seconds: float) -> int:
+    """Print every part's table, the most important last; the exit code."""
+    from gpu_parts import job, report
+
+    records = {}
+    for part in PARTS:
+        found = job.read(folder / f"{part}.json")
+        if found and found.get("code") == head["code"]:
+            records[part] = found
+    blocks = []
+    for part in reversed(PARTS):
+        if part in records:
+            blocks.append("\n".join([f"-- {part}{_state(records[part])}", *_lines(part, records[part])]))
+    verdict, lines = report.verdict(records, todo)
+    last = "\n".join([*lines, f"{seconds:.0f} s; records in {folder}"])
+    # from the end backwards, as much as fits
+    kept: list[str] = []
+    room = LONGEST - len(last)
+    for block in reversed(blocks):
+        if len(block) + 2 > room:
+            block = block[: max(room - 40, 0)] + "\n… cut, see the record"
+        kept.insert(0, block)
+        room -= len(block) + 2
+        if room < 200:
+            break
+    print("\n" + "=" * 20 + " summary\n" + "\n\n".join([*kept, last]))
+    return verdict
+
+
+def _state(record: dict[str, Any]) -> str:
+    said = f", {record['seconds']:.0f} s"
+    if record.get("error"):
+        said += f"\nFAILED: {record['error'].splitlines()[0]}"
+    if record["left_out"]:
+        names = [name if count == 1 else f"{count} x {name}" for name, count in Counter(record["left_out"]).items()]
+        said += f"\nleft out for time: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+    return said
+
+
+def _lines(part: str, record: dict[str, Any]) -> list[str]:
+    try:
+        lines: list[str] = _module(part).lines(record)
+    # a table that cannot be drawn is no reason to lose the others
+    except Exception as error:
+        lines = [f"no table: {type(error).__name__}: {error}"]
+    return lines
+
+
+def _earlier(one: Any) -> dict[str, Any] | None:
+    """The record of a run before with the same code, device and size."""
+    from gpu_parts import job
+
+    found = job.read(one.file)
+    wanted = {**{name: one.head.get(name) for name in ("code", "device", "torch", "triton")}, "quick": one.quick}
+    return found if found and all(found.get(name) == value for name, value in wanted.items()) else None
+
+
+def _facts(device: str) -> dict[str, Any]:
+    """`job.facts` of the device, or {"why": there is none}. Asked in a process of its own: this one forks, and must not touch a GPU."""
+    import torch
+
+    from gpu_parts import fleet, job
+
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "facts.json"
+
+        def ask() -> None:
+            try:
+                there = device == "cpu" or torch.cuda.is_available()
+                told = job.facts(torch.device(device)) if there else {"why": "torch sees none"}
+            except Exception as error:
+                told = {"why": f"{type(error).__name__}: {error}"}
+            answer.write_text(json.dumps(told))
+
+        if device == "cpu":
+            ask()
+            problem = ""
+        else:
+            problem = fleet.isolated(ask, 120)
+        return json.loads(answer.read_text()) if answer.exists() else {"why": problem}
+
+
+def _module(part: str) -> Any:
+    return import_module(f"gpu_parts.{part}")
+
+
+def _paths() -> None:
+    """This folder first, for `gpu_parts`; the repo's root last, where its folder `kernels` hides nothing."""
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
+    if str(HERE.parent) not in sys.path:
+        sys.path.append(str(HERE.parent))
+
+
+def slug(name: str) -> str:
+    """A device name as a folder: "NVIDIA H200" -> "nvidia-h200"."""
+    return "-".join("".join(each if each.isalnum() else " " for each in name.lower()).split()) or "unknown"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="for everything")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--again", action="store_true", help="repeat parts that finished before")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the records; by default records/gpu/<device>")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds: whether the script works")
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu for Triton's interpreter")
+    parser.add_argument("--commit", help="what to write into the records where there is no git")
+    parser.add_argument("--one-process", dest="isolate", action="store_false", help="run the parts in this process, for debugging")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Camera frames: from the host and from the device, to grids and to maps; latencies by the clock, with the host's part in them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastloc.geometry import Geometry, fit
+from fastloc.recipes import RECIPES
+from gpu_parts import models, timing
+from gpu_parts.job import Job, Row
+from gpu_parts.parity_io import noise
+from gpu_parts.speed import number
+
+FRAMES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
+QUICK = {"tiny": (24, 40)}
+KEPT = 4
+
+
+def run(job: Job) -> None:
+    job.rows.clear()
+    models.strict()
+    small = job.quick or not job.cuda
+    settings, why = models.fallback(job)
+    for label, frame in (QUICK if small else FRAMES).items():
+        for batch in (1,) if small else (1, 8, 32) if label == "1080p" else (1,):
+            if not job.late(f"{label} b{batch}", need=3.0 if job.cuda else 0.0):
+                problem = timing.attempt(lambda: _size(job, label, frame, batch, settings, why, small), job.device)  # noqa: B023
+                if problem:
+                    job.row(frame=label, batch=batch, what="all", ms=None, failed=problem)
+
+
+def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: dict[str, str], why: str, small: bool) -> None:
+    from fastloc.engine import Engine
+
+    name, dtype = ("tiny", "float32") if small else ("B/16", "float16")
+    geometry = fit(frame, 32 if small else 448, models.seeded(name).spec.patch)
+    # a CPU's plan would have Pillow resize
+    chosen = {**settings, "dtype": dtype} if job.cuda else {"dtype": dtype, "frames": "torch"}
+    engine = Engine(models.tower(name, job.device, dtype), RECIPES["gem"], chosen)
+    words = models.texts(name, job.device)
+    here = [noise(frame, 1, seed) for seed in range(KEPT)]
+    # a batch of one picture: what is in it makes no difference
+    there = [each.to(job.device).repeat(batch, 1, 1, 1) for each in here]
+    for each in there[:3]:
+        engine(each, words, geometry=geometry)
+    head = {"frame": label, "batch": batch, "plan": models.brief(engine.plan(batch, geometry.input)), **({"fallback": why} if why else {})}
+    seconds = 0.05 if small else 1.0
+
+    def add(what: str, ms: list[float], **more: Any) -> None:
+        p20, p50, p80, p99 = np.quantile(ms, (0.2, 0.5, 0.8, 0.99))
+        job.row(what=what, **head, ms=float(p50), ms_p20=float(p20), ms_p80=float(p80), ms_p99=float(p99), rounds=len(ms), **more)
+        print(f"{label} b{batch} {what}: {p50:.3f} ms, p99 {p99:.3f}")
+
+    device_call: timing.Call = lambda i: engine(there[i % KEPT], words, geometry=geometry)[0]  # noqa: E731
+    contender = timing.warmed(device_call, job.device)
+    timing.rounds({"": contender}, job.device, seconds, most=200)
+    error = _error(job, name, engine, there[0], geometry, words)
+    add("device frame to grid, back to back", contender.ms, working_mb=contender.working_mb, error=error)
+
+    def waited(i: int) -> None:
+        device_call(i)
+        timing.wait(job.device)
+
+    add("device frame to grid, one at a time", _latencies(waited, seconds))
+    if batch > 1:
+        return
+    grids = device_call(0)
+    for what, call in _maps(grids, geometry, settings).items():
+        drawn = timing.warmed(call, job.device)
+        if drawn.error:
+            job.row(what=what, **head, ms=None, failed=drawn.error)
+            continue
+        timing.rounds({"": drawn}, job.device, seconds / 2, most=100)
+        add(what, drawn.ms, working_mb=drawn.working_mb)
+    if job.cuda:
+        grid_of = lambda given: engine(given, words, geometry=geometry)[0]  # noqa: E731
+        add("host frame to grid on the host", _latencies(_through(job.device, here, grid_of), 2 * seconds))
+        add("a frame of many, two lanes", _streamed(job.device, here, grid_of, 2 * seconds))
+
+
+def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, words: Tensor) -> float | None:
+    """Of the first frame's grids, against prepared pixels in float64."""
+    from PIL import Image
+
+    from fastloc.preprocess import prepare
+
+    spec = models.seeded(name).spec
+    pixels = torch.from_numpy(prepare(Image.fromarray(frame[0].cpu().numpy()), geometry, spec.mean, spec.std))[None].to(job.device)
+    found: list[float] = []
+
+    def work() -> None:
+        with torch.no_grad():
+            wanted = models.exact(models.exact_weights(name, job.device), pixels, words, RECIPES["gem"])
+            found.append(models.distance(engine(frame, words, geometry=geometry)[0][:1], wanted))
+
+    timing.attempt(work, job.device)
+    return found[0] if found else None
+
+
+def _maps(grids: Tensor, geometry: Geometry, settings: dict[str, str]) -> dict[str, timing.Call]:
+    from fastloc.device_maps import heatmaps, labels
+
+    fused = settings.get("readout") != "torch"
+    return {
+        "heatmaps uint8, fused": lambda i: heatmaps(grids, geometry, dtype=torch.uint8, fused=fused),
+        "heatmaps uint8, torch": lambda i: heatmaps(grids, geometry, dtype=torch.uint8),
+        "labels, fused": lambda i: labels(grids, geometry, fused=fused),
+        "labels, torch": lambda i: labels(grids, geometry),
+    }
+
+
+def _latencies(call: Callable[[int], Any], seconds: float, least: int = 5, most: int = 2000) -> list[float]:
+    """Milliseconds by the clock of calls that wait for their result, after a few that are not counted."""
+    ms: list[float] = []
+    ends = time.perf_counter() + seconds
+    while len(ms) < least + 3 or (time.perf_counter() < ends and len(ms) < most):
+        began = time.perf_counter()
+        call(len(ms))
+        ms.append((time.perf_counter() - began) * 1000)
+    return ms[3:]
+
+
+def _through(device: torch.device, frames: list[Tensor], engine: Callable[[Tensor], Tensor]) -> Callable[[int], Any]:
+    """One frame from a host array through a pinned buffer to the device, and its grids back."""
+    from fastloc.submit import Lane
+
+    lane, arrays = Lane(device), [each[0].numpy() for each in frames]
+
+    def call(i: int) -> Any:
+        lane.download(engine(lane.upload(arrays[i % len(arrays)])[None])).synchronize()
+        return lane.downloaded()
+
+    return call
+
+
+def _streamed(device: torch.device, frames: list[Tensor], engine: Callable[[Tensor], Tensor], seconds: float) -> list[float]:
+    """Milliseconds a frame when two are under way, as `Localizer.submit` has it; a sample is twenty frames."""
+    from fastloc.submit import Lane
+
+    lanes, arrays, events = [Lane(device), Lane(device)], [each[0].numpy() for each in frames], list[Any]([None, None])
+
+    def twenty(_: int) -> None:
+        for i in range(20):
+            if events[i % 2] is not None:
+                events[i % 2].synchronize()
+                lanes[i % 2].downloaded()
+            events[i % 2] = lanes[i % 2].download(engine(lanes[i % 2].upload(arrays[i % len(arrays)])[None]))
+
+    return [each / 20 for each in _latencies(twenty, seconds)]
+
+
+def lines(record: Row) -> list[str]:
+    told = [f"{'ms':50}{'p50':>9}{'p99':>9}{'MB':>8}"]
+    for row in record["rows"]:
+        line = f"{row['frame']} b{row['batch']} {row['what']:42}" + number(row["ms"], "9.3f") + number(row.get("ms_p99"), "9.3f")
+        told.append(line + number(row.get("working_mb"), "8.0f") + (f"  {row['failed'][:60]}" if row.get("failed") else ""))
+    return told

@@ -1,0 +1,155 @@
+"""Each kernel beside what PyTorch does in its place, and beside itself in other configurations. Times are of replayed graphs: no host.
+
+Attention counts 4 N N d operations for each stream, head and pass. "sdpa" is the same attention from the same projections with
+PyTorch's fused attention in each of its back ends, normalisation and sum included; "two bare sdpa" its two products alone.
+"""
+
+from typing import Any
+
+import torch
+
+from gpu_parts import fleet, kernel_cases, kernel_tuning, models, timing
+from gpu_parts.job import Job, Row
+from gpu_parts.speed import number
+
+CALLS = 10
+
+
+def run(job: Job) -> None:
+    models.strict()
+    small = job.quick or not job.cuda
+    job.rows = [row for row in job.rows if row.get("batch") != 0]
+    good = compiled(job, small)
+    with torch.no_grad():
+        for make in kernel_cases.cases(job.device, small):
+            if not job.late("a case of kernels beside PyTorch", need=1.5 if job.cuda else 0.0):
+                _compare(job, make, 0.05 if small else 1.2)
+        for what in kernel_tuning.CANDIDATES:
+            for batch in (1, 8) if what in kernel_tuning.BATCHED and not small else (1,):
+                if what not in good or job.has(tuned=what, batch=batch):
+                    continue
+                if not job.late(f"{what} b{batch}", need=1.5 if job.cuda else 0.0):
+                    _tune(job, what, batch, good[what], small)
+
+
+def compiled(job: Job, small: bool) -> dict[str, list[kernel_tuning.Configuration]]:
+    """The configurations that run on this device, by what is tuned."""
+    tried = {what: candidates[:1] if small else candidates for what, (_, candidates) in kernel_tuning.CANDIDATES.items()}
+    # three to a process, so that the inputs are made not too often
+    groups = [[(what, each) for each in some[start : start + 3]] for what, some in tried.items() for start in range(0, len(some), 3)]
+
+    def work(item: tuple[str, kernel_tuning.Configuration]) -> str:
+        what, configuration = item
+        call = kernel_tuning.launcher(what, job.device, 1, small)(configuration)
+        call(0)
+        timing.wait(job.device)
+        return ""
+
+    good: dict[str, list[kernel_tuning.Configuration]] = {}
+    # at most half of the time: what is not compiled by then is left out
+    until = job.clock() + job.left() / 2
+    for (what, configuration), result in fleet.spread(groups, work, job.device, until, job.clock):
+        if isinstance(result, fleet.Failure):
+            job.row(tuned=what, batch=0, configuration=configuration, ms=None, failed=result.told)
+        else:
+            good.setdefault(what, []).append(configuration)
+    missing = sum(map(len, tried.values())) - sum(map(len, good.values())) - sum(row.get("batch") == 0 for row in job.rows)
+    if missing > 0:
+        job.left_out.append(f"{missing} configurations")
+    return good
+
+
+def _compare(job: Job, make: Any, seconds: float) -> None:
+    made: list[kernel_cases.Case] = []
+    if problem := timing.attempt(lambda: made.append(make()), job.device):
+        job.row(case="a case that could not be made", ms=None, failed=problem)
+        return
+    case = made[0]
+    if job.has(case=case.label):
+        return
+    running = {name: _graph(job, call) for name, call in case.contenders.items()}
+    exact: list[torch.Tensor] = []
+    if case.exact is not None:
+        wanted = case.exact
+        timing.attempt(lambda: exact.append(wanted()), job.device)
+    timing.rounds(running, job.device, seconds, sample=timing.SAMPLE if job.cuda else 0.0)
+    for name, each in running.items():
+        told = _per_call(job, timing.fields(each))
+        error: list[float] = []
+        if exact and not each.error and not name.startswith("two bare"):
+            call = case.contenders[name]
+            timing.attempt(lambda: error.append(models.distance(call(0)[: len(exact[0])], exact[0])), job.device)  # noqa: B023
+        ms = told["ms"]
+        job.row(case=case.label, contender=name, error=error[0] if error else None,
+                tflops=case.flops / ms / 1e9 if ms and case.flops else None, gbs=case.bytes / ms / 1e6 if ms and case.bytes else None,
+                **told)  # fmt: skip
+    print(f"{case.label}: " + ", ".join(f"{name} {1000 * row['ms']:.1f} µs" for name, row in _timed(job, case=case.label)))
+
+
+def _tune(job: Job, what: str, batch: int, candidates: list[kernel_tuning.Configuration], small: bool) -> None:
+    of = kernel_tuning.launcher(what, job.device, batch, small)
+    configurations: list[kernel_tuning.Configuration | None] = [None, *candidates]
+    running = {str(each): _graph(job, of(each)) for each in configurations}
+    shipped = of(None)(0)
+    timing.rounds(running, job.device, 0.02 if small else 0.8, least=3, sample=timing.SAMPLE / 2 if job.cuda else 0.0)
+    for each, contender in zip(configurations, running.values(), strict=True):
+        error: list[float] = []
+        if not contender.error:
+            timing.attempt(lambda: error.append(models.distance(_one(of(each)(0)), _one(shipped))), job.device)  # noqa: B023
+        told = _per_call(job, timing.fields(contender))
+        job.row(tuned=what, batch=batch, configuration=each or "shipped", apart=error[0] if error else None, **told)
+    print(f"{what} b{batch}: {best(job.rows, what, batch, 4)}")
+
+
+def _one(output: Any) -> torch.Tensor:
+    return output if isinstance(output, torch.Tensor) else output[1]
+
+
+def _graph(job: Job, call: timing.Call) -> timing.Contender:
+    """A contender that replays CALLS calls. One that cannot be captured says why."""
+    made: list[timing.Call] = []
+    problem = timing.attempt(lambda: made.append(timing.graphed(call, job.device, CALLS if job.cuda else 1)), job.device)
+    return timing.warmed(made[0], job.device, 2) if made else timing.Contender(call, [], error=problem)
+
+
+def _per_call(job: Job, told: Row) -> Row:
+    """Times of one call of a graph's."""
+    names = ("ms", "ms_p20", "ms_p80")
+    calls = CALLS if job.cuda else 1
+    return {name: value / calls if name in names and value else value for name, value in told.items()}
+
+
+def _timed(job: Job, **wanted: Any) -> list[tuple[str, Row]]:
+    return [(row["contender"], row) for row in job.rows if row.get("ms") and all(row.get(name) == value for name, value in wanted.items())]
+
+
+def best(rows: list[Row], what: str, batch: int, count: int) -> str:
+    """The configurations of an op, best first, in microseconds."""
+    mine = sorted((row for row in rows if row.get("tuned") == what and row["batch"] == batch and row.get("ms")), key=lambda row: row["ms"])
+    # the shipped one is told wherever it stands
+    kept = [row for place, row in enumerate(mine) if place < count or row["configuration"] == "shipped"]
+    return " | ".join(f"{1000 * row['ms']:.1f} {_short(row['configuration'])}" for row in kept)
+
+
+def _short(configuration: Any) -> str:
+    return configuration if isinstance(configuration, str) else "/".join(str(each) for each in configuration.values())
+
+
+def lines(record: Row) -> list[str]:
+    rows = record["rows"]
+    told = []
+    for case in dict.fromkeys(row["case"] for row in rows if "contender" in row):
+        mine = {row["contender"]: row for row in rows if row.get("case") == case}
+        ours = mine.get("kernels") or mine.get("kernel") or {}
+        line = f"{case:32}" + number(1000 * ours["ms"] if ours.get("ms") else None, "8.1f") + " µs"
+        line += f" {ours['tflops']:.0f} TF/s" if ours.get("tflops") else f" {ours['gbs']:.0f} GB/s" if ours.get("gbs") else ""
+        others = {_brief(name): row.get("ms") for name, row in mine.items() if row is not ours}
+        told.append(f"{line}; " + ", ".join(f"{name} {number(1000 * ms if ms else None, '.1f')}" for name, ms in others.items()))
+    told.append("configurations, µs, best first (BM/BN/warps/stages or as their keys)")
+    for what, batch in dict.fromkeys((row["tuned"], row["batch"]) for row in rows if row.get("ms") and "tuned" in row):
+        told.append(f"{what} b{batch}: {best(rows, what, batch, 2)}")
+    return told
+
+
+def _brief(contender: str) -> str:
+    return contender.replace("two bare sdpa", "bare").replace("efficient", "eff.")

@@ -1,0 +1,230 @@
+"""The parts of the GPU script without a GPU: what they compare is right, and their records say what they should.
+
+Kernels run in Triton's interpreter, where their times mean nothing; what is asserted is what the records say.
+"""
+
+import dataclasses
+import json
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import official_style
+import towers
+from fastloc import reference
+from gpu_parts import gate, job, kernels, models, parity, report, scenes, speed
+
+CPU = torch.device("cpu")
+EXACT = 1e-10
+# where there is a GPU the tests' kernels are compiled for it, and a CPU has none
+interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and kernels are not interpreted")
+HEAD = {"device": "a CPU", "capability": None, "driver": None, "torch": "t", "triton": "t", "cuda": None, "python": "p", "commit": "c",
+        "code": "x"}  # fmt: skip
+
+
+def a_job(part: str, folder: Path, seconds: float = 60.0, **more: Any) -> job.Job:
+    return job.Job(part, CPU, folder, HEAD, deadline=time.monotonic() + seconds, quick=True, **more)
+
+
+def done(part: Any, one: job.Job) -> dict[str, Any]:
+    """The record of a part that ran to its end."""
+    part.run(one)
+    one.save(finished=True)
+    record = job.read(one.file)
+    assert record is not None and all(isinstance(line, str) for line in part.lines(record))
+    return record
+
+
+# what is compared
+
+
+@pytest.mark.parametrize("kind", [{}, {"scale": True, "activation": "quick_gelu"}, {"ln_pre": False, "activation": "gelu_tanh"}], ids=str)
+@pytest.mark.parametrize(("depth", "iterations"), [(7, 1), (3, 0), (8, 2)])
+def test_the_official_style_is_the_reference(kind: dict[str, Any], depth: int, iterations: int) -> None:
+    weights, texts = towers.tower(**kind), towers.texts(3)
+    for grid in ((4, 4), (3, 5)):
+        pixels = towers.pixels(2, grid)
+        wanted = reference.cosine(reference.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
+        found = official_style.gem(weights, pixels, texts, depth, iterations)
+        assert towers.error(found, wanted) < EXACT
+    large = official_style.gem(weights, pixels, texts, depth, iterations, size=(24, 40))
+    assert towers.error(large, torch.nn.functional.interpolate(wanted, (24, 40), mode="bilinear")) < EXACT
+
+
+def test_every_recipe_has_an_exact_answer() -> None:
+    weights, given, words = models.exact_weights("tiny", CPU), models.pixels(2, (24, 40), CPU), models.texts("tiny", CPU)
+    for recipe in parity.RECIPES.values():
+        grids = models.exact(weights, given, words, recipe)
+        assert grids.shape == (2, 4, 3, 5) and grids.dtype == torch.float64 and grids.isfinite().all(), recipe.name
+    gem = models.exact(weights, given, words, parity.RECIPES["gem"])
+    assert towers.error(official_style.gem(weights, given, words.double()), gem) < EXACT
+
+
+def test_a_late_part_leaves_out_and_says_what(tmp_path: Path) -> None:
+    one = a_job("speed", tmp_path, seconds=-1.0)
+    record = done(speed, one)
+    assert record["rows"] == [] and record["left_out"] == ["tiny 32 b1", "tiny 32 b2"] and not record["finished"]
+
+
+# the parts, with Triton's interpreter
+
+
+@interpreted
+def test_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastloc.kernels import table
+
+    few = {name: table.OPS[name] for name in ("quick_gelu", "cosine", "add_norm")}
+    monkeypatch.setattr(table, "OPS", few)
+    module = few["quick_gelu"].module
+    # a kernel that is wrong in one element
+    monkeypatch.setattr(module, "reference", lambda x, out=None, configuration=None: torch.full_like(x, 3.0))
+    record = done(gate, a_job("gate", tmp_path))
+    problems = {(row["op"], row["dtype"]): row["problems"] for row in record["rows"]}
+    assert set(problems) == {(op, dtype) for op in few for dtype in ("float16", "bfloat16")}
+    assert record["good"] is False and problems["quick_gelu", "float16"] and not problems["cosine", "float16"]
+    settings, why = models.fallback(a_job("speed", tmp_path))
+    assert settings == {"activation": "torch"} and why.startswith("activation=torch because quick_gelu is wrong (output 0: ")
+    assert not models.dangerous(a_job("speed", tmp_path))
+    # a plan that does without the kernel says so, and the one that does not is timed beside it
+    assert {"default", "default, not trusted"} <= set(speed.contenders(a_job("speed", tmp_path), ("tiny", 32, 1)))
+
+
+@interpreted
+def test_parity_and_what_it_calls_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [item for item in parity.items(a_job("parity", tmp_path), "tiny", "gem", (24, 40))
+             if item["settings"] in ({}, {"projection": "joint"}, {"readout": "triton"})]  # fmt: skip
+    monkeypatch.setattr(parity, "items", lambda *arguments: items)
+    monkeypatch.setattr(parity.parity_io, "items", lambda one, name: [])
+    record = done(parity, a_job("parity", tmp_path))
+    assert record["good"] and [(row["batch"], row["dtype"]) for row in record["rows"] if not row["settings"]] == [
+        (batch, dtype) for batch in (1, 2) for dtype in ("float16", "bfloat16", "float32")
+    ]
+    assert any(row["plan"]["readout"] == "triton" for row in record["rows"])
+    assert all(0 < row["error"] <= row["allowed"] for row in record["rows"])
+    assert max(row["alone"] for row in record["rows"] if "alone" in row) < 1e-2
+    monkeypatch.setattr(parity, "expected", lambda *arguments: (torch.ones(1, 4, 3, 5, dtype=torch.float64), 1e-4))
+    wrong = parity.check(items[0], CPU)
+    assert wrong is not None and wrong["problems"]
+
+
+@interpreted
+@pytest.mark.parametrize("place", range(3))
+def test_parity_of_frames_and_maps(place: int, tmp_path: Path) -> None:
+    one = a_job("parity", tmp_path)
+    # grids of frames take seconds in the interpreter
+    for item in parity.parity_io.items(one, "tiny")[place][: 1 if place == 1 else 3]:
+        row = parity.parity_io.check(item, CPU)
+        assert row["problems"] == [], row
+
+
+def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "QUICK", speed.QUICK[:1])
+    record = done(speed, a_job("speed", tmp_path))
+    rows = {row["contender"]: row for row in record["rows"]}
+    assert list(rows) == ["official float32", "official bfloat16", "sdpa + graph", "default", "encoder", "encoder sdpa + graph"]
+    for row in rows.values():
+        assert row["config"] == "tiny 32 b1" and 0 < row["ms_p20"] <= row["ms"] <= row["ms_p80"] and row["rounds"] >= 2
+        assert row["error"] < (3e-2 if row["dtype"] == "bfloat16" else 1e-5), row
+    assert rows["default"]["plan"]["attention"] == "sdpa" and rows["default"]["fallback"] == "the gate has not run"
+    # what is measured is not measured again
+    again = a_job("speed", tmp_path, rows=record["rows"])
+    speed.run(again)
+    assert len(again.rows) == len(record["rows"])
+    large = dataclasses.replace(models.seeded("tiny").spec, heads=64)
+    monkeypatch.setattr(models, "seeded", lambda name: types.SimpleNamespace(spec=large))
+    with pytest.raises(MemoryError, match="would take"):
+        speed.official(again, ("tiny", 4480, 1), "float32")
+
+
+@interpreted
+def test_kernels_and_their_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = ("quick_gelu", "frames, first pass")
+    monkeypatch.setattr(kernels.kernel_tuning, "CANDIDATES", {what: kernels.kernel_tuning.CANDIDATES[what] for what in chosen})
+    cases = kernels.kernel_cases.cases
+    monkeypatch.setattr(kernels.kernel_cases, "cases", lambda device, small: cases(device, small)[2:4])
+    record = done(kernels, a_job("kernels", tmp_path))
+    compared = [row for row in record["rows"] if "contender" in row]
+    assert {row["contender"] for row in compared} == {"kernel", "torch"} and len(compared) == 4
+    assert all(row["ms"] > 0 and row["gbs"] > 0 and row["error"] < 2e-3 for row in compared), compared
+    tuned = [row for row in record["rows"] if "tuned" in row]
+    assert [row["tuned"] for row in tuned] == [what for what in chosen for _ in range(2)]
+    assert all(row["apart"] < 1e-3 and not row.get("failed") for row in tuned), tuned
+
+
+@interpreted
+def test_every_configuration_names_what_its_kernel_takes() -> None:
+    """Launched on the meta device: a name that a launcher does not know raises there too."""
+    from fastloc.kernels.launch import recording
+
+    for what, (_, candidates) in kernels.kernel_tuning.CANDIDATES.items():
+        of = kernels.kernel_tuning.launcher(what, CPU, 1, small=True)
+        with recording() as builds:
+            of(None)(0)
+            shipped = len(builds)
+            for each in candidates:
+                of(each)(0)
+        assert shipped > 0 and len(builds) == shipped * (len(candidates) + 1), what
+        assert len({json.dumps(each, sort_keys=True) for each in candidates}) == len(candidates), what
+
+
+def test_targets() -> None:
+    def row(contender: str, ms: float, config: str = report.ONE) -> dict[str, Any]:
+        return {"config": config, "contender": contender, "ms": ms}
+
+    speeds = [row("official float32", 9.0), row("default", 0.8), row("encoder", 0.5), row("default", 20.0, report.MANY)]
+    case = {"case": "self-self N=785 d=64 Z=1"}
+    times = {"kernels": 0.1, "sdpa flash": 0.16, "sdpa cudnn": 0.15, "two bare sdpa cudnn": 0.12}
+    kernel = [{**case, "contender": name, "ms": ms} for name, ms in times.items()]
+    frame = [{"frame": "1080p", "batch": 1, "what": "device frame to grid, back to back", "ms": 0.9}]
+    quality = [{"method": "gem", "dtype": "float16", "points": 0.1}, {"method": "naclip", "dtype": "float16", "points": -0.7}]
+    parts = {"speed": speeds, "kernels": kernel, "frames": frame, "quality": quality}
+    told = "\n".join(report.targets({part: {"rows": rows} for part, rows in parts.items()}))
+    for line in (
+        "yes a uint8 frame on the device to its grid",
+        "NO  the plain encoder's time, same plan: ≤ 1.35 x: 1.6 x",
+        "NO  batch 32: ≥ 2000 images/s: 1.6e+03",
+        "yes the official form, eager float32, B/16 448 b1: ≥ 10 x: 11.2 x",
+        "?   the official form, eager float32, B/16 448 b8",
+        "yes SDPA's best back end, self-self N=785 d=64 Z=1: ≥ 1.3 x: 1.5 x; its two products alone: 1.20 x",
+        "NO  float16 points as float32 does: ± 0.5 points, at most -0.70 for naclip: 0.7 points",
+        "?   bfloat16 points as float32 does",
+    ):
+        assert line in told, told
+
+
+# the quality set without open_clip
+
+
+def test_texts_are_of_these_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = scenes.texts()
+    assert set(found) == {row.template for row in scenes.variants().values()}
+    for each in found.values():
+        assert each.shape == (len(scenes.names()) + 1, 192) and each.dtype == torch.float32
+        assert (each.norm(dim=-1) - 1).abs().max() < 1e-5
+    monkeypatch.setattr(scenes, "fingerprint", lambda: "of other weights")
+    with pytest.raises(ValueError, match=r"quality_texts.safetensors was made with other weights than model.safetensors"):
+        scenes.texts()
+
+
+def test_texts_are_the_localizers() -> None:
+    from fastloc.sources import load
+
+    names = scenes.names()
+    # one sentence each; the other templates are eighty of them
+    assert (load().text(names[:5], "gem") - scenes.texts()["gem"][:5]).abs().max() < 1e-6
+
+
+def test_float16_points_where_float32_does() -> None:
+    row = scenes.variants()["gem (recommended)"]
+    runs = {dtype: scenes.engine(row, CPU, dtype, {}) for dtype in ("float32", "float16")}
+    with torch.inference_mode():
+        measured = scenes.measure(row, runs, CPU, 6)
+    assert measured["float32"]["error"] == 0 and measured["float32"]["moved"] == 0 and measured["float32"]["pointing"] > 0.5
+    assert 0 < measured["float16"]["error"] < measured["float16"]["map_error"] < 1e-2
+    rows = scenes.rows_of("gem", measured)
+    assert rows[1]["points"] == pytest.approx(100 * (measured["float16"]["pointing"] - measured["float32"]["pointing"]))
+    assert len(scenes.table(rows)) == 2

@@ -1,0 +1,330 @@
+"""The GPU script without a GPU: clocks, processes, records and the exit code; nothing that goes wrong stops it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gpu
+from gpu_parts import fleet, frames, job, timing
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+HEAD = {"device": "a CPU", "capability": None, "driver": None, "torch": "t", "triton": "t", "cuda": None, "python": "p", "commit": "c",
+        "code": "x"}  # fmt: skip
+
+
+# times and clocks
+
+
+def test_contenders_take_turns() -> None:
+    order: list[str] = []
+
+    def call(name: str, seconds: float) -> timing.Call:
+        def run(index: int) -> None:
+            order.append(name)
+            time.sleep(seconds)
+
+        return run
+
+    running = {"slow": timing.warmed(call("slow", 0.01), CPU), "fast": timing.warmed(call("fast", 0.001), CPU)}
+    order.clear()
+    count = timing.rounds(running, CPU, 60.0, most=4, sample=0.0)
+    # one call each finds out how long it takes
+    assert count == 4 and order == ["slow", "fast"] * 5
+    told = {name: timing.fields(each) for name, each in running.items()}
+    assert told["slow"]["ms_p20"] <= told["slow"]["ms"] <= told["slow"]["ms_p80"] and told["slow"]["rounds"] == 4
+    # a sleep is never shorter than it is asked for
+    assert told["slow"]["ms"] >= 10 and told["fast"]["ms"] >= 1
+
+
+def test_what_cannot_run_drops_out_and_says_why() -> None:
+    def full(index: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB\nand more")
+
+    running = {"large": timing.warmed(full, CPU), "small": timing.warmed(lambda i: i, CPU)}
+    timing.rounds(running, CPU, 0.0, least=2)
+    assert timing.fields(running["large"]) == {"ms": None, "failed": "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB"}
+    assert timing.fields(running["small"])["rounds"] == 2
+
+
+# processes
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A GPU as far as processes go."""
+    for name in ("set_device", "synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *arguments: None)
+    return torch.device("cuda", 0)
+
+
+def test_a_process_that_dies_costs_one_item(pretended: torch.device) -> None:
+    def work(item: int) -> int:
+        if item == 2:
+            os._exit(9)
+        if item == 5:
+            raise ValueError("five\nand more")
+        return item * 10
+
+    found = dict(fleet.spread([[1, 2, 3], [4, 5, 6]], work, pretended, time.monotonic() + 30))
+    assert {item: found[item] for item in (1, 3, 4, 6)} == {1: 10, 3: 30, 4: 40, 6: 60}
+    assert found[2] == fleet.Failure("its process ended with code 9") and found[5] == fleet.Failure("ValueError: five")
+
+
+def test_a_lost_device_is_not_blamed_on_the_next_item(pretended: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: list[int] = []
+
+    def synchronize(*arguments: object) -> None:
+        if broken:
+            raise RuntimeError("an illegal memory access")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+
+    def work(item: int) -> int:
+        if item == 1:
+            broken.append(item)
+            raise RuntimeError("an illegal memory access")
+        return item
+
+    found = dict(fleet.spread([[0, 1, 2, 3]], work, pretended, time.monotonic() + 30))
+    assert found == {0: 0, 1: fleet.Failure("RuntimeError: an illegal memory access"), 2: 2, 3: 3}
+
+
+def test_processes_end_at_the_deadline(pretended: torch.device) -> None:
+    began = time.monotonic()
+    found = dict(fleet.spread([["quick", "slow"]], lambda item: time.sleep(60 if item == "slow" else 0), pretended, began + 1.5))
+    assert found == {"quick": None} and time.monotonic() - began < 20
+    assert "over its limit" in fleet.isolated(lambda: time.sleep(60), 0.5)
+    assert fleet.isolated(lambda: os._exit(3), 10) == "its process ended with code 3"
+    assert fleet.isolated(lambda: None, 10) == ""
+
+
+@pytest.fixture
+def stood_in(pretended: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A GPU as far as events, streams and graphs go: whatever is captured is noted, and replayed by the host."""
+
+    class Event:
+        def __init__(self, enable_timing: bool = False) -> None:
+            self.at = 0.0
+
+        def record(self, *arguments: object) -> None:
+            self.at = time.perf_counter()
+
+        def synchronize(self) -> None: ...
+
+        def elapsed_time(self, other: "Event") -> float:
+            return 1000 * (other.at - self.at)
+
+    stream = types.SimpleNamespace(wait_stream=lambda other: None)
+    stands_in = {
+        "Event": Event, "Stream": lambda *arguments: stream, "current_stream": lambda *arguments: stream,
+        "stream": lambda *arguments: contextlib.nullcontext(), "graph": lambda *arguments: contextlib.nullcontext(),
+        "CUDAGraph": lambda: types.SimpleNamespace(replay=lambda: None), "memory_allocated": lambda *arguments: 1_000_000,
+        "max_memory_allocated": lambda *arguments: 3_000_000, "reset_peak_memory_stats": lambda *arguments: None,
+    }  # fmt: skip
+    for name, one in stands_in.items():
+        monkeypatch.setattr(torch.cuda, name, one)
+    return pretended
+
+
+def test_a_gpu_is_timed_by_its_events(stood_in: torch.device) -> None:
+    calls: list[int] = []
+    contender = timing.warmed(calls.append, stood_in)
+    assert contender.working_mb == 2.0 and calls == [0, 1, 2]
+    timing.rounds({"": contender}, stood_in, 0.0, least=2, sample=0.0)
+    assert timing.fields(contender)["rounds"] == 2 and len(calls) == 6
+    captured = timing.graphed(calls.append, stood_in, 4)
+    # three calls before the capture, and four within it
+    assert calls[6:] == [0, 1, 2, 0, 1, 2, 3] and captured(0) == [None] * 4 and len(calls) == 13
+
+
+def test_a_lost_device_ends_the_part(stood_in: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    with pytest.raises(timing.Broken, match=r"after RuntimeError: CUDA error: .* encountered: RuntimeError"):
+        timing.warmed(lambda i: monkeypatch.setattr(torch.cuda, "synchronize", lost), stood_in)
+
+
+def test_frames_of_two_lanes_come_back_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    got: list[int] = []
+
+    class Lane:
+        def __init__(self, device: torch.device) -> None:
+            self.under_way: list[int] = []
+
+        def upload(self, frame: Any) -> torch.Tensor:
+            assert not self.under_way, "the buffers are in use"
+            sent.append(int(frame[0]))
+            return torch.from_numpy(frame)
+
+        def download(self, grids: torch.Tensor) -> Any:
+            self.under_way.append(int(grids[0, 0]))
+            return types.SimpleNamespace(synchronize=lambda: None)
+
+        def downloaded(self) -> None:
+            got.append(self.under_way.pop())
+
+    monkeypatch.setattr("fastloc.submit.Lane", Lane)
+    given = [torch.full((1, 3), float(i)) for i in range(4)]
+    assert len(frames._streamed(CPU, given, lambda frame: frame, 0.0)) == 5
+    assert len(sent) == 8 * 20 and got == sent[:-2]
+    sent.clear(), got.clear()
+    frames._latencies(frames._through(CPU, given, lambda frame: frame), 0.0)
+    assert sent == got == [0, 1, 2, 3] * 2
+
+
+# the runner
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The runner with parts of the tests' own, by name; the machine's facts are made up."""
+    parts: dict[str, Any] = {}
+    monkeypatch.setattr(gpu, "PARTS", dict.fromkeys(("gate", "speed", "frames"), 1.0))
+
+    def module(part: str) -> Any:
+        return types.SimpleNamespace(run=parts[part], lines=lambda record: [f"{len(record['rows'])} rows"])
+
+    monkeypatch.setattr(gpu, "_module", module)
+    monkeypatch.setattr(gpu, "_facts", lambda device: {name: HEAD[name] for name in HEAD if name not in ("commit", "code")})
+    monkeypatch.setattr(job, "code", lambda: "x")
+    # set by the script, and not for the tests after this one
+    monkeypatch.setenv("TRITON_INTERPRET", os.environ.get("TRITON_INTERPRET", "1"))
+    return parts
+
+
+def good(one: job.Job) -> None:
+    one.good = True
+    one.row(what="a number", ms=1.0, error=float("nan"))
+
+
+def run(folder: Path, *more: str) -> int:
+    return gpu.main(["--device", "cpu", "--one-process", "--commit", "c", "-o", str(folder), *more])
+
+
+def test_records_and_summary(made_up: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_up |= dict.fromkeys(("gate", "speed", "frames"), good)
+    assert run(tmp_path) == 0
+    record = json.loads((tmp_path / "speed.json").read_text(), parse_constant=pytest.fail)
+    assert {name: record[name] for name in HEAD} == HEAD
+    assert record["part"] == "speed" and record["finished"] and record["rows"] == [{"what": "a number", "ms": 1.0, "error": "nan"}]
+    told = capsys.readouterr().out
+    assert "-- speed" in told and told.rstrip().splitlines()[-2] == "good" and str(tmp_path) in told.splitlines()[-1]
+
+
+def test_a_part_that_fails_is_recorded_and_the_others_run(made_up: dict[str, Any], tmp_path: Path) -> None:
+    def fails(one: job.Job) -> None:
+        good(one)
+        raise RuntimeError("no such thing\nat all")
+
+    made_up |= {"gate": good, "speed": fails, "frames": good}
+    assert run(tmp_path) == 1
+    record = job.read(tmp_path / "speed.json")
+    assert record is not None and record["error"].startswith("RuntimeError: no such thing\n") and "in fails" in record["error"]
+    assert len(record["rows"]) == 1 and not record["finished"]
+    assert (job.read(tmp_path / "frames.json") or {})["finished"]
+
+
+def test_a_gate_that_finds_something_fails_the_run(made_up: dict[str, Any], tmp_path: Path) -> None:
+    def bad(one: job.Job) -> None:
+        one.good = False
+        one.row(op="cosine", problems=["it is wrong"])
+
+    made_up |= {"gate": bad, "speed": good, "frames": good}
+    assert run(tmp_path) == 1
+    # it is remembered when the part is not run again
+    assert run(tmp_path) == 1
+    made_up["gate"] = good
+    assert run(tmp_path, "--again", "--parts", "gate") == 0
+
+
+def test_what_is_done_is_not_done_again(made_up: dict[str, Any], tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    def counted(one: job.Job) -> None:
+        runs.append(one.part)
+        good(one)
+        if one.part == "speed" and len(one.rows) < 2:
+            one.left_out.append("the second")
+
+    made_up |= dict.fromkeys(("gate", "speed", "frames"), counted)
+    assert run(tmp_path) == 0 and runs == ["gate", "speed", "frames"]
+    # cut short, so it goes on with the rows that it has
+    assert run(tmp_path) == 0 and runs[3:] == ["speed"]
+    assert len((job.read(tmp_path / "speed.json") or {})["rows"]) == 2
+    assert run(tmp_path) == 0 and len(runs) == 4
+    assert run(tmp_path, "--again", "--parts", "frames") == 0 and runs[4:] == ["frames"]
+    assert run(tmp_path, "--quick", "--parts", "gate") == 0 and runs[5:] == ["gate"]
+
+
+def test_parts_share_the_budget(made_up: dict[str, Any], tmp_path: Path) -> None:
+    shares: dict[str, float] = {}
+
+    def noted(one: job.Job) -> None:
+        shares[one.part] = one.left()
+        good(one)
+
+    made_up |= dict.fromkeys(("gate", "speed", "frames"), noted)
+    run(tmp_path, "--budget", "300")
+    # what one does not use goes to those after it
+    assert 80 < shares["gate"] <= 100 and 120 < shares["speed"] <= 150 and 250 < shares["frames"] <= 300
+    assert run(tmp_path / "none", "--budget", "0.5") == 1, "nothing ran, which is not good"
+
+
+def test_a_summary_fits_what_the_caller_sees(made_up: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    made_up |= dict.fromkeys(("gate", "speed", "frames"), good)
+    monkeypatch.setattr(gpu, "_lines", lambda part, record: [f"{part} line {i} " + "x" * 90 for i in range(200)])
+    run(tmp_path)
+    told = capsys.readouterr().out.split("= summary\n")[1]
+    assert 9_000 < len(told) < 12_000 and "-- verdict\ngood" in told
+
+
+# the command
+
+
+def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-P", str(ROOT / "benchmarks" / "gpu.py"), *arguments], capture_output=True, text=True,
+                          timeout=300, env=environment)  # fmt: skip
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+    found = command("-o", str(tmp_path))
+    assert found.returncode == 2 and found.stdout == "" and found.stderr.count("\n") == 1
+    assert found.stderr.startswith("no CUDA GPU to run on: torch sees none") and not list(tmp_path.iterdir())
+
+
+def test_the_command_runs_parts_in_processes_of_their_own(tmp_path: Path) -> None:
+    found = command("--device", "cpu", "--quick", "--parts", "device", "variants", "--budget", "40", "--commit", "c", "-o", str(tmp_path))
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["device.json", "variants.json"]
+    record = job.read(tmp_path / "variants.json")
+    assert record is not None and record["commit"] == "c"
+    assert {"default", "projection=joint"} <= {row["contender"] for row in record["rows"]}
+    assert "-- variants" in found.stdout and found.stdout.rstrip().splitlines()[-2] == "good"
+
+
+def test_it_needs_no_open_clip() -> None:
+    names = ", ".join(f"gpu_parts.{part}" for part in gpu.PARTS)
+    code = f"""
+import sys
+sys.modules["open_clip"] = sys.modules["rich"] = sys.modules["sklearn"] = sys.modules["cmap"] = None
+import gpu
+gpu._paths()
+import {names}
+assert not {{"fastloc.localizer", "fastloc.sources", "fastloc.text"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "benchmarks", timeout=120)
