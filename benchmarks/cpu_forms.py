@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from against_gem import commit, processor, ratio_interval
 from fastloc.engine import Engine, Tower
 from fastloc.recipes import RECIPES
 from fastloc.sources import load
+
+# python -P leaves a script's folder out
+sys.path.insert(0, str(Path(__file__).parent))
+
+from against_gem import commit, processor, ratio_interval  # noqa: E402
 
 # largest difference from the first way, relative to its largest score
 TOLERANCE = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
