@@ -26,7 +26,7 @@ from fastloc.sources import load
 # python -P leaves a script's folder out
 sys.path.insert(0, str(Path(__file__).parent))
 
-from against_gem import commit, processor, ratio_interval  # noqa: E402
+from against_gem import commit, processor, ratio_interval
 
 # largest difference from the first way, relative to its largest score
 TOLERANCE = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
