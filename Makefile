@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint goldens quality clean
+.PHONY: help demo test lint kernels goldens quality clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,6 +26,9 @@ test: lint ## lint, type check and run every test
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .
 	@$(RUN) mypy --no-error-summary
+
+kernels: $(VENV)/.stamp ## compile every GPU kernel for GPUs that need not be here, and compare with the record
+	@$(PY) benchmarks/compile_kernels.py --check --sm 80 89 90
 
 goldens: $(VENV)/.stamp ## make the files in tests/goldens again with the official code, in an environment of its own
 	@$(PY) benchmarks/regenerate_goldens.py
