@@ -80,7 +80,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
                    lambda s, c: not s.recipe.unit and s.recipe.bias_std is None,
                    "without unit vectors or a bias PyTorch's flash attention does the same work (predicted to be as quick)"))),
         Option("sdpa", "PyTorch's fused attention, streams stacked on the head axis; no N x N map in memory",
-               unwise=_if(_half_on_native_cpu, "in bfloat16 this CPU's matrix products are quicker (1.4x in a trial)")),
+               unwise=_if(_half_on_native_cpu, "in bfloat16 this CPU's matrix products are quicker (predicted)")),
         Option("bmm", "bfloat16 matrix products of this CPU, logits in slices",
                unwise=_if(lambda s, c: not _half_on_native_cpu(s, c), "it writes every logit to memory")),
     ),

@@ -51,7 +51,7 @@ class Shape:
 
 
 class Engine:
-    """Runs one recipe on one tower.
+    """Runs one recipe on one tower. Threads may share it; on a GPU they must then use one CUDA stream, as they do unless told otherwise.
 
     Args:
         settings: plan fields that are asked for, see `fastloc.plan.Plan`; with the tower's dtype, or none for the same choice.

@@ -128,7 +128,6 @@ def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bg
     rows, columns, (h, w), (ph, pw) = tables.rows, tables.columns, tables.grid, tables.patch
     part = frames[:, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
     patches = torch.empty(len(frames), h * w, 3 * ph * pw, dtype=dtype, device=frames.device)
-    # by way of float32, because that is what a kernel takes numbers in
     # by way of float32, in which a kernel gets it
     colour = tables.colour.to(torch.promote_types(dtype, torch.float32)).to(dtype)
     at_once = max(_SUMS // (3 * max(rows.count * len(columns.start), columns.count * len(rows.start))), 1)

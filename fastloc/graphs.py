@@ -44,7 +44,7 @@ class Graphs:
     A key's first call runs the function as it is: a shape that comes once is not worth a capture.
 
     Args:
-        most: graphs kept at once. They share one memory pool, so memory grows with the largest, not with their number.
+        most: graphs kept at once. They share one memory pool, so that no two may run at the same time: all calls on one stream.
         capture: makes a graph of (function, inputs).
     """
 

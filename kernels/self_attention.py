@@ -5,7 +5,7 @@
 t is the inverse temperature. NACLIP's bias is exp(−distance² / (2 std²)) between patches and 0 for the class token's key; it is
 computed from the indices, so that no N x N tensor is read: of a query and a key the two differences of coordinates, scaled so
 that the bias is exp2(−dy² − dx²), where the class token lies out of sight. Two tiles of keys go through the loop at a time: the
-second's scores are asked for before the first's exponentials, which then run beside them.
+second's scores are asked for before the first's exponentials, which then run beside them; with the bias the compiler keeps them apart.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 
