@@ -1,0 +1,166 @@
+"""The golden of an exported file: an input that anyone can make again from a seed, and what the float32 encoder answers to it.
+
+The answers come from PyTorch in float32, before any export, so that a comparison on a device measures everything between: the
+export, the precision, the runtime, its kernels and the device.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc.errors import FastlocError, ModelError
+
+__all__ = ["TOLERANCES", "Golden", "Row", "Sample", "compare", "picture", "unit_texts"]
+
+Array = NDArray[Any]
+# numbers of an output that are kept; of a larger one every n-th is
+MOST = 1 << 15
+# largest similarity error (cosines) that a file of this dtype may have against float32 PyTorch; int8 is reported, and judged by pointing
+TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "int8-dynamic": 0.15, "int8-static": 0.15}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Every `step`-th number of an output, flattened."""
+
+    shape: tuple[int, ...]
+    step: int
+    dtype: str
+    values: str  # base64 of little-endian numbers
+
+    @classmethod
+    def take(cls, array: Array) -> Sample:
+        step = max(math.ceil(array.size / MOST), 1)
+        kept = np.ascontiguousarray(array).reshape(-1)[::step]
+        little = kept.astype(kept.dtype.newbyteorder("<"))
+        return cls(tuple(array.shape), step, kept.dtype.name, base64.b64encode(little.tobytes()).decode())
+
+    def numbers(self) -> Array:
+        return np.frombuffer(base64.b64decode(self.values), np.dtype(self.dtype).newbyteorder("<"))
+
+    @property
+    def whole(self) -> bool:
+        return self.step == 1
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The input, as a seed and shapes, and samples of the right outputs by name."""
+
+    seed: int
+    batch: int
+    size: tuple[int, int]  # of the picture that goes in, (height, width)
+    texts: int  # how many embeddings go in; 0 where the vocabulary is baked
+    outputs: Mapping[str, Sample]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Golden:
+        """From JSON."""
+        outputs = {name: Sample(**{**each, "shape": tuple(each["shape"])}) for name, each in content["outputs"].items()}
+        return cls(content["seed"], content["batch"], (content["size"][0], content["size"][1]), content["texts"], outputs)
+
+    def pictures(self) -> NDArray[np.uint8]:
+        """The pictures that go in, uint8 [B, H, W, 3], RGB."""
+        return np.stack([picture(self.seed + i, self.size) for i in range(self.batch)])
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one output compares. Errors are absolute; None where a number has no meaning for the output.
+
+    max_error, mean_error   of the values
+    minmax_error            largest, after each map is scaled to [0, 1]: what a heatmap would show
+    agreement               share of equal labels, or for maps of cells with the same best text
+    peaks                   share of maps whose highest cell is the same
+    """
+
+    output: str
+    max_error: float | None
+    mean_error: float | None
+    minmax_error: float | None
+    agreement: float | None
+    peaks: float | None
+
+
+def picture(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] of soft blobs and a little noise, the same on every machine: only PCG64's raw bits are used."""
+    high, wide = size
+    bits = np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(b"fastloc golden")]))
+
+    def integers(*shape: int) -> NDArray[np.int64]:
+        count = math.prod(shape)
+        drawn = bits.random_raw(-(-count // 4)).astype("<u8").view("<u2")[:count].astype(np.int64)
+        return drawn.reshape(shape)
+
+    total = np.zeros((high, wide, 3), np.int64)
+    for cell, weight in ((64, 5), (24, 3), (9, 2), (1, 1)):
+        coarse = integers(-(-high // cell) + 1, -(-wide // cell) + 1, 3)
+        total += weight * coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:high, :wide]
+    return (total // 11 >> 8).astype(np.uint8)
+
+
+def unit_texts(seed: int, count: int, embed: int) -> NDArray[np.float32]:
+    """Unit vectors [count, embed] that stand for encoded texts."""
+    bits = np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(b"fastloc texts")]))
+    drawn = bits.random_raw(count * embed).astype(np.float64).reshape(count, embed) / 2.0**63 - 1.0
+    unit: NDArray[np.float32] = (drawn / np.sqrt((drawn**2).sum(1, keepdims=True))).astype(np.float32)
+    return unit
+
+
+def compare(golden: Golden, outputs: Mapping[str, Array]) -> list[Row]:
+    """Outputs that came of the golden's input, against the right ones.
+
+    Raises:
+        ModelError: an output is missing, has another shape, or holds NaN or infinite numbers.
+    """
+    rows = []
+    for name, sample in golden.outputs.items():
+        if name not in outputs:
+            raise ModelError(f"output {name!r} is missing: there are {', '.join(outputs) or 'none'}")
+        found = np.asarray(outputs[name])
+        if tuple(found.shape) != sample.shape:
+            raise ModelError(f"output {name!r} has shape {list(found.shape)}, and the golden {list(sample.shape)}")
+        if not np.isfinite(found).all():
+            raise ModelError(f"output {name!r} holds NaN or infinite numbers")
+        rows.append(_row(name, sample, found))
+    return rows
+
+
+def _row(name: str, sample: Sample, found: Array) -> Row:
+    right, got = sample.numbers(), np.ascontiguousarray(found).reshape(-1)[:: sample.step]
+    if name == "labels":
+        return Row(name, None, None, None, float((right == got).mean()), None)
+    error = np.abs(got.astype(np.float64) - right)
+    plain = Row(name, float(error.max()), float(error.mean()), None, None, None)
+    if len(sample.shape) != 4 or not sample.whole:
+        return plain
+    a, b = (each.astype(np.float64).reshape(*sample.shape[:2], -1) for each in (right, got))
+    agreement = float((a.argmax(1) == b.argmax(1)).mean()) if sample.shape[1] > 1 else None
+    peaks = float((a.argmax(2) == b.argmax(2)).mean())
+    return Row(name, plain.max_error, plain.mean_error, float(np.abs(_scaled(a) - _scaled(b)).max()), agreement, peaks)
+
+
+def _scaled(maps: Array) -> Array:
+    low, high = maps.min(-1, keepdims=True), maps.max(-1, keepdims=True)
+    scaled: Array = (maps - low) / np.maximum(high - low, 1e-12)
+    return scaled
+
+
+def judge(rows: list[Row], dtype: str) -> list[str]:
+    """What is wrong with a comparison, in words; nothing if the file computes what it should."""
+    if dtype not in TOLERANCES:
+        raise FastlocError(f"no tolerance is known for dtype {dtype!r}")
+    limit, wrong = TOLERANCES[dtype], []
+    for row in rows:
+        # a heatmap is a similarity stretched to [0, 1]: its error says little about the runtime's, so labels and maps go by agreement
+        if row.output in ("similarity", "scores") and row.max_error is not None and row.max_error > limit:
+            wrong.append(f"{row.output} is off by {row.max_error:.1e}, and {limit:.0e} is allowed for {dtype}")
+    return wrong

@@ -1,0 +1,157 @@
+"""What an exported file says of itself, in its metadata: the runtime configures itself from it, and nothing has to be said twice.
+
+One JSON object under the key `fastloc` of an ONNX file's metadata (or of a compiled engine's header): which model and method it is, what goes
+in, what comes out, and the golden by which whoever receives the file can check it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from fastloc.errors import FastlocError, ModelError
+from fastloc.geometry import Geometry, fit
+from fastloc.golden import Golden
+from fastloc.recipes import ReadOut, Recipe
+
+__all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
+
+KEY = "fastloc"
+# raised when a reader of an older version would misread a file
+FORMAT = 1
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The encoder: names for the record, digests that bind files to one another, and what preprocessing needs."""
+
+    name: str
+    weights: str  # sha256 of the image tower
+    text: str  # sha256 of the text tower: embeddings that another tower made are refused
+    patch: Pair
+    embed: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the file takes as a picture. Sizes are (height, width).
+
+    kind    "pixels": normalised float32 [B, 3, H, W]; "bytes": float32 0 … 255 of the same layout; "frames": uint8 of the camera's size
+    layout  "NCHW" or "NHWC"
+    bgr     whether channels come blue, green, red
+    size    the encoder's input, or None where any multiple of the patch will do
+    frame   the camera's frame, for "frames"
+    fit     how a picture is brought to the size, see `fastloc.geometry.fit`
+    batch   pictures a call, or None for any number
+    """
+
+    kind: str
+    layout: str
+    bgr: bool
+    size: Pair | None
+    frame: Pair | None
+    fit: str
+    batch: int | None
+    # the usual size of a file that takes any: what the runtime resizes to unless told otherwise
+    usual: int | Pair
+
+    def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
+        """Where a picture of (height, width) lies in the encoder's input; `size` in place of the usual one."""
+        return fit(picture, self.size or size or self.usual, patch, self.fit)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The vocabulary: an input `text_embeddings` float32 [T, E] (count None for any number), or baked in with these names."""
+
+    count: int | None
+    names: tuple[str, ...] = ()
+    template: str = ""
+
+    @property
+    def baked(self) -> bool:
+        return bool(self.names)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a file says of itself.
+
+    outputs: of "similarity" [B,T,h,w] float32, "scores" [B,T] float32 (image-level cosines), "heatmaps" [B,T,H,W] float32 within [0, 1],
+        "labels" [B,H,W] uint8 (255 where a crop hid the frame).
+    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.export.spellings`.
+    """
+
+    version: str
+    model: Model
+    recipe: Recipe
+    input: Input
+    texts: Texts
+    outputs: tuple[str, ...]
+    dtype: str
+    spelling: str
+    opset: int
+    golden: Golden | None = None
+    format: int = field(default=FORMAT)
+
+    def dumps(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def loads(cls, text: str, name: str = "the file") -> Manifest:
+        """Read what `dumps` wrote.
+
+        Raises:
+            ModelError: not such JSON, or of a newer version of fastloc. `name` is what the message calls the file.
+        """
+        try:
+            content = json.loads(text)
+            number = content["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{name}: its fastloc metadata is damaged ({type(error).__name__})") from error
+        if number != FORMAT:
+            raise ModelError(
+                f"{name} was exported by fastloc {content.get('version', 'of an unknown version')} with metadata format {number}; "
+                f"this fastloc reads format {FORMAT}: install a newer one, or export the file again"
+            )
+        try:
+            return _manifest(content)
+        except (KeyError, TypeError, AttributeError, FastlocError) as error:
+            raise ModelError(f"{name}: its fastloc metadata is damaged ({error})") from error
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str], name: str) -> Manifest:
+        """The manifest in an ONNX file's metadata. Raises ModelError for a file that fastloc did not export, and as `loads` does."""
+        if KEY not in metadata:
+            raise ModelError(f"{name} was not exported by fastloc: it has no {KEY!r} metadata; `fastloc export` writes files that do")
+        return cls.loads(metadata[KEY], name)
+
+
+def _manifest(content: dict[str, Any]) -> Manifest:
+    known = {each.name for each in fields(Manifest)}
+    plain = {key: value for key, value in content.items() if key in known}
+    recipe = dict(content["recipe"])
+    recipe["readout"] = ReadOut(**recipe["readout"])
+    return Manifest(**{
+        **plain,
+        "model": Model(**_tuples(content["model"])),
+        "recipe": Recipe(**_tuples(recipe)),
+        "input": Input(**_tuples(content["input"])),
+        "texts": Texts(**_tuples(content["texts"])),
+        "outputs": tuple(content["outputs"]),
+        "golden": None if content.get("golden") is None else Golden.of(content["golden"]),
+    })  # fmt: skip
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as tuples, one level deep; `Recipe` freezes its tables itself."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
