@@ -27,8 +27,8 @@ class Projections:
     letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
 
     def __getitem__(self, letter: str) -> Tensor:
-        """One projection, [B, H, N, d], a view."""
-        return self.by_head[:, self.letters.index(letter)]
+        """One projection, [B, N, H, d], a view."""
+        return self.packed[:, :, self.letters.index(letter)]
 
     @property
     def by_head(self) -> Tensor:
@@ -38,73 +38,101 @@ class Projections:
 
 # one multiplier of the logits: a number, or a tensor [B or 1, S or 1, H or 1]
 Temperature = float | Tensor
+# q [B,M,H,d], k and v [B,N,H,d], a number or a tensor that broadcasts against q, a bias [M,N] of the logits or None -> [B,M,H*d]
 Attend = Callable[[Tensor, Tensor, Tensor, Temperature, Tensor | None], Tensor]
 # the local path's attention: projections, a temperature a pass, recipe, grid, where to write [B,P,C] -> [B,P,C]
 Form = Callable[[Projections, list[Temperature], Recipe, tuple[int, int], Tensor | None], Tensor]
 
 
-def main_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The encoder's own attention; q [B,H,M,d], k and v [B,H,N,d] -> [B,M,C]."""
-    return _merged(F.scaled_dot_product_attention(q, k, v))
+def attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
+    """softmax(temperature q k^T + bias) v with PyTorch's fused attention; see `Attend`."""
+    scale = 1.0 if isinstance(temperature, Tensor) else temperature
+    scaled = (q * temperature).to(q.dtype) if isinstance(temperature, Tensor) else q
+    out = F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in (scaled, k, v)), attn_mask=bias, scale=scale)
+    return out.transpose(1, 2).flatten(2)
 
 
-def sdpa(qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None) -> Tensor:
-    """The recipe's attention with PyTorch's fused one, for the patches only; the class token takes part as a key. See `Form`."""
-    return _local(qkv, temperatures, recipe, grid, out, attend)
+def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
+    """The same with the logits of some queries at a time in memory."""
+    scaled = (q * temperature).to(q.dtype).transpose(1, 2)
+    keys, values = k.permute(0, 2, 3, 1), v.transpose(1, 2)
+    step = max(SLICE // max(k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
+    parts = []
+    for start in range(0, q.shape[1], step):
+        logits = scaled[:, :, start : start + step] @ keys
+        if bias is not None:
+            logits = logits + bias[start : start + step]
+        parts.append((torch.softmax(logits, -1) @ values).transpose(1, 2).flatten(2))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def bmm(qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None) -> Tensor:
-    """The same as matrix products with the logits in memory, SLICE of them at a time."""
-    return _local(qkv, temperatures, recipe, grid, out, attend_in_slices)
+def local_form(how: Attend, most: int | None = SLICE) -> Form:
+    """The recipe's attention by `how`, for the patches only; the class token takes part as a key. See `Form`.
+
+    most: how many elements of a neighbour bias, times batch and heads, exist at a time; None for all of them, whatever the grid.
+    """
+
+    def form(
+        qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None
+    ) -> Tensor:
+        attended = _local(qkv, temperatures, recipe, grid, how, most)
+        return attended if out is None else out.copy_(attended)
+
+    return form
 
 
-FORMS: dict[str, Form] = {"sdpa": sdpa, "bmm": bmm}
+FORMS: dict[str, Form] = {"sdpa": local_form(attend), "bmm": local_form(attend_in_slices)}
 
 
 def _local(
-    qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None, how: Attend
+    qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], how: Attend, most: int | None
 ) -> Tensor:
-    v, streams = qkv["v"], recipe.streams
-    heads = v.shape[1]
-    queries = torch.cat([qkv[term[0]] for term in streams], 1)
-    keys = queries if all(term[0] == term[1] for term in streams) else torch.cat([qkv[term[1]] for term in streams], 1)
-    stacked = [_stacked(each, len(streams), heads) for each in temperatures]
+    # the streams in the order in which the projections lie in memory, so that all of them together are no copy
+    order = sorted(range(len(recipe.streams)), key=lambda i: qkv.letters.index(recipe.streams[i][0]))
+    streams = [recipe.streams[i] for i in order]
+    v, count = qkv["v"], len(streams)
+    heads = v.shape[2]
+    queries = _beside(qkv, "".join(term[0] for term in streams))
+    keys = queries if all(term[0] == term[1] for term in streams) else _beside(qkv, "".join(term[1] for term in streams))
+    stacked = [_stacked(each, order, heads) for each in temperatures]
     if recipe.unit:
         queries, keys = iterate(queries, keys, stacked, recipe.iterations, how)
-    values = v.repeat(1, len(streams), 1, 1) if len(streams) > 1 else v
+    values = v.repeat(1, 1, count, 1) if count > 1 else v
     if recipe.bias_std is None:
-        attended = how(queries[:, :, 1:], keys, values, stacked[-1], None)
+        attended = how(queries[:, 1:], keys, values, stacked[-1], None)
     else:
-        attended = _biased(queries[:, :, 1:], keys, values, stacked[-1], grid, recipe.bias_std, how)
-    if len(streams) > 1:
-        attended = attended.view(len(v), len(streams), heads, *attended.shape[2:]).sum(1)
+        attended = _biased(queries[:, 1:], keys, values, stacked[-1], grid, recipe.bias_std, how, most)
+    if count > 1:
+        attended = attended.unflatten(2, (count, -1)).sum(2)
     if "identity" in recipe.terms:
-        attended = attended + v[:, :, 1:]
+        attended = attended + v[:, 1:].flatten(2)
     if recipe.combine == "mean" and len(recipe.terms) > 1:
         attended = attended / len(recipe.terms)
-    merged = _merged(attended)
-    return merged if out is None else out.copy_(merged)
+    return attended
 
 
-def _merged(attended: Tensor) -> Tensor:
-    """[B,H,M,d] -> [B,M,C]."""
-    return attended.transpose(1, 2).flatten(2)
+def _beside(qkv: Projections, letters: str) -> Tensor:
+    """These projections side by side on the head axis, [B, N, S*H, d]."""
+    if letters == qkv.letters:
+        return qkv.packed.flatten(2, 3)
+    return qkv[letters] if len(letters) == 1 else torch.cat([qkv[letter] for letter in letters], 2)
 
 
-def _stacked(temperature: Temperature, streams: int, heads: int) -> Temperature:
+def _stacked(temperature: Temperature, order: list[int], heads: int) -> Temperature:
     """To broadcast against queries with the streams outermost on the head axis."""
     if not isinstance(temperature, Tensor):
         return temperature
-    return temperature.expand(-1, streams, heads).reshape(-1, streams * heads, 1, 1)
+    streams = temperature[:, order] if temperature.shape[1] > 1 else temperature
+    return streams.expand(-1, len(order), heads).reshape(-1, 1, len(order) * heads, 1)
 
 
 def iterate(queries: Tensor, keys: Tensor, temperatures: list[Temperature], iterations: int, how: Attend) -> tuple[Tensor, Tensor]:
-    """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,S*H,N,d]."""
+    """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,N,S*H,d]."""
     same = queries is keys
     queries = unit(queries)
     keys = queries if same else unit(keys)
     for i in range(iterations):
-        queries = keys = unit(how(queries, queries, queries, temperatures[i], None))
+        queries = keys = unit(how(queries, queries, queries, temperatures[i], None).unflatten(2, queries.shape[2:]))
     return queries, keys
 
 
@@ -114,50 +142,33 @@ def unit(x: Tensor) -> Tensor:
     return (x / lengths).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None) -> Tensor:
-    """softmax(temperature q k^T + bias) v; a number, or a tensor that broadcasts against q."""
-    if isinstance(temperature, Tensor):
-        return F.scaled_dot_product_attention((q * temperature).to(q.dtype), k, v, attn_mask=bias, scale=1.0)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=temperature)
-
-
-def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None) -> Tensor:
-    """The same with the logits of some queries at a time in memory."""
-    scaled = (q * temperature).to(q.dtype)
-    step = max(SLICE // max(k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
-    parts = []
-    for start in range(0, q.shape[2], step):
-        logits = scaled[:, :, start : start + step] @ k.transpose(-1, -2)
-        if bias is not None:
-            logits = logits + bias[start : start + step]
-        parts.append(torch.softmax(logits, -1) @ v)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-
-
-def _biased(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend) -> Tensor:
+def _biased(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend, most: int | None
+) -> Tensor:
     """Attention with the neighbour bias, whose rows exist for some rows of the grid at a time."""
+    if most is None:
+        return how(q, k, v, temperature, neighbour_bias(grid, std, 0, grid[0], q))
     # PyTorch may write a biased attention's logits to memory, so these rows are counted like those of `attend_in_slices`
-    rows = max(SLICE // max(grid[1] * k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
+    rows = max(most // max(grid[1] * k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
     parts = []
     for start in range(0, grid[0], rows):
         stop = min(start + rows, grid[0])
-        bias = neighbour_bias(grid, std, range(start, stop), q)
-        parts.append(how(q[:, :, start * grid[1] : stop * grid[1]], k, v, temperature, bias))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        bias = neighbour_bias(grid, std, start, stop, q)
+        parts.append(how(q[:, start * grid[1] : stop * grid[1]], k, v, temperature, bias))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def neighbour_bias(grid: tuple[int, int], std: float, rows: range, like: Tensor) -> Tensor:
-    """NACLIP's logit bias for the patches in some rows of the grid, [len(rows)*w, 1+P]: exp(-distance^2 / (2 std^2)) to every
-    patch, 0 for the class token's key. In the dtype and on the device of `like`."""
+def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, like: Tensor) -> Tensor:
+    """NACLIP's logit bias for the patches in the grid's rows from `start` to `stop`, [rows*w, 1+P]: exp(-distance^2 / (2 std^2)) to
+    every patch, 0 for the class token's key. In the dtype and on the device of `like`."""
+    down, across = (torch.arange(side, device=like.device, dtype=_wide(like)) for side in grid)
 
-    def bell(queries: range, keys: int) -> Tensor:
-        at, to = (torch.arange(each.start, each.stop, device=like.device, dtype=_wide(like)) for each in (queries, range(keys)))
+    def bell(at: Tensor, to: Tensor) -> Tensor:
         return torch.exp(-((at[:, None] - to) ** 2) / (2 * std**2))
 
     # a Gaussian of the distance is the product of one for each axis
-    vertical, horizontal = bell(rows, grid[0]), bell(range(grid[1]), grid[1])
-    dense = vertical[:, None, :, None] * horizontal[None, :, None, :]
-    return F.pad(dense.reshape(len(rows) * grid[1], -1), (1, 0)).to(like.dtype)
+    dense = bell(down[start:stop], down)[:, None, :, None] * bell(across, across)[None, :, None, :]
+    return F.pad(dense.reshape((stop - start) * grid[1], grid[0] * grid[1]), (1, 0)).to(like.dtype)
 
 
 def inverse_temperatures(

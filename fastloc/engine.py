@@ -20,7 +20,7 @@ from fastloc.ops import TORCH, Ops
 from fastloc.plan import DTYPES, Plan, Situation
 from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
-from fastloc.vit import Output, check_pixels, encode, patch_tokens, position_table
+from fastloc.vit import check_pixels, encode, patch_tokens, position_table
 from fastloc.weights import Weights
 
 # plans, tables and graphs that are kept, for as many shapes
@@ -137,7 +137,7 @@ class Pass:
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         out = encode(self.prepared, self.tokens(pixels), self.table, self.grid, self.ops, cls=self.cls)
         grids = readout.similarity(out, texts, self.recipe.readout, empty, self.cosine)
-        return grids, scores(out, texts)
+        return grids, readout.scores(out, texts)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """The patch embedding, [B, P, C]."""
@@ -149,11 +149,6 @@ class Pass:
             bgr=self.shape.bgr, fused=self.plan.frames == "triton",
         )  # fmt: skip
         return F.linear(patches, self.tower.patch_matrix, self.tower.patch_bias)
-
-
-def scores(out: Output, texts: Tensor) -> Tensor | None:
-    """Cosines of the image embedding with the texts, [B, T]."""
-    return None if out.cls is None else F.normalize(out.cls.to(texts.dtype), dim=-1) @ texts.T
 
 
 def pass_ops(plan: Plan, engine: Engine) -> Ops:

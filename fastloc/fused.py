@@ -20,7 +20,7 @@ def attention(
     qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None
 ) -> Tensor:
     """The local path's attention; see `fastloc.attention.Form`."""
-    x, v = qkv.by_head, qkv["v"]
+    x, v = qkv.by_head, qkv["v"].transpose(1, 2)
     batch, _, heads = x.shape[:3]
     last = _full(temperatures[-1], batch, len(recipe.streams), heads, x.device)
     ending: dict[str, Any] = {

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastloc.errors import FastlocError, ModelError
 from fastloc.geometry import Geometry, fit
-from fastloc.golden import Golden
+from fastloc.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
@@ -63,6 +66,23 @@ class Input:
     # the usual size of a file that takes any: what the runtime resizes to unless told otherwise
     usual: int | Pair
 
+    @property
+    def name(self) -> str:
+        """Of the input in the graph."""
+        return "frames" if self.kind == "frames" else "pixels"
+
+    def laid_out(self, pictures: NDArray[np.uint8], model: Model) -> NDArray[Any]:
+        """Pictures of the right size, uint8 [B, H, W, 3], RGB, as this input takes them."""
+        ordered = pictures[..., ::-1] if self.bgr else pictures
+        if self.kind == "pixels":
+            # by channel, in whatever order these come
+            order = slice(None, None, -1 if self.bgr else 1)
+            mean, std = (np.array(each, np.float32)[order] for each in (model.mean, model.std))
+            ordered = (ordered.astype(np.float32) / np.float32(255) - mean) / std
+        elif self.kind == "bytes":
+            ordered = ordered.astype(np.float32)
+        return np.ascontiguousarray(ordered if self.layout == "NHWC" else ordered.transpose(0, 3, 1, 2))
+
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
         """Where a picture of (height, width) lies in the encoder's input; `size` in place of the usual one."""
         return fit(picture, self.size or size or self.usual, patch, self.fit)
@@ -101,6 +121,19 @@ class Manifest:
     opset: int
     golden: Golden | None = None
     format: int = field(default=FORMAT)
+
+    def golden_inputs(self) -> dict[str, NDArray[Any]]:
+        """What goes into the file to get the golden's outputs, by name.
+
+        Raises:
+            ModelError: the file has no golden.
+        """
+        if self.golden is None:
+            raise ModelError("the file has no golden: export it again with this version of fastloc")
+        fed: dict[str, NDArray[Any]] = {self.input.name: self.input.laid_out(self.golden.pictures(), self.model)}
+        if not self.texts.baked:
+            fed["text_embeddings"] = unit_texts(self.golden.seed, self.golden.texts, self.model.embed)
+        return fed
 
     def dumps(self) -> str:
         """As JSON."""

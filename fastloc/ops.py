@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import Form, sdpa
+from fastloc.attention import FORMS, Attend, Form, attend
 
 # x [..., C], the branch to add to it or None, LayerNorm's weight, bias and eps, whether lengths are wanted
 #   -> the sum, its LayerNorm, and the length of every normalised token (float32 at least) or None
@@ -34,7 +34,7 @@ def activate(x: Tensor, activation: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Ops:
-    """The ops of a pass, and when the local path runs.
+    """The ops of a pass, and when the local path runs. `attend` is the encoder's own attention, `local` the recipe's.
 
     A changed block's attention runs as soon as its projections are there, unless
     side: is a second CUDA stream: then it runs there, beside the main path;
@@ -45,7 +45,8 @@ class Ops:
 
     add_norm: AddNorm = add_norm
     activate: Callable[[Tensor, str], Tensor] = activate
-    local: Form = sdpa
+    attend: Attend = attend
+    local: Form = FORMS["sdpa"]
     side: "torch.cuda.Stream | None" = None
     deferred: bool = False
     slots: bool = False

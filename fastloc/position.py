@@ -1,7 +1,6 @@
 """Position embeddings at another grid than the trained one, in the ways the methods' authors do it."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -11,14 +10,72 @@ def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int
     mode: "bicubic-antialias" (GEM, LeGrad), "bicubic" (MaskCLIP), "bilinear" (CLIP Surgery), or "bicubic-scale", the SCLIP
     family's resize by the factor (h + 0.1) / gh, which samples at other places than a resize by size.
     """
-    if grid == trained:
-        return position
-    # half precision has no antialiased resize on every device, and the table is tiny
-    wide = position[1:].to(torch.promote_types(position.dtype, torch.float32))
-    table = wide.T.reshape(1, -1, *trained)
-    if mode == "bicubic-scale":
-        factor = tuple((side + 0.1) / old for side, old in zip(grid, trained, strict=True))
-        table = F.interpolate(table, scale_factor=factor, mode="bicubic", recompute_scale_factor=False)
-    else:
-        table = F.interpolate(table, size=grid, mode=mode.removesuffix("-antialias"), antialias=mode.endswith("antialias"))
-    return torch.cat([position[:1], table[0].flatten(1).T.to(position.dtype)])
+    return position if grid == trained else _resized(position, trained, _axes(position, trained, grid, mode))
+
+
+def position_of_any_grid(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str) -> Tensor:
+    """The same for an exported graph, in which the grid may be unknown: nothing is decided by its size."""
+    rows, columns = _axes(position, trained, grid, mode)
+    sides = torch.stack([torch.full((), side, device=position.device) for side in grid])
+    # a resize by another factor than the size's own would not leave the trained grid as it is
+    same = (sides == torch.tensor(trained, device=position.device)).all()
+    kept = (torch.where(same, _diagonal(axis), axis) for axis in (rows, columns))
+    return _resized(position, trained, tuple(kept))
+
+
+def _axes(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str) -> tuple[Tensor, ...]:
+    # never in half precision: the table is tiny
+    like = torch.empty(0, dtype=torch.promote_types(position.dtype, torch.float32), device=position.device)
+    return tuple(axis_weights(side, old, mode, like) for side, old in zip(grid, trained, strict=True))
+
+
+def _resized(position: Tensor, trained: tuple[int, int], axes: tuple[Tensor, ...]) -> Tensor:
+    rows, columns = axes
+    table = position[1:].to(rows.dtype).unflatten(0, trained).permute(2, 0, 1)
+    resized = (rows @ table @ columns.transpose(0, 1)).permute(1, 2, 0)
+    return torch.cat([position[:1], resized.flatten(0, 1).to(position.dtype)])
+
+
+def _diagonal(like: Tensor) -> Tensor:
+    """1 where row and column are the same, in the shape of `like`."""
+    row, column = (torch.arange(side, device=like.device) for side in like.shape)
+    return (row[:, None] == column).to(like.dtype)
+
+
+def axis_weights(side: int, cells: int, mode: str, like: Tensor) -> Tensor:
+    """One axis of a resize as a matrix [side, cells], in the dtype and on the device of `like`.
+
+    The same weights as `torch.nn.functional.interpolate`'s with align_corners=False, as an expression in the sizes, so that
+    an exported graph can take any.
+    """
+    at = torch.arange(side, dtype=like.dtype, device=like.device)[:, None] + 0.5
+    cell = torch.arange(cells, dtype=like.dtype, device=like.device)
+    # a tensor, because in an exported graph the size may be one
+    size = torch.full((), side, dtype=like.dtype, device=like.device)
+    step = cells / (size + 0.1) if mode == "bicubic-scale" else cells / size
+    if mode == "bicubic-antialias":
+        return _antialiased(at * step, cell, step.clamp_min(1.0))
+    source = at * step - 0.5
+    if mode == "bilinear":
+        # beyond the middle of the border cells their value is kept
+        return (1 - (source.clamp(0, cells - 1) - cell).abs()).clamp_min(0)
+    first = source.floor()
+    weights = torch.zeros_like(source * cell)
+    for tap in range(-1, 3):
+        # taps beyond the border fall onto the border cell
+        place = (first + tap).clamp(0, cells - 1)
+        weights = weights + torch.where(place == cell, _cubic(source - first - tap, -0.75), 0.0)
+    return weights
+
+
+def _antialiased(centre: Tensor, cell: Tensor, stretch: Tensor) -> Tensor:
+    weights = _cubic((cell + 0.5 - centre) / stretch, -0.5)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _cubic(distance: Tensor, a: float) -> Tensor:
+    """Keys' cubic convolution kernel."""
+    x = distance.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))

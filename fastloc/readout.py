@@ -48,9 +48,14 @@ def needs_cls(readout: ReadOut, texts: int) -> bool:
     return readout.score == "feature-surgery" and texts > 1
 
 
+def scores(out: Output, texts: Tensor) -> Tensor | None:
+    """Cosines of the image embedding with the texts, [B, T]; None where the pass has none."""
+    return None if out.cls is None else F.normalize(out.cls.to(texts.dtype), dim=-1) @ texts.T
+
+
 def _surgery(out: Output, texts: Tensor, empty: Tensor | None) -> Tensor:
     """CLIP Surgery's texts: [T, E], or one set an image [B, T, E]."""
-    if len(texts) == 1:
+    if texts.shape[0] == 1:
         if empty is None:
             raise TextError("feature surgery with one text needs the embedding of the empty string")
         return texts - empty

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import Projections, main_attention
+from fastloc.attention import Projections
 from fastloc.errors import ModelError, RecipeError
 from fastloc.local import LocalPath
 from fastloc.ops import TORCH, Ops
@@ -89,8 +89,8 @@ def encode(
             local.take(i - prepared.first, y, lengths, qkv if prepared.attends else None)
         if rows == 0 or qkv is None:
             continue
-        q = qkv["q"][:, :, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
-        attended = F.linear(main_attention(q, qkv["k"], qkv["v"]), block.out_w, block.out_b)
+        q = qkv["q"][:, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
+        attended = F.linear(ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None), block.out_w, block.out_b)
         x, y, _ = ops.add_norm(x[:, :rows], attended, block.ln2_w, block.ln2_b, spec.norm_eps, False)
         delta = mlp(block, y, spec, ops)
     if last_rows and delta is not None:
@@ -108,8 +108,8 @@ def patch_tokens(weights: Weights, pixels: Tensor) -> tuple[Tensor, Grid]:
     """
     (high, wide), (ph, pw) = pixels.shape[-2:], weights.spec.patch
     grid = high // ph, wide // pw
-    rows = pixels.to(weights.dtype).reshape(len(pixels), 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
-    return F.linear(rows.reshape(len(pixels), grid[0] * grid[1], 3 * ph * pw), weights.patch_w.flatten(1)), grid
+    rows = pixels.to(weights.dtype).reshape(pixels.shape[0], 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
+    return F.linear(rows.reshape(pixels.shape[0], grid[0] * grid[1], 3 * ph * pw), weights.patch_w.flatten(1)), grid
 
 
 def position_table(weights: Weights, grid: Grid, recipe: Recipe) -> Tensor:
@@ -119,7 +119,7 @@ def position_table(weights: Weights, grid: Grid, recipe: Recipe) -> Tensor:
 
 def embed(weights: Weights, tokens: Tensor, table: Tensor, ops: Ops = TORCH) -> Tensor:
     """Class token, position embedding and ln_pre: [B,P,C] -> [B,1+P,C]."""
-    x = torch.cat([weights.cls.expand(len(tokens), 1, -1), tokens], 1) + table
+    x = torch.cat([weights.cls.expand(tokens.shape[0], 1, -1), tokens], 1) + table
     if weights.ln_pre_w is None or weights.ln_pre_b is None:
         return x
     return ops.add_norm(x, None, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, False)[1]

@@ -59,6 +59,14 @@ class Weights:
         return _mapped(self, lambda tensor: tensor.to(device=device, dtype=dtype))
 
 
+def named_tensors(weights: Weights) -> dict[str, Tensor]:
+    """Every tensor by the path of its fields, such as "blocks.3.qkv_w"; those that the tower does not have are left out."""
+    found = {each.name: getattr(weights, each.name) for each in fields(weights)}
+    for i, block in enumerate(weights.blocks):
+        found |= {f"blocks.{i}.{each.name}": getattr(block, each.name) for each in fields(block)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
 _Part = TypeVar("_Part", Weights, Block)
 
 

@@ -1,0 +1,74 @@
+"""The golden's right answers, by the functional ViT in float32, and the check of a file against them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastloc import device_maps, golden, readout, vit
+from fastloc.errors import ModelError
+from fastloc.export.options import Options
+from fastloc.geometry import Geometry, fit
+from fastloc.golden import Golden, Sample
+from fastloc.localizer import Localizer
+from fastloc.manifest import Manifest
+from fastloc.preprocess import prepare
+
+SEED = 20
+# texts of a file that takes any number
+TEXTS = 3
+# of a file that takes any size, larger than the trained grid by this many patches
+MORE = (2, 1)
+
+
+@torch.no_grad()
+def golden_of(localizer: Localizer, options: Options, geometry: Geometry | None) -> Golden:
+    """The golden of a file with these options; `geometry` of the camera's frames, for kind "frames"."""
+    spec = localizer.source.spec
+    size = options.size or tuple((side + more) * step for side, more, step in zip(spec.grid, MORE, spec.patch, strict=True))
+    picture = options.frame or (size[0], size[1])
+    blank = Golden(SEED, options.batch or 2, picture, 0 if options.texts else options.count or TEXTS, {})
+    where = geometry or fit(picture, picture, spec.patch, "stretch")
+    similarity, scores = _pass(localizer, options, blank, where)
+    score = localizer.recipe.readout
+    found: dict[str, Tensor | None] = {"similarity": similarity, "scores": scores}
+    if "heatmaps" in options.outputs:
+        found["heatmaps"] = device_maps.heatmaps(similarity, where, score.order, score.logit_scale, score.reverse)
+    if "labels" in options.outputs:
+        found["labels"] = device_maps.labels(-similarity if score.reverse else similarity, where).to(torch.uint8)
+    arrays = {name: tensor.numpy() for name, tensor in found.items() if name in options.wanted(localizer.recipe) and tensor is not None}
+    return replace(blank, outputs={name: Sample.take(array) for name, array in arrays.items()})
+
+
+def _pass(localizer: Localizer, options: Options, blank: Golden, where: Geometry) -> tuple[Tensor, Tensor | None]:
+    source, recipe, template = localizer.source, localizer.recipe, localizer.template
+    texts = source.text(options.texts, template) if options.texts else _texts(blank, source.spec.embed)
+    empty = source.text.empty(template) if recipe.readout.score == "feature-surgery" else None
+    spec = source.spec
+    pictures = [Image.fromarray(each) for each in blank.pictures()]
+    pixels = torch.from_numpy(np.stack([prepare(each, where, spec.mean, spec.std, spec.interpolation) for each in pictures]))
+    out = vit.forward(source.weights, pixels, recipe, cls=readout.needs_cls(recipe.readout, len(texts)))
+    return readout.similarity(out, texts, recipe.readout, empty), readout.scores(out, texts)
+
+
+def _texts(blank: Golden, embed: int) -> Tensor:
+    return torch.from_numpy(golden.unit_texts(blank.seed, blank.texts, embed))
+
+
+def check(path: Path) -> None:
+    """Raise ModelError unless onnxruntime, on the CPU, computes from this file what its golden says."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    manifest = Manifest.of(session.get_modelmeta().custom_metadata_map, str(path))
+    names = list(manifest.outputs)
+    found = dict(zip(names, session.run(names, manifest.golden_inputs()), strict=True))
+    assert manifest.golden is not None
+    wrong = golden.judge(golden.compare(manifest.golden, found), manifest.dtype)
+    if wrong:
+        raise ModelError(f"{path.name} does not compute what the model does, and is not written: {'; '.join(wrong)}")

@@ -1,0 +1,102 @@
+"""The graph of a file: the functional ViT between what comes in and what goes out, as a module that PyTorch's exporter can trace."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastloc import readout
+from fastloc.attention import local_form
+from fastloc.export.inputs import Embed, embed_of
+from fastloc.export.options import Options
+from fastloc.export.outputs import MADE, Place
+from fastloc.export.spellings import spelling
+from fastloc.geometry import Geometry
+from fastloc.ops import TORCH, Ops, add_norm
+from fastloc.position import position_of_any_grid
+from fastloc.prepared import Prepared, prepare, without_scale
+from fastloc.recipes import Recipe
+from fastloc.vit import Output, encode, position_table
+from fastloc.weights import Weights
+
+TOWERS = {"float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a graph is made of. `weights` are in float32."""
+
+    weights: Weights
+    recipe: Recipe
+    options: Options
+    geometry: Geometry | None  # of the frames, for kind "frames"
+    texts: Tensor | None  # [T, E], baked
+    empty: Tensor | None  # [E], for feature surgery
+
+
+class Graph(nn.Module):
+    """A picture [B, …] and, unless they are baked, text embeddings [T, E] -> the outputs in the options' order."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        options, tower = parts.options, without_scale(parts.weights)
+        self.parts = parts
+        self.dtype = TOWERS.get(options.dtype, torch.float32)
+        self.prepared: Prepared = prepare(tower.to(dtype=self.dtype), parts.recipe, joint=True)
+        self.embed: Embed = embed_of(
+            options.kind, parts.weights, self.dtype, parts.geometry, options.layout, options.bgr, options.resize
+        )
+        attend = spelling(options.spelling)[0].attend
+        norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
+        self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None))
+        self.wanted = options.wanted(parts.recipe)
+        # where the size is static the tracer shall see numbers, not how they are made
+        grid = None if options.size is None else _grid(options.size, parts.weights)
+        self.fixed = None if grid is None else position_table(self.prepared.weights, grid, parts.recipe)
+
+    def forward(self, picture: Tensor, text_embeddings: Tensor | None = None) -> tuple[Tensor, ...]:
+        texts = self.parts.texts if text_embeddings is None else text_embeddings
+        assert texts is not None
+        tokens, grid = self.embed(picture)
+        weights = self.prepared.weights
+        table = self.fixed
+        if table is None:
+            table = position_of_any_grid(weights.pos, weights.spec.grid, grid, self.prepared.recipe.position)
+        cls = readout.needs_cls(self.prepared.recipe.readout, self._count())
+        out = encode(self.prepared, tokens, table, grid, self.ops, cls=cls)
+        similarity = self._similarity(out, texts)
+        found = {"similarity": similarity, "scores": readout.scores(out, texts)}
+        place = Place(self.parts.geometry, (picture.shape[-2], picture.shape[-1]), grid)
+        for name in self.wanted:
+            if name in MADE:
+                found[name] = MADE[name].make(similarity, place, self.prepared.recipe.readout)
+        return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are wanted only where there are any
+
+    def _count(self) -> int:
+        """How many texts there are; 2 stands for any number."""
+        return len(self.parts.options.texts) or self.parts.options.count or 2
+
+    def _similarity(self, out: Output, texts: Tensor) -> Tensor:
+        options, score = self.parts.options, self.prepared.recipe.readout
+        several = readout.similarity(out, texts, score, self.parts.empty)
+        if score.score != "feature-surgery" or options.texts or options.count is not None:
+            return several
+        # any number of texts: one alone is compared with the empty text
+        assert self.parts.empty is not None
+        alone = torch.ones_like(texts[:, 0]).sum() < 1.5
+        single = readout.similarity(out, texts - self.parts.empty, replace(score, score="cosine"))
+        return torch.where(alone, single, several)
+
+
+def _grid(size: tuple[int, int], weights: Weights) -> tuple[int, int]:
+    return size[0] // weights.spec.patch[0], size[1] // weights.spec.patch[1]
+
+
+def _norm_in_float32(
+    x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, lengths: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The residual sum in the tower's dtype, its LayerNorm and lengths in float32; see `fastloc.ops.AddNorm`."""
+    total = x if delta is None else x + delta
+    y = F.layer_norm(total.float(), (total.shape[-1],), weight.float(), bias.float(), eps)
+    return total, y.to(x.dtype), torch.linalg.vector_norm(y, dim=-1) if lengths else None

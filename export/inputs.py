@@ -1,0 +1,156 @@
+"""What goes into a file as a picture, and how the graph makes patches of it: one row a kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+import torch.onnx
+from torch import Tensor
+
+from fastloc.errors import FastlocError
+from fastloc.frames import AxisTables, FrameTables, folded_embedding, frame_tables
+from fastloc.geometry import Geometry
+from fastloc.pillow_taps import PRECISION_BITS
+from fastloc.spec import ModelSpec
+from fastloc.vit import patch_tokens
+from fastloc.weights import Weights
+
+Pair = tuple[int, int]
+# a picture as it goes in -> embedded patches [B, P, C] without position, and the grid
+Embed = Callable[[Tensor], tuple[Tensor, Pair]]
+
+# ONNX's names of the filters that its Resize has with antialiasing
+_MODES = {"bicubic": "cubic", "bilinear": "linear"}
+RESIZES = {
+    "matmul": "two products with Pillow's weights as matrices; every runtime takes it, TensorRT too",
+    "onnx": "ONNX's Resize with antialiasing; quicker in onnxruntime for large frames, TensorRT does not have it",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input: its name in the graph, dtype, and what it is."""
+
+    name: str
+    tensor: str
+    dtype: torch.dtype
+    layouts: tuple[str, ...]
+    what: str
+
+
+KINDS = {
+    each.name: each
+    for each in (
+        Kind("pixels", "pixels", torch.float32, ("NCHW",), "normalised pixels, resized by whoever calls"),
+        Kind("bytes", "pixels", torch.float32, ("NCHW",), "0 to 255 as floats, resized by whoever calls; mean and deviation are in the graph"),
+        Kind("frames", "frames", torch.uint8, ("NHWC", "NCHW"), "a camera's uint8 frames of one size; resize and all else in the graph"),
+    )
+}
+
+
+def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
+    """The function that embeds what comes in; `weights` in float32, `dtype` of the tower."""
+    if kind == "pixels":
+        tower = weights.to(dtype=dtype)
+        return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr))
+    matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
+
+    def patches(planes: Tensor) -> tuple[Tensor, Pair]:
+        """Planes [B,3,H,W] of (byte - 128) / 64."""
+        (high, wide), (ph, pw) = planes.shape[-2:], weights.spec.patch
+        grid = high // ph, wide // pw
+        rows = planes.to(dtype).reshape(planes.shape[0], 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
+        return F.linear(rows.reshape(planes.shape[0], grid[0] * grid[1], 3 * ph * pw), matrix, bias), grid
+
+    if kind == "bytes":
+        return lambda numbers: patches((_ordered(numbers, "NCHW", bgr) - 128) / 64)
+    assert geometry is not None
+    resized = frame_resize(geometry, weights.spec, resize)
+    # TensorRT can only cast bytes; ONNX's Resize rounds to them
+    wide = torch.uint8 if resize == "onnx" else torch.float32
+    return lambda frames: patches(resized(_ordered(frames.to(wide), layout, bgr)))
+
+
+def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Tensor], Tensor]:
+    """Camera frames, planes [B,3,H,W] of bytes, red first -> (byte - 128) / 64 at the encoder's input, float32, within one step of Pillow's."""
+    tables = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation)
+    inside = _by_onnx(geometry, tables, spec) if how == "onnx" else _by_products(tables)
+
+    def resize(planes: Tensor) -> Tensor:
+        return _padded((inside(planes) - 128) / 64, tables)
+
+    return resize
+
+
+def why_not_onnx_resize(spec: ModelSpec) -> list[str]:
+    """Why ONNX's Resize cannot do what Pillow does for this model."""
+    known = spec.interpolation in _MODES
+    return [] if known else [f"ONNX's Resize has no antialiased {spec.interpolation!r}: use resize 'matmul'"]
+
+
+def _ordered(picture: Tensor, layout: str, bgr: bool) -> Tensor:
+    """As planes [B,3,H,W], red first."""
+    planes = picture.permute(0, 3, 1, 2) if layout == "NHWC" else picture
+    return planes.flip(1) if bgr else planes
+
+
+def _by_products(tables: FrameTables) -> Callable[[Tensor], Tensor]:
+    """Pillow's two passes, each rounded to bytes, as products with constant matrices."""
+    rows, columns = _matrix(tables.rows), _matrix(tables.columns)
+
+    def inside(planes: Tensor) -> Tensor:
+        across, down = tables.columns, tables.rows
+        part = planes[:, :, down.first : down.first + down.count, across.first : across.first + across.count]
+        if tables.vertical_first:
+            return _rounded(_rounded(rows @ part) @ columns.T)
+        return _rounded(rows @ _rounded(part @ columns.T))
+
+    return inside
+
+
+def _matrix(axis: AxisTables) -> Tensor:
+    """One pass as a matrix [n, count], float32."""
+    matrix = torch.zeros(len(axis.start), axis.count, dtype=torch.float64)
+    for tap, weights in enumerate(axis.weights):
+        matrix[torch.arange(len(axis.start)), axis.start.long() + tap] += weights.double() / (1 << PRECISION_BITS)
+    return matrix.float()
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return (values + 0.5).floor().clamp(0, 255)
+
+
+def _by_onnx(geometry: Geometry, tables: FrameTables, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
+    """ONNX's Resize of the whole frame, and the part of it that lies within the input."""
+    attributes = {
+        "mode": _MODES[spec.interpolation], "antialias": 1, "cubic_coeff_a": -0.5, "exclude_outside": 1,
+        "coordinate_transformation_mode": "half_pixel", "axes": [2, 3],
+    }  # fmt: skip
+    top, left = (max(corner, 0) for corner in geometry.corner)
+    size = torch.tensor(geometry.resized)
+
+    def inside(planes: Tensor) -> Tensor:
+        whole = planes
+        if geometry.resized != geometry.picture:
+            shape = (*planes.shape[:2], *geometry.resized)
+            whole = torch.onnx.ops.symbolic("Resize", [planes, None, None, size], attributes, dtype=planes.dtype, shape=shape)
+        return whole[:, :, top : top + len(tables.rows.start), left : left + len(tables.columns.start)].float()
+
+    return inside
+
+
+def _padded(planes: Tensor, tables: FrameTables) -> Tensor:
+    """A letterbox's borders in the mean colour."""
+    (high, wide), (top, left) = tables.input, (tables.rows.offset, tables.columns.offset)
+    n, m = len(tables.rows.start), len(tables.columns.start)
+    if (n, m) == (high, wide):
+        return planes
+    colour = tables.colour.float().view(1, 3, 1, 1)
+    return F.pad(planes - colour, (left, wide - m - left, top, high - n - top)) + colour
+
+
+def check_kind(kind: str, layout: str) -> None:
+    """Raise FastlocError for a layout that this kind of input does not come in."""
+    if layout not in KINDS[kind].layouts:
+        raise FastlocError(f"input {kind!r} comes as {' or '.join(KINDS[kind].layouts)}, not {layout!r}")

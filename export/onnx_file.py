@@ -1,0 +1,62 @@
+"""Writing an ONNX file as a whole or not at all: under a temporary name, tried there, then renamed."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from fastloc.errors import FastlocError, ModelError
+
+__all__ = ["check", "written"]
+
+# what one protobuf message can hold is 2 GB; weights of more go into a file beside it
+MOST = 2_000_000_000
+
+
+@contextmanager
+def written(model: Any, path: Path) -> Iterator[Path]:
+    """Write a model, yield where it lies to be tried, and give it its name when the block was left well; else nothing is left.
+
+    Weights of more than 2 GB lie in `<name>.data` beside the file.
+
+    Raises:
+        FastlocError: another extension than .onnx; the folder does not exist or cannot be written to.
+    """
+    if path.suffix != ".onnx":
+        raise FastlocError(f"{path}: an ONNX file is written as .onnx, not {path.suffix or 'without an extension'!r}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise FastlocError(f"{path}: " + ("is a folder" if path.is_dir() else f"folder {str(path.parent)!r} does not exist"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        _save(model, folder / path.name)
+        yield folder / path.name
+        # weights first: a file whose weights are missing never carries the name
+        for file in sorted(folder.iterdir(), key=lambda each: each.name == path.name):
+            os.replace(file, path.parent / file.name)
+    except OSError as error:
+        raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check(path: Path) -> None:
+    """Raise ModelError unless onnx finds the file well formed."""
+    try:
+        onnx.checker.check_model(str(path), full_check=False)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"the exported file is not well formed: {str(error).splitlines()[0]}") from error
+
+
+def _save(model: Any, path: Path) -> None:
+    if sum(len(each.raw_data) for each in model.graph.initializer) < MOST:
+        onnx.save_model(model, str(path))
+    else:
+        onnx.save_model(model, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)

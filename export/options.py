@@ -1,0 +1,115 @@
+"""What can be asked of an export, and every combination that cannot be had, with the reason and the nearest that works."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastloc import readout
+from fastloc.errors import FastlocError, TextError, unknown
+from fastloc.export.inputs import KINDS, RESIZES, check_kind, why_not_onnx_resize
+from fastloc.export.outputs import OUTPUTS, UNSEEN
+from fastloc.export.spellings import spelling
+from fastloc.recipes import Recipe
+from fastloc.spec import ModelSpec
+
+DTYPES = {
+    "float32": "float32 throughout",
+    "float16": "a float16 tower; norms, temperatures, lengths, similarity and maps in float32",
+    "int8-dynamic": "matrix products in 8 bits, ranges of activations found while it runs",
+    "int8-static": "the same with ranges calibrated on your pictures, written as QuantizeLinear and DequantizeLinear",
+}
+# the longest list of texts that labels of 8 bits can tell apart
+MOST_LABELS = UNSEEN
+
+
+@dataclass(frozen=True)
+class Options:
+    """One export; what each field may be is in the tables SPELLINGS, DTYPES, KINDS, RESIZES and OUTPUTS.
+
+    batch: pictures a call, None for any number. size: the encoder's input (height, width), None for any multiples of the patch.
+    texts: a vocabulary to bake in. count: how many text embeddings go in where none is baked, None for any number.
+    kind, layout, bgr: what goes in as a picture; frame: the camera's (height, width) for kind "frames"; resize: how frames are resized.
+    outputs: "scores" is left out by itself where the method has none.
+    licence: of the model's weights, in your words, for the metadata.
+    """
+
+    spelling: str = "ort"
+    dtype: str = "float32"
+    opset: int | None = None
+    batch: int | None = 1
+    size: tuple[int, int] | None = None
+    texts: tuple[str, ...] = ()
+    count: int | None = None
+    kind: str = "pixels"
+    layout: str = "NCHW"
+    bgr: bool = False
+    frame: tuple[int, int] | None = None
+    resize: str = "matmul"
+    outputs: tuple[str, ...] = ("similarity", "scores")
+    licence: str = ""
+
+    def check(self, spec: ModelSpec, recipe: Recipe) -> None:
+        """Raise FastlocError for a name that is unknown, and for a combination that cannot be had."""
+        spelling(self.spelling, self.opset)
+        for what, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, KINDS), ("resize", self.resize, RESIZES)):
+            if name not in known:
+                raise FastlocError(unknown(what, name, known))
+        for name in self.outputs:
+            if name not in OUTPUTS:
+                raise FastlocError(unknown("output", name, OUTPUTS))
+        check_kind(self.kind, self.layout)
+        _check_size(self, spec)
+        for is_so, message in _refusals(self, spec, recipe):
+            if is_so():
+                raise FastlocError(message)
+
+    def wanted(self, recipe: Recipe) -> tuple[str, ...]:
+        """The outputs, without scores where the method has none."""
+        texts = len(self.texts) or self.count or 2
+        return tuple(name for name in self.outputs if name != "scores" or readout.needs_cls(recipe.readout, texts))
+
+
+def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callable[[], bool], str]]:
+    texts = len(o.texts) or o.count
+    half = "int8" in o.dtype
+    return [
+        (lambda: not o.outputs, f"no output is asked for: choose of {', '.join(OUTPUTS)}"),
+        (lambda: len(set(o.outputs)) != len(o.outputs), f"an output is asked for twice: {', '.join(o.outputs)}"),
+        (lambda: not o.wanted(recipe), f"method {recipe.name!r} has no image-level scores, and nothing else is asked for: add 'similarity'"),
+        (lambda: o.kind == "frames" and o.frame is None, "input 'frames' needs the camera's frame, height x width: one file is for one size"),
+        (lambda: o.kind != "frames" and o.frame is not None, f"a camera's frame size is for input 'frames', and the input is {o.kind!r}"),
+        (lambda: o.kind == "frames" and o.size is None,
+         "input 'frames' resizes within the graph, to one size: give the encoder's input size too, or use input 'pixels'"),
+        (lambda: o.kind != "frames" and o.resize != "matmul", f"resize {o.resize!r} is for input 'frames', and the input is {o.kind!r}"),
+        (lambda: o.resize == "onnx" and bool(why_not_onnx_resize(spec)), "; ".join(why_not_onnx_resize(spec))),
+        (lambda: o.resize == "onnx" and o.spelling != "ort",
+         f"resize 'onnx' is for onnxruntime, and spelling {o.spelling!r} is for TensorRT and others, which have no antialiased Resize: "
+         "use resize 'matmul'"),
+        (lambda: bool(o.texts) and o.count is not None, f"texts are baked in, so their count ({o.count}) is not to be given"),
+        (lambda: o.count is not None and o.count < 1, f"count is {o.count}; at least one text embedding goes in"),
+        (lambda: o.batch is not None and o.batch < 1, f"batch is {o.batch}; 1 or more, or None for any"),
+        (lambda: "labels" in o.outputs and texts is not None and texts > MOST_LABELS,
+         f"labels are bytes, which tell {MOST_LABELS} texts apart, and there are {texts}: leave 'labels' out"),
+        (lambda: half and o.spelling == "onnx",
+         f"dtype {o.dtype!r} with spelling 'onnx' is for TensorRT, which does not take it: use 'ort' for onnxruntime, or 'decomposed'"),
+        (lambda: o.dtype == "int8-dynamic" and o.spelling == "decomposed",
+         "dtype 'int8-dynamic' runs in onnxruntime alone: use spelling 'ort'; for TensorRT calibrate, dtype 'int8-static'"),
+    ]  # fmt: skip
+
+
+def _check_size(o: Options, spec: ModelSpec) -> None:
+    for what, size in (("size", o.size), ("frame", o.frame)):
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise FastlocError(f"{what} {size!r} is no (height, width) in pixels")
+    if o.size is None:
+        return
+    for side, step in zip(o.size, spec.patch, strict=True):
+        if side % step:
+            below = max(side // step, 1) * step
+            raise FastlocError(f"size {o.size[0]}x{o.size[1]} is not a multiple of the patch {step}: use {below} or {below + step}")
+
+
+def check_texts(texts: tuple[str, ...]) -> None:
+    """Raise TextError for a vocabulary that names a text twice."""
+    twice = [text for i, text in enumerate(texts) if text in texts[:i]]
+    if twice:
+        raise TextError(f"the vocabulary names {twice[0]!r} twice")

@@ -1,0 +1,124 @@
+"""What comes out of a file: the scores on the patch grid, and maps and labels made of them within the graph. One row an output."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastloc.geometry import Geometry
+from fastloc.maps import BACKGROUND
+from fastloc.position import axis_weights
+from fastloc.recipes import ReadOut
+
+Pair = tuple[int, int]
+# as a byte, what `fastloc.maps.labels` calls the background
+UNSEEN = BACKGROUND % 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where maps are drawn: over the pictures of a geometry, or over the encoder's input of whatever size comes in."""
+
+    geometry: Geometry | None
+    size: Pair
+    grid: Pair
+
+    def upsampled(self, values: Tensor) -> Tensor:
+        """[B, T, h, w] -> [B, T, H, W], bilinear."""
+        rows, columns = self._matrices(values)
+        return rows @ (values @ columns.transpose(0, 1))
+
+    def _matrices(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        if self.geometry is None:
+            rows, columns = (axis_weights(side, cells, "bilinear", values) for side, cells in zip(self.size, self.grid, strict=True))
+            return rows, columns
+        rows, columns = (torch.from_numpy(each).to(values) for each in self.geometry.resampling(self.grid))
+        return rows, columns
+
+    def covered(self, maps: Tensor) -> Tensor:
+        """The part of the maps that the encoder saw."""
+        return maps if self.geometry is None else maps[(..., *self.geometry.covered())]
+
+    def seen(self, values: Tensor) -> Tensor:
+        """The part of the grid that holds any of the picture."""
+        return values if self.geometry is None else values[(..., *self.geometry.seen(self.grid))]
+
+    def mask(self, like: Tensor) -> Tensor | None:
+        """1 where the encoder looked, 0 elsewhere, [H, W]; None where it looked everywhere."""
+        if self.geometry is None:
+            return None
+        mask = np.zeros(self.geometry.picture, np.float32)
+        mask[self.geometry.covered()] = 1
+        return None if mask.all() else torch.from_numpy(mask).to(like)
+
+
+Make = Callable[[Tensor, Place, ReadOut], Tensor]
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output that is made of the similarity: its name, what it is, and how it is made."""
+
+    name: str
+    what: str
+    make: Make
+
+
+def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
+    """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.maps.heatmaps` gives, with one text "softmax" by min-max on the picture too."""
+    if readout.order == "grid":
+        values = _minmax(similarity, place.seen(similarity))
+        values = 1 - values if readout.reverse else values
+        return _masked(place.upsampled(values).clamp(0, 1), place)
+    maps = place.upsampled(similarity)
+    if readout.order == "none":
+        return maps
+    picture = _minmax(maps, place.covered(maps))
+    picture = 1 - picture if readout.reverse else picture
+    if readout.order == "picture":
+        return _masked(picture, place)
+    competing = torch.softmax(readout.logit_scale * maps, 1)
+    # a text without rivals would be 1 everywhere; told by a tensor, because an exported graph may take any number of texts
+    alone = torch.ones_like(similarity[0, :, 0, 0]).sum() < 1.5
+    return _masked(torch.where(alone, picture, competing), place)
+
+
+def labels(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
+    """[B,T,h,w] -> uint8 [B,H,W], the most similar text; UNSEEN where a crop hid the frame."""
+    maps = place.upsampled(-similarity if readout.reverse else similarity)
+    best = maps.argmax(1)
+    mask = place.mask(maps)
+    if mask is not None:
+        best = torch.where(mask > 0, best, UNSEEN)
+    return best.to(torch.uint8)
+
+
+MADE = {
+    each.name: each
+    for each in (
+        Output("heatmaps", "float32 [B, T, H, W], read out as the method says, at the frame's size", heatmaps),
+        Output("labels", "uint8 [B, H, W], the most similar text of every pixel, at the frame's size", labels),
+    )
+}
+# those that every pass has: grids, and where the method reads the image embedding its cosines
+PLAIN = {
+    "similarity": "float32 [B, T, h, w], one score a patch",
+    "scores": "float32 [B, T], image-level cosines, where the method computes them",
+}
+OUTPUTS = (*PLAIN, *MADE)
+
+
+def _minmax(values: Tensor, part: Tensor) -> Tensor:
+    """Scaled by the part's least and greatest value; a map that is constant but for rounding becomes 0, as in `fastloc.maps.minmax`."""
+    low, high = part.amin((2, 3), keepdim=True), part.amax((2, 3), keepdim=True)
+    span = high - low
+    noise = 8 * torch.finfo(values.dtype).eps * torch.maximum(low.abs(), high.abs())
+    scaled = (values - low) / torch.where(span <= noise, 1.0, span)
+    return torch.where(span <= noise, 0.0, scaled)
+
+
+def _masked(maps: Tensor, place: Place) -> Tensor:
+    mask = place.mask(maps)
+    return maps if mask is None else maps * mask

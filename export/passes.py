@@ -1,0 +1,63 @@
+"""What is done to a traced graph before it is written: names that mean something, weights as they are multiplied, nothing that is not read."""
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from fastloc.export.options import Options
+
+# of outputs, by name; a static size is a number already
+_DIMENSIONS = {
+    "similarity": ("batch", "texts", "rows", "columns"),
+    "scores": ("batch", "texts"),
+    "heatmaps": ("batch", "texts", "height", "width"),
+    "labels": ("batch", "height", "width"),
+}
+
+
+def tidy(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
+    """In place, on a model just traced."""
+    _transposed_weights(model)
+    _only_first_output(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+    _name_dimensions(model, options, outputs)
+    model.producer_name = "fastloc"
+
+
+def _transposed_weights(model: ir.Model) -> None:
+    """A weight that is only read transposed is stored transposed, so that no runtime has to do it when it loads the file."""
+    for node in list(model.graph):
+        if node.op_type != "Transpose" or node.inputs[0] is None or not node.inputs[0].is_initializer():
+            continue
+        weight, turned = node.inputs[0], node.outputs[0]
+        assert weight.const_value is not None
+        order = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
+        numbers = weight.const_value.numpy().transpose(order).copy()
+        value = ir.Value(name=f"{weight.name}_t", shape=ir.Shape(numbers.shape), type=weight.type, const_value=ir.tensor(numbers))
+        model.graph.initializers[value.name] = value  # type: ignore[index]
+        turned.replace_all_uses_with(value)
+        model.graph.remove(node, safe=True)
+        if not weight.uses():
+            del model.graph.initializers[weight.name]  # type: ignore[arg-type]
+
+
+def _only_first_output(model: ir.Model) -> None:
+    """ai.onnx Attention's other outputs, which nothing reads and TensorRT refuses."""
+    for node in list(model.graph):
+        if node.op_type == "Attention" and len(node.outputs) > 1:
+            node.resize_outputs(1)
+
+
+def _name_dimensions(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
+    picture = model.graph.inputs[0]
+    high = 1 if options.layout == "NHWC" else 2
+    _name(picture, {0: "batch", high: "height", high + 1: "width"})
+    for value, name in zip(model.graph.outputs, outputs, strict=True):
+        _name(value, dict(enumerate(_DIMENSIONS[name])))
+
+
+def _name(value: ir.Value, names: dict[int, str]) -> None:
+    assert value.shape is not None
+    sides = [ir.SymbolicDim(names[i]) if i in names and not isinstance(each, int) else each for i, each in enumerate(value.shape)]
+    value.shape = ir.Shape(sides)

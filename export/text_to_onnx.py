@@ -1,0 +1,201 @@
+"""A model's text tower as one ONNX file that needs neither torch nor open_clip: weights, tokenizer and templates in it.
+
+Input `tokens`, int64 [n, context], any n; output `embeddings`, float32 [n, E], unit length. Attention is written in plain operators: on
+onnxruntime's CPU the fused operator is no quicker at a text's few tokens. What makes it quick is what `fastloc.text.encode_tokens` does
+too: a causal tower that reads its result at the end-of-text token is run without the columns behind the longest text.
+"""
+
+import copy
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx_ir.passes import common
+from torch import Tensor, nn
+
+from fastloc import __version__
+from fastloc.errors import FastlocError, ModelError, unknown
+from fastloc.export.initializers import as_float16, prepend
+from fastloc.export.onnx_file import check, written
+from fastloc.export.tokenizer import tokenization
+from fastloc.providers import runtime
+from fastloc.sources import Source
+from fastloc.templates import TEMPLATES, sentences
+from fastloc.text import causal, encode_causal, encode_tokens
+from fastloc.text_manifest import KEY, TOKENIZER, TextManifest, pack
+
+__all__ = ["DTYPES", "OPSETS", "export_text"]
+
+OPSET = 18
+OPSETS = range(18, 24)
+# largest difference of an embedding's numbers from PyTorch's in float32
+DTYPES = {"float32": 1e-5, "float16": 5e-3}
+# a token table with fewer rows than this share is kept as those rows
+SPARSE = 0.1
+# sentences that the finished file is tried with: short, long, empty and of every other kind of token
+_TRIED = ("a photo of a cat.", "", "one two three four five six seven eight nine ten " * 12, "Ünïcödé 123 日本 🎉!")
+
+
+def export_text(
+    source: Source, path: str | os.PathLike[str], *, opset: int | None = None, dtype: str = "float32", licence: str = ""
+) -> TextManifest:
+    """Write a model's text tower to an ONNX file.
+
+    Args:
+        path: the file; weights of more than 2 GB go into a second one beside it.
+        opset: of ai.onnx, 18 to 23.
+        dtype: of the stored weights, "float32" or "float16"; what is computed is float32.
+        licence: of the model's weights, in your words, for the metadata.
+
+    Returns: what the file says of itself.
+
+    Raises:
+        ModelError: a tower or tokenizer that cannot be written, or a file that does not compute what PyTorch does.
+        FastlocError: an unknown dtype or opset.
+    """
+    _check_options(opset, dtype)
+    tower: Any = source.text.tower
+    split = tokenization(source)
+    tokens = source.text.tokenizer(list(_TRIED))
+    model = _traced(tower, tokens, opset or OPSET)
+    if dtype == "float16":
+        as_float16(model)
+    with torch.inference_mode():
+        right = F.normalize(encode_tokens(tower, tokens.to(_device(tower))).float(), dim=-1).cpu().numpy()
+    manifest = TextManifest(
+        version=__version__, model=source.name, digest=source.text.digest, context=tokens.shape[1], embed=right.shape[1], clean=split.clean,
+        zeroed=split.zeroed, words=tuple(sorted(source.text.words)), names=source.text.names,
+        templates={name: sentences(name) for name in TEMPLATES}, dtype=dtype, opset=opset or OPSET, licence=licence,
+    )  # fmt: skip
+    onnx.helper.set_model_props(model, {KEY: manifest.dumps(), TOKENIZER: pack(split.json)})
+    with written(model, Path(path)) as file:
+        check(file)
+        _compare(file, tokens.numpy(), right, DTYPES[dtype])
+    return manifest
+
+
+def _check_options(opset: int | None, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise FastlocError(unknown("dtype of a text tower", dtype, DTYPES))
+    if opset is not None and opset not in OPSETS:
+        raise FastlocError(f"opset {opset} is asked for; {OPSETS.start} to {OPSETS.stop - 1} are possible for a text tower")
+
+
+@dataclass(frozen=True)
+class _Sparse:
+    """The rows of a token table that are not all zero: ids int64 [K], ascending, and rows [K, C]."""
+
+    ids: Tensor
+    rows: Tensor
+
+
+class _Known(nn.Module):
+    """A token table with few rows, as a product with ones: unknown tokens get zeros, and no table of the whole vocabulary is needed."""
+
+    ids: Tensor
+    rows: Tensor
+
+    def __init__(self, sparse: _Sparse) -> None:
+        super().__init__()
+        self.register_buffer("ids", sparse.ids)
+        self.register_buffer("rows", sparse.rows)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[n, N] -> [n, N, C]."""
+        is_row = torch.eq(tokens[..., None], self.ids)
+        return is_row.to(self.rows.dtype) @ self.rows
+
+
+class _Whole(nn.Module):
+    """A tower as open_clip runs it."""
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.normalize(self.tower.encode_text(tokens), dim=-1)
+
+
+class _Causal(nn.Module):
+    """A tower that can be cut, for tokens of any length up to its context."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        table = sparse(inner.token_embedding.weight)
+        self.inner, self.embed = inner, inner.token_embedding if table is None else _Known(table)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.normalize(encode_causal(self.inner, tokens, self.embed), dim=-1)
+
+
+def sparse(table: Tensor) -> _Sparse | None:
+    """The few rows of a token table [V, C] that are not zero; None where they are not few."""
+    ids = table.abs().amax(1).nonzero()[:, 0]
+    return _Sparse(ids, table[ids].clone()) if len(ids) < SPARSE * len(table) else None
+
+
+def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
+    """The tower as an ONNX model: `tokens` int64 ["n", context] -> `embeddings` ["n", E]."""
+    tower = copy.deepcopy(tower).cpu() if _device(tower).type != "cpu" else tower
+    inner, context = causal(tower), tokens.shape[1]
+    many = torch.export.Dim("n", min=1)
+    with warnings.catch_warnings(), torch.inference_mode():
+        # the exporter remarks on what it calls inside PyTorch
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Whole(tower) if inner is None else _Causal(inner), (tokens[:2] if inner is None else tokens[:2, : context // 2],), dynamo=True,
+            dynamic_shapes={"tokens": {0: many} if inner is None else {0: many, 1: torch.export.Dim("length", max=context)}},
+            input_names=["tokens"], output_names=["embeddings"], opset_version=opset, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    # where in PyTorch each node is from, which is a fifth of a small file
+    common.ClearMetadataAndDocStringPass()(program.model)
+    model = program.model_proto
+    model.producer_name = "fastloc"
+    if inner is not None:
+        _cut_columns(model.graph)
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim
+    dimensions[1].dim_value = context
+    if dimensions[0].dim_param != "n":
+        raise ModelError(f"the exporter fixed the number of sentences at {dimensions[0].dim_value}: this tower cannot be written")
+    return model
+
+
+def _cut_columns(graph: Any) -> None:
+    """Let a graph for tokens of any length run on those up to the last end-of-text token, the highest id of its row."""
+    for node in graph.node:
+        node.input[:] = ["tokens_cut" if name == "tokens" else name for name in node.input]
+    for name, value in (("cut_zero", 0), ("cut_one", 1)):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), name))
+    make = onnx.helper.make_node
+    before = [
+        make("ArgMax", ["tokens"], ["cut_ends"], axis=1, keepdims=0),
+        make("ReduceMax", ["cut_ends", "cut_zero"], ["cut_last"], keepdims=1),
+        make("Add", ["cut_last", "cut_one"], ["cut_length"]),
+        make("Slice", ["tokens", "cut_zero", "cut_length", "cut_one"], ["tokens_cut"]),
+    ]
+    prepend(graph, before)
+
+
+def _compare(file: Path, tokens: Any, right: Any, most: float) -> None:
+    """Raise ModelError unless the file gives the right embeddings."""
+    ort = runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"tokens": tokens})[0]
+    error = float(np.abs(found - right).max())
+    # not (error <= most), so that NaN is found too
+    if not error <= most:
+        raise ModelError(f"the exported text tower is off by {error:.1e} from PyTorch, and {most:.0e} is allowed")
+
+
+def _device(tower: nn.Module) -> torch.device:
+    return next(tower.parameters()).device

@@ -1,0 +1,233 @@
+"""A model with a method -> one ONNX file: the restructured graph, the manifest and the golden, checked before the file has its name."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+import fastloc
+from fastloc.digests import tower_digest
+from fastloc.errors import FastlocError, ModelError
+from fastloc.export.golden_answers import golden_of
+from fastloc.export.graph import Graph, Parts
+from fastloc.export.inputs import KINDS
+from fastloc.export.options import Options, check_texts
+from fastloc.export.passes import tidy
+from fastloc.export.spellings import spelling
+from fastloc.geometry import Geometry, fit
+from fastloc.localizer import Localizer
+from fastloc.manifest import KEY, Input, Manifest, Model, Texts
+from fastloc.sources import Source
+from fastloc.weights import named_tensors
+
+__all__ = ["Options", "export"]
+
+# a protobuf message cannot be larger; what is larger has its weights in a file beside it
+LARGEST = 2_000_000_000
+
+
+def export(localizer: Localizer, path: str | Path, options: Options | None = None, *, calibration: Sequence[Any] = ()) -> Manifest:
+    """Write the localizer's model and method as an ONNX file, and check it against its golden where onnxruntime is installed.
+
+    Args:
+        localizer: its own dtype and device do not matter; its `fit` and input size are the file's.
+        calibration: pictures (anything `fastloc.images.load` takes) for dtype "int8-static".
+
+    Returns: what the file says of itself.
+
+    Raises:
+        FastlocError: options that are unknown or cannot go together; a path that cannot be written; a file that does not compute
+            what the engine does. Nothing is left behind then.
+    """
+    target, options = _target(path), _completed(options or Options(), localizer)
+    options.check(localizer.source.spec, localizer.recipe)
+    check_texts(options.texts)
+    _check_calibration(options, calibration)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        model = trace(_parts(localizer, options), localizer)
+        if options.dtype.startswith("int8"):
+            from fastloc.export.int8 import quantized
+
+            model = quantized(model, options, _calibration(localizer, options, calibration), Path(folder))
+        manifest = _manifest(localizer, options)
+        model.metadata_props[KEY] = manifest.dumps()
+        save(model, made)
+        _verify(made)
+        _move(Path(folder), target)
+    return manifest
+
+
+def trace(parts: Parts, localizer: Localizer) -> ir.Model:
+    """The graph as an ONNX model in memory."""
+    options, graph = parts.options, Graph(parts).eval()
+    _, opset = spelling(options.spelling, options.opset)
+    example, shapes = _example(parts, localizer)
+    names = [KINDS[options.kind].tensor, *(() if options.texts else ("text_embeddings",))]
+    with torch.inference_mode(False), torch.no_grad():
+        program = torch.onnx.export(
+            graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=opset, input_names=names,
+            output_names=list(graph.wanted), verbose=False, optimize=True,
+        )  # fmt: skip
+    assert program is not None
+    model: ir.Model = program.model
+    tidy(model, options, graph.wanted)
+    _check_dimensions(model, options)
+    return model
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write the model, with its weights in `<name>.data` beside it where one file could not hold them."""
+    large = sum(each.const_value.nbytes for each in model.graph.initializers.values() if each.const_value is not None) > LARGEST
+    ir.save(model, path, external_data=f"{path.name}.data" if large else None)
+
+
+def _parts(localizer: Localizer, options: Options) -> Parts:
+    source = localizer.source
+    with torch.inference_mode(False):
+        texts = source.text(options.texts, localizer.template).clone() if options.texts else None
+        surgery = localizer.recipe.readout.score == "feature-surgery"
+        empty = source.text.empty(localizer.template).clone() if surgery else None
+    geometry = _geometry(localizer, options)
+    return Parts(source.weights, localizer.recipe, options, geometry, texts, empty)
+
+
+def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
+    if options.frame is None or options.size is None:
+        return None
+    size: int | tuple[int, int] = options.size
+    if localizer.fit == "aspect":
+        # the short side is what is given there; the frame says the rest
+        size = min(options.size)
+    made = fit(options.frame, size, localizer.source.spec.patch, localizer.fit)
+    if made.input != options.size:
+        high, wide = made.input
+        raise FastlocError(
+            f"fit 'aspect' brings frames of {options.frame[0]}x{options.frame[1]} to {high}x{wide}, "
+            f"not {options.size[0]}x{options.size[1]}: give that size, or fit 'stretch'"
+        )
+    return made
+
+
+def _example(parts: Parts, localizer: Localizer) -> tuple[list[Tensor], dict[str, Any]]:
+    """Inputs to trace with, and which of their dimensions are not to be taken literally."""
+    options, spec = parts.options, parts.weights.spec
+    shapes: dict[str, Any] = {"picture": {}, "text_embeddings": None}
+    if options.batch is None:
+        # an example of 1 would be taken for a constant
+        shapes["picture"][0] = torch.export.Dim("batch")
+    # unlike the trained grid, and not square, so that nothing is taken for equal
+    high, wide = options.size or tuple((side + more) * step for side, more, step in zip(spec.grid, (3, 5), spec.patch, strict=True))
+    if options.size is None:
+        ph, pw = spec.patch
+        shapes["picture"].update({2: ph * torch.export.Dim("rows"), 3: pw * torch.export.Dim("columns")})
+    batch = options.batch or 2
+    kind = KINDS[options.kind]
+    if options.frame is not None:
+        high, wide = options.frame
+    size = (batch, high, wide, 3) if options.layout == "NHWC" else (batch, 3, high, wide)
+    example = [torch.zeros(size, dtype=kind.dtype)]
+    if not options.texts:
+        example.append(torch.nn.functional.normalize(torch.ones(options.count or 3, spec.embed), dim=-1))
+        shapes["text_embeddings"] = {} if options.count else {0: torch.export.Dim("texts")}
+    else:
+        del shapes["text_embeddings"]
+    return example, shapes
+
+
+def _check_dimensions(model: ir.Model, options: Options) -> None:
+    """An exporter that took an example's dimension literally is found out here, not by whoever runs the file."""
+    wanted = {0: options.batch, 2: options.size and options.size[0], 3: options.size and options.size[1]}
+    picture = model.graph.inputs[0].shape
+    assert picture is not None
+    for axis, length in wanted.items():
+        if length is None and isinstance(picture[axis], int):
+            raise ModelError(f"PyTorch {torch.__version__}'s exporter made axis {axis} of the input the constant {picture[axis]}")
+    if not options.texts and options.count is None:
+        texts = model.graph.inputs[1].shape
+        if texts is None or isinstance(texts[0], int):
+            raise ModelError(f"PyTorch {torch.__version__}'s exporter made the number of texts a constant")
+
+
+def _completed(options: Options, localizer: Localizer) -> Options:
+    """With what follows from the localizer: the size of frames where none is given."""
+    if options.kind != "frames" or options.size is not None or options.frame is None:
+        return options
+    return replace(options, size=localizer.geometry(options.frame).input)
+
+
+def _manifest(localizer: Localizer, options: Options) -> Manifest:
+    source, recipe = localizer.source, localizer.recipe
+    _, opset = spelling(options.spelling, options.opset)
+    names = options.texts
+    usual = options.size or localizer.input_size
+    return Manifest(
+        version=fastloc.__version__, model=_model(source, options.licence), recipe=recipe,
+        input=Input(options.kind, options.layout, options.bgr, options.size, options.frame, localizer.fit, options.batch, usual),
+        texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.wanted(recipe), dtype=options.dtype,
+        spelling=options.spelling, opset=opset, golden=golden_of(localizer, options, _geometry(localizer, options)),
+    )  # fmt: skip
+
+
+def _model(source: Source, licence: str) -> Model:
+    spec = source.spec
+    weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.weights).items()})
+    mean, std = ((float(a), float(b), float(c)) for a, b, c in (spec.mean, spec.std))
+    return Model(source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence)
+
+
+def _target(path: str | Path) -> Path:
+    target = Path(path)
+    if target.suffix != ".onnx":
+        raise FastlocError(f"{target}: an ONNX file is written as .onnx, not {target.suffix or 'without an extension'!r}")
+    if not target.parent.is_dir():
+        raise FastlocError(f"{target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise FastlocError(f"{target}: is a folder")
+    return target
+
+
+def _check_calibration(options: Options, pictures: Sequence[Any]) -> None:
+    if options.dtype == "int8-static" and not len(pictures):
+        raise FastlocError("dtype 'int8-static' needs pictures to calibrate on, such as those it will see; 100 or more are usual")
+    if options.dtype != "int8-static" and len(pictures):
+        raise FastlocError(f"pictures to calibrate on are for dtype 'int8-static', and the dtype is {options.dtype!r}")
+
+
+def _calibration(localizer: Localizer, options: Options, pictures: Sequence[Any]) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """What goes into the file for each picture; see `fastloc.export.calibration`."""
+    if not pictures:
+        return []
+    from fastloc.export.calibration import inputs_of
+
+    return inputs_of(localizer, options, pictures)
+
+
+def _verify(path: Path) -> None:
+    """Run the golden. Without onnxruntime a file is written unchecked: whoever receives it can `fastloc verify` it."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ModuleNotFoundError:
+        return
+    from fastloc.export.golden_answers import check
+
+    check(path)
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Into place; the weights first, so that a file with its name is always whole."""
+    try:
+        for made in sorted(folder.iterdir(), key=lambda each: each.name == target.name):
+            if made.name.startswith(target.name):
+                shutil.move(made, target.parent / made.name)
+    except OSError as error:
+        raise FastlocError(f"{target}: cannot be written ({error})") from error
