@@ -11,7 +11,7 @@ from fastloc.attention import local_form
 from fastloc.export.inputs import Embed, embed_of
 from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
-from fastloc.export.spellings import spelling
+from fastloc.export.spellings import ATTEND
 from fastloc.geometry import Geometry
 from fastloc.ops import TORCH, Ops, add_norm
 from fastloc.position import position_of_any_grid
@@ -47,7 +47,7 @@ class Graph(nn.Module):
         self.embed: Embed = embed_of(
             options.kind, parts.weights, self.dtype, parts.geometry, options.layout, options.bgr, options.resize
         )
-        attend = spelling(options.spelling)[0].attend
+        attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None))
         self.wanted = options.wanted(parts.recipe)
@@ -70,7 +70,7 @@ class Graph(nn.Module):
         place = Place(self.parts.geometry, (picture.shape[-2], picture.shape[-1]), grid)
         for name in self.wanted:
             if name in MADE:
-                found[name] = MADE[name].make(similarity, place, self.prepared.recipe.readout)
+                found[name] = MADE[name](similarity, place, self.prepared.recipe.readout)
         return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are wanted only where there are any
 
     def _count(self) -> int:

@@ -1,14 +1,13 @@
-"""What goes into a file as a picture, and how the graph makes patches of it: one row a kind."""
+"""What goes into a file as a picture, and how the graph makes patches of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 import torch.onnx
 from torch import Tensor
 
-from fastloc.errors import FastlocError
 from fastloc.frames import AxisTables, FrameTables, folded_embedding, frame_tables
 from fastloc.geometry import Geometry
 from fastloc.pillow_taps import PRECISION_BITS
@@ -22,32 +21,6 @@ Embed = Callable[[Tensor], tuple[Tensor, Pair]]
 
 # ONNX's names of the filters that its Resize has with antialiasing
 _MODES = {"bicubic": "cubic", "bilinear": "linear"}
-RESIZES = {
-    "matmul": "two products with Pillow's weights as matrices; every runtime takes it, TensorRT too",
-    "onnx": "ONNX's Resize with antialiasing; quicker in onnxruntime for large frames, TensorRT does not have it",
-}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of input: its name in the graph, dtype, and what it is."""
-
-    name: str
-    tensor: str
-    dtype: torch.dtype
-    layouts: tuple[str, ...]
-    what: str
-
-
-KINDS = {
-    each.name: each
-    for each in (
-        Kind("pixels", "pixels", torch.float32, ("NCHW",), "normalised pixels, resized by whoever calls"),
-        Kind("bytes", "pixels", torch.float32, ("NCHW",), "0 to 255 as floats, resized by whoever calls; mean and deviation are in the graph"),
-        Kind("frames", "frames", torch.uint8, ("NHWC", "NCHW"), "a camera's uint8 frames of one size; resize and all else in the graph"),
-    )
-}
-
 
 def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
     """The function that embeds what comes in; `weights` in float32, `dtype` of the tower."""
@@ -73,7 +46,7 @@ def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry
 
 
 def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Tensor], Tensor]:
-    """Camera frames, planes [B,3,H,W] of bytes, red first -> (byte - 128) / 64 at the encoder's input, float32, within one step of Pillow's."""
+    """Camera frames, planes [B,3,H,W] of bytes, red first -> (byte - 128) / 64 at the encoder's input, within a step of Pillow's."""
     tables = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation)
     inside = _by_onnx(geometry, tables, spec) if how == "onnx" else _by_products(tables)
 
@@ -123,7 +96,7 @@ def _rounded(values: Tensor) -> Tensor:
 
 def _by_onnx(geometry: Geometry, tables: FrameTables, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
     """ONNX's Resize of the whole frame, and the part of it that lies within the input."""
-    attributes = {
+    attributes: dict[str, Any] = {
         "mode": _MODES[spec.interpolation], "antialias": 1, "cubic_coeff_a": -0.5, "exclude_outside": 1,
         "coordinate_transformation_mode": "half_pixel", "axes": [2, 3],
     }  # fmt: skip
@@ -148,9 +121,3 @@ def _padded(planes: Tensor, tables: FrameTables) -> Tensor:
         return planes
     colour = tables.colour.float().view(1, 3, 1, 1)
     return F.pad(planes - colour, (left, wide - m - left, top, high - n - top)) + colour
-
-
-def check_kind(kind: str, layout: str) -> None:
-    """Raise FastlocError for a layout that this kind of input does not come in."""
-    if layout not in KINDS[kind].layouts:
-        raise FastlocError(f"input {kind!r} comes as {' or '.join(KINDS[kind].layouts)}, not {layout!r}")

@@ -5,25 +5,18 @@ from dataclasses import dataclass
 
 from fastloc import readout
 from fastloc.errors import FastlocError, TextError, unknown
-from fastloc.export.inputs import KINDS, RESIZES, check_kind, why_not_onnx_resize
-from fastloc.export.outputs import OUTPUTS, UNSEEN
-from fastloc.export.spellings import spelling
+from fastloc.export.inputs import why_not_onnx_resize
+from fastloc.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
 from fastloc.spec import ModelSpec
 
-DTYPES = {
-    "float32": "float32 throughout",
-    "float16": "a float16 tower; norms, temperatures, lengths, similarity and maps in float32",
-    "int8-dynamic": "matrix products in 8 bits, ranges of activations found while it runs",
-    "int8-static": "the same with ranges calibrated on your pictures, written as QuantizeLinear and DequantizeLinear",
-}
 # the longest list of texts that labels of 8 bits can tell apart
 MOST_LABELS = UNSEEN
 
 
 @dataclass(frozen=True)
 class Options:
-    """One export; what each field may be is in the tables SPELLINGS, DTYPES, KINDS, RESIZES and OUTPUTS.
+    """One export; what each field may be is in the tables of `fastloc.formats`.
 
     batch: pictures a call, None for any number. size: the encoder's input (height, width), None for any multiples of the patch.
     texts: a vocabulary to bake in. count: how many text embeddings go in where none is baked, None for any number.
@@ -50,13 +43,12 @@ class Options:
     def check(self, spec: ModelSpec, recipe: Recipe) -> None:
         """Raise FastlocError for a name that is unknown, and for a combination that cannot be had."""
         spelling(self.spelling, self.opset)
-        for what, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, KINDS), ("resize", self.resize, RESIZES)):
+        for what, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
             if name not in known:
                 raise FastlocError(unknown(what, name, known))
         for name in self.outputs:
             if name not in OUTPUTS:
                 raise FastlocError(unknown("output", name, OUTPUTS))
-        check_kind(self.kind, self.layout)
         _check_size(self, spec)
         for is_so, message in _refusals(self, spec, recipe):
             if is_so():
@@ -74,8 +66,12 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
     return [
         (lambda: not o.outputs, f"no output is asked for: choose of {', '.join(OUTPUTS)}"),
         (lambda: len(set(o.outputs)) != len(o.outputs), f"an output is asked for twice: {', '.join(o.outputs)}"),
-        (lambda: not o.wanted(recipe), f"method {recipe.name!r} has no image-level scores, and nothing else is asked for: add 'similarity'"),
-        (lambda: o.kind == "frames" and o.frame is None, "input 'frames' needs the camera's frame, height x width: one file is for one size"),
+        (lambda: not o.wanted(recipe),
+         f"method {recipe.name!r} has no image-level scores, and nothing else is asked for: add 'similarity'"),
+        (lambda: o.layout not in INPUTS[o.kind].layouts,
+         f"input {o.kind!r} comes as {' or '.join(INPUTS[o.kind].layouts)}, not {o.layout!r}"),
+        (lambda: o.kind == "frames" and o.frame is None,
+         "input 'frames' needs the camera's frame, height x width: one file is for one size"),
         (lambda: o.kind != "frames" and o.frame is not None, f"a camera's frame size is for input 'frames', and the input is {o.kind!r}"),
         (lambda: o.kind == "frames" and o.size is None,
          "input 'frames' resizes within the graph, to one size: give the encoder's input size too, or use input 'pixels'"),

@@ -1,4 +1,4 @@
-"""What comes out of a file: the scores on the patch grid, and maps and labels made of them within the graph. One row an output."""
+"""What comes out of a file: the scores on the patch grid, and maps and labels made of them within the graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloc.formats import UNSEEN
 from fastloc.geometry import Geometry
-from fastloc.maps import BACKGROUND
 from fastloc.position import axis_weights
 from fastloc.recipes import ReadOut
 
 Pair = tuple[int, int]
-# as a byte, what `fastloc.maps.labels` calls the background
-UNSEEN = BACKGROUND % 256
 
 
 @dataclass(frozen=True)
@@ -54,18 +52,6 @@ class Place:
         return None if mask.all() else torch.from_numpy(mask).to(like)
 
 
-Make = Callable[[Tensor, Place, ReadOut], Tensor]
-
-
-@dataclass(frozen=True)
-class Output:
-    """An output that is made of the similarity: its name, what it is, and how it is made."""
-
-    name: str
-    what: str
-    make: Make
-
-
 def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.maps.heatmaps` gives, with one text "softmax" by min-max on the picture too."""
     if readout.order == "grid":
@@ -95,19 +81,8 @@ def labels(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     return best.to(torch.uint8)
 
 
-MADE = {
-    each.name: each
-    for each in (
-        Output("heatmaps", "float32 [B, T, H, W], read out as the method says, at the frame's size", heatmaps),
-        Output("labels", "uint8 [B, H, W], the most similar text of every pixel, at the frame's size", labels),
-    )
-}
-# those that every pass has: grids, and where the method reads the image embedding its cosines
-PLAIN = {
-    "similarity": "float32 [B, T, h, w], one score a patch",
-    "scores": "float32 [B, T], image-level cosines, where the method computes them",
-}
-OUTPUTS = (*PLAIN, *MADE)
+# of `fastloc.formats.OUTPUTS`, those that are made of the similarity
+MADE: dict[str, Callable[[Tensor, Place, ReadOut], Tensor]] = {"heatmaps": heatmaps, "labels": labels}
 
 
 def _minmax(values: Tensor, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is done to a traced graph before it is written: names that mean something, weights as they are multiplied, nothing that is not read."""
+"""What is done to a traced graph before it is written: names that mean something, weights as they are multiplied, nothing unread."""
 
 import onnx_ir as ir
 from onnx_ir.passes import common

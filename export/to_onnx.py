@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
@@ -17,12 +15,13 @@ from torch import Tensor
 import fastloc
 from fastloc.digests import tower_digest
 from fastloc.errors import FastlocError, ModelError
+from fastloc.export.calibration import inputs_of
 from fastloc.export.golden_answers import golden_of
 from fastloc.export.graph import Graph, Parts
-from fastloc.export.inputs import KINDS
+from fastloc.export.int8 import quantized
 from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy
-from fastloc.export.spellings import spelling
+from fastloc.formats import INPUTS, spelling
 from fastloc.geometry import Geometry, fit
 from fastloc.localizer import Localizer
 from fastloc.manifest import KEY, Input, Manifest, Model, Texts
@@ -52,18 +51,16 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
     options.check(localizer.source.spec, localizer.recipe)
     check_texts(options.texts)
     _check_calibration(options, calibration)
+    manifest = _manifest(localizer, options)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as folder:
-        made = Path(folder) / target.name
         model = trace(_parts(localizer, options), localizer)
         if options.dtype.startswith("int8"):
-            from fastloc.export.int8 import quantized
-
-            model = quantized(model, options, _calibration(localizer, options, calibration), Path(folder))
-        manifest = _manifest(localizer, options)
+            model = quantized(model, options.dtype, inputs_of(localizer, manifest.model, manifest.input, options, calibration))
         model.metadata_props[KEY] = manifest.dumps()
+        made = Path(folder) / target.name
         save(model, made)
         _verify(made)
-        _move(Path(folder), target)
+        _move(made, target)
     return manifest
 
 
@@ -72,7 +69,7 @@ def trace(parts: Parts, localizer: Localizer) -> ir.Model:
     options, graph = parts.options, Graph(parts).eval()
     _, opset = spelling(options.spelling, options.opset)
     example, shapes = _example(parts, localizer)
-    names = [KINDS[options.kind].tensor, *(() if options.texts else ("text_embeddings",))]
+    names = [INPUTS[options.kind].tensor, *(() if options.texts else ("text_embeddings",))]
     with torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=opset, input_names=names,
@@ -131,11 +128,10 @@ def _example(parts: Parts, localizer: Localizer) -> tuple[list[Tensor], dict[str
         ph, pw = spec.patch
         shapes["picture"].update({2: ph * torch.export.Dim("rows"), 3: pw * torch.export.Dim("columns")})
     batch = options.batch or 2
-    kind = KINDS[options.kind]
     if options.frame is not None:
         high, wide = options.frame
     size = (batch, high, wide, 3) if options.layout == "NHWC" else (batch, 3, high, wide)
-    example = [torch.zeros(size, dtype=kind.dtype)]
+    example = [torch.zeros(size, dtype=torch.uint8 if options.kind == "frames" else torch.float32)]
     if not options.texts:
         example.append(torch.nn.functional.normalize(torch.ones(options.count or 3, spec.embed), dim=-1))
         shapes["text_embeddings"] = {} if options.count else {0: torch.export.Dim("texts")}
@@ -203,15 +199,6 @@ def _check_calibration(options: Options, pictures: Sequence[Any]) -> None:
         raise FastlocError(f"pictures to calibrate on are for dtype 'int8-static', and the dtype is {options.dtype!r}")
 
 
-def _calibration(localizer: Localizer, options: Options, pictures: Sequence[Any]) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """What goes into the file for each picture; see `fastloc.export.calibration`."""
-    if not pictures:
-        return []
-    from fastloc.export.calibration import inputs_of
-
-    return inputs_of(localizer, options, pictures)
-
-
 def _verify(path: Path) -> None:
     """Run the golden. Without onnxruntime a file is written unchecked: whoever receives it can `fastloc verify` it."""
     try:
@@ -223,11 +210,10 @@ def _verify(path: Path) -> None:
     check(path)
 
 
-def _move(folder: Path, target: Path) -> None:
-    """Into place; the weights first, so that a file with its name is always whole."""
+def _move(made: Path, target: Path) -> None:
+    """Into place; weights in a file of their own first, so that a file with its name is always whole."""
     try:
-        for made in sorted(folder.iterdir(), key=lambda each: each.name == target.name):
-            if made.name.startswith(target.name):
-                shutil.move(made, target.parent / made.name)
+        for part in sorted(made.parent.glob(f"{made.name}*"), key=lambda each: each == made):
+            part.replace(target.parent / part.name)
     except OSError as error:
         raise FastlocError(f"{target}: cannot be written ({error})") from error

@@ -48,7 +48,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tens
     """softmax(temperature q k^T + bias) v with PyTorch's fused attention; see `Attend`."""
     scale = 1.0 if isinstance(temperature, Tensor) else temperature
     scaled = (q * temperature).to(q.dtype) if isinstance(temperature, Tensor) else q
-    out = F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in (scaled, k, v)), attn_mask=bias, scale=scale)
+    out = F.scaled_dot_product_attention(scaled.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias, scale=scale)
     return out.transpose(1, 2).flatten(2)
 
 
@@ -103,7 +103,7 @@ def _local(
     else:
         attended = _biased(queries[:, 1:], keys, values, stacked[-1], grid, recipe.bias_std, how, most)
     if count > 1:
-        attended = attended.unflatten(2, (count, -1)).sum(2)
+        attended = attended.reshape(*attended.shape[:2], count, -1).sum(2)
     if "identity" in recipe.terms:
         attended = attended + v[:, 1:].flatten(2)
     if recipe.combine == "mean" and len(recipe.terms) > 1:
@@ -132,7 +132,7 @@ def iterate(queries: Tensor, keys: Tensor, temperatures: list[Temperature], iter
     queries = unit(queries)
     keys = queries if same else unit(keys)
     for i in range(iterations):
-        queries = keys = unit(how(queries, queries, queries, temperatures[i], None).unflatten(2, queries.shape[2:]))
+        queries = keys = unit(how(queries, queries, queries, temperatures[i], None).reshape(queries.shape))
     return queries, keys
 
 

@@ -5,13 +5,13 @@ cannot be understood; 130 when interrupted. Results go to standard output, every
 """
 
 import argparse
-import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from importlib import import_module
 
 from . import __version__
 from .errors import FastlocError, FastlocWarning
@@ -32,10 +32,19 @@ Positions are in pixels of the upright picture, x to the right and y down.
 
 """ + _EXAMPLES.replace("  fastloc demo\n", "")
 
+_EXPORT_EXAMPLES = """\
+examples:
+  fastloc export -o gem.onnx --model ViT-B-16 --pretrained laion2b_s34b_b88k --size 448
+  fastloc export -o camera.onnx --input frames --frame 720x1280 --size 448 --outputs similarity labels --texts cat dog
+  fastloc export -o half.onnx --spelling onnx --dtype fp16 --size 448 && fastloc build half.onnx --sm 86 89
+  fastloc export -o any.onnx --size dynamic --batch dynamic
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
-    args = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser(given).parse_args(given)
     try:
         with _notes():
             status = int(args.run(args))
@@ -79,166 +88,55 @@ def _notes() -> Iterator[None]:
         yield
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `args.run(args)` of what it returns carries one out."""
+@dataclass(frozen=True)
+class Command:
+    """One command: the module beside this one that holds its code, and the names there of what adds its arguments and what runs it."""
+
+    name: str
+    summary: str
+    module: str
+    add: str = "add"
+    run: str = "run"
+    epilog: str | None = None
+
+
+COMMANDS = (
+    Command("locate", "find texts in pictures", "cli_locate", run="locate", epilog=_LOCATE_EXAMPLES),
+    Command("methods", "list the localisation methods", "cli_lists", "add_list", "methods"),
+    Command("models", "list the models that fit", "cli_lists", "add_models", "models"),
+    Command("plan", "tell how a method would be executed here, and why", "cli_lists", "add_plan", "plan"),
+    Command("export", "write a model with a method as one ONNX file", "cli_export", epilog=_EXPORT_EXAMPLES),
+    Command("export-text", "write a model's text tower and tokenizer as one ONNX file", "cli_text", "add_export", "run_export"),
+    Command("embed", "encode texts once, into a file that an exported model takes", "cli_text", "add_embed", "run_embed"),
+    Command("verify", "check on this device that an exported model computes what it should", "cli_verify"),
+    Command("inspect", "tell what an exported model is made of", "cli_inspect"),
+    Command("build", "compile an exported model into a TensorRT engine", "cli_build"),
+    Command("web", "write a page that runs a model in the browser", "cli_web"),
+    Command("doctor", "tell what is installed, what does not fit together, and what to do", "cli_doctor"),
+    Command("demo", "find three things in a picture that comes with fastloc", "cli_demo", run="demo"),
+)
+
+
+def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; `args.run(args)` of what it returns carries one out.
+
+    With `argv`, only the command that stands in it gets its arguments: the others' modules need not be imported.
+    """
     parser = argparse.ArgumentParser(
         prog="fastloc", description="Where in this picture is that, in words?", epilog=_EXAMPLES, formatter_class=_Help
     )
     parser.add_argument("--version", action="version", version=f"fastloc {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_locate(_command(commands, "locate", "find texts in pictures", _run_locate, _LOCATE_EXAMPLES))
-    _add_list(_command(commands, "methods", "list the localisation methods", _run_methods))
-    models = _command(commands, "models", "list the models that fit", _run_models)
-    _add_list(models)
-    models.add_argument("--all", action="store_true", help="list the models that do not fit too, each with the reason")
-    _add_plan(_command(commands, "plan", "tell how a method would be executed here, and why", _run_plan))
-    _add_demo(_command(commands, "demo", "find three things in a picture that comes with fastloc", _run_demo))
+    for row in COMMANDS:
+        sentence = f"{row.summary[0].upper()}{row.summary[1:]}."
+        made = commands.add_parser(row.name, help=row.summary, description=sentence, epilog=row.epilog, formatter_class=_Help)
+        if argv is None or row.name in argv:
+            module = import_module(f".{row.module}", __package__)
+            getattr(module, row.add)(made)
+            made.set_defaults(run=getattr(module, row.run))
     return parser
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    summary: str,
-    run: Callable[[argparse.Namespace], int],
-    epilog: str | None = None,
-) -> argparse.ArgumentParser:
-    sentence = f"{summary[0].upper()}{summary[1:]}."
-    parser = commands.add_parser(name, help=summary, description=sentence, epilog=epilog, formatter_class=_Help)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_locate(parser: argparse.ArgumentParser) -> None:
-    # argparse's own line puts the pictures last, where -t would swallow them
-    parser.usage = "fastloc locate IMAGE [IMAGE ...] -t TEXT [TEXT ...] [options]"
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument(
-        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=_prompt, help="what to look for"
-    )
-    _add_model(parser.add_argument_group("model"))
-    _add_method(parser.add_argument_group("method"))
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
-    output.add_argument(
-        "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
-    )
-    output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
-    output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
-
-
-def _add_model(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
-    group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    group.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, float16 or float64 (default: the plan's choice)")
-    group.add_argument(
-        "--plan", nargs="+", action="extend", type=_setting, default=[], metavar="FIELD=CHOICE", help="how to execute: see `fastloc plan`"
-    )
-
-
-def _add_method(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
-    group.add_argument("--official", action="store_true", help="the method as published, without what the model recommends")
-    group.add_argument("--size", type=_size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
-    group.add_argument(
-        "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
-    )
-    group.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
-    group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
-    group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
-    group.add_argument("--inv-temp", type=_inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
-
-
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser.add_argument_group("model"))
-    _add_method(parser.add_argument_group("method"))
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures at once (default: 1)")
-    _add_list(parser)
-
-
-def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("fastloc-demo.png"), metavar="FILE", help="picture to write (default: fastloc-demo.png)"
-    )
-
-
-def _prompt(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("a text to look for is empty")
-    return text
-
-
-def _size(text: str) -> int | tuple[int, int]:
-    sides = text.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one number such as 336, or height x width such as 336x448")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
-    return int(text)
-
-
-def _setting(text: str) -> tuple[str, str]:
-    field, equals, choice = text.partition("=")
-    if not (field and equals and choice):
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")
-    return field, choice
-
-
-def _inv_temp(text: str) -> float | str:
-    if text == "adaptive":
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an inverse temperature; give a number above 0, or adaptive")
-    return value
-
-
-# each command's code, and with it rich and the engine, is imported when the command is run: `--help` stays quick
-
-
-def _run_locate(args: argparse.Namespace) -> int:
-    from .cli_locate import locate
-
-    return locate(args)
-
-
-def _run_demo(args: argparse.Namespace) -> int:
-    from .cli_demo import demo
-
-    return demo(args)
-
-
-def _run_methods(args: argparse.Namespace) -> int:
-    from .cli_lists import methods
-
-    return methods(args)
-
-
-def _run_plan(args: argparse.Namespace) -> int:
-    from .cli_lists import plan
-
-    return plan(args)
-
-
-def _run_models(args: argparse.Namespace) -> int:
-    from .cli_lists import models
-
-    return models(args)

@@ -12,6 +12,14 @@ from .cli_locate import PHOTOGRAPHS
 SAMPLES = Path(__file__).parent / "embedded" / "samples"
 
 
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc demo`."""
+    parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("fastloc-demo.png"), metavar="FILE", help="picture to write (default: fastloc-demo.png)"
+    )
+
+
 def demo(args: argparse.Namespace) -> int:
     """Find the sample's texts in it, write the overlay, and say what to type next."""
     from .localizer import Localizer

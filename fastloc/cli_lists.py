@@ -8,6 +8,23 @@ from typing import Any
 from rich.text import Text
 
 from . import cli_show
+from .cli_arguments import add_execution, add_list, add_method, add_source, count
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc models`."""
+    add_list(parser)
+    parser.add_argument("--all", action="store_true", help="list the models that do not fit too, each with the reason")
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc plan`."""
+    group = parser.add_argument_group("model")
+    add_source(group)
+    add_execution(group)
+    add_method(parser.add_argument_group("method"))
+    parser.add_argument("--batch", type=count, default=1, metavar="N", help="pictures at once (default: 1)")
+    add_list(parser)
 
 
 def methods(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, cli_show
+from .cli_arguments import add_execution, add_method, add_source, prompt
 from .errors import FastlocError, ImageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,27 @@ class Job:
     @property
     def files(self) -> list[Path]:
         return [path for path in (self.overlay, self.npz) if path]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc locate`."""
+    # argparse's own line puts the pictures last, where -t would swallow them
+    parser.usage = "fastloc locate IMAGE [IMAGE ...] -t TEXT [TEXT ...] [options]"
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument(
+        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=prompt, help="what to look for"
+    )
+    group = parser.add_argument_group("model")
+    add_source(group)
+    add_execution(group)
+    add_method(parser.add_argument_group("method"))
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
+    output.add_argument(
+        "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
+    )
+    output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
+    output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
 
 
 def locate(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """What an exported file says of itself, in its metadata: the runtime configures itself from it, and nothing has to be said twice.
 
-One JSON object under the key `fastloc` of an ONNX file's metadata (or of a compiled engine's header): which model and method it is, what goes
-in, what comes out, and the golden by which whoever receives the file can check it.
+One JSON object under the key `fastloc` of an ONNX file's metadata: which model and method it is, what goes in, what comes out,
+and the golden by which whoever receives the file can check it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Input:
 
     def laid_out(self, pictures: NDArray[np.uint8], model: Model) -> NDArray[Any]:
         """Pictures of the right size, uint8 [B, H, W, 3], RGB, as this input takes them."""
-        ordered = pictures[..., ::-1] if self.bgr else pictures
+        ordered: NDArray[Any] = pictures[..., ::-1] if self.bgr else pictures
         if self.kind == "pixels":
             # by channel, in whatever order these come
             order = slice(None, None, -1 if self.bgr else 1)
@@ -107,7 +107,7 @@ class Manifest:
 
     outputs: of "similarity" [B,T,h,w] float32, "scores" [B,T] float32 (image-level cosines), "heatmaps" [B,T,H,W] float32 within [0, 1],
         "labels" [B,H,W] uint8 (255 where a crop hid the frame).
-    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.export.spellings`.
+    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.formats`.
     """
 
     version: str

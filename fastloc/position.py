@@ -31,7 +31,7 @@ def _axes(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mod
 
 def _resized(position: Tensor, trained: tuple[int, int], axes: tuple[Tensor, ...]) -> Tensor:
     rows, columns = axes
-    table = position[1:].to(rows.dtype).unflatten(0, trained).permute(2, 0, 1)
+    table = position[1:].to(rows.dtype).reshape(*trained, -1).permute(2, 0, 1)
     resized = (rows @ table @ columns.transpose(0, 1)).permute(1, 2, 0)
     return torch.cat([position[:1], resized.flatten(0, 1).to(position.dtype)])
 

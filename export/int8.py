@@ -1,0 +1,86 @@
+"""A float32 graph with its matrix products in 8 bits, by onnxruntime's own quantiser.
+
+Products with a weight are quantised: projections, MLP and patch embedding. Attention, norms, temperatures and the read-out stay in
+float32, because maps are made of small differences.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fastloc.errors import FastlocError
+
+Feed = Mapping[str, NDArray[Any]]
+# products that are left in float32: the last, into the texts' space, is small and every score is read off it
+_KEPT = 1
+
+
+def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed]) -> ir.Model:
+    """The model with weights of 8 bits, one scale a column.
+
+    Args:
+        dtype: "int8-dynamic" (ranges of activations are found at every call) or "int8-static" (found on `calibration`, once).
+        calibration: inputs by name, for "int8-static".
+
+    Raises:
+        FastlocError: onnxruntime is not installed.
+    """
+    try:
+        from onnxruntime import quantization
+    except ModuleNotFoundError as error:
+        message = f'dtype {dtype!r} is made by onnxruntime, which is not installed: pip install "fastloc[onnx-cpu]"'
+        raise FastlocError(message) from error
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        before, after = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        ir.save(model, before)
+        common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "nodes_to_quantize": _products(model)}
+        if dtype == "int8-dynamic":
+            # 7 bits of weight: the sums of processors without VNNI saturate at 16 bits
+            quantization.quantize_dynamic(before, after, reduce_range=True, **common)
+        else:
+            # symmetric, which is all that TensorRT takes
+            how = {"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True}
+            quantization.quantize_static(before, after, _Reader(calibration), extra_options=how, **common)
+        made = ir.load(after)
+        # its weights lie in a file that is about to go
+        return ir.from_proto(ir.to_proto(made))
+
+
+def _products(model: ir.Model) -> list[str]:
+    """The names of the products with a weight."""
+    names = []
+    for i, node in enumerate(model.graph):
+        if node.op_type == "MatMul" and node.inputs[1] is not None and node.inputs[1].is_initializer():
+            node.name = node.name or f"product_{i}"
+            names.append(node.name)
+    return names[:-_KEPT]
+
+
+class _Reader:
+    """Calibration inputs one by one, as onnxruntime's quantiser asks for them."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self.feeds: Iterator[Feed] = iter(feeds)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        following = next(self.feeds, None)
+        return None if following is None else dict(following)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser remarks through the root logger that the graph might be simplified first; it is."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

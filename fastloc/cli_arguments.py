@@ -1,0 +1,100 @@
+"""Arguments that several commands take, and how what is typed becomes a value. Nothing heavy is imported here."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def add_source(group: "argparse._ArgumentGroup") -> None:
+    """Which model."""
+    group.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
+    group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+
+
+def add_execution(group: "argparse._ArgumentGroup") -> None:
+    """Where and how it runs."""
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    group.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, float16 or float64 (default: the plan's choice)")
+    group.add_argument(
+        "--plan", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=CHOICE", help="how to execute: see `fastloc plan`"
+    )
+
+
+def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
+    """Which method, and how pictures and texts are brought to it; `sized` reads --size."""
+    group.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    group.add_argument("--official", action="store_true", help="the method as published, without what the model recommends")
+    group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
+    group.add_argument(
+        "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
+    )
+    group.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+    group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
+    group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
+    group.add_argument("--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
+
+
+def add_list(parser: argparse.ArgumentParser) -> None:
+    """For commands that list something."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def prompt(text: str) -> str:
+    """A text to look for."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a text to look for is empty")
+    return text
+
+
+def size(text: str) -> int | tuple[int, int]:
+    """One number, or height x width."""
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one number such as 336, or height x width such as 336x448")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def count(text: str) -> int:
+    """A number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+    return int(text)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """A field of the plan and the choice for it."""
+    field, equals, choice = text.partition("=")
+    if not (field and equals and choice):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")
+    return field, choice
+
+
+def inv_temp(text: str) -> float | str:
+    """A number above 0, or `adaptive`."""
+    if text == "adaptive":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an inverse temperature; give a number above 0, or adaptive")
+    return value
+
+
+def pair(text: str) -> tuple[int, int]:
+    """Height x width."""
+    sides = size(text)
+    if not isinstance(sides, tuple):
+        raise argparse.ArgumentTypeError(f"{text!r} is not height x width, such as 720x1280")
+    return sides
+
+
+def count_or_dynamic(text: str) -> int | None:
+    """A number from 1 on, or None for `dynamic`."""
+    return None if text == "dynamic" else count(text)
+
+
+def size_or_dynamic(text: str) -> int | tuple[int, int] | str:
+    """A size, or `dynamic`."""
+    return text if text == "dynamic" else size(text)

@@ -1,0 +1,121 @@
+"""`fastloc export`: a model with a method as one ONNX file."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import cli_show
+from .cli_arguments import add_method, add_source, count_or_dynamic, pair, size_or_dynamic
+from .errors import FastlocError, TextError
+from .formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
+
+# as typed -> the exporter's name
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8-dynamic", "int8-static": "int8-static"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc export`."""
+    parser.epilog = f"{_choices()}\n{parser.epilog or ''}"
+    add_source(parser.add_argument_group("model"))
+    add_method(parser.add_argument_group("method"), size_or_dynamic)
+    file = parser.add_argument_group("file")
+    file.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    file.add_argument("--spelling", choices=SPELLINGS, default="ort", help="how attention is written (default: ort)")
+    file.add_argument("--dtype", choices=PRECISIONS, default="fp32", dest="precision", help="of the tower (default: fp32)")
+    file.add_argument("--opset", type=int, metavar="N", help="of ai.onnx (default: the spelling's)")
+    file.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures such as it will see, for int8-static")
+    file.add_argument("--licence", default="", metavar="TEXT", help="of the model's weights, for the metadata")
+    picture = parser.add_argument_group("what goes in and out")
+    picture.add_argument("--input", choices=INPUTS, default="pixels", dest="kind", help="what a picture is (default: pixels)")
+    picture.add_argument("--batch", type=count_or_dynamic, default=1, metavar="N", help="pictures a call, or dynamic (default: 1)")
+    picture.add_argument("--height", type=int, metavar="N", help="of the model's input, with --width, in place of --size")
+    picture.add_argument("--width", type=int, metavar="N", help="of the model's input, with --height, in place of --size")
+    picture.add_argument("--frame", type=pair, metavar="HxW", help="size of the camera's frames, for --input frames")
+    picture.add_argument("--layout", choices=("NHWC", "NCHW"), help="of frames (default: NHWC)")
+    picture.add_argument("--bgr", action="store_true", help="channels come blue, green, red")
+    picture.add_argument("--resize", choices=RESIZES, default="matmul", help="how frames are resized (default: matmul)")
+    picture.add_argument("--outputs", nargs="+", default=["similarity", "scores"], metavar="NAME", help="default: similarity scores")
+    picture.add_argument("--texts", nargs="+", default=[], metavar="TEXT", help="a vocabulary to bake in; else embeddings are an input")
+    picture.add_argument("--texts-file", type=Path, metavar="FILE", help="the same, one text a line")
+    picture.add_argument("--count", type=count_or_dynamic, metavar="N", help="text embeddings a call, or dynamic (default: dynamic)")
+
+
+def _choices() -> str:
+    """What each choice means, from the tables."""
+    told = {
+        "spelling": {name: f"{row.what}: {row.reads}" for name, row in SPELLINGS.items()},
+        "dtype": {typed: DTYPES[name] for typed, name in PRECISIONS.items()},
+        "input": {name: row.what for name, row in INPUTS.items()},
+        "resize": RESIZES,
+        "outputs": OUTPUTS,
+    }
+    return "".join(f"{title}:\n" + "".join(f"  {name:<13}{what}\n" for name, what in rows.items()) for title, rows in told.items())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file and tell what it is."""
+    texts, size = _texts(args), _size(args)
+    pictures = _calibration(args.calibrate)
+    from .cli_locate import CHANGES
+    from .export.to_onnx import Options, export
+    from .localizer import Localizer
+
+    changes: dict[str, Any] = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None}
+    localizer = Localizer(
+        args.model, args.pretrained, args.method, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,
+        official=args.official, device="cpu", **changes,
+    )  # fmt: skip
+    usual = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
+    frames = args.kind == "frames"
+    options = Options(
+        spelling=args.spelling, dtype=PRECISIONS[args.precision], opset=args.opset, batch=args.batch,
+        # of frames the fit says the size
+        size=None if size == "dynamic" or (frames and size is None) else usual,
+        texts=texts, count=args.count, kind=args.kind, layout=args.layout or INPUTS[args.kind].layouts[0], bgr=args.bgr,
+        frame=args.frame, resize=args.resize, outputs=tuple(args.outputs), licence=args.licence,
+    )  # fmt: skip
+    err = cli_show.console(stderr=True)
+    with err.status(f"exporting {localizer.recipe.name} of {localizer.source.name}"):
+        manifest = export(localizer, args.output, options, calibration=pictures)
+    megabytes = args.output.stat().st_size / 1e6
+    print(f"{args.output}: {manifest.recipe.name} of {manifest.model.name}, {manifest.dtype}, {megabytes:.1f} MB")
+    print(f"check it on the device it is for: fastloc verify {args.output}")
+    return 0
+
+
+def _texts(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.texts and args.texts_file:
+        raise TextError("give --texts or --texts-file, not both")
+    if args.texts_file is None:
+        return tuple(text.strip() for text in args.texts)
+    try:
+        lines = args.texts_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"{args.texts_file}: cannot be read as a list of texts ({error})") from error
+    texts = tuple(line.strip() for line in lines if line.strip())
+    if not texts:
+        raise TextError(f"{args.texts_file}: holds no text; one a line is wanted")
+    return texts
+
+
+def _size(args: argparse.Namespace) -> Any:
+    """What was asked for: None, "dynamic", a number or (height, width)."""
+    if args.height is None and args.width is None:
+        return args.size
+    if args.height is None or args.width is None:
+        raise FastlocError("--height and --width go together")
+    if args.size is not None:
+        raise FastlocError("give --size, or --height and --width, not both")
+    return args.height, args.width
+
+
+def _calibration(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise FastlocError(f"{folder}: is no folder of pictures to calibrate on")
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    if not pictures:
+        raise FastlocError(f"{folder}: holds no picture ({', '.join(sorted(PICTURES))})")
+    return pictures
