@@ -12,7 +12,7 @@ import onnx
 
 from fastloc.errors import FastlocError, ModelError
 
-__all__ = ["check", "written"]
+__all__ = ["check", "check_target", "written"]
 
 # what one protobuf message can hold is 2 GB; weights of more go into a file beside it
 MOST = 2_000_000_000
@@ -25,12 +25,9 @@ def written(model: Any, path: Path) -> Iterator[Path]:
     Weights of more than 2 GB lie in `<name>.data` beside the file.
 
     Raises:
-        FastlocError: another extension than .onnx; the folder does not exist or cannot be written to.
+        FastlocError: as `check_target` says, or the folder cannot be written to.
     """
-    if path.suffix != ".onnx":
-        raise FastlocError(f"{path}: an ONNX file is written as .onnx, not {path.suffix or 'without an extension'!r}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise FastlocError(f"{path}: " + ("is a folder" if path.is_dir() else f"folder {str(path.parent)!r} does not exist"))
+    check_target(path)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     except OSError as error:
@@ -45,6 +42,14 @@ def written(model: Any, path: Path) -> Iterator[Path]:
         raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_target(path: Path) -> None:
+    """Raise FastlocError unless a file may be written there: another extension than .onnx, a folder, or a folder that does not exist."""
+    if path.suffix != ".onnx":
+        raise FastlocError(f"{path}: an ONNX file is written as .onnx, not {path.suffix or 'without an extension'!r}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise FastlocError(f"{path}: " + ("is a folder" if path.is_dir() else f"folder {str(path.parent)!r} does not exist"))
 
 
 def check(path: Path) -> None:

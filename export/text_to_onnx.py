@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fastloc import __version__
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
-from fastloc.export.onnx_file import check, written
+from fastloc.export.onnx_file import check, check_target, written
 from fastloc.export.tokenizer import tokenization
 from fastloc.providers import runtime
 from fastloc.sources import Source
@@ -57,9 +57,12 @@ def export_text(
 
     Raises:
         ModelError: a tower or tokenizer that cannot be written, or a file that does not compute what PyTorch does.
-        FastlocError: an unknown dtype or opset.
+        FastlocError: an unknown dtype or opset, a path that cannot be written, or onnxruntime is not installed.
     """
     _check_options(opset, dtype)
+    check_target(Path(path))
+    # what the file is tried with: told before the work, not after it
+    runtime()
     tower: Any = source.text.tower
     split = tokenization(source)
     tokens = source.text.tokenizer(list(_TRIED))
@@ -82,7 +85,7 @@ def export_text(
 
 def _check_options(opset: int | None, dtype: str) -> None:
     if dtype not in DTYPES:
-        raise FastlocError(unknown("dtype of a text tower", dtype, DTYPES))
+        raise FastlocError(unknown("text tower dtype", dtype, DTYPES))
     if opset is not None and opset not in OPSETS:
         raise FastlocError(f"opset {opset} is asked for; {OPSETS.start} to {OPSETS.stop - 1} are possible for a text tower")
 

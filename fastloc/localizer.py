@@ -16,11 +16,11 @@ from fastloc.errors import FastlocError, ImageError, RecipeError, unknown
 from fastloc.geometry import Geometry, fit
 from fastloc.plan import DTYPES, Plan, Situation
 from fastloc.preprocess import prepare
+from fastloc.prompts import checked
 from fastloc.recipes import Recipe, recipe
 from fastloc.result import Result
 from fastloc.submit import Handle, Queue
 from fastloc.templates import sentences
-from fastloc.text import checked
 from fastloc.weights import Weights
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]

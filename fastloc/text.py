@@ -1,16 +1,15 @@
 """Texts to unit embeddings, once each: prompts are checked, put into their templates, encoded, averaged and remembered."""
 
-import difflib
-import re
-import warnings
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastloc.errors import FastlocWarning, TextError
+from fastloc.digests import tower_digest
+from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.templates import sentences
 
 # sentences that go through the text tower at once
@@ -43,7 +42,7 @@ class TextEncoder:
         prompts = checked(texts)
         fresh = [text for text in dict.fromkeys(prompts) if (template, text) not in self.cache]
         for text in fresh:
-            self._warn_of_unknown_words(text)
+            warn_of_unknown_words(text, self.words, self.names)
         self._remember(fresh, template)
         return torch.stack([self.cache[template, text] for text in prompts])
 
@@ -52,6 +51,11 @@ class TextEncoder:
         if (template, "") not in self.cache:
             self._remember([""], template)
         return self.cache[template, ""]
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells this text tower from others, see `fastloc.digests.tower_digest`."""
+        return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in text_state(self.tower).items()})
 
     def _remember(self, texts: Sequence[str], template: str) -> None:
         frames = sentences(template)
@@ -66,23 +70,19 @@ class TextEncoder:
         with torch.inference_mode():
             return F.normalize(encode_tokens(self.tower, self.tokenizer(filled).to(device)).float(), dim=-1)
 
-    def _warn_of_unknown_words(self, text: str) -> None:
-        unseen = [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in self.words] if self.words else []
-        for word in dict.fromkeys(unseen):
-            near = nearest(word, self.names)
-            guess = f"; near it: {', '.join(near)}" if near else ""
-            message = f"this model never saw the word {word!r} (in {text!r}), so its map means little{guess}"
-            warnings.warn(message, FastlocWarning, stacklevel=4)
-
     def _warn_of_length(self, text: str, filled: list[str]) -> None:
         encode: Any = getattr(self.tokenizer, "encode", None)
         limit: int | None = getattr(self.tokenizer, "context_length", None)
         if encode is None or limit is None:
             return
         longest = max(len(encode(sentence)) for sentence in filled) + 2
-        if longest > limit:
-            shown = text if len(text) < 60 else text[:57] + "…"
-            warnings.warn(f"{shown!r} is {longest} tokens in its template; the model reads the first {limit}", FastlocWarning, stacklevel=5)
+        warn_of_length(text, longest, limit, stacklevel=6)
+
+
+def text_state(tower: nn.Module) -> dict[str, Tensor]:
+    """The text tower's tensors by the names of open_clip's `CLIP`, whichever class it is of; nothing that texts do not pass through."""
+    state = {name.removeprefix("text."): tensor for name, tensor in tower.state_dict().items()}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(("visual.", "logit_"))}
 
 
 def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
@@ -91,44 +91,27 @@ def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
     A causal tower that reads its result at the end-of-text token never looks at them, so cutting is exact, and short
     prompts cost what they are long. Other towers run whole.
     """
-    plain = getattr(tower, "text_pool_type", "") == "argmax" and getattr(tower, "attn_mask", None) is not None
-    if not plain:
+    inner = causal(tower)
+    if inner is None:
         whole: Tensor = tower.encode_text(tokens)
         return whole
-    # the end-of-text token has the highest id
-    end = tokens.argmax(-1)
-    length = int(end.max()) + 1
-    x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]
-    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-    x = x[torch.arange(len(x), device=x.device), end]
-    projection = tower.text_projection
+    return encode_causal(inner, tokens[:, : int(tokens.argmax(-1).max()) + 1], inner.token_embedding)
+
+
+def causal(tower: Any) -> Any | None:
+    """The part of an open_clip model that encodes texts, if no token sees a later one and the result is read at the highest id, which
+    ends the text; else None."""
+    inner = getattr(tower, "text", tower)
+    ends = getattr(inner, "text_pool_type", getattr(inner, "pool_type", "")) == "argmax" and getattr(inner, "cls_emb", None) is None
+    return inner if ends and getattr(inner, "attn_mask", None) is not None else None
+
+
+def encode_causal(inner: Any, tokens: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+    """The embeddings [n, E] of tokens [n, N] that end within any N columns up to the context; `embed`: ids -> [n, N, C]."""
+    length = tokens.shape[1]
+    x = embed(tokens) + inner.positional_embedding[:length]
+    x = inner.ln_final(inner.transformer(x, attn_mask=inner.attn_mask[:length, :length]))
+    x = x[torch.arange(x.shape[0], device=x.device), tokens.argmax(-1)]
+    projection = inner.text_projection
     out: Tensor = x if projection is None else projection(x) if isinstance(projection, nn.Linear) else x @ projection
     return out
-
-
-def checked(texts: Sequence[str]) -> list[str]:
-    """The prompts, stripped of outer white space.
-
-    Raises:
-        TextError: there is none, or one is empty or not a string.
-    """
-    given = [texts] if isinstance(texts, str) else list(texts)
-    if not given:
-        raise TextError('no prompts: give at least one text, such as "a cat"')
-    for i, text in enumerate(given):
-        if not isinstance(text, str):
-            raise TextError(f"prompt {i} is {text!r}, of type {type(text).__name__}; a text is wanted")
-        if not text.strip():
-            raise TextError(f"prompt {i} is empty; say what to look for")
-    return [text.strip() for text in given]
-
-
-def nearest(word: str, names: Sequence[str]) -> list[str]:
-    """Up to three known names near a word: those spelled alike, or that share a beginning with it."""
-    alike = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
-    sharing = [name for name in names if any(_akin(word, part) for part in name.split())]
-    return list(dict.fromkeys([*alike, *sharing]))[:3]
-
-
-def _akin(word: str, part: str) -> bool:
-    return len(part) > 3 and (part.startswith(word[:4]) or word.startswith(part))

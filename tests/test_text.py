@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fastloc.errors import FastlocWarning, TextError
+from fastloc.prompts import nearest
 from fastloc.templates import TEMPLATES, sentences
-from fastloc.text import TextEncoder, encode_tokens, nearest
+from fastloc.text import TextEncoder, encode_tokens
 
 
 class Counting:

@@ -1,0 +1,148 @@
+"""A model's tokenizer as data: the JSON that Hugging Face's `tokenizers` reads, in Python, Rust and JavaScript, without open_clip.
+
+The definition alone treats texts as open_clip does where they need no repair. `fastloc.cleaning` does open_clip's repairs (HTML entities,
+curly quotes, wide letters) before it.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+from fastloc.errors import ModelError
+from fastloc.sources import Source
+
+__all__ = ["Tokenization", "tokenization", "tokenizer_json"]
+
+# what begins in front of a letter, digit or anything else counts as a word; open_clip's own expression, for lower-case text
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """A tokenizer's definition and what open_clip does around it.
+
+    json    for `tokenizers`: with its start and end tokens, cut and padded to the context
+    clean   how texts are cleaned before, see `fastloc.cleaning`
+    zeroed  a token whose id becomes 0 afterwards (CLIPA's separator), or None
+    """
+
+    json: str
+    clean: str
+    zeroed: int | None = None
+
+
+def tokenizer_json(source: Source) -> str:
+    """The definition of a model's tokenizer. Raises ModelError as `tokenization` does."""
+    return tokenization(source).json
+
+
+def tokenization(source: Source) -> Tokenization:
+    """A model's tokenizer as data.
+
+    Raises:
+        ModelError: a tokenizer of another kind than open_clip's SimpleTokenizer and HFTokenizer, or with parts that data cannot say.
+    """
+    tokenizer: Any = source.text.tokenizer
+    if isinstance(tokenizer, SimpleTokenizer):
+        return _simple(tokenizer, source.name)
+    if isinstance(tokenizer, HFTokenizer):
+        return _hugging_face(tokenizer, source.name)
+    kind = type(tokenizer).__name__
+    raise ModelError(f"the tokenizer of {source.name} is a {kind}; open_clip's SimpleTokenizer or HFTokenizer is wanted")
+
+
+def _simple(tokenizer: SimpleTokenizer, name: str) -> Tokenization:
+    if tokenizer.reduction_fn is not None:
+        raise ModelError(f"the tokenizer of {name} drops words at random where a text is too long; one without reduction_mask is wanted")
+    kind = _cleaning(tokenizer)
+    special = tokenizer.all_special_ids
+    content = {
+        "version": "1.0",
+        **_fitted(tokenizer.context_length, 0, tokenizer.decoder[0], "Right"),
+        "added_tokens": [_added(number, tokenizer.decoder[number]) for number in special],
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(kind)},
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": _WORDS}, "behavior": "Removed", "invert": True},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+            ],
+        },
+        "post_processor": _framed(tokenizer),
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+            "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": tokenizer.encoder,
+            "merges": [" ".join(pair) for pair, _ in sorted(tokenizer.bpe_ranks.items(), key=lambda each: each[1])],
+        },
+    }  # fmt: skip
+    return Tokenization(_dumped(content), kind)
+
+
+def _hugging_face(tokenizer: HFTokenizer, name: str) -> Tokenization:
+    inner: Any = tokenizer.tokenizer
+    if tokenizer.tokenizer_mode:
+        raise ModelError(f"the tokenizer of {name} has mode {tokenizer.tokenizer_mode!r}, which no tokenizer definition holds")
+    if getattr(inner, "backend_tokenizer", None) is None:
+        raise ModelError(f"the tokenizer of {name}, {type(inner).__name__}, is not a fast one: it has no tokenizer.json")
+    content = json.loads(inner.backend_tokenizer.to_str())
+    content |= _fitted(tokenizer.context_length, inner.pad_token_id, inner.pad_token, inner.padding_side.capitalize())
+    return Tokenization(_dumped(content), _cleaning(tokenizer), inner.sep_token_id if tokenizer.strip_sep_token else None)
+
+
+def _cleaning(tokenizer: Any) -> str:
+    """The name of open_clip's cleaning function that this tokenizer holds."""
+    known = {f"_clean_{'canonicalize' if kind == 'canonicalize' else kind}": kind for kind in ("lower", "whitespace", "canonicalize")}
+    return known[tokenizer.clean_fn.__name__]
+
+
+def _fitted(length: int, pad: int, token: str, side: str) -> dict[str, Any]:
+    """Texts cut to the context, start and end tokens kept, and filled up to it."""
+    return {
+        "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": length}, "direction": side, "pad_to_multiple_of": None, "pad_id": pad, "pad_type_id": 0,
+            "pad_token": token,
+        },
+    }  # fmt: skip
+
+
+def _normalizers(kind: str) -> list[dict[str, Any]]:
+    """What of the cleaning a definition can say."""
+    spaces: list[dict[str, Any]] = [
+        {"type": "NFC"},
+        {"type": "Replace", "pattern": {"Regex": "[\u02bc\u2018-\u201b]"}, "content": "'"},
+        {"type": "Replace", "pattern": {"Regex": "[\u201c-\u201f]"}, "content": '"'},
+        {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+        {"type": "Strip", "strip_left": True, "strip_right": True},
+    ]
+    return spaces if kind == "whitespace" else [*spaces, {"type": "Lowercase"}]
+
+
+def _added(number: int, token: str) -> dict[str, Any]:
+    return {
+        "id": number, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": True,
+    }  # fmt: skip
+
+
+def _framed(tokenizer: SimpleTokenizer) -> dict[str, Any]:
+    start, end = (tokenizer.decoder[number] for number in (tokenizer.sot_token_id, tokenizer.eot_token_id))
+
+    def special(token: str) -> dict[str, Any]:
+        return {"SpecialToken": {"id": token, "type_id": 0}}
+
+    return {
+        "type": "TemplateProcessing",
+        "single": [special(start), {"Sequence": {"id": "A", "type_id": 0}}, special(end)],
+        "pair": [special(start), {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}, special(end)],
+        "special_tokens": {
+            token: {"id": token, "ids": [number], "tokens": [token]}
+            for token, number in ((start, tokenizer.sot_token_id), (end, tokenizer.eot_token_id))
+        },
+    }
+
+
+def _dumped(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))

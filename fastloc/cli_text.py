@@ -1,0 +1,102 @@
+"""`fastloc export-text`: a model's text tower as a file. `fastloc embed`: encoded texts as a file, with a model or with such a tower."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import cli_show
+from .errors import FastlocError, TextError
+
+if TYPE_CHECKING:
+    from .embeddings import TextEmbeddings
+
+# the embedded model's template, and GEM's
+TEMPLATE = "gem"
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc export-text`."""
+    _add_model(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write, such as model.text.onnx")
+    parser.add_argument("--dtype", default="float32", metavar="NAME", help="of the stored weights: float32 or float16 (default: float32)")
+    parser.add_argument("--opset", type=int, metavar="N", help="of ai.onnx, 18 to 23 (default: 18)")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="of the model's weights, for the file's metadata")
+
+
+def add_embed(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc embed`."""
+    parser.usage = "fastloc embed TEXT [TEXT ...] -o FILE [options]"
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to look for")
+    parser.add_argument("--texts-file", type=Path, metavar="FILE", help="texts from a file, one a line; - for standard input")
+    _add_model(parser)
+    parser.add_argument("--text", type=Path, metavar="FILE", help="a text tower that `fastloc export-text` wrote, in place of --model")
+    parser.add_argument(
+        "--template", default=TEMPLATE, metavar="NAME", help="prompt templates by name, or one of your own with {} in it (default: gem)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write, .npz or .safetensors")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
+    parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write a text tower."""
+    try:
+        from .export.text_to_onnx import export_text
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "onnx_ir", "onnxscript", "onnxruntime"):
+            raise
+        raise FastlocError(f'this needs {error.name}, which is not installed: pip install "fastloc[export]"') from error
+    from .sources import load
+
+    manifest = export_text(
+        load(args.model or "embedded", args.pretrained), args.output, opset=args.opset, dtype=args.dtype, licence=args.licence
+    )
+    size = args.output.stat().st_size / 1e6
+    cli_show.console().print(f"written: {cli_show.shown(args.output)} ({size:.1f} MB, text tower {manifest.digest})", soft_wrap=True)
+    return 0
+
+
+def run_embed(args: argparse.Namespace) -> int:
+    """Write embeddings."""
+    found = _embedded(args, _texts(args))
+    found.save(args.output)
+    count, width = found.vectors.shape
+    out = cli_show.console()
+    out.print(f"written: {cli_show.shown(args.output)} ({count} texts of {width} numbers, text tower {found.tower})", soft_wrap=True)
+    return 0
+
+
+def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
+    from .embeddings import TextEmbeddings, ending
+
+    if args.text is not None and (args.model is not None or args.pretrained is not None):
+        raise FastlocError("--text is a text tower in place of --model and --pretrained: give one of them")
+    # a wrong one is told before a model is loaded
+    ending(args.output)
+    if args.text is not None:
+        from .onnx_text import OnnxTextEncoder
+
+        encoder = OnnxTextEncoder(args.text)
+        return TextEmbeddings(tuple(texts), encoder(texts, args.template), args.template, encoder.digest)
+    from .sources import load
+
+    text = load(args.model or "embedded", args.pretrained).text
+    return TextEmbeddings(tuple(texts), text(texts, args.template).numpy(), args.template, text.digest)
+
+
+def _texts(args: argparse.Namespace) -> list[str]:
+    """The texts of the command line, then those of the file; blank lines are left out."""
+    from .prompts import checked
+
+    lines: list[str] = []
+    if args.texts_file is not None:
+        try:
+            content = sys.stdin.read() if str(args.texts_file) == "-" else args.texts_file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TextError(f"texts file {cli_show.shown(args.texts_file)!r} cannot be read: {error}") from error
+        lines = [line for line in content.splitlines() if line.strip()]
+    return checked([*args.texts, *lines])

@@ -1,0 +1,176 @@
+"""Encoded texts in a file: made once where there is a text tower, used where there is none, refused by another model's image tower."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc.digests import short
+from fastloc.errors import FastlocError, ModelError, TextError, unknown
+
+__all__ = ["FORMATS", "TextEmbeddings", "ending"]
+
+Floats = NDArray[np.float32]
+# raised when a reader of an older version would misread a file
+FORMAT = 1
+# how far from 1 the length of a vector may be
+UNIT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class TextEmbeddings:
+    """Texts and their embeddings.
+
+    names       what was encoded, in order
+    vectors     float32 [T, E], unit length
+    template    the template they were put into, by name or as a sentence with {}
+    tower       digest of the text tower, see `fastloc.digests`
+
+    Raises:
+        TextError: no names; vectors that are not float32 [T, E], not finite, or not of unit length.
+    """
+
+    names: tuple[str, ...]
+    vectors: Floats
+    template: str
+    tower: str
+
+    def __post_init__(self) -> None:
+        _check(self.names, self.vectors)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to .npz or .safetensors, as the path ends.
+
+        Raises:
+            FastlocError: another ending, a file that cannot be written, or safetensors is not installed.
+        """
+        target = Path(path)
+        write = FORMATS[ending(target)][0]
+        part = target.with_name(f".{target.name}.part")
+        try:
+            write(self, part)
+            os.replace(part, target)
+        except OSError as error:
+            raise FastlocError(f"{target}: cannot be written ({error.strerror or error})") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], tower: str | None = None) -> TextEmbeddings:
+        """Read what `save` wrote; with `tower`, only what that text tower made.
+
+        Raises:
+            ModelError: no such file, a damaged one, one of another kind or of a newer version; embeddings of another text tower.
+            FastlocError: another ending than .npz or .safetensors, or safetensors is not installed.
+        """
+        source = Path(path)
+        read = FORMATS[ending(source)][1]
+        if not source.is_file():
+            raise ModelError(f"{source}: " + ("is a folder" if source.is_dir() else "no such file"))
+        found = _read(source, *read(source))
+        if tower is not None:
+            found.check(tower, str(source))
+        return found
+
+    def check(self, tower: str, name: str = "these text embeddings") -> None:
+        """Raise ModelError unless they were made by the text tower of this digest."""
+        if self.tower != tower:
+            raise ModelError(
+                f"{name}: made by text tower {short(self.tower)}, and the model's is {short(tower)}: "
+                "encode the texts with the model's own, see `fastloc embed`"
+            )
+
+
+def _check(names: tuple[str, ...], vectors: Floats) -> None:
+    if not names:
+        raise TextError("text embeddings without texts: at least one is wanted")
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
+        raise TextError(f"text embeddings are {vectors.dtype} {list(vectors.shape)}; float32 [{len(names)}, E] is wanted")
+    if not np.isfinite(vectors).all():
+        raise TextError(f"the embedding of {names[int(np.argmin(np.isfinite(vectors).all(1)))]!r} holds NaN or infinite numbers")
+    lengths = np.linalg.norm(vectors, axis=1)
+    worst = int(np.abs(lengths - 1).argmax())
+    if abs(lengths[worst] - 1) > UNIT:
+        raise TextError(f"the embedding of {names[worst]!r} has length {lengths[worst]:.4g}; unit length is wanted")
+
+
+def _read(path: Path, about: Mapping[str, str], vectors: NDArray[Any]) -> TextEmbeddings:
+    """What was read, checked. `about` is everything but the vectors."""
+    try:
+        number, names = int(about["format"]), [str(name) for name in list(json.loads(about["names"]))]
+        template, tower = about["template"], about["tower"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: holds no text embeddings of fastloc's ({type(error).__name__}: {error})") from error
+    if number != FORMAT:
+        raise ModelError(f"{path}: text embeddings of format {number}; this fastloc reads format {FORMAT}: install a newer one")
+    try:
+        return TextEmbeddings(tuple(names), vectors, template, tower)
+    except TextError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _about(embeddings: TextEmbeddings) -> dict[str, str]:
+    names = json.dumps(embeddings.names, ensure_ascii=False)
+    return {"format": str(FORMAT), "names": names, "template": embeddings.template, "tower": embeddings.tower}
+
+
+def _write_npz(embeddings: TextEmbeddings, path: Path) -> None:
+    about: dict[str, Any] = {key: np.array(value) for key, value in _about(embeddings).items()}
+    with path.open("wb") as file:
+        np.savez(file, vectors=embeddings.vectors, **about)
+
+
+def _read_npz(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
+    try:
+        # pickles are refused: a file of numbers must not be able to run code
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+            return {name: str(array) for name, array in arrays.items() if name != "vectors"}, arrays["vectors"]
+    except KeyError as error:
+        raise ModelError(f"{path}: holds no text embeddings of fastloc's (it has no 'vectors')") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: is not an .npz file, or is damaged ({str(error).splitlines()[0]})") from error
+
+
+def _write_safetensors(embeddings: TextEmbeddings, path: Path) -> None:
+    save_file = _safetensors().save_file
+    save_file({"vectors": np.ascontiguousarray(embeddings.vectors)}, path, metadata=_about(embeddings))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
+    library = _safetensors()
+    try:
+        with library.safe_open(path, "np") as content:
+            return content.metadata() or {}, content.get_tensor("vectors")
+    except Exception as error:
+        # the library's own exception has no base but this one
+        raise ModelError(f"{path}: is not a .safetensors file of text embeddings, or is damaged ({str(error).splitlines()[0]})") from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError as error:
+        raise FastlocError("safetensors is not installed: pip install safetensors, or use an .npz file") from error
+    return safetensors.numpy
+
+
+# ending -> how to write, how to read
+FORMATS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors, _read_safetensors)}
+
+
+def ending(path: Path) -> str:
+    """How the path ends. Raises FastlocError unless that says a format."""
+    if path.suffix not in FORMATS:
+        raise FastlocError(f"{path}: " + unknown("file ending", path.suffix, FORMATS))
+    return path.suffix

@@ -1,0 +1,106 @@
+"""Texts to unit embeddings with an exported text tower: what `fastloc.text` does, without torch and open_clip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc import onnx_header
+from fastloc.errors import ModelError, PlanError
+from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
+from fastloc.providers import available, choose, register, runtime
+from fastloc.text_manifest import TOKENIZER, TextManifest, unpack
+from fastloc.tokens import Tokens
+
+__all__ = ["OnnxTextEncoder"]
+
+Floats = NDArray[np.float32]
+# sentences that go through the text tower at once
+CHUNK = 256
+
+
+class OnnxTextEncoder:
+    """The text side of an exported model. Embeddings are kept by (template, text), so a text costs its encoding once.
+
+    Args:
+        path: a file that `fastloc export-text` wrote.
+        providers: where it runs, as `fastloc.providers.choose` takes it; texts are encoded once, so the CPU does.
+        threads: of onnxruntime; by default its own choice.
+
+    Raises:
+        ModelError: no such file, a damaged one, or one that is not a text tower. PlanError: the provider is not there.
+        FastlocError: onnxruntime or tokenizers is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], providers: str | Sequence[str] = "cpu", threads: int | None = None) -> None:
+        self.path = Path(path)
+        metadata = onnx_header.read(self.path).metadata
+        self.manifest = TextManifest.of(metadata, str(path))
+        definition = unpack(metadata[TOKENIZER], str(path))
+        self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
+        self.session = _session(self.path, providers, threads)
+        self.words = frozenset(self.manifest.words)
+        self.cache: dict[tuple[str, str], Floats] = {}
+
+    @property
+    def digest(self) -> str:
+        """What tells this text tower from others, see `fastloc.digests.tower_digest`."""
+        return self.manifest.digest
+
+    def __call__(self, texts: str | Sequence[str], template: str) -> Floats:
+        """Embed `texts` with a named or custom template: float32 [T, E], unit length, in the order given, repeats included.
+
+        Raises:
+            TextError: no texts, one that is empty or not a string, an unknown template.
+        """
+        prompts = checked(texts)
+        fresh = [text for text in dict.fromkeys(prompts) if (template, text) not in self.cache]
+        for text in fresh:
+            warn_of_unknown_words(text, self.words, self.manifest.names)
+        self._remember(fresh, template)
+        return np.stack([self.cache[template, text] for text in prompts])
+
+    def empty(self, template: str) -> Floats:
+        """The embedding of the empty string in the same template, [E], unit length: CLIP Surgery's redundant feature."""
+        if (template, "") not in self.cache:
+            self._remember([""], template)
+        return self.cache[template, ""]
+
+    def _remember(self, texts: Sequence[str], template: str) -> None:
+        frames = self.manifest.sentences(template)
+        for text in texts:
+            tokens, lengths = self.tokens([frame.replace("{}", text) for frame in frames])
+            warn_of_length(text, max(lengths), self.manifest.context)
+            mean = np.concatenate([self._encode(tokens[i : i + CHUNK]) for i in range(0, len(tokens), CHUNK)]).mean(0)
+            self.cache[template, text] = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-12))
+
+    def _encode(self, tokens: NDArray[np.int64]) -> Floats:
+        rows: Floats = self.session.run(["embeddings"], {"tokens": tokens})[0]
+        return rows
+
+
+def _session(path: Path, providers: str | Sequence[str], threads: int | None) -> Any:
+    ort = runtime()
+    rows = choose(providers, available(ort), f"onnxruntime {ort.__version__}")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    plugin = register(rows[0], ort)
+    try:
+        if plugin:
+            options.add_provider_for_devices(plugin[:1], {})
+            session = ort.InferenceSession(str(path), options)
+        else:
+            session = ort.InferenceSession(str(path), options, providers=[row.ort for row in rows])
+    except Exception as error:
+        # onnxruntime's own exceptions have no base but this one
+        raise ModelError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0]})") from error
+    if rows[0].ort not in session.get_providers():
+        raise PlanError(f"{path}: provider {rows[0].name!r} did not start, and onnxruntime would use {', '.join(session.get_providers())}")
+    return session

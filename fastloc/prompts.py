@@ -1,0 +1,61 @@
+"""Prompts before they reach a text tower: which can be used, and which the model will not make much of."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Collection, Sequence
+
+from fastloc.errors import FastlocWarning, TextError
+
+__all__ = ["checked", "nearest", "warn_of_length", "warn_of_unknown_words"]
+
+# characters of a prompt that a warning shows
+SHOWN = 60
+
+
+def checked(texts: str | Sequence[str]) -> list[str]:
+    """The prompts, stripped of outer white space.
+
+    Raises:
+        TextError: there is none, or one is empty or not a string.
+    """
+    given = [texts] if isinstance(texts, str) else list(texts)
+    if not given:
+        raise TextError('no prompts: give at least one text, such as "a cat"')
+    for i, text in enumerate(given):
+        if not isinstance(text, str):
+            raise TextError(f"prompt {i} is {text!r}, of type {type(text).__name__}; a text is wanted")
+        if not text.strip():
+            raise TextError(f"prompt {i} is empty; say what to look for")
+    return [text.strip() for text in given]
+
+
+def warn_of_unknown_words(text: str, words: Collection[str], names: Sequence[str], stacklevel: int = 4) -> None:
+    """Warn of each word of a prompt that is not among a small vocabulary's `words`, with the nearest `names`; without words, of none."""
+    unseen = [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in words] if words else []
+    for word in dict.fromkeys(unseen):
+        near = nearest(word, names)
+        guess = f"; near it: {', '.join(near)}" if near else ""
+        message = f"this model never saw the word {word!r} (in {text!r}), so its map means little{guess}"
+        warnings.warn(message, FastlocWarning, stacklevel=stacklevel)
+
+
+def warn_of_length(text: str, tokens: int, limit: int, stacklevel: int = 5) -> None:
+    """Warn of a prompt whose longest sentence is more tokens, start and end among them, than the model reads."""
+    if tokens > limit:
+        shown = text if len(text) < SHOWN else text[: SHOWN - 3] + "…"
+        message = f"{shown!r} is {tokens} tokens in its template; the model reads the first {limit}"
+        warnings.warn(message, FastlocWarning, stacklevel=stacklevel)
+
+
+def nearest(word: str, names: Sequence[str]) -> list[str]:
+    """Up to three known names near a word: those spelled alike, or that share a beginning with it."""
+    alike = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    sharing = [name for name in names if any(_akin(word, part) for part in name.split())]
+    return list(dict.fromkeys([*alike, *sharing]))[:3]
+
+
+def _akin(word: str, part: str) -> bool:
+    return len(part) > 3 and (part.startswith(word[:4]) or word.startswith(part))

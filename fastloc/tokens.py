@@ -1,0 +1,55 @@
+"""Texts to token ids with a definition that travels in a text tower's file, without open_clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc.cleaning import clean
+from fastloc.errors import FastlocError, ModelError
+
+__all__ = ["Tokens"]
+
+
+class Tokens:
+    """A tokenizer.
+
+    Args:
+        definition: JSON that `tokenizers` reads, which cuts and fills texts up to the context.
+        kind: how texts are cleaned first, see `fastloc.cleaning`.
+        zeroed: a token whose id becomes 0, or None.
+        name: what messages call the file it is from.
+
+    Raises:
+        ModelError: not such a definition. FastlocError: `tokenizers` is not installed.
+    """
+
+    def __init__(self, definition: str, kind: str = "lower", zeroed: int | None = None, name: str = "the file") -> None:
+        self.kind, self.zeroed = kind, zeroed
+        self.inner = _tokenizer(definition, name)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
+        """The ids, int64 [n, context], and how many tokens each text would have uncut, start and end among them."""
+        found = self.inner.encode_batch([clean(text, self.kind) for text in texts])
+        ids = np.array([each.ids for each in found], np.int64)
+        return ids if self.zeroed is None else np.where(ids == self.zeroed, 0, ids), [self._length(each) for each in found]
+
+    def _length(self, encoding: Any) -> int:
+        """What was cut off comes in pieces, each between start and end tokens of its own."""
+        framing = int(self.inner.num_special_tokens_to_add(False))
+        return int(sum(encoding.attention_mask)) + sum(int(sum(piece.attention_mask)) - framing for piece in encoding.overflowing)
+
+
+def _tokenizer(definition: str, name: str) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError as error:
+        raise FastlocError("tokenizers is not installed, and encoding texts needs it: pip install 'fastloc[onnx-cpu]'") from error
+    try:
+        return Tokenizer.from_str(definition)
+    except Exception as error:
+        # the library raises nothing narrower
+        raise ModelError(f"{name}: its tokenizer is damaged ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,152 @@
+"""Token ids without open_clip: the definition that travels in a file splits texts as open_clip does."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, get_clean_fn
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from fastloc import sources
+from fastloc.cleaning import CLEANERS, clean
+from fastloc.errors import ModelError, TextError
+from fastloc.export.tokenizer import tokenization, tokenizer_json
+from fastloc.text_manifest import pack, unpack
+from fastloc.tokens import Tokens
+
+# texts that need no repair: the definition alone must do, in any language that has `tokenizers`
+PLAIN = (
+    "", "  ", "a\tb\nc", "don't we'll they've I'm she'd it's you're 'tis", "O'Reilly's", "naïve café Ünïcödé", "e\u0301",
+    "日本語のテキスト", "中文 and 한국어", "😀🎉 party", "👨‍👩‍👧 family", "“curly” ‘quotes’ don’t", "1234 12.5% #5 3rd 10³ ½",
+    "hello...!!! ??? @#$%", "a_b-c/d\\e", "supercalifragilisticexpialidocious", "word " * 100, "x" * 300, "<end_of_text>",
+    "a <start_of_text> b", "<END_OF_TEXT>cat", "İstanbul", "'S 'LL", "\u00a0a\u3000b", "𝔘𝔫𝔦", "١٢٣", "Ⅷ", "नमस्ते", "สวัสดี",
+    "a\u200bb", "a\u00adb", "it's'll'", "CAT", "ÀÉÎ", "  two   spaces  ",
+)  # fmt: skip
+# texts that open_clip repairs first
+REPAIRED = (
+    "&lt;b&gt; &amp;amp; caf&eacute; &copy 2020 &rsquo;", "a\r\nb\u2028d\u3000e", "ﬁne ﬂowers Ĳssel ŉ", "ＬＯＵＤ　ｱ",
+    "\ufeffx\x07y\x1b[31mred\x1b[0m", "\ud83d\udca9 \udca9\ud83d", "ΣΊΣΥΦΟΣ", "x\x85y z\xa0w", "&notit; &#39;s &#x1F600;",
+    "café\x00x", "&amp;amp;amp;amp;lt;", "a\x93b\x94 c\x92s", "<b>&amp;</b>", "1\nx < 2\n&amp;3 &eacute;",
+)  # fmt: skip
+# from a "<" on, ftfy leaves entities to html, and straightens no quotes that come of them
+TAGS = ("<b>&rsquo;x</b>", "1\nx < 2\n&amp;3 &rsquo;")
+
+
+def wrapped(tokenizer: Any, name: str = "tiny") -> Any:
+    """What of a Source a tokenizer's definition is made of."""
+    return SimpleNamespace(name=name, text=SimpleNamespace(tokenizer=tokenizer))
+
+
+def every_text() -> list[str]:
+    names = list(sources.load().text.names)
+    filled = [fill("yo-yo's 3 Big dogs") for fill in OPENAI_IMAGENET_TEMPLATES]
+    return [*names, *IMAGENET_CLASSNAMES, *filled, *PLAIN]
+
+
+def differing(texts: list[str], found: Any, wanted: Any) -> list[str]:
+    assert found.shape == wanted.shape
+    return [ascii(text) for text, same in zip(texts, (found == wanted).all(1), strict=True) if not same]
+
+
+def test_hundreds_of_texts_split_as_in_open_clip():
+    tokenizer = SimpleTokenizer(context_length=77)
+    made = tokenization(wrapped(tokenizer))
+    texts = [*every_text(), *REPAIRED]
+    found, lengths = Tokens(made.json, made.clean, made.zeroed)(texts)
+    assert len(texts) > 1000
+    assert not differing(texts, found, tokenizer(texts).numpy())
+    # what a text would be uncut, start and end among it, which the warning of long texts says
+    assert lengths == [len(tokenizer.encode(text)) + 2 for text in texts]
+    assert max(lengths) > 77
+
+
+def test_the_definition_alone_splits_what_needs_no_repair():
+    tokenizer = SimpleTokenizer(context_length=24)
+    alone = Tokenizer.from_str(tokenizer_json(wrapped(tokenizer)))
+    texts = every_text()
+    found = np.array([each.ids for each in alone.encode_batch(texts)])
+    assert not differing(texts, found, tokenizer(texts).numpy())
+
+
+@pytest.mark.parametrize("kind", CLEANERS)
+def test_cleaning_is_open_clip_s(kind: str):
+    reference: Callable[[str], str] = get_clean_fn(kind)
+    # one of every block of 16 characters of the basic plane, between two letters
+    characters = [f"a{chr(code)}b" for code in range(1, 0x10000, 7) if not 0xD800 <= code < 0xE000]
+    wrong = [ascii(text) for text in [*PLAIN, *REPAIRED, *TAGS, *characters] if clean(text, kind) != reference(text)]
+    assert not wrong
+    assert clean("“A_b”, C.", kind) == {"lower": '"a_b", c.', "whitespace": '"A_b", C.', "canonicalize": "a b c"}[kind]
+
+
+def test_what_is_not_repaired_and_an_unknown_cleaning():
+    # text that was decoded in the wrong encoding stays as it is
+    assert clean("cafÃ©") == "cafã©" != get_clean_fn("lower")("cafÃ©")
+    with pytest.raises(TextError, match="unknown way to clean texts 'lowr': did you mean 'lower'"):
+        clean("a", "lowr")
+
+
+class HuggingFace:
+    """Stands for transformers' fast tokenizers: a backend, and padding and truncation at each call."""
+
+    pad_token_id, pad_token, padding_side, sep_token_id = 0, "[PAD]", "right", 3
+
+    def __init__(self) -> None:
+        words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "photo", "of", "cat", "##s", "dog"])}
+        backend = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+        backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+        self.backend_tokenizer = backend
+
+    def __call__(self, texts: list[str], max_length: int, **_: Any) -> Any:
+        self.backend_tokenizer.enable_truncation(max_length)
+        self.backend_tokenizer.enable_padding(length=max_length)
+        return SimpleNamespace(input_ids=torch.tensor([each.ids for each in self.backend_tokenizer.encode_batch(texts)]))
+
+
+def hugging_face(strip: bool, kind: str = "whitespace", mode: str = "", inner: Any = None) -> HFTokenizer:
+    # its constructor would ask the hub
+    made: Any = HFTokenizer.__new__(HFTokenizer)
+    made.tokenizer_mode, made.context_length, made.strip_sep_token = mode, 8, strip
+    made.clean_fn, made.tokenizer = get_clean_fn(kind), inner or HuggingFace()
+    return made
+
+
+@pytest.mark.parametrize(("strip", "kind"), [(False, "whitespace"), (True, "whitespace"), (True, "canonicalize")])
+def test_a_hugging_face_tokenizer_keeps_its_own_definition(strip: bool, kind: str):
+    tokenizer = hugging_face(strip, kind)
+    made = tokenization(wrapped(tokenizer))
+    texts = ["a photo of a cat", "CATS, dogs", "", "a " * 20, "a_photo"]
+    found, lengths = Tokens(made.json, made.clean, made.zeroed)(texts)
+    assert not differing(texts, found, tokenizer(texts).numpy())
+    assert made.zeroed == (3 if strip else None)
+    assert (found == 3).any() != strip
+    assert lengths[3] == 22
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        (SimpleTokenizer(reduction_mask="simple"), "drops words at random"),
+        (hugging_face(False, mode="clips"), "has mode 'clips'"),
+        (hugging_face(False, inner=SimpleNamespace(backend_tokenizer=None)), "is not a fast one"),
+        (str.split, "tokenizer of tiny is a method_descriptor"),
+    ],
+)
+def test_tokenizers_that_are_not_data(tokenizer: Any, message: str):
+    with pytest.raises(ModelError, match=message):
+        tokenization(wrapped(tokenizer))
+
+
+def test_a_definition_travels_as_text():
+    definition = '{"a": "é"}'
+    assert unpack(pack(definition)) == definition
+    assert pack(definition) == pack(definition)
+    for damaged in (pack(definition)[:-8], "!", "", "aGVsbG8="):
+        with pytest.raises(ModelError, match=r"tower\.onnx: its tokenizer is damaged"):
+            unpack(damaged, "tower.onnx")
+    with pytest.raises(ModelError, match=r"tower\.onnx: its tokenizer is damaged"):
+        Tokens("{}", name="tower.onnx")
