@@ -1,0 +1,117 @@
+"""What goes into an exported file, made as its manifest says, or checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc.errors import ImageError, TextError
+from fastloc.geometry import Geometry, fit
+from fastloc.manifest import Manifest
+from fastloc.preprocess import prepare
+from fastloc.profiles import inputs_of
+
+__all__ = ["check_array", "check_count", "filled_up", "geometry_of", "picture_input"]
+
+Array = NDArray[Any]
+Pair = tuple[int, int]
+# DLPack's number of the CPU
+CPU = 1
+
+
+def geometry_of(manifest: Manifest, picture: Pair, size: int | Pair | None, file: str, name: str = "") -> Geometry:
+    """Where a picture of (height, width) lies in the encoder's input; `size` for a file that takes any, in place of its usual one.
+
+    Raises:
+        ImageError: not the camera's size, or a picture that the fit does not bring to the file's size. FastlocError: as `fit` does.
+    """
+    given = manifest.input
+    if given.kind == "frames" and picture != given.frame:
+        raise ImageError(f"{name or 'the picture'} is {by(picture)}, and {file} takes frames of exactly {by(given.frame)} pixels")
+    wanted = given.size or size or given.usual
+    if given.fit == "aspect" and isinstance(wanted, tuple):
+        # of a size that "aspect" made, the short side is what it was asked for
+        wanted = min(wanted)
+    geometry = fit(picture, wanted, manifest.model.patch, given.fit)
+    if given.size is not None and geometry.input != given.size:
+        raise ImageError(
+            f"{name or 'the picture'} of {by(picture)} becomes {by(geometry.input)} with fit {given.fit!r}, and {file} takes "
+            f"{by(given.size)}: export it with a dynamic size, or with fit 'stretch'"
+        )
+    return geometry
+
+
+def picture_input(manifest: Manifest, picture: Image.Image, geometry: Geometry) -> Array:
+    """One RGB picture as the file takes it, without the batch."""
+    model, given = manifest.model, manifest.input
+    if given.kind == "frames":
+        planes: Array = np.asarray(picture).transpose(2, 0, 1)
+    elif given.kind == "bytes":
+        # as differences from the mean colour, and back: padding, which is 0 there, has that colour
+        mean = np.asarray(model.mean, np.float32).reshape(3, 1, 1) * np.float32(255)
+        planes = prepare(picture, geometry, model.mean, (1 / 255,) * 3, model.interpolation) + mean
+    else:
+        planes = prepare(picture, geometry, model.mean, model.std, model.interpolation)
+    planes = planes[::-1] if given.bgr else planes
+    return planes.transpose(1, 2, 0) if given.layout == "NHWC" else planes
+
+
+def check_array(manifest: Manifest, array: Any, file: str) -> int:
+    """The number of pictures in an array that goes in as it is.
+
+    Raises:
+        ImageError: not an array, or of another shape or dtype than the file takes; of a static batch there may be fewer.
+    """
+    name, (dtype, shape) = next(iter(inputs_of(manifest).items()))
+    if not all(hasattr(array, each) for each in ("__dlpack__", "shape", "dtype")):
+        raise ImageError(f"{name} is a {type(array).__name__}; {file} takes an array of {dtype} {_shape(shape)}")
+    found = str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
+    sides = tuple(int(side) for side in array.shape)
+    if found != dtype or len(sides) != len(shape) or 0 in sides or not all(map(_fits, sides, shape, range(len(shape)))):
+        raise ImageError(f"{name} is {found} {_shape(sides)}; {file} takes {dtype} {_shape(shape)}")
+    patch = manifest.model.patch
+    if manifest.input.kind != "frames" and any(side % step for side, step in zip(sides[2:], patch, strict=True)):
+        raise ImageError(f"{name} is {dtype} {_shape(sides)}; height and width must be multiples of the patch, {by(patch)}")
+    return sides[0]
+
+
+def _fits(side: int, wanted: int | str, axis: int) -> bool:
+    return isinstance(wanted, str) or side == wanted or (axis == 0 and side < wanted)
+
+
+def check_count(manifest: Manifest, given: int, file: str) -> None:
+    """Raise TextError for a number of texts that a file for exactly so many cannot answer."""
+    count, recipe = manifest.texts.count, manifest.recipe
+    if count is None or given == count:
+        return
+    if given > count:
+        raise TextError(f"{given} texts are given, and {file} takes {count}: export it for more, or for any number")
+    if recipe.readout.score == "feature-surgery":
+        reason = f"method {recipe.name!r} compares all texts with one another"
+    elif recipe.readout.order == "softmax" and "heatmaps" in manifest.outputs:
+        reason = "its heatmaps are a softmax over all texts"
+    else:
+        return
+    raise TextError(f"{given} texts are given, and {file} takes exactly {count}: {reason}, so one said twice would change the others")
+
+
+def filled_up(array: Any, count: int) -> Array:
+    """The last row repeated until there are `count`. Raises ImageError for what lies on a GPU, where nothing here could copy it."""
+    if not isinstance(array, np.ndarray):
+        if array.__dlpack_device__()[0] != CPU:
+            raise ImageError(f"{array.shape[0]} pictures on a GPU are given, and the file takes {count}: give exactly that many")
+        array = np.from_dlpack(array)
+    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
+
+
+def by(size: Pair | None) -> str:
+    """A size as messages show it."""
+    return "" if size is None else f"{size[0]} x {size[1]}"
+
+
+def _shape(sides: Sequence[object]) -> str:
+    return f"[{', '.join(map(str, sides))}]"

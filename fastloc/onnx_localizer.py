@@ -1,0 +1,236 @@
+"""The engine of an exported file: the same call as `fastloc.Localizer`, with numpy, Pillow and onnxruntime alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc import images as pictures
+from fastloc.errors import FastlocError, ModelError, TextError
+from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, picture_input
+from fastloc.geometry import Geometry
+from fastloc.golden import unit_texts
+from fastloc.onnx_session import OnnxSession
+from fastloc.placement import Placement
+from fastloc.profiles import Profiles
+from fastloc.result import Result
+from fastloc.vocabulary import Selection, Vocabulary, fitted, vocabulary
+
+__all__ = ["OnnxLocalizer"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Pair = tuple[int, int]
+
+# pictures a call, for a file that takes any number
+BATCH = 8
+
+
+class OnnxLocalizer:
+    """Answers "where in this picture is that?" with a file that `fastloc export` wrote. All it needs to know is in the file.
+
+    Args:
+        path: the file.
+        text: the text tower's file; by default `<stem>.text.onnx` beside the file, where there is one. Texts are encoded on the CPU.
+        embeddings: of the texts, in place of a text tower: a file, {text: vector [E]}, (texts, array [T, E]) with unit vectors, or a
+            `fastloc.embeddings.TextEmbeddings`.
+        providers: where it runs: "auto" (CUDA where there is any, else the CPU), a row of `fastloc.providers.PROVIDERS`, or several.
+        allow_fallback: let other providers run nodes that this one does not take, with a warning; else that is an error.
+        threads: of the CPU; by default onnxruntime's choice.
+        cuda_graph: replay each call as one CUDA graph: less time between kernels, one set of shapes.
+        cache: folder for compiled engines; by default in the user's cache folder.
+        size: of the input, for a file that takes any: one number or (height, width).
+        profiles: sizes that a compiled engine is made for, where the file leaves them open: {"batch": (least, usual, most), "size": …,
+            "texts": …}.
+        options: of the provider, in onnxruntime's own words, in place of those chosen; None removes one.
+
+    Raises:
+        FastlocError, ModelError, PlanError, TextError: what is wrong with the file, the provider or the texts, in one line.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        text: str | os.PathLike[str] | None = None,
+        embeddings: Any = None,
+        providers: str | Sequence[str] = "auto",
+        allow_fallback: bool = False,
+        threads: int | None = None,
+        cuda_graph: bool = False,
+        cache: str | os.PathLike[str] | None = None,
+        size: int | Pair | None = None,
+        profiles: Profiles | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.session = OnnxSession(
+            path, providers, allow_fallback=allow_fallback, threads=threads, cuda_graph=cuda_graph, cache=cache, profiles=profiles,
+            options=options,
+        )  # fmt: skip
+        self.path, self.manifest = Path(path), self.session.manifest
+        self.size = (size[0], size[1]) if isinstance(size, (tuple, list)) and len(size) == 2 else size
+        self._check_size()
+        self.vocabulary: Vocabulary = vocabulary(self.path, self.manifest, text, embeddings)
+
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """The texts there are, where they are baked in or given as embeddings; None where any can be asked for."""
+        return self.vocabulary.names
+
+    @overload
+    def __call__(self, images: Sequence[Any], texts: str | Sequence[str] | None = None) -> list[Result]: ...
+    @overload
+    def __call__(self, images: Any, texts: str | Sequence[str] | None = None) -> Result: ...
+    def __call__(self, images: Any, texts: str | Sequence[str] | None = None) -> Result | list[Result]:
+        """Locate every text in every picture.
+
+        Args:
+            images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes. A file that
+                takes a camera's frames takes pictures of exactly that size.
+            texts: one prompt or several; None for all the texts there are.
+
+        Returns: one Result, or for a list one Result each, in order.
+
+        Raises:
+            ImageError: a picture that cannot be read, or not of the camera's size. TextError: texts that cannot be used.
+            ModelError: the file has no output "similarity".
+        """
+        self._check_similarity()
+        chosen = self.vocabulary.select(texts)
+        if isinstance(images, (list, tuple)):
+            return self._located(images, chosen)
+        return self._located([images], chosen)[0]
+
+    def similarity(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> Floats:
+        """Similarity grids [B, T, h, w] of what the file takes in; arguments and errors as for `run`."""
+        self._check_similarity()
+        found: Floats = self.run(array, texts)["similarity"]
+        return found
+
+    def run(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> dict[str, Array]:
+        """The file's own outputs by name, see `fastloc.manifest.Manifest`.
+
+        Args:
+            array: what the file takes in, numpy or anything with `__dlpack__`, on the CPU or the GPU it runs on: normalised pixels, bytes
+                as floats, or a camera's frames, as `manifest.input` says. Of a file for B pictures, up to B.
+            texts: as in a call, or their embeddings [T, E], unit length.
+
+        Raises:
+            ImageError: another shape or dtype. TextError: texts that cannot be used.
+        """
+        chosen: Selection
+        if isinstance(texts, np.ndarray):
+            chosen = self._embedded(texts) if texts.dtype.kind == "f" else self.vocabulary.select([str(text) for text in texts])
+        else:
+            chosen = self.vocabulary.select(texts)
+        batch = check_array(self.manifest, array, str(self.path))
+        return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
+
+    def placement(self) -> Placement:
+        """Which provider runs which node: `print(localizer.placement())` by type, `.nodes` one by one."""
+        return self.session.placement()
+
+    def warm_up(self, texts: int | None = None, runs: int = 3) -> None:
+        """Run on a black picture of the usual size: what is built, tuned or captured at first is then behind the caller.
+
+        texts: how many will be asked for, of a file that takes any number; by default as many as embeddings were given, else one.
+        """
+        given = self.manifest.input
+        size = given.frame or self._geometry(self._usual()).input
+        black = given.laid_out(np.zeros((given.batch or 1, *size, 3), np.uint8), self.manifest.model)
+        if self.texts:
+            chosen = self.vocabulary.select(None)
+        else:
+            chosen = self._embedded(unit_texts(0, texts or self.manifest.texts.count or 1, self.manifest.model.embed))
+        feeds = self._feeds(black, chosen)
+        for _ in range(runs):
+            self.session.run(feeds)
+
+    def compile(self, path: str | os.PathLike[str]) -> Path:
+        """Write the compiled engine inside an ONNX file, for this device and these versions, see `OnnxSession.compile`."""
+        return self.session.compile(path)
+
+    def _located(self, given: Sequence[Any], chosen: Selection) -> list[Result]:
+        loaded, names = [pictures.load(each) for each in given], [_name(each) for each in given]
+        geometries = [self._geometry(picture.size[::-1], name) for picture, name in zip(loaded, names, strict=True)]
+        results: dict[int, Result] = {}
+        for chunk in _chunks(geometries, self.manifest.input.batch or BATCH):
+            array = np.stack([picture_input(self.manifest, loaded[i], geometries[i]) for i in chunk])
+            found = self._cut(self._feeds(array, chosen), len(chunk), len(chosen.names))
+            for place, i in enumerate(chunk):
+                results[i] = self._result(loaded[i], geometries[i], chosen.names, found, place, names[i])
+        return [results[i] for i in range(len(loaded))]
+
+    def _geometry(self, picture: Pair, name: str = "") -> Geometry:
+        return geometry_of(self.manifest, picture, self.size, str(self.path), name)
+
+    def _feeds(self, array: Any, chosen: Selection) -> dict[str, Any]:
+        """The inputs by name, filled up to the numbers that a static file wants."""
+        batch, count = self.manifest.input.batch, self.manifest.texts.count
+        feeds = {self.manifest.input.name: array if batch is None or array.shape[0] == batch else filled_up(array, batch)}
+        if chosen.vectors is not None:
+            check_count(self.manifest, len(chosen.vectors), str(self.path))
+            full = count is None or count == len(chosen.vectors)
+            feeds["text_embeddings"] = chosen.vectors if full else filled_up(chosen.vectors, count or 0)
+        return feeds
+
+    def _cut(self, feeds: dict[str, Any], batch: int, texts: int) -> dict[str, Array]:
+        """Outputs for what was asked, without what it was filled up with."""
+        found = self.session.run(feeds)
+        return {name: array[:batch] if name == "labels" else array[:batch, :texts] for name, array in found.items()}
+
+    def _result(self, picture: Image.Image, geometry: Geometry, texts: tuple[str, ...], found: Mapping[str, Array], place: int,
+                name: str) -> Result:  # fmt: skip
+        readout = self.manifest.recipe.readout
+        # one text alone is compared with the empty text, not with the image
+        scores = found["scores"][place] if "scores" in found and len(texts) > 1 else None
+        return Result(
+            picture=picture, texts=texts, similarity=found["similarity"][place], geometry=geometry, order=readout.order,
+            logit_scale=readout.logit_scale, reverse=readout.reverse, method=self.manifest.recipe.name, model=self.manifest.model.name,
+            name=name, scores=scores,
+        )  # fmt: skip
+
+    def _embedded(self, vectors: Any) -> Selection:
+        """Embeddings of texts that the caller knows."""
+        if self.manifest.texts.baked:
+            raise TextError(f"embeddings are given, and {self.path} has its texts baked in: {', '.join(self.manifest.texts.names)}")
+        return Selection(tuple(str(i) for i in range(len(vectors))), fitted(vectors, len(vectors), self.manifest.model.embed))
+
+    def _check_similarity(self) -> None:
+        if "similarity" not in self.manifest.outputs:
+            there = ", ".join(self.manifest.outputs)
+            raise ModelError(f"{self.path} has no output 'similarity', which results are made of: use .run(array), which gives {there}")
+
+    def _check_size(self) -> None:
+        """A size that cannot be had is told now, not at the first picture."""
+        fixed, given = self.manifest.input.size, self.size
+        if given is not None and fixed is not None and fixed not in (given, (given, given)):
+            raise FastlocError(f"size {given!r} is asked for, and the input of {self.path} is fixed at {by(fixed)}")
+        if self.manifest.input.kind != "frames":
+            self._geometry(self._usual())
+
+    def _usual(self) -> Pair:
+        """A picture of the input's own size."""
+        size = self.manifest.input.size or self.size or self.manifest.input.usual
+        return size if isinstance(size, tuple) else (size, size)
+
+
+def _chunks(geometries: Sequence[Geometry], batch: int) -> Iterator[list[int]]:
+    """Indices of pictures of one input size, at most `batch` at a time."""
+    groups: dict[Pair, list[int]] = {}
+    for i, geometry in enumerate(geometries):
+        groups.setdefault(geometry.input, []).append(i)
+    for group in groups.values():
+        for start in range(0, len(group), batch):
+            yield group[start : start + batch]
+
+
+def _name(picture: Any) -> str:
+    """A path as it was given; "" for what has none."""
+    return str(picture) if isinstance(picture, str) or hasattr(picture, "__fspath__") else ""

@@ -1,0 +1,252 @@
+"""One loaded file: a session on the providers that were asked for, its buffers, and calls into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastloc import engine_cache
+from fastloc.bindings import Bindings
+from fastloc.errors import FastlocWarning, ModelError, PlanError
+from fastloc.onnx_header import Header, read
+from fastloc.placement import Placement, listed, placement
+from fastloc.profiles import Profiles, inputs_of
+from fastloc.providers import PROVIDERS, Provider, Request, Settings, available, choose, memory_of, register, runtime, session_settings
+from fastloc.waiting import waiting
+
+__all__ = ["OnnxSession"]
+
+Array = NDArray[Any]
+# what onnxruntime logs of its own accord: fatal errors alone, since it raises the others and they are told here
+QUIET = 4
+# the type of node that holds a compiled engine
+COMPILED = "EPContext"
+# characters of its messages that are passed on
+SAID = 300
+
+
+class OnnxSession:
+    """A file in onnxruntime, on the providers asked for and on no other.
+
+    Args: see `fastloc.OnnxLocalizer`.
+
+    Attributes: `manifest`; `chosen`, the rows of `PROVIDERS` that are used; `settings`, what the session was made with.
+
+    Raises:
+        ModelError: the file cannot be used. PlanError: a provider is missing, does not load, or does not take every node; a cache folder
+        that cannot be written to. FastlocError: onnxruntime is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        providers: str | Sequence[str] = "auto",
+        *,
+        allow_fallback: bool = False,
+        threads: int | None = None,
+        cuda_graph: bool = False,
+        cache: str | os.PathLike[str] | None = None,
+        profiles: Profiles | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.header: Header = read(path)
+        self.manifest = self.header.manifest()
+        self.ort = runtime()
+        self.allow_fallback, self.threads, self.cuda_graph = allow_fallback, threads, cuda_graph
+        self._cache, self._profiles, self._options = cache, profiles or {}, dict(options or {})
+        self._lock = threading.Lock()
+        self.chosen = choose(providers, available(self.ort), f"onnxruntime {self.ort.__version__}")
+        try:
+            self._load()
+        except PlanError as error:
+            # a GPU build on a machine without a usable GPU: "auto" leaves the choice to us, so it is made again, and said
+            if providers != "auto" or self.chosen[0].name == "cpu":
+                raise
+            warnings.warn(f"running on the CPU: {error}", FastlocWarning, stacklevel=3)
+            self.chosen = (PROVIDERS["cpu"],)
+            self._load()
+        self._check_inputs()
+
+    def _load(self) -> None:
+        self.settings: Settings = session_settings(
+            self.chosen, self._request(), _version(self.ort), allow_fallback=self.allow_fallback, override=self._options
+        )
+        if memory_of(self.chosen) == "cuda" and hasattr(self.ort, "preload_dlls"):
+            # it prints what it does not find, and results have stdout to themselves
+            with contextlib.redirect_stdout(sys.stderr):
+                self.ort.preload_dlls()
+        with self._building():
+            self.session = self._session(self.header.path)
+        self._check_loaded()
+        self._placement = placement(self.session)
+        self._check_placement()
+        device = _index(self.settings.providers[0][1].get("device_id", 0))
+        self.bindings = Bindings(self.ort, self.session, memory_of(self.chosen), device, fixed=self.cuda_graph)
+
+    def _request(self) -> Request:
+        device = _index(self._options.get("device_id") or 0)
+        keeps = next((row for row in self.chosen if row.keeps), None)
+        kept = None if keeps is None else engine_cache.prepared(self._folder(keeps, device))
+        return Request(self.manifest, device, self.threads, self.cuda_graph, kept, self._profiles)
+
+    def _folder(self, row: Provider, device: int) -> Path:
+        # the plugin brings a TensorRT of its own, and onnxruntime knows only the other
+        version = engine_cache.tensorrt_version() if not row.plugin else engine_cache.package_version(row.plugin)
+        return engine_cache.folder(self._cache, engine_cache.gpu(device), version, self.ort.__version__, self.header.digest())
+
+    def _session(self, path: Path) -> Any:
+        options, devices = self._session_options(), register(self.chosen[0], self.ort)
+        try:
+            if devices:
+                # a plugin's provider is not known by name
+                options.add_provider_for_devices(devices[:1], self.settings.providers[0][1])
+                return self.ort.InferenceSession(str(path), options, enable_fallback=0)
+            return self.ort.InferenceSession(str(path), options, providers=list(self.settings.providers), enable_fallback=0)
+        # onnxruntime's own exceptions share no base but this one
+        except Exception as error:
+            raise self._refused(error, path) from error
+
+    def _session_options(self) -> Any:
+        options = self.ort.SessionOptions()
+        options.log_severity_level = QUIET
+        options.enable_mem_pattern = self.settings.pattern
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        for key, value in self.settings.config.items():
+            options.add_session_config_entry(key, value)
+        return options
+
+    def _refused(self, error: Exception, path: Path) -> ModelError | PlanError:
+        """What onnxruntime said, in one line. Whatever another provider than the CPU refuses may be the provider's own trouble."""
+        name, version = self.chosen[0].name, self.ort.__version__
+        kind = ModelError if name == "cpu" else PlanError
+        return kind(f"{path}: onnxruntime {version} cannot load it on provider {name!r}: {_said(error)}")
+
+    def _check_loaded(self) -> None:
+        there = set(self.session.get_providers())
+        for row in self.chosen:
+            if not there & _names(row):
+                raise PlanError(
+                    f"provider {row.name!r} is in onnxruntime {self.ort.__version__} and did not load: a library that it needs is missing "
+                    f"or does not fit, and onnxruntime's log above names it; `fastloc doctor` says what to do"
+                )
+
+    def _check_placement(self) -> None:
+        asked = set().union(*(_names(row) for row in self.chosen))
+        host = frozenset.intersection(*(row.host for row in self.chosen))
+        wrong = self._placement.misplaced(asked, host)
+        if not wrong:
+            return
+        names = ", ".join(row.name for row in self.chosen)
+        message = f"{self.header.path}: {len(wrong)} of {len(self._placement.nodes)} nodes do not run on {names}: {listed(wrong)}"
+        if not self.allow_fallback:
+            raise PlanError(f"{message}; allow_fallback=True runs them there, or export with another spelling or dtype")
+        warnings.warn(message, FastlocWarning, stacklevel=4)
+
+    def _check_inputs(self) -> None:
+        found, wanted = {each.name for each in self.session.get_inputs()}, set(inputs_of(self.manifest))
+        if found != wanted:
+            raise ModelError(f"{self.header.path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(found)}")
+
+    def _building(self) -> contextlib.AbstractContextManager[None]:
+        """A line on stderr while an engine is built, for providers that build them."""
+        row = next((row for row in self.chosen if row.compiles), None)
+        return contextlib.nullcontext() if row is None else waiting(f"fastloc: {row.name} builds an engine of {self.header.path.name}")
+
+    def placement(self) -> Placement:
+        """Which provider runs which node.
+
+        Raises:
+            PlanError: this onnxruntime is too old to tell.
+        """
+        if not self.settings.recorded:
+            raise PlanError(f"onnxruntime {self.ort.__version__} does not tell where nodes run: 1.24 and newer do")
+        return self._placement
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
+        """One call: inputs by name, numpy arrays or what `__dlpack__` gives, to outputs by name, arrays of the caller's own.
+
+        Calls from several threads take turns. Raises PlanError for shapes that a captured CUDA graph, or an engine, does not take.
+        """
+        with self._lock:
+            first = not self.bindings.known(feeds)
+            with self._building() if first else contextlib.nullcontext():
+                try:
+                    return self.bindings.run(feeds)
+                except PlanError:
+                    raise
+                except Exception as error:
+                    name = self.chosen[0].name
+                    raise PlanError(f"{self.header.path}: onnxruntime failed on provider {name!r}: {_said(error)}") from error
+
+    def compile(self, path: str | os.PathLike[str]) -> Path:
+        """Write a file that holds the compiled engine inside an ONNX file (EPContext), with this one's metadata, whole or not at all.
+
+        It starts without a build, on this device and these versions. Returns the path.
+
+        Raises:
+            PlanError: the provider compiles nothing, or this onnxruntime cannot write it. ModelError: the path cannot be written.
+        """
+        target, row = Path(path), self.chosen[0]
+        if not row.compiles:
+            able = ", ".join(each.name for each in PROVIDERS.values() if each.compiles)
+            raise PlanError(f"provider {row.name!r} runs the graph as it is and compiles nothing that could be written: {able} do")
+        if not hasattr(self.ort, "ModelCompiler"):
+            raise PlanError(f"onnxruntime {self.ort.__version__} cannot write compiled files: 1.23 and newer can")
+        if not target.parent.is_dir():
+            raise ModelError(f"{target}: the folder {target.parent} does not exist")
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            with self._building():
+                self._compile_to(part)
+            if not read(part).operators[COMPILED]:
+                raise PlanError(f"provider {row.name!r} compiled nothing of {self.header.path}")
+            # a file that its own provider does not take again is of no use, and this is the time to find out
+            self._session(part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def _compile_to(self, part: Path) -> None:
+        options = self._session_options()
+        devices = register(self.chosen[0], self.ort)
+        try:
+            if devices:
+                options.add_provider_for_devices(devices[:1], self.settings.providers[0][1])
+            else:
+                options.add_provider(*self.settings.providers[0])
+            self.ort.ModelCompiler(options, str(self.header.path), embed_compiled_data_into_model=True).compile_to_file(str(part))
+        except Exception as error:
+            raise self._refused(error, self.header.path) from error
+
+
+def _names(row: Provider) -> set[str]:
+    """Every name that onnxruntime may have for a provider: a plugin's package has the last word on its own."""
+    plugin = sys.modules.get(row.plugin) if row.plugin else None
+    return {row.ort} if plugin is None else {row.ort, plugin.get_ep_name()}
+
+
+def _index(device: object) -> int:
+    if not str(device).isdigit():
+        raise PlanError(f"device_id is {device!r}; the index of a GPU is wanted, such as 0")
+    return int(str(device))
+
+
+def _said(error: Exception) -> str:
+    """An exception of onnxruntime's in one line. What is long begins with C++ signatures, and its reason is at the end."""
+    said = " ".join(str(error).split()).rpartition("[ONNXRuntimeError] : ")[2]
+    return said if len(said) <= SAID else f"… {said[-SAID:]}"
+
+
+def _version(ort: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in ort.__version__.split("+")[0].split(".")[:2] if part.isdigit())

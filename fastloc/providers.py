@@ -1,0 +1,265 @@
+"""Where onnxruntime can run a file: one row a provider, which of them a call gets, and the settings that go with it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fastloc.errors import FastlocError, PlanError, unknown
+from fastloc.manifest import Manifest
+from fastloc.placement import CPU, HOST
+from fastloc.profiles import Profiles, shapes
+
+__all__ = ["PROVIDERS", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime", "session_settings"]
+
+# from this version on onnxruntime tells where each node went
+RECORDS = (1, 24)
+# shape arithmetic that is about shapes by its very type; a provider that lacks the others in floating point may leave work to the CPU
+NARROW = frozenset(("Constant", "ConstantOfShape", "Range", "Shape", "Size"))
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a provider's options depend on. `device`: its index. `cache`: the folder of this file's compiled engines on this device."""
+
+    manifest: Manifest
+    device: int = 0
+    threads: int | None = None
+    cuda_graph: bool = False
+    cache: Path | None = None
+    profiles: Profiles = field(default_factory=dict)
+
+
+Options = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One way to run a file.
+
+    name       what is asked for
+    ort        onnxruntime's name of it
+    install    what brings it
+    memory     where its buffers are, as onnxruntime calls the device
+    options    its options for a request
+    plugin     the module of a package that adds it to onnxruntime, where it is not part of it
+    compiles   whether it makes an engine of the whole graph, which takes long at first and can be kept
+    keeps      whether engines are kept in a cache folder
+    host       node types that it may leave to the CPU
+    pattern    whether onnxruntime may plan its memory ahead
+    """
+
+    name: str
+    ort: str
+    install: str
+    memory: str = "cpu"
+    options: Callable[[Request], Options] = lambda request: {}
+    plugin: str = ""
+    compiles: bool = False
+    keeps: bool = False
+    host: frozenset[str] = HOST
+    pattern: bool = True
+
+
+def _cuda(request: Request) -> Options:
+    return {
+        "device_id": str(request.device),
+        # TF32 keeps ten bits of a float32: the file's dtype is what is computed in
+        "use_tf32": "0",
+        # the default tries every algorithm anew for each shape, for the sake of one convolution
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "enable_cuda_graph": _flag(request.cuda_graph),
+    }
+
+
+def _tensorrt(request: Request) -> Options:
+    dtype = request.manifest.dtype
+    return {
+        "device_id": str(request.device),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(request.cache),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(request.cache),
+        "trt_cuda_graph_enable": _flag(request.cuda_graph),
+        # a network with float16 or quantised tensors in it is refused unless the builder is told
+        "trt_fp16_enable": _flag(dtype == "float16"),
+        "trt_layer_norm_fp32_fallback": _flag(dtype == "float16"),
+        "trt_int8_enable": _flag(dtype == "int8-static"),
+        **shapes("trt_profile", request.manifest, request.profiles),
+    }
+
+
+def _tensorrt_rtx(request: Request) -> Options:
+    return {
+        "device_id": str(request.device),
+        "nv_runtime_cache_path": str(request.cache),
+        **shapes("nv_profile", request.manifest, request.profiles),
+    }
+
+
+def _openvino(request: Request) -> Options:
+    # left alone it computes in bfloat16 where the processor has it
+    return {"precision": "ACCURACY", **({} if request.threads is None else {"num_of_threads": str(request.threads)})}
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else "0"
+
+
+_RTX_PLUGIN, _WEBGPU_PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx", "onnxruntime_ep_webgpu"
+_ROWS = (
+    Provider("cpu", CPU, "pip install 'fastloc[onnx-cpu]'"),
+    Provider("cuda", "CUDAExecutionProvider", "pip install 'fastloc[onnx-gpu]', in place of onnxruntime", "cuda", _cuda),
+    Provider("tensorrt", "TensorrtExecutionProvider", "pip install 'fastloc[onnx-gpu]' and TensorRT 10 (tensorrt-cu13>=10.14,<11)", "cuda",
+             _tensorrt, compiles=True, keeps=True),
+    # a plugin goes with an onnxruntime that cannot make buffers on a GPU by itself
+    Provider("tensorrt-rtx", "NvTensorRTRTXExecutionProvider", "pip install onnxruntime onnxruntime-ep-nv-tensorrt-rtx",
+             options=_tensorrt_rtx, plugin=_RTX_PLUGIN, compiles=True, keeps=True),
+    Provider("directml", "DmlExecutionProvider", "pip install onnxruntime-directml, in place of onnxruntime (Windows)", pattern=False),
+    Provider("coreml", "CoreMLExecutionProvider", "pip install 'fastloc[onnx-cpu]' (macOS)",
+             options=lambda request: {"ModelFormat": "MLProgram"}, host=NARROW),
+    Provider("openvino", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino, in place of onnxruntime", options=_openvino,
+             compiles=True, host=NARROW),
+    Provider("webgpu", "WebGpuExecutionProvider", "pip install onnxruntime onnxruntime-ep-webgpu", plugin=_WEBGPU_PLUGIN),
+)  # fmt: skip
+PROVIDERS: dict[str, Provider] = {row.name: row for row in _ROWS}
+# what "auto" takes, the best first: TensorRT builds engines, for minutes, and is asked for by name
+AUTO = ("cuda", "cpu")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a session is made with: providers by onnxruntime's names in order of preference, each with its options, and the session's
+    configuration entries. `recorded`: whether it will tell where each node went."""
+
+    providers: tuple[tuple[str, Options], ...]
+    config: dict[str, str]
+    pattern: bool
+    recorded: bool
+
+
+def session_settings(
+    chosen: Sequence[Provider],
+    request: Request,
+    version: tuple[int, ...],
+    *,
+    allow_fallback: bool = False,
+    override: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings for providers that were chosen. A pure function: nothing is loaded or looked up.
+
+    Args:
+        version: onnxruntime's, such as (1, 31, 1).
+        allow_fallback: let CUDA, then the CPU run what a compiling NVIDIA provider does not take.
+        override: options of the first provider in place of those chosen here; None removes one.
+
+    Raises:
+        PlanError: a CUDA graph on what is not CUDA, options of a provider that has none, or threads that are not a count.
+    """
+    if request.cuda_graph and memory_of(chosen) != "cuda":
+        able = ", ".join(row.name for row in _ROWS if row.memory == "cuda")
+        raise PlanError(f"cuda_graph is for providers {able}, and the provider is {chosen[0].name!r}")
+    if override and chosen[0].ort == CPU:
+        # onnxruntime would take them, and do nothing with them
+        raise PlanError(f"provider 'cpu' has no options, and {', '.join(override)} is given: threads is an argument of its own")
+    if request.threads is not None and (not isinstance(request.threads, int) or request.threads < 1):
+        raise PlanError(f"threads is {request.threads!r}; 1 or more, or None for onnxruntime's own choice")
+    rows = list(chosen)
+    if allow_fallback and rows[-1].name == "tensorrt":
+        rows.append(PROVIDERS["cuda"])
+    options = [row.options(request) for row in rows]
+    options[0] |= {key: str(value) for key, value in (override or {}).items()}
+    options[0] = {key: value for key, value in options[0].items() if (override or {}).get(key, "") is not None}
+    recorded = version >= RECORDS
+    config = {"session.record_ep_graph_assignment_info": "1"}
+    if not recorded and not allow_fallback and all(row.ort != CPU for row in rows):
+        # the blunt form: an older onnxruntime refuses for any node on the CPU, of shapes or not
+        config["session.disable_cpu_ep_fallback"] = "1"
+    providers = tuple((row.ort, each) for row, each in zip(rows, options, strict=True))
+    return Settings(providers, config, all(row.pattern for row in rows), recorded)
+
+
+def memory_of(chosen: Sequence[Provider]) -> str:
+    """Where the inputs and outputs of a session with these providers are best kept."""
+    return chosen[0].memory
+
+
+def choose(asked: str | Sequence[str], there: Sequence[str], installed: str = "onnxruntime") -> tuple[Provider, ...]:
+    """The rows that are asked for: "auto", a name, or several names in order of preference; onnxruntime's own names are names too.
+
+    Args:
+        there: onnxruntime's names of what it has, see `available`. installed: what the message calls this onnxruntime.
+
+    Raises:
+        PlanError: an unknown name, none at all, or one that is not there; the message says what is, and what to install.
+    """
+    if asked == "auto":
+        return (next(PROVIDERS[name] for name in AUTO if PROVIDERS[name].ort in there or name == "cpu"),)
+    names = list(asked) if isinstance(asked, (list, tuple)) else [asked]
+    if not names:
+        raise PlanError(f"no provider is asked for: 'auto', or of {', '.join(PROVIDERS)}")
+    rows = tuple(_row(name) for name in names)
+    for row in rows:
+        if row.ort not in there:
+            known = ", ".join(_name(each) for each in there)
+            raise PlanError(f"provider {row.name!r} is not in {installed}, which has {known or 'none'}: {row.install}")
+    return rows
+
+
+def _row(name: object) -> Provider:
+    for row in _ROWS:
+        if name in (row.name, row.ort):
+            return row
+    raise PlanError(unknown("provider", name, ("auto", *PROVIDERS)))
+
+
+def _name(ort: str) -> str:
+    """fastloc's name of a provider, else onnxruntime's without its ending."""
+    return next((row.name for row in _ROWS if row.ort == ort), ort.removesuffix("ExecutionProvider").lower())
+
+
+def runtime() -> ModuleType:
+    """onnxruntime; FastlocError with what to install where it is not there or cannot be loaded."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise FastlocError(f"onnxruntime cannot be loaded: it needs the package {error.name!r}, which is not installed") from error
+        raise FastlocError(
+            "onnxruntime is not installed: pip install 'fastloc[onnx-cpu]', or 'fastloc[onnx-gpu]' for an NVIDIA GPU; not both"
+        ) from None
+    except ImportError as error:
+        raise FastlocError(f"onnxruntime cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def available(ort: Any) -> list[str]:
+    """onnxruntime's names of the providers that it has built in, and of those that an installed plugin package adds."""
+    found: list[str] = list(ort.get_available_providers())
+    plugins = [row.ort for row in _ROWS if row.plugin and importlib.util.find_spec(row.plugin) is not None]
+    return found + [name for name in plugins if name not in found]
+
+
+def register(row: Provider, ort: Any) -> list[Any]:
+    """The devices of a provider that a plugin package brings, its library registered once a process; [] for what is built in.
+
+    Raises:
+        PlanError: the library does not load, or finds no device.
+    """
+    if row.ort in ort.get_available_providers() or not row.plugin:
+        return []
+    plugin = importlib.import_module(row.plugin)
+    name = plugin.get_ep_name()
+    try:
+        ort.register_execution_provider_library(name, plugin.get_library_path())
+    except Exception as error:
+        if "already registered" not in str(error):
+            raise PlanError(f"provider {row.name!r}: its library does not load ({str(error).splitlines()[0]})") from error
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
+    if not devices:
+        raise PlanError(f"provider {row.name!r} is installed, and finds no device that it can use on this machine")
+    return devices

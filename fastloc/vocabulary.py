@@ -1,0 +1,175 @@
+"""Where an exported file's texts come from: baked in, given as embeddings, or encoded by a text tower. One class a source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc.digests import short
+from fastloc.errors import FastlocError, ModelError, TextError, unknown
+from fastloc.manifest import Manifest
+from fastloc.prompts import checked
+
+__all__ = ["Baked", "Encoded", "Given", "Nothing", "Selection", "Vocabulary", "embedded", "fitted", "vocabulary"]
+
+Floats = NDArray[np.float32]
+# how far from 1 a unit vector's length may be; float16 files of embeddings are within this
+UNIT = 2e-3
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The texts of one call, and their embeddings [T, E], or None where they are baked in."""
+
+    names: tuple[str, ...]
+    vectors: Floats | None
+
+
+class Vocabulary(Protocol):
+    """A source of texts. `names`: those it has, or None if it takes any."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None: ...
+
+    def select(self, texts: str | Sequence[str] | None) -> Selection:
+        """The texts of a call; None for all there are. Raises TextError for what this source does not have."""
+        ...
+
+
+@dataclass(frozen=True)
+class Baked:
+    """Texts that are part of the graph."""
+
+    names: tuple[str, ...]
+
+    def select(self, texts: str | Sequence[str] | None) -> Selection:
+        if texts is not None and tuple(checked(texts)) != self.names:
+            raise TextError(f"the file's texts are baked in: leave texts out, or give these in this order: {', '.join(self.names)}")
+        return Selection(self.names, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Embeddings that were made before, [T, E] float32, unit length."""
+
+    names: tuple[str, ...]
+    vectors: Floats
+
+    def select(self, texts: str | Sequence[str] | None) -> Selection:
+        wanted = self.names if texts is None else tuple(checked(texts))
+        for text in wanted:
+            if text not in self.names:
+                raise TextError(unknown("text", text, self.names) + "; embeddings are given for these alone")
+        return Selection(wanted, np.ascontiguousarray(self.vectors[[self.names.index(text) for text in wanted]]))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A text tower's encoder, with the template of the file."""
+
+    encoder: Callable[[Sequence[str], str], Floats]
+    template: str
+    names: None = None
+
+    def select(self, texts: str | Sequence[str] | None) -> Selection:
+        if texts is None:
+            raise TextError('no prompts: give at least one text, such as "a cat"')
+        wanted = checked(texts)
+        return Selection(tuple(wanted), np.ascontiguousarray(self.encoder(wanted, self.template), np.float32))
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No source of texts: only calls that bring embeddings of their own can be answered."""
+
+    hint: str
+    names: None = None
+
+    def select(self, texts: str | Sequence[str] | None) -> Selection:
+        raise TextError(self.hint)
+
+
+def vocabulary(path: Path, manifest: Manifest, text: str | os.PathLike[str] | None, embeddings: Any) -> Vocabulary:
+    """The source of an exported file's texts.
+
+    Args:
+        text: a text tower's file; by default `<stem>.text.onnx` beside the file, where there is one.
+        embeddings: see `fastloc.OnnxLocalizer`.
+
+    Raises:
+        FastlocError: both are given, or either with a vocabulary that is baked in. ModelError: those of another text tower.
+    """
+    if manifest.texts.baked:
+        for what, given in (("text", text), ("embeddings", embeddings)):
+            if given is not None:
+                raise FastlocError(f"{what} is given, and {path} has its texts baked in: {', '.join(manifest.texts.names)}")
+        return Baked(manifest.texts.names)
+    if text is not None and embeddings is not None:
+        raise FastlocError("text and embeddings are both given: texts come from one of them")
+    if embeddings is not None:
+        return embedded(embeddings, manifest)
+    beside = path.with_name(f"{path.stem}.text.onnx")
+    if text is None and not beside.exists():
+        return Nothing(
+            f"{path} takes text embeddings, and nothing makes them: give embeddings='file.npz', or text='tower.text.onnx' "
+            f"({beside.name} beside the file is found by itself)"
+        )
+    return _encoded(beside if text is None else Path(text), manifest)
+
+
+def _encoded(path: Path, manifest: Manifest) -> Encoded:
+    from fastloc.onnx_text import OnnxTextEncoder
+
+    encoder = OnnxTextEncoder(path, "cpu")
+    _same_tower(str(path), encoder.digest, manifest)
+    return Encoded(encoder, manifest.texts.template)
+
+
+def embedded(given: Any, manifest: Manifest) -> Given:
+    """Embeddings from a file, from {text: vector [E]}, from (texts, array [T, E]), or from a `fastloc.embeddings.TextEmbeddings`.
+
+    Raises:
+        ModelError: of another text tower. FastlocError: none of these, or vectors of another width or not of unit length.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        from fastloc.embeddings import TextEmbeddings
+
+        given = TextEmbeddings.load(given, manifest.model.text)
+    if isinstance(given, Mapping):
+        names, vectors = list(given), list(given.values())
+    elif isinstance(given, (tuple, list)) and len(given) == 2:
+        names, vectors = list(given[0]), given[1]
+    elif hasattr(given, "names") and hasattr(given, "vectors"):
+        _same_tower("embeddings", given.tower, manifest)
+        names, vectors = list(given.names), given.vectors
+    else:
+        raise FastlocError(f"embeddings are a {type(given).__name__}; a file, {{text: vector}} or (texts, array [T, E]) is wanted")
+    return Given(tuple(checked(names)), fitted(vectors, len(names), manifest.model.embed))
+
+
+def fitted(vectors: Any, count: int, width: int) -> Floats:
+    """Embeddings as the graph takes them: float32 [count, width], contiguous. Raises FastlocError for another shape or length."""
+    try:
+        array = np.ascontiguousarray(np.asarray(vectors, np.float32))
+    except (TypeError, ValueError) as error:
+        raise FastlocError(f"embeddings are not numbers, one row a text ({str(error).splitlines()[0]})") from error
+    if array.shape != (count, width):
+        raise FastlocError(f"embeddings are {list(array.shape)}, and [{count}, {width}] is wanted: one row a text, of the file's width")
+    lengths = np.linalg.norm(array.astype(np.float64), axis=1)
+    if not (np.abs(lengths - 1) <= UNIT).all():
+        raise FastlocError(f"embeddings have lengths from {lengths.min():.4g} to {lengths.max():.4g}; unit vectors are wanted")
+    return array
+
+
+def _same_tower(what: str, digest: str, manifest: Manifest) -> None:
+    if digest != manifest.model.text:
+        raise ModelError(
+            f"{what} {'come' if what == 'embeddings' else 'comes'} from text tower {short(digest)}, and the file's image tower belongs to "
+            f"{short(manifest.model.text)} ({manifest.model.name}): their similarities would mean nothing"
+        )
