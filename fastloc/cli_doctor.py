@@ -1,0 +1,51 @@
+"""`fastloc doctor`: is this installation sound, and what to do where it is not. Exit status 1 for a problem, 0 otherwise."""
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from . import __version__, cli_show
+
+if TYPE_CHECKING:
+    from .doctor import Line
+
+STYLES = {"good": "green", "note": "yellow", "problem": "bold red"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON, with everything that was looked at")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look, and tell. Returns the exit status."""
+    from .doctor import PROBLEM, diagnose
+    from .doctor_facts import probe
+
+    facts = probe()
+    lines = diagnose(facts)
+    problems = sum(line.finding.severity == PROBLEM for line in lines)
+    if args.json:
+        rows = [{"check": line.check.name, "probe": line.check.probe, **asdict(line.finding)} for line in lines]
+        print(json.dumps({"fastloc": __version__, "problems": problems, "findings": rows, "facts": asdict(facts)}, indent=2))
+    else:
+        _show(lines, dict(facts.packages))
+    return 1 if problems else 0
+
+
+def _show(lines: "list[Line]", packages: dict[str, str]) -> None:
+    out = cli_show.console()
+    rows = cli_show.table("check", "", "what was found, and what to do about it")
+    for line in lines:
+        finding = line.finding
+        told = Text.assemble(finding.found, *((("\n-> " + finding.remedy, "bold"),) if finding.remedy else ()))
+        rows.add_row(Text(line.check.name), Text(finding.severity, STYLES[finding.severity]), told)
+    out.print(rows)
+    out.print()
+    out.print("installed:", ", ".join(f"{name} {version}" for name, version in packages.items()), soft_wrap=True)
+    counts = Counter(line.finding.severity for line in lines)
+    out.print(f"{counts['problem']} problems, {counts['note']} notes")

@@ -1,0 +1,165 @@
+"""`fastloc inspect`: what an exported file is, and what it is made of."""
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from . import cli_show
+
+if TYPE_CHECKING:
+    from .inspect_model import Report
+    from .manifest import Manifest
+    from .onnx_graph import Value
+    from .placement import Placement
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    # argparse's own line puts the model last, where --providers would swallow it
+    parser.usage = "fastloc inspect MODEL [options]"
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that fastloc wrote")
+    parser.add_argument(
+        "--providers", nargs="*", metavar="NAME", help="load it too, and tell which of these providers takes which nodes (default: auto)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command. Returns the exit status."""
+    from .cli_verify import asked
+    from .inspect_model import inspect, placed
+
+    report = inspect(args.model)
+    placement = None if args.providers is None else placed(report, asked(args.providers))
+    if args.json:
+        where = {} if placement is None else {"placement": [vars(row) for row in placement.rows]}
+        print(json.dumps({**report.to_dict(), **where}, indent=2))
+    else:
+        _show(report, placement)
+    return 0
+
+
+def _show(report: "Report", placement: "Placement | None") -> None:
+    out = cli_show.console()
+    out.print(Text(cli_show.shown(report.content.file.path), "bold"), soft_wrap=True)
+    _pairs(out, _about(report))
+    _tensors(out, report)
+    _graph(out, report)
+    if placement is not None:
+        rows = cli_show.table("provider", "node", "count", right=("count",))
+        for row in placement.rows:
+            rows.add_row(row.provider, row.type, str(row.count))
+        _section(out, "where its nodes run, after onnxruntime's fusions", rows)
+    for note in report.notes:
+        out.print(f"\nnote: {note}", soft_wrap=True)
+
+
+def _about(report: "Report") -> dict[str, object]:
+    """The first table: what the file says of itself."""
+    content = report.content
+    opsets = ", ".join(f"{name or 'ai.onnx'} {version}" for name, version in content.opsets.items())
+    size = f"{_bytes(content.bytes)}" + "".join(f", and {_bytes(size)} in {name}" for name, size in report.external.items())
+    about = {"size": size, "opsets": opsets, "written by": content.producer, "IR version": content.ir}
+    if report.text is not None:
+        return {"kind": "text tower", **{name: _listed(value) for name, value in report.text.items()}, **about}
+    assert report.manifest is not None
+    return {**_manifest(report.manifest), **about}
+
+
+def _manifest(manifest: "Manifest") -> dict[str, object]:
+    model, shape, texts, golden = manifest.model, manifest.input, manifest.texts, manifest.golden
+    taken = "any multiple of the patch" if shape.size is None else _by(shape.size)
+    picture = f"{shape.kind}, {shape.layout}, {'BGR' if shape.bgr else 'RGB'}, encoder input {taken}"
+    camera = f", camera frames {_by(shape.frame)}" if shape.frame else ""
+    count = texts.count if texts.count is not None else "any number"
+    recipe = {each.name: getattr(manifest.recipe, each.name) for each in fields(manifest.recipe)}
+    recipe |= {f"readout {each.name}": getattr(manifest.recipe.readout, each.name) for each in fields(manifest.recipe.readout)}
+    for told in ("readout", "name", "summary", "source"):
+        del recipe[told]
+    return {
+        "kind": f"image tower, metadata format {manifest.format}, exported by fastloc {manifest.version}",
+        "model": f"{model.name}, patch {_by(model.patch)}, embeddings {model.embed} wide",
+        "licence": model.licence or "not stated",
+        "weights": model.weights,
+        "text tower": model.text,
+        "normalisation": f"mean {_numbers(model.mean)}, std {_numbers(model.std)}, {model.interpolation}",
+        "method": f"{manifest.recipe.name}: {manifest.recipe.summary} ({manifest.recipe.source})",
+        "recipe": ", ".join(f"{name}={value}" for name, value in recipe.items()),
+        "pictures": f"{picture}{camera}, usual size {_usual(shape.usual)}, fit {shape.fit}",
+        "batch": shape.batch or "any number",
+        "texts": f"baked in: {', '.join(texts.names)}" if texts.baked else f"embeddings, {count}",
+        "template": texts.template or "not stated",
+        "outputs": ", ".join(manifest.outputs),
+        "precision": f"{manifest.dtype}, spelling {manifest.spelling}, opset {manifest.opset}",
+        "golden": f"{golden.batch} pictures of {_by(golden.size)}, {golden.texts or 'no'} embeddings, seed {golden.seed}"
+        if golden
+        else "none",
+    }
+
+
+def _tensors(out: Console, report: "Report") -> None:
+    rows = cli_show.table("", "name", "dtype", "shape")
+    for kind, values in (("input", report.inputs), ("output", report.outputs)):
+        for value in values:
+            rows.add_row(kind, Text(value.name), value.dtype, Text(_shape(value)))
+    _section(out, "what goes in and comes out", rows)
+    rows = cli_show.table("dtype", "tensors", "parameters", "bytes", right=("tensors", "parameters", "bytes"))
+    for weights in report.weights:
+        rows.add_row(weights.dtype, str(weights.tensors), f"{weights.parameters:,}", f"{weights.bytes:,}")
+    _section(out, "parameters and constants", rows)
+
+
+def _graph(out: Console, report: "Report") -> None:
+    forms = ", ".join(f"{count} {kind}" for kind, count in report.attention.items())
+    out.print(f"\nattention: {forms or 'none that is known'}", soft_wrap=True)
+    rows = cli_show.table("computes in", "nodes", "of these kinds", right=("nodes",))
+    for precision, kinds in report.precision.items():
+        rows.add_row(precision, str(sum(kinds.values())), ", ".join(f"{kind} {count}" for kind, count in kinds.items()))
+    _section(out, f"{sum(report.nodes.values())} nodes by precision, as written", rows)
+
+
+def _listed(value: object) -> object:
+    """Words and templates of a text tower: there may be thousands, and a template holds scores of sentences."""
+    if not isinstance(value, (list, dict)):
+        return value
+    names = ", ".join(map(str, list(value)[:4]))
+    return f"{len(value)} ({names}{' …' if len(value) > 4 else ''})"
+
+
+def _section(out: Console, title: str, rows: Any) -> None:
+    out.print()
+    out.print(Text(title, "bold"))
+    out.print(rows)
+
+
+def _pairs(out: Console, pairs: dict[str, object]) -> None:
+    rows = cli_show.table("", "")
+    rows.show_header = False
+    for name, value in pairs.items():
+        rows.add_row(Text(name, "dim"), Text(str(value)))
+    out.print(rows)
+
+
+def _shape(value: "Value") -> str:
+    return "[" + ", ".join("?" if side is None else str(side) for side in value.shape) + "]"
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _usual(size: "int | tuple[int, int]") -> str:
+    return _by(size) if isinstance(size, tuple) else str(size)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

@@ -1,0 +1,120 @@
+"""`fastloc verify`: whether an exported file computes, on this device, what it should. Exit status 0 if it does, 1 if not."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from . import cli_show
+
+if TYPE_CHECKING:
+    from .golden import Row
+    from .verify import Verdict
+
+# columns of numbers, and the field of `Row` that each shows
+COLUMNS = {
+    "max error": "max_error",
+    "mean error": "mean_error",
+    "after min-max": "minmax_error",
+    "argmax equal": "agreement",
+    "peaks equal": "peaks",
+}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    # argparse's own line puts the model last, where --providers would swallow it
+    parser.usage = "fastloc verify MODEL [options]"
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that `fastloc export` wrote")
+    parser.add_argument(
+        "--providers", nargs="+", metavar="NAME", help="auto, cpu, cuda, tensorrt …, in order of preference (default: auto)"
+    )
+    parser.add_argument("--allow-fallback", action="store_true", help="let other providers run what this one does not take")
+    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: onnxruntime's choice)")
+    parser.add_argument(
+        "--repeat", type=_count, default=1, metavar="N", help="calls after the first, which must answer the same (default: 1)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command. Returns the exit status."""
+    from .verify import verify
+
+    verdict = verify(args.model, asked(args.providers), repeat=args.repeat, allow_fallback=args.allow_fallback, threads=args.threads)
+    if args.json:
+        print(json.dumps(verdict.to_dict(), indent=2))
+    else:
+        _show(verdict)
+    return 0 if verdict.good else 1
+
+
+def asked(names: list[str] | None) -> str | list[str]:
+    """Providers as they were typed, as `verify` takes them: none is "auto", one is a name, which may be "auto" too."""
+    return "auto" if not names else names[0] if len(names) == 1 else names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+    return int(text)
+
+
+def _show(verdict: "Verdict") -> None:
+    out = cli_show.console()
+    manifest, versions = verdict.manifest, dict(verdict.versions)
+    out.print(Text(cli_show.shown(verdict.path), "bold"), soft_wrap=True)
+    facts = cli_show.table("", "")
+    facts.show_header = False
+    for name, value in (
+        ("model", f"{manifest.model.name}, method {manifest.recipe.name}, {manifest.dtype}, spelling {manifest.spelling}"),
+        ("exported by", f"fastloc {versions.pop('file')}"),
+        ("device", verdict.device),
+        ("provider", ", ".join(verdict.providers) + (f": {_nodes(verdict)}" if verdict.nodes else "")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("time", _time(verdict)),
+    ):
+        facts.add_row(Text(name, "dim"), Text(value))
+    out.print(facts)
+    if verdict.rows:
+        out.print()
+        rows = cli_show.table("output", *COLUMNS, right=tuple(COLUMNS))
+        for row in verdict.rows:
+            rows.add_row(Text(row.output), *(_number(row, field) for field in COLUMNS.values()))
+        out.print(rows)
+    out.print()
+    # a check that did not pass is among what is wrong
+    for check in (each for each in verdict.checks if each.passed is not False):
+        out.print(f"{check.name}: {check.found}", soft_wrap=True)
+    for wrong in verdict.wrong:
+        out.print(Text(f"wrong: {wrong}", "bold red"), soft_wrap=True)
+    out.print(_sentence(verdict), soft_wrap=True)
+
+
+def _nodes(verdict: "Verdict") -> str:
+    return ", ".join(f"{count} nodes on {name.removesuffix('ExecutionProvider')}" for name, count in verdict.nodes.items())
+
+
+def _time(verdict: "Verdict") -> str:
+    later = sorted(verdict.later_ms)
+    return (
+        f"load {verdict.load_ms:.0f} ms, first call {verdict.first_ms:.1f} ms, a later one {later[len(later) // 2]:.1f} ms; not a benchmark"
+    )
+
+
+def _number(row: "Row", field: str) -> str:
+    value = getattr(row, field)
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if field in ("agreement", "peaks") else f"{value:.1e}"
+
+
+def _sentence(verdict: "Verdict") -> Text:
+    from .golden import TOLERANCES
+
+    if not verdict.good:
+        return Text("This file does not compute on this device what it should.", "bold red")
+    limit = TOLERANCES[verdict.manifest.dtype]
+    return Text(f"This file computes on this device what it should: within {limit:.0e} for {verdict.manifest.dtype}.", "bold green")

@@ -1,0 +1,168 @@
+"""What an exported file is and what it is made of: its manifest, sizes, attention, parameters and the precision of every node.
+
+Needs neither the onnx package nor onnxruntime; only where each node would run is onnxruntime asked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastloc.errors import ModelError
+from fastloc.manifest import KEY, Manifest
+from fastloc.onnx_graph import Content, Graph, Value, read
+from fastloc.onnx_header import Header
+from fastloc.onnx_precision import by_precision
+from fastloc.placement import Placement
+from fastloc.text_manifest import KEY as TEXT_KEY
+
+__all__ = ["NOTES", "Report", "Weights", "inspect", "placed"]
+
+# kinds of nodes that tell how attention is written
+_ATTENTION = ("Attention", "com.microsoft.MultiHeadAttention", "com.microsoft.Attention", "com.microsoft.QAttention", "Softmax")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Initialisers and constants of one dtype."""
+
+    dtype: str
+    tensors: int
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it. `manifest` is None for a text tower, whose own metadata is in `text`.
+
+    attention   number of nodes of each kind that tells how attention is written
+    nodes       number of nodes by kind
+    precision   the same by the precision they compute in
+    external    files of weights beside this one, and the bytes each must have
+    notes       which runtimes will refuse the file or run it slowly, and why
+    """
+
+    content: Content
+    manifest: Manifest | None
+    text: Mapping[str, Any] | None
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    attention: Mapping[str, int]
+    nodes: Mapping[str, int]
+    weights: tuple[Weights, ...]
+    precision: Mapping[str, Mapping[str, int]]
+    external: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the golden's numbers are left out."""
+        manifest = asdict(self.manifest) if self.manifest else None
+        if manifest and manifest["golden"]:
+            manifest["golden"]["outputs"] = {name: each["shape"] for name, each in manifest["golden"]["outputs"].items()}
+        return {
+            "file": str(self.content.file.path),
+            "bytes": self.content.bytes,
+            "ir": self.content.ir,
+            "producer": self.content.producer,
+            "opsets": {name or "ai.onnx": version for name, version in self.content.opsets.items()},
+            "manifest": manifest,
+            "text": self.text,
+            **{name: [asdict(each) for each in getattr(self, name)] for name in ("inputs", "outputs", "weights")},
+            **{name: dict(getattr(self, name)) for name in ("attention", "nodes", "external")},
+            "precision": {name: dict(kinds) for name, kinds in self.precision.items()},
+            "notes": list(self.notes),
+        }
+
+
+def inspect(path: Path | str) -> Report:
+    """Read a file that fastloc exported.
+
+    Raises:
+        ModelError: no such file, not an ONNX file, not one of fastloc's, of a newer version, or weights beside it are missing.
+    """
+    content = read(path)
+    file, graph = content.file, content.graph
+    text = _text(file)
+    # old files list their weights among the inputs
+    weights = {each.name for each in graph.tensors}
+    nodes = Counter(node.kind for node in graph.every_node())
+    return Report(
+        content=content,
+        manifest=None if text is not None else file.manifest(),
+        text=text,
+        inputs=tuple(each for each in graph.inputs if each.name not in weights),
+        outputs=graph.outputs,
+        attention={kind: nodes[kind] for kind in _ATTENTION if nodes[kind]},
+        nodes=dict(nodes.most_common()),
+        weights=_weights(graph),
+        precision={name: dict(kinds.most_common()) for name, kinds in sorted(by_precision(graph).items())},
+        external=file.external,
+        notes=tuple(note for rule in NOTES if (note := rule(content))),
+    )
+
+
+def placed(report: Report, providers: str | Sequence[str] = "auto") -> Placement:
+    """Which provider takes which of its nodes, in onnxruntime on this machine; `providers` as for `fastloc.OnnxLocalizer`.
+
+    A provider that does not take every node is told here, not refused. Raises ModelError and PlanError as `OnnxSession` does.
+    """
+    from fastloc.onnx_session import OnnxSession
+
+    if report.manifest is None:
+        raise ModelError(f"{report.content.file.path} is a text tower, which runs on the CPU: --providers is for image towers")
+    return OnnxSession(report.content.file.path, providers, allow_fallback=True).placement()
+
+
+def _text(file: Header) -> dict[str, Any] | None:
+    """A text tower's metadata, or None for any other file."""
+    if TEXT_KEY not in file.metadata or KEY in file.metadata:
+        return None
+    try:
+        content = json.loads(file.metadata[TEXT_KEY])
+    except ValueError as error:
+        raise ModelError(f"{file.path}: its {TEXT_KEY!r} metadata is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file.path}: its {TEXT_KEY!r} metadata is damaged (no object)")
+    return content
+
+
+def _weights(graph: Graph) -> tuple[Weights, ...]:
+    found: dict[str, list[tuple[int, int]]] = {}
+    for tensor in graph.every_tensor():
+        found.setdefault(tensor.dtype, []).append((math.prod(tensor.shape), tensor.bytes))
+    rows = [Weights(dtype, len(each), sum(n for n, _ in each), sum(size for _, size in each)) for dtype, each in found.items()]
+    return tuple(sorted(rows, key=lambda row: -row.bytes))
+
+
+def _foreign(content: Content) -> str | None:
+    kinds = sorted({node.kind for node in content.graph.every_node() if node.domain == "com.microsoft"})
+    if not kinds:
+        return None
+    return f"only onnxruntime runs {', '.join(kinds)}: for plain TensorRT, OpenVINO or CoreML export with another --spelling"
+
+
+def _attention_op(content: Content) -> str | None:
+    if not any(node.kind == "Attention" for node in content.graph.every_node()):
+        return None
+    return "Attention needs onnxruntime 1.23 (CPU) or 1.25 (CUDA), or TensorRT 10.14: older ones refuse it or run it on the CPU"
+
+
+def _antialias(content: Content) -> str | None:
+    if not any(node.op == "Resize" and node.attributes.get("antialias") for node in content.graph.every_node()):
+        return None
+    return "TensorRT has no antialiased Resize: for it export with --resize matmul"
+
+
+def _functions(content: Content) -> str | None:
+    names = ", ".join(content.functions)
+    return f"{len(content.functions)} functions, whose nodes are not counted here: {names}" if names else None
+
+
+# what somebody who deploys the file should know of it; each looks at the file and speaks, or is silent
+NOTES: tuple[Callable[[Content], str | None], ...] = (_foreign, _attention_op, _antialias, _functions)

@@ -1,0 +1,280 @@
+"""Does an exported file compute, on this device, what it should? Its golden goes in, and what comes out is compared, output by output.
+
+The right answers come from PyTorch in float32, before the export, and travel in the file: whoever receives it needs nothing else. What
+comes out wrong without an error (a fused attention in half precision, a provider that mixes the pictures of a batch) is found here, on the
+device it happens on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloc import __version__, engine_cache, machine, onnx_header
+from fastloc.errors import ModelError, PlanError
+from fastloc.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
+from fastloc.manifest import KEY, Manifest
+from fastloc.onnx_session import OnnxSession
+from fastloc.text_manifest import KEY as TEXT_KEY
+
+__all__ = ["LIMITS", "Check", "Limit", "Verdict", "judged", "verify"]
+
+Array = NDArray[Any]
+Outputs = dict[str, Array]
+Run = Callable[[Mapping[str, Array]], Outputs]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a dtype may do to the outputs that are drawn or counted: `labels` is the least share of equal ones, `heatmaps` the largest mean
+    difference. A heatmap is a similarity stretched to [0, 1], so its largest difference says more of the picture than of the file."""
+
+    labels: float
+    heatmaps: float
+
+
+# beside `fastloc.golden.TOLERANCES`, which is for similarity and scores
+LIMITS = {
+    "float32": Limit(0.999, 1e-3),
+    "float16": Limit(0.98, 1e-2),
+    "int8-dynamic": Limit(0.85, 0.1),
+    "int8-static": Limit(0.85, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check beside the golden. `passed` is None where it could not be made, or is not for this file; `found` says why, or what."""
+
+    name: str
+    passed: bool | None
+    found: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found.
+
+    rows        each output against the golden, see `fastloc.golden.Row`; none where the outputs cannot be compared at all
+    checks      what else was looked at
+    wrong       everything that is wrong, in words; a good file has none
+    device      the processor or GPU that it ran on
+    nodes       how many nodes each provider ran, by onnxruntime's names; empty where this onnxruntime does not tell
+    providers   those that were asked for and loaded, by fastloc's names
+    first_ms    of the first call, which may build, tune and allocate; later_ms of those after it. Not a benchmark: nothing was warmed up
+                or held still, and the input is of the golden's size
+    """
+
+    path: Path
+    manifest: Manifest
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+    wrong: tuple[str, ...]
+    device: str
+    providers: tuple[str, ...]
+    nodes: Mapping[str, int]
+    versions: Mapping[str, str]
+    load_ms: float
+    first_ms: float
+    later_ms: tuple[float, ...]
+
+    @property
+    def good(self) -> bool:
+        return not self.wrong
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        golden = self.manifest.golden
+        assert golden is not None
+        return {
+            "file": str(self.path),
+            "good": self.good,
+            "wrong": list(self.wrong),
+            "outputs": [asdict(row) for row in self.rows],
+            "tolerance": TOLERANCES[self.manifest.dtype],
+            "checks": [asdict(check) for check in self.checks],
+            "model": self.manifest.model.name,
+            "method": self.manifest.recipe.name,
+            "dtype": self.manifest.dtype,
+            "spelling": self.manifest.spelling,
+            "golden": {"batch": golden.batch, "size": list(golden.size), "texts": golden.texts},
+            "device": self.device,
+            "providers": list(self.providers),
+            "nodes": dict(self.nodes),
+            "versions": dict(self.versions),
+            "milliseconds": {"load": self.load_ms, "first": self.first_ms, "later": list(self.later_ms)},
+        }
+
+
+def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto", *, repeat: int = 1, **options: Any) -> Verdict:
+    """Run the golden of a file on this device.
+
+    Args:
+        providers: as for `fastloc.OnnxLocalizer`.
+        repeat: calls after the first one.
+        options: as for `fastloc.OnnxLocalizer`: allow_fallback, threads, cache …
+
+    Raises:
+        ModelError: the file cannot be used, or has no golden. PlanError: a provider is missing or does not take every node.
+    """
+    if repeat < 1:
+        raise PlanError(f"repeat is {repeat}; at least one call after the first is needed, to see that it answers the same")
+    manifest = _manifest(path)
+    began = time.perf_counter()
+    # dynamic files are run with the golden's batch and with one picture: an engine has to be made for both
+    session = OnnxSession(path, providers, **({"profiles": _profiles(manifest)} | options))
+    load_ms = _since(began)
+    feeds = manifest.golden_inputs()
+    first, first_ms = _timed(session.run, feeds)
+    later = [_timed(session.run, feeds) for _ in range(repeat)]
+    rows, wrong = judged(_golden(manifest), first, manifest.dtype)
+    checks = (_same(manifest, first, [outputs for outputs, _ in later]), _independent(manifest, feeds, first, session.run))
+    wrong += [f"{check.name}: {check.found}" for check in checks if check.passed is False]
+    return Verdict(
+        path=Path(path), manifest=manifest, rows=tuple(rows), checks=checks, wrong=tuple(wrong), device=_device(session),
+        providers=tuple(row.name for row in session.chosen), nodes=_nodes(session), versions=_versions(session, manifest),
+        load_ms=load_ms, first_ms=first_ms, later_ms=tuple(each for _, each in later),
+    )  # fmt: skip
+
+
+def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str) -> tuple[list[Row], list[str]]:
+    """The comparison of outputs with the golden, and what is wrong, in words."""
+    try:
+        rows = compare(golden, outputs)
+    except ModelError as error:
+        # a missing output, another shape, NaN: nothing to compare, and wrong all the same
+        return [], [str(error)]
+    limit, wrong = LIMITS[dtype], judge(rows, dtype)
+    for row in rows:
+        if row.output == "labels" and row.agreement is not None and row.agreement < limit.labels:
+            wrong.append(f"labels: {row.agreement:.2%} are right, and {limit.labels:.2%} are wanted for {dtype}")
+        if row.output == "heatmaps" and row.mean_error is not None and row.mean_error > limit.heatmaps:
+            wrong.append(f"heatmaps are off by {row.mean_error:.1e} on average, and {limit.heatmaps:.0e} is allowed for {dtype}")
+    return rows, wrong
+
+
+def _manifest(path: str | os.PathLike[str]) -> Manifest:
+    header = onnx_header.read(path)
+    if TEXT_KEY in header.metadata and KEY not in header.metadata:
+        raise ModelError(f"{path} is a text tower, which has no golden: verify the file that it belongs to")
+    manifest = header.manifest()
+    golden = manifest.golden
+    if golden is None:
+        raise ModelError(f"{path} has no golden inside, so there is nothing to compare with: export it again with this fastloc")
+    if manifest.dtype not in TOLERANCES:
+        raise ModelError(f"{path}: its metadata names dtype {manifest.dtype!r}, for which no tolerance is known")
+    if manifest.input.batch not in (None, golden.batch):
+        raise ModelError(
+            f"{path}: its golden has {golden.batch} pictures, and the file takes {manifest.input.batch}: its metadata is damaged"
+        )
+    return manifest
+
+
+def _golden(manifest: Manifest) -> Golden:
+    assert manifest.golden is not None
+    return manifest.golden
+
+
+def _profiles(manifest: Manifest) -> dict[str, tuple[Any, Any, Any]]:
+    """Sizes that a compiled engine is made for: the golden's, and one picture alone."""
+    golden = _golden(manifest)
+    found: dict[str, tuple[Any, Any, Any]] = {}
+    if manifest.input.batch is None:
+        found["batch"] = (1, golden.batch, golden.batch)
+    if manifest.input.size is None:
+        found["size"] = (golden.size,) * 3
+    if not manifest.texts.baked and manifest.texts.count is None:
+        found["texts"] = (golden.texts,) * 3
+    return found
+
+
+def _timed(run: Run, feeds: Mapping[str, Array]) -> tuple[Outputs, float]:
+    began = time.perf_counter()
+    return run(feeds), _since(began)
+
+
+def _since(began: float) -> float:
+    return (time.perf_counter() - began) * 1e3
+
+
+def _same(manifest: Manifest, first: Outputs, later: Sequence[Outputs]) -> Check:
+    """Whether later calls answer as the first did."""
+    name = f"{len(later)} more calls" if len(later) > 1 else "a second call"
+    if all(np.array_equal(first[output], each[output]) for each in later for output in first):
+        return Check(name, True, "the same bits")
+    if not all(np.isfinite(array).all() for array in first.values()):
+        return Check(name, None, "not compared: the first one gave NaN or infinite numbers")
+    reference = _as_golden(manifest, first)
+    # the same input on the same device: whatever the dtype, more than rounding in another order is wrong
+    found = [judged(reference, each, "float32") for each in later]
+    if wrong := next((wrong for _, wrong in found if wrong), None):
+        return Check(name, False, "; ".join(wrong))
+    most = max(row.max_error or 0.0 for rows, _ in found for row in rows)
+    return Check(name, True, f"the same within {most:.1e}")
+
+
+def _independent(manifest: Manifest, feeds: Mapping[str, Array], first: Outputs, run: Run) -> Check:
+    """Whether the first picture's answers depend on the pictures beside it."""
+    name, golden = "a picture alone and in a batch", _golden(manifest)
+    if manifest.input.batch == 1:
+        return Check(name, None, "not for this file, which takes one picture")
+    if golden.batch == 1 or not all(np.isfinite(array).all() for array in first.values()):
+        return Check(name, None, "not compared: the golden has one picture" if golden.batch == 1 else "not compared: NaN")
+    entry = manifest.input.name
+    try:
+        other = run({**feeds, entry: feeds[entry][:1] if manifest.input.batch is None else _others(manifest, golden)})
+    except PlanError as error:
+        # an engine with the golden's shapes alone, made by another's profiles
+        return Check(name, None, f"not compared: {error}")
+    reference = _as_golden(manifest, {output: array[:1] for output, array in first.items()})
+    rows, wrong = judged(reference, {output: array[:1] for output, array in other.items()}, manifest.dtype)
+    most = max((row.max_error or 0.0 for row in rows), default=0.0)
+    return Check(name, not wrong, "; ".join(wrong) or ("the same bits" if not most else f"the same within {most:.1e}"))
+
+
+def _others(manifest: Manifest, golden: Golden) -> Array:
+    """The golden's batch with other pictures after the first."""
+    shown = golden.pictures()
+    for index in range(1, golden.batch):
+        # seeds that no picture of the golden has
+        shown[index] = picture(golden.seed + golden.batch + index, golden.size)
+    return manifest.input.laid_out(shown, manifest.model)
+
+
+def _as_golden(manifest: Manifest, outputs: Outputs) -> Golden:
+    """Outputs as what others shall be compared with."""
+    return replace(_golden(manifest), outputs={name: Sample.take(array) for name, array in outputs.items()})
+
+
+def _device(session: OnnxSession) -> str:
+    """What it ran on. A GPU by the driver's word, for this process: others number them in another order."""
+    options = session.settings.providers[0][1]
+    if session.chosen[0].memory == "cuda":
+        try:
+            gpu = engine_cache.gpu(int(options.get("device_id", 0)))
+            return f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+        except PlanError:
+            return "a GPU that the driver does not name"
+    return machine.cpu() if session.chosen[0].name == "cpu" else f"{session.chosen[0].name} on {machine.cpu()}"
+
+
+def _nodes(session: OnnxSession) -> dict[str, int]:
+    if not session.settings.recorded:
+        return {}
+    return dict(Counter(node.provider for node in session.placement().nodes).most_common())
+
+
+def _versions(session: OnnxSession, manifest: Manifest) -> dict[str, str]:
+    found = {"fastloc": __version__, "file": manifest.version, "onnxruntime": session.ort.__version__, "numpy": np.__version__}
+    if session.chosen[0].name == "tensorrt":
+        found["tensorrt"] = engine_cache.tensorrt_version()
+    return found | {"python": platform.python_version()}
