@@ -1,0 +1,193 @@
+"""A model as a static web page: pictures in, heatmaps out, all of it in the browser. `write_site` writes the folder.
+
+The model takes uint8 frames of one size and runs in onnxruntime-web; texts are a vocabulary that was encoded beforehand. The page's
+own files are in `web/` beside this one: plain modules, written out as they are.
+"""
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastloc.errors import FastlocError, TextError
+from fastloc.export.options import Options
+from fastloc.export.to_onnx import export
+from fastloc.localizer import Localizer
+from fastloc.manifest import Manifest
+from fastloc.prompts import checked
+from fastloc.sources import EMBEDDED
+
+__all__ = ["RUNTIME", "find_runtime", "write_site"]
+
+PAGE = Path(__file__).parent / "web"
+PAGE_FILES = ("index.html", "style.css", "app.js", "model.js", "maps.js", "tiles.js", "words.js")
+# the versions of onnxruntime-web whose files have these names; the second pair is fetched where there is a GPU
+RUNTIME = "onnxruntime-web@>=1.24 <2"
+RUNTIME_FILES = (
+    "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm",
+    "ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm",
+)  # fmt: skip
+OLDEST = (1, 24)
+INSTALL = f'npm install "{RUNTIME}"'
+# frames are resized in the graph as Pillow does it, browsers each in their own way: a small input gets a larger frame to be resized from
+FRAME = 384
+# attention as plain products: just as fast in WebAssembly as onnxruntime's own operator (within 2 % at 145 and 785 tokens), whose WebGPU
+# kernel is wrong on GPUs of unusual subgroup sizes, without a word (onnxruntime-web 1.24 and 1.30, subgroups of 4)
+SPELLING = "decomposed"
+# largest error of a similarity, a cosine, with which the page uses what it runs on
+TOLERANCE = 1e-3
+COLOURS = "turbo"
+NOTE = "This model knows drawn emoji scenes, not photographs."
+# by this file a folder is known to be a site, and may be written again
+MARK = "site.json"
+
+
+def write_site(localizer: Localizer, out: Path, *, ort: Path | None = None, texts: Sequence[str] = ()) -> Manifest:
+    """Write a folder that any web server can serve: the page, the model, its vocabulary and onnxruntime-web.
+
+    Args:
+        localizer: the model and method, in float32. Pictures are stretched to its input size.
+        out: the folder; made, or replaced if it is such a site already.
+        ort: where onnxruntime-web is: its package, its dist folder, or a folder with node_modules; by default the current folder.
+        texts: the vocabulary; by default the names that the model itself lists, as the embedded one does.
+
+    Returns: what model.onnx says of itself.
+
+    Raises:
+        FastlocError: `out` is something else, onnxruntime-web is not found or too old. TextError: there are no names, or one is empty.
+    """
+    names = _names(localizer, texts)
+    runtime, version = find_runtime(ort)
+    with _folder(out) as part:
+        # what may fail for the model's sake comes first
+        manifest = _model(localizer, part / "model.onnx")
+        _vocabulary(localizer, names, part)
+        for name in PAGE_FILES:
+            shutil.copyfile(PAGE / name, part / name)
+        (part / "ort").mkdir()
+        for name in RUNTIME_FILES:
+            shutil.copyfile(runtime / name, part / "ort" / name)
+        check = _check(localizer, manifest, names[:2])
+        site = {"model": _facts(manifest), "runtime": version, "check": check, "colours": _colours(), **_samples(localizer, part)}
+        _json(part / MARK, site)
+    return manifest
+
+
+def find_runtime(ort: Path | None = None) -> tuple[Path, str]:
+    """The folder of onnxruntime-web's files, and its version; see `write_site`. Raises FastlocError where it is not, or is too old."""
+    start = ort or Path()
+    places = [start, start / "dist", start / "onnxruntime-web" / "dist", start / "node_modules" / "onnxruntime-web" / "dist"]
+    for place in places:
+        if (place / RUNTIME_FILES[0]).is_file():
+            return place, _version(place)
+    raise FastlocError(f"onnxruntime-web is not in {start.resolve()}: {INSTALL}, and give that folder as --ort if it is another one")
+
+
+def _version(place: Path) -> str:
+    head = (place / RUNTIME_FILES[0]).read_text(encoding="utf-8")[:400]
+    found = re.search(r"ONNX Runtime Web v(\d+)\.(\d+)\.(\S+)", head)
+    if found is None:
+        raise FastlocError(f"{place / RUNTIME_FILES[0]} does not say its version: {INSTALL}")
+    version = ".".join(found.groups())
+    missing = [name for name in RUNTIME_FILES if not (place / name).is_file()]
+    if missing or not OLDEST <= (int(found[1]), int(found[2])) < (2, 0):
+        reason = f"lacks {', '.join(missing)}" if missing else "has other files"
+        raise FastlocError(f"onnxruntime-web {version} in {place} {reason}: {INSTALL}")
+    return version
+
+
+def _names(localizer: Localizer, texts: Sequence[str]) -> list[str]:
+    """Each name once; the page tells names apart by neither case nor spaces in a row."""
+    given = texts or localizer.source.text.names
+    if not given:
+        raise TextError(f"model {localizer.source.name!r} lists no names of its own: give the vocabulary, texts that the page shall know")
+    by_plain = {" ".join(text.lower().split()): text for text in reversed(checked(given))}
+    commas = [text for text in by_plain.values() if "," in text]
+    if commas:
+        raise TextError(f"{commas[0]!r} has a comma, and the page parts names at commas")
+    return list(reversed(by_plain.values()))
+
+
+def _model(localizer: Localizer, path: Path) -> Manifest:
+    size = localizer.input_size
+    high, wide = (size, size) if isinstance(size, int) else size
+    times = max(-(-FRAME // max(high, wide)), 1)
+    frame = high * times, wide * times
+    options = Options(kind="frames", layout="NHWC", size=(high, wide), frame=frame, spelling=SPELLING, outputs=("similarity",))
+    manifest = export(localizer, path, options)
+    if [file.name for file in path.parent.iterdir()] != [path.name]:
+        raise FastlocError(f"model {localizer.source.name!r} does not fit into one file of 2 GB, and a browser could not hold it")
+    return manifest
+
+
+def _vocabulary(localizer: Localizer, names: list[str], folder: Path) -> None:
+    embeddings = localizer.source.text(names, localizer.template).float().cpu().numpy()
+    (folder / "vocabulary.bin").write_bytes(embeddings.astype("<f4").tobytes())
+    listed = {"names": names, "template": localizer.template, "embed": embeddings.shape[1], "tower": localizer.source.text.digest}
+    _json(folder / "vocabulary.json", listed)
+
+
+def _check(localizer: Localizer, manifest: Manifest, names: list[str]) -> dict[str, Any]:
+    """What the engine answers to a picture that the page makes itself, `knownPicture` in model.js."""
+    assert manifest.input.frame is not None
+    high, wide = manifest.input.frame
+    pixels = (np.arange(high * wide * 3) * 7919 // 8 % 256).astype(np.uint8).reshape(1, high, wide, 3)
+    similarity, _ = localizer.similarity(torch.from_numpy(pixels), names)
+    return {"names": names, "similarity": similarity.float().cpu().ravel().tolist(), "tolerance": TOLERANCE}
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    """The manifest without its golden, which is long."""
+    facts: dict[str, Any] = json.loads(manifest.dumps())
+    return {key: value for key, value in facts.items() if key != "golden"}
+
+
+def _samples(localizer: Localizer, folder: Path) -> dict[str, Any]:
+    """The sample scenes, which only the embedded model knows."""
+    if localizer.source.name != "embedded":
+        return {"note": "", "samples": []}
+    (folder / "samples").mkdir()
+    listed = []
+    for name, row in json.loads((EMBEDDED / "samples" / "samples.json").read_text(encoding="utf-8")).items():
+        shutil.copyfile(EMBEDDED / "samples" / row["file"], folder / "samples" / row["file"])
+        listed.append({"name": name, "file": f"samples/{row['file']}", "texts": row["texts"]})
+    return {"note": NOTE, "samples": listed}
+
+
+def _colours() -> str:
+    """256 colours as hexadecimal RGB."""
+    import cmap
+
+    rows = np.asarray(cmap.Colormap(COLOURS)(np.linspace(0, 1, 256)))[:, :3]
+    return np.rint(rows * 255).astype(np.uint8).tobytes().hex()
+
+
+def _json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `out` when all went well."""
+    out = out.resolve()
+    if out.exists() and not ((out / MARK).is_file() or (out.is_dir() and not any(out.iterdir()))):
+        raise FastlocError(f"{out} is neither empty nor a page that fastloc wrote: name another folder")
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        # a folder cannot be renamed over one that is not empty
+        if out.exists():
+            shutil.rmtree(out)
+        part.replace(out)
+    except OSError as error:
+        raise FastlocError(f"{out}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

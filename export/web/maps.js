@@ -1,0 +1,72 @@
+// Similarities on the patch grid -> heatmaps on the picture, as fastloc/maps.py and Result make them of a stretched picture.
+
+const EPSILON = 2 ** -23;
+
+/**
+ * Heatmaps of similarities.
+ * @param {Float32Array} similarity [T, h, w], flat
+ * @param {number[]} shape [T, h, w]
+ * @param {number[]} size [H, W] of the picture
+ * @param {{order: string, logit_scale: number, reverse: boolean}} readout the recipe's
+ * @returns {Float32Array[]} T maps [H, W], flat; within [0, 1] but for order "none"
+ */
+export function heatmaps(similarity, [count, high, wide], size, { order, logit_scale, reverse }) {
+  const grids = Array.from({ length: count }, (_, i) => similarity.slice(i * high * wide, (i + 1) * high * wide));
+  const up = (grid) => upsample(grid, [high, wide], size);
+  const flip = (map) => (reverse ? map.map((value) => 1 - value) : map);
+  if (order === "grid") return grids.map((grid) => up(flip(minmax(grid))));
+  const maps = grids.map(up);
+  if (order === "none") return maps;
+  // one text alone would be 1 everywhere
+  if (order === "softmax" && count > 1) return softmax(maps, logit_scale);
+  return maps.map((map) => flip(minmax(map)));
+}
+
+/** Where a map peaks: of equal pixels the one nearest to their middle. Continuous x, y in pixels, and the pixel's index. */
+export function peak(map, [, wide]) {
+  const top = map.reduce((a, b) => Math.max(a, b), -Infinity);
+  const ties = [...map.keys()].filter((i) => map[i] === top).map((i) => [Math.floor(i / wide), i % wide]);
+  const middle = [0, 1].map((axis) => ties.reduce((sum, tie) => sum + tie[axis], 0) / ties.length);
+  const far = ([y, x]) => (y - middle[0]) ** 2 + (x - middle[1]) ** 2;
+  const [y, x] = ties.reduce((best, tie) => (far(tie) < far(best) ? tie : best));
+  return { x: x + 0.5, y: y + 0.5, index: y * wide + x };
+}
+
+/** Bilinear [h, w] -> [H, W]: cells lie over the whole picture, sampled at pixel centres, edges replicated. */
+export function upsample(grid, cells, size) {
+  const [rows, columns] = [0, 1].map((axis) => taps(cells[axis], size[axis]));
+  const out = new Float32Array(size[0] * size[1]);
+  const across = ({ low, next, weight }, row) => (1 - weight) * grid[row * cells[1] + low] + weight * grid[row * cells[1] + next];
+  let i = 0;
+  for (const row of rows) {
+    for (const column of columns) out[i++] = (1 - row.weight) * across(column, row.low) + row.weight * across(column, row.next);
+  }
+  return out;
+}
+
+// per pixel the two cells it lies between, and how far along
+function taps(cells, pixels) {
+  return Array.from({ length: pixels }, (_, i) => {
+    const at = Math.min(Math.max(((i + 0.5) * cells) / pixels - 0.5, 0), cells - 1);
+    const low = Math.floor(at);
+    return { low, next: Math.min(low + 1, cells - 1), weight: at - low };
+  });
+}
+
+export function minmax(map) {
+  const [low, high] = [map.reduce((a, b) => Math.min(a, b)), map.reduce((a, b) => Math.max(a, b))];
+  // a constant map says nothing: its rounding noise is not blown up to a full-range one
+  const flat = high - low <= 8 * EPSILON * Math.max(Math.abs(low), Math.abs(high));
+  return map.map((value) => (flat ? 0 : (value - low) / (high - low)));
+}
+
+function softmax(maps, scale) {
+  const out = maps.map((map) => new Float32Array(map.length));
+  for (let i = 0; i < maps[0].length; i++) {
+    const top = Math.max(...maps.map((map) => map[i]));
+    const powers = maps.map((map) => Math.exp(scale * (map[i] - top)));
+    const total = powers.reduce((a, b) => a + b);
+    powers.forEach((power, t) => (out[t][i] = power / total));
+  }
+  return out;
+}

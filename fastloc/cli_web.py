@@ -1,0 +1,117 @@
+"""`fastloc web`: a model as a page that runs in the browser, written to a folder and, if asked for, served to this machine alone."""
+
+import argparse
+import functools
+import os
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import cli_show
+from .errors import FastlocError
+
+if TYPE_CHECKING:
+    from .localizer import Localizer
+
+PORT = 8000
+# loopback: a page that is served to others belongs on a real web server
+HOST = "127.0.0.1"
+# with these a browser lets the page use threads
+ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+
+# said here, because a machine's own tables may say otherwise, and browsers run no module of another type
+TYPES = {
+    ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript",
+    ".wasm": "application/wasm", ".json": "application/json", ".webp": "image/webp",
+}  # fmt: skip
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("fastloc-web"), metavar="DIR", help="folder to write (default: fastloc-web)"
+    )
+    parser.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
+    parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+    parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    parser.add_argument("--size", type=int, metavar="N", help="side of the model's square input in pixels (default: the model's own)")
+    parser.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+    parser.add_argument(
+        "--texts-file", type=Path, metavar="FILE", help="names that the page shall know, a line each (default: the model's own list)"
+    )
+    parser.add_argument(
+        "--ort", type=Path, metavar="DIR", help="folder where `npm install onnxruntime-web` was run (default: the current one)"
+    )
+    parser.add_argument(
+        "--serve", type=_port, nargs="?", const=PORT, metavar="PORT", help=f"then serve the page on this machine (default port: {PORT})"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page, then serve it until interrupted. Raises FastlocError for what cannot be read, made or served."""
+    texts = _lines(args.texts_file) if args.texts_file else []
+    localizer = _localizer(args)
+    from .export.web import write_site
+
+    # a port that is taken is told before the work is done
+    server = None if args.serve is None else serving(args.output, args.serve)
+    try:
+        manifest = write_site(localizer, args.output, ort=args.ort, texts=texts)
+        out = cli_show.console()
+        out.print(f"written: {cli_show.shown(args.output)} ({manifest.recipe.name} on {manifest.model.name})", soft_wrap=True)
+        if server is None:
+            out.print("Any web server can serve this folder; a browser cannot open it as a file. `--serve` serves it here.")
+            return 0
+        out.print(f"http://{HOST}:{server.server_port}/ (Ctrl-C ends)")
+        server.serve_forever()
+    finally:
+        if server is not None:
+            server.server_close()
+    return 0
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files of one folder, with the types that modules and WebAssembly need, and nothing kept in caches."""
+
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        return TYPES.get(Path(path).suffix) or super().guess_type(path)
+
+    def end_headers(self) -> None:
+        for name, value in {**ISOLATION, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the page tells what it could not fetch."""
+
+
+def serving(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of the folder on loopback, not yet running; port 0 takes a free one. Raises FastlocError for a port that is taken."""
+    try:
+        return ThreadingHTTPServer((HOST, port), functools.partial(Handler, directory=str(folder)))
+    except OSError as error:
+        raise FastlocError(f"port {port} cannot be served on ({error.strerror}): name another one, --serve {port + 1}") from error
+
+
+def _localizer(args: argparse.Namespace) -> "Localizer":
+    from .localizer import Localizer
+
+    size = None if args.size is None else (args.size, args.size)
+    return Localizer(args.model, args.pretrained, args.method, size=size, template=args.template, device="cpu", dtype="float32")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FastlocError(f"{path}: names cannot be read from it ({error})") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise FastlocError(f"{path} holds no names: one a line is wanted")
+    return names
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number up to 65535")
+    return int(text)
