@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kernels goldens quality clean
+.PHONY: help demo test lint web kernels goldens quality clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -27,6 +27,9 @@ lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .
 	@$(RUN) mypy --no-error-summary
 
+web: $(VENV)/.stamp $(VENV)/node_modules/onnxruntime-web ## run the page in a real browser (needs npm, chromium and chromedriver)
+	@FASTLOC_WEB=required $(RUN) pytest -q tests/test_web.py
+
 kernels: $(VENV)/.stamp ## compile every GPU kernel for GPUs that need not be here, and compare with the record
 	@$(PY) benchmarks/compile_kernels.py --check --sm 80 89 90
 
@@ -39,6 +42,9 @@ quality: $(VENV)/.stamp ## measure how often every method points at the object
 clean: ## remove .venv and everything else that can be made again
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fastloc-demo.png
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/node_modules/onnxruntime-web: | $(VENV)/.stamp
+	@npm install --prefix $(VENV) --no-save --no-audit --no-fund --ignore-scripts --loglevel=error onnxruntime-web@1.30
 
 # a usable .venv is kept, whoever made it; pip gets a say only when pyproject.toml is newer than the last install.
 # -qq: pip's warnings about this machine's package sources are not ours to report
@@ -53,6 +59,6 @@ $(VENV)/.stamp: pyproject.toml
 	  fi; \
 	  echo "making $(VENV) with $$($$found --version)"; $$found -m venv --clear $(VENV); \
 	fi
-	@echo 'installing fastloc and what it needs into $(VENV) (the first time about 3 GB, mostly PyTorch)'
+	@echo 'installing fastloc and what it needs into $(VENV) (the first time about 6 GB on disk, mostly PyTorch)'
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
 	@touch $@

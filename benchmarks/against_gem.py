@@ -3,13 +3,13 @@
     python benchmarks/against_gem.py                                  224 and 448 px, 20 rounds, all cores: for the record
     python benchmarks/against_gem.py --sizes 224 --rounds 3           a look whether it works
 
-What is timed: ViT-B/16 with seeded weights, batch 1, from a normalised tensor in memory to min-maxed heatmaps at input size;
-the official side in float32, fastloc by its plan in --dtype. Texts are encoded beforehand on both sides. Both run the same torch
-threads under inference_mode; the official side is its wrapper's own forward. Each side is a process of its own, in its own
-environment; they take turns (A B A B …), and while one works the other sleeps, so drifts of the machine fall on both. Run it on
-an otherwise idle machine: the record keeps the load average from before the start.
+What is timed: ViT-B/16 with seeded weights, batch 1, from a normalised tensor in memory to min-maxed heatmaps at input size. The
+official side is its wrapper's own forward in float32; the others are fastloc's engine (by its plan, in float32 or bfloat16) and the
+exported file in onnxruntime (float32, and int8). Texts are encoded beforehand on every side, and all have the same number of threads.
+Each side is a process of its own, in its own environment; they take turns (A B C A B C …), and while one works the others sleep, so
+drifts of the machine fall on all. Run it on an otherwise idle machine: the record keeps the load average from before the start.
 
-No speed is reported unless the two sides' heatmaps agree (max abs error / max abs) to what the dtype can hold: 1e-4 in float32.
+No speed is reported unless a side's heatmaps agree with the official ones (max abs error / max abs) to what its dtype can hold.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,27 @@ sys.path.insert(0, str(HERE))
 
 from peers.environment import peer_python  # noqa: E402
 
-SIDES = ("official", "fastloc")
-# a min-maxed map magnifies rounding by about the features' length over their spread
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2}
+OFFICIAL = "official"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: its worker, what it is told besides threads and texts, and how far its heatmaps may be from the official ones (a
+    min-maxed map magnifies rounding by about the features' length over their spread)."""
+
+    script: str
+    dtype: str
+    tolerance: float = 1e-4
+
+
+SIDES = {
+    OFFICIAL: Side("gem_worker.py", ""),
+    "fastloc": Side("fastloc_worker.py", "float32"),
+    "fastloc bfloat16": Side("fastloc_worker.py", "bfloat16", 0.2),
+    "onnxruntime": Side("onnx_worker.py", "float32"),
+    "onnxruntime int8": Side("onnx_worker.py", "int8-dynamic", 0.5),
+}
+USUAL = (OFFICIAL, "fastloc", "onnxruntime", "onnxruntime int8")
 # an idle side's thread pool spins for a moment after its pass; the other side waits this long
 REST = 0.1
 
@@ -66,23 +85,26 @@ class Worker:
 Workers = dict[str, Worker]
 
 
-def agreement(workers: Workers) -> float:
-    """Max abs difference of the two sides' heatmaps over the official maximum."""
+def agreement(workers: Workers) -> dict[str, float]:
+    """Max abs difference of each side's heatmaps from the official ones, over the official maximum."""
     with tempfile.TemporaryDirectory() as folder:
+        found = {}
         for side, worker in workers.items():
-            worker.ask(f"answer {folder}/{side}.npy")
-        official, ours = (np.load(f"{folder}/{side}.npy") for side in SIDES)
-    if official.shape != ours.shape:
-        raise SystemExit(f"no speed is reported: heatmaps are {ours.shape}, the official ones {official.shape}")
-    return float(np.abs(ours - official).max() / np.abs(official).max())
+            worker.ask(f"answer {folder}/answer.npy")
+            found[side] = np.load(f"{folder}/answer.npy")
+    official = found.pop(OFFICIAL)
+    for side, maps in found.items():
+        if maps.shape != official.shape:
+            raise SystemExit(f"no speed is reported: heatmaps of {side} are {maps.shape}, the official ones {official.shape}")
+    return {side: float(np.abs(maps - official).max() / np.abs(official).max()) for side, maps in found.items()}
 
 
 def rounds(workers: Workers, count: int, warm_up: int) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds per pass of each side, in turns, and each side's peak memory in bytes."""
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    seconds: dict[str, list[float]] = {side: [] for side in workers}
     peaks: dict[str, int] = {}
     for i in range(warm_up + count):
-        for side in SIDES:
+        for side in workers:
             time.sleep(REST)
             _, spent, peak = workers[side].ask("go").split()
             peaks[side] = int(peak)
@@ -98,35 +120,36 @@ def ratio_interval(ratios: np.ndarray) -> tuple[float, float, float]:
     return float(np.median(ratios)), float(low), float(high)
 
 
-def compare(workers: Workers, size: int, count: int, warm_up: int, tolerance: float) -> dict[str, Any]:
-    """One row of the record: agreement first, then times and memory."""
+def compare(workers: Workers, size: int, count: int, warm_up: int) -> list[dict[str, Any]]:
+    """Rows of the record, one a side: agreement first, then times and memory."""
     loaded = {side: int(worker.ask(f"prepare {size}").split()[1]) for side, worker in workers.items()}
-    error = agreement(workers)
-    if not error <= tolerance:
-        raise SystemExit(f"no speed is reported: heatmaps at {size} px differ by {error:.1e}, allowed is {tolerance:.0e}")
+    errors = agreement(workers)
+    for side, error in errors.items():
+        if not error <= SIDES[side].tolerance:
+            allowed = f"{SIDES[side].tolerance:.0e} is allowed"
+            raise SystemExit(f"no speed is reported: heatmaps of {side} at {size} px differ by {error:.1e}, {allowed}")
     seconds, peaks = rounds(workers, count, warm_up)
-    median, low, high = ratio_interval(np.divide(seconds["official"], seconds["fastloc"]))
-    row: dict[str, Any] = {"size": size, "error": error, "speedup": median, "speedup_low": low, "speedup_high": high}
-    for side in SIDES:
+    rows = []
+    for side in workers:
         p20, p50, p80 = np.quantile(seconds[side], (0.2, 0.5, 0.8)) * 1000
-        row[side] = {
-            "ms": float(p50), "ms_p20": float(p20), "ms_p80": float(p80), "peak_mb": peaks[side] / 1e6,
-            "loaded_mb": loaded[side] / 1e6, "working_mb": (peaks[side] - loaded[side]) / 1e6,
-            "seconds": seconds[side],
-        }
-    return row
+        row: dict[str, Any] = {
+            "size": size, "side": side, "error": errors.get(side), "ms": float(p50), "ms_p20": float(p20), "ms_p80": float(p80),
+            "peak_mb": peaks[side] / 1e6, "loaded_mb": loaded[side] / 1e6, "working_mb": (peaks[side] - loaded[side]) / 1e6,
+        }  # fmt: skip
+        if side != OFFICIAL:
+            row["speedup"], row["speedup_low"], row["speedup_high"] = ratio_interval(np.divide(seconds[OFFICIAL], seconds[side]))
+        rows.append({**row, "seconds": seconds[side]})
+    return rows
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'px':>4} {'side':9}{'ms':>9}{'p20':>9}{'p80':>9}{'peak MB':>10}{'working MB':>12}   speed-up (95 %)        error")
+    print(f"\n{'px':>4} {'side':18}{'ms':>9}{'p20':>9}{'p80':>9}{'peak MB':>10}{'working MB':>12}   speed-up (95 %)        error")
     for row in rows:
-        for side in SIDES:
-            each = row[side]
-            line = f"{row['size']:4} {side:9}{each['ms']:9.1f}{each['ms_p20']:9.1f}{each['ms_p80']:9.1f}"
-            line += f"{each['peak_mb']:10.0f}{each['working_mb']:12.0f}"
-            if side == "fastloc":
-                line += f"   {row['speedup']:.2f} ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})     {row['error']:.1e}"
-            print(line)
+        line = f"{row['size']:4} {row['side']:18}{row['ms']:9.1f}{row['ms_p20']:9.1f}{row['ms_p80']:9.1f}"
+        line += f"{row['peak_mb']:10.0f}{row['working_mb']:12.0f}"
+        if "speedup" in row:
+            line += f"   {row['speedup']:.2f} ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})     {row['error']:.1e}"
+        print(line)
     print("peak MB counts the libraries a side imports; working MB is the peak above what was resident once the weights were loaded")
 
 
@@ -148,9 +171,14 @@ def settings(given: argparse.Namespace) -> dict[str, Any]:
     """What the times depend on, as it goes into the record."""
     return {
         "benchmark": "against_gem", "device": processor(), "cores": os.cpu_count(), "threads": given.threads, "commit": commit(),
-        "load_before": os.getloadavg()[0], "model": "ViT-B-16, seeded weights", "method": "gem", "precision": given.dtype, "batch": 1,
+        "load_before": os.getloadavg()[0], "model": "ViT-B-16, seeded weights", "method": "gem", "batch": 1,
         "texts": given.texts, "rounds": given.rounds, "warm_up": given.warm_up,
     }
+
+
+def worker(side: str, given: argparse.Namespace) -> Worker:
+    python = peer_python() if side == OFFICIAL else sys.executable
+    return Worker(python, SIDES[side].script, given.threads, given.texts, *([SIDES[side].dtype] if SIDES[side].dtype else []))
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -158,16 +186,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     record = settings(given)
     if record["load_before"] > 0.5:
         print(f"load average is {record['load_before']:.1f}: something else is running, so these times are no record", file=sys.stderr)
-    workers = {
-        "official": Worker(peer_python(), "gem_worker.py", given.threads, given.texts),
-        "fastloc": Worker(sys.executable, "fastloc_worker.py", given.threads, given.texts, given.dtype),
-    }
+    workers = {side: worker(side, given) for side in SIDES if side in {OFFICIAL, *given.sides}}
     try:
         record["versions"] = {side: json.loads(worker.ask("versions")) for side, worker in workers.items()}
-        record["rows"] = [compare(workers, size, given.rounds, given.warm_up, TOLERANCE[given.dtype]) for size in given.sizes]
+        record["rows"] = [row for size in given.sizes for row in compare(workers, size, given.rounds, given.warm_up)]
     finally:
-        for worker in workers.values():
-            worker.close()
+        for each in workers.values():
+            each.close()
     return record
 
 
@@ -177,7 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--warm-up", type=int, default=3, help="rounds before the measured ones")
     parser.add_argument("--texts", type=int, default=4)
-    parser.add_argument("--dtype", default="float32", choices=list(TOLERANCE), help="of fastloc's side")
+    parser.add_argument("--sides", nargs="+", default=USUAL, choices=list(SIDES), metavar="SIDE", help=f"of {', '.join(SIDES)}")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("-o", "--out", type=Path, help="JSON file of the record")
     given = parser.parse_args()

@@ -146,25 +146,25 @@ def speed_table(record: Record) -> str:
     """Times and memory against the official GEM package."""
     rows = []
     for row in record["rows"]:
-        sides = (row["official"], row["fastloc"])
-        times = (f"{side['ms']:.0f} ({side['ms_p20']:.0f} … {side['ms_p80']:.0f})" for side in sides)
-        memory = (f"{side['peak_mb']:.0f} ({side['working_mb']:.0f})" for side in sides)
-        ratio = f"**{row['speedup']:.2f}** ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})"
-        rows.append((row["size"], *times, ratio, *memory, f"{row['error']:.0e}"))
-    head = ("px", "official ms", "fastloc ms", "speed-up", "official MB", "fastloc MB", "difference")
-    return _table(head, rows, right=7) + "\n" + _speed_words(record)
+        time = f"{row['ms']:.0f} ({row['ms_p20']:.0f} … {row['ms_p80']:.0f})"
+        ratio = f"**{row['speedup']:.2f}** ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})" if "speedup" in row else ""
+        error = "" if row["error"] is None else f"{row['error']:.0e}"
+        rows.append((row["size"], row["side"], time, ratio, f"{row['peak_mb']:.0f} ({row['working_mb']:.0f})", error))
+    return _table(("px", "side", "ms", "speed-up", "MB", "difference"), rows, right=4) + "\n" + _speed_words(record)
 
 
 def _speed_words(record: Record) -> str:
-    official, ours = record["versions"]["official"], record["versions"]["fastloc"]
+    versions = record["versions"]
+    official, ours, runtime = versions["official"], versions["fastloc"], versions["onnxruntime"]
     load = f"load average before the start {record['load_before']:.1f}"
     if record["load_before"] > IDLE_LOAD:
         load += " (not an idle machine)"
     packages = f"gem_torch {official['gem_torch']} with open_clip_torch {official['open_clip_torch']} and torch {official['torch']}"
     return (
-        f"{record['model']}; {record['precision']}, batch {record['batch']}, {record['texts']} texts, threads: {record['threads']}, "
-        f"cores: {record['cores']} ({record['device']}), {load}; {record['rounds']} rounds, both sides in turns. "
-        f"Official: {packages}. fastloc: {ours['fastloc']} at {record['commit']}, torch {ours['torch']}.\n"
+        f"{record['model']}; batch {record['batch']}, {record['texts']} texts, threads: {record['threads']}, cores: {record['cores']} "
+        f"({record['device']}), {load}; {record['rounds']} rounds, all sides in turns. Official: {packages}, float32. fastloc: "
+        f"{ours['fastloc']} at {record['commit']}, torch {ours['torch']}, float32. The exported file in onnxruntime "
+        f"{runtime['onnxruntime']}.\n"
     )
 
 

@@ -1,7 +1,7 @@
 """Pictures -> what a file takes in, for the ranges of its activations."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 from fastloc import images
 from fastloc.export.options import Options
 from fastloc.golden import unit_texts
-from fastloc.localizer import Localizer
 from fastloc.manifest import Input, Model
 from fastloc.preprocess import INTERPOLATIONS
+
+if TYPE_CHECKING:
+    from fastloc.localizer import Localizer
 
 Feeds = list[dict[str, NDArray[Any]]]
 
 
-def inputs_of(localizer: Localizer, model: Model, declared: Input, options: Options, pictures: Sequence[Any]) -> Feeds:
+def inputs_of(localizer: "Localizer", model: Model, declared: Input, options: Options, pictures: Sequence[Any]) -> Feeds:
     """One call's inputs for every `batch` pictures, the last filled up with repetitions.
 
     Raises:
@@ -39,7 +41,7 @@ def inputs_of(localizer: Localizer, model: Model, declared: Input, options: Opti
     return feeds
 
 
-def _input(localizer: Localizer, model: Model, declared: Input, source: Any) -> NDArray[Any]:
+def _input(localizer: "Localizer", model: Model, declared: Input, source: Any) -> NDArray[Any]:
     picture = images.load(source)
     if declared.frame is not None:
         # a picture of another size stands for what a camera of that size would see

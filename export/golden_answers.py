@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from fastloc.errors import ModelError
 from fastloc.export.options import Options
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, Sample
-from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
 from fastloc.preprocess import prepare
 
+if TYPE_CHECKING:
+    from fastloc.localizer import Localizer
+
 SEED = 20
+
 # texts of a file that takes any number
 TEXTS = 3
 # of a file that takes any size, larger than the trained grid by this many patches
@@ -25,7 +29,7 @@ MORE = (2, 1)
 
 
 @torch.no_grad()
-def golden_of(localizer: Localizer, options: Options, geometry: Geometry | None) -> Golden:
+def golden_of(localizer: "Localizer", options: Options, geometry: Geometry | None) -> Golden:
     """The golden of a file with these options; `geometry` of the camera's frames, for kind "frames"."""
     spec = localizer.source.spec
     size = options.size or tuple((side + more) * step for side, more, step in zip(spec.grid, MORE, spec.patch, strict=True))
@@ -43,7 +47,7 @@ def golden_of(localizer: Localizer, options: Options, geometry: Geometry | None)
     return replace(blank, outputs={name: Sample.take(array) for name, array in arrays.items()})
 
 
-def _pass(localizer: Localizer, options: Options, blank: Golden, where: Geometry) -> tuple[Tensor, Tensor | None]:
+def _pass(localizer: "Localizer", options: Options, blank: Golden, where: Geometry) -> tuple[Tensor, Tensor | None]:
     source, recipe, template = localizer.source, localizer.recipe, localizer.template
     texts = source.text(options.texts, template) if options.texts else _texts(blank, source.spec.embed)
     empty = source.text.empty(template) if recipe.readout.score == "feature-surgery" else None

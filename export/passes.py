@@ -3,6 +3,7 @@
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+import fastloc
 from fastloc.export.options import Options
 
 # of outputs, by name; a static size is a number already
@@ -22,7 +23,7 @@ def tidy(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
     common.RemoveUnusedOpsetsPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     _name_dimensions(model, options, outputs)
-    model.producer_name = "fastloc"
+    model.producer_name, model.producer_version = "fastloc", fastloc.__version__
 
 
 def _transposed_weights(model: ir.Model) -> None:

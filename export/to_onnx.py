@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
@@ -23,10 +23,13 @@ from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy
 from fastloc.formats import INPUTS, spelling
 from fastloc.geometry import Geometry, fit
-from fastloc.localizer import Localizer
 from fastloc.manifest import KEY, Input, Manifest, Model, Texts
-from fastloc.sources import Source
 from fastloc.weights import named_tensors
+
+if TYPE_CHECKING:
+    # these need open_clip, and `trace` does not
+    from fastloc.localizer import Localizer
+    from fastloc.sources import Source
 
 __all__ = ["Options", "export"]
 
@@ -38,7 +41,7 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
     """Write the localizer's model and method as an ONNX file, and check it against its golden where onnxruntime is installed.
 
     Args:
-        localizer: its own dtype and device do not matter; its `fit` and input size are the file's.
+        localizer: its own dtype and device do not matter; its input size is the file's usual one.
         calibration: pictures (anything `fastloc.images.load` takes) for dtype "int8-static".
 
     Returns: what the file says of itself.
@@ -53,7 +56,7 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
     _check_calibration(options, calibration)
     manifest = _manifest(localizer, options)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as folder:
-        model = trace(_parts(localizer, options), localizer)
+        model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
             model = quantized(model, options.dtype, inputs_of(localizer, manifest.model, manifest.input, options, calibration))
         model.metadata_props[KEY] = manifest.dumps()
@@ -64,11 +67,11 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
     return manifest
 
 
-def trace(parts: Parts, localizer: Localizer) -> ir.Model:
+def trace(parts: Parts) -> ir.Model:
     """The graph as an ONNX model in memory."""
     options, graph = parts.options, Graph(parts).eval()
     _, opset = spelling(options.spelling, options.opset)
-    example, shapes = _example(parts, localizer)
+    example, shapes = _example(parts)
     names = [INPUTS[options.kind].tensor, *(() if options.texts else ("text_embeddings",))]
     with torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
@@ -105,7 +108,7 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
     if localizer.fit == "aspect":
         # the short side is what is given there; the frame says the rest
         size = min(options.size)
-    made = fit(options.frame, size, localizer.source.spec.patch, localizer.fit)
+    made = fit(options.frame, size, localizer.source.spec.patch, _fit(localizer, options))
     if made.input != options.size:
         high, wide = made.input
         raise FastlocError(
@@ -115,7 +118,7 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
     return made
 
 
-def _example(parts: Parts, localizer: Localizer) -> tuple[list[Tensor], dict[str, Any]]:
+def _example(parts: Parts) -> tuple[list[Tensor], dict[str, Any]]:
     """Inputs to trace with, and which of their dimensions are not to be taken literally."""
     options, spec = parts.options, parts.weights.spec
     shapes: dict[str, Any] = {"picture": {}, "text_embeddings": None}
@@ -158,7 +161,15 @@ def _completed(options: Options, localizer: Localizer) -> Options:
     """With what follows from the localizer: the size of frames where none is given."""
     if options.kind != "frames" or options.size is not None or options.frame is None:
         return options
-    return replace(options, size=localizer.geometry(options.frame).input)
+    return replace(options, size=fit(options.frame, localizer.input_size, localizer.source.spec.patch, _fit(localizer, options)).input)
+
+
+def _fit(localizer: Localizer, options: Options) -> str:
+    """How pictures are brought to the file's size; see `Options.fit`."""
+    one_size = options.size is not None and options.kind != "frames"
+    if options.fit == "aspect" and one_size:
+        raise FastlocError("fit 'aspect' gives every shape of picture a size of its own: use a dynamic size, or fit 'stretch'")
+    return options.fit or ("stretch" if one_size and localizer.fit == "aspect" else localizer.fit)
 
 
 def _manifest(localizer: Localizer, options: Options) -> Manifest:
@@ -168,7 +179,7 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
     usual = options.size or localizer.input_size
     return Manifest(
         version=fastloc.__version__, model=_model(source, options.licence), recipe=recipe,
-        input=Input(options.kind, options.layout, options.bgr, options.size, options.frame, localizer.fit, options.batch, usual),
+        input=Input(options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual),
         texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.wanted(recipe), dtype=options.dtype,
         spelling=options.spelling, opset=opset, golden=golden_of(localizer, options, _geometry(localizer, options)),
     )  # fmt: skip

@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 
     from .errors import FastlocError, FastlocWarning
     from .localizer import Localizer
+    from .onnx_localizer import OnnxLocalizer
     from .result import Result
 
 __version__ = "0.1.0"
-__all__ = ["FastlocError", "FastlocWarning", "Localizer", "Result", "__version__", "methods", "models"]
+__all__ = ["FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Result", "__version__", "methods", "models"]
 
 # public name -> the room it lives in
-_ROOMS = {"FastlocError": "errors", "FastlocWarning": "errors", "Localizer": "localizer", "Result": "result"}
+_ROOMS = {
+    "FastlocError": "errors",
+    "FastlocWarning": "errors",
+    "Localizer": "localizer",
+    "OnnxLocalizer": "onnx_localizer",
+    "Result": "result",
+}
 
 
 def methods() -> list[str]:

@@ -16,8 +16,12 @@ from importlib import import_module
 from . import __version__
 from .errors import FastlocError, FastlocWarning
 
-# what `fastloc[engine]` brings
-ENGINE_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors")
+# package -> the extra that brings it
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors"), "engine"),
+    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
+    **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
+}
 
 _EXAMPLES = """\
 examples:
@@ -60,9 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FastlocError, OSError) as error:
         return _fail(error)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ENGINE_PACKAGES:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        return _fail(f'this needs {error.name}, which is not installed: pip install "fastloc[engine]"')
+        return _fail(f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
 
 
 def _fail(message: object) -> int:

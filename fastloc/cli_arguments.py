@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
     """Which model."""
-    group.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
+    known = "see `fastloc models`; a folder; an exported .onnx file (default: embedded)"
+    group.add_argument("--model", default="embedded", metavar="NAME", help=known)
     group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
 
 
@@ -22,7 +23,7 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
 
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """Which method, and how pictures and texts are brought to it; `sized` reads --size."""
-    group.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    group.add_argument("--method", metavar="NAME", help="see `fastloc methods` (default: gem)")
     group.add_argument("--official", action="store_true", help="the method as published, without what the model recommends")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
     group.add_argument(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from . import cli_show
+from .cli_engine import METHOD, embedded
 from .cli_locate import PHOTOGRAPHS
 
 SAMPLES = Path(__file__).parent / "embedded" / "samples"
@@ -14,7 +15,7 @@ SAMPLES = Path(__file__).parent / "embedded" / "samples"
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc demo`."""
-    parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    parser.add_argument("--method", default=METHOD, metavar="NAME", help="see `fastloc methods` (default: gem)")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("fastloc-demo.png"), metavar="FILE", help="picture to write (default: fastloc-demo.png)"
     )
@@ -22,10 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def demo(args: argparse.Namespace) -> int:
     """Find the sample's texts in it, write the overlay, and say what to type next."""
-    from .localizer import Localizer
-
     file, texts = sample()
-    result = Localizer(method=args.method)(file, texts)
+    result = embedded(args.method)(file, texts)
     written = result.save(args.output)
     out = cli_show.console()
     cli_show.finding(out, f"{file.name} (comes with fastloc)", result.to_dict(), [written])

@@ -57,19 +57,18 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and tell what it is."""
     texts, size = _texts(args), _size(args)
     pictures = _calibration(args.calibrate)
-    from .cli_locate import CHANGES
+    from .cli_engine import METHOD, changes
     from .export.to_onnx import Options, export
     from .localizer import Localizer
 
-    changes: dict[str, Any] = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None}
     localizer = Localizer(
-        args.model, args.pretrained, args.method, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,
-        official=args.official, device="cpu", **changes,
+        args.model, args.pretrained, args.method or METHOD, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,
+        official=args.official, device="cpu", **changes(args),
     )  # fmt: skip
     usual = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
     frames = args.kind == "frames"
     options = Options(
-        spelling=args.spelling, dtype=PRECISIONS[args.precision], opset=args.opset, batch=args.batch,
+        spelling=args.spelling, dtype=PRECISIONS[args.precision], opset=args.opset, batch=args.batch, fit=args.fit,
         # of frames the fit says the size
         size=None if size == "dynamic" or (frames and size is None) else usual,
         texts=texts, count=args.count, kind=args.kind, layout=args.layout or INPUTS[args.kind].layouts[0], bgr=args.bgr,

@@ -64,9 +64,9 @@ def models(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Tell how a method would be executed on this machine, with the reason for every choice and against every other."""
-    from .cli_locate import engine
+    from .cli_engine import torch_engine
 
-    localizer = engine(args)
+    localizer = torch_engine(args)
     size = localizer.input_size
     chosen = localizer.engine.plan(args.batch, size if isinstance(size, tuple) else (size, size))
     if args.json:

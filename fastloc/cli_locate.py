@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, cli_show
 from .cli_arguments import add_execution, add_method, add_source, prompt
+from .cli_engine import engine
 from .errors import FastlocError, ImageError
 
 if TYPE_CHECKING:
     from .localizer import Localizer
+    from .onnx_localizer import OnnxLocalizer
     from .result import Result
 
 # what to type for photographs; the embedded model is no use there
 PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
-# options that change the recipe where they are given
-CHANGES = ("blocks", "iterations", "inv_temp")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
     add_method(parser.add_argument_group("method"))
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
@@ -58,8 +59,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def locate(args: argparse.Namespace) -> int:
     """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
-    jobs = plan(args.images, args.method, _folder(args), npz=args.npz, overlay=not args.json or args.output is not None)
+    folder = _folder(args)
     localizer = engine(args)
+    jobs = plan(args.images, localizer.method, folder, npz=args.npz, overlay=not args.json or args.output is not None)
     if args.model == "embedded":
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     found: list[dict[str, Any]] = []
@@ -102,16 +104,7 @@ def _folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def engine(args: argparse.Namespace) -> "Localizer":
-    """The localizer that the model and method options ask for."""
-    from .localizer import Localizer
-
-    options = {name: getattr(args, name) for name in ("size", "fit", "template", "device", "dtype", "official")}
-    changes = {name: value for name in CHANGES if (value := getattr(args, name)) is not None}
-    return Localizer(args.model, args.pretrained, args.method, plan=dict(args.plan), **options, **changes)
-
-
-def _answer(localizer: "Localizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
+def _answer(localizer: "Localizer | OnnxLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
     result: Result = localizer(job.image, args.texts)
     for path in job.files:
         path.parent.mkdir(parents=True, exist_ok=True)

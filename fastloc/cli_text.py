@@ -44,12 +44,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a text tower."""
-    try:
-        from .export.text_to_onnx import export_text
-    except ModuleNotFoundError as error:
-        if error.name not in ("onnx", "onnx_ir", "onnxscript", "onnxruntime"):
-            raise
-        raise FastlocError(f'this needs {error.name}, which is not installed: pip install "fastloc[export]"') from error
+    from .export.text_to_onnx import export_text
     from .sources import load
 
     manifest = export_text(

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.maps import BACKGROUND
 
 __all__ = ["DTYPES", "INPUTS", "OUTPUTS", "RESIZES", "SPELLINGS", "UNSEEN", "Kind", "Spelling", "spelling"]
 
-# in labels of 8 bits, what `fastloc.maps.labels` calls the background
-UNSEEN = BACKGROUND % 256
+# in labels of 8 bits, the -1 of `fastloc.maps.BACKGROUND`
+UNSEEN = 255
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,11 @@ class Localizer:
         return other
 
     @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.recipe.name
+
+    @property
     def weights(self) -> Weights:
         """The image tower on its device."""
         return self.tower.weights

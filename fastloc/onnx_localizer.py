@@ -28,6 +28,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Pair = tuple[int, int]
 
+EMBEDDED = Path(__file__).parent / "embedded" / "gem.onnx"
 # pictures a call, for a file that takes any number
 BATCH = 8
 
@@ -36,7 +37,7 @@ class OnnxLocalizer:
     """Answers "where in this picture is that?" with a file that `fastloc export` wrote. All it needs to know is in the file.
 
     Args:
-        path: the file.
+        path: the file; by default the small CLIP that ships with fastloc, with GEM.
         text: the text tower's file; by default `<stem>.text.onnx` beside the file, where there is one. Texts are encoded on the CPU.
         embeddings: of the texts, in place of a text tower: a file, {text: vector [E]}, (texts, array [T, E]) with unit vectors, or a
             `fastloc.embeddings.TextEmbeddings`.
@@ -56,7 +57,7 @@ class OnnxLocalizer:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] = "embedded",
         *,
         text: str | os.PathLike[str] | None = None,
         embeddings: Any = None,
@@ -69,6 +70,7 @@ class OnnxLocalizer:
         profiles: Profiles | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        path = EMBEDDED if path == "embedded" else path
         self.session = OnnxSession(
             path, providers, allow_fallback=allow_fallback, threads=threads, cuda_graph=cuda_graph, cache=cache, profiles=profiles,
             options=options,
@@ -77,6 +79,11 @@ class OnnxLocalizer:
         self.size = (size[0], size[1]) if isinstance(size, (tuple, list)) and len(size) == 2 else size
         self._check_size()
         self.vocabulary: Vocabulary = vocabulary(self.path, self.manifest, text, embeddings)
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.manifest.recipe.name
 
     @property
     def texts(self) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ import torch
 from open_clip import factory
 from open_clip import pretrained as tags
 from open_clip.model import convert_to_custom_text_state_dict
+from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
 from fastloc import spec as specs
@@ -215,7 +216,7 @@ def _plain_tokenizer(config: dict[str, Any], directory: Path) -> Any:
     text = config["text_cfg"]
     length = text.get("context_length", 77)
     if text.get("hf_tokenizer_name"):
-        return open_clip.HFTokenizer(str(directory), context_length=length, **text.get("tokenizer_kwargs", {}))
+        return HFTokenizer(str(directory), context_length=length, **(text.get("tokenizer_kwargs") or {}))
     return open_clip.SimpleTokenizer(context_length=length)
 
 

@@ -26,29 +26,11 @@ from fastloc.manifest import KEY, Manifest
 from fastloc.onnx_session import OnnxSession
 from fastloc.text_manifest import KEY as TEXT_KEY
 
-__all__ = ["LIMITS", "Check", "Limit", "Verdict", "judged", "verify"]
+__all__ = ["Check", "Verdict", "judged", "verify"]
 
 Array = NDArray[Any]
 Outputs = dict[str, Array]
 Run = Callable[[Mapping[str, Array]], Outputs]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What a dtype may do to the outputs that are drawn or counted: `labels` is the least share of equal ones, `heatmaps` the largest mean
-    difference. A heatmap is a similarity stretched to [0, 1], so its largest difference says more of the picture than of the file."""
-
-    labels: float
-    heatmaps: float
-
-
-# beside `fastloc.golden.TOLERANCES`, which is for similarity and scores
-LIMITS = {
-    "float32": Limit(0.999, 1e-3),
-    "float16": Limit(0.98, 1e-2),
-    "int8-dynamic": Limit(0.85, 0.1),
-    "int8-static": Limit(0.85, 0.1),
-}
 
 
 @dataclass(frozen=True)
@@ -153,13 +135,7 @@ def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str) -> tuple[li
     except ModelError as error:
         # a missing output, another shape, NaN: nothing to compare, and wrong all the same
         return [], [str(error)]
-    limit, wrong = LIMITS[dtype], judge(rows, dtype)
-    for row in rows:
-        if row.output == "labels" and row.agreement is not None and row.agreement < limit.labels:
-            wrong.append(f"labels: {row.agreement:.2%} are right, and {limit.labels:.2%} are wanted for {dtype}")
-        if row.output == "heatmaps" and row.mean_error is not None and row.mean_error > limit.heatmaps:
-            wrong.append(f"heatmaps are off by {row.mean_error:.1e} on average, and {limit.heatmaps:.0e} is allowed for {dtype}")
-    return rows, wrong
+    return rows, judge(rows, dtype)
 
 
 def _manifest(path: str | os.PathLike[str]) -> Manifest:

@@ -57,6 +57,10 @@ class StandIn:
     def __init__(self, *args: Any, **options: Any) -> None:
         self.made.append((args, options))
 
+    @property
+    def method(self) -> str:
+        return str(self.made[-1][0][2])
+
     def __call__(self, image: Path, texts: list[str]) -> Result:
         picture = load(image)
         similarity = np.zeros((len(texts), 4, 4), np.float32)
@@ -236,10 +240,25 @@ def test_other_ends(
 
 
 def test_a_missing_engine_says_how_to_get_it(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; from fastloc.cli import main; sys.exit(main(['locate', 'a.png', '-t', 'cat']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = without_torch(tmp_path, "locate", "a.png", "-t", "cat", "--model", "ViT-B-16")
     assert done.returncode == 1
     assert done.stderr == 'fastloc: error: this needs torch, which is not installed: pip install "fastloc[engine]"\n'
+
+
+def test_the_main_job_without_torch(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    done = without_torch(tmp_path, "locate", "a.png", "-t", "cat", "pizza", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [each["text"] for each in json.loads(done.stdout)["pictures"][0]["texts"]] == ["cat", "pizza"]
+    assert "without torch the embedded model runs in onnxruntime" in done.stderr
+    assert without_torch(tmp_path, "demo").returncode == 0
+    refused = without_torch(tmp_path, "locate", "a.png", "-t", "cat", "--blocks", "3")
+    assert refused.returncode == 1 and 'needs torch: pip install "fastloc[engine]"' in refused.stderr
+
+
+def without_torch(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
+    code = f"import sys; sys.modules['torch'] = None; from fastloc.cli import main; sys.exit(main({list(argv)!r}))"
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_notes_are_said_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ REPO = Path(__file__).parents[1]
 HEAVY = ("torch", "onnxruntime", "onnx", "triton", "open_clip", "scipy", "PIL", "numpy", "rich")
 # folder of the repo -> folder of the wheel
 ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/export"}
-DATA = {".json", ".txt", ".safetensors", ".png", ".webp"}
+DATA = {".json", ".txt", ".safetensors", ".onnx", ".png", ".webp"}
 
 
 def fresh_python(code: str, folder: Path) -> str:
@@ -23,7 +23,7 @@ def fresh_python(code: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["fastloc", "fastloc.errors", "fastloc.kernels", "fastloc.export", "fastloc.cli"])
+@pytest.mark.parametrize("module", ["fastloc", "fastloc.errors", "fastloc.formats", "fastloc.kernels", "fastloc.export", "fastloc.cli"])
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     found = fresh_python(f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])", tmp_path)
     assert not found.split(), f"import {module} imports {found.strip()}"
@@ -66,6 +66,7 @@ def expected_files() -> set[str]:
         files |= {f"{target}/{file.relative_to(room)}" for file in room.glob("*.py")}
         subfolders = [file for file in room.glob("*/**/*.py") if not (room / file.relative_to(room).parts[0]).is_symlink()]
         assert not subfolders, f"a package that pyproject.toml does not list: {subfolders}"
+    files |= {f"fastloc/export/web/{file.name}" for file in (REPO / "export" / "web").iterdir()}
     embedded = REPO / "fastloc" / "embedded"
     return files | {f"fastloc/{file.relative_to(REPO / 'fastloc')}" for file in embedded.rglob("*") if file.suffix in DATA}
 

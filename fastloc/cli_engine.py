@@ -1,0 +1,67 @@
+"""Which engine a command runs on: PyTorch's, or an exported file in onnxruntime, where PyTorch need not be installed."""
+
+import argparse
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from .errors import FastlocError
+
+if TYPE_CHECKING:
+    from .localizer import Localizer
+    from .onnx_localizer import OnnxLocalizer
+
+# options that change the recipe where they are given
+CHANGES = ("blocks", "iterations", "inv_temp")
+METHOD = "gem"
+# what is decided when a file is exported
+_FIXED = ("pretrained", "method", "official", "fit", "template", "device", "dtype", "plan", *CHANGES)
+
+
+def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer":
+    """The localizer that the model and method options ask for."""
+    if args.model.endswith(".onnx"):
+        return exported(args, args.model)
+    if args.model == "embedded" and find_spec("torch") is None:
+        print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
+        return exported(args, "embedded")
+    return torch_engine(args)
+
+
+def embedded(method: str) -> "Localizer | OnnxLocalizer":
+    """The embedded model, by whatever there is to run it."""
+    if find_spec("torch") is not None:
+        from .localizer import Localizer
+
+        return Localizer(method=method)
+    if method != METHOD:
+        raise FastlocError(f'method {method!r} needs torch: pip install "fastloc[engine]"; without it there is {METHOD!r}')
+    print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
+    from .onnx_localizer import OnnxLocalizer
+
+    return OnnxLocalizer()
+
+
+def torch_engine(args: argparse.Namespace) -> "Localizer":
+    """PyTorch's."""
+    from .localizer import Localizer
+
+    options = {name: getattr(args, name) for name in ("size", "fit", "template", "device", "dtype", "official")}
+    return Localizer(args.model, args.pretrained, args.method or METHOD, plan=dict(args.plan), **options, **changes(args))
+
+
+def exported(args: argparse.Namespace, path: str) -> "OnnxLocalizer":
+    """An exported file. Raises FastlocError for an option that the file has decided."""
+    for name in _FIXED:
+        if getattr(args, name):
+            option = f"--{name.replace('_', '-')}"
+            why = "the file decides that: export another" if path != "embedded" else 'that needs torch: pip install "fastloc[engine]"'
+            raise FastlocError(f"{option} cannot be given with {path}: {why}")
+    from .onnx_localizer import OnnxLocalizer
+
+    return OnnxLocalizer(path, size=args.size, providers=getattr(args, "providers", None) or "auto")
+
+
+def changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The recipe's fields that were given."""
+    return {name: value for name in CHANGES if (value := getattr(args, name)) is not None}
