@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fastloc.recipes import RECIPES, Recipe, recipe
@@ -168,10 +169,38 @@ def _speed_words(record: Record) -> str:
     )
 
 
+def parity_table(record: Record) -> str:
+    """Exported files against the engine, the worst method in each row."""
+    _current({row["method"] for row in record["rows"]})
+    kinds: dict[tuple[str, ...], list[Record]] = {}
+    for row in record["rows"]:
+        kinds.setdefault((row["spelling"], row["dtype"], row["shape"]), []).append(row)
+    times: dict[tuple[str, ...], list[float]] = {}
+    for row in record["latency"]:
+        times.setdefault((row["spelling"], row["dtype"], row["shape"]), []).append(row["ratio"])
+    rows = []
+    for kind, found in kinds.items():
+        worst = (f"{max(row[key] for row in found):.0e}" for key in ("similarity", "heatmap"))
+        points = [row["points"] for row in found if "points" in row]
+        rows.append((
+            f"`{kind[0]}`", *kind[1:], *worst, f"{100 * min(row['labels'] for row in found):.2f}",
+            f"{min(points):+.2f} … {max(points):+.2f}" if points else "", f"{median(row['mb'] for row in found):.1f}",
+            f"{median(times[kind]):.2f}" if kind in times else "",
+        ))  # fmt: skip
+    head = ("spelling", "dtype", "size and batch", "similarity", "heatmap", "labels, %", "pointing, points", "MB", "time")
+    words = f"{len({row['method'] for row in record['rows']})} methods and variants, {record['scenes']} scenes for the errors, "
+    words += f"{record['questions']} questions for pointing; onnxruntime {record['onnxruntime']}, torch {record['torch']} on {record['machine']}.\n"
+    return _table(head, rows, right=6) + "\n" + words
+
+
 TABLES = {
     "recipes": Source(recipe_table),
     "quality": Source(quality_table, "quality.json", "python benchmarks/quality.py --record"),
     "precision": Source(precision_table, "precision.json", "python benchmarks/precision.py --record"),
+    "parity": Source(
+        parity_table, "onnx_parity.json",
+        "python benchmarks/onnx_parity.py --record && python benchmarks/onnx_parity.py --latency --record",
+    ),
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/train_embedded.py --out runs/embedded && python benchmarks/pack_embedded.py runs/embedded",
