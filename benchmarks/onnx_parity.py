@@ -32,7 +32,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import fastloc  # noqa: E402
-from fastloc import device_maps, images  # noqa: E402
+from fastloc import images  # noqa: E402
 from fastloc.export.graph import Parts  # noqa: E402
 from fastloc.export.int8 import quantized  # noqa: E402
 from fastloc.export.options import Options  # noqa: E402
@@ -40,11 +40,11 @@ from fastloc.export.to_onnx import trace  # noqa: E402
 from fastloc.geometry import fit  # noqa: E402
 from fastloc.preprocess import prepare  # noqa: E402
 from fastloc.recipes import Recipe  # noqa: E402
-from gpu_parts import scenes  # noqa: E402
+from gpu_parts import likeness, scenes  # noqa: E402
 
 RECORD = HERE / "records" / "onnx_parity.json"
 SIZE = (96, 96)
-SCENES = 24
+SCENES = 8
 CPU = torch.device("cpu")
 Row = dict[str, Any]
 
@@ -98,29 +98,21 @@ def parity(name: str, row: Recipe, case: Case, limit: int) -> Row:
     session, size = _file(row, case)
     exact = scenes.engine(row, CPU, "float32", {})
     found = _run(session)
-    worst, agree, pixels = np.zeros(2), 0, 0
-    for part, geometry, given in _chunks(case, limit):
-        words, empty = _words(row)
-        right, got = exact(given, words, empty), found(given, words)
-        worst[0] = max(worst[0], float((got - right).abs().max()))
-        for one, other in zip(right.split(1), got.split(1), strict=True):
-            readout = row.readout
-            heat = [device_maps.heatmaps(each, geometry, readout.order, readout.logit_scale, readout.reverse) for each in (one, other)]
-            worst[1] = max(worst[1], float((heat[0] - heat[1]).abs().max()))
-            labels = [device_maps.labels(-each if readout.reverse else each, geometry) for each in (one, other)]
-            agree, pixels = agree + int((labels[0] == labels[1]).sum()), pixels + labels[0].numel()
-        del part
+    words, empty = likeness.words(row)
+    pairs = ((geometry, exact(given, words, empty), found(given, words)) for _, geometry, given in _chunks(case, limit))
+    far = likeness.compared(row.readout, pairs)
     points = _points(row, found) if case.dtype.startswith("int8") else {}
     return {
-        "method": name, "spelling": case.spelling, "dtype": case.dtype, "shape": case.shape, "similarity": float(f"{worst[0]:.2e}"),
-        "heatmap": float(f"{worst[1]:.2e}"), "labels": round(agree / pixels, 6), "mb": round(size / 1e6, 2), **points,
+        "method": name, "spelling": case.spelling, "dtype": case.dtype, "shape": case.shape,
+        "similarity": float(f"{far['similarity']:.2e}"), "heatmap": float(f"{far['heatmap']:.2e}"), "labels": round(far["labels"], 6),
+        "mb": round(size / 1e6, 2), **points,
     }  # fmt: skip
 
 
 def latency(name: str, row: Recipe, case: Case, rounds: int = 15) -> Row:
     """Time of one file over PyTorch's for the same picture, in turns; medians."""
     session, _ = _file(row, case)
-    words, empty = _words(row)
+    words, empty = likeness.words(row)
     given = torch.rand(1, 3, *SIZE)
     exact, found = scenes.engine(row, CPU, "float32", {"launch": "eager"}), _run(session)
     calls: dict[str, Callable[[], Any]] = {"torch": lambda: exact(given, words, empty), "file": lambda: found(given, words)}
@@ -152,7 +144,7 @@ def write(key: str, rows: list[Row]) -> None:
 
 def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:
     """A session of the file, and its bytes."""
-    _, empty = _words(row)
+    _, empty = likeness.words(row)
     model = trace(Parts(scenes.image_tower(), row, case.options(), None, None, empty))
     if case.dtype.startswith("int8"):
         model = quantized(model, case.dtype, list(_calibration()) if case.dtype == "int8-static" else [])
@@ -167,11 +159,6 @@ def _run(session: onnxruntime.InferenceSession) -> Callable[..., Tensor]:
         return torch.from_numpy(session.run(["similarity"], {"pixels": given.numpy(), "text_embeddings": words.numpy()})[0])
 
     return run
-
-
-def _words(row: Recipe) -> tuple[Tensor, Tensor]:
-    both = scenes.texts()[row.template]
-    return both[:-1].contiguous(), both[-1]
 
 
 def _chunks(case: Case, limit: int) -> Iterator[tuple[Any, Any, Tensor]]:
@@ -198,7 +185,7 @@ def _calibration() -> Iterator[dict[str, Any]]:
     for path in sorted((HERE.parent / "fastloc" / "embedded" / "samples").glob("*.webp")):
         picture = images.load(path)
         where = fit(picture.size[::-1], SIZE[0], spec.patch, "aspect")
-        words = _words(scenes.variants()["gem"])[0]
+        words = likeness.words(scenes.variants()["gem"])[0]
         yield {"pixels": prepare(picture, where, spec.mean, spec.std, spec.interpolation)[None], "text_embeddings": words.numpy()}
 
 

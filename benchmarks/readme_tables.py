@@ -189,7 +189,8 @@ def parity_table(record: Record) -> str:
         ))  # fmt: skip
     head = ("spelling", "dtype", "size and batch", "similarity", "heatmap", "labels, %", "pointing, points", "MB", "time")
     words = f"{len({row['method'] for row in record['rows']})} methods and variants, {record['scenes']} scenes for the errors, "
-    words += f"{record['questions']} questions for pointing; onnxruntime {record['onnxruntime']}, torch {record['torch']} on {record['machine']}.\n"
+    words += f"{record['questions']} questions for pointing; onnxruntime {record['onnxruntime']}, "
+    words += f"torch {record['torch']} on {record['machine']}.\n"
     return _table(head, rows, right=6) + "\n" + words
 
 

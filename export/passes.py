@@ -26,6 +26,20 @@ def tidy(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
     model.producer_name, model.producer_version = "fastloc", fastloc.__version__
 
 
+def to_opset_17(model: ir.Model) -> None:
+    """In place, from opset 18, the oldest that PyTorch writes: of the operators in these graphs only reductions differ, whose axes were an
+    attribute then."""
+    for node in model.graph:
+        if not node.op_type.startswith("Reduce") or node.op_type == "ReduceSum" or len(node.inputs) < 2 or node.inputs[1] is None:
+            continue
+        axes = ir.convenience.get_const_tensor(node.inputs[1])
+        assert axes is not None, f"{node.op_type} along axes that are computed"
+        node.attributes.pop("noop_with_empty_axes", None)
+        node.attributes["axes"] = ir.AttrInt64s("axes", axes.numpy().tolist())
+        node.resize_inputs(1)
+    model.graph.opset_imports[""] = 17
+
+
 def _transposed_weights(model: ir.Model) -> None:
     """A weight that is only read transposed is stored transposed, so that no runtime has to do it when it loads the file."""
     for node in list(model.graph):

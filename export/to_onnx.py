@@ -20,7 +20,7 @@ from fastloc.export.golden_answers import golden_of
 from fastloc.export.graph import Graph, Parts
 from fastloc.export.int8 import quantized
 from fastloc.export.options import Options, check_texts
-from fastloc.export.passes import tidy
+from fastloc.export.passes import tidy, to_opset_17
 from fastloc.formats import INPUTS, spelling
 from fastloc.geometry import Geometry, fit
 from fastloc.manifest import KEY, Input, Manifest, Model, Texts
@@ -35,6 +35,8 @@ __all__ = ["Options", "export"]
 
 # a protobuf message cannot be larger; what is larger has its weights in a file beside it
 LARGEST = 2_000_000_000
+# the oldest opset that PyTorch's exporter writes
+OLDEST = 18
 
 
 def export(localizer: Localizer, path: str | Path, options: Options | None = None, *, calibration: Sequence[Any] = ()) -> Manifest:
@@ -58,7 +60,7 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as folder:
         model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
-            model = quantized(model, options.dtype, inputs_of(localizer, manifest.model, manifest.input, options, calibration))
+            model = quantized(model, options.dtype, inputs_of(manifest, calibration))
         model.metadata_props[KEY] = manifest.dumps()
         made = Path(folder) / target.name
         save(model, made)
@@ -71,17 +73,22 @@ def trace(parts: Parts) -> ir.Model:
     """The graph as an ONNX model in memory."""
     options, graph = parts.options, Graph(parts).eval()
     _, opset = spelling(options.spelling, options.opset)
+    oldest = max(opset, OLDEST)
     example, shapes = _example(parts)
     names = [INPUTS[options.kind].tensor, *(() if options.texts else ("text_embeddings",))]
     with torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
-            graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=opset, input_names=names,
+            graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=oldest, input_names=names,
             output_names=list(graph.wanted), verbose=False, optimize=True,
         )  # fmt: skip
     assert program is not None
     model: ir.Model = program.model
+    if opset < OLDEST:
+        to_opset_17(model)
     tidy(model, options, graph.wanted)
     _check_dimensions(model, options)
+    if model.opset_imports[""] != opset:
+        raise ModelError(f"PyTorch {torch.__version__}'s exporter wrote opset {model.opset_imports['']} instead of {opset}")
     return model
 
 

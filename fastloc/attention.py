@@ -168,7 +168,8 @@ def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, lik
 
     # a Gaussian of the distance is the product of one for each axis
     dense = bell(down[start:stop], down)[:, None, :, None] * bell(across, across)[None, :, None, :]
-    return F.pad(dense.reshape((stop - start) * grid[1], grid[0] * grid[1]), (1, 0)).to(like.dtype)
+    patches = dense.reshape((stop - start) * grid[1], grid[0] * grid[1])
+    return torch.cat([torch.zeros_like(patches[:, :1]), patches], 1).to(like.dtype)
 
 
 def inverse_temperatures(

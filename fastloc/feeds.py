@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import ImageError, TextError
-from fastloc.geometry import Geometry, fit
+from fastloc.geometry import Geometry
 from fastloc.manifest import Manifest
 from fastloc.preprocess import prepare
 from fastloc.profiles import inputs_of
@@ -32,11 +32,7 @@ def geometry_of(manifest: Manifest, picture: Pair, size: int | Pair | None, file
     given = manifest.input
     if given.kind == "frames" and picture != given.frame:
         raise ImageError(f"{name or 'the picture'} is {by(picture)}, and {file} takes frames of exactly {by(given.frame)} pixels")
-    wanted = given.size or size or given.usual
-    if given.fit == "aspect" and isinstance(wanted, tuple):
-        # of a size that "aspect" made, the short side is what it was asked for
-        wanted = min(wanted)
-    geometry = fit(picture, wanted, manifest.model.patch, given.fit)
+    geometry = given.geometry(picture, manifest.model.patch, size)
     if given.size is not None and geometry.input != given.size:
         raise ImageError(
             f"{name or 'the picture'} of {by(picture)} becomes {by(geometry.input)} with fit {given.fit!r}, and {file} takes "

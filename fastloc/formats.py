@@ -37,7 +37,7 @@ SPELLINGS = {
                  "onnxruntime on CPU, CUDA and the web, where it is the quickest; TensorRT refuses it"),
         Spelling("onnx", "ai.onnx Attention", (23,),
                  "TensorRT from 10.14, TensorRT-RTX (float16), onnxruntime from 1.25"),
-        Spelling("decomposed", "MatMul, Softmax, MatMul", (18, 19, 20),
+        Spelling("decomposed", "MatMul, Softmax, MatMul", (18, 17, 19, 20),
                  "everything: older TensorRT, DeepStream, CoreML, OpenVINO; slower in onnxruntime"),
     )
 }  # fmt: skip

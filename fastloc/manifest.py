@@ -85,7 +85,11 @@ class Input:
 
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
         """Where a picture of (height, width) lies in the encoder's input; `size` in place of the usual one."""
-        return fit(picture, self.size or size or self.usual, patch, self.fit)
+        wanted = self.size or size or self.usual
+        if self.fit == "aspect" and isinstance(wanted, tuple):
+            # of a size that "aspect" made, the short side is what it was asked for
+            wanted = min(wanted)
+        return fit(picture, wanted, patch, self.fit)
 
 
 @dataclass(frozen=True)
