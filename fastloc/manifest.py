@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloc import metadata
 from fastloc.errors import FastlocError, ModelError
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, unit_texts
@@ -150,27 +151,18 @@ class Manifest:
         Raises:
             ModelError: not such JSON, or of a newer version of fastloc. `name` is what the message calls the file.
         """
-        try:
-            content = json.loads(text)
-            number = content["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{name}: its fastloc metadata is damaged ({type(error).__name__})") from error
-        if number != FORMAT:
-            raise ModelError(
-                f"{name} was exported by fastloc {content.get('version', 'of an unknown version')} with metadata format {number}; "
-                f"this fastloc reads format {FORMAT}: install a newer one, or export the file again"
-            )
+        content = metadata.read(text, KEY, FORMAT, name)
         try:
             return _manifest(content)
         except (KeyError, TypeError, AttributeError, FastlocError) as error:
-            raise ModelError(f"{name}: its fastloc metadata is damaged ({error})") from error
+            raise ModelError(f"{name}: its {KEY!r} metadata is damaged ({error})") from error
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str], name: str) -> Manifest:
+    def of(cls, pairs: Mapping[str, str], name: str) -> Manifest:
         """The manifest in an ONNX file's metadata. Raises ModelError for a file that fastloc did not export, and as `loads` does."""
-        if KEY not in metadata:
+        if KEY not in pairs:
             raise ModelError(f"{name} was not exported by fastloc: it has no {KEY!r} metadata; `fastloc export` writes files that do")
-        return cls.loads(metadata[KEY], name)
+        return cls.loads(pairs[KEY], name)
 
 
 def _manifest(content: dict[str, Any]) -> Manifest:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fastloc.errors import ModelError, unknown
+from fastloc.metadata import read
 from fastloc.templates import TEMPLATES, sentences
 
 __all__ = ["FORMAT", "KEY", "TOKENIZER", "TextManifest", "pack", "unpack"]
@@ -78,16 +79,7 @@ class TextManifest:
         Raises:
             ModelError: not such JSON, or of a newer version of fastloc. `name` is what the message calls the file.
         """
-        try:
-            content = json.loads(text)
-            number = content["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{name}: its {KEY!r} metadata is damaged ({type(error).__name__})") from error
-        if number != FORMAT:
-            raise ModelError(
-                f"{name} was exported by fastloc {content.get('version', 'of an unknown version')} with text metadata format {number}; "
-                f"this fastloc reads format {FORMAT}: install a newer one, or export the file again"
-            )
+        content = read(text, KEY, FORMAT, name)
         try:
             known = {each.name for each in fields(cls)}
             plain: dict[str, Any] = {key: value for key, value in content.items() if key in known}

@@ -282,7 +282,7 @@ def test_files_that_are_not_text_towers(file: Path, tmp_path: Path):
         (altered(file, tmp_path / "mute.onnx", **{TOKENIZER: ""}), "is not a text tower that fastloc exported"),
         (altered(file, tmp_path / "broken.onnx", **{KEY: "{"}), "its 'fastloc_text' metadata is damaged"),
         (altered(file, tmp_path / "poor.onnx", **{KEY: '{"format": 1}'}), "its 'fastloc_text' metadata is damaged"),
-        (altered(file, tmp_path / "newer.onnx", **{KEY: newer(file)}), "exported by fastloc 9.0 with text metadata format 2"),
+        (altered(file, tmp_path / "newer.onnx", **{KEY: newer(file)}), "exported by fastloc 9.0 with 'fastloc_text' metadata of format 2"),
         (altered(file, tmp_path / "odd.onnx", **{TOKENIZER: "????"}), "its tokenizer is damaged"),
     ]
     for name, content in (("text.onnx", b"hello"), ("short.onnx", file.read_bytes()[:-1000]), ("empty.onnx", b"")):
