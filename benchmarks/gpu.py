@@ -3,12 +3,13 @@
     python benchmarks/gpu.py                                      # everything, within 540 seconds
     python benchmarks/gpu.py --parts gate parity --budget 200     # some parts
     python benchmarks/gpu.py --device cpu --quick                 # whether the script works, with Triton's interpreter
+    python benchmarks/gpu.py --parts exported --wheels FOLDER     # with onnxruntime-gpu from wheels, whole or in parts (.whl.00, .whl.01 …)
 
-It needs torch, triton, numpy, scipy, Pillow and safetensors, no network and no open_clip, and runs from a checkout as it lies. Each
-part has a process of its own and a share of the time; what it does not use goes to the parts after it. It writes one JSON file into
-the folder while it runs, and stops early with what it has. Run again, it goes on: parts that finished with the same code on the same
-device are skipped (`--again` repeats them). The end of the output is a summary. Exit code 0: everything ran, and gate and
-parity are good; 1: a part failed, or one of these found something wrong; 2: there is no GPU.
+It needs torch, triton, numpy, scipy, Pillow and safetensors, the part `exported` also onnx, onnxscript and onnxruntime; no network and
+no open_clip. It runs from a checkout as it lies. Each part has a process of its own and a share of the time; what it does not use goes to
+the parts after it. It writes one JSON file into the folder while it runs, and stops early with what it has. Run again, it goes on: parts
+that finished with the same code on the same device are skipped (`--again` repeats them). The end of the output is a summary. Exit code 0:
+everything ran, and gate and parity are good; 1: a part failed, or one of these found something wrong; 2: there is no GPU.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RECORDS = HERE / "records" / "gpu"
 # the parts in order, with their shares of the time
-PARTS = {"device": 12.0, "gate": 90.0, "parity": 80.0, "quality": 30.0, "speed": 150.0, "kernels": 65.0, "variants": 45.0, "frames": 35.0}
+PARTS = {"device": 12.0, "gate": 90.0, "parity": 80.0, "quality": 30.0, "speed": 150.0, "kernels": 65.0, "variants": 45.0, "frames": 35.0,
+         "exported": 45.0}  # fmt: skip
 # the caller may see only the last 12,000 characters
 LONGEST = 11_000
 # seconds that a part may run over before it is ended
@@ -34,7 +37,8 @@ GRACE = 15.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     began = time.monotonic()
     if given.device == "cpu":
         # read when triton is imported, which is not before here
@@ -43,6 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # what is printed is seen, even if the script is stopped
         sys.stdout.reconfigure(line_buffering=True)
+    from gpu_parts import wheels
+
+    with ExitStack() as stack:
+        try:
+            names = stack.enter_context(wheels.on_path(given.wheels))
+        except ValueError as error:
+            parser.error(str(error))
+        return _run(given, began, names)
+
+
+def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
+    """With the packages of these wheels."""
     import torch
 
     from gpu_parts import job
@@ -53,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         why = f"{facts['why']} (torch {torch.__version__})"
         print(f"no CUDA GPU to run on: {why}; --device cpu tries the script without one", file=sys.stderr)
         return 2
-    head = {**facts, "commit": given.commit or job.commit(), "code": job.code()}
+    head = {**facts, "commit": given.commit or job.commit(), "code": job.code(), **({"wheels": list(names)} if names else {})}
     folder = given.out or RECORDS / slug(str(facts["device"]))
     print(f"{head['device']}, torch {head['torch']}, triton {head['triton']}, commit {head['commit']}: {folder}")
     todo = [job.Job(part, device, folder, head, quick=given.quick) for part in PARTS if part in given.parts]
@@ -163,7 +179,7 @@ def _earlier(one: Any) -> dict[str, Any] | None:
     from gpu_parts import job
 
     found = job.read(one.file)
-    wanted = {**{name: one.head.get(name) for name in ("code", "device", "torch", "triton")}, "quick": one.quick}
+    wanted = {**{name: one.head.get(name) for name in ("code", "device", "torch", "triton", "wheels")}, "quick": one.quick}
     return found if found and all(found.get(name) == value for name, value in wanted.items()) else None
 
 
@@ -217,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the records; by default records/gpu/<device>")
     parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds: whether the script works")
     parser.add_argument("--device", default="cuda", help="cuda, or cpu for Triton's interpreter")
+    parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages to use in place of installed ones, see gpu_parts/wheels.py")
     parser.add_argument("--commit", help="what to write into the records where there is no git")
     parser.add_argument("--one-process", dest="isolate", action="store_false", help="run the parts in this process, for debugging")
     return parser

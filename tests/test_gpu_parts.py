@@ -5,18 +5,26 @@ Kernels run in Triton's interpreter, where their times mean nothing; what is ass
 
 import dataclasses
 import json
+import shutil
+import sys
 import time
 import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import official_style
 import towers
+from fake_onnxruntime import CPU as ORT_CPU
+from fake_onnxruntime import CUDA, FakeOnnxruntime
 from fastloc import reference
-from gpu_parts import gate, job, kernels, models, parity, report, scenes, speed
+from fastloc.errors import FastlocError, ModelError
+from fastloc.geometry import fit
+from gpu_parts import exported, exported_files, gate, job, kernels, likeness, models, parity, report, scenes, speed
+from onnx_files import change
 
 CPU = torch.device("cpu")
 EXACT = 1e-10
@@ -181,7 +189,8 @@ def test_targets() -> None:
     kernel = [{**case, "contender": name, "ms": ms} for name, ms in times.items()]
     frame = [{"frame": "1080p", "batch": 1, "what": "device frame to grid, back to back", "ms": 0.9}]
     quality = [{"method": "gem", "dtype": "float16", "points": 0.1}, {"method": "naclip", "dtype": "float16", "points": -0.7}]
-    parts = {"speed": speeds, "kernels": kernel, "frames": frame, "quality": quality}
+    files = [{"step": step, "problems": ["it is wrong"] if step == "cuda" else []} for step in ("export", "cpu", "cuda")]
+    parts = {"speed": speeds, "kernels": kernel, "frames": frame, "quality": quality, "exported": files}
     told = "\n".join(report.targets({part: {"rows": rows} for part, rows in parts.items()}))
     for line in (
         "yes a uint8 frame on the device to its grid",
@@ -192,8 +201,136 @@ def test_targets() -> None:
         "yes SDPA's best back end, self-self N=785 d=64 Z=1: ≥ 1.3 x: 1.5 x; its two products alone: 1.20 x",
         "NO  float16 points as float32 does: ± 0.5 points, at most -0.70 for naclip: 0.7 points",
         "?   bfloat16 points as float32 does",
+        "NO  exported files compute what float32 does (runs: cpu 1, cuda 1): 1 wrong",
     ):
         assert line in told, told
+
+
+# exported files
+
+FILE = exported_files.File("tiny", "maskclip", "ort", "float32")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `FILE`; tracing takes seconds."""
+    folder = tmp_path_factory.mktemp("files")
+    row = exported_files.written(FILE, folder)
+    assert row["problems"] == [] and row["mb"] == FILE.path(folder).stat().st_size / 1e6 > 0.1
+    return folder
+
+
+@pytest.fixture
+def quick(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(file: exported_files.File, folder: Path) -> dict[str, Any]:
+        shutil.copy(file.path(files), file.path(folder))
+        return {"mb": 1.0, "seconds": 1.0, "problems": []}
+
+    monkeypatch.setattr(exported, "QUICK", (FILE,))
+    monkeypatch.setattr(exported, "written", written)
+
+
+@pytest.mark.usefixtures("quick")
+def test_exported(tmp_path: Path) -> None:
+    record = done(exported, a_job("exported", tmp_path))
+    there = [name for name in exported.TAKES if name not in [row.get("missing") for row in record["rows"]]]
+    steps = {row["step"]: row for row in record["rows"] if "step" in row}
+    assert record["good"] and record["finished"] and list(steps) == ["export", *there] and "cpu" in there
+    cpu = steps["cpu"]
+    assert 0 < cpu["similarity"] < 1e-5 and cpu["heatmap"] < 1e-4 and cpu["labels"] > 0.99 and 0 < cpu["golden"]["similarity"] < 1e-5, cpu
+    assert cpu["nodes"].keys() == {ORT_CPU} and {cpu[name] for name in ("model", "method", "spelling", "dtype")} == {*str(FILE).split()}
+    times = {row["contender"]: row for row in record["rows"] if row.get("timed") == "tiny 32 b1 maskclip float32"}
+    assert list(times) == ["torch", "cpu ort"] and all(row["ms"] > 0 for row in times.values()), times
+    told = "\n".join(exported.lines(record))
+    assert "cpu float32" in told and "tiny 32 b1 maskclip float32: torch " in told
+    # a provider that is not there is a row, and a line
+    assert all(f"not there: {name}: provider '{name}' is not in onnxruntime" in told for name in exported.TAKES if name not in there), told
+
+
+def test_exported_in_a_provider_for_gpus(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeOnnxruntime(there=(CUDA, ORT_CPU))
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    row = exported_files.ran(FILE, "cuda", files, CPU, {}, None)
+    assert row["problems"] == [] and row["nodes"] == {CUDA: 2, ORT_CPU: 1} and row["similarity"] < 1e-5
+    fake.runs.clear()
+    copies = len(fake.copies)
+    rows = {row["contender"]: row for row in exported.timed(a_job("exported", tmp_path), [(FILE, "cuda")], files, {})}
+    assert list(rows) == ["torch", "cuda ort", "cuda ort graph"] and all(row["ms"] > 0 for row in rows.values())
+    # the graph's first run captures nothing, and what is timed copies nothing: three calls of two inputs for each session
+    assert "-1" in fake.runs and len(fake.copies) == copies + 2 * 3 * 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_exported_and_what_it_calls_wrong(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeOnnxruntime(elsewhere=(("MatMul", "large"),))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", fake)
+        patch.setattr(exported, "_problem", lambda name: "it does not load" if name == "tensorrt" else "")
+        record = done(exported, a_job("exported", tmp_path))
+    (problem,) = next(row for row in record["rows"] if row.get("step") == "cuda")["problems"]
+    assert "1 of 4 nodes do not run on cuda: MatMul 'large' on CPU" in problem and record["good"] is False
+    # said once, and not of every file
+    assert [row["told"] for row in record["rows"] if row.get("missing") == "tensorrt"] == ["it does not load"]
+    assert {row["step"] for row in record["rows"] if "step" in row} == {"export", "cuda", "cpu"}
+
+    def louder(model: Any) -> None:
+        largest = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+        largest.raw_data = (np.frombuffer(largest.raw_data, np.float32) * 1.5).tobytes()
+
+    shutil.copy(FILE.path(files), FILE.path(tmp_path))
+    change(FILE.path(tmp_path), louder)
+    found = exported_files.ran(FILE, "cpu", tmp_path, CPU, {}, None)
+    assert [problem.split(" by ")[0] for problem in found["problems"]] == ["similarity is off"] * 2, found
+
+    def refuses(file: exported_files.File, folder: Path) -> None:
+        raise ModelError("it does not compute what the model does")
+
+    monkeypatch.setattr(exported, "written", refuses)
+    record = done(exported, a_job("exported", tmp_path / "refused"))
+    told = "\n".join(exported.lines(record))
+    assert record["good"] is False and f"BAD {FILE} export: ModelError: it does not compute what the model does" in told
+    assert [row["step"] for row in record["rows"] if "step" in row] == ["export"]
+
+
+def test_exported_without_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def runtime() -> None:
+        raise FastlocError("onnxruntime is not installed: pip install it")
+
+    monkeypatch.setattr(exported, "runtime", runtime)
+    record = done(exported, a_job("exported", tmp_path))
+    assert record["good"] is None and record["finished"] and [row["missing"] for row in record["rows"]] == ["all"]
+    assert exported.lines(record) == ["not there: all: FastlocError: onnxruntime is not installed: pip install it"]
+
+
+def test_a_provider_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exported._problem("cpu") == ""
+
+    def session(model: bytes, options: object, **more: Any) -> Any:
+        assert more["providers"] == [CUDA]
+        return types.SimpleNamespace(get_providers=lambda: [ORT_CPU])
+
+    ort = types.SimpleNamespace(get_available_providers=lambda: [CUDA], SessionOptions=object, InferenceSession=session, __version__="1.2")
+    monkeypatch.setattr(exported, "runtime", lambda: ort)
+    assert exported._problem("cuda") == "provider 'cuda' is in onnxruntime 1.2 and does not load: a library that it needs is not there"
+
+
+def test_every_file_has_a_name_and_a_provider() -> None:
+    assert len({file.path(Path()) for file in exported.EVERY}) == len(exported.EVERY) == 2 * 3 * 3 * 2
+    assert set(exported.TAKES) <= set(exported.PROVIDERS) and all(exported.TAKES["cpu"](file) for file in exported.EVERY)
+    assert not any(exported.TAKES["tensorrt"](file) for file in exported.EVERY if file.spelling == "ort")
+
+
+def test_likeness() -> None:
+    where, score = fit((64, 64), 32, (8, 8)), parity.RECIPES["gem"].readout
+    right = torch.rand(2, 3, 4, 4)
+    assert likeness.compared(score, [(where, right, right)]) == {"similarity": 0, "heatmap": 0, "labels": 1}
+    shifted = likeness.compared(score, [(where, right, right), (where, right, right + 0.25)])
+    # a constant is in no map
+    assert shifted["similarity"] == pytest.approx(0.25) and shifted["heatmap"] < 1e-5 and shifted["labels"] > 0.999
+    turned = likeness.compared(score, [(where, right, right), (where, right, right.roll(1, dims=1))])
+    assert 0.5 <= turned["labels"] < 0.7
+    right[1, 0, 0, 0] = torch.nan
+    assert likeness.compared(score, [(where, right, torch.rand(2, 3, 4, 4))])["similarity"] == float("inf")
 
 
 # the quality set without open_clip

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 import gpu
-from gpu_parts import fleet, frames, job, timing
+from gpu_parts import fleet, frames, job, timing, wheels
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -266,6 +267,57 @@ def test_what_is_done_is_not_done_again(made_up: dict[str, Any], tmp_path: Path)
     assert run(tmp_path) == 0 and len(runs) == 4
     assert run(tmp_path, "--again", "--parts", "frames") == 0 and runs[4:] == ["frames"]
     assert run(tmp_path, "--quick", "--parts", "gate") == 0 and runs[5:] == ["gate"]
+
+
+@pytest.fixture
+def carried(tmp_path: Path) -> Path:
+    """A folder with a wheel in four parts and a whole one."""
+    folder = tmp_path / "carried"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "other_package-1-py3-none-any.whl", "w") as archive:
+        archive.writestr("other_package.py", "WHOLE = True")
+    whole = tmp_path / "large.whl"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("large_package/__init__.py", "from large_package.data import SIZE")
+        archive.writestr("large_package/data.py", f"NOISE = {os.urandom(4000)!r}\nSIZE = len(NOISE)")
+    content = whole.read_bytes()
+    step = -(-len(content) // 4)
+    for i in range(4):
+        (folder / f"large-1.0-py3-none-any.whl.{i:02}").write_bytes(content[i * step : (i + 1) * step])
+    return folder
+
+
+def test_wheels_in_parts(carried: Path) -> None:
+    import importlib
+
+    before = list(sys.path)
+    with wheels.on_path(carried) as names:
+        assert names == ("large-1.0-py3-none-any.whl", "other_package-1-py3-none-any.whl") and sys.path[1:] == before
+        importlib.invalidate_caches()
+        assert importlib.import_module("large_package").SIZE == 4000 and importlib.import_module("other_package").WHOLE
+    assert sys.path == before and not Path(sys.modules.pop("large_package").__file__ or "").exists()
+    with wheels.on_path(None) as names:
+        assert names == () and sys.path == before
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_part_that_is_missing(carried: Path, part: int) -> None:
+    (carried / f"large-1.0-py3-none-any.whl.{part:02}").unlink()
+    with pytest.raises(ValueError, match=r"large-1.0-py3-none-any.whl of 3 part\(s\) is damaged"), wheels.on_path(carried):
+        pass
+
+
+def test_wheels_and_records(made_up: dict[str, Any], carried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_up |= dict.fromkeys(("gate", "speed", "frames"), good)
+    assert run(tmp_path, "--parts", "gate") == 0 and run(tmp_path, "--parts", "gate") == 0
+    assert "gate: done before" in capsys.readouterr().out
+    # with other packages it is measured again
+    assert run(tmp_path, "--parts", "gate", "--wheels", str(carried)) == 0
+    assert "done before" not in capsys.readouterr().out
+    assert (job.read(tmp_path / "gate.json") or {})["wheels"] == ["large-1.0-py3-none-any.whl", "other_package-1-py3-none-any.whl"]
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, "--wheels", str(tmp_path / "nowhere"))
+    assert ended.value.code == 2 and f"{tmp_path / 'nowhere'} holds no wheels (.whl), nor parts of one" in capsys.readouterr().err
 
 
 def test_parts_share_the_budget(made_up: dict[str, Any], tmp_path: Path) -> None:

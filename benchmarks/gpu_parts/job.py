@@ -120,7 +120,7 @@ def read(file: Path) -> Row | None:
 def code() -> str:
     """A fingerprint of all that a record depends on: there may be no git where it is made, and a working tree may be changed."""
     patterns = ("fastloc/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/official_style.py", "benchmarks/gpu_parts/*.py",
-                "tests/seeded.py")  # fmt: skip
+                "export/*.py", "tests/seeded.py")  # fmt: skip
     files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
     digest = hashlib.sha256()
     for file in files:

@@ -1,5 +1,6 @@
 """The end of the summary: what is right, what the issue asked for, and the exit code."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from gpu_parts.job import Row
@@ -44,7 +45,8 @@ def targets(records: Records) -> list[str]:
         ratio = _ratio(_row(speed, config=config, contender="official float32"), row)
         told.append(_target(f"the official form, eager float32, {config}: ≥ 10 x", ratio, lambda x: x >= 10, "x", row))
     told += [_self_self(kernels, f"self-self {shape}") for shape in SELF_SELF]
-    return told + [_quality(records.get("quality", {}).get("rows", []), dtype) for dtype in ("float16", "bfloat16")]
+    told += [_quality(records.get("quality", {}).get("rows", []), dtype) for dtype in ("float16", "bfloat16")]
+    return [*told, _exported(records.get("exported", {}).get("rows", []))]
 
 
 def _quality(rows: list[Row], dtype: str) -> str:
@@ -54,6 +56,15 @@ def _quality(rows: list[Row], dtype: str) -> str:
     what = f"{dtype} points as float32 does: ± {POINTS} points"
     what += f", at most {worst['points']:+.2f} for {worst['method']}" if worst else ""
     return _target(what, abs(worst["points"]) if worst else None, lambda x: x <= POINTS, "points", worst)
+
+
+def _exported(rows: list[Row]) -> str:
+    """Files in providers; what could not be written or loaded counts as wrong."""
+    steps = [row for row in rows if row.get("step")]
+    wrong = sum(bool(row["problems"]) for row in steps)
+    ran = ", ".join(f"{name} {count}" for name, count in Counter(row["step"] for row in steps if row["step"] != "export").items())
+    what = "exported files compute what float32 does" + (f" (runs: {ran})" if ran else "")
+    return _target(what, float(wrong) if steps else None, lambda x: x == 0, "wrong", {})
 
 
 def _self_self(kernels: list[Row], case: str) -> str:
