@@ -2,7 +2,11 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from .errors import TextError
 
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
@@ -38,6 +42,22 @@ def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
 def add_list(parser: argparse.ArgumentParser) -> None:
     """For commands that list something."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def lines_of(path: Path) -> list[str]:
+    """The texts in a file, one a line, blank lines left out; of standard input for `-`.
+
+    Raises:
+        TextError: it cannot be read, or holds none.
+    """
+    try:
+        content = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"texts file {str(path)!r} cannot be read: {error}") from error
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    if not lines:
+        raise TextError(f"texts file {str(path)!r} holds no text; one a line is wanted")
+    return lines
 
 
 def prompt(text: str) -> str:

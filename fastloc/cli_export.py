@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cli_show
-from .cli_arguments import add_method, add_source, count_or_dynamic, pair, size_or_dynamic
+from .cli_arguments import add_method, add_source, count_or_dynamic, lines_of, pair, size_or_dynamic
 from .errors import FastlocError, TextError
 from .formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 
@@ -86,16 +86,7 @@ def run(args: argparse.Namespace) -> int:
 def _texts(args: argparse.Namespace) -> tuple[str, ...]:
     if args.texts and args.texts_file:
         raise TextError("give --texts or --texts-file, not both")
-    if args.texts_file is None:
-        return tuple(text.strip() for text in args.texts)
-    try:
-        lines = args.texts_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{args.texts_file}: cannot be read as a list of texts ({error})") from error
-    texts = tuple(line.strip() for line in lines if line.strip())
-    if not texts:
-        raise TextError(f"{args.texts_file}: holds no text; one a line is wanted")
-    return texts
+    return tuple(lines_of(args.texts_file) if args.texts_file else (text.strip() for text in args.texts))
 
 
 def _size(args: argparse.Namespace) -> Any:

@@ -1,18 +1,20 @@
 """`fastloc export-text`: a model's text tower as a file. `fastloc embed`: encoded texts as a file, with a model or with such a tower."""
 
 import argparse
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cli_show
-from .errors import FastlocError, TextError
+from .cli_arguments import lines_of
+from .errors import FastlocError
 
 if TYPE_CHECKING:
     from .embeddings import TextEmbeddings
 
 # the embedded model's template, and GEM's
 TEMPLATE = "gem"
+EMBEDDED = Path(__file__).parent / "embedded" / "gem.text.onnx"
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +74,13 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
         raise FastlocError("--text is a text tower in place of --model and --pretrained: give one of them")
     # a wrong one is told before a model is loaded
     ending(args.output)
-    if args.text is not None:
+    tower = args.text
+    if tower is None and args.model in (None, "embedded") and find_spec("torch") is None:
+        tower = EMBEDDED
+    if tower is not None:
         from .onnx_text import OnnxTextEncoder
 
-        encoder = OnnxTextEncoder(args.text)
+        encoder = OnnxTextEncoder(tower)
         return TextEmbeddings(tuple(texts), encoder(texts, args.template), args.template, encoder.digest)
     from .sources import load
 
@@ -87,11 +92,4 @@ def _texts(args: argparse.Namespace) -> list[str]:
     """The texts of the command line, then those of the file; blank lines are left out."""
     from .prompts import checked
 
-    lines: list[str] = []
-    if args.texts_file is not None:
-        try:
-            content = sys.stdin.read() if str(args.texts_file) == "-" else args.texts_file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TextError(f"texts file {cli_show.shown(args.texts_file)!r} cannot be read: {error}") from error
-        lines = [line for line in content.splitlines() if line.strip()]
-    return checked([*args.texts, *lines])
+    return checked([*args.texts, *(lines_of(args.texts_file) if args.texts_file else [])])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cli_show
+from .cli_arguments import lines_of
 from .errors import FastlocError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page, then serve it until interrupted. Raises FastlocError for what cannot be read, made or served."""
-    texts = _lines(args.texts_file) if args.texts_file else []
+    texts = lines_of(args.texts_file) if args.texts_file else []
     localizer = _localizer(args)
     from .export.web import write_site
 
@@ -98,17 +99,6 @@ def _localizer(args: argparse.Namespace) -> "Localizer":
 
     size = None if args.size is None else (args.size, args.size)
     return Localizer(args.model, args.pretrained, args.method, size=size, template=args.template, device="cpu", dtype="float32")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FastlocError(f"{path}: names cannot be read from it ({error})") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise FastlocError(f"{path} holds no names: one a line is wanted")
-    return names
 
 
 def _port(text: str) -> int:

@@ -184,7 +184,7 @@ def test_export_and_use_from_the_command_line(call: Call, tmp_path: Path) -> Non
         ("export -o gem.onnx --dtype int8-static", "needs pictures to calibrate on"),
         ("export -o gem.onnx --calibrate nowhere", "nowhere: is no folder of pictures"),
         ("export -o gem.onnx --texts a --texts-file b", "not both"),
-        ("export -o gem.onnx --texts-file none.txt", "none.txt: cannot be read"),
+        ("export -o gem.onnx --texts-file none.txt", "texts file 'none.txt' cannot be read"),
         ("export -o gem.onnx --method gme", "did you mean 'gem'"),
         ("export -o gem.pt", "written as .onnx"),
         ("export -o gem.onnx --size 96 --fit aspect", "fit 'aspect'"),

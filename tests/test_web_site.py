@@ -131,9 +131,9 @@ def test_names_from_a_file(runtime: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(web, "export", lambda *_: seen.append("exported"))
     names = tmp_path / "names.txt"
     names.write_text("\n\n")
-    with pytest.raises(FastlocError, match="holds no names"):
+    with pytest.raises(FastlocError, match="holds no text"):
         cli_web.run(command("-o", str(tmp_path / "site"), "--texts-file", str(names)))
-    with pytest.raises(FastlocError, match=r"names cannot be read from it \(.*No such file"):
+    with pytest.raises(FastlocError, match="cannot be read: .*No such file"):
         cli_web.run(command("-o", str(tmp_path / "site"), "--texts-file", str(tmp_path / "none.txt")))
     assert not seen
 
