@@ -97,7 +97,8 @@ def _local(
     stacked = [_stacked(each, order, heads) for each in temperatures]
     if recipe.unit:
         queries, keys = iterate(queries, keys, stacked, recipe.iterations, how)
-    values = v.repeat(1, 1, count, 1) if count > 1 else v
+    # not repeat: TensorRT-RTX's builder ends with a fault on what that becomes in an exported graph
+    values = torch.cat([v] * count, 2) if count > 1 else v
     if recipe.bias_std is None:
         attended = how(queries[:, 1:], keys, values, stacked[-1], None)
     else:

@@ -133,7 +133,7 @@ def test_names_from_a_file(runtime: Path, tmp_path: Path, monkeypatch: pytest.Mo
     names.write_text("\n\n")
     with pytest.raises(FastlocError, match="holds no text"):
         cli_web.run(command("-o", str(tmp_path / "site"), "--texts-file", str(names)))
-    with pytest.raises(FastlocError, match="cannot be read: .*No such file"):
+    with pytest.raises(FastlocError, match=r"cannot be read: .*No such file"):
         cli_web.run(command("-o", str(tmp_path / "site"), "--texts-file", str(tmp_path / "none.txt")))
     assert not seen
 

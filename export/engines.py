@@ -1,0 +1,288 @@
+"""From an ONNX file to an engine of TensorRT or TensorRT-RTX: everything that can be refused is refused first, then one process builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from fastloc import __version__, engine_cache, onnx_graph, onnx_header
+from fastloc.engine_cache import Gpu
+from fastloc.errors import ModelError, PlanError
+from fastloc.export import engine_checks, engine_file, engine_flavours
+from fastloc.export.engine_file import EngineReport, IoTensor
+from fastloc.export.engine_flavours import Flavour
+from fastloc.export.engine_profiles import Profiles, Shapes, shapes
+from fastloc.manifest import Manifest
+
+__all__ = ["EngineReport", "Profiles", "Progress", "build"]
+
+Job = dict[str, Any]
+WORKER = "fastloc.export.engine_worker"
+# seconds between two calls of a progress callback while the builder says nothing
+BEAT = 1.0
+# levels that both runtimes' documentation knows
+LEVELS = range(6)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the builder is at, how many of how many steps of it are done (0 of 0 while it does not say), and seconds since the start."""
+
+    phase: str
+    done: int
+    total: int
+    seconds: float
+
+
+def build(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    runtime: str = "tensorrt-rtx",
+    sm: Iterable[str] = (),
+    profiles: Profiles = Profiles(),  # noqa: B008  # frozen
+    timing_cache: str | os.PathLike[str] | None = None,
+    workspace: int | None = None,
+    optimization_level: int | None = None,
+    tf32: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> EngineReport:
+    """Build an engine of a file that `fastloc export` wrote, in the precision that the file has.
+
+    Args:
+        out: the engine's file; beside the model, with the runtime's suffix, if not given. What is known of it is written to `<out>.json`.
+        runtime: of `FLAVOURS`. "tensorrt-rtx" needs no GPU; "tensorrt" builds on the GPU that the engine is for.
+        sm: compute capabilities such as "86", or "current"; none for the runtime's own choice.
+        profiles: ranges of what the file leaves open.
+        timing_cache: a folder that keeps what the builder measured, for the next build. TensorRT alone.
+        workspace: bytes of GPU memory that a kernel may have for itself; the runtime's own limit if not given.
+        optimization_level: 0 to 5, how long the builder searches. TensorRT alone.
+        tf32: let float32 products be computed in TensorFloat-32: quicker, and only 10 bits of each factor count.
+        progress: called from the thread that builds, a few times a second.
+
+    Raises:
+        ModelError: not a fastloc file, the runtime is missing or cannot take it, or an engine cannot be written.
+        PlanError: a runtime, compute capability, range or option that there is not.
+    """
+    job, known = _job(Path(model), out, runtime, sm, profiles, timing_cache, workspace, optimization_level, tf32)
+    target, part = known.target, Path(job["part"])
+    _claim(part, target)
+    try:
+        start = time.monotonic()
+        built = _run(job, known, progress or (lambda _: None))
+        report = _report(job, known, built, time.monotonic() - start)
+        _check_precision(report)
+        engine_file.publish(part, target, report)
+    finally:
+        part.unlink(missing_ok=True)
+    return report
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known before anything is built."""
+
+    row: Flavour
+    module: ModuleType
+    manifest: Manifest
+    gpu: Gpu | None
+    onnx: Path
+    target: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.row.title} {self.module.__version__}"
+
+
+def _job(
+    onnx: Path, out: str | os.PathLike[str] | None, runtime: str, sm: Iterable[str], profiles: Profiles,
+    timing_cache: str | os.PathLike[str] | None, workspace: int | None, level: int | None, tf32: bool,
+) -> tuple[Job, _Known]:  # fmt: skip
+    """What the worker is told, after everything that can be refused without building."""
+    row = engine_flavours.flavour(runtime)
+    _check_options(row, timing_cache, workspace, level)
+    manifest, graph = onnx_header.read(onnx).manifest(), onnx_graph.read(onnx).graph
+    module = engine_flavours.load(row)
+    engine_checks.check(str(onnx), engine_checks.Case(graph, manifest, row, engine_flavours.release(module)))
+    gpu = _gpu()
+    targets = engine_flavours.capabilities(row, module, sm, gpu)
+    target = Path(out) if out is not None else onnx.with_suffix(row.suffix)
+    given = {tensor.name for tensor in graph.tensors}
+    job = {
+        "module": row.module,
+        "typed_flag": engine_flavours.release(module) < row.flag_before,
+        "onnx": str(onnx),
+        "part": str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")),
+        "capabilities": targets,
+        "shapes": shapes([value for value in graph.inputs if value.name not in given], manifest, profiles),
+        "workspace": workspace,
+        "optimization_level": level,
+        "tf32": tf32,
+        "timing_cache": _timing(timing_cache, row, module, gpu),
+        # an engine for other GPUs cannot be loaded on this one
+        "load": not row.ahead or targets == (engine_flavours.CURRENT.upper(),),
+    }
+    return job, _Known(row, module, manifest, gpu, onnx, target)
+
+
+def _check_options(row: Flavour, timing_cache: object, workspace: int | None, level: int | None) -> None:
+    for name, value in (("timing cache", timing_cache), ("optimization level", level)):
+        if value is not None and name in row.refused:
+            raise PlanError(f"{row.title} has no {name}: {row.refused[name]}; leave it out")
+    if workspace is not None and workspace < 1 << 20:
+        raise PlanError(f"workspace is {workspace} bytes; give at least a megabyte, or leave it out")
+    if level is not None and level not in LEVELS:
+        raise PlanError(f"optimization level {level} is not one of {LEVELS[0]} to {LEVELS[-1]}")
+
+
+def _gpu() -> Gpu | None:
+    """The GPU here, if there is one that can be used."""
+    try:
+        return engine_cache.gpu()
+    except PlanError:
+        return None
+
+
+def _timing(folder: str | os.PathLike[str] | None, row: Flavour, module: ModuleType, gpu: Gpu | None) -> str | None:
+    """The timing cache's file: one for each device and version, because no other's times are valid."""
+    if folder is None:
+        return None
+    return str(engine_cache.prepared(Path(folder)) / f"{row.name}-{module.__version__}-{gpu}.timing")
+
+
+def _claim(part: Path, target: Path) -> None:
+    """Open the file that the engine will be written to, before minutes are spent on what cannot be kept."""
+    if target.is_dir():
+        raise ModelError(f"{target} is a folder; give the engine a file's name")
+    try:
+        part.touch(exist_ok=False)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written ({error.strerror or error})") from None
+
+
+def _run(job: Job, known: _Known, progress: Callable[[Progress], None]) -> Job:
+    """Let a process of its own build, and return what it says of the engine."""
+    # the interpreter's own path as it is now: the runtime is found there, wherever this was started
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    command = [sys.executable, "-P", "-m", WORKER]
+    pipes: Job = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8", "env": env}
+    with tempfile.TemporaryFile() as noise, subprocess.Popen(command, stderr=noise, **pipes) as process:
+        try:
+            assert process.stdin
+            assert process.stdout
+            # one that cannot even start has no last word, and is told by how it ended
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(job))
+                process.stdin.close()
+            end = _follow(process.stdout, progress)
+            status = process.wait()
+        finally:
+            # whatever interrupts this, such as Ctrl-C, also ends the builder, which hears of no signal while it builds
+            process.kill()
+        if "built" in end:
+            return dict(end["built"])
+        if "refused" in end:
+            raise ModelError(f"{known.onnx}: {known.title} does not build it: {end['refused']}")
+        raise ModelError(f"{known.onnx}: {known.title} {_crash(status, noise)} while building it: {_otherwise(known)}")
+
+
+def _follow(lines: IO[str], progress: Callable[[Progress], None]) -> Job:
+    """Pass on what the worker says until its last word, and the time while it says nothing."""
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        # closed under its hands where the build is interrupted
+        with suppress(ValueError):
+            for line in lines:
+                said.put(line)
+        said.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    start, phase = time.monotonic(), ("Starting", 0, 0)
+    end: Job = {}
+    while True:
+        try:
+            line = said.get(timeout=BEAT)
+        except queue.Empty:
+            line = ""
+        if line is None:
+            return end
+        content = json.loads(line) if line else {}
+        if "phase" in content:
+            phase = content["phase"], content["done"], content["total"]
+        elif content:
+            end = content
+        progress(Progress(*phase, time.monotonic() - start))
+
+
+def _crash(status: int, noise: IO[bytes]) -> str:
+    """How the worker ended that had no last word, and the last it printed."""
+    how = f"ended with status {status}"
+    if status < 0:
+        how = f"crashed ({signal.Signals(-status).name})" if -status in list(signal.Signals) else f"was ended by signal {-status}"
+    noise.seek(0)
+    printed = noise.read().decode("utf-8", "replace").strip().splitlines()
+    return f"{how}, saying {' '.join(printed[-1].split())[:300]!r}," if printed else how
+
+
+def _otherwise(known: _Known) -> str:
+    """What may work where the runtime itself is at fault."""
+    other = "'decomposed'" if known.manifest.spelling == "onnx" else "'onnx' in float16"
+    return f"try another version of it, or export with spelling {other}"
+
+
+def _report(job: Job, known: _Known, built: Job, seconds: float) -> EngineReport:
+    part, targets = Path(job["part"]), tuple(each.removeprefix("SM") for each in job["capabilities"])
+    ranges: Shapes = job["shapes"]
+    current = known.gpu is not None and job["load"]
+    return EngineReport(
+        version=__version__,
+        runtime=known.row.name,
+        runtime_version=built["version"],
+        capabilities=tuple(each.lower() for each in targets),
+        serves=_serves(known, targets),
+        gpu=str(known.gpu) if current else None,
+        engine=known.target.name,
+        bytes=part.stat().st_size,
+        digest=engine_file.digest(part),
+        onnx=known.onnx.name,
+        onnx_digest=onnx_header.read(known.onnx).digest(),
+        shapes={name: [list(each) for each in three] for name, three in ranges.items()},
+        options={key: job[key] for key in ("workspace", "optimization_level", "tf32")},
+        tensors=tuple(IoTensor(**{**each, "shape": tuple(each["shape"])}) for each in built["tensors"]),
+        layers=built["layers"],
+        loaded=job["load"],
+        warnings=tuple(built["warnings"]),
+        seconds=round(seconds, 2),
+        manifest=known.manifest,
+    )
+
+
+def _serves(known: _Known, targets: tuple[str, ...]) -> str:
+    if not targets:
+        return known.row.usual
+    if targets == (engine_flavours.CURRENT.upper(),):
+        return f"GPUs like the one it was built on, {known.gpu}"
+    return f"GPUs of compute capability {', '.join(f'{each[:-1]}.{each[-1]}' for each in targets)}"
+
+
+def _check_precision(report: EngineReport) -> None:
+    """Most of what multiplies is in the dtype that the file says: nothing has quietly become something else."""
+    wanted, products = report.manifest.dtype, report.products
+    if wanted in ("float32", "float16") and products and next(iter(products)) != wanted:
+        counts = ", ".join(f"{count} in {dtype}" for dtype, count in products.items())
+        raise ModelError(f"{report.onnx} says {wanted}, and of the layers that multiply {counts} were read: export it again")

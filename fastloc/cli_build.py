@@ -1,0 +1,141 @@
+"""`fastloc build`: an engine of TensorRT or TensorRT-RTX. Progress goes to standard error, the report to standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from .export.engines import EngineReport, Progress
+
+Pair = tuple[int, int]
+T = TypeVar("T")
+# seconds between two lines of progress where they cannot be drawn over one another
+APART = 10.0
+MEGABYTE = 1 << 20
+
+EXAMPLES = """\
+examples:
+  fastloc build gem.onnx                          TensorRT-RTX, for every RTX GPU from Ampere on; needs no GPU
+  fastloc build gem.onnx --sm 89 120              for these alone
+  fastloc build gem.onnx --batch 1:1:8            a file that takes any batch; smallest, usual and largest
+  fastloc build gem.onnx --runtime tensorrt       TensorRT, on the GPU that the engine is for
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments and examples."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that `fastloc export` wrote")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the engine (default: beside the model)")
+    parser.add_argument("--runtime", default="tensorrt-rtx", metavar="NAME", help="tensorrt-rtx or tensorrt (default: tensorrt-rtx)")
+    parser.add_argument("--sm", nargs="+", default=[], metavar="SM", help="compute capabilities, such as 86 89 120; or current")
+    ranges = parser.add_argument_group("ranges of what the file leaves open, SMALLEST:USUAL:LARGEST or one number for all three")
+    ranges.add_argument("--batch", type=span(count), metavar="RANGE", help="pictures a call, such as 1:1:8")
+    ranges.add_argument("--size", type=span(size), metavar="RANGE", help="the encoder's input, such as 224:448:448")
+    ranges.add_argument("--texts", type=span(count), metavar="RANGE", help="text embeddings a call, such as 1:4:16")
+    how = parser.add_argument_group("builder")
+    how.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder that keeps what was measured, for the next build (tensorrt)")
+    how.add_argument("--workspace", type=count, metavar="MB", help="GPU memory that one kernel may have, in megabytes")
+    how.add_argument("--optimization-level", type=int, metavar="N", help="0 to 5, how long to search (tensorrt; default: 3)")
+    how.add_argument("--tf32", action="store_true", help="float32 products in TensorFloat-32: quicker, and less exact")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command: 0, or FastlocError."""
+    from .export.engines import Profiles, build
+
+    with telling(args.model.name) as progress:
+        report = build(
+            args.model, args.output, runtime=args.runtime, sm=args.sm, profiles=Profiles(args.batch, args.size, args.texts),
+            timing_cache=args.timing_cache, workspace=args.workspace and args.workspace * MEGABYTE,
+            optimization_level=args.optimization_level, tf32=args.tf32, progress=progress,
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _show(report, (args.output or args.model).parent / report.engine)
+    return 0
+
+
+@contextmanager
+def telling(name: str, apart: float = APART) -> Iterator[Callable[[Progress], None]]:
+    """A callback that shows progress on standard error: one line that is drawn anew on a terminal, elsewhere a line now and then."""
+    from . import cli_show
+
+    err = cli_show.console(stderr=True)
+    if not err.is_terminal:
+        yield _lines(name, apart)
+        return
+    with err.status(f"building {cli_show.shown(name)}") as status:
+        yield lambda at: status.update(f"building {cli_show.shown(name)}: {said(at)}")
+
+
+def said(at: Progress) -> str:
+    """How far a build is, in words."""
+    steps = f" {at.done}/{at.total}" if at.total > 1 else ""
+    return f"{at.phase}{steps}, {at.seconds:.0f} s"
+
+
+def _lines(name: str, apart: float) -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def tell(at: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= apart:
+            last = time.monotonic()
+            print(f"fastloc: building {name}: {said(at)}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _show(report: EngineReport, path: Path) -> None:
+    from . import cli_show
+
+    out = cli_show.console()
+    rows = cli_show.table("tensor", "", "dtype", "shape")
+    for each in report.tensors:
+        rows.add_row(each.name, each.mode, each.dtype, " x ".join("?" if side < 0 else str(side) for side in each.shape))
+    out.print(rows)
+    products = ", ".join(f"{count} in {dtype}" for dtype, count in report.products.items())
+    layers = sum(sum(counts.values()) for counts in report.layers.values())
+    out.print(f"runtime: {report.runtime} {report.runtime_version}, for {report.serves}", soft_wrap=True)
+    out.print(f"precision: strongly typed, {layers} layers; of those that multiply {products}", soft_wrap=True)
+    loaded = f"loaded again on {report.gpu}" if report.loaded else "not loaded: it is for GPUs that need not be here"
+    out.print(f"built in {report.seconds:.1f} s; {loaded}", soft_wrap=True)
+    for warning in report.warnings:
+        print(f"fastloc: note: {report.runtime} warns: {warning}", file=sys.stderr)
+    out.print(f"written: {cli_show.shown(path)} ({report.bytes / MEGABYTE:.1f} MB)", soft_wrap=True)
+    out.print(f"written: {cli_show.shown(path)}.json", soft_wrap=True)
+
+
+def count(text: str) -> int:
+    """A whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+    return int(text)
+
+
+def size(text: str) -> Pair:
+    """(height, width) of N or HxW."""
+    high, _, wide = text.lower().replace("×", "x").partition("x")
+    return count(high), count(wide or high)
+
+
+def span(part: Callable[[str], T]) -> Callable[[str], tuple[T, T, T]]:
+    """A range: SMALLEST:USUAL:LARGEST, or one for all three."""
+
+    def read(text: str) -> tuple[T, T, T]:
+        parts = [part(each) for each in text.split(":")]
+        if len(parts) not in (1, 3):
+            raise argparse.ArgumentTypeError(f"{text!r} is no range; give SMALLEST:USUAL:LARGEST, or one number for all three")
+        return (parts[0], parts[len(parts) // 2], parts[-1])
+
+    return read
