@@ -104,7 +104,7 @@ def _local(
     else:
         attended = _biased(queries[:, 1:], keys, values, stacked[-1], grid, recipe.bias_std, how, most)
     if count > 1:
-        attended = attended.reshape(*attended.shape[:2], count, -1).sum(2)
+        attended = attended.reshape(*attended.shape[:2], count, heads * v.shape[3]).sum(2)
     if "identity" in recipe.terms:
         attended = attended + v[:, 1:].flatten(2)
     if recipe.combine == "mean" and len(recipe.terms) > 1:
