@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastloc.localizer import Localizer
 
 SEED = 20
-
 # texts of a file that takes any number
 TEXTS = 3
 # of a file that takes any size, larger than the trained grid by this many patches

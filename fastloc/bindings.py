@@ -121,7 +121,7 @@ class Bindings:
         if kind != DLPACK_CUDA or self.memory != "cuda" or index != self.device:
             where = f"GPU {index}" if kind == DLPACK_CUDA else f"DLPack device ({kind}, {index})"
             here = "the CPU" if self.memory == "cpu" else f"GPU {self.device}"
-            raise PlanError(f"the array is on {where}, and inputs of this session are on {here}: copy it there first")
+            raise PlanError(f"the array is on {where}, and the inputs are taken on {here}: copy it there first")
         capsule = array.__dlpack__(stream=LEGACY_STREAM)
         value = self.ort.OrtValue.from_dlpack(capsule)
         # onnxruntime works on a stream that waits for no other. A copy from pageable memory ends only when the default stream, which the

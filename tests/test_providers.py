@@ -301,7 +301,7 @@ def test_a_tensor_on_another_device_is_refused(tmp_path: Path):
         def __dlpack_device__(self) -> tuple[int, int]:
             return 2, 1
 
-    with pytest.raises(PlanError, match="the array is on GPU 1, and inputs of this session are on the CPU"):
+    with pytest.raises(PlanError, match="the array is on GPU 1, and the inputs are taken on the CPU"):
         OnnxSession(tmp_path / "tiny.onnx", "cpu").run({**feeds(), "pixels": OnGpu()})
 
 
