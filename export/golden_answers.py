@@ -14,7 +14,7 @@ from fastloc.errors import ModelError
 from fastloc.export.options import Options
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, Sample
-from fastloc.manifest import Manifest
+from fastloc.onnx_session import OnnxSession
 from fastloc.preprocess import prepare
 
 if TYPE_CHECKING:
@@ -63,15 +63,9 @@ def _texts(blank: Golden, embed: int) -> Tensor:
 
 def check(path: Path) -> None:
     """Raise ModelError unless onnxruntime, on the CPU, computes from this file what its golden says."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    manifest = Manifest.of(session.get_modelmeta().custom_metadata_map, str(path))
-    names = list(manifest.outputs)
-    found = dict(zip(names, session.run(names, manifest.golden_inputs()), strict=True))
-    assert manifest.golden is not None
-    wrong = golden.judge(golden.compare(manifest.golden, found), manifest.dtype)
+    session = OnnxSession(path, "cpu")
+    golden_of_file = session.manifest.golden
+    assert golden_of_file is not None
+    wrong = golden.judge(golden.compare(golden_of_file, session.run(session.manifest.golden_inputs())), session.manifest.dtype)
     if wrong:
         raise ModelError(f"{path.name} does not compute what the model does, and is not written: {'; '.join(wrong)}")
