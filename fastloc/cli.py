@@ -40,7 +40,7 @@ _EXPORT_EXAMPLES = """\
 examples:
   fastloc export -o gem.onnx --model ViT-B-16 --pretrained laion2b_s34b_b88k --size 448
   fastloc export -o camera.onnx --input frames --frame 720x1280 --size 448 --outputs similarity labels --texts cat dog
-  fastloc export -o half.onnx --spelling onnx --dtype fp16 --size 448 && fastloc build half.onnx --sm 86 89
+  fastloc export -o half.onnx --spelling onnx --dtype fp16 --size 448 && fastloc build half.onnx --sm 86 89 --texts 1:4:16
   fastloc export -o any.onnx --size dynamic --batch dynamic
 """
 
