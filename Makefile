@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint web kernels goldens quality clean
+.PHONY: help demo test lint web kernels goldens peers quality clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -35,6 +35,9 @@ kernels: $(VENV)/.stamp ## compile every GPU kernel for GPUs that need not be he
 
 goldens: $(VENV)/.stamp ## make the files in tests/goldens again with the official code, in an environment of its own
 	@$(PY) benchmarks/regenerate_goldens.py
+
+peers: $(VENV)/.stamp ## set up the packages that the benchmark compares with, in environments of their own (about 12 GB)
+	@$(RUN) fastloc.bench.environments
 
 quality: $(VENV)/.stamp ## measure how often every method points at the object
 	@$(PY) benchmarks/quality.py

@@ -7,9 +7,10 @@
 
 It needs torch, triton, numpy, scipy, Pillow and safetensors, the part `exported` also onnx, onnxscript and onnxruntime; no network and
 no open_clip. It runs from a checkout as it lies. Each part has a process of its own and a share of the time; what it does not use goes to
-the parts after it. It writes one JSON file into the folder while it runs, and stops early with what it has. Run again, it goes on: parts
-that finished with the same code on the same device are skipped (`--again` repeats them). The end of the output is a summary. Exit code 0:
-everything ran, and gate and parity are good; 1: a part failed, or one of these found something wrong; 2: there is no GPU.
+the parts after it. It writes one JSON file into the folder's `gpu` while it runs, and stops early with what it has. Run again, it goes on:
+parts that finished with the same code on the same device are skipped (`--again` repeats them). At its end all that was measured is written
+again into `gpu.jsonl`, in the rows of `python -m fastloc.bench`. The end of the output is a summary. Exit code 0: everything ran, and gate
+and parity are good; 1: a part failed, or one of these found something wrong; 2: there is no GPU.
 """
 
 import argparse
@@ -26,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-RECORDS = HERE / "records" / "gpu"
+RESULTS = HERE / "results"
 # the parts in order, with their shares of the time
 PARTS = {"device": 12.0, "gate": 90.0, "parity": 80.0, "quality": 30.0, "speed": 150.0, "kernels": 65.0, "variants": 45.0, "frames": 35.0,
-         "exported": 45.0}  # fmt: skip
+         "exported": 45.0, "bench": 60.0}  # fmt: skip
 # the caller may see only the last 12,000 characters
 LONGEST = 11_000
 # seconds that a part may run over before it is ended
@@ -61,6 +62,8 @@ def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int
     """With the packages of these wheels."""
     import torch
 
+    from fastloc.bench import schema
+    from fastloc.bench.facts import commit, load
     from gpu_parts import job
 
     device = torch.device("cuda", 0) if given.device == "cuda" else torch.device(given.device)
@@ -69,9 +72,11 @@ def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int
         why = f"{facts['why']} (torch {torch.__version__})"
         print(f"no CUDA GPU to run on: {why}; --device cpu tries the script without one", file=sys.stderr)
         return 2
-    head = {**facts, "commit": given.commit or job.commit(), "code": job.code(), **({"wheels": list(names)} if names else {})}
-    folder = given.out or RECORDS / slug(str(facts["device"]))
-    print(f"{head['device']}, torch {head['torch']}, triton {head['triton']}, commit {head['commit']}: {folder}")
+    head = {"run": time.strftime("%Y%m%d-%H%M%S", time.gmtime()), **facts, "load_before": load(), "commit": given.commit or commit(),
+            "code": job.code(), **({"wheels": list(names)} if names else {})}  # fmt: skip
+    results = given.out or RESULTS / schema.slug(str(facts["device"]))
+    folder = results / "gpu"
+    print(f"{head['device']}, torch {head['torch']}, triton {head['triton']}, commit {head['commit']}: {results}")
     todo = [job.Job(part, device, folder, head, quick=given.quick) for part in PARTS if part in given.parts]
     earlier = {} if given.again else {one.part: _earlier(one) for one in todo}
     for place, one in enumerate(todo):
@@ -89,7 +94,16 @@ def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int
         print(f"\n== {one.part}: {share:.0f} s of {left:.0f} s")
         # the last part has no one to take time from
         _start(one, share, share + (GRACE if left - share > GRACE else 5.0), isolate=given.isolate)
+    _measured(results / f"gpu{schema.SUFFIX}", [job.Job(part, device, folder, head, quick=given.quick) for part in PARTS])
     return summary(folder, head, [one.part for one in todo], time.monotonic() - began)
+
+
+def _measured(file: Path, parts: list[Any]) -> None:
+    """Write the measurements of all parts that were run with this code on this device, in this run or one before."""
+    from gpu_parts import measured
+
+    for problem in measured.write(file, [found for found in map(_earlier, parts) if found]):
+        print(f"not in {file.name}: {problem}")
 
 
 def _start(one: Any, share: float, limit: float, isolate: bool) -> None:
@@ -220,17 +234,12 @@ def _paths() -> None:
         sys.path.append(str(HERE.parent))
 
 
-def slug(name: str) -> str:
-    """A device name as a folder: "NVIDIA H200" -> "nvidia-h200"."""
-    return "-".join("".join(each if each.isalnum() else " " for each in name.lower()).split()) or "unknown"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="for everything")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--again", action="store_true", help="repeat parts that finished before")
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the records; by default records/gpu/<device>")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the records; by default results/<device>")
     parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds: whether the script works")
     parser.add_argument("--device", default="cuda", help="cuda, or cpu for Triton's interpreter")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages to use in place of installed ones, see gpu_parts/wheels.py")

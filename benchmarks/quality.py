@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py            # a table
     python benchmarks/quality.py --json     # {method: {"pointing": .., "miou": .., "auc": ..}}
-    python benchmarks/quality.py --record   # also writes benchmarks/records/quality.json, which the README's table is made from
+    python benchmarks/quality.py --record   # also writes fastloc/embedded/quality.json, which the README's table is made from
 
 Protocol: the embedded model, 240 held-out scenes, one question for every thing in a scene. All the names of the set are
 given as texts, as with a data set's label list; only the maps of the things that are there are judged.
@@ -32,6 +32,7 @@ from sklearn.metrics import roc_auc_score
 
 import fastloc
 from fastloc import maps
+from fastloc.bench.quality import RECORD
 from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES
 
@@ -42,7 +43,6 @@ if str(HERE) not in sys.path:
 
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
 
-RECORD = HERE / "records" / "quality.json"
 THRESHOLD = 0.5
 Scores = dict[str, float]
 
@@ -128,7 +128,6 @@ def main() -> int:
         parser.error("a record is of all methods and all scenes")
     found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
     if args.record:
-        RECORD.parent.mkdir(exist_ok=True)
         RECORD.write_text(json.dumps(record(found), indent=2) + "\n")
     if args.json:
         print(json.dumps(found, indent=2))

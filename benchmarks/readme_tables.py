@@ -1,9 +1,10 @@
-"""The README's tables, made from the recipes and the records, never typed.
+"""The README's tables and the plots of runs, made from the recipes and the records, never typed.
 
     python benchmarks/readme_tables.py           # write them
-    python benchmarks/readme_tables.py --check   # exit 1 and say which table is out of date
+    python benchmarks/readme_tables.py --check   # exit 1 and say which table is out of date, which plot is missing
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a row of TABLES. What is between is replaced.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a row of TABLES. What is between is replaced. The plots of
+a run lie beside its rows, as SVG.
 """
 
 import argparse
@@ -16,13 +17,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fastloc.bench.quality import RECORD as QUALITY
+from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 HERE = Path(__file__).parent
+# python -P leaves a script's folder out
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+import readme_bench  # noqa: E402
+from readme_markdown import TableError, markdown  # noqa: E402
+
 README = HERE.parent / "README.md"
 EMBEDDED = HERE.parent / "fastloc" / "embedded"
 CONFIG = EMBEDDED / "open_clip_config.json"
 RECORDS = HERE / "records"
+RESULTS = HERE / "results"
 BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 RECOMMENDED = " (recommended)"
 # above this, something else was running while the speed was measured
@@ -32,21 +43,19 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """A table: the function that makes it of its record, the record's file and the command that writes that file."""
+    """A table: the function that makes it of its record, the record's file (in `records/`, or its whole path) and the command that
+    writes that file. runs: it is made of the rows of all machines in `results/` instead."""
 
-    make: Callable[[Record], str]
-    record: str = ""
+    make: Callable[[Any], str]
+    record: str | Path = ""
     command: str = ""
-
-
-class TableError(Exception):
-    """A table that cannot be made; the message says which command mends it."""
+    runs: bool = False
 
 
 def recipe_table(_: Record) -> str:
     """The methods and where they are from; made of the recipes themselves."""
     rows = [(f"`{row.name}`", row.summary, row.blocks, _map(row), f"`{row.template}`", _linked(row.source)) for row in RECIPES.values()]
-    return _table(("method", "what it computes", "blocks", "map", "template", "source"), rows)
+    return markdown(("method", "what it computes", "blocks", "map", "template", "source"), rows)
 
 
 def _map(row: Recipe) -> str:
@@ -72,7 +81,7 @@ def quality_table(record: Record) -> str:
             parameters = "recommended: " + ", ".join(_change(*each) for each in _recommended()[method].items())
         cells = (f"**{scores[key]:.3f}**" if scores[key] == best[key] else f"{scores[key]:.3f}" for key in best)
         rows.append((f"`{method}`", parameters, *cells))
-    return _table(("method", "parameters", "pointing", "mIoU", "AUC"), rows, right=3) + "\n" + _quality_words(record)
+    return markdown(("method", "parameters", "pointing", "mIoU", "AUC"), rows, right=3) + "\n" + _quality_words(record)
 
 
 def _change(field: str, value: Any) -> str:
@@ -120,7 +129,7 @@ def precision_table(record: Record) -> str:
         rows.append((f"`{method}` {variant}".rstrip(), f"{100 * by_dtype['float32']['pointing']:.2f}", *cells))
     head = ("method", "float32: pointing, %", "float16: points", "similarity error", "bfloat16: points", "similarity error")
     words = f"The quality set ({record['scenes']} scenes), torch {record['torch']} on {record['machine']}, {record['device']}.\n"
-    return _table(head, rows, right=5) + "\n" + words
+    return markdown(head, rows, right=5) + "\n" + words
 
 
 def training_table(record: Record) -> str:
@@ -140,7 +149,7 @@ def training_table(record: Record) -> str:
         ("seed", record["seed"]),
         ("versions", f"torch {record['torch']}, open_clip {record['open_clip']}"),
     ]
-    return _table(("embedded model", ""), rows)
+    return markdown(("embedded model", ""), rows)
 
 
 def speed_table(record: Record) -> str:
@@ -151,7 +160,7 @@ def speed_table(record: Record) -> str:
         ratio = f"**{row['speedup']:.2f}** ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})" if "speedup" in row else ""
         error = "" if row["error"] is None else f"{row['error']:.0e}"
         rows.append((row["size"], row["side"], time, ratio, f"{row['peak_mb']:.0f} ({row['working_mb']:.0f})", error))
-    return _table(("px", "side", "ms", "speed-up", "MB", "difference"), rows, right=4) + "\n" + _speed_words(record)
+    return markdown(("px", "side", "ms", "speed-up", "MB", "difference"), rows, right=4) + "\n" + _speed_words(record)
 
 
 def _speed_words(record: Record) -> str:
@@ -191,12 +200,12 @@ def parity_table(record: Record) -> str:
     words = f"{len({row['method'] for row in record['rows']})} methods and variants, {record['scenes']} scenes for the errors, "
     words += f"{record['questions']} questions for pointing; onnxruntime {record['onnxruntime']}, "
     words += f"torch {record['torch']} on {record['machine']}.\n"
-    return _table(head, rows, right=6) + "\n" + words
+    return markdown(head, rows, right=6) + "\n" + words
 
 
 TABLES = {
     "recipes": Source(recipe_table),
-    "quality": Source(quality_table, "quality.json", "python benchmarks/quality.py --record"),
+    "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
     "precision": Source(precision_table, "precision.json", "python benchmarks/precision.py --record"),
     "parity": Source(
         parity_table, "onnx_parity.json",
@@ -206,14 +215,13 @@ TABLES = {
         training_table, "embedded_training.json",
         "python benchmarks/train_embedded.py --out runs/embedded && python benchmarks/pack_embedded.py runs/embedded",
     ),
+    "bench-methods": Source(readme_bench.methods_table, runs=True),
+    "bench-peers": Source(readme_bench.peers_table, runs=True),
+    "bench-scaling": Source(readme_bench.scaling_table, runs=True),
+    "bench-cold": Source(readme_bench.cold_table, runs=True),
+    "bench-waterfall": Source(readme_bench.waterfall_table, runs=True),
     "speed": Source(speed_table, "against_gem.json", "python benchmarks/against_gem.py -o benchmarks/records/against_gem.json"),
 }  # fmt: skip
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]], right: int = 0) -> str:
-    """A Markdown table; the last `right` columns are aligned to the right."""
-    rule = ["---"] * (len(head) - right) + ["--:"] * right
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |\n" for row in (head, rule, *rows))
 
 
 def table(name: str) -> str:
@@ -225,15 +233,40 @@ def table(name: str) -> str:
     if name not in TABLES:
         raise TableError(f"there is no such table; there are {', '.join(TABLES)}")
     source = TABLES[name]
+    if source.runs:
+        return _of_runs(source)
     if not source.record:
         return source.make({})
     path = RECORDS / source.record
     if not path.exists():
-        raise TableError(f"benchmarks/records/{source.record} does not exist: make it with `{source.command}`")
+        raise TableError(f"{_shown(path)} does not exist: make it with `{source.command}`")
     try:
         return source.make(json.loads(path.read_text()))
     except (KeyError, json.JSONDecodeError) as error:
-        raise TableError(f"{source.record} is not as it should be ({error!r}): make it again with `{source.command}`") from error
+        raise TableError(f"{path.name} is not as it should be ({error!r}): make it again with `{source.command}`") from error
+
+
+def _of_runs(source: Source) -> str:
+    try:
+        return source.make(readme_bench.machines(RESULTS))
+    except KeyError as error:
+        raise TableError(f"a row in {_shown(RESULTS)} lacks {error}: measure again with `{readme_bench.RUN.format('')}`") from error
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(HERE.parent) if path.is_relative_to(HERE.parent) else path)
+
+
+def asked() -> list[str]:
+    """The tables that the README must have: those of runs only where there are rows to make them of."""
+    return [name for name, source in TABLES.items() if not source.runs or _can_be_made(name)]
+
+
+def _can_be_made(name: str) -> bool:
+    try:
+        return bool(table(name))
+    except TableError:
+        return False
 
 
 def filled(text: str) -> tuple[str, dict[str, str]]:
@@ -251,22 +284,33 @@ def filled(text: str) -> tuple[str, dict[str, str]]:
         return block["start"] + body + block["end"]
 
     made = BLOCK.sub(fill, text)
-    asked = {block["name"] for block in BLOCK.finditer(text)}
-    return made, wrong | {name: "is not in the README" for name in TABLES if name not in asked}
+    there = {block["name"] for block in BLOCK.finditer(text)}
+    return made, wrong | {name: "is not in the README" for name in asked() if name not in there}
+
+
+def plots_missing(draw: bool) -> list[str]:
+    """What is wrong with the plots of the runs, once they were drawn again if `draw`."""
+    try:
+        found = readme_bench.machines(RESULTS)
+        if draw:
+            readme_bench.draw_plots(found)
+        return [f"{_shown(path)} does not exist: run `python benchmarks/readme_tables.py`" for path in readme_bench.missing_plots(found)]
+    except (TableError, FastlocError) as error:
+        return [f"the plots of {_shown(RESULTS)}: {error}"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date or a plot is missing")
     args = parser.parse_args()
     made, wrong = filled(README.read_text(encoding="utf-8"))
     if not args.check:
         README.write_text(made, encoding="utf-8")
         # what is still wrong after writing could not be made
         _, wrong = filled(made)
-    for name, reason in wrong.items():
-        print(f"README.md, table {name!r}: {reason}", file=sys.stderr)
-    return 1 if wrong else 0
+    told = [f"README.md, table {name!r}: {reason}" for name, reason in wrong.items()] + plots_missing(draw=not args.check)
+    print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
+    return 1 if told else 0
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def gem(
         for stream, projection in enumerate((v, k, q)):
             heads = []
             for head in range(v.shape[1]):
-                multipliers = _multipliers(temperature, y, v.shape[-1], (index, head, stream), iterations + 1)
+                multipliers = multipliers_of(temperature, y, v.shape[-1], (index, head, stream), iterations + 1)
                 heads.append(self_self(projection[:, head], v[:, head], multipliers))
             streams.append(torch.stack(heads, 1))
         return (streams[0] + streams[1] + streams[2]) / 3
@@ -70,7 +70,7 @@ def self_self(p: Tensor, v: Tensor, multipliers: list[Tensor | float]) -> Tensor
     return softmax(p @ p.mT * multipliers[-1]) @ v
 
 
-def _multipliers(
+def multipliers_of(
     temperature: float | Table | None, y: Tensor, head_width: int, at: tuple[int, int, int], passes: int
 ) -> list[Tensor | float]:
     if temperature is None:

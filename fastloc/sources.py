@@ -72,17 +72,16 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     described = _describe(model, pretrained)
     preprocess = {**described.preprocess, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
     spec = specs.from_open_clip(described.config, preprocess)
-    if pretrained == RANDOM:
-        torch.manual_seed(0)
-        state = _network(described.config).state_dict()
-    else:
-        assert described.file is not None
-        state = read_state(described.file)
-    state = _expand_tokens(state, described.config)
+    state = _state(described, pretrained)
     weights = towers.from_open_clip({name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}, spec)
     extras = described.extras
     text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
     return Source(described.name, weights, text, extras.get("recommended", {}))
+
+
+def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
+    """All tensors of a model under open_clip's names. Arguments and errors as for `load`."""
+    return _state(_describe(model, pretrained), pretrained)
 
 
 def models() -> list[dict[str, Any]]:
@@ -118,6 +117,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{str(path)!r} holds no tensors by name; a state dict is wanted")
     return state
+
+
+def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]:
+    if pretrained == RANDOM:
+        torch.manual_seed(0)
+        return _expand_tokens(_network(described.config).state_dict(), described.config)
+    assert described.file is not None
+    return _expand_tokens(read_state(described.file), described.config)
 
 
 def _describe(model: str, pretrained: str | None) -> _Description:

@@ -27,7 +27,7 @@ from fastloc.text import TextEncoder
 from fastloc.vit import forward
 from fastloc.weights import Weights
 from fastloc.weights import from_open_clip as weights_of
-from seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
+from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
 
 FOLDER = Path(__file__).parent / "goldens"
 NAMES = sorted(path.stem for path in FOLDER.glob("gem_*.npz"))

@@ -16,22 +16,22 @@ import numpy as np
 import pytest
 import torch
 
-import official_style
 import towers
 from fake_onnxruntime import CPU as ORT_CPU
 from fake_onnxruntime import CUDA, FakeOnnxruntime
 from fastloc import reference
+from fastloc.bench import official_style
 from fastloc.errors import FastlocError, ModelError
 from fastloc.geometry import fit
-from gpu_parts import exported, exported_files, gate, job, kernels, likeness, models, parity, report, scenes, speed
+from gpu_parts import exported, exported_files, gate, job, kernels, likeness, measured, models, parity, report, scenes, speed
 from onnx_files import change
 
 CPU = torch.device("cpu")
 EXACT = 1e-10
 # where there is a GPU the tests' kernels are compiled for it, and a CPU has none
 interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and kernels are not interpreted")
-HEAD = {"device": "a CPU", "capability": None, "driver": None, "torch": "t", "triton": "t", "cuda": None, "python": "p", "commit": "c",
-        "code": "x"}  # fmt: skip
+HEAD = {"run": "20261121-184005", "device": "a CPU", "capability": None, "driver": None, "torch": "t", "triton": "t", "cuda": None,
+        "python": "p", "commit": "c", "code": "x"}  # fmt: skip
 
 
 def a_job(part: str, folder: Path, seconds: float = 60.0, **more: Any) -> job.Job:
@@ -44,6 +44,9 @@ def done(part: Any, one: job.Job) -> dict[str, Any]:
     one.save(finished=True)
     record = job.read(one.file)
     assert record is not None and all(isinstance(line, str) for line in part.lines(record))
+    for row in measured.measurements(record):
+        assert row["suite"] == f"gpu-{one.part}" and row["versions"]["triton"] == "t"
+        assert ("ms" in row) != ("failed" in row), row
     return record
 
 
@@ -137,6 +140,13 @@ def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows.values():
         assert row["config"] == "tiny 32 b1" and 0 < row["ms_p20"] <= row["ms"] <= row["ms_p80"] and row["rounds"] >= 2
         assert row["error"] < (3e-2 if row["dtype"] == "bfloat16" else 1e-5), row
+    told = {row["contender"]: row for row in measured.measurements(record) if row.get("dtype") == "float32"}
+    assert list(told) == ["official", "sdpa + graph", "default", "encoder", "encoder sdpa + graph"]
+    for row in told.values():
+        assert row["model"] == "tiny" and row["tokens"] == 17 and row["error"] < row["allowed"] and "achieved" not in row, row
+    # the official form writes its maps, and carries every token to the end; and the encoder does less than GEM
+    assert told["default"]["gflop"] < told["official"]["gflop"] and told["encoder"]["gflop"] < told["default"]["gflop"]
+    assert told["default"]["traffic_mb"] < told["official"]["traffic_mb"]
     assert rows["default"]["plan"]["attention"] == "sdpa" and rows["default"]["fallback"] == "the gate has not run"
     # what is measured is not measured again
     again = a_job("speed", tmp_path, rows=record["rows"])
@@ -158,9 +168,25 @@ def test_kernels_and_their_configurations(tmp_path: Path, monkeypatch: pytest.Mo
     compared = [row for row in record["rows"] if "contender" in row]
     assert {row["contender"] for row in compared} == {"kernel", "torch"} and len(compared) == 4
     assert all(row["ms"] > 0 and row["gbs"] > 0 and row["error"] < 2e-3 for row in compared), compared
+    counts = [(row["case"], row["moved_mb"]) for row in measured.measurements(record) if "moved_mb" in row]
+    bytes_of = {case.label: case.bytes for case in (make() for make in kernels.kernel_cases.cases(CPU, True))}
+    assert len(counts) == 4 and all(mb == pytest.approx(bytes_of[case] / 1e6, rel=1e-4) for case, mb in counts)
     tuned = [row for row in record["rows"] if "tuned" in row]
     assert [row["tuned"] for row in tuned] == [what for what in chosen for _ in range(2)]
     assert all(row["apart"] < 1e-3 and not row.get("failed") for row in tuned), tuned
+
+
+def test_every_case_of_kernels_can_be_made() -> None:
+    """Without the kernels themselves: what they stand beside answers as float64 does."""
+    for make in kernels.kernel_cases.cases(CPU, small=True):
+        case = make()
+        assert case.exact is not None
+        wanted = case.exact()
+        others = {name: call for name, call in case.contenders.items() if name not in ("kernel", "kernels")}
+        assert others and (case.flops > 0) != (case.bytes > 0), case.label
+        for name, call in others.items():
+            found = call(0)
+            assert name.startswith("two bare") or models.off(found[: len(wanted)], wanted) < 1e-2, (case.label, name)
 
 
 @interpreted
@@ -177,6 +203,25 @@ def test_every_configuration_names_what_its_kernel_takes() -> None:
                 of(each)(0)
         assert shipped > 0 and len(builds) == shipped * (len(candidates) + 1), what
         assert len({json.dumps(each, sort_keys=True) for each in candidates}) == len(candidates), what
+
+
+def test_no_time_of_what_is_wrong() -> None:
+    head = {"config": "B/16 448 b1", "model": "B/16", "size": 448, "batch": 1, "dtype": "float16", "rounds": 5, "calls": 5}
+    rows = [
+        {"contender": "default", "ms": 1.0, "error": 1e-3},
+        {"contender": "default", "ms": 1.0, "error": 0.5},
+        {"contender": "default, not trusted", "ms": 1.0, "error": 1e-3, "fallback": "cosine is wrong"},
+        {"contender": "compiled bfloat16", "dtype": "bfloat16", "ms": 1.0, "error": 1e-2},
+        {"contender": "official float32", "ms": None, "failed": "not run", "estimate_gb": 3.0},
+    ]
+    record = {**HEAD, "part": "speed", "rows": [{**head, **row} for row in rows]}
+    good, off, doubtful, compiled, large = measured.measurements(record)
+    assert good["ms"] == 1.0 and good["model"] == "ViT-B-16-quickgelu" and good["tokens"] == 785 and good["weights"] == "random"
+    assert off["failed"] == "it computes something else: off by 5.0e-01, 2e-02 is allowed" and "ms" not in off and off["error"] == 0.5
+    assert doubtful["failed"] == "not trusted: cosine is wrong" and "ms" not in doubtful
+    assert compiled["contender"] == "official" and compiled["compiled"] and compiled["ms"] == 1.0
+    assert large["failed"] == "not run" and large["needs_mb"] == 3000
+    assert measured.measurements({**record, "part": "gate"}) == []
 
 
 def test_targets() -> None:
@@ -242,6 +287,9 @@ def test_exported(tmp_path: Path) -> None:
     times = {row["contender"]: row for row in record["rows"] if row.get("timed") == "tiny 32 b1 maskclip float32"}
     assert list(times) == ["torch", "cpu ort"] and all(row["ms"] > 0 for row in times.values()), times
     told = "\n".join(exported.lines(record))
+    rows = measured.measurements(record)
+    assert [(row["contender"], row.get("provider")) for row in rows] == [("torch", None), ("cpu ort", "cpu")]
+    assert all(row["method"] == "maskclip" and row["tokens"] == 17 and "onnxruntime" in row["versions"] for row in rows)
     assert "cpu float32" in told and "tiny 32 b1 maskclip float32: torch " in told
     # a provider that is not there is a row, and a line
     assert all(f"not there: {name}: provider '{name}' is not in onnxruntime" in told for name in exported.TAKES if name not in there), told

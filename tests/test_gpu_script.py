@@ -15,6 +15,8 @@ import pytest
 import torch
 
 import gpu
+from fastloc.bench import schema
+from fastloc.bench.ceilings import rates
 from gpu_parts import fleet, frames, job, timing, wheels
 
 CPU = torch.device("cpu")
@@ -42,7 +44,8 @@ def test_contenders_take_turns() -> None:
     # one call each finds out how long it takes
     assert count == 4 and order == ["slow", "fast"] * 5
     told = {name: timing.fields(each) for name, each in running.items()}
-    assert told["slow"]["ms_p20"] <= told["slow"]["ms"] <= told["slow"]["ms_p80"] and told["slow"]["rounds"] == 4
+    assert told["slow"]["ms_p20"] <= told["slow"]["ms"] <= told["slow"]["ms_p80"] <= told["slow"]["ms_p99"]
+    assert told["slow"]["rounds"] == told["slow"]["calls"] == 4
     # a sleep is never shorter than it is asked for
     assert told["slow"]["ms"] >= 10 and told["fast"]["ms"] >= 1
 
@@ -207,7 +210,12 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def good(one: job.Job) -> None:
     one.good = True
-    one.row(what="a number", ms=1.0, error=float("nan"))
+    head = {"model": "tiny", "size": 32, "batch": 1, "config": "tiny 32 b1"}
+    if one.part == "speed":
+        one.row(**head, contender="default", dtype="float32", ms=1.0, working_mb=2.0, rounds=2, calls=6, error=1e-6)
+        one.row(**head, contender="official float32", dtype="float32", ms=9.0, error=float("nan"))
+    else:
+        one.row(what="a number", frame="tiny", batch=1, ms=1.0)
 
 
 def run(folder: Path, *more: str) -> int:
@@ -217,9 +225,9 @@ def run(folder: Path, *more: str) -> int:
 def test_records_and_summary(made_up: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made_up |= dict.fromkeys(("gate", "speed", "frames"), good)
     assert run(tmp_path) == 0
-    record = json.loads((tmp_path / "speed.json").read_text(), parse_constant=pytest.fail)
+    record = json.loads((tmp_path / "gpu" / "speed.json").read_text(), parse_constant=pytest.fail)
     assert {name: record[name] for name in HEAD} == HEAD
-    assert record["part"] == "speed" and record["finished"] and record["rows"] == [{"what": "a number", "ms": 1.0, "error": "nan"}]
+    assert record["part"] == "speed" and record["finished"] and record["rows"][1]["error"] == "nan"
     told = capsys.readouterr().out
     assert "-- speed" in told and told.rstrip().splitlines()[-2] == "good" and str(tmp_path) in told.splitlines()[-1]
 
@@ -231,10 +239,10 @@ def test_a_part_that_fails_is_recorded_and_the_others_run(made_up: dict[str, Any
 
     made_up |= {"gate": good, "speed": fails, "frames": good}
     assert run(tmp_path) == 1
-    record = job.read(tmp_path / "speed.json")
+    record = job.read(tmp_path / "gpu" / "speed.json")
     assert record is not None and record["error"].startswith("RuntimeError: no such thing\n") and "in fails" in record["error"]
-    assert len(record["rows"]) == 1 and not record["finished"]
-    assert (job.read(tmp_path / "frames.json") or {})["finished"]
+    assert len(record["rows"]) == 2 and not record["finished"]
+    assert (job.read(tmp_path / "gpu" / "frames.json") or {})["finished"]
 
 
 def test_a_gate_that_finds_something_fails_the_run(made_up: dict[str, Any], tmp_path: Path) -> None:
@@ -256,17 +264,48 @@ def test_what_is_done_is_not_done_again(made_up: dict[str, Any], tmp_path: Path)
     def counted(one: job.Job) -> None:
         runs.append(one.part)
         good(one)
-        if one.part == "speed" and len(one.rows) < 2:
+        if one.part == "speed" and len(one.rows) < 4:
             one.left_out.append("the second")
 
     made_up |= dict.fromkeys(("gate", "speed", "frames"), counted)
     assert run(tmp_path) == 0 and runs == ["gate", "speed", "frames"]
     # cut short, so it goes on with the rows that it has
     assert run(tmp_path) == 0 and runs[3:] == ["speed"]
-    assert len((job.read(tmp_path / "speed.json") or {})["rows"]) == 2
+    assert len((job.read(tmp_path / "gpu" / "speed.json") or {})["rows"]) == 4
     assert run(tmp_path) == 0 and len(runs) == 4
     assert run(tmp_path, "--again", "--parts", "frames") == 0 and runs[4:] == ["frames"]
     assert run(tmp_path, "--quick", "--parts", "gate") == 0 and runs[5:] == ["gate"]
+
+
+def test_measurements_are_of_one_run(made_up: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                     capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    made_up |= dict.fromkeys(("gate", "speed", "frames"), good)
+    file = tmp_path / "gpu.jsonl"
+    assert run(tmp_path, "--parts", "gate") == 0 and not file.exists()
+    moments = iter(("20300101-000000", "20300101-000500", "20300101-001000"))
+    monkeypatch.setattr(gpu.time, "strftime", lambda *arguments: next(moments))
+    run(tmp_path, "--parts", "speed")
+    run(tmp_path, "--parts", "speed", "frames")
+    rows = schema.read(tmp_path)
+    assert [row["suite"] for row in rows] == ["gpu-speed", "gpu-speed", "gpu-frames"]
+    # begun by the gate, before the clock was turned
+    assert len({row["run"] for row in rows}) == 1 and rows[0]["run"] < "2030"
+    assert rows[0]["device_working_mb"] == 2.0 and rows[0]["note"] == "percentiles are of means of 3 calls" and rows[0]["allowed"] == 1e-4
+    # no time is told of what is wrong
+    assert rows[1]["contender"] == "official" and rows[1]["failed"] == "its error is nan" and "ms" not in rows[1]
+    # tiny shapes are no part of it, nor is what cannot be read as a measurement
+    made_up["speed"] = lambda one: one.row(contender="default", config="cut short")
+    run(tmp_path, "--again", "--quick", "--parts", "speed")
+    assert "not in gpu.jsonl: speed: KeyError: 'model'" in capsys.readouterr().out and schema.read(tmp_path) == rows
+
+
+def test_a_module_of_the_checkout_as_a_command() -> None:
+    code, told = fleet.module("fastloc", ["--version"], 60)
+    assert code == 0 and told.startswith("fastloc ")
+    # interrupted, it says what it has
+    slow = ["-n", "1", "-r", "1", "-s", "print('begun', flush=True)", "import time; time.sleep(60)"]
+    code, told = fleet.module("timeit", slow, 3)
+    assert code == fleet.LATE and "begun" in told and "KeyboardInterrupt" in told
 
 
 @pytest.fixture
@@ -314,7 +353,7 @@ def test_wheels_and_records(made_up: dict[str, Any], carried: Path, tmp_path: Pa
     # with other packages it is measured again
     assert run(tmp_path, "--parts", "gate", "--wheels", str(carried)) == 0
     assert "done before" not in capsys.readouterr().out
-    assert (job.read(tmp_path / "gate.json") or {})["wheels"] == ["large-1.0-py3-none-any.whl", "other_package-1-py3-none-any.whl"]
+    assert (job.read(tmp_path / "gpu" / "gate.json") or {})["wheels"] == ["large-1.0-py3-none-any.whl", "other_package-1-py3-none-any.whl"]
     with pytest.raises(SystemExit) as ended:
         run(tmp_path, "--wheels", str(tmp_path / "nowhere"))
     assert ended.value.code == 2 and f"{tmp_path / 'nowhere'} holds no wheels (.whl), nor parts of one" in capsys.readouterr().err
@@ -362,21 +401,29 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
 def test_the_command_runs_parts_in_processes_of_their_own(tmp_path: Path) -> None:
     found = command("--device", "cpu", "--quick", "--parts", "device", "variants", "--budget", "40", "--commit", "c", "-o", str(tmp_path))
     assert found.returncode == 0, found.stdout + found.stderr
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["device.json", "variants.json"]
-    record = job.read(tmp_path / "variants.json")
+    assert sorted(each.name for each in (tmp_path / "gpu").iterdir()) == ["device.json", "variants.json"]
+    record = job.read(tmp_path / "gpu" / "variants.json")
     assert record is not None and record["commit"] == "c"
     assert {"default", "projection=joint"} <= {row["contender"] for row in record["rows"]}
     assert "-- variants" in found.stdout and found.stdout.rstrip().splitlines()[-2] == "good"
+    # what was measured is in the rows of the bench, and is compared with the ceilings that were measured before
+    rows = schema.read(tmp_path)
+    assert {row["suite"] for row in rows} == {"gpu-device", "gpu-variants"} and len({row["run"] for row in rows}) == 1
+    assert rates(rows).keys() >= {"product float32", "copy", "cache copy"}
+    default = next(row for row in rows if row["contender"] == "default")
+    assert default["achieved"] == pytest.approx(default["floor_ms"] / default["ms"], rel=1e-3) and default["gflop"] > 0
+    assert default["commit"] == "c" and default["method"] == "gem" and default["tokens"] == 17 and default["ms"] <= default["ms_p99"]
 
 
 def test_it_needs_no_open_clip() -> None:
     names = ", ".join(f"gpu_parts.{part}" for part in gpu.PARTS)
     code = f"""
 import sys
-sys.modules["open_clip"] = sys.modules["rich"] = sys.modules["sklearn"] = sys.modules["cmap"] = None
+for name in ("open_clip", "rich", "matplotlib", "sklearn", "cmap", "onnx", "onnxruntime", "tokenizers"):
+    sys.modules[name] = None
 import gpu
 gpu._paths()
-import {names}
+import {names}, gpu_parts.measured
 assert not {{"fastloc.localizer", "fastloc.sources", "fastloc.text"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "benchmarks", timeout=120)

@@ -16,7 +16,7 @@ from fastloc import weights as stores
 from fastloc.errors import ModelError
 from fastloc.recipes import RECIPES
 from fastloc.vit import forward
-from seeded import seeded_pixels
+from fastloc.bench.peers.seeded import seeded_pixels
 from towers import error
 
 # two float32 programs of the same formula, over up to twelve blocks

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import readme_tables
+from fastloc.bench.quality import RECORD, embedded_quality
 from fastloc.cli import build_parser
 from fastloc.recipes import RECIPES
 from fastloc.templates import sentences
@@ -43,7 +44,7 @@ def test_table_is_what_recipes_and_records_say(name: str) -> None:
 
 def test_every_marker_is_a_table() -> None:
     blocks = [block["name"] for block in readme_tables.BLOCK.finditer(README)]
-    assert sorted(blocks) == sorted(readme_tables.TABLES)
+    assert sorted(blocks) == sorted(readme_tables.asked())
     # a marker that was never closed would swallow the next table
     assert README.count("<!-- table:") == README.count("<!-- end -->") == len(blocks)
 
@@ -53,6 +54,7 @@ def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.
     page.write_text("before\n<!-- table: recipes -->\n| old |\n<!-- end -->\n<!-- table: speed -->\n<!-- end -->\nafter\n")
     monkeypatch.setattr(readme_tables, "README", page)
     monkeypatch.setattr(readme_tables, "RECORDS", tmp_path)
+    monkeypatch.setattr(readme_tables, "RESULTS", tmp_path / "results")
     before = page.read_text()
     monkeypatch.setattr(sys, "argv", ["readme_tables.py", "--check"])
     assert readme_tables.main() == 1 and page.read_text() == before
@@ -147,10 +149,10 @@ def test_quality_prints_json_of_the_documented_shape() -> None:
 
 
 def test_the_quality_record_holds_what_is_claimed() -> None:
-    path = readme_tables.RECORDS / "quality.json"
-    assert path.exists(), f"no {path.name}: make it with `{readme_tables.TABLES['quality'].command}`"
-    record = json.loads(path.read_text())
+    assert RECORD.exists(), f"no {RECORD.name}: make it with `{readme_tables.TABLES['quality'].command}`"
+    record = json.loads(RECORD.read_text())
     found = record["methods"]
+    assert embedded_quality() == found
     assert record["scenes"] >= 200 and record["questions"] >= record["scenes"]
     assert set(RECIPES) <= set(found) and all(set(scores) == SCORES for scores in found.values())
     best, raw = max(scores["pointing"] for scores in found.values()), found["itsm"]["pointing"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastloc import spec as specs
 from fastloc import weights as stores
 from fastloc.weights import Weights
-from seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, vision_shapes
+from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, vision_shapes
 
 EMBED = 24
 # seven blocks leave one before the six that GEM and CLIP Surgery change

@@ -170,8 +170,10 @@ def _time(job: Job, there: list[str], folder: Path) -> None:
     # one group: nothing else is to run beside what is timed
     for title, result in fleet.spread([list(order)], work, job.device, job.deadline, job.clock):
         order.remove(title)
+        of = asdict(groups[title][0][0])
+        head = {name: of[name] for name in ("model", "method", "dtype")} | {"size": SIZES[of["model"]]}
         for each in [{"contender": "all", "ms": None, "failed": result.told}] if isinstance(result, fleet.Failure) else result:
-            job.row(timed=title, **each, **({"fallback": why} if why else {}))
+            job.row(timed=title, **head, **each, **({"fallback": why} if why else {}))
     job.left_out += [f"times of {title}" for title in order]
 
 
@@ -186,7 +188,8 @@ def timed(job: Job, items: list[Item], folder: Path, settings: dict[str, str]) -
             made[f"{provider} {one.spelling} graph"] = partial(_bound, one, provider, folder, pixels, cuda_graph=True)
     running = {name: _started(make, job.device) for name, make in made.items()}
     timing.rounds(running, job.device, 0.05 if job.quick else 1.0, sample=timing.SAMPLE if job.cuda else 0.0)
-    return [{"contender": name, **timing.fields(each)} for name, each in running.items()]
+    count, version = len(texts(file.model, RECIPES[file.method])[0]), runtime().__version__
+    return [{"contender": name, "texts": count, "onnxruntime": version, **timing.fields(each)} for name, each in running.items()]
 
 
 def _started(make: Callable[[], timing.Call], device: torch.device) -> timing.Contender:

@@ -6,6 +6,7 @@ Forked, not spawned, so that nothing is imported twice; the process that forks m
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,14 @@ from typing import Any
 
 import torch
 
+from gpu_parts.job import ROOT
 from gpu_parts.timing import first_line
 
 Work = Callable[[Any], Any]
 # with which a worker says that the device is lost to it, and that it has done nothing of the rest
 LOST = 75
+# the code of a command that ran out of time
+LATE = 124
 FORK: Any = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
 
 
@@ -142,6 +146,28 @@ def isolated(work: Callable[[], None], seconds: float) -> str:
     if late:
         return f"stopped after {seconds:.0f} s, over its limit"
     return "" if process.exitcode == 0 else f"its process ended with code {process.exitcode}"
+
+
+def module(name: str, arguments: Sequence[str], seconds: float) -> tuple[int, str]:
+    """`python -P -m NAME ARGUMENTS` of this checkout, in an interpreter of its own: its exit code, and what it printed.
+
+    One that is late is interrupted, as by Ctrl-C, and then ended; its code is LATE.
+    """
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    process = subprocess.Popen([sys.executable, "-P", "-m", name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    try:
+        told, _ = process.communicate(timeout=max(seconds, 0.1))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    else:
+        return process.returncode, told
+    try:
+        told, _ = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        told, _ = process.communicate()
+    return LATE, told
 
 
 def _lead(work: Callable[[], None]) -> None:

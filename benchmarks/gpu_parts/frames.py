@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,8 @@ from gpu_parts.speed import number
 FRAMES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
 QUICK = {"tiny": (24, 40)}
 KEPT = 4
+# frames of a sample where two are under way
+TWENTY = 20
 
 
 def run(job: Job) -> None:
@@ -47,19 +48,19 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
     there = [each.to(job.device).repeat(batch, 1, 1, 1) for each in here]
     for each in there[:3]:
         engine(each, words, geometry=geometry)
-    head = {"frame": label, "batch": batch, "plan": models.brief(engine.plan(batch, geometry.input)), **({"fallback": why} if why else {})}
+    head = {"frame": label, "batch": batch, "plan": models.brief(engine.plan(batch, geometry.input)), **({"fallback": why} if why else {}),
+            "picture": list(frame), "model": name, "input": list(geometry.input), "dtype": dtype}  # fmt: skip
     seconds = 0.05 if small else 1.0
 
-    def add(what: str, ms: list[float], **more: Any) -> None:
-        p20, p50, p80, p99 = np.quantile(ms, (0.2, 0.5, 0.8, 0.99))
-        job.row(what=what, **head, ms=float(p50), ms_p20=float(p20), ms_p80=float(p80), ms_p99=float(p99), rounds=len(ms), **more)
-        print(f"{label} b{batch} {what}: {p50:.3f} ms, p99 {p99:.3f}")
+    def add(what: str, ms: list[float], inner: int = 1, **more: Any) -> None:
+        row = job.row(what=what, **head, **timing.spread(ms, inner), **more)
+        print(f"{label} b{batch} {what}: {row['ms']:.3f} ms, p99 {row['ms_p99']:.3f}")
 
     device_call: timing.Call = lambda i: engine(there[i % KEPT], words, geometry=geometry)[0]  # noqa: E731
     contender = timing.warmed(device_call, job.device)
     timing.rounds({"": contender}, job.device, seconds, most=200)
     error = _error(job, name, engine, there[0], geometry, words)
-    add("device frame to grid, back to back", contender.ms, working_mb=contender.working_mb, error=error)
+    add("device frame to grid, back to back", contender.ms, contender.inner, working_mb=contender.working_mb, error=error)
 
     def waited(i: int) -> None:
         device_call(i)
@@ -75,11 +76,11 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
             job.row(what=what, **head, ms=None, failed=drawn.error)
             continue
         timing.rounds({"": drawn}, job.device, seconds / 2, most=100)
-        add(what, drawn.ms, working_mb=drawn.working_mb)
+        add(what, drawn.ms, drawn.inner, working_mb=drawn.working_mb)
     if job.cuda:
         grid_of = lambda given: engine(given, words, geometry=geometry)[0]  # noqa: E731
         add("host frame to grid on the host", _latencies(_through(job.device, here, grid_of), 2 * seconds))
-        add("a frame of many, two lanes", _streamed(job.device, here, grid_of, 2 * seconds))
+        add("a frame of many, two lanes", _streamed(job.device, here, grid_of, 2 * seconds), inner=TWENTY)
 
 
 def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, words: Tensor) -> float | None:
@@ -95,7 +96,7 @@ def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, 
     def work() -> None:
         with torch.no_grad():
             wanted = models.exact(models.exact_weights(name, job.device), pixels, words, RECIPES["gem"])
-            found.append(models.distance(engine(frame, words, geometry=geometry)[0][:1], wanted))
+            found.append(models.off(engine(frame, words, geometry=geometry)[0][:1], wanted))
 
     timing.attempt(work, job.device)
     return found[0] if found else None
@@ -144,13 +145,13 @@ def _streamed(device: torch.device, frames: list[Tensor], engine: Callable[[Tens
     lanes, arrays, events = [Lane(device), Lane(device)], [each[0].numpy() for each in frames], list[Any]([None, None])
 
     def twenty(_: int) -> None:
-        for i in range(20):
+        for i in range(TWENTY):
             if events[i % 2] is not None:
                 events[i % 2].synchronize()
                 lanes[i % 2].downloaded()
             events[i % 2] = lanes[i % 2].download(engine(lanes[i % 2].upload(arrays[i % len(arrays)])[None]))
 
-    return [each / 20 for each in _latencies(twenty, seconds)]
+    return [each / TWENTY for each in _latencies(twenty, seconds)]
 
 
 def lines(record: Row) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import platform
 import subprocess
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from fastloc import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 # a record is written again when it is this old, in seconds
@@ -119,26 +122,13 @@ def read(file: Path) -> Row | None:
 
 def code() -> str:
     """A fingerprint of all that a record depends on: there may be no git where it is made, and a working tree may be changed."""
-    patterns = ("fastloc/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/official_style.py", "benchmarks/gpu_parts/*.py",
-                "export/*.py", "tests/seeded.py")  # fmt: skip
+    patterns = ("fastloc/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/gpu_parts/*.py", "export/*.py",
+                "fastloc/bench/*.py", "fastloc/bench/peers/*.py")  # fmt: skip
     files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def commit() -> str:
-    """The commit, with `+` where the working tree differs from it; "unknown" without git."""
-    said = []
-    for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain")):
-        try:
-            run = subprocess.run(["git", "--no-optional-locks", "-C", str(ROOT), *command], capture_output=True, text=True, timeout=20,
-                                 check=True)  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return "unknown"
-        said.append(run.stdout.strip())
-    return said[0] + ("+" if said[1] else "")
 
 
 def facts(device: torch.device) -> Row:
@@ -149,9 +139,10 @@ def facts(device: torch.device) -> Row:
         version = triton.__version__
     except ImportError:
         version = "none"
-    found = {"torch": torch.__version__, "triton": version, "cuda": torch.version.cuda, "python": platform.python_version()}
+    found = {"torch": torch.__version__, "triton": version, "cuda": torch.version.cuda, "python": platform.python_version(),
+             "processor": machine.cpu(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}  # fmt: skip
     if device.type != "cuda":
-        return {"device": platform.processor() or platform.machine(), "capability": None, "driver": None, **found}
+        return {"device": machine.cpu(), "capability": None, "driver": None, **found}
     properties = torch.cuda.get_device_properties(device)
     return {
         "device": properties.name, "capability": f"{properties.major}.{properties.minor}", "driver": driver(), **found,

@@ -70,11 +70,12 @@ def attend(device: torch.device, batch: int, grid: tuple[int, int], heads: int, 
 
     contenders: dict[str, Call] = {"kernels": of(fused.attention)}
     backends = BACKENDS if device.type == "cuda" else ON_CPU
-    contenders |= {f"sdpa {name}": forced(of(attention.sdpa), backend) for name, backend in backends.items()}
+    contenders |= {f"sdpa {name}": forced(of(attention.FORMS["sdpa"]), backend) for name, backend in backends.items()}
     contenders |= {f"two bare sdpa {name}": forced(bare, backend) for name, backend in backends.items()}
     wide, once = Projections(given[0][:1].double(), "qkv"), temperature[:1].double()
     flops = 4.0 * tokens**2 * width * heads * STREAMS * PASSES * batch
-    return Case(f"self-self N={tokens} d={width} Z={batch}", contenders, lambda: attention.sdpa(wide, [once] * PASSES, row, grid), flops)
+    exact = attention.FORMS["sdpa"]
+    return Case(f"self-self N={tokens} d={width} Z={batch}", contenders, lambda: exact(wide, [once] * PASSES, row, grid, None), flops)
 
 
 def add_norm(device: torch.device, batch: int, tokens: int, width: int) -> Case:

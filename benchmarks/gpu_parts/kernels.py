@@ -78,11 +78,11 @@ def _compare(job: Job, make: Any, seconds: float) -> None:
         error: list[float] = []
         if exact and not each.error and not name.startswith("two bare"):
             call = case.contenders[name]
-            timing.attempt(lambda: error.append(models.distance(call(0)[: len(exact[0])], exact[0])), job.device)  # noqa: B023
+            timing.attempt(lambda: error.append(models.off(call(0)[: len(exact[0])], exact[0])), job.device)  # noqa: B023
         ms = told["ms"]
         job.row(case=case.label, contender=name, error=error[0] if error else None,
                 tflops=case.flops / ms / 1e9 if ms and case.flops else None, gbs=case.bytes / ms / 1e6 if ms and case.bytes else None,
-                **told)  # fmt: skip
+                gflop=case.flops / 1e9 or None, moved_mb=case.bytes / 1e6 or None, **told)  # fmt: skip
     print(f"{case.label}: " + ", ".join(f"{name} {1000 * row['ms']:.1f} µs" for name, row in _timed(job, case=case.label)))
 
 
@@ -95,7 +95,7 @@ def _tune(job: Job, what: str, batch: int, candidates: list[kernel_tuning.Config
     for each, contender in zip(configurations, running.values(), strict=True):
         error: list[float] = []
         if not contender.error:
-            timing.attempt(lambda: error.append(models.distance(_one(of(each)(0)), _one(shipped))), job.device)  # noqa: B023
+            timing.attempt(lambda: error.append(models.off(_one(of(each)(0)), _one(shipped))), job.device)  # noqa: B023
         told = _per_call(job, timing.fields(contender))
         job.row(tuned=what, batch=batch, configuration=each or "shipped", apart=error[0] if error else None, **told)
     print(f"{what} b{batch}: {best(job.rows, what, batch, 4)}")
@@ -114,9 +114,9 @@ def _graph(job: Job, call: timing.Call) -> timing.Contender:
 
 def _per_call(job: Job, told: Row) -> Row:
     """Times of one call of a graph's."""
-    names = ("ms", "ms_p20", "ms_p80")
     calls = CALLS if job.cuda else 1
-    return {name: value / calls if name in names and value else value for name, value in told.items()}
+    told = {name: value / calls if name.startswith("ms") and value else value for name, value in told.items()}
+    return {**told, "calls": told["calls"] * calls} if "calls" in told else told
 
 
 def _timed(job: Job, **wanted: Any) -> list[tuple[str, Row]]:

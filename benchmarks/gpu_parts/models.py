@@ -1,9 +1,7 @@
 """Seeded towers, inputs and exact answers, alike on every machine, and what to do without where a kernel is wrong."""
 
-import sys
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,15 +9,10 @@ from torch import Tensor
 
 from fastloc import reference, spec
 from fastloc import weights as stores
+from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes
 from fastloc.recipes import Recipe
 from fastloc.weights import Weights
 from gpu_parts.job import Job, Row
-
-_TESTS = str(Path(__file__).resolve().parents[2] / "tests")
-if _TESTS not in sys.path:
-    sys.path.append(_TESTS)
-
-from seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes  # noqa: E402
 
 Size = tuple[int, int]
 # open_clip's configurations of OpenAI's models, and one for machines that are slow
@@ -86,9 +79,15 @@ def exact(weights: Weights, given: Tensor, words: Tensor, recipe: Recipe) -> Ten
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
-    """‖found − wanted‖ / ‖wanted‖; a NaN stays one."""
+    """‖found − wanted‖ / ‖wanted‖, which two plans can be compared by; a NaN stays one."""
     wide = wanted.double()
     return float((found.to(wide.device).double() - wide).norm() / wide.norm())
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference over the largest value of what is wanted: the error of a measurement; a NaN stays one."""
+    wide = wanted.double()
+    return float((found.to(wide.device).double() - wide).abs().max() / wide.abs().max())
 
 
 def strict() -> None:

@@ -7,7 +7,8 @@
     encoder, encoder sdpa + graph         the untouched encoder (recipe itsm) with the default plan, and with PyTorch's own ops
     default, not trusted                  the default plan where the gate found a kernel wrong; "default" then does without it
 
-Errors are of the first image's grids against the same method in float64.
+Errors are of the first image's grids against the same method in float64. Where the part `device` has measured the ceilings, a row has
+the least time that its work takes, see `fastloc.bench.limits`.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import official_style
+from fastloc.bench import ceilings, facts, limits, official_style
+from fastloc.plan import Plan
 from fastloc.recipes import RECIPES
 from gpu_parts import models, timing
 from gpu_parts.job import Job, Row
@@ -172,13 +174,38 @@ def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[
     _errors(job, config, inputs[0], running, told)
     # a device that is lost is told by the row that lost it
     timing.rounds(running, job.device, seconds, sample=timing.SAMPLE if job.cuda else 0.0)
+    held = facts.throttled(str(job.device))
+    more = {name: value for name, value in (("note", note), ("throttled", held)) if value}
     for contender, each in running.items():
-        row = {"config": title(config), "model": name, "size": size, "batch": batch, "contender": contender, **told[contender]}
-        job.row(**row, **({"note": note} if note else {}), **timing.fields(each))
+        row = {"config": title(config), "model": name, "size": size, "batch": batch, "contender": contender, "method": method(contender)}
+        times = timing.fields(each)
+        job.row(**row, **told[contender], **more, **times, **_limit(job, config, contender, told[contender], times["ms"]))
     print(_line(title(config), {contender: timing.fields(each) for contender, each in running.items()}))
     job.save()
     running.clear()
     timing.recover(job.device, title(config))
+
+
+def method(contender: str) -> str:
+    return "itsm" if contender.startswith("encoder") else "gem"
+
+
+def _limit(job: Job, config: Config, contender: str, told: Row, ms: float | None) -> Row:
+    """What a contender's pass has to do, and the least time for it at the measured ceilings."""
+    name, side, batch = config
+    if "dtype" not in told:
+        return {}
+    spec, hidden, size = models.seeded(name).spec, len(models.seeded(name).blocks[0].fc_b), (side, side)
+    if "plan" in told:
+        works = limits.count(spec, RECIPES[method(contender)], Plan(**told["plan"]), batch, size, models.TEXTS, hidden=hidden)
+    else:
+        works = limits.official(spec, batch, size, models.TEXTS, dtype=told["dtype"], hidden=hidden)
+    found = limits.totals(works, spec, batch, size, models.TEXTS)
+    row: Row = {"gflop": found.gflop, "moved_mb": found.moved_mb, "traffic_mb": found.traffic_mb}
+    least = limits.floor(found, told["dtype"], ceilings.rates((job.other("device") or {"rows": []})["rows"]))
+    if least is not None:
+        row |= {"floor_ms": least[0], "bound": least[1], **({"achieved": least[0] / ms} if ms else {})}
+    return row
 
 
 def _errors(job: Job, config: Config, given: Tensor, running: dict[str, timing.Contender], told: dict[str, Row]) -> None:
@@ -188,15 +215,15 @@ def _errors(job: Job, config: Config, given: Tensor, running: dict[str, timing.C
     words = models.texts(name, job.device)
     weights = models.exact_weights(name, job.device)
     problem = timing.attempt(lambda: wanted.update(gem=official_style.gem(weights, given[:1], words.double())), job.device)
-    if any(contender.startswith("encoder") for contender in running):
+    if any(method(contender) == "itsm" for contender in running):
         problem += timing.attempt(lambda: wanted.update(itsm=models.exact(weights, given[:1], words, RECIPES["itsm"])), job.device)
     if problem:
         print(f"{title(config)}: no exact answer, {problem}")
     for contender, each in running.items():
-        recipe = "itsm" if contender.startswith("encoder") else "gem"
+        recipe = method(contender)
         if not each.error and recipe in wanted:
             found: list[float] = []
-            each.error = timing.attempt(lambda: found.append(models.distance(each.call(0)[:1], wanted[recipe])), job.device)  # noqa: B023
+            each.error = timing.attempt(lambda: found.append(models.off(each.call(0)[:1], wanted[recipe])), job.device)  # noqa: B023
             told[contender]["error"] = found[0] if found else None
 
 
@@ -215,8 +242,8 @@ COLUMNS = {"official float32": "off.f32", "official bfloat16": "off.bf16", "comp
 
 
 def lines(record: Row) -> list[str]:
-    """A configuration a line: milliseconds, ratios to the default plan, memory, error."""
-    told = [f"{'ms':14}" + "".join(f"{short:>9}" for short in COLUMNS.values()) + "  x f32 x sdpa  /enc      MB   error"]
+    """A configuration a line: milliseconds, ratios to the default plan, its memory, its error, the least time over its own."""
+    told = [f"{'ms':14}" + "".join(f"{short:>9}" for short in COLUMNS.values()) + "  x f32 x sdpa  /enc      MB   error  limit"]
     for config in dict.fromkeys(row["config"] for row in record["rows"]):
         mine = [row for row in record["rows"] if row["config"] == config]
         rows = {row["contender"]: row for row in mine if not row.get("note") or row["contender"].startswith("compiled")}
@@ -225,7 +252,7 @@ def lines(record: Row) -> list[str]:
         line = f"{config:14}" + "".join(number(each, "9.3f") for each in ms.values())
         line += number(ratio(ms["official float32"], ms["default"]), "7.1f") + number(ratio(ms["sdpa + graph"], ms["default"]), "7.2f")
         line += number(ratio(ms["default"], ms["encoder"]), "6.2f") + number(best.get("working_mb"), "8.0f")
-        told.append(line + number(best.get("error"), "8.0e"))
+        told.append(line + number(best.get("error"), "8.0e") + number(best.get("achieved"), "7.1%"))
     failed = {f"{row['contender']} at {row['config']}: {row['failed'][:90]}" for row in record["rows"] if row.get("failed")}
     said = {row["fallback"] for row in record["rows"] if row.get("fallback")}
     return [*told, *sorted(failed)[:5], *sorted(said)[:3]]

@@ -133,17 +133,17 @@ def rounds(
     return done
 
 
-def spread(ms: list[float]) -> dict[str, float]:
-    """The row fields of a contender's samples."""
-    p20, p50, p80 = np.quantile(ms, (0.2, 0.5, 0.8))
-    return {"ms": float(p50), "ms_p20": float(p20), "ms_p80": float(p80), "rounds": len(ms)}
+def spread(ms: list[float], inner: int = 1) -> dict[str, float]:
+    """The row fields of samples of `inner` calls each."""
+    p20, p50, p80, p99 = np.quantile(ms, (0.2, 0.5, 0.8, 0.99))
+    return {"ms": float(p50), "ms_p20": float(p20), "ms_p80": float(p80), "ms_p99": float(p99), "rounds": len(ms), "calls": len(ms) * inner}
 
 
 def fields(contender: Contender) -> dict[str, Any]:
-    """What a row says of a contender: times, memory, or why there are none."""
+    """What a row says of a contender: times, the device's memory beyond what was there, or why there are none."""
     if contender.error or not contender.ms:
         return {"ms": None, "failed": contender.error or "not measured"}
-    return {**spread(contender.ms), "inner": contender.inner, "working_mb": contender.working_mb, "first_ms": contender.first_ms}
+    return {**spread(contender.ms, contender.inner), "working_mb": contender.working_mb, "first_ms": contender.first_ms}
 
 
 def graphed(call: Call, device: torch.device, calls: int) -> Call:

@@ -1,0 +1,118 @@
+"""fastloc's own contenders, one process each: `python -P -m fastloc.bench.backends NAME` speaks the protocol of `peers.protocol`.
+
+A row of BACKENDS is a way to run the same pass. What a row cannot do on a machine, or with a dtype, it says before anything is started.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastloc.bench.cases import Case
+from fastloc.bench.peers.protocol import Passes, serve
+from fastloc.errors import FastlocError, unknown
+
+HALF = ("float16", "bfloat16")
+# the plan's choices that are PyTorch's own operators
+PLAIN = {"attention": "sdpa", "norm": "torch", "activation": "torch", "readout": "torch", "frames": "torch", "launch": "eager"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to execute a pass.
+
+    runtime: "torch" or "onnxruntime". dtypes: that it computes in, by device ("cpu", "cuda"); a device that is missing is not supported.
+    methods: that it has, if not all. packages: that it imports, besides its runtime's.
+    Of PyTorch's: settings, plan fields that it asks for on a GPU; build, the function of `run_torch` that makes it.
+    Of onnxruntime's: spelling and stored, of the exported file (`fastloc.formats`); providers, onnxruntime's by device.
+    """
+
+    name: str
+    summary: str
+    runtime: str = "torch"
+    dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    build: str = "engine"
+    methods: tuple[str, ...] = ()
+    spelling: str = ""
+    stored: str = ""
+    providers: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+
+
+_ALL = ("float32", "float16", "bfloat16")
+_CPU_CUDA = {"cpu": "cpu", "cuda": "cuda"}
+_FILE = {"cpu": ("float32", "float16"), "cuda": ("float32", "float16")}
+
+BACKENDS = {
+    row.name: row
+    for row in (
+        Backend("torch", "the engine with PyTorch's own operators, eager", dtypes={"cpu": _ALL, "cuda": _ALL}, settings=PLAIN),
+        Backend("graph", "the same in a CUDA graph", dtypes={"cuda": _ALL}, settings={**PLAIN, "launch": "graph"}),
+        Backend("triton", "the engine's default plan on a GPU: fused kernels in a CUDA graph", dtypes={"cuda": HALF}, packages=("triton",)),
+        Backend("compile", "torch.compile of the functional pass", dtypes={"cpu": _ALL, "cuda": _ALL}, build="compiled"),
+        Backend("official", "GEM in the official package's own tensor operations, every map written", dtypes={"cpu": _ALL, "cuda": _ALL},
+                build="official", methods=("gem",)),
+        Backend("ort", "exported for onnxruntime (com.microsoft MultiHeadAttention)", "onnxruntime", _FILE, spelling="ort",
+                providers=_CPU_CUDA),
+        Backend("onnx", "exported with ai.onnx Attention", "onnxruntime", _FILE, spelling="onnx", providers=_CPU_CUDA),
+        Backend("decomposed", "exported with plain operators only", "onnxruntime", _FILE, spelling="decomposed", providers=_CPU_CUDA),
+        Backend("int8", "exported for onnxruntime, products with weights in 8 bits", "onnxruntime", {"cpu": ("float32",)}, spelling="ort",
+                stored="int8-dynamic", providers=_CPU_CUDA),
+        Backend("tensorrt", "exported, in onnxruntime's TensorRT provider", "onnxruntime", {"cuda": ("float32", "float16")},
+                spelling="onnx", providers={"cuda": "tensorrt"}),
+    )
+}  # fmt: skip
+# what is measured unless told otherwise: compiling takes a minute a case, and has to be asked for
+USUAL = {"cpu": ("torch", "ort"), "cuda": ("torch", "triton", "ort")}
+_NEEDED = {"torch": ("torch", "safetensors"), "onnxruntime": ("onnxruntime", "torch", "onnx_ir", "onnxscript")}
+
+
+def backend(name: str) -> Backend:
+    """Raises FastlocError for a name that is not in the table."""
+    if name not in BACKENDS:
+        raise FastlocError(unknown("backend", name, BACKENDS))
+    return BACKENDS[name]
+
+
+def why_not(row: Backend, device: str, dtype: str) -> list[str]:
+    """Every reason why a backend cannot run on this kind of device in this dtype. Imports nothing."""
+    kind = device.partition(":")[0]
+    reasons = []
+    if kind not in row.dtypes:
+        reasons.append(f"it runs on {' and '.join(row.dtypes)}, not on {kind}")
+    elif dtype not in row.dtypes[kind]:
+        reasons.append(f"on {kind} it computes in {', '.join(row.dtypes[kind])}, not in {dtype}")
+    missing = [name for name in (*_NEEDED[row.runtime], *row.packages) if find_spec(name) is None]
+    if missing:
+        reasons.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed")
+    return reasons
+
+
+def label(row: Backend, dtype: str) -> str:
+    """What its precision is called in a row."""
+    return row.stored or dtype
+
+
+def main(arguments: list[str]) -> None:
+    row = backend(arguments[0])
+    if row.runtime == "onnxruntime":
+        from fastloc.bench import run_onnx
+
+        folder = Path(arguments[1])
+        serve(lambda told: run_onnx.build(row, Case.of(told), folder), run_onnx.versions(), tree=_tree())
+    else:
+        from fastloc.bench import run_torch
+
+        made: Callable[[Backend, Case], Passes] = getattr(run_torch, row.build)
+        serve(lambda told: made(row, Case.of(told)), run_torch.versions(), tree=_tree())
+
+
+def _tree() -> str:
+    """The folder that the package was imported from: a comparison of two checkouts must know that it has both."""
+    return str(Path(__file__).resolve().parents[2])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,83 @@
+"""A case: one pass to be timed, as it is told to the process that times it, and the files with what goes into it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
+
+# inputs that calls take in turns: fewer where they are large
+INPUTS, LARGE, FEWER = 4, 64 << 20, 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is computed, and on what. Everything a worker needs is in here or in the files that it names.
+
+    config: open_clip's configuration of the model ({"embed_dim", "vision_cfg", …}). weights: a .safetensors file of its tensors
+    under open_clip's names, float32 (the image tower's at least). preprocess: open_clip's preprocess configuration, if any.
+    method, changes: the recipe and fields of it that are changed. size: (height, width) of the input; frame: of a camera's frame.
+    settings: plan fields that are asked for. compiled: through torch.compile, if the contender is a PyTorch module.
+    inputs: a folder with pixels-0.npy … (float32 [B, 3, H, W]), frames.npy (uint8 [B, H, W, 3]) and texts.npy (float32 [T, E], unit).
+    """
+
+    model: str
+    config: dict[str, Any]
+    weights: str
+    method: str
+    size: tuple[int, int]
+    inputs: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    batch: int = 1
+    texts: int = 4
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    frame: tuple[int, int] = (720, 1280)
+    settings: dict[str, str] = field(default_factory=dict)
+    compiled: bool = False
+
+    def told(self) -> dict[str, Any]:
+        """As JSON carries it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Case":
+        """What `told` gave, after its way through JSON."""
+        return cls(**{**told, "size": tuple(told["size"]), "frame": tuple(told["frame"])})
+
+    def at(self, size: tuple[int, int], inputs: str) -> "Case":
+        """The same at another input size."""
+        return replace(self, size=size, inputs=inputs)
+
+    @property
+    def patch(self) -> int:
+        return int(self.config["vision_cfg"]["patch_size"])
+
+    @property
+    def tokens(self) -> int:
+        """Patches and the class token."""
+        return 1 + (self.size[0] // self.patch) * (self.size[1] // self.patch)
+
+
+def write_inputs(folder: Path, batch: int, size: tuple[int, int], texts: int, embed: int, frame: tuple[int, int]) -> Path:
+    """The files of `Case.inputs`, the same on every machine; the folder they are in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = INPUTS if batch * size[0] * size[1] * 12 * INPUTS <= LARGE else FEWER
+    for seed in range(count):
+        np.save(folder / f"pixels-{seed}.npy", seeded_pixels((batch, 3, *size), seed))
+    np.save(folder / "texts.npy", seeded_texts(texts, embed, 0))
+    blobs = seeded_array("frames", (batch, -(-frame[0] // 16), -(-frame[1] // 16), 3), 0, centre=128.0, deviation=60.0)
+    frames = blobs.clip(0, 255).astype(np.uint8).repeat(16, 1).repeat(16, 2)[:, : frame[0], : frame[1]]
+    np.save(folder / "frames.npy", np.ascontiguousarray(frames))
+    return folder
+
+
+def read_inputs(case: Mapping[str, Any]) -> dict[str, list[np.ndarray[Any, Any]]]:
+    """{"pixels": [...], "frames": [one], "texts": [one]} of a case's folder. Peers read the files themselves."""
+    folder = Path(case["inputs"])
+    return {name: [np.load(file) for file in sorted(folder.glob(f"{name}*.npy"))] for name in ("pixels", "frames", "texts")}

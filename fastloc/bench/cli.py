@@ -1,0 +1,214 @@
+"""`python -m fastloc.bench`: what may be typed, and how every way of ending is told.
+
+Exit status: 0 when everything was measured; 1 for an error, and for a regression that `--against` found; 2 for a command that cannot
+be understood; 130 when interrupted, with what was measured until then in its file.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastloc.bench.backends import BACKENDS
+from fastloc.bench.request import DTYPES
+from fastloc.cli import EXTRAS
+from fastloc.errors import FastlocError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from fastloc.bench.request import Request
+    from fastloc.bench.run import Outcome
+
+SUITES = ("methods", "waterfall", "plan", "tokens", "batch", "texts", "blocks", "cold")
+USUAL = ("methods", "waterfall", "cold")
+SECONDS = 90.0
+
+_EXAMPLES = """\
+examples:
+  python -m fastloc.bench                                          a few minutes: every method, on what is here
+  python -m fastloc.bench --methods gem,clip_surgery --sizes 224,448 --backends all --plot -o records
+  python -m fastloc.bench --methods gem --models ViT-B-16 --sizes 448 --vs peers    (after `make peers`)
+  python -m fastloc.bench --suites tokens,batch,texts,blocks --models ViT-B-16 -o records
+  python -m fastloc.bench --against records/some-machine/20261121-184005.jsonl
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, and return the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        if args.against:
+            return _against(args)
+        return _measure(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (FastlocError, OSError) as error:
+        return _fail(error)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
+
+
+def _fail(message: object) -> int:
+    print(f"fastloc.bench: error: {' '.join(str(message).split())}", file=sys.stderr)
+    return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command. Lists are separated by commas."""
+    made = argparse.ArgumentParser(
+        prog="python -m fastloc.bench", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLES,
+        description="What each method costs on this machine, how right it is, and how far from the hardware's limit, beside its peers.",
+    )  # fmt: skip
+    what = made.add_argument_group("what is measured")
+    what.add_argument("--methods", type=_names, metavar="A,B|all", help="see `fastloc methods` (default: all)")
+    what.add_argument("--models", type=_names, metavar="A,B", help="embedded; an open_clip architecture, with random weights; or "
+                      "architecture:tag (default: embedded,ViT-B-16)")  # fmt: skip
+    what.add_argument("--sizes", type=_counts, metavar="N,M", help="of the model's input, pixels (default: each model's own)")
+    what.add_argument("--batch", type=_counts, default=(1,), metavar="N,M", help="pictures a call (default: 1)")
+    what.add_argument("--texts", type=_count, default=4, metavar="N", help="texts, encoded beforehand (default: 4)")
+    what.add_argument("--suites", type=_names, metavar="A,B|all", help=f"of {', '.join(SUITES)} (default: {','.join(USUAL)})")
+    how = made.add_argument_group("how")
+    how.add_argument("--backends", type=_names, metavar="A,B|all", help=f"of {', '.join(BACKENDS)} (default: the quickest to set up)")
+    how.add_argument("--vs", type=_names, metavar="A,B|peers", help="other packages, in environments of their own, set up beforehand")
+    how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    how.add_argument("--dtype", choices=DTYPES, help="of the image tower (default: float16 on a GPU, float32 on a CPU)")
+    how.add_argument("--threads", type=_count, metavar="N", help="that a CPU's contenders may use (default: all cores)")
+    how.add_argument("--seconds", type=_seconds, default=SECONDS, metavar="N",
+                     help=f"of timed calls in all, at least five rounds each; setting up comes on top (default: {SECONDS:g})")  # fmt: skip
+    out = made.add_argument_group("what comes out")
+    out.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the records: DIR/<machine>/<time>.jsonl")
+    out.add_argument("--json", action="store_true", help="print the rows as lines of JSON, and no table")
+    out.add_argument("--plot", action="store_true", help="draw plots, PNG and SVG, beside the records (into . without -o)")
+    watch = made.add_argument_group("regression watch")
+    watch.add_argument("--against", metavar="RECORDS|COMMIT", help="measure this checkout and an earlier one in turns; exit 1 if slower")
+    watch.add_argument("--threshold", type=_seconds, default=5.0, metavar="PERCENT", help="that it may be slower (default: 5)")
+    return made
+
+
+def request(args: argparse.Namespace) -> "Request":
+    """What is asked for, checked; nothing heavy is started.
+
+    Raises:
+        FastlocError: a name, a size or a folder that cannot be used.
+    """
+    from fastloc.bench import request as requests
+
+    device = requests.device_of(args.device)
+    dtype = args.dtype or ("float16" if device.startswith("cuda") else "float32")
+    models = requests.models_of(args.models)
+    requests.check_sizes(models, args.sizes or ())
+    requests.check_out(args.out, args.plot)
+    return requests.Request(
+        models=models, methods=requests.methods_of(args.methods), backends=requests.backends_of(args.backends, device, dtype),
+        peers=requests.peers_of(args.vs), suites=requests.chosen("suite", args.suites, SUITES, USUAL), sizes=tuple(args.sizes or ()),
+        batches=tuple(args.batch), texts=args.texts, dtype=dtype, device=device, threads=args.threads or os.cpu_count() or 1,
+        seconds=args.seconds, out=args.out,
+    )  # fmt: skip
+
+
+def _measure(args: argparse.Namespace) -> int:
+    asked = request(args)
+    from fastloc.bench.run import run
+
+    with _Progress(live=not args.json) as say:
+        outcome = run(asked, say)
+    _tell(outcome, args)
+    if outcome.interrupted:
+        print(f"fastloc.bench: interrupted; {len(outcome.rows)} rows were measured", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
+    if args.json:
+        for row in outcome.rows:
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        from fastloc.bench.tables import show
+
+        show(outcome.rows, Console())
+    if args.plot and outcome.rows:
+        from fastloc.bench.plots import draw
+
+        for file in draw(outcome.rows, outcome.file.parent if outcome.file else Path()):
+            print(file, file=sys.stderr)
+    if outcome.file:
+        print(outcome.file, file=sys.stderr)
+
+
+def _against(args: argparse.Namespace) -> int:
+    from fastloc.bench.against import compare
+
+    with _Progress(live=True) as say:
+        verdict = compare(args.against, args.threshold / 100, args.seconds, args.threads or os.cpu_count() or 1, say)
+    print("\n".join(verdict.lines()))
+    return 1 if verdict.slower else 0
+
+
+class _Progress:
+    """A line on standard error that says what is being done, in place; one line each where it is no terminal."""
+
+    def __init__(self, live: bool) -> None:
+        self.status: Status | None = None
+        if live and sys.stderr.isatty():
+            from rich.console import Console
+
+            self.status = Console(stderr=True).status("starting")
+        self.last = ""
+
+    def __enter__(self) -> Callable[[str], None]:
+        if self.status:
+            self.status.start()
+        return self.say
+
+    def __exit__(self, *error: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def say(self, what: str) -> None:
+        if self.status:
+            self.status.update(what)
+        # the first round is told, the others are not
+        elif what.partition(": round")[0] != self.last:
+            self.last = what.partition(": round")[0]
+            print(what, file=sys.stderr, flush=True)
+
+
+def _names(text: str) -> list[str]:
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("a list of names separated by commas is wanted")
+    return found
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_count(each.strip()) for each in text.split(",")))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+

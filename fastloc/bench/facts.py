@@ -1,0 +1,67 @@
+"""What every row says of the machine and the code, found out without importing anything heavy."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import fastloc
+from fastloc import machine
+
+_THROTTLE = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+# bits of NVML's nvmlClocksEventReasons that hold the clocks back; idle and chosen clocks do not
+_REASONS = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
+
+
+def columns(device: str) -> dict[str, Any]:
+    """The columns of a row that are the same for all contenders of a run on "cpu" or "cuda"."""
+    kind, _, index = device.partition(":")
+    found: dict[str, Any] = {
+        "device": machine.cpu(), "processor": machine.cpu(), "cores": os.cpu_count() or 1, "python": platform.python_version(),
+        "load_before": load(), "commit": commit(),
+    }  # fmt: skip
+    if kind == "cuda":
+        gpus = machine.gpus()
+        place = int(index or 0)
+        if place < len(gpus):
+            found |= {"device": gpus[place].name, "driver": gpus[place].driver or None, "capability": gpus[place].capability or None}
+    return found
+
+
+def load() -> float | None:
+    """The load average over the last minute, where the system tells."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def commit(tree: Path | None = None) -> str:
+    """The commit of the code that runs, with + where files differ from it; its version where it is not in a repository."""
+    tree = tree or Path(fastloc.__file__).resolve().parents[1]
+    said = []
+    for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"), ("rev-parse", "--show-toplevel")):
+        try:
+            run = subprocess.run(["git", "--no-optional-locks", "-C", str(tree), *command], capture_output=True, text=True, timeout=20,
+                                 check=True)  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return f"version {fastloc.__version__}"
+        said.append(run.stdout.strip())
+    # an installed package may lie in somebody else's repository
+    if Path(said[2]).resolve() != tree.resolve():
+        return f"version {fastloc.__version__}"
+    return said[0] + ("+" if said[1] else "")
+
+
+def throttled(device: str) -> str | None:
+    """What the driver says holds the GPU's clocks back at this moment; None where it says nothing."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return None
+    for name in _THROTTLE:
+        try:
+            run = subprocess.run(["nvidia-smi", f"--id={index or 0}", f"--query-gpu={name}", "--format=csv,noheader"], capture_output=True,
+                                 text=True, timeout=20, check=True)  # fmt: skip
+            bits = int(run.stdout.strip(), 16)
+        except (OSError, subprocess.SubprocessError, ValueError):
+            continue
+        return ", ".join(word for bit, word in _REASONS.items() if bits & bit) or None
+    return None

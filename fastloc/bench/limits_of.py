@@ -1,0 +1,43 @@
+"""The limit's columns of a row: FLOPs and bytes of its plan, and the least time they take on this machine."""
+
+from typing import TYPE_CHECKING
+
+from fastloc.bench.backends import Backend
+from fastloc.bench.cases import Case
+from fastloc.bench.schema import Row
+from fastloc.bench.towers import Model
+
+if TYPE_CHECKING:
+    from fastloc.bench.work import Work
+
+
+def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
+    """gflop, moved_mb, traffic_mb, and floor_ms and bound where this machine's ceilings were measured. Nothing for 8-bit products,
+    whose ceiling is another. An exported file is counted like the plan it was traced from."""
+    import torch
+
+    from fastloc.bench import limits
+    from fastloc.choices import choose
+    from fastloc.plan import Situation
+    from fastloc.recipes import recipe
+
+    if row.stored:
+        return {}
+    spec, method = one.spec, recipe(case.method, **case.changes)
+    if row.build == "official":
+        works = limits.official(spec, case.batch, case.size, case.texts, method.blocks + 1, method.iterations, dtype=case.dtype,
+                                hidden=_hidden(case))  # fmt: skip
+    else:
+        device = torch.device(case.device)
+        settings = {**(row.settings if device.type == "cuda" else {}), **case.settings, "dtype": case.dtype}
+        plan = choose(Situation(device, spec, method, case.batch, case.size), settings)
+        works = limits.count(spec, method, plan, case.batch, case.size, case.texts, hidden=_hidden(case))
+    found = limits.totals(works, spec, case.batch, case.size, case.texts)
+    least = limits.floor(found, case.dtype, work.rates)
+    columns: Row = {"gflop": found.gflop, "moved_mb": found.moved_mb, "traffic_mb": found.traffic_mb}
+    return columns | ({} if least is None else {"floor_ms": least[0], "bound": least[1]})
+
+
+def _hidden(case: Case) -> int:
+    vision = case.config["vision_cfg"]
+    return int(vision["width"] * vision.get("mlp_ratio", 4.0))

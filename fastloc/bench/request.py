@@ -1,0 +1,159 @@
+"""What is to be measured, checked in full before anything heavy starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastloc import machine
+from fastloc.bench import backends, environments
+from fastloc.bench.backends import BACKENDS, USUAL
+from fastloc.bench.peer_table import PEERS
+from fastloc.bench.towers import Model, model
+from fastloc.errors import FastlocError, PlanError, unknown
+from fastloc.recipes import RECIPES
+from fastloc.spec import ModelSpec
+
+ALL = "all"
+DTYPES = ("float32", "float16", "bfloat16")
+# what is measured along each axis of the scaling suites
+SIZES = (224, 336, 448, 672, 896, 1344)
+BATCHES = (1, 2, 4, 8, 16, 32)
+TEXTS = (1, 10, 100, 1000)
+BLOCKS = (1, 2, 4, 6, 8, 12)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run. Empty `sizes` are each model's own size; `seconds` are those of all timed calls together, without what it takes to load,
+    export and check. `sizes`, `batches` and `texts` with more than one value give a group for each combination."""
+
+    models: tuple[Model, ...]
+    methods: tuple[str, ...]
+    backends: tuple[str, ...]
+    peers: tuple[str, ...]
+    suites: tuple[str, ...]
+    sizes: tuple[int, ...]
+    batches: tuple[int, ...]
+    texts: int
+    dtype: str
+    device: str
+    threads: int
+    seconds: float
+    out: Path | None
+
+    @property
+    def kind(self) -> str:
+        """ "cpu" or "cuda"."""
+        return self.device.partition(":")[0]
+
+    def sizes_of(self, one: Model) -> tuple[int, ...]:
+        return self.sizes or (one.size,)
+
+
+def device_of(name: str | None) -> str:
+    """The device of a name; by default the first GPU where there is one.
+
+    Raises:
+        FastlocError: another kind, or a GPU that is not there.
+    """
+    gpus = machine.gpus() if name is None or name.startswith("cuda") else ()
+    chosen = name or ("cuda" if gpus and find_spec("torch") and _sees_cuda() else "cpu")
+    kind, _, index = chosen.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise FastlocError(f"unknown device {chosen!r}: 'cpu', 'cuda' or 'cuda:1' is wanted")
+    if kind == "cuda" and int(index or 0) >= len(gpus):
+        raise FastlocError(f"device {chosen!r} is asked for, and there {_gpus(len(gpus))}; use 'cpu'")
+    return chosen
+
+
+def _gpus(count: int) -> str:
+    return "is no NVIDIA GPU" if count == 0 else "is one NVIDIA GPU, cuda:0" if count == 1 else f"are {count} NVIDIA GPUs"
+
+
+def _sees_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def chosen(kind: str, given: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
+    """The names that were given, each once; all of them for "all", the usual ones for none.
+
+    Raises:
+        FastlocError: a name that is not known.
+    """
+    names = usual if given is None else known if list(given) == [ALL] else given
+    for name in names:
+        if name not in known:
+            raise FastlocError(unknown(kind, name, (*known, ALL)))
+    return tuple(dict.fromkeys(names))
+
+
+def methods_of(given: Sequence[str] | None) -> tuple[str, ...]:
+    return chosen("method", given, tuple(RECIPES), tuple(RECIPES))
+
+
+def models_of(given: Sequence[str] | None) -> tuple[Model, ...]:
+    return tuple(model(name) for name in dict.fromkeys(given or ("embedded", "ViT-B-16")))
+
+
+def backends_of(given: Sequence[str] | None, device: str, dtype: str) -> tuple[str, ...]:
+    """Those that can run; "all" is all that can, and one that is named and cannot is an error.
+
+    Raises:
+        FastlocError: unknown. PlanError: it cannot run here, with every reason.
+    """
+    kind = device.partition(":")[0]
+    usual = [name for name in USUAL[kind] if not backends.why_not(BACKENDS[name], device, dtype)]
+    names = chosen("backend", given, tuple(BACKENDS), usual)
+    reasons = {name: backends.why_not(BACKENDS[name], device, dtype) for name in names}
+    if given is not None and list(given) == [ALL]:
+        return tuple(name for name in names if not reasons[name])
+    for name, why in reasons.items():
+        if why:
+            raise PlanError(f"backend {name!r} cannot be measured here: {'; '.join(why)}")
+    if not names:
+        why = backends.why_not(BACKENDS["torch"], device, dtype)
+        raise PlanError(f"no backend can be measured on {device} in {dtype}: {'; '.join(why)}")
+    return names
+
+
+def peers_of(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Peers whose environments are there.
+
+    Raises:
+        FastlocError: unknown, or its environment is not set up.
+    """
+    names = chosen("peer", given if given != ["peers"] else [ALL], tuple(PEERS), ())
+    for name in names:
+        environments.python_of(PEERS[name].environment)
+    return names
+
+
+def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
+    """Raises FastlocError for a size that a model's patch does not divide."""
+    for one in models:
+        spec: ModelSpec = one.spec
+        for size in sizes:
+            step = spec.patch[0]
+            if size < step or size % step:
+                lower, upper = max(size // step, 1) * step, (size // step + 1) * step
+                raise FastlocError(f"size {size} is not a multiple of the patch of {one.name}, {step}: {lower} or {upper} would be")
+
+
+def check_out(out: Path | None, plot: bool) -> None:
+    """Raises FastlocError for a folder that cannot be written to, and for plots that cannot be drawn."""
+    if plot and find_spec("matplotlib") is None:
+        raise FastlocError('--plot needs matplotlib: pip install "fastloc[bench]"')
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise FastlocError(f"{str(out)!r} is a file; a folder for the records is wanted")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FastlocError(f"records cannot be written to {str(out)!r}: {error.strerror or error}") from error

@@ -1,0 +1,153 @@
+"""Exported files in onnxruntime as contenders; the process that is timed holds no PyTorch.
+
+`python -P -m fastloc.bench.run_onnx BACKEND CASE FILE` exports one: a process of its own.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import numpy as np
+
+from fastloc import maps
+from fastloc.bench.backends import Backend, backend
+from fastloc.bench.cases import Case, read_inputs
+from fastloc.bench.peers.protocol import Passes
+from fastloc.geometry import fit
+from fastloc.recipes import recipe
+
+Array = np.ndarray[Any, Any]
+
+
+def versions() -> dict[str, str]:
+    """Of what computes in this process."""
+    found = {"python": python_version()}
+    for name in ("fastloc", "onnxruntime", "onnxruntime-gpu", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def build(row: Backend, case: Case, folder: Path) -> Passes:
+    """The file of a case in onnxruntime; it is exported into `folder` if it is not there."""
+    file = exported(row, case, folder)
+    inputs = read_inputs(case.told())
+    run = _session(row, case, file, [*inputs["pixels"], *inputs["texts"]])
+    texts, frames = inputs["texts"][0], inputs["frames"][0]
+    method = recipe(case.method, **case.changes)
+    spec = _spec(case)
+    geometry, order = fit(case.frame, case.size, spec.patch), method.readout
+
+    def model(index: int) -> Any:
+        return run({"pixels": inputs["pixels"][index % len(inputs["pixels"])], "text_embeddings": texts})
+
+    def whole(index: int) -> Array:
+        from PIL import Image
+
+        from fastloc.preprocess import prepare
+
+        pictures = [prepare(Image.fromarray(each), geometry, spec.mean, spec.std, spec.interpolation) for each in frames]
+        found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
+        return np.stack([maps.heatmaps(each, geometry, order.order, order.logit_scale, order.reverse) for each in found])
+
+    told = {"provider": row.providers[case.device.partition(":")[0]]}
+    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, told=told)
+
+
+def exported(row: Backend, case: Case, folder: Path) -> Path:
+    """The file of a case, written by a process of its own so that this one never holds PyTorch. Kept for as long as the folder is."""
+    facts = [row.spelling, row.stored, case.config, case.weights, case.method, case.changes, case.size, case.batch, case.texts, case.dtype]
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    file = folder / f"{name}.onnx"
+    if not file.exists():
+        command = [sys.executable, "-P", "-m", "fastloc.bench.run_onnx", row.name, json.dumps(case.told()), str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise RuntimeError(f"it could not be exported: {said[-1] if said else f'exit code {done.returncode}'}")
+    return file
+
+
+def export(row: Backend, case: Case, file: Path) -> None:
+    """Write the graph of a case: everything in it is fixed, as in a file that is made for one device."""
+    from fastloc.bench.towers import weights_of
+    from fastloc.export.graph import Parts
+    from fastloc.export.int8 import quantized
+    from fastloc.export.options import Options
+    from fastloc.export.to_onnx import save, trace
+
+    stored = row.stored or case.dtype
+    options = Options(spelling=row.spelling, dtype=stored, size=case.size, batch=case.batch, count=case.texts)
+    method = recipe(case.method, **case.changes)
+    weights = weights_of(case.config, case.preprocess, case.weights)
+    options.check(weights.spec, method)
+    empty = None
+    if case.texts == 1 and method.readout.score == "feature-surgery":
+        import torch
+
+        empty = torch.from_numpy(read_inputs(case.told())["texts"][0].mean(0))
+        empty = empty / empty.norm()
+    made = trace(Parts(weights, method, options, None, None, empty))
+    if stored.startswith("int8"):
+        made = quantized(made, stored, [])
+    part = file.with_suffix(".part.onnx")
+    save(made, part)
+    part.replace(file)
+
+
+def _session(row: Backend, case: Case, file: Path, kept: list[Array]) -> Any:
+    """The file as a function of its inputs by name. On a GPU the inputs in `kept` and all outputs stay there."""
+    import onnxruntime as ort
+
+    from fastloc.providers import PROVIDERS
+
+    kind = case.device.partition(":")[0]
+    name = PROVIDERS[row.providers[kind]].ort
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = case.threads
+    options.log_severity_level = 3
+    if kind == "cuda" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    session = ort.InferenceSession(str(file), options, providers=[name], enable_fallback=0)
+    if name not in session.get_providers():
+        raise RuntimeError(f"onnxruntime did not load {name}")
+    if kind == "cpu":
+        return lambda fed: session.run(["similarity"], fed)[0]
+    there = {id(each): ort.OrtValue.ortvalue_from_numpy(each, "cuda", 0) for each in kept}
+
+    def bound(fed: dict[str, Array]) -> Any:
+        binding = session.io_binding()
+        for given, array in fed.items():
+            if id(array) in there:
+                binding.bind_ortvalue_input(given, there[id(array)])
+            else:
+                binding.bind_cpu_input(given, array)
+        binding.bind_output("similarity", "cuda")
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return binding.get_outputs()[0]
+
+    return bound
+
+
+def _array(value: Any) -> Array:
+    """An output in host memory."""
+    found: Array = value if isinstance(value, np.ndarray) else value.numpy()
+    return found
+
+
+def _spec(case: Case) -> Any:
+    from fastloc.spec import from_open_clip
+
+    return from_open_clip(case.config, case.preprocess)
+
+
+if __name__ == "__main__":
+    export(backend(sys.argv[1]), Case.of(json.loads(sys.argv[2])), Path(sys.argv[3]))

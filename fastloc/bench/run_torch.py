@@ -1,0 +1,148 @@
+"""The engine, and torch.compile of the functional pass, as contenders."""
+
+import json
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastloc import device_maps, readout
+from fastloc.bench import official_style
+from fastloc.bench.backends import Backend
+from fastloc.bench.cases import Case, read_inputs
+from fastloc.bench.peers.protocol import Passes
+from fastloc.bench.towers import weights_of
+from fastloc.engine import Engine, Tower
+from fastloc.geometry import fit
+from fastloc.plan import DTYPES, FIELDS
+from fastloc.preprocess import prepare
+from fastloc.recipes import recipe
+from fastloc.vit import forward
+from fastloc.weights import Weights
+
+
+def versions() -> dict[str, str]:
+    """Of what computes in this process."""
+    found = {"python": python_version()}
+    for name in ("fastloc", "torch", "triton", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _weights(case: Case) -> Weights:
+    return _read(case.weights, json.dumps([case.config, case.preprocess], sort_keys=True))
+
+
+@lru_cache(maxsize=1)
+def _read(file: str, described: str) -> Weights:
+    config, preprocess = json.loads(described)
+    return weights_of(config, preprocess, file)
+
+
+@lru_cache(maxsize=1)
+def _tower(weights: Weights, device: torch.device, dtype: str) -> Tower:
+    return Tower(weights, device, dtype)
+
+
+class Inputs:
+    """A case's inputs: normalised pixels and texts on its device, frames in host memory."""
+
+    def __init__(self, case: Case) -> None:
+        arrays = read_inputs(case.told())
+        device = torch.device(case.device)
+        self.pixels = [torch.from_numpy(each).to(device) for each in arrays["pixels"]]
+        self.texts = torch.from_numpy(arrays["texts"][0]).to(device)
+        # what feature surgery compares a single text with; any unit vector costs the same
+        self.empty = self.texts.mean(0) / self.texts.mean(0).norm() if len(self.texts) == 1 else None
+        self.frames = arrays["frames"][0]
+
+    def of(self, index: int) -> Tensor:
+        return self.pixels[index % len(self.pixels)]
+
+
+def engine(row: Backend, case: Case) -> Passes:
+    """fastloc's engine by the backend's plan."""
+    torch.set_num_threads(case.threads)
+    _strict()
+    device = torch.device(case.device)
+    weights = _weights(case)
+    method = recipe(case.method, **case.changes)
+    settings = {**(row.settings if device.type == "cuda" else {}), **case.settings, "dtype": case.dtype}
+    run = Engine(_tower(weights, device, case.dtype), method, settings)
+    inputs = Inputs(case)
+    geometry = fit(case.frame, case.size, weights.spec.patch)
+    plan, order = run.plan(case.batch, case.size), method.readout
+
+    def model(index: int) -> Tensor:
+        return run(inputs.of(index), inputs.texts, inputs.empty)[0]
+
+    def whole(index: int) -> np.ndarray[Any, Any]:
+        if plan.frames == "pillow":
+            from PIL import Image
+
+            spec = weights.spec
+            pictures = [prepare(Image.fromarray(each), geometry, spec.mean, spec.std, spec.interpolation) for each in inputs.frames]
+            grids = run(torch.from_numpy(np.stack(pictures)), inputs.texts, inputs.empty)[0]
+        else:
+            grids = run(torch.from_numpy(inputs.frames).to(device), inputs.texts, inputs.empty, geometry=geometry)[0]
+        heat = device_maps.heatmaps(grids, geometry, order.order, order.logit_scale, order.reverse, fused=plan.readout == "triton")
+        return heat.cpu().numpy()
+
+    told = {"plan": {name: getattr(plan, name) for name in FIELDS}}
+    return Passes(model, lambda: model(0).float().cpu().numpy(), whole, device.type, told=told)
+
+
+def compiled(row: Backend, case: Case) -> Passes:
+    """torch.compile of the functional pass, a shape at a time."""
+    torch.set_num_threads(case.threads)
+    _strict()
+    device = torch.device(case.device)
+    weights = _weights(case).to(device, DTYPES[case.dtype])
+    method, inputs = recipe(case.method, **case.changes), Inputs(case)
+    cls = readout.needs_cls(method.readout, case.texts)
+
+    def plain(pixels: Tensor) -> Tensor:
+        return readout.similarity(forward(weights, pixels, method, cls=cls), inputs.texts, method.readout, inputs.empty)
+
+    torch.compiler.reset()
+    fast = torch.compile(plain, mode="reduce-overhead" if device.type == "cuda" else "default", dynamic=False)
+
+    def model(index: int) -> Tensor:
+        # its outputs lie in the graph's memory, and are given up by the next call
+        if device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            found: Tensor = fast(inputs.of(index))
+        return found
+
+    return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)
+
+
+def official(row: Backend, case: Case) -> Passes:
+    """GEM as the official package executes it: both paths through every block, every N x N map written."""
+    torch.set_num_threads(case.threads)
+    _strict()
+    if case.method != "gem" or set(case.changes) - {"blocks", "iterations"}:
+        raise ValueError("the official form is GEM's, with its blocks and iterations")
+    device = torch.device(case.device)
+    weights, method, inputs = _weights(case).to(device, DTYPES[case.dtype]), recipe(case.method, **case.changes), Inputs(case)
+
+    @torch.inference_mode()
+    def model(index: int) -> Tensor:
+        return official_style.gem(weights, inputs.of(index), inputs.texts, method.blocks + 1, method.iterations)
+
+    return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)
+
+
+def _strict() -> None:
+    """Float32 means float32: no TF32 in products nor in convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+

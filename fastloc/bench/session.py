@@ -1,0 +1,199 @@
+"""One group of contenders, measured in turns: prepared, judged, timed A B C A B C …, judged again, and written down row by row."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from fastloc.bench import gate
+from fastloc.bench.cases import Case
+from fastloc.bench.crew import REST, Worker, WorkerError
+from fastloc.bench.rows import ENCODER
+from fastloc.bench.schema import Row
+from fastloc.bench.stats import percentiles, ratio_interval
+
+# a turn lasts about so long, in seconds, unless one call does: short calls are timed many times in a row
+TURN, MOST_CALLS = 0.05, 50
+# rounds that a time needs at least, and at most
+LEAST, MOST = 5, 200
+
+
+@dataclass
+class Contender:
+    """One way to do the work of a group, and what is known of it so far.
+
+    start: gives its process, started if it is not there. precision: a row of `gate.ALLOWED`. check: what its answer must be: "grids",
+    "encoder", or "" where nothing can be compared. row: its columns.
+    """
+
+    label: str
+    start: Callable[[], Worker]
+    case: Case
+    row: Row
+    precision: str = "float32"
+    check: str = "grids"
+    failed: str = ""
+    prepared: dict[str, Any] = field(default_factory=dict)
+    verdict: gate.Verdict | None = None
+    # milliseconds of the calls of each turn
+    model: list[list[float]] = field(default_factory=list)
+    whole: list[list[float]] = field(default_factory=list)
+    memory: dict[str, float] = field(default_factory=dict)
+    calls: int = 1
+
+    def ask(self, do: str, **more: Any) -> dict[str, Any]:
+        return self.start().ask(do, self.label, **more)
+
+
+@dataclass
+class Group:
+    """Contenders that are measured in turns."""
+
+    name: str
+    contenders: list[Contender]
+    least: int = LEAST
+    # labels that the others' times are divided by
+    against: Sequence[str] = (ENCODER,)
+
+
+class References:
+    """The float32 reference's answers, each computed once."""
+
+    def __init__(self, folder: Path, inputs: Callable[[Case, tuple[int, int]], str]) -> None:
+        self.folder, self.inputs = folder, inputs
+        self._kept: dict[str, np.ndarray[Any, Any]] = {}
+
+    def judge(self, one: Contender) -> tuple[gate.Verdict, str]:
+        """The verdict of its answer, and the size that it was asked at where that is not its case's own."""
+        size = gate.fitting(one.case)
+        case = one.case if size == one.case.size else one.case.at(size, self.inputs(one.case, size))
+        if case is not one.case:
+            one.ask("prepare", case=case.told())
+        file = self.folder / "answer.npy"
+        one.ask("answer", file=str(file))
+        found = np.load(file)
+        if case is not one.case:
+            one.prepared = one.ask("prepare", case=one.case.told())
+        return gate.judged(found, self._wanted(case, one.check), one.precision), "" if case is one.case else f"{size[0]}x{size[1]}"
+
+    def _wanted(self, case: Case, check: str) -> np.ndarray[Any, Any]:
+        key = repr((check, case.weights, case.method, sorted(case.changes.items()), case.inputs))
+        if key not in self._kept:
+            # one group needs one or two of them
+            while len(self._kept) > 2:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = gate.grids(case, check)
+        return self._kept[key]
+
+
+def measure(group: Group, seconds: float, references: References, add: Callable[[Row], object], say: Callable[[str], None]) -> None:
+    """Measure a group for about so many seconds of calls, and add a row for each contender, also for one that failed.
+
+    Interrupted (KeyboardInterrupt), it writes what it has before it passes the interrupt on.
+    """
+    try:
+        for one in group.contenders:
+            say(f"{group.name}: {one.label}")
+            _attempt(one, lambda one=one: _prepare(one, references))  # type: ignore[misc]
+        _rounds(group, seconds, say)
+        for one in group.contenders:
+            _attempt(one, lambda one=one: _after(one, references))  # type: ignore[misc]
+            if one.prepared:
+                _attempt(one, lambda one=one: one.ask("drop"))  # type: ignore[misc]
+    finally:
+        for one in group.contenders:
+            if one.failed or one.model:
+                add(_row(one, group))
+
+
+def _attempt(one: Contender, work: Callable[[], object]) -> None:
+    """Do it unless the contender has failed; what goes wrong is what it failed by."""
+    if one.failed:
+        return
+    try:
+        work()
+    except WorkerError as error:
+        one.failed = str(error)
+
+
+def _prepare(one: Contender, references: References) -> None:
+    one.row["versions"] = one.start().hello["versions"]
+    one.prepared = one.ask("prepare", case=one.case.told())
+    _judge(one, references)
+    if not one.failed:
+        # warmed up; the time decides how many calls make a turn
+        spent = one.ask("go", what="model", count=2)["ms"]
+        one.calls = max(1, min(MOST_CALLS, round(TURN * 1000 / max(min(spent), 1e-3))))
+        if one.prepared["whole"]:
+            one.ask("go", what="whole", count=1)
+
+
+def _judge(one: Contender, references: References) -> None:
+    if not one.check or not one.prepared["answers"]:
+        one.row["checked"] = "cost only"
+        return
+    one.verdict, at = references.judge(one)
+    if at:
+        one.row["checked"] = f"at {at}, the largest that the reference fits into memory"
+    if one.verdict.refused:
+        one.failed = one.verdict.refused
+
+
+def _rounds(group: Group, seconds: float, say: Callable[[str], None]) -> None:
+    began = time.perf_counter()
+    for done in range(MOST):
+        running = [one for one in group.contenders if not one.failed]
+        if not running or (done >= group.least and time.perf_counter() - began > seconds):
+            return
+        for one in running:
+            _attempt(one, lambda one=one: one.model.append(_turn(one, "model")))  # type: ignore[misc]
+            if one.prepared["whole"]:
+                _attempt(one, lambda one=one: one.whole.append(_turn(one, "whole")))  # type: ignore[misc]
+        say(f"{group.name}: round {done + 1}")
+
+
+def _turn(one: Contender, what: str) -> list[float]:
+    time.sleep(REST)
+    spent: list[float] = one.ask("go", what=what, count=one.calls if what == "model" else max(1, one.calls // 4))["ms"]
+    return spent
+
+
+def _after(one: Contender, references: References) -> None:
+    """What is asked when the times are there: whether the answer is still right, and what memory a call takes."""
+    if one.verdict is not None and "checked" not in one.row:
+        _judge(one, references)
+    if not one.failed:
+        one.memory = one.ask("memory")
+
+
+def _row(one: Contender, group: Group) -> Row:
+    row: Row = {**one.row, "group": group.name, **one.prepared.get("told", {})}
+    if one.verdict is not None:
+        row["allowed"] = one.verdict.allowed
+        row["error"] = one.verdict.error if np.isfinite(one.verdict.error) else None
+    if one.failed:
+        return {**row, "failed": one.failed}
+    row |= percentiles([ms for turn in one.model for ms in turn])
+    if one.whole:
+        row |= percentiles([ms for turn in one.whole for ms in turn], "end_") | {"frame": list(one.case.frame)}
+    row |= {"rounds": len(one.model), "calls": sum(map(len, one.model)), "ratios": _ratios(one, group), **one.memory}
+    if row.get("floor_ms"):
+        row["achieved"] = row["floor_ms"] / row["ms"]
+    return row | {name: one.prepared[name] for name in ("first_ms", "loaded_mb")}
+
+
+def _ratios(one: Contender, group: Group) -> dict[str, list[float]]:
+    """Its time over that of each contender it is compared with."""
+    others = [each for each in group.contenders if each is not one and each.label in group.against and not each.failed and each.model]
+    return {other.label: list(ratio(one, other)) for other in others}
+
+
+def ratio(one: Contender, other: Contender) -> tuple[float, float, float]:
+    """The time of one contender over that of another, with its 95 % interval, of the rounds that both had."""
+    count = min(len(one.model), len(other.model))
+    ours, theirs = ([median(turn) for turn in each.model[:count]] for each in (one, other))
+    return ratio_interval(ours, theirs)

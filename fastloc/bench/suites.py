@@ -1,0 +1,264 @@
+"""The suites: which contenders are measured beside which, on what. A suite makes groups; `session.measure` measures one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastloc.bench import gate, request
+from fastloc.bench.backends import BACKENDS, Backend
+from fastloc.bench.cases import Case
+from fastloc.bench.limits_of import limit_columns
+from fastloc.bench.peer_table import PEERS, why_not
+from fastloc.bench.rows import ENCODER
+from fastloc.bench.schema import Row
+from fastloc.bench.session import Contender, Group
+from fastloc.bench.steps import STEPS
+from fastloc.bench.towers import EMBEDDED, Model
+from fastloc.bench.work import Work
+
+# the method that peers are measured beside, and that the scaling suites are of
+GEM = "gem"
+RECOMMENDED = " (recommended)"
+DEFAULT = "default plan"
+# N x N maps of the official form that are alive at once, float32
+OFFICIAL_MAPS = 4
+# a contender may take this share of the memory that is free
+SHARE = 0.8
+# rounds of the scaling suites: their largest cases take minutes
+FEW = 3
+
+
+@dataclass(frozen=True)
+class Suite:
+    """name, what it tells, and how its groups are made."""
+
+    name: str
+    summary: str
+    groups: Callable[[Work], Iterator[Group]]
+
+
+def methods(work: Work) -> Iterator[Group]:
+    """Every method with every backend, beside the untouched encoder; the peers beside GEM."""
+    asked = work.request
+    beside = GEM if GEM in asked.methods else asked.methods[0]
+    for one in asked.models:
+        for size in asked.sizes_of(one):
+            for batch in asked.batches:
+                place = f"{one.name} {size} px" + (f" batch {batch}" if batch > 1 else "")
+                for method, changes in variants(one, asked.methods):
+                    case = work.case(one, method, size, batch, changes=changes)
+                    ours = _ours(work, "methods", one, case, asked.backends)
+                    names = asked.peers if method == beside and not changes else ()
+                    others = [each for name in names for each in _peer(work, "methods", one, case, name)]
+                    name = method + (RECOMMENDED if changes else "")
+                    yield _group(work, "methods", f"{place}, {name}", one, case, [*ours, *others])
+
+
+def variants(one: Model, methods: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each method as published, and as the model recommends it where that differs."""
+    recommended = one.recommended.get("recipes", {})
+    for method in methods:
+        yield method, {}
+        if recommended.get(method):
+            yield method, dict(recommended[method])
+
+
+def tokens(work: Work) -> Iterator[Group]:
+    """GEM and the official form over the input's size, until the official form's maps no longer fit."""
+    asked = work.request
+    for one in _largest(asked.models):
+        step = one.spec.patch[0]
+        sizes = [size // step * step for size in (asked.sizes or request.SIZES)]
+        for size in sizes:
+            yield from _beside_official(work, "tokens", one, size)
+        yield from _where_it_ends(work, one, max(sizes))
+
+
+def batch(work: Work) -> Iterator[Group]:
+    """The same over the number of pictures a call."""
+    asked = work.request
+    for one in _largest(asked.models):
+        for count in asked.batches if len(asked.batches) > 1 else request.BATCHES:
+            yield from _beside_official(work, "batch", one, asked.sizes_of(one)[0], batch=count)
+
+
+def texts(work: Work) -> Iterator[Group]:
+    """The same over the number of texts."""
+    for one in _largest(work.request.models):
+        for count in request.TEXTS:
+            yield from _beside_official(work, "texts", one, work.request.sizes_of(one)[0], texts=count)
+
+
+def blocks(work: Work) -> Iterator[Group]:
+    """The same over the number of changed blocks."""
+    for one in _largest(work.request.models):
+        for count in request.BLOCKS:
+            if count <= one.spec.layers:
+                yield from _beside_official(work, "blocks", one, work.request.sizes_of(one)[0], changes={"blocks": count})
+
+
+def waterfall(work: Work) -> Iterator[Group]:
+    """GEM from the official form to the quickest, one step at a time."""
+    asked = work.request
+    for one in _largest(asked.models):
+        size = asked.sizes_of(one)[0]
+        contenders = []
+        for step in STEPS[asked.kind]:
+            case = work.case(one, GEM, size, dtype=step.dtype or asked.dtype, settings=dict(step.settings))
+            made = _contender(work, "waterfall", one, case, BACKENDS[step.backend], label=step.name)
+            made.row["step"] = step.name
+            contenders.append(made)
+        yield Group(f"{one.name} {size} px, waterfall", contenders, against=[STEPS[asked.kind][0].name])
+
+
+def plan(work: Work) -> Iterator[Group]:
+    """GEM by the default plan, and by it with one field changed at a time."""
+    asked = work.request
+    usual = BACKENDS["triton" if asked.kind == "cuda" and "triton" in asked.backends else "torch"]
+    for one in _largest(asked.models):
+        for size in asked.sizes_of(one):
+            case = work.case(one, GEM, size)
+            made = [_contender(work, "plan", one, case, usual, label=DEFAULT)]
+            for setting in changes_of_the_plan(case, one, usual):
+                name = " ".join(f"{field}={choice}" for field, choice in setting.items())
+                made.append(_contender(work, "plan", one, replace(case, settings=setting), usual, label=name))
+            for each in made:
+                each.row["step"] = each.label
+            yield Group(f"{one.name} {size} px, plan", made, against=[DEFAULT])
+
+
+def changes_of_the_plan(case: Case, one: Model, row: Backend) -> Iterator[dict[str, str]]:
+    """Every possible change of one field of the plan that changes it."""
+    import torch
+
+    from fastloc.choices import OPTIONS, choose
+    from fastloc.errors import PlanError
+    from fastloc.plan import Situation
+    from fastloc.recipes import recipe
+
+    situation = Situation(torch.device(case.device), one.spec, recipe(case.method), case.batch, case.size)
+    usual = {**(row.settings if case.device.startswith("cuda") else {}), "dtype": case.dtype}
+    default = choose(situation, usual)
+    for field in ("attention", "projection", "schedule", "norm", "activation", "readout", "launch"):
+        for option in OPTIONS[field]:
+            with suppress(PlanError):
+                if choose(situation, {**usual, field: option.name}) != default:
+                    yield {field: option.name}
+
+
+SUITES: Mapping[str, Suite] = {
+    row.name: row
+    for row in (
+        Suite("methods", "what each method costs, in multiples of the untouched encoder, and the peers beside GEM", methods),
+        Suite("waterfall", "GEM from the official form to the quickest, step by step", waterfall),
+        Suite("plan", "GEM by the default plan, and with one of its fields changed at a time", plan),
+        Suite("tokens", "cost against the input's size, beside the official form", tokens),
+        Suite("batch", "cost against the number of pictures a call", batch),
+        Suite("texts", "cost against the number of texts", texts),
+        Suite("blocks", "cost against the number of changed blocks", blocks),
+    )
+}
+
+
+def _beside_official(
+    work: Work, suite: str, one: Model, size: int, batch: int = 1, texts: int | None = None, changes: dict[str, Any] | None = None
+) -> Iterator[Group]:
+    """GEM by our backends, the official form in our own words, and the official package if it was asked for."""
+    case = work.case(one, GEM, size, batch, texts, changes=changes or {})
+    ours = _ours(work, suite, one, case, tuple(dict.fromkeys((*work.request.backends, "official"))))
+    others = [each for name in work.request.peers if PEERS[name].method == GEM for each in _peer(work, suite, one, case, name, False)]
+    counts = f"batch {batch}, {case.texts} texts, {(changes or {}).get('blocks', 6)} blocks"
+    made = _group(work, suite, f"{suite}: {one.name} {size} px, {counts}", one, case, [*ours, *others])
+    yield replace(made, least=FEW)
+
+
+def _where_it_ends(work: Work, one: Model, largest: int) -> Iterator[Group]:
+    """The first size beyond those measured, in steps of a half, at which the official form's maps do not fit: a row without times."""
+    size = largest
+    case = work.case(one, GEM, one.size)
+    while not _too_large(replace(case, size=(size, size)), official_bytes(replace(case, size=(size, size)))):
+        size = size * 3 // 2 // one.spec.patch[0] * one.spec.patch[0]
+    case = replace(case, size=(size, size))
+    # nothing is run there, so no inputs are written
+    yield Group(f"tokens: {one.name} {size} px", [_contender(work, "tokens", one, case, BACKENDS["official"])])
+
+
+def _group(work: Work, suite: str, name: str, one: Model, case: Case, contenders: list[Contender]) -> Group:
+    """With the untouched encoder as what times are multiples of."""
+    encoder = replace(case, method="itsm", changes={})
+    anchor = _contender(work, suite, one, encoder, BACKENDS["torch"], label=ENCODER)
+    against = [ENCODER, *(each.label for each in contenders if each.row["by"] == "peer" or each.row["contender"] == "official")]
+    return Group(name, [anchor, *contenders], against=against)
+
+
+def _ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...]) -> list[Contender]:
+    rows = [BACKENDS[name] for name in names]
+    return [_contender(work, suite, one, case, row) for row in rows if not row.methods or case.method in row.methods]
+
+
+def _contender(work: Work, suite: str, one: Model, case: Case, row: Backend, label: str = "") -> Contender:
+    columns: Row = {
+        **work.columns(suite, case, one), "contender": label if label == ENCODER else row.name, "by": "fastloc",
+        "method": case.method, "dtype": row.stored or case.dtype, **limit_columns(work, one, case, row),
+    }  # fmt: skip
+    if one.name == EMBEDDED and case.size == (one.size, one.size):
+        columns["quality"] = _quality(case)
+    made = Contender(label or row.name, lambda: work.backend(row.name), case, columns, row.stored or case.dtype)
+    if row.name == "official":
+        _refuse(made, official_bytes(case))
+    return made
+
+
+def _quality(case: Case) -> dict[str, float] | None:
+    from fastloc.bench.quality import embedded_quality
+
+    return embedded_quality().get(case.method + (RECOMMENDED if case.changes else ""))
+
+
+def _peer(work: Work, suite: str, one: Model, case: Case, name: str, compiled: bool = True) -> Iterator[Contender]:
+    """A peer, and the same through torch.compile where that is worth trying."""
+    peer = PEERS[name]
+    reasons = why_not(peer, case)
+    for fast in (False, True) if compiled and peer.compiles and not reasons else (False,):
+        label = name + (" compiled" if fast else "")
+        theirs = replace(case, compiled=fast)
+        row = {**work.columns(suite, theirs, one), "contender": label, "by": "peer", "method": peer.method_label}
+        check = "grids" if peer.method == GEM else peer.method
+        made = Contender(label, lambda: work.peer(name), theirs, row, case.dtype, check, failed="; ".join(reasons))
+        _refuse(made, peer.maps(case))
+        yield made
+
+
+def _refuse(one: Contender, needed: float) -> None:
+    """Do not start what would take more memory than there is: the machine would go down with it."""
+    if not one.failed and _too_large(one.case, needed):
+        one.row["needs_mb"] = needed / 1e6
+        one.failed = f"does not fit: its N x N maps would take about {needed / 1e9:.1f} GB, and {_free(one.case) / 1e9:.1f} GB are free"
+
+
+def _too_large(case: Case, needed: float) -> bool:
+    return needed > SHARE * _free(case)
+
+
+def _free(case: Case) -> float:
+    if not case.device.startswith("cuda"):
+        return gate.available()
+    import torch
+
+    free: int = torch.cuda.mem_get_info(case.device)[0]
+    return float(free)
+
+
+def official_bytes(case: Case) -> float:
+    """About what the official form's N x N maps take."""
+    vision = case.config["vision_cfg"]
+    heads = int(vision["width"]) // int(vision.get("head_width", 64))
+    return OFFICIAL_MAPS * case.batch * heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)
+
+
+def _largest(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """The scaling suites are of one model: the last that is not the embedded one."""
+    others = [one for one in models if one.name != EMBEDDED]
+    return tuple(others[-1:] or models[-1:])
+

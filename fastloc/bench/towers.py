@@ -1,0 +1,138 @@
+"""The models that are measured: the embedded one, architectures with seeded weights, and open_clip's by name and tag."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastloc.bench.peers.seeded import seeded_state, vision_shapes
+from fastloc.errors import FastlocError, ModelError, unknown
+from fastloc.spec import ModelSpec, refusal
+from fastloc.spec import from_open_clip as spec_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastloc.weights import Weights
+
+EMBEDDED = "embedded"
+_FOLDER = Path(__file__).parents[1] / "embedded"
+
+
+def _vit(width: int, layers: int, patch: int, image: int, embed: int) -> dict[str, Any]:
+    return {"embed_dim": embed, "vision_cfg": {"image_size": image, "layers": layers, "width": width, "patch_size": patch}}
+
+
+# open_clip's configurations of the image towers that are asked for most, so that a machine without open_clip has them
+CONFIGS = {
+    "ViT-B-32": _vit(768, 12, 32, 224, 512),
+    "ViT-B-16": _vit(768, 12, 16, 224, 512),
+    "ViT-L-14": _vit(1024, 24, 14, 224, 768),
+    "ViT-L-14-336": _vit(1024, 24, 14, 336, 768),
+}
+QUICK = "-quickgelu"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to measure: open_clip's configurations, where its weights come from, and what suits it better than the defaults."""
+
+    name: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    # a tag or a file for open_clip's loader; "" for seeded weights
+    pretrained: str = ""
+    recommended: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return spec_of(self.config, self.preprocess)
+
+    @property
+    def trained(self) -> bool:
+        return self.name == EMBEDDED or bool(self.pretrained)
+
+    @property
+    def size(self) -> int:
+        """The input size it is usually run at."""
+        return int(self.recommended.get("size", self.spec.image[0]))
+
+    def write(self, file: Path) -> Path:
+        """The image tower's tensors under open_clip's names, float32, as .safetensors. Raises ModelError where they cannot be had."""
+        import torch
+        from safetensors.torch import save_file
+
+        if self.name == EMBEDDED:
+            state = read_state(_FOLDER / "model.safetensors")
+        elif self.pretrained:
+            from fastloc.sources import checkpoint
+
+            state = checkpoint(self.name, self.pretrained)
+        else:
+            state = {name: torch.from_numpy(array) for name, array in seeded_state(vision_shapes(self.config), 0).items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: each.float().contiguous() for name, each in state.items() if name.startswith("visual.")}, file)
+        return file
+
+
+def model(name: str) -> Model:
+    """The model of a name as it is typed: `embedded`, an architecture (seeded weights), or architecture:tag (open_clip's, or a file's).
+
+    Raises:
+        ModelError: unknown, or a tower that fastloc does not run.
+    """
+    architecture, _, pretrained = name.partition(":")
+    if architecture == EMBEDDED:
+        if pretrained:
+            raise ModelError(f"model {name!r}: the embedded model has its own weights; leave out {':' + pretrained!r}")
+        content = json.loads((_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
+        return Model(EMBEDDED, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
+    config = _config(architecture)
+    reason = refusal(config)
+    if reason:
+        raise ModelError(f"model {architecture!r} is not supported: {reason}")
+    preprocess: dict[str, Any] = {}
+    if pretrained and not Path(pretrained).exists():
+        config, preprocess = _tagged(architecture, pretrained, config)
+    return Model(architecture, config, preprocess, pretrained)
+
+
+def _config(architecture: str) -> dict[str, Any]:
+    plain = architecture.removesuffix(QUICK)
+    if plain in CONFIGS:
+        return {**CONFIGS[plain], "quick_gelu": plain != architecture}
+    try:
+        import open_clip
+    except ModuleNotFoundError:
+        raise ModelError(f"{unknown('model', architecture, [EMBEDDED, *CONFIGS])} (more with open_clip_torch)") from None
+    found: dict[str, Any] | None = open_clip.get_model_config(architecture)
+    if found is None:
+        raise ModelError(f"{unknown('model', architecture, [EMBEDDED, *CONFIGS])}, and what `fastloc models` lists")
+    return found
+
+
+def _tagged(architecture: str, tag: str, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        from open_clip import pretrained as tags
+    except ModuleNotFoundError:
+        raise FastlocError(f'weights {tag!r} of {architecture} need open_clip: pip install "fastloc[engine]"') from None
+    if not tags.is_pretrained_cfg(architecture, tag):
+        raise ModelError(unknown(f"pretrained tag of {architecture}", tag, tags.list_pretrained_tags_by_model(architecture)))
+    preprocess: dict[str, Any] = tags.get_pretrained_cfg(architecture, tag)
+    return {**config, "quick_gelu": bool(preprocess.get("quick_gelu"))}, preprocess
+
+
+def read_state(file: str | Path) -> dict[str, "Tensor"]:
+    """The tensors of a .safetensors file."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Tensor] = load_file(str(file))
+    return found
+
+
+def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights":
+    """The image tower of a file that `Model.write` wrote."""
+    from fastloc.weights import from_open_clip
+
+    return from_open_clip({name: each.float() for name, each in read_state(file).items()}, spec_of(config, preprocess))

@@ -1,0 +1,248 @@
+"""The benchmark's own rules: who is wrong has no speed, who is slower is found, who fails is a row, and what was measured is kept."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import towers
+from fastloc import reference
+from fastloc.bench import against, backends, gate, schema, session, stats
+from fastloc.bench.cases import Case, read_inputs, write_inputs
+from fastloc.bench.crew import Worker, WorkerError
+from fastloc.bench.peers.seeded import seeded_state, vision_shapes
+from fastloc.bench.towers import model
+from fastloc.errors import FastlocError, ModelError
+from fastloc.recipes import RECIPES, recipe
+from fastloc.vit import forward
+
+HERE = Path(__file__).parent
+TINY = {"embed_dim": 24, "vision_cfg": {"image_size": 32, "layers": 7, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0}}
+# a call's length: large beside what the tiny tower and a busy machine add to it
+CALL = 0.04
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("bench")
+    save_file({name: torch.from_numpy(each) for name, each in seeded_state(vision_shapes(TINY), 0).items()}, folder / "tiny.safetensors")
+    inputs = write_inputs(folder / "inputs", 2, (32, 48), 3, 24, (40, 60))
+    return Case("tiny", TINY, str(folder / "tiny.safetensors"), "gem", (32, 48), str(inputs), batch=2, texts=3, frame=(40, 60))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts planted workers; they end with the test."""
+    workers = []
+
+    def started(**planted: Any) -> Worker:
+        command = [sys.executable, "-P", HERE / "planted_worker.py", json.dumps(planted)]
+        # the tests' folder, as pytest's configuration has it
+        workers.append(Worker("planted", command, 1, tmp_path / f"{len(workers)}.log", {"PYTHONPATH": str(HERE)}))
+        return workers[-1]
+
+    yield started
+    for each in workers:
+        each.close()
+
+
+def contender(label: str, worker: Worker, case: Case, **more: Any) -> session.Contender:
+    return session.Contender(label, lambda: worker, case, {"contender": label}, **more)
+
+
+def measured(tmp_path: Path, contenders: list[session.Contender], least: int = 5, seconds: float = 0.1) -> dict[str, schema.Row]:
+    rows: list[schema.Row] = []
+    references = session.References(tmp_path, lambda case, size: case.inputs)
+    group = session.Group("a group", contenders, least, (contenders[0].label,))
+    session.measure(group, seconds, references, rows.append, lambda text: None)
+    return {row["contender"]: row for row in rows}
+
+
+# what is planted
+
+
+def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+    usual, same, slow = (start(seconds=CALL, slower=share) for share in (0, 0, 0.2))
+    group = [contender("usual", usual, case), contender("same", same, case), contender("slow", slow, case)]
+    rows = measured(tmp_path, group, least=9)
+    assert all(row["error"] < 1e-5 and row["rounds"] >= 9 for row in rows.values())
+    slower, equal = rows["slow"]["ratios"]["usual"], rows["same"]["ratios"]["usual"]
+    assert 1.1 < slower[1] <= slower[0] <= slower[2] < 1.3, slower
+    assert stats.slower(tuple(slower), 0.1) and not stats.slower(tuple(equal), 0.1), (slower, equal)
+    # and so says the regression watch
+    pair = session.Group("a case", [replace(group[0], label=against.THEN), replace(group[2], label=against.NOW)])
+    found = against.judged(pair, 0.1)
+    assert found.slower and found.ratio is not None and found.ratio[0] == pytest.approx(slower[0])
+    other = session.Group("a case", [replace(group[0], label=against.THEN), replace(group[1], label=against.NOW)])
+    verdict = against.Verdict("abc", 0.1, (found, against.judged(other, 0.1)))
+    assert verdict.slower and verdict.lines()[0].startswith("SLOWER") and verdict.lines()[-1].startswith("1 of 2 cases")
+    assert not against.Verdict("abc", 0.1, verdict.cases[1:]).slower
+
+
+@pytest.mark.parametrize("planted", [{"wrong": 1e-2}, {"wrong": math.nan}, {"wrong_later": 1e-2}], ids=str)
+def test_a_planted_wrong_result_is_refused(planted: dict[str, float], tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+    rows = measured(tmp_path, [contender("right", start(), case), contender("wrong", start(**planted), case)])
+    assert rows["right"]["ms"] > 0 and rows["right"]["error"] < rows["right"]["allowed"] == 1e-4
+    assert "ms" not in rows["wrong"] and "ratios" not in rows["wrong"]
+    assert rows["wrong"]["failed"].startswith("it computes something else: off by "), rows["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [({"fails": "prepare"}, "MemoryError: planted"), ({"fails": "go"}, "MemoryError: planted"),
+     ({"dies": "prepare"}, "its process ended with exit code 3: last words")], ids=str,
+)  # fmt: skip
+def test_who_fails_is_a_row_and_the_others_go_on(
+    planted: dict[str, str], told: str, tmp_path: Path, case: Case, start: Callable[..., Worker]
+) -> None:
+    rows = measured(tmp_path, [contender("good", start(), case), contender("bad", start(**planted), case)])
+    assert rows["bad"]["failed"] == told and "ms" not in rows["bad"]
+    assert rows["good"]["ms"] > 0 and rows["good"]["rounds"] >= 5
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+    rows: list[schema.Row] = []
+    references = session.References(tmp_path, lambda case, size: case.inputs)
+    group = session.Group("a group", [contender("one", start(), case), contender("other", start(fails="prepare"), case)])
+
+    def say(what: str) -> None:
+        if what.endswith("round 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.measure(group, 60.0, references, rows.append, say)
+    assert [row["contender"] for row in rows] == ["one", "other"] and rows[0]["rounds"] == 3
+
+
+def test_what_is_not_compared_says_so(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+    rows = measured(tmp_path, [contender("theirs", start(wrong=1.0), case, check="")])
+    assert rows["theirs"]["checked"] == "cost only" and "error" not in rows["theirs"] and rows["theirs"]["ms"] > 0
+
+
+def test_a_worker_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="could not be started"):
+        Worker("none", [tmp_path / "nothing"], 1, tmp_path / "log")
+    with pytest.raises(WorkerError, match=r"ended with exit code 0"):
+        Worker("silent", [sys.executable, "-c", ""], 1, tmp_path / "log")
+    with pytest.raises(WorkerError, match="it said 'hello', which is not the protocol"):
+        Worker("odd", [sys.executable, "-c", "print('hello'); input()"], 1, tmp_path / "log")
+    with pytest.raises(WorkerError, match="speaks protocol 0, and 1 is wanted"):
+        Worker("old", [sys.executable, "-c", """print('{"protocol": 0}', flush=True); input()"""], 1, tmp_path / "log")
+
+
+# what is right
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_literal_statement_of_a_recipe_is_the_methods_own(name: str) -> None:
+    weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
+    assert towers.error(gate.literal(weights, pixels, RECIPES[name]), reference.METHODS[name](weights, pixels)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("clip_surgery", {"residual": False}), ("clearclip", {"blocks": 3}), ("naclip", {"blocks": 6, "bias_std": 1.0}),
+     ("gem", {"blocks": 3, "iterations": 0, "inv_temp": 5.0, "residual": False}), ("gem", {"inv_temp": None, "iterations": 2})],
+)  # fmt: skip
+def test_the_literal_statement_of_a_changed_recipe(name: str, changes: dict[str, Any]) -> None:
+    weights, pixels, row = towers.tower(), towers.pixels(2, (3, 5)), recipe(name, **changes)
+    assert towers.error(gate.literal(weights, pixels, row), forward(weights, pixels, row).patches) < 1e-10
+    assert towers.error(gate.literal(weights, pixels, row), reference.METHODS[name](weights, pixels)) > 1e-4
+
+
+def test_the_gate(case: Case) -> None:
+    wanted = gate.grids(case)
+    assert wanted.shape == (2, 3, 4, 6) and wanted.dtype == np.float32
+    assert gate.judged(wanted, wanted, "float32") == gate.Verdict(0.0, 1e-4)
+    nearly = wanted + np.float32(1.5e-4) * np.abs(wanted).max()
+    assert gate.judged(nearly, wanted, "float32").refused and not gate.judged(nearly, wanted, "float16").refused
+    assert gate.judged(wanted[:1], wanted, "float32").refused == "it answers [1, 3, 4, 6], and [2, 3, 4, 6] is wanted"
+    assert gate.grids(case, "encoder").shape == (2, 3, 1, 1)
+    # a batch is its pictures one by one: answers of one picture that depend on another's are wrong
+    alone = gate.grids(replace(case, inputs=case.inputs))[1:]
+    assert np.array_equal(alone, wanted[1:])
+
+
+def test_a_reference_that_does_not_fit_is_asked_at_a_smaller_size(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gate.fitting(case) == case.size
+    monkeypatch.setattr(gate, "available", lambda: 2 * gate.MAPS * 4 * 6**2 / gate.SHARE)
+    assert gate.fitting(case) == (16, 24)
+
+
+def test_inputs_are_rotated_and_alike(case: Case, tmp_path: Path) -> None:
+    found = read_inputs(case.told())
+    assert len(found["pixels"]) == 4 and not np.array_equal(found["pixels"][0], found["pixels"][1])
+    assert found["frames"][0].shape == (2, 40, 60, 3) and found["frames"][0].dtype == np.uint8 and np.ptp(found["frames"][0]) > 100
+    again = write_inputs(tmp_path, 2, (32, 48), 3, 24, (40, 60))
+    for name in ("pixels-0", "frames", "texts"):
+        assert np.array_equal(np.load(again / f"{name}.npy"), np.load(Path(case.inputs) / f"{name}.npy")), name
+    assert Case.of(json.loads(json.dumps(case.told()))) == case
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("embedded:x", "has its own weights"), ("ViT-B-17", "did you mean"), ("RN50", "ResNet"),
+    ("ViT-B-16:no_such_tag", "unknown pretrained tag"),
+])  # fmt: skip
+def test_models_that_cannot_be_measured(name: str, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        model(name)
+
+
+def test_models() -> None:
+    embedded, random = model("embedded"), model("ViT-B-16-quickgelu")
+    assert embedded.trained and embedded.size == 96 and not random.trained and random.spec.activation == "quick_gelu"
+    assert model("ViT-B-16").spec.activation == "gelu"
+
+
+@pytest.mark.parametrize(("name", "device", "dtype", "told"), [
+    ("triton", "cpu", "float32", "it runs on cuda, not on cpu"), ("int8", "cuda:1", "float16", "it runs on cpu, not on cuda"),
+    ("ort", "cpu", "bfloat16", "on cpu it computes in float32, float16, not in bfloat16"), ("torch", "cpu", "float32", ""),
+])  # fmt: skip
+def test_why_not(name: str, device: str, dtype: str, told: str) -> None:
+    assert "; ".join(backends.why_not(backends.BACKENDS[name], device, dtype)) == told
+
+
+# the records
+
+
+ROW: schema.Row = {"run": "20260101-000000", "suite": "methods", "contender": "torch", "device": "a CPU", "commit": "abc", "versions": {}}
+
+
+def test_rows_are_kept_line_by_line(tmp_path: Path) -> None:
+    log = schema.Log(tmp_path / "machine" / "a.jsonl")
+    log.add({**ROW, "ms": 1.23456789, "failed": None, "ratios": {"encoder": (1.0, 0.9, 1.123456)}})
+    log.add({**ROW, "run": "20260102-000000", "suite": "cold"})
+    schema.Log(tmp_path / "other" / "b.jsonl").add({**ROW, "run": "20251231-000000"})
+    rows = schema.read(tmp_path)
+    assert [row["run"] for row in rows] == ["20251231-000000", "20260101-000000", "20260102-000000"]
+    assert rows[1] == {**ROW, "ms": 1.2346, "ratios": {"encoder": [1.0, 0.9, 1.1235]}} == log.rows[0]
+    assert schema.newest(rows, "methods") == [rows[1]] and schema.newest(rows, "tokens") == []
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"speed": 1.0}, "no column 'speed'"), ({"ms": "1"}, "column 'ms' is '1'; float or int is wanted"),
+    ({"ms": math.inf}, "column 'ms' is inf"), ({"commit": None}, "a record lacks commit"),
+])  # fmt: skip
+def test_rows_that_are_none(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(FastlocError, match=told):
+        schema.Log(tmp_path / "a.jsonl").add({**ROW, **change})
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(FastlocError, match="does not exist"):
+        schema.read(tmp_path / "a.jsonl")
+    with pytest.raises(FastlocError, match="holds no records"):
+        schema.read(tmp_path)
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(FastlocError, match=r"a\.jsonl', line 1, is not a record: a record lacks run"):
+        schema.read(tmp_path)
