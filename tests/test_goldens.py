@@ -1,6 +1,6 @@
 """Parity with the official GEM package: its stored answers, from weights and inputs that a seed makes here again.
 
-The files are written by `python benchmarks/regenerate_goldens.py`; benchmarks/peers/gem_goldens.py lists the cases and says
+The files are written by `python benchmarks/regenerate_goldens.py`; benchmarks/gem_goldens.py lists the cases and says
 what surprises in the official code. Tolerances are max abs error / max abs wanted. float64 leaves no room for another
 formula. Official float32 itself is up to 1.1e-6 away from official float64, and two float32 programs may differ by both errors.
 """
@@ -19,6 +19,7 @@ import torch
 from open_clip.model import CLIP
 
 from fastloc import maps, reference
+from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
 from fastloc.geometry import fit
 from fastloc.readout import similarity
 from fastloc.recipes import Recipe, recipe
@@ -27,7 +28,6 @@ from fastloc.text import TextEncoder
 from fastloc.vit import forward
 from fastloc.weights import Weights
 from fastloc.weights import from_open_clip as weights_of
-from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
 
 FOLDER = Path(__file__).parent / "goldens"
 NAMES = sorted(path.stem for path in FOLDER.glob("gem_*.npz"))

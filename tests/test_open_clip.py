@@ -13,10 +13,10 @@ from torch import Tensor
 import towers
 from fastloc import spec as specs
 from fastloc import weights as stores
+from fastloc.bench.peers.seeded import seeded_pixels
 from fastloc.errors import ModelError
 from fastloc.recipes import RECIPES
 from fastloc.vit import forward
-from fastloc.bench.peers.seeded import seeded_pixels
 from towers import error
 
 # two float32 programs of the same formula, over up to twelve blocks

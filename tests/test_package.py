@@ -13,6 +13,8 @@ REPO = Path(__file__).parents[1]
 HEAVY = ("torch", "onnxruntime", "onnx", "triton", "open_clip", "scipy", "PIL", "numpy", "rich")
 # folder of the repo -> folder of the wheel
 ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/export"}
+# packages inside the first
+INNER = ("fastloc/bench", "fastloc/bench/peers")
 DATA = {".json", ".txt", ".safetensors", ".onnx", ".png", ".webp"}
 
 
@@ -23,7 +25,10 @@ def fresh_python(code: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["fastloc", "fastloc.errors", "fastloc.formats", "fastloc.kernels", "fastloc.export", "fastloc.cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["fastloc", "fastloc.errors", "fastloc.formats", "fastloc.kernels", "fastloc.export", "fastloc.cli", "fastloc.bench.environments"],
+)
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     found = fresh_python(f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])", tmp_path)
     assert not found.split(), f"import {module} imports {found.strip()}"
@@ -61,12 +66,14 @@ def test_rooms_are_linked_into_the_package() -> None:
 def expected_files() -> set[str]:
     """Every module and every data file of the three rooms, named as in a wheel."""
     files = {"fastloc/py.typed"}
-    for folder, target in ROOMS.items():
+    for folder, target in (ROOMS | {inner: inner for inner in INNER}).items():
         room = REPO / folder
         files |= {f"{target}/{file.relative_to(room)}" for file in room.glob("*.py")}
-        subfolders = [file for file in room.glob("*/**/*.py") if not (room / file.relative_to(room).parts[0]).is_symlink()]
+        inside = [file for file in room.glob("*/**/*.py") if not (room / file.relative_to(room).parts[0]).is_symlink()]
+        subfolders = [file for file in inside if str(file.parent.relative_to(REPO)) not in INNER]
         assert not subfolders, f"a package that pyproject.toml does not list: {subfolders}"
     files |= {f"fastloc/export/web/{file.name}" for file in (REPO / "export" / "web").iterdir()}
+    files |= {f"fastloc/bench/peers/{file.name}" for file in (REPO / "fastloc" / "bench" / "peers").glob("*.txt")}
     embedded = REPO / "fastloc" / "embedded"
     return files | {f"fastloc/{file.relative_to(REPO / 'fastloc')}" for file in embedded.rglob("*") if file.suffix in DATA}
 

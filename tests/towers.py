@@ -8,8 +8,8 @@ from torch import Tensor
 
 from fastloc import spec as specs
 from fastloc import weights as stores
-from fastloc.weights import Weights
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, vision_shapes
+from fastloc.weights import Weights
 
 EMBED = 24
 # seven blocks leave one before the six that GEM and CLIP Surgery change

@@ -135,4 +135,5 @@ def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | P
     """The image tower of a file that `Model.write` wrote."""
     from fastloc.weights import from_open_clip
 
-    return from_open_clip({name: each.float() for name, each in read_state(file).items()}, spec_of(config, preprocess))
+    # copied out of the file's mapping, which else would be read, and counted as a call's memory, when it is first used
+    return from_open_clip({name: each.float().clone() for name, each in read_state(file).items()}, spec_of(config, preprocess))

@@ -14,6 +14,7 @@ library and numpy, and PyTorch where a case is on a GPU: every environment impor
 import ctypes
 import gc
 import json
+import os
 import platform
 import resource
 import sys
@@ -61,8 +62,10 @@ class Passes:
 
 def serve(build: Callable[[Case], Passes], versions: dict[str, str], **more: Any) -> None:
     """Answer until standard input ends. `build(case)` loads what a case needs; `more` goes into the first line."""
-    # whatever libraries print goes to stderr, so that stdout carries the protocol alone
-    out, sys.stdout = sys.stdout, sys.stderr
+    # whatever libraries print, also native ones, goes to stderr from here on, so that stdout carries the protocol alone
+    sys.stdout.flush()
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     prepared: dict[str, Prepared] = {}
     _say(out, {"protocol": PROTOCOL, "versions": versions, **more})
     for line in sys.stdin:
