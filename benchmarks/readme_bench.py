@@ -49,6 +49,8 @@ def each_machine(found: Machines, suites: Sequence[str], make: Callable[[Rows], 
 
 def command(suites: Sequence[str]) -> str:
     """What writes the records of these suites."""
+    if set(suites) == {"peers"}:
+        return RUN.format(" --suites peers --models ViT-B-16 --vs peers")
     usual = set(suites) <= {"methods", "cold", "waterfall"}
     return RUN.format("" if usual else f" --suites {','.join(suites)}")
 
@@ -87,7 +89,7 @@ def _size(row: Row) -> str:
 
 def peers_table(found: Machines) -> str:
     """Other packages beside ours, of the groups in which both were measured in turns."""
-    return each_machine(found, ("methods",), _peers)
+    return each_machine(found, ("peers",), _peers)
 
 
 def _peers(rows: Rows) -> str:

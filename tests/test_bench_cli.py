@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[1]
     ("--device tpu", "unknown device 'tpu': 'cpu', 'cuda' or 'cuda:1' is wanted"),
     ("--device cuda:7", "device 'cuda:7' is asked for, and there "),
     ("--suites speed", "unknown suite 'speed': "),
+    ("--suites peers", "suite 'peers' measures other packages: say which with --vs, such as --vs peers"),
+    ("--models ViT-B-16@x", "model 'ViT-B-16@x': 'x' is not a size in pixels; such as ViT-B-16@448 is wanted"),
+    ("--models ViT-B-16@450", "size 450 is not a multiple of the patch of ViT-B-16, 16: 448 or 464 would be"),
     ("--vs gem_torhc", "unknown peer 'gem_torhc': did you mean 'gem_torch'"),
     ("-o {file}", "is a file; a folder for the records is wanted"),
     ("-o {file}/below", "records cannot be written to "),
@@ -75,7 +78,8 @@ def test_what_is_asked_for_by_default() -> None:
     assert asked.suites == ("methods", "waterfall", "cold") and [asked.sizes_of(one) for one in asked.models] == [(96,), (224,)]
     every = cli.request(cli.parser().parse_args(["--device", "cpu", "--backends", "all", "--suites", "all", "--methods", "gem,gem"]))
     assert every.backends == tuple(name for name, row in BACKENDS.items() if "cpu" in row.dtypes) and every.methods == ("gem",)
-    assert set(every.suites) == set(run.names()) == set(cli.SUITES)
+    assert {*every.suites, "peers"} == set(run.names()) == set(cli.SUITES)
+    assert [one.size for one in cli.request(cli.parser().parse_args(["--models", "ViT-B-16@448"])).models] == [448]
     assert request.DTYPES[0] == "float32"
 
 

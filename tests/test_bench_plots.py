@@ -18,7 +18,7 @@ from fastloc.errors import FastlocError
 MANY = tuple(f"contender-{i}" for i in range(24))
 LONG = "AMD Ryzen Threadripper PRO 7995WX 96-Cores with Radeon Graphics, 192 threads"
 DRAWN: dict[str, tuple[list[Row], list[str]]] = {
-    "everything": (made.everything(), ["methods-vit-b-16", "methods-embedded", "tokens", "scaling", "quality", "waterfall"]),
+    "everything": (made.everything(), ["methods-vit-b-16", "methods-embedded", "peers", "tokens", "scaling", "quality", "waterfall"]),
     "one contender": (made.methods(("torch",)), ["methods"]),
     "one bar": (made.methods(("torch",), names=("gem",)), ["methods"]),
     "dozens of contenders": (made.methods(MANY, names=("gem", "sclip"), spread=0.97), ["methods"]),

@@ -147,7 +147,7 @@ def _group(work: Work, tree: Path, one: Model, row: Row) -> session.Group:
 
         return session.Contender(label, start, case, {}, backend.stored or case.dtype)
 
-    return session.Group(_name(row), [contender(THEN, tree.parent / "path"), contender(NOW, None)], LEAST, (THEN,))
+    return session.Group(_name(row), [contender(THEN, tree.parent / "path"), contender(NOW, None)], False, LEAST, (THEN,))
 
 
 @contextmanager

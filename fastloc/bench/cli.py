@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastloc.bench.request import Request
     from fastloc.bench.run import Outcome
 
-SUITES = ("methods", "waterfall", "plan", "tokens", "batch", "texts", "blocks", "cold")
+SUITES = ("methods", "peers", "waterfall", "plan", "tokens", "batch", "texts", "blocks", "cold")
 USUAL = ("methods", "waterfall", "cold")
 SECONDS = 90.0
 
@@ -31,7 +31,7 @@ _EXAMPLES = """\
 examples:
   python -m fastloc.bench                                          a few minutes: every method, on what is here
   python -m fastloc.bench --methods gem,clip_surgery --sizes 224,448 --backends all --plot -o records
-  python -m fastloc.bench --methods gem --models ViT-B-16 --sizes 448 --vs peers    (after `make peers`)
+  python -m fastloc.bench --suites peers --models ViT-B-16 --sizes 224,448 --vs peers    (after `make peers`)
   python -m fastloc.bench --suites tokens,batch,texts,blocks --models ViT-B-16 -o records
   python -m fastloc.bench --against records/some-machine/20261121-184005.jsonl
 """
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     what = made.add_argument_group("what is measured")
     what.add_argument("--methods", type=_names, metavar="A,B|all", help="see `fastloc methods` (default: all)")
     what.add_argument("--models", type=_names, metavar="A,B", help="embedded; an open_clip architecture, with random weights; or "
-                      "architecture:tag (default: embedded,ViT-B-16)")  # fmt: skip
+                      "architecture:tag; @SIZE behind it for a size of its own (default: embedded,ViT-B-16)")  # fmt: skip
     what.add_argument("--sizes", type=_counts, metavar="N,M", help="of the model's input, pixels (default: each model's own)")
     what.add_argument("--batch", type=_counts, default=(1,), metavar="N,M", help="pictures a call (default: 1)")
     what.add_argument("--texts", type=_count, default=4, metavar="N", help="texts, encoded beforehand (default: 4)")
@@ -110,7 +110,7 @@ def request(args: argparse.Namespace) -> "Request":
     requests.check_out(args.out, args.plot)
     return requests.Request(
         models=models, methods=requests.methods_of(args.methods), backends=requests.backends_of(args.backends, device, dtype),
-        peers=requests.peers_of(args.vs), suites=requests.chosen("suite", args.suites, SUITES, USUAL), sizes=tuple(args.sizes or ()),
+        peers=requests.peers_of(args.vs), suites=requests.suites_of(args.suites, args.vs, SUITES, USUAL), sizes=tuple(args.sizes or ()),
         batches=tuple(args.batch), texts=args.texts, dtype=dtype, device=device, threads=args.threads or os.cpu_count() or 1,
         seconds=args.seconds, out=args.out,
     )  # fmt: skip

@@ -21,7 +21,7 @@ ALLOWED = {"float64": 1e-5, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, 
 # N x N maps of one image that the reference holds at a time
 MAPS = 6
 # the reference may take this share of the memory that is free
-SHARE = 0.4
+SHARE = 0.05
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ def latency(rows: Sequence[Row]) -> Figure:
                         columns=len(columns))  # fmt: skip
     drawn = colours(names(bars))
     if len(drawn) > len(PALETTE) + 1:
-        # colours that come again would say that two are one
-        drawn = dict.fromkeys(drawn, PALETTE[0])
+        # colours that come again would say that two are one: only ours and the peers' are told apart
+        drawn = {name: PALETTE[row.get("by") == "peer"] for name, row in zip(names(bars), bars, strict=True)}
     slots = max(map(len, columns))
     for ax, entries in zip(axes, columns, strict=True):
         ax.set_xscale("log" if log else "linear")

@@ -75,6 +75,7 @@ def _timed(rows: Rows) -> list[Any]:
 
 PLOTS = (
     Plot("methods", ("methods",), _methods),
+    Plot("peers", ("peers",), _methods),
     Plot("tokens", ("tokens",), _tokens),
     Plot("scaling", ("batch", "texts", "blocks"), _scaling),
     Plot("quality", ("methods",), _quality),

@@ -15,6 +15,7 @@ from fastloc.recipes import RECIPES
 from fastloc.spec import ModelSpec
 
 ALL = "all"
+PEERS_SUITE = "peers"
 DTYPES = ("float32", "float16", "bfloat16")
 # what is measured along each axis of the scaling suites
 SIZES = (224, 336, 448, 672, 896, 1344)
@@ -131,11 +132,27 @@ def peers_of(given: Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
+def suites_of(given: Sequence[str] | None, peers: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
+    """The suites; peers that are asked for bring theirs with them, and "all" leaves it out without.
+
+    Raises:
+        FastlocError: unknown, or the suite "peers" without any.
+    """
+    if given is None:
+        return (*usual, PEERS_SUITE) if peers else tuple(usual)
+    names = chosen("suite", given, known, usual)
+    if PEERS_SUITE in names and not peers:
+        if list(given) != [ALL]:
+            raise FastlocError("suite 'peers' measures other packages: say which with --vs, such as --vs peers")
+        return tuple(name for name in names if name != PEERS_SUITE)
+    return names
+
+
 def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
     """Raises FastlocError for a size that a model's patch does not divide."""
     for one in models:
         spec: ModelSpec = one.spec
-        for size in sizes:
+        for size in sizes or (one.size,):
             step = spec.patch[0]
             if size < step or size % step:
                 lower, upper = max(size // step, 1) * step, (size // step + 1) * step

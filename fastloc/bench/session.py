@@ -18,6 +18,8 @@ from fastloc.bench.stats import percentiles, ratio_interval
 
 # a turn lasts about so long, in seconds, unless one call does: short calls are timed many times in a row
 TURN, MOST_CALLS = 0.05, 50
+# seconds of a call from which on there is no warming up, and the answer is not asked for twice
+SLOW = 8.0
 # rounds that a time needs at least, and at most
 LEAST, MOST = 5, 200
 
@@ -45,6 +47,11 @@ class Contender:
     memory: dict[str, float] = field(default_factory=dict)
     calls: int = 1
 
+    @property
+    def slow(self) -> bool:
+        """Whether a call takes so long that what the first one cost has gone under in it: then every call counts."""
+        return bool(self.prepared["first_ms"] > SLOW * 1000)
+
     def ask(self, do: str, **more: Any) -> dict[str, Any]:
         return self.start().ask(do, self.label, **more)
 
@@ -55,6 +62,8 @@ class Group:
 
     name: str
     contenders: list[Contender]
+    # whether the whole way from a frame to heatmaps is timed too
+    whole: bool = True
     least: int = LEAST
     # labels that the others' times are divided by
     against: Sequence[str] = (ENCODER,)
@@ -77,7 +86,8 @@ class References:
         one.ask("answer", file=str(file))
         found = np.load(file)
         if case is not one.case:
-            one.prepared = one.ask("prepare", case=one.case.told())
+            whole = one.prepared["whole"]
+            one.prepared = one.ask("prepare", case=one.case.told()) | {"whole": whole}
         return gate.judged(found, self._wanted(case, one.check), one.precision), "" if case is one.case else f"{size[0]}x{size[1]}"
 
     def _wanted(self, case: Case, check: str) -> np.ndarray[Any, Any]:
@@ -98,7 +108,7 @@ def measure(group: Group, seconds: float, references: References, add: Callable[
     try:
         for one in group.contenders:
             say(f"{group.name}: {one.label}")
-            _attempt(one, lambda one=one: _prepare(one, references))  # type: ignore[misc]
+            _attempt(one, lambda one=one: _prepare(one, references, group.whole))  # type: ignore[misc]
         _rounds(group, seconds, say)
         for one in group.contenders:
             _attempt(one, lambda one=one: _after(one, references))  # type: ignore[misc]
@@ -120,16 +130,18 @@ def _attempt(one: Contender, work: Callable[[], object]) -> None:
         one.failed = str(error)
 
 
-def _prepare(one: Contender, references: References) -> None:
+def _prepare(one: Contender, references: References, whole: bool) -> None:
     one.row["versions"] = one.start().hello["versions"]
     one.prepared = one.ask("prepare", case=one.case.told())
+    one.prepared["whole"] = one.prepared["whole"] and whole
     _judge(one, references)
-    if not one.failed:
-        # warmed up; the time decides how many calls make a turn
-        spent = one.ask("go", what="model", count=2)["ms"]
-        one.calls = max(1, min(MOST_CALLS, round(TURN * 1000 / max(min(spent), 1e-3))))
-        if one.prepared["whole"]:
-            one.ask("go", what="whole", count=1)
+    if one.failed or one.slow:
+        return
+    # warmed up; the time decides how many calls make a turn
+    spent = one.ask("go", what="model", count=2)["ms"]
+    one.calls = max(1, min(MOST_CALLS, round(TURN * 1000 / max(min(spent), 1e-3))))
+    if one.prepared["whole"]:
+        one.ask("go", what="whole", count=1)
 
 
 def _judge(one: Contender, references: References) -> None:
@@ -164,7 +176,7 @@ def _turn(one: Contender, what: str) -> list[float]:
 
 def _after(one: Contender, references: References) -> None:
     """What is asked when the times are there: whether the answer is still right, and what memory a call takes."""
-    if one.verdict is not None and "checked" not in one.row:
+    if one.verdict is not None and "checked" not in one.row and not one.slow:
         _judge(one, references)
     if not one.failed:
         one.memory = one.ask("memory")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fastloc.bench import gate, request
@@ -39,20 +40,33 @@ class Suite:
 
 
 def methods(work: Work) -> Iterator[Group]:
-    """Every method with every backend, beside the untouched encoder; the peers beside GEM."""
+    """Every method with every backend, beside the untouched encoder."""
     asked = work.request
-    beside = GEM if GEM in asked.methods else asked.methods[0]
     for one in asked.models:
         for size in asked.sizes_of(one):
             for batch in asked.batches:
-                place = f"{one.name} {size} px" + (f" batch {batch}" if batch > 1 else "")
+                place = _place(one, size, batch)
                 for method, changes in variants(one, asked.methods):
                     case = work.case(one, method, size, batch, changes=changes)
                     ours = _ours(work, "methods", one, case, asked.backends)
-                    names = asked.peers if method == beside and not changes else ()
-                    others = [each for name in names for each in _peer(work, "methods", one, case, name)]
                     name = method + (RECOMMENDED if changes else "")
-                    yield _group(work, "methods", f"{place}, {name}", one, case, [*ours, *others])
+                    yield _group(work, "methods", f"{place}, {name}", one, case, ours)
+
+
+def peers(work: Work) -> Iterator[Group]:
+    """What a user would pick instead, beside GEM, each also through torch.compile where that works."""
+    asked = work.request
+    for one in _largest(asked.models):
+        for size in asked.sizes_of(one):
+            for batch in asked.batches:
+                case = work.case(one, GEM, size, batch)
+                others = [each for name in asked.peers for each in _peer(work, "peers", one, case, name)]
+                made = [*_ours(work, "peers", one, case, asked.backends), *others]
+                yield _group(work, "peers", f"{_place(one, size, batch)}, peers", one, case, made)
+
+
+def _place(one: Model, size: int, batch: int) -> str:
+    return f"{one.name} {size} px" + (f" batch {batch}" if batch > 1 else "")
 
 
 def variants(one: Model, methods: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -102,14 +116,14 @@ def waterfall(work: Work) -> Iterator[Group]:
     """GEM from the official form to the quickest, one step at a time."""
     asked = work.request
     for one in _largest(asked.models):
-        size = asked.sizes_of(one)[0]
-        contenders = []
-        for step in STEPS[asked.kind]:
-            case = work.case(one, GEM, size, dtype=step.dtype or asked.dtype, settings=dict(step.settings))
-            made = _contender(work, "waterfall", one, case, BACKENDS[step.backend], label=step.name)
-            made.row["step"] = step.name
-            contenders.append(made)
-        yield Group(f"{one.name} {size} px, waterfall", contenders, against=[STEPS[asked.kind][0].name])
+        for size in asked.sizes_of(one):
+            contenders = []
+            for step in STEPS[asked.kind]:
+                case = work.case(one, GEM, size, dtype=step.dtype or asked.dtype, settings=dict(step.settings))
+                made = _contender(work, "waterfall", one, case, BACKENDS[step.backend], label=step.name)
+                made.row["step"] = step.name
+                contenders.append(made)
+            yield Group(f"{one.name} {size} px, waterfall", contenders, against=[STEPS[asked.kind][0].name])
 
 
 def plan(work: Work) -> Iterator[Group]:
@@ -150,7 +164,8 @@ def changes_of_the_plan(case: Case, one: Model, row: Backend) -> Iterator[dict[s
 SUITES: Mapping[str, Suite] = {
     row.name: row
     for row in (
-        Suite("methods", "what each method costs, in multiples of the untouched encoder, and the peers beside GEM", methods),
+        Suite("methods", "what each method costs, in multiples of the untouched encoder", methods),
+        Suite("peers", "what a user would pick instead, beside GEM", peers),
         Suite("waterfall", "GEM from the official form to the quickest, step by step", waterfall),
         Suite("plan", "GEM by the default plan, and with one of its fields changed at a time", plan),
         Suite("tokens", "cost against the input's size, beside the official form", tokens),
@@ -170,7 +185,7 @@ def _beside_official(
     others = [each for name in work.request.peers if PEERS[name].method == GEM for each in _peer(work, suite, one, case, name, False)]
     counts = f"batch {batch}, {case.texts} texts, {(changes or {}).get('blocks', 6)} blocks"
     made = _group(work, suite, f"{suite}: {one.name} {size} px, {counts}", one, case, [*ours, *others])
-    yield replace(made, least=FEW)
+    yield replace(made, least=FEW, whole=False)
 
 
 def _where_it_ends(work: Work, one: Model, largest: int) -> Iterator[Group]:
@@ -225,7 +240,9 @@ def _peer(work: Work, suite: str, one: Model, case: Case, name: str, compiled: b
         theirs = replace(case, compiled=fast)
         row = {**work.columns(suite, theirs, one), "contender": label, "by": "peer", "method": peer.method_label}
         check = "grids" if peer.method == GEM else peer.method
-        made = Contender(label, lambda: work.peer(name), theirs, row, case.dtype, check, failed="; ".join(reasons))
+        # a process of its own, so that its memory is its own
+        start = partial(work.peer, name, " compiled" if fast else "")
+        made = Contender(label, start, theirs, row, case.dtype, check, failed="; ".join(reasons))
         _refuse(made, peer.maps(case))
         yield made
 

@@ -179,5 +179,6 @@ def _plain(rows: Rows) -> Iterator[Grid]:
 
 
 SUITES: dict[str, Callable[[Rows], Iterator[Grid]]] = {
-    "methods": _methods, "cold": _cold, WATERFALL: _steps, "plan": _steps, "ceilings": _ceilings, **dict.fromkeys(AXES, _axis),
+    "methods": _methods, "peers": _methods, "cold": _cold, WATERFALL: _steps, "plan": _steps, "ceilings": _ceilings,
+    **dict.fromkeys(AXES, _axis),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Model:
     # a tag or a file for open_clip's loader; "" for seeded weights
     pretrained: str = ""
     recommended: Mapping[str, Any] = field(default_factory=dict)
+    # the input size that was asked for; 0 for its own
+    asked_size: int = 0
 
     @property
     def spec(self) -> ModelSpec:
@@ -55,8 +57,8 @@ class Model:
 
     @property
     def size(self) -> int:
-        """The input size it is usually run at."""
-        return int(self.recommended.get("size", self.spec.image[0]))
+        """The input size to run it at, if the run asks for no other."""
+        return self.asked_size or int(self.recommended.get("size", self.spec.image[0]))
 
     def write(self, file: Path) -> Path:
         """The image tower's tensors under open_clip's names, float32, as .safetensors. Raises ModelError where they cannot be had."""
@@ -77,11 +79,21 @@ class Model:
 
 
 def model(name: str) -> Model:
-    """The model of a name as it is typed: `embedded`, an architecture (seeded weights), or architecture:tag (open_clip's, or a file's).
+    """The model of a name as it is typed: `embedded`, an architecture (seeded weights), or architecture:tag (open_clip's, or a file's),
+    each with @SIZE behind it for another input size than its own.
 
     Raises:
-        ModelError: unknown, or a tower that fastloc does not run.
+        ModelError: unknown, a tower that fastloc does not run, or no size.
     """
+    plain, at, size = name.rpartition("@")
+    if not at:
+        return _model(name)
+    if not size.isdecimal() or int(size) < 1:
+        raise ModelError(f"model {name!r}: {size!r} is not a size in pixels; such as {plain}@448 is wanted")
+    return replace(_model(plain), asked_size=int(size))
+
+
+def _model(name: str) -> Model:
     architecture, _, pretrained = name.partition(":")
     if architecture == EMBEDDED:
         if pretrained:

@@ -186,7 +186,8 @@ def _wait(passes: Passes) -> None:
 
 
 def _memory(one: Prepared) -> dict[str, Any]:
-    """The peak of the first call or of this one, in resident bytes, and on a GPU of this one in PyTorch's allocator."""
+    """Peaks of the first call or of this one, the larger: a runtime may keep what the first took. On a GPU of this one alone, in
+    PyTorch's allocator."""
     passes = one.passes
     on_gpu = passes.device == "cuda" and passes.events
     if on_gpu:
@@ -195,11 +196,12 @@ def _memory(one: Prepared) -> dict[str, Any]:
         torch.cuda.synchronize()
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-    reset_peak()
+    # other cases may have been prepared in this process since the first call
+    before = reset_peak()
     passes.model(0)
     _wait(passes)
-    most_resident = max(peak(), one.first_peak)
-    found = {"peak_mb": most_resident / 1e6, "working_mb": max(most_resident - one.loaded, 0) / 1e6}
+    working = max(one.first_peak - one.loaded, peak() - before, 0)
+    found = {"peak_mb": max(peak(), one.first_peak) / 1e6, "working_mb": working / 1e6}
     if on_gpu:
         most = torch.cuda.max_memory_allocated()
         found |= {"device_mb": most / 1e6, "device_working_mb": (most - held) / 1e6}
