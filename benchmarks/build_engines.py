@@ -20,16 +20,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastloc import Localizer
+from fastloc import Localizer, machine
+from fastloc.bench.facts import commit
 from fastloc.errors import FastlocError
 from fastloc.export.engines import EngineReport, Profiles, build
 from fastloc.export.to_onnx import Options, export
 from fastloc.recipes import RECIPES
-
-# python -P leaves a script's folder out
-sys.path.insert(0, str(Path(__file__).parent))
-
-from against_gem import commit, processor
 
 RECORD = Path(__file__).parent / "records" / "engines.json"
 MODEL, SIZE, FRAME = "ViT-B-16", (448, 448), (720, 1280)
@@ -126,7 +122,7 @@ def main() -> int:
 def written(found: list[Row], ran: str) -> str:
     """The record of a commit, one row a line."""
     versions = {name: version(name) for name in ("tensorrt_rtx", "torch", "onnx", "onnxscript")}
-    head = {"benchmark": "build_engines", "model": f"{MODEL}, random weights", "size": SIZE, "frame": FRAME, "device": processor()}
+    head = {"benchmark": "build_engines", "model": f"{MODEL}, random weights", "size": SIZE, "frame": FRAME, "device": machine.cpu()}
     lines = ",\n".join(f"  {json.dumps(row)}" for row in found)
     return json.dumps({**head, **versions, "commit": ran}, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n"
 

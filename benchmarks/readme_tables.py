@@ -36,8 +36,6 @@ RECORDS = HERE / "records"
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 RECOMMENDED = " (recommended)"
-# above this, something else was running while the speed was measured
-IDLE_LOAD = 0.5
 Record = dict[str, Any]
 
 
@@ -152,32 +150,6 @@ def training_table(record: Record) -> str:
     return markdown(("embedded model", ""), rows)
 
 
-def speed_table(record: Record) -> str:
-    """Times and memory against the official GEM package."""
-    rows = []
-    for row in record["rows"]:
-        time = f"{row['ms']:.0f} ({row['ms_p20']:.0f} … {row['ms_p80']:.0f})"
-        ratio = f"**{row['speedup']:.2f}** ({row['speedup_low']:.2f} … {row['speedup_high']:.2f})" if "speedup" in row else ""
-        error = "" if row["error"] is None else f"{row['error']:.0e}"
-        rows.append((row["size"], row["side"], time, ratio, f"{row['peak_mb']:.0f} ({row['working_mb']:.0f})", error))
-    return markdown(("px", "side", "ms", "speed-up", "MB", "difference"), rows, right=4) + "\n" + _speed_words(record)
-
-
-def _speed_words(record: Record) -> str:
-    versions = record["versions"]
-    official, ours, runtime = versions["official"], versions["fastloc"], versions["onnxruntime"]
-    load = f"load average before the start {record['load_before']:.1f}"
-    if record["load_before"] > IDLE_LOAD:
-        load += " (not an idle machine)"
-    packages = f"gem_torch {official['gem_torch']} with open_clip_torch {official['open_clip_torch']} and torch {official['torch']}"
-    return (
-        f"{record['model']}; batch {record['batch']}, {record['texts']} texts, threads: {record['threads']}, cores: {record['cores']} "
-        f"({record['device']}), {load}; {record['rounds']} rounds, all sides in turns. Official: {packages}, float32. fastloc: "
-        f"{ours['fastloc']} at {record['commit']}, torch {ours['torch']}, float32. The exported file in onnxruntime "
-        f"{runtime['onnxruntime']}.\n"
-    )
-
-
 def parity_table(record: Record) -> str:
     """Exported files against the engine, the worst method in each row."""
     _current({row["method"] for row in record["rows"]})
@@ -220,7 +192,6 @@ TABLES = {
     "bench-scaling": Source(readme_bench.scaling_table, runs=True),
     "bench-cold": Source(readme_bench.cold_table, runs=True),
     "bench-waterfall": Source(readme_bench.waterfall_table, runs=True),
-    "speed": Source(speed_table, "against_gem.json", "python benchmarks/against_gem.py -o benchmarks/records/against_gem.json"),
 }  # fmt: skip
 
 

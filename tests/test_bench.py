@@ -62,7 +62,7 @@ def contender(label: str, worker: Worker, case: Case, **more: Any) -> session.Co
 def measured(tmp_path: Path, contenders: list[session.Contender], least: int = 5, seconds: float = 0.1) -> dict[str, schema.Row]:
     rows: list[schema.Row] = []
     references = session.References(tmp_path, lambda case, size: case.inputs)
-    group = session.Group("a group", contenders, least, (contenders[0].label,))
+    group = session.Group("a group", contenders, least=least, against=(contenders[0].label,))
     session.measure(group, seconds, references, rows.append, lambda text: None)
     return {row["contender"]: row for row in rows}
 

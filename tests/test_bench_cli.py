@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
     ("--models ViT-B-16@450", "size 450 is not a multiple of the patch of ViT-B-16, 16: 448 or 464 would be"),
     ("--vs gem_torhc", "unknown peer 'gem_torhc': did you mean 'gem_torch'"),
     ("-o {file}", "is a file; a folder for the records is wanted"),
-    ("-o {file}/below", "records cannot be written to "),
+    ("-o {file}/below", "is a file; a folder for the records is wanted"),
     ("--against nothing", "'nothing' is neither a file of records nor a commit of "),
     ("--against {empty}", "holds no records; a .jsonl file of `python -m fastloc.bench`, or a folder of them, is wanted"),
     ("--against {file}", "line 1, is not a record: "),

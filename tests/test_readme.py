@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import readme_tables
+from fastloc.bench.cli import SUITES
+from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import RECORD, embedded_quality
 from fastloc.cli import build_parser
 from fastloc.recipes import RECIPES
@@ -29,6 +31,13 @@ def command_lines() -> list[str]:
     text = "\n".join((REPO / page).read_text(encoding="utf-8") for page in PAGES)
     found = re.findall(r"(?:^|`)python -m fastloc( [^`\n]+)(?:$|`)", text, re.MULTILINE)
     return [re.split(r" [>|#]", line)[0].strip() for line in found]
+
+
+def bench_lines() -> list[str]:
+    """Every command of the benchmark on every page."""
+    text = "\n".join((REPO / page).read_text(encoding="utf-8") for page in PAGES)
+    found = re.findall(r"(?:^|`)python -m fastloc\.bench([^`\n]*)(?:$|`)", text, re.MULTILINE)
+    return [re.split(r" [>#…]", line)[0].strip() for line in found]
 
 
 def named(path: str) -> Path:
@@ -51,7 +60,7 @@ def test_every_marker_is_a_table() -> None:
 
 def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "README.md"
-    page.write_text("before\n<!-- table: recipes -->\n| old |\n<!-- end -->\n<!-- table: speed -->\n<!-- end -->\nafter\n")
+    page.write_text("before\n<!-- table: recipes -->\n| old |\n<!-- end -->\n<!-- table: precision -->\n<!-- end -->\nafter\n")
     monkeypatch.setattr(readme_tables, "README", page)
     monkeypatch.setattr(readme_tables, "RECORDS", tmp_path)
     monkeypatch.setattr(readme_tables, "RESULTS", tmp_path / "results")
@@ -60,7 +69,7 @@ def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.
     assert readme_tables.main() == 1 and page.read_text() == before
     said = capsys.readouterr().err
     assert "'recipes': differs" in said and "'quality': is not in the README" in said
-    assert "against_gem.json does not exist: make it with `python benchmarks/against_gem.py" in said
+    assert "precision.json does not exist: make it with `python benchmarks/precision.py --record`" in said
     monkeypatch.setattr(sys, "argv", ["readme_tables.py"])
     assert readme_tables.main() == 1
     written = page.read_text()
@@ -80,7 +89,17 @@ def test_command_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> N
         sentences(args.template)
 
 
+@pytest.mark.parametrize("line", bench_lines())
+def test_bench_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        args = bench_parser().parse_args(shlex.split(line.replace("RECORDS", "records")))
+    except SystemExit:
+        pytest.fail(f"fastloc.bench {line}: {capsys.readouterr().err.splitlines()[-1]}")
+    assert set(args.methods or ()) <= set(RECIPES) and set(args.suites or ()) <= {*SUITES, "all"}
+
+
 def test_there_are_command_lines() -> None:
+    assert len(bench_lines()) >= 4, bench_lines()
     assert len(command_lines()) >= 8, command_lines()
 
 

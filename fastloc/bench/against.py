@@ -78,7 +78,7 @@ def compare(target: str, threshold: float, seconds: float, threads: int, say: Ca
     models = {name: model(name) for name in dict.fromkeys(each["model"] for each in todo)}
     asked = Request(
         models=tuple(models.values()), methods=(), backends=(), peers=(), suites=(), sizes=(), batches=(), texts=4, dtype="float32",
-        device=request.device_of(None), threads=threads, seconds=seconds, out=None,
+        device=request.device_of(None), threads=threads, seconds=seconds, out=Path(),
     )  # fmt: skip
     with _worktree(root, commit) as tree, Work(asked, "against") as work:
         groups = [_group(work, tree, models[each["model"]], each) for each in todo]

@@ -86,9 +86,10 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--seconds", type=_seconds, default=SECONDS, metavar="N",
                      help=f"of timed calls in all, at least five rounds each; setting up comes on top (default: {SECONDS:g})")  # fmt: skip
     out = made.add_argument_group("what comes out")
-    out.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the records: DIR/<machine>/<time>.jsonl")
+    out.add_argument("-o", "--out", type=Path, default=Path("fastloc-bench"), metavar="DIR",
+                     help="folder for the records: DIR/<machine>/<time>.jsonl (default: fastloc-bench)")  # fmt: skip
     out.add_argument("--json", action="store_true", help="print the rows as lines of JSON, and no table")
-    out.add_argument("--plot", action="store_true", help="draw plots, PNG and SVG, beside the records (into . without -o)")
+    out.add_argument("--plot", action="store_true", help="draw plots, PNG and SVG, beside the records")
     watch = made.add_argument_group("regression watch")
     watch.add_argument("--against", metavar="RECORDS|COMMIT", help="measure this checkout and an earlier one in turns; exit 1 if slower")
     watch.add_argument("--threshold", type=_seconds, default=5.0, metavar="PERCENT", help="that it may be slower (default: 5)")
@@ -142,10 +143,9 @@ def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
     if args.plot and outcome.rows:
         from fastloc.bench.plots import draw
 
-        for file in draw(outcome.rows, outcome.file.parent if outcome.file else Path()):
+        for file in draw(outcome.rows, outcome.file.parent):
             print(file, file=sys.stderr)
-    if outcome.file:
-        print(outcome.file, file=sys.stderr)
+    print(outcome.file, file=sys.stderr)
 
 
 def _against(args: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """What is to be measured, checked in full before anything heavy starts."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -41,7 +42,7 @@ class Request:
     device: str
     threads: int
     seconds: float
-    out: Path | None
+    out: Path
 
     @property
     def kind(self) -> str:
@@ -159,18 +160,12 @@ def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
                 raise FastlocError(f"size {size} is not a multiple of the patch of {one.name}, {step}: {lower} or {upper} would be")
 
 
-def check_out(out: Path | None, plot: bool) -> None:
-    """Raises FastlocError for a folder that cannot be written to, and for plots that cannot be drawn."""
+def check_out(out: Path, plot: bool) -> None:
+    """Raises FastlocError for a folder that cannot be made or written to, and for plots that cannot be drawn. Nothing is made yet."""
     if plot and find_spec("matplotlib") is None:
         raise FastlocError('--plot needs matplotlib: pip install "fastloc[bench]"')
-    if out is None:
-        return
-    if out.exists() and not out.is_dir():
-        raise FastlocError(f"{str(out)!r} is a file; a folder for the records is wanted")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FastlocError(f"records cannot be written to {str(out)!r}: {error.strerror or error}") from error
+    there = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
+    if not there.is_dir():
+        raise FastlocError(f"{str(there)!r} is a file; a folder for the records is wanted")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FastlocError(f"records cannot be written to {str(out)!r}: {str(there)!r} is read-only for this user")

@@ -25,7 +25,7 @@ class Outcome:
     """interrupted: Ctrl-C ended it; the rows are those measured until then."""
 
     rows: list[Row]
-    file: Path | None
+    file: Path
     interrupted: bool = False
 
 
@@ -38,8 +38,8 @@ def run(asked: Request, say: Say) -> Outcome:
     """Measure what is asked for; `say` is told what is being done."""
     moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     with Work(asked, moment) as work:
-        file = None if asked.out is None else asked.out / slug(str(work.facts["device"])) / f"{moment}{SUFFIX}"
-        log = Log(file or work.folder / f"run{SUFFIX}")
+        file = asked.out / slug(str(work.facts["device"])) / f"{moment}{SUFFIX}"
+        log = Log(file)
 
         def add(row: Row) -> None:
             throttled = facts.throttled(asked.device)

@@ -45,12 +45,9 @@ class Contender:
     model: list[list[float]] = field(default_factory=list)
     whole: list[list[float]] = field(default_factory=list)
     memory: dict[str, float] = field(default_factory=dict)
+    # calls a turn; slow: whether one takes so long that none is made without need
     calls: int = 1
-
-    @property
-    def slow(self) -> bool:
-        """Whether a call takes so long that what the first one cost has gone under in it: then every call counts."""
-        return bool(self.prepared["first_ms"] > SLOW * 1000)
+    slow: bool = False
 
     def ask(self, do: str, **more: Any) -> dict[str, Any]:
         return self.start().ask(do, self.label, **more)
@@ -76,19 +73,16 @@ class References:
         self.folder, self.inputs = folder, inputs
         self._kept: dict[str, np.ndarray[Any, Any]] = {}
 
-    def judge(self, one: Contender) -> tuple[gate.Verdict, str]:
-        """The verdict of its answer, and the size that it was asked at where that is not its case's own."""
+    def case(self, one: Contender) -> Case:
+        """The case at which its answer is compared: its own, or a smaller one where the reference would take too much memory."""
         size = gate.fitting(one.case)
-        case = one.case if size == one.case.size else one.case.at(size, self.inputs(one.case, size))
-        if case is not one.case:
-            one.ask("prepare", case=case.told())
+        return one.case if not one.check or size == one.case.size else one.case.at(size, self.inputs(one.case, size))
+
+    def judge(self, one: Contender) -> gate.Verdict:
+        """The verdict of its answer to the case that `case` gives, which it has prepared."""
         file = self.folder / "answer.npy"
         one.ask("answer", file=str(file))
-        found = np.load(file)
-        if case is not one.case:
-            whole = one.prepared["whole"]
-            one.prepared = one.ask("prepare", case=one.case.told()) | {"whole": whole}
-        return gate.judged(found, self._wanted(case, one.check), one.precision), "" if case is one.case else f"{size[0]}x{size[1]}"
+        return gate.judged(np.load(file), self._wanted(self.case(one), one.check), one.precision)
 
     def _wanted(self, case: Case, check: str) -> np.ndarray[Any, Any]:
         key = repr((check, case.weights, case.method, sorted(case.changes.items()), case.inputs))
@@ -132,13 +126,27 @@ def _attempt(one: Contender, work: Callable[[], object]) -> None:
 
 def _prepare(one: Contender, references: References, whole: bool) -> None:
     one.row["versions"] = one.start().hello["versions"]
-    one.prepared = one.ask("prepare", case=one.case.told())
-    one.prepared["whole"] = one.prepared["whole"] and whole
-    _judge(one, references)
-    if one.failed or one.slow:
+    at = references.case(one)
+    if at is not one.case:
+        one.prepared = one.ask("prepare", case=at.told())
+        _judge(one, references)
+        one.row.setdefault("checked", f"at {at.size[0]}x{at.size[1]}, about the largest for which the reference has memory")
+    if not one.failed:
+        one.prepared = one.ask("prepare", case=one.case.told())
+        one.prepared["whole"] = one.prepared["whole"] and whole
+    if at is one.case:
+        _judge(one, references)
+    if not one.failed:
+        _warm(one)
+
+
+def _warm(one: Contender) -> None:
+    """Calls that do not count; their time decides how many make a turn."""
+    spent = one.ask("go", what="model", count=1)["ms"]
+    one.slow = spent[0] > SLOW * 1000
+    if one.slow:
         return
-    # warmed up; the time decides how many calls make a turn
-    spent = one.ask("go", what="model", count=2)["ms"]
+    spent += one.ask("go", what="model", count=1)["ms"]
     one.calls = max(1, min(MOST_CALLS, round(TURN * 1000 / max(min(spent), 1e-3))))
     if one.prepared["whole"]:
         one.ask("go", what="whole", count=1)
@@ -148,9 +156,7 @@ def _judge(one: Contender, references: References) -> None:
     if not one.check or not one.prepared["answers"]:
         one.row["checked"] = "cost only"
         return
-    one.verdict, at = references.judge(one)
-    if at:
-        one.row["checked"] = f"at {at}, the largest that the reference fits into memory"
+    one.verdict = references.judge(one)
     if one.verdict.refused:
         one.failed = one.verdict.refused
 
@@ -179,7 +185,7 @@ def _after(one: Contender, references: References) -> None:
     if one.verdict is not None and "checked" not in one.row and not one.slow:
         _judge(one, references)
     if not one.failed:
-        one.memory = one.ask("memory")
+        one.memory = one.ask("memory", again=not one.slow)
 
 
 def _row(one: Contender, group: Group) -> Row:

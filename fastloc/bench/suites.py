@@ -60,7 +60,7 @@ def peers(work: Work) -> Iterator[Group]:
         for size in asked.sizes_of(one):
             for batch in asked.batches:
                 case = work.case(one, GEM, size, batch)
-                others = [each for name in asked.peers for each in _peer(work, "peers", one, case, name)]
+                others = [each for name in asked.peers for each in _peer(work, "peers", one, case, name, compiled=True)]
                 made = [*_ours(work, "peers", one, case, asked.backends), *others]
                 yield _group(work, "peers", f"{_place(one, size, batch)}, peers", one, case, made)
 
@@ -179,10 +179,12 @@ SUITES: Mapping[str, Suite] = {
 def _beside_official(
     work: Work, suite: str, one: Model, size: int, batch: int = 1, texts: int | None = None, changes: dict[str, Any] | None = None
 ) -> Iterator[Group]:
-    """GEM by our backends, the official form in our own words, and the official package if it was asked for."""
+    """GEM by our backends, and the official package; in our own words, where it was not asked for."""
     case = work.case(one, GEM, size, batch, texts, changes=changes or {})
-    ours = _ours(work, suite, one, case, tuple(dict.fromkeys((*work.request.backends, "official"))))
-    others = [each for name in work.request.peers if PEERS[name].method == GEM for each in _peer(work, suite, one, case, name, False)]
+    names = tuple(name for name in work.request.peers if PEERS[name].method == GEM)
+    backends = work.request.backends if names else tuple(dict.fromkeys((*work.request.backends, "official")))
+    ours = _ours(work, suite, one, case, backends)
+    others = [each for name in names for each in _peer(work, suite, one, case, name, compiled=False)]
     counts = f"batch {batch}, {case.texts} texts, {(changes or {}).get('blocks', 6)} blocks"
     made = _group(work, suite, f"{suite}: {one.name} {size} px, {counts}", one, case, [*ours, *others])
     yield replace(made, least=FEW, whole=False)
@@ -190,13 +192,21 @@ def _beside_official(
 
 def _where_it_ends(work: Work, one: Model, largest: int) -> Iterator[Group]:
     """The first size beyond those measured, in steps of a half, at which the official form's maps do not fit: a row without times."""
-    size = largest
-    case = work.case(one, GEM, one.size)
-    while not _too_large(replace(case, size=(size, size)), official_bytes(replace(case, size=(size, size)))):
-        size = size * 3 // 2 // one.spec.patch[0] * one.spec.patch[0]
-    case = replace(case, size=(size, size))
+    peer = next((name for name in work.request.peers if PEERS[name].method == GEM), "")
     # nothing is run there, so no inputs are written
-    yield Group(f"tokens: {one.name} {size} px", [_contender(work, "tokens", one, case, BACKENDS["official"])])
+    case = replace(work.case(one, GEM, one.size), size=(largest, largest))
+
+    def needed() -> float:
+        return PEERS[peer].maps(case) if peer else official_bytes(case)
+
+    if _too_large(case, needed()):
+        return
+    while not _too_large(case, needed()):
+        size = case.size[0] * 3 // 2 // case.patch * case.patch
+        case = replace(case, size=(size, size))
+    ours = [_contender(work, "tokens", one, case, BACKENDS["official"])]
+    ended = list(_peer(work, "tokens", one, case, peer, compiled=False)) if peer else ours
+    yield Group(f"tokens: {one.name} {case.size[0]} px", ended)
 
 
 def _group(work: Work, suite: str, name: str, one: Model, case: Case, contenders: list[Contender]) -> Group:
@@ -231,7 +241,7 @@ def _quality(case: Case) -> dict[str, float] | None:
     return embedded_quality().get(case.method + (RECOMMENDED if case.changes else ""))
 
 
-def _peer(work: Work, suite: str, one: Model, case: Case, name: str, compiled: bool = True) -> Iterator[Contender]:
+def _peer(work: Work, suite: str, one: Model, case: Case, name: str, *, compiled: bool) -> Iterator[Contender]:
     """A peer, and the same through torch.compile where that is worth trying."""
     peer = PEERS[name]
     reasons = why_not(peer, case)

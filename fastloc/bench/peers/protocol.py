@@ -4,7 +4,7 @@
     {"do": "prepare", "key", "case"}        -> {"load_s", "first_ms", "loaded_mb", ...}   load what a case needs, and run it once
     {"do": "answer", "key", "file"}         -> {}                                         its answer to the first input, as .npy
     {"do": "go", "key", "what", "count"}    -> {"ms": [...]}                              so many timed calls, `what` as in `Passes`
-    {"do": "memory", "key"}                 -> {"peak_mb", "working_mb"}                  of one call
+    {"do": "memory", "key", "again"}        -> {"peak_mb", "working_mb"}                  of the first call, and of another one
     {"do": "drop", "key"}                   -> {}                                         forget a case
 
 What goes wrong is {"failed": "in one line"}, and the process goes on. Its end is the end of its standard input. Only the standard
@@ -99,7 +99,7 @@ def _reply(asked: dict[str, Any], build: Callable[[Case], Passes], prepared: dic
         np.save(asked["file"], passes.answer())
         return {}
     if do == "memory":
-        return _memory(prepared[key])
+        return _memory(prepared[key], again=asked.get("again", True))
     return {"ms": timed(passes, asked["what"], asked["count"])}
 
 
@@ -185,9 +185,11 @@ def _wait(passes: Passes) -> None:
         torch.cuda.synchronize()
 
 
-def _memory(one: Prepared) -> dict[str, Any]:
-    """Peaks of the first call or of this one, the larger: a runtime may keep what the first took. On a GPU of this one alone, in
-    PyTorch's allocator."""
+def _memory(one: Prepared, again: bool) -> dict[str, Any]:
+    """Peaks of the first call or, `again`, of another one, the larger: a runtime may keep what the first took. On a GPU of the other
+    alone, in PyTorch's allocator."""
+    if not again:
+        return {"peak_mb": one.first_peak / 1e6, "working_mb": (one.first_peak - one.loaded) / 1e6}
     passes = one.passes
     on_gpu = passes.device == "cuda" and passes.events
     if on_gpu:
@@ -203,8 +205,8 @@ def _memory(one: Prepared) -> dict[str, Any]:
     working = max(one.first_peak - one.loaded, peak() - before, 0)
     found = {"peak_mb": max(peak(), one.first_peak) / 1e6, "working_mb": working / 1e6}
     if on_gpu:
-        most = torch.cuda.max_memory_allocated()
-        found |= {"device_mb": most / 1e6, "device_working_mb": (most - held) / 1e6}
+        most, mine = torch.cuda.max_memory_allocated(), FLUSH_BYTES * len(_SCRATCH)
+        found |= {"device_mb": (most - mine) / 1e6, "device_working_mb": (most - held) / 1e6}
     return found
 
 
