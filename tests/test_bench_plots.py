@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import bench_rows as made
-from fastloc.bench import plot_style
-from fastloc.bench.plot_style import GREY, PALETTE, colours, markers, spread
-from fastloc.bench.plots import draw, figures
+from fastloc.bench.report import plot_style
+from fastloc.bench.report.plot_style import GREY, PALETTE, colours, markers, spread
+from fastloc.bench.report.plots import draw, figures
 from fastloc.bench.schema import Row, checked
 from fastloc.errors import FastlocError
 

@@ -11,11 +11,11 @@ from rich.console import Console
 import bench_rows as made
 import readme_bench
 import readme_tables
-from fastloc.bench.grid import Grid, Head, Line
-from fastloc.bench.rows import AXES, along, names
+from fastloc.bench.report.grid import Grid, Head, Line
+from fastloc.bench.report.rows import AXES, along, names
+from fastloc.bench.report.tables import header, show, tables
+from fastloc.bench.report.words import digits, packages, percent
 from fastloc.bench.schema import Row, checked
-from fastloc.bench.tables import header, show, tables
-from fastloc.bench.words import digits, packages, percent
 from readme_markdown import TableError
 
 EVERYTHING = made.everything()

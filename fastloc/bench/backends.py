@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fastloc.bench.cases import Case
 from fastloc.bench.peers.protocol import Passes, serve
+from fastloc.cli import EXTRAS
 from fastloc.errors import FastlocError, unknown
 
 HALF = ("float16", "bfloat16")
@@ -86,7 +87,9 @@ def why_not(row: Backend, device: str, dtype: str) -> list[str]:
         reasons.append(f"on {kind} it computes in {', '.join(row.dtypes[kind])}, not in {dtype}")
     missing = [name for name in (*_NEEDED[row.runtime], *row.packages) if find_spec(name) is None]
     if missing:
-        reasons.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed")
+        extras = ",".join(dict.fromkeys(EXTRAS[name] for name in missing if name in EXTRAS))
+        how = f': pip install "fastloc[{extras}]"' if extras else ""
+        reasons.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed{how}")
     return reasons
 
 

@@ -137,11 +137,11 @@ def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
     else:
         from rich.console import Console
 
-        from fastloc.bench.tables import show
+        from fastloc.bench.report.tables import show
 
         show(outcome.rows, Console())
     if args.plot and outcome.rows:
-        from fastloc.bench.plots import draw
+        from fastloc.bench.report.plots import draw
 
         for file in draw(outcome.rows, outcome.file.parent):
             print(file, file=sys.stderr)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 from fastloc.bench.backends import BACKENDS
+from fastloc.bench.contenders import GEM
 from fastloc.bench.crew import WorkerError
 from fastloc.bench.schema import Row
-from fastloc.bench.suites import GEM
 from fastloc.bench.towers import Model
 from fastloc.bench.work import Work
 

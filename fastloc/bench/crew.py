@@ -82,12 +82,16 @@ class Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def close(self) -> None:
-        """End the process."""
+    def release(self) -> None:
+        """Let the process end by itself; it is not waited for."""
         if self.process.stdin and not self.process.stdin.closed:
             # it may have gone
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
+
+    def close(self) -> None:
+        """End the process, if it does not so by itself."""
+        self.release()
         try:
             self.process.wait(2)
         except subprocess.TimeoutExpired:

@@ -113,6 +113,8 @@ def _session(row: Backend, case: Case, file: Path, kept: list[Array]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = case.threads
     options.log_severity_level = 3
+    # within a call its threads may spin; after it they would take the cores from whoever has the next turn
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if kind == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     session = ort.InferenceSession(str(file), options, providers=[name], enable_fallback=0)

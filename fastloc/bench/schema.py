@@ -14,6 +14,8 @@ from fastloc.errors import FastlocError
 
 Row = dict[str, Any]
 SUFFIX = ".jsonl"
+# the contender that every group's times are told in multiples of: the untouched encoder
+ENCODER = "encoder"
 
 
 @dataclass(frozen=True)

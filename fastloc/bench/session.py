@@ -1,4 +1,4 @@
-"""One group of contenders, measured in turns: prepared, judged, timed A B C A B C …, judged again, and written down row by row."""
+"""One group of contenders, measured in turns: prepared, judged, timed A B C C B A …, judged again, and written down row by row."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,8 +12,7 @@ import numpy as np
 from fastloc.bench import gate
 from fastloc.bench.cases import Case
 from fastloc.bench.crew import REST, Worker, WorkerError
-from fastloc.bench.rows import ENCODER
-from fastloc.bench.schema import Row
+from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.stats import percentiles, ratio_interval
 
 # a turn lasts about so long, in seconds, unless one call does: short calls are timed many times in a row
@@ -167,7 +166,8 @@ def _rounds(group: Group, seconds: float, say: Callable[[str], None]) -> None:
         running = [one for one in group.contenders if not one.failed]
         if not running or (done >= group.least and time.perf_counter() - began > seconds):
             return
-        for one in running:
+        # there and back: nobody has the same one before it, nor the first place, in every round
+        for one in running if done % 2 == 0 else reversed(running):
             _attempt(one, lambda one=one: one.model.append(_turn(one, "model")))  # type: ignore[misc]
             if one.prepared["whole"]:
                 _attempt(one, lambda one=one: one.whole.append(_turn(one, "whole")))  # type: ignore[misc]

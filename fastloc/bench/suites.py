@@ -3,29 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from fastloc.bench import gate, request
+from fastloc.bench import contenders, request
 from fastloc.bench.backends import BACKENDS, Backend
 from fastloc.bench.cases import Case
-from fastloc.bench.limits_of import limit_columns
-from fastloc.bench.peer_table import PEERS, why_not
-from fastloc.bench.rows import ENCODER
-from fastloc.bench.schema import Row
-from fastloc.bench.session import Contender, Group
+from fastloc.bench.contenders import GEM, RECOMMENDED
+from fastloc.bench.peer_table import PEERS
+from fastloc.bench.session import Group
 from fastloc.bench.steps import STEPS
 from fastloc.bench.towers import EMBEDDED, Model
 from fastloc.bench.work import Work
 
-# the method that peers are measured beside, and that the scaling suites are of
-GEM = "gem"
-RECOMMENDED = " (recommended)"
 DEFAULT = "default plan"
-# N x N maps of the official form that are alive at once, float32
-OFFICIAL_MAPS = 4
-# a contender may take this share of the memory that is free
-SHARE = 0.8
 # rounds of the scaling suites: their largest cases take minutes
 FEW = 3
 
@@ -48,9 +38,9 @@ def methods(work: Work) -> Iterator[Group]:
                 place = _place(one, size, batch)
                 for method, changes in variants(one, asked.methods):
                     case = work.case(one, method, size, batch, changes=changes)
-                    ours = _ours(work, "methods", one, case, asked.backends)
+                    ours = contenders.ours(work, "methods", one, case, asked.backends)
                     name = method + (RECOMMENDED if changes else "")
-                    yield _group(work, "methods", f"{place}, {name}", one, case, ours)
+                    yield contenders.group(work, "methods", f"{place}, {name}", one, case, ours)
 
 
 def peers(work: Work) -> Iterator[Group]:
@@ -60,9 +50,9 @@ def peers(work: Work) -> Iterator[Group]:
         for size in asked.sizes_of(one):
             for batch in asked.batches:
                 case = work.case(one, GEM, size, batch)
-                others = [each for name in asked.peers for each in _peer(work, "peers", one, case, name, compiled=True)]
-                made = [*_ours(work, "peers", one, case, asked.backends), *others]
-                yield _group(work, "peers", f"{_place(one, size, batch)}, peers", one, case, made)
+                others = [each for name in asked.peers for each in contenders.peers(work, "peers", one, case, name, compiled=True)]
+                made = [*contenders.ours(work, "peers", one, case, asked.backends), *others]
+                yield contenders.group(work, "peers", f"{_place(one, size, batch)}, peers", one, case, made)
 
 
 def _place(one: Model, size: int, batch: int) -> str:
@@ -117,13 +107,13 @@ def waterfall(work: Work) -> Iterator[Group]:
     asked = work.request
     for one in _largest(asked.models):
         for size in asked.sizes_of(one):
-            contenders = []
+            steps = []
             for step in STEPS[asked.kind]:
                 case = work.case(one, GEM, size, dtype=step.dtype or asked.dtype, settings=dict(step.settings))
-                made = _contender(work, "waterfall", one, case, BACKENDS[step.backend], label=step.name)
+                made = contenders.contender(work, "waterfall", one, case, BACKENDS[step.backend], label=step.name)
                 made.row["step"] = step.name
-                contenders.append(made)
-            yield Group(f"{one.name} {size} px, waterfall", contenders, against=[STEPS[asked.kind][0].name])
+                steps.append(made)
+            yield Group(f"{one.name} {size} px, waterfall", steps, against=[STEPS[asked.kind][0].name])
 
 
 def plan(work: Work) -> Iterator[Group]:
@@ -133,10 +123,10 @@ def plan(work: Work) -> Iterator[Group]:
     for one in _largest(asked.models):
         for size in asked.sizes_of(one):
             case = work.case(one, GEM, size)
-            made = [_contender(work, "plan", one, case, usual, label=DEFAULT)]
+            made = [contenders.contender(work, "plan", one, case, usual, label=DEFAULT)]
             for setting in changes_of_the_plan(case, one, usual):
                 name = " ".join(f"{field}={choice}" for field, choice in setting.items())
-                made.append(_contender(work, "plan", one, replace(case, settings=setting), usual, label=name))
+                made.append(contenders.contender(work, "plan", one, replace(case, settings=setting), usual, label=name))
             for each in made:
                 each.row["step"] = each.label
             yield Group(f"{one.name} {size} px, plan", made, against=[DEFAULT])
@@ -183,10 +173,10 @@ def _beside_official(
     case = work.case(one, GEM, size, batch, texts, changes=changes or {})
     names = tuple(name for name in work.request.peers if PEERS[name].method == GEM)
     backends = work.request.backends if names else tuple(dict.fromkeys((*work.request.backends, "official")))
-    ours = _ours(work, suite, one, case, backends)
-    others = [each for name in names for each in _peer(work, suite, one, case, name, compiled=False)]
+    ours = contenders.ours(work, suite, one, case, backends)
+    others = [each for name in names for each in contenders.peers(work, suite, one, case, name, compiled=False)]
     counts = f"batch {batch}, {case.texts} texts, {(changes or {}).get('blocks', 6)} blocks"
-    made = _group(work, suite, f"{suite}: {one.name} {size} px, {counts}", one, case, [*ours, *others])
+    made = contenders.group(work, suite, f"{suite}: {one.name} {size} px, {counts}", one, case, [*ours, *others])
     yield replace(made, least=FEW, whole=False)
 
 
@@ -197,91 +187,16 @@ def _where_it_ends(work: Work, one: Model, largest: int) -> Iterator[Group]:
     case = replace(work.case(one, GEM, one.size), size=(largest, largest))
 
     def needed() -> float:
-        return PEERS[peer].maps(case) if peer else official_bytes(case)
+        return PEERS[peer].maps(case) if peer else contenders.official_bytes(case)
 
-    if _too_large(case, needed()):
+    if contenders.too_large(case, needed()):
         return
-    while not _too_large(case, needed()):
+    while not contenders.too_large(case, needed()):
         size = case.size[0] * 3 // 2 // case.patch * case.patch
         case = replace(case, size=(size, size))
-    ours = [_contender(work, "tokens", one, case, BACKENDS["official"])]
-    ended = list(_peer(work, "tokens", one, case, peer, compiled=False)) if peer else ours
+    ours = [contenders.contender(work, "tokens", one, case, BACKENDS["official"])]
+    ended = list(contenders.peers(work, "tokens", one, case, peer, compiled=False)) if peer else ours
     yield Group(f"tokens: {one.name} {case.size[0]} px", ended)
-
-
-def _group(work: Work, suite: str, name: str, one: Model, case: Case, contenders: list[Contender]) -> Group:
-    """With the untouched encoder as what times are multiples of."""
-    encoder = replace(case, method="itsm", changes={})
-    anchor = _contender(work, suite, one, encoder, BACKENDS["torch"], label=ENCODER)
-    against = [ENCODER, *(each.label for each in contenders if each.row["by"] == "peer" or each.row["contender"] == "official")]
-    return Group(name, [anchor, *contenders], against=against)
-
-
-def _ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...]) -> list[Contender]:
-    rows = [BACKENDS[name] for name in names]
-    return [_contender(work, suite, one, case, row) for row in rows if not row.methods or case.method in row.methods]
-
-
-def _contender(work: Work, suite: str, one: Model, case: Case, row: Backend, label: str = "") -> Contender:
-    columns: Row = {
-        **work.columns(suite, case, one), "contender": label if label == ENCODER else row.name, "by": "fastloc",
-        "method": case.method, "dtype": row.stored or case.dtype, **limit_columns(work, one, case, row),
-    }  # fmt: skip
-    if one.name == EMBEDDED and case.size == (one.size, one.size):
-        columns["quality"] = _quality(case)
-    made = Contender(label or row.name, lambda: work.backend(row.name), case, columns, row.stored or case.dtype)
-    if row.name == "official":
-        _refuse(made, official_bytes(case))
-    return made
-
-
-def _quality(case: Case) -> dict[str, float] | None:
-    from fastloc.bench.quality import embedded_quality
-
-    return embedded_quality().get(case.method + (RECOMMENDED if case.changes else ""))
-
-
-def _peer(work: Work, suite: str, one: Model, case: Case, name: str, *, compiled: bool) -> Iterator[Contender]:
-    """A peer, and the same through torch.compile where that is worth trying."""
-    peer = PEERS[name]
-    reasons = why_not(peer, case)
-    for fast in (False, True) if compiled and peer.compiles and not reasons else (False,):
-        label = name + (" compiled" if fast else "")
-        theirs = replace(case, compiled=fast)
-        row = {**work.columns(suite, theirs, one), "contender": label, "by": "peer", "method": peer.method_label}
-        check = "grids" if peer.method == GEM else peer.method
-        # a process of its own, so that its memory is its own
-        start = partial(work.peer, name, " compiled" if fast else "")
-        made = Contender(label, start, theirs, row, case.dtype, check, failed="; ".join(reasons))
-        _refuse(made, peer.maps(case))
-        yield made
-
-
-def _refuse(one: Contender, needed: float) -> None:
-    """Do not start what would take more memory than there is: the machine would go down with it."""
-    if not one.failed and _too_large(one.case, needed):
-        one.row["needs_mb"] = needed / 1e6
-        one.failed = f"does not fit: its N x N maps would take about {needed / 1e9:.1f} GB, and {_free(one.case) / 1e9:.1f} GB are free"
-
-
-def _too_large(case: Case, needed: float) -> bool:
-    return needed > SHARE * _free(case)
-
-
-def _free(case: Case) -> float:
-    if not case.device.startswith("cuda"):
-        return gate.available()
-    import torch
-
-    free: int = torch.cuda.mem_get_info(case.device)[0]
-    return float(free)
-
-
-def official_bytes(case: Case) -> float:
-    """About what the official form's N x N maps take."""
-    vision = case.config["vision_cfg"]
-    heads = int(vision["width"]) // int(vision.get("head_width", 64))
-    return OFFICIAL_MAPS * case.batch * heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)
 
 
 def _largest(models: tuple[Model, ...]) -> tuple[Model, ...]:

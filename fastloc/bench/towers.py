@@ -58,7 +58,12 @@ class Model:
     @property
     def size(self) -> int:
         """The input size to run it at, if the run asks for no other."""
-        return self.asked_size or int(self.recommended.get("size", self.spec.image[0]))
+        return self.asked_size or self.own_size
+
+    @property
+    def own_size(self) -> int:
+        """The input size that it recommends, or was trained at."""
+        return int(self.recommended.get("size", self.spec.image[0]))
 
     def write(self, file: Path) -> Path:
         """The image tower's tensors under open_clip's names, float32, as .safetensors. Raises ModelError where they cannot be had."""

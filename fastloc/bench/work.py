@@ -13,7 +13,7 @@ from fastloc.bench.cases import Case, write_inputs
 from fastloc.bench.crew import Worker
 from fastloc.bench.peer_table import PEERS
 from fastloc.bench.request import Request
-from fastloc.bench.schema import Row
+from fastloc.bench.schema import Row, slug
 from fastloc.bench.session import References
 from fastloc.bench.towers import Model
 
@@ -36,6 +36,9 @@ class Work:
         return self
 
     def __exit__(self, *error: object) -> None:
+        # all at once: each takes a moment to end
+        for worker in self.workers.values():
+            worker.release()
         for worker in self.workers.values():
             worker.close()
         self._stack.close()
@@ -53,9 +56,11 @@ class Work:
         return replace(made, inputs=self._inputs_at(made, made.size))
 
     def weights(self, one: Model) -> Path:
-        if one.name not in self._weights:
-            self._weights[one.name] = one.write(self.folder / "weights" / f"{one.name}.safetensors")
-        return self._weights[one.name]
+        """The file of its image tower, written when it is first asked for."""
+        key = slug(f"{one.name} {one.pretrained}")
+        if key not in self._weights:
+            self._weights[key] = one.write(self.folder / "weights" / f"{key}.safetensors")
+        return self._weights[key]
 
     def _inputs_at(self, case: Case, size: tuple[int, int]) -> str:
         folder = self.folder / "inputs" / f"{case.model}-{size[0]}x{size[1]}-{case.batch}-{case.texts}"

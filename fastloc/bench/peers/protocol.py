@@ -16,7 +16,6 @@ import gc
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -211,10 +210,15 @@ def _memory(one: Prepared, again: bool) -> dict[str, Any]:
 
 
 def peak() -> int:
-    """Most bytes resident since `reset_peak`, or ever where that cannot be reset (ru_maxrss: kilobytes on Linux, bytes on macOS)."""
+    """Most bytes resident since `reset_peak`, or ever where that cannot be reset; 0 where the system does not tell."""
     if platform.system() == "Linux":
         lines = Path("/proc/self/status").read_text().splitlines()
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), resident())
+    try:
+        import resource
+    except ImportError:
+        # Windows: memory is not measured there
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
@@ -229,7 +233,7 @@ def reset_peak() -> int:
 def resident() -> int:
     if platform.system() != "Linux":
         return peak()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def _tidy() -> None:

@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastloc.bench.schema import Row
+from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.stats import Growth, Interval, growth
 
-# the untouched encoder, which every group's times are told in multiples of
-ENCODER = "encoder"
 # what tells rows of one contender apart, where they differ in it
 _PARTS = ("dtype", "provider")
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from fastloc.bench import rows as told
-from fastloc.bench.grid import Grid, Head, Line
-from fastloc.bench.rows import AXES, ENCODER, Axis, does_not_fit, gain, grouped, memory, method, names, setting, step
-from fastloc.bench.schema import Row
-from fastloc.bench.words import COST_ONLY, digits, error, machine, mb, occasion, packages, percent, seconds, span, throttling, times
+from fastloc.bench.report import rows as told
+from fastloc.bench.report.grid import Grid, Head, Line
+from fastloc.bench.report.rows import AXES, Axis, does_not_fit, gain, grouped, memory, method, names, setting, step
+from fastloc.bench.report.words import COST_ONLY, digits, error, machine, mb, occasion, packages, percent, seconds, span, throttling, times
+from fastloc.bench.schema import ENCODER, Row
 
 Rows = Sequence[Row]
 WATERFALL = "waterfall"

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench import plot_axes, plot_methods, plot_style, plot_waterfall
-from fastloc.bench.rows import ENCODER, grouped, leading, method
-from fastloc.bench.schema import Row, newest, slug
+from fastloc.bench.report import plot_axes, plot_methods, plot_style, plot_waterfall
+from fastloc.bench.report.rows import grouped, leading, method
+from fastloc.bench.schema import ENCODER, Row, newest, slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

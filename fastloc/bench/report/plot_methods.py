@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench.plot_style import GREY, LIGHT, PALETTE, colours, figure, halo, log_numbers, markers, plain_ticks, spread
-from fastloc.bench.rows import ENCODER, grouped, leading, method, middle_encoder, names, setting
-from fastloc.bench.schema import Row
-from fastloc.bench.words import digits
+from fastloc.bench.report.plot_style import GREY, LIGHT, PALETTE, colours, figure, halo, log_numbers, markers, plain_ticks, spread
+from fastloc.bench.report.rows import grouped, leading, method, middle_encoder, names, setting
+from fastloc.bench.report.words import digits
+from fastloc.bench.schema import ENCODER, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

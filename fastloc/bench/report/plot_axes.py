@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastloc.bench.plot_style import GREY, colours, figure, halo, log_numbers, markers, plain_ticks
-from fastloc.bench.rows import AXES, Axis, along, does_not_fit, fitted, memory
+from fastloc.bench.report.plot_style import GREY, colours, figure, halo, log_numbers, markers, plain_ticks
+from fastloc.bench.report.rows import AXES, Axis, along, does_not_fit, fitted, memory
 from fastloc.bench.schema import Row
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench.rows import ENCODER
+from fastloc.bench.schema import ENCODER
 from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:

@@ -1,0 +1,102 @@
+"""How a contender of a suite is made: its case, its process, its row's columns, and what it is not even started for."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from fastloc.bench import gate
+from fastloc.bench.backends import BACKENDS, Backend
+from fastloc.bench.cases import Case
+from fastloc.bench.limits_of import limit_columns
+from fastloc.bench.peer_table import PEERS, why_not
+from fastloc.bench.quality import embedded_quality
+from fastloc.bench.schema import ENCODER, Row
+from fastloc.bench.session import Contender, Group
+from fastloc.bench.towers import EMBEDDED, Model
+from fastloc.bench.work import Work
+
+# the method that peers are measured beside, and that the scaling suites are of
+GEM = "gem"
+RECOMMENDED = " (recommended)"
+# N x N maps of the official form that are alive at once
+OFFICIAL_MAPS = 4
+# a contender may take this share of the memory that is free
+SHARE = 0.8
+
+
+def group(work: Work, suite: str, name: str, one: Model, case: Case, contenders: list[Contender]) -> Group:
+    """With the untouched encoder as what times are multiples of."""
+    encoder = replace(case, method="itsm", changes={})
+    anchor = contender(work, suite, one, encoder, BACKENDS["torch"], label=ENCODER)
+    against = [ENCODER, *(each.label for each in contenders if each.row["by"] == "peer" or each.row["contender"] == "official")]
+    return Group(name, [anchor, *contenders], against=against)
+
+
+def ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...]) -> list[Contender]:
+    """Those of the backends that have the case's method."""
+    rows = [BACKENDS[name] for name in names]
+    return [contender(work, suite, one, case, row) for row in rows if not row.methods or case.method in row.methods]
+
+
+def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, label: str = "") -> Contender:
+    """A backend of ours; `label` tells it apart in its group where its name does not."""
+    columns: Row = {
+        **work.columns(suite, case, one), "contender": label if label == ENCODER else row.name, "by": "fastloc",
+        "method": case.method, "dtype": row.stored or case.dtype, **limit_columns(work, one, case, row),
+    }  # fmt: skip
+    columns["quality"] = _quality(one, case)
+    made = Contender(label or row.name, lambda: work.backend(row.name), case, columns, row.stored or case.dtype)
+    if row.name == "official":
+        _refuse(made, official_bytes(case))
+    return made
+
+
+def _quality(one: Model, case: Case) -> dict[str, float] | None:
+    """What the record of the quality set says of this very method: the embedded model's, at its own size."""
+    recommended = one.recommended.get("recipes", {}).get(case.method)
+    if one.name != EMBEDDED or case.size != (one.own_size, one.own_size) or (case.changes and case.changes != recommended):
+        return None
+    return embedded_quality().get(case.method + (RECOMMENDED if case.changes else ""))
+
+
+def peers(work: Work, suite: str, one: Model, case: Case, name: str, *, compiled: bool) -> Iterator[Contender]:
+    """A peer, and the same through torch.compile where that is worth trying."""
+    peer = PEERS[name]
+    reasons = why_not(peer, case)
+    for fast in (False, True) if compiled and peer.compiles and not reasons else (False,):
+        label = name + (" compiled" if fast else "")
+        theirs = replace(case, compiled=fast)
+        row = {**work.columns(suite, theirs, one), "contender": label, "by": "peer", "method": peer.method_label}
+        check = "grids" if peer.method == GEM else peer.method
+        # a process of its own, so that its memory is its own
+        start = partial(work.peer, name, " compiled" if fast else "")
+        made = Contender(label, start, theirs, row, case.dtype, check, failed="; ".join(reasons))
+        _refuse(made, peer.maps(case))
+        yield made
+
+
+def _refuse(one: Contender, needed: float) -> None:
+    """Do not start what would take more memory than there is: the machine would go down with it."""
+    if not one.failed and too_large(one.case, needed):
+        one.row["needs_mb"] = needed / 1e6
+        one.failed = f"does not fit: its N x N maps would take about {needed / 1e9:.1f} GB, and {_free(one.case) / 1e9:.1f} GB are free"
+
+
+def too_large(case: Case, needed: float) -> bool:
+    return needed > SHARE * _free(case)
+
+
+def _free(case: Case) -> float:
+    if not case.device.startswith("cuda"):
+        return gate.available()
+    import torch
+
+    free: int = torch.cuda.mem_get_info(case.device)[0]
+    return float(free)
+
+
+def official_bytes(case: Case) -> float:
+    """About what the official form's N x N maps take."""
+    vision = case.config["vision_cfg"]
+    heads = int(vision["width"]) // int(vision.get("head_width", 64))
+    return OFFICIAL_MAPS * case.batch * heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)

@@ -1,0 +1,1 @@
+"""What becomes of the rows: tables in a terminal, and plots."""
