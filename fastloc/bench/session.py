@@ -73,15 +73,15 @@ class References:
         self._kept: dict[str, np.ndarray[Any, Any]] = {}
 
     def case(self, one: Contender) -> Case:
-        """The case at which its answer is compared: its own, or a smaller one where the reference would take too much memory."""
+        """The case at which its answer is to be compared: its own, or a smaller one where the reference would take too much memory now."""
         size = gate.fitting(one.case)
         return one.case if not one.check or size == one.case.size else one.case.at(size, self.inputs(one.case, size))
 
-    def judge(self, one: Contender) -> gate.Verdict:
-        """The verdict of its answer to the case that `case` gives, which it has prepared."""
+    def judge(self, one: Contender, at: Case) -> gate.Verdict:
+        """The verdict of its answer to this case, which it has prepared."""
         file = self.folder / "answer.npy"
         one.ask("answer", file=str(file))
-        return gate.judged(np.load(file), self._wanted(self.case(one), one.check), one.precision)
+        return gate.judged(np.load(file), self._wanted(at, one.check), one.precision)
 
     def _wanted(self, case: Case, check: str) -> np.ndarray[Any, Any]:
         key = repr((check, case.weights, case.method, sorted(case.changes.items()), case.inputs))
@@ -128,13 +128,13 @@ def _prepare(one: Contender, references: References, whole: bool) -> None:
     at = references.case(one)
     if at is not one.case:
         one.prepared = one.ask("prepare", case=at.told())
-        _judge(one, references)
+        _judge(one, references, at)
         one.row.setdefault("checked", f"at {at.size[0]}x{at.size[1]}, about the largest for which the reference has memory")
     if not one.failed:
         one.prepared = one.ask("prepare", case=one.case.told())
         one.prepared["whole"] = one.prepared["whole"] and whole
     if at is one.case:
-        _judge(one, references)
+        _judge(one, references, at)
     if not one.failed:
         _warm(one)
 
@@ -151,11 +151,11 @@ def _warm(one: Contender) -> None:
         one.ask("go", what="whole", count=1)
 
 
-def _judge(one: Contender, references: References) -> None:
+def _judge(one: Contender, references: References, at: Case) -> None:
     if not one.check or not one.prepared["answers"]:
         one.row["checked"] = "cost only"
         return
-    one.verdict = references.judge(one)
+    one.verdict = references.judge(one, at)
     if one.verdict.refused:
         one.failed = one.verdict.refused
 
@@ -182,8 +182,9 @@ def _turn(one: Contender, what: str) -> list[float]:
 
 def _after(one: Contender, references: References) -> None:
     """What is asked when the times are there: whether the answer is still right, and what memory a call takes."""
+    # what was compared at a smaller size is not prepared any more
     if one.verdict is not None and "checked" not in one.row and not one.slow:
-        _judge(one, references)
+        _judge(one, references, one.case)
     if not one.failed:
         one.memory = one.ask("memory", again=not one.slow)
 
