@@ -102,7 +102,7 @@ def _peers(rows: Rows) -> str:
         # the first peer that computes the same
         against = next((row["contender"] for row in peers if row.get("ms") and row.get("checked") != COST_ONLY), "")
         over += [against] if against else []
-        shown = peers + ours
+        shown = ours + peers
         for row, name in zip(shown, names(shown), strict=True):
             faster = times(told.speed_up(row, against)) if row["by"] == "fastloc" else ""
             spread = f"{digits(row['ms'])} ({span(row.get('ms_p20'), row.get('ms_p80'))})" if row.get("ms") else ""

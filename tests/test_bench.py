@@ -131,6 +131,26 @@ def test_what_is_not_compared_says_so(tmp_path: Path, case: Case, start: Callabl
     assert rows["theirs"]["checked"] == "cost only" and "error" not in rows["theirs"] and rows["theirs"]["ms"] > 0
 
 
+def test_a_large_case_is_compared_at_a_smaller_size(
+    tmp_path: Path, case: Case, start: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = write_inputs(tmp_path / "small", 2, (16, 24), 3, 24, (40, 60))
+    np.save(small / "wanted.npy", gate.grids(case.at((16, 24), str(small))))
+    references = session.References(tmp_path, lambda case, size: str(small))
+
+    def measured_when(fitting: list[tuple[int, int]]) -> schema.Row:
+        rows: list[schema.Row] = []
+        monkeypatch.setattr(gate, "fitting", lambda case: fitting.pop(0))
+        session.measure(session.Group("a group", [contender("one", start(), case)]), 0.1, references, rows.append, lambda text: None)
+        return rows[0]
+
+    row = measured_when([(16, 24)])
+    assert row["checked"].startswith("at 16x24, ") and row["error"] == 0 and row["ms"] > 0
+    # memory that is gone later changes nothing: it is asked once
+    row = measured_when([(32, 48)])
+    assert "checked" not in row and row["error"] == 0 and row["ms"] > 0
+
+
 def test_a_worker_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="could not be started"):
         Worker("none", [tmp_path / "nothing"], 1, tmp_path / "log")
