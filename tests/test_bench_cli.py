@@ -85,25 +85,23 @@ def test_what_is_asked_for_by_default() -> None:
 
 def test_a_run_leaves_a_record(tmp_path: Path) -> None:
     """One method in the fewest rounds, in a process as a user starts it."""
-    command = [sys.executable, "-P", "-m", "fastloc.bench", "--device", "cpu", "--models", "embedded", "--methods", "gem",
-               "--sizes", "48", "--backends", "torch", "--suites", "methods,waterfall", "--seconds", "0.1", "--threads", "1", "--plot",
+    command = [sys.executable, "-P", "-m", "fastloc.bench", "--device", "cpu", "--models", "embedded", "--methods", "itsm",
+               "--sizes", "48", "--backends", "ort", "--suites", "methods", "--seconds", "0.1", "--threads", "1", "--plot",
                "-o", str(tmp_path)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     rows = schema.read(tmp_path)
-    by_name = {(row["suite"], row["contender"], bool(row.get("changes"))): row for row in rows}
-    for row in (by_name["methods", "torch", False], by_name["waterfall", "ort", False]):
-        assert row["method"] == "gem" and 0 < row["ms_p20"] <= row["ms"] <= row["ms_p80"] <= row["ms_p99"] and row["rounds"] >= 5
-        assert row["end_ms"] > row["ms"] and row["error"] <= row["allowed"] == 1e-4 and len(row["ratios"]) == 1
+    by_name = {row["contender"]: row for row in rows}
+    for row in (by_name["encoder"], by_name["ort"]):
+        assert row["method"] == "itsm" and 0 < row["ms_p20"] <= row["ms"] <= row["ms_p80"] <= row["ms_p99"] and row["rounds"] >= 5
+        assert row["end_ms"] > row["ms"] and row["error"] <= row["allowed"] == 1e-4
         assert row["gflop"] > 0 and row["floor_ms"] > 0 and row["achieved"] == pytest.approx(row["floor_ms"] / row["ms"], rel=1e-3)
         assert row["tokens"] == 37 and row["threads"] == 1 and row["weights"] == "trained" and row["loaded_mb"] > 10
-    assert by_name["methods", "torch", True]["changes"]["residual"] is False
-    assert by_name["methods", "torch", False]["plan"]["attention"] == "sdpa" and by_name["waterfall", "ort", False]["provider"] == "cpu"
-    assert {row["step"] for row in rows if row["suite"] == "waterfall"} >= {"official form", "fused attention", "8-bit products"}
+    assert by_name["encoder"]["plan"]["attention"] == "sdpa" and by_name["ort"]["provider"] == "cpu"
+    assert list(by_name["ort"]["ratios"]) == ["encoder"] and by_name["encoder"]["ratios"] == {}
     assert {row["contender"] for row in rows if row["suite"] == "ceilings"} == {"product float32", "copy", "cache copy"}
     assert not [row for row in rows if "failed" in row]
-    assert "gem (recommended)" in done.stdout and "official form" in done.stdout
-    assert list(tmp_path.rglob("*.png")) and list(tmp_path.rglob("*.svg"))
+    assert "ort" in done.stdout and list(tmp_path.rglob("*.png")) and list(tmp_path.rglob("*.svg"))
 
 
 def test_an_interrupt_keeps_the_record(tmp_path: Path) -> None:
@@ -146,8 +144,6 @@ def test_the_regression_watch_finds_a_planted_slow_down(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
                               env=os.environ | {"PYTHONPATH": str(tmp_path / "path")})  # fmt: skip
 
-    good = watched()
-    assert good.returncode == 0 and "no case is slower" in good.stdout, good.stdout + good.stderr
     planted = clone / "fastloc" / "bench" / "run_torch.py"
     text = planted.read_text()
     slow = "    def model(index: int) -> Tensor:\n        __import__('time').sleep(0.5)\n        return run("
