@@ -108,7 +108,9 @@ def test_an_interrupt_keeps_the_record(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "fastloc.bench", "--device", "cpu", "--models", "embedded", "--methods", "itsm",
                "--backends", "torch", "--suites", "methods", "--seconds", "600", "--threads", "1", "--json",
                "-o", str(tmp_path)]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # as in a terminal: where the tests run in the background, a shell may have told them to ignore the signal
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     assert process.stderr
     for line in process.stderr:
         if "round 1" in line:
