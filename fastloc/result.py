@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import maps
+from fastloc import maps, pamr_maps, sam_points
 from fastloc.errors import FastlocError, TextError
+from fastloc.files import picture_format, write_whole
 from fastloc.geometry import Geometry
+from fastloc.pamr import BUDGET, Refinement
+from fastloc.sam_points import SamPoints
 
-__all__ = ["Box", "Point", "Result"]
+__all__ = ["Box", "Point", "Result", "SamPoints"]
 
 # the share of the picture below which a patch of heat is a speck, not a box
 SPECK = 0.001
@@ -61,6 +62,7 @@ class Result:
     method, model    names, for the record
     name        the picture's path, or ""
     scores      float32 [T], image-level cosine of each text, or None where the method does not compute it
+    refinement  how heatmaps and labels are refined by the picture's colours, or None: see `refined`
 
     Raises TextError without texts, FastlocError where shapes disagree or the similarity holds NaN or infinite values.
     """
@@ -76,6 +78,7 @@ class Result:
     model: str = ""
     name: str = ""
     scores: NDArray[np.float32] | None = None
+    refinement: Refinement | None = None
 
     def __post_init__(self) -> None:
         # the way to set a field of a frozen dataclass
@@ -108,14 +111,62 @@ class Result:
     @cached_property
     def heatmaps(self) -> NDArray[np.float32]:
         """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use."""
-        made = maps.heatmaps(self.similarity, self.geometry, self.order, self.logit_scale, self.reverse).astype(np.float32, copy=False)
+        how = self.geometry, self.order, self.logit_scale, self.reverse
+        refined = self._refined
+        made = maps.heatmaps(self.similarity, *how) if refined is None else pamr_maps.heatmaps(refined, self.similarity, *how)
+        made = made.astype(np.float32, copy=False)
         made.flags.writeable = False
         return made
 
+    def refined(self, iterations: int = 10, dilations: tuple[int, ...] = (8, 16), budget: int = BUDGET) -> Result:
+        """The same result with maps that follow the picture's edges, by PAMR (Araslanov & Roth 2020), with NACLIP's values.
+
+        Heatmaps are refined at the picture's size, and all that is read off them follows; labels are the largest refined similarity.
+        `similarity`, and with it a point's, stays as it is. See `fastloc.pamr.refine`, also for the working memory in bytes, `budget`.
+        Raises FastlocError for a count below 1.
+        """
+        return replace(self, refinement=Refinement(iterations, dilations, budget))
+
+    @cached_property
+    def _refined(self) -> NDArray[Any] | None:
+        """The refined similarity [T, H, W], where there is a refinement."""
+        if self.refinement is None:
+            return None
+        return pamr_maps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement)
+
     def points(self, threshold: float | None = None) -> list[Point]:
-        """The peak of each text, in the texts' order; texts whose peak lies below the threshold are left out."""
+        """The peak of each text, in the texts' order; texts whose peak lies below the threshold are left out.
+
+        One point is a weak prompt for SAM. `sam_points` gives points on and beside each object, which transformers' SAM takes as
+        image > object > point > (x, y):
+
+            prompt = result.sam_points()[0]
+            processor = SamProcessor.from_pretrained("facebook/sam-vit-base")
+            inputs = processor(
+                result.picture,
+                input_points=[[prompt.coordinates.tolist()]],
+                input_labels=[[prompt.labels.tolist()]],
+                return_tensors="pt",
+            )
+            outputs = SamModel.from_pretrained("facebook/sam-vit-base")(**inputs)
+            sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
+            # bool [1, 3, H, W]; CLIP Surgery keeps the one of the highest outputs.iou_scores
+            masks = processor.image_processor.post_process_masks(outputs.pred_masks, *sizes)[0]
+        """
         peaks = self._peaks
         return list(peaks) if threshold is None else [each for each in peaks if each.value >= _number("threshold", threshold)]
+
+    def sam_points(self, threshold: float = 0.8, down_sample: int = 2, together: bool = False) -> list[SamPoints]:
+        """Point prompts for SAM by CLIP Surgery's rule, one for each text in the texts' order; see `fastloc.sam_points`.
+
+        Read off the similarity, whatever the order of the read-out; of a reversed method off its opposite. together: one prompt for all
+        texts as parts of one object, the official demo's "person+bench". Raises FastlocError for values out of range.
+        """
+        scores = -self.similarity if self.reverse else self.similarity
+        if together:
+            return [sam_points.together(self.texts, scores, self.geometry, threshold, down_sample)]
+        pairs = zip(self.texts, scores, strict=True)
+        return [sam_points.sam_points(text, score, self.geometry, threshold, down_sample) for text, score in pairs]
 
     @cached_property
     def _peaks(self) -> tuple[Point, ...]:
@@ -156,7 +207,11 @@ class Result:
 
         With a threshold also -1 where the heatmap of that text is below it.
         """
-        chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry)
+        refined = self._refined
+        if refined is None:
+            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry)
+        else:
+            chosen = pamr_maps.labels(refined, self.geometry, self.reverse)
         if threshold is not None:
             heat = np.take_along_axis(self.heatmaps, np.maximum(chosen, 0)[None], axis=0)[0]
             chosen[heat < _number("threshold", threshold)] = maps.BACKGROUND
@@ -170,7 +225,7 @@ class Result:
         raw = self.order == "none"
         shown = maps.minmax(self.heatmaps) if raw else self.heatmaps
         peaks = [(peak.x, peak.y) if heat.any() else None for peak, heat in zip(self._peaks, shown, strict=True)]
-        note = " on ".join(filter(None, (self.method, self.model)))
+        note = " on ".join(filter(None, (self.method, self.model))) + (", refined" if self.refinement else "")
         return render(self.picture, self.texts, shown, peaks, alpha, colormap, ends=("low", "high") if raw else ("0", "1"), note=note)
 
     def save(self, path: str | os.PathLike[str], alpha: float = 0.5, colormap: str = "turbo") -> Path:
@@ -178,9 +233,9 @@ class Result:
 
         Raises FastlocError for an extension that Pillow cannot write and for a folder that is not there.
         """
-        target, kind = Path(path), _format(Path(path))
+        target, kind = Path(path), picture_format(Path(path))
         sheet = self.overlay(alpha, colormap)
-        return _write(target, lambda file: sheet.save(file, format=kind))
+        return write_whole(target, lambda file: sheet.save(file, format=kind))
 
     def to_npz(self, path: str | os.PathLike[str]) -> Path:
         """Writes similarity, heatmaps, texts, scores (where there are any) and the geometry as a compressed .npz, whole or not at all."""
@@ -195,7 +250,7 @@ class Result:
         }
         if self.scores is not None:
             arrays["scores"] = self.scores
-        return _write(target, lambda file: np.savez_compressed(file, **arrays))
+        return write_whole(target, lambda file: np.savez_compressed(file, **arrays))
 
     def to_dict(self, threshold: float = 0.5) -> dict[str, Any]:
         """Plain numbers, strings and lists, ready for JSON: sizes, method, model, and of each text its score, peak and boxes."""
@@ -209,6 +264,7 @@ class Result:
             "method": self.method,
             "model": self.model,
             "readout": {"order": self.order, "logit_scale": self.logit_scale, "reverse": self.reverse},
+            "refinement": None if self.refinement is None else asdict(self.refinement),
             "threshold": float(threshold),
             "texts": [
                 {
@@ -252,30 +308,3 @@ def _number(what: str, value: float) -> float:
     if not math.isfinite(number):
         raise FastlocError(f"{what} {value!r} must be a finite number")
     return number
-
-
-def _format(path: Path) -> str:
-    """Pillow's name of the format that the extension stands for."""
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None or kind not in Image.SAVE:
-        extension = path.suffix or "no extension"
-        raise FastlocError(f"{path}: no picture format is written as {extension!r}; use .png, .jpg, .webp or another that Pillow writes")
-    return kind
-
-
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Writes beside the target and moves into place, so that a reader never finds half a file."""
-    if not path.parent.is_dir():
-        raise FastlocError(f"{path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise FastlocError(f"{path}: is a folder")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            write(file)
-        part.replace(path)
-    except OSError as error:
-        raise FastlocError(f"{path}: cannot be written ({error})") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
