@@ -5,23 +5,13 @@ cannot be understood; 130 when interrupted. Results go to standard output, every
 """
 
 import argparse
-import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from . import __version__
-from .errors import FastlocError, FastlocWarning
-
-# package -> the extra that brings it
-EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors"), "engine"),
-    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
-    **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
-}
+from .cli_end import ended
 
 _EXAMPLES = """\
 examples:
@@ -36,6 +26,19 @@ Positions are in pixels of the upright picture, x to the right and y down.
 
 """ + _EXAMPLES.replace("  fastloc demo\n", "")
 
+_EXPLAIN_EXAMPLES = """\
+examples:
+  fastloc explain photo.jpg -t cat "red car" --model ViT-B-16 --pretrained laion2b_s34b_b88k -o sheet.png --html sheet.html
+  fastloc explain photo.jpg -t cat --methods itsm gem clip_surgery
+"""
+
+_CALIBRATE_EXAMPLES = """\
+examples:
+  fastloc calibrate holiday/*.jpg --model ViT-B-16 --pretrained laion2b_s34b_b88k -o vit-b-16.json
+  fastloc calibrate --from scenes -o embedded.json
+  fastloc locate photo.jpg -t cat --method gem_calibrated --model ViT-B-16 --pretrained laion2b_s34b_b88k --temperatures vit-b-16.json
+"""
+
 _EXPORT_EXAMPLES = """\
 examples:
   fastloc export -o gem.onnx --model ViT-B-16 --pretrained laion2b_s34b_b88k --size 448
@@ -49,48 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
     given = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(given).parse_args(given)
-    try:
-        with _notes():
-            status = int(args.run(args))
-            # a reader that has gone is noticed here, not when the interpreter shuts down
-            sys.stdout.flush()
-            return status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # the reader has gone (`| head`); what is still buffered must not fail once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (FastlocError, OSError) as error:
-        return _fail(error)
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        return _fail(f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
-
-
-def _fail(message: object) -> int:
-    print(f"fastloc: error: {' '.join(str(message).split())}", file=sys.stderr)
-    return 1
-
-
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Print each FastlocWarning once, as a line of its own; leave other warnings as they are."""
-    with warnings.catch_warnings():
-        usual, seen = warnings.showwarning, set[str]()
-
-        def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
-            if not issubclass(category, FastlocWarning):
-                usual(message, category, *place, **more)  # type: ignore[arg-type]
-            elif str(message) not in seen:
-                seen.add(str(message))
-                print(f"fastloc: note: {message}", file=sys.stderr)
-
-        warnings.simplefilter("always", FastlocWarning)
-        warnings.showwarning = show
-        yield
+    return ended("fastloc", lambda: args.run(args))
 
 
 @dataclass(frozen=True)
@@ -107,9 +69,12 @@ class Command:
 
 COMMANDS = (
     Command("locate", "find texts in pictures", "cli_locate", run="locate", epilog=_LOCATE_EXAMPLES),
+    Command("explain", "show every method on one picture, side by side", "cli_explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
+    Command("analyze", "look into a model block by block, and at which maps are inside out", "cli_analyze", run="analyze"),
     Command("methods", "list the localisation methods", "cli_lists", "add_list", "methods"),
     Command("models", "list the models that fit", "cli_lists", "add_models", "models"),
     Command("plan", "tell how a method would be executed here, and why", "cli_lists", "add_plan", "plan"),
+    Command("calibrate", "measure the inverse temperatures that suit a model", "cli_calibrate", epilog=_CALIBRATE_EXAMPLES),
     Command("export", "write a model with a method as one ONNX file", "cli_export", epilog=_EXPORT_EXAMPLES),
     Command("export-text", "write a model's text tower and tokenizer as one ONNX file", "cli_text", "add_export", "run_export"),
     Command("embed", "encode texts once, into a file that an exported model takes", "cli_text", "add_embed", "run_embed"),

@@ -14,6 +14,7 @@ from .cli_engine import engine
 from .errors import FastlocError, ImageError
 
 if TYPE_CHECKING:
+    from .cnn import CnnLocalizer
     from .localizer import Localizer
     from .onnx_localizer import OnnxLocalizer
     from .result import Result
@@ -53,6 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
     )
+    output.add_argument("--refine", choices=("pamr",), help="let the maps follow the picture's edges (seconds for a large picture)")
     output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
     output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
 
@@ -104,8 +106,10 @@ def _folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def _answer(localizer: "Localizer | OnnxLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
+def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
     result: Result = localizer(job.image, args.texts)
+    if args.refine:
+        result = result.refined()
     for path in job.files:
         path.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay:

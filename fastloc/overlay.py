@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fastloc.errors import FastlocError, unknown
 
-__all__ = ["COLORMAPS", "render"]
+__all__ = ["COLORMAPS", "colour_table", "fitted", "font_for", "heat_tile", "legend", "render"]
 
 # suggestions for an error message; every map of the cmap package works
 COLORMAPS = ("turbo", "viridis", "magma", "inferno", "plasma", "cividis", "hot", "gray")
@@ -70,19 +70,29 @@ def render(
     """
     if not 0 < alpha <= 1:
         raise FastlocError(f"alpha {alpha!r} must be above 0 and at most 1")
-    colours = _colours(colormap)
+    colours = colour_table(colormap)
     layout = _layout(picture.size, len(texts) + 1)
     sheet = Image.new("RGB", layout.sheet, PAGE)
     base = picture.resize(layout.tile, Image.Resampling.LANCZOS)
     _place(sheet, layout, 0, base, f"picture, {picture.width} x {picture.height}", FAINT)
-    base = Image.blend(base.convert("L").convert("RGB"), base, SATURATION)
     for index, (text, heat, peak) in enumerate(zip(texts, heatmaps, peaks, strict=True), start=1):
-        tile = _blend(base, heat, colours, alpha)
-        if peak is not None:
-            _ring(tile, ((peak[0] + 0.5) * tile.width / picture.width, (peak[1] + 0.5) * tile.height / picture.height))
+        tile = heat_tile(base, heat, peak, colours, alpha)
         _place(sheet, layout, index, tile, text, INK)
-    _legend(sheet, colours, ends, note)
+    legend(sheet, colours, ends, note)
     return sheet
+
+
+def heat_tile(
+    base: Image.Image, heat: NDArray[np.float32], peak: tuple[int, int] | None, colours: NDArray[np.float32], alpha: float = 0.5
+) -> Image.Image:
+    """The picture at a tile's size, RGB, with a heatmap [H, W] of values in [0, 1] over it and its peak (x, y), a pixel of the map, ringed;
+    colours are a `colour_table`."""
+    faded = Image.blend(base.convert("L").convert("RGB"), base, SATURATION)
+    tile = _blend(faded, heat, colours, alpha)
+    if peak is not None:
+        high, wide = heat.shape
+        _ring(tile, ((peak[0] + 0.5) * tile.width / wide, (peak[1] + 0.5) * tile.height / high))
+    return tile
 
 
 def _layout(picture: tuple[int, int], count: int) -> Layout:
@@ -130,12 +140,13 @@ def _ring(tile: Image.Image, centre: tuple[float, float]) -> None:
 
 def _place(sheet: Image.Image, layout: Layout, index: int, tile: Image.Image, text: str, ink: tuple[int, int, int]) -> None:
     left, top = layout.corner(index)
-    font = _font_for(text, FONT)
-    ImageDraw.Draw(sheet).text((left, top + CAPTION - 10), _fitted(text, layout.cell[0], font), fill=ink, font=font, anchor="ls")
+    font = font_for(text, FONT)
+    ImageDraw.Draw(sheet).text((left, top + CAPTION - 10), fitted(text, layout.cell[0], font), fill=ink, font=font, anchor="ls")
     sheet.paste(tile, (left, top + CAPTION))
 
 
-def _legend(sheet: Image.Image, colours: NDArray[np.float32], ends: tuple[str, str], note: str) -> None:
+def legend(sheet: Image.Image, colours: NDArray[np.float32], ends: tuple[str, str], note: str) -> None:
+    """The colours' meaning at the sheet's foot, and a note at its right."""
     draw, font = ImageDraw.Draw(sheet), _font(SMALL)
     wide = min(160, sheet.width // 3)
     y, x = sheet.height - MARGIN - FOOT // 2 + 8, MARGIN
@@ -146,10 +157,10 @@ def _legend(sheet: Image.Image, colours: NDArray[np.float32], ends: tuple[str, s
     x += wide + 8
     draw.text((x, y), ends[1], fill=FAINT, font=font, anchor="lm")
     x += math.ceil(font.getlength(ends[1])) + 24
-    draw.text((sheet.width - MARGIN, y), _fitted(note, sheet.width - MARGIN - x, font), fill=FAINT, font=font, anchor="rm")
+    draw.text((sheet.width - MARGIN, y), fitted(note, sheet.width - MARGIN - x, font), fill=FAINT, font=font, anchor="rm")
 
 
-def _fitted(text: str, wide: int, font: ImageFont.FreeTypeFont) -> str:
+def fitted(text: str, wide: int, font: ImageFont.FreeTypeFont) -> str:
     """The text on one line, cut with an ellipsis where it is wider than this many pixels."""
     # control characters would start a second line; no caption holds more than 400 characters, and measuring costs by length
     line = " ".join("".join(" " if unicodedata.category(c).startswith("C") else c for c in text[:400]).split())
@@ -160,7 +171,7 @@ def _fitted(text: str, wide: int, font: ImageFont.FreeTypeFont) -> str:
     return line.rstrip() + "…" if line else ""
 
 
-def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
+def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
     """The bundled font, or the first of the machine's that has every letter of the text, or the bundled one with its empty boxes."""
     font, letters = _font(size), {c for c in text[:400] if not c.isspace()}
     if _writes(font, letters):
@@ -189,7 +200,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _colours(name: str) -> NDArray[np.float32]:
+def colour_table(name: str) -> NDArray[np.float32]:
     """The map's 256 colours, float32 [256, 3] in [0, 255]."""
     # imported here: only drawing needs it
     import cmap

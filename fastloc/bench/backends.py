@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastloc.bench.cases import Case
 from fastloc.bench.peers.protocol import Passes, serve
-from fastloc.cli import EXTRAS
+from fastloc.cli_end import EXTRAS
 from fastloc.errors import FastlocError, unknown
 
 HALF = ("float16", "bfloat16")

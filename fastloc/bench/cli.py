@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastloc.bench.backends import BACKENDS
 from fastloc.bench.request import DTYPES
-from fastloc.cli import EXTRAS
-from fastloc.errors import FastlocError
+from fastloc.cli_end import ended
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -40,27 +39,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, and return the exit status."""
     args = parser().parse_args(argv)
-    try:
-        if args.against:
-            return _against(args)
-        return _measure(args)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (FastlocError, OSError) as error:
-        return _fail(error)
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        return _fail(f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
-
-
-def _fail(message: object) -> int:
-    print(f"fastloc.bench: error: {' '.join(str(message).split())}", file=sys.stderr)
-    return 1
+    return ended("fastloc.bench", lambda: _against(args) if args.against else _measure(args))
 
 
 def parser() -> argparse.ArgumentParser:

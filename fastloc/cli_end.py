@@ -1,0 +1,65 @@
+"""How every way of ending a command is told: one line to standard error and an exit status, never a traceback for what was foreseen."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .errors import FastlocError, FastlocWarning
+
+# package -> the extra that brings it
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors"), "engine"),
+    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
+    **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
+}
+
+
+def ended(program: str, work: Callable[[], int]) -> int:
+    """The exit status of `work`: its own; 1 for an error, told in one line behind the program's name; 130 when interrupted.
+
+    Each FastlocWarning is printed once, as a note. A package that is missing and in no extra raises ModuleNotFoundError.
+    """
+    try:
+        with _notes(program):
+            status = int(work())
+            # a reader that has gone is noticed here, not when the interpreter shuts down
+            sys.stdout.flush()
+            return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader has gone (`| head`); what is still buffered must not fail once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (FastlocError, OSError) as error:
+        return _fail(program, error)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(program, f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
+
+
+def _fail(program: str, message: object) -> int:
+    print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _notes(program: str) -> Iterator[None]:
+    """Print each FastlocWarning once, as a line of its own; leave other warnings as they are."""
+    with warnings.catch_warnings():
+        usual, seen = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+            if not issubclass(category, FastlocWarning):
+                usual(message, category, *place, **more)  # type: ignore[arg-type]
+            elif str(message) not in seen:
+                seen.add(str(message))
+                print(f"{program}: note: {message}", file=sys.stderr)
+
+        warnings.simplefilter("always", FastlocWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,148 @@
+"""`fastloc explain`: all methods on one picture, side by side, as a contact sheet and as a page."""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import cli_show
+from .cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures, count, prompt
+from .cli_engine import CHANGES, torch_engine
+from .cli_locate import PHOTOGRAPHS
+from .errors import FastlocError, RecipeError, unknown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.console import Console
+
+    from .explain import Explained
+    from .localizer import Localizer
+    from .recipes import Recipe
+
+SHEET = Path("fastloc-explain.png")
+# methods whose reasons not to run are printed, each in a line
+FEW = 3
+# changes no block, so that it runs on every model
+_PLAINEST = "itsm"
+# temperatures are read by the methods that use them alone
+_MEASURED = "gem_calibrated"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc explain`."""
+    parser.usage = "fastloc explain IMAGE -t TEXT [TEXT ...] [options]"
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument(
+        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=prompt, help="what to look for"
+    )
+    add_model(parser)
+    method = parser.add_argument_group("methods")
+    chosen = method.add_mutually_exclusive_group()
+    chosen.add_argument("--methods", nargs="+", action="extend", metavar="NAME", help="see `fastloc methods` (default: all)")
+    chosen.add_argument("--all", action="store_true", help="all methods, which is the default")
+    add_inputs(method)
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", type=Path, default=SHEET, metavar="FILE", help=f"the sheet, a picture (default: {SHEET})")
+    output.add_argument("--html", type=Path, metavar="FILE", help="a page that holds everything in one file, with each method's parameters")
+    output.add_argument(
+        "--runs", type=count, default=3, metavar="N", help="timed passes of each method, of which the median is shown (default: 3)"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, for a command that tries several methods on it: none of their fields is changed."""
+    group = parser.add_argument_group("model")
+    add_source(group)
+    add_execution(group)
+    add_temperatures(group)
+    add_projections(group)
+    parser.set_defaults(**dict.fromkeys(CHANGES))
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Run the command: 0, or 1 if a method broke. Raises FastlocError before anything is written."""
+    from . import images
+    from .explain import explain as compared
+    from .explain_page import page
+    from .explain_sheet import sheet
+    from .files import picture_format, write_whole
+
+    rows, kind = _rows(args.methods), picture_format(args.output)
+    _check_files(args)
+    picture, localizer = images.load(args.image), localizer_of(args)
+    if args.model == "embedded":
+        print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
+    choices = {"fit": args.fit, "template": args.template, "official": args.official}
+    with cli_show.progress(len(rows), stdout_is_data=False) as (out, step):
+        found = compared(localizer, picture, args.texts, rows, name=args.image.name, runs=args.runs, step=step, **choices)
+    drawn = _encoded(sheet(found), kind, args.output)
+    content = page(found).encode() if args.html else b""
+    written = [write_whole(args.output, lambda file: file.write(drawn))]
+    if args.html:
+        written.append(write_whole(args.html, lambda file: file.write(content)))
+    _show(out, found)
+    for path in written:
+        out.print(f"written: {cli_show.shown(path)}", soft_wrap=True)
+    broken = [f"{column.method} {column.refusal}" for column in found.columns if column.fault]
+    for line in broken:
+        print(f"fastloc: error: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _encoded(picture: "Image", kind: str, path: Path) -> bytes:
+    """The picture's file. Raises FastlocError for one that the format cannot hold: a WebP's side has 16383 pixels at most."""
+    file = io.BytesIO()
+    try:
+        picture.save(file, format=kind)
+    except (OSError, ValueError) as error:
+        size = f"{picture.width} x {picture.height}"
+        raise FastlocError(f"{path}: a sheet of {size} cannot be written so ({error}); .png can hold it") from error
+    return file.getvalue()
+
+
+def _show(out: "Console", found: "Explained") -> None:
+    """Times and peaks as a table, and what did not run."""
+    from .explain_sheet import milliseconds
+
+    table = cli_show.table("method", "time", *found.texts, right=("time",))
+    for column in found.columns:
+        if column.ms is not None:
+            table.add_row(column.method, milliseconds(column.ms), *(f"{point.x},{point.y}" for point in column.points))
+    out.print(table)
+    out.print(f"columns of texts: where each peaks, x,y in pixels. {found.timing}", soft_wrap=True)
+    refused = [column for column in found.columns if column.refusal and not column.fault]
+    if len(refused) > FEW:
+        out.print(f"did not run, the sheet says why: {', '.join(column.method for column in refused)}", soft_wrap=True)
+    else:
+        for column in refused:
+            out.print(f"did not run: {column.method}: {column.refusal}", soft_wrap=True)
+
+
+def _rows(names: list[str] | None) -> "list[Recipe]":
+    """The recipes of these names, in the given order, each once; of all where none is given."""
+    from .recipes import RECIPES
+
+    for name in names or ():
+        if name not in RECIPES:
+            raise RecipeError(unknown("method", name, sorted(RECIPES)))
+    return [RECIPES[name] for name in dict.fromkeys(names or RECIPES)]
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """What would be found out after minutes of work."""
+    if args.model.endswith(".onnx"):
+        raise FastlocError(f"{args.model}: an exported file holds one method, and explain compares methods: give the model it was made of")
+    for path in filter(None, (args.output, args.html)):
+        if not path.parent.is_dir():
+            raise FastlocError(f"{path}: the folder {path.parent} does not exist")
+        if path.resolve() == args.image.resolve():
+            raise FastlocError(f"{path}: would be written over the picture")
+    if args.html and args.html.resolve() == args.output.resolve():
+        raise FastlocError(f"{args.html}: the sheet and the page need files of their own")
+
+
+def localizer_of(args: argparse.Namespace) -> "Localizer":
+    """The model, with the method that asks least of it."""
+    args.method = _MEASURED if args.temperatures else _PLAINEST
+    return torch_engine(args)
