@@ -1,0 +1,109 @@
+"""What goes on inside the encoder, block by block: where a class comes to be, and what its attentions look at.
+
+After the analyses of CLIP Surgery (Li et al., arXiv 2304.05653, figures 3 and 8), of which no code was published; what their descriptions
+leave open is said where it is decided. All of it is read off the untouched encoder, in plain PyTorch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.attention import attend
+from fastloc.ops import TORCH
+from fastloc.position import resized_position
+from fastloc.prepared import without_scale
+from fastloc.vit import check_pixels, embed, head, mlp, patch_tokens, pooled, project
+from fastloc.weights import Weights
+
+# sub-modules of a block, in the order in which they run
+MODULES = ("attention", "ffn")
+# what meets what in an attention
+ATTENTIONS = ("qk", "qq", "kk", "vv")
+POSITION = "bilinear"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One block: its input, projections, and what its two sub-modules add to the residual stream, LayerScale included."""
+
+    before: Tensor  # [B, N, C]
+    qkv: Tensor  # [B, 3, H, N, d]
+    attention: Tensor  # [B, N, C]
+    ffn: Tensor  # [B, N, C]
+
+    @property
+    def after(self) -> Tensor:
+        """The residual stream behind the block."""
+        return self.before + self.attention + self.ffn
+
+
+def walk(weights: Weights, pixels: Tensor, position: str = POSITION) -> Iterator[Step]:
+    """The blocks of the untouched encoder on normalised pixels [B, 3, H, W], one by one.
+
+    Raises:
+        ModelError: the shape of `pixels` does not fit the model.
+    """
+    check_pixels(weights.spec, pixels)
+    weights, spec = without_scale(weights), weights.spec
+    tokens, grid = patch_tokens(weights, pixels)
+    x = embed(weights, tokens, resized_position(weights.pos, spec.grid, grid, position))
+    for block in weights.blocks:
+        _, y, _ = TORCH.add_norm(x, None, block.ln1_w, block.ln1_b, spec.norm_eps, False)
+        qkv = project(y, (block.qkv_w, block.qkv_b), spec.heads, "qkv")
+        attention = F.linear(attend(qkv["q"], qkv["k"], qkv["v"], spec.head_width**-0.5), block.out_w, block.out_b)
+        _, y, _ = TORCH.add_norm(x, attention, block.ln2_w, block.ln2_b, spec.norm_eps, False)
+        step = Step(x, qkv.by_head, attention, mlp(block, y, spec))
+        yield step
+        x = step.after
+
+
+def module_cosines(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POSITION) -> tuple[Tensor, Tensor]:
+    """How much each sub-module's output speaks of each text: (contribution, accumulated), each [B, L, 2, T], cosines.
+
+    The output at the class token (of towers that pool by the mean, at the mean) goes through the last LayerNorm and projection, as the
+    encoder's own embedding does, and is compared with the unit texts [T, E]. How the paper maps it is not said, hence both:
+    "contribution" maps what the sub-module adds to the residual stream, "accumulated" the stream behind it. Axis 2 is `MODULES`. The last
+    accumulated value is the cosine of the image embedding.
+    """
+    contribution, accumulated = [], []
+    for step in walk(weights, pixels, position):
+        for before, added in ((step.before, step.attention), (step.before + step.attention, step.ffn)):
+            contribution.append(_cosine(weights, added, texts))
+            accumulated.append(_cosine(weights, before + added, texts))
+    shape = len(pixels), weights.spec.layers, len(MODULES), len(texts)
+    return torch.stack(contribution, 1).reshape(shape), torch.stack(accumulated, 1).reshape(shape)
+
+
+def _cosine(weights: Weights, tokens: Tensor, texts: Tensor) -> Tensor:
+    return F.normalize(pooled(weights, tokens), dim=-1) @ texts.to(tokens.dtype).T
+
+
+def anchors(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POSITION) -> Tensor:
+    """The patch most similar to each text, int64 [B, T]: the largest cosine of the untouched encoder's patch features."""
+    *_, last = walk(weights, pixels, position)
+    patches = F.normalize(head(weights, last.after[:, 1:]), dim=-1)
+    return (patches @ texts.to(patches.dtype).T).argmax(1)
+
+
+def attention_rows(weights: Weights, pixels: Tensor, patches: Tensor, position: str = POSITION) -> Tensor:
+    """What chosen patches look at in every block: [B, L, 4, A, H, P], for patches int64 [B, A].
+
+    The patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2); the class token's column
+    is dropped, so that a row sums to what the patches get. Only "qk" is computed by the encoder; the others are CLIP Surgery's question.
+    """
+    rows = []
+    for step in walk(weights, pixels, position):
+        streams = dict(zip("qkv", step.qkv.unbind(1), strict=True))
+        rows.append(torch.stack([_rows(streams[term[0]], streams[term[1]], patches) for term in ATTENTIONS], 1))
+    return torch.stack(rows, 1)
+
+
+def _rows(p: Tensor, other: Tensor, patches: Tensor) -> Tensor:
+    """p and other [B, H, N, d] -> [B, A, H, P]."""
+    index = (1 + patches)[:, None, :, None].expand(-1, p.shape[1], -1, p.shape[3])
+    chosen = p.gather(2, index)
+    logits: Tensor = chosen @ other.mT * p.shape[3] ** -0.5
+    return logits.softmax(-1)[..., 1:].transpose(1, 2)

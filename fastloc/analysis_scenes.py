@@ -1,0 +1,70 @@
+"""Pictures with texts and, where there are any, masks: what an analysis is made on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc import images
+from fastloc.errors import FastlocError, ImageError
+
+__all__ = ["Scene", "pictures", "samples"]
+
+SAMPLES = Path(__file__).parent / "embedded" / "samples"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An RGB picture; texts that are in it, and texts that are not; bool masks [T, H, W] of the former, or None."""
+
+    name: str
+    picture: Image.Image
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    masks: NDArray[np.bool_] | None
+
+
+def samples() -> list[Scene]:
+    """The scenes that ship with fastloc, with exact masks. Negatives of one are what only the others hold."""
+    rows = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))
+    every = list(dict.fromkeys(text for row in rows.values() for text in row["texts"]))
+    scenes = []
+    for name, row in rows.items():
+        picture = images.load(SAMPLES / row["file"])
+        masks = _masks(SAMPLES / row["mask"], picture, row["texts"])
+        scenes.append(Scene(name, picture, tuple(row["texts"]), tuple(text for text in every if text not in row["texts"]), masks))
+    return scenes
+
+
+def pictures(files: Sequence[Path], positives: Sequence[str], negatives: Sequence[str], folder: Path | None) -> list[Scene]:
+    """Pictures of one's own. folder: of each picture's mask, <its stem>.png, whose value k marks the k-th positive text and 0 none.
+
+    Raises:
+        ImageError: a picture or mask that cannot be read or does not fit.
+    """
+    scenes = []
+    for file in files:
+        picture = images.load(file)
+        masks = None if folder is None else _masks(folder / f"{file.stem}.png", picture, positives)
+        scenes.append(Scene(file.stem, picture, tuple(positives), tuple(negatives), masks))
+    return scenes
+
+
+def _masks(file: Path, picture: Image.Image, texts: Sequence[str]) -> NDArray[np.bool_]:
+    try:
+        with Image.open(file) as opened:
+            values = np.asarray(opened)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"mask {file} cannot be read: {error}") from error
+    wanted = picture.size[::-1]
+    if values.shape != wanted:
+        raise ImageError(f"mask {file} is {list(values.shape)}; one number a pixel of the {wanted[0]} x {wanted[1]} picture is wanted")
+    if values.max() > len(texts):
+        raise FastlocError(f"mask {file} holds {values.max()}, and there are {len(texts)} positive texts: value k marks the k-th of them")
+    return np.stack([values == k + 1 for k in range(len(texts))])
