@@ -20,8 +20,9 @@ help: ## list the targets
 demo: $(VENV)/.stamp ## find three things in a sample picture with the embedded model
 	@$(RUN) fastloc demo
 
+# a worker a core, each with one thread; a file's tests stay together, because its fixtures are shared
 test: lint ## lint, type check and run every test
-	@$(RUN) pytest -q
+	@OMP_NUM_THREADS=1 $(RUN) pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .
