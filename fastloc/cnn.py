@@ -1,0 +1,152 @@
+"""CAM and Grad-CAM of classifiers through the call of a Localizer: the texts are names of the classifier's classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fastloc import cam, images
+from fastloc.batches import chunks, name_of
+from fastloc.cnn_models import SIZE, Classifier, load, of_module
+from fastloc.cnn_split import Split
+from fastloc.devices import device_of, dtype_of
+from fastloc.errors import RecipeError, unknown
+from fastloc.geometry import Geometry, fit
+from fastloc.plan import DTYPES
+from fastloc.preprocess import prepare
+from fastloc.prompts import checked
+from fastloc.result import Result
+
+METHODS = {"cam": "the head's weights on the last stage (Zhou et al., CVPR 2016)",
+           "grad_cam": "the gradient's mean weights a layer (Selvaraju et al., ICCV 2017)"}  # fmt: skip
+BATCH = 8
+
+
+class CnnLocalizer:
+    """Answers "where in this picture is that class?" with a classifier.
+
+    Args:
+        model: "torchvision:resnet50", "timm:resnet18", or a module of your own from pixels [B, 3, H, W] to logits [B, C]: it is copied, the
+            copy is put in eval mode, and nothing is hooked or changed in yours.
+        weights: "random" for seeded random weights, good for timing only (None: the same, with a warning); a tag; a path to a state dict.
+        method: "cam", for global average pooling and one linear layer, or "grad_cam".
+        layer: whose output is read, by the submodule's name ("layer3"); by default what the last convolution's stage ends in.
+        size: the input in pixels, one number or (height, width); by default what the classifier was trained at. Any size that it takes.
+        fit: how a picture is brought to it, see `fastloc.geometry.fit`.
+        device, dtype: as for `fastloc.Localizer`; float32 by default.
+        categories: names of a module's classes, in order; without them texts are indices.
+        mean, std: of the pixels, per channel, in place of the classifier's own; ImageNet's for a module.
+        batch: pictures that go through the network at once.
+
+    Raises:
+        ModelError, RecipeError, FastlocError: anything unknown, unreadable, or without the head that CAM needs, said in one line.
+    """
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        weights: str | Path | None = None,
+        method: str = "grad_cam",
+        layer: str | None = None,
+        *,
+        size: int | tuple[int, int] | None = None,
+        fit: str = "stretch",
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+        categories: Sequence[str] = (),
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+        batch: int = BATCH,
+    ) -> None:
+        if method not in METHODS:
+            raise RecipeError(unknown("classifier method", method, METHODS))
+        self.method, self.fit, self.batch = method, fit, batch
+        self.device, self.dtype = device_of(device), DTYPES[dtype_of(dtype)]
+        self.classifier = _classifier(model, weights, categories, mean, std)
+        self.mean, self.std = mean or self.classifier.mean, std or self.classifier.std
+        self.input_size = self.classifier.size if size is None else size
+        # a wrong size or fit is told now, not at the first picture
+        example = _example(self.geometry((100, 100)).input)
+        self.split = Split(self.classifier.module, layer, example)
+        self.weight = self.split.head(example).to(self.device, self.dtype) if method == "cam" else None
+        self.split.to(self.device, self.dtype)
+
+    @overload
+    def __call__(self, images: Sequence[Any], texts: str | Sequence[str]) -> list[Result]: ...
+    @overload
+    def __call__(self, images: Any, texts: str | Sequence[str]) -> Result: ...
+    def __call__(self, images: Any, texts: str | Sequence[str]) -> Result | list[Result]:
+        """Locate classes in every picture.
+
+        Args:
+            images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes.
+            texts: classes by name, in any case ("tabby cat"), or by index as digits ("281").
+
+        Returns: one Result, or for a list one Result each: similarity is the map on the layer's grid (CAM: of any sign; Grad-CAM: not
+        negative), read out by min-max on the picture; scores are the classes' softmax probabilities among all classes.
+
+        Raises:
+            ImageError: a picture cannot be read. TextError: no text, or one that names no class.
+        """
+        prompts = checked([texts] if isinstance(texts, str) else texts)
+        many = isinstance(images, (list, tuple))
+        results = self._locate(list(images) if many else [images], prompts)
+        return results if many else results[0]
+
+    def maps(self, pixels: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Maps [B, T, h, w] and logits [B, C] of normalised pixels [B, 3, H, W], on this localizer's device.
+
+        Raises FastlocError for an index that is no class.
+        """
+        pixels = pixels.to(self.device, self.dtype)
+        if self.weight is not None:
+            cut = self.split(pixels)
+            return cam.cam(cut.features, self.weight, classes), cut.outputs
+        cut = self.split(pixels, grad=True)
+        with torch.inference_mode(False):
+            return cam.grad_cam(cut.features, cut.outputs, classes), cut.outputs.detach()
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """Where a picture of (height, width) lies in the model's input."""
+        return fit(picture, self.input_size, 1, self.fit)
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """One normalised input [3, h, w], float32 on the CPU."""
+        return torch.from_numpy(prepare(picture, geometry, self.mean, self.std, self.classifier.interpolation))
+
+    def _locate(self, given: list[Any], prompts: list[str]) -> list[Result]:
+        classes = self.classifier.indices(prompts, self.split.classes)
+        pictures, names = [images.load(each) for each in given], [name_of(each) for each in given]
+        geometries = [self.geometry(picture.size[::-1]) for picture in pictures]
+        results: dict[int, Result] = {}
+        for chunk in chunks(geometries, self.batch):
+            maps, logits = self.maps(torch.stack([self.pixels(pictures[i], geometries[i]) for i in chunk]), classes)
+            shares = torch.softmax(logits, -1)[:, classes]
+            for place, i in enumerate(chunk):
+                grid, score = (each[place].float().cpu().numpy() for each in (maps, shares))
+                results[i] = self._result(pictures[i], geometries[i], prompts, grid, score, names[i])
+        return [results[i] for i in range(len(given))]
+
+    def _result(self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Any, score: Any, name: str) -> Result:
+        return Result(
+            picture=picture, texts=tuple(prompts), similarity=grid, geometry=geometry, order="picture", method=self.method,
+            model=self.classifier.name, name=name, scores=score,
+        )  # fmt: skip
+
+
+def _classifier(
+    model: str | nn.Module, weights: str | Path | None, names: Sequence[str], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Classifier:
+    if isinstance(model, nn.Module):
+        return of_module(model, names, mean, std, (SIZE, SIZE), None if weights is None else Path(weights))
+    return load(model, weights)
+
+
+def _example(size: tuple[int, int]) -> Tensor:
+    """Noise, so that no two positions are alike."""
+    values = np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
+    return torch.from_numpy(values)
