@@ -58,10 +58,18 @@ _REFUSALS = (
 
 
 def refusal(config: dict[str, Any]) -> str | None:
-    """Why fastloc cannot run the image tower of this open_clip model configuration; None if it can."""
+    """Why this open_clip model configuration has no ViT that fastloc can run; None if it has one."""
+    return "its image tower is a ResNet, not a ViT" if is_resnet(config) else part_refusal(config)
+
+
+def is_resnet(config: dict[str, Any]) -> bool:
+    """Whether the image tower of this open_clip model configuration is one of CLIP's ResNets: see `fastloc.resnet_spec`."""
+    return isinstance(config.get("vision_cfg", {}).get("layers"), (list, tuple))
+
+
+def part_refusal(config: dict[str, Any]) -> str | None:
+    """What fastloc does not run of this open_clip model configuration, whichever kind its image tower is of; None if it runs all."""
     vision = config.get("vision_cfg", {})
-    if isinstance(vision.get("layers"), (list, tuple)):
-        return "its image tower is a ResNet, not a ViT"
     for key, reason in _REFUSALS:
         if vision.get(key):
             return reason

@@ -1,0 +1,28 @@
+"""What is asked for as device and dtype, checked."""
+
+import torch
+
+from fastloc.errors import FastlocError, unknown
+from fastloc.plan import DTYPES
+
+
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device of this name; None is the GPU where there is one. Raises FastlocError for one that is unknown or not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise FastlocError(f"unknown device {str(device)!r}: such as 'cpu', 'cuda' or 'cuda:1' is wanted") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise FastlocError(f"device {str(device)!r} is asked for, and torch sees no CUDA GPU; use 'cpu'")
+    return chosen
+
+
+def dtype_of(dtype: str | torch.dtype) -> str:
+    """The name of a dtype, a key of `fastloc.plan.DTYPES`. Raises FastlocError for another."""
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise FastlocError(unknown("dtype", dtype, DTYPES))
+    return dtype

@@ -1,0 +1,58 @@
+"""The kinds of image tower: what runs each, so that a localizer need not know which one it holds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fastloc import choices, resnet, resnet_plan
+from fastloc.engine import Engine, Tower
+from fastloc.errors import RecipeError
+from fastloc.plan import Plan, Situation
+from fastloc.recipes import Recipe
+from fastloc.resnet_engine import ResNetEngine, ResNetTower
+from fastloc.resnet_weights import ResNetWeights
+from fastloc.spec import ModelSpec
+from fastloc.weights import Weights
+
+AnyTower = Tower | ResNetTower
+AnyEngine = Engine | ResNetEngine
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind.
+
+    tower: (weights, device, dtype) -> the tower on its device.
+    engine: (tower, recipe, settings) -> the engine.
+    check: (recipe, spec, the model's name) raises RecipeError for a recipe that does not fit.
+    plan: (device, spec, recipe, batch, size, settings) -> the plan, before there is an engine.
+    """
+
+    tower: Callable[[Any, torch.device, str], Any]
+    engine: Callable[[Any, Recipe, Mapping[str, str]], Any]
+    check: Callable[[Recipe, Any, str], None]
+    plan: Callable[[torch.device, Any, Recipe, int, tuple[int, int], Mapping[str, str]], Plan]
+
+
+def _check_blocks(recipe: Recipe, spec: ModelSpec, name: str) -> None:
+    if recipe.blocks > spec.layers:
+        raise RecipeError(f"method {recipe.name!r} changes {recipe.blocks} blocks, and {name} has {spec.layers}")
+
+
+def _choose(
+    device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]
+) -> Plan:
+    return choices.choose(Situation(device, spec, recipe, batch, size), settings)
+
+
+KINDS: dict[type, Kind] = {
+    Weights: Kind(Tower, Engine, _check_blocks, _choose),
+    ResNetWeights: Kind(ResNetTower, ResNetEngine, resnet.check, resnet_plan.choose),
+}
+
+
+def kind_of(weights: Weights | ResNetWeights) -> Kind:
+    """The kind that weights are of."""
+    return KINDS[type(weights)]

@@ -1,0 +1,262 @@
+"""CLIP's ResNets as functions: `forward(weights, pixels, recipe) -> Output`. Nothing is hooked; BatchNorm is folded into the convolutions.
+
+There is one attention, the pool's, over the mean of the last stage's positions and the positions themselves. What a method reads of it is
+a row of `FORMS`; the methods that a row is missing for belong to transformers. The pool's embedding of one position alone is linear, since
+a softmax over one key is 1, so values and output projection are one matrix.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.errors import ModelError, RecipeError, unknown
+from fastloc.position import resized_position
+from fastloc.recipe_checks import positive
+from fastloc.recipes import RECIPES, Recipe
+from fastloc.resnet_spec import ResNetSpec
+from fastloc.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
+from fastloc.vit import Output
+
+Grid = tuple[int, int]
+Linear = tuple[Tensor, Tensor]
+
+# what Grad-CAM differentiates here: of the recipe's targets those of the image embedding
+TARGETS = ("cosine", "logit", "softmax")
+# CLIP Surgery's addition to a key's length before dividing by it
+UNIT_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a method reads of a ResNet.
+
+    position: the pool's position embedding is added to the positions.
+    attends: v-v attention of the mean token and all positions, else every position alone through values and output projection.
+    relevance: Grad-CAM on the last stage.
+    fields: the recipe's fields that mean something here, besides its read-out, template and fit.
+    """
+
+    position: bool = True
+    attends: bool = False
+    relevance: bool = False
+    fields: tuple[str, ...] = ("position",)
+
+
+FORMS = {
+    # the raw map and its reverse; the original paper's own reading of the pool was not released
+    "itsm": Form(),
+    "rclip": Form(),
+    # MaskCLIP's head (maskclip_head.py): two 1x1 convolutions on the last stage, without position embedding and mean token
+    "maskclip": Form(position=False, fields=()),
+    # the released surgery (clip_surgery_model.py, AttentionPool2d): q = k = v. unit=True is its unused ResNet branch, see `attended`
+    "clip_surgery": Form(attends=True, fields=("position", "unit", "inv_temp")),
+    "grad_cam": Form(relevance=True, fields=("position", "target", "target_scale")),
+}
+# what readers of any method may change
+_EVERYWHERE = ("readout", "template", "fit")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One tower ready for one recipe."""
+
+    weights: ResNetWeights  # folded
+    recipe: Recipe
+    form: Form
+    value: Linear  # values and output projection as one matrix [E, C]
+    pool: Pool  # in float32 at least where gradients are formed of it, else the weights' own
+
+
+def forward(weights: ResNetWeights, pixels: Tensor, recipe: Recipe, *, cls: bool = False) -> Output:
+    """Run the image tower the way `recipe` says, in plain PyTorch; differentiable.
+
+    Args:
+        weights: of any floating dtype; it is the dtype of the whole pass.
+        pixels: [B, 3, H, W], normalised, H and W multiples of 32, any batch and any such size.
+        cls: also return the image embedding: the encoder's own, but CLIP Surgery's is that of its v-v attention, as released.
+
+    Raises:
+        ModelError: the shape of `pixels` does not fit. RecipeError: the method does not exist on ResNets, or reads text gradients
+        (`relevance` is its function).
+    """
+    check_pixels(pixels)
+    prepared = prepare(weights, recipe)
+    if prepared.form.relevance:
+        raise RecipeError(f"method {recipe.name!r} has no patch features of its own: call fastloc.resnet.relevance with the texts")
+    x = features(prepared.weights, pixels)
+    return encode(prepared, x, position_table(weights, (x.shape[2], x.shape[3]), recipe), cls=cls)
+
+
+def check(recipe: Recipe, spec: ResNetSpec, name: str = "this model") -> None:
+    """Raise RecipeError for a method that does not exist on ResNets, and for a changed field that nothing there reads."""
+    if recipe.name not in FORMS:
+        known = ", ".join(each for each in FORMS if each in RECIPES)
+        raise RecipeError(f"method {recipe.name!r} is one of transformers, and {name} is a ResNet; on ResNets there are: {known}")
+    form, row = FORMS[recipe.name], RECIPES.get(recipe.name, recipe)
+    for field in fields(Recipe):
+        if getattr(recipe, field.name) != getattr(row, field.name) and field.name not in (*form.fields, *_EVERYWHERE):
+            meant = ", ".join((*form.fields, "order, score, logit_scale, reverse, template and fit"))
+            raise RecipeError(f"{field.name} means nothing to {recipe.name!r} on a ResNet, and {name} is one; what can be changed: {meant}")
+    if form.relevance and recipe.target not in TARGETS:
+        raise RecipeError(unknown("target on ResNets", recipe.target, TARGETS))
+    if recipe.inv_temp is not None and not positive(recipe.inv_temp):
+        raise RecipeError(f"inv_temp {recipe.inv_temp!r} does not fit a ResNet's one attention; a number above 0 or None does")
+
+
+def prepare(weights: ResNetWeights, recipe: Recipe) -> Prepared:
+    """Fold `weights` for `recipe`. Raises RecipeError, see `check`."""
+    check(recipe, weights.spec)
+    tower, form = folded(weights), FORMS[recipe.name]
+    return Prepared(tower, recipe, form, _value(tower.pool), _wide(tower.pool) if form.relevance else tower.pool)
+
+
+def features(weights: ResNetWeights, pixels: Tensor) -> Tensor:
+    """The last stage's output of folded weights: [B, 3, H, W] -> [B, C, H/32, W/32], not negative.
+
+    In float32 on a GPU convolutions follow PyTorch's own setting for TF32.
+    """
+    x = pixels.to(weights.dtype)
+    for i, each in enumerate(weights.stem):
+        x = convolved(x, each, stride=2 if i == 0 else 1)
+    x = F.avg_pool2d(x, 2)
+    for stage in weights.stages:
+        for block in stage:
+            x = bottleneck(x, block)
+    return x
+
+
+def bottleneck(x: Tensor, block: Bottleneck) -> Tensor:
+    """[B, c, h, w] -> [B, c', h / stride, w / stride]; strides are average pools."""
+    one, two, three = block.convs
+    y, skip = convolved(convolved(x, one), two), x
+    if block.stride > 1:
+        y, skip = F.avg_pool2d(y, block.stride), F.avg_pool2d(x, block.stride)
+    if block.skip is not None:
+        skip = convolved(skip, block.skip, relu=False)
+    return F.relu(convolved(y, three, relu=False) + skip)
+
+
+def convolved(x: Tensor, conv: Conv, *, stride: int = 1, relu: bool = True) -> Tensor:
+    """A folded convolution that keeps the size, and its ReLU."""
+    y = F.conv2d(x, conv.kernel, conv.bias, stride, conv.kernel.shape[-1] // 2)
+    return F.relu(y) if relu else y
+
+
+def position_table(weights: ResNetWeights, grid: Grid, recipe: Recipe) -> Tensor:
+    """The pool's position embedding of this grid, [1+P, C], the mean token's row first."""
+    return resized_position(weights.pool.position, weights.spec.grid, grid, recipe.position)
+
+
+def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -> Output:
+    """From the last stage's output [B, C, h, w] to patch features and, if asked for, the image embedding."""
+    pool, heads, grid = prepared.pool, prepared.weights.spec.heads, (x.shape[2], x.shape[3])
+    positions = x.flatten(2).transpose(1, 2)
+    if prepared.form.attends:
+        rows = attended(pool, tokens(positions, table), heads, prepared.recipe)
+        return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
+    read = positions + table[1:] if prepared.form.position else positions
+    embedding = pooled(pool, tokens(positions, table), heads) if cls else None
+    return Output(F.linear(read, *prepared.value), embedding, grid)
+
+
+def tokens(positions: Tensor, table: Tensor) -> Tensor:
+    """What the pool attends over: the mean and the positions, with their position embedding. [B, P, C] -> [B, 1+P, C]."""
+    return torch.cat([positions.mean(1, keepdim=True), positions], 1) + table
+
+
+def attended(pool: Pool, x: Tensor, heads: int, recipe: Recipe) -> Tensor:
+    """CLIP Surgery's pool: softmax(v v^T s) v through the output projection, [B, 1+P, C] -> [B, 1+P, E].
+
+    As released, s is head_width^-0.5 for every row. With `unit` keys and queries are of unit length, but not for the mean token's row;
+    the paper's form for ResNets has 8 head_width^-0.5 there, which is inv_temp=1.0 in every open_clip ResNet (64 numbers a head).
+    """
+    v = _by_head(F.linear(x, pool.v_w, pool.v_b), heads)
+    key = v / (torch.linalg.vector_norm(v, dim=-1, keepdim=True) + UNIT_EPS) if recipe.unit else v
+    assert recipe.inv_temp is None or isinstance(recipe.inv_temp, (int, float))
+    out = F.scaled_dot_product_attention(key, key, v, scale=recipe.inv_temp)
+    if recipe.unit or recipe.inv_temp is not None:
+        # the row of the mean token stays as released
+        out = torch.cat([F.scaled_dot_product_attention(v[:, :, :1], v, v), out[:, :, 1:]], 2)
+    return F.linear(out.transpose(1, 2).flatten(2), pool.out_w, pool.out_b)
+
+
+def pooled(pool: Pool, x: Tensor, heads: int) -> Tensor:
+    """The encoder's image embedding: the mean token's attention over all tokens. [B, 1+P, C] -> [B, E]."""
+    q = _by_head(F.linear(x[:, :1], pool.q_w, pool.q_b), heads)
+    k, v = (_by_head(F.linear(x, *each), heads) for each in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b)))
+    return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1), pool.out_w, pool.out_b)
+
+
+def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Grad-CAM on the last stage: maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least.
+
+    M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the recipe's
+    target; of all texts at once and in closed form. With a the attention of the mean token's query q, o the gradient at what the output
+    projection reads and s the scale of the attention,
+
+        sum over positions of dy/df = W_v^T o + W_q^T sum_n s a_n (o v_n - sum_m a_m o v_m) k_n
+
+    because attention sums to 1 over the tokens, the mean token hands its gradient on to the positions, and what the keys get sums to 0.
+
+    Args: x [B, C, h, w], table [1+P, C], texts [T, E] of unit length.
+    """
+    pool, spec = prepared.pool, prepared.weights.spec
+    positions = x.to(pool.position.dtype).flatten(2).transpose(1, 2)
+    every = tokens(positions, table.to(positions.dtype))
+    q = _by_head(F.linear(every[:, :1], pool.q_w, pool.q_b), spec.heads)
+    k, v = (_by_head(F.linear(every, *each), spec.heads) for each in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b)))
+    scale = spec.head_width**-0.5
+    share = torch.softmax(scale * q @ k.transpose(-1, -2), -1)  # [B, H, 1, N]
+    embedding = F.linear((share @ v).transpose(1, 2).flatten(1), pool.out_w, pool.out_b)
+    unit, cosine, gradient, strength = _target(embedding, texts.to(embedding.dtype), prepared.recipe)
+    gradient = gradient - (gradient * unit).sum(-1, keepdim=True) * unit
+    length = torch.linalg.vector_norm(embedding, dim=-1)[:, None, None]
+    out = gradient / length @ pool.out_w  # [B, T, C]
+    product = _by_head(out, spec.heads) @ v.transpose(-1, -2)  # [B, H, T, N]
+    query = scale * (share * (product - (share * product).sum(-1, keepdim=True))) @ k
+    total = out @ pool.v_w + query.transpose(1, 2).flatten(2) @ pool.q_w
+    maps = F.relu(total / positions.shape[1] @ positions.transpose(1, 2)) * strength[..., None]
+    return maps.reshape(*maps.shape[:2], *x.shape[2:]), cosine
+
+
+def _target(embedding: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The unit embedding [B, 1, E], its cosines with the texts [B, T], and the target's gradient at it: a direction [B, T, E] times a
+    strength [B, T]. Apart, because the share of an unlikely text is tiny."""
+    unit = F.normalize(embedding, dim=-1)[:, None]
+    cosine = (unit @ texts.T)[:, 0]
+    if recipe.target == "softmax":
+        share = torch.softmax(recipe.target_scale * cosine, -1)
+        # each text against every other by itself: against the mean of all, one whose share is nearly 1 would be told from itself
+        others = share[:, None] * (1 - torch.eye(len(texts), dtype=share.dtype, device=share.device))
+        # one text alone, whose share is always 1, has its logit differentiated
+        away = others.sum(-1, keepdim=True) * texts - others @ texts if len(texts) > 1 else texts[None].expand(len(embedding), -1, -1)
+        return unit, cosine, away, recipe.target_scale * share
+    scale = recipe.target_scale if recipe.target == "logit" else 1.0
+    return unit, cosine, texts[None].expand(len(embedding), -1, -1), torch.full_like(cosine, scale)
+
+
+def check_pixels(pixels: Tensor) -> None:
+    """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+        raise ModelError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; normalised floats [B, 3, H, W] are wanted")
+    high, wide = pixels.shape[-2:]
+    if high == 0 or wide == 0 or high % 32 or wide % 32:
+        raise ModelError(f"input size {high}x{wide} is not a multiple of the ResNet's stride 32x32")
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """[B, N, C] -> [B, H, N, d]."""
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
+
+
+def _value(pool: Pool) -> Linear:
+    wide = torch.promote_types(pool.v_w.dtype, torch.float32)
+    out = pool.out_w.to(wide)
+    return (out @ pool.v_w.to(wide)).to(pool.v_w.dtype), (out @ pool.v_b.to(wide) + pool.out_b).to(pool.v_w.dtype)
+
+
+def _wide(pool: Pool) -> Pool:
+    wide = torch.promote_types(pool.v_w.dtype, torch.float32)
+    return replace(pool, **{each.name: getattr(pool, each.name).to(wide) for each in fields(Pool)})

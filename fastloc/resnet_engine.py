@@ -1,0 +1,113 @@
+"""The engine of CLIP's ResNets: one tower and one recipe on one device, executed by a plan, called like `fastloc.engine.Engine`."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import lru_cache
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc import fused, readout, resnet
+from fastloc.engine import SHAPES, Shape
+from fastloc.frames import frame_tables, patches_of
+from fastloc.geometry import Geometry
+from fastloc.graphs import Graphs
+from fastloc.plan import DTYPES, Plan
+from fastloc.recipes import Recipe
+from fastloc.resnet_plan import choose
+from fastloc.resnet_weights import ResNetWeights, folded
+
+
+class ResNetTower:
+    """A ResNet on a device in a dtype, which the engines of several recipes share."""
+
+    def __init__(self, weights: ResNetWeights, device: torch.device, dtype: str) -> None:
+        self.dtype = dtype
+        # folded before it is rounded to a smaller dtype
+        self.weights = folded(weights).to(device, DTYPES[dtype])
+
+
+class ResNetEngine:
+    """Runs one recipe on one ResNet. Threads may share it, as they may share `fastloc.engine.Engine`.
+
+    Raises:
+        RecipeError: the method does not exist on ResNets. PlanError: a setting that is unknown, or impossible on this device.
+    """
+
+    def __init__(self, tower: ResNetTower, recipe: Recipe, settings: Mapping[str, str]) -> None:
+        self.tower, self.recipe, self.settings = tower, recipe, dict(settings)
+        self.device = tower.weights.device
+        self.prepared = resnet.prepare(tower.weights, recipe)
+        self.graphs = Graphs(SHAPES)
+        self.lock = RLock()
+        self.plan = lru_cache(maxsize=SHAPES)(self._plan)
+        self._passes = lru_cache(maxsize=SHAPES)(self._pass)
+
+    def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
+        """The plan for a batch of inputs of (height, width)."""
+        return choose(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
+
+    @torch.inference_mode()
+    def __call__(
+        self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None, *, geometry: Geometry | None = None, bgr: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Similarity grids [B, T, h, w] (Grad-CAM's maps, not negative) and, where the method reads the image embedding, its cosines
+        with the texts [B, T]. Arguments and errors as for `fastloc.engine.Engine`."""
+        if geometry is None:
+            resnet.check_pixels(pixels)
+        size = geometry.input if geometry else (pixels.shape[-2], pixels.shape[-1])
+        with self.lock, self._guard():
+            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size))
+            one_pass = self._passes(shape)
+            inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
+            if shape.plan.launch == "graph" and len(pixels):
+                grids, scores = self.graphs(shape, one_pass, inputs)
+            else:
+                grids, scores = one_pass(*inputs)
+        assert grids is not None
+        return grids, scores
+
+    def _pass(self, shape: Shape) -> "ResNetPass":
+        return ResNetPass(self, shape)
+
+    def _guard(self) -> Any:
+        """Kernels start on the current device."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+
+class ResNetPass:
+    """One shape's pass, with every tensor that it reads besides its inputs: a captured graph keeps this object."""
+
+    def __init__(self, engine: ResNetEngine, shape: Shape) -> None:
+        self.prepared, self.recipe, self.shape = engine.prepared, engine.recipe, shape
+        weights, geometry = self.prepared.weights, shape.geometry
+        spec, size = weights.spec, geometry.input if geometry else (shape.pixels[-2], shape.pixels[-1])
+        self.table = resnet.position_table(weights, (size[0] // spec.patch[0], size[1] // spec.patch[1]), self.recipe)
+        self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
+        self.cls = readout.needs_cls(self.recipe.readout, shape.texts)
+        self.cosine = fused.cosine if shape.plan.readout == "triton" else readout.cosine
+        # a frame's bytes stand in patches as (byte - 128) / 64; the convolutions read (byte / 255 - mean) / std
+        mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (spec.mean, spec.std))
+        factor, offset = 64 / (255 * std), (128 / 255 - mean) / std
+        self.factor, self.offset = (each.to(weights.device, weights.dtype) for each in (factor, offset))
+
+    def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        x = resnet.features(self.prepared.weights, pixels if self.shape.geometry is None else self.normalised(pixels))
+        if self.prepared.form.relevance:
+            return resnet.relevance(self.prepared, x, self.table, texts)
+        out = resnet.encode(self.prepared, x, self.table, cls=self.cls)
+        return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, texts)
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """uint8 frames [B, H, W, 3] resized on their device, as the convolutions read them: [B, 3, h, w]."""
+        geometry, weights = self.shape.geometry, self.prepared.weights
+        assert geometry is not None
+        spec, (h, w) = weights.spec, geometry.grid(weights.spec.patch)
+        patches = patches_of(
+            frames, geometry, spec.patch, spec.mean, spec.interpolation, weights.dtype,
+            bgr=self.shape.bgr, fused=self.shape.plan.frames == "triton",
+        )  # fmt: skip
+        cut = patches.reshape(len(frames), h, w, 3, *spec.patch).permute(0, 3, 1, 4, 2, 5)
+        return cut.reshape(len(frames), 3, *geometry.input) * self.factor + self.offset

@@ -1,0 +1,33 @@
+"""The plan of CLIP's ResNets: one way for what is a transformer's choice, the shared options for the rest."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+
+from fastloc.choices import OPTIONS
+from fastloc.plan import Option, Plan, Situation, make_plan
+from fastloc.recipes import Recipe
+from fastloc.resnet_spec import ResNetSpec
+from fastloc.spec import ModelSpec
+
+_ONE_POOL = "a ResNet has one attention, its pool's"
+
+# fields that a ResNet shares with transformers, whose options ask for device, dtype, batch and embedding width alone
+_SHARED = ("dtype", "readout", "frames", "launch")
+RESNET_OPTIONS = {
+    **{name: OPTIONS[name] for name in _SHARED},
+    "attention": (Option("sdpa", f"{_ONE_POOL}: PyTorch's fused attention"),),
+    "projection": (Option("per-block", _ONE_POOL),),
+    "schedule": (Option("per-block", _ONE_POOL),),
+    "norm": (Option("torch", "BatchNorm is folded into the convolutions"),),
+    "activation": (Option("torch", "ReLU is one kernel of PyTorch's already"),),
+}
+
+
+def choose(
+    device: torch.device, spec: ResNetSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]
+) -> Plan:
+    """The plan of a recipe for a batch of inputs of (height, width). Raises PlanError, see `fastloc.plan.make_plan`."""
+    # the options of `RESNET_OPTIONS` read what both kinds of spec have
+    return make_plan(Situation(device, cast(ModelSpec, spec), recipe, batch, size), settings, RESNET_OPTIONS)
