@@ -1,4 +1,4 @@
-"""Write tests/goldens again with the official GEM package: `python benchmarks/regenerate_goldens.py [-o folder] [--cases CASE …]`.
+"""Write tests/goldens again with the official packages: `python benchmarks/regenerate_goldens.py [-o folder]`.
 
 Needs a package index on the first run, when it makes the peers' environment `pinned`; then about a minute on one core. The weights
 are seeded, so no checkpoint is downloaded.
@@ -11,11 +11,16 @@ from pathlib import Path
 from fastloc.bench.environments import python_of, set_up
 from fastloc.errors import FastlocError
 
+# each writes the goldens of its packages, and lists the cases
+SCRIPTS = ("gem_goldens.py", "relevance_goldens.py")
+
 if __name__ == "__main__":
     try:
         set_up(["pinned"])
         python = python_of("pinned")
     except FastlocError as error:
         sys.exit(f"error: {error}")
-    script = Path(__file__).with_name("gem_goldens.py")
-    sys.exit(subprocess.run([python, script, *sys.argv[1:]], check=False).returncode)
+    for script in SCRIPTS:
+        ended = subprocess.run([python, Path(__file__).with_name(script), *sys.argv[1:]], check=False)
+        if ended.returncode:
+            sys.exit(ended.returncode)

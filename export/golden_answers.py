@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import device_maps, golden, readout, vit
+from fastloc import device_maps, golden
 from fastloc.errors import ModelError
 from fastloc.export.options import Options
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, Sample
+from fastloc.grids import grids
 from fastloc.onnx_session import OnnxSession
 from fastloc.preprocess import prepare
 
@@ -53,8 +54,7 @@ def _pass(localizer: "Localizer", options: Options, blank: Golden, where: Geomet
     spec = source.spec
     pictures = [Image.fromarray(each) for each in blank.pictures()]
     pixels = torch.from_numpy(np.stack([prepare(each, where, spec.mean, spec.std, spec.interpolation) for each in pictures]))
-    out = vit.forward(source.weights, pixels, recipe, cls=readout.needs_cls(recipe.readout, len(texts)))
-    return readout.similarity(out, texts, recipe.readout, empty), readout.scores(out, texts)
+    return grids(source.vit, pixels, texts, recipe, empty)
 
 
 def _texts(blank: Golden, embed: int) -> Tensor:
@@ -66,6 +66,7 @@ def check(path: Path) -> None:
     session = OnnxSession(path, "cpu")
     golden_of_file = session.manifest.golden
     assert golden_of_file is not None
-    wrong = golden.judge(golden.compare(golden_of_file, session.run(session.manifest.golden_inputs())), session.manifest.dtype)
+    rows = golden.compare(golden_of_file, session.run(session.manifest.golden_inputs()))
+    wrong = golden.judge(rows, session.manifest.dtype, session.manifest.recipe.readout.score)
     if wrong:
         raise ModelError(f"{path.name} does not compute what the model does, and is not written: {'; '.join(wrong)}")

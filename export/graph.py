@@ -13,11 +13,12 @@ from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
 from fastloc.export.spellings import ATTEND
 from fastloc.geometry import Geometry
+from fastloc.grids import answer
 from fastloc.ops import TORCH, Ops, add_norm
 from fastloc.position import position_of_any_grid
 from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
-from fastloc.vit import Output, encode, position_table
+from fastloc.vit import Output, position_table
 from fastloc.weights import Weights
 
 TOWERS = {"float16": torch.float16}
@@ -49,7 +50,7 @@ class Graph(nn.Module):
         )
         attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
-        self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None))
+        self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)
         self.wanted = options.wanted(parts.recipe)
         # where the size is static the tracer shall see numbers, not how they are made
         grid = None if options.size is None else _grid(options.size, parts.weights)
@@ -64,9 +65,8 @@ class Graph(nn.Module):
         if table is None:
             table = position_of_any_grid(weights.pos, weights.spec.grid, grid, self.prepared.recipe.position)
         cls = readout.needs_cls(self.prepared.recipe.readout, self._count())
-        out = encode(self.prepared, tokens, table, grid, self.ops, cls=cls)
-        similarity = self._similarity(out, texts)
-        found = {"similarity": similarity, "scores": readout.scores(out, texts)}
+        similarity, scores = answer(self.prepared, tokens, table, grid, texts, self._similarity, self.ops, cls)
+        found = {"similarity": similarity, "scores": scores}
         place = Place(self.parts.geometry, (picture.shape[-2], picture.shape[-1]), grid)
         for name in self.wanted:
             if name in MADE:

@@ -71,6 +71,8 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
         (lambda: len(set(o.outputs)) != len(o.outputs), f"an output is asked for twice: {', '.join(o.outputs)}"),
         (lambda: not o.wanted(recipe),
          f"method {recipe.name!r} has no image-level scores, and nothing else is asked for: add 'similarity'"),
+        (lambda: recipe.inv_temp == "matched",
+         f"method {recipe.name!r} solves a temperature for every picture: use 'gem_calibrated', whose temperatures are measured once"),
         (lambda: o.layout not in INPUTS[o.kind].layouts,
          f"input {o.kind!r} comes as {' or '.join(INPUTS[o.kind].layouts)}, not {o.layout!r}"),
         (lambda: o.kind == "frames" and o.frame is None,
@@ -88,6 +90,9 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
         (lambda: o.batch is not None and o.batch < 1, f"batch is {o.batch}; 1 or more, or None for any"),
         (lambda: "labels" in o.outputs and texts is not None and texts > MOST_LABELS,
          f"labels are bytes, which tell {MOST_LABELS} texts apart, and there are {texts}: leave 'labels' out"),
+        (lambda: half and recipe.reads != "patches",
+         f"dtype {o.dtype!r} is for methods that read patch features, and {recipe.name!r} reads {recipe.reads!r}: "
+         "use 'float16' or 'float32'"),
         (lambda: half and o.spelling == "onnx",
          f"dtype {o.dtype!r} with spelling 'onnx' is for TensorRT, which does not take it: use 'ort' for onnxruntime, or 'decomposed'"),
         (lambda: o.dtype == "int8-dynamic" and o.spelling == "decomposed",

@@ -46,6 +46,9 @@ def _transposed_weights(model: ir.Model) -> None:
         if node.op_type != "Transpose" or node.inputs[0] is None or not node.inputs[0].is_initializer():
             continue
         weight, turned = node.inputs[0], node.outputs[0]
+        if any(each.node.op_type != "Transpose" for each in weight.uses()):
+            # a backward reads it as it is, and a file shall not hold it twice
+            continue
         assert weight.const_value is not None
         order = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
         numbers = weight.const_value.numpy().transpose(order).copy()

@@ -53,7 +53,7 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
             what the engine does. Nothing is left behind then.
     """
     target, options = _target(path), _completed(options or Options(), localizer)
-    options.check(localizer.source.spec, localizer.recipe)
+    options.check(localizer.source.vit.spec, localizer.recipe)
     check_texts(options.texts)
     _check_calibration(options, calibration)
     manifest = _manifest(localizer, options)
@@ -105,7 +105,7 @@ def _parts(localizer: Localizer, options: Options) -> Parts:
         surgery = localizer.recipe.readout.score == "feature-surgery"
         empty = source.text.empty(localizer.template).clone() if surgery else None
     geometry = _geometry(localizer, options)
-    return Parts(source.weights, localizer.recipe, options, geometry, texts, empty)
+    return Parts(source.vit, localizer.recipe, options, geometry, texts, empty)
 
 
 def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
@@ -194,7 +194,7 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
 
 def _model(source: Source, licence: str) -> Model:
     spec = source.spec
-    weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.weights).items()})
+    weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.vit).items()})
     mean, std = ((float(a), float(b), float(c)) for a, b, c in (spec.mean, spec.std))
     return Model(source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence)
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.errors import RecipeError
+from fastloc.matched import matched
 from fastloc.recipes import Recipe
 
 # logits that exist at once where they have to exist, in elements: 16 MB of float32
@@ -96,13 +97,14 @@ def _local(
     keys = queries if all(term[0] == term[1] for term in streams) else _beside(qkv, "".join(term[1] for term in streams))
     stacked = [_stacked(each, order, heads) for each in temperatures]
     if recipe.unit:
-        queries, keys = iterate(queries, keys, stacked, recipe.iterations, how)
+        queries, keys = iterate(queries, keys, stacked, recipe.iterations, how, recipe.rho)
+    last = stacked[-1] if stacked else _matched(queries, recipe.rho)
     # not repeat: TensorRT-RTX's builder ends with a fault on what that becomes in an exported graph
     values = torch.cat([v] * count, 2) if count > 1 else v
     if recipe.bias_std is None:
-        attended = how(queries[:, 1:], keys, values, stacked[-1], None)
+        attended = how(queries[:, 1:], keys, values, last, None)
     else:
-        attended = _biased(queries[:, 1:], keys, values, stacked[-1], grid, recipe.bias_std, how, most)
+        attended = _biased(queries[:, 1:], keys, values, last, grid, recipe.bias_std, how, most)
     if count > 1:
         attended = attended.reshape(*attended.shape[:2], count, heads * v.shape[3]).sum(2)
     if "identity" in recipe.terms:
@@ -127,14 +129,23 @@ def _stacked(temperature: Temperature, order: list[int], heads: int) -> Temperat
     return streams.expand(-1, len(order), heads).reshape(-1, 1, len(order) * heads, 1)
 
 
-def iterate(queries: Tensor, keys: Tensor, temperatures: list[Temperature], iterations: int, how: Attend) -> tuple[Tensor, Tensor]:
-    """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,N,S*H,d]."""
+def iterate(
+    queries: Tensor, keys: Tensor, temperatures: list[Temperature], iterations: int, how: Attend, rho: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,N,S*H,d]. Without
+    temperatures each pass's is solved for `rho`."""
     same = queries is keys
     queries = unit(queries)
     keys = queries if same else unit(keys)
     for i in range(iterations):
-        queries = keys = unit(how(queries, queries, queries, temperatures[i], None).reshape(queries.shape))
+        temperature = temperatures[i] if temperatures else _matched(queries, rho)
+        queries = keys = unit(how(queries, queries, queries, temperature, None).reshape(queries.shape))
     return queries, keys
+
+
+def _matched(queries: Tensor, rho: float | None) -> Tensor:
+    assert rho is not None
+    return matched(queries, rho)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -176,7 +187,8 @@ def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, lik
 def inverse_temperatures(
     recipe: Recipe, table: Tensor | None, lengths: Tensor | None, head_width: int, index: int
 ) -> list[Temperature]:
-    """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block.
+    """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block; none where each is
+    solved from what it multiplies (`fastloc.matched`).
 
     Args:
         table: `temperature_table` of a recipe that has one.
@@ -186,6 +198,8 @@ def inverse_temperatures(
     passes = recipe.iterations + 1
     if table is not None:
         return list(table[index])
+    if recipe.inv_temp == "matched":
+        return []
     if recipe.inv_temp == "adaptive":
         assert lengths is not None
         return [(lengths.mean(1) * head_width**-0.5)[:, None, None]] * passes

@@ -16,11 +16,12 @@ from fastloc.choices import choose
 from fastloc.frames import folded_embedding, frame_tables, patches_of
 from fastloc.geometry import Geometry
 from fastloc.graphs import Graphs
+from fastloc.grids import answer
 from fastloc.ops import TORCH, Ops
 from fastloc.plan import DTYPES, Plan, Situation
 from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
-from fastloc.vit import check_pixels, encode, patch_tokens, position_table
+from fastloc.vit import Output, check_pixels, patch_tokens, position_table
 from fastloc.weights import Weights
 
 # plans, tables and graphs that are kept, for as many shapes
@@ -135,9 +136,10 @@ class Pass:
         self.cosine = fused.cosine if shape.plan.readout == "triton" else readout.cosine
 
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        out = encode(self.prepared, self.tokens(pixels), self.table, self.grid, self.ops, cls=self.cls)
-        grids = readout.similarity(out, texts, self.recipe.readout, empty, self.cosine)
-        return grids, readout.scores(out, texts)
+        def read(out: Output, words: Tensor) -> Tensor:
+            return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
+
+        return answer(self.prepared, self.tokens(pixels), self.table, self.grid, texts, read, self.ops, self.cls)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """The patch embedding, [B, P, C]."""

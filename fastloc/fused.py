@@ -87,6 +87,8 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
         return [f"the local path of {recipe.name} does not attend"]
     if recipe.unit and any(term[0] != term[1] for term in recipe.streams):
         return ["the kernels on unit vectors are for self-self terms, and one of " + ", ".join(recipe.streams) + " is not"]
+    if recipe.inv_temp == "matched":
+        return ["temperatures solved within the pass read every logit first; kernels take a table: method 'gem_calibrated'"]
     x = torch.empty(1, 3, spec.heads, tokens, spec.head_width, dtype=dtype, device="meta")
     inverse = torch.empty(1, len(recipe.streams), spec.heads, dtype=torch.float32, device="meta")
     pick = tuple("qkv".index(term[0]) for term in recipe.streams)

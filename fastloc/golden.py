@@ -82,6 +82,7 @@ class Row:
 
     max_error, mean_error   of the values
     minmax_error            largest, after each map is scaled to [0, 1]: what a heatmap would show
+    minmax_mean             mean of the same; where only every n-th number is kept, of all maps scaled by their largest value
     agreement               share of equal labels, or for maps of cells with the same best text
     peaks                   share of maps whose highest cell is the same
     """
@@ -92,6 +93,7 @@ class Row:
     minmax_error: float | None
     agreement: float | None
     peaks: float | None
+    minmax_mean: float | None = None
 
 
 def picture(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -143,23 +145,29 @@ def _row(name: str, sample: Sample, found: Array) -> Row:
     if name == "labels":
         return Row(name, None, None, None, float((right == got).mean()), None)
     error = np.abs(got.astype(np.float64) - right)
-    plain = Row(name, float(error.max()), float(error.mean()), None, None, None)
+    whole = float(error.mean() / max(float(np.abs(right).max()), 1e-30))
+    plain = Row(name, float(error.max()), float(error.mean()), None, None, None, whole)
     if len(sample.shape) != 4 or not sample.whole:
         return plain
     a, b = (each.astype(np.float64).reshape(*sample.shape[:2], -1) for each in (right, got))
     agreement = float((a.argmax(1) == b.argmax(1)).mean()) if sample.shape[1] > 1 else None
     peaks = float((a.argmax(2) == b.argmax(2)).mean())
-    return Row(name, plain.max_error, plain.mean_error, float(np.abs(_scaled(a) - _scaled(b)).max()), agreement, peaks)
+    scaled = np.abs(_scaled(a) - _scaled(b))
+    return Row(name, plain.max_error, plain.mean_error, float(scaled.max()), agreement, peaks, float(scaled.mean()))
 
 
 def _scaled(maps: Array) -> Array:
     low, high = maps.min(-1, keepdims=True), maps.max(-1, keepdims=True)
-    scaled: Array = (maps - low) / np.maximum(high - low, 1e-12)
+    # the share of a text in a softmax may be as small as float32 can say
+    scaled: Array = (maps - low) / np.maximum(high - low, 1e-30)
     return scaled
 
 
-def judge(rows: list[Row], dtype: str) -> list[str]:
-    """What is wrong with a comparison, in words; nothing if the file computes what it should."""
+def judge(rows: list[Row], dtype: str, score: str = "cosine") -> list[str]:
+    """What is wrong with a comparison, in words; nothing if the file computes what it should.
+
+    score: of the recipe's read-out. A "relevance" has no unit, so its similarity is judged by the mean error of maps scaled to [0, 1].
+    """
     if dtype not in TOLERANCES:
         raise FastlocError(unknown("dtype", dtype, TOLERANCES))
     wrong = []
@@ -168,6 +176,9 @@ def judge(rows: list[Row], dtype: str) -> list[str]:
             wrong.append(f"labels: {row.agreement:.1%} are right, and at least {LEAST_AGREEMENT[dtype]:.1%} are wanted for {dtype}")
         if row.output == "heatmaps" and row.mean_error is not None and row.mean_error > MAP_TOLERANCES[dtype]:
             wrong.append(f"heatmaps are off by {row.mean_error:.1e} on average, and {MAP_TOLERANCES[dtype]:.0e} is allowed for {dtype}")
-        if row.output in ("similarity", "scores") and row.max_error is not None and row.max_error > TOLERANCES[dtype]:
+        if row.output == "similarity" and score == "relevance":
+            if row.minmax_mean is not None and row.minmax_mean > TOLERANCES[dtype]:
+                wrong.append(f"similarity is off by {row.minmax_mean:.1e} of its range, and {TOLERANCES[dtype]:.0e} is allowed for {dtype}")
+        elif row.output in ("similarity", "scores") and row.max_error is not None and row.max_error > TOLERANCES[dtype]:
             wrong.append(f"{row.output} is off by {row.max_error:.1e}, and {TOLERANCES[dtype]:.0e} is allowed for {dtype}")
     return wrong

@@ -22,6 +22,8 @@ class LocalPath:
         self.terms: list[Tensor] = []
         # what a deferred or a concurrent attention still has to read
         self.waiting: list[tuple[Projections, list[Temperature]]] = []
+        # of the blocks whose own attention joins
+        self.crossed: list[Projections] = []
         batch, tokens, width = x.shape
         blocks = prepared.recipe.blocks
         deferred = ops.deferred and prepared.attends
@@ -31,6 +33,11 @@ class LocalPath:
     def slot(self, index: int) -> Tensor | None:
         """Where block `index`'s projections [B, N, 3C] are to be written; None for a tensor of their own."""
         return None if self.stash is None else self.stash[index]
+
+    def remember(self, block: int, qkv: Projections | None) -> None:
+        """Block `block`'s projections, kept if its own attention joins the last block's."""
+        if qkv is not None and block in self.prepared.crossed:
+            self.crossed.append(qkv)
 
     def take(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
         """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
@@ -66,7 +73,16 @@ class LocalPath:
 
     def _attend(self, index: int, qkv: Projections, temperatures: list[Temperature]) -> Tensor:
         out = None if self.buffer is None else self.buffer[:, :, index]
-        return self.ops.local(qkv, temperatures, self.prepared.recipe, self.grid, out)
+        return self._crossed(self.ops.local(qkv, temperatures, self.prepared.recipe, self.grid, out), qkv["v"], out)
+
+    def _crossed(self, attended: Tensor, v: Tensor, out: Tensor | None) -> Tensor:
+        """With the middle blocks' attention to the last block's values: the mean of maps is the mean of what they give."""
+        if not self.crossed:
+            return attended
+        recipe, scale = self.prepared.recipe, v.shape[-1] ** -0.5
+        seen = [self.ops.attend(each["q"][:, 1:], each["k"], v, scale, None) for each in self.crossed]
+        mixed = recipe.gain * ((1 - recipe.cross_weight) * attended + recipe.cross_weight / len(seen) * sum(seen[1:], seen[0]))
+        return mixed if out is None else out.copy_(mixed)
 
     def _attend_to_all(self, stash: Tensor) -> None:
         """One call over all blocks, which take the place of the batch."""
@@ -77,7 +93,8 @@ class LocalPath:
         out = None if self.buffer is None else self.buffer[0].transpose(0, 1)
         attended = self.ops.local(Projections(packed, "qkv"), temperatures, self.prepared.recipe, self.grid, out)
         for index in range(blocks):
-            self._add(index, attended[index][None])
+            of_block = attended[index][None]
+            self._add(index, self._crossed(of_block, self.waiting[index][0]["v"], None if out is None else of_block))
 
     def _add(self, index: int, attended: Tensor) -> None:
         if self.prepared.joint is None:

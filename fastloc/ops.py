@@ -40,6 +40,7 @@ class Ops:
     side: is a second CUDA stream: then it runs there, beside the main path;
     deferred: then the projections of all changed blocks are written into one buffer, and attended to by one call at the end
         (batch 1 only; not for autograd).
+    most: how many numbers of one tensor with an axis of texts exist at a time in a backward; None for all, whatever the shape.
     slots: the form writes its terms straight into one buffer for the joint projection (not for autograd).
     """
 
@@ -50,6 +51,7 @@ class Ops:
     side: "torch.cuda.Stream | None" = None
     deferred: bool = False
     slots: bool = False
+    most: int | None = 1 << 24
 
 
 TORCH = Ops()

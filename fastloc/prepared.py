@@ -1,5 +1,6 @@
 """What can be folded once for a tower and a recipe, before any picture: exact, and the same in every plan."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from fastloc.attention import temperature_table
 from fastloc.errors import RecipeError
 from fastloc.recipes import Recipe
+from fastloc.spec import ModelSpec
 from fastloc.weights import Block, Weights
 
 # a linear map's weight [out, in] and bias [out]
@@ -29,6 +31,16 @@ class Prepared:
     def first(self) -> int:
         """The first changed block."""
         return self.weights.spec.layers - self.recipe.blocks
+
+    @property
+    def crossed(self) -> range:
+        """The blocks whose own attention joins the last one's."""
+        return crossed(self.recipe, self.weights.spec.layers)
+
+    @property
+    def start(self) -> int:
+        """The first block that a recipe of relevance reads, counted from 0."""
+        return self.recipe.start + (self.weights.spec.layers if self.recipe.start < 0 else 0)
 
     @property
     def attends(self) -> bool:
@@ -55,12 +67,36 @@ def prepare(weights: Weights, recipe: Recipe, *, joint: bool = False) -> Prepare
     """
     if recipe.blocks > weights.spec.layers:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
+    _check_relevance(weights.spec, recipe)
     scaled = without_scale(weights)
+    if recipe.cross and weights.spec.layers < 2:
+        raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)
     table = temperature_table(recipe, weights.spec.heads, weights.proj)
     plain = Prepared(scaled, recipe, local, _side_by_side(local) if joint and local else None, table, None)
     return replace(plain, gathered=qkv_rows(scaled.blocks[-1], "qv")) if plain.reads == "qv" else plain
+
+
+def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
+    if not -spec.layers <= recipe.start < spec.layers:
+        raise RecipeError(f"recipe {recipe.name!r}: start is {recipe.start}, and the model's blocks are 0 … {spec.layers - 1}")
+    if recipe.head is not None and recipe.head >= spec.heads:
+        raise RecipeError(f"recipe {recipe.name!r}: head is {recipe.head}, and the model's heads are 0 … {spec.heads - 1}")
+    if recipe.reads == "grad-eclip" and spec.pool != "tok":
+        what = "reads the gradient of the class token, and the model's embedding is the mean of its patches"
+        raise RecipeError(f"recipe {recipe.name!r} {what}")
+
+
+def crossed(recipe: Recipe, layers: int) -> range:
+    """The blocks of a tower of `layers` whose own attention joins the last one's."""
+    if recipe.cross is None:
+        return range(0)
+    # a share such as 5/12 of 12 blocks must not end up a rounding error above 5
+    first, end = (math.ceil(share * layers - 1e-9) for share in recipe.cross)
+    # where the depth has no block in the share, the nearest
+    first = min(first, layers - 2)
+    return range(first, max(min(end, layers - 1), first + 1))
 
 
 def letters(*read: str) -> str:

@@ -44,13 +44,18 @@ def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | Non
 
 
 def needs_cls(readout: ReadOut, texts: int) -> bool:
-    """Whether the read-out of this many texts reads the image embedding."""
-    return readout.score == "feature-surgery" and texts > 1
+    """Whether the read-out of this many texts reads the image embedding; relevance has it anyway."""
+    return readout.score == "relevance" or (readout.score == "feature-surgery" and texts > 1)
 
 
 def scores(out: Output, texts: Tensor) -> Tensor | None:
     """Cosines of the image embedding with the texts, [B, T]; None where the pass has none."""
-    return None if out.cls is None else F.normalize(out.cls.to(texts.dtype), dim=-1) @ texts.T
+    return None if out.cls is None else image_scores(out.cls, texts)
+
+
+def image_scores(embedding: Tensor, texts: Tensor) -> Tensor:
+    """Cosines of an image embedding [B, E] with the texts, [B, T]."""
+    return F.normalize(embedding.to(texts.dtype), dim=-1) @ texts.T
 
 
 def _surgery(out: Output, texts: Tensor, empty: Tensor | None) -> Tensor:

@@ -8,7 +8,8 @@ works; the tests run float64. Where the authors' code leaves a case open:
 - the position embedding is resized whenever the grid is not the trained one, also when the number of patches is the same;
 - towers that pool by the mean have their own image embedding in the place of the class token's.
 
-Read at: WalBouss/GEM, xmed-lab/CLIP_Surgery, chongzhou96/MaskCLIP, wangf3014/SCLIP, mc-lan/ClearCLIP, sinahmr/NACLIP.
+Read at: WalBouss/GEM, xmed-lab/CLIP_Surgery, chongzhou96/MaskCLIP, wangf3014/SCLIP, mc-lan/ClearCLIP, sinahmr/NACLIP, leaves162/CLIPtrase,
+linyq2117/TagCLIP, yvhangyang/ResCLIP.
 """
 
 import math
@@ -34,6 +35,15 @@ Attention = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 def itsm(weights: Weights, pixels: Tensor, position: str = "bilinear") -> Tensor:
     """Image-text similarity map: the encoder's own patch tokens (arXiv 2209.07046, whose code was never released)."""
     return encoder(weights, pixels, position)[1]
+
+
+def eclip(weights: Weights, pixels: Tensor, phi: Tensor | None = None) -> Tensor:
+    """ECLIP (arXiv 2209.07046; code and weights were never released): phi [E, E] of the encoder's own patch features.
+
+    Texts are to have gone through their own projection. None: the weights have phi folded into their projection already.
+    """
+    features = encoder(weights, pixels, "bilinear")[1]
+    return features if phi is None else features @ phi.T
 
 
 def gem(
@@ -121,6 +131,52 @@ def naclip(weights: Weights, pixels: Tensor, std: float = 5.0) -> Tensor:
     return last_block(weights, pixels, attention, "bicubic-scale", plain=False)
 
 
+def cliptrase(weights: Weights, pixels: Tensor) -> Tensor:
+    """CLIPtrase (clip_utils/attn2.py): the sum of three softmaxed maps in an otherwise plain last block. Its clustering is left out."""
+
+    def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (softmax(logits(q, q)) + softmax(logits(k, k)) + softmax(logits(v, v))) @ v
+
+    return last_block(weights, pixels, attention, "bicubic-scale", plain=True)
+
+
+def tagclip(weights: Weights, pixels: Tensor) -> Tensor:
+    """TagCLIP (clip/clip_model.py): -100 on all logits but a token's own. Its affinity refinement and crops are left out."""
+
+    def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = -100 * (1 - torch.eye(q.shape[2], dtype=q.dtype, device=q.device))
+        return softmax(logits(q, k) + mask) @ v
+
+    return last_block(weights, pixels, attention, "bilinear", plain=True)
+
+
+def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.0, share: float = 0.3) -> Tensor:
+    """ResCLIP (clip/model.py, "resclip"), its first pass alone: NACLIP's map mixed with the mean q-k map of middle blocks.
+
+    The official code takes blocks 6 to 9 whatever the depth; that is 5/12 to 9/12 of the published model.
+    """
+    middle = middle_attention(weights, pixels, "bicubic-scale", 5, 9)
+    omega = neighbourhood(_grid(weights, pixels), std).to(weights.patch_w)
+
+    def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return gain * ((1 - share) * softmax(logits(k, k) + omega) + share * middle) @ v
+
+    return last_block(weights, pixels, attention, "bicubic-scale", plain=False)
+
+
+def middle_attention(weights: Weights, pixels: Tensor, position: str, start: float, stop: float) -> Tensor:
+    """The mean of the blocks' own q-k maps from `start` to `stop` twelfths of the depth, [B,H,N,N], the last block left out."""
+    spec, maps = weights.spec, []
+    x = embed(weights, pixels, position)
+    for block in weights.blocks[:-1]:
+        q, k, _ = qkv(block, layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps), spec.heads)
+        maps.append(softmax(logits(q, k)))
+        x = _walk(weights, x, (block,))
+    middle = [each for index, each in enumerate(maps) if start * spec.layers <= 12 * index < stop * spec.layers]
+    # too few blocks for one to be there: the last of them
+    return torch.stack(middle or maps[-1:]).mean(0)
+
+
 def neighbourhood(grid: Grid, std: float) -> Tensor:
     """NACLIP's addition to the logits, float64 [1+P, 1+P], zero for the class token.
 
@@ -139,8 +195,10 @@ def neighbourhood(grid: Grid, std: float) -> Tensor:
 
 # RCLIP without training reads the raw features; what differs is its map, `rclip_map`
 METHODS: dict[str, Callable[[Weights, Tensor], Tensor]] = {
-    "itsm": itsm, "rclip": itsm, "gem": gem, "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
-    "maskclip": maskclip, "sclip": sclip, "clearclip": clearclip, "naclip": naclip,
+    "itsm": itsm, "rclip": itsm, "eclip": eclip, "gem": gem,
+    "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
+    "maskclip": maskclip, "sclip": sclip, "clearclip": clearclip, "naclip": naclip, "cliptrase": cliptrase, "tagclip": tagclip,
+    "resclip": resclip,
 }
 
 

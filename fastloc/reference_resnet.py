@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc import reference
+from fastloc.recipes import Recipe
 from fastloc.resnet_weights import EPS, Bottleneck, Conv, Pool, ResNetWeights
 
 Grid = tuple[int, int]
@@ -70,6 +72,15 @@ def clip_surgery(weights: ResNetWeights, pixels: Tensor, settings: str = "") -> 
 METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
     "itsm": itsm, "rclip": itsm, "maskclip": maskclip, "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
 }
+
+
+def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
+    """What a published row says of normalised pixels [B, 3, H, W] and several texts [T, E] of unit length: [B, P, T]."""
+    if row.reads == "grad-cam":
+        return grad_cam(weights, pixels, texts, row.position, row.target, row.target_scale).flatten(2).transpose(1, 2)
+    if row.readout.score == "feature-surgery":
+        return torch.cat([reference.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
+    return reference.cosine(METHODS[row.name](weights, pixels), texts)
 
 
 def grad_cam(weights: ResNetWeights, pixels: Tensor, texts: Tensor, position: str, target: str = "cosine", scale: float = 100.0) -> Tensor:

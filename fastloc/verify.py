@@ -118,7 +118,7 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
     feeds = manifest.golden_inputs()
     first, first_ms = _timed(session.run, feeds)
     later = [_timed(session.run, feeds) for _ in range(repeat)]
-    rows, wrong = judged(_golden(manifest), first, manifest.dtype)
+    rows, wrong = judged(_golden(manifest), first, manifest.dtype, manifest.recipe.readout.score)
     checks = (_same(manifest, first, [outputs for outputs, _ in later]), _independent(manifest, feeds, first, session.run))
     wrong += [f"{check.name}: {check.found}" for check in checks if check.passed is False]
     return Verdict(
@@ -128,14 +128,14 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
     )  # fmt: skip
 
 
-def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str) -> tuple[list[Row], list[str]]:
+def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str, score: str = "cosine") -> tuple[list[Row], list[str]]:
     """The comparison of outputs with the golden, and what is wrong, in words."""
     try:
         rows = compare(golden, outputs)
     except ModelError as error:
         # a missing output, another shape, NaN: nothing to compare, and wrong all the same
         return [], [str(error)]
-    return rows, judge(rows, dtype)
+    return rows, judge(rows, dtype, score)
 
 
 def _manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -191,7 +191,7 @@ def _same(manifest: Manifest, first: Outputs, later: Sequence[Outputs]) -> Check
         return Check(name, None, "not compared: the first one gave NaN or infinite numbers")
     reference = _as_golden(manifest, first)
     # the same input on the same device: whatever the dtype, more than rounding in another order is wrong
-    found = [judged(reference, each, "float32") for each in later]
+    found = [judged(reference, each, "float32", manifest.recipe.readout.score) for each in later]
     if wrong := next((wrong for _, wrong in found if wrong), None):
         return Check(name, False, "; ".join(wrong))
     most = max(row.max_error or 0.0 for rows, _ in found for row in rows)
@@ -212,7 +212,7 @@ def _independent(manifest: Manifest, feeds: Mapping[str, Array], first: Outputs,
         # an engine with the golden's shapes alone, made by another's profiles
         return Check(name, None, f"not compared: {error}")
     reference = _as_golden(manifest, {output: array[:1] for output, array in first.items()})
-    rows, wrong = judged(reference, {output: array[:1] for output, array in other.items()}, manifest.dtype)
+    rows, wrong = judged(reference, {output: array[:1] for output, array in other.items()}, manifest.dtype, manifest.recipe.readout.score)
     most = max((row.max_error or 0.0 for row in rows), default=0.0)
     return Check(name, not wrong, "; ".join(wrong) or ("the same bits" if not most else f"the same within {most:.1e}"))
 

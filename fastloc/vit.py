@@ -85,14 +85,13 @@ def encode(
         qkv = project(y, prepared.rows(block, read), spec.heads, read, slot) if read else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
+        local.remember(i, qkv)
         if changed:
             local.take(i - prepared.first, y, lengths, qkv if prepared.attends else None)
         if rows == 0 or qkv is None:
             continue
         q = qkv["q"][:, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
-        attended = F.linear(ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None), block.out_w, block.out_b)
-        x, y, _ = ops.add_norm(x[:, :rows], attended, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-        delta = mlp(block, y, spec, ops)
+        x, delta = _behind_projection(block, x[:, :rows], q, qkv, spec, ops)
     if last_rows and delta is not None:
         x = x + delta
         keep(f"block{last}", x)
@@ -133,6 +132,23 @@ def project(y: Tensor, rows: Linear, heads: int, read: str, slot: Tensor | None 
         packed = slot
         torch.addmm(rows[1], y.flatten(0, 1), rows[0].T, out=slot.view(-1, slot.shape[-1]))
     return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read)
+
+
+def main_path(weights: Weights, x: Tensor, blocks: int, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
+    """The encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and what the last block's MLP still has to add to it."""
+    delta = None
+    for block in weights.blocks[:blocks]:
+        x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, weights.spec.norm_eps, False)
+        qkv = project(y, (block.qkv_w, block.qkv_b), weights.spec.heads, "qkv")
+        x, delta = _behind_projection(block, x, qkv["q"], qkv, weights.spec, ops)
+    return x, delta
+
+
+def _behind_projection(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
+    """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
+    attended = F.linear(ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None), block.out_w, block.out_b)
+    x, y, _ = ops.add_norm(x, attended, block.ln2_w, block.ln2_b, spec.norm_eps, False)
+    return x, mlp(block, y, spec, ops)
 
 
 def mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:

@@ -114,6 +114,17 @@ def from_open_clip(state: Mapping[str, Tensor], spec: ModelSpec) -> Weights:
     return Weights(spec=spec, blocks=blocks, **tower)  # type: ignore[arg-type]  # _take has checked which may be None
 
 
+def text_blocks(state: Mapping[str, Tensor], spec: ModelSpec) -> tuple[Block, ...]:
+    """The blocks of an open_clip text tower (keys `transformer.…`), which are named like the image tower's.
+
+    Raises:
+        ModelError: a tensor is missing, or its shape is not the spec's.
+    """
+    letters = {"C": spec.width, "3C": 3 * spec.width, "M": len(state["transformer.resblocks.0.mlp.c_fc.bias"])}
+    absent = set() if "transformer.resblocks.0.ls_1.gamma" in state else {"ls1", "ls2"}
+    return tuple(_block(state, f"transformer.resblocks.{i}.", letters, absent) for i in range(spec.layers))
+
+
 def _letters(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, int]:
     hidden = state.get("visual.transformer.resblocks.0.mlp.c_fc.bias")
     return {

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import towers
-from fastloc import reference
+from fastloc import reference, reference_rows
 from fastloc.bench import against, backends, gate, schema, session, stats
 from fastloc.bench.cases import Case, read_inputs, write_inputs
 from fastloc.bench.crew import Worker, WorkerError
@@ -74,12 +74,13 @@ def measured(tmp_path: Path, contenders: list[session.Contender], least: int = 5
 
 
 def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
-    usual, same, slow = (start(engine=True, seconds=CALL, slower=share) for share in (0, 0, 0.2))
+    usual, same, slow = (start(engine=True, seconds=CALL, slower=share) for share in (0, 0, 0.5))
     group = [contender("usual", usual, case), contender("same", same, case), contender("slow", slow, case)]
     rows = measured(tmp_path, group, least=9)
     assert all(0 < row["error"] < 1e-5 and row["rounds"] >= 9 for row in rows.values())
     slower, equal = rows["slow"]["ratios"]["usual"], rows["same"]["ratios"]["usual"]
-    assert 1.1 < slower[1] <= slower[0] <= slower[2] < 1.3, slower
+    # other work on the machine falls on all of them, not evenly
+    assert 1.25 < slower[1] <= slower[0] <= slower[2] < 1.75, slower
     assert stats.slower(tuple(slower), 0.1) and not stats.slower(tuple(equal), 0.1), (slower, equal)
     # and so says the regression watch
     pair = session.Group("a case", [replace(group[0], label=against.THEN), replace(group[2], label=against.NOW)])
@@ -165,10 +166,10 @@ def test_a_worker_that_is_none(tmp_path: Path) -> None:
 # what is right
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", reference.METHODS)
 def test_the_literal_statement_of_a_recipe_is_the_methods_own(name: str) -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    assert towers.error(gate.literal(weights, pixels, RECIPES[name]), reference.METHODS[name](weights, pixels)) < 1e-12
+    assert towers.error(reference_rows.features(weights, pixels, RECIPES[name]), reference.METHODS[name](weights, pixels)) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -178,8 +179,8 @@ def test_the_literal_statement_of_a_recipe_is_the_methods_own(name: str) -> None
 )  # fmt: skip
 def test_the_literal_statement_of_a_changed_recipe(name: str, changes: dict[str, Any]) -> None:
     weights, pixels, row = towers.tower(), towers.pixels(2, (3, 5)), recipe(name, **changes)
-    assert towers.error(gate.literal(weights, pixels, row), forward(weights, pixels, row).patches) < 1e-10
-    assert towers.error(gate.literal(weights, pixels, row), reference.METHODS[name](weights, pixels)) > 1e-4
+    assert towers.error(reference_rows.features(weights, pixels, row), forward(weights, pixels, row).patches) < 1e-10
+    assert towers.error(reference_rows.features(weights, pixels, row), reference.METHODS[name](weights, pixels)) > 1e-4
 
 
 def test_the_gate(case: Case) -> None:

@@ -14,15 +14,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastloc import reference
+from fastloc import literal, reference
 from fastloc.bench import environments
 from fastloc.bench.cases import Case, write_inputs
 from fastloc.bench.environments import ENVIRONMENTS, python_of
 from fastloc.bench.peer_table import PEERS, why_not
+from fastloc.bench.peers.seeded import seeded_state, vision_shapes
 from fastloc.errors import FastlocError
+from fastloc.recipes import RECIPES
 from fastloc.spec import from_open_clip as spec_of
 from fastloc.weights import from_open_clip as weights_of
-from towers import config, state
+from towers import config
 
 FOLDER = Path(environments.__file__).with_name("peers")
 Asked = list[dict[str, Any]]
@@ -186,7 +188,7 @@ def test_a_peer_s_row_names_what_there_is(name: str) -> None:
     row = PEERS[name]
     assert row.name == name and row.source and row.summary and row.method_label
     assert row.environment in ENVIRONMENTS and (FOLDER / row.script).is_file()
-    assert row.method in {"gem", "encoder", ""} and row.axes <= {"batch", "texts"}
+    assert row.method in {*RECIPES, "encoder", ""} and row.axes <= {"batch", "texts"}
 
 
 def imported(file: Path) -> set[str]:
@@ -263,20 +265,32 @@ ROWS = [
     Row("gem_torch"), Row("gem_torch", WIDE), Row("gem_torch", WIDE, other=True),
     Row("gem_torch", WIDE, (("blocks", 2), ("iterations", 2))), Row("gem_torch", changes=(("inv_temp", 10.0), ("iterations", 0))),
     Row("gem_torch-newest"), Row("gem_torch-newest", other=True), Row("open_clip"), Row("open_clip", WIDE),
+    Row("legrad"), Row("grad-cam"), Row("grad-cam", WIDE),
 ]  # fmt: skip
 BATCH, TEXTS = 2, 3
 
 
+def model_of(row: Row) -> dict[str, Any]:
+    """Texts of many numbers are less alike: grad-cam's float32 has no gradient left next to a share of 1."""
+    return TINY | {"embed_dim": 512} if row.peer == "grad-cam" else TINY
+
+
+def tower_of(row: Row) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in seeded_state(vision_shapes(model_of(row)), 0).items()}
+
+
 def case_of(row: Row, folder: Path) -> Case:
-    weights = folder / "tower.safetensors"
+    model = model_of(row)
+    weights = folder / f"tower-{model['embed_dim']}.safetensors"
     if not weights.exists():
-        save_file(state(width=64, head_width=16), weights)
-    inputs = write_inputs(folder / f"{row.size} {row.other}", BATCH, row.size, TEXTS, TINY["embed_dim"], (30, 40))
+        save_file(tower_of(row), weights)
+    batch = BATCH if "batch" in PEERS[row.peer].axes else 1
+    inputs = write_inputs(folder / f"{row.size} {row.other} {weights.stem} {batch}", batch, row.size, TEXTS, model["embed_dim"], (30, 40))
     if row.other:
         pixels = np.load(inputs / "pixels-0.npy")
         pixels[1] = -pixels[1]
         np.save(inputs / "pixels-0.npy", pixels)
-    return Case("tiny", TINY, str(weights), "gem", row.size, str(inputs), dict(row.changes), batch=BATCH, texts=TEXTS)
+    return Case("tiny", model, str(weights), "gem", row.size, str(inputs), dict(row.changes), batch=batch, texts=TEXTS)
 
 
 def available(names: Iterable[str]) -> list[str]:
@@ -307,12 +321,15 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[Row, Any]:
 def wanted(row: Row, folder: Path) -> Any:
     """The float32 reference's answer."""
     case = case_of(row, folder)
-    tower = weights_of(state(width=64, head_width=16), spec_of(TINY))
+    tower = weights_of(tower_of(row), spec_of(model_of(row)))
     pixels, texts = (torch.from_numpy(np.load(Path(case.inputs) / name)) for name in ("pixels-0.npy", "texts.npy"))
     if row.peer == "open_clip":
         embedding, _ = reference.encoder(tower, pixels, "bicubic-antialias")
         return reference.cosine(embedding, texts)[..., None, None].numpy()
-    changes = dict(row.changes)
+    method, changes = PEERS[row.peer].method, dict(row.changes)
+    if method != "gem":
+        scores = literal.scores(tower.to(dtype=torch.float64), pixels, texts.double(), RECIPES[method])
+        return scores.mT.reshape(len(pixels), TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
     patches = reference.gem(tower, pixels, changes.get("blocks", 6) + 1, changes.get("iterations", 1), changes.get("inv_temp"))
     return reference.cosine(patches, texts).mT.reshape(BATCH, TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
 

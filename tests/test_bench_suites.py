@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastloc.bench import contenders, gate, suites
+from fastloc.bench import contenders, gate, limits, suites
 from fastloc.bench.request import Request
 from fastloc.bench.session import Group
 from fastloc.bench.steps import STEPS
@@ -45,9 +45,10 @@ def test_methods_are_measured_beside_the_encoder_as_published_and_as_recommended
     for group in found:
         assert labels(group) == ["encoder", "torch", "ort"] and list(group.against) == ["encoder"]
         encoder, ours, _ = (each.row for each in group.contenders)
-        assert encoder["method"] == "itsm" and encoder["changes"] is None and ours["gflop"] > 0
-        assert ours["floor_ms"] > 0 and ours["height"] == 96 and ours["tokens"] == 145 and ours["weights"] == "trained"
-    gem, better = (group.contenders[1].row for group in found if ", gem" in group.name)
+        assert encoder["method"] == "itsm" and encoder["changes"] is None and (ours["method"] in limits.UNCOUNTED or ours["gflop"] > 0)
+        assert (ours["method"] in limits.UNCOUNTED) == ("floor_ms" not in ours)
+        assert ours["height"] == 96 and ours["tokens"] == 145 and ours["weights"] == "trained"
+    gem, better = (group.contenders[1].row for group in found if group.name.endswith((", gem", ", gem (recommended)")))
     assert gem["quality"]["pointing"] < better["quality"]["pointing"] and better["changes"] == recommended["gem"]
     # at another size the record of the quality set says nothing
     assert all(each.row["quality"] is None for group in groups("methods") for each in group.contenders)
@@ -60,7 +61,7 @@ def test_a_compiled_peer_has_a_process_and_a_row_of_its_own(plenty: None) -> Non
     for group in found:
         assert labels(group) == ["encoder", "torch", *names] and list(group.against) == ["encoder", *names]
     checks = {each.label: each.check for each in found[0].contenders}
-    assert checks["gem_torch"] == "grids" and checks["open_clip"] == "encoder" and checks["legrad"] == ""
+    assert checks["gem_torch"] == "grids" and checks["open_clip"] == "encoder" and checks["legrad"] == "grids"
     assert found[1].contenders[-1].failed == "it takes one of batch a call, not 2" and not found[0].contenders[-1].failed
 
 

@@ -16,22 +16,57 @@ from fastloc.vit import forward
 ROWS = {
     "itsm": (0, (), "mean", False, False, "bilinear", "grid", "surgery85"),
     "rclip": (0, (), "mean", False, False, "bilinear", "grid", "surgery85"),
+    "eclip": (0, (), "mean", False, False, "bilinear", "grid", "surgery85"),
     "gem": (6, ("vv", "kk", "qq"), "mean", True, False, "bicubic-antialias", "picture", "gem"),
+    "gem_calibrated": (6, ("vv", "kk", "qq"), "mean", False, False, "bicubic-antialias", "picture", "gem"),
+    "gem_matched": (6, ("vv", "kk", "qq"), "mean", False, False, "bicubic-antialias", "picture", "gem"),
     "clip_surgery": (6, ("vv",), "mean", True, False, "bilinear", "grid", "surgery85"),
     "maskclip": (1, ("identity",), "mean", True, True, "bicubic", "softmax", "surgery85"),
     "sclip": (1, ("qq", "kk"), "sum", True, True, "bicubic-scale", "softmax", "openai80"),
     "clearclip": (1, ("qq",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
     "naclip": (1, ("kk",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "cliptrase": (1, ("qq", "kk", "vv"), "sum", True, True, "bicubic-scale", "softmax", "openai80"),
+    "tagclip": (1, ("identity",), "mean", True, True, "bilinear", "softmax", "surgery85"),
+    "resclip": (1, ("kk",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "grad_cam": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "grad_cam_clip_es": (0, (), "mean", False, False, "bilinear", "grid", "a clean origami {}."),
+    "grad_cam_input": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
+    "bi_modal": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "bi_modal_last": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "legrad": (0, (), "mean", False, False, "bicubic-antialias", "picture", "gem"),
+    "grad_eclip": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
+    "rollout": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "anchor_qk": (0, ("qk",), "mean", False, False, "bilinear", "grid", "surgery85"),
+    "anchor_vv": (0, ("vv",), "mean", False, False, "bilinear", "grid", "surgery85"),
+    "anchor_qq": (0, ("qq",), "mean", False, False, "bilinear", "grid", "surgery85"),
+    "anchor_kk": (0, ("kk",), "mean", False, False, "bilinear", "grid", "surgery85"),
 }
 # what only one row has: iterated, normalised, adaptive attention; neighbours; surgery; reversal
 SPECIAL: dict[str, dict[str, Any]] = {
     "gem": {"unit": True, "iterations": 1, "inv_temp": "adaptive"},
+    "eclip": {"trained": True},
+    "gem_calibrated": {"unit": True, "inv_temp": 10.0, "rho": 0.7},
+    "gem_matched": {"unit": True, "inv_temp": "matched", "rho": 0.7},
     "naclip": {"bias_std": 5.0},
+    "resclip": {"bias_std": 5.0, "cross": (5 / 12, 9 / 12), "cross_weight": 0.3, "gain": 2.0},
     "clip_surgery": {"score": "feature-surgery"},
     "rclip": {"reverse": True},
+    "grad_cam": {"score": "relevance", "reads": "grad-cam", "target": "softmax"},
+    "grad_cam_clip_es": {"score": "relevance", "reads": "grad-cam", "target": "softmax-of-mean"},
+    "grad_cam_input": {"score": "relevance", "reads": "grad-cam-input", "one_head": True},
+    "bi_modal": {"score": "relevance", "reads": "bi-modal", "target": "logit"},
+    "bi_modal_last": {"score": "relevance", "reads": "bi-modal", "target": "logit", "start": -1},
+    "legrad": {"score": "relevance", "reads": "legrad", "start": -2},
+    "grad_eclip": {"score": "relevance", "reads": "grad-eclip", "one_head": True},
+    "rollout": {"score": "relevance", "reads": "rollout"},
+    **{f"anchor_{term}": {"score": "relevance", "reads": "anchor", "start": -1} for term in ("qk", "vv", "qq", "kk")},
 }
-USUAL = {"unit": False, "iterations": 0, "inv_temp": None, "bias_std": None, "score": "cosine", "reverse": False}
-LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0}
+USUAL = {
+    "reads": "patches", "start": 0, "target": "cosine", "target_scale": 100.0, "one_head": False, "head": None,
+    "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None, "cross": None, "cross_weight": 0.0, "gain": 1.0,
+    "trained": False, "score": "cosine", "reverse": False,
+}  # fmt: skip
+LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "cliptrase": 100.0, "tagclip": 100.0, "resclip": 40.0}
 
 
 def test_the_table_holds_these_methods() -> None:
@@ -53,7 +88,7 @@ def test_row(name: str) -> None:
 def test_row_fits_the_other_tables(name: str) -> None:
     row = RECIPES[name]
     assert row.name == name and row.summary and row.source
-    assert row.template in templates.TEMPLATES
+    assert templates.sentences(row.template)
     assert row.fit in geometry.FITS
     assert row.readout.order in maps.ORDERS
     assert hash(row) == hash(recipe(name)) and row == recipe(name)
@@ -144,15 +179,22 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("sclip", {"iterations": 1}, "iterations need unit projections and self-self terms"),
     ("sclip", {"blocks": 2}, "mlp is kept in one-block recipes only, and blocks is 2"),
     ("gem", {"mlp": True}, "mlp is kept in one-block recipes only, and blocks is 6"),
-    ("gem", {"inv_temp": 0.0}, "inv_temp is 0.0; None, 'adaptive', a number above 0 or a table is wanted"),
-    ("gem", {"inv_temp": -3}, "inv_temp is -3; None, 'adaptive', a number above 0 or a table is wanted"),
-    ("gem", {"inv_temp": float("nan")}, "inv_temp is nan; None, 'adaptive', a number above 0 or a table is wanted"),
-    ("gem", {"inv_temp": "auto"}, "inv_temp is 'auto'; None, 'adaptive', a number above 0 or a table is wanted"),
+    ("gem", {"inv_temp": 0.0}, "inv_temp is 0.0; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
+    ("gem", {"inv_temp": -3}, "inv_temp is -3; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
+    ("gem", {"inv_temp": float("nan")}, "inv_temp is nan; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
+    ("gem", {"inv_temp": "auto"}, "inv_temp is 'auto'; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
     ("naclip", {"bias_std": 0.0}, "bias_std is 0.0; it is a deviation in patches, above 0"),
     ("naclip", {"bias_std": -1.0}, "bias_std is -1.0; it is a deviation in patches, above 0"),
     ("naclip", {"bias_std": float("nan")}, "bias_std is nan; it is a deviation in patches, above 0"),
     ("gem", {"bias_std": 5.0}, "a neighbour bias needs plain attention terms"),
     ("maskclip", {"bias_std": 5.0}, "a neighbour bias needs plain attention terms"),
+    ("resclip", {"cross": (0.75, 0.25)}, "cross is (0.75, 0.25); two shares of the depth, 0 … 1, are wanted, the smaller first"),
+    ("resclip", {"cross": 0.5}, "cross is 0.5; two shares of the depth, 0 … 1, are wanted, the smaller first"),
+    ("resclip", {"cross": None}, "cross_weight and gain are for cross attention; give cross too"),
+    ("resclip", {"cross_weight": 1.5}, "cross_weight is 1.5; a share in 0 … 1 is wanted"),
+    ("resclip", {"gain": 0.0}, "gain is 0.0; it is a number above 0"),
+    ("gem", {"cross": (0.2, 0.5)}, "cross attention joins that of the last block: blocks=1, and a term"),
+    ("tagclip", {"cross": (0.2, 0.5)}, "cross attention joins that of the last block: blocks=1, and a term"),
 ]
 
 

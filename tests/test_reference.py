@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import attention, maps, reference
-from fastloc.errors import ModelError, TextError
+from fastloc import attention, literal, maps, reference
+from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.geometry import fit
 from fastloc.readout import needs_cls, similarity
 from fastloc.recipes import RECIPES, Table, recipe
@@ -31,23 +31,23 @@ def label(kind: dict[str, object]) -> str:
 
 
 def test_every_recipe_has_a_reference() -> None:
-    assert list(reference.METHODS) == list(RECIPES)
+    assert set(reference.METHODS) <= set(towers.PATCHES)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=label)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_patches(name: str, kind: dict[str, object]) -> None:
     weights = towers.tower(**kind)
     for (what, grid), batch in itertools.product(GRIDS.items(), (1, 3)):
         pixels = towers.pixels(batch, grid)
         out = forward(weights, pixels, RECIPES[name])
-        wrong = error(out.patches, reference.METHODS[name](weights, pixels))
+        wrong = error(out.patches, literal.features(weights, pixels, RECIPES[name]))
         assert wrong < EXACT, f"{what} grid {grid}, batch {batch}: off by {wrong:.1e}"
         assert out.grid == grid and out.cls is None
 
 
 @pytest.mark.parametrize("pool", ["tok", "avg", "avg-norm"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_image_embedding(name: str, pool: str) -> None:
     weights = towers.tower(pool=pool, scale=True)
     for grid in GRIDS.values():
@@ -56,10 +56,10 @@ def test_image_embedding(name: str, pool: str) -> None:
         assert out.cls is not None
         # the image embedding is the encoder's own, whatever the local path does
         assert error(out.cls, reference.encoder(weights, pixels, RECIPES[name].position)[0]) < EXACT
-        assert error(out.patches, reference.METHODS[name](weights, pixels)) < EXACT, "asking for the embedding changed the patches"
+        assert error(out.patches, literal.features(weights, pixels, RECIPES[name])) < EXACT, "asking for the embedding changed the patches"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_tower_that_is_nowhere_square(name: str) -> None:
     """A patch and a trained grid of two different sides each."""
     square = towers.tower()
@@ -67,13 +67,13 @@ def test_tower_that_is_nowhere_square(name: str) -> None:
     weights = replace(square, spec=spec, patch_w=square.patch_w[:, :, ::2] * 2**0.5, pos=towers.array("pos", 16, 32, low=-0.5, high=0.5))
     for grid in ((3, 5), (5, 3), (6, 10)):
         pixels = towers.pixels(2, grid, patch=spec.patch)
-        assert error(forward(weights, pixels, RECIPES[name]).patches, reference.METHODS[name](weights, pixels)) < EXACT, grid
+        assert error(forward(weights, pixels, RECIPES[name]).patches, literal.features(weights, pixels, RECIPES[name])) < EXACT, grid
 
 
 def test_recipes_differ() -> None:
     """Seeded weights tell the methods apart, so that the equalities above mean something."""
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    found = {name: method(weights, pixels) for name, method in reference.METHODS.items() if name != "rclip"}
+    found = {name: literal.features(weights, pixels, RECIPES[name]) for name in towers.PATCHES if name not in ("rclip", "eclip")}
     for (one, first), (other, second) in itertools.combinations(found.items(), 2):
         assert error(first, second) > 0.02, (one, other)
 
@@ -166,26 +166,41 @@ FREE: dict[str, tuple[dict[str, object], reference.Attention]] = {
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("name", FREE)
 def test_free_terms_over_several_blocks(name: str, residual: bool) -> None:
-    changes, literal = FREE[name]
+    changes, stated = FREE[name]
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=3, residual=residual, position="bicubic", **changes)
-    g, _ = reference.dual_paths(weights, pixels, 3, literal, "bicubic", residual)
+    g, _ = reference.dual_paths(weights, pixels, 3, stated, "bicubic", residual)
     assert error(forward(weights, pixels, row).patches, reference.project(weights, g)[:, 1:]) < EXACT
 
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("name", FREE)
 def test_free_terms_in_the_last_block(name: str, plain: bool) -> None:
-    changes, literal = FREE[name]
+    changes, stated = FREE[name]
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=1, residual=plain, mlp=plain, **changes)
-    assert error(forward(weights, pixels, row).patches, reference.last_block(weights, pixels, literal, "bilinear", plain)) < EXACT
+    assert error(forward(weights, pixels, row).patches, reference.last_block(weights, pixels, stated, "bilinear", plain)) < EXACT
 
 
 def test_free_term_that_is_the_encoders_own_is_the_encoder() -> None:
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=1, terms=("qk",), residual=True, mlp=True)
     assert error(forward(weights, pixels, row).patches, reference.itsm(weights, pixels)) < EXACT
+
+
+@pytest.mark.parametrize("layers", [2, 3, 6, 7, 12])
+def test_cross_attention_at_any_depth(layers: int) -> None:
+    """ResCLIP's shares of the depth; where no block lies in them, the one before the last."""
+    weights, pixels = towers.tower(layers=layers), towers.pixels(2, (3, 5))
+    found = forward(weights, pixels, recipe("resclip", gain=1.5, cross_weight=0.6)).patches
+    assert error(found, reference.resclip(weights, pixels, gain=1.5, share=0.6)) < EXACT
+    alone = forward(weights, pixels, recipe("resclip", gain=1.0, cross_weight=0.0)).patches
+    assert error(alone, reference.naclip(weights, pixels)) < EXACT
+
+
+def test_cross_attention_needs_a_block_before_the_last() -> None:
+    with pytest.raises(RecipeError, match="reads the attention of blocks before the last, and the model has one block"):
+        forward(towers.tower(layers=1), towers.pixels(1, (2, 2)), RECIPES["resclip"])
 
 
 @pytest.mark.parametrize("std", [0.5, 2.0, 5.0])
@@ -231,7 +246,7 @@ def test_feature_surgery_of_one_text_is_zero_so_the_empty_text_is_taken_away() -
     assert error(found.flatten(2).transpose(1, 2), reference.minus_empty(tokens[:, 1:], text, empty)) < EXACT
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_similarity(name: str) -> None:
     row = RECIPES[name]
     for count, batch in ((1, 2), (3, 1)):
@@ -258,14 +273,14 @@ LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
 
 
 @pytest.mark.parametrize("size", [(24, 40), (31, 50), (7, 9)], ids=["input", "larger", "smaller"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     """The whole method, the way its authors run it, against the fast rooms one after the other."""
     weights, pixels, texts, row = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4), RECIPES[name]
     if row.readout.score == "feature-surgery":
         scores = reference.feature_surgery(reference.clip_surgery(weights, pixels), texts)[:, 1:]
     else:
-        scores = reference.cosine(reference.METHODS[name](weights, pixels), texts)
+        scores = reference.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
     options = (row.readout.logit_scale,) if row.readout.order == "softmax" else ()
     wanted = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import reference
+from fastloc import literal, reference
 from fastloc.errors import ModelError, RecipeError
 from fastloc.recipes import RECIPES, recipe
 from fastloc.vit import forward
@@ -24,7 +24,7 @@ LAST = towers.LAYERS - 1
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_dtypes(name: str, dtype: torch.dtype) -> None:
     exact, pixels = towers.tower(scale=True), towers.pixels(3, (6, 7))
     weights = exact.to(dtype=dtype)
@@ -36,7 +36,7 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
     lost = error(out.patches, wanted.patches)
     assert lost < TOLERANCE[dtype]
     # restructuring must not cost precision: the literal statement in the same dtype is the measure
-    assert lost < 2 * error(reference.METHODS[name](weights, pixels.to(dtype)), wanted.patches)
+    assert lost < 2 * error(literal.features(weights, pixels.to(dtype), RECIPES[name]), wanted.patches)
 
 
 def test_pixels_take_the_dtype_of_the_weights() -> None:
@@ -47,7 +47,7 @@ def test_pixels_take_the_dtype_of_the_weights() -> None:
 
 
 @pytest.mark.parametrize("dtype", SAME, ids=str)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_images_of_a_batch_do_not_mix(name: str, dtype: torch.dtype) -> None:
     weights = towers.tower(scale=True).to(dtype=dtype)
     # three different pictures, one far brighter than the others, so that any mixing shows
@@ -62,7 +62,7 @@ def test_images_of_a_batch_do_not_mix(name: str, dtype: torch.dtype) -> None:
     assert error(swapped.patches.flip(0), together.patches) < SAME[dtype]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_shapes(name: str) -> None:
     for batch, grid in itertools.product((0, 1, 2), ((4, 4), (1, 1), (2, 9))):
         out = forward(towers.tower(), towers.pixels(2, grid)[:batch], RECIPES[name], cls=True)
@@ -78,7 +78,7 @@ def test_vectors_of_length_zero_are_no_nan(dtype: torch.dtype) -> None:
     weights = towers.tower(dtype=dtype)
     # no projection has anything to say: every head's q, k and v are zero
     blocks = tuple(replace(block, qkv_w=block.qkv_w * 0, qkv_b=block.qkv_b * 0) for block in weights.blocks)
-    for name in RECIPES:
+    for name in towers.PATCHES:
         out = forward(replace(weights, blocks=blocks), towers.pixels(1, (2, 3), dtype), RECIPES[name])
         assert out.patches.isfinite().all(), name
 
@@ -91,7 +91,7 @@ def test_memory_layout_of_pixels_does_not_matter() -> None:
         assert error(forward(towers.tower(), each, RECIPES["gem"]).patches, wanted) < SAME[torch.float64]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_nothing_is_changed_in_place(name: str) -> None:
     weights, pixels = towers.tower(scale=True).to(dtype=torch.float32), towers.pixels(2, (3, 5), torch.float32)
     tensors = [getattr(part, field.name) for part in (weights, *weights.blocks) for field in fields(part)]
@@ -103,7 +103,7 @@ def test_nothing_is_changed_in_place(name: str) -> None:
     assert torch.equal(first.patches, again.patches)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_gradients_flow_to_the_pixels(name: str) -> None:
     weights, direction = towers.tower(scale=True), towers.pixels(2, (3, 5), seed=4)
     pixels = towers.pixels(2, (3, 5)).requires_grad_()
@@ -124,7 +124,7 @@ def test_gradients_flow_to_the_pixels(name: str) -> None:
 
 
 @pytest.mark.parametrize("cls", [False, True])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_captures(name: str, cls: bool) -> None:
     """Every capture is what its name says, and asking for it changes nothing else."""
     weights, pixels, row = towers.tower(scale=True), towers.pixels(2, (3, 5)), RECIPES[name]
@@ -146,7 +146,7 @@ def test_captures(name: str, cls: bool) -> None:
     assert error(reference.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", towers.PATCHES)
 def test_each_capture_alone(name: str) -> None:
     """The last block is cut short where nothing needs it; each capture must bring back what it needs, and no more comes back."""
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))

@@ -9,9 +9,12 @@ from torch import Tensor
 from fastloc import spec as specs
 from fastloc import weights as stores
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, vision_shapes
+from fastloc.recipes import RECIPES
 from fastloc.weights import Weights
 
 EMBED = 24
+# the methods that compare patch features with the texts; `fastloc.literal` states the others too
+PATCHES = [name for name, row in RECIPES.items() if row.reads == "patches"]
 # seven blocks leave one before the six that GEM and CLIP Surgery change
 LAYERS, HEADS, PATCH, TRAINED = 7, 4, 8, (4, 4)
 

@@ -14,6 +14,7 @@ from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.session import Contender, Group
 from fastloc.bench.towers import EMBEDDED, Model
 from fastloc.bench.work import Work
+from fastloc.recipes import RECIPES
 
 # the method that peers are measured beside, and that the scaling suites are of
 GEM = "gem"
@@ -66,8 +67,11 @@ def peers(work: Work, suite: str, one: Model, case: Case, name: str, *, compiled
     for fast in (False, True) if compiled and peer.compiles and not reasons else (False,):
         label = name + (" compiled" if fast else "")
         theirs = replace(case, compiled=fast)
+        if peer.method in RECIPES and peer.method != GEM:
+            # judged by the reference of its own method
+            theirs = replace(theirs, method=peer.method, changes={})
         row = {**work.columns(suite, theirs, one), "contender": label, "by": "peer", "method": peer.method_label}
-        check = "grids" if peer.method == GEM else peer.method
+        check = "grids" if peer.method in RECIPES else peer.method
         # a process of its own, so that its memory is its own
         start = partial(work.peer, name, " compiled" if fast else "")
         made = Contender(label, start, theirs, row, case.dtype, check, failed="; ".join(reasons))

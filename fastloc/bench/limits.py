@@ -9,13 +9,18 @@ from dataclasses import dataclass
 
 from fastloc.bench.tally import INPUT_BYTES, Tally, Work
 from fastloc.bench.tally_official import official
+from fastloc.errors import RecipeError
 from fastloc.plan import Plan
-from fastloc.prepared import letters
+from fastloc.prepared import crossed, letters
 from fastloc.readout import needs_cls
-from fastloc.recipes import Recipe
+from fastloc.recipes import RECIPES, Recipe
 from fastloc.spec import ModelSpec
 
-__all__ = ["Totals", "Work", "count", "floor", "official", "totals"]
+__all__ = ["UNCOUNTED", "Totals", "Work", "count", "floor", "official", "totals"]
+
+
+# whose work depends on what their backward passes through
+UNCOUNTED = frozenset(name for name, row in RECIPES.items() if row.reads != "patches" or row.inv_temp == "matched")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,14 @@ def count(
 
     Args:
         hidden: width of the blocks' MLPs, which a spec does not say; by default 4 C.
+
+    Raises:
+        RecipeError: the recipe reads no patch features, or solves its temperatures; see UNCOUNTED.
     """
+    if recipe.reads != "patches":
+        raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of recipes that read patches is")
+    if recipe.inv_temp == "matched":
+        raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of temperatures that are given is")
     return _Engine(spec, recipe, plan, batch, size, texts, hidden).run()
 
 
@@ -146,9 +158,18 @@ class _Engine(Tally):
             self.kernels()
         elif self.attends:
             self.stacked(read)
+        self.cross(len(crossed(self.recipe, self.spec.layers)))
         if not self.joint:
             # identity attention is folded into a matrix of its own
             self.linear("local projection", [("out" if self.attends else "local", i)], self.batch * self.patches, self.width, self.width)
+
+    def cross(self, blocks: int) -> None:
+        """`LocalPath._crossed`: attention of so many other blocks, their mean, and the mixture."""
+        for _ in range(blocks):
+            self.attend("cross attention", self.patches, 1, self.p + 2 * self.n, self.p)
+            self.move("cross attention", 2 * self.p, self.p)
+        for _ in range(3 if blocks else 0):
+            self.move("cross attention", self.p, self.p)
 
     def local_end(self) -> None:
         """The joint projection, the sum of terms, the last block's MLP."""

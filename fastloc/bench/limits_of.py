@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     """gflop, moved_mb, traffic_mb, and floor_ms and bound where this machine's ceilings were measured. Nothing for 8-bit products,
-    whose ceiling is another. An exported file is counted like the plan it was traced from."""
+    whose ceiling is another, and for methods that are not counted. An exported file is counted like the plan it was traced from."""
     import torch
 
     from fastloc.bench import limits
@@ -21,9 +21,9 @@ def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     from fastloc.plan import Situation
     from fastloc.recipes import recipe
 
-    if row.stored:
-        return {}
     spec, method = one.spec, recipe(case.method, **case.changes)
+    if row.stored or method.name in limits.UNCOUNTED:
+        return {}
     if row.build == "official":
         works = limits.official(spec, case.batch, case.size, case.texts, method.blocks + 1, method.iterations, dtype=case.dtype,
                                 hidden=_hidden(case))  # fmt: skip

@@ -68,9 +68,10 @@ PEERS = {
         Peer("open_clip", "the plain image embedding, without places", "mlfoundations/open_clip", "newest", "open_clip_worker.py",
              "encoder", "encoder", alive=1),
         Peer("legrad", "gradients of the last two layers' attention", "LeGrad (Bousselham et al., 2024, arXiv 2404.03214), WalBouss/LeGrad",
-             "pinned", "legrad_worker.py", "", "legrad", compiles=False, axes=frozenset(("texts",)), square=True, alive=8, repeated=True),
-        Peer("grad-cam", "gradients of the last block's input, one backward a text", "Grad-CAM (Selvaraju et al., ICCV 2017), "
-             "jacobgil/pytorch-grad-cam", "pinned", "grad_cam_worker.py", "", "grad-cam", compiles=False),
+             "pinned", "legrad_worker.py", "legrad", "legrad", compiles=False, axes=frozenset(("texts",)), square=True, alive=8,
+             repeated=True),
+        Peer("grad-cam", "gradients of the last block's LayerNorm, one backward a text", "Grad-CAM (Selvaraju et al., ICCV 2017), "
+             "jacobgil/pytorch-grad-cam", "pinned", "grad_cam_worker.py", "grad_cam", "grad-cam", compiles=False),
         Peer("clipseg", "a trained decoder on CLIP, here with random weights", "CLIPSeg (Lüddecke and Ecker, CVPR 2022), "
              "huggingface/transformers", "pinned", "clipseg_worker.py", "", "clipseg", models=_B16, square=True),
         Peer("owlvit", "a detector on CLIP, here with random weights", "OWL-ViT (Minderer et al., ECCV 2022), huggingface/transformers",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastloc import device_maps, readout
+from fastloc import device_maps
 from fastloc.bench import official_style
 from fastloc.bench.backends import Backend
 from fastloc.bench.cases import Case, read_inputs
@@ -18,10 +18,10 @@ from fastloc.bench.peers.protocol import Passes
 from fastloc.bench.towers import weights_of
 from fastloc.engine import Engine, Tower
 from fastloc.geometry import fit
+from fastloc.grids import grids as functional
 from fastloc.plan import DTYPES, FIELDS
 from fastloc.preprocess import prepare
 from fastloc.recipes import recipe
-from fastloc.vit import forward
 from fastloc.weights import Weights
 
 
@@ -106,10 +106,9 @@ def compiled(row: Backend, case: Case) -> Passes:
     device = torch.device(case.device)
     weights = _weights(case).to(device, DTYPES[case.dtype])
     method, inputs = recipe(case.method, **case.changes), Inputs(case)
-    cls = readout.needs_cls(method.readout, case.texts)
 
     def plain(pixels: Tensor) -> Tensor:
-        return readout.similarity(forward(weights, pixels, method, cls=cls), inputs.texts, method.readout, inputs.empty)
+        return functional(weights, pixels, inputs.texts, method, inputs.empty)[0]
 
     torch.compiler.reset()
     fast = torch.compile(plain, mode="reduce-overhead" if device.type == "cuda" else "default", dynamic=False)

@@ -1,8 +1,8 @@
-"""Grad-CAM (pytorch-grad-cam) on open_clip's tower, as in the package's CLIP example. Cost only: another method than any of ours.
+"""Grad-CAM (pytorch-grad-cam) on open_clip's tower, as in the package's CLIP example.
 
-The example's choices: the last block's first LayerNorm is the target layer, the class token is dropped, a text's score is its share
-in the softmax over all texts, and every parameter keeps its gradient. A text is one call of the package: forward and backward.
-"""
+The example's choices: the last block's first LayerNorm is the target layer, the class token is dropped, a text's score is its share in
+the softmax over all texts, and every parameter keeps its gradient. A text is one call of the package: forward and backward. Its answer is
+its map behind the ReLU, before the package scales and resizes it. """
 
 import numpy as np
 import torch
@@ -44,6 +44,15 @@ def build(case: Case) -> Passes:
         targets = [[ClassifierOutputTarget(text)] * len(pixels) for text in range(len(given.texts))]
         return np.stack([cam(input_tensor=pixels, targets=each) for each in targets], axis=1)
 
+    def answer() -> np.ndarray:
+        grids, seen, pixels = [], cam.activations_and_grads, given.pixels(0)
+        for text in range(len(given.texts)):
+            targets = [ClassifierOutputTarget(text)] * len(pixels)
+            cam(input_tensor=pixels, targets=targets)
+            kept = seen.activations[0].float().numpy(), seen.gradients[0].float().numpy()
+            grids.append(np.maximum(cam.get_cam_image(pixels, target, targets, *kept), 0))
+        return np.stack(grids, 1)
+
     def whole(call: int) -> np.ndarray:
         # its own way of resizing is OpenCV's
         import cv2
@@ -51,7 +60,7 @@ def build(case: Case) -> Passes:
         resized = [np.float32(cv2.resize(frame, given.size[::-1])) / 255 for frame in given.frames]
         return maps(given.placed(torch.cat([preprocess_image(each, list(given.mean), list(given.std)) for each in resized])))
 
-    return Passes(lambda call: maps(given.pixels(call)), None, whole, given.device.type, told={"note": NOTE})
+    return Passes(lambda call: maps(given.pixels(call)), answer, whole, given.device.type, told={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""LeGrad (legrad_torch 1.1): gradients of the last two layers' attention. Cost only: it is another method than any of ours."""
+"""LeGrad (legrad_torch 1.1): gradients of the last two layers' attention.
 
-from legrad import LePreprocess, LeWrapper
+Its maps come upsampled and min-maxed. For its answer both are left out, by a patch of one pixel and a min-max that does nothing, so that
+the sums on the patch grid can be compared.
+"""
+
+import numpy as np
+from legrad import LePreprocess, LeWrapper, wrapper
 from open_clip.transform import image_transform
 from PIL import Image
 from protocol import Passes, serve
@@ -27,7 +32,16 @@ def build(case: Case) -> Passes:
         found: Tensor = legrad.compute_legrad_clip(image=pixels, text_embedding=given.texts)
         return found.detach().float().cpu()
 
-    return Passes(model, None, whole, given.device.type, told={"note": NOTE})
+    def answer() -> np.ndarray:
+        upsampling, scaling = legrad.patch_size, wrapper.min_max
+        legrad.patch_size, wrapper.min_max = 1, lambda maps: maps
+        try:
+            found: np.ndarray = model(0).detach().float().cpu().numpy()
+        finally:
+            legrad.patch_size, wrapper.min_max = upsampling, scaling
+        return found
+
+    return Passes(model, answer, whole, given.device.type, told={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""Gradients, rollout and anchors as ONNX: no autograd at the edge, the same numbers as PyTorch, any number of pictures, sizes and texts."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from fastloc import golden
+from fastloc.errors import FastlocError
+from fastloc.export.graph import Parts
+from fastloc.export.options import Options
+from fastloc.export.to_onnx import trace
+from fastloc.grids import grids
+from fastloc.recipes import RECIPES, Recipe, recipe
+from fastloc.weights import named_tensors
+from towers import PATCH, error, pixels, texts, tower
+
+SIZE = (3 * PATCH, 5 * PATCH)
+# of the largest value; half precision is a softmax of a hundred cosines here
+PARITY = {"float32": 1e-4, "float16": 3e-2}
+# tracing takes seconds: each function once, and what another spelling, precision or number of texts could change
+CASES = [
+    *((name, "ort", "float32", False) for name in ("grad_cam", "grad_cam_input", "bi_modal", "legrad", "grad_eclip", "rollout")),
+    ("grad_cam_clip_es", "decomposed", "float32", False), ("anchor_qk", "onnx", "float32", False), ("legrad", "onnx", "float16", False),
+    ("grad_cam", "decomposed", "float32", True),
+]  # fmt: skip
+
+
+def parts(row: Recipe, options: Options) -> Parts:
+    return Parts(tower(torch.float32, layers=2, activation="quick_gelu"), row, options, None, None, None)
+
+
+def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count: int) -> None:
+    run = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    given, words = pixels(batch, grid, torch.float32), texts(count).float()
+    names = [each.name for each in run.get_outputs()]
+    found = dict(zip(names, run.run(names, {"pixels": given.numpy(), "text_embeddings": words.numpy()}), strict=True))
+    wanted, scores = grids(made.weights, given, words, made.recipe)
+    assert scores is not None and names == ["similarity", "scores"]
+    limit = PARITY[made.options.dtype]
+    wrong = error(torch.from_numpy(found["similarity"]), wanted)
+    assert wrong < limit, f"batch {batch}, grid {grid}, {count} texts: off by {wrong:.1e}"
+    assert np.abs(found["scores"] - scores.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
+
+
+@pytest.mark.parametrize(("name", "spelling", "dtype", "dynamic"), CASES)
+def test_the_file_computes_what_pytorch_does(name: str, spelling: str, dtype: str, dynamic: bool) -> None:
+    fixed = {} if dynamic else {"size": SIZE, "count": 3}
+    made = parts(RECIPES[name], Options(spelling=spelling, dtype=dtype, batch=None if dynamic else 2, **fixed))  # type: ignore[arg-type]
+    model = trace(made)
+    assert "Tile" not in {node.op_type for node in model.graph}, "TensorRT-RTX's builder ends with a fault on it"
+    for batch, grid, count in ((1, (4, 4), 1), (2, (3, 5), 4)) if dynamic else ((2, (3, 5), 3),):
+        check(model, made, batch, grid, count)
+
+
+def test_a_weight_that_a_backward_reads_is_in_the_file_once() -> None:
+    # so wide that the tracer leaves transpositions to us
+    weights = tower(torch.float32, layers=2, width=256, head_width=64)
+    made = Parts(weights, RECIPES["legrad"], Options(size=SIZE), None, None, None)
+    stored = sum(each.const_value.nbytes for each in trace(made).graph.initializers.values() if each.const_value is not None)
+    assert stored < 1.05 * sum(each.nbytes for each in named_tensors(weights).values())
+
+
+@pytest.mark.parametrize("dtype", ["int8-dynamic", "int8-static"])
+def test_eight_bits_are_refused(dtype: str) -> None:
+    with pytest.raises(FastlocError, match="'legrad' reads 'legrad': use 'float16' or 'float32'"):
+        Options(dtype=dtype).check(tower(torch.float32).spec, RECIPES["legrad"])
+
+
+def test_scores_are_always_there() -> None:
+    assert Options(count=1).wanted(RECIPES["rollout"]) == ("similarity", "scores")
+    Options(outputs=("scores",)).check(tower(torch.float32).spec, RECIPES["grad_eclip"])
+
+
+def test_a_golden_is_judged_by_the_range_of_its_maps() -> None:
+    """A relevance of 1e-6 that is wrong by half is wrong; one of 1000 that is off by its last digit is not."""
+    right = np.random.default_rng(0).random((1, 2, 3, 4), np.float32)
+    for scale in (1e-9, 1e3):
+        one = golden.Golden(0, 1, (24, 32), 2, {"similarity": golden.Sample.take((scale * right).astype(np.float32))})
+        good, bad = ({"similarity": (scale * each).astype(np.float32)} for each in (right * (1 + 1e-6), right[..., ::-1].copy()))
+        assert not golden.judge(golden.compare(one, good), "float32", "relevance")
+        assert "of its range" in golden.judge(golden.compare(one, bad), "float32", "relevance")[0]
+
+
+def test_the_whole_export(tmp_path: Path) -> None:
+    """With the embedded model: manifest, golden and check included."""
+    from fastloc.export.to_onnx import export
+    from fastloc.localizer import Localizer
+    from fastloc.onnx_localizer import OnnxLocalizer
+
+    localizer = Localizer(method="legrad", size=48)
+    manifest = export(localizer, tmp_path / "legrad.onnx", Options(size=(48, 48), texts=("red circle", "dog")))
+    assert manifest.recipe == recipe("legrad") and manifest.outputs == ("similarity", "scores")
+    picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    found, wanted = OnnxLocalizer(tmp_path / "legrad.onnx")(picture), localizer(picture, ["red circle", "dog"])
+    assert np.abs(found.similarity - wanted.similarity).max() < 1e-4 * np.abs(wanted.similarity).max()
+    assert found.scores is not None and wanted.scores is not None and np.abs(found.scores - wanted.scores).max() < 1e-5
