@@ -17,15 +17,20 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
+from fastloc import resnet_spec, resnet_weights
 from fastloc import spec as specs
 from fastloc import weights as towers
 from fastloc.errors import ModelError, unknown
+from fastloc.resnet_spec import ResNetSpec
+from fastloc.resnet_weights import ResNetWeights
 from fastloc.spec import ModelSpec
 from fastloc.text import TextEncoder
 from fastloc.weights import Weights
 
 EMBEDDED = Path(__file__).parent / "embedded"
 CONFIG = "open_clip_config.json"
+# trained projections that lie in a model's folder beside its weights, see `fastloc.projections`
+PROJECTIONS = "eclip.safetensors"
 RANDOM = "random"
 
 
@@ -34,14 +39,23 @@ class Source:
     """A loaded model, float32 on the CPU: the image tower as tensors, the text tower as open_clip's module."""
 
     name: str
-    weights: Weights
+    weights: Weights | ResNetWeights
     text: TextEncoder
     # recipe fields by method, and "size", that suit this model better than the official defaults
     recommended: Mapping[str, Any] = field(default_factory=dict)
+    # the file of the projections that came with it
+    projections: Path | None = None
 
     @property
-    def spec(self) -> ModelSpec:
+    def spec(self) -> ModelSpec | ResNetSpec:
         return self.weights.spec
+
+    @property
+    def vit(self) -> Weights:
+        """The image tower, for what runs on transformers alone. Raises ModelError if it is a ResNet."""
+        if isinstance(self.weights, ResNetWeights):
+            raise ModelError(f"{self.name} is a CLIP ResNet, and this is for ViTs; ResNets are run by `fastloc locate` and Localizer")
+        return self.weights
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class _Description:
     extras: dict[str, Any]
     file: Path | None
     tokenizer: Callable[[], Any]
+    projections: Path | None = None
 
 
 def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Source:
@@ -71,12 +86,14 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     """
     described = _describe(model, pretrained)
     preprocess = {**described.preprocess, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
-    spec = specs.from_open_clip(described.config, preprocess)
+    # a tower of another kind is told before its weights are read
+    spec = _spec(described.config, preprocess)
     state = _state(described, pretrained)
-    weights = towers.from_open_clip({name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}, spec)
+    visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
+    weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else towers.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
-    return Source(described.name, weights, text, extras.get("recommended", {}))
+    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections)
 
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
@@ -88,7 +105,7 @@ def models() -> list[dict[str, Any]]:
     """Every model by name: {"name", "pretrained": tags, "refused": why not, or None}; the embedded one first."""
     rows: list[dict[str, Any]] = [{"name": "embedded", "pretrained": [], "refused": None}]
     for name in open_clip.list_models():
-        reason = specs.refusal(open_clip.get_model_config(name))
+        reason = _refusal(open_clip.get_model_config(name))
         rows.append({"name": name, "pretrained": tags.list_pretrained_tags_by_model(name), "refused": reason})
     return rows
 
@@ -119,6 +136,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _spec(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:
+    if specs.is_resnet(config):
+        return resnet_spec.from_open_clip(config, preprocess)
+    return specs.from_open_clip(config, preprocess)
+
+
+def _refusal(config: dict[str, Any]) -> str | None:
+    return resnet_spec.refusal(config) if specs.is_resnet(config) else specs.refusal(config)
+
+
 def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]:
     if pretrained == RANDOM:
         torch.manual_seed(0)
@@ -145,12 +172,15 @@ def _directory(name: str, path: Path) -> _Description:
     if "model_cfg" not in content:
         raise ModelError(f"{str(path / CONFIG)!r} has no 'model_cfg'")
     config = content["model_cfg"]
-    candidates = [*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin")), *sorted(path.glob("*.pt"))]
+    files = [*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin")), *sorted(path.glob("*.pt"))]
+    candidates = [file for file in files if file.name != PROJECTIONS]
+    projections = path / PROJECTIONS
     if not candidates:
         raise ModelError(f"model directory {str(path)!r} holds no .safetensors, .bin or .pt file")
     return _Description(
-        name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: _plain_tokenizer(config, path)
-    )
+        name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: _plain_tokenizer(config, path),
+        projections if projections.is_file() else None,
+    )  # fmt: skip
 
 
 def _configuration(path: Path, pretrained: str | None) -> _Description:
@@ -168,9 +198,11 @@ def _configuration(path: Path, pretrained: str | None) -> _Description:
 def _named(model: str, pretrained: str | None) -> _Description:
     name = model.replace("/", "-")
     config = open_clip.get_model_config(name)
+    if config is None and model.startswith(("torchvision:", "timm:")):
+        raise ModelError(f"{model!r} is a classifier, which has no texts: `fastloc locate` and fastloc.cnn.CnnLocalizer run it, by class names")
     if config is None:
         raise ModelError(unknown("model", model, ["embedded", *_supported()]))
-    reason = specs.refusal(config)
+    reason = _refusal(config)
     if reason:
         raise ModelError(f"model {model!r} is not supported: {reason}")
     known = tags.list_pretrained_tags_by_model(name)

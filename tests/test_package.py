@@ -14,7 +14,7 @@ HEAVY = ("torch", "onnxruntime", "onnx", "triton", "open_clip", "scipy", "PIL", 
 # folder of the repo -> folder of the wheel
 ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/export"}
 # packages inside the first
-INNER = ("fastloc/bench", "fastloc/bench/peers", "fastloc/bench/report")
+INNER = ("fastloc/bench", "fastloc/bench/peers", "fastloc/bench/report", "fastloc/eclip")
 DATA = {".json", ".txt", ".safetensors", ".onnx", ".png", ".webp"}
 
 

@@ -105,7 +105,6 @@ def test_random_weights_are_seeded():
         ("ViT-B-16", None, "needs weights: give pretrained, a path or one of openai, "),
         ("ViT-B-16", "nowhere/weights.pt", "weights file 'nowhere/weights.pt' does not exist"),
         ("ViT-B-16-SigLIP", "webli", "'ViT-B-16-SigLIP' is not supported: its image tower comes from timm"),
-        ("RN50", "openai", "'RN50' is not supported: its image tower is a ResNet"),
         ("EVA02-B-16", "merged2b_s8b_b131k", "'EVA02-B-16' is not supported: its image tower comes from timm"),
         ("coca_ViT-B-32", "laion2b_s13b_b90k", "'coca_ViT-B-32' is not supported: its image tower pools with attention"),
         ("roberta-ViT-B-32", "laion2b_s12b_b32k", "'roberta-ViT-B-32' is not supported: its text tower is a transformers model"),
@@ -158,7 +157,8 @@ def test_the_list_of_models_says_which_are_refused_and_why():
     assert next(iter(rows)) == "embedded"
     assert rows["ViT-B-16"]["refused"] is None
     assert "openai" in rows["ViT-B-16"]["pretrained"]
-    assert "ResNet" in rows["RN50"]["refused"]
+    assert rows["RN50"]["refused"] is None
+    assert "timm" in rows["ViT-B-16-SigLIP"]["refused"]
 
 
 @pytest.mark.parametrize(("name", "tag", "quick"), [("ViT-B-32", "openai", True), ("ViT-B-32", "laion2b_s34b_b79k", False)])

@@ -1,0 +1,5 @@
+import sys
+
+from fastloc.eclip.cli import main
+
+sys.exit(main())

@@ -1,0 +1,83 @@
+"""Where a training stands, as one safetensors file: parameters and the optimizer's moments; in its metadata the step and what it is of.
+
+Orders and captions follow from seed and step, so nothing else is needed to go on bit by bit.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fastloc import __version__
+from fastloc.eclip.steps import State
+from fastloc.errors import FastlocError
+from fastloc.files import write_whole
+from fastloc.metadata import read
+
+NAME = "checkpoint.safetensors"
+FORMAT = 1
+KEY = "fastloc.eclip"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def write(path: Path, state: State, belongs: dict[str, str]) -> None:
+    """Write it, whole or not at all. `belongs`: the model's and the data's digests, by name."""
+    tensors = {name: parameter.detach() for name, parameter in state.parameters.items()}
+    for name, parameter in state.parameters.items():
+        tensors |= {f"{name}.{moment}": tensor for moment, tensor in state.optimizer.state.get(parameter, {}).items()}
+    content = {"format": FORMAT, "version": __version__, "step": state.step, "settings": asdict(state.settings), **belongs}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, lambda file: file.write(save(plain, {KEY: json.dumps(content)})))
+
+
+def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
+    """Put a training back to where it stood.
+
+    Raises:
+        FastlocError: no or a damaged checkpoint, other settings, another model or other data than it was written with.
+    """
+    if not path.is_file():
+        raise FastlocError(f"there is nothing to resume: {path} does not exist")
+    try:
+        with safe_open(str(path), "pt") as file:
+            told, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise FastlocError(f"{path}: cannot be read as a checkpoint ({error})") from error
+    content = read(told.get(KEY, ""), KEY, FORMAT, str(path))
+    _check(path, content, state, belongs)
+    try:
+        _restore(state, tensors)
+    except (KeyError, RuntimeError) as error:
+        raise FastlocError(f"{path}: is damaged ({error})") from error
+    state.step = int(content["step"])
+
+
+def _check(path: Path, content: dict[str, Any], state: State, belongs: dict[str, str]) -> None:
+    before = content.get("settings", {})
+    if names := state.settings.differing(before):
+        name = names[0]
+        raise FastlocError(
+            f"{path} was written with {name} {before.get(name)!r}, and it is {getattr(state.settings, name)!r} now: "
+            "resume with the same settings, or begin in another folder"
+        )
+    for name, digest in belongs.items():
+        if content.get(name) != digest:
+            what = name.replace("_", " ")
+            raise FastlocError(f"{path} was written with another {what}: resume with the same, or begin in another folder")
+
+
+def _restore(state: State, tensors: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in state.parameters.items():
+            parameter.copy_(tensors[name])
+            if f"{name}.step" in tensors:
+                # the count of steps stays on the CPU, as the optimizer keeps it
+                device = {"step": torch.device("cpu")}
+                state.optimizer.state[parameter] = {
+                    moment: tensors[f"{name}.{moment}"].to(device.get(moment, parameter.device), copy=True) for moment in _MOMENTS
+                }

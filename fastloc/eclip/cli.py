@@ -1,0 +1,122 @@
+"""The command line: `python -m fastloc.eclip DATA -o FOLDER`."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fastloc import eclip
+from fastloc.cli_arguments import count, size
+from fastloc.cli_end import ended
+from fastloc.eclip.settings import Settings
+
+if TYPE_CHECKING:
+    from fastloc.eclip.steps import Told
+    from fastloc.eclip.trainer import Report
+
+_CACHES = ("memory", "disk", "none")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, and return the exit status."""
+    args = parser().parse_args(argv)
+    return ended("fastloc.eclip", lambda: run(args))
+
+
+def parser() -> argparse.ArgumentParser:
+    """All arguments; those of a training's result are the rows of `Settings`."""
+    made = argparse.ArgumentParser(
+        prog="python -m fastloc.eclip", description=eclip.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    told = "a folder with captions.csv or captions.jsonl (columns image and caption), such a table, or WebDataset shards (.tar)"
+    made.add_argument("data", nargs="+", type=Path, metavar="DATA", help=told)
+    made.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="for checkpoint, loss curve and projections")
+    model = made.add_argument_group("model")
+    model.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models` (default: embedded)")
+    model.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+    model.add_argument("--size", type=size, metavar="N|HxW", help="of the model's input in pixels (default: the model's own)")
+    model.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    told = "of the frozen image encoder (default: float32 on a CPU, float16 on a GPU); projections are trained in float32"
+    model.add_argument("--dtype", metavar="NAME", help=told)
+    _add_running(made.add_argument_group("running, without a say in the result"))
+    group = made.add_argument_group("training; `open`: the paper leaves it open")
+    for row in fields(Settings):
+        _add_setting(group, row)
+    return made
+
+
+def _add_running(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
+    group.add_argument("--save-every", type=count, default=100, metavar="N", help="steps between checkpoints (default: 100)")
+    group.add_argument("--stop-at", type=count, metavar="N", help="end after this step, to be resumed")
+    group.add_argument("--strict", action="store_true", help="end at the first picture or caption that cannot be used")
+    group.add_argument("--cache", choices=_CACHES, default="memory", help="where features of the frozen encoder are kept (default: memory)")
+    told = "of each process; what is beyond is encoded again when needed (default: 2048)"
+    group.add_argument("--cache-limit", type=count, default=2048, metavar="MB", help=told)
+    group.add_argument("--workers", type=count, default=2, metavar="N", help="threads that read pictures (default: 2)")
+
+
+def _add_setting(group: "argparse._ArgumentGroup", row: Any) -> None:
+    option, told = f"--{row.name.replace('_', '-')}", row.metadata["told"]
+    told = f"{told} ({'open, ' if row.metadata['open'] else ''}default: {row.default})"
+    if isinstance(row.default, bool):
+        group.add_argument(option, action=argparse.BooleanOptionalAction, default=row.default, help=told)
+    elif row.metadata["choices"]:
+        group.add_argument(option, choices=row.metadata["choices"], default=row.default, help=told)
+    else:
+        letter = "N" if isinstance(row.default, int) else "F"
+        group.add_argument(option, type=type(row.default), default=row.default, metavar=letter, help=told)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, train, and say where the projections are."""
+    # what was typed wrong is told before anything heavy is imported
+    settings = Settings(**{row.name: getattr(args, row.name) for row in fields(Settings)})
+    from fastloc.eclip.loss import rank
+    from fastloc.eclip.pairs import Left, read_pairs
+    from fastloc.eclip.trainer import PROJECTIONS, Running, begin_processes, train
+    from fastloc.localizer import Localizer
+
+    left = Left(args.strict)
+    pairs = read_pairs(args.data, left)
+    device = begin_processes(args.device)
+    localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, fit=settings.fit, device=device, dtype=args.dtype)
+    running = Running(args.save_every, args.stop_at, args.resume, args.cache, args.cache_limit << 20, args.workers)
+    with _progress(rank() == 0) as report:
+        made = train(localizer, pairs, args.output, settings, running, left, report)
+    if rank() == 0:
+        _tell(args, made.settings, left, args.output / PROJECTIONS)
+    return 0
+
+
+def _tell(args: argparse.Namespace, told: Any, left: Any, path: Path) -> None:
+    for line in left.told():
+        print(f"fastloc.eclip: note: {line}", file=sys.stderr)
+    if told["trained"] < told["steps"]:
+        print(f"stopped at step {told['trained']} of {told['steps']}; go on with --resume")
+    model = "" if args.model == "embedded" else f" --model {args.model}" + (f" --pretrained {args.pretrained}" if args.pretrained else "")
+    print(f"{path}: {told['trained']} steps, loss {told['loss']}")
+    print(f"use it: fastloc locate PICTURE -t TEXT --method eclip{model} --projections {path}")
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator["Report"]:
+    """A bar on standard error."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int, told: "Told | None") -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, told="")
+            text = "" if told is None else f"loss {told.loss:.3f}, own text nearest {told.accuracy:.0%}"
+            bar.update(tasks[what], completed=done, total=total, told=text)
+
+        yield report
+

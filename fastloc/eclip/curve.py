@@ -1,0 +1,59 @@
+"""The loss curve: a CSV file, a row a step, and a plot of it where matplotlib is installed."""
+
+import csv
+import io
+from dataclasses import asdict, fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastloc.eclip.steps import Told
+from fastloc.errors import FastlocError
+from fastloc.files import write_whole
+
+NAME, PLOT = "curve.csv", "curve.png"
+_COLUMNS = {row.name: row.type for row in fields(Told)}
+
+
+def write(path: Path, rows: list[Told]) -> None:
+    """Write the CSV file, whole or not at all."""
+    buffer = io.StringIO()
+    table = csv.DictWriter(buffer, list(_COLUMNS), lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    write_whole(path, lambda file: file.write(buffer.getvalue().encode()))
+
+
+def read(path: Path, steps: int) -> list[Told]:
+    """The rows of the first `steps` steps; none where there is no file. Raises FastlocError for a damaged one."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as lines:
+            rows = [_told(row) for row in csv.DictReader(lines)]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise FastlocError(f"{path}: is not a loss curve of this program ({error})") from error
+    return [row for row in rows if row.step <= steps]
+
+
+def _told(row: dict[str, str]) -> Told:
+    return Told(int(row["step"]), int(row["epoch"]), *(float(row[name]) for name in ("loss", "accuracy", "scale", "rate")))
+
+
+def plot(path: Path, rows: list[Told]) -> bool:
+    """Draw loss and accuracy over the steps; False where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    steps = [row.step for row in rows]
+    left.plot(steps, [row.loss for row in rows], color="tab:blue", linewidth=1)
+    right.plot(steps, [row.accuracy for row in rows], color="tab:orange", linewidth=1)
+    left.set(xlabel="step", ylabel="contrastive loss")
+    right.set(ylabel="own text nearest", ylim=(0, 1))
+    left.yaxis.label.set_color("tab:blue")
+    right.yaxis.label.set_color("tab:orange")
+    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:]))
+    return True

@@ -1,0 +1,57 @@
+"""Which patches a picture's vector is pooled over, by the encoder's own attention, and the pooling. The paper leaves open how."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.eclip.settings import Settings
+
+
+def free_attention(qkv: Tensor, kind: str, query: str) -> Tensor:
+    """How much attention each patch gets in one block, the mean over heads, times the number of patches: [B, P], 1 where all get the same.
+
+    Args:
+        qkv: [B, 3, H, 1+P, d], the class token first.
+        kind: which projection meets which, "qk", "qq", "kk" or "vv", scaled by d^-0.5; "none" is 1 for every patch.
+        query: "cls", the class token's row, or "mean", the mean of the patches' rows.
+    """
+    patches = qkv.shape[3] - 1
+    if kind == "none":
+        return qkv.new_ones(qkv.shape[0], patches)
+    ours, others = (qkv[:, "qkv".index(letter)] for letter in kind)
+    asking = ours[:, :, :1] if query == "cls" else ours[:, :, 1:]
+    # float32, whatever the encoder runs in
+    logits = asking.float() @ others.float().mT * qkv.shape[-1] ** -0.5
+    return patches * torch.softmax(logits, -1)[..., 1:].mean((1, 2))
+
+
+def mask(attention: Tensor, settings: Settings) -> Tensor:
+    """How much each patch counts, [B, P] within [0, 1], at least one of every picture above 0; attention as of `free_attention`."""
+    low, high = attention.amin(1, keepdim=True), attention.amax(1, keepdim=True)
+    wanted = high + low - attention if settings.reverse else attention
+    if settings.attention == "none":
+        return torch.ones_like(attention)
+    if settings.mask == "top":
+        count = max(1, min(round(settings.keep * attention.shape[1]), attention.shape[1]))
+        return torch.zeros_like(attention).scatter(1, wanted.topk(count, 1).indices, 1.0)
+    # a picture whose patches all get the same counts as a whole
+    shares = torch.where(high > low, (wanted - low) / (high - low).clamp_min(1e-12), 1.0)
+    if settings.mask == "soft":
+        return shares
+    kept = wanted >= settings.keep * wanted.mean(1, keepdim=True) if settings.mask == "mean" else shares >= settings.keep
+    return (kept | (shares == shares.amax(1, keepdim=True))).float()
+
+
+def pooled(tokens: Tensor, weights: Tensor, phi: Tensor, how: str) -> Tensor:
+    """phi of the patches that count [B, P, E], times how much, pooled per channel: unit vectors [B, E].
+
+    Patches that do not count are not multiplied by phi either.
+    """
+    most = int((weights > 0).sum(1).max())
+    weights, places = weights.topk(most, 1)
+    projected = torch.gather(tokens, 1, places[..., None].expand(-1, -1, tokens.shape[2])) @ phi.T * weights[..., None]
+    if how == "mean":
+        vector = projected.sum(1) / weights.sum(1, keepdim=True)
+    else:
+        vector = projected.masked_fill(weights[..., None] == 0, -torch.inf).amax(1)
+    return F.normalize(vector, dim=-1)

@@ -1,0 +1,159 @@
+"""Pictures with captions: a folder with a table, or shards. What cannot be used is left out, counted and named."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fastloc import images
+from fastloc.eclip.shards import read_shards
+from fastloc.errors import FastlocError, ImageError
+
+# columns by which a table tells its pictures and captions, the usual names of data sets
+IMAGE_COLUMNS = ("image", "path", "file_name", "filename", "filepath")
+CAPTION_COLUMNS = ("caption", "text", "captions")
+# of a folder's own table, the first one that is there
+TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture, where its bytes are, and its captions."""
+
+    name: str
+    read: Callable[[], bytes]
+    captions: tuple[str, ...]
+
+    def picture(self) -> Image.Image:
+        """RGB. Raises ImageError where it is none."""
+        try:
+            content = self.read()
+        except OSError as error:
+            raise ImageError(f"{self.name}: cannot be read ({error})") from error
+        return images.load(content, self.name)
+
+
+@dataclass
+class Left:
+    """What was left out: why -> names. With `strict` the first one is an error."""
+
+    strict: bool = False
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def out(self, why: str, name: str) -> None:
+        if self.strict:
+            raise FastlocError(f"{name}: {why}; without --strict it is left out")
+        known = self.names.setdefault(why, [])
+        if name not in known:
+            known.append(name)
+
+    def told(self, most: int = 5) -> list[str]:
+        """A line a reason."""
+        dots = {why: " …" if len(names) > most else "" for why, names in self.names.items()}
+        return [f"{len(names)} left out, {why}: {', '.join(names[:most])}{dots[why]}" for why, names in self.names.items()]
+
+
+def read_pairs(data: Sequence[Path], left: Left) -> list[Pair]:
+    """Every usable pair, in the order of the data.
+
+    Args:
+        data: one folder with a table, see TABLES; one such table; or WebDataset shards (.tar).
+
+    Raises:
+        FastlocError: nothing there, a table that cannot be read, fewer than two pairs.
+    """
+    kinds = {path.suffix.lower() == ".tar" for path in data}
+    if kinds == {True}:
+        rows: Iterable[tuple[str, Callable[[], bytes], list[str]]] = read_shards(data, left.out)
+    elif len(data) == 1:
+        rows = _from_table(data[0], left)
+    else:
+        raise FastlocError(f"the data are {', '.join(map(str, data))}; one folder or table, or nothing but .tar shards, is wanted")
+    pairs = list(_usable(rows, left))
+    if len(pairs) < 2:
+        why = "; ".join(["", *left.told(2)])
+        raise FastlocError(f"{data[0]} holds {len(pairs)} usable pairs of picture and caption; two or more are wanted{why}")
+    return pairs
+
+
+def fingerprint(pairs: Sequence[Pair]) -> str:
+    """A digest of names and captions, which a training goes on with or not at all."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.name, *pair.captions]).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _usable(rows: Iterable[tuple[str, Callable[[], bytes], list[str]]], left: Left) -> Iterator[Pair]:
+    for name, read, captions in rows:
+        spoken = tuple(dict.fromkeys(text.strip() for text in captions if text.strip()))
+        if spoken:
+            yield Pair(name, read, spoken)
+        else:
+            left.out("no caption", name)
+
+
+def _from_table(given: Path, left: Left) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
+    table = given
+    if given.is_dir():
+        found = [given / name for name in TABLES if (given / name).is_file()]
+        if not found:
+            raise FastlocError(f"{given} holds none of {', '.join(TABLES)}: a table with a column image and a column caption is wanted")
+        table = found[0]
+    captions: dict[str, list[str]] = {}
+    for name, texts in _rows(table):
+        captions.setdefault(name, []).extend(texts)
+    for name, texts in captions.items():
+        path = table.parent / name
+        if path.is_file():
+            yield name, path.read_bytes, texts
+        else:
+            left.out("no such picture", name)
+
+
+def _rows(table: Path) -> Iterator[tuple[str, list[str]]]:
+    reader = {".csv": _csv, ".jsonl": _jsonl}.get(table.suffix.lower())
+    if reader is None:
+        raise FastlocError(f"{table}: a folder, a .csv, a .jsonl or .tar shards are wanted")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            rows = list(reader(lines, str(table)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FastlocError(f"{table}: cannot be read ({error})") from error
+    for number, row in rows:
+        image, text = (_cell(row, names, f"{table}, line {number}") for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
+        texts = text if isinstance(text, list) else [text]
+        if not isinstance(image, str) or not image or not all(isinstance(each, str) for each in texts):
+            raise FastlocError(f"{table}, line {number}: a path and a caption, or a list of them, are wanted, not {image!r} and {text!r}")
+        yield image, texts
+
+
+def _csv(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(lines)
+    for row in reader:
+        # a cell that is not there is an empty one
+        yield reader.line_num, {key: value or "" for key, value in row.items() if key is not None}
+
+
+def _jsonl(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise FastlocError(f"{name}, line {number}: is not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise FastlocError(f"{name}, line {number}: is not a JSON object")
+            yield number, row
+
+
+def _cell(row: dict[str, Any], names: tuple[str, ...], where: str) -> Any:
+    for name in names:
+        if name in row:
+            return row[name]
+    raise FastlocError(f"{where}: no column {names[0]!r} among {', '.join(map(repr, row)) or 'none'} (also known: {', '.join(names[1:])})")

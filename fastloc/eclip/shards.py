@@ -1,0 +1,83 @@
+"""WebDataset shards: tar files in which the files of one sample follow one another and share their name up to the first dot."""
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fastloc.errors import FastlocError
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+TEXTS = ("txt", "json")
+# keys of a sample's .json
+CAPTION_KEYS = ("caption", "text", "captions")
+
+# name, what reads the picture's bytes, captions
+Row = tuple[str, Callable[[], bytes], list[str]]
+
+
+def read_shards(paths: Sequence[Path], leave: Callable[[str, str], None]) -> Iterator[Row]:
+    """Every sample of uncompressed tar files, in order. Headers and captions are read; a picture is read where it lies, when it is needed.
+
+    leave: (why, name) is called for a sample without a picture or without captions.
+
+    Raises:
+        FastlocError: a shard that is not there, compressed or damaged.
+    """
+    for path in paths:
+        key, files = "", dict[str, Callable[[], bytes]]()
+        for name, read in _members(path):
+            folder, _, base = name.rpartition("/")
+            start, _, kind = base.partition(".")
+            here = f"{path.name}/{folder}/{start}" if folder else f"{path.name}/{start}"
+            if here != key:
+                yield from _sample(key, files, leave)
+                key, files = here, {}
+            files[kind.lower()] = read
+        yield from _sample(key, files, leave)
+
+
+def _sample(key: str, files: dict[str, Callable[[], bytes]], leave: Callable[[str, str], None]) -> Iterator[Row]:
+    if not files:
+        return
+    picture = next((files[kind] for kind in PICTURES if kind in files), None)
+    if picture is None:
+        leave(f"no picture ({', '.join(PICTURES)})", key)
+    else:
+        yield key, picture, _captions(key, files)
+
+
+def _captions(key: str, files: dict[str, Callable[[], bytes]]) -> list[str]:
+    if "txt" in files:
+        return [files["txt"]().decode("utf-8", "replace")]
+    if "json" not in files:
+        return []
+    try:
+        content = json.loads(files["json"]())
+    except ValueError as error:
+        raise FastlocError(f"{key}.json: is not JSON ({error})") from error
+    found = next((content[name] for name in CAPTION_KEYS if name in content), "") if isinstance(content, dict) else ""
+    texts = found if isinstance(found, list) else [found]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            places = [(each.name, each.offset_data, each.size) for each in archive if each.isfile()]
+    except (OSError, tarfile.TarError) as error:
+        raise FastlocError(f"shard {str(path)!r} cannot be read: {error}; an uncompressed tar file is wanted") from error
+    for name, offset, size in places:
+        yield name, _reader(path, name, offset, size)
+
+
+def _reader(path: Path, name: str, offset: int, size: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read(size)
+        if len(content) != size:
+            raise FastlocError(f"shard {str(path)!r} ends within {name}")
+        return content
+
+    return read

@@ -1,0 +1,208 @@
+"""Two trained linear maps, phi_i of patch features and phi_t of sentence features (ECLIP): their file, and how a model takes them in.
+
+A projection has no bias and follows another one, so it folds into that one exactly: the image tower's proj becomes proj phi_i^T, the text
+tower's projection W becomes W phi_t^T. What follows (engine, export, text embeddings, digests) sees a model like any other. phi_t thus acts
+on each sentence, before a template's sentences are brought to unit length and averaged.
+
+A model with projections in place answers with every method: ITSM becomes ECLIP, the reversed map RCLIP's trained form, and so on.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fastloc import __version__
+from fastloc.calibrate import digest
+from fastloc.digests import short
+from fastloc.errors import ModelError
+from fastloc.files import write_whole
+from fastloc.kinds import AnyTower
+from fastloc.metadata import read
+from fastloc.recipes import Recipe
+from fastloc.sources import Source, load
+from fastloc.text import TextEncoder
+
+# raised when a reader of an older version would misread a file
+FORMAT = 1
+KEY = "fastloc.projections"
+# in place of a path: those that came with the model
+OWN = "own"
+TRAINER = "`python -m fastloc.eclip` trains them on pictures with captions"
+_NAMES = ("image", "text")
+
+
+@dataclass(frozen=True)
+class Projections:
+    """phi_i and phi_t, and what they were trained on.
+
+    image, text         float32 [E, E]; a feature f becomes phi f
+    model               the model's name
+    tower, text_tower   digests of its towers, see `fastloc.digests`
+    settings            the trainer's hyper-parameters, by name
+    """
+
+    image: Tensor
+    text: Tensor
+    model: str
+    tower: str
+    text_tower: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
+        """Write as safetensors, whole or not at all. Raises FastlocError where that cannot be done."""
+        told = {"model": self.model, "tower": self.tower, "text_tower": self.text_tower, "settings": dict(self.settings)}
+        content = json.dumps({"format": FORMAT, "version": __version__, **told})
+        tensors = {name: getattr(self, name).to(dtype, copy=True).contiguous() for name in _NAMES}
+        write_whole(Path(path), lambda file: file.write(save(tensors, {KEY: content})))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Projections":
+        """Read a file.
+
+        Raises:
+            ModelError: it cannot be read, is damaged, is of a newer format, or holds no such tensors.
+        """
+        name = str(path)
+        try:
+            with safe_open(name, "pt") as file:
+                told, tensors = file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"projections file {name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        if KEY not in told:
+            raise ModelError(f"{name} holds no projections: {TRAINER} and writes such a file")
+        content = read(told[KEY], KEY, FORMAT, name)
+        missing = [key for key in ("model", "tower", "text_tower") if not isinstance(content.get(key), str)]
+        if missing:
+            raise ModelError(f"{name}: its {KEY!r} metadata is damaged: {missing[0]!r} is missing")
+        _check(tensors, name)
+        towers = content["tower"], content["text_tower"]
+        return cls(tensors["image"], tensors["text"], content["model"], *towers, content.get("settings", {}))
+
+    def applied(self, source: Source) -> Source:
+        """The model with both folded in. Towers are copied as far as they change, and share every other tensor.
+
+        Raises:
+            ModelError: it is another model than they were trained on, a ResNet, or a text tower without a projection of open_clip's kinds.
+        """
+        weights = source.vit
+        if (self.tower, self.text_tower) != (digest(weights), source.text.digest):
+            raise ModelError(
+                f"projections were trained on {self.model} (towers {short(self.tower)} and {short(self.text_tower)}), and the model is "
+                f"{source.name} ({short(digest(weights))} and {short(source.text.digest)}): {TRAINER}"
+            )
+        proj = _behind(weights.proj.to(self.image.device), self.image).to(weights.proj)
+        text = TextEncoder(_text_tower(source, self.text), source.text.tokenizer, tuple(source.text.words), source.text.names)
+        return replace(source, weights=replace(weights, proj=proj), text=text)
+
+
+class Projected:
+    """One model as its recipes want it: as it is, or with projections, each form made once.
+
+    Args:
+        source: the model, its text tower on the device that it stays on.
+        given: a file, `Projections`, or "own" for those that came with the model; then every recipe has them. None: only recipes that are
+            nothing without (`Recipe.trained`) have them, the model's own.
+
+    Raises:
+        ModelError: the file is none, or for another model.
+    """
+
+    def __init__(self, source: Source, given: "Given" = None) -> None:
+        self.plain, self.given = source, given is not None
+        self.folded: Source | None = None
+        self.towers: dict[int, AnyTower] = {}
+        if given is not None:
+            self.folded = found(given, source).applied(source)
+
+    def source(self, row: Recipe) -> Source:
+        """The model for this recipe. Raises ModelError where it needs projections and there are none."""
+        if not self.given and not row.trained:
+            return self.plain
+        if self.folded is None:
+            self.folded = found(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
+        return self.folded
+
+    def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
+        """The image tower of one of these sources on its device: the first one is made, another differs in its projection alone."""
+        if id(source) not in self.towers:
+            self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit.proj)
+        return self.towers[id(source)]
+
+
+Given = str | os.PathLike[str] | Projections | None
+
+
+def found(given: str | os.PathLike[str] | Projections, source: Source, who: str = "projections='own'") -> Projections:
+    """Those that are given. Raises ModelError where a file is none, or the model came without any; `who` wants them."""
+    if isinstance(given, Projections):
+        return given
+    if given != OWN:
+        return Projections.load(given)
+    if source.projections is None:
+        raise ModelError(
+            f"{who} needs projections trained on {source.name}, and there are none: {TRAINER}; "
+            "then give projections=FILE (--projections FILE)"
+        )
+    return Projections.load(source.projections)
+
+
+def loaded(model: str, pretrained: str | None, given: Given) -> Source:
+    """`fastloc.sources.load`, with projections where they are given. Errors as there, and of `Projections`."""
+    source = load(model, pretrained)
+    return source if given is None else found(given, source).applied(source)
+
+
+def _check(tensors: Mapping[str, Tensor], name: str) -> None:
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    sides = {side for shape in shapes.values() for side in shape}
+    if set(shapes) != set(_NAMES) or len(sides) != 1 or any(len(shape) != 2 for shape in shapes.values()):
+        raise ModelError(f"{name} holds {shapes}; 'image' and 'text' of one shape [E, E] are wanted")
+    broken = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ModelError(f"{name}: {broken[0]!r} holds NaN or infinite numbers")
+
+
+def _behind(first: Tensor, phi: Tensor) -> Tensor:
+    """first phi^T in float64, rounded once."""
+    return first.double() @ phi.double().T
+
+
+def _text_tower(source: Source, phi: Tensor) -> nn.Module:
+    """A copy of the text tower that shares every parameter but the one that changes."""
+    tower: Any = source.text.tower
+    copied = copy.deepcopy(tower, {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())})
+    inner = getattr(copied, "text", copied)
+    if not hasattr(inner, "text_projection"):
+        raise ModelError(f"the text tower of {source.name} ends in no projection of open_clip's own towers, so that phi_t cannot follow it")
+    projection = inner.text_projection
+    phi = phi.to(next(tower.parameters()))
+    if projection is None:
+        inner.text_projection = nn.Parameter(phi.T.contiguous(), requires_grad=False)
+    elif isinstance(projection, nn.Linear):
+        _fold_linear(projection, phi)
+    else:
+        inner.text_projection = nn.Parameter(_behind(projection.detach(), phi).to(projection), requires_grad=False)
+    return copied  # type: ignore[no-any-return]
+
+
+def _fold_linear(linear: nn.Linear, phi: Tensor) -> None:
+    """For a copy whose parameters are still those of the original: they are replaced, never written to."""
+    for name, tensor in list(linear.named_parameters()):
+        # weight [E, C] and bias [E] are both multiplied from the left
+        setattr(linear, name, nn.Parameter((phi.double() @ tensor.detach().double()).to(tensor), requires_grad=False))
+
+
+def _with_projection(tower: Any, proj: Tensor) -> AnyTower:
+    other = copy.copy(tower)
+    other.weights = replace(tower.weights, proj=proj.to(tower.weights.proj))
+    return other  # type: ignore[no-any-return]
+

@@ -1,0 +1,377 @@
+"""ECLIP's trainer: its mathematics, what it reads, and that a training goes on bit by bit wherever it was stopped."""
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fastloc import cli, reference
+from fastloc.eclip import cli as trainer
+from fastloc.eclip.features import Features
+from fastloc.eclip.loss import contrastive
+from fastloc.eclip.masks import free_attention, mask, pooled
+from fastloc.eclip.pairs import Left, Pair, read_pairs
+from fastloc.eclip.settings import Settings
+from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
+from fastloc.errors import FastlocError
+from fastloc.localizer import Localizer
+from fastloc.projections import Projections
+from fastloc.vit import forward
+from towers import array, error
+
+LIKE = Settings(batch=8, steps=6, keep=0.25)
+NAMES = ("cat", "pizza", "red car", "banana", "owl", "bus", "dog", "tree", "clock", "pig")
+
+
+@cache
+def encoder() -> Localizer:
+    return Localizer(method="itsm", size=48, fit="stretch", device="cpu")
+
+
+def picture(seed: int, side: int = 40) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten pictures, one of them with two captions."""
+    home = tmp_path / "pairs"
+    home.mkdir()
+    for index in range(10):
+        picture(index).save(home / f"{index}.png")
+    rows = [f"{index}.png,a photo of a {name}" for index, name in enumerate(NAMES)]
+    (home / "captions.csv").write_text("\n".join(["image,caption", *rows, "3.png,one banana", ""]))
+    return home
+
+
+def features(settings: Settings = LIKE, room: int = 1 << 30, file: Path | None = None, count: int = 10) -> Features:
+    pairs = [Pair(str(index), _content(index), (f"a photo of a {name}", name)) for index, name in enumerate(NAMES[:count])]
+    made = Features(encoder(), pairs, settings, Left(), room, file, 1)
+    assert len(list(made.fill())) > 0 or room == 0
+    return made
+
+
+def _content(index: int) -> Callable[[], bytes]:
+    buffer = io.BytesIO()
+    picture(index).save(buffer, "PNG")
+    return buffer.getvalue
+
+
+# masks, pooling, loss: against loops
+
+
+def _literal_attention(qkv: Tensor, kind: str, query: str) -> Tensor:
+    batch, _, heads, tokens, width = qkv.shape
+    out = torch.zeros(batch, tokens - 1, dtype=torch.float64)
+    for b in range(batch):
+        for h in range(heads):
+            ours, others = qkv[b, "qkv".index(kind[0]), h], qkv[b, "qkv".index(kind[1]), h]
+            rows = torch.stack([reference.softmax(ours[i] @ others.T / math.sqrt(width)) for i in range(tokens)])
+            out[b] += (rows[0, 1:] if query == "cls" else rows[1:, 1:].mean(0)) / heads
+    return out * (tokens - 1)
+
+
+@pytest.mark.parametrize("query", ["cls", "mean"])
+@pytest.mark.parametrize("kind", ["qk", "qq", "kk", "vv"])
+def test_free_attention(kind: str, query: str) -> None:
+    qkv = array("qkv", 2, 3, 4, 7, 8, low=-2, high=2)
+    assert error(free_attention(qkv, kind, query), _literal_attention(qkv, kind, query)) < 1e-5
+    assert torch.equal(free_attention(qkv, "none", query), torch.ones(2, 6, dtype=torch.float64))
+
+
+ATTENTION = torch.tensor([[0.1, 0.4, 0.2, 0.9], [0.5, 0.5, 0.5, 0.5]])
+MASKS: list[tuple[dict[str, Any], list[float]]] = [
+    ({"mask": "top", "keep": 0.5, "reverse": False}, [0, 1, 0, 1]),
+    ({"mask": "top", "keep": 0.5, "reverse": True}, [1, 0, 1, 0]),
+    ({"mask": "top", "keep": 0.0, "reverse": False}, [0, 0, 0, 1]),
+    ({"mask": "mean", "keep": 1.0, "reverse": False}, [0, 1, 0, 1]),
+    ({"mask": "mean", "keep": 9.0, "reverse": False}, [0, 0, 0, 1]),
+    ({"mask": "minmax", "keep": 0.8, "reverse": True}, [1, 0, 1, 0]),
+    ({"mask": "soft", "reverse": False}, [0, 0.375, 0.125, 1]),
+    ({"mask": "soft", "reverse": True}, [1, 0.625, 0.875, 0]),
+    ({"attention": "none"}, [1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted"), MASKS, ids=[str(row[0]) for row in MASKS])
+def test_mask(changes: dict[str, Any], wanted: list[float]) -> None:
+    found = mask(ATTENTION, replace(LIKE, **changes))
+    torch.testing.assert_close(found[0], torch.tensor(wanted, dtype=torch.float32))
+    assert (found.amax(1) > 0).all(), "a picture has no patch left"
+
+
+@pytest.mark.parametrize("how", ["max", "mean"])
+def test_pooled(how: str) -> None:
+    tokens, phi = array("tokens", 2, 5, 4, low=-1), array("phi", 4, 4, low=-1)
+    weights = torch.tensor([[1, 0, 0.5, 0, 0], [1, 1, 1, 0, 1]], dtype=torch.float64)
+    rows = []
+    for picture_tokens, row in zip(tokens, weights, strict=True):
+        kept = torch.stack([weight * (phi @ token) for token, weight in zip(picture_tokens, row, strict=True) if weight > 0])
+        rows.append(reference.unit(kept.amax(0) if how == "max" else kept.sum(0) / row.sum()))
+    assert error(pooled(tokens, weights, phi, how), torch.stack(rows)) < 1e-12
+
+
+def test_contrastive() -> None:
+    images, texts = (reference.unit(array(name, 5, 8, low=-1)) for name in "it")
+    logits = 7.0 * images @ texts.T
+    wanted = sum(-math.log(reference.softmax(logits[i])[i]) - math.log(reference.softmax(logits.T[i])[i]) for i in range(5)) / 10
+    loss, accuracy = contrastive(images, texts, torch.tensor(7.0))
+    assert abs(float(loss) - wanted) < 1e-10
+    assert float(accuracy) == pytest.approx(float((logits.argmax(1) == torch.arange(5)).double().mean()))
+
+
+@pytest.mark.parametrize("init", ["identity", "orthogonal", "shared"])
+def test_beginnings(init: str) -> None:
+    image, text = beginnings(init, 6, torch.Generator().manual_seed(0))
+    for phi in (image, text):
+        torch.testing.assert_close(phi @ phi.T, torch.eye(6), atol=1e-5, rtol=0)
+    assert torch.equal(image, text) == (init != "orthogonal") and torch.equal(image, torch.eye(6)) == (init == "identity")
+
+
+def test_every_epoch_sees_every_pair_once_in_an_order_of_its_own() -> None:
+    settings = replace(LIKE, batch=5)
+    epochs = [[*batch_of(2 * epoch, 10, settings)[1], *batch_of(2 * epoch + 1, 10, settings)[1]] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs) and epochs[0] != epochs[1] != epochs[2]
+    assert [batch_of(step, 10, settings)[0] for step in range(5)] == [0, 0, 1, 1, 2]
+    assert sorted(batch_of(3, 4, settings)[1]) == [0, 1, 2, 3]
+
+
+def test_rate() -> None:
+    settings = replace(LIKE, steps=100, warm_up=0.1, rate=1.0)
+    rates = [rate_at(step, settings) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)]) and rates[10] == 1.0 and rates[99] < 1e-3
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rate_at(99, replace(settings, schedule="constant")) == 1.0
+
+
+# features
+
+
+def test_features_are_the_encoder_s(tmp_path: Path) -> None:
+    """Kept in memory, in a file, in part or not at all: the same rows."""
+    kept = features()
+    tokens, attention, there = kept.tokens([2, 5])
+    pixels = torch.stack([encoder().pixels(picture(i), encoder().geometry((40, 40))) for i in (2, 5)])
+    out = forward(encoder().source.vit, pixels, encoder().recipe, capture=["qkv5"])
+    assert error(tokens, out.patches) < 1e-3 and there.all()
+    assert error(attention, _literal_attention(out.captured["qkv5"].double(), "qq", "cls")) < 1e-3
+    row = 2 * attention.shape[1] * (tokens.shape[2] + 1)
+    for other in (features(room=0), features(room=4 * row), features(file=tmp_path / "f16")):
+        again = other.tokens([2, 5])
+        assert error(again[0], tokens) < 1e-3 and error(again[1], attention) < 1e-3
+        assert error(other.sentences(["cat", "a photo of a owl"]), kept.sentences(["cat", "a photo of a owl"])) < 1e-3
+
+
+def test_a_broken_picture_is_left_out_of_its_batch() -> None:
+    whole, broken = features(count=9), features(count=10)
+    broken.pairs[9] = replace(broken.pairs[9], read=lambda: b"no picture")  # type: ignore[index]
+    for _ in broken.fill():
+        pass
+    assert broken.tokens([8, 9])[2].tolist() == [True, False] and broken.left.names == {"not a picture": ["9"]}
+    settings = replace(LIKE, batch=10)
+    told = take(State(settings, 192, torch.device("cpu")), broken)
+    assert math.isfinite(told.loss)
+    with pytest.raises(FastlocError, match="9: not a picture; without --strict it is left out"):
+        Features(encoder(), broken.pairs, settings, Left(strict=True), 0, None, 1).tokens([9])
+    assert whole.tokens([8])[2].all()
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    state = State(LIKE, 192, torch.device("cpu"))
+    state.image.data[0, 0] = torch.inf
+    with pytest.raises(FastlocError, match=r"step 1: the loss is nan; a smaller rate than 0\.005 may help"):
+        take(state, features())
+
+
+def test_training_learns_which_caption_is_whose() -> None:
+    settings = replace(LIKE, batch=10, steps=30)
+    state, seen = State(settings, 192, torch.device("cpu")), features()
+    told = [take(state, seen) for _ in range(30)]
+    assert told[-1].loss < told[0].loss / 4 and told[-1].accuracy == 1
+
+
+# data
+
+
+def test_a_folder_with_a_table(folder: Path) -> None:
+    pairs = read_pairs([folder], Left(strict=True))
+    assert [pair.name for pair in pairs] == [f"{i}.png" for i in range(10)]
+    assert pairs[3].captions == ("a photo of a banana", "one banana") and pairs[0].picture().size == (40, 40)
+    assert read_pairs([folder / "captions.csv"], Left())[3].captions == pairs[3].captions
+
+
+def test_a_table_of_json_lines(folder: Path) -> None:
+    (folder / "captions.csv").unlink()
+    rows = [{"file_name": "0.png", "text": ["one", "two"]}, {"file_name": "1.png", "text": "three"}]
+    (folder / "metadata.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows))
+    assert [pair.captions for pair in read_pairs([folder], Left())] == [("one", "two"), ("three",)]
+
+
+def shard(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_shards(tmp_path: Path) -> None:
+    one = shard(tmp_path / "a.tar", {"x/0.png": _content(0)(), "x/0.txt": b"a cat", "x/1.seg.png": b"", "x/1.json": b"{}"})
+    two = shard(tmp_path / "b.tar", {"0.JPG": _content(2)(), "0.json": b'{"caption": ["an owl", "a bird"]}', "3.png": b"?", "3.txt": b"x"})
+    left = Left()
+    pairs = read_pairs([one, two], left)
+    assert [pair.name for pair in pairs] == ["a.tar/x/0", "b.tar/0", "b.tar/3"]
+    assert [pair.captions for pair in pairs] == [("a cat",), ("an owl", "a bird"), ("x",)]
+    np.testing.assert_array_equal(np.asarray(pairs[1].picture()), np.asarray(picture(2)))
+    assert left.told() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
+
+
+def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> None:
+    with (folder / "captions.csv").open("a") as table:
+        table.write("none.png,a ghost\n4.png,\nnone.png,still none\n")
+    picture(0).save(folder / "silent.png")
+    with (folder / "captions.csv").open("a") as table:
+        table.write("silent.png,  \n")
+    left = Left()
+    assert len(read_pairs([folder], left)) == 10
+    assert left.told() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
+    with pytest.raises(FastlocError, match=r"none\.png: no such picture; without --strict it is left out"):
+        read_pairs([folder], Left(strict=True))
+
+
+BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
+    "empty": ({}, "holds none of captions.csv, captions.jsonl"),
+    "columns": ({"captions.csv": b"photo,caption\na,b\n"}, "line 2: no column 'image' among 'photo', 'caption'"),
+    "no rows": ({"captions.csv": b"image,caption\n"}, "holds 0 usable pairs of picture and caption; two or more are wanted"),
+    "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "two or more are wanted; 1 left out, no such picture: a.png"),
+    "json": ({"captions.jsonl": b"{]"}, "line 1: is not JSON"),
+    "list": ({"captions.jsonl": b"[1]"}, "line 1: is not a JSON object"),
+    "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "a path and a caption, or a list of them, are wanted, not 3"),
+    "bytes": ({"captions.csv": b"\xff\xfe\xfd"}, "captions.csv: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_data(tmp_path: Path, case: str) -> None:
+    files, message = BROKEN[case]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FastlocError) as caught:
+        read_pairs([tmp_path], Left())
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_broken_shards(tmp_path: Path) -> None:
+    packed = shard(tmp_path / "c.tar", {"0.png": b"1"}, "w:gz")
+    for path, told in ((packed, "an uncompressed tar file is wanted"), (tmp_path / "no.tar", "No such file")):
+        with pytest.raises(FastlocError, match=told):
+            read_pairs([path], Left())
+    with pytest.raises(FastlocError, match=r"one folder or table, or nothing but \.tar shards"):
+        read_pairs([packed, tmp_path], Left())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention": "kq"}, "unknown attention 'kq'"),
+        ({"pool": "maximum"}, "unknown pool 'maximum'"),
+        ({"steps": 0}, "steps is 0; a number at least 1 is wanted"),
+        ({"batch": 2.5}, "batch is 2.5; a whole number is wanted"),
+        ({"rate": 0.0}, "rate is 0.0; a number above 0 is wanted"),
+        ({"rate": math.nan}, "rate is nan; a finite number is wanted"),
+        ({"warm_up": 1.5}, "warm_up is 1.5; a number at least 0 and at most 1 is wanted"),
+    ],
+)
+def test_wrong_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FastlocError, match=message.replace(".", r"\.")):
+        replace(LIKE, **changes)
+
+
+# the command
+
+
+SMALL = ("--size", "48", "--batch", "4", "--steps", "6", "--device", "cpu")
+
+
+def trained(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = trainer.main([str(each) for each in argv])
+    return status, *capsys.readouterr()
+
+
+def test_resumed_is_the_same_bit_by_bit(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    straight, parted = tmp_path / "straight", tmp_path / "parted"
+    assert trained(capsys, folder, "-o", straight, *SMALL)[0] == 0
+    status, out, _ = trained(capsys, folder, "-o", parted, *SMALL, "--stop-at", 3)
+    assert status == 0 and "stopped at step 3 of 6; go on with --resume" in out
+    assert trained(capsys, folder, "-o", parted, *SMALL, "--resume", "--cache", "disk")[0] == 0
+    for name in ("checkpoint.safetensors", "projections.safetensors"):
+        ours, theirs = (load_file(home / name) for home in (parted, straight))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    assert (parted / "curve.csv").read_text() == (straight / "curve.csv").read_text()
+    with (straight / "curve.csv").open() as lines:
+        assert [row["step"] for row in csv.DictReader(lines)] == list("123456")
+    assert not list(parted.glob("features*"))
+
+
+def test_what_resumes_is_the_same_training(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "run"
+    assert "there is nothing to resume" in trained(capsys, folder, "-o", home, *SMALL, "--resume")[2]
+    assert trained(capsys, folder, "-o", home, *SMALL, "--stop-at", 1)[0] == 0
+    status, _, err = trained(capsys, folder, "-o", home, *SMALL)
+    assert status == 1 and "holds a checkpoint: go on with --resume, or begin in another folder" in err
+    _, _, err = trained(capsys, folder, "-o", home, *SMALL, "--resume", "--rate", "0.1")
+    assert "was written with rate 0.005, and it is 0.1 now" in err
+    (folder / "captions.csv").write_text((folder / "captions.csv").read_text().replace("pizza", "pie"))
+    assert "was written with another data" in trained(capsys, folder, "-o", home, *SMALL, "--resume")[2]
+    (home / "checkpoint.safetensors").write_bytes(b"torn")
+    assert "cannot be read as a checkpoint" in trained(capsys, folder, "-o", home, *SMALL, "--resume")[2]
+
+
+def test_the_last_line_is_how_they_are_used(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "5.png").write_bytes(b"torn")
+    status, out, err = trained(capsys, folder, "-o", tmp_path / "run", *SMALL, "--pool", "mean", "--no-reverse")
+    assert status == 0 and "note: 1 left out, not a picture: 5.png" in err
+    path = tmp_path / "run" / "projections.safetensors"
+    assert out.splitlines()[-1] == f"use it: fastloc locate PICTURE -t TEXT --method eclip --projections {path}"
+    made = Projections.load(path)
+    assert made.settings["pool"] == "mean" and made.settings["reverse"] is False and made.settings["trained"] == 6
+    assert (tmp_path / "run" / "left_out.csv").read_text() == "reason,name\nnot a picture,5.png\n"
+    assert cli.main(["locate", str(folder / "0.png"), "-t", "cat", "--method", "eclip", "--projections", str(path), "--json"]) == 0
+    status, _, err = trained(capsys, folder, "-o", tmp_path / "strict", *SMALL, "--strict")
+    assert status == 1 and "5.png: not a picture" in err and not (tmp_path / "strict" / "projections.safetensors").exists()
+
+
+def test_two_processes_train_as_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Negatives of both, the gradient of the whole batch."""
+    options = (*SMALL[:2], "--batch", "6", "--steps", "3", "--device", "cpu")
+    assert trained(capsys, folder, "-o", tmp_path / "one", *options)[0] == 0
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastloc.eclip"]
+    done = subprocess.run(
+        [*command, str(folder), "-o", str(tmp_path / "two"), *options], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = (Projections.load(tmp_path / name / "projections.safetensors") for name in ("two", "one"))
+    assert error(ours.image, theirs.image) < 1e-3 and error(ours.text, theirs.text) < 1e-3
+    start = beginnings("orthogonal", 192, torch.Generator().manual_seed(0))[0]
+    assert error(theirs.image, start) > 1e-2, "nothing was trained, so nothing was compared"
+    curves = [[float(row["loss"]) for row in csv.DictReader((tmp_path / name / "curve.csv").open())] for name in ("two", "one")]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
