@@ -28,15 +28,33 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """Which method, and how pictures and texts are brought to it; `sized` reads --size."""
     group.add_argument("--method", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    add_inputs(group, sized)
+    group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
+    group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
+    add_projections(group)
+    group.add_argument("--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
+    add_temperatures(group)
+
+
+def add_temperatures(group: "argparse._ArgumentGroup") -> None:
+    """What was measured on the model."""
+    group.add_argument("--temperatures", type=Path, metavar="FILE", help="inverse temperatures from `fastloc calibrate` on this model")
+
+
+def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:
+    """Whether the model has trained projections in place."""
+    told = "projections that `python -m fastloc.eclip` trained for the model; own: those that came with it (default: for eclip alone)"
+    group.add_argument("--projections", metavar="FILE", help=told)
+
+
+def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
+    """How pictures and texts are brought to a method; `sized` reads --size."""
     group.add_argument("--official", action="store_true", help="the method as published, without what the model recommends")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
     group.add_argument(
         "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
     )
     group.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
-    group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
-    group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
-    group.add_argument("--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:

@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Any
 from .errors import FastlocError
 
 if TYPE_CHECKING:
+    from .cnn import CnnLocalizer
     from .localizer import Localizer
     from .onnx_localizer import OnnxLocalizer
 
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
 METHOD = "gem"
+# how a classifier's name begins, and what can be asked of it
+CLASSIFIERS = ("torchvision:", "timm:")
+_CLASSIFIER = ("pretrained", "method", "size", "fit", "device", "dtype")
 # what is decided when a file is exported
-_FIXED = ("pretrained", "method", "official", "fit", "template", "device", "dtype", "plan", *CHANGES)
+_FIXED = ("pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", *CHANGES)
 
 
-def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer":
+def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """The localizer that the model and method options ask for."""
     if args.model.endswith(".onnx"):
         return exported(args, args.model)
+    if args.model.startswith(CLASSIFIERS):
+        return classifier(args)
     if args.model == "embedded" and find_spec("torch") is None:
         print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
         return exported(args, "embedded")
@@ -46,7 +52,8 @@ def torch_engine(args: argparse.Namespace) -> "Localizer":
     """PyTorch's."""
     from .localizer import Localizer
 
-    options = {name: getattr(args, name) for name in ("size", "fit", "template", "device", "dtype", "official")}
+    options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}
+    options["temperatures"] = getattr(args, "temperatures", None)
     return Localizer(args.model, args.pretrained, args.method or METHOD, plan=dict(args.plan), **options, **changes(args))
 
 
@@ -60,6 +67,17 @@ def exported(args: argparse.Namespace, path: str) -> "OnnxLocalizer":
     from .onnx_localizer import OnnxLocalizer
 
     return OnnxLocalizer(path, size=args.size, providers=getattr(args, "providers", None) or "auto")
+
+
+def classifier(args: argparse.Namespace) -> "CnnLocalizer":
+    """CAM or Grad-CAM of a classifier. Raises FastlocError for an option of CLIP's methods."""
+    for name in (*_FIXED, "providers"):
+        if name not in _CLASSIFIER and getattr(args, name, None):
+            raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: it is for CLIP, and that is a classifier")
+    from .cnn import CnnLocalizer
+
+    given = {name: value for name in _CLASSIFIER if name != "pretrained" and (value := getattr(args, name)) is not None}
+    return CnnLocalizer(args.model, args.pretrained, **given)
 
 
 def changes(args: argparse.Namespace) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     localizer = Localizer(
         args.model, args.pretrained, args.method or METHOD, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,
-        official=args.official, device="cpu", **changes(args),
+        official=args.official, temperatures=args.temperatures, projections=args.projections, device="cpu", **changes(args),
     )  # fmt: skip
     usual = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
     frames = args.kind == "frames"

@@ -32,7 +32,7 @@ def methods(args: argparse.Namespace) -> int:
     from .recipes import RECIPES
 
     if args.json:
-        fields = ("name", "summary", "source", "blocks", "template", "fit")
+        fields = ("name", "summary", "source", "blocks", "trained", "template", "fit")
         print(json.dumps([{field: getattr(row, field) for field in fields} for row in RECIPES.values()], indent=2))
         return 0
     rows = cli_show.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
@@ -59,6 +59,7 @@ def models(args: argparse.Namespace) -> int:
     out = cli_show.console()
     out.print(rows)
     out.print("Also: a folder with an open_clip_config.json and weights, or any name above with a file of weights as --pretrained.")
+    out.print("torchvision:NAME and timm:NAME are classifiers, for `fastloc locate --method cam` or grad_cam, with class names as texts.")
     return 0
 
 

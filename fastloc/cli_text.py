@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cli_show
-from .cli_arguments import lines_of
+from .cli_arguments import add_projections, lines_of
 from .errors import FastlocError
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ def add_embed(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
     parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+    add_projections(parser)
 
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a text tower."""
     from .export.text_to_onnx import export_text
-    from .sources import load
+    from .projections import loaded
 
-    manifest = export_text(
-        load(args.model or "embedded", args.pretrained), args.output, opset=args.opset, dtype=args.dtype, licence=args.licence
-    )
+    source = loaded(args.model or "embedded", args.pretrained, args.projections)
+    manifest = export_text(source, args.output, opset=args.opset, dtype=args.dtype, licence=args.licence)
     size = args.output.stat().st_size / 1e6
     cli_show.console().print(f"written: {cli_show.shown(args.output)} ({size:.1f} MB, text tower {manifest.digest})", soft_wrap=True)
     return 0
@@ -70,21 +70,21 @@ def run_embed(args: argparse.Namespace) -> int:
 def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     from .embeddings import TextEmbeddings, ending
 
-    if args.text is not None and (args.model is not None or args.pretrained is not None):
-        raise FastlocError("--text is a text tower in place of --model and --pretrained: give one of them")
+    if args.text is not None and (args.model is not None or args.pretrained is not None or args.projections is not None):
+        raise FastlocError("--text is a text tower in place of --model, --pretrained and --projections: give one of them")
     # a wrong one is told before a model is loaded
     ending(args.output)
     tower = args.text
-    if tower is None and args.model in (None, "embedded") and find_spec("torch") is None:
+    if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
         tower = EMBEDDED
     if tower is not None:
         from .onnx_text import OnnxTextEncoder
 
         encoder = OnnxTextEncoder(tower)
         return TextEmbeddings(tuple(texts), encoder(texts, args.template), args.template, encoder.digest)
-    from .sources import load
+    from .projections import loaded
 
-    text = load(args.model or "embedded", args.pretrained).text
+    text = loaded(args.model or "embedded", args.pretrained, args.projections).text
     return TextEmbeddings(tuple(texts), text(texts, args.template).numpy(), args.template, text.digest)
 
 

@@ -1,7 +1,7 @@
 """The engine: a model, a method, and one call from pictures and texts to results."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -10,14 +10,19 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc import device_maps, images, sources
-from fastloc.choices import choose
-from fastloc.engine import Engine, Tower
-from fastloc.errors import FastlocError, ImageError, RecipeError, unknown
+from fastloc.batches import chunks, name_of
+from fastloc.devices import device_of, dtype_of
+from fastloc.errors import ImageError
 from fastloc.geometry import Geometry, fit
-from fastloc.plan import DTYPES, Plan, Situation
+from fastloc.kinds import AnyEngine, AnyTower, kind_of
+from fastloc.measured import Given, Measured
+from fastloc.plan import Plan
 from fastloc.preprocess import prepare
+from fastloc.projections import Given as GivenProjections
+from fastloc.projections import Projected
 from fastloc.prompts import checked
 from fastloc.recipes import Recipe, recipe
+from fastloc.resnet_weights import ResNetWeights
 from fastloc.result import Result
 from fastloc.submit import Handle, Queue
 from fastloc.templates import sentences
@@ -45,6 +50,10 @@ class Localizer:
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
             float16 on a GPU, float32 on a CPU.
         plan: how passes are executed, as fields of `fastloc.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
+        temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
+            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
+        projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
+            with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: use the method's official parameters even where the model's own configuration recommends others.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: pictures that go through the image tower at once.
@@ -66,6 +75,8 @@ class Localizer:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
+        temperatures: Given = None,
+        projections: GivenProjections = None,
         official: bool = False,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
@@ -74,16 +85,19 @@ class Localizer:
     ) -> None:
         # a wrong method or field is told before a model is loaded
         recipe(method, **changes)
-        self.device = _device(device)
-        self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": _dtype(dtype)})}
-        self.source = sources.load(model, pretrained, mean, std)
-        self.source.text.tower.to(self.device)
+        self.measured = Measured(model, temperatures)
+        self.device = device_of(device)
+        self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
+        source = sources.load(model, pretrained, mean, std)
+        source.text.tower.to(self.device)
+        self.projected = Projected(source, projections)
         self.size, self.batch = size, batch
         self._queue = Queue()
-        self._choose(method, official, fit, template, changes)
-        first = choose(Situation(self.device, self.source.spec, self.recipe, 1, self._plain_input()), self.settings)
-        self.tower = Tower(self.source.weights, self.device, first.dtype)
-        self.engine = Engine(self.tower, self.recipe, self.settings)
+        self.kind = kind_of(source.weights)
+        self._choose(method, official, fit, template, changes, self.measured.given)
+        first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
+        self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
+        self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
 
     def with_method(
         self, method: str, *, official: bool = False, fit: str | None = None, template: str | None = None, **changes: Any
@@ -91,7 +105,8 @@ class Localizer:
         """The same model with another method; weights and remembered texts are shared."""
         other = copy.copy(self)
         other._choose(method, official, fit, template, changes)
-        other.engine = Engine(self.tower, other.recipe, self.settings)
+        other.tower = self.projected.tower(other.source)
+        other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
         # a setting that this method rules out is told now, not at the first picture
         _ = other.plan
         return other
@@ -102,7 +117,7 @@ class Localizer:
         return self.recipe.name
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> Weights | ResNetWeights:
         """The image tower on its device."""
         return self.tower.weights
 
@@ -115,12 +130,15 @@ class Localizer:
     def _plain_input(self) -> tuple[int, int]:
         return self.input_size if isinstance(self.input_size, tuple) else (self.input_size, self.input_size)
 
-    def _choose(self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any]) -> None:
-        recommended = {} if official else self.source.recommended.get("recipes", {}).get(method, {})
-        self.recipe: Recipe = recipe(method, **{**recommended, **changes})
-        if self.recipe.blocks > self.source.spec.layers:
-            layers = self.source.spec.layers
-            raise RecipeError(f"method {method!r} changes {self.recipe.blocks} blocks, and {self.source.name} has {layers}")
+    def _choose(
+        self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
+    ) -> None:
+        plain = self.projected.plain
+        recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
+        row = recipe(method, **{**recommended, **changes})
+        self.kind.check(row, plain.spec, plain.name)
+        self.source = self.projected.source(row)
+        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered)
         # two given sides are meant to be met exactly
         usual = "stretch" if isinstance(self.size, tuple) else self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or usual
@@ -158,16 +176,16 @@ class Localizer:
         picture or the texts, before anything is computed.
         """
         prompts = checked([texts] if isinstance(texts, str) else texts)
-        return self._queue.submit(self, images.load(image), prompts, _name(image))
+        return self._queue.submit(self, images.load(image), prompts, name_of(image))
 
     def _loaded(self, pictures: Sequence[Any], prompts: list[str]) -> list[Result]:
-        return self.locate([images.load(picture) for picture in pictures], prompts, [_name(picture) for picture in pictures])
+        return self.locate([images.load(picture) for picture in pictures], prompts, [name_of(picture) for picture in pictures])
 
     def locate(self, pictures: Sequence[Image.Image], prompts: list[str], names: Sequence[str]) -> list[Result]:
         """The same for RGB pictures, checked prompts and the pictures' names."""
         geometries = [self.geometry(picture.size[::-1]) for picture in pictures]
         results: dict[int, Result] = {}
-        for chunk in _chunks(geometries, self.batch):
+        for chunk in chunks(geometries, self.batch):
             grids, scores = self._chunk([pictures[i] for i in chunk], [geometries[i] for i in chunk], prompts)
             arrays, values = _array(grids), None if scores is None else _array(scores)
             for place, i in enumerate(chunk):
@@ -254,23 +272,8 @@ class Localizer:
         )  # fmt: skip
 
 
-def _name(picture: Any) -> str:
-    """A path as it was given; "" for what has none."""
-    return str(picture) if isinstance(picture, str) or hasattr(picture, "__fspath__") else ""
-
-
 def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
-
-
-def _chunks(geometries: Sequence[Geometry], batch: int) -> Iterator[list[int]]:
-    """Indices of pictures of one input size, at most `batch` at a time."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, geometry in enumerate(geometries):
-        groups.setdefault(geometry.input, []).append(i)
-    for group in groups.values():
-        for start in range(0, len(group), batch):
-            yield group[start : start + batch]
 
 
 def _size(source: sources.Source) -> int | tuple[int, int]:
@@ -278,23 +281,3 @@ def _size(source: sources.Source) -> int | tuple[int, int]:
         return int(source.recommended["size"])
     high, wide = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))
     return high if high == wide else (high, wide)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise FastlocError(f"unknown device {str(device)!r}: such as 'cpu', 'cuda' or 'cuda:1' is wanted") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise FastlocError(f"device {str(device)!r} is asked for, and torch sees no CUDA GPU; use 'cpu'")
-    return chosen
-
-
-def _dtype(dtype: str | torch.dtype) -> str:
-    if isinstance(dtype, torch.dtype):
-        dtype = str(dtype).removeprefix("torch.")
-    if dtype not in DTYPES:
-        raise FastlocError(unknown("dtype", dtype, DTYPES))
-    return dtype

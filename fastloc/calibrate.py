@@ -1,0 +1,148 @@
+"""A model's inverse temperatures, measured on a few pictures: for each changed block, head, stream and pass the one at which rows of
+the self-self attention have the mean entropy log(rho N). The passes are solved one after the other; the table is the geometric mean
+over the pictures.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastloc import images
+from fastloc.attention import attend, unit
+from fastloc.digests import tower_digest
+from fastloc.errors import FastlocError, RecipeError, unknown
+from fastloc.matched import entropy, matched
+from fastloc.recipes import Recipe, recipe
+from fastloc.temperatures import Temperatures
+from fastloc.vit import forward
+from fastloc.weights import Weights, named_tensors
+
+if TYPE_CHECKING:
+    from fastloc.localizer import Localizer
+
+SAMPLES = Path(__file__).parent / "embedded" / "samples"
+# (block, pass, unit vectors [B, N, S*H, d]) -> multipliers [B or 1, 1, S*H, 1]
+Choice = Callable[[int, int, Tensor], Tensor]
+
+
+@torch.inference_mode()
+def calibrate(
+    localizer: "Localizer", pictures: Sequence[Any], *, rho: float = 0.7, blocks: int = 6, iterations: int = 1,
+    streams: tuple[str, ...] = ("vv", "kk", "qq"), source: str = "pictures",
+) -> Temperatures:  # fmt: skip
+    """Measure a model.
+
+    Args:
+        localizer: the model, and how pictures are brought to its input; its method is not read.
+        pictures: whatever `fastloc.images.load` takes, one or more. They need not show what will be looked for.
+        rho: the share of the tokens over which a row shall spread, between 0 and 1.
+        blocks, iterations, streams: as in `fastloc.recipes.Recipe`; recipes with fewer of them can be given the same table, so by default
+            it is for gem's one iteration too.
+        source: what the pictures are, in words.
+
+    Raises:
+        RecipeError: no picture, more blocks than there are, or values that no recipe takes. ImageError: a picture cannot be read.
+    """
+    row = recipe("gem_matched", rho=rho, blocks=blocks, iterations=iterations, terms=streams)
+    if not pictures:
+        raise RecipeError("there is no picture to calibrate on; one or more are wanted")
+    weights = localizer.source.vit.to(localizer.device)
+    logs, sizes = [], []
+    for given in pictures:
+        picture = images.load(given)
+        geometry = localizer.geometry(picture.size[::-1])
+        sizes.append(geometry.input)
+        logs.append(solved(weights, localizer.pixels(picture, geometry)[None].to(localizer.device), row).double().log())
+    table = torch.cat(logs).mean(0).exp().tolist()
+    return Temperatures(
+        table=_tuples(table), rho=rho, streams=tuple(streams), sizes=tuple(dict.fromkeys(sizes)), pictures=len(pictures), source=source,
+        model=localizer.source.name, tower=digest(localizer.source.vit),
+    )  # fmt: skip
+
+
+def solved(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
+    """What each picture wants: inverse temperatures [B, blocks, H, S, passes] for the row's rho, the second pass after the first."""
+    found: list[Tensor] = []
+
+    def solve(block: int, step: int, u: Tensor) -> Tensor:
+        assert row.rho is not None
+        found.append(matched(u, row.rho))
+        return found[-1]
+
+    for _ in walk(weights, pixels, row, solve):
+        pass
+    return _as_table(found, weights, row)
+
+
+def shares(weights: Weights, pixels: Tensor, row: Recipe, table: Tensor) -> Tensor:
+    """Over what share of the tokens the rows spread by a table [blocks, H, S, passes]: exp(mean entropy) / N, [B, blocks, H, S, passes]."""
+    flat, found = table.to(pixels).permute(0, 3, 2, 1).flatten(2)[:, :, None, None, :, None], []
+    for block, step, u in walk(weights, pixels, row, lambda block, step, u: flat[block, step]):
+        nats, _ = entropy(u.permute(0, 2, 1, 3), flat[block, step][:, 0, :, 0].expand(len(u), -1))
+        found.append((nats.exp() / u.shape[1])[:, None, :, None])
+    return _as_table(found, weights, row)
+
+
+def walk(weights: Weights, pixels: Tensor, row: Recipe, choose: Choice) -> Iterator[tuple[int, int, Tensor]]:
+    """(block, pass, unit vectors [B, N, S*H, d]) of every self-self attention of a recipe, with the multipliers that `choose` gives.
+
+    Raises:
+        RecipeError: the recipe changes more blocks than the model has.
+    """
+    layers = weights.spec.layers
+    if not 1 <= row.blocks <= layers:
+        raise RecipeError(f"blocks is {row.blocks}; 1 to {layers} fit the model")
+    names = [f"qkv{i}" for i in range(layers - row.blocks, layers)]
+    captured = forward(weights, pixels, recipe("itsm", position=row.position), capture=names).captured
+    for block, name in enumerate(names):
+        p = torch.cat([captured[name][:, "qkv".index(term[0])] for term in row.streams], 1).transpose(1, 2)
+        for step in range(row.iterations + 1):
+            u = unit(p)
+            beta = choose(block, step, u)
+            yield block, step, u
+            if step < row.iterations:
+                p = attend(u, u, u, beta).reshape(u.shape)
+
+
+def _as_table(found: list[Tensor], weights: Weights, row: Recipe) -> Tensor:
+    """One [B, 1, S*H, 1] for each block and pass -> [B, blocks, H, S, passes]."""
+    stacked = torch.stack(found).reshape(row.blocks, row.iterations + 1, -1, len(row.streams), weights.spec.heads)
+    return stacked.permute(2, 0, 4, 3, 1)
+
+
+def digest(weights: Weights) -> str:
+    """What tells this image tower from others, see `fastloc.digests.tower_digest`."""
+    return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in named_tensors(weights).items()})
+
+
+def noise(count: int, size: tuple[int, int]) -> list[Image.Image]:
+    """Seeded pictures of (height, width), every channel of every pixel any byte."""
+    made = np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    return [Image.fromarray(each) for each in made]
+
+
+def scenes(count: int, size: tuple[int, int]) -> list[Image.Image]:
+    """The sample scenes that come with fastloc, as many as there are."""
+    names = sorted(json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")))
+    return [images.load(SAMPLES / f"{name}.webp") for name in names[:count]]
+
+
+# pictures that are at hand everywhere: (how many, size) -> pictures
+AT_HAND: dict[str, Callable[[int, tuple[int, int]], list[Image.Image]]] = {"noise": noise, "scenes": scenes}
+
+
+def at_hand(name: str, count: int, size: tuple[int, int]) -> list[Image.Image]:
+    """Pictures of a row of AT_HAND. Raises FastlocError for an unknown name."""
+    if name not in AT_HAND:
+        raise FastlocError(unknown("source of pictures", name, AT_HAND))
+    return AT_HAND[name](count, size)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value

@@ -1,0 +1,95 @@
+"""`fastloc calibrate`: a model's inverse temperatures, measured on a few pictures and written to a file."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cli_show
+from .cli_arguments import add_source, count, size
+from .errors import FastlocError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .localizer import Localizer
+    from .temperatures import Temperatures
+
+# pictures made or taken where none are given
+COUNT = 6
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc calibrate`."""
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="pictures; six or so of the kind that will be seen")
+    parser.add_argument("--from", dest="at_hand", choices=("scenes", "noise"), help="in place of pictures: sample scenes, or noise")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .json file to write")
+    group = parser.add_argument_group("model")
+    add_source(group)
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    group.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--rho", type=float, default=0.7, metavar="F", help="share of the tokens that a row spreads over (default: 0.7)")
+    what.add_argument("--blocks", type=count, metavar="N", help="how many of the last blocks (default: 6, or all where there are fewer)")
+    what.add_argument("--iterations", type=int, default=1, metavar="N", help="passes before the last one (default: 1, as in gem)")
+    what.add_argument("--count", type=count, default=COUNT, metavar="N", help=f"pictures with --from (default: {COUNT})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write the file, and tell what was found."""
+    if bool(args.images) == bool(args.at_hand):
+        raise FastlocError("give pictures, or --from scenes or --from noise" + (", not both" if args.images else ""))
+    if args.output.suffix != ".json":
+        raise FastlocError(f"{args.output}: temperatures are written as .json")
+    from .calibrate import at_hand, calibrate
+    from .localizer import Localizer
+
+    localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
+    wide = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
+    pictures: list[Any] = at_hand(args.at_hand, args.count, wide) if args.at_hand else args.images
+    source = f"fastloc's {args.at_hand}" if args.at_hand else "pictures"
+    blocks = args.blocks or min(6, localizer.source.vit.spec.layers)
+    with cli_show.console(stderr=True).status(f"measuring {localizer.source.name}"):
+        found = calibrate(localizer, pictures, rho=args.rho, blocks=blocks, iterations=args.iterations, source=source)
+        spread = _spread(localizer, found, pictures)
+    found.save(args.output)
+    out = cli_show.console()
+    out.print(_table(found, spread))
+    sizes = ", ".join(f"{high} x {across}" for high, across in found.sizes)
+    out.print(f"{found.pictures} pictures ({found.source}) at {sizes} pixels. rho met: over what share of the tokens rows spread by it.")
+    out.print(f"written: {cli_show.shown(args.output)} (image tower {found.tower})", soft_wrap=True)
+    if args.model == "embedded":
+        print("fastloc: note: the embedded model comes with a table of its own", file=sys.stderr)
+    return 0
+
+
+def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) -> "np.ndarray[Any, Any]":
+    """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
+    import torch
+
+    from . import images
+    from .calibrate import shares
+    from .recipes import recipe
+
+    row = recipe("gem_matched", rho=found.rho, blocks=found.blocks, iterations=found.iterations, terms=found.streams)
+    weights = localizer.source.vit.to(localizer.device)
+    table, rows = torch.tensor(found.table, dtype=torch.float64), []
+    with torch.inference_mode():
+        for given in pictures:
+            picture = images.load(given)
+            pixels = localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None].to(localizer.device)
+            rows.append(shares(weights, pixels, row, table))
+    return torch.cat(rows).float().cpu().numpy()
+
+
+def _table(found: "Temperatures", spread: "np.ndarray[Any, Any]") -> Any:
+    import numpy as np
+
+    drawn = cli_show.table("block", "pass", "inverse temperatures", "their mean", "rho met", right=("block", "pass", "their mean"))
+    numbers = np.asarray(found.table)
+    for block in range(found.blocks):
+        for step in range(found.iterations + 1):
+            mine, met = numbers[block, ..., step], spread[:, block, ..., step]
+            cells = (f"{mine.min():.1f} to {mine.max():.1f}", f"{np.exp(np.log(mine).mean()):.1f}", f"{met.min():.2f} to {met.max():.2f}")
+            drawn.add_row(f"-{found.blocks - block}", str(step + 1), *cells)
+    return drawn
