@@ -71,15 +71,15 @@ def quality_table(record: Record) -> str:
     """Scores of every method on the held-out scenes, official parameters and the model's recommended ones one below the other."""
     found = record["methods"]
     _current(found)
-    best = {key: max(scores[key] for scores in found.values()) for key in ("pointing", "miou", "auc")}
-    rows: list[tuple[str, ...]] = [("chance", "", f"{record['chance']:.3f}", "", "0.500")]
+    best = {key: max(scores[key] for scores in found.values()) for key in ("pointing", "miou", "auc", "msc")}
+    rows: list[tuple[str, ...]] = [("chance", "", "", f"{record['chance']:.3f}", "", "0.500", "0.000")]
     for name, scores in found.items():
         method, parameters = name.removesuffix(RECOMMENDED), "official"
         if name.endswith(RECOMMENDED):
             parameters = "recommended: " + ", ".join(_change(*each) for each in _recommended()[method].items())
         cells = (f"**{scores[key]:.3f}**" if scores[key] == best[key] else f"{scores[key]:.3f}" for key in best)
-        rows.append((f"`{method}`", parameters, *cells))
-    return markdown(("method", "parameters", "pointing", "mIoU", "AUC"), rows, right=3) + "\n" + _quality_words(record)
+        rows.append((f"`{method}`", _linked(RECIPES[method].source), parameters, *cells))
+    return markdown(("method", "source", "parameters", "pointing", "mIoU", "AUC", "mSC"), rows, right=4) + "\n" + _quality_words(record)
 
 
 def _change(field: str, value: Any) -> str:
