@@ -52,7 +52,7 @@ class Source:
 
 def recipe_table(_: Record) -> str:
     """The methods and where they are from; made of the recipes themselves."""
-    rows = [(f"`{row.name}`", row.summary, row.blocks, _map(row), f"`{row.template}`", _linked(row.source)) for row in RECIPES.values()]
+    rows = [(f"`{row.name}`", row.summary, row.depth, _map(row), f"`{row.template}`", _linked(row.source)) for row in RECIPES.values()]
     return markdown(("method", "what it computes", "blocks", "map", "template", "source"), rows)
 
 
@@ -105,9 +105,14 @@ def _recommended() -> dict[str, dict[str, Any]]:
     return {method: changes for method, changes in rows.items() if recipe(method, **changes) != RECIPES[method]}
 
 
-def _current(found: Iterable[str]) -> None:
+def _compared() -> list[str]:
+    """The methods that are measured in every dtype and in every exported form, see `gpu_parts.scenes.variants`."""
+    return [name for name, row in RECIPES.items() if row.reads == "patches" and not row.trained and row.rho is None]
+
+
+def _current(found: Iterable[str], methods: Iterable[str] = RECIPES) -> None:
     """The record must be of the methods there are, and of the parameters that are recommended now."""
-    wanted = {*RECIPES, *(method + RECOMMENDED for method in _recommended())}
+    wanted = {*methods, *(method + RECOMMENDED for method in _recommended())}
     if set(found) != wanted:
         odd = ", ".join(sorted(wanted ^ set(found)))
         raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES['quality'].command}`")
@@ -118,7 +123,7 @@ def precision_table(record: Record) -> str:
     found: dict[str, Record] = {}
     for row in record["rows"]:
         found.setdefault(row["method"], {})[row["dtype"]] = row
-    _current(found)
+    _current(found, _compared())
     rows = []
     for name, by_dtype in found.items():
         halves = [by_dtype[dtype] for dtype in ("float16", "bfloat16")]
@@ -152,7 +157,7 @@ def training_table(record: Record) -> str:
 
 def parity_table(record: Record) -> str:
     """Exported files against the engine, the worst method in each row."""
-    _current({row["method"] for row in record["rows"]})
+    _current({row["method"] for row in record["rows"]}, _compared())
     kinds: dict[tuple[str, ...], list[Record]] = {}
     for row in record["rows"]:
         kinds.setdefault((row["spelling"], row["dtype"], row["shape"]), []).append(row)

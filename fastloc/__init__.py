@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from .cnn import CnnLocalizer
     from .errors import FastlocError, FastlocWarning
     from .localizer import Localizer
     from .onnx_localizer import OnnxLocalizer
     from .result import Result
 
 __version__ = "0.1.0"
-__all__ = ["FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Result", "__version__", "methods", "models"]
+__all__ = ["CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Result", "__version__", "methods", "models"]
 
 # public name -> the room it lives in
 _ROOMS = {
+    "CnnLocalizer": "cnn",
     "FastlocError": "errors",
     "FastlocWarning": "errors",
     "Localizer": "localizer",

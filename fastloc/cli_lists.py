@@ -38,10 +38,10 @@ def methods(args: argparse.Namespace) -> int:
     rows = cli_show.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
     for row in RECIPES.values():
         about = Text.assemble(row.summary, "\n", (row.source, "dim"))
-        rows.add_row(Text(row.name, "bold"), about, str(row.blocks), row.template)
+        rows.add_row(Text(row.name, "bold"), about, row.depth, row.template)
     out = cli_show.console()
     out.print(rows)
-    out.print("blocks: how many of the last blocks are changed. template: the sentences a text is put into by default.")
+    out.print("blocks: how many of the last blocks are changed, or read backwards. template: the sentences a text is put into by default.")
     return 0
 
 

@@ -33,7 +33,8 @@ def contradictions(r: "Recipe") -> list[tuple[bool, str]]:
         (r.rho is not None and not r.unit, "rho is for unit projections"),
         (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),
         (r.bias_std is not None and not positive(r.bias_std), f"bias_std is {r.bias_std!r}; it is a deviation in patches, above 0"),
-        (r.cross is not None and not _is_share(r.cross), f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first"),
+        (r.cross is not None and not _is_share(r.cross),
+         f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first"),
         (r.cross is not None and (r.blocks != 1 or not r.streams), "cross attention joins that of the last block: blocks=1, and a term"),
         (r.cross is None and (r.cross_weight, r.gain) != (0.0, 1.0), "cross_weight and gain are for cross attention; give cross too"),
         (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),
@@ -91,7 +92,8 @@ def check_temperature(r: "Recipe") -> None:
     if r.inv_temp is None or r.inv_temp in ("adaptive", "matched") or positive(r.inv_temp):
         return
     if not isinstance(r.inv_temp, tuple):
-        raise RecipeError(f"recipe {r.name!r}: inv_temp is {r.inv_temp!r}; None, 'adaptive', 'matched', a number above 0 or a table is wanted")
+        allowed = "None, 'adaptive', 'matched', a number above 0 or a table is wanted"
+        raise RecipeError(f"recipe {r.name!r}: inv_temp is {r.inv_temp!r}; {allowed}")
     wanted = (r.blocks, None, len(r.streams), r.iterations + 1)
     if not is_table(r.inv_temp, wanted):
         raise RecipeError(

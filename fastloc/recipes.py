@@ -133,6 +133,17 @@ class Recipe:
         checks.check_temperature(self)
 
     @property
+    def depth(self) -> str:
+        """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
+        if self.reads == "patches":
+            return str(self.blocks)
+        if self.reads == "anchor":
+            return "1" if self.start == -1 else f"1 at {self.start}"
+        if self.reads in ("bi-modal", "legrad", "rollout"):
+            return str(-self.start) if self.start < 0 else f"from {self.start}" if self.start else "all"
+        return "1"
+
+    @property
     def streams(self) -> tuple[str, ...]:
         """The local path's terms that attend, in the order of a table's axis: all but the identity."""
         if self.reads != "patches":

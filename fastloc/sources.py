@@ -199,7 +199,7 @@ def _named(model: str, pretrained: str | None) -> _Description:
     name = model.replace("/", "-")
     config = open_clip.get_model_config(name)
     if config is None and model.startswith(("torchvision:", "timm:")):
-        raise ModelError(f"{model!r} is a classifier, which has no texts: `fastloc locate` and fastloc.cnn.CnnLocalizer run it, by class names")
+        raise ModelError(f"{model!r} is a classifier, which has no texts: `fastloc locate` and fastloc.CnnLocalizer run it, by class names")
     if config is None:
         raise ModelError(unknown("model", model, ["embedded", *_supported()]))
     reason = _refusal(config)

@@ -101,7 +101,7 @@ def test_a_method_of_a_known_family_is_one_row(monkeypatch: pytest.MonkeyPatch, 
         engine, texts, wanted = made(model, "mine")
         pixels = wanted_pixels(engine, (3, 5))
         assert towers.error(engine(pixels, texts)[0].flatten(2).transpose(1, 2), wanted(pixels)) < 1e-9
-    assert cli.main(["methods"]) == 0 and "q-q and v-v attention over three blocks" in capsys.readouterr().out
+    assert cli.main(["methods", "--json"]) == 0 and row.summary in capsys.readouterr().out
     assert cli.main(["locate", str(SAMPLE), "-t", "cat", "--method", "mine", "-o", str(tmp_path)]) == 0
     assert (tmp_path / "market.mine.png").exists()
     manifest = export(embedded().with_method("mine"), tmp_path / "mine.onnx", Options(size=(48, 48)))

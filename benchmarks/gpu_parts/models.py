@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc import reference, spec
+from fastloc import literal, spec
 from fastloc import weights as stores
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes
 from fastloc.recipes import Recipe
@@ -70,10 +70,7 @@ def exact(weights: Weights, given: Tensor, words: Tensor, recipe: Recipe) -> Ten
     words = words.to(weights.dtype)
     grids = []
     for image in given.to(weights.dtype)[:, None]:
-        if recipe.readout.score == "feature-surgery":
-            scores = reference.feature_surgery(reference.clip_surgery(weights, image), words)[:, 1:]
-        else:
-            scores = reference.cosine(reference.METHODS[recipe.name](weights, image), words)
+        scores = literal.scores(weights, image, words, recipe)
         grids.append(scores.transpose(1, 2).reshape(1, len(words), h, w))
     return torch.cat(grids)
 

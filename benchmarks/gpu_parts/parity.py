@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc import readout
+from fastloc.grids import grids
 from fastloc.plan import DTYPES
 from fastloc.recipes import RECIPES
-from fastloc.vit import forward
 from gpu_parts import fleet, models, parity_io
 from gpu_parts.job import Job, Row
 
@@ -120,14 +119,14 @@ def expected(name: str, recipe: str, size: tuple[int, int], batch: int, dtype: s
     wanted = exact(name, recipe, size, batch, device)
     with torch.inference_mode():
         weights = models.tower(name, device, dtype).weights
-        out = forward(weights, given, row, cls=readout.needs_cls(row.readout, len(words)))
-        plain = readout.similarity(out, words, row.readout)
+        plain = grids(weights, given, words, row)[0]
     return wanted, models.distance(plain, wanted)
 
 
 @cache
 def exact(name: str, recipe: str, size: tuple[int, int], batch: int, device: torch.device) -> Tensor:
-    with torch.inference_mode():
+    # gradients are the reference's own
+    with torch.no_grad():
         weights = models.exact_weights(name, device)
         return models.exact(weights, models.pixels(batch, size, device), models.texts(name, device).double(), RECIPES[recipe])
 

@@ -102,10 +102,11 @@ def image_tower() -> stores.Weights:
 
 
 def variants() -> dict[str, Recipe]:
-    """Every method with its official parameters, and with the model's recommended ones where they differ."""
+    """Every method of patch features that is neither trained nor measured beforehand, with its official parameters, and with the model's
+    recommended ones where they differ. Gradients cost a backward pass for each of the set's names."""
     recommended = configuration()["fastloc"]["recommended"]["recipes"]
     found = {}
-    for name in RECIPES:
+    for name in (name for name, row in RECIPES.items() if row.reads == "patches" and not row.trained and row.rho is None):
         found[name] = recipe(name)
         if name in recommended and recipe(name, **recommended[name]) != found[name]:
             found[f"{name} (recommended)"] = recipe(name, **recommended[name])

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastloc import literal, reference
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.towers import weights_of
-from fastloc.recipes import RECIPES, recipe
+from fastloc.recipes import recipe
 from fastloc.weights import Weights
 
 Array = NDArray[np.float32]
