@@ -1,0 +1,103 @@
+"""The tables of temperature.md, made from records/temperature.json, never typed.
+
+    python benchmarks/study_temperature_tables.py           # write them
+    python benchmarks/study_temperature_tables.py --check   # exit 1 and say which table is out of date
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+# python -P leaves a script's folder out
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+from readme_markdown import TableError, markdown  # noqa: E402
+
+RECORD, PAGE = HERE / "records" / "temperature.json", HERE / "temperature.md"
+COMMAND = "python benchmarks/study_temperature.py --real FOLDER --photographs FOLDER"
+BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
+SETS, SCORES = ("embedded", "real"), ("pointing", "iou", "auc")
+Record = dict[str, Any]
+
+# name -> (what its rows differ in, the sweeps that are its rows)
+TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "temperature-published": ("method, official parameters", ("published",)),
+    "temperature-rho": ("rho", ("rho, no iteration", "rho, no iteration, with residual", "rho", "rho, with residual")),
+    "temperature-matched": ("rho", ("rho, solved for every picture",)),
+    "temperature-number": ("one inverse temperature for all", ("number, no iteration", "number")),
+    "temperature-iterations": ("iterations", ("iterations", "iterations, with residual")),
+    "temperature-blocks": ("blocks", ("blocks",)),
+    "temperature-streams": ("streams", ("streams",)),
+    "temperature-pooled": ("a temperature of its own", ("pooled",)),
+    "temperature-source": ("measured on", ("source",)),
+    "temperature-pictures": ("pictures", ("pictures",)),
+    "temperature-size": ("input, pixels", ("size",)),
+}
+# what the sweeps of a table with several are called in its first column
+SHOWN = {
+    "rho": "{} · one iteration", "rho, with residual": "{} · one iteration, residual", "rho, no iteration": "{}",
+    "rho, no iteration, with residual": "{} · residual", "number": "{} · one iteration", "iterations, with residual": "{} · residual",
+}  # fmt: skip
+
+
+def table(record: Record, name: str) -> str:
+    """One table as Markdown: both sets' scores side by side, the best of each column in bold.
+
+    Raises:
+        TableError: there is no such table, or the record has none of its rows.
+    """
+    if name not in TABLES:
+        raise TableError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+    head, sweeps = TABLES[name]
+    found: dict[str, dict[str, Record]] = {}
+    for sweep in sweeps:
+        for row in record["rows"]:
+            if _sweep(row) == sweep:
+                found.setdefault(SHOWN.get(sweep, "{}").format(row["label"]), {})[row["set"]] = row
+    if not found:
+        raise TableError(f"the record has no rows for {name}: run `{COMMAND}`")
+    best = {(each, key): max((row[each][key] for row in found.values() if each in row), default=0) for each in SETS for key in SCORES}
+    rows = [(label, *(_cell(by_set.get(each), key, best[each, key]) for each in SETS for key in SCORES)) for label, by_set in found.items()]
+    columns = (head, *(f"{each}: {key}" if key == SCORES[0] else key for each in SETS for key in SCORES))
+    return markdown(columns, rows, right=len(columns) - 1)
+
+
+def _sweep(row: Record) -> str:
+    """The sweeps that were done with and without GEM's residual are two."""
+    both = row["sweep"] in ("rho", "rho, no iteration", "iterations")
+    return row["sweep"] + (", with residual" if both and row["residual"] else "")
+
+
+def _cell(row: Record | None, key: str, best: float) -> str:
+    if row is None:
+        return ""
+    shown = f"{row[key]:.3f}"
+    return f"**{shown}**" if row[key] == best else shown
+
+
+def filled(text: str, record: Record) -> str:
+    """The page with its tables made anew."""
+    return BLOCK.sub(lambda block: block["start"] + table(record, block["name"]) + block["end"], text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date")
+    check = parser.parse_args().check
+    text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text())
+    made = filled(text, record)
+    if check and made != text:
+        print(f"{PAGE.name} differs from its record: run `python benchmarks/study_temperature_tables.py`", file=sys.stderr)
+        return 1
+    if not check:
+        PAGE.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The page on temperatures is made of its record, and what the package ships is what the study speaks of."""
+
+import json
+from typing import Any
+
+import pytest
+
+import study_temperature_tables as tables
+from fastloc.recipes import RECIPES
+from fastloc.temperatures import Temperatures, beside
+from readme_markdown import TableError
+from study_temperature_rows import DEFAULT, rows
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(tables.RECORD.read_text())
+    return found
+
+
+def test_the_page_is_current(record: dict[str, Any]) -> None:
+    text = tables.PAGE.read_text(encoding="utf-8")
+    assert {block["name"] for block in tables.BLOCK.finditer(text)} == set(tables.TABLES)
+    assert tables.filled(text, record) == text, "run `python benchmarks/study_temperature_tables.py`"
+
+
+def test_the_record_holds_every_row(record: dict[str, Any]) -> None:
+    there = {(each["set"], each["sweep"], each["label"], each["residual"]) for each in record["rows"]}
+    assert len(there) == len(record["rows"])
+    for name, sizes, layers in (("embedded", (96, 192), 6), ("real", (224, 336, 672), 12)):
+        wanted = {tuple(row.told(name).values()) for row in rows(name, sizes, layers)}
+        assert {each for each in there if each[0] == name} == wanted
+
+
+def test_the_default_is_the_rows(record: dict[str, Any]) -> None:
+    for name in ("gem_calibrated", "gem_matched"):
+        row = RECIPES[name]
+        assert (row.rho, row.blocks, row.iterations, row.residual, row.terms) == (
+            DEFAULT.rho, DEFAULT.blocks, DEFAULT.iterations, DEFAULT.residual, DEFAULT.terms,
+        )  # fmt: skip
+    assert Temperatures.load(beside("embedded") or "").rho == DEFAULT.rho
+
+
+def test_it_beats_every_published_row_on_both_sets(record: dict[str, Any]) -> None:
+    for name in ("embedded", "real"):
+        mine = [each for each in record["rows"] if each["set"] == name]
+        ours = next(each for each in mine if (each["sweep"], each["label"], each["residual"]) == ("rho, no iteration", "0.7", False))
+        for other in (each for each in mine if each["sweep"] == "published"):
+            assert all(ours[score] > other[score] for score in tables.SCORES), (name, other["label"])
+
+
+def test_what_cannot_be_made_is_told(record: dict[str, Any]) -> None:
+    with pytest.raises(TableError, match="there is no table 'none'"):
+        tables.table(record, "none")
+    with pytest.raises(TableError, match="the record has no rows for temperature-blocks"):
+        tables.table({"rows": []}, "temperature-blocks")
