@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc import vjp
-from fastloc.attention import Projections
+from fastloc.attention import Projections, Temperature
 from fastloc.ops import TORCH, Ops
 from fastloc.prepared import Prepared
 from fastloc.recipes import Recipe
@@ -56,13 +56,22 @@ def trace(
     """Run one block on x + delta; `heads` in place of the model's, `mask` [N, N] is added to the attention's logits."""
     x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, False)
     qkv = project(y, (block.qkv_w, block.qkv_b), heads or spec.heads, "qkv")
-    attended = ops.attend(qkv["q"][:, rows], qkv["k"], qkv["v"], qkv.packed.shape[-1] ** -0.5, mask)
+    # TensorRT-RTX does not build ai.onnx Attention of one head as wide as the model
+    how = _attend if heads else ops.attend
+    attended = how(qkv["q"][:, rows], qkv["k"], qkv["v"], qkv.packed.shape[-1] ** -0.5, mask)
     projected = F.linear(attended, block.out_w, block.out_b)
     middle, normed, _ = ops.add_norm(x[:, rows], projected, block.ln2_w, block.ln2_b, spec.norm_eps, False)
     hidden = F.linear(normed, block.fc_w, block.fc_b)
     # an activation of the plan's may overwrite what it reads
     out = middle + F.linear(TORCH.activate(hidden, spec.activation), block.proj_w, block.proj_b)
     return Trace(block, x, y, qkv, attended, middle, hidden, out, mask)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
+    """Attention by two products; see `fastloc.attention.Attend`."""
+    logits = vjp.wide((q * temperature).to(q.dtype).transpose(1, 2) @ k.permute(0, 2, 3, 1))
+    maps = torch.softmax(logits if bias is None else logits + bias, -1).to(v.dtype)
+    return (maps @ v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
 def traces(prepared: Prepared, x: Tensor, ops: Ops, first: int) -> list[Trace]:

@@ -1,0 +1,109 @@
+"""Which words of a text its score with a picture rests on: Bi-Modal's relevance on the text tower.
+
+The text tower is a transformer of the image tower's blocks with a causal mask, read at the token that ends the text.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fastloc import images, vit, weights
+from fastloc.errors import ModelError, RecipeError
+from fastloc.ops import TORCH
+from fastloc.prompts import checked
+from fastloc.recipes import Recipe, recipe
+from fastloc.relevance import walk_down
+from fastloc.relevance_trace import ALL, differentiated, trace
+from fastloc.spec import ModelSpec
+from fastloc.text import causal, text_state
+from fastloc.weights import Weights
+
+if TYPE_CHECKING:
+    from fastloc.localizer import Localizer
+
+
+def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0) -> list[tuple[str, float]]:
+    """The tokens of a text, in order, each with its share in the text's relevance: [(token, share)], of sum 1, or all 0.
+
+    Bi-Modal (Chefer et al., ICCV 2021, CLIP_explainability.ipynb of hila-chefer/Transformer-MM-Explainability): the row of the token that
+    ends the text, without the one that starts it. The prompt is taken as it is, without a template.
+
+    Args:
+        image: anything `fastloc.images.load` takes.
+        start: the first block of the text tower that is read, from the end where negative; 0 is all of them, as in the repository's
+            example, -1 the last alone, as in its notebook.
+
+    Raises:
+        ModelError: the image tower is no ViT, or the text tower does not read its result at the end of the text.
+        RecipeError: a block that is not there. ImageError, TextError: a picture or a text that cannot be used.
+    """
+    (prompt,) = checked([text])
+    encoder = localizer.source.text
+    tower = text_weights(encoder.tower)
+    if not -tower.spec.layers <= start < tower.spec.layers:
+        raise RecipeError(f"start is {start}, and the text tower's blocks are 0 … {tower.spec.layers - 1}")
+    with torch.inference_mode():
+        ids = encoder.tokenizer([prompt])[0]
+        ids = ids[: int(ids.argmax()) + 1].cpu()
+        embedded = text_state(encoder.tower)["token_embedding.weight"].float().cpu()[ids] + tower.pos[: len(ids)]
+        scale = getattr(encoder.tower, "logit_scale", None)
+        shares = shares_of(tower, embedded[None], _embedding(localizer, image), start, 100.0 if scale is None else float(scale.exp()))
+    return [(_word(encoder.tokenizer, int(each)), float(share)) for each, share in zip(ids[1:-1], shares, strict=True)]
+
+
+def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale: float) -> Tensor:
+    """The shares [N - 2] of embedded tokens [1, N, C], first and last of which start and end the text, for an image embedding [E]."""
+    count = embedded.shape[1]
+    mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
+    x, found = embedded, []
+    for block in tower.blocks:
+        found.append(trace(block, x, None, tower.spec, TORCH, mask=mask))
+        x = found[-1].out
+    row = Recipe("text", "", "", reads="bi-modal", target="logit", target_scale=scale, readout=recipe("bi_modal").readout)
+    at_end, strength = differentiated(tower, x[:, -1:], nn.functional.normalize(image, dim=-1)[None], row)
+    gradient = torch.cat([torch.zeros_like(x[:, None, :-1]), at_end], 2)
+    first = torch.zeros_like(x[:, None, :, 0])
+    first[..., -1] = 1
+    relevance = walk_down(found[start:], tower.spec, ALL, gradient, first, strength, None)[0, 0, 1:-1]
+    return relevance / relevance.sum().clamp_min(torch.finfo(relevance.dtype).tiny)
+
+
+def text_weights(tower: Any) -> Weights:
+    """An open_clip text tower in the image tower's form, float32 on the CPU. Raises ModelError for one that is no causal transformer."""
+    inner = causal(tower)
+    if inner is None:
+        raise ModelError("the text tower has no causal mask, or is not read at the end of the text: its relevance would be of another row")
+    state = {name: tensor.detach().float().cpu() for name, tensor in text_state(tower).items()}
+    first, width = inner.transformer.resblocks[0], state["ln_final.weight"].shape[0]
+    projection = state.get("text_projection")
+    if projection is None:
+        # a module's, [out, in]
+        projection = state["text_projection.weight"].T if "text_projection.weight" in state else torch.eye(width)
+    spec = ModelSpec(
+        width=width, layers=len(inner.transformer.resblocks), heads=first.attn.num_heads, patch=(1, 1), image=(1, 1),
+        embed=projection.shape[1], activation=_activation(first.mlp), norm_eps=first.ln_1.eps,
+    )  # fmt: skip
+    blocks = weights.text_blocks(state, spec)
+    nothing = torch.zeros(0)
+    return Weights(spec, nothing, nothing, state["positional_embedding"], None, None, blocks, state["ln_final.weight"],
+                   state["ln_final.bias"], projection)  # fmt: skip
+
+
+def _activation(mlp: Any) -> str:
+    if type(mlp.gelu).__name__ == "QuickGELU":
+        return "quick_gelu"
+    return "gelu_tanh" if mlp.gelu.approximate == "tanh" else "gelu"
+
+
+def _embedding(localizer: "Localizer", image: Any) -> Tensor:
+    picture = images.load(image)
+    pixels = localizer.pixels(picture, localizer.geometry(picture.size[::-1]))
+    embedding = vit.forward(localizer.source.vit, pixels[None], recipe("itsm"), cls=True).cls
+    assert embedding is not None
+    return embedding[0]
+
+
+def _word(tokenizer: Any, token: int) -> str:
+    decoder = tokenizer if hasattr(tokenizer, "decode") else tokenizer.tokenizer
+    return str(decoder.decode([token])).strip()

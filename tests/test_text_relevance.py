@@ -1,0 +1,84 @@
+"""Which words a score rests on: the text tower's relevance against its literal statement, and on the embedded model."""
+
+from functools import cache
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from fastloc import reference, reference_relevance
+from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
+from fastloc.errors import ModelError, RecipeError, TextError
+from fastloc.localizer import Localizer
+from fastloc.text_relevance import shares_of, text_relevance, text_weights
+from towers import array, config, error
+
+TEXT = {"context_length": 12, "vocab_size": 40, "width": 32, "heads": 4, "layers": 3}
+
+
+@cache
+def tower(**kind: object) -> CLIP:
+    model = {**config(**kind), "text_cfg": TEXT}  # type: ignore[arg-type]
+    clip = CLIP(model["embed_dim"], model["vision_cfg"], model["text_cfg"], quick_gelu=model["quick_gelu"]).eval()
+    state = seeded_state(vision_shapes(model) | text_shapes(model), 0)
+    clip.load_state_dict({name: torch.from_numpy(each) for name, each in state.items()})
+    return clip
+
+
+def embedded(clip: CLIP, ids: Tensor) -> Tensor:
+    return (clip.token_embedding(ids) + clip.positional_embedding[: len(ids)])[None].detach().double()
+
+
+IDS = torch.tensor([38, 4, 17, 9, 30, 39])
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("start", [0, 1, -1])
+def test_it_is_the_reference(start: int, activation: str) -> None:
+    clip = tower(activation=activation)
+    weights, image = text_weights(clip).to(dtype=torch.float64), array("image", 24, low=-1)
+    found = shares_of(weights, embedded(clip, IDS), image, start, 50.0)
+    wanted = reference_relevance.text_relevance(weights, embedded(clip, IDS), image, start, 50.0)
+    assert found.shape == (4,) and abs(float(found.sum()) - 1) < 1e-12
+    assert error(found, wanted) < 1e-10
+
+
+def test_it_reads_the_towers_own_embedding() -> None:
+    """The tensors taken out of the module give its own answer."""
+    clip = tower(activation="quick_gelu")
+    weights = text_weights(clip).to(dtype=torch.float64)
+    mask = torch.full((6, 6), -torch.inf, dtype=torch.float64).triu(1)
+    end = reference_relevance.through(weights, embedded(clip, IDS), mask=mask).end
+    padded = torch.nn.functional.pad(IDS, (0, 6))[None]
+    found = reference.project(weights, end[0, -1]).detach()
+    assert error(found, clip.encode_text(padded)[0].detach()) < 1e-5
+
+
+@cache
+def localizer() -> Localizer:
+    return Localizer(size=96)
+
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+
+
+def test_words_of_the_embedded_model() -> None:
+    found = text_relevance(localizer(), picture(), "a red circle")
+    assert [word for word, _ in found] == ["a", "red", "circle"]
+    assert abs(sum(share for _, share in found) - 1) < 1e-5 and all(share >= 0 for _, share in found)
+    assert found != text_relevance(localizer(), picture(), "a red circle", start=-1)
+
+
+def test_refusals() -> None:
+    with pytest.raises(RecipeError, match="start is 9, and the text tower's blocks are 0 … "):
+        text_relevance(localizer(), picture(), "a dog", start=9)
+    with pytest.raises(TextError):
+        text_relevance(localizer(), picture(), "")
+    with pytest.raises(ModelError, match="no causal mask"):
+        text_weights(open_clip.model.CLIP(8, {"image_size": 8, "layers": 1, "width": 8, "head_width": 8, "patch_size": 8}, {
+            **TEXT, "no_causal_mask": True}))  # fmt: skip
