@@ -1,7 +1,7 @@
 """Half precision against float32 on this machine's CPU: how often every method points at the object, and how far similarities are off.
 
     python benchmarks/precision.py                # a table
-    python benchmarks/precision.py --record       # also writes benchmarks/records/precision.json
+    python benchmarks/precision.py --record       # also writes benchmarks/records/precision.json; with --methods, their rows in it
 
 The embedded model and the quality set, every method with its official parameters and with the recommended ones, as in `quality.py`.
 `gpu.py` does the same on a GPU, where half precision is what runs by itself.
@@ -23,6 +23,7 @@ import torch  # noqa: E402
 
 import fastloc  # noqa: E402
 from gpu_parts import scenes  # noqa: E402
+from kept import Incomplete, together  # noqa: E402
 
 RECORD = HERE / "records" / "precision.json"
 
@@ -34,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
     parser.add_argument("--record", action="store_true", help="write the record")
     given = parser.parse_args(arguments)
-    if given.record and (given.limit or given.methods != list(variants)):
-        parser.error("a record is of all methods and all scenes")
+    if given.record and given.limit:
+        parser.error("a record is of all scenes")
     device, rows, began = torch.device("cpu"), [], time.perf_counter()
     for name in given.methods:
         runs = {dtype: scenes.engine(variants[name], device, dtype, {}) for dtype in ("float32", *scenes.DTYPES)}
@@ -46,6 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         head = {"benchmark": "precision", "device": "cpu", "machine": platform.machine(), "torch": torch.__version__,
                 "fastloc": fastloc.__version__, "scenes": len(scenes.quality_set()), "model_sha256": scenes.fingerprint()}  # fmt: skip
         rounded = [{key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+        try:
+            rounded = together(RECORD, head, "rows", rounded, variants)
+        except Incomplete as error:
+            parser.error(str(error))
         lines = ",\n".join("  " + json.dumps(row) for row in rounded)
         RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n")
     print("\n".join(scenes.table(rows)))

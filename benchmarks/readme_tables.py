@@ -70,7 +70,7 @@ def _linked(source: str) -> str:
 def quality_table(record: Record) -> str:
     """Scores of every method on the held-out scenes, official parameters and the model's recommended ones one below the other."""
     found = record["methods"]
-    _current(found)
+    _current("quality", found, RECIPES)
     best = {key: max(scores[key] for scores in found.values()) for key in ("pointing", "miou", "auc", "msc")}
     rows: list[tuple[str, ...]] = [("chance", "", "", f"{record['chance']:.3f}", "", "0.500", "0.000")]
     for name, scores in found.items():
@@ -110,12 +110,12 @@ def _compared() -> list[str]:
     return [name for name, row in RECIPES.items() if row.reads == "patches" and not row.trained and row.rho is None]
 
 
-def _current(found: Iterable[str], methods: Iterable[str] = RECIPES) -> None:
+def _current(table: str, found: Iterable[str], methods: Iterable[str]) -> None:
     """The record must be of the methods there are, and of the parameters that are recommended now."""
     wanted = {*methods, *(method + RECOMMENDED for method in _recommended())}
     if set(found) != wanted:
         odd = ", ".join(sorted(wanted ^ set(found)))
-        raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES['quality'].command}`")
+        raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES[table].command}`")
 
 
 def precision_table(record: Record) -> str:
@@ -123,7 +123,7 @@ def precision_table(record: Record) -> str:
     found: dict[str, Record] = {}
     for row in record["rows"]:
         found.setdefault(row["method"], {})[row["dtype"]] = row
-    _current(found, _compared())
+    _current("precision", found, _compared())
     rows = []
     for name, by_dtype in found.items():
         halves = [by_dtype[dtype] for dtype in ("float16", "bfloat16")]
@@ -157,7 +157,7 @@ def training_table(record: Record) -> str:
 
 def parity_table(record: Record) -> str:
     """Exported files against the engine, the worst method in each row."""
-    _current({row["method"] for row in record["rows"]}, _compared())
+    _current("parity", {row["method"] for row in record["rows"]}, _compared())
     kinds: dict[tuple[str, ...], list[Record]] = {}
     for row in record["rows"]:
         kinds.setdefault((row["spelling"], row["dtype"], row["shape"]), []).append(row)

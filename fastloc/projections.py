@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastloc import __version__
+from fastloc import __version__, sources
 from fastloc.calibrate import digest
 from fastloc.digests import short
 from fastloc.errors import ModelError
@@ -28,7 +28,7 @@ from fastloc.files import write_whole
 from fastloc.kinds import AnyTower
 from fastloc.metadata import read
 from fastloc.recipes import Recipe
-from fastloc.sources import Source, load
+from fastloc.sources import Source
 from fastloc.text import TextEncoder
 
 # raised when a reader of an older version would misread a file
@@ -157,7 +157,7 @@ def found(given: str | os.PathLike[str] | Projections, source: Source, who: str 
 
 def loaded(model: str, pretrained: str | None, given: Given) -> Source:
     """`fastloc.sources.load`, with projections where they are given. Errors as there, and of `Projections`."""
-    source = load(model, pretrained)
+    source = sources.load(model, pretrained)
     return source if given is None else found(given, source).applied(source)
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
-    ("--methods gme", "unknown method 'gme': did you mean 'gem'? known methods: itsm, rclip, gem"),
+    ("--methods gme", "unknown method 'gme': did you mean 'gem'? known methods: itsm, rclip, eclip, gem"),
     ("--models ViT-B-17", "unknown model 'ViT-B-17': did you mean 'ViT-B-16'"),
     ("--models RN50", "model 'RN50' is not supported: its image tower is a ResNet, not a ViT"),
     ("--sizes 100", "size 100 is not a multiple of the patch of embedded, 8: 96 or 104 would be"),

@@ -16,6 +16,7 @@ from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import RECORD, embedded_quality
 from fastloc.cli import build_parser
+from fastloc.cnn import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
 from fastloc.templates import sentences
 
@@ -84,7 +85,7 @@ def test_command_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> N
         args = build_parser().parse_args(shlex.split(line))
     except SystemExit:
         pytest.fail(f"fastloc {line}: {capsys.readouterr().err.splitlines()[-1]}")
-    assert (getattr(args, "method", None) or "gem") in RECIPES
+    assert (getattr(args, "method", None) or "gem") in {*RECIPES, *CLASSIFIERS}
     if getattr(args, "template", None):
         sentences(args.template)
 

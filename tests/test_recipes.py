@@ -138,7 +138,7 @@ def test_unknown_method(name: str, message: str) -> None:
 
 
 def test_unknown_field() -> None:
-    with pytest.raises(RecipeError, match=re.escape("unknown recipe field 'iteration': did you mean 'iterations'?")) as caught:
+    with pytest.raises(RecipeError, match=re.escape("unknown recipe field 'iteration': did you mean 'iterations'")) as caught:
         recipe("gem", iteration=2)
     assert "inv_temp" in str(caught.value) and "logit_scale" in str(caught.value)
 

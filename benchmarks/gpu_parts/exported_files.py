@@ -76,7 +76,8 @@ def written(file: File, folder: Path) -> Row:
     given, empty = texts(file.model, row)
     # all that an export reads of a localizer; the texts are embedded already, so that no text tower is needed
     text = SimpleNamespace(digest="", empty=lambda template: empty)
-    source = SimpleNamespace(name=file.model, weights=tower(file.model), spec=tower(file.model).spec, text=text)
+    weights = tower(file.model)
+    source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text)
     localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, input_size=size, fit="stretch")
     began = time.perf_counter()
     export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
