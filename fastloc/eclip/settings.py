@@ -39,7 +39,7 @@ class Settings:
     reverse: bool = _row(True, "whether patches with the least attention are the ones kept, max + min - attention, as RCLIP reverses maps")
     mask: str = _row("top", "kept patches: the top share `keep`; at least `keep` times the mean attention; min-maxed at least `keep`; "
                      "or soft, all times their min-maxed attention", choices=MASKS)  # fmt: skip
-    keep: float = _row(0.5, "the mask's number", bound=(AT_LEAST, 0.0))
+    keep: float = _row(0.25, "the mask's number", bound=(AT_LEAST, 0.0))
     pool: str = _row("max", "over the kept patches, per channel; mean is there to compare with", choices=POOLS, settled=True)
     init: str = _row("orthogonal", "projections begin as a random orthogonal matrix each, as a shared one (the same maps as without), "
                      "or as the identity", choices=INITS)  # fmt: skip
