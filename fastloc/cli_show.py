@@ -43,7 +43,8 @@ def finding(out: Console, title: str, found: dict[str, Any], written: list[Path]
     rows = table("text", "x", "y", "box", "peak", "similarity", right=("x", "y", "peak", "similarity"))
     for each in found["texts"]:
         peak = each["peak"]
-        numbers = (f"{peak['value']:.2f}", f"{peak['similarity']:.3f}")
+        # a gradient is no cosine: it may be of any size
+        numbers = (f"{peak['value']:.2f}", f"{peak['similarity']:.3g}")
         rows.add_row(Text(each["text"]), str(peak["x"]), str(peak["y"]), _boxes(each["boxes"]), *numbers)
     out.print(rows)
     for path in written:

@@ -151,8 +151,10 @@ def test_options_reach_the_engine(run: Run, engine: type[StandIn], tmp_path: Pat
         "--projections", "phi.safetensors", "--temperatures", "t.json")  # fmt: skip
     plain = {"size": None, "fit": None, "template": None, "device": None, "dtype": None, "plan": {}, "official": False,
              "projections": None, "temperatures": None}  # fmt: skip
-    chosen = {"size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True,
-              "plan": {"attention": "bmm", "launch": "eager"}, "projections": "phi.safetensors", "temperatures": Path("t.json")}  # fmt: skip
+    chosen = {
+        "size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True,
+        "plan": {"attention": "bmm", "launch": "eager"}, "projections": "phi.safetensors", "temperatures": Path("t.json"),
+    }  # fmt: skip
     assert engine.made == [
         (("embedded", None, "gem"), plain),
         (("M", "P", "m"), {**chosen, "blocks": 3, "iterations": 0, "inv_temp": 20.0}),
