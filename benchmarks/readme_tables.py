@@ -62,8 +62,9 @@ def _map(row: Recipe) -> str:
 
 
 def _linked(source: str) -> str:
-    """arXiv numbers and owner/repository names as links."""
+    """arXiv numbers, owner/repository names and pages of this repository as links."""
     source = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
+    source = re.sub(r"(benchmarks/[\w-]+\.md)", r"[\1](\1)", source)
     return re.sub(r", ([\w-]+/[\w-]+)$", r", [\1](https://github.com/\1)", source)
 
 
