@@ -12,7 +12,7 @@ from fastloc.bench.environments import python_of, set_up
 from fastloc.errors import FastlocError
 
 # each writes the goldens of its packages, and lists the cases
-SCRIPTS = ("gem_goldens.py", "relevance_goldens.py")
+SCRIPTS = ("gem_goldens.py", "relevance_goldens.py", "cnn_goldens.py")
 
 if __name__ == "__main__":
     try:

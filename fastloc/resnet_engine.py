@@ -1,19 +1,13 @@
 """The engine of CLIP's ResNets: one tower and one recipe on one device, executed by a plan, called like `fastloc.engine.Engine`."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
-from functools import lru_cache
-from threading import RLock
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastloc import fused, readout, resnet
-from fastloc.engine import SHAPES, Shape
+from fastloc.engine_base import BaseEngine, Shape
 from fastloc.frames import frame_tables, patches_of
-from fastloc.geometry import Geometry
-from fastloc.graphs import Graphs
 from fastloc.plan import DTYPES, Plan
 from fastloc.recipes import Recipe
 from fastloc.resnet_plan import choose
@@ -29,52 +23,27 @@ class ResNetTower:
         self.weights = folded(weights).to(device, DTYPES[dtype])
 
 
-class ResNetEngine:
-    """Runs one recipe on one ResNet. Threads may share it, as they may share `fastloc.engine.Engine`.
+class ResNetEngine(BaseEngine):
+    """Runs one recipe on one ResNet, see `BaseEngine`. Grad-CAM's maps are not negative.
 
     Raises:
         RecipeError: the method does not exist on ResNets. PlanError: a setting that is unknown, or impossible on this device.
     """
 
+    tower: ResNetTower
+
     def __init__(self, tower: ResNetTower, recipe: Recipe, settings: Mapping[str, str]) -> None:
-        self.tower, self.recipe, self.settings = tower, recipe, dict(settings)
-        self.device = tower.weights.device
+        super().__init__(tower, recipe, settings)
         self.prepared = resnet.prepare(tower.weights, recipe)
-        self.graphs = Graphs(SHAPES)
-        self.lock = RLock()
-        self.plan = lru_cache(maxsize=SHAPES)(self._plan)
-        self._passes = lru_cache(maxsize=SHAPES)(self._pass)
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
-        """The plan for a batch of inputs of (height, width)."""
         return choose(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
-
-    @torch.inference_mode()
-    def __call__(
-        self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None, *, geometry: Geometry | None = None, bgr: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Similarity grids [B, T, h, w] (Grad-CAM's maps, not negative) and, where the method reads the image embedding, its cosines
-        with the texts [B, T]. Arguments and errors as for `fastloc.engine.Engine`."""
-        if geometry is None:
-            resnet.check_pixels(pixels)
-        size = geometry.input if geometry else (pixels.shape[-2], pixels.shape[-1])
-        with self.lock, self._guard():
-            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size))
-            one_pass = self._passes(shape)
-            inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
-            if shape.plan.launch == "graph" and len(pixels):
-                grids, scores = self.graphs(shape, one_pass, inputs)
-            else:
-                grids, scores = one_pass(*inputs)
-        assert grids is not None
-        return grids, scores
 
     def _pass(self, shape: Shape) -> "ResNetPass":
         return ResNetPass(self, shape)
 
-    def _guard(self) -> Any:
-        """Kernels start on the current device."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+    def _check(self, pixels: Tensor) -> None:
+        resnet.check_pixels(pixels)
 
 
 class ResNetPass:

@@ -1,0 +1,93 @@
+"""What engines of every kind of tower share: a pass for each shape, kept, captured where the plan says so, and one call at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc.geometry import Geometry
+from fastloc.graphs import Graphs
+from fastloc.plan import Plan
+from fastloc.recipes import Recipe
+
+# plans, tables and graphs that are kept, for as many shapes
+SHAPES = 16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Everything besides the numbers that a pass depends on: what one captured graph is for."""
+
+    pixels: tuple[int, ...]
+    kind: torch.dtype
+    geometry: Geometry | None
+    bgr: bool
+    texts: int
+    plan: Plan
+
+
+class BaseEngine(ABC):
+    """Runs one recipe on one tower. Threads may share it; on a GPU they must then use one CUDA stream, as they do unless told otherwise.
+
+    Args:
+        settings: plan fields that are asked for, see `fastloc.plan.Plan`; with the tower's dtype, or none for the same choice.
+    """
+
+    def __init__(self, tower: Any, recipe: Recipe, settings: Mapping[str, str]) -> None:
+        self.tower, self.recipe, self.settings = tower, recipe, dict(settings)
+        self.device: torch.device = tower.weights.device
+        self.graphs = Graphs(SHAPES)
+        self.lock = RLock()
+        self.plan = lru_cache(maxsize=SHAPES)(self._plan)
+        self._passes = lru_cache(maxsize=SHAPES)(self._pass)
+
+    @abstractmethod
+    def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
+        """The plan for a batch of inputs of (height, width)."""
+
+    @abstractmethod
+    def _pass(self, shape: Shape) -> Callable[..., tuple[Tensor, Tensor | None]]:
+        """One shape's pass, with every tensor that it reads besides its inputs: a captured graph keeps it."""
+
+    @abstractmethod
+    def _check(self, pixels: Tensor) -> None:
+        """Raise ModelError unless these are normalised pixels that the tower takes."""
+
+    @torch.inference_mode()
+    def __call__(
+        self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None, *, geometry: Geometry | None = None, bgr: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Similarity grids [B, T, h, w] and, where the method reads the image embedding, its cosines with the texts [B, T].
+
+        Args:
+            pixels: normalised floats [B, 3, H, W], or uint8 frames [B, H, W, 3] of the geometry's picture size.
+            texts: [T, E], unit length.
+            empty: [E], the empty text's embedding, for feature surgery with one text.
+            bgr: the frames' channels are blue, green, red.
+
+        Raises:
+            ModelError, FastlocError: pixels or frames of a shape that does not fit.
+        """
+        if geometry is None:
+            self._check(pixels)
+        size = geometry.input if geometry else (pixels.shape[-2], pixels.shape[-1])
+        with self.lock, self._guard():
+            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size))
+            one_pass = self._passes(shape)
+            inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
+            if shape.plan.launch == "graph" and len(pixels):
+                grids, scores = self.graphs(shape, one_pass, inputs)
+            else:
+                grids, scores = one_pass(*inputs)
+        assert grids is not None
+        return grids, scores
+
+    def _guard(self) -> Any:
+        """Kernels start on the current device."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
