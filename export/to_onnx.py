@@ -21,6 +21,8 @@ from fastloc.export.graph import Graph, Parts
 from fastloc.export.int8 import quantized
 from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
+from fastloc.export.pipelines import check as check_pipelines
+from fastloc.export.pipelines import write as write_pipelines
 from fastloc.formats import INPUTS, spelling
 from fastloc.geometry import Geometry, fit
 from fastloc.manifest import KEY, Input, Manifest, Model, Texts
@@ -39,12 +41,15 @@ LARGEST = 2_000_000_000
 OLDEST = 18
 
 
-def export(localizer: Localizer, path: str | Path, options: Options | None = None, *, calibration: Sequence[Any] = ()) -> Manifest:
+def export(
+    localizer: Localizer, path: str | Path, options: Options | None = None, *, calibration: Sequence[Any] = (), pipelines: Sequence[str] = ()
+) -> Manifest:
     """Write the localizer's model and method as an ONNX file, and check it against its golden where onnxruntime is installed.
 
     Args:
         localizer: its own dtype and device do not matter; its input size is the file's usual one.
         calibration: pictures (anything `fastloc.images.load` takes) for dtype "int8-static".
+        pipelines: rows of `fastloc.export.pipelines.PIPELINES`, whose files are written beside this one.
 
     Returns: what the file says of itself.
 
@@ -57,6 +62,7 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
     check_texts(options.texts)
     _check_calibration(options, calibration)
     manifest = _manifest(localizer, options)
+    check_pipelines(manifest, pipelines, str(target))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as folder:
         model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
@@ -66,6 +72,7 @@ def export(localizer: Localizer, path: str | Path, options: Options | None = Non
         save(model, made)
         _verify(made)
         _move(made, target)
+    write_pipelines(target, pipelines)
     return manifest
 
 
@@ -196,7 +203,7 @@ def _model(source: Source, licence: str) -> Model:
     spec = source.spec
     weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.vit).items()})
     mean, std = ((float(a), float(b), float(c)) for a, b, c in (spec.mean, spec.std))
-    return Model(source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence)
+    return Model(source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence, source.logit_scale)
 
 
 def _target(path: str | Path) -> Path:

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from .localizer import Localizer
     from .onnx_localizer import OnnxLocalizer
     from .result import Result
+    from .video.pipeline import Pipeline
+    from .video.stream import stream
 
 __version__ = "0.1.0"
-__all__ = ["CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Result", "__version__", "methods", "models"]
+__all__ = [
+    "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "__version__", "methods", "models",
+    "stream",
+]  # fmt: skip
 
 # public name -> the room it lives in
 _ROOMS = {
@@ -31,7 +36,9 @@ _ROOMS = {
     "FastlocWarning": "errors",
     "Localizer": "localizer",
     "OnnxLocalizer": "onnx_localizer",
+    "Pipeline": "video.pipeline",
     "Result": "result",
+    "stream": "video.stream",
 }
 
 

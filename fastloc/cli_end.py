@@ -13,6 +13,9 @@ EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors"), "engine"),
     **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
     **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
+    "av": "video",
+    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "live"),
+    "supervision": "supervision",
 }
 
 

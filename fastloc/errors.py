@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "TextError", "unknown"]
+__all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "TextError", "VideoError", "unknown"]
 
 
 class FastlocError(ValueError):
@@ -30,6 +30,10 @@ class RecipeError(FastlocError):
 
 class TextError(FastlocError):
     """A prompt that cannot be used."""
+
+
+class VideoError(FastlocError):
+    """A video, camera or stream that cannot be read, or a video that cannot be written."""
 
 
 class FastlocWarning(UserWarning):

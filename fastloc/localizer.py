@@ -11,10 +11,12 @@ from torch import Tensor
 
 from fastloc import device_maps, images, sources
 from fastloc.batches import chunks, name_of
+from fastloc.device_frames import shared
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import ImageError
 from fastloc.geometry import Geometry, fit
 from fastloc.kinds import AnyEngine, AnyTower, kind_of
+from fastloc.located import Located
 from fastloc.measured import Given, Measured
 from fastloc.plan import Plan
 from fastloc.preprocess import prepare
@@ -117,6 +119,11 @@ class Localizer:
         return self.recipe.name
 
     @property
+    def logit_scale(self) -> float:
+        """What cosines with texts are multiplied by before a softmax over texts, as the model was trained."""
+        return self.source.logit_scale
+
+    @property
     def weights(self) -> Weights | ResNetWeights:
         """The image tower on its device."""
         return self.tower.weights
@@ -149,15 +156,16 @@ class Localizer:
         self.geometry((100, 100))
 
     @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str]) -> list[Result]: ...
+    def __call__(self, images: Sequence[Any], texts: str | Sequence[str], *, bgr: bool = ...) -> list[Result]: ...
     @overload
-    def __call__(self, images: Any, texts: str | Sequence[str]) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str]) -> Result | list[Result]:
+    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = ...) -> Result: ...
+    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Result | list[Result]:
         """Locate every text in every picture.
 
         Args:
             images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes.
             texts: one prompt or several. Methods with feature surgery compare the texts with one another.
+            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
 
         Returns: one Result, or for a list one Result each, in order.
 
@@ -166,20 +174,20 @@ class Localizer:
         """
         prompts = checked([texts] if isinstance(texts, str) else texts)
         if isinstance(images, (list, tuple)):
-            return self._loaded(images, prompts)
-        return self._loaded([images], prompts)[0]
+            return self._loaded(images, prompts, bgr)
+        return self._loaded([images], prompts, bgr)[0]
 
-    def submit(self, image: Any, texts: str | Sequence[str]) -> Handle:
+    def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
 
         A few pictures are under way at a time; one more waits for the oldest. Raises as a call does, for what is wrong with the
         picture or the texts, before anything is computed.
         """
         prompts = checked([texts] if isinstance(texts, str) else texts)
-        return self._queue.submit(self, images.load(image), prompts, name_of(image))
+        return self._queue.submit(self, images.load(image, bgr=bgr), prompts, name_of(image))
 
-    def _loaded(self, pictures: Sequence[Any], prompts: list[str]) -> list[Result]:
-        return self.locate([images.load(picture) for picture in pictures], prompts, [name_of(picture) for picture in pictures])
+    def _loaded(self, pictures: Sequence[Any], prompts: list[str], bgr: bool) -> list[Result]:
+        return self.locate([images.load(picture, bgr=bgr) for picture in pictures], prompts, [name_of(picture) for picture in pictures])
 
     def locate(self, pictures: Sequence[Image.Image], prompts: list[str], names: Sequence[str]) -> list[Result]:
         """The same for RGB pictures, checked prompts and the pictures' names."""
@@ -211,19 +219,21 @@ class Localizer:
         return torch.from_numpy(prepare(picture, geometry, spec.mean, spec.std, spec.interpolation))
 
     def similarity(
-        self, pixels: Tensor, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
+        self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Similarity grids [B, T, h, w], float32 at least, on the engine's device, and the image-level cosines [B, T] where the
         method reads the image embedding, else None. Nothing is waited for: on a GPU both are still being computed.
 
         Args:
-            pixels: normalised inputs [B, 3, H, W], or camera frames, uint8 [B, H, W, 3], on any device.
+            pixels: normalised inputs [B, 3, H, W], or camera frames, uint8 [B, H, W, 3], on any device: a tensor, or anything with
+                `__dlpack__` (cupy, jax, numpy, a decoder's surface), which is read where it lies. On the engine's device nothing is copied.
             geometry: where frames lie in the input; by default as this localizer's `fit` says.
             bgr: whether frames are blue, green, red, as OpenCV's are.
 
         Raises:
             ImageError: neither of these. ModelError: a size that the patch does not divide.
         """
+        pixels = shared(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         wide = torch.promote_types(self.weights.dtype, torch.float32)
@@ -233,12 +243,14 @@ class Localizer:
             empty = self.source.text.empty(self.template).to(self.device, wide)
         return self.engine(pixels, text, empty, geometry=geometry, bgr=bgr)
 
-    def heatmaps(self, frames: Tensor, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
+    def heatmaps(self, frames: Any, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
         """Heatmaps [B, T, H, W] of camera frames, uint8 [B, H, W, 3], on the engine's device: within [0, 1], or bytes for torch.uint8.
+        Frames as for `similarity`; the tensor is handed on by its own `__dlpack__`.
 
         Raises:
             ImageError, FastlocError: frames or a dtype that are not these.
         """
+        frames = shared(frames)
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         readout = self.recipe.readout
@@ -246,9 +258,10 @@ class Localizer:
             grids, geometry, readout.order, readout.logit_scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
         )
 
-    def labels(self, frames: Tensor, texts: Sequence[str], *, threshold: float | None = None, bgr: bool = False) -> Tensor:
+    def labels(self, frames: Any, texts: Sequence[str], *, threshold: float | None = None, bgr: bool = False) -> Tensor:
         """The index of the most similar text of every pixel, int32 [B, H, W], on the engine's device, without a map for each text;
         -1 where a crop hid the frame and where the best similarity is below the threshold. Frames as for `heatmaps`."""
+        frames = shared(frames)
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         grids = -grids if self.recipe.readout.reverse else grids
@@ -264,11 +277,38 @@ class Localizer:
         self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str
     ) -> Result:
         """The Result of one picture's similarities [T, h, w] and scores [T]."""
+        return self._said(geometry, prompts, grid, score).result(picture, name)
+
+    def prepare(self, texts: str | Sequence[str] | None) -> list[str]:
+        """Encode the texts now, so that no picture waits for them; the same texts, checked, for `located`. May run beside other calls.
+
+        Raises TextError as a call does.
+        """
+        prompts = checked(() if texts is None else texts)
+        self.source.text(prompts, self.template)
+        if self.recipe.readout.score == "feature-surgery":
+            self.source.text.empty(self.template)
+        return prompts
+
+    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Located:
+        """What one camera frame says, for texts that `prepare` gave back, without making a picture of it.
+
+        frame: uint8 [H, W, 3], a numpy array or a tensor on any device (a tensor is never copied to the host). Raises ImageError for another.
+        """
+        pixels = torch.from_numpy(np.require(frame, None, ["C", "W"])) if isinstance(frame, np.ndarray) else torch.as_tensor(frame)
+        geometry = self.frame_geometry(pixels[None])
+        if pixels.device.type == "cpu" and self.engine.plan(1, geometry.input).frames == "pillow":
+            rgb = np.asarray(pixels.flip(-1) if bgr else pixels)
+            grids, scores = self.similarity(self.pixels(Image.fromarray(rgb), geometry)[None], prompts)
+        else:
+            grids, scores = self.similarity(pixels[None], prompts, geometry=geometry, bgr=bgr)
+        return self._said(geometry, prompts, _array(grids[0]), None if scores is None else _array(scores[0]))
+
+    def _said(self, geometry: Geometry, prompts: list[str], grid: Floats, scores: Floats | None) -> Located:
         readout = self.recipe.readout
-        return Result(
-            picture=picture, texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order,
-            logit_scale=readout.logit_scale, reverse=readout.reverse, method=self.recipe.name, model=self.source.name, name=name,
-            scores=score,
+        return Located(
+            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
+            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
         )  # fmt: skip
 
 

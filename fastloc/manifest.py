@@ -25,6 +25,8 @@ __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
 KEY = "fastloc"
 # raised when a reader of an older version would misread a file
 FORMAT = 1
+# of the published CLIPs, where a model does not tell its own
+LOGIT_SCALE = 100.0
 
 Pair = tuple[int, int]
 
@@ -42,6 +44,7 @@ class Model:
     std: tuple[float, float, float]
     interpolation: str
     licence: str = ""
+    logit_scale: float = LOGIT_SCALE  # what cosines are multiplied by before a softmax over texts, as the model was trained
 
 
 @dataclass(frozen=True)

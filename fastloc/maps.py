@@ -58,20 +58,24 @@ def upsample(similarity: Floats, geometry: Geometry) -> Floats:
 
 
 def heatmaps(
-    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False
-) -> Floats:
+    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
+    limits: Floats | None = None,
+) -> Floats:  # fmt: skip
     """Heatmaps [T, H, W] of similarities [T, h, w] on the patch grid, within [0, 1] except for order "none".
 
     order is a key of `ORDERS`. With "softmax" the texts compete; one text alone would be 1 everywhere, so it is
     read out as "picture".
     reverse gives 1 - map of a min-max map, RCLIP's |1 - map|. Borders that a crop hid from the model are 0 and a letterbox's padding takes
-    no part in the min and max. Raises FastlocError for an unknown order, "softmax" without a positive logit_scale,
-    and reverse without a min-max.
+    no part in the min and max. limits [T, 2] are the similarities at which heat is 0 and 1, in place of each map's min and max; beyond
+    them it is cut off. Raises FastlocError for an unknown order, "softmax" without a positive logit_scale, reverse or limits without a
+    min-max, and limits that are not finite or not in order.
     """
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
         raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+    if limits is not None:
+        return _limited(similarity, geometry, order, reverse, limits)
     if order == "grid":
         return _minmax_grid(similarity, geometry, reverse)
     if order == "softmax" and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
@@ -119,6 +123,31 @@ def _minmax_grid(similarity: Floats, geometry: Geometry, reverse: bool) -> Float
     # the matrices' rows sum to 1 only up to rounding
     maps = upsample(scaled, geometry)
     return np.clip(maps, 0, 1, out=maps)
+
+
+def between(x: Floats, limits: Floats) -> Floats:
+    """x [T, ...] scaled so that limits [T, 2] become 0 and 1, and cut off there; 0 where both limits are one number."""
+    low, high = (np.asarray(limits, x.dtype)[:, end].reshape(-1, *(1,) * (x.ndim - 1)) for end in (0, 1))
+    scaled: Floats = x - low
+    scaled /= np.where(high > low, high - low, np.inf).astype(x.dtype)
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def check_limits(limits: Floats, count: int, order: str) -> None:
+    """Raises FastlocError unless limits are [count, 2], finite and in order, and the order of the read-out has a min-max."""
+    if order not in ("grid", "picture"):
+        raise FastlocError(f"limits need a min-max map, order 'grid' or 'picture', not {order!r}")
+    if limits.shape != (count, 2) or not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
+        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), not {limits.tolist()}")
+
+
+def _limited(similarity: Floats, geometry: Geometry, order: str, reverse: bool, limits: Floats) -> Floats:
+    """Upsampled first, then scaled: both are linear but for the cut, which is made once."""
+    check_limits(np.asarray(limits), len(similarity), order)
+    maps = upsample(similarity, geometry)
+    inside = (slice(None), *geometry.covered())
+    maps[inside] = 1 - between(maps[inside], limits) if reverse else between(maps[inside], limits)
+    return maps
 
 
 def _matrices(similarity: Floats, geometry: Geometry) -> tuple[Floats, Floats, Floats]:

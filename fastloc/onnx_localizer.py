@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastloc import answers
 from fastloc import images as pictures
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, picture_input
 from fastloc.geometry import Geometry
 from fastloc.golden import unit_texts
+from fastloc.located import Located
 from fastloc.onnx_session import OnnxSession
 from fastloc.placement import Placement
 from fastloc.profiles import Profiles
@@ -86,21 +88,27 @@ class OnnxLocalizer:
         return self.manifest.recipe.name
 
     @property
+    def logit_scale(self) -> float:
+        """What cosines with texts are multiplied by before a softmax over texts, as the model was trained."""
+        return self.manifest.model.logit_scale
+
+    @property
     def texts(self) -> tuple[str, ...] | None:
         """The texts there are, where they are baked in or given as embeddings; None where any can be asked for."""
         return self.vocabulary.names
 
     @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str] | None = None) -> list[Result]: ...
+    def __call__(self, images: Sequence[Any], texts: str | Sequence[str] | None = None, *, bgr: bool = ...) -> list[Result]: ...
     @overload
-    def __call__(self, images: Any, texts: str | Sequence[str] | None = None) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str] | None = None) -> Result | list[Result]:
+    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = ...) -> Result: ...
+    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = False) -> Result | list[Result]:
         """Locate every text in every picture.
 
         Args:
             images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes. A file that
                 takes a camera's frames takes pictures of exactly that size.
             texts: one prompt or several; None for all the texts there are.
+            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
 
         Returns: one Result, or for a list one Result each, in order.
 
@@ -111,8 +119,8 @@ class OnnxLocalizer:
         self._check_similarity()
         chosen = self.vocabulary.select(texts)
         if isinstance(images, (list, tuple)):
-            return self._located(images, chosen)
-        return self._located([images], chosen)[0]
+            return self._located(images, chosen, bgr)
+        return self._located([images], chosen, bgr)[0]
 
     def similarity(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> Floats:
         """Similarity grids [B, T, h, w] of what the file takes in; arguments and errors as for `run`."""
@@ -163,8 +171,8 @@ class OnnxLocalizer:
         """Write the compiled engine inside an ONNX file, for this device and these versions, see `OnnxSession.compile`."""
         return self.session.compile(path)
 
-    def _located(self, given: Sequence[Any], chosen: Selection) -> list[Result]:
-        loaded, names = [pictures.load(each) for each in given], [_name(each) for each in given]
+    def _located(self, given: Sequence[Any], chosen: Selection, bgr: bool) -> list[Result]:
+        loaded, names = [pictures.load(each, bgr=bgr) for each in given], [_name(each) for each in given]
         geometries = [self._geometry(picture.size[::-1], name) for picture, name in zip(loaded, names, strict=True)]
         results: dict[int, Result] = {}
         for chunk in _chunks(geometries, self.manifest.input.batch or BATCH):
@@ -192,16 +200,36 @@ class OnnxLocalizer:
         found = self.session.run(feeds)
         return {name: array[:batch] if name == "labels" else array[:batch, :texts] for name, array in found.items()}
 
+    def prepare(self, texts: str | Sequence[str] | None = None) -> Selection:
+        """Encode the texts now, so that no picture waits for them; what `located` takes. May run beside other calls.
+
+        Raises TextError as a call does.
+        """
+        self._check_similarity()
+        return self.vocabulary.select(texts)
+
+    def located(self, frame: Any, chosen: Selection, bgr: bool = False) -> Located:
+        """What one camera frame says, for texts that `prepare` gave back, without making a picture of it.
+
+        frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3].
+        Raises ImageError for another.
+        """
+        given = self.manifest.input
+        if given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr:
+            check_array(self.manifest, array := frame[None], str(self.path))
+            geometry = self._geometry((int(frame.shape[0]), int(frame.shape[1])))
+        else:
+            picture = pictures.load(np.asarray(frame), bgr=bgr)
+            geometry = self._geometry(picture.size[::-1])
+            array = picture_input(self.manifest, picture, geometry)[None]
+        return self._said(geometry, chosen.names, self._cut(self._feeds(array, chosen), 1, len(chosen.names)), 0)
+
     def _result(self, picture: Image.Image, geometry: Geometry, texts: tuple[str, ...], found: Mapping[str, Array], place: int,
                 name: str) -> Result:  # fmt: skip
-        readout = self.manifest.recipe.readout
-        # one text alone is compared with the empty text, not with the image
-        scores = found["scores"][place] if "scores" in found and len(texts) > 1 else None
-        return Result(
-            picture=picture, texts=texts, similarity=found["similarity"][place], geometry=geometry, order=readout.order,
-            logit_scale=readout.logit_scale, reverse=readout.reverse, method=self.manifest.recipe.name, model=self.manifest.model.name,
-            name=name, scores=scores,
-        )  # fmt: skip
+        return self._said(geometry, texts, found, place).result(picture, name)
+
+    def _said(self, geometry: Geometry, texts: tuple[str, ...], found: Mapping[str, Array], place: int) -> Located:
+        return answers.located(self.manifest, geometry, texts, found, place)
 
     def _embedded(self, vectors: Any) -> Selection:
         """Embeddings of texts that the caller knows."""

@@ -31,12 +31,16 @@ def similarity_maps(similarity: Floats, geometry: Geometry, picture: NDArray[np.
     return raw
 
 
-def heatmaps(raw: Floats, similarity: Floats, geometry: Geometry, order: str, logit_scale: float | None, reverse: bool) -> Floats:
+def heatmaps(
+    raw: Floats, similarity: Floats, geometry: Geometry, order: str, logit_scale: float | None, reverse: bool, limits: Floats | None = None
+) -> Floats:
     """Heatmaps [T, H, W] of refined similarity maps, read out as `maps.heatmaps` does."""
     shown = np.zeros_like(raw)
     inside = (slice(None), *geometry.covered())
     low, slope = _on_the_grid(similarity, geometry)
-    if order == "softmax" and len(raw) > 1 and logit_scale is not None:
+    if limits is not None:
+        shown[inside] = maps.between(raw[inside], limits)
+    elif order == "softmax" and len(raw) > 1 and logit_scale is not None:
         shown[inside] = maps.softmax(raw[inside], logit_scale)
     elif order in ("picture", "softmax"):
         # weights sum to 1 but for rounding, which a map without contrast must not be made of

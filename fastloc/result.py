@@ -63,6 +63,8 @@ class Result:
     name        the picture's path, or ""
     scores      float32 [T], image-level cosine of each text, or None where the method does not compute it
     refinement  how heatmaps and labels are refined by the picture's colours, or None: see `refined`
+    limits      float32 [T, 2], the similarities at which heat is 0 and 1 in place of each map's own lowest and highest, or None. Maps of
+                several pictures can then be compared, and a video's do not flicker; only for the orders "grid" and "picture".
 
     Raises TextError without texts, FastlocError where shapes disagree or the similarity holds NaN or infinite values.
     """
@@ -79,6 +81,7 @@ class Result:
     name: str = ""
     scores: NDArray[np.float32] | None = None
     refinement: Refinement | None = None
+    limits: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         # the way to set a field of a frozen dataclass
@@ -87,6 +90,8 @@ class Result:
         put(self, "similarity", np.asarray(self.similarity, np.float32))
         if self.scores is not None:
             put(self, "scores", np.asarray(self.scores, np.float32))
+        if self.limits is not None:
+            put(self, "limits", np.asarray(self.limits, np.float32))
         self._check()
 
     def _check(self) -> None:
@@ -97,6 +102,8 @@ class Result:
             raise FastlocError(f"similarity must be [T, h, w] with T = {count} texts, not {list(shape)}")
         if self.scores is not None and self.scores.shape != (count,):
             raise FastlocError(f"scores must be [T] with T = {count} texts, not {list(self.scores.shape)}")
+        if self.limits is not None:
+            maps.check_limits(self.limits, count, self.order)
         if self.picture.size[::-1] != self.geometry.picture:
             high, wide = self.geometry.picture
             raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {high} x {wide}")
@@ -111,7 +118,7 @@ class Result:
     @cached_property
     def heatmaps(self) -> NDArray[np.float32]:
         """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use."""
-        how = self.geometry, self.order, self.logit_scale, self.reverse
+        how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
         refined = self._refined
         made = maps.heatmaps(self.similarity, *how) if refined is None else pamr_maps.heatmaps(refined, self.similarity, *how)
         made = made.astype(np.float32, copy=False)
@@ -264,6 +271,7 @@ class Result:
             "method": self.method,
             "model": self.model,
             "readout": {"order": self.order, "logit_scale": self.logit_scale, "reverse": self.reverse},
+            "limits": None if self.limits is None else self.limits.tolist(),
             "refinement": None if self.refinement is None else asdict(self.refinement),
             "threshold": float(threshold),
             "texts": [

@@ -21,6 +21,7 @@ from fastloc import resnet_spec, resnet_weights
 from fastloc import spec as specs
 from fastloc import weights as towers
 from fastloc.errors import ModelError, unknown
+from fastloc.manifest import LOGIT_SCALE
 from fastloc.resnet_spec import ResNetSpec
 from fastloc.resnet_weights import ResNetWeights
 from fastloc.spec import ModelSpec
@@ -45,6 +46,8 @@ class Source:
     recommended: Mapping[str, Any] = field(default_factory=dict)
     # the file of the projections that came with it
     projections: Path | None = None
+    # what cosines of pictures and texts are multiplied by before a softmax over texts, as the model was trained
+    logit_scale: float = LOGIT_SCALE
 
     @property
     def spec(self) -> ModelSpec | ResNetSpec:
@@ -93,7 +96,8 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else towers.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
-    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections)
+    scale = float(state["logit_scale"].float().exp()) if "logit_scale" in state else LOGIT_SCALE
+    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, scale)
 
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:

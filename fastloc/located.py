@@ -1,0 +1,43 @@
+"""What a pass says of one frame, without the frame: all that a `Result` holds but the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc.geometry import Geometry
+from fastloc.result import Result
+
+__all__ = ["Located"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Located:
+    """One frame's similarities, float32 [T, h, w]; the fields are those of `fastloc.Result`."""
+
+    texts: tuple[str, ...]
+    similarity: Floats
+    geometry: Geometry
+    order: str
+    logit_scale: float | None = None
+    reverse: bool = False
+    method: str = ""
+    model: str = ""
+    scores: Floats | None = None
+    limits: Floats | None = None
+
+    @classmethod
+    def of(cls, result: Result) -> Located:
+        """What a result was made of."""
+        return cls(**{name: getattr(result, name) for name in cls.__dataclass_fields__})
+
+    def result(self, picture: Image.Image, name: str = "") -> Result:
+        """The Result on the picture, RGB, of the size that `geometry` was made for."""
+        fields: dict[str, Any] = {each: getattr(self, each) for each in self.__dataclass_fields__}
+        return Result(picture=picture, name=name, **fields)

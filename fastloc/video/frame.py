@@ -1,0 +1,61 @@
+"""One frame of a stream, which costs nothing until its pixels are asked for: a frame that is skipped is never converted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Frame"]
+
+Pixels = NDArray[np.uint8]
+
+
+class Frame:
+    """One frame as it came in.
+
+    index      its place in the source, from 0, counted before any frame is skipped
+    time       seconds since the source's first frame, by the source's own clock (presentation time)
+    captured   when it came in, seconds on this process' `time.monotonic`
+    size       (height, width) of the upright frame
+    native     what the source handed out: an `av.VideoFrame`, an array, a tensor on a device
+    bgr        whether the channels of `native` are blue, green, red; `rgb` is never so
+    pts, time_base    the source's own timestamp and its unit in seconds, None where it has none
+    convert    makes the pixels, uint8 [H, W, 3] RGB, upright; called once at most, by whoever asks first
+    """
+
+    def __init__(
+        self, index: int, time: float, captured: float, size: tuple[int, int], convert: Callable[[], Pixels], native: Any = None,
+        pts: int | None = None, time_base: Fraction | None = None, bgr: bool = False,
+    ) -> None:  # fmt: skip
+        self.index, self.time, self.captured, self.size = index, time, captured, size
+        self.native, self.pts, self.time_base, self.bgr = native, pts, time_base, bgr
+        self._convert, self._lock = convert, threading.Lock()
+        self._rgb: Pixels | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it came in."""
+        return time.monotonic() - self.captured
+
+    @property
+    def rgb(self) -> Pixels:
+        """The pixels, uint8 [H, W, 3], on the host. Raises ImageError where they cannot be made."""
+        with self._lock:
+            if self._rgb is None:
+                self._rgb = self._convert()
+            return self._rgb
+
+    @property
+    def converted(self) -> bool:
+        """Whether the pixels were asked for."""
+        return self._rgb is not None
+
+    def __repr__(self) -> str:
+        high, wide = self.size
+        return f"Frame({self.index}, {self.time:.3f} s, {wide} x {high})"

@@ -1,0 +1,95 @@
+"""What a pipeline asks of a localizer, whichever it is: texts encoded beforehand, and similarities of one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from PIL import Image
+
+from fastloc.errors import FastlocError
+from fastloc.located import Located
+from fastloc.manifest import LOGIT_SCALE
+from fastloc.prompts import checked
+from fastloc.video.frame import Frame
+
+__all__ = ["Located", "Locator", "Prompts"]
+
+# DLPack's number of the CPU
+CPU = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Texts that are ready: those asked for, those they are held against, and the localizer's own form of both, in this order."""
+
+    texts: tuple[str, ...]
+    background: tuple[str, ...]
+    ready: Any
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All of them, as the similarities are ordered."""
+        return self.texts + self.background
+
+
+class Locator:
+    """One way to call every localizer.
+
+    localizer: `fastloc.Localizer`, `fastloc.OnnxLocalizer`, or anything that is called with (PIL picture, texts) and returns a
+    `fastloc.Result`; by default the embedded model, in PyTorch where there is one.
+    """
+
+    def __init__(self, localizer: Any = None) -> None:
+        self.localizer = _embedded() if localizer is None else localizer
+        if not callable(self.localizer):
+            kind = type(self.localizer).__name__
+            raise FastlocError(f"localizer is a {kind}: expected a Localizer, an OnnxLocalizer, or a function of (picture, texts)")
+        self.prepares = hasattr(self.localizer, "prepare") and hasattr(self.localizer, "located")
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines with texts are multiplied by before a softmax, as the model was trained; CLIP's where it is not told."""
+        return float(getattr(self.localizer, "logit_scale", LOGIT_SCALE))
+
+    def prepare(self, texts: str | Sequence[str] | None, background: Sequence[str] = ()) -> Prompts:
+        """Encode texts and background now, in this thread; None for all the texts that an exported file has.
+
+        Raises TextError for what cannot be encoded.
+        """
+        if texts is None and self.prepares:
+            ready = self.localizer.prepare(None)
+            return Prompts(tuple(ready.names), (), ready)
+        wanted = tuple(checked(() if texts is None else texts))
+        # a text that is asked for is no background
+        others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in wanted)
+        every = [*wanted, *others]
+        return Prompts(wanted, others, self.localizer.prepare(every) if self.prepares else every)
+
+    def locate(self, frame: Frame, prompts: Prompts) -> Located:
+        """Similarities [T, h, w] of one frame with all prompts. A frame on a device is not copied to the host."""
+        if not self.prepares:
+            return Located.of(self.localizer(Image.fromarray(frame.rgb), prompts.ready))
+        found: Located
+        if on_device(frame.native):
+            found = self.localizer.located(frame.native, prompts.ready, frame.bgr)
+        else:
+            found = self.localizer.located(frame.rgb, prompts.ready)
+        return found
+
+
+def on_device(native: Any) -> bool:
+    """Whether what a source handed out is an array in the memory of a device."""
+    return hasattr(native, "__dlpack_device__") and native.__dlpack_device__()[0] != CPU
+
+
+def _embedded() -> Any:
+    if find_spec("torch") is None:
+        from fastloc.onnx_localizer import OnnxLocalizer
+
+        return OnnxLocalizer()
+    from fastloc.localizer import Localizer
+
+    return Localizer()

@@ -1,0 +1,148 @@
+"""The push form: the caller owns the loop and hands frames in; a thread locates."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from fastloc.errors import FastlocError, VideoError, unknown
+from fastloc.video.channel import POLICIES, Channel
+from fastloc.video.counters import Counters
+from fastloc.video.frame import Frame
+from fastloc.video.results import StreamResult
+from fastloc.video.worker import Worker
+
+__all__ = ["FrameDropped", "Handle", "Pipeline"]
+
+
+class FrameDropped(VideoError):
+    """The result of a frame that a newer one replaced, or that was waiting when the pipeline was closed."""
+
+
+class Handle:
+    """A frame that was handed in."""
+
+    def __init__(self, future: Future[StreamResult], worker: Worker) -> None:
+        self._future, self._worker = future, worker
+        self._lock = threading.Lock()
+        self._found: StreamResult | None = None
+
+    def done(self) -> bool:
+        """Whether `result` returns or raises at once."""
+        return self._future.done()
+
+    @property
+    def dropped(self) -> bool:
+        """Whether a newer frame took this one's place."""
+        return self._future.done() and isinstance(self._future.exception(), FrameDropped)
+
+    def result(self, timeout: float | None = None) -> StreamResult:
+        """The result, waited for. Raises FrameDropped, TimeoutError (of concurrent.futures), and what locating raised."""
+        found = self._future.result(timeout)
+        with self._lock:
+            if self._found is None:
+                self._found = self._worker.deliver(found)
+        return self._found
+
+
+class Pipeline:
+    """Frames in, results out, in a thread of its own.
+
+        with Pipeline(["a dog"], localizer) as pipeline:
+            handle = pipeline.submit(frame)     # returns at once
+            found = handle.result()             # or ask handle.done() in your loop
+
+    Args:
+        texts, localizer, every, smooth, maps, background: as for `fastloc.stream`.
+        policy: "newest": a frame that still waits is replaced by the next one, whose handle then raises FrameDropped; "every": `submit` waits
+            while `room` frames do.
+        bgr: arrays are blue, green, red, as OpenCV's are.
+
+    Raises: TextError, FastlocError for what is wrong with any of them.
+    """
+
+    def __init__(
+        self, texts: str | Sequence[str] | None, localizer: Any = None, *, policy: str = "newest", every: int = 1, smooth: float = 0.0,
+        maps: str | Sequence[float] = "frame", background: Sequence[str] = (), bgr: bool = False, room: int = 2,
+    ) -> None:  # fmt: skip
+        if policy not in POLICIES:
+            raise FastlocError(unknown("policy", policy, POLICIES))
+        self._worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background)
+        self._inbox: Channel[tuple[Frame, Future[StreamResult]]] = Channel(policy == "newest", room)
+        self._count, self._bgr = itertools.count(), bgr
+        self._begun = time.monotonic()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, frame: Any, time: float | None = None) -> Handle:
+        """Hand in a frame: uint8 [H, W, 3], a PIL picture, a tensor on a device, or a `Frame`; and its time in seconds, by default now.
+
+        Raises VideoError for what is no frame, and once the pipeline is closed.
+        """
+        given = frame if isinstance(frame, Frame) else self._frame(frame, time)
+        future: Future[StreamResult] = Future()
+        if self._thread is None:
+            self._thread = threading.Thread(target=_work, args=(self._worker, self._inbox), name="fastloc-pipeline", daemon=True)
+            self._thread.start()
+        self._worker.counters.add("captured")
+        late = self._inbox.put((given, future))
+        if late is not None:
+            self._drop(late[1], "the pipeline is closed" if late[1] is future else "a newer frame took its place")
+        return Handle(future, self._worker)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that the next frame is asked for."""
+        return self._worker.prompts.texts
+
+    def set_texts(self, texts: str | Sequence[str]) -> Future[tuple[str, ...]]:
+        """See `Worker.set_texts`."""
+        return self._worker.set_texts(texts)
+
+    @property
+    def counters(self) -> Counters:
+        """How many frames so far."""
+        return self._worker.counters
+
+    def timings(self) -> dict[str, dict[str, float]]:
+        """Percentiles in seconds, see `Timings`."""
+        return self._worker.timings.percentiles()
+
+    def close(self) -> None:
+        """Drop what waits, and wait for the frame under way."""
+        for _, future in self._inbox.end(drop=True):
+            self._drop(future, "the pipeline is closed")
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._worker.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drop(self, future: Future[StreamResult], why: str) -> None:
+        self._worker.counters.add("dropped")
+        future.set_exception(FrameDropped(f"the frame was not located: {why}"))
+
+    def _frame(self, given: Any, at: float | None) -> Frame:
+        from fastloc.video.frames_of import frame_of
+
+        now = time.monotonic()
+        return frame_of(given, next(self._count), now - self._begun if at is None else at, now, bgr=self._bgr)
+
+
+def _work(worker: Worker, inbox: Channel[tuple[Frame, Future[StreamResult]]]) -> None:
+    while True:
+        try:
+            frame, future = inbox.get()
+        except StopIteration:
+            return
+        try:
+            future.set_result(worker.answer(frame))
+        except Exception as error:
+            future.set_exception(error)

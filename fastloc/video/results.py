@@ -1,0 +1,61 @@
+"""What a stream hands to its caller: one frame, when, and what was found in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from PIL import Image
+
+from fastloc.located import Located
+from fastloc.result import Result
+from fastloc.video.frame import Frame
+
+__all__ = ["StreamResult"]
+
+
+# two results are never compared by value
+@dataclass(eq=False, repr=False)
+class StreamResult:
+    """One frame's answer. Times are in seconds.
+
+    frame       the frame: `frame.rgb`, uint8 [H, W, 3], and `frame.native`, what the source handed out
+    located     the similarities, smoothed, and how they become heat: what `result` is made of
+    inference   how long locating took; 0 where `reused`
+    reused      whether the map is that of a frame before (every=N)
+    age         from when the frame came in until its result was handed over; None before that
+    """
+
+    frame: Frame
+    located: Located
+    inference: float
+    reused: bool = False
+    age: float | None = None
+
+    @property
+    def index(self) -> int:
+        """The frame's place in its source, from 0, counted before any is skipped."""
+        return self.frame.index
+
+    @property
+    def time(self) -> float:
+        """When the frame is to be shown, from the source's first one on."""
+        return self.frame.time
+
+    @property
+    def captured(self) -> float:
+        """When the frame came in, on `time.monotonic`."""
+        return self.frame.captured
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that were looked for."""
+        return self.located.texts
+
+    @cached_property
+    def result(self) -> Result:
+        """The `fastloc.Result`, made on first use: it takes the frame's pixels to the host."""
+        return self.located.result(Image.fromarray(self.frame.rgb))
+
+    def __repr__(self) -> str:
+        return f"StreamResult({self.frame!r}, {', '.join(map(repr, self.texts))}{', reused' if self.reused else ''})"

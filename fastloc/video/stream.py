@@ -1,0 +1,193 @@
+"""The pull form: a source is read, located and handed out, each in its own thread, with little in between."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from fastloc.errors import FastlocError, ImageError, VideoError, unknown
+from fastloc.video.channel import POLICIES, Channel
+from fastloc.video.counters import Counters
+from fastloc.video.frame import Frame
+from fastloc.video.located import on_device
+from fastloc.video.results import StreamResult
+from fastloc.video.source import Source
+from fastloc.video.worker import Worker
+
+__all__ = ["Stream", "stream"]
+
+# frames that wait before the model and results that wait behind it, where every frame counts
+ROOM = 2
+# seconds that closing waits for a thread which is in the middle of a frame
+PATIENCE = 10.0
+
+
+def stream(
+    source: Any, texts: str | Sequence[str] | None, localizer: Any = None, *, policy: str | None = None, every: int = 1,
+    smooth: float = 0.0, maps: str | Sequence[float] = "frame", background: Sequence[str] = (), **opening: Any,
+) -> Stream:  # fmt: skip
+    """Locate texts in a video while it comes.
+
+        for found in fastloc.stream("clip.mp4", ["a dog"]):
+            print(found.time, found.result.points())
+
+    Args:
+        source: a file, an address (rtsp://, http:// …), a camera (0, "camera:0"), an iterable of frames, or a `Source`: see `open_source`.
+        texts: one prompt or several; None for all the texts that an exported file has.
+        localizer: a `fastloc.Localizer`, a `fastloc.OnnxLocalizer`, or a function of (picture, texts) that returns a Result; by default
+            the embedded model.
+        policy: "every": each frame once, in order, however long it takes; "newest": a frame that waits is replaced by the next, and so is a
+            result that nobody has taken. By default "every" for what is stored and "newest" for what is live.
+        every: the model runs on every so many-th frame; those between get its map.
+        smooth: half-life in seconds of the exponential mean of the similarity grid.
+        maps: what heat 0 and 1 stand for, see `temporal.MAPS`, or two similarities (low, high).
+        background: texts that maps="background" holds the others against.
+        opening: more arguments of `open_source`: bgr, live, rate …
+
+    Returns: an iterator of `StreamResult`, which is a context manager too; leaving the loop early and dropping it closes the source.
+
+    Raises: VideoError for a source that cannot be opened, TextError, FastlocError for the other arguments; while iterating, VideoError for a
+        source that fails for good, after what came before it, and what the model raises.
+    """
+    if policy is not None and policy not in POLICIES:
+        raise FastlocError(unknown("policy", policy, POLICIES))
+    from fastloc.video.opening import open_source
+
+    opened = open_source(source, **opening)
+    try:
+        worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background)
+    except BaseException:
+        opened.close()
+        raise
+    return Stream(opened, worker, policy)
+
+
+class Stream:
+    """Results of a source's frames, in order. See `stream`.
+
+    source      where frames come from
+    policy      "every" or "newest"
+    """
+
+    def __init__(self, source: Source, worker: Worker, policy: str | None = None) -> None:
+        self.source, self.policy = source, policy or ("newest" if source.live else "every")
+        self._worker = worker
+        self._run = _Run(source, worker, self.policy == "newest")
+        # the threads know the run alone, so that a stream nobody holds any more can end them
+        self._finalizer = weakref.finalize(self, _Run.close, self._run)
+
+    def __iter__(self) -> Iterator[StreamResult]:
+        return self
+
+    def __next__(self) -> StreamResult:
+        self._run.start()
+        found = self._run.outbox.get()
+        return self._worker.deliver(found)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that the next frame is asked for."""
+        return self._worker.prompts.texts
+
+    def set_texts(self, texts: str | Sequence[str]) -> Future[tuple[str, ...]]:
+        """Ask for other texts from now on: they are encoded aside and swapped in between two frames. See `Worker.set_texts`."""
+        return self._worker.set_texts(texts)
+
+    @property
+    def counters(self) -> Counters:
+        """How many frames so far."""
+        counters = self._worker.counters
+        counters.corrupt = self.source.corrupt + self._run.unusable
+        counters.reconnects = self.source.reconnects
+        return counters
+
+    def timings(self) -> dict[str, dict[str, float]]:
+        """Percentiles in seconds of "age", "inference" and "convert", see `Timings`."""
+        return self._worker.timings.percentiles()
+
+    def close(self) -> None:
+        """Let go of the source and of what waits; iterating then ends. May be called from another thread, and twice."""
+        self._finalizer()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Run:
+    """The two threads of a stream and the channels between them: captured frames, then results."""
+
+    def __init__(self, source: Source, worker: Worker, newest: bool) -> None:
+        self.source, self.worker, self.newest = source, worker, newest
+        self.inbox: Channel[Frame] = Channel(newest, ROOM)
+        self.outbox: Channel[StreamResult] = Channel(newest, ROOM)
+        self.unusable = 0
+        self.threads: list[threading.Thread] = []
+        self.lock = threading.Lock()
+
+    def start(self) -> None:
+        with self.lock:
+            if self.threads:
+                return
+            for work in (self._capture, self._locate):
+                self.threads.append(threading.Thread(target=work, name=f"fastloc{work.__name__.replace('_', '-')}", daemon=True))
+        for thread in self.threads:
+            thread.start()
+
+    def close(self) -> None:
+        with self.lock:
+            # a stream that was never begun must not begin now
+            begun, self.threads = self.threads, self.threads or [threading.current_thread()]
+        self.source.close()
+        self.worker.counters.add("dropped", len(self.inbox.end(drop=True)) + len(self.outbox.end(drop=True)))
+        for thread in begun:
+            if thread is not threading.current_thread():
+                thread.join(PATIENCE)
+        self.worker.close()
+
+    def _capture(self) -> None:
+        error: BaseException | None = None
+        try:
+            for frame in self.source.frames():
+                self.worker.counters.add("captured")
+                # a frame that will be located is converted here, beside the model; one that may be skipped is not
+                if not self.newest and not self._usable(frame):
+                    continue
+                if self.inbox.put(frame) is not None:
+                    self.worker.counters.add("dropped")
+        except Exception as raised:
+            error = raised
+        finally:
+            self.inbox.end(error)
+
+    def _locate(self) -> None:
+        error: BaseException | None = None
+        try:
+            while True:
+                frame = self.inbox.get()
+                if self._usable(frame) and self.outbox.put(self.worker.answer(frame)) is not None:
+                    self.worker.counters.add("dropped")
+        except StopIteration:
+            pass
+        except Exception as raised:
+            error = raised
+        finally:
+            self.source.close()
+            # whoever captures may be waiting for room
+            self.worker.counters.add("dropped", len(self.inbox.end(drop=True)))
+            self.outbox.end(error)
+
+    def _usable(self, frame: Frame) -> bool:
+        if frame.converted or on_device(frame.native):
+            return True
+        try:
+            self.worker.convert(frame)
+        except (ImageError, VideoError):
+            self.unusable += 1
+            return False
+        return True

@@ -1,0 +1,389 @@
+"""Streams and pipelines: who waits for whom, what is dropped, what is counted, and that texts change without a stall."""
+
+import gc
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastloc
+from fastloc.errors import FastlocError, ImageError, TextError, VideoError
+from fastloc.geometry import fit
+from fastloc.located import Located
+from fastloc.result import Result
+from fastloc.video.channel import Channel
+from fastloc.video.counters import WINDOW, Timings
+from fastloc.video.frame import Frame
+from fastloc.video.pipeline import FrameDropped, Pipeline
+from fastloc.video.source import Info
+from fastloc.video.stream import Stream
+from fastloc.video.worker import Worker
+
+SIZE = (16, 24)
+
+
+class Engine:
+    """A localizer that takes its time: the similarity of a text is its length, plus the frame's number in one cell."""
+
+    def __init__(self, seconds: float = 0.0, encoding: float = 0.0) -> None:
+        self.seconds, self.encoding = seconds, encoding
+        self.asked: list[tuple[int, tuple[str, ...]]] | deque[tuple[int, tuple[str, ...]]] = []
+
+    def __call__(self, picture: Image.Image, texts: list[str]) -> Result:
+        raise AssertionError("a localizer that prepares is not called")
+
+    def prepare(self, texts: list[str]) -> list[str]:
+        time.sleep(self.encoding)
+        if "wrong" in texts:
+            raise TextError("prompt 'wrong' is wrong")
+        return list(texts)
+
+    def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+        time.sleep(self.seconds)
+        number = int(frame[0, 0, 0])
+        self.asked.append((number, tuple(texts)))
+        similarity = np.zeros((len(texts), 2, 3), np.float32)
+        similarity[:, 1, 1] = [number + len(text) for text in texts]
+        return Located(texts=tuple(texts), similarity=similarity, geometry=fit(frame.shape[:2], 48, 8), order="picture", method="test")
+
+
+class Source:
+    """Numbered frames, at a pace or as fast as they are taken."""
+
+    name = "numbers"
+
+    def __init__(self, count: int = 20, pace: float = 0.0, live: bool = False, broken: tuple[int, ...] = (), error: Exception | None = None):
+        self.count, self.pace, self.live, self.broken, self.error = count, pace, live, broken, error
+        self.info, self.corrupt, self.reconnects = Info(SIZE, 30.0, count), 0, 0
+        self.closed = threading.Event()
+        self.given: list[Frame] = []
+        self.keep = True
+
+    def frames(self) -> Iterator[Frame]:
+        start = time.monotonic()
+        for i in range(self.count):
+            if self.closed.wait(max(start + i * self.pace - time.monotonic(), 0) if self.pace else 0):
+                return
+            frame = Frame(i, i / 30, time.monotonic(), SIZE, lambda i=i: self.convert(i))
+            if self.keep:
+                self.given.append(frame)
+            yield frame
+        if self.error is not None:
+            raise self.error
+
+    def convert(self, index: int) -> np.ndarray:
+        if index in self.broken:
+            raise ImageError(f"frame {index} cannot be converted")
+        return np.full((*SIZE, 3), index % 256, np.uint8)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def streamed(source: Source, engine: Engine, policy: str | None = None, texts: tuple[str, ...] = ("cat",), **options) -> Stream:
+    return Stream(source, Worker(texts, engine, **options), policy)
+
+
+def numbers(stream: Stream) -> list[int]:
+    return [found.index for found in stream]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(("engine", "pace", "reader"), [(0.01, 0, 0), (0, 0.01, 0), (0, 0, 0.01), (0, 0, 0)])
+def test_every_frame_comes_once_and_in_order_whoever_is_slow(engine: float, pace: float, reader: float):
+    source = Source(pace=pace)
+    with streamed(source, Engine(engine)) as stream:
+        found = []
+        for each in stream:
+            found.append((each.index, each.time, int(each.result.similarity[0, 1, 1])))
+            time.sleep(reader)
+    assert found == [(i, i / 30, i + 3) for i in range(20)]
+    assert stream.counters.to_dict() == {
+        "captured": 20, "located": 20, "reused": 0, "delivered": 20, "dropped": 0, "corrupt": 0, "reconnects": 0,
+    }  # fmt: skip
+    assert stream.policy == "every"
+
+
+def test_little_waits_where_every_frame_counts():
+    source, engine = Source(count=100), Engine()
+    stream = streamed(source, engine)
+    next(stream)
+    time.sleep(0.1)
+    # two before the model, two behind it, one in each hand
+    assert stream.counters.captured <= 8
+    stream.close()
+    counters = stream.counters
+    assert counters.captured == counters.delivered + counters.dropped and len(source.given) < 10
+
+
+def test_live_gives_the_newest_and_never_converts_what_it_skips():
+    source = Source(count=60, pace=0.005, live=True)
+    with streamed(source, Engine(0.05)) as stream:
+        found = list(stream)
+    counters = stream.counters
+    indices = [each.index for each in found]
+    assert stream.policy == "newest" and indices == sorted(set(indices)) and 3 <= len(found) <= 12
+    assert counters.captured == 60 == counters.delivered + counters.dropped
+    # the last frame of all is not replaced by any
+    assert indices[-1] == 59
+    assert [frame.index for frame in source.given if frame.converted] == indices
+
+
+def test_a_live_frame_is_no_older_than_one_inference_and_one_interval():
+    interval, source = 0.02, Source(count=60, pace=0.02, live=True)
+    with streamed(source, Engine(0.08)) as stream:
+        found = list(stream)
+    gaps = np.diff([frame.captured for frame in source.given])
+    excess = [each.age - each.inference - max(interval, gaps.max()) for each in found]
+    assert len(found) > 8 and max(excess) < 0.01, f"{max(excess) * 1000:.1f} ms too old"
+
+
+def test_a_reader_that_sleeps_gets_the_newest_result():
+    source = Source(count=50, pace=0.004, live=True)
+    with streamed(source, Engine()) as stream:
+        first = next(stream)
+        wait_for(lambda: stream.counters.captured == 50)
+        time.sleep(0.02)
+        last = next(stream)
+        assert (first.index, last.index) == (0, 49)
+        with pytest.raises(StopIteration):
+            next(stream)
+    assert stream.counters.dropped == 48
+
+
+def test_every_third_frame_goes_through_the_model():
+    engine = Engine()
+    with streamed(Source(count=10), engine, every=3) as stream:
+        found = [(each.index, each.reused, int(each.result.similarity[0, 1, 1]), each.inference > 0) for each in stream]
+    assert found == [(i, i % 3 > 0, i // 3 * 3 + 3, i % 3 == 0) for i in range(10)]
+    assert [number for number, _ in engine.asked] == [0, 3, 6, 9]
+    assert (stream.counters.located, stream.counters.reused) == (4, 6)
+
+
+def test_texts_change_between_two_frames_without_a_stall():
+    engine = Engine(seconds=0.005, encoding=0.15)
+    with streamed(Source(count=200, pace=0.005), engine) as stream:
+        waited, seen = None, []
+        last = time.monotonic()
+        longest = 0.0
+        for each in stream:
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            seen.append(each.texts)
+            if each.index == 10:
+                waited = stream.set_texts(["an owl", "bus"])
+                assert stream.texts == ("cat",) and not waited.done()
+            if each.texts != ("cat",):
+                break
+        assert waited is not None and waited.result(1) == ("an owl", "bus") == stream.texts
+    assert seen[-1] == ("an owl", "bus") and set(seen[:-1]) == {("cat",)}
+    # encoding took 0.15 s, and frames went on meanwhile
+    assert len(seen) > 20 and longest < 0.1
+    assert all(len(each) in (1, 2) for _, each in engine.asked)
+
+
+def test_of_several_changes_the_last_counts_and_a_wrong_one_changes_nothing():
+    with streamed(Source(count=3), Engine(encoding=0.02)) as stream:
+        asked = [stream.set_texts([text]) for text in ("a", "b", "c")]
+        assert [each.result(2) for each in asked][-1] == ("c",) == stream.texts
+        with pytest.raises(TextError, match="'wrong' is wrong"):
+            stream.set_texts(["wrong"]).result(2)
+        with pytest.raises(TextError, match="empty"):
+            stream.set_texts([" "]).result(2)
+        assert stream.texts == ("c",)
+
+
+def test_a_frame_that_cannot_be_converted_is_skipped_and_counted():
+    for live in (False, True):
+        with streamed(Source(count=6, broken=(2, 3), live=live, pace=0.01), Engine()) as stream:
+            assert numbers(stream) == [0, 1, 4, 5]
+        assert stream.counters.corrupt == 2 and stream.counters.delivered == 4
+
+
+def test_an_error_of_the_source_comes_after_what_it_gave():
+    stream = streamed(Source(count=4, error=VideoError("the camera is gone")), Engine())
+    found = []
+    with pytest.raises(VideoError, match="the camera is gone"):
+        for each in stream:
+            found.append(each.index)
+    assert found == [0, 1, 2, 3]
+
+
+def test_an_error_of_the_model_ends_everything():
+    class Broken(Engine):
+        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+            if frame[0, 0, 0] == 3:
+                raise RuntimeError("out of memory")
+            return super().located(frame, texts)
+
+    source = Source(count=100)
+    stream = streamed(source, Broken())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        numbers(stream)
+    wait_for(lambda: source.closed.is_set() and not alive())
+
+
+def alive() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fastloc")]
+
+
+def test_closing_ends_threads_in_the_middle_of_everything():
+    for read in (0, 1, 5):
+        source = Source(count=10_000)
+        stream = streamed(source, Engine(0.001))
+        stream.set_texts(["x"])
+        for _ in range(read):
+            next(stream)
+        stream.close()
+        stream.close()
+        assert source.closed.is_set() and not [name for name in alive() if "texts" not in name]
+        with pytest.raises(StopIteration):
+            while True:
+                next(stream)
+    wait_for(lambda: not alive())
+
+
+def test_a_loop_that_is_left_frees_its_source():
+    source = Source(count=10_000)
+    for found in streamed(source, Engine()):
+        if found.index == 3:
+            break
+    del found
+    gc.collect()
+    wait_for(lambda: source.closed.is_set() and not alive())
+
+
+def test_a_reader_in_another_thread_is_let_go_by_close():
+    stream = streamed(Source(count=2, pace=60, live=True), Engine())
+    got: list[int] = []
+    reader = threading.Thread(target=lambda: got.extend(numbers(stream)))
+    reader.start()
+    wait_for(lambda: got == [0] or stream.counters.delivered == 1)
+    stream.close()
+    reader.join(5)
+    assert not reader.is_alive() and got == [0]
+
+
+def test_frames_of_another_size_begin_a_map_of_their_own():
+    class Growing(Source):
+        def frames(self) -> Iterator[Frame]:
+            for i, size in enumerate([SIZE, SIZE, (20, 20), (20, 20)]):
+                yield Frame(i, i / 30, time.monotonic(), size, lambda i=i, size=size: np.full((*size, 3), i, np.uint8))
+
+    with streamed(Growing(), Engine(), every=2, smooth=1.0, maps="running") as stream:
+        found = [(each.reused, each.result.heatmaps.shape) for each in stream]
+    assert found == [(False, (1, 16, 24)), (True, (1, 16, 24)), (False, (1, 20, 20)), (True, (1, 20, 20))]
+
+
+def test_memory_of_a_long_stream_is_that_of_a_short_one():
+    import tracemalloc
+
+    source, engine = Source(count=4000), Engine()
+    source.keep, engine.asked = False, deque(maxlen=1)
+    with streamed(source, engine, maps="running", smooth=0.1) as stream:
+        held = {}
+        tracemalloc.start()
+        for each in stream:
+            # after the windows of percentiles are full
+            if each.index in (500, 1000, 3999):
+                gc.collect()
+                held[each.index] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    grown = held[3999] - held[1000]
+    # three windows of floats may still fill
+    assert grown < 3 * WINDOW * 40, f"{grown} bytes more after 3000 frames"
+
+
+def test_pushing_gives_a_handle_that_is_waited_for():
+    engine = Engine(0.01)
+    with Pipeline(["cat"], engine, policy="every") as pipeline:
+        handles = [pipeline.submit(np.full((*SIZE, 3), i, np.uint8), time=i / 10) for i in range(5)]
+        found = [handle.result(5) for handle in handles]
+    assert [(each.index, each.time, int(each.result.similarity[0, 1, 1])) for each in found] == [(i, i / 10, i + 3) for i in range(5)]
+    assert all(handle.done() and not handle.dropped for handle in handles)
+    assert pipeline.counters.delivered == 5 and {"age", "inference"} <= set(pipeline.timings())
+    assert all(each.age is not None and each.age >= each.inference for each in found)
+
+
+def test_pushing_the_newest_drops_what_waits_and_says_so():
+    with Pipeline(["cat"], Engine(0.1)) as pipeline:
+        handles = []
+        for i in range(6):
+            handles.append(pipeline.submit(np.full((*SIZE, 3), i, np.uint8)))
+            if i == 0:
+                wait_for(lambda: len(pipeline._inbox) == 0)
+        assert [handle.dropped for handle in handles] == [False, True, True, True, True, False]
+        assert handles[5].result(5).index == 5 and handles[0].result(5).index == 0
+        with pytest.raises(FrameDropped, match="a newer frame took its place"):
+            handles[2].result(1)
+    assert pipeline.counters.dropped == 4
+    late = pipeline.submit(np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(VideoError, match="the pipeline is closed"):
+        late.result(1)
+
+
+def test_pushing_brings_the_model_s_error_to_its_own_frame():
+    class Odd(Engine):
+        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+            if frame[0, 0, 0] == 1:
+                raise RuntimeError("odd")
+            return super().located(frame, texts)
+
+    with Pipeline(["cat"], Odd(), policy="every") as pipeline:
+        handles = [pipeline.submit(np.full((*SIZE, 3), i, np.uint8)) for i in range(3)]
+        with pytest.raises(RuntimeError, match="odd"):
+            handles[1].result(5)
+        assert handles[2].result(5).index == 2
+
+
+def test_a_channel_that_has_ended_takes_nothing():
+    channel: Channel[int] = Channel(newest=False, room=3)
+    assert [channel.put(i) for i in range(2)] == [None, None]
+    channel.end(VideoError("gone"))
+    assert channel.put(7) == 7
+    assert [channel.get(), channel.get()] == [0, 1]
+    with pytest.raises(VideoError, match="gone"):
+        channel.get()
+    with pytest.raises(TimeoutError):
+        Channel[int](newest=True).get(0.01)
+
+
+def test_percentiles_are_of_the_last_values():
+    timings = Timings()
+    for i in range(2 * WINDOW):
+        timings.add("age", float(i))
+    found = timings.percentiles()["age"]
+    np.testing.assert_allclose([found["p50"], found["p95"]], np.percentile(np.arange(WINDOW, 2 * WINDOW), [50, 95]))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"texts": ()}, TextError, "no prompts"),
+        ({"every": 0}, FastlocError, "every 0 must be a whole number"),
+        ({"every": 1.5}, FastlocError, "every 1.5"),
+        ({"maps": "nothing"}, FastlocError, "unknown kind of maps 'nothing'"),
+        ({"background": ("sky",)}, FastlocError, "maps='frame' does not use them"),
+        ({"localizer": 3}, FastlocError, "localizer is a int"),
+    ],
+)
+def test_wrong_arguments_are_told_at_once(options: dict, error: type[Exception], message: str):
+    given = {"texts": ("cat",), "localizer": Engine(), **options}
+    with pytest.raises(error, match=message):
+        Worker(given.pop("texts"), given.pop("localizer"), **given)
+
+
+def test_a_wrong_policy_is_told():
+    with pytest.raises(FastlocError, match="unknown policy 'neuest': did you mean 'newest'"):
+        Pipeline(["cat"], Engine(), policy="neuest")
+    with pytest.raises(FastlocError, match="unknown policy 'all'"):
+        fastloc.stream([], ["cat"], Engine(), policy="all")
