@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from fastloc.errors import FastlocError
+from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.located import Located
 from fastloc.manifest import LOGIT_SCALE
 from fastloc.prompts import checked
@@ -67,6 +68,12 @@ class Locator:
         others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in wanted)
         every = [*wanted, *others]
         return Prompts(wanted, others, self.localizer.prepare(every) if self.prepares else every)
+
+    def acquaint(self, texts: Sequence[str]) -> None:
+        """Encode texts that nobody typed, without the warnings of words that a small model never saw: later calls find them encoded."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FastlocWarning)
+            self.prepare(texts)
 
     def locate(self, frame: Frame, prompts: Prompts) -> Located:
         """Similarities [T, h, w] of one frame with all prompts. A frame on a device is not copied to the host."""

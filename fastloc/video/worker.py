@@ -43,6 +43,8 @@ class Worker:
             raise FastlocError(f"background texts are given, and maps={maps!r} does not use them: set maps='background'")
         self.every = every
         self.background = tuple(background or BACKGROUND) if self.temporal.maps == "background" else ()
+        if self.background and not background:
+            self.locator.acquaint(BACKGROUND)
         self.prompts = self.locator.prepare(texts, self.background)
         self.counters, self.timings = Counters(), Timings()
         self._encoder: ThreadPoolExecutor | None = None

@@ -1,0 +1,89 @@
+"""Frames as they lie on a device, whoever put them there: shared without a copy, and decoders' NV12 as RGB."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from fastloc.errors import FastlocError, ImageError, unknown
+
+__all__ = ["MATRICES", "nv12_to_rgb", "shared"]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Weights of red and blue in the luma, ITU-R BT.601, BT.709 and BT.2020."""
+
+    red: float
+    blue: float
+
+
+MATRICES = {"bt601": Matrix(0.299, 0.114), "bt709": Matrix(0.2126, 0.0722), "bt2020": Matrix(0.2627, 0.0593)}
+
+
+def shared(frames: Any) -> Tensor:
+    """A tensor on the memory of anything with `__dlpack__` (cupy, jax, numpy, a decoder's surface), on its device; a tensor as it is.
+
+    Raises ImageError for what has none, or has it in a form that PyTorch cannot hold.
+    """
+    if isinstance(frames, Tensor):
+        return frames
+    kind = type(frames).__name__
+    if not hasattr(frames, "__dlpack__"):
+        raise ImageError(f"frames are a {kind}; a torch tensor is wanted, or another array with __dlpack__")
+    try:
+        tensor: Tensor = from_dlpack(frames)
+        return tensor
+    except Exception as error:
+        hint = "a view that runs backwards must be copied, and for blue first there is bgr=True"
+        raise ImageError(f"frames, a {kind}, cannot be shared with PyTorch ({error}); {hint}") from error
+
+
+def nv12_to_rgb(
+    surface: Any, height: int | None = None, width: int | None = None, *, matrix: str = "bt709", full_range: bool = False
+) -> Tensor:
+    """A decoder's NV12 as RGB on the same device: uint8 [H, W, 3], or [B, H, W, 3].
+
+    Args:
+        surface: uint8 [rows * 3 / 2, pitch] or [B, rows * 3 / 2, pitch], luma above, blue and red in turn below, each for 2 x 2 pixels: a
+            tensor, or anything with `__dlpack__`.
+        height, width: of the picture, where rows and pitch are larger; both even or the surface's own.
+        matrix: a row of `MATRICES`: bt709 for video in HD, bt601 for smaller, bt2020 for UHD.
+        full_range: luma from 0 to 255 rather than from 16 to 235.
+
+    Raises:
+        ImageError: no such surface. FastlocError: an unknown matrix, a picture that is larger than the surface.
+    """
+    planes = shared(surface)
+    if planes.dtype != torch.uint8 or planes.ndim not in (2, 3) or planes.shape[-2] % 3 or planes.shape[-1] % 2 or not planes.numel():
+        raise ImageError(f"an NV12 surface is uint8 [rows * 3 / 2, pitch], not {list(planes.shape)} {planes.dtype}")
+    if matrix not in MATRICES:
+        raise FastlocError(unknown("matrix", matrix, MATRICES))
+    rows, pitch = planes.shape[-2] * 2 // 3, planes.shape[-1]
+    high, wide = height or rows, width or pitch
+    if not (0 < high <= rows and 0 < wide <= pitch):
+        raise FastlocError(f"a picture of {high} x {wide} does not lie in a surface of {rows} x {pitch}")
+    luma = planes[..., :high, :wide].float()
+    chroma = planes[..., rows : rows + (high + 1) // 2, : wide + wide % 2].float() - 128
+    blue, red = (_doubled(chroma[..., i::2])[..., :high, :wide] for i in (0, 1))
+    return _rgb(luma, blue, red, MATRICES[matrix], full_range)
+
+
+def _doubled(plane: Tensor) -> Tensor:
+    return plane.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+def _rgb(luma: Tensor, blue: Tensor, red: Tensor, matrix: Matrix, full_range: bool) -> Tensor:
+    """From Y in its range, Cb and Cr around 0; H.273, equations 38 to 43 solved for red, green and blue."""
+    if full_range:
+        y, low = luma, 255.0
+    else:
+        y, low = (luma - 16) * (255 / 219), 224.0
+    # what a step of Cb and Cr moves blue and red by
+    to_blue, to_red = (2 * (1 - each) * 255 / low for each in (matrix.blue, matrix.red))
+    green = 1 - matrix.red - matrix.blue
+    r, b = y + to_red * red, y + to_blue * blue
+    g = (y - matrix.red * r - matrix.blue * b) / green
+    return torch.stack((r, g, b), -1).round_().clamp_(0, 255).to(torch.uint8)
