@@ -39,8 +39,8 @@ def stream(
         texts: one prompt or several; None for all the texts that an exported file has.
         localizer: a `fastloc.Localizer`, a `fastloc.OnnxLocalizer`, or a function of (picture, texts) that returns a Result; by default
             the embedded model.
-        policy: "every": each frame once, in order, however long it takes; "newest": a frame that waits is replaced by the next, and so is a
-            result that nobody has taken. By default "every" for what is stored and "newest" for what is live.
+        policy: "every": each frame once, in order, however long it takes; "newest": a frame that waits is replaced by the next, and so is
+            a result that nobody has taken. By default "every" for what is stored and "newest" for what is live.
         every: the model runs on every so many-th frame; those between get its map.
         smooth: half-life in seconds of the exponential mean of the similarity grid.
         maps: what heat 0 and 1 stand for, see `temporal.MAPS`, or two similarities (low, high).
@@ -49,8 +49,8 @@ def stream(
 
     Returns: an iterator of `StreamResult`, which is a context manager too; leaving the loop early and dropping it closes the source.
 
-    Raises: VideoError for a source that cannot be opened, TextError, FastlocError for the other arguments; while iterating, VideoError for a
-        source that fails for good, after what came before it, and what the model raises.
+    Raises: VideoError for a source that cannot be opened, TextError, FastlocError for the other arguments; while iterating, VideoError for
+        a source that fails for good, after what came before it, and what the model raises.
     """
     if policy is not None and policy not in POLICIES:
         raise FastlocError(unknown("policy", policy, POLICIES))
