@@ -42,8 +42,9 @@ OLDEST = 18
 
 
 def export(
-    localizer: Localizer, path: str | Path, options: Options | None = None, *, calibration: Sequence[Any] = (), pipelines: Sequence[str] = ()
-) -> Manifest:
+    localizer: Localizer, path: str | Path, options: Options | None = None, *, calibration: Sequence[Any] = (),
+    pipelines: Sequence[str] = (),
+) -> Manifest:  # fmt: skip
     """Write the localizer's model and method as an ONNX file, and check it against its golden where onnxruntime is installed.
 
     Args:

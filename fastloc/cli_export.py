@@ -7,6 +7,7 @@ from typing import Any
 from . import cli_show
 from .cli_arguments import add_method, add_source, count_or_dynamic, lines_of, pair, size_or_dynamic
 from .errors import FastlocError, TextError
+from .export.pipelines import PIPELINES
 from .formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 
 # as typed -> the exporter's name
@@ -26,6 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     file.add_argument("--opset", type=int, metavar="N", help="of ai.onnx (default: the spelling's)")
     file.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures such as it will see, for int8-static")
     file.add_argument("--licence", default="", metavar="TEXT", help="of the model's weights, for the metadata")
+    file.add_argument("--for", nargs="+", default=[], choices=PIPELINES, metavar="NAME", dest="pipelines",
+                      help="write beside it what these pipelines need")  # fmt: skip
     picture = parser.add_argument_group("what goes in and out")
     picture.add_argument("--input", choices=INPUTS, default="pixels", dest="kind", help="what a picture is (default: pixels)")
     picture.add_argument("--batch", type=count_or_dynamic, default=1, metavar="N", help="pictures a call, or dynamic (default: 1)")
@@ -49,6 +52,7 @@ def _choices() -> str:
         "input": {name: row.what for name, row in INPUTS.items()},
         "resize": RESIZES,
         "outputs": OUTPUTS,
+        "for": {name: row.what for name, row in PIPELINES.items()},
     }
     return "".join(f"{title}:\n" + "".join(f"  {name:<13}{what}\n" for name, what in rows.items()) for title, rows in told.items())
 
@@ -76,9 +80,11 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     err = cli_show.console(stderr=True)
     with err.status(f"exporting {localizer.recipe.name} of {localizer.source.name}"):
-        manifest = export(localizer, args.output, options, calibration=pictures)
+        manifest = export(localizer, args.output, options, calibration=pictures, pipelines=args.pipelines)
     megabytes = args.output.stat().st_size / 1e6
     print(f"{args.output}: {manifest.recipe.name} of {manifest.model.name}, {manifest.dtype}, {megabytes:.1f} MB")
+    for name in args.pipelines:
+        print(f"for {name}: {PIPELINES[name].target(args.output)}")
     print(f"check it on the device it is for: fastloc verify {args.output}")
     return 0
 

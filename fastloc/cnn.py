@@ -76,15 +76,16 @@ class CnnLocalizer:
         self.split.to(self.device, self.dtype)
 
     @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str]) -> list[Result]: ...
+    def __call__(self, images: Sequence[Any], texts: str | Sequence[str], *, bgr: bool = ...) -> list[Result]: ...
     @overload
-    def __call__(self, images: Any, texts: str | Sequence[str]) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str]) -> Result | list[Result]:
+    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = ...) -> Result: ...
+    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Result | list[Result]:
         """Locate classes in every picture.
 
         Args:
             images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes.
             texts: classes by name, in any case ("tabby cat"), or by index as digits ("281").
+            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
 
         Returns: one Result, or for a list one Result each: similarity is the map on the layer's grid (CAM: of any sign; Grad-CAM: not
         negative), read out by min-max on the picture; scores are the classes' softmax probabilities among all classes.
@@ -94,7 +95,7 @@ class CnnLocalizer:
         """
         prompts = checked([texts] if isinstance(texts, str) else texts)
         many = isinstance(images, (list, tuple))
-        results = self._locate(list(images) if many else [images], prompts)
+        results = self._locate(list(images) if many else [images], prompts, bgr)
         return results if many else results[0]
 
     def maps(self, pixels: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -118,9 +119,9 @@ class CnnLocalizer:
         """One normalised input [3, h, w], float32 on the CPU."""
         return torch.from_numpy(prepare(picture, geometry, self.mean, self.std, self.classifier.interpolation))
 
-    def _locate(self, given: list[Any], prompts: list[str]) -> list[Result]:
+    def _locate(self, given: list[Any], prompts: list[str], bgr: bool) -> list[Result]:
         classes = self.classifier.indices(prompts, self.split.classes)
-        pictures, names = [images.load(each) for each in given], [name_of(each) for each in given]
+        pictures, names = [images.load(each, bgr=bgr) for each in given], [name_of(each) for each in given]
         geometries = [self.geometry(picture.size[::-1]) for picture in pictures]
         results: dict[int, Result] = {}
         for chunk in chunks(geometries, self.batch):

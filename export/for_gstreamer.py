@@ -1,0 +1,74 @@
+"""The `.modelinfo` file of GStreamer's onnxinference.
+
+Format: gst-plugins-bad, gst-libs/gst/analytics/modelinfo.c, version 1.0, which GStreamer reads from 1.28 on. The element maps every channel
+from black to white to the tensor's `ranges`, so per-channel normalisation needs nothing in the graph.
+"""
+
+from __future__ import annotations
+
+import fastloc
+from fastloc.manifest import Manifest
+from fastloc.onnx_graph import Content, Value
+
+__all__ = ["text", "why_not"]
+
+# by fit, the elements that bring frames to the input's size, which onnxinference asks for by itself
+_SCALE = {
+    "stretch": "videoconvertscale add-borders=false",
+    "letterbox": "videoconvertscale add-borders=true",
+    "crop": "aspectratiocrop aspect-ratio={width}/{height} ! videoconvertscale add-borders=false",
+}
+# every output has an id that decoders know it by
+_FAMILY = "fastloc-variant-1-out"
+
+
+def why_not(manifest: Manifest) -> list[str]:
+    """Why onnxinference cannot run the file."""
+    given = manifest.input
+    refusals = {
+        "it delivers red first: export without --bgr": given.bgr,
+        "it feeds one input, the picture: bake the texts in, --texts": not manifest.texts.baked,
+        "it asks for one size: export with --size N, not dynamic": given.kind != "frames" and given.size is None,
+        f"it runs one picture a call, and the file takes {given.batch}: export with --batch 1": given.batch not in (1, None),
+    }
+    return [reason for reason, so in refusals.items() if so]
+
+
+def text(content: Content, manifest: Manifest) -> str:
+    """The file's text; a comment at its head holds a pipeline to start from."""
+    name, graph = content.file.path.name, content.graph
+    lines = [
+        f"# {name}: {manifest.recipe.name} of {manifest.model.name}, written by fastloc {fastloc.__version__}; keep it beside the model",
+        f"# texts: {', '.join(' '.join(each.split()) for each in manifest.texts.names)}",
+        f"# gst-launch-1.0 filesrc location=clip.mp4 ! decodebin3 ! {_scaled(manifest)} ! onnxinference model-file={name} ! fakesink",
+        "[modelinfo]",
+        "version=1.0",
+        f"group-id={_FAMILY}",
+    ]
+    for value in graph.inputs:
+        lines += [*_section(value, "input", f"fastloc-{value.name}"), f"ranges={_ranges(manifest)}"]
+    for value in graph.outputs:
+        lines += [*_section(value, "output", f"{_FAMILY}-{value.name}"), "dims-order=row-major"]
+    return "\n".join(lines) + "\n"
+
+
+def _section(value: Value, way: str, name: str) -> list[str]:
+    # a side that the model leaves open matches -1 alone
+    dims = ",".join(str(side) if isinstance(side, int) else "-1" for side in value.shape)
+    return ["", f"[{value.name}]", f"id={name}", f"type={value.dtype}", f"dims={dims}", f"dir={way}"]
+
+
+def _ranges(manifest: Manifest) -> str:
+    """What black and white of each channel become."""
+    if manifest.input.kind != "pixels":
+        return ";".join(["0.0,255.0"] * 3)
+    pairs = zip(manifest.model.mean, manifest.model.std, strict=True)
+    return ";".join(f"{-mean / std:.9g},{(1 - mean) / std:.9g}" for mean, std in pairs)
+
+
+def _scaled(manifest: Manifest) -> str:
+    if manifest.input.kind == "frames" or manifest.input.size is None:
+        # frames come as the camera's, and another size is to fail
+        return "videoconvert"
+    height, width = manifest.input.size
+    return _SCALE[manifest.input.fit].format(height=height, width=width)

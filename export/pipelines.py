@@ -1,0 +1,76 @@
+"""What video pipelines and servers need beside an exported file. Every value is read from the file; torch and onnx are not needed.
+
+A row of `PIPELINES` each. How the files are used, and what reads the results: export/pipelines.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastloc import onnx_graph
+from fastloc.errors import FastlocError, unknown
+from fastloc.export import for_deepstream, for_gstreamer, for_triton
+from fastloc.files import write_whole
+from fastloc.manifest import Manifest
+from fastloc.onnx_graph import Content
+
+__all__ = ["PIPELINES", "Sidecar", "check", "write"]
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """name: as typed. what: for the help. file: what is written beside `{name}`, whose name without .onnx is `{stem}`.
+    why_not: every reason why a file cannot be used there, with the option that helps. text: what is written."""
+
+    name: str
+    what: str
+    file: str
+    why_not: Callable[[Manifest], list[str]]
+    text: Callable[[Content, Manifest], str]
+
+    def target(self, model: Path) -> Path:
+        return model.with_name(self.file.format(name=model.name, stem=model.stem))
+
+
+PIPELINES = {
+    each.name: each
+    for each in (
+        Sidecar("gstreamer", "GStreamer's onnxinference, from 1.28: FILE.onnx.modelinfo, with a pipeline to start from",
+                "{name}.modelinfo", for_gstreamer.why_not, for_gstreamer.text),
+        Sidecar("deepstream", "DeepStream's nvinfer: config_infer_FILE.txt",
+                "config_infer_{stem}.txt", for_deepstream.why_not, for_deepstream.text),
+        Sidecar("triton", "Triton Inference Server: FILE.config.pbtxt, with the place where it goes",
+                "{stem}.config.pbtxt", for_triton.why_not, for_triton.text),
+    )
+}  # fmt: skip
+
+
+def check(manifest: Manifest, names: Sequence[str], file: str) -> None:
+    """Raise FastlocError for an unknown pipeline, and for a file that one of them cannot take."""
+    for name in names:
+        if name not in PIPELINES:
+            raise FastlocError(unknown("pipeline", name, PIPELINES))
+        reasons = PIPELINES[name].why_not(manifest)
+        if reasons:
+            raise FastlocError(f"{file} is not for {name}: {'; '.join(reasons)}")
+
+
+def write(path: str | Path, names: Sequence[str]) -> list[Path]:
+    """Write what each of the named pipelines needs, beside the exported file. Returns the paths, in the names' order.
+
+    Raises:
+        ModelError: no file that fastloc exported. FastlocError: as `check` does, before anything is written; a path that cannot be written.
+    """
+    model = Path(path)
+    content = onnx_graph.read(model)
+    manifest = content.file.manifest()
+    check(manifest, names, str(model))
+    rows = [PIPELINES[name] for name in names]
+    texts = [row.text(content, manifest).encode() for row in rows]
+    return [_written(row.target(model), text) for row, text in zip(rows, texts, strict=True)]
+
+
+def _written(path: Path, text: bytes) -> Path:
+    return write_whole(path, lambda file: file.write(text))

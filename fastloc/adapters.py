@@ -1,0 +1,129 @@
+"""Between fastloc and other people's pipelines: results as supervision's detections, raw outputs as results, decoders' frames as RGB.
+
+`export/pipelines.md` shows each in ten lines. Nothing here needs torch but `nv12_to_rgb`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc import images
+from fastloc.answers import located
+from fastloc.errors import FastlocError, TextError
+from fastloc.feeds import geometry_of
+from fastloc.manifest import Manifest
+from fastloc.result import Box, Result
+
+if TYPE_CHECKING:
+    import supervision as sv
+    from torch import Tensor
+
+__all__ = ["nv12_to_rgb", "result_of", "to_supervision"]
+
+
+def to_supervision(result: Result, threshold: float = 0.5, *, masks: bool = True, min_area: int | None = None) -> sv.Detections:
+    """A result's boxes as `supervision.Detections`, for its annotators, trackers and zones: one for each of `Result.boxes`, in its order.
+
+    xyxy float32 [N, 4]; mask bool [N, H, W], the region inside the box, or None without masks; confidence float32 [N], the highest value
+    of the heatmap there; class_id int [N], the text's place among the result's texts; data["class_name"], the texts. Nothing found is
+    `Detections.empty()`. Raises FastlocError without supervision, and as `Result.boxes` does.
+    """
+    library = _supervision()
+    by_text = result._boxes_by_text(threshold, min_area)
+    rows = [(index, box) for index, boxes in enumerate(by_text) for box in boxes]
+    if not rows:
+        nothing: sv.Detections = library.Detections.empty()
+        return nothing
+    found: sv.Detections = library.Detections(
+        xyxy=np.array([(box.x0, box.y0, box.x1, box.y1) for _, box in rows], np.float32),
+        mask=np.concatenate([_regions(*each) for each in zip(result.masks(threshold), by_text, strict=True)]) if masks else None,
+        confidence=np.array([box.value for _, box in rows], np.float32),
+        class_id=np.array([index for index, _ in rows]),
+        data={"class_name": np.array([box.text for _, box in rows])},
+    )
+    return found
+
+
+def result_of(
+    outputs: Mapping[str, Any], manifest: Manifest, frame: Any, *, texts: Sequence[str] | None = None, bgr: bool = False
+) -> Result:
+    """What an exported file's raw outputs say of one frame: points, boxes, masks and heatmaps, without running anything.
+
+    For whoever runs the file elsewhere: in a GStreamer or DeepStream probe, or behind a server.
+
+    Args:
+        outputs: the file's outputs by name, for one frame, with a batch of 1 or without: "similarity" [T, h, w], and "scores" [T] where
+            there are any. They are copied, so a pipeline may use its buffers again.
+        manifest: what the file says of itself: `fastloc.onnx_header.read("gem.onnx").manifest()`, once.
+        frame: the frame (see `fastloc.images.load`), or its (height, width) alone: the result's picture is black then.
+        texts: of a file that has none baked in.
+        bgr: whether the frame is blue first.
+
+    Raises:
+        FastlocError: no similarity, or one that does not fit the file or the frame. TextError: texts missing, or another number of them.
+    """
+    picture = Image.new("RGB", frame[::-1]) if _is_size(frame) else images.load(frame, bgr=bgr)
+    if "similarity" not in outputs:
+        raise FastlocError(f"a result is made of the output 'similarity', and the outputs are {', '.join(outputs) or 'none'}")
+    found = {name: _batched(name, outputs[name], rank) for name, rank in (("similarity", 4), ("scores", 2)) if name in outputs}
+    names = _names(manifest, texts, found["similarity"].shape[1])
+    grid, patch = found["similarity"].shape[2:], manifest.model.patch
+    size = None if manifest.input.size else (grid[0] * patch[0], grid[1] * patch[1])
+    geometry = geometry_of(manifest, (picture.height, picture.width), size, "the file", "the frame")
+    if geometry.grid(patch) != grid:
+        raise FastlocError(f"the similarity is {grid[0]} x {grid[1]}, and the file's grid is {' x '.join(map(str, geometry.grid(patch)))}")
+    return located(manifest, geometry, names, found, 0).result(picture)
+
+
+def nv12_to_rgb(
+    surface: Any, height: int | None = None, width: int | None = None, *, matrix: str = "bt709", full_range: bool = False
+) -> Tensor:
+    """A hardware decoder's NV12 as RGB, on its device: see `fastloc.device_frames.nv12_to_rgb`. Needs torch."""
+    from fastloc import device_frames
+
+    return device_frames.nv12_to_rgb(surface, height, width, matrix=matrix, full_range=full_range)
+
+
+def _supervision() -> Any:
+    try:
+        import supervision
+    except ModuleNotFoundError as error:
+        raise FastlocError(f'this needs {error.name}, which is not installed: pip install "fastloc[supervision]"') from error
+    return supervision
+
+
+def _regions(mask: NDArray[np.bool_], boxes: list[Box]) -> NDArray[np.bool_]:
+    """[N, H, W]: of a text's mask the region that each box was drawn around. No two regions have the same box: they would touch."""
+    from scipy import ndimage
+
+    regions, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    found = ndimage.find_objects(regions, count)
+    place = {(columns.start, rows.start, columns.stop, rows.stop): index for index, (rows, columns) in enumerate(found, start=1)}
+    parts = [regions == place[box.x0, box.y0, box.x1, box.y1] for box in boxes]
+    return np.array(parts, np.bool_).reshape(-1, *mask.shape)
+
+
+def _is_size(frame: Any) -> bool:
+    return isinstance(frame, tuple) and len(frame) == 2 and all(isinstance(side, (int, np.integer)) for side in frame)
+
+
+def _batched(name: str, array: Any, rank: int) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.array(array, np.float32)
+    values = values[None] if values.ndim == rank - 1 else values
+    if values.ndim != rank or values.shape[0] != 1:
+        raise FastlocError(f"output {name!r} is {list(np.shape(array))}; that of one frame is wanted")
+    return values
+
+
+def _names(manifest: Manifest, texts: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    names = tuple(texts) if texts is not None else manifest.texts.names
+    if not names:
+        raise TextError("the file has no texts baked in: say which they were, texts=[...]")
+    if len(names) != count:
+        raise TextError(f"there are {len(names)} texts, and similarities of {count}")
+    return names

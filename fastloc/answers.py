@@ -1,0 +1,25 @@
+"""What comes out of an exported file, read as its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastloc.geometry import Geometry
+from fastloc.located import Located
+from fastloc.manifest import Manifest
+
+__all__ = ["located"]
+
+
+def located(manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], place: int) -> Located:
+    """What the outputs, by name, say of the picture at this place of the batch."""
+    readout = manifest.recipe.readout
+    # one text alone is compared with the empty text, not with the image
+    scores = outputs["scores"][place] if "scores" in outputs and len(texts) > 1 else None
+    return Located(
+        texts=texts, similarity=outputs["similarity"][place], geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
+        reverse=readout.reverse, method=manifest.recipe.name, model=manifest.model.name, scores=scores,
+    )  # fmt: skip

@@ -1,0 +1,23 @@
+"""`fastloc pipeline`: what GStreamer, DeepStream or Triton need beside an exported file."""
+
+import argparse
+from pathlib import Path
+
+from .export.pipelines import PIPELINES, write
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    # argparse's own line puts the model last, where --for would swallow it
+    parser.usage = "fastloc pipeline MODEL --for NAME [NAME ...]"
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that `fastloc export` wrote")
+    parser.add_argument("--for", nargs="+", required=True, choices=PIPELINES, metavar="NAME", dest="pipelines",
+                        help="what is written, beside the model")  # fmt: skip
+    parser.epilog = "for:\n" + "".join(f"  {name:<13}{row.what}\n" for name, row in PIPELINES.items())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the files and tell their names. Returns the exit status."""
+    for path in write(args.model, args.pipelines):
+        print(path)
+    return 0
