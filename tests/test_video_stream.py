@@ -56,7 +56,9 @@ class Source:
 
     name = "numbers"
 
-    def __init__(self, count: int = 20, pace: float = 0.0, live: bool = False, broken: tuple[int, ...] = (), error: Exception | None = None):
+    def __init__(
+        self, count: int = 20, pace: float = 0.0, live: bool = False, broken: tuple[int, ...] = (), error: Exception | None = None
+    ) -> None:
         self.count, self.pace, self.live, self.broken, self.error = count, pace, live, broken, error
         self.info, self.corrupt, self.reconnects = Info(SIZE, 30.0, count), 0, 0
         self.closed = threading.Event()
@@ -90,6 +92,11 @@ def streamed(source: Source, engine: Engine, policy: str | None = None, texts: t
 
 def numbers(stream: Stream) -> list[int]:
     return [found.index for found in stream]
+
+
+def each_into(found: list[int], stream: Stream) -> None:
+    for each in stream:
+        found.append(each.index)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -222,10 +229,9 @@ def test_a_frame_that_cannot_be_converted_is_skipped_and_counted():
 
 def test_an_error_of_the_source_comes_after_what_it_gave():
     stream = streamed(Source(count=4, error=VideoError("the camera is gone")), Engine())
-    found = []
+    found: list[int] = []
     with pytest.raises(VideoError, match="the camera is gone"):
-        for each in stream:
-            found.append(each.index)
+        each_into(found, stream)
     assert found == [0, 1, 2, 3]
 
 
@@ -257,9 +263,7 @@ def test_closing_ends_threads_in_the_middle_of_everything():
         stream.close()
         stream.close()
         assert source.closed.is_set() and not [name for name in alive() if "texts" not in name]
-        with pytest.raises(StopIteration):
-            while True:
-                next(stream)
+        assert len(numbers(stream)) <= 3
     wait_for(lambda: not alive())
 
 

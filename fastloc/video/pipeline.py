@@ -58,7 +58,7 @@ class Pipeline:
 
     Args:
         texts, localizer, every, smooth, maps, background: as for `fastloc.stream`.
-        policy: "newest": a frame that still waits is replaced by the next one, whose handle then raises FrameDropped; "every": `submit` waits
+        policy: "newest": a frame that still waits is replaced by the next one, and its handle raises FrameDropped; "every": `submit` waits
             while `room` frames do.
         bgr: arrays are blue, green, red, as OpenCV's are.
 

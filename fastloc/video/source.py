@@ -47,8 +47,12 @@ class Source(Protocol):
     name: str
     live: bool
     info: Info
-    corrupt: int
-    reconnects: int
+
+    @property
+    def corrupt(self) -> int: ...
+
+    @property
+    def reconnects(self) -> int: ...
 
     def frames(self) -> Iterator[Frame]:
         """Frames in order, each as soon as there is one; ends where the source does, or soon after `close`.

@@ -30,8 +30,8 @@ MAPS = {
 }
 # things that most pictures hold and few people ask for: what a text is held against by default
 BACKGROUND = (
-    "sky", "cloud", "ground", "grass", "tree", "building", "wall", "floor", "ceiling", "window", "road", "street", "water", "rock", "mountain",
-    "furniture", "shadow", "light", "pattern", "nothing",
+    "sky", "cloud", "ground", "grass", "tree", "building", "wall", "floor", "ceiling", "window", "road", "street", "water", "rock",
+    "mountain", "furniture", "shadow", "light", "pattern", "nothing",
 )  # fmt: skip
 # seconds in which a range narrows by half
 NARROWS = 2.0
@@ -63,8 +63,8 @@ class Temporal:
     def apply(self, located: Located, time: float, prompts: Prompts) -> Located:
         """One frame's similarities for the texts alone, smoothed, and with the limits of their heat.
 
-        located is what the pass said of all prompts; time is the frame's in seconds, and not before the last one's. Raises FastlocError where
-        the method has no such maps.
+        located is what the pass said of all prompts; time is the frame's in seconds, and not before the last one's. Raises FastlocError
+        where the method has no such maps.
         """
         passed, self._time = max(time - self._time, 0.0), time
         located, count = self._smoothed(located, passed), len(prompts.texts)
