@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 # the parts in order, with their shares of the time
 PARTS = {"device": 12.0, "gate": 90.0, "parity": 80.0, "quality": 30.0, "speed": 150.0, "kernels": 65.0, "variants": 45.0, "frames": 35.0,
-         "exported": 45.0, "bench": 60.0}  # fmt: skip
+         "video": 40.0, "exported": 45.0, "bench": 60.0}  # fmt: skip
 # the caller may see only the last 12,000 characters
 LONGEST = 11_000
 # seconds that a part may run over before it is ended

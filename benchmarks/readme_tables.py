@@ -27,6 +27,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 import readme_bench  # noqa: E402
+import readme_video  # noqa: E402
 from readme_markdown import TableError, markdown  # noqa: E402
 
 README = HERE.parent / "README.md"
@@ -192,6 +193,11 @@ TABLES = {
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/train_embedded.py --out runs/embedded && python benchmarks/pack_embedded.py runs/embedded",
+    ),
+    "video": Source(
+        readme_video.video_table, "video.json",
+        "python benchmarks/soak.py --parts file live tracking --minutes 10 --record && "
+        "python benchmarks/soak.py --parts fast overhead --minutes 10 --record",
     ),
     "bench-methods": Source(readme_bench.methods_table, runs=True),
     "bench-peers": Source(readme_bench.peers_table, runs=True),

@@ -45,6 +45,20 @@ examples:
   fastloc export -o camera.onnx --input frames --frame 720x1280 --size 448 --outputs similarity labels --texts cat dog
   fastloc export -o half.onnx --spelling onnx --dtype fp16 --size 448 && fastloc build half.onnx --sm 86 89 --texts 1:4:16
   fastloc export -o any.onnx --size dynamic --batch dynamic
+  fastloc export -o street.onnx --for gstreamer --size 448 --texts "a cyclist" "a bus"
+  fastloc export -o street.onnx --for deepstream --input bytes --spelling decomposed --size 448 --texts "a cyclist" "a bus"
+"""
+
+_VIDEO_EXAMPLES = """\
+IN comes before -t, which takes every word or quoted phrase that follows it as one thing to look for.
+The output has the input's frames, each at its own time, and its sound. Until it is complete it lies beside its name as OUT.partial.mp4,
+which can be played at any moment. Ctrl-C ends a file there, and a camera or stream properly.
+
+examples:
+  fastloc video clip.mp4 -t "a dog" --model ViT-B-16 --pretrained laion2b_s34b_b88k
+  fastloc video clip.mp4 -t cat pizza -o found.mp4 --style boxes --maps background --smooth 0.2
+  fastloc video clip.mp4 -t cat --json where.jsonl --start 10 --seconds 5
+  fastloc video rtsp://camera.local/stream -t person --every 3 --seconds 60 -o minute.mp4
 """
 
 
@@ -69,6 +83,7 @@ class Command:
 
 COMMANDS = (
     Command("locate", "find texts in pictures", "cli_locate", run="locate", epilog=_LOCATE_EXAMPLES),
+    Command("video", "find texts in every frame of a video, a camera or a stream", "cli_video", epilog=_VIDEO_EXAMPLES),
     Command("explain", "show every method on one picture, side by side", "cli_explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
     Command("analyze", "look into a model block by block, and at which maps are inside out", "cli_analyze", run="analyze"),
     Command("methods", "list the localisation methods", "cli_lists", "add_list", "methods"),
@@ -81,7 +96,9 @@ COMMANDS = (
     Command("verify", "check on this device that an exported model computes what it should", "cli_verify"),
     Command("inspect", "tell what an exported model is made of", "cli_inspect"),
     Command("build", "compile an exported model into a TensorRT engine", "cli_build"),
+    Command("pipeline", "write what GStreamer, DeepStream or Triton need beside an exported model", "cli_pipeline"),
     Command("web", "write a page that runs a model in the browser", "cli_web"),
+    Command("live", "serve a page that shows where the texts are in what a camera sees", "cli_live"),
     Command("doctor", "tell what is installed, what does not fit together, and what to do", "cli_doctor"),
     Command("demo", "find three things in a picture that comes with fastloc", "cli_demo", run="demo"),
 )

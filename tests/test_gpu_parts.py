@@ -23,7 +23,7 @@ from fastloc import reference
 from fastloc.bench import official_style
 from fastloc.errors import FastlocError, ModelError
 from fastloc.geometry import fit
-from gpu_parts import exported, exported_files, gate, job, kernels, likeness, measured, models, parity, report, scenes, speed
+from gpu_parts import exported, exported_files, gate, job, kernels, likeness, measured, models, parity, report, scenes, speed, video
 from onnx_files import change
 
 CPU = torch.device("cpu")
@@ -176,6 +176,19 @@ def test_kernels_and_their_configurations(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(row["apart"] < 1e-3 and not row.get("failed") for row in tuned), tuned
 
 
+def test_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "RATES", (60,))
+    record = done(video, a_job("video", tmp_path))
+    assert [row["what"] for row in record["rows"]] == ["host frames, every one", "host frames, 60 a second: age"]
+    for row in record["rows"]:
+        assert 0 < row["ms_p20"] <= row["ms"] <= row["ms_p99"] and row["fps"] > 0 and row["error"] < 1e-5, row
+    assert record["rows"][1]["captured"] >= record["rows"][1]["dropped"] and record["rows"][1]["ms_p95"] <= record["rows"][1]["ms_p99"]
+    # nothing is timed of a stream that answers something else than the same frames alone
+    monkeypatch.setattr(video, "_stream", lambda localizer, frames, live: [])
+    record = done(video, a_job("video", tmp_path))
+    assert [row["ms"] for row in record["rows"]] == [None] and "not those of the same frames alone" in record["rows"][0]["failed"]
+
+
 def test_every_case_of_kernels_can_be_made() -> None:
     """Without the kernels themselves: what they stand beside answers as float64 does."""
     for make in kernels.kernel_cases.cases(CPU, small=True):
@@ -234,8 +247,10 @@ def test_targets() -> None:
     kernel = [{**case, "contender": name, "ms": ms} for name, ms in times.items()]
     frame = [{"frame": "1080p", "batch": 1, "what": "device frame to grid, back to back", "ms": 0.9}]
     quality = [{"method": "gem", "dtype": "float16", "points": 0.1}, {"method": "naclip", "dtype": "float16", "points": -0.7}]
+    streams = [{"frame": "1080p", "what": "host frames, every one", "fps": 150.0},
+               {"frame": "1080p", "what": "host frames, 200 a second: age", "ms_p95": 7.0}]  # fmt: skip
     files = [{"step": step, "problems": ["it is wrong"] if step == "cuda" else []} for step in ("export", "cpu", "cuda")]
-    parts = {"speed": speeds, "kernels": kernel, "frames": frame, "quality": quality, "exported": files}
+    parts = {"speed": speeds, "kernels": kernel, "frames": frame, "quality": quality, "exported": files, "video": streams}
     told = "\n".join(report.targets({part: {"rows": rows} for part, rows in parts.items()}))
     for line in (
         "yes a uint8 frame on the device to its grid",
@@ -246,6 +261,8 @@ def test_targets() -> None:
         "yes SDPA's best back end, self-self N=785 d=64 Z=1: ≥ 1.3 x: 1.5 x; its two products alone: 1.20 x",
         "NO  float16 points as float32 does: ± 0.5 points, at most -0.70 for naclip: 0.7 points",
         "?   bfloat16 points as float32 does",
+        "NO  a stream of decoded 1080p frames, B/16 448: ≥ 200 frames/s: 150 frames/s",
+        "yes age at 200 frames/s, p95: ≤ 15 ms: 7 ms",
         "NO  exported files compute what float32 does (runs: cpu 1, cuda 1): 1 wrong",
     ):
         assert line in told, told

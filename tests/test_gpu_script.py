@@ -419,11 +419,11 @@ def test_it_needs_no_open_clip() -> None:
     names = ", ".join(f"gpu_parts.{part}" for part in gpu.PARTS)
     code = f"""
 import sys
-for name in ("open_clip", "rich", "matplotlib", "sklearn", "cmap", "onnx", "onnxruntime", "tokenizers"):
+for name in ("open_clip", "av", "rich", "matplotlib", "sklearn", "cmap", "onnx", "onnxruntime", "tokenizers"):
     sys.modules[name] = None
 import gpu
 gpu._paths()
-import {names}, gpu_parts.measured
+import {names}, gpu_parts.measured, fastloc.video.stream
 assert not {{"fastloc.localizer", "fastloc.sources", "fastloc.text"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "benchmarks", timeout=120)

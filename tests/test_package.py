@@ -14,7 +14,7 @@ HEAVY = ("torch", "onnxruntime", "onnx", "triton", "open_clip", "scipy", "PIL", 
 # folder of the repo -> folder of the wheel
 ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/export"}
 # packages inside the first
-INNER = ("fastloc/bench", "fastloc/bench/peers", "fastloc/bench/report", "fastloc/eclip")
+INNER = ("fastloc/bench", "fastloc/bench/peers", "fastloc/bench/report", "fastloc/eclip", "fastloc/live", "fastloc/video")
 DATA = {".json", ".txt", ".safetensors", ".onnx", ".png", ".webp"}
 
 
@@ -74,6 +74,7 @@ def expected_files() -> set[str]:
         assert not subfolders, f"a package that pyproject.toml does not list: {subfolders}"
     files |= {f"fastloc/export/web/{file.name}" for file in (REPO / "export" / "web").iterdir()}
     files |= {f"fastloc/bench/peers/{file.name}" for file in (REPO / "fastloc" / "bench" / "peers").glob("*.txt")}
+    files |= {f"fastloc/live/page/{file.name}" for file in (REPO / "fastloc" / "live" / "page").iterdir()}
     embedded = REPO / "fastloc" / "embedded"
     return files | {f"fastloc/{file.relative_to(REPO / 'fastloc')}" for file in embedded.rglob("*") if file.suffix in DATA}
 

@@ -19,6 +19,7 @@ from fastloc.cli import build_parser
 from fastloc.cnn import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
 from fastloc.templates import sentences
+from moving_scenes import clip, write
 
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -117,7 +118,7 @@ def test_command_line_names_a_model_that_there_is(line: str) -> None:
 
 
 def test_six_lines_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    code, pipeline, exported = (text for kind, text in BLOCKS if kind == "python")
+    code, pipeline, video, exported = (text for kind, text in BLOCKS if kind == "python")
     assert len(code.splitlines()) == 6
     # the paths in it are the repository's
     shutil.copytree(REPO / "fastloc" / "embedded" / "samples", tmp_path / "fastloc" / "embedded" / "samples")
@@ -134,6 +135,10 @@ def test_six_lines_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     said = dict(re.findall(r"^(\w+) = localizer.*# \[([\d, ]+)\]", pipeline, re.MULTILINE))
     assert {name: str(list(names[name].shape))[1:-1] for name in said} == said and set(said) == {"heat", "best"}
     assert names["result"].texts == ("cat",)
+    write(clip(seed=2, seconds=1, things=("cat", "pizza"), size=(96, 128)), tmp_path / "clip.mp4")
+    exec(compile(video, "README.md", "exec"), names)
+    counts = names["stream"].counters.to_dict()
+    assert counts["delivered"] == counts["captured"] == 30 and capsys.readouterr().out.count("Point(text='cat'") >= 5
     exec(compile(exported, "README.md", "exec"), names)
     assert type(names["localizer"]).__name__ == "OnnxLocalizer" and len(names["result"].points()) == 3
 

@@ -46,7 +46,15 @@ def targets(records: Records) -> list[str]:
         told.append(_target(f"the official form, eager float32, {config}: ≥ 10 x", ratio, lambda x: x >= 10, "x", row))
     told += [_self_self(kernels, f"self-self {shape}") for shape in SELF_SELF]
     told += [_quality(records.get("quality", {}).get("rows", []), dtype) for dtype in ("float16", "bfloat16")]
+    told += _video(records.get("video", {}).get("rows", []))
     return [*told, _exported(records.get("exported", {}).get("rows", []))]
+
+
+def _video(rows: list[Row]) -> list[str]:
+    """Streams of frames on the host, as a decoder leaves them."""
+    every, live = (_row(rows, frame="1080p", what=f"host frames, {how}") for how in ("every one", "200 a second: age"))
+    return [_target("a stream of decoded 1080p frames, B/16 448: ≥ 200 frames/s", every.get("fps"), lambda x: x >= 200, "frames/s", every),
+            _target("age at 200 frames/s, p95: ≤ 15 ms", live.get("ms_p95"), lambda x: x <= 15, "ms", live)]  # fmt: skip
 
 
 def _quality(rows: list[Row], dtype: str) -> str:

@@ -1,0 +1,214 @@
+"""`fastloc live`: a page that shows what a camera sees and where the texts are in it, served to this machine unless told otherwise."""
+
+import argparse
+import errno
+import socket
+import ssl
+import sys
+import threading
+import webbrowser
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cli_show
+from .cli_arguments import add_execution, add_method, add_source, count, prompt
+from .cli_engine import engine
+from .cli_locate import PHOTOGRAPHS
+from .errors import FastlocError
+
+if TYPE_CHECKING:
+    from .live.app import Live
+    from .live.hub import Hub
+    from .live.limits import Limits
+    from .live.methods import Methods
+    from .live.security import Rules
+
+HOST, PORT = "127.0.0.1", 8010
+PORTS = 65535
+# what is looked for where nothing was said: in emoji scenes, and in what a camera on a desk sees
+EMOJI, USUAL = ("cat", "pizza", "red car"), ("a face", "a hand", "a cup")
+# long side of the frames that browsers send, in multiples of the model's input, and within which pixels
+SPARE, SIDES = 1.5, (320, 720)
+# seconds that clients have for going when the server ends
+PATIENCE = 1
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc live`."""
+    parser.usage = "fastloc live [SOURCE] [-t TEXT ...] [options]"
+    known = "a video file, an address such as rtsp://…, or camera:0 of this machine (default: the browser's own camera)"
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help=known)
+    parser.add_argument(
+        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", type=prompt, help="what to look for at first"
+    )
+    group = parser.add_argument_group("model")
+    add_source(group)
+    add_execution(group)
+    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
+    method = parser.add_argument_group("method")
+    add_method(method)
+    method.add_argument(
+        "--methods", nargs="+", action="extend", default=[], metavar="NAME", help="methods that the page offers (default: all quick ones)"
+    )
+    server = parser.add_argument_group("server")
+    told = f"address to serve on; any but loopback has a token (default: {HOST})"
+    server.add_argument("--host", default=HOST, metavar="NAME", help=told)
+    server.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to serve on, 0 for a free one (default: {PORT})")
+    server.add_argument("--token", metavar="TEXT", help="what has to be known to see the page (default: made up where one is needed)")
+    told = "other names that the page is reached by"
+    server.add_argument("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=told)
+    server.add_argument("--certfile", type=Path, metavar="FILE", help="certificate, to serve over https: other machines' cameras need that")
+    server.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, where that is in a file of its own")
+    server.add_argument("--open", action="store_true", help="open the page in this machine's browser")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-clients", type=count, default=4, metavar="N", help="browsers at a time (default: 4)")
+    limits.add_argument("--max-fps", type=count, default=30, metavar="N", help="frames a second of each (default: 30)")
+    limits.add_argument("--max-pixels", type=count, default=1_500_000, metavar="N", help="pixels of a frame (default: 1500000)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the page until interrupted. Raises FastlocError for what cannot be opened, made or served, before anything is served."""
+    # what is not installed is told before anything else is done
+    for package in ("uvicorn", "websockets", "starlette"):
+        import_module(package)
+    from .live.security import rules
+
+    check_certificate(args.certfile, args.keyfile)
+    listening = bound(args.host, args.port)
+    try:
+        guard = rules(args.host, listening.getsockname()[1], args.token, args.allow_host, secure=args.certfile is not None)
+        live = _live(args, guard)
+        try:
+            _serve(live, listening, args, guard)
+        finally:
+            live.close()
+    finally:
+        listening.close()
+    return 0
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises FastlocError for a port that is none or is taken, and for a host that is not this machine's."""
+    if not 0 <= port <= PORTS:
+        raise FastlocError(f"--port {port} is not a port; give a number from 0 to {PORTS}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise FastlocError(f"--host {host!r} is not known here: give an address of this machine, such as {HOST} or 0.0.0.0") from None
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen()
+    except OSError as error:
+        made.close()
+        raise FastlocError(_unbound(host, port, error)) from error
+    return made
+
+
+def _unbound(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host} is not an address of this machine; give one that is, such as {HOST}, or 0.0.0.0 for all"
+    return f"port {port} cannot be served on ({error.strerror}): name another one, such as --port {port % PORTS + 1}"
+
+
+def check_certificate(certificate: Path | None, key: Path | None) -> None:
+    """Raise FastlocError for files that TLS cannot be spoken with."""
+    if certificate is None:
+        if key is not None:
+            raise FastlocError(f"--keyfile {key} is given without its certificate: add --certfile")
+        return
+    try:
+        # a key that wants a password gets a wrong one, in place of a question
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        given = f"--certfile {certificate}" + (f" --keyfile {key}" if key else "")
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        raise FastlocError(f"{given} cannot be used for https: {reason}") from error
+
+
+def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
+    from .live.limits import Limits
+    from .live.methods import Methods
+
+    limits = Limits(clients=args.max_clients, fps=args.max_fps, pixels=args.max_pixels)
+    hub = _hub(args, limits)
+    try:
+        methods = Methods(engine(args), args.methods)
+        return _made(args, methods, limits, guard, hub)
+    except BaseException:
+        if hub is not None:
+            hub.close()
+        raise
+
+
+def _hub(args: argparse.Namespace, limits: "Limits") -> "Hub | None":
+    """The source, which is opened before the model is loaded: one that is not there is told at once."""
+    if args.source is None:
+        return None
+    from .live.hub import Hub
+    from .video.opening import open_source
+
+    return Hub(lambda: open_source(args.source), limits.fps)
+
+
+def _made(args: argparse.Namespace, methods: "Methods", limits: "Limits", guard: "Rules", hub: "Hub | None") -> "Live":
+    from .live.app import Live
+    from .live.settings import Settings, changed
+
+    texts = args.texts or list(EMOJI if args.model == "embedded" else _known(methods) or USUAL)
+    settings = changed(Settings((), (methods.first,)), {"texts": texts}, limits, methods.names)
+    side = min(max(round(SPARE * max(methods.warm_up(settings.texts))), SIDES[0]), SIDES[1])
+    note = f"The embedded model knows emoji scenes only; for photographs start with {PHOTOGRAPHS}." if args.model == "embedded" else ""
+    return Live(methods, settings, limits, guard, hub, side, note)
+
+
+def _known(methods: "Methods") -> tuple[str, ...]:
+    """The first texts of a file that has its texts baked in."""
+    return tuple((getattr(methods.locator(methods.first).localizer, "texts", None) or ())[:3])
+
+
+def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, guard: "Rules") -> None:
+    import uvicorn
+
+    address = url(args.host, listening.getsockname()[1], guard)
+    out = cli_show.console()
+    if live.note:
+        print(f"fastloc: note: {live.note[0].lower()}{live.note[1:].rstrip('.')}", file=sys.stderr)
+    if guard.numbers and not guard.secure and args.source is None:
+        told = "browsers on other machines give a page the camera only over https: add --certfile and --keyfile"
+        print(f"fastloc: note: {told}", file=sys.stderr)
+    out.print(f"{address} (Ctrl-C ends)", soft_wrap=True)
+    if args.open:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    uvicorn.Server(configured(live, args.certfile, args.keyfile)).run(sockets=[listening])
+
+
+def configured(live: "Live", certificate: Path | None = None, key: Path | None = None) -> Any:
+    """uvicorn's configuration for the page."""
+    import uvicorn
+
+    return uvicorn.Config(
+        live.app, log_level="critical", access_log=False, server_header=False, proxy_headers=False, ws="auto", http="auto",
+        # a JPEG does not get smaller, and uint8 heat hardly
+        ws_per_message_deflate=False, ws_max_size=live.limits.message, ws_ping_interval=20.0, ws_ping_timeout=20.0,
+        timeout_graceful_shutdown=PATIENCE, ssl_certfile=certificate, ssl_keyfile=key,
+    )  # fmt: skip
+
+
+def url(host: str, port: int, guard: "Rules") -> str:
+    """The address to open, with the token where there is one."""
+    shown = reachable() if host in ("0.0.0.0", "::", "") else host
+    name = f"[{shown}]" if ":" in shown else shown
+    return f"{'https' if guard.secure else 'http'}://{name}:{port}/" + (f"?token={guard.token}" if guard.token else "")
+
+
+def reachable() -> str:
+    """The address that other machines reach this one by, as far as it knows; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))
+            return str(asked.getsockname()[0])
+        except OSError:
+            return socket.gethostname()

@@ -1,0 +1,177 @@
+"""Who may see the page: its own address alone, its own scripts alone, and with a token where others can reach the port."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import html
+import ipaddress
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastloc.errors import FastlocError
+
+__all__ = ["Guard", "Rules", "rules"]
+
+# letters of a token that is given
+SHORTEST = 12
+# fetched by the page that says why nobody gets in
+OPEN = ("/style.css",)
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=()",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self' {sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """hosts: names that the Host header may give; numbers: whether any IP address will do too (no name can be bound to another address
+    behind the browser's back there); token: what has to be known, "" for nothing; cookie: the name of what stands for it; secure: https."""
+
+    hosts: tuple[str, ...]
+    numbers: bool
+    token: str = field(repr=False)
+    cookie: str = "fastloc_live"
+    secure: bool = False
+
+    @property
+    def ticket(self) -> str:
+        """What the cookie holds: made of the token, which it does not tell."""
+        return hmac.new(self.token.encode(), b"fastloc live", hashlib.sha256).hexdigest()
+
+    def known(self, token: str) -> bool:
+        """Whether it is the token, in a time that does not tell how much of it is right."""
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    def admits(self, connection: HTTPConnection) -> bool:
+        """Whether a request comes with the cookie, or the token as `Authorization: Bearer`."""
+        kind, _, given = connection.headers.get("authorization", "").partition(" ")
+        ticket = connection.cookies.get(self.cookie, "").encode()
+        by_header = kind.lower() == "bearer" and self.known(given)
+        return not self.token or by_header or hmac.compare_digest(ticket, self.ticket.encode())
+
+    def names(self, host: str) -> bool:
+        """Whether a Host header is one of ours; an address elsewhere that a name was bound to (DNS rebinding) is not."""
+        name = _name(host)
+        return name in self.hosts or (self.numbers and _number(name) is not None)
+
+
+def rules(host: str, port: int, token: str | None = None, names: Sequence[str] = (), secure: bool = False) -> Rules:
+    """The rules for a server bound to a host. Any host but loopback has a token, made up where none is given.
+
+    Raises FastlocError for a token that is too short to be one.
+    """
+    if token is not None and len(token) < SHORTEST:
+        raise FastlocError(f"--token has {len(token)} letters; {SHORTEST} at least are wanted, or none: then one is made up")
+    number = _number(host)
+    local = host == "localhost" or (number is not None and number.is_loopback)
+    own = ["localhost", "127.0.0.1", "::1", host.lower()]
+    if not local:
+        machine = socket.gethostname().lower()
+        own += [machine, f"{machine}.local", socket.getfqdn().lower()]
+        token = token or secrets.token_urlsafe(24)
+    # cookies do not tell ports apart
+    return Rules((*own, *(name.lower() for name in names)), not local, token or "", f"fastloc_live_{port}", secure)
+
+
+class Guard:
+    """Lets requests through to the app that keep to the rules, and says to others why not."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app, self.rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        host = connection.headers.get("host", "")
+        refusal = self._refusal(connection, host)
+        if refusal is not None and scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        await (refusal or self.app)(scope, receive, _with_headers(send, host))
+
+    def _refusal(self, connection: HTTPConnection, host: str) -> Response | None:
+        if not self.rules.names(host):
+            return _told(403, "This is not this page's address", f"It is not served as {host!r}: use the address that was printed.")
+        if connection.scope["type"] == "websocket" and not self._own(connection.headers, host):
+            return PlainTextResponse("another page may not speak to this server", 403)
+        if connection.scope["type"] == "http" and connection.url.path == "/" and "token" in connection.query_params:
+            return self._sign_in(connection.query_params["token"])
+        if connection.scope["path"] in OPEN or self.rules.admits(connection):
+            return None
+        if connection.scope["type"] == "websocket":
+            return PlainTextResponse("a token is needed", 401)
+        return _told(401, "A token is needed", "Open the address that was printed where the server was started, with its token.")
+
+    def _own(self, headers: Headers, host: str) -> bool:
+        """Whether a WebSocket was opened by a page from this very address."""
+        return headers.get("origin", "") == f"{'https' if self.rules.secure else 'http'}://{host}"
+
+    def _sign_in(self, token: str) -> Response:
+        """A cookie in exchange for the token, which then leaves the address bar and the history."""
+        if self.rules.token and not self.rules.known(token):
+            why = "Open the address that was printed where the server was started; each start may have another."
+            return _told(401, "This token is not right", why)
+        # a redirect would be answered without a SameSite cookie where the address was clicked on another site
+        page = HTMLResponse(_page("Signed in", '<a href="/">Go on to the page</a>', '<meta http-equiv="refresh" content="0; url=/">'))
+        if self.rules.token:
+            page.set_cookie(self.rules.cookie, self.rules.ticket, httponly=True, samesite="strict", secure=self.rules.secure, path="/")
+        return page
+
+
+def _with_headers(send: Send, host: str) -> Send:
+    policy = _POLICY.format(sockets=f"ws://{host} wss://{host}")
+
+    async def sent(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            headers = MutableHeaders(scope=message)
+            for name, value in {**HEADERS, "Content-Security-Policy": policy}.items():
+                headers[name] = value
+        await send(message)
+
+    return sent
+
+
+def _told(status: int, title: str, why: str) -> Response:
+    return HTMLResponse(_page(title, html.escape(why)), status)
+
+
+def _page(title: str, body: str, head: str = "") -> str:
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{head}<title>fastloc live</title><link rel="stylesheet" href="/style.css"></head><body><header><h1><svg viewBox="0 0 32 32" '
+        f'aria-hidden="true"><circle cx="16" cy="16" r="11"/><circle cx="16" cy="16" r="3.5"/></svg>fastloc live</h1></header>'
+        f'<main class="alone"><h2>{html.escape(title)}</h2><p>{body}</p></main></body></html>'
+    )
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def _number(name: str) -> Any:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None

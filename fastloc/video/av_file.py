@@ -1,0 +1,83 @@
+"""Files: every frame, in order; or, as if it came from a camera, at the file's own pace."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fastloc.errors import FastlocWarning, VideoError
+from fastloc.video.av_opening import open_container
+from fastloc.video.av_reader import Reader
+from fastloc.video.av_source import AvSource
+from fastloc.video.frame import Frame
+from fastloc.video.redact import redact_address
+
+__all__ = ["FileSource", "open_file"]
+
+
+class FileSource(AvSource):
+    """Frames of what has an end. With `live` each is handed out when its time has come; with `loop` it begins anew at its end."""
+
+    def __init__(self, reader: Reader, connect: Callable[[], Reader], live: bool = False, loop: bool = False) -> None:
+        super().__init__(reader, connect, live)
+        self._loop = loop
+
+    def _run(self) -> Iterator[Frame]:
+        began = time.monotonic()
+        while True:
+            for frame in self._read():
+                if self.live and self._stop.wait(max(0.0, began + frame.time - time.monotonic())):
+                    return
+                frame.captured = time.monotonic()
+                yield frame
+            self._ended()
+            if not self._loop or self._stop.is_set():
+                return
+            self._open_again()
+            self._timeline.resume(0.0)
+
+    def _ended(self) -> None:
+        if self._stop.is_set():
+            return
+        if self._reader.failure:
+            raise VideoError(f"{self.name}: broke off after {self._count} frames: {self._reader.failure}")
+        lacks = self._reader.shortfall(self._timeline.last or 0.0)
+        if lacks:
+            warnings.warn(f"{self.name}: is cut short or damaged: {lacks}", FastlocWarning, stacklevel=2)
+
+
+def open_file(
+    path: Path, *, live: bool = False, loop: bool = False, format: str | None = None, options: dict[str, str] | None = None,
+) -> FileSource:  # fmt: skip
+    """A video file as a source. Raises VideoError: missing, a folder, empty, unreadable, not a video, without video, without frames."""
+    name = _checked(path)
+    # the prefix keeps a colon in the name from being read as a protocol
+    place = f"file:{path}"
+
+    def connect() -> Reader:
+        return Reader(name, lambda: open_container(name, place, format=format, options=options), quick=False)
+
+    return FileSource(connect(), connect, live, loop)
+
+
+def _checked(path: Path) -> str:
+    name = str(path)
+    try:
+        if path.is_dir():
+            raise VideoError(f"{name}: is a folder, not a video; for the pictures in it there is an iterable of them")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VideoError(f"{name}: is empty (0 bytes)")
+        return name
+    except FileNotFoundError:
+        # a mistyped address ends here too
+        raise VideoError(f"{redact_address(name)}: no such file") from None
+    except PermissionError:
+        raise VideoError(f"{name}: no permission to read it") from None
+    except VideoError:
+        raise
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+    raise VideoError(f"{redact_address(name)!r}: cannot be opened ({why})")

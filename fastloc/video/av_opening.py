@@ -1,0 +1,80 @@
+"""PyAV's container for a file, an address or a device; or a VideoError that says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from fastloc.errors import VideoError, unknown
+from fastloc.video.av_errors import reason
+from fastloc.video.av_reader import Opened
+
+__all__ = ["open_container"]
+
+# formats that are one picture; FFmpeg calls the rest of them *_pipe
+PICTURES = ("image2", "jpegxl_anim")
+# what FFmpeg draws texts with
+TEXTS = ("tty", "bin", "xbin", "adf", "idf")
+NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+def open_container(
+    name: str, place: str, *, format: str | None = None, options: dict[str, str] | None = None, timeout: float | None = None,
+) -> Opened:  # fmt: skip
+    """Opens `place` and picks its video stream. `name` stands in messages, `place` never does.
+
+    Raises VideoError: it cannot be opened, is a picture or a text, has no video or none that can be decoded.
+    """
+    container = _container(name, place, format, options, timeout)
+    try:
+        _refuse(name, container.format.name, format)
+        return Opened(container, _video(name, container))
+    except BaseException:
+        container.close()
+        raise
+
+
+def _container(name: str, place: str, format: str | None, options: dict[str, str] | None, timeout: float | None) -> InputContainer:
+    if format is not None and format not in av.formats_available:
+        raise VideoError(f"{name}: {unknown('format', format, sorted(av.formats_available))}")
+    try:
+        return av.open(place, "r", format=format, options=dict(options or {}), timeout=timeout, metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        why = reason(error)
+    # raised out here, for the error that PyAV raised holds the address with its password
+    raise VideoError(f"{name}: {why}")
+
+
+def _refuse(name: str, found: str, wanted: str | None) -> None:
+    kinds = found.split(",")
+    if wanted is not None:
+        return
+    if found.endswith("_pipe") or any(kind in PICTURES for kind in kinds):
+        raise VideoError(f"{name}: is a picture, not a video; `fastloc locate` and Localizer take pictures")
+    if any(kind in TEXTS for kind in kinds):
+        raise VideoError(f"{name}: is a text, not a video")
+
+
+def _video(name: str, container: InputContainer) -> VideoStream:
+    streams = [stream for stream in container.streams.video if not stream.disposition & NO_VIDEO]
+    if not streams:
+        raise VideoError(f"{name}: has no video{_instead(container)}")
+    best: Any = container.streams.best("video")
+    stream: VideoStream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise VideoError(f"{name}: this build of FFmpeg has no decoder for its video")
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = av.stream.Discard.all
+    return stream
+
+
+def _instead(container: InputContainer) -> str:
+    kinds = dict.fromkeys(stream.type for stream in container.streams)
+    if container.streams.video:
+        return ", only sound and a cover" if container.streams.audio else ", only a picture"
+    return f", only {' and '.join({'audio': 'sound'}.get(kind, kind) for kind in kinds)}" if kinds else ""

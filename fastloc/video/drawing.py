@@ -1,0 +1,202 @@
+"""One frame's answer drawn on the frame, fast enough for every frame of a video."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc.errors import FastlocError, unknown
+from fastloc.overlay import colour_table
+from fastloc.result import Point, Result
+from fastloc.video import marks
+from fastloc.video.heat import heat_of, reduced
+from fastloc.video.marks import Colour
+from fastloc.video.peaks import peaks_of
+
+__all__ = ["STYLES", "Drawer", "hue"]
+
+Pixels = NDArray[np.uint8]
+
+# the first texts' colours, far from each other and from skin, sky and leaves; more are made
+HUES: tuple[Colour, ...] = ((255, 84, 48), (40, 140, 255), (64, 214, 96), (255, 200, 20), (190, 90, 255), (0, 214, 210), (255, 90, 170))
+# as far as there are bytes for
+MOST = 256
+# heat from which cover begins, and from which it is full: cold regions stay clear and a warm core is evenly opaque
+ALONE, AMONG = (0.1, 0.8), (0.3, 0.9)
+# long side of a sheet of tiles, unless the frames' is longer, and the gap between them
+SHEET, GAP = 1920, 4
+# width over height that a sheet aims at: wide enough that two pictures lie side by side
+SCREEN = 1.9
+
+
+class Drawer:
+    """Draws results: call it with pixels, uint8 [H, W, 3], and their `Result`, and get new pixels of the same size, or a sheet of tiles.
+
+    style      a row of `STYLES`
+    opacity    of the warmest heat, above 0 up to 1
+    threshold  heat from which there is a box, and a ring: a map that limits keep cold has none
+    colormap   for one text alone, and for tiles: see `fastloc.overlay`
+
+    The same input gives the same bytes. Raises FastlocError for an unknown style or colour map and for numbers out of range.
+    """
+
+    def __init__(self, style: str = "heat", opacity: float = 0.6, threshold: float = 0.5, colormap: str = "turbo") -> None:
+        if style not in STYLES:
+            raise FastlocError(unknown("style", style, STYLES))
+        for name, value in (("opacity", opacity), ("threshold", threshold)):
+            if not 0 < value <= 1:
+                raise FastlocError(f"{name} {value!r} must be above 0 and at most 1")
+        self._draw, self._threshold = STYLES[style], threshold
+        self._table: Pixels = colour_table(colormap).round().astype(np.uint8)
+        self._alone, self._among = (_cover(*ramp, opacity) for ramp in (ALONE, AMONG))
+
+    def __call__(self, pixels: Pixels, result: Result) -> Pixels:
+        """The drawn frame, or the sheet of tiles."""
+        return np.asarray(self._draw(self, Image.fromarray(np.ascontiguousarray(pixels)), result))
+
+    def heat(self, picture: Image.Image, result: Result) -> Image.Image:
+        """Heat over the picture: of one text in the colour map, of several each in its own colour, the strongest on top."""
+        maps = list(heat_of(result, picture.size[::-1]))
+        if len(maps) == 1:
+            _paint(picture, maps[0], maps[0], self._table, self._alone)
+        else:
+            _paint(picture, *_strongest(maps), _hues(len(maps)), self._among)
+        peaks = peaks_of(result)
+        self._rings(picture, peaks)
+        _legend(picture, peaks)
+        return picture
+
+    def tiles(self, picture: Image.Image, result: Result) -> Image.Image:
+        """The picture and each text's heat over it, side by side."""
+        count = len(result.texts) + 1
+        columns = _columns(count, picture.width / picture.height)
+        rows = math.ceil(count / columns)
+        scale = min(max(SHEET, *picture.size) / max(columns * picture.width, rows * picture.height), 1.0)
+        wide, high = (max(round(side * scale), 1) for side in picture.size)
+        sheet = Image.new("RGB", (columns * (wide + GAP) - GAP, rows * (high + GAP) - GAP))
+        base = picture.resize((wide, high), Image.Resampling.BILINEAR, reducing_gap=2)
+        sheet.paste(base, (0, 0))
+        peaks = [replace(peak, x=int(peak.x * scale), y=int(peak.y * scale)) for peak in peaks_of(result)]
+        for index, (peak, heat) in enumerate(zip(peaks, heat_of(result, (high, wide)), strict=True), start=1):
+            tile = base.copy()
+            _paint(tile, heat, heat, self._table, self._alone)
+            self._rings(tile, [peak])
+            _legend(tile, [peak])
+            sheet.paste(tile, (index % columns * (wide + GAP), index // columns * (high + GAP)))
+        return sheet
+
+    def boxes(self, picture: Image.Image, result: Result) -> Image.Image:
+        """Boxes around what is warm; the text, and the similarity at its peak, stand at the box that the peak is in."""
+        size, small, named = marks.font_size(picture.height), reduced(result), set[str]()
+        across, down = picture.width / small.picture.width, picture.height / small.picture.height
+        known = {peak.text: (hue(index), _number(peak.similarity)) for index, peak in enumerate(peaks_of(result))}
+        for box in small.boxes(self._threshold):
+            colour, number = known[box.text]
+            left, top, right, bottom = round(box.x0 * across), round(box.y0 * down), round(box.x1 * across), round(box.y1 * down)
+            marks.box(picture, (left, top, right, bottom), colour, max(size // 8, 2))
+            if box.text not in named:
+                named.add(box.text)
+                card = marks.chip(box.text, number, colour, size, picture.width // 2)
+                _place(picture, card, left, top - card.height - 2 if top > card.height else top + 2)
+        return picture
+
+    def points(self, picture: Image.Image, result: Result) -> Image.Image:
+        """A ring around each peak, with its text below."""
+        size, peaks = marks.font_size(picture.height), peaks_of(result)
+        self._rings(picture, peaks)
+        for index, peak in enumerate(peaks):
+            if peak.value >= self._threshold:
+                card = marks.chip(peak.text, _number(peak.similarity), hue(index), size, picture.width // 2)
+                _place(picture, card, peak.x - card.width // 2, peak.y + round(size * 0.9))
+        return picture
+
+    def _rings(self, picture: Image.Image, peaks: list[Point]) -> None:
+        """A ring around each peak that is warm: white, its centre in the text's colour where there are several."""
+        radius = max(round(marks.font_size(picture.height) * 0.45), 5)
+        for index, peak in enumerate(peaks):
+            if peak.value >= self._threshold:
+                mark = marks.ring(radius, hue(index) if len(peaks) > 1 else marks.INK)
+                picture.paste(mark, (peak.x - mark.width // 2, peak.y - mark.height // 2), mark)
+
+
+STYLES: dict[str, Callable[[Drawer, Image.Image, Result], Image.Image]] = {
+    "heat": Drawer.heat, "tiles": Drawer.tiles, "boxes": Drawer.boxes, "points": Drawer.points,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=MOST)
+def hue(index: int) -> Colour:
+    """The colour of the text with this index."""
+    if index < len(HUES):
+        return HUES[index]
+    # the golden angle keeps neighbours apart, however many there are
+    red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1, 0.7, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _hues(count: int) -> Pixels:
+    return np.array([hue(index) for index in range(min(count, MOST))], np.uint8)
+
+
+def _cover(start: float, full: float, opacity: float) -> list[int]:
+    """How opaque each step of heat is, out of 255."""
+    rise = np.clip((np.arange(256) / 255 - start) / (full - start), 0, 1)
+    steps: list[int] = np.rint(255 * opacity * rise * rise * (3 - 2 * rise)).astype(int).tolist()
+    return steps
+
+
+def _strongest(maps: Iterable[Pixels]) -> tuple[Pixels, Pixels]:
+    """uint8 [H, W] twice: the highest heat of all maps, and the index of the first map that has it."""
+    heats = iter(maps)
+    best = next(heats)
+    which = np.zeros_like(best)
+    for index, heat in enumerate(heats, start=1):
+        which[heat > best] = index % MOST
+        best = np.maximum(best, heat)
+    return best, which
+
+
+def _paint(picture: Image.Image, heat: Pixels, colour: Pixels, table: Pixels, cover: list[int]) -> None:
+    """Colours `table[colour]` [H, W, 3] over the picture, as opaque as the heat's `cover` says."""
+    tint = Image.fromarray(colour)
+    tint.putpalette(table.tobytes())
+    picture.paste(tint.convert("RGB"), (0, 0), Image.fromarray(heat).point(cover))
+
+
+def _legend(picture: Image.Image, peaks: list[Point]) -> None:
+    """A card for each text, in the upper left corner: its colour and the similarity at its peak; as many as there is room for."""
+    size = marks.font_size(picture.height)
+    left = top = max(size // 2, 4)
+    for index, peak in enumerate(peaks):
+        card = marks.chip(peak.text, _number(peak.similarity), hue(index) if len(peaks) > 1 else None, size, picture.width - 2 * left)
+        if index and top + card.height > picture.height:
+            return
+        picture.paste(card, (left, top), card)
+        top += card.height + max(size // 4, 2)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def _columns(count: int, aspect: float) -> int:
+    """Of how many columns a sheet comes closest to a screen's shape, with few empty cells."""
+
+    def awkward(columns: int) -> float:
+        rows = math.ceil(count / columns)
+        return abs(math.log(columns * aspect / rows / SCREEN)) + (columns * rows - count) / count
+
+    return min(range(1, count + 1), key=awkward)
+
+
+def _place(picture: Image.Image, card: Image.Image, left: int, top: int) -> None:
+    """Paste it there, or as near as the picture's edges let it."""
+    at = max(min(left, picture.width - card.width), 0), max(min(top, picture.height - card.height), 0)
+    picture.paste(card, at, card)

@@ -1,0 +1,217 @@
+"""The sound of a file, brought into another one beside new pictures: as it is where the container takes it, else as AAC."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer, OutputContainer
+
+from fastloc.errors import FastlocWarning
+
+__all__ = ["FRAGMENTS", "Sound"]
+
+# codecs that players expect in a container, by its name in FFmpeg; what is not here becomes AAC
+COPIED = {
+    "mp4": ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"),
+    "mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"),
+}
+# samples a second that AAC knows
+RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+# layouts by count of channels that AAC is written with; another count becomes stereo
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+# bits a second of one channel
+BITS = 96000
+# seconds that timestamps may be off what the samples add up to: containers that count milliseconds round them
+LOOSE = Fraction(1, 20)
+# packets that a container is tried with
+TRIED = 3
+# how the muxer is told to write a file that can be played at any moment
+FRAGMENTS = {"movflags": "+hybrid_fragmented+frag_keyframe+delay_moov"}
+
+
+class Sound:
+    """All sound tracks of a file. They are read again beside the pictures, a little at a time, so that no more than that is held.
+
+    Sound that cannot be kept is a FastlocWarning: the pictures are what was asked for.
+    """
+
+    def __init__(self, path: Path, output: OutputContainer, kind: str) -> None:
+        """Adds the tracks to `output`, a container of `kind`, which must not have begun."""
+        self._path = path
+        self._tracks: dict[int, _Track] = {}
+        self._input: InputContainer | None = None
+        try:
+            self._input = av.open(str(path))
+            for stream in self._input.streams.audio:
+                self._add(stream, output, kind)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._warn("cannot be read", error)
+        self._packets = self._read()
+        self._next = next(self._packets, None)
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+    def until(self, time: Fraction | None, shift: Fraction = Fraction(0)) -> None:
+        """Write the sound that comes before `time`, seconds on the file's own clock; all that is left for None.
+
+        `shift` seconds are taken off every timestamp, and what would then begin before 0 is left out.
+        """
+        while self._next is not None and (time is None or _time(self._next) < time):
+            track = self._tracks.get(self._next.stream.index)
+            if track is not None and not (shift and _time(self._next) < shift):
+                try:
+                    track.put(self._next, shift)
+                except (av.FFmpegError, ValueError) as error:
+                    self._drop(track, error)
+            self._next = next(self._packets, None)
+
+    def finish(self) -> None:
+        """Write what encoders hold back, and let go of the file."""
+        for track in list(self._tracks.values()):
+            try:
+                track.finish()
+            except (av.FFmpegError, ValueError) as error:
+                self._drop(track, error)
+        self.close()
+
+    def close(self) -> None:
+        self._next = None
+        if self._input is not None:
+            self._input.close()
+
+    def _add(self, stream: Any, output: OutputContainer, kind: str) -> None:
+        codec = stream.codec_context
+        if codec is None:
+            self._warn(f"track {stream.index} is of a kind that this FFmpeg does not know")
+        elif codec.codec.canonical_name in COPIED[kind] and _takes(self._path, stream.index, kind):
+            self._tracks[stream.index] = _Copied(stream, output)
+        else:
+            self._tracks[stream.index] = _Encoded(stream, output)
+
+    def _read(self) -> Iterator[Any]:
+        """Packets with a time, in the file's order."""
+        if self._input is None or not self._tracks:
+            return
+        try:
+            for packet in self._input.demux([track.source for track in self._tracks.values()]):
+                if packet.dts is not None:
+                    yield packet
+        except (av.FFmpegError, OSError) as error:
+            self._warn("ends early", error)
+
+    def _drop(self, track: _Track, error: Exception) -> None:
+        self._warn(f"track {track.source.index} ends early", error)
+        self._tracks.pop(track.source.index, None)
+
+    def _warn(self, what: str, error: Exception | None = None) -> None:
+        # FFmpeg's errors carry the file's name along
+        why = f" ({getattr(error, 'strerror', None) or error})" if error else ""
+        warnings.warn(f"{self._path}: its sound {what}{why}", FastlocWarning, stacklevel=2)
+
+
+class _Track:
+    """One sound track on its way."""
+
+    def __init__(self, source: Any, output: OutputContainer, made: Any) -> None:
+        self.source, self.output, self.made = source, output, made
+        for key, value in source.metadata.items():
+            if key in ("language", "title"):
+                made.metadata[key] = value
+
+    def put(self, packet: Any, shift: Fraction) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what is held back."""
+
+
+class _Copied(_Track):
+    """Packets as they are."""
+
+    def __init__(self, source: Any, output: OutputContainer) -> None:
+        super().__init__(source, output, output.add_stream_from_template(source))
+        self._last: int | None = None
+        # AAC of broadcasts: each packet begins with what a file says once
+        bare = source.codec_context.codec.canonical_name == "aac" and not source.codec_context.extradata
+        self._filter = BitStreamFilterContext("aac_adtstoasc", source) if bare else None
+
+    def put(self, packet: Any, shift: Fraction) -> None:
+        ticks = round(shift / packet.time_base)
+        dts = packet.dts - ticks
+        # a container takes no packet that goes back in time: damage in the source
+        if self._last is not None and dts <= self._last:
+            return
+        self._last = dts
+        packet.pts, packet.dts = (dts if packet.pts is None else packet.pts - ticks), dts
+        for each in [packet] if self._filter is None else self._filter.filter(packet):
+            each.stream = self.made
+            self.output.mux(each)
+
+
+class _Encoded(_Track):
+    """Decoded, and encoded as AAC, whose packets follow each other without a gap: gaps are filled with silence."""
+
+    def __init__(self, source: Any, output: OutputContainer) -> None:
+        codec = source.codec_context
+        self._rate = codec.sample_rate if codec.sample_rate in RATES else 48000
+        layout = LAYOUTS.get(codec.layout.nb_channels, "stereo")
+        self._channels = av.AudioLayout(layout).nb_channels
+        made = output.add_stream("aac", rate=self._rate, layout=layout, bit_rate=BITS * self._channels)
+        made.time_base = Fraction(1, self._rate)
+        super().__init__(source, output, made)
+        self._resampler = av.AudioResampler("fltp", layout, self._rate)
+        # samples before the next one, on the output's clock
+        self._at: int | None = None
+
+    def put(self, packet: Any, shift: Fraction) -> None:
+        for frame in packet.decode():
+            self._meet(None if frame.pts is None else frame.pts * frame.time_base - shift)
+            self._encode(self._resampler.resample(frame))
+
+    def finish(self) -> None:
+        if self._at is not None:
+            self._encode(self._resampler.resample(None))
+        self.output.mux(self.made.encode(None))
+
+    def _meet(self, time: Fraction | None) -> None:
+        """Silence up to this time, where samples are missing."""
+        if self._at is None:
+            self._at = round((time or 0) * self._rate)
+        while time is not None and time - Fraction(self._at, self._rate) > LOOSE:
+            missing = round(time * self._rate) - self._at
+            silence = np.zeros((self._channels, min(missing, self._rate)), np.float32)
+            self._encode([av.AudioFrame.from_ndarray(silence, "fltp", self.made.codec_context.layout.name)])
+
+    def _encode(self, frames: list[Any]) -> None:
+        for frame in frames:
+            assert self._at is not None
+            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._at, Fraction(1, self._rate)
+            self._at += frame.samples
+            self.output.mux(self.made.encode(frame))
+
+
+def _takes(path: Path, index: int, kind: str) -> bool:
+    """Whether the container takes this very track, tried with its first packets: some codecs only at some rates, or with a header."""
+    try:
+        with av.open(str(path)) as source, av.open(io.BytesIO(), "w", format=kind, options=FRAGMENTS) as trial:
+            stream = source.streams[index]
+            track = _Copied(stream, trial)
+            for packet in itertools.islice((each for each in source.demux(stream) if each.dts is not None), TRIED):
+                track.put(packet, Fraction(0))
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _time(packet: Any) -> Fraction:
+    return Fraction(packet.dts * packet.time_base)

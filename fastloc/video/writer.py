@@ -1,0 +1,192 @@
+"""Pictures -> a video that a person can play: h264 with the timing of where they came from, and its sound."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import warnings
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloc.errors import FastlocWarning, VideoError
+from fastloc.video.encoder import Encoder
+from fastloc.video.fragments import trim
+from fastloc.video.partial import PartialFile, reason
+
+__all__ = ["KINDS", "VideoWriter", "kind_of"]
+
+Pixels = NDArray[np.uint8]
+
+# FFmpeg's name of the container that an extension stands for. Others cannot hold any timestamp exactly (.mkv counts milliseconds)
+KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+# a unit of time that every usual rate of frames divides, for pictures without one of their own
+TIME_BASE = Fraction(1, 90000)
+# seconds: a first picture later than this is moved to 0, or players would show nothing until then
+LATEST = 60
+
+
+def kind_of(path: Path) -> str:
+    """FFmpeg's name of the container. Raises VideoError for an extension that is not a row of `KINDS`."""
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        extension = repr(path.suffix) if path.suffix else "no extension"
+        raise VideoError(f"{path}: video is written as {', '.join(KINDS)}, not as {extension}")
+    return kind
+
+
+class VideoWriter:
+    """A video file in the making; a context manager.
+
+        with VideoWriter("out.mp4", time_base=frame.time_base, sound="in.mp4") as video:
+            video.write(pixels, frame.pts)
+
+    The file lies beside the target as `out.partial.mp4` until it is complete, in fragments: it can be played at any moment, also after the
+    process was killed, but for its last second or so. An error inside the block, Ctrl-C too, ends the file properly where it is, leaves it
+    under that name, and says so in a FastlocWarning. Without a single frame no file is left.
+
+    path          .mp4, .m4v or .mov
+    time_base     the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too
+    rate          frames a second, about: for the encoder's budget and the last frame's duration
+    pixel_aspect  width over height of a pixel
+    sound         a file whose sound tracks are kept: see `fastloc.video.sound`
+    from_zero     whether the first frame is moved to time 0 and sound before it left out; by default where it is before 0 or after `LATEST`
+    force         whether a file of that name is written over
+    quality       x264's constant rate factor, 0 (lossless) to 51; preset: its speed
+
+    Pictures are BT.709, limited range, and tagged so. Odd sides are filled up by one row or column of the same colours, right or below, so
+    that positions stay what they were; a picture of another size than the first one's is fitted into that, on black.
+
+    Raises VideoError for another extension, a folder that is not there or cannot be written to, and a file that exists.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, time_base: Fraction | None = None, rate: float | None = None,
+        pixel_aspect: Fraction = Fraction(1), sound: str | os.PathLike[str] | None = None, from_zero: bool | None = None,
+        force: bool = False, quality: int = 20, preset: str = "veryfast",
+    ) -> None:  # fmt: skip
+        self.path = Path(path)
+        self.frames = 0
+        self._time_base = Fraction(time_base or TIME_BASE)
+        self._from_zero = from_zero
+        self._start = functools.partial(
+            Encoder, kind=kind_of(self.path), time_base=self._time_base, rate=rate if rate and math.isfinite(rate) and rate > 0 else 30.0,
+            pixel_aspect=pixel_aspect, sound=None if sound is None else Path(sound), quality=quality, preset=preset,
+        )  # fmt: skip
+        self._file = PartialFile(self.path, force)
+        self._encoder: Encoder | None = None
+
+    @property
+    def partial(self) -> Path:
+        """Where the file lies until it is complete."""
+        return self._file.part
+
+    def write(self, pixels: Pixels, pts: int | None = None) -> None:
+        """Add one picture, uint8 [H, W, 3] RGB, shown from `pts` (in units of `time_base`) on; None: one frame after the last one.
+
+        A timestamp that is not after the last one is moved to the next tick. Raises VideoError where it cannot be encoded, or written.
+        """
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise VideoError(f"{self.path}: a picture must be uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+        if self._encoder is None:
+            self._encoder = self._begin(pixels.shape[:2], 0 if pts is None else pts)
+        self._told(self._encoder.write, fitted(pixels, self._encoder.size), pts)
+        self.frames += 1
+
+    def close(self, rest: bool = True) -> None:
+        """Complete the file and move it to its name. rest: whether sound goes on after the last picture, as far as there is any.
+
+        Raises VideoError where that cannot be done; what was written stays under its partial name. Without a picture no file is left.
+        """
+        if self._file.closed:
+            return
+        if self._encoder is None:
+            self._file.discard()
+            return
+        self._told(self._encoder.finish, rest)
+        self._file.finish()
+
+    def abandon(self) -> Path | None:
+        """End the file where it is, under its partial name, which is returned; None where there is nothing to keep."""
+        if self._file.closed:
+            return None
+        if self._encoder is not None:
+            # whatever it says now, what is in the file is looked at below
+            with contextlib.suppress(av.FFmpegError):
+                self._encoder.finish(rest=False)
+        self._file.close()
+        if self._file.failed:
+            trim(self.partial)
+        if self._encoder is None or not _playable(self.partial):
+            self._file.discard()
+            return None
+        return self.partial
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        elif left := self.abandon():
+            warnings.warn(f"{left}: holds what was written until then, and can be played", FastlocWarning, stacklevel=2)
+
+    def _begin(self, shape: tuple[int, int], first: int) -> Encoder:
+        size = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+        try:
+            return self._start(self._file, size=size, shift=self._shift(first))
+        except av.FFmpegError as error:
+            raise VideoError(f"{self.path}: pictures of {shape[1]} x {shape[0]} cannot be encoded as h264") from error
+
+    def _shift(self, first: int) -> int:
+        """What is taken off every timestamp."""
+        start = first * self._time_base
+        late = start > LATEST
+        if late and self._from_zero is None:
+            warnings.warn(f"{self.path}: starts at 0; its source starts at {float(start):.1f} s", FastlocWarning, stacklevel=3)
+        moved = (first < 0 or late) if self._from_zero is None else self._from_zero
+        return first if moved else 0
+
+    def _told(self, work: Callable[..., None], *given: object) -> None:
+        """Do it, and tell what could not be written, and what is left. Raises VideoError."""
+        why = None
+        try:
+            work(*given)
+        except av.FFmpegError as error:
+            why = f"cannot be encoded ({error.strerror})"
+        if self._file.failed:
+            why = f"cannot be written ({reason(self._file.failed)})"
+        if why:
+            left = self.abandon()
+            raise VideoError(f"{self.path}: {why}" + (f"; what was written until then is in {left}, and can be played" if left else ""))
+
+
+def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """The picture at this size of even sides: its last row and column once more, or, where it is of another size, scaled, on black."""
+    high, wide = pixels.shape[:2]
+    if (high, wide) == size:
+        return np.ascontiguousarray(pixels)
+    if (high + high % 2, wide + wide % 2) == size:
+        return np.pad(pixels, ((0, high % 2), (0, wide % 2), (0, 0)), mode="edge")
+    scale = min(size[0] / high, size[1] / wide)
+    inner = max(round(wide * scale), 1), max(round(high * scale), 1)
+    canvas = Image.new("RGB", size[::-1])
+    canvas.paste(Image.fromarray(pixels).resize(inner, Image.Resampling.BILINEAR), ((size[1] - inner[0]) // 2, (size[0] - inner[1]) // 2))
+    return np.asarray(canvas)
+
+
+def _playable(path: Path) -> bool:
+    """Whether a picture can be had of it."""
+    try:
+        with av.open(str(path)) as file:
+            return next(file.decode(video=0), None) is not None
+    except (av.FFmpegError, IndexError):
+        return False

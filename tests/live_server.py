@@ -1,0 +1,54 @@
+"""The live page's server for tests: in a thread of this process, on a free port."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastloc.cli_live import bound, configured
+from fastloc.live.app import Live
+from fastloc.live.hub import Hub
+from fastloc.live.limits import Limits
+from fastloc.live.methods import Methods
+from fastloc.live.security import rules
+from fastloc.live.settings import Settings
+
+# seconds; a busy core takes its time
+PATIENCE = 15
+
+
+@contextmanager
+def serving(
+    localizer: Any, texts: tuple[str, ...] = ("cat", "pizza"), *, hub: Hub | None = None, limits: Limits | None = None,
+    methods: tuple[str, ...] = (), note: str = "", certificate: tuple[Path | None, Path | None] = (None, None), **rule: Any,
+) -> Iterator[tuple[Live, str]]:  # fmt: skip
+    """The running page and its address, without a slash at the end."""
+    import uvicorn
+
+    listening = bound("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    offered = Methods(localizer, methods)
+    guard = rules("127.0.0.1", port, **rule)
+    live = Live(offered, Settings(texts, (offered.first,)), limits or Limits(), guard, hub, side=320, note=note)
+    server = uvicorn.Server(configured(live, *certificate))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield live, f"{'https' if guard.secure else 'http'}://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        live.close()
+        listening.close()
+
+
+def until(so: Any, told: str = "this did not come about") -> Any:
+    """Wait until a function returns something that is true, and return that."""
+    end = time.monotonic() + PATIENCE
+    while not (found := so()):
+        assert time.monotonic() < end, told
+        time.sleep(0.01)
+    return found
