@@ -27,9 +27,10 @@ def _tracking(part: Part) -> str:
     others = ", ".join(f"`{name}` {row['pointing']:.3f}" for name, row in alone.items() if name != METHOD)
     words = (
         f"The embedded model with `{METHOD}`; {part['clips']} clips of {part['seconds']:g} s at {part['rate']} frames/s, one to three "
-        f"things that move, {alone[METHOD]['questions']} questions. Pointing of other methods, each frame alone: {others}. Lag: how far "
-        "the peak is behind the thing's centre, in seconds of its speed. Flicker: mean change of heat from frame to frame where no pixel "
-        "changes. Warm: heat of 0.5 or more, as a share of the picture, for a text that was never in the clip, and one that left it.\n"
+        f"things that move a quarter of the picture's width a second, {alone[METHOD]['questions']} questions. Pointing of other methods, "
+        f"each frame alone: {others}. Lag: how far the peak is behind the thing's centre, in seconds of its speed. Flicker: mean change of "
+        "heat from frame to frame where no pixel changes. Warm: heat of 0.5 or more, as a share of the picture, for a text that was never "
+        "in the clip, and one that left it.\n"
     )
     return markdown(head, rows, right=7) + "\n" + words
 
@@ -37,7 +38,7 @@ def _tracking(part: Part) -> str:
 def _mode(row: Part) -> tuple[str, ...]:
     name = f"`{row['mode']}`" if "=" in row["mode"] else row["mode"]
     warm = (f"{100 * row[what]:.1f}" for what in ("absent_warm", "gone_warm"))
-    return (name, f"{row['pointing']:.3f}", f"{row['contrast']:.2f}", f"{row['lag_s']:.2f}", f"{row['flicker']:.4f}", *warm,
+    return (name, f"{row['pointing']:.3f}", f"{row['contrast']:.2f}", f"{round(row['lag_s'], 2) + 0.0:.2f}", f"{row['flicker']:.4f}", *warm,
             f"{row['absent_peak']:.2f}")  # fmt: skip
 
 

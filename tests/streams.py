@@ -65,7 +65,8 @@ def sending(*answers: bytes | tuple[bytes, str]) -> Iterator[Sender]:
 class Files(BaseHTTPRequestHandler):
     """GET of the server's `files`: path -> (status, bytes). With "Range", unless the path begins with /stream, which has no length either.
 
-    The first answer to a path beginning with /break or /gone is cut after half of its bytes; what is /gone is not there afterwards.
+    The first answer to a path beginning with /break or /gone is cut after half of its bytes; what is /gone is not there afterwards. Of
+    /hold the second half never comes.
     """
 
     protocol_version = "HTTP/1.1"
@@ -95,9 +96,12 @@ class Files(BaseHTTPRequestHandler):
         if status == 206:
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.end_headers()
-        half = path.startswith(("/break", "/gone")) and not begun
+        half = path.startswith(("/break", "/gone", "/hold")) and not begun
         with suppress(OSError):
             self.wfile.write(content[first : first + (len(content) - first) // 2] if half else content[first:])
+            self.wfile.flush()
+        if path.startswith("/hold"):
+            server.ended.wait(PATIENCE)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -108,13 +112,14 @@ def http_server(files: dict[str, tuple[int, bytes]]) -> Iterator[Any]:
     """Yields the server: `.address` without a slash at its end, `.asked`, the paths in order."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Files)
     server.daemon_threads = True
-    server.files, server.asked = files, []
+    server.files, server.asked, server.ended = files, [], threading.Event()
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield server
     finally:
+        server.ended.set()
         server.shutdown()
         server.server_close()
         thread.join(PATIENCE)

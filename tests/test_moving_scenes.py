@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import moving_scenes
 from fastloc.geometry import fit
@@ -84,9 +85,7 @@ def test_the_model_is_at_home() -> None:
     assert np.mean(hits) > 0.7, hits
 
 
-def _picture(rgb: np.ndarray) -> "object":
-    from PIL import Image
-
+def _picture(rgb: np.ndarray) -> Image.Image:
     return Image.fromarray(rgb)
 
 

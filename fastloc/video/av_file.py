@@ -18,11 +18,16 @@ __all__ = ["FileSource", "open_file"]
 
 
 class FileSource(AvSource):
-    """Frames of what has an end. With `live` each is handed out when its time has come; with `loop` it begins anew at its end."""
+    """Frames of what has an end. With `live` each is handed out when its time has come; with `loop` it begins anew at its end.
 
-    def __init__(self, reader: Reader, connect: Callable[[], Reader], live: bool = False, loop: bool = False) -> None:
+    One that ends too early is warned of, for there will not be more; where it is `remote`, VideoError is raised.
+    """
+
+    def __init__(
+        self, reader: Reader, connect: Callable[[], Reader], live: bool = False, loop: bool = False, remote: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(reader, connect, live)
-        self._loop = loop
+        self._loop, self._remote = loop, remote
 
     def _run(self) -> Iterator[Frame]:
         began = time.monotonic()
@@ -41,9 +46,11 @@ class FileSource(AvSource):
     def _ended(self) -> None:
         if self._stop.is_set():
             return
-        if self._reader.failure:
-            raise VideoError(f"{self.name}: broke off after {self._count} frames: {self._reader.failure}")
         lacks = self._reader.shortfall(self._timeline.last or 0.0)
+        # FFmpeg calls many a broken connection an end
+        broken = self._reader.failure or (lacks if self._remote else "")
+        if broken:
+            raise VideoError(f"{self.name}: broke off after {self._count} frames: {broken}")
         if lacks:
             warnings.warn(f"{self.name}: is cut short or damaged: {lacks}", FastlocWarning, stacklevel=2)
 

@@ -63,7 +63,7 @@ def open_address(
 
     reader = connect()
     if scheme.live is None and reader.info.duration is not None:
-        return FileSource(reader, connect, bool(live), loop)
+        return FileSource(reader, connect, bool(live), loop, remote=True)
     if loop:
         reader.close()
         raise VideoError(f"{name}: has no end, so it cannot loop")
