@@ -204,7 +204,9 @@ def _model(source: Source, licence: str) -> Model:
     spec = source.spec
     weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.vit).items()})
     mean, std = ((float(a), float(b), float(c)) for a, b, c in (spec.mean, spec.std))
-    return Model(source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence, source.logit_scale)
+    return Model(
+        source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence, source.logit_scale
+    )
 
 
 def _target(path: str | Path) -> Path:

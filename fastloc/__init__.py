@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "__version__", "methods", "models",
-    "stream",
+    "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "__version__", "methods",
+    "models", "stream",
 ]  # fmt: skip
 
 # public name -> the room it lives in

@@ -293,8 +293,8 @@ class Localizer:
     def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Located:
         """What one camera frame says, for texts that `prepare` gave back, without making a picture of it.
 
-        frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host. Raises
-        ImageError for another.
+        frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host.
+        Raises ImageError for another.
         """
         pixels = torch.from_numpy(np.require(frame, None, ["C", "W"])) if isinstance(frame, np.ndarray) else shared(frame)
         geometry = self.frame_geometry(pixels[None])

@@ -14,6 +14,7 @@ from fastloc import onnx_header
 from fastloc.errors import ModelError, PlanError
 from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.providers import available, choose, register, runtime
+from fastloc.remembered import Remembered
 from fastloc.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.tokens import Tokens
 
@@ -45,7 +46,7 @@ class OnnxTextEncoder:
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
         self.session = _session(self.path, providers, threads)
         self.words = frozenset(self.manifest.words)
-        self.cache: dict[tuple[str, str], Floats] = {}
+        self.cache = Remembered[tuple[str, str], Floats]()
 
     @property
     def digest(self) -> str:
@@ -59,25 +60,22 @@ class OnnxTextEncoder:
             TextError: no texts, one that is empty or not a string, an unknown template.
         """
         prompts = checked(texts)
-        fresh = [text for text in dict.fromkeys(prompts) if (template, text) not in self.cache]
-        for text in fresh:
+        keys = [(template, text) for text in prompts]
+        for _, text in self.cache.missing(keys):
             warn_of_unknown_words(text, self.words, self.manifest.names)
-        self._remember(fresh, template)
-        return np.stack([self.cache[template, text] for text in prompts])
+        return np.stack(self.cache.all(keys, self._embedded))
 
     def empty(self, template: str) -> Floats:
         """The embedding of the empty string in the same template, [E], unit length: CLIP Surgery's redundant feature."""
-        if (template, "") not in self.cache:
-            self._remember([""], template)
-        return self.cache[template, ""]
+        return self.cache.all([(template, "")], self._embedded)[0]
 
-    def _remember(self, texts: Sequence[str], template: str) -> None:
-        frames = self.manifest.sentences(template)
-        for text in texts:
-            tokens, lengths = self.tokens([frame.replace("{}", text) for frame in frames])
-            warn_of_length(text, max(lengths), self.manifest.context)
-            mean = np.concatenate([self._encode(tokens[i : i + CHUNK]) for i in range(0, len(tokens), CHUNK)]).mean(0)
-            self.cache[template, text] = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-12))
+    def _embedded(self, key: tuple[str, str]) -> Floats:
+        template, text = key
+        tokens, lengths = self.tokens([frame.replace("{}", text) for frame in self.manifest.sentences(template)])
+        warn_of_length(text, max(lengths), self.manifest.context, stacklevel=6)
+        mean: Floats = np.concatenate([self._encode(tokens[i : i + CHUNK]) for i in range(0, len(tokens), CHUNK)]).mean(0)
+        unit: Floats = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-12))
+        return unit
 
     def _encode(self, tokens: NDArray[np.int64]) -> Floats:
         rows: Floats = self.session.run(["embeddings"], {"tokens": tokens})[0]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastloc.digests import tower_digest
 from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
+from fastloc.remembered import Remembered
 from fastloc.templates import sentences
 
 # sentences that go through the text tower at once
@@ -31,7 +32,7 @@ class TextEncoder:
     ) -> None:
         self.tower, self.tokenizer = tower, tokenizer
         self.words, self.names = frozenset(words), tuple(names)
-        self.cache: dict[tuple[str, str], Tensor] = {}
+        self.cache = Remembered[tuple[str, str], Tensor]()
 
     def __call__(self, texts: Sequence[str], template: str) -> Tensor:
         """Embed `texts` with a named or custom template: float32 [T, E], unit length, in the order given, repeats included.
@@ -40,30 +41,26 @@ class TextEncoder:
             TextError: no texts, one that is empty or not a string, an unknown template.
         """
         prompts = checked(texts)
-        fresh = [text for text in dict.fromkeys(prompts) if (template, text) not in self.cache]
-        for text in fresh:
+        keys = [(template, text) for text in prompts]
+        for _, text in self.cache.missing(keys):
             warn_of_unknown_words(text, self.words, self.names)
-        self._remember(fresh, template)
-        return torch.stack([self.cache[template, text] for text in prompts])
+        return torch.stack(self.cache.all(keys, self._embedded))
 
     def empty(self, template: str) -> Tensor:
         """The embedding of the empty string in the same template, [E], unit length: CLIP Surgery's redundant feature."""
-        if (template, "") not in self.cache:
-            self._remember([""], template)
-        return self.cache[template, ""]
+        return self.cache.all([(template, "")], self._embedded)[0]
 
     @cached_property
     def digest(self) -> str:
         """What tells this text tower from others, see `fastloc.digests.tower_digest`."""
         return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in text_state(self.tower).items()})
 
-    def _remember(self, texts: Sequence[str], template: str) -> None:
-        frames = sentences(template)
-        for text in texts:
-            filled = [frame.replace("{}", text) for frame in frames]
-            self._warn_of_length(text, filled)
-            rows = torch.cat([self._encode(filled[i : i + CHUNK]) for i in range(0, len(filled), CHUNK)])
-            self.cache[template, text] = F.normalize(rows.mean(0), dim=-1)
+    def _embedded(self, key: tuple[str, str]) -> Tensor:
+        template, text = key
+        filled = [frame.replace("{}", text) for frame in sentences(template)]
+        self._warn_of_length(text, filled)
+        rows = torch.cat([self._encode(filled[i : i + CHUNK]) for i in range(0, len(filled), CHUNK)])
+        return F.normalize(rows.mean(0), dim=-1)
 
     def _encode(self, filled: list[str]) -> Tensor:
         device = next(self.tower.parameters()).device
@@ -76,7 +73,7 @@ class TextEncoder:
         if encode is None or limit is None:
             return
         longest = max(len(encode(sentence)) for sentence in filled) + 2
-        warn_of_length(text, longest, limit, stacklevel=6)
+        warn_of_length(text, longest, limit, stacklevel=7)
 
 
 def text_state(tower: nn.Module) -> dict[str, Tensor]:

@@ -32,7 +32,8 @@ REASONS = {
 }
 # by error number, where PyAV has no class of its own
 NUMBERS = {
-    5: "it cannot be reached or read: host or device are unknown, or do not answer",
+    5: "it cannot be reached or read: host or device are unknown or do not answer, or a file has its index at its end and the web server "
+    "gives no ranges",
     16: "it is in use by another program",
     19: "there is no such device",
     101: "the network cannot be reached",

@@ -1,0 +1,49 @@
+"""What was made before, by key, up to a bound: a program that runs for months is asked for ever new texts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+__all__ = ["MOST", "Remembered"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+# embeddings of 4096 texts take 8 to 16 MB
+MOST = 4096
+
+
+class Remembered(Generic[K, V]):
+    """The values that were asked for last, at least `most` of them, and at least twice those of the last call. For any thread."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        self._values: dict[K, V] = {}
+        self._lock = threading.Lock()
+
+    def missing(self, keys: Sequence[K]) -> list[K]:
+        """The keys that would be made, each once, in order."""
+        with self._lock:
+            return [key for key in dict.fromkeys(keys) if key not in self._values]
+
+    def all(self, keys: Sequence[K], make: Callable[[K], V]) -> list[V]:
+        """The values of all keys, in order; those that are missing are made, once each."""
+        wanted = list(dict.fromkeys(keys))
+        with self._lock:
+            found = {key: self._values[key] for key in wanted if key in self._values}
+        for key in wanted:
+            if key not in found:
+                found[key] = make(key)
+        with self._lock:
+            # to the end, where those asked for last are
+            for key in wanted:
+                self._values.pop(key, None)
+            self._values.update(found)
+            for key in list(self._values)[: max(len(self._values) - max(self.most, 2 * len(wanted)), 0)]:
+                del self._values[key]
+        return [found[key] for key in keys]
+
+    def __len__(self) -> int:
+        return len(self._values)
