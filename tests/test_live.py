@@ -356,6 +356,14 @@ def test_what_was_said_of_a_text_is_said_to_everybody() -> None:
     assert notes[0] == notes[1] and len(notes[0]) == 1 and "'zorgle'" in notes[0][0]
 
 
+def test_probabilities_are_of_the_scale_that_the_model_was_trained_with() -> None:
+    from fastloc import OnnxLocalizer
+
+    pytest.importorskip("onnxruntime")
+    setup = Methods(OnnxLocalizer()).setup(Settings(("cat",), ("gem",), maps="background"))
+    assert [way.temporal.scale for way in setup.ways] == pytest.approx([21.8], abs=0.01)
+
+
 # limits
 
 

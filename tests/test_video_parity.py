@@ -48,7 +48,8 @@ def test_smoothing_and_ranges_are_those_of_the_frames_in_order(film: Path):
     engine = fastloc.OnnxLocalizer(providers="cpu")
     options = {"smooth": 0.2, "maps": "running"}
     found = list(fastloc.stream(film, TEXTS, engine, **options))
-    state, locator = Temporal(**options), Locator(engine)
+    locator = Locator(engine)
+    state = Temporal(**options, scale=locator.logit_scale)
     prompts = locator.prepare(TEXTS)
     for each in found:
         want = state.apply(locator.locate(each.frame, prompts), each.time, prompts)

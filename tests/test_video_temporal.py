@@ -25,6 +25,10 @@ def grids(seed: int, count: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 4, 6)).astype(np.float32)
 
 
+def temporal(smooth: float = 0.0, maps: object = "frame", scale: float = 100.0) -> Temporal:
+    return Temporal(smooth, maps, scale)
+
+
 def prompts(*background: str) -> Prompts:
     return Prompts(TEXTS, background, None)
 
@@ -35,11 +39,11 @@ def heat(found: Located) -> np.ndarray:
 
 def test_without_options_nothing_changes():
     first = located(grids(0), scores=np.float32([1, 2]))
-    assert Temporal().apply(first, 0.0, prompts()) is first
+    assert temporal().apply(first, 0.0, prompts()) is first
 
 
 def test_smoothing_is_the_exponential_mean_of_the_grids_by_time():
-    state, times, half = Temporal(smooth=0.5), [0.0, 0.1, 0.5, 0.6], 0.5
+    state, times, half = temporal(smooth=0.5), [0.0, 0.1, 0.5, 0.6], 0.5
     want = None
     for i, at in enumerate(times):
         now = grids(i).astype(np.float64)
@@ -53,7 +57,7 @@ def test_smoothing_is_the_exponential_mean_of_the_grids_by_time():
 
 
 def test_smoothing_means_the_same_at_every_rate():
-    slow, fast = Temporal(smooth=0.2), Temporal(smooth=0.2)
+    slow, fast = temporal(smooth=0.2), temporal(smooth=0.2)
     step = located(np.zeros((2, 4, 6))), located(np.ones((2, 4, 6)))
     slow.apply(step[0], 0.0, prompts()), fast.apply(step[0], 0.0, prompts())
     for i in range(1, 9):
@@ -64,7 +68,7 @@ def test_smoothing_means_the_same_at_every_rate():
 
 @pytest.mark.parametrize("change", [{"texts": ("cat", "owl")}, {"method": "clip_surgery"}, {"geometry": fit((64, 48), (32, 48), 8)}])
 def test_smoothing_begins_anew_when_something_else_is_asked(change: dict):
-    state = Temporal(smooth=10.0, maps="running")
+    state = temporal(smooth=10.0, maps="running")
     state.apply(located(grids(0)), 0.0, prompts())
     other = replace(located(grids(1)), **change)
     got = state.apply(other, 0.1, Prompts(other.texts, (), None))
@@ -73,7 +77,7 @@ def test_smoothing_begins_anew_when_something_else_is_asked(change: dict):
 
 
 def test_a_running_range_follows_slowly_both_ways():
-    state, flat = Temporal(maps="running"), np.full((2, 4, 6), 0.5)
+    state, flat = temporal(maps="running"), np.full((2, 4, 6), 0.5)
     wide = flat.copy()
     wide[0, 1, 2], wide[0, 3, 3] = 2.0, -1.0
     assert state.apply(located(wide), 0.0, prompts()).limits[0].tolist() == [-1, 2]
@@ -89,20 +93,20 @@ def test_a_running_range_follows_slowly_both_ways():
 def test_a_range_keeps_a_still_map_still_while_another_thing_comes_and_goes():
     still, busy = grids(0), grids(0)
     busy[0, 0, 0] = 9.0
-    state = Temporal(maps="running")
+    state = temporal(maps="running")
     shown = [heat(state.apply(located(each), i / 30, prompts()))[0, 24:, 24:] for i, each in enumerate((busy, still, busy, still))]
-    alone = [heat(Temporal().apply(located(each), 0.0, prompts()))[0, 24:, 24:] for each in (busy, still)]
+    alone = [heat(temporal().apply(located(each), 0.0, prompts()))[0, 24:, 24:] for each in (busy, still)]
     assert max(np.abs(np.diff(shown, axis=0)).max(axis=(1, 2))) < 0.02 < 0.2 < np.abs(alone[0] - alone[1]).max()
 
 
 def test_fixed_limits_are_the_heat_s_ends():
-    got = heat(Temporal(maps=(-1.0, 1.0)).apply(located(grids(3)), 0.0, prompts()))
+    got = heat(temporal(maps=(-1.0, 1.0)).apply(located(grids(3)), 0.0, prompts()))
     np.testing.assert_allclose(got, np.clip((maps.upsample(grids(3), GEOMETRY) + 1) / 2, 0, 1), atol=1e-6)
 
 
 def test_reversed_maps_keep_their_limits():
-    plain = Temporal(maps=(-1.0, 1.0)).apply(located(grids(3)), 0.0, prompts())
-    back = Temporal(maps=(-1.0, 1.0)).apply(located(grids(3), reverse=True), 0.0, prompts())
+    plain = temporal(maps=(-1.0, 1.0)).apply(located(grids(3)), 0.0, prompts())
+    back = temporal(maps=(-1.0, 1.0)).apply(located(grids(3), reverse=True), 0.0, prompts())
     np.testing.assert_allclose(heat(back), 1 - heat(plain), atol=1e-6)
 
 
@@ -130,8 +134,8 @@ def test_a_map_of_nothing_is_hot_by_its_own_range_and_cold_against_the_backgroun
     noise = 0.001 * grids(5, 4)
     noise[2:] += 0.3
     every = located(noise, (*TEXTS, "sky", "wall"))
-    frame = Temporal().apply(every, 0.0, prompts("sky", "wall"))
-    calm = Temporal(maps="background", scale=100).apply(every, 0.0, prompts("sky", "wall"))
+    frame = temporal().apply(every, 0.0, prompts("sky", "wall"))
+    calm = temporal(maps="background", scale=100).apply(every, 0.0, prompts("sky", "wall"))
     assert heat(frame).max() == 1.0 and heat(calm).max() < 1e-6
     assert frame.texts == calm.texts == TEXTS
 
@@ -150,15 +154,15 @@ def test_a_map_of_nothing_is_hot_by_its_own_range_and_cold_against_the_backgroun
 )
 def test_what_cannot_be_is_said(options: dict, message: str):
     with pytest.raises(FastlocError, match=message):
-        Temporal(**options)
+        temporal(**options)
 
 
 def test_methods_without_such_a_range_say_so():
     shares = replace(located(grids(0)), order="softmax", logit_scale=40.0, method="naclip")
     with pytest.raises(FastlocError, match="'naclip' is a text's share"):
-        Temporal(maps="running").apply(shares, 0.0, prompts())
-    assert Temporal().apply(shares, 0.0, prompts()) is shares
+        temporal(maps="running").apply(shares, 0.0, prompts())
+    assert temporal().apply(shares, 0.0, prompts()) is shares
     with pytest.raises(FastlocError, match="needs background texts"):
-        Temporal(maps="background").apply(located(grids(0)), 0.0, prompts())
+        temporal(maps="background").apply(located(grids(0)), 0.0, prompts())
     with pytest.raises(FastlocError, match="'legrad' gives relevances"):
-        Temporal(maps="background").apply(replace(located(grids(0, 3), (*TEXTS, "sky")), method="legrad"), 0.0, prompts("sky"))
+        temporal(maps="background").apply(replace(located(grids(0, 3), (*TEXTS, "sky")), method="legrad"), 0.0, prompts("sky"))

@@ -111,7 +111,7 @@ class Methods:
             same = before is not None and (before.settings.smooth, before.settings.maps) == (settings.smooth, settings.maps)
             if same and way.method == name and way.prompts.every == prompts.every:
                 return Way(name, locator, prompts, way.temporal)
-        return Way(name, locator, prompts, Temporal(settings.smooth, settings.maps))
+        return Way(name, locator, prompts, Temporal(settings.smooth, settings.maps, locator.logit_scale))
 
     def warm_up(self, texts: Sequence[str]) -> tuple[int, int]:
         """Locate the texts in a grey frame, so that no client waits for what is loaded or compiled at first. Returns the (height, width)

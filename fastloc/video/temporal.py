@@ -50,7 +50,7 @@ class Temporal:
     Raises FastlocError for values out of range.
     """
 
-    def __init__(self, smooth: float = 0.0, maps: str | Sequence[float] = "frame", scale: float = 100.0) -> None:
+    def __init__(self, smooth: float, maps: str | Sequence[float], scale: float) -> None:
         if not (isinstance(smooth, (int, float)) and math.isfinite(smooth) and smooth >= 0):
             raise FastlocError(f"smooth {smooth!r} must be a half-life in seconds, 0 or more")
         if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
