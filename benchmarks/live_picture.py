@@ -14,11 +14,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import moving_scenes  # noqa: E402
 from browser import NO_GPU, chromium  # noqa: E402
-from live_server import serving, until  # noqa: E402
-
 from fastloc import Localizer  # noqa: E402
 from fastloc.live.hub import Hub  # noqa: E402
 from fastloc.video.opening import open_source  # noqa: E402
+from live_server import serving, until  # noqa: E402
 
 TEXTS = ("cat", "red car", "pizza")
 # how the page is set: what a select's or slider's element is called, and its value

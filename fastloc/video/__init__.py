@@ -3,6 +3,7 @@
     for found in fastloc.stream("clip.mp4", ["a dog"]):
         found.time, found.age, found.result.points()
 
-The rooms: `frame`, `source` and `open` (where frames come from, PyAV in `av_*` alone), `pipeline` and `stream` (who waits for whom),
-`temporal` (what one frame's map owes to those before it), `writer` and `drawing` (what goes to a file).
+Where frames come from: `frame` and `source` say what they are, `opening` finds the kind, PyAV is in `av_*`. Who waits for whom: `channel`,
+`worker`, `pipeline` (frames are pushed) and `stream` (they are read). What one frame's map owes to others: `temporal`. What goes to a file:
+`writer`, `drawing` and `records`.
 """
