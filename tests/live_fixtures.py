@@ -1,0 +1,35 @@
+"""Fixtures of the live page's tests; whoever imports one may ask for it by the name it has there."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from fastloc.live.app import Live
+from live_client import HOST, ORIGIN, Bright, Client, live_of
+
+
+@pytest.fixture(name="bright")
+def bright_fixture() -> Bright:
+    return Bright()
+
+
+@pytest.fixture(name="open_live")
+def open_live_fixture() -> Iterator[Callable[..., tuple[Live, Callable[[], Any]]]]:
+    """Makes a server and a way to connect to it; all of it is closed in the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(localizer: Any, **more: Any) -> tuple[Live, Callable[[], Any]]:
+            live = live_of(localizer, **more)
+            browser = stack.enter_context(TestClient(live.app, base_url=f"http://{HOST}"))
+
+            def join() -> Client:
+                made = Client(stack.enter_context(browser.websocket_connect(f"ws://{HOST}/ws", headers=ORIGIN)))
+                made.words("settings")
+                return made
+
+            return live, join
+
+        yield make

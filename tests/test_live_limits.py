@@ -1,0 +1,139 @@
+"""The live page's limits: what is too large, too often, too many or no message at all, and what becomes of who sent it."""
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("websockets")
+
+from starlette.websockets import WebSocketDisconnect
+
+from fastloc.live.limits import Limits, Rate, decoded, measured
+from fastloc.live.protocol import Sent, write_frame
+from live_client import Bright, encoded, picture, sent
+from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
+from live_server import until
+
+
+def _png_of(wide: int, high: int) -> bytes:
+    """The beginning of a PNG that claims to be this large."""
+    import zlib
+
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", wide, high, 8, 2, 0, 0, 0)
+    data = struct.pack(">I", 32) + b"IDAT" + b"\x00" * 36
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data
+
+
+BAD_FRAMES = [
+    ("no picture", b"\x00" * 300, 64, "no picture in JPEG, WEBP, PNG"),
+    ("empty", b"", 64, "no picture"),
+    ("a GIF", encoded(np.zeros((48, 64, 3), np.uint8), "GIF"), 64, "no picture in JPEG, WEBP, PNG"),
+    ("a TIFF", encoded(np.zeros((48, 64, 3), np.uint8), "TIFF"), 64, "no picture in JPEG, WEBP, PNG"),
+    ("large", encoded(np.zeros((1300, 1200, 3), np.uint8)), 1300, "1200 x 1300, 1560000 pixels; the limit is 1500000"),
+    ("a bomb", _png_of(60000, 60000), 60000, "more than 1500000 pixels"),
+    ("half", picture(size=(640, 480))[:3000], 640, "cannot be decoded"),
+    ("another size", picture(), 65, "64 x 48, and its header says 65"),
+]
+
+
+@pytest.mark.parametrize(("content", "side", "told"), [row[1:] for row in BAD_FRAMES], ids=[row[0] for row in BAD_FRAMES])
+def test_frames_that_cannot_be_are_refused_and_the_next_is_answered(
+    open_live: Any, bright: Bright, content: bytes, side: int, told: str
+) -> None:
+    _, join = open_live(bright)
+    client = join()
+    client.frame(sent(1, content, side))
+    said = client.words("refused")
+    assert said["id"] == 1 and told in said["message"]
+    client.frame(sent(2))
+    answer = client.answer()
+    assert answer.facts["id"] == 2 and answer.facts["counted"] == {"received": 2, "answered": 1, "dropped": 0, "refused": 1}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG"])
+def test_formats_that_browsers_make_are_read(form: str) -> None:
+    content = picture(form=form)
+    assert measured(content, Limits()) == (48, 64)
+    assert decoded(content).shape == (48, 64, 3)
+
+
+VIOLATIONS = [
+    ("short", b"\x01\x01", 1008, "2 bytes is no frame"),
+    ("another version", b"\x02" + sent(1)[1:], 1008, "version 2"),
+    ("an answer", b"\x01\x02" + sent(1)[2:], 1008, "kind 2"),
+    ("no time", write_frame(Sent(1, float("nan"), 64, picture())), 1008, "which is no time"),
+    ("not JSON", "{", 1008, "not JSON"),
+    ("nested", "[" * 100000, 1008, "not JSON"),
+    ("no object", "[1]", 1008, 'not an object with a "type"'),
+    ("unknown", '{"type": "shell"}', 1008, "unknown type of message 'shell'"),
+    ("too long", b"\x01" * 2_000_001, 1009, "the limit is 2000000"),
+    ("a long text", '"' + "x" * 2_000_001, 1009, "the limit is 2000000"),
+]
+
+
+@pytest.mark.parametrize(("message", "code", "told"), [row[1:] for row in VIOLATIONS], ids=[row[0] for row in VIOLATIONS])
+def test_what_no_page_of_ours_says_ends_the_connection_with_a_reason(
+    open_live: Any, bright: Bright, message: bytes | str, code: int, told: str
+) -> None:
+    live, join = open_live(bright)
+    client = join()
+    (client.socket.send_bytes if isinstance(message, bytes) else client.socket.send_text)(message)
+    end = client.closed()
+    assert end[0] == code and told in end[1]
+    until(lambda: not live.state["clients"])
+
+
+def test_frames_beyond_the_rate_are_refused(open_live: Any, bright: Bright) -> None:
+    _, join = open_live(bright, limits=Limits(fps=5))
+    client = join()
+    for number in range(1, 5):
+        client.frame(sent(number))
+    # two at once are within the rate
+    said = client.words("refused")
+    assert said["id"] == 3 and "more than 5 frames a second" in said["message"]
+
+
+def test_a_flood_ends_the_connection(open_live: Any, bright: Bright) -> None:
+    _, join = open_live(bright, limits=Limits(fps=2))
+    client = join()
+    for _ in range(20):
+        client.socket.send_json({"type": "ping", "time": 0})
+    assert client.closed() == (1008, "more than 8 messages a second")
+
+
+def test_rates_are_met_by_the_clock() -> None:
+    now = [0.0]
+    rate = Rate(10, burst=2, clock=lambda: now[0])
+    passed = 0
+    for _ in range(1000):
+        now[0] += 0.01
+        passed += rate.allows()
+    assert 99 <= passed <= 102
+
+
+def test_one_client_more_than_the_limit_is_told_so(open_live: Any, bright: Bright) -> None:
+    live, join = open_live(bright, limits=Limits(clients=2, fps=1000))
+    first, _ = join(), join()
+    with pytest.raises(WebSocketDisconnect) as end:
+        join()
+    assert end.value.code == 1013 and "the server is full: 2 at a time" in end.value.reason
+    # there is room again when one has left
+    first.socket.close()
+    until(lambda: len(live.state["clients"]) == 1)
+    join()
+
+
+def test_a_client_that_says_nothing_is_sent_away(open_live: Any, bright: Bright) -> None:
+    live, join = open_live(bright, limits=Limits(idle=0.2))
+    assert join().closed() == (1008, "nothing was heard for 0.2 s")
+    until(lambda: not live.state["clients"])
+
+
+@pytest.mark.parametrize("name", ["clients", "fps", "pixels", "message", "texts", "idle"])
+def test_limits_are_above_0(name: str) -> None:
+    with pytest.raises(ValueError, match=f"limit {name} is 0"):
+        Limits(**{name: 0})

@@ -1,0 +1,130 @@
+"""The live page's texts and settings: encoded aside, swapped at once, and refused beside their input."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("websockets")
+
+from fastloc.live.methods import Methods, quick
+from fastloc.live.settings import Settings
+from fastloc.recipes import RECIPES
+from live_client import Aside, Bright, sent
+from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
+
+
+def test_quick_methods_are_offered_by_default() -> None:
+    listed = {name for name, row in RECIPES.items() if quick(row)}
+    assert {"gem", "maskclip", "clip_surgery"} <= listed and not {"legrad", "gem_matched", "grad_cam", "rollout"} & listed
+
+
+def test_texts_are_encoded_aside_and_swapped_at_once(open_live: Any) -> None:
+    localizer = Aside()
+    _, join = open_live(localizer)
+    client = join()
+    localizer.encoded.clear()
+    localizer.encoding.clear()
+    client.socket.send_json({"type": "settings", "texts": ["bird"]})
+    assert localizer.encoding.wait(10)
+    # frames go on with the old texts while the new ones are encoded
+    for number in (1, 2):
+        client.frame(sent(number))
+        assert client.answer().facts["texts"] == ["cat", "dog"]
+    localizer.encoded.set()
+    assert client.words("settings")["texts"] == ["bird"]
+    client.frame(sent(3))
+    assert client.answer().facts["texts"] == ["bird"]
+
+
+def test_changes_made_while_one_is_encoded_come_as_one(open_live: Any) -> None:
+    localizer = Aside()
+    _, join = open_live(localizer)
+    client = join()
+    localizer.encoded.clear()
+    localizer.encoding.clear()
+    client.socket.send_json({"type": "settings", "texts": ["a"]})
+    assert localizer.encoding.wait(10)
+    for text in "bcdefg":
+        client.socket.send_json({"type": "settings", "texts": [text]})
+    client.socket.send_json({"type": "ping", "time": 1})
+    assert client.words("pong") == {"type": "pong", "time": 1}
+    localizer.encoded.set()
+    assert [client.words("settings")["texts"] for _ in range(2)] == [["a"], ["g"]]
+
+
+def test_a_text_that_cannot_be_encoded_leaves_the_old_ones(open_live: Any) -> None:
+    _, join = open_live(Aside())
+    client = join()
+    said = client.settings(texts=["nothing"])
+    assert (said["type"], said["field"]) == ("problem", "texts") and "'nothing' cannot be encoded" in said["message"]
+    client.frame(sent(1))
+    assert client.answer().facts["texts"] == ["cat", "dog"]
+
+
+BAD_SETTINGS = [
+    ({"texts": []}, "texts", "say what to look for"),
+    ({"texts": [" ", ""]}, "texts", "say what to look for"),
+    ({"texts": "cat"}, "texts", "a list of texts"),
+    ({"texts": [1]}, "texts", "a list of texts"),
+    ({"texts": [str(i) for i in range(13)]}, "texts", "at most 12"),
+    ({"texts": ["x" * 201]}, "texts", "at most 200"),
+    ({"background": [str(i) for i in range(13)]}, "background", "at most 12"),
+    ({"methods": []}, "methods", "one to 2"),
+    ({"methods": ["bright", "other", "third"]}, "methods", "one to 2"),
+    ({"methods": ["bright", "bright"]}, "methods", "different"),
+    ({"methods": ["brigth"]}, "methods", "did you mean 'bright'"),
+    ({"smooth": -1}, "smooth", "from 0 to 10"),
+    ({"smooth": float("nan")}, "smooth", "from 0 to 10"),
+    ({"smooth": True}, "smooth", "from 0 to 10"),
+    ({"threshold": 2}, "threshold", "from 0.05 to 1"),
+    ({"maps": "own"}, "maps", "unknown way of scaling 'own'"),
+    ({"maps": [0.3, 0.1]}, "maps", "the colder one first"),
+    ({"maps": [0, float("inf")]}, "maps", "two similarities"),
+    ({"boxes": 1}, "boxes", "true or false"),
+    ({"colour": "red"}, "", "unknown setting 'colour'"),
+]
+
+
+@pytest.mark.parametrize(("asked", "field", "told"), BAD_SETTINGS, ids=lambda value: str(value)[:40])
+def test_settings_that_cannot_be_are_refused_beside_their_input(
+    open_live: Any, bright: Bright, asked: dict[str, Any], field: str, told: str
+) -> None:
+    live, join = open_live(bright)
+    client = join()
+    before = next(iter(live._sessions.values())).setup
+    said = client.settings(**asked)
+    assert (said["type"], said["field"]) == ("problem", field) and told in said["message"]
+    assert next(iter(live._sessions.values())).setup is before
+
+
+def test_settings_that_a_frame_proves_wrong_are_taken_back(open_live: Any) -> None:
+    _, join = open_live(Bright(order="softmax"))
+    client = join()
+    client.frame(sent(1))
+    client.answer()
+    assert client.settings(maps="running")["type"] == "settings"
+    client.frame(sent(2))
+    assert "do not compete" in client.words("problem")["message"]
+    assert client.words("settings")["maps"] == "frame"
+    client.frame(sent(3))
+    assert client.answer().facts["id"] == 3
+
+
+def test_what_was_said_of_a_text_is_said_to_everybody() -> None:
+    from fastloc import OnnxLocalizer
+
+    pytest.importorskip("onnxruntime")
+    methods = Methods(OnnxLocalizer())
+    settings = Settings(("zorgle", "cat"), ("gem",))
+    notes = [methods.setup(settings).notes for _ in range(2)]
+    assert notes[0] == notes[1] and len(notes[0]) == 1 and "'zorgle'" in notes[0][0]
+
+
+def test_probabilities_are_of_the_scale_that_the_model_was_trained_with() -> None:
+    from fastloc import OnnxLocalizer
+
+    pytest.importorskip("onnxruntime")
+    setup = Methods(OnnxLocalizer()).setup(Settings(("cat",), ("gem",), maps="background"))
+    assert [way.temporal.scale for way in setup.ways] == pytest.approx([21.8], abs=0.01)
