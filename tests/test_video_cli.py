@@ -30,7 +30,7 @@ from fastloc.result import Result  # noqa: E402
 from fastloc.video.frame import Frame  # noqa: E402
 from fastloc.video.partial import partial_name  # noqa: E402
 from fastloc.video.source import Info  # noqa: E402
-from test_video_writer import largest_file, pictures, sounds, times  # noqa: E402
+from written import largest_file, pictures, sounds, times  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,13 +1,10 @@
 """Videos written: their timing, sound and colours against what went in, and what is left where writing ends badly."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,30 +18,10 @@ from clips import coded, colours, index_of, write_clip  # noqa: E402
 from fastloc.errors import FastlocWarning, VideoError  # noqa: E402
 from fastloc.video.partial import PartialFile, partial_name  # noqa: E402
 from fastloc.video.writer import KINDS, VideoWriter, fitted  # noqa: E402
+from written import largest_file, pictures, sounds, times  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 UNITS = (*(Fraction(1, each) for each in (90000, 1000, 15360, 24, 7, 10**9)), Fraction(1001, 30000))
-
-
-def times(path: Path) -> list[Fraction]:
-    """When each picture is shown, seconds."""
-    with av.open(str(path)) as file:
-        return [frame.pts * frame.time_base for frame in file.decode(video=0)]
-
-
-def pictures(path: Path) -> list[Any]:
-    with av.open(str(path)) as file:
-        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-
-
-def sounds(path: Path, track: int = 0) -> tuple[str, Fraction, Fraction, Any]:
-    """The codec of a sound track, when it begins and ends, and its first channel's samples."""
-    with av.open(str(path)) as file:
-        stream = file.streams.audio[track]
-        frames = list(file.decode(stream))
-        end = frames[-1].pts * frames[-1].time_base + Fraction(frames[-1].samples, frames[-1].sample_rate)
-        wave = [frame.to_ndarray().reshape(-1)[: frame.samples] for frame in frames]
-        return stream.codec_context.codec.canonical_name, frames[0].pts * frames[0].time_base, end, np.concatenate(wave)
 
 
 def uneven(count: int, unit: Fraction, start: int, seed: int = 0) -> list[int]:
@@ -306,17 +283,6 @@ def test_an_error_leaves_a_playable_part_and_the_old_file(tmp_path: Path) -> Non
     assert target.read_bytes() == b"of another day"
     assert times(partial_name(target)) == [Fraction(index, 10) for index in range(13)]
     assert abs(sounds(partial_name(target))[2] - Fraction(13, 10)) < Fraction(3000, 44100), "no sound after the last picture"
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """A disk that is full: no file grows beyond this."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def filled(video: VideoWriter, count: int) -> VideoWriter:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import TOLERANCES
+from fastloc.manifest import LOGIT_SCALE
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.verify import judged
 from fastloc.weights import Weights
@@ -77,7 +78,7 @@ def written(file: File, folder: Path) -> Row:
     # all that an export reads of a localizer; the texts are embedded already, so that no text tower is needed
     text = SimpleNamespace(digest="", empty=lambda template: empty)
     weights = tower(file.model)
-    source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text)
+    source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text, logit_scale=LOGIT_SCALE)
     localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, input_size=size, fit="stretch")
     began = time.perf_counter()
     export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
