@@ -31,9 +31,9 @@ FLAVOURS = (
 )  # fmt: skip
 PACKAGES = (
     "fastloc", "numpy", "pillow", "scipy", "cmap", "rich", "torch", "torchvision", "open_clip_torch", "safetensors", "tokenizers",
-    "onnx", "onnxscript", *FLAVOURS, "onnxruntime-ep-nv-tensorrt-rtx", "tensorrt", "tensorrt-cu12", "tensorrt-cu13",
-    "tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cuda-runtime",
-    "nvidia-cuda-runtime-cu12", "nvidia-cublas", "nvidia-cublas-cu12",
+    "av", "starlette", "uvicorn", "websockets", "onnx", "onnxscript", *FLAVOURS, "onnxruntime-ep-nv-tensorrt-rtx", "tensorrt",
+    "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cublas", "nvidia-cublas-cu12",
 )  # fmt: skip
 # providers that send the work elsewhere: nothing to load here
 REMOTE = ("AzureExecutionProvider",)

@@ -18,6 +18,7 @@ from fastloc.geometry import Geometry, fit
 from fastloc.kinds import AnyEngine, AnyTower, kind_of
 from fastloc.located import Located
 from fastloc.measured import Given, Measured
+from fastloc.openmp import release_idle_threads
 from fastloc.plan import Plan
 from fastloc.preprocess import prepare
 from fastloc.projections import Given as GivenProjections
@@ -288,6 +289,9 @@ class Localizer:
         self.source.text(prompts, self.template)
         if self.recipe.readout.score == "feature-surgery":
             self.source.text.empty(self.template)
+        if self.device.type == "cpu":
+            # what follows is mostly computed in another thread
+            release_idle_threads()
         return prompts
 
     def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Located:

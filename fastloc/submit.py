@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fastloc.openmp import release_idle_threads
 from fastloc.result import Result
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Queue:
     def _on_cpu(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         if self.worker is None:
             self.worker = ThreadPoolExecutor(1, thread_name_prefix="fastloc")
+            release_idle_threads()
         future: Future[Result] = self.worker.submit(lambda: localizer.locate([picture], prompts, [name])[0])
         return Handle(future.done, future.result)
 
