@@ -360,6 +360,13 @@ def test_pushing_brings_the_model_s_error_to_its_own_frame():
         assert handles[2].result(5).index == 2
 
 
+def test_a_pipeline_that_nobody_holds_ends_once_its_frames_are_answered():
+    found = Pipeline(["cat"], Engine(0.02)).submit(np.full((*SIZE, 3), 7, np.uint8)).result(5)
+    assert int(found.result.similarity[0, 1, 1]) == 10
+    gc.collect()
+    wait_for(lambda: not alive())
+
+
 def test_a_channel_that_has_ended_takes_nothing():
     channel: Channel[int] = Channel(newest=False, room=3)
     assert [channel.put(i) for i in range(2)] == [None, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -26,8 +27,10 @@ class FrameDropped(VideoError):
 class Handle:
     """A frame that was handed in."""
 
-    def __init__(self, future: Future[StreamResult], worker: Worker) -> None:
+    def __init__(self, future: Future[StreamResult], worker: Worker, pipeline: Pipeline) -> None:
         self._future, self._worker = future, worker
+        # which is closed once neither it nor a handle of it is held
+        self._pipeline = pipeline
         self._lock = threading.Lock()
         self._found: StreamResult | None = None
 
@@ -76,6 +79,8 @@ class Pipeline:
         self._count, self._bgr = itertools.count(), bgr
         self._begun = time.monotonic()
         self._thread: threading.Thread | None = None
+        # the thread knows these two alone, so that a pipeline nobody holds any more can end it
+        self._finalizer = weakref.finalize(self, _end, self._inbox, self._worker)
 
     def submit(self, frame: Any, time: float | None = None) -> Handle:
         """Hand in a frame: uint8 [H, W, 3], a PIL picture, a tensor on a device, or a `Frame`; and its time in seconds, by default now.
@@ -90,8 +95,8 @@ class Pipeline:
         self._worker.counters.add("captured")
         late = self._inbox.put((given, future))
         if late is not None:
-            self._drop(late[1], "the pipeline is closed" if late[1] is future else "a newer frame took its place")
-        return Handle(future, self._worker)
+            _drop(late[1], self._worker, "the pipeline is closed" if late[1] is future else "a newer frame took its place")
+        return Handle(future, self._worker, self)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -113,11 +118,9 @@ class Pipeline:
 
     def close(self) -> None:
         """Drop what waits, and wait for the frame under way."""
-        for _, future in self._inbox.end(drop=True):
-            self._drop(future, "the pipeline is closed")
+        self._finalizer()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        self._worker.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -125,15 +128,22 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _drop(self, future: Future[StreamResult], why: str) -> None:
-        self._worker.counters.add("dropped")
-        future.set_exception(FrameDropped(f"the frame was not located: {why}"))
-
     def _frame(self, given: Any, at: float | None) -> Frame:
         from fastloc.video.frames_of import frame_of
 
         now = time.monotonic()
         return frame_of(given, next(self._count), now - self._begun if at is None else at, now, bgr=self._bgr)
+
+
+def _end(inbox: Channel[tuple[Frame, Future[StreamResult]]], worker: Worker) -> None:
+    for _, future in inbox.end(drop=True):
+        _drop(future, worker, "the pipeline is closed")
+    worker.close()
+
+
+def _drop(future: Future[StreamResult], worker: Worker, why: str) -> None:
+    worker.counters.add("dropped")
+    future.set_exception(FrameDropped(f"the frame was not located: {why}"))
 
 
 def _work(worker: Worker, inbox: Channel[tuple[Frame, Future[StreamResult]]]) -> None:
