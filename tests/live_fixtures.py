@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from fastloc.live.app import Live
 from live_client import HOST, ORIGIN, Bright, Client, live_of
+from live_server import until
 
 
 @pytest.fixture(name="bright")
@@ -27,9 +28,16 @@ def open_live_fixture() -> Iterator[Callable[..., tuple[Live, Callable[[], Any]]
 
             def join() -> Client:
                 made = Client(stack.enter_context(browser.websocket_connect(f"ws://{HOST}/ws", headers=ORIGIN)))
+                stack.callback(_leave, live, made, made.words("welcome")["client"])
                 made.words("settings")
                 return made
 
             return live, join
 
         yield make
+
+
+def _leave(live: Live, client: Client, number: int) -> None:
+    """Hang up, and wait for the server to have noticed: else the test client cancels it in the middle."""
+    client.socket.close()
+    until(lambda: all(each["client"] != number for each in live.state["clients"]))

@@ -24,6 +24,14 @@ from fastloc.video.stream import Stream
 from fastloc.video.worker import Worker
 
 SIZE = (16, 24)
+# threads that other tests of this process have left behind
+BEFORE: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_before() -> None:
+    BEFORE.clear()
+    BEFORE.update(threading.enumerate())
 
 
 class Engine:
@@ -250,7 +258,8 @@ def test_an_error_of_the_model_ends_everything():
 
 
 def alive() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fastloc")]
+    """Names of this test's threads."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fastloc") and thread not in BEFORE]
 
 
 def test_closing_ends_threads_in_the_middle_of_everything():

@@ -125,8 +125,9 @@ class Live:
         finally:
             for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in ended:
+            # gathering them would put their cancellation in place of ours, by which anyio tells whose it is
+            await asyncio.wait(tasks)
+        for error in [None if task.cancelled() else task.exception() for task in tasks]:
             if isinstance(error, Violation):
                 with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                     await socket.close(error.code, _reason(error))
