@@ -51,17 +51,29 @@ PARTS: dict[str, tuple[Callable[[bool, float], Part], Callable[[Part], list[str]
 }
 
 
+def _again(modes: list[str], kept: bool) -> int:
+    rows = tracking.again(modes)
+    if kept:
+        record.replace("tracking", rows)
+    print(*tracking.lines({"rows": rows}), sep="\n")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--minutes", type=float, help="for each of file, live, fast and overhead (default: 1)")
     parser.add_argument("--record", action="store_true", help=f"write the parts into benchmarks/records/{record.RECORD.name}")
+    known = [mode.name for mode in tracking.MODES]
+    parser.add_argument("--modes", nargs="+", choices=known, metavar="MODE", help="of tracking: measure these rows again, and nothing else")
     parser.add_argument("--quick", action="store_true", help="seconds for each part: whether it works")
     args = parser.parse_args(arguments)
     if args.quick and args.record:
         parser.error("a record is not of a quick run")
     if args.minutes is not None and not args.minutes > 0:
         parser.error(f"--minutes {args.minutes:g} must be above 0")
+    if args.modes:
+        return _again(args.modes, args.record)
     problems = []
     for name in args.parts:
         run, lines = PARTS[name]

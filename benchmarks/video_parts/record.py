@@ -49,6 +49,13 @@ def write(parts: dict[str, Part], path: Path = RECORD) -> None:
     temporary.replace(path)
 
 
+def replace(name: str, rows: list[Part], path: Path = RECORD) -> None:
+    """Put rows in place of those of the same method and mode in a part; each then says its own commit."""
+    part = json.loads(path.read_text())["parts"][name]
+    new = {(row["method"], row["mode"]): {**row, "commit": commit()} for row in rows}
+    write({name: {**part, "rows": [new.get((row["method"], row["mode"]), row) for row in part["rows"]]}}, path)
+
+
 def _text(parts: dict[str, Part]) -> str:
     """JSON, a row a line."""
     blocks = []

@@ -202,6 +202,20 @@ def run(quick: bool = False, methods: Sequence[str] = METHODS, modes: Sequence[M
     return {**told, "rows": rows, "things": things}
 
 
+def again(names: Sequence[str]) -> list[Row]:
+    """The rows of these modes alone, of every method."""
+    from fastloc.localizer import Localizer
+
+    modes, base, rows = [mode for mode in MODES if mode.name in names], Localizer(), []
+    for method in METHODS:
+        judges: dict[str, list[Judge]] = defaultdict(list)
+        for clip, texts in clips():
+            for name, judge in follow(base.with_method(method), clip, texts, modes).items():
+                judges[name].append(judge)
+        rows += [{"method": method, "mode": mode.name, **summed(judges[mode.name])} for mode in modes]
+    return rows
+
+
 def summed(judges: Sequence[Judge]) -> Row:
     """One mode's measures over its clips, every frame alike; lags are medians."""
     hits = [hit for judge in judges for each in judge.hits.values() for hit in each]
