@@ -27,7 +27,7 @@ SIZE = (1280, 900)
 
 def take(path: Path, folder: Path) -> None:
     """One screenshot, PNG, after the heat has been shown for a while."""
-    clip = moving_scenes.clip(seed=11, things=TEXTS, size=(480, 640), rate=12, seconds=8)
+    clip = moving_scenes.clip(seed=3, things=TEXTS, size=(480, 640), rate=12, seconds=8)
     film = moving_scenes.write(clip, folder / "clip.mp4")
     hub = Hub(lambda: open_source(film), fps=12)
     with serving(Localizer(device="cpu"), TEXTS, hub=hub) as (_, url), chromium(folder / "profile", *NO_GPU) as driver:
