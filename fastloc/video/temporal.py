@@ -1,7 +1,7 @@
 """What one frame's map owes to those before it, and how similarities become heat that does not flicker.
 
 Heat by each frame's own min-max always reaches from 0 to 1: noise of an empty scene looks like a find, and the colours of a still one
-change as something else moves. The other ways fix what 0 and 1 stand for.
+change as something else moves. The other ways say what 0 and 1 stand for; `benchmarks/records/video.json` says what each is worth.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BACKGROUND = (
     "sky", "cloud", "ground", "grass", "tree", "building", "wall", "floor", "ceiling", "window", "road", "street", "water", "rock",
     "mountain", "furniture", "shadow", "light", "pattern", "nothing",
 )  # fmt: skip
-# seconds in which a range narrows by half. It widens at once: one that widens as slowly cuts peaks off, and points worse (.862 for .878)
+# seconds in which a range narrows by half. It widens at once: one that widens as slowly cuts peaks off, and points worse
 NARROWS = 2.0
 
 
