@@ -1,0 +1,430 @@
+"""The rooms of fastloc from top to bottom: a room imports lower rooms only, and third parties where the table says so.
+
+Imports in functions and for type checkers count. `kernels` and `export` are read where they lie, at the top of the repository.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+MOST = 22
+
+# rooms on one line know nothing of each other
+LAYERS = (
+    ("fastloc", "__main__"),
+    ("cli", "bench"),
+    ("live",),
+    ("analysis", "video", "eclip"),
+    ("auto", "adapters"),
+    ("export", "diagnostics"),
+    ("engine", "runtime"),
+    ("reference", "kernels"),
+    ("functional",),
+    ("checkpoints",),
+    ("onnx_file", "results"),
+    ("recipes", "text"),
+    ("imaging",),
+    ("utils",),
+    ("embedded", "_version", "errors"),
+)
+RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+# what stands in fastloc/ itself
+FILES = {"__init__", "__main__", "_version", "errors", "auto", "adapters"}
+
+# package -> the rooms and files that may import it, and those that may in functions and for types
+THIRD_PARTIES = {
+    "torch": (
+        "analysis.blocks analysis.tables analysis.text_relevance checkpoints functional reference kernels engine export eclip bench",
+        "cli adapters auto",
+    ),
+    "open_clip": ("checkpoints.loading checkpoints.text_encoder export.text.tokenizer bench.peers", "bench.models"),
+    "torchvision": ("checkpoints.classifiers", ""),
+    "timm": ("checkpoints.classifiers", ""),
+    "triton": ("kernels", ""),
+    "onnxruntime": ("runtime export bench", "diagnostics.probes"),
+    "onnx": ("export", ""),
+    "onnx_ir": ("export", ""),
+    "av": ("video.sources video.output", ""),
+    "starlette": ("live", "cli.live"),
+    "uvicorn": ("live", "cli.live"),
+    "matplotlib": ("utils.plotting analysis.plots bench.report eclip.curve", ""),
+    "rich": ("utils.console cli bench.report bench.cli eclip.cli", ""),
+}
+
+# files that do not lie in their rooms yet: where each goes
+OLD_NAMES = {
+    "files": "utils.atomic_write",
+    "remembered": "utils.lru_cache",
+    "digests": "utils.hashing",
+    "metadata": "utils.versioned_json",
+    "machine": "utils.hardware",
+    "waiting": "utils.heartbeat",
+    "openmp": "utils.openmp",
+    "cli_show": "utils.console",
+    "cli_end": "utils.exit_status",
+    "bench.report.plot_style": "utils.plotting",
+    "images": "imaging.images",
+    "geometry": "imaging.geometry",
+    "axes": "imaging.axis_sampling",
+    "preprocess": "imaging.preprocess",
+    "pillow_taps": "imaging.pillow_resize",
+    "maps": "imaging.heatmaps",
+    "pamr": "imaging.pamr",
+    "pamr_maps": "imaging.refined_heatmaps",
+    "overlay": "imaging.overlay",
+    "recipes": "recipes.table",
+    "recipe_checks": "recipes.validation",
+    "temperatures": "recipes.temperatures",
+    "prompts": "text.prompts",
+    "templates": "text.templates",
+    "cleaning": "text.cleaning",
+    "tokens": "text.tokenizer",
+    "embeddings": "text.embeddings",
+    "result": "results.result",
+    "located": "results.prediction",
+    "sam_points": "results.sam_points",
+    "batches": "results.batching",
+    "formats": "onnx_file.formats",
+    "manifest": "onnx_file.manifest",
+    "golden": "onnx_file.golden",
+    "text_manifest": "onnx_file.text_manifest",
+    "onnx_header": "onnx_file.header",
+    "onnx_graph": "onnx_file.graph",
+    "onnx_precision": "onnx_file.precision",
+    "spec": "checkpoints.vit_spec",
+    "weights": "checkpoints.vit_weights",
+    "resnet_spec": "checkpoints.resnet_spec",
+    "resnet_weights": "checkpoints.resnet_weights",
+    "sources": "checkpoints.loading",
+    "text": "checkpoints.text_encoder",
+    "projections": "checkpoints.projections",
+    "cnn_models": "checkpoints.classifiers",
+    "cnn_split": "checkpoints.classifier_split",
+    "vit": "functional.vit",
+    "attention": "functional.attention",
+    "local": "functional.local_path",
+    "prepared": "functional.folding",
+    "ops": "functional.op_set",
+    "position": "functional.position_embedding",
+    "matched": "functional.entropy_matching",
+    "readout": "functional.readout",
+    "grids": "functional.similarity",
+    "vjp": "functional.vjp",
+    "relevance_trace": "functional.block_trace",
+    "relevance": "functional.relevance",
+    "resnet": "functional.resnet",
+    "cam": "functional.cam",
+    "frames": "functional.frame_patches",
+    "device_maps": "functional.heatmaps",
+    "device_frames": "functional.frame_formats",
+    "literal": "reference.scores",
+    "reference": "reference.methods",
+    "reference_rows": "reference.any_recipe",
+    "reference_relevance": "reference.relevance",
+    "reference_matched": "reference.entropy_matching",
+    "reference_resnet": "reference.resnet",
+    "localizer": "engine.localizer",
+    "plan": "engine.plan",
+    "choices": "engine.plan_options",
+    "graphs": "engine.cuda_graphs",
+    "resnet_plan": "engine.resnet_plan",
+    "fused": "engine.triton_ops",
+    "engine_base": "engine.base",
+    "engine": "engine.vit_engine",
+    "resnet_engine": "engine.resnet_engine",
+    "kinds": "engine.tower_kinds",
+    "devices": "engine.devices",
+    "submit": "engine.async_queue",
+    "measured": "engine.measured_temperatures",
+    "calibrate": "engine.calibration",
+    "cnn": "engine.classifier_localizer",
+    "onnx_localizer": "runtime.localizer",
+    "onnx_session": "runtime.session",
+    "bindings": "runtime.io_binding",
+    "providers": "runtime.providers",
+    "placement": "runtime.placement",
+    "profiles": "runtime.shape_profiles",
+    "engine_cache": "runtime.engine_cache",
+    "feeds": "runtime.inputs",
+    "answers": "runtime.outputs",
+    "vocabulary": "runtime.text_sources",
+    "onnx_text": "runtime.text_encoder",
+    "verify": "diagnostics.verify",
+    "inspect_model": "diagnostics.inspect_file",
+    "doctor": "diagnostics.doctor",
+    "doctor_facts": "diagnostics.probes",
+    "analysis": "analysis.blocks",
+    "analysis_rows": "analysis.tables",
+    "analysis_scenes": "analysis.scenes",
+    "analysis_scores": "analysis.metrics",
+    "analysis_plots": "analysis.plots",
+    "explain": "analysis.explain",
+    "explain_sheet": "analysis.contact_sheet",
+    "explain_page": "analysis.html_page",
+    "text_relevance": "analysis.text_relevance",
+    "cli": "cli.app",
+    "cli_analyze": "cli.analyze",
+    "cli_arguments": "cli.arguments",
+    "cli_build": "cli.build",
+    "cli_calibrate": "cli.calibrate",
+    "cli_demo": "cli.demo",
+    "cli_doctor": "cli.doctor",
+    "cli_explain": "cli.explain",
+    "cli_export": "cli.export",
+    "cli_interrupts": "cli.interrupts",
+    "cli_live": "cli.live",
+    "cli_locate": "cli.locate",
+    "cli_pipeline": "cli.pipeline",
+    "cli_text": "cli.text",
+    "cli_verify": "cli.verify",
+    "cli_video": "cli.video",
+    "cli_web": "cli.web",
+    "cli_engine": "cli.localizers",
+    "cli_lists": "cli.listings",
+    "cli_inspect": "cli.inspect_file",
+    "cli_frames": "cli.video_progress",
+    "video.located": "video.locator",
+    "video.results": "video.stream_result",
+    "video.source": "video.sources.base",
+    "video.opening": "video.sources.open_source",
+    "video.frame": "video.sources.frame",
+    "video.frames_of": "video.sources.iterables",
+    "video.camera": "video.sources.camera",
+    "video.av_file": "video.sources.file_source",
+    "video.av_network": "video.sources.network_source",
+    "video.live_source": "video.sources.reconnecting_source",
+    "video.span": "video.sources.time_range",
+    "video.timeline": "video.sources.timestamps",
+    "video.backoff": "video.sources.backoff",
+    "video.redact": "video.sources.redact",
+    "video.av_opening": "video.sources.av_container",
+    "video.av_source": "video.sources.av_base",
+    "video.av_pixels": "video.sources.av_pixels",
+    "video.av_reader": "video.sources.av_reader",
+    "video.av_tail": "video.sources.av_tail",
+    "video.av_errors": "video.sources.av_errors",
+    "video.writer": "video.output.writer",
+    "video.encoder": "video.output.encoder",
+    "video.sound": "video.output.audio",
+    "video.partial": "video.output.partial_file",
+    "video.fragments": "video.output.mp4_repair",
+    "video.records": "video.output.json_lines",
+    "video.drawing": "video.output.drawing",
+    "video.heat": "video.output.heat_rendering",
+    "video.marks": "video.output.annotations",
+    "video.peaks": "video.output.peaks",
+    "live.engine": "live.scheduler",
+    "live.hub": "live.broadcast",
+    "live.answer": "live.response",
+    "live.methods": "live.method_pool",
+    "bench.facts": "bench.run_facts",
+    "bench.work": "bench.run_context",
+    "bench.gate": "bench.correctness_gate",
+    "bench.crew": "bench.worker_pool",
+    "bench.cold": "bench.cold_start",
+    "bench.against": "bench.regression",
+    "bench.steps": "bench.waterfall",
+    "bench.towers": "bench.models",
+    "bench.environments": "bench.peer_environments",
+    "bench.backends": "bench.backends.table",
+    "bench.run_torch": "bench.backends.torch_backend",
+    "bench.run_onnx": "bench.backends.onnx_backend",
+    "bench.official_style": "bench.backends.official_gem",
+    "bench.limits": "bench.roofline.floor",
+    "bench.limits_of": "bench.roofline.columns",
+    "bench.tally": "bench.roofline.op_counts",
+    "bench.tally_official": "bench.roofline.official_op_counts",
+    "bench.ceilings": "bench.roofline.ceilings",
+    "export.spellings": "export.attention_ops",
+    "export.golden_answers": "export.golden_check",
+    "export.web": "export.web_site",
+    "export.text_to_onnx": "export.text.export",
+    "export.tokenizer": "export.text.tokenizer",
+    "export.share_weights": "export.text.share_weights",
+    "export.engines": "export.trt.build",
+    "export.engine_checks": "export.trt.checks",
+    "export.engine_file": "export.trt.report",
+    "export.engine_flavours": "export.trt.flavours",
+    "export.engine_profiles": "export.trt.profiles",
+    "export.engine_worker": "export.trt.worker",
+    "export.pipelines": "export.pipelines.table",
+    "export.for_deepstream": "export.pipelines.deepstream",
+    "export.for_gstreamer": "export.pipelines.gstreamer",
+    "export.for_triton": "export.pipelines.triton_server",
+}
+
+# faults that are known, each to be mended
+EXPECTED: set[str] = {
+    "bench.against imports fastloc: bench stands below fastloc",
+    "bench.facts imports fastloc: bench stands below fastloc",
+    "bench.report.plot_style imports bench.schema: utils stands below bench",
+    "circle: bench.backends bench.run_onnx bench.run_torch",
+    "circle: calibrate localizer measured projections submit",
+    "circle: frames kernels.frame_patches",
+    "circle: recipe_checks recipes",
+    "cli imports fastloc: cli stands below fastloc",
+    "cli_doctor imports fastloc: cli stands below fastloc",
+    "cli_locate imports fastloc: cli stands below fastloc",
+    "device_maps imports kernels.device: functional stands below kernels",
+    "device_maps imports kernels.table: functional stands below kernels",
+    "eclip.checkpoint imports fastloc: eclip stands below fastloc",
+    "eclip.cli imports cli_arguments: eclip stands below cli",
+    "explain imports torch",
+    "explain_page imports fastloc: analysis stands below fastloc",
+    "export.engines imports fastloc: export stands below fastloc",
+    "export.for_deepstream imports fastloc: export stands below fastloc",
+    "export.for_gstreamer imports fastloc: export stands below fastloc",
+    "export.for_triton imports fastloc: export stands below fastloc",
+    "export.passes imports fastloc: export stands below fastloc",
+    "export.text_to_onnx imports fastloc: export stands below fastloc",
+    "export.to_onnx imports fastloc: export stands below fastloc",
+    "frames imports kernels.device: functional stands below kernels",
+    "frames imports kernels.frame_patches: functional stands below kernels",
+    "live.app imports fastloc: live stands below fastloc",
+    "projections imports calibrate: checkpoints stands below engine",
+    "projections imports fastloc: checkpoints stands below fastloc",
+    "projections imports kinds: checkpoints stands below engine",
+    "temperatures imports fastloc: recipes stands below fastloc",
+    "templates imports open_clip",
+    "verify imports fastloc: diagnostics stands below fastloc",
+}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name without "fastloc." -> file, for every module of the package."""
+    found = {}
+    for folder, name in ((REPO / "fastloc", ""), (REPO / "kernels", "kernels"), (REPO / "export", "export")):
+        for file in sorted(folder.rglob("*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            if not name and parts[0] in ("kernels", "export"):
+                continue
+            dotted = ".".join(part for part in (name, *parts) if part and part != "__init__")
+            found[dotted or "fastloc"] = file
+    return found
+
+
+@cache
+def imports(name: str) -> tuple[tuple[str, bool], ...]:
+    """Dotted names that a module imports, fastloc's own without the package's name, and whether that waits for a call."""
+    file = modules()[name]
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    inner = {id(node) for part in ast.walk(tree) if _later(part) for node in ast.walk(part)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(name, file, node)
+            names = [f"{base}.{alias.name}" if own(f"{base}.{alias.name}") in modules() else base for alias in node.names]
+        else:
+            continue
+        found += [(own(each), id(node) in inner) for each in names]
+    return tuple(found)
+
+
+def _later(node: ast.AST) -> bool:
+    """A function or a block for type checkers: what stands there is not imported with the module."""
+    typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    return typing or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+def _base(name: str, file: Path, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = ("fastloc." + name).split(".") if file.name == "__init__.py" else ("fastloc." + name).split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+
+
+def own(name: str) -> str:
+    return name.removeprefix("fastloc.")
+
+
+def room(name: str) -> str:
+    """The room a module belongs to, by its first name."""
+    return OLD_NAMES.get(name, name).partition(".")[0]
+
+
+def allowed(name: str, places: str) -> bool:
+    dotted = OLD_NAMES.get(name, name)
+    return any(dotted == place or dotted.startswith(place + ".") for place in places.split())
+
+
+def upward() -> list[str]:
+    return [
+        f"{name} imports {other}: {room(name)} stands {'beside' if RANK[room(other)] == RANK[room(name)] else 'below'} {room(other)}"
+        for name in modules()
+        for other, _ in imports(name)
+        if other in modules() and room(name) != room(other) and RANK[room(other)] <= RANK[room(name)]
+    ]
+
+
+def foreign() -> list[str]:
+    faults = []
+    for name in modules():
+        for other, inside in imports(name):
+            everywhere, in_functions = THIRD_PARTIES.get(other.partition(".")[0], (None, ""))
+            if everywhere is None or other in modules() or allowed(name, everywhere) or (inside and allowed(name, in_functions)):
+                continue
+            faults.append(f"{name} imports {other.partition('.')[0]}")
+    return faults
+
+
+def circles() -> list[str]:
+    """Groups of files that reach each other, by Tarjan's algorithm."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[str] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other, _ in imports(name):
+            if other in modules() and other not in index:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == index[name]:
+            group = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(group) > 1:
+                found.append("circle: " + " ".join(sorted(group)))
+
+    for name in modules():
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_room_imports_upwards_and_no_files_import_in_circles() -> None:
+    assert set(upward()) | set(foreign()) | set(circles()) == EXPECTED
+
+
+def test_every_file_has_a_room() -> None:
+    for name, file in modules().items():
+        assert room(name) in RANK, f"{file} is in no room of LAYERS"
+        alone = file.parent == REPO / "fastloc"
+        assert not alone or file.stem in FILES or name in OLD_NAMES, f"{file} stands in no room"
+
+
+def test_no_room_is_crowded() -> None:
+    folders: dict[Path, int] = {}
+    for name, file in modules().items():
+        if name not in OLD_NAMES:
+            folders[file.parent] = folders.get(file.parent, 0) + 1
+    for folder, count in folders.items():
+        assert count <= MOST, f"{folder} holds {count} files; {MOST} are the most"
+
+
+@pytest.mark.parametrize("name", sorted(THIRD_PARTIES))
+def test_the_table_names_rooms_that_exist(name: str) -> None:
+    places = " ".join(THIRD_PARTIES[name]).split()
+    known = {OLD_NAMES.get(module, module) for module in modules()} | set(RANK)
+    missing = [place for place in places if not any(other == place or other.startswith(place + ".") for other in known)]
+    assert not missing, f"{name} is allowed in {', '.join(missing)}, which is not there"
