@@ -19,7 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from fastloc import __version__, engine_cache, onnx_graph, onnx_header
+from fastloc import engine_cache, onnx_graph, onnx_header
+from fastloc._version import __version__
 from fastloc.engine_cache import Gpu
 from fastloc.errors import ModelError, PlanError
 from fastloc.export import engine_checks, engine_file, engine_flavours

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-import fastloc
+from fastloc._version import __version__
 from fastloc.manifest import Manifest
 from fastloc.onnx_graph import Content
 
@@ -77,7 +77,7 @@ def text(content: Content, manifest: Manifest) -> str:
         "symmetric-padding": _FITS[given.fit],
     }
     head = [
-        f"# {name}: {manifest.recipe.name} of {manifest.model.name}, written by fastloc {fastloc.__version__}",
+        f"# {name}: {manifest.recipe.name} of {manifest.model.name}, written by fastloc {__version__}",
         f"# texts: {', '.join(' '.join(each.split()) for each in manifest.texts.names)}",
         "# network-type 100 parses nothing: a probe behind nvinfer reads the outputs, see fastloc.adapters.result_of",
         "[property]",

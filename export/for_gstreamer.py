@@ -6,7 +6,7 @@ from black to white to the tensor's `ranges`, so per-channel normalisation needs
 
 from __future__ import annotations
 
-import fastloc
+from fastloc._version import __version__
 from fastloc.manifest import Manifest
 from fastloc.onnx_graph import Content, Value
 
@@ -38,7 +38,7 @@ def text(content: Content, manifest: Manifest) -> str:
     """The file's text; a comment at its head holds a pipeline to start from."""
     name, graph = content.file.path.name, content.graph
     lines = [
-        f"# {name}: {manifest.recipe.name} of {manifest.model.name}, written by fastloc {fastloc.__version__}; keep it beside the model",
+        f"# {name}: {manifest.recipe.name} of {manifest.model.name}, written by fastloc {__version__}; keep it beside the model",
         f"# texts: {', '.join(' '.join(each.split()) for each in manifest.texts.names)}",
         f"# gst-launch-1.0 filesrc location=clip.mp4 ! decodebin3 ! {_scaled(manifest)} ! onnxinference model-file={name} ! fakesink",
         "[modelinfo]",

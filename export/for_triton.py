@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import fastloc
+from fastloc._version import __version__
 from fastloc.manifest import Manifest
 from fastloc.onnx_graph import Content, Value
 
@@ -26,7 +26,7 @@ def text(content: Content, manifest: Manifest) -> str:
     joined = manifest.input.batch is None and manifest.texts.baked
     files = " and ".join([path.name, *content.file.external])
     lines = [
-        f"# {manifest.recipe.name} of {manifest.model.name}, written by fastloc {fastloc.__version__}",
+        f"# {manifest.recipe.name} of {manifest.model.name}, written by fastloc {__version__}",
         f"# goes to MODELS/{path.stem}/config.pbtxt; {files} to MODELS/{path.stem}/1/",
         f"name: {json.dumps(path.stem)}",
         'backend: "onnxruntime"',

@@ -3,7 +3,7 @@
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-import fastloc
+from fastloc._version import __version__
 from fastloc.export.options import Options
 
 # of outputs, by name; a static size is a number already
@@ -23,7 +23,7 @@ def tidy(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
     common.RemoveUnusedOpsetsPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     _name_dimensions(model, options, outputs)
-    model.producer_name, model.producer_version = "fastloc", fastloc.__version__
+    model.producer_name, model.producer_version = "fastloc", __version__
 
 
 def to_opset_17(model: ir.Model) -> None:

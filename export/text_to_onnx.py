@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from onnx_ir.passes import common
 from torch import Tensor, nn
 
-from fastloc import __version__
+from fastloc._version import __version__
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-import fastloc
+from fastloc._version import __version__
 from fastloc.digests import tower_digest
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export.calibration import inputs_of
@@ -193,7 +193,7 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
     names = options.texts
     usual = options.size or localizer.input_size
     return Manifest(
-        version=fastloc.__version__, model=_model(source, options.licence), recipe=recipe,
+        version=__version__, model=_model(source, options.licence), recipe=recipe,
         input=Input(options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual),
         texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.wanted(recipe), dtype=options.dtype,
         spelling=options.spelling, opset=opset, golden=golden_of(localizer, options, _geometry(localizer, options)),

@@ -12,6 +12,8 @@ Importing the package is light: torch, onnxruntime and even numpy are first impo
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from .video.pipeline import Pipeline
     from .video.stream import stream
 
-__version__ = "0.1.0"
 __all__ = [
     "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "__version__", "methods",
     "models", "stream",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from . import __version__
+from ._version import __version__
 from .cli_end import ended
 
 _EXAMPLES = """\

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from . import __version__, cli_show
+from . import cli_show
+from ._version import __version__
 
 if TYPE_CHECKING:
     from .doctor import Line

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, cli_show
+from . import cli_show
+from ._version import __version__
 from .cli_arguments import add_execution, add_method, add_source, prompt
 from .cli_engine import engine
 from .errors import FastlocError, ImageError

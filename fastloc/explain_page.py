@@ -9,7 +9,7 @@ from html import escape
 
 from PIL import Image
 
-from fastloc import __version__
+from fastloc._version import __version__
 from fastloc.explain import Column, Explained
 from fastloc.explain_sheet import NARROWEST, milliseconds
 from fastloc.result import Point

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastloc import __version__, sources
+from fastloc import sources
+from fastloc._version import __version__
 from fastloc.calibrate import digest
 from fastloc.digests import short
 from fastloc.errors import ModelError

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fastloc import __version__
+from fastloc._version import __version__
 from fastloc.digests import short
 from fastloc.errors import ModelError, RecipeError
 from fastloc.files import write_whole

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import __version__, engine_cache, machine, onnx_header
+from fastloc import engine_cache, machine, onnx_header
+from fastloc._version import __version__
 from fastloc.errors import ModelError, PlanError
 from fastloc.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
 from fastloc.manifest import KEY, Manifest

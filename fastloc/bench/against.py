@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fastloc
-from fastloc.bench import backends, request, schema, session, stats
+from fastloc.bench import backends, facts, request, schema, session, stats
 from fastloc.bench.backends import BACKENDS
 from fastloc.bench.crew import Worker, WorkerError
 from fastloc.bench.request import Request
@@ -167,7 +166,7 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
 
 
 def _root() -> Path:
-    root = Path(fastloc.__file__).resolve().parents[1]
+    root = facts.TREE
     if not (root / ".git").exists():
         raise FastlocError(f"fastloc is installed in {root}, which is no checkout: --against needs its repository")
     return root

@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import fastloc
 from fastloc import machine
+from fastloc._version import __version__
 
+# the checkout that this file lies in, or the folder of installed packages
+TREE = Path(__file__).resolve().parents[2]
 _THROTTLE = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 # bits of NVML's nvmlClocksEventReasons that hold the clocks back; idle and chosen clocks do not
 _REASONS = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
@@ -36,18 +38,18 @@ def load() -> float | None:
 
 def commit(tree: Path | None = None) -> str:
     """The commit of the code that runs, with + where files differ from it; its version where it is not in a repository."""
-    tree = tree or Path(fastloc.__file__).resolve().parents[1]
+    tree = tree or TREE
     said = []
     for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"), ("rev-parse", "--show-toplevel")):
         try:
             run = subprocess.run(["git", "--no-optional-locks", "-C", str(tree), *command], capture_output=True, text=True, timeout=20,
                                  check=True)  # fmt: skip
         except (OSError, subprocess.SubprocessError):
-            return f"version {fastloc.__version__}"
+            return f"version {__version__}"
         said.append(run.stdout.strip())
     # an installed package may lie in somebody else's repository
     if Path(said[2]).resolve() != tree.resolve():
-        return f"version {fastloc.__version__}"
+        return f"version {__version__}"
     return said[0] + ("+" if said[1] else "")
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fastloc import __version__
+from fastloc._version import __version__
 from fastloc.eclip.steps import State
 from fastloc.errors import FastlocError
 from fastloc.files import write_whole

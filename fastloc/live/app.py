@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastloc import __version__
+from fastloc._version import __version__
 from fastloc.live.engine import Engine
 from fastloc.live.hub import Hub
 from fastloc.live.limits import FLOOD, Limits, Rate, Violation

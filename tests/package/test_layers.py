@@ -260,38 +260,20 @@ OLD_NAMES = {
 
 # faults that are known, each to be mended
 EXPECTED: set[str] = {
-    "bench.against imports fastloc: bench stands below fastloc",
-    "bench.facts imports fastloc: bench stands below fastloc",
     "bench.report.plot_style imports bench.schema: utils stands below bench",
     "circle: bench.backends bench.run_onnx bench.run_torch",
     "circle: calibrate localizer measured projections submit",
     "circle: frames kernels.frame_patches",
     "circle: recipe_checks recipes",
-    "cli imports fastloc: cli stands below fastloc",
-    "cli_doctor imports fastloc: cli stands below fastloc",
-    "cli_locate imports fastloc: cli stands below fastloc",
     "device_maps imports kernels.device: functional stands below kernels",
     "device_maps imports kernels.table: functional stands below kernels",
-    "eclip.checkpoint imports fastloc: eclip stands below fastloc",
     "eclip.cli imports cli_arguments: eclip stands below cli",
     "explain imports torch",
-    "explain_page imports fastloc: analysis stands below fastloc",
-    "export.engines imports fastloc: export stands below fastloc",
-    "export.for_deepstream imports fastloc: export stands below fastloc",
-    "export.for_gstreamer imports fastloc: export stands below fastloc",
-    "export.for_triton imports fastloc: export stands below fastloc",
-    "export.passes imports fastloc: export stands below fastloc",
-    "export.text_to_onnx imports fastloc: export stands below fastloc",
-    "export.to_onnx imports fastloc: export stands below fastloc",
     "frames imports kernels.device: functional stands below kernels",
     "frames imports kernels.frame_patches: functional stands below kernels",
-    "live.app imports fastloc: live stands below fastloc",
     "projections imports calibrate: checkpoints stands below engine",
-    "projections imports fastloc: checkpoints stands below fastloc",
     "projections imports kinds: checkpoints stands below engine",
-    "temperatures imports fastloc: recipes stands below fastloc",
     "templates imports open_clip",
-    "verify imports fastloc: diagnostics stands below fastloc",
 }
 
 
