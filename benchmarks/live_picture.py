@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # python -P leaves a script's folder out; the browser and the server are those of the tests
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
 
 import moving_scenes  # noqa: E402
 from browser import NO_GPU, chromium  # noqa: E402

@@ -16,10 +16,10 @@ from PIL import Image
 
 from emoji_scenes.compose import Scene, compose
 from emoji_scenes.concepts import concepts
+from fastloc.embedded import SAMPLES
 
 HERE = Path(__file__).parent
 QUALITY_SET = HERE / "quality_set.zip"
-SAMPLES = HERE.parent / "fastloc" / "embedded" / "samples"
 # training draws from default_rng([seed, worker]) with small seeds; these are far from them
 QUALITY_SEED, TUNING_SEED, SAMPLE_SEED = 9_000_001, 9_000_002, 9_000_003
 SCENES = 240

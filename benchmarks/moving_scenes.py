@@ -22,7 +22,8 @@ from PIL import Image
 from scipy import ndimage
 
 from emoji_scenes.compose import _background
-from gpu_parts.scenes import EMBEDDED, quality_set
+from fastloc.embedded import SAMPLES
+from gpu_parts.scenes import quality_set
 
 Size = tuple[int, int]
 Pixels = NDArray[np.uint8]
@@ -225,9 +226,9 @@ def write(clip: Clip, path: Path, codec: str = "libx264", **options: str) -> Pat
 
 
 def _pictures() -> Iterator[tuple[Pixels, tuple[str, ...], NDArray[np.bool_]]]:
-    for row in json.loads((EMBEDDED / "samples" / "samples.json").read_text()).values():
-        indices = np.asarray(Image.open(EMBEDDED / "samples" / row["mask"]))
-        picture = Image.open(EMBEDDED / "samples" / row["file"]).convert("RGB")
+    for row in json.loads((SAMPLES / "samples.json").read_text()).values():
+        indices = np.asarray(Image.open(SAMPLES / row["mask"]))
+        picture = Image.open(SAMPLES / row["file"]).convert("RGB")
         yield np.asarray(picture), tuple(row["texts"]), np.stack([indices == k for k in range(1, len(row["texts"]) + 1)])
     for scene in quality_set():
         yield np.asarray(scene.picture), scene.things, scene.masks

@@ -32,7 +32,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import fastloc  # noqa: E402
-from fastloc import images  # noqa: E402
+from fastloc import embedded, images  # noqa: E402
 from fastloc.export.graph import Parts  # noqa: E402
 from fastloc.export.int8 import quantized  # noqa: E402
 from fastloc.export.options import Options  # noqa: E402
@@ -187,7 +187,7 @@ def _points(row: Recipe, found: Callable[..., Tensor]) -> Row:
 def _calibration() -> Iterator[dict[str, Any]]:
     """The sample scenes of the package, none of which is in the quality set."""
     spec = scenes.image_tower().spec
-    for path in sorted((HERE.parent / "fastloc" / "embedded" / "samples").glob("*.webp")):
+    for path in sorted(embedded.SAMPLES.glob("*.webp")):
         picture = images.load(path)
         where = fit(picture.size[::-1], SIZE[0], spec.patch, "aspect")
         words = likeness.words(scenes.variants()["gem"])[0]

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from emoji_scenes.captions import ARTICLES, JOINS, LISTS
 from emoji_scenes.concepts import names
-from train_embedded import CONFIG, TEMPLATES
+from fastloc.embedded import CONFIG, MODEL
+from train_embedded import TEMPLATES
 
-EMBEDDED = CONFIG.parent
 RECORD = Path(__file__).parent / "records" / "embedded_training.json"
 
 
@@ -33,7 +33,7 @@ def pack(run: Path) -> int:
     # attention masks and other buffers are made again by whoever builds the model
     tensors = {key: value for key, value in tensors.items() if not key.endswith("attn_mask")}
     tensors["token_ids"] = checkpoint["token_ids"].to(torch.int32)
-    target = EMBEDDED / "model.safetensors"
+    target = MODEL
     save_file(tensors, target, metadata={"format": "pt"})
     content = json.loads(CONFIG.read_text())
     content.setdefault("fastloc", {}).update(names=names(), words=known_words())

@@ -10,19 +10,18 @@ from pathlib import Path
 import onnx
 
 import fastloc
+from fastloc import embedded
 from fastloc.export.onnx_file import check
 from fastloc.export.share_weights import share
 from fastloc.export.text_to_onnx import export_text
 from fastloc.export.to_onnx import Options, export
-from fastloc.sources import EMBEDDED
 
-WEIGHTS = EMBEDDED / "model.safetensors"
 LICENCE = "Apache-2.0"
 # any number of pictures, of any size, with any texts
 OPTIONS = Options(spelling="ort", batch=None, size=None, licence=LICENCE)
 
 
-def pack(folder: Path = EMBEDDED) -> dict[Path, int]:
+def pack(folder: Path = embedded.FOLDER) -> dict[Path, int]:
     """Write both files into a folder that holds model.safetensors; returns their sizes in bytes."""
     localizer = fastloc.Localizer()
     sizes = {}
@@ -37,7 +36,7 @@ def pack(folder: Path = EMBEDDED) -> dict[Path, int]:
 def _shared(made: Path, target: Path) -> int:
     """Write an exported file without its weights, whole or not at all; returns its size."""
     model = onnx.load(made)
-    share(model, WEIGHTS)
+    share(model, embedded.MODEL)
     # in the folder of the weights, which the check looks for
     part = target.with_name(f".{target.name}.part")
     try:
@@ -52,4 +51,4 @@ def _shared(made: Path, target: Path) -> int:
 if __name__ == "__main__":
     for path, size in pack().items():
         print(f"{path.name}: {size / 1e6:.2f} MB")
-    print(f"in all: {sum(each.stat().st_size for each in EMBEDDED.iterdir() if each.is_file()) / 1e6:.2f} MB")
+    print(f"in all: {sum(each.stat().st_size for each in embedded.FOLDER.iterdir() if each.is_file()) / 1e6:.2f} MB")

@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fastloc.bench.quality import RECORD as QUALITY
+from fastloc import embedded
+from fastloc.embedded import CONFIG, QUALITY
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES, Recipe, recipe
 
@@ -31,8 +32,6 @@ import readme_video  # noqa: E402
 from readme_markdown import TableError, markdown  # noqa: E402
 
 README = HERE.parent / "README.md"
-EMBEDDED = HERE.parent / "fastloc" / "embedded"
-CONFIG = EMBEDDED / "open_clip_config.json"
 RECORDS = HERE / "records"
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
@@ -146,7 +145,7 @@ def training_table(record: Record) -> str:
         ("image tower", f"{image['layers']} blocks of width {image['width']}, patch {image['patch_size']}, {image['image_size']} px"),
         ("text tower", f"{text['layers']} blocks of width {text['width']}, {text['context_length']} tokens"),
         ("parameters", f"{record['parameters']:,}"),
-        ("file", f"{(EMBEDDED / 'model.safetensors').stat().st_size / 1e6:.1f} MB, float16"),
+        ("file", f"{embedded.MODEL.stat().st_size / 1e6:.1f} MB, float16"),
         ("knows", f"{record['concepts']} concepts, {record['names']} names with group words"),
         ("trained on", f"{record['images']:,} composed scenes; {record['steps']:,} steps of {record['batch']}"),
         ("time", f"{minutes // 60} h {minutes % 60:02} min on {record['device']}"),

@@ -33,6 +33,7 @@ from emoji_scenes import sprites  # noqa: E402
 from emoji_scenes.captions import full_caption  # noqa: E402
 from emoji_scenes.compose import Scene, compose  # noqa: E402
 from emoji_scenes.concepts import Concept, concepts  # noqa: E402
+from fastloc import embedded  # noqa: E402
 from fastloc.eclip.features import Features  # noqa: E402
 from fastloc.eclip.pairs import Left, Pair, read_pairs  # noqa: E402
 from fastloc.eclip.settings import Settings  # noqa: E402
@@ -40,8 +41,6 @@ from fastloc.eclip.steps import State, take  # noqa: E402
 from fastloc.eclip.trainer import PROJECTIONS, Running, train  # noqa: E402
 from fastloc.localizer import Localizer  # noqa: E402
 from fastloc.projections import Projections  # noqa: E402
-from fastloc.sources import EMBEDDED  # noqa: E402
-from fastloc.sources import PROJECTIONS as PROJECTIONS_NAME  # noqa: E402
 from gpu_parts import scenes as kept_scenes  # noqa: E402
 from quality import measure  # noqa: E402
 
@@ -171,7 +170,7 @@ def main() -> None:
             curve.append(asdict(told))
 
     made = train(localizer, pairs, args.out / "run", settings, Running(resume=args.resume), Left(strict=True), report)
-    made.save(EMBEDDED / PROJECTIONS_NAME)
+    made.save(embedded.ECLIP)
     made.save(args.out / "run" / PROJECTIONS)
     scenes = kept_scenes.quality_set()
     judged = {name: measure(Localizer(method=name, batch=16), scenes, kept_scenes.names()) for name in ("itsm", "rclip", "eclip")}

@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from emoji_scenes.captions import ARTICLES, JOINS, LISTS, Caption, full_caption, partial_caption
 from emoji_scenes.compose import compose
 from emoji_scenes.concepts import concepts, names
+from fastloc.embedded import CONFIG
 from fastloc.templates import sentences
 
-CONFIG = Path(__file__).parents[1] / "fastloc" / "embedded" / "open_clip_config.json"
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 TEMPLATES = sentences("surgery85")
 # patches are dropped until this share of the run, which halves the cost of a step

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from emoji_scenes.concepts import concepts
+from fastloc.embedded import CONFIG
 from fastloc.localizer import Localizer
 from make_scenes import TUNING_SEED, drawn
 from quality import Scene, measure
-from train_embedded import CONFIG
 
 RECORD = Path(__file__).parent / "records" / "embedded_tuning.json"
 SCENES = 100

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
 from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
 from fastloc.prompts import checked
-from fastloc.sources import EMBEDDED
 
 __all__ = ["RUNTIME", "find_runtime", "write_site"]
 
@@ -155,8 +155,8 @@ def _samples(localizer: Localizer, folder: Path) -> dict[str, Any]:
         return {"note": "", "samples": []}
     (folder / "samples").mkdir()
     listed = []
-    for name, row in json.loads((EMBEDDED / "samples" / "samples.json").read_text(encoding="utf-8")).items():
-        shutil.copyfile(EMBEDDED / "samples" / row["file"], folder / "samples" / row["file"])
+    for name, row in json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")).items():
+        shutil.copyfile(SAMPLES / row["file"], folder / "samples" / row["file"])
         listed.append({"name": name, "file": f"samples/{row['file']}", "texts": row["texts"]})
     return {"note": NOTE, "samples": listed}
 

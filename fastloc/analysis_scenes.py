@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc import images
+from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ImageError
 
 __all__ = ["Scene", "pictures", "samples"]
 
-SAMPLES = Path(__file__).parent / "embedded" / "samples"
 
 
 @dataclass(frozen=True, eq=False)

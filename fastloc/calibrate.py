@@ -5,7 +5,6 @@ over the pictures.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from fastloc import images
 from fastloc.attention import attend, unit
 from fastloc.digests import tower_digest
+from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.matched import entropy, matched
 from fastloc.recipes import Recipe, recipe
@@ -26,7 +26,6 @@ from fastloc.weights import Weights, named_tensors
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer
 
-SAMPLES = Path(__file__).parent / "embedded" / "samples"
 # (block, pass, unit vectors [B, N, S*H, d]) -> multipliers [B or 1, 1, S*H, 1]
 Choice = Callable[[int, int, Tensor], Tensor]
 

@@ -6,11 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from fastloc.embedded import SAMPLES
+
 from . import cli_show
 from .cli_engine import METHOD, embedded
 from .cli_locate import PHOTOGRAPHS
-
-SAMPLES = Path(__file__).parent / "embedded" / "samples"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastloc.embedded import GEM_TEXT_ONNX
+
 from . import cli_show
 from .cli_arguments import add_projections, lines_of
 from .errors import FastlocError
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 # the embedded model's template, and GEM's
 TEMPLATE = "gem"
-EMBEDDED = Path(__file__).parent / "embedded" / "gem.text.onnx"
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,7 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     ending(args.output)
     tower = args.text
     if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
-        tower = EMBEDDED
+        tower = GEM_TEXT_ONNX
     if tower is not None:
         from .onnx_text import OnnxTextEncoder
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fastloc import answers
 from fastloc import images as pictures
+from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, picture_input
 from fastloc.geometry import Geometry
@@ -30,7 +31,6 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Pair = tuple[int, int]
 
-EMBEDDED = Path(__file__).parent / "embedded" / "gem.onnx"
 # pictures a call, for a file that takes any number
 BATCH = 8
 
@@ -72,7 +72,7 @@ class OnnxLocalizer:
         profiles: Profiles | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        path = EMBEDDED if path == "embedded" else path
+        path = GEM_ONNX if path == "embedded" else path
         self.session = OnnxSession(
             path, providers, allow_fallback=allow_fallback, threads=threads, cuda_graph=cuda_graph, cache=cache, profiles=profiles,
             options=options,

@@ -17,7 +17,7 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
-from fastloc import resnet_spec, resnet_weights
+from fastloc import embedded, resnet_spec, resnet_weights
 from fastloc import spec as specs
 from fastloc import weights as towers
 from fastloc.errors import ModelError, unknown
@@ -28,7 +28,6 @@ from fastloc.spec import ModelSpec
 from fastloc.text import TextEncoder
 from fastloc.weights import Weights
 
-EMBEDDED = Path(__file__).parent / "embedded"
 CONFIG = "open_clip_config.json"
 # trained projections that lie in a model's folder beside its weights, see `fastloc.projections`
 PROJECTIONS = "eclip.safetensors"
@@ -161,7 +160,7 @@ def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]
 def _describe(model: str, pretrained: str | None) -> _Description:
     path = Path(model.removeprefix("local-dir:"))
     if model == "embedded" and pretrained in (None, RANDOM):
-        return _directory("embedded", EMBEDDED)
+        return _directory("embedded", embedded.FOLDER)
     if model.startswith("local-dir:") or path.is_dir():
         if not path.is_dir():
             raise ModelError(f"model directory {str(path)!r} does not exist")

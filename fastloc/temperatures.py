@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fastloc import embedded
 from fastloc._version import __version__
 from fastloc.digests import short
 from fastloc.errors import ModelError, RecipeError
@@ -124,7 +125,7 @@ class Temperatures:
 
 def beside(model: str) -> Path | None:
     """The file of temperatures that came with a model: with fastloc, or in the model's own folder. None where there is none."""
-    folder = Path(__file__).parent / "embedded" if model == "embedded" else Path(model.removeprefix("local-dir:"))
+    folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
     path = folder / NAME
     return path if path.is_file() else None
 

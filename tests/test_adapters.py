@@ -25,13 +25,14 @@ from fastloc.device_frames import MATRICES
 from fastloc.errors import FastlocError, ImageError, TextError
 from fastloc.geometry import fit
 from onnx_files import tiny_model
+from repo import REPO, SAMPLES
 
 with warnings.catch_warnings():
     # it works without OpenCV, and says so at length
     warnings.simplefilter("ignore")
     import supervision as sv
 
-SAMPLE = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples" / "market.png"
+SAMPLE = SAMPLES / "market.png"
 TEXTS = ["cat", "red car"]
 Frame = NDArray[np.uint8]
 
@@ -406,7 +407,7 @@ def test_supervision_s_frames_go_into_a_stream_and_its_results_come_out(tmp_path
 
 def blocks() -> dict[str, str]:
     """The document's Python, by the first package that it imports."""
-    text = (Path(__file__).parents[1] / "export" / "pipelines.md").read_text()
+    text = (REPO / "export" / "pipelines.md").read_text()
     codes = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
     return {code.split()[1].partition(".")[0]: code for code in codes}
 

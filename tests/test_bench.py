@@ -22,8 +22,8 @@ from fastloc.bench.towers import model
 from fastloc.errors import FastlocError, ModelError
 from fastloc.recipes import RECIPES, recipe
 from fastloc.vit import forward
+from repo import SUPPORT
 
-HERE = Path(__file__).parent
 TINY = {"embed_dim": 24, "vision_cfg": {"image_size": 32, "layers": 7, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0}}
 # a call's length: large beside what the tiny tower and a busy machine add to it
 CALL = 0.04
@@ -48,9 +48,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     workers = []
 
     def started(**planted: Any) -> Worker:
-        command = [sys.executable, "-P", HERE / "planted_worker.py", json.dumps(planted)]
+        command = [sys.executable, "-P", SUPPORT / "planted_worker.py", json.dumps(planted)]
         # the tests' folder, as pytest's configuration has it
-        workers.append(Worker("planted", command, 1, tmp_path / f"{len(workers)}.log", {"PYTHONPATH": str(HERE)}))
+        workers.append(Worker("planted", command, 1, tmp_path / f"{len(workers)}.log", {"PYTHONPATH": str(SUPPORT)}))
         return workers[-1]
 
     yield started

@@ -13,8 +13,7 @@ import pytest
 from fastloc.bench import cli, environments, request, run, schema
 from fastloc.bench.backends import BACKENDS
 from fastloc.recipes import RECIPES
-
-ROOT = Path(__file__).parents[1]
+from repo import REPO
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
@@ -123,14 +122,14 @@ def test_an_interrupt_keeps_the_record(tmp_path: Path) -> None:
     assert {row["contender"] for row in rows if row["suite"] == "methods"} == {"encoder", "torch"}
 
 
-@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a checkout")
+@pytest.mark.skipif(shutil.which("git") is None or not (REPO / ".git").exists(), reason="not a checkout")
 def test_the_regression_watch_finds_a_planted_slow_down(tmp_path: Path) -> None:
     """Two checkouts: a clone of this one as it is, and then with a sleep in the torch backend."""
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(REPO), str(clone)], check=True)
     # what is not committed yet is watched too
     shutil.rmtree(clone / "fastloc" / "bench", ignore_errors=True)
-    shutil.copytree(ROOT / "fastloc" / "bench", clone / "fastloc" / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPO / "fastloc" / "bench", clone / "fastloc" / "bench", ignore=shutil.ignore_patterns("__pycache__"))
     git = ["git", "-C", str(clone), "-c", "user.name=test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "add", "--all"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "as it is"], check=True)

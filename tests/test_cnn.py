@@ -19,9 +19,9 @@ from fastloc.cnn_split import Split
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
 from fastloc.geometry import fit
 from fastloc.maps import heatmaps
+from repo import GOLDENS
 from towers import error
 
-GOLDENS = Path(__file__).parent / "goldens"
 CLASSES = ("cat", "dog", "hen", "cow", "Hen house")
 
 

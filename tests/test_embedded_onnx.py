@@ -15,17 +15,16 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from fastloc import images, onnx_header
+from fastloc import embedded, images, onnx_header
 from fastloc.digests import tower_digest
 from fastloc.errors import ModelError
 from fastloc.export.share_weights import share
 from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
 from fastloc.onnx_text import OnnxTextEncoder
-from fastloc.sources import EMBEDDED
 from fastloc.weights import named_tensors
 
-GEM, TEXT, WEIGHTS = EMBEDDED / "gem.onnx", EMBEDDED / "gem.text.onnx", EMBEDDED / "model.safetensors"
+GEM, TEXT, WEIGHTS = embedded.GEM_ONNX, embedded.GEM_TEXT_ONNX, embedded.MODEL
 AGAIN = "make them again: python benchmarks/pack_embedded_onnx.py"
 
 
@@ -51,7 +50,7 @@ def test_all_weights_are_shared_and_the_package_stays_small():
         assert set(onnx_header.read(path).external) == {WEIGHTS.name}
         own = [tensor for tensor in onnx.load(path, load_external_data=False).graph.initializer if not tensor.external_data]
         assert sum(len(tensor.raw_data) for tensor in own) < 40e3, path
-    assert sum(path.stat().st_size for path in EMBEDDED.iterdir() if path.is_file()) < 10e6
+    assert sum(path.stat().st_size for path in embedded.FOLDER.iterdir() if path.is_file()) < 10e6
 
 
 @pytest.mark.filterwarnings("ignore::fastloc.errors.FastlocWarning")
@@ -66,8 +65,8 @@ def test_texts_are_encoded_as_the_engine_does(localizer: Localizer, texts: list[
 @pytest.mark.parametrize("size", [(96, 96), (64, 128)])
 def test_pictures_give_what_the_engine_gives(localizer: Localizer, size: tuple[int, int]):
     session = ort.InferenceSession(GEM, providers=["CPUExecutionProvider"])
-    scenes = json.loads((EMBEDDED / "samples" / "samples.json").read_text())
-    pictures = [images.load(EMBEDDED / "samples" / row["file"]) for row in scenes.values()]
+    scenes = json.loads((embedded.SAMPLES / "samples.json").read_text())
+    pictures = [images.load(embedded.SAMPLES / row["file"]) for row in scenes.values()]
     chosen = Localizer(device="cpu", dtype="float32", size=size)
     pixels = torch.stack([chosen.pixels(picture, chosen.geometry(picture.size[::-1])) for picture in pictures])
     for texts in (["cat"], ["cat", "pizza", "red car"]):
@@ -80,9 +79,9 @@ def test_pictures_give_what_the_engine_gives(localizer: Localizer, size: tuple[i
 
 def test_it_finds_things_where_there_is_no_torch(localizer: Localizer, tmp_path: Path):
     """In a fresh interpreter that can import nothing but numpy, Pillow, onnxruntime and tokenizers, from a copied folder."""
-    shutil.copytree(EMBEDDED, tmp_path / "embedded")
-    row = next(iter(json.loads((EMBEDDED / "samples" / "samples.json").read_text()).values()))
-    picture = EMBEDDED / "samples" / row["file"]
+    shutil.copytree(embedded.FOLDER, tmp_path / "embedded")
+    row = next(iter(json.loads((embedded.SAMPLES / "samples.json").read_text()).values()))
+    picture = embedded.SAMPLES / row["file"]
     missing = ("torch", "open_clip", "onnx", "onnx_ir", "onnxscript", "safetensors", "ftfy", "regex", "scipy", "cmap", "rich")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"

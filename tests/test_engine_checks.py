@@ -21,6 +21,7 @@ from fastloc.errors import ModelError, PlanError
 from fastloc.export import engine_file, engine_flavours, engines
 from fastloc.export.engines import Profiles, Progress, build
 from onnx_files import change, change_metadata
+from repo import SUPPORT
 
 H200 = Gpu("NVIDIA H200", (9, 0))
 KNOWN = dict.fromkeys(("NONE", "CURRENT", "SM86", "SM120"))
@@ -34,7 +35,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
 
     def make(version: str = "10.16.1", ends: str = "") -> Callable[[], list[list[Any]]]:
         monkeypatch.setenv("FAKE_TENSORRT", json.dumps({"version": version, "ends": ends, "notes": str(notes)}))
-        monkeypatch.syspath_prepend(Path(__file__).parent / "fake_tensorrt")
+        monkeypatch.syspath_prepend(SUPPORT / "fake_tensorrt")
         monkeypatch.setattr(engine_cache, "gpu", lambda index=0: H200)
         return lambda: [json.loads(line) for line in notes.read_text().splitlines()]
 

@@ -19,8 +19,9 @@ from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.resnet_weights import ResNetWeights
 from fastloc.weights import Weights
+from repo import SAMPLES
 
-SAMPLE = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples" / "market.webp"
+SAMPLE = SAMPLES / "market.webp"
 CPU = torch.device("cpu")
 WORDS = ["cat", "pizza", "red car"]
 GRIDS = {"square": (4, 4), "wide": (3, 5)}

@@ -19,8 +19,8 @@ from fastloc.export.to_onnx import Options, export
 from fastloc.manifest import Manifest
 from fastloc.verify import verify
 from fastloc.weights import named_tensors
+from repo import SAMPLES
 
-SAMPLES = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples"
 SIZE = (96, 96)
 
 

@@ -8,7 +8,6 @@ formula. Official float32 itself is up to 1.1e-6 away from official float64, and
 import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,9 @@ from fastloc.text import TextEncoder
 from fastloc.vit import forward
 from fastloc.weights import Weights
 from fastloc.weights import from_open_clip as weights_of
+from repo import GOLDENS
 
-FOLDER = Path(__file__).parent / "goldens"
-NAMES = sorted(path.stem for path in FOLDER.glob("gem_*.npz"))
+NAMES = sorted(path.stem for path in GOLDENS.glob("gem_*.npz"))
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 Floats = npt.NDArray[Any]
@@ -60,7 +59,7 @@ class Golden:
 
 @cache
 def golden(name: str) -> Golden:
-    with np.load(FOLDER / f"{name}.npz") as file:
+    with np.load(GOLDENS / f"{name}.npz") as file:
         return Golden(json.loads(str(file["meta"])), {key: file[key] for key in file.files if key != "meta"})
 
 

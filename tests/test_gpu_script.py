@@ -18,9 +18,9 @@ import gpu
 from fastloc.bench import schema
 from fastloc.bench.ceilings import rates
 from gpu_parts import fleet, frames, job, timing, wheels
+from repo import REPO
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[1]
 HEAD = {"device": "a CPU", "capability": None, "driver": None, "torch": "t", "triton": "t", "cuda": None, "python": "p", "commit": "c",
         "code": "x"}  # fmt: skip
 
@@ -387,7 +387,7 @@ def test_a_summary_fits_what_the_caller_sees(made_up: dict[str, Any], tmp_path: 
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-P", str(ROOT / "benchmarks" / "gpu.py"), *arguments], capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-P", str(REPO / "benchmarks" / "gpu.py"), *arguments], capture_output=True, text=True,
                           timeout=300, env=environment)  # fmt: skip
 
 
@@ -426,4 +426,4 @@ gpu._paths()
 import {names}, gpu_parts.measured, fastloc.video.stream
 assert not {{"fastloc.localizer", "fastloc.sources", "fastloc.text"}} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "benchmarks", timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO / "benchmarks", timeout=120)

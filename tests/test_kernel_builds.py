@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import compile_kernels
+from repo import REPO
 
-REPO = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(find_spec("triton") is None or sys.platform != "linux", reason="triton is not installed")
 
 TOYS = """

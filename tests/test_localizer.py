@@ -17,8 +17,7 @@ from fastloc.ops import TORCH
 from fastloc.recipes import RECIPES
 from fastloc.vit import forward
 from quality import quality_set
-
-SAMPLES = Path(__file__).parents[1] / "fastloc" / "embedded" / "samples"
+from repo import SAMPLES
 
 
 @cache

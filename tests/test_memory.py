@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from repo import SUPPORT
 
 # run in a process of its own: a peak is remembered for as long as a process lives
 _SCRIPT = """
@@ -42,7 +43,7 @@ MAP = TOKENS**2 * 4 / 2**20
 def test_peak_memory_grows_with_the_tokens(name: str, form: str) -> None:
     run = subprocess.run(
         [sys.executable, "-P", "-c", _SCRIPT, name, form], capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": str(SUPPORT)},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     warm, middle, large = json.loads(run.stdout)

@@ -27,8 +27,9 @@ from fastloc.manifest import Manifest
 from fastloc.onnx_localizer import OnnxLocalizer
 from fastloc.placement import CPU
 from onnx_files import EMBED, change_metadata, tiny_model
+from repo import SAMPLES
 
-SAMPLES = sorted((Path(__file__).parents[1] / "fastloc" / "embedded" / "samples").glob("*.webp"))
+PICTURES = sorted(SAMPLES.glob("*.webp"))
 NAMES = ("cat", "dog", "a red car")
 # what the tiny files' manifests call their text tower
 TOWER = "b" * 64
@@ -429,7 +430,7 @@ def test_an_exported_file_answers_as_the_engine_does(tmp_path: Path, case: str):
         export_text(localizer.source, tmp_path / "model.text.onnx")
         texts = None
     exported = OnnxLocalizer(tmp_path / "model.onnx", embeddings=texts)
-    pictures = [Image.open(SAMPLES[0]).convert("RGB"), Image.open(SAMPLES[1]).convert("RGB").resize((90, 150))]
+    pictures = [Image.open(PICTURES[0]).convert("RGB"), Image.open(PICTURES[1]).convert("RGB").resize((90, 150))]
     pictures = [each.resize((120, 90)) for each in pictures] if made.input.kind == "frames" else pictures
     for asked in ([*NAMES], ["dog"])[: 1 if made.texts.baked else 2]:
         for right, found in zip(localizer(pictures, asked), exported(pictures, asked), strict=True):

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 import fastloc
+from repo import REPO
 
-REPO = Path(__file__).parents[1]
 HEAVY = ("torch", "onnxruntime", "onnx", "triton", "open_clip", "scipy", "PIL", "numpy", "rich")
 # folder of the repo -> folder of the wheel
 ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/export"}
-# packages inside the first
-INNER = ("fastloc/bench", "fastloc/bench/peers", "fastloc/bench/report", "fastloc/eclip", "fastloc/live", "fastloc/video")
-DATA = {".json", ".txt", ".safetensors", ".onnx", ".png", ".webp"}
+# documents stay in the repository
+LEFT_OUT = {".md"}
 
 
 def fresh_python(code: str, folder: Path) -> str:
@@ -64,19 +63,15 @@ def test_rooms_are_linked_into_the_package() -> None:
 
 
 def expected_files() -> set[str]:
-    """Every module and every data file of the three rooms, named as in a wheel."""
-    files = {"fastloc/py.typed"}
-    for folder, target in (ROOMS | {inner: inner for inner in INNER}).items():
-        room = REPO / folder
-        files |= {f"{target}/{file.relative_to(room)}" for file in room.glob("*.py")}
-        inside = [file for file in room.glob("*/**/*.py") if not (room / file.relative_to(room).parts[0]).is_symlink()]
-        subfolders = [file for file in inside if str(file.parent.relative_to(REPO)) not in INNER]
-        assert not subfolders, f"a package that pyproject.toml does not list: {subfolders}"
-    files |= {f"fastloc/export/web/{file.name}" for file in (REPO / "export" / "web").iterdir()}
-    files |= {f"fastloc/bench/peers/{file.name}" for file in (REPO / "fastloc" / "bench" / "peers").glob("*.txt")}
-    files |= {f"fastloc/live/page/{file.name}" for file in (REPO / "fastloc" / "live" / "page").iterdir()}
-    embedded = REPO / "fastloc" / "embedded"
-    return files | {f"fastloc/{file.relative_to(REPO / 'fastloc')}" for file in embedded.rglob("*") if file.suffix in DATA}
+    """Every file of the three folders, named as in a wheel."""
+    files = set()
+    for folder, target in ROOMS.items():
+        for file in (REPO / folder).rglob("*"):
+            inside = file.relative_to(REPO / folder)
+            linked = folder == "fastloc" and inside.parts[0] in ("kernels", "export")
+            if file.is_file() and not linked and "__pycache__" not in inside.parts and file.suffix not in LEFT_OUT:
+                files.add(f"{target}/{inside}")
+    return files
 
 
 def build(kind: str, source: Path, folder: Path) -> Path:

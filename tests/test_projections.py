@@ -24,8 +24,9 @@ from fastloc.recipes import RECIPES, recipe
 from fastloc.sources import Source
 from fastloc.text import TextEncoder
 from fastloc.vit import forward
+from repo import SAMPLES
 
-SAMPLE = Path(sources.EMBEDDED) / "samples" / "market.webp"
+SAMPLE = SAMPLES / "market.webp"
 TEXTS: dict[str, Any] = {
     "embed_dim": towers.EMBED, "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 8, "patch_size": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},

@@ -20,8 +20,8 @@ from fastloc.cnn import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
 from fastloc.templates import sentences
 from moving_scenes import clip, write
+from repo import REPO
 
-REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "CONTRIBUTING.md")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)

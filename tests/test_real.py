@@ -17,8 +17,9 @@ from sklearn.metrics import roc_auc_score
 from fastloc import reference
 from fastloc.localizer import Localizer
 from fastloc.vit import forward
+from repo import REPO
 
-REAL = Path(os.environ.get("FASTLOC_REAL", Path(__file__).parents[2] / "shared" / "real"))
+REAL = Path(os.environ.get("FASTLOC_REAL", REPO.parent / "shared" / "real"))
 pytestmark = pytest.mark.skipif(not (REAL / "photos.json").exists(), reason="the real weights and photographs are not at hand")
 HALF = (0.5, 0.5, 0.5)
 

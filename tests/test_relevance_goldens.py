@@ -6,7 +6,6 @@ surprises in the official code. grad-cam's heatmaps are float32, with 1e-7 added
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ from fastloc.recipes import Recipe, recipe
 from fastloc.spec import from_open_clip as spec_of
 from fastloc.weights import Weights
 from fastloc.weights import from_open_clip as weights_of
+from repo import GOLDENS
 
-FOLDER = Path(__file__).parent / "goldens"
-NAMES = sorted(path.stem for package in ("legrad", "grad_cam_vit") for path in FOLDER.glob(f"{package}_*.npz"))
+NAMES = sorted(path.stem for package in ("legrad", "grad_cam_vit") for path in GOLDENS.glob(f"{package}_*.npz"))
 TOLERANCE = {"grids": 1e-10, "heatmaps": 1e-10, "resized": 1e-6, "grad_cam heatmaps": 3e-6, "float32": 1e-4}
 
 Floats = npt.NDArray[Any]
@@ -32,7 +31,7 @@ Floats = npt.NDArray[Any]
 
 @cache
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Floats]]:
-    with np.load(FOLDER / f"{name}.npz") as file:
+    with np.load(GOLDENS / f"{name}.npz") as file:
         return json.loads(str(file["meta"])), {key: file[key] for key in file.files if key != "meta"}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastloc import sources
+from fastloc import embedded, sources
 from fastloc.errors import ModelError
 from fastloc.recipes import recipe
 from fastloc.vit import forward
@@ -77,9 +77,9 @@ def test_a_text_tower_in_open_clip_s_custom_layout(config: Path, tmp_path: Path)
 
 def test_the_embedded_model_is_what_open_clip_computes():
     """Its compact file, expanded, fills open_clip's own network of its configuration, and both agree."""
-    content = json.loads((sources.EMBEDDED / sources.CONFIG).read_text())
+    content = json.loads(embedded.CONFIG.read_text())
     network: Any = open_clip.CLIP(**content["model_cfg"]).eval()
-    state = sources._expand_tokens(sources.read_state(sources.EMBEDDED / "model.safetensors"), content["model_cfg"])
+    state = sources._expand_tokens(sources.read_state(embedded.MODEL), content["model_cfg"])
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     source, pixels = sources.load(), torch.rand(2, 3, 96, 96)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_the_embedded_model_is_what_open_clip_computes():
         tokens = source.text.tokenizer(["a photo of a red car."])
         torch.testing.assert_close(source.text(["red car"], "gem"), network.encode_text(tokens, normalize=True), rtol=0, atol=1e-5)
     # at most 10 MB in the package, weights and vocabulary together
-    assert sum(path.stat().st_size for path in sources.EMBEDDED.iterdir() if path.is_file()) < 10e6
+    assert sum(path.stat().st_size for path in embedded.FOLDER.iterdir() if path.is_file()) < 10e6
     assert len(source.text.names) >= 250
 
 

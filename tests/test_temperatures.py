@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloc import calibrate, sources, temperatures
+from fastloc import calibrate, embedded, temperatures
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, RecipeError
 from fastloc.export.options import Options
@@ -94,7 +94,7 @@ def test_the_shipped_table_is_what_its_pictures_give() -> None:
 
 def test_a_model_without_is_told_how_to_get_them(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
-    path.write_text((sources.EMBEDDED / sources.CONFIG).read_text())
+    path.write_text(embedded.CONFIG.read_text())
     with pytest.raises(ModelError, match=r"'gem_calibrated' needs .* measured on other, and there are none.*`fastloc calibrate`"):
         Localizer(str(path), "random", "gem_calibrated")
     # a number of one's own is an answer too

@@ -17,7 +17,7 @@ import open_clip
 import pytest
 import torch
 
-from fastloc import cli_text, onnx_text, sources
+from fastloc import cli_text, embedded, onnx_text, sources
 from fastloc.digests import tower_digest
 from fastloc.embeddings import TextEmbeddings
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
@@ -346,7 +346,7 @@ def test_texts_become_a_file(file: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_both_ways_to_embed_agree(tmp_path: Path):
-    for words in (("--text", sources.EMBEDDED / "gem.text.onnx"), ("--model", "embedded")):
+    for words in (("--text", embedded.GEM_TEXT_ONNX), ("--model", "embedded")):
         assert command("embed", "cat", "red car", *words, "-o", tmp_path / f"{words[0]}.npz") == 0
     first, second = (TextEmbeddings.load(tmp_path / f"{name}.npz", sources.load().text.digest) for name in ("--text", "--model"))
     np.testing.assert_allclose(first.vectors, second.vectors, atol=1e-5)

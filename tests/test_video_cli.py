@@ -24,15 +24,15 @@ av = pytest.importorskip("av")
 from clips import coded, colours, index_of, write_clip, write_sound  # noqa: E402
 from fastloc import cli, cli_video  # noqa: E402
 from fastloc.cli_frames import Spent, bar  # noqa: E402
+from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
 from fastloc.geometry import fit  # noqa: E402
 from fastloc.result import Result  # noqa: E402
 from fastloc.video.frame import Frame  # noqa: E402
 from fastloc.video.partial import partial_name  # noqa: E402
 from fastloc.video.source import Info  # noqa: E402
+from repo import REPO, SUPPORT  # noqa: E402
 from written import largest_file, pictures, sounds, times  # noqa: E402
-
-ROOT = Path(__file__).parent.parent
 
 
 class Ended(NamedTuple):
@@ -325,7 +325,7 @@ def test_a_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
     write_clip(tmp_path / "in.mp4", colours(200), audio="aac")
     script = f"""
         import os, signal, sys
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+        sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}]
         from test_video_cli import StandIn
         from fastloc import cli, cli_video
         engine = StandIn()
@@ -436,10 +436,10 @@ def test_the_bar_is_for_terminals(capsys: pytest.CaptureFixture[str], monkeypatc
 def test_the_embedded_model_finds_what_moves(run: Run, tmp_path: Path) -> None:
     """End to end, with nothing played: a cat of the embedded world moves right, and so do its boxes."""
     pytest.importorskip("onnxruntime")
-    scene = Image.open(ROOT / "fastloc" / "embedded" / "samples" / "market.webp").convert("RGB")
+    scene = Image.open(SAMPLES / "market.webp").convert("RGB")
     frames = [np.asarray(scene.crop((shift, 0, shift + 400, scene.height))) for shift in (0, 20, 40, 60)]
     write_clip(tmp_path / "in.mp4", frames)
-    model = ROOT / "fastloc" / "embedded" / "gem.onnx"
+    model = GEM_ONNX
     ended = run("video", "in.mp4", "-t", "cat", "--json", "-o", "out.mp4", "--maps", "background", "--model", model)
     assert ended.status == 0, ended.err
     peaks = [json.loads(line)["texts"][0]["peak"] for line in ended.out.splitlines()]

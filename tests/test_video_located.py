@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 
 import fastloc
+from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ImageError, TextError
-from fastloc.sources import EMBEDDED
 from fastloc.video.frame import Frame
 from fastloc.video.located import Locator
 from fastloc.video.temporal import BACKGROUND
 from fastloc.video.worker import Worker
 from onnx_files import tiny_model
 
-SCENES = json.loads((EMBEDDED / "samples" / "samples.json").read_text())
-MARKET = np.asarray(Image.open(EMBEDDED / "samples" / "market.webp").convert("RGB"))
+SCENES = json.loads((SAMPLES / "samples.json").read_text())
+MARKET = np.asarray(Image.open(SAMPLES / "market.webp").convert("RGB"))
 TEXTS = ["cat", "pizza", "red car"]
 
 
@@ -145,7 +145,7 @@ def test_a_background_holds_what_is_not_there_down(localizer: fastloc.Localizer)
     # by its own range what is absent is as hot as what is there
     assert heat["plain"].heatmaps.max((1, 2)).tolist() == [1, 1]
     assert present > 0.5 > 0.1 > absent
-    cat = np.asarray(Image.open(EMBEDDED / "samples" / SCENES["market"]["mask"])) == 1
+    cat = np.asarray(Image.open(SAMPLES / SCENES["market"]["mask"])) == 1
     point = heat["calm"].points()[0]
     assert cat[point.y, point.x]
 

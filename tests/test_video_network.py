@@ -24,6 +24,7 @@ from fastloc.video.av_reader import Reader
 from fastloc.video.frame import Frame
 from fastloc.video.opening import open_source
 from fastloc.video.redact import redact, redact_address
+from repo import SUPPORT
 from streams import free_port, http_server, multipart, sending
 
 SOON = {"timeout": 5, "backoff": (0.01, 0.05)}
@@ -270,7 +271,7 @@ for _ in range(200):
 def test_rtsp() -> None:
     """FFmpeg's own RTSP listens, and another process sends."""
     address = f"rtsp://127.0.0.1:{free_port()}/live"
-    script = RTSP.format(tests=str(Path(__file__).parent), address=address)
+    script = RTSP.format(tests=str(SUPPORT), address=address)
     with subprocess.Popen([sys.executable, "-P", "-c", script], stderr=subprocess.PIPE) as sender:
         source = open_source(address, timeout=10, options={"rtsp_flags": "listen", "listen_timeout": "10"})
         frames = first(source, 30)

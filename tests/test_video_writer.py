@@ -18,9 +18,9 @@ from clips import coded, colours, index_of, write_clip  # noqa: E402
 from fastloc.errors import FastlocWarning, VideoError  # noqa: E402
 from fastloc.video.partial import PartialFile, partial_name  # noqa: E402
 from fastloc.video.writer import KINDS, VideoWriter, fitted  # noqa: E402
+from repo import REPO, SUPPORT  # noqa: E402
 from written import largest_file, pictures, sounds, times  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
 UNITS = (*(Fraction(1, each) for each in (90000, 1000, 15360, 24, 7, 10**9)), Fraction(1001, 30000))
 
 
@@ -325,7 +325,7 @@ def test_a_killed_process_leaves_a_playable_file(tmp_path: Path) -> None:
     """kill -9 after 60 pictures: all but those of the encoder and of the last fragment are there, at their times."""
     script = f"""
         import os, signal, sys
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+        sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}]
         from fractions import Fraction
         from clips import coded
         from fastloc.video.writer import VideoWriter

@@ -21,15 +21,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fastloc import device_maps, spec
+from fastloc import device_maps, embedded, spec
 from fastloc import weights as stores
 from fastloc.geometry import Geometry, fit
 from fastloc.preprocess import prepare
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 HERE = Path(__file__).resolve().parents[1]
-EMBEDDED = HERE.parent / "fastloc" / "embedded"
-MODEL = EMBEDDED / "model.safetensors"
 TEXTS = HERE / "quality_texts.safetensors"
 # the empty text's row, the last one of each template's
 EMPTY = ""
@@ -68,7 +66,7 @@ def names() -> list[str]:
 
 def fingerprint() -> str:
     """The sha256 of the embedded model's weights."""
-    return hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    return hashlib.sha256(embedded.MODEL.read_bytes()).hexdigest()
 
 
 def texts(path: Path = TEXTS) -> dict[str, Tensor]:
@@ -80,7 +78,7 @@ def texts(path: Path = TEXTS) -> dict[str, Tensor]:
         told = file.metadata() or {}
     again = "run benchmarks/make_quality_texts.py again"
     if told.get("model_sha256") != fingerprint():
-        raise ValueError(f"{path.name} was made with other weights than {MODEL.name}: {again}")
+        raise ValueError(f"{path.name} was made with other weights than {embedded.MODEL.name}: {again}")
     if json.loads(told.get("names", "[]")) != names():
         raise ValueError(f"{path.name} has other names than the quality set: {again}")
     return dict(load_file(path))
@@ -89,7 +87,7 @@ def texts(path: Path = TEXTS) -> dict[str, Tensor]:
 @cache
 def configuration() -> dict[str, Any]:
     """The embedded model's open_clip_config.json."""
-    content: dict[str, Any] = json.loads((EMBEDDED / "open_clip_config.json").read_text())
+    content: dict[str, Any] = json.loads(embedded.CONFIG.read_text())
     return content
 
 
@@ -97,7 +95,7 @@ def configuration() -> dict[str, Any]:
 def image_tower() -> stores.Weights:
     """The embedded model's, float32 on the CPU."""
     content = configuration()
-    state = {name: tensor.float() for name, tensor in load_file(MODEL).items() if name.startswith("visual.")}
+    state = {name: tensor.float() for name, tensor in load_file(embedded.MODEL).items() if name.startswith("visual.")}
     return stores.from_open_clip(state, spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
 
 

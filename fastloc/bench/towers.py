@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastloc import embedded
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.spec import ModelSpec, refusal
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from fastloc.weights import Weights
 
 EMBEDDED = "embedded"
-_FOLDER = Path(__file__).parents[1] / "embedded"
 
 
 def _vit(width: int, layers: int, patch: int, image: int, embed: int) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Model:
         from safetensors.torch import save_file
 
         if self.name == EMBEDDED:
-            state = read_state(_FOLDER / "model.safetensors")
+            state = read_state(embedded.MODEL)
         elif self.pretrained:
             from fastloc.sources import checkpoint
 
@@ -103,7 +103,7 @@ def _model(name: str) -> Model:
     if architecture == EMBEDDED:
         if pretrained:
             raise ModelError(f"model {name!r}: the embedded model has its own weights; leave out {':' + pretrained!r}")
-        content = json.loads((_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
+        content = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))
         return Model(EMBEDDED, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
     config = _config(architecture)
     reason = refusal(config)

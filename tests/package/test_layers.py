@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parents[2]
+from repo import REPO
+
 MOST = 22
 
 # rooms on one line know nothing of each other

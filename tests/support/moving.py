@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc.sources import EMBEDDED
+from fastloc.embedded import SAMPLES
 
 Pixels = NDArray[np.uint8]
 
 WIDE, HIGH = 480, 360
 # frames of one round, and how many a second
 ROUND, RATE = 48, 12
-SAMPLES = EMBEDDED / "samples"
 
 
 @functools.cache

@@ -16,9 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fastloc.cli_web import serving
+from repo import REPO
 
 # where `make web` puts onnxruntime-web
-NODE = Path(__file__).parents[1] / ".venv"
+NODE = REPO / ".venv"
 PACKAGE = NODE / "node_modules" / "onnxruntime-web"
 # `make web` sets it: then nothing may be skipped
 REQUIRED = os.environ.get("FASTLOC_WEB") == "required"
@@ -154,9 +155,9 @@ def scenes() -> dict[str, Any]:
     """The sample scenes: file names, masks and texts."""
     import json
 
-    from fastloc.sources import EMBEDDED
+    from fastloc.embedded import SAMPLES
 
     return {
-        name: {**row, "picture": EMBEDDED / "samples" / row["file"], "mask": EMBEDDED / "samples" / row["mask"]}
-        for name, row in json.loads((EMBEDDED / "samples" / "samples.json").read_text(encoding="utf-8")).items()
+        name: {**row, "picture": SAMPLES / row["file"], "mask": SAMPLES / row["mask"]}
+        for name, row in json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")).items()
     }

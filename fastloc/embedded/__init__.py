@@ -1,0 +1,16 @@
+"""Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room knows where they lie."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+# the model as open_clip lays one out, and what is measured on it
+CONFIG = FOLDER / "open_clip_config.json"
+MODEL = FOLDER / "model.safetensors"
+ECLIP = FOLDER / "eclip.safetensors"
+TEMPERATURES = FOLDER / "temperatures.json"
+QUALITY = FOLDER / "quality.json"
+# the same model exported with GEM, and its text tower
+GEM_ONNX = FOLDER / "gem.onnx"
+GEM_TEXT_ONNX = FOLDER / "gem.text.onnx"
+# pictures and masks, which samples.json describes
+SAMPLES = FOLDER / "samples"
