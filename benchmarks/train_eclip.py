@@ -128,7 +128,7 @@ def compare(localizer: Localizer, pairs: list[Pair], steps: int, count: int, voc
 
 
 def projections(localizer: Localizer, state: State) -> Projections:
-    from fastloc.calibrate import digest
+    from fastloc.checkpoint_digests import digest
 
     source = localizer.source
     return Projections(state.image.detach(), state.text.detach(), source.name, digest(source.vit), source.text.digest)

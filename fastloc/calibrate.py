@@ -14,14 +14,14 @@ from torch import Tensor
 
 from fastloc import images
 from fastloc.attention import attend, unit
-from fastloc.digests import tower_digest
+from fastloc.checkpoint_digests import digest
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.matched import entropy, matched
 from fastloc.recipes import Recipe, recipe
 from fastloc.temperatures import Temperatures
 from fastloc.vit import forward
-from fastloc.weights import Weights, named_tensors
+from fastloc.weights import Weights
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer
@@ -113,11 +113,6 @@ def _as_table(found: list[Tensor], weights: Weights, row: Recipe) -> Tensor:
     """One [B, 1, S*H, 1] for each block and pass -> [B, blocks, H, S, passes]."""
     stacked = torch.stack(found).reshape(row.blocks, row.iterations + 1, -1, len(row.streams), weights.spec.heads)
     return stacked.permute(2, 0, 4, 3, 1)
-
-
-def digest(weights: Weights) -> str:
-    """What tells this image tower from others, see `fastloc.digests.tower_digest`."""
-    return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in named_tensors(weights).items()})
 
 
 def noise(count: int, size: tuple[int, int]) -> list[Image.Image]:

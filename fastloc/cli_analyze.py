@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import cli_show
-from .cli_arguments import add_inputs, prompt
+from .argument_types import prompt
+from .cli_arguments import add_inputs
 from .cli_explain import add_model, localizer_of
 from .errors import FastlocError, RecipeError, unknown
 

@@ -1,11 +1,11 @@
 """Arguments that several commands take, and how what is typed becomes a value. Nothing heavy is imported here."""
 
 import argparse
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .argument_types import inv_temp, setting, size
 from .errors import TextError
 
 
@@ -76,64 +76,3 @@ def lines_of(path: Path) -> list[str]:
     if not lines:
         raise TextError(f"texts file {str(path)!r} holds no text; one a line is wanted")
     return lines
-
-
-def prompt(text: str) -> str:
-    """A text to look for."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("a text to look for is empty")
-    return text
-
-
-def size(text: str) -> int | tuple[int, int]:
-    """One number, or height x width."""
-    sides = text.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one number such as 336, or height x width such as 336x448")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
-
-
-def count(text: str) -> int:
-    """A number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
-    return int(text)
-
-
-def setting(text: str) -> tuple[str, str]:
-    """A field of the plan and the choice for it."""
-    field, equals, choice = text.partition("=")
-    if not (field and equals and choice):
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")
-    return field, choice
-
-
-def inv_temp(text: str) -> float | str:
-    """A number above 0, or `adaptive`."""
-    if text == "adaptive":
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an inverse temperature; give a number above 0, or adaptive")
-    return value
-
-
-def pair(text: str) -> tuple[int, int]:
-    """Height x width."""
-    sides = size(text)
-    if not isinstance(sides, tuple):
-        raise argparse.ArgumentTypeError(f"{text!r} is not height x width, such as 720x1280")
-    return sides
-
-
-def count_or_dynamic(text: str) -> int | None:
-    """A number from 1 on, or None for `dynamic`."""
-    return None if text == "dynamic" else count(text)
-
-
-def size_or_dynamic(text: str) -> int | tuple[int, int] | str:
-    """A size, or `dynamic`."""
-    return text if text == "dynamic" else size(text)

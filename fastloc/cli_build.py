@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from .argument_types import count, sides, span
 
 if TYPE_CHECKING:
     from .export.engines import EngineReport, Progress
 
-Pair = tuple[int, int]
-T = TypeVar("T")
 # seconds between two lines of progress where they cannot be drawn over one another
 APART = 10.0
 MEGABYTE = 1 << 20
@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sm", nargs="+", default=[], metavar="SM", help="compute capabilities, such as 86 89 120; or current")
     ranges = parser.add_argument_group("ranges of what the file leaves open, SMALLEST:USUAL:LARGEST or one number for all three")
     ranges.add_argument("--batch", type=span(count), metavar="RANGE", help="pictures a call, such as 1:1:8")
-    ranges.add_argument("--size", type=span(size), metavar="RANGE", help="the encoder's input, such as 224:448:448")
+    ranges.add_argument("--size", type=span(sides), metavar="RANGE", help="the encoder's input, such as 224:448:448")
     ranges.add_argument("--texts", type=span(count), metavar="RANGE", help="text embeddings a call, such as 1:4:16")
     how = parser.add_argument_group("builder")
     how.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder that keeps what was measured, for the next build (tensorrt)")
@@ -114,28 +114,3 @@ def _show(report: EngineReport, path: Path) -> None:
         print(f"fastloc: note: {report.runtime} warns: {warning}", file=sys.stderr)
     out.print(f"written: {cli_show.shown(path)} ({report.bytes / MEGABYTE:.1f} MB)", soft_wrap=True)
     out.print(f"written: {cli_show.shown(path)}.json", soft_wrap=True)
-
-
-def count(text: str) -> int:
-    """A whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
-    return int(text)
-
-
-def size(text: str) -> Pair:
-    """(height, width) of N or HxW."""
-    high, _, wide = text.lower().replace("×", "x").partition("x")
-    return count(high), count(wide or high)
-
-
-def span(part: Callable[[str], T]) -> Callable[[str], tuple[T, T, T]]:
-    """A range: SMALLEST:USUAL:LARGEST, or one for all three."""
-
-    def read(text: str) -> tuple[T, T, T]:
-        parts = [part(each) for each in text.split(":")]
-        if len(parts) not in (1, 3):
-            raise argparse.ArgumentTypeError(f"{text!r} is no range; give SMALLEST:USUAL:LARGEST, or one number for all three")
-        return (parts[0], parts[len(parts) // 2], parts[-1])
-
-    return read

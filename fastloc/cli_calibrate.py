@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import cli_show
-from .cli_arguments import add_source, count, size
+from .argument_types import count, size
+from .cli_arguments import add_source
 from .errors import FastlocError
 
 if TYPE_CHECKING:

@@ -7,16 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import FastlocError, FastlocWarning
-
-# package -> the extra that brings it
-EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors"), "engine"),
-    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
-    **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
-    "av": "video",
-    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "live"),
-    "supervision": "supervision",
-}
+from .extras import EXTRAS
 
 
 def ended(program: str, work: Callable[[], int]) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cli_show
-from .cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures, count, prompt
+from .argument_types import count, prompt
+from .cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
 from .cli_engine import CHANGES, torch_engine
 from .cli_locate import PHOTOGRAPHS
 from .errors import FastlocError, RecipeError, unknown

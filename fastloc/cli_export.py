@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from . import cli_show
-from .cli_arguments import add_method, add_source, count_or_dynamic, lines_of, pair, size_or_dynamic
+from .argument_types import count_or_dynamic, pair, size_or_dynamic
+from .cli_arguments import add_method, add_source, lines_of
 from .errors import FastlocError, TextError
 from .export.pipelines import PIPELINES
 from .formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS

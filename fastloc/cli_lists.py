@@ -8,7 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from . import cli_show
-from .cli_arguments import add_execution, add_list, add_method, add_source, count
+from .argument_types import count
+from .cli_arguments import add_execution, add_list, add_method, add_source
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:

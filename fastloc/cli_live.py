@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import cli_show
-from .cli_arguments import add_execution, add_method, add_source, count, prompt
+from .argument_types import count, prompt
+from .cli_arguments import add_execution, add_method, add_source
 from .cli_engine import engine
 from .cli_locate import PHOTOGRAPHS
 from .errors import FastlocError

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import cli_show
 from ._version import __version__
-from .cli_arguments import add_execution, add_method, add_source, prompt
+from .argument_types import prompt
+from .cli_arguments import add_execution, add_method, add_source
 from .cli_engine import engine
 from .errors import FastlocError, ImageError
 

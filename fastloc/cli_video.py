@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import cli_show
-from .cli_arguments import add_execution, add_method, add_source, count, prompt
+from .argument_types import count, prompt
+from .cli_arguments import add_execution, add_method, add_source
 from .cli_engine import METHOD, engine
 from .cli_frames import Spent, bar
 from .cli_interrupts import Interrupts

@@ -1,6 +1,6 @@
 """Similarities on the patch grid -> heatmaps and labels on the picture, for a batch and on the device that holds it.
 
-The same functions as `fastloc.maps`, in plain PyTorch or, where asked, in Triton. They differ from it by rounding alone.
+The same functions as `fastloc.maps`, in plain PyTorch. They differ from it by rounding alone.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from fastloc.errors import FastlocError, unknown
 from fastloc.geometry import Geometry
 from fastloc.maps import BACKGROUND, ORDERS
 
-__all__ = ["AxisTensors", "heatmaps", "labels", "tables"]
+__all__ = ["AxisTensors", "check_order", "checked", "heatmaps", "labels", "tables"]
 
 DTYPES = (torch.float32, torch.float16, torch.float64, torch.uint8)
 # rows of the picture that a kernel works on at a time
@@ -74,20 +73,18 @@ def tables(geometry: Geometry, grid: tuple[int, int], device: torch.device) -> t
 
 def heatmaps(
     similarity: Tensor, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
-    *, dtype: torch.dtype = torch.float32, fused: bool = False,
+    *, dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # fmt: skip
     """Heatmaps [B, T, H, W] of similarities [B, T, h, w] of pictures that share one geometry, on the similarity's device.
 
     order, logit_scale and reverse are those of `fastloc.maps.heatmaps`. Computed in float64 where the similarity is, else in float32;
     matrix products follow PyTorch's own setting for TF32. dtype is float32, float64 or float16, or uint8 for round(255 * map), which
-    order "none" refuses. fused runs the Triton kernel, which takes no float64.
+    order "none" refuses.
 
-    Raises FastlocError for what `fastloc.maps.heatmaps` refuses, for another dtype, and where fused is asked for and cannot be.
+    Raises FastlocError for what `fastloc.maps.heatmaps` refuses, and for another dtype.
     """
-    _check_order(order, logit_scale, reverse, dtype)
-    values = _checked(similarity)
-    if fused:
-        return _fused("heatmap", values, geometry, order=order, logit_scale=logit_scale, reverse=reverse, dtype=dtype)
+    check_order(order, logit_scale, reverse, dtype)
+    values = checked(similarity)
     if order == "softmax" and values.shape[1] == 1:
         order = "picture"
     if order in ("grid", "picture"):
@@ -101,15 +98,13 @@ def heatmaps(
     return maps.mul_(255).round_().to(dtype) if dtype == torch.uint8 else maps.to(dtype)
 
 
-def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None, *, fused: bool = False) -> Tensor:
+def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None) -> Tensor:
     """The most similar text of every pixel, int32 [B, H, W], from similarities [B, T, h, w]; of equal ones the first.
 
     `maps.BACKGROUND` (-1) where the model did not look and where the best similarity is below the threshold. Works through the texts one
-    by one: a few maps a picture, however many texts. fused runs the Triton kernel. Raises FastlocError as `heatmaps` does.
+    by one: a few maps a picture, however many texts. Raises FastlocError as `heatmaps` does.
     """
-    values = _checked(similarity)
-    if fused:
-        return _fused("label_map", values, geometry, threshold=threshold)
+    values = checked(similarity)
     # text by text, in products of one shape: equal texts give equal bits, so that the first of them wins
     best = _upsampled(values[:, 0], geometry)
     chosen = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
@@ -123,21 +118,6 @@ def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = Non
     inside = (slice(None), *geometry.covered())
     framed[inside] = chosen[inside]
     return framed
-
-
-def _fused(name: str, values: Tensor, geometry: Geometry, **options: Any) -> Tensor:
-    """What the kernel `name` makes of the similarities. Raises FastlocError where it cannot run: for the device's reasons, or its own."""
-    from fastloc.kernels import device
-    from fastloc.kernels.table import OPS
-
-    # asked first: without triton the op's module cannot be imported
-    if not (reasons := device.why_not(values.device)):
-        op, at = OPS[name].module, tables(geometry, _grid(values), values.device)
-        values = values.contiguous()
-        if not (reasons := op.why_not(values, *at, **options)):
-            made: Tensor = getattr(op, name)(values, *at, **options)
-            return made
-    raise FastlocError(f"{name} has no kernel for this: " + "; ".join(reasons))
 
 
 def _scaled(values: Tensor, geometry: Geometry, order: str, reverse: bool) -> Tensor:
@@ -183,7 +163,8 @@ def _matrices(
         return torch.from_numpy(rows).to(device, dtype), torch.from_numpy(columns).to(device, dtype)
 
 
-def _check_order(order: str, logit_scale: float | None, reverse: bool, dtype: torch.dtype) -> None:
+def check_order(order: str, logit_scale: float | None, reverse: bool, dtype: torch.dtype) -> None:
+    """Raise FastlocError for settings of `heatmaps` that do not go together."""
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
@@ -196,8 +177,8 @@ def _check_order(order: str, logit_scale: float | None, reverse: bool, dtype: to
         raise FastlocError("order 'none' gives raw similarities, which bytes cannot hold: use a float dtype")
 
 
-def _checked(similarity: Tensor) -> Tensor:
-    """[B, T, h, w] in float32 or float64."""
+def checked(similarity: Tensor) -> Tensor:
+    """Similarities [B, T, h, w] in float32 or float64. Raises FastlocError for another shape or dtype."""
     if similarity.ndim != 4 or 0 in similarity.shape[1:]:
         raise FastlocError(f"similarity must be [B, T, h, w] with at least one text and cell, not {list(similarity.shape)}")
     if not similarity.is_floating_point():

@@ -2,6 +2,7 @@
 
 import torch
 
+from fastloc import machine
 from fastloc.errors import FastlocError, unknown
 from fastloc.plan import DTYPES
 
@@ -26,3 +27,10 @@ def dtype_of(dtype: str | torch.dtype) -> str:
     if dtype not in DTYPES:
         raise FastlocError(unknown("dtype", dtype, DTYPES))
     return dtype
+
+
+def processor(device: torch.device) -> str:
+    """The GPU's name, or the CPU's with the number of threads that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{machine.cpu()}, {torch.get_num_threads()} used"

@@ -11,7 +11,8 @@ from torch import Tensor
 from fastloc import attention, fused, readout
 from fastloc.choices import choose
 from fastloc.engine_base import BaseEngine, Shape
-from fastloc.frames import folded_embedding, frame_tables, patches_of
+from fastloc.engine_patches import patches_of
+from fastloc.frames import folded_embedding, frame_tables
 from fastloc.grids import answer
 from fastloc.ops import TORCH, Ops
 from fastloc.plan import DTYPES, Plan, Situation

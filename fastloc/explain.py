@@ -157,13 +157,9 @@ def _base(picture: Image.Image, count: int) -> Image.Image:
 
 
 def _device(localizer: Localizer) -> str:
-    import torch
+    from fastloc.devices import processor
 
-    from fastloc import machine
-
-    if localizer.device.type == "cuda":
-        return torch.cuda.get_device_name(localizer.device)
-    return f"{machine.cpu()}, {torch.get_num_threads()} used"
+    return processor(localizer.device)
 
 
 def _parameters(localizer: Localizer) -> tuple[tuple[str, str], ...]:

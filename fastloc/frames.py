@@ -18,7 +18,7 @@ from fastloc.geometry import Geometry
 from fastloc.pillow_taps import PRECISION_BITS, taps, vertical_first
 from fastloc.weights import Weights
 
-__all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "patches_of", "plain_patches"]
+__all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "plain_patches"]
 
 Pair = tuple[int, int]
 
@@ -78,42 +78,6 @@ def frame_tables(geometry: Geometry, patch: Pair, mean: Sequence[float], interpo
     return _tables(geometry, patch, (float(mean[0]), float(mean[1]), float(mean[2])), interpolation)
 
 
-def patches_of(
-    frames: Tensor, geometry: Geometry, patch: Pair, mean: Sequence[float], interpolation: str, dtype: torch.dtype,
-    *, bgr: bool = False, fused: bool = False,
-) -> Tensor:  # fmt: skip
-    """The operand of the patch embedding's GEMM, with the bytes that Pillow's resize gives.
-
-    Args:
-        frames: [B, H, W, 3] uint8, of any strides; H and W are the geometry's picture.
-        geometry, patch, mean, interpolation: see `frame_tables`.
-        dtype: of the result; any floating dtype.
-        bgr: whether the frames' channels are blue, green, red, as OpenCV's are.
-        fused: run the Triton kernel `frame_patches` rather than plain PyTorch. The result is the same to the bit.
-
-    Returns: [B, P, 3 * ph * pw], patches row by row over the grid, each in the order of `patch_w.flatten(1)`: channel (red first), row,
-        column. The values are (byte - 128) / 64; where the geometry pads, the mean colour.
-
-    Raises:
-        FastlocError: frames of another shape or dtype; what `frame_tables` raises; with `fused`, every reason why the kernel cannot run.
-    """
-    tables = frame_tables(geometry, patch, mean, interpolation)
-    reasons = frame_refusals(frames, tables)
-    if fused and not reasons:
-        from fastloc.kernels import device
-
-        reasons = device.why_not(frames.device)
-        if not reasons:
-            from fastloc.kernels.frame_patches import frame_patches, why_not
-
-            reasons = why_not(frames, tables, dtype, bgr=bgr)
-            if not reasons:
-                return frame_patches(frames, tables, dtype, bgr=bgr)
-    if reasons:
-        raise FastlocError("; ".join(reasons))
-    return plain_patches(frames, tables, dtype, bgr=bgr)
-
-
 def frame_refusals(frames: Tensor, tables: FrameTables) -> list[str]:
     """Why these frames do not fit the tables; empty if they do."""
     wanted = [*tables.frame, 3]
@@ -123,7 +87,7 @@ def frame_refusals(frames: Tensor, tables: FrameTables) -> list[str]:
 
 
 def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bgr: bool = False) -> Tensor:
-    """What `patches_of` returns, in plain PyTorch; the frames fit the tables."""
+    """The patch embedding's operand [B, P, 3 * ph * pw] of frames that fit the tables: see `fastloc.engine_patches.patches_of`."""
     tables = tables.to(frames.device)
     rows, columns, (h, w), (ph, pw) = tables.rows, tables.columns, tables.grid, tables.patch
     part = frames[:, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
@@ -147,7 +111,7 @@ def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bg
 def folded_embedding(weights: Weights) -> tuple[Tensor, Tensor]:
     """The patch embedding's matrix [C, 3 * ph * pw] and bias [C] with preprocessing folded in, at least float32.
 
-    `linear(patches, matrix, bias)` on the patches of `patches_of` is `conv2d` of the normalised pixels: a byte is 64 p + 128, so
+    `linear(patches, matrix, bias)` on these patches is `conv2d` of the normalised pixels: a byte is 64 p + 128, so
 
         (byte / 255 - mean) / std = p * 64 / (255 std) + (128 / 255 - mean) / std
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import device_maps, images, sources
+from fastloc import engine_maps, images, sources
 from fastloc.batches import chunks, name_of
 from fastloc.device_frames import shared
 from fastloc.devices import device_of, dtype_of
@@ -21,8 +21,8 @@ from fastloc.measured import Given, Measured
 from fastloc.openmp import release_idle_threads
 from fastloc.plan import Plan
 from fastloc.preprocess import prepare
+from fastloc.projected import Projected
 from fastloc.projections import Given as GivenProjections
-from fastloc.projections import Projected
 from fastloc.prompts import checked
 from fastloc.recipes import Recipe, recipe
 from fastloc.resnet_weights import ResNetWeights
@@ -255,7 +255,7 @@ class Localizer:
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         readout = self.recipe.readout
-        return device_maps.heatmaps(
+        return engine_maps.heatmaps(
             grids, geometry, readout.order, readout.logit_scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
         )
 
@@ -266,7 +266,7 @@ class Localizer:
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         grids = -grids if self.recipe.readout.reverse else grids
-        return device_maps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
+        return engine_maps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
 
     def frame_geometry(self, frames: Tensor) -> Geometry:
         """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""

@@ -18,6 +18,7 @@ from fastloc import metadata
 from fastloc.errors import FastlocError, ModelError
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, unit_texts
+from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import ReadOut, Recipe
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
@@ -25,8 +26,6 @@ __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
 KEY = "fastloc"
 # raised when a reader of an older version would misread a file
 FORMAT = 1
-# of the published CLIPs, where a model does not tell its own
-LOGIT_SCALE = 100.0
 
 Pair = tuple[int, int]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fastloc.calibrate import digest
+from fastloc.checkpoint_digests import digest
 from fastloc.errors import ModelError, RecipeError
 from fastloc.recipes import Recipe
 from fastloc.sources import Source

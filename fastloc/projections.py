@@ -10,7 +10,7 @@ A model with projections in place answers with every method: ITSM becomes ECLIP,
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,11 @@ from torch import Tensor, nn
 
 from fastloc import sources
 from fastloc._version import __version__
-from fastloc.calibrate import digest
+from fastloc.checkpoint_digests import digest
 from fastloc.digests import short
 from fastloc.errors import ModelError
 from fastloc.files import write_whole
-from fastloc.kinds import AnyTower
 from fastloc.metadata import read
-from fastloc.recipes import Recipe
 from fastloc.sources import Source
 from fastloc.text import TextEncoder
 
@@ -105,40 +103,6 @@ class Projections:
         return replace(source, weights=replace(weights, proj=proj), text=text)
 
 
-class Projected:
-    """One model as its recipes want it: as it is, or with projections, each form made once.
-
-    Args:
-        source: the model, its text tower on the device that it stays on.
-        given: a file, `Projections`, or "own" for those that came with the model; then every recipe has them. None: only recipes that are
-            nothing without (`Recipe.trained`) have them, the model's own.
-
-    Raises:
-        ModelError: the file is none, or for another model.
-    """
-
-    def __init__(self, source: Source, given: "Given" = None) -> None:
-        self.plain, self.given = source, given is not None
-        self.folded: Source | None = None
-        self.towers: dict[int, AnyTower] = {}
-        if given is not None:
-            self.folded = found(given, source).applied(source)
-
-    def source(self, row: Recipe) -> Source:
-        """The model for this recipe. Raises ModelError where it needs projections and there are none."""
-        if not self.given and not row.trained:
-            return self.plain
-        if self.folded is None:
-            self.folded = found(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
-        return self.folded
-
-    def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
-        """The image tower of one of these sources on its device: the first one is made, another differs in its projection alone."""
-        if id(source) not in self.towers:
-            self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit.proj)
-        return self.towers[id(source)]
-
-
 Given = str | os.PathLike[str] | Projections | None
 
 
@@ -200,10 +164,3 @@ def _fold_linear(linear: nn.Linear, phi: Tensor) -> None:
     for name, tensor in list(linear.named_parameters()):
         # weight [E, C] and bias [E] are both multiplied from the left
         setattr(linear, name, nn.Parameter((phi.double() @ tensor.detach().double()).to(tensor), requires_grad=False))
-
-
-def _with_projection(tower: Any, proj: Tensor) -> AnyTower:
-    other = copy.copy(tower)
-    other.weights = replace(tower.weights, proj=proj.to(tower.weights.proj))
-    return other  # type: ignore[no-any-return]
-

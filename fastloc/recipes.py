@@ -1,155 +1,15 @@
 """Every training-free method as a row of data: what the image tower computes, how scores and maps are read out.
 
-The unified shape: a main path (the untouched encoder) runs always; a local path adds, for each of the last `blocks` blocks,
-
-    local += O( attention of the terms, applied to v )        (LayerScale and out-projection included)
-
-where q, k and v always come from the main path. One more method of this family is one more row of RECIPES.
+`fastloc.recipe_schema` says what the fields are. One more method of a known family is one more row here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from fastloc import recipe_checks as checks
 from fastloc.errors import RecipeError, unknown
-from fastloc.geometry import FITS
-from fastloc.maps import ORDERS
+from fastloc.recipe_schema import ReadOut, Recipe
 
-# streams of a term: which projection meets which
-TERMS = ("qk", "qq", "kk", "vv", "identity")
-POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
-SCORES = ("cosine", "feature-surgery", "relevance")
-# what a map is read from besides patch features: the rows of `fastloc.relevance.RELEVANCES`
-RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor")
-# what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
-TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
-
-# [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
-Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """From patch features and text embeddings to maps.
-
-    score: "cosine", or "feature-surgery" (CLIP Surgery: removes what all texts share; with one text, the empty text's
-        score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
-    order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
-        "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin); "none" only upsamples.
-    reverse: RCLIP's |1 - M| of the min-maxed map.
-    """
-
-    score: str = "cosine"
-    order: str = "picture"
-    logit_scale: float = 40.0
-    reverse: bool = False
-
-    def __post_init__(self) -> None:
-        checks.known("score", self.score, SCORES)
-        checks.known("order", self.order, tuple(ORDERS))
-        if not checks.positive(self.logit_scale):
-            raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0")
-        if self.reverse and self.order not in ("grid", "picture"):
-            raise RecipeError(f"reverse needs a min-maxed map, order 'grid' or 'picture', not {self.order!r}")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One method.
-
-    blocks: how many of the last blocks feed the local path (a count; 0 is the encoder's own patch tokens).
-    terms: the attentions of the local path, their outputs averaged ("mean") or added ("sum").
-    unit: L2-normalise each head's projections before they attend to themselves.
-    iterations: passes p <- softmax(inv_temp p p^T) p before the last one (GEM; needs `unit`).
-    inv_temp: multiplier of the attention logits. None: head_width^-0.5. "adaptive": GEM's, mean over tokens of
-        ||LN1(x)|| times head_width^-0.5, per image and block. "matched": per image, block, head, stream and pass, solved for `rho`
-        (`fastloc.matched`). A number, or a Table per block, head, stream and pass.
-    rho: the share of all tokens over which a row of unit self-self attention spreads: its mean entropy is log(rho N). Where inv_temp is
-        not "matched", it was solved beforehand (`fastloc calibrate`): a Localizer then puts the model's own table in its place.
-    bias_std: adds NACLIP's Gaussian of the distance between patches, of this deviation in patches, to the logits.
-    cross: a share of the depth (from, to), such as (5/12, 9/12), whose blocks' own q-k attention joins the last block's (ResCLIP); those of
-        the encoder's last block never do.
-    cross_weight, gain: then the map is gain ((1 - cross_weight) terms + cross_weight mean of those).
-    residual: the local path starts from the first changed block's input, else from nothing.
-    mlp: keep the block's MLP in the local path (one-block methods only).
-    position: how the position embedding is resized to another grid.
-    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
-    start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
-        this one alone).
-    target: what is differentiated, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
-        One text alone, whose share is always 1, has its logit differentiated instead.
-    target_scale: CLIP's logit scale as trained; LeGrad's target is always the cosine of its own pooled feature.
-    one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
-    head: of "anchor", the one head that is shown; None for the mean.
-    trained: needs projections trained for the model (`fastloc.projections`), which other recipes can have too.
-    fit: how the authors bring a picture to the input size, see `fastloc.geometry.fit`.
-    """
-
-    name: str
-    summary: str
-    source: str
-    blocks: int = 0
-    terms: tuple[str, ...] = ()
-    combine: str = "mean"
-    unit: bool = False
-    iterations: int = 0
-    inv_temp: str | float | Table | None = None
-    rho: float | None = None
-    bias_std: float | None = None
-    cross: tuple[float, float] | None = None
-    cross_weight: float = 0.0
-    gain: float = 1.0
-    residual: bool = False
-    mlp: bool = False
-    position: str = "bicubic-scale"
-    reads: str = "patches"
-    start: int = 0
-    target: str = "cosine"
-    target_scale: float = 100.0
-    one_head: bool = False
-    head: int | None = None
-    trained: bool = False
-    readout: ReadOut = ReadOut()
-    template: str = "openai80"
-    fit: str = "stretch"
-
-    def __post_init__(self) -> None:
-        # lists are welcome, a frozen row holds tuples
-        object.__setattr__(self, "terms", tuple(self.terms))
-        object.__setattr__(self, "inv_temp", checks.frozen(self.inv_temp))
-        object.__setattr__(self, "cross", checks.frozen(self.cross))
-        for term in self.terms:
-            checks.known("attention term", term, TERMS)
-        checks.check_count(self.name, "blocks", self.blocks)
-        checks.check_count(self.name, "iterations", self.iterations)
-        checks.known("position mode", self.position, POSITION_MODES)
-        checks.known("combine", self.combine, ("mean", "sum"))
-        checks.known("thing to read", self.reads, ("patches", *RELEVANCES))
-        checks.known("target", self.target, TARGETS)
-        checks.known("fit", self.fit, tuple(FITS))
-        for wrong, message in checks.contradictions(self):
-            if wrong:
-                raise RecipeError(f"recipe {self.name!r}: {message}")
-        checks.check_temperature(self)
-
-    @property
-    def depth(self) -> str:
-        """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
-        if self.reads == "patches":
-            return str(self.blocks)
-        if self.reads == "anchor":
-            return "1" if self.start == -1 else f"1 at {self.start}"
-        if self.reads in ("bi-modal", "legrad", "rollout"):
-            return str(-self.start) if self.start < 0 else f"from {self.start}" if self.start else "all"
-        return "1"
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """The local path's terms that attend, in the order of a table's axis: all but the identity."""
-        if self.reads != "patches":
-            return ()
-        return tuple(term for term in self.terms if term != "identity")
-
+__all__ = ["RECIPES", "ReadOut", "Recipe", "recipe"]
 
 _SURGERY = "CLIP Surgery (Li et al., arXiv 2304.05653), xmed-lab/CLIP_Surgery"
 _SEGMENT = ReadOut(order="softmax", logit_scale=40.0)

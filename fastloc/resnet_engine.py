@@ -7,7 +7,8 @@ from torch import Tensor
 
 from fastloc import fused, readout, resnet
 from fastloc.engine_base import BaseEngine, Shape
-from fastloc.frames import frame_tables, patches_of
+from fastloc.engine_patches import patches_of
+from fastloc.frames import frame_tables
 from fastloc.plan import DTYPES, Plan
 from fastloc.recipes import Recipe
 from fastloc.resnet_plan import choose

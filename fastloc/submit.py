@@ -8,25 +8,41 @@ under way, and submitting one more waits for the oldest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fastloc.geometry import Geometry
 from fastloc.openmp import release_idle_threads
 from fastloc.result import Result
-
-if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 DEPTH = 2
+
+
+class Locating(Protocol):
+    """The part of `fastloc.Localizer` that a queue calls."""
+
+    device: torch.device
+
+    def locate(self, pictures: Sequence[Image.Image], prompts: list[str], names: Sequence[str]) -> list[Result]: ...
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry: ...
+
+    def similarity(
+        self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
+    ) -> tuple[Tensor, Tensor | None]: ...
+
+    def result(
+        self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str
+    ) -> Result: ...
 
 
 class Handle:
@@ -63,7 +79,7 @@ class Queue:
         self.lanes: list[Lane] = []
         self.count = 0
 
-    def submit(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
+    def submit(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         """Begin to locate; waits while `depth` pictures are under way."""
         while len(self.under_way) >= self.depth:
             settle(self.under_way.popleft())
@@ -72,14 +88,14 @@ class Queue:
         self.under_way.append(handle)
         return handle
 
-    def _on_cpu(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
+    def _on_cpu(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         if self.worker is None:
             self.worker = ThreadPoolExecutor(1, thread_name_prefix="fastloc")
             release_idle_threads()
         future: Future[Result] = self.worker.submit(lambda: localizer.locate([picture], prompts, [name])[0])
         return Handle(future.done, future.result)
 
-    def _on_gpu(self, localizer: Localizer, picture: Image.Image, prompts: list[str], name: str) -> Handle:
+    def _on_gpu(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         lane = self.lanes[self.count % self.depth] if len(self.lanes) == self.depth else self._new_lane(localizer.device)
         self.count += 1
         lane.free()

@@ -15,7 +15,7 @@ from fastloc.errors import ModelError, RecipeError
 from fastloc.files import write_whole
 from fastloc.metadata import read
 from fastloc.recipe_checks import is_table
-from fastloc.recipes import Recipe, Table
+from fastloc.recipe_schema import Recipe, Table
 
 __all__ = ["NAME", "Temperatures", "beside"]
 

@@ -10,8 +10,9 @@ import pytest
 
 import bench_rows as made
 from fastloc.bench.report import plot_style
-from fastloc.bench.report.plot_style import GREY, PALETTE, colours, markers, spread
+from fastloc.bench.report.plot_style import GREY, PALETTE, spread
 from fastloc.bench.report.plots import draw, figures
+from fastloc.bench.report.series import colours, markers
 from fastloc.bench.schema import Row, checked
 from fastloc.errors import FastlocError
 

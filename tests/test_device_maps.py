@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fastloc import maps
-from fastloc.device_maps import AxisTensors, heatmaps, labels, tables
+from fastloc.device_maps import AxisTensors, tables
+from fastloc.engine_maps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.geometry import FITS, fit
 

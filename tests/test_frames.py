@@ -11,8 +11,9 @@ from torch import Tensor
 
 import fastloc.frames as frames_module
 import towers
+from fastloc.engine_patches import patches_of
 from fastloc.errors import FastlocError
-from fastloc.frames import folded_embedding, frame_tables, patches_of
+from fastloc.frames import folded_embedding, frame_tables
 from fastloc.geometry import FITS, Geometry, fit
 from fastloc.preprocess import INTERPOLATIONS, prepare
 from fastloc.spec import OPENAI_MEAN, OPENAI_STD

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from fastloc import maps
-from fastloc.device_maps import heatmaps, labels, tables
+from fastloc.device_maps import tables
+from fastloc.engine_maps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.geometry import FITS, fit
 from fastloc.kernels.launch import poisoned, recording

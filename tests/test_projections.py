@@ -15,10 +15,11 @@ from torch import Tensor
 
 import towers
 from fastloc import cli, reference, sources
-from fastloc.calibrate import digest
+from fastloc.checkpoint_digests import digest
 from fastloc.errors import ModelError
 from fastloc.localizer import Localizer
-from fastloc.projections import KEY, Projected, Projections
+from fastloc.projected import Projected
+from fastloc.projections import KEY, Projections
 from fastloc.readout import similarity
 from fastloc.recipes import RECIPES, recipe
 from fastloc.sources import Source

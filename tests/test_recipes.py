@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import towers
-from fastloc import geometry, maps, recipes, templates
+from fastloc import geometry, maps, recipe_schema, templates
 from fastloc.errors import RecipeError
 from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe
 from fastloc.vit import forward
@@ -95,7 +95,7 @@ def test_row_fits_the_other_tables(name: str) -> None:
 
 
 def test_orders_are_those_of_the_maps() -> None:
-    assert list(recipes.ORDERS) == list(maps.ORDERS)
+    assert list(recipe_schema.ORDERS) == list(maps.ORDERS)
 
 
 def test_rows_cannot_be_changed() -> None:

@@ -14,7 +14,8 @@ from fastloc import attention, literal, maps, reference
 from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.geometry import fit
 from fastloc.readout import needs_cls, similarity
-from fastloc.recipes import RECIPES, Table, recipe
+from fastloc.recipe_schema import Table
+from fastloc.recipes import RECIPES, recipe
 from fastloc.vit import Output, forward
 from towers import error
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastloc import calibrate, embedded, temperatures
+from fastloc.checkpoint_digests import digest
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, RecipeError
 from fastloc.export.options import Options
@@ -19,7 +20,7 @@ from fastloc.recipes import recipe
 from fastloc.temperatures import Temperatures
 
 SIZE = (48, 48)
-SAMPLE = calibrate.SAMPLES / "market.webp"
+SAMPLE = embedded.SAMPLES / "market.webp"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_the_embedded_model_comes_with_its_own() -> None:
     localizer = Localizer(method="gem_calibrated")
     shipped = Temperatures.load(temperatures.beside("embedded") or "")
     assert localizer.recipe.inv_temp == shipped.of(recipe("gem_calibrated"))
-    assert shipped.tower == calibrate.digest(localizer.source.vit)
+    assert shipped.tower == digest(localizer.source.vit)
 
 
 def test_the_shipped_table_is_what_its_pictures_give() -> None:

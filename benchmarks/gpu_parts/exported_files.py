@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import TOLERANCES
-from fastloc.manifest import LOGIT_SCALE
+from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.verify import judged
 from fastloc.weights import Weights

@@ -103,7 +103,7 @@ def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, 
 
 
 def _maps(grids: Tensor, geometry: Geometry, settings: dict[str, str]) -> dict[str, timing.Call]:
-    from fastloc.device_maps import heatmaps, labels
+    from fastloc.engine_maps import heatmaps, labels
 
     fused = settings.get("readout") != "torch"
     return {

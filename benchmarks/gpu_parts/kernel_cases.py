@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastloc import attention, device_maps, fused, ops, readout
+from fastloc import attention, engine_maps, fused, ops, readout
 from fastloc.attention import Projections
-from fastloc.frames import patches_of
+from fastloc.engine_patches import patches_of
 from fastloc.geometry import fit
 from fastloc.recipes import RECIPES
 from fastloc.spec import OPENAI_MEAN
@@ -117,12 +117,12 @@ def heatmap(device: torch.device, texts: int, picture: tuple[int, int], size: in
     given = _several(lambda generator: 0.2 + 0.05 * torch.randn(1, texts, *grid, generator=generator, device=device), device)
 
     def of(kernel: bool) -> Call:
-        return lambda i: device_maps.heatmaps(given[i % INPUTS], geometry, dtype=kind, fused=kernel)
+        return lambda i: engine_maps.heatmaps(given[i % INPUTS], geometry, dtype=kind, fused=kernel)
 
     wide = given[0].double()
     factor = 255 if kind == torch.uint8 else 1
     return Case(f"heatmap T={texts} {picture[0]}x{picture[1]} {str(kind).removeprefix('torch.')}", {"kernel": of(True), "torch": of(False)},
-                lambda: factor * device_maps.heatmaps(wide, geometry, dtype=torch.float64),
+                lambda: factor * engine_maps.heatmaps(wide, geometry, dtype=torch.float64),
                 bytes=texts * picture[0] * picture[1] * float(torch.empty(0, dtype=kind).element_size()))  # fmt: skip
 
 

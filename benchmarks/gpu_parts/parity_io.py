@@ -53,7 +53,7 @@ def geometry_of(item: dict[str, Any]) -> Geometry:
 
 def _patches(item: dict[str, Any], device: torch.device) -> Row:
     """Triton's bytes are PyTorch's on the device and on the CPU, and Pillow's."""
-    from fastloc.frames import patches_of
+    from fastloc.engine_patches import patches_of
 
     spec, geometry = models.seeded(item["model"]).spec, geometry_of(item)
     frames = noise(geometry.picture)
@@ -112,7 +112,7 @@ def _similarity(item: dict[str, Any], device: torch.device) -> tuple[Tensor, Geo
 
 def _maps(item: dict[str, Any], device: torch.device) -> Row:
     """Fused heatmaps are the plain ones in float64, as exactly as float32 and the output allow."""
-    from fastloc.device_maps import heatmaps
+    from fastloc.engine_maps import heatmaps
 
     values, geometry = _similarity(item, device)
     found = heatmaps(values, geometry, item["what"], 40.0, dtype=KINDS[item["kind"]], fused=True).double()
@@ -126,7 +126,7 @@ def _maps(item: dict[str, Any], device: torch.device) -> Row:
 
 def _labels(item: dict[str, Any], device: torch.device) -> Row:
     """Fused labels are the plain ones but where two texts are nearer than rounding."""
-    from fastloc.device_maps import labels
+    from fastloc.engine_maps import labels
 
     values, geometry = _similarity(item, device)
     threshold = None if item["what"].endswith("None") else 0.1

@@ -1,18 +1,14 @@
-"""fastloc's own contenders, one process each: `python -P -m fastloc.bench.backends NAME` speaks the protocol of `peers.protocol`.
+"""fastloc's own contenders: every way to run the same pass, a row each.
 
 A row of BACKENDS is a way to run the same pass. What a row cannot do on a machine, or with a dtype, it says before anything is started.
 """
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
-from fastloc.bench.cases import Case
-from fastloc.bench.peers.protocol import Passes, serve
-from fastloc.cli_end import EXTRAS
 from fastloc.errors import FastlocError, unknown
+from fastloc.extras import EXTRAS
 
 HALF = ("float16", "bfloat16")
 # the plan's choices that are PyTorch's own operators
@@ -96,26 +92,3 @@ def why_not(row: Backend, device: str, dtype: str) -> list[str]:
 def label(row: Backend, dtype: str) -> str:
     """What its precision is called in a row."""
     return row.stored or dtype
-
-
-def main(arguments: list[str]) -> None:
-    row = backend(arguments[0])
-    if row.runtime == "onnxruntime":
-        from fastloc.bench import run_onnx
-
-        folder = Path(arguments[1])
-        serve(lambda told: run_onnx.build(row, Case.of(told), folder), run_onnx.versions(), tree=_tree())
-    else:
-        from fastloc.bench import run_torch
-
-        made: Callable[[Backend, Case], Passes] = getattr(run_torch, row.build)
-        serve(lambda told: made(row, Case.of(told)), run_torch.versions(), tree=_tree())
-
-
-def _tree() -> str:
-    """The folder that the package was imported from: a comparison of two checkouts must know that it has both."""
-    return str(Path(__file__).resolve().parents[2])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

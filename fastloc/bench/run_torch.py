@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastloc import device_maps
+from fastloc import engine_maps
 from fastloc.bench import official_style
 from fastloc.bench.backends import Backend
 from fastloc.bench.cases import Case, read_inputs
@@ -92,7 +92,7 @@ def engine(row: Backend, case: Case) -> Passes:
             grids = run(torch.from_numpy(np.stack(pictures)), inputs.texts, inputs.empty)[0]
         else:
             grids = run(torch.from_numpy(inputs.frames).to(device), inputs.texts, inputs.empty, geometry=geometry)[0]
-        heat = device_maps.heatmaps(grids, geometry, order.order, order.logit_scale, order.reverse, fused=plan.readout == "triton")
+        heat = engine_maps.heatmaps(grids, geometry, order.order, order.logit_scale, order.reverse, fused=plan.readout == "triton")
         return heat.cpu().numpy()
 
     told = {"plan": {name: getattr(plan, name) for name in FIELDS}}

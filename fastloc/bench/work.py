@@ -78,7 +78,7 @@ class Work:
         # what another checkout exports is its own
         files = self.folder / ("files" if path is None else f"files{key}")
         files.mkdir(exist_ok=True)
-        command = [sys.executable, "-P", "-m", "fastloc.bench.backends", name, files]
+        command = [sys.executable, "-P", "-m", "fastloc.bench.worker", name, files]
         return self._started(f"{name}{key}", command, {} if path is None else {"PYTHONPATH": str(path)})
 
     def peer(self, name: str, key: str = "") -> Worker:

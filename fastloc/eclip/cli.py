@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastloc import eclip
-from fastloc.cli_arguments import count, size
+from fastloc.argument_types import count, size
 from fastloc.cli_end import ended
 from fastloc.eclip.settings import Settings
 

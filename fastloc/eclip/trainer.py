@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from fastloc.calibrate import digest
+from fastloc.checkpoint_digests import digest
 from fastloc.eclip import checkpoint, curve
 from fastloc.eclip.features import Features
 from fastloc.eclip.loss import processes, rank

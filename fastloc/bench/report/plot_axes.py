@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastloc.bench.report.plot_style import GREY, colours, figure, halo, log_numbers, markers, plain_ticks
+from fastloc.bench.report.plot_style import GREY, figure, halo, log_numbers, plain_ticks
 from fastloc.bench.report.rows import AXES, Axis, along, does_not_fit, fitted, memory
+from fastloc.bench.report.series import colours, markers
 from fastloc.bench.schema import Row
 
 if TYPE_CHECKING:

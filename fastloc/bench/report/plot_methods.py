@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench.report.plot_style import GREY, LIGHT, PALETTE, colours, figure, halo, log_numbers, markers, plain_ticks, spread
+from fastloc.bench.report.plot_style import GREY, LIGHT, PALETTE, figure, halo, log_numbers, plain_ticks, spread
 from fastloc.bench.report.rows import grouped, leading, method, middle_encoder, names, setting
+from fastloc.bench.report.series import colours, markers
 from fastloc.bench.report.words import digits
 from fastloc.bench.schema import ENCODER, Row
 

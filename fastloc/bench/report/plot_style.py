@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench.schema import ENCODER
 from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
@@ -21,9 +20,6 @@ WIDTH, DPI = 8.0, 200
 GREY, LIGHT = "#555555", "#dddddd"
 # Okabe and Ito's, without yellow, which is not seen on white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7F3C8D", "#8C6D31")
-MARKERS = "osD^vPX*"
-# those that most plots show have the same colour in each
-_FIXED = {"torch": 0, "official": 1, "ort": 2, "triton": 3, "gem_torch": 4}
 _RC = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5, "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.linewidth": 0.8,
@@ -72,20 +68,6 @@ def write(made: Figure, path: Path) -> None:
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
-
-
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name: the encoder grey, usual contenders always the same, others what is left, from the start again if need be."""
-    wanted = [name for name in dict.fromkeys(names) if name != ENCODER]
-    found = {name: PALETTE[_FIXED[name]] for name in wanted if name in _FIXED}
-    free = [colour for colour in PALETTE if colour not in found.values()] or list(PALETTE)
-    others = [name for name in wanted if name not in found]
-    return {ENCODER: GREY, **found, **{name: free[i % len(free)] for i, name in enumerate(others)}}
-
-
-def markers(names: Iterable[str]) -> dict[str, str]:
-    """A sign for each name, which differs where colours come again."""
-    return {name: MARKERS[(i + i // len(PALETTE)) % len(MARKERS)] for i, name in enumerate(dict.fromkeys(names))}
 
 
 def halo() -> Any:

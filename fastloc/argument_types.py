@@ -1,0 +1,87 @@
+"""Types of command-line arguments: a function from what is typed to its value, which raises ArgumentTypeError in one line."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def prompt(text: str) -> str:
+    """A text to look for."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a text to look for is empty")
+    return text
+
+
+def size(text: str) -> int | tuple[int, int]:
+    """One number, or height x width."""
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one number such as 336, or height x width such as 336x448")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+def count(text: str) -> int:
+    """A number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+    return int(text)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """A field of the plan and the choice for it."""
+    field, equals, choice = text.partition("=")
+    if not (field and equals and choice):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")
+    return field, choice
+
+
+def inv_temp(text: str) -> float | str:
+    """A number above 0, or `adaptive`."""
+    if text == "adaptive":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an inverse temperature; give a number above 0, or adaptive")
+    return value
+
+
+def sides(text: str) -> tuple[int, int]:
+    """(height, width) of N or HxW."""
+    both = size(text)
+    return both if isinstance(both, tuple) else (both, both)
+
+
+def pair(text: str) -> tuple[int, int]:
+    """Height x width."""
+    both = size(text)
+    if not isinstance(both, tuple):
+        raise argparse.ArgumentTypeError(f"{text!r} is not height x width, such as 720x1280")
+    return both
+
+
+def count_or_dynamic(text: str) -> int | None:
+    """A number from 1 on, or None for `dynamic`."""
+    return None if text == "dynamic" else count(text)
+
+
+def size_or_dynamic(text: str) -> int | tuple[int, int] | str:
+    """A size, or `dynamic`."""
+    return text if text == "dynamic" else size(text)
+
+
+def span(part: Callable[[str], T]) -> Callable[[str], tuple[T, T, T]]:
+    """A range: SMALLEST:USUAL:LARGEST, or one for all three."""
+
+    def read(text: str) -> tuple[T, T, T]:
+        parts = [part(each) for each in text.split(":")]
+        if len(parts) not in (1, 3):
+            raise argparse.ArgumentTypeError(f"{text!r} is no range; give SMALLEST:USUAL:LARGEST, or one number for all three")
+        return (parts[0], parts[len(parts) // 2], parts[-1])
+
+    return read

@@ -1,0 +1,11 @@
+"""Optional packages and the extras of fastloc that bring them."""
+
+# package -> the extra that brings it
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors"), "engine"),
+    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
+    **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
+    "av": "video",
+    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "live"),
+    "supervision": "supervision",
+}

@@ -1,0 +1,54 @@
+"""One model in both forms, as it is and with trained projections folded in: a recipe takes the form that it needs."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from fastloc.kinds import AnyTower
+from fastloc.projections import OWN, Given, found
+from fastloc.recipes import Recipe
+from fastloc.sources import Source
+
+
+class Projected:
+    """One model as its recipes want it: as it is, or with projections, each form made once.
+
+    Args:
+        source: the model, its text tower on the device that it stays on.
+        given: a file, `Projections`, or "own" for those that came with the model; then every recipe has them. None: only recipes that are
+            nothing without (`Recipe.trained`) have them, the model's own.
+
+    Raises:
+        ModelError: the file is none, or for another model.
+    """
+
+    def __init__(self, source: Source, given: Given = None) -> None:
+        self.plain, self.given = source, given is not None
+        self.folded: Source | None = None
+        self.towers: dict[int, AnyTower] = {}
+        if given is not None:
+            self.folded = found(given, source).applied(source)
+
+    def source(self, row: Recipe) -> Source:
+        """The model for this recipe. Raises ModelError where it needs projections and there are none."""
+        if not self.given and not row.trained:
+            return self.plain
+        if self.folded is None:
+            self.folded = found(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
+        return self.folded
+
+    def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
+        """The image tower of one of these sources on its device: the first one is made, another differs in its projection alone."""
+        if id(source) not in self.towers:
+            self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit.proj)
+        return self.towers[id(source)]
+
+
+def _with_projection(tower: Any, proj: Tensor) -> AnyTower:
+    other = copy.copy(tower)
+    other.weights = replace(tower.weights, proj=proj.to(tower.weights.proj))
+    return other  # type: ignore[no-any-return]
+
