@@ -12,18 +12,18 @@ Importing the package is light: torch, onnxruntime and even numpy are first impo
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._version import __version__
+from fastloc._version import __version__
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from .cnn import CnnLocalizer
-    from .errors import FastlocError, FastlocWarning
-    from .localizer import Localizer
-    from .onnx_localizer import OnnxLocalizer
-    from .result import Result
-    from .video.pipeline import Pipeline
-    from .video.stream import stream
+    from fastloc.cnn import CnnLocalizer
+    from fastloc.errors import FastlocError, FastlocWarning
+    from fastloc.localizer import Localizer
+    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.result import Result
+    from fastloc.video.pipeline import Pipeline
+    from fastloc.video.stream import stream
 
 __all__ = [
     "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "__version__", "methods",
@@ -45,14 +45,14 @@ _ROOMS = {
 
 def methods() -> list[str]:
     """The names that `Localizer(method=...)` takes; `fastloc.recipes.RECIPES` holds what each one computes."""
-    from .recipes import RECIPES
+    from fastloc.recipes import RECIPES
 
     return list(RECIPES)
 
 
 def models() -> "list[dict[str, Any]]":
     """Every model by name: {"name", "pretrained": tags, "refused": why it does not fit, or None}. Imports torch and open_clip."""
-    from .sources import models as every_model
+    from fastloc.sources import models as every_model
 
     return every_model()
 

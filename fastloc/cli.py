@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from ._version import __version__
-from .cli_end import ended
+from fastloc._version import __version__
+from fastloc.cli_end import ended
 
 _EXAMPLES = """\
 examples:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Command:
-    """One command: the module beside this one that holds its code, and the names there of what adds its arguments and what runs it."""
+    """One command: the module of fastloc that holds its code, and the names there of what adds its arguments and what runs it."""
 
     name: str
     summary: str
@@ -118,7 +118,7 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         sentence = f"{row.summary[0].upper()}{row.summary[1:]}."
         made = commands.add_parser(row.name, help=row.summary, description=sentence, epilog=row.epilog, formatter_class=_Help)
         if argv is None or row.name in argv:
-            module = import_module(f".{row.module}", __package__)
+            module = import_module(f"fastloc.{row.module}")
             getattr(module, row.add)(made)
             made.set_defaults(run=getattr(module, row.run))
     return parser

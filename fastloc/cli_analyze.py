@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli_show
-from .argument_types import prompt
-from .cli_arguments import add_inputs
-from .cli_explain import add_model, localizer_of
-from .errors import FastlocError, RecipeError, unknown
+from fastloc import cli_show
+from fastloc.argument_types import prompt
+from fastloc.cli_arguments import add_inputs
+from fastloc.cli_explain import add_model, localizer_of
+from fastloc.errors import FastlocError, RecipeError, unknown
 
 if TYPE_CHECKING:
-    from .analysis_scenes import Scene
+    from fastloc.analysis_scenes import Scene
 
 FOLDER = Path("fastloc-analysis")
 Rows = list[dict[str, Any]]
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def analyze(args: argparse.Namespace) -> int:
     """Run the command. Raises FastlocError before anything is written."""
-    from . import analysis_rows
+    from fastloc import analysis_rows
 
     names = _names(args.methods)
     _check(args)
@@ -61,7 +61,7 @@ def analyze(args: argparse.Namespace) -> int:
 
 
 def _names(given: Sequence[str] | None) -> list[str]:
-    from .recipes import RECIPES
+    from fastloc.recipes import RECIPES
 
     for name in given or ():
         if name not in RECIPES:
@@ -90,19 +90,19 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _scenes(args: argparse.Namespace) -> "list[Scene]":
-    from .analysis_scenes import pictures, samples
+    from fastloc.analysis_scenes import pictures, samples
 
     return pictures(args.images, args.texts, args.negatives, args.masks) if args.images else samples()
 
 
 def _write(folder: Path, tables: dict[str, Rows], model: str) -> list[Path]:
     """A CSV file a table, and a plot where matplotlib is installed; all are made before the first is written."""
-    from .analysis_rows import COLUMNS
-    from .files import write_whole
+    from fastloc.analysis_rows import COLUMNS
+    from fastloc.files import write_whole
 
     contents = {f"{name}.csv": _csv(COLUMNS[name], rows) for name, rows in tables.items()}
     try:
-        from .analysis_plots import plots
+        from fastloc.analysis_plots import plots
 
         contents |= {f"{name}.png": drawn for name, drawn in plots(tables, model).items()}
     except ModuleNotFoundError as error:

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .argument_types import inv_temp, setting, size
-from .errors import TextError
+from fastloc.argument_types import inv_temp, setting, size
+from fastloc.errors import TextError
 
 
 def add_source(group: "argparse._ArgumentGroup") -> None:

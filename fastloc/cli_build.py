@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .argument_types import count, sides, span
+from fastloc.argument_types import count, sides, span
 
 if TYPE_CHECKING:
-    from .export.engines import EngineReport, Progress
+    from fastloc.export.engines import EngineReport, Progress
 
 # seconds between two lines of progress where they cannot be drawn over one another
 APART = 10.0
@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command: 0, or FastlocError."""
-    from .export.engines import Profiles, build
+    from fastloc.export.engines import Profiles, build
 
     with telling(args.model.name) as progress:
         report = build(
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 @contextmanager
 def telling(name: str, apart: float = APART) -> Iterator[Callable[[Progress], None]]:
     """A callback that shows progress on standard error: one line that is drawn anew on a terminal, elsewhere a line now and then."""
-    from . import cli_show
+    from fastloc import cli_show
 
     err = cli_show.console(stderr=True)
     if not err.is_terminal:
@@ -97,7 +97,7 @@ def _lines(name: str, apart: float) -> Callable[[Progress], None]:
 
 
 def _show(report: EngineReport, path: Path) -> None:
-    from . import cli_show
+    from fastloc import cli_show
 
     out = cli_show.console()
     rows = cli_show.table("tensor", "", "dtype", "shape")

@@ -5,16 +5,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli_show
-from .argument_types import count, size
-from .cli_arguments import add_source
-from .errors import FastlocError
+from fastloc import cli_show
+from fastloc.argument_types import count, size
+from fastloc.cli_arguments import add_source
+from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .localizer import Localizer
-    from .temperatures import Temperatures
+    from fastloc.localizer import Localizer
+    from fastloc.temperatures import Temperatures
 
 # pictures made or taken where none are given
 COUNT = 6
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         raise FastlocError("give pictures, or --from scenes or --from noise" + (", not both" if args.images else ""))
     if args.output.suffix != ".json":
         raise FastlocError(f"{args.output}: temperatures are written as .json")
-    from .calibrate import at_hand, calibrate
-    from .localizer import Localizer
+    from fastloc.calibrate import at_hand, calibrate
+    from fastloc.localizer import Localizer
 
     localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
     wide = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
@@ -68,9 +68,9 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
     """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
     import torch
 
-    from . import images
-    from .calibrate import shares
-    from .recipes import recipe
+    from fastloc import images
+    from fastloc.calibrate import shares
+    from fastloc.recipes import recipe
 
     row = recipe("gem_matched", rho=found.rho, blocks=found.blocks, iterations=found.iterations, terms=found.streams)
     weights = localizer.source.vit.to(localizer.device)

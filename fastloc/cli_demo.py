@@ -6,11 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from fastloc import cli_show
+from fastloc.cli_engine import METHOD, embedded
+from fastloc.cli_locate import PHOTOGRAPHS
 from fastloc.embedded import SAMPLES
-
-from . import cli_show
-from .cli_engine import METHOD, embedded
-from .cli_locate import PHOTOGRAPHS
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from . import cli_show
-from ._version import __version__
+from fastloc import cli_show
+from fastloc._version import __version__
 
 if TYPE_CHECKING:
-    from .doctor import Line
+    from fastloc.doctor import Line
 
 STYLES = {"good": "green", "note": "yellow", "problem": "bold red"}
 
@@ -24,8 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, and tell. Returns the exit status."""
-    from .doctor import PROBLEM, diagnose
-    from .doctor_facts import probe
+    from fastloc.doctor import PROBLEM, diagnose
+    from fastloc.doctor_facts import probe
 
     facts = probe()
     lines = diagnose(facts)

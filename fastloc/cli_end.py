@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .errors import FastlocError, FastlocWarning
-from .extras import EXTRAS
+from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.extras import EXTRAS
 
 
 def ended(program: str, work: Callable[[], int]) -> int:

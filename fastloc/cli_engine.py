@@ -5,12 +5,12 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .errors import FastlocError
+from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
-    from .cnn import CnnLocalizer
-    from .localizer import Localizer
-    from .onnx_localizer import OnnxLocalizer
+    from fastloc.cnn import CnnLocalizer
+    from fastloc.localizer import Localizer
+    from fastloc.onnx_localizer import OnnxLocalizer
 
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
@@ -37,20 +37,20 @@ def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalize
 def embedded(method: str) -> "Localizer | OnnxLocalizer":
     """The embedded model, by whatever there is to run it."""
     if find_spec("torch") is not None:
-        from .localizer import Localizer
+        from fastloc.localizer import Localizer
 
         return Localizer(method=method)
     if method != METHOD:
         raise FastlocError(f'method {method!r} needs torch: pip install "fastloc[engine]"; without it there is {METHOD!r}')
     print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
-    from .onnx_localizer import OnnxLocalizer
+    from fastloc.onnx_localizer import OnnxLocalizer
 
     return OnnxLocalizer()
 
 
 def torch_engine(args: argparse.Namespace) -> "Localizer":
     """PyTorch's."""
-    from .localizer import Localizer
+    from fastloc.localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}
     options["temperatures"] = getattr(args, "temperatures", None)
@@ -64,7 +64,7 @@ def exported(args: argparse.Namespace, path: str) -> "OnnxLocalizer":
             option = f"--{name.replace('_', '-')}"
             why = "the file decides that: export another" if path != "embedded" else 'that needs torch: pip install "fastloc[engine]"'
             raise FastlocError(f"{option} cannot be given with {path}: {why}")
-    from .onnx_localizer import OnnxLocalizer
+    from fastloc.onnx_localizer import OnnxLocalizer
 
     return OnnxLocalizer(path, size=args.size, providers=getattr(args, "providers", None) or "auto")
 
@@ -74,7 +74,7 @@ def classifier(args: argparse.Namespace) -> "CnnLocalizer":
     for name in (*_FIXED, "providers"):
         if name not in _CLASSIFIER and getattr(args, name, None):
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: it is for CLIP, and that is a classifier")
-    from .cnn import CnnLocalizer
+    from fastloc.cnn import CnnLocalizer
 
     given = {name: value for name in _CLASSIFIER if name != "pretrained" and (value := getattr(args, name)) is not None}
     return CnnLocalizer(args.model, args.pretrained, **given)

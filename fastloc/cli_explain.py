@@ -6,20 +6,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cli_show
-from .argument_types import count, prompt
-from .cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
-from .cli_engine import CHANGES, torch_engine
-from .cli_locate import PHOTOGRAPHS
-from .errors import FastlocError, RecipeError, unknown
+from fastloc import cli_show
+from fastloc.argument_types import count, prompt
+from fastloc.cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
+from fastloc.cli_engine import CHANGES, torch_engine
+from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.errors import FastlocError, RecipeError, unknown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console
 
-    from .explain import Explained
-    from .localizer import Localizer
-    from .recipes import Recipe
+    from fastloc.explain import Explained
+    from fastloc.localizer import Localizer
+    from fastloc.recipes import Recipe
 
 SHEET = Path("fastloc-explain.png")
 # methods whose reasons not to run are printed, each in a line
@@ -63,11 +63,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def explain(args: argparse.Namespace) -> int:
     """Run the command: 0, or 1 if a method broke. Raises FastlocError before anything is written."""
-    from . import images
-    from .explain import explain as compared
-    from .explain_page import page
-    from .explain_sheet import sheet
-    from .files import picture_format, write_whole
+    from fastloc import images
+    from fastloc.explain import explain as compared
+    from fastloc.explain_page import page
+    from fastloc.explain_sheet import sheet
+    from fastloc.files import picture_format, write_whole
 
     rows, kind = _rows(args.methods), picture_format(args.output)
     _check_files(args)
@@ -104,7 +104,7 @@ def _encoded(picture: "Image", kind: str, path: Path) -> bytes:
 
 def _show(out: "Console", found: "Explained") -> None:
     """Times and peaks as a table, and what did not run."""
-    from .explain_sheet import milliseconds
+    from fastloc.explain_sheet import milliseconds
 
     table = cli_show.table("method", "time", *found.texts, right=("time",))
     for column in found.columns:
@@ -122,7 +122,7 @@ def _show(out: "Console", found: "Explained") -> None:
 
 def _rows(names: list[str] | None) -> "list[Recipe]":
     """The recipes of these names, in the given order, each once; of all where none is given."""
-    from .recipes import RECIPES
+    from fastloc.recipes import RECIPES
 
     for name in names or ():
         if name not in RECIPES:

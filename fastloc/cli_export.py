@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from . import cli_show
-from .argument_types import count_or_dynamic, pair, size_or_dynamic
-from .cli_arguments import add_method, add_source, lines_of
-from .errors import FastlocError, TextError
-from .export.pipelines import PIPELINES
-from .formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
+from fastloc import cli_show
+from fastloc.argument_types import count_or_dynamic, pair, size_or_dynamic
+from fastloc.cli_arguments import add_method, add_source, lines_of
+from fastloc.errors import FastlocError, TextError
+from fastloc.export.pipelines import PIPELINES
+from fastloc.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 
 # as typed -> the exporter's name
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8-dynamic", "int8-static": "int8-static"}
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and tell what it is."""
     texts, size = _texts(args), _size(args)
     pictures = _calibration(args.calibrate)
-    from .cli_engine import METHOD, changes
-    from .export.to_onnx import Options, export
-    from .localizer import Localizer
+    from fastloc.cli_engine import METHOD, changes
+    from fastloc.export.to_onnx import Options, export
+    from fastloc.localizer import Localizer
 
     localizer = Localizer(
         args.model, args.pretrained, args.method or METHOD, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from . import cli_show
+from fastloc import cli_show
 
 if TYPE_CHECKING:
-    from .inspect_model import Report
-    from .manifest import Manifest
-    from .onnx_graph import Value
-    from .placement import Placement
+    from fastloc.inspect_model import Report
+    from fastloc.manifest import Manifest
+    from fastloc.onnx_graph import Value
+    from fastloc.placement import Placement
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
-    from .cli_verify import asked
-    from .inspect_model import inspect, placed
+    from fastloc.cli_verify import asked
+    from fastloc.inspect_model import inspect, placed
 
     report = inspect(args.model)
     placement = None if args.providers is None else placed(report, asked(args.providers))

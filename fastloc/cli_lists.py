@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.text import Text
 
-from . import cli_show
-from .argument_types import count
-from .cli_arguments import add_execution, add_list, add_method, add_source
+from fastloc import cli_show
+from fastloc.argument_types import count
+from fastloc.cli_arguments import add_execution, add_list, add_method, add_source
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def methods(args: argparse.Namespace) -> int:
     """List the recipes."""
-    from .recipes import RECIPES
+    from fastloc.recipes import RECIPES
 
     if args.json:
         fields = ("name", "summary", "source", "blocks", "trained", "template", "fit")
@@ -48,7 +48,7 @@ def methods(args: argparse.Namespace) -> int:
 
 def models(args: argparse.Namespace) -> int:
     """List the models that fit, the embedded one first; with --all also those that do not, and why."""
-    from .sources import models as every_model
+    from fastloc.sources import models as every_model
 
     listed = [row for row in every_model() if args.all or row["refused"] is None]
     if args.json:
@@ -66,7 +66,7 @@ def models(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Tell how a method would be executed on this machine, with the reason for every choice and against every other."""
-    from .cli_engine import torch_engine
+    from fastloc.cli_engine import torch_engine
 
     localizer = torch_engine(args)
     size = localizer.input_size

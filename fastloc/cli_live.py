@@ -11,19 +11,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli_show
-from .argument_types import count, prompt
-from .cli_arguments import add_execution, add_method, add_source
-from .cli_engine import engine
-from .cli_locate import PHOTOGRAPHS
-from .errors import FastlocError
+from fastloc import cli_show
+from fastloc.argument_types import count, prompt
+from fastloc.cli_arguments import add_execution, add_method, add_source
+from fastloc.cli_engine import engine
+from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
-    from .live.app import Live
-    from .live.hub import Hub
-    from .live.limits import Limits
-    from .live.methods import Methods
-    from .live.security import Rules
+    from fastloc.live.app import Live
+    from fastloc.live.hub import Hub
+    from fastloc.live.limits import Limits
+    from fastloc.live.methods import Methods
+    from fastloc.live.security import Rules
 
 HOST, PORT = "127.0.0.1", 8010
 PORTS = 65535
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     # what is not installed is told before anything else is done
     for package in ("uvicorn", "websockets", "starlette"):
         import_module(package)
-    from .live.security import rules
+    from fastloc.live.security import rules
 
     check_certificate(args.certfile, args.keyfile)
     listening = bound(args.host, args.port)
@@ -130,8 +130,8 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
 
 
 def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
-    from .live.limits import Limits
-    from .live.methods import Methods
+    from fastloc.live.limits import Limits
+    from fastloc.live.methods import Methods
 
     limits = Limits(clients=args.max_clients, fps=args.max_fps, pixels=args.max_pixels)
     hub = _hub(args, limits)
@@ -148,15 +148,15 @@ def _hub(args: argparse.Namespace, limits: "Limits") -> "Hub | None":
     """The source, which is opened before the model is loaded: one that is not there is told at once."""
     if args.source is None:
         return None
-    from .live.hub import Hub
-    from .video.opening import open_source
+    from fastloc.live.hub import Hub
+    from fastloc.video.opening import open_source
 
     return Hub(lambda: open_source(args.source), limits.fps)
 
 
 def _made(args: argparse.Namespace, methods: "Methods", limits: "Limits", guard: "Rules", hub: "Hub | None") -> "Live":
-    from .live.app import Live
-    from .live.settings import Settings, changed
+    from fastloc.live.app import Live
+    from fastloc.live.settings import Settings, changed
 
     texts = args.texts or list(EMOJI if args.model == "embedded" else _known(methods) or USUAL)
     settings = changed(Settings((), (methods.first,)), {"texts": texts}, limits, methods.names)

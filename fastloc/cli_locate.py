@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli_show
-from ._version import __version__
-from .argument_types import prompt
-from .cli_arguments import add_execution, add_method, add_source
-from .cli_engine import engine
-from .errors import FastlocError, ImageError
+from fastloc import cli_show
+from fastloc._version import __version__
+from fastloc.argument_types import prompt
+from fastloc.cli_arguments import add_execution, add_method, add_source
+from fastloc.cli_engine import engine
+from fastloc.errors import FastlocError, ImageError
 
 if TYPE_CHECKING:
-    from .cnn import CnnLocalizer
-    from .localizer import Localizer
-    from .onnx_localizer import OnnxLocalizer
-    from .result import Result
+    from fastloc.cnn import CnnLocalizer
+    from fastloc.localizer import Localizer
+    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.result import Result
 
 # what to type for photographs; the embedded model is no use there
 PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"

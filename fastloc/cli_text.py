@@ -5,14 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastloc import cli_show
+from fastloc.cli_arguments import add_projections, lines_of
 from fastloc.embedded import GEM_TEXT_ONNX
-
-from . import cli_show
-from .cli_arguments import add_projections, lines_of
-from .errors import FastlocError
+from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
-    from .embeddings import TextEmbeddings
+    from fastloc.embeddings import TextEmbeddings
 
 # the embedded model's template, and GEM's
 TEMPLATE = "gem"
@@ -48,8 +47,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a text tower."""
-    from .export.text_to_onnx import export_text
-    from .projections import loaded
+    from fastloc.export.text_to_onnx import export_text
+    from fastloc.projections import loaded
 
     source = loaded(args.model or "embedded", args.pretrained, args.projections)
     manifest = export_text(source, args.output, opset=args.opset, dtype=args.dtype, licence=args.licence)
@@ -69,7 +68,7 @@ def run_embed(args: argparse.Namespace) -> int:
 
 
 def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
-    from .embeddings import TextEmbeddings, ending
+    from fastloc.embeddings import TextEmbeddings, ending
 
     if args.text is not None and (args.model is not None or args.pretrained is not None or args.projections is not None):
         raise FastlocError("--text is a text tower in place of --model, --pretrained and --projections: give one of them")
@@ -79,11 +78,11 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
         tower = GEM_TEXT_ONNX
     if tower is not None:
-        from .onnx_text import OnnxTextEncoder
+        from fastloc.onnx_text import OnnxTextEncoder
 
         encoder = OnnxTextEncoder(tower)
         return TextEmbeddings(tuple(texts), encoder(texts, args.template), args.template, encoder.digest)
-    from .projections import loaded
+    from fastloc.projections import loaded
 
     text = loaded(args.model or "embedded", args.pretrained, args.projections).text
     return TextEmbeddings(tuple(texts), text(texts, args.template).numpy(), args.template, text.digest)
@@ -91,6 +90,6 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
 
 def _texts(args: argparse.Namespace) -> list[str]:
     """The texts of the command line, then those of the file; blank lines are left out."""
-    from .prompts import checked
+    from fastloc.prompts import checked
 
     return checked([*args.texts, *(lines_of(args.texts_file) if args.texts_file else [])])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from . import cli_show
+from fastloc import cli_show
 
 if TYPE_CHECKING:
-    from .golden import Row
-    from .verify import Verdict
+    from fastloc.golden import Row
+    from fastloc.verify import Verdict
 
 # columns of numbers, and the field of `Row` that each shows
 COLUMNS = {
@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
-    from .verify import verify
+    from fastloc.verify import verify
 
     verdict = verify(args.model, asked(args.providers), repeat=args.repeat, allow_fallback=args.allow_fallback, threads=args.threads)
     if args.json:
@@ -112,7 +112,7 @@ def _number(row: "Row", field: str) -> str:
 
 
 def _sentence(verdict: "Verdict") -> Text:
-    from .golden import TOLERANCES
+    from fastloc.golden import TOLERANCES
 
     if not verdict.good:
         return Text("This file does not compute on this device what it should.", "bold red")

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import cli_show
-from .argument_types import count, prompt
-from .cli_arguments import add_execution, add_method, add_source
-from .cli_engine import METHOD, engine
-from .cli_frames import Spent, bar
-from .cli_interrupts import Interrupts
-from .cli_locate import PHOTOGRAPHS
-from .errors import FastlocWarning, VideoError
+from fastloc import cli_show
+from fastloc.argument_types import count, prompt
+from fastloc.cli_arguments import add_execution, add_method, add_source
+from fastloc.cli_engine import METHOD, engine
+from fastloc.cli_frames import Spent, bar
+from fastloc.cli_interrupts import Interrupts
+from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.errors import FastlocWarning, VideoError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .video.drawing import Drawer
-    from .video.frame import Frame
-    from .video.records import Records
-    from .video.results import StreamResult
-    from .video.span import Span
-    from .video.stream import Stream
-    from .video.writer import VideoWriter
+    from fastloc.video.drawing import Drawer
+    from fastloc.video.frame import Frame
+    from fastloc.video.records import Records
+    from fastloc.video.results import StreamResult
+    from fastloc.video.span import Span
+    from fastloc.video.stream import Stream
+    from fastloc.video.writer import VideoWriter
 
 STDOUT = "-"
 # ticks of pictures that come without a clock of their own
@@ -39,7 +39,7 @@ TICK = Fraction(1, 90000)
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc video`."""
-    from .video.drawing import STYLES
+    from fastloc.video.drawing import STYLES
 
     parser.usage = "fastloc video IN -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
     parser.add_argument("input", metavar="IN", help="a video file, an address (rtsp://, http:// …), or a camera (camera:0)")
@@ -71,9 +71,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command: 0. Raises FastlocError, before the model is loaded for all that can be seen by then; KeyboardInterrupt."""
-    from .video.drawing import Drawer
-    from .video.opening import open_source
-    from .video.span import Span
+    from fastloc.video.drawing import Drawer
+    from fastloc.video.opening import open_source
+    from fastloc.video.span import Span
 
     job = plan(args)
     drawer = Drawer(args.style, args.opacity, args.threshold)
@@ -102,8 +102,8 @@ class Job:
 
 def plan(args: argparse.Namespace) -> Job:
     """Where the answer goes. Raises VideoError for what cannot be written there."""
-    from .video.partial import check
-    from .video.writer import kind_of
+    from fastloc.video.partial import check
+    from fastloc.video.writer import kind_of
 
     default = None if args.json is not None else Path(f"{_stem(args.input)}.{_method(args)}.mp4")
     job = Job(args.output or default, args.json)
@@ -151,7 +151,7 @@ def _run(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span") -> 
 
 
 def _stream(args: argparse.Namespace, localizer: Any, span: "Span") -> "Stream":
-    from .video.stream import stream
+    from fastloc.video.stream import stream
 
     maps = args.maps or ("background" if args.background else "frame")
     return stream(span, args.texts, localizer, every=args.every, smooth=args.smooth, maps=maps, background=args.background)
@@ -165,7 +165,7 @@ class _Sink:
         self.spent = Spent()
 
     def put(self, found: "StreamResult") -> None:
-        from .video.records import record
+        from fastloc.video.records import record
 
         self.spent.frames += 1
         self.spent.seconds["model"] += found.inference
@@ -202,8 +202,8 @@ class Clock:
 
 def _sink(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span", stack: ExitStack) -> _Sink:
     """Opens the files: what cannot be written is known before the model is loaded."""
-    from .video.records import Records
-    from .video.writer import VideoWriter
+    from fastloc.video.records import Records
+    from fastloc.video.writer import VideoWriter
 
     # what is live is timed by when it came
     clock = Clock(TICK if span.live else span.info.time_base or TICK)
@@ -271,7 +271,7 @@ def _seconds(text: str) -> float:
 
 def _maps(text: str) -> str | tuple[float, float]:
     """A row of `temporal.MAPS`, or two similarities."""
-    from .video.temporal import MAPS
+    from fastloc.video.temporal import MAPS
 
     low, colon, high = text.partition(":")
     if not colon and text in MAPS:
@@ -286,6 +286,6 @@ def _maps(text: str) -> str | tuple[float, float]:
 
 
 def _known_maps() -> str:
-    from .video.temporal import MAPS
+    from fastloc.video.temporal import MAPS
 
     return ", ".join(MAPS)

@@ -7,12 +7,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cli_show
-from .cli_arguments import lines_of
-from .errors import FastlocError
+from fastloc import cli_show
+from fastloc.cli_arguments import lines_of
+from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
-    from .localizer import Localizer
+    from fastloc.localizer import Localizer
 
 PORT = 8000
 # loopback: a page that is served to others belongs on a real web server
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page, then serve it until interrupted. Raises FastlocError for what cannot be read, made or served."""
     texts = lines_of(args.texts_file) if args.texts_file else []
     localizer = _localizer(args)
-    from .export.web import write_site
+    from fastloc.export.web import write_site
 
     # a port that is taken is told before the work is done
     server = None if args.serve is None else serving(args.output, args.serve)
@@ -95,7 +95,7 @@ def serving(folder: Path, port: int) -> ThreadingHTTPServer:
 
 
 def _localizer(args: argparse.Namespace) -> "Localizer":
-    from .localizer import Localizer
+    from fastloc.localizer import Localizer
 
     size = None if args.size is None else (args.size, args.size)
     return Localizer(args.model, args.pretrained, args.method, size=size, template=args.template, device="cpu", dtype="float32")
