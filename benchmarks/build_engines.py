@@ -20,12 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastloc import Localizer, machine
+from fastloc import Localizer
 from fastloc.bench.facts import commit
 from fastloc.errors import FastlocError
 from fastloc.export.engines import EngineReport, Profiles, build
 from fastloc.export.to_onnx import Options, export
 from fastloc.recipes import RECIPES
+from fastloc.utils import hardware
 
 RECORD = Path(__file__).parent / "records" / "engines.json"
 MODEL, SIZE, FRAME = "ViT-B-16", (448, 448), (720, 1280)
@@ -124,7 +125,7 @@ def main() -> int:
 def written(found: list[Row], ran: str) -> str:
     """The record of a commit, one row a line."""
     versions = {name: version(name) for name in ("tensorrt_rtx", "torch", "onnx", "onnxscript")}
-    head = {"benchmark": "build_engines", "model": f"{MODEL}, random weights", "size": SIZE, "frame": FRAME, "device": machine.cpu()}
+    head = {"benchmark": "build_engines", "model": f"{MODEL}, random weights", "size": SIZE, "frame": FRAME, "device": hardware.cpu()}
     lines = ",\n".join(f"  {json.dumps(row)}" for row in found)
     return json.dumps({**head, **versions, "commit": ran}, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from fastloc import onnx_graph
 from fastloc.errors import FastlocError, unknown
 from fastloc.export import for_deepstream, for_gstreamer, for_triton
-from fastloc.files import write_whole
 from fastloc.manifest import Manifest
 from fastloc.onnx_graph import Content
+from fastloc.utils.atomic_write import write_whole
 
 __all__ = ["PIPELINES", "Sidecar", "check", "write"]
 

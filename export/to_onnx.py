@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fastloc._version import __version__
-from fastloc.digests import tower_digest
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export.calibration import inputs_of
 from fastloc.export.golden_answers import golden_of
@@ -26,6 +25,7 @@ from fastloc.export.pipelines import write as write_pipelines
 from fastloc.formats import INPUTS, spelling
 from fastloc.geometry import Geometry, fit
 from fastloc.manifest import KEY, Input, Manifest, Model, Texts
+from fastloc.utils.hashing import tower_digest
 from fastloc.weights import named_tensors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastloc.bench.report.plot_style import DPI, GREY, PALETTE, figure, style
+from fastloc.utils.plotting import DPI, GREY, PALETTE, figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from fastloc._version import __version__
-from fastloc.cli_end import ended
+from fastloc.utils.exit_status import ended
 
 _EXAMPLES = """\
 examples:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc import cli_show
-from fastloc.argument_types import prompt
 from fastloc.cli_arguments import add_inputs
 from fastloc.cli_explain import add_model, localizer_of
 from fastloc.errors import FastlocError, RecipeError, unknown
+from fastloc.utils import console
+from fastloc.utils.argument_types import prompt
 
 if TYPE_CHECKING:
     from fastloc.analysis_scenes import Scene
@@ -45,18 +45,18 @@ def analyze(args: argparse.Namespace) -> int:
     _check(args)
     scenes, localizer = _scenes(args), localizer_of(args)
     tables: dict[str, Rows] = {"modules": list(analysis_rows.modules(localizer, scenes))}
-    out = cli_show.console()
+    out = console.console()
     if all(scene.masks is None for scene in scenes):
         print("fastloc: note: without --masks only the modules are analysed", file=sys.stderr)
     else:
         tables["attention"] = list(analysis_rows.attentions(localizer, scenes))
-        with cli_show.progress(len(names), stdout_is_data=False) as (out, step):
+        with console.progress(len(names), stdout_is_data=False) as (out, step):
             tables["methods"] = list(analysis_rows.methods(localizer, scenes, names, step))
     written = _write(args.output, tables, localizer.source.name)
     for name, rows in tables.items():
         _SUMMARIES[name](out, rows)
     for path in written:
-        out.print(f"written: {cli_show.shown(path)}", soft_wrap=True)
+        out.print(f"written: {console.shown(path)}", soft_wrap=True)
     return 0
 
 
@@ -98,7 +98,7 @@ def _scenes(args: argparse.Namespace) -> "list[Scene]":
 def _write(folder: Path, tables: dict[str, Rows], model: str) -> list[Path]:
     """A CSV file a table, and a plot where matplotlib is installed; all are made before the first is written."""
     from fastloc.analysis_rows import COLUMNS
-    from fastloc.files import write_whole
+    from fastloc.utils.atomic_write import write_whole
 
     contents = {f"{name}.csv": _csv(COLUMNS[name], rows) for name, rows in tables.items()}
     try:
@@ -128,7 +128,7 @@ def _mean(rows: Rows, key: str, **where: Any) -> float:
 
 
 def _show_modules(out: Any, rows: Rows) -> None:
-    table = cli_show.table("module", "mode", "positive", "negative", right=("positive", "negative"))
+    table = console.table("module", "mode", "positive", "negative", right=("positive", "negative"))
     last = max(row["block"] for row in rows)
     for module in ("attention", "ffn"):
         for mode in ("contribution", "accumulated"):
@@ -140,7 +140,7 @@ def _show_modules(out: Any, rows: Rows) -> None:
 
 def _show_attention(out: Any, rows: Rows) -> None:
     names = list(dict.fromkeys(row["attention"] for row in rows))
-    table = cli_show.table("block", *(f"{name} {kind}" for kind in ("lift", "auc") for name in names), right=("block",))
+    table = console.table("block", *(f"{name} {kind}" for kind in ("lift", "auc") for name in names), right=("block",))
     for block in sorted({row["block"] for row in rows}):
         cells = (_mean(rows, kind, block=block, attention=name, anchor="object") for kind in ("lift", "auc") for name in names)
         table.add_row(str(block), *(f"{cell:.2f}" for cell in cells))
@@ -149,7 +149,7 @@ def _show_attention(out: Any, rows: Rows) -> None:
 
 
 def _show_methods(out: Any, rows: Rows) -> None:
-    table = cli_show.table("method", "inside", "outside", "difference", right=("inside", "outside", "difference"))
+    table = console.table("method", "inside", "outside", "difference", right=("inside", "outside", "difference"))
     scored = [row for row in rows if "score" in row]
     names = sorted({row["method"] for row in scored}, key=lambda name: -_mean(scored, "score", method=name))
     for name in names:

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fastloc.argument_types import inv_temp, setting, size
 from fastloc.errors import TextError
+from fastloc.utils.argument_types import inv_temp, setting, size
 
 
 def add_source(group: "argparse._ArgumentGroup") -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.argument_types import count, sides, span
+from fastloc.utils.argument_types import count, sides, span
 
 if TYPE_CHECKING:
     from fastloc.export.engines import EngineReport, Progress
@@ -68,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
 @contextmanager
 def telling(name: str, apart: float = APART) -> Iterator[Callable[[Progress], None]]:
     """A callback that shows progress on standard error: one line that is drawn anew on a terminal, elsewhere a line now and then."""
-    from fastloc import cli_show
+    from fastloc.utils import console
 
-    err = cli_show.console(stderr=True)
+    err = console.console(stderr=True)
     if not err.is_terminal:
         yield _lines(name, apart)
         return
-    with err.status(f"building {cli_show.shown(name)}") as status:
-        yield lambda at: status.update(f"building {cli_show.shown(name)}: {said(at)}")
+    with err.status(f"building {console.shown(name)}") as status:
+        yield lambda at: status.update(f"building {console.shown(name)}: {said(at)}")
 
 
 def said(at: Progress) -> str:
@@ -97,10 +97,10 @@ def _lines(name: str, apart: float) -> Callable[[Progress], None]:
 
 
 def _show(report: EngineReport, path: Path) -> None:
-    from fastloc import cli_show
+    from fastloc.utils import console
 
-    out = cli_show.console()
-    rows = cli_show.table("tensor", "", "dtype", "shape")
+    out = console.console()
+    rows = console.table("tensor", "", "dtype", "shape")
     for each in report.tensors:
         rows.add_row(each.name, each.mode, each.dtype, " x ".join("?" if side < 0 else str(side) for side in each.shape))
     out.print(rows)
@@ -112,5 +112,5 @@ def _show(report: EngineReport, path: Path) -> None:
     out.print(f"built in {report.seconds:.1f} s; {loaded}", soft_wrap=True)
     for warning in report.warnings:
         print(f"fastloc: note: {report.runtime} warns: {warning}", file=sys.stderr)
-    out.print(f"written: {cli_show.shown(path)} ({report.bytes / MEGABYTE:.1f} MB)", soft_wrap=True)
-    out.print(f"written: {cli_show.shown(path)}.json", soft_wrap=True)
+    out.print(f"written: {console.shown(path)} ({report.bytes / MEGABYTE:.1f} MB)", soft_wrap=True)
+    out.print(f"written: {console.shown(path)}.json", soft_wrap=True)

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc import cli_show
-from fastloc.argument_types import count, size
 from fastloc.cli_arguments import add_source
 from fastloc.errors import FastlocError
+from fastloc.utils import console
+from fastloc.utils.argument_types import count, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,15 +50,15 @@ def run(args: argparse.Namespace) -> int:
     pictures: list[Any] = at_hand(args.at_hand, args.count, wide) if args.at_hand else args.images
     source = f"fastloc's {args.at_hand}" if args.at_hand else "pictures"
     blocks = args.blocks or min(6, localizer.source.vit.spec.layers)
-    with cli_show.console(stderr=True).status(f"measuring {localizer.source.name}"):
+    with console.console(stderr=True).status(f"measuring {localizer.source.name}"):
         found = calibrate(localizer, pictures, rho=args.rho, blocks=blocks, iterations=args.iterations, source=source)
         spread = _spread(localizer, found, pictures)
     found.save(args.output)
-    out = cli_show.console()
+    out = console.console()
     out.print(_table(found, spread))
     sizes = ", ".join(f"{high} x {across}" for high, across in found.sizes)
     out.print(f"{found.pictures} pictures ({found.source}) at {sizes} pixels. rho met: over what share of the tokens rows spread by it.")
-    out.print(f"written: {cli_show.shown(args.output)} (image tower {found.tower})", soft_wrap=True)
+    out.print(f"written: {console.shown(args.output)} (image tower {found.tower})", soft_wrap=True)
     if args.model == "embedded":
         print("fastloc: note: the embedded model comes with a table of its own", file=sys.stderr)
     return 0
@@ -86,7 +86,7 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
 def _table(found: "Temperatures", spread: "np.ndarray[Any, Any]") -> Any:
     import numpy as np
 
-    drawn = cli_show.table("block", "pass", "inverse temperatures", "their mean", "rho met", right=("block", "pass", "their mean"))
+    drawn = console.table("block", "pass", "inverse temperatures", "their mean", "rho met", right=("block", "pass", "their mean"))
     numbers = np.asarray(found.table)
     for block in range(found.blocks):
         for step in range(found.iterations + 1):

@@ -6,10 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from fastloc import cli_show
 from fastloc.cli_engine import METHOD, embedded
 from fastloc.cli_locate import PHOTOGRAPHS
 from fastloc.embedded import SAMPLES
+from fastloc.utils import console
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def demo(args: argparse.Namespace) -> int:
     file, texts = sample()
     result = embedded(args.method)(file, texts)
     written = result.save(args.output)
-    out = cli_show.console()
-    cli_show.finding(out, f"{file.name} (comes with fastloc)", result.to_dict(), [written])
+    out = console.console()
+    console.finding(out, f"{file.name} (comes with fastloc)", result.to_dict(), [written])
     out.print("For your own photographs, with a CLIP trained on photographs (its weights are downloaded once):")
     out.print(f'  {command()} locate photo.jpg -t "a dog" {PHOTOGRAPHS}', soft_wrap=True)
     return 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from fastloc import cli_show
 from fastloc._version import __version__
+from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.doctor import Line
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(lines: "list[Line]", packages: dict[str, str]) -> None:
-    out = cli_show.console()
-    rows = cli_show.table("check", "", "what was found, and what to do about it")
+    out = console.console()
+    rows = console.table("check", "", "what was found, and what to do about it")
     for line in lines:
         finding = line.finding
         told = Text.assemble(finding.found, *((("\n-> " + finding.remedy, "bold"),) if finding.remedy else ()))

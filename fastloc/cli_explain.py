@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc import cli_show
-from fastloc.argument_types import count, prompt
 from fastloc.cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
 from fastloc.cli_engine import CHANGES, torch_engine
 from fastloc.cli_locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError, RecipeError, unknown
+from fastloc.utils import console
+from fastloc.utils.argument_types import count, prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,7 +67,7 @@ def explain(args: argparse.Namespace) -> int:
     from fastloc.explain import explain as compared
     from fastloc.explain_page import page
     from fastloc.explain_sheet import sheet
-    from fastloc.files import picture_format, write_whole
+    from fastloc.utils.atomic_write import picture_format, write_whole
 
     rows, kind = _rows(args.methods), picture_format(args.output)
     _check_files(args)
@@ -75,7 +75,7 @@ def explain(args: argparse.Namespace) -> int:
     if args.model == "embedded":
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     choices = {"fit": args.fit, "template": args.template, "official": args.official}
-    with cli_show.progress(len(rows), stdout_is_data=False) as (out, step):
+    with console.progress(len(rows), stdout_is_data=False) as (out, step):
         found = compared(localizer, picture, args.texts, rows, name=args.image.name, runs=args.runs, step=step, **choices)
     drawn = _encoded(sheet(found), kind, args.output)
     content = page(found).encode() if args.html else b""
@@ -84,7 +84,7 @@ def explain(args: argparse.Namespace) -> int:
         written.append(write_whole(args.html, lambda file: file.write(content)))
     _show(out, found)
     for path in written:
-        out.print(f"written: {cli_show.shown(path)}", soft_wrap=True)
+        out.print(f"written: {console.shown(path)}", soft_wrap=True)
     broken = [f"{column.method} {column.refusal}" for column in found.columns if column.fault]
     for line in broken:
         print(f"fastloc: error: {line}", file=sys.stderr)
@@ -106,7 +106,7 @@ def _show(out: "Console", found: "Explained") -> None:
     """Times and peaks as a table, and what did not run."""
     from fastloc.explain_sheet import milliseconds
 
-    table = cli_show.table("method", "time", *found.texts, right=("time",))
+    table = console.table("method", "time", *found.texts, right=("time",))
     for column in found.columns:
         if column.ms is not None:
             table.add_row(column.method, milliseconds(column.ms), *(f"{point.x},{point.y}" for point in column.points))

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fastloc import cli_show
-from fastloc.argument_types import count_or_dynamic, pair, size_or_dynamic
 from fastloc.cli_arguments import add_method, add_source, lines_of
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.pipelines import PIPELINES
 from fastloc.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
+from fastloc.utils import console
+from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic
 
 # as typed -> the exporter's name
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8-dynamic", "int8-static": "int8-static"}
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         texts=texts, count=args.count, kind=args.kind, layout=args.layout or INPUTS[args.kind].layouts[0], bgr=args.bgr,
         frame=args.frame, resize=args.resize, outputs=tuple(args.outputs), licence=args.licence,
     )  # fmt: skip
-    err = cli_show.console(stderr=True)
+    err = console.console(stderr=True)
     with err.status(f"exporting {localizer.recipe.name} of {localizer.source.name}"):
         manifest = export(localizer, args.output, options, calibration=pictures, pipelines=args.pipelines)
     megabytes = args.output.stat().st_size / 1e6

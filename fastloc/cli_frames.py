@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fastloc import cli_show
+from fastloc.utils import console
 
 
 @dataclass
@@ -67,8 +67,8 @@ class _Speed(ProgressColumn):
 @contextmanager
 def bar(total: int | None, stdout_is_data: bool) -> Iterator[tuple[Console, Bar]]:
     """The console to print results on, which is standard error where data goes to standard output, and a bar."""
-    out, err = cli_show.console(stderr=stdout_is_data), cli_show.console(stderr=True)
-    if not err.is_terminal or (stdout_is_data and cli_show.console().is_terminal):
+    out, err = console.console(stderr=stdout_is_data), console.console(stderr=True)
+    if not err.is_terminal or (stdout_is_data and console.console().is_terminal):
         yield out, Bar(None, total)
         return
     columns = (BarColumn(), TextColumn("{task.fields[count]}"), _Speed(), TimeRemainingColumn())

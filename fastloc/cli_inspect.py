@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from fastloc import cli_show
+from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.inspect_model import Report
@@ -45,13 +45,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(report: "Report", placement: "Placement | None") -> None:
-    out = cli_show.console()
-    out.print(Text(cli_show.shown(report.content.file.path), "bold"), soft_wrap=True)
+    out = console.console()
+    out.print(Text(console.shown(report.content.file.path), "bold"), soft_wrap=True)
     _pairs(out, _about(report))
     _tensors(out, report)
     _graph(out, report)
     if placement is not None:
-        rows = cli_show.table("provider", "node", "count", right=("count",))
+        rows = console.table("provider", "node", "count", right=("count",))
         for row in placement.rows:
             rows.add_row(row.provider, row.type, str(row.count))
         _section(out, "where its nodes run, after onnxruntime's fusions", rows)
@@ -103,12 +103,12 @@ def _manifest(manifest: "Manifest") -> dict[str, object]:
 
 
 def _tensors(out: Console, report: "Report") -> None:
-    rows = cli_show.table("", "name", "dtype", "shape")
+    rows = console.table("", "name", "dtype", "shape")
     for kind, values in (("input", report.inputs), ("output", report.outputs)):
         for value in values:
             rows.add_row(kind, Text(value.name), value.dtype, Text(_shape(value)))
     _section(out, "what goes in and comes out", rows)
-    rows = cli_show.table("dtype", "tensors", "parameters", "bytes", right=("tensors", "parameters", "bytes"))
+    rows = console.table("dtype", "tensors", "parameters", "bytes", right=("tensors", "parameters", "bytes"))
     for weights in report.weights:
         rows.add_row(weights.dtype, str(weights.tensors), f"{weights.parameters:,}", f"{weights.bytes:,}")
     _section(out, "parameters and constants", rows)
@@ -117,7 +117,7 @@ def _tensors(out: Console, report: "Report") -> None:
 def _graph(out: Console, report: "Report") -> None:
     forms = ", ".join(f"{count} {kind}" for kind, count in report.attention.items())
     out.print(f"\nattention: {forms or 'none that is known'}", soft_wrap=True)
-    rows = cli_show.table("computes in", "nodes", "of these kinds", right=("nodes",))
+    rows = console.table("computes in", "nodes", "of these kinds", right=("nodes",))
     for precision, kinds in report.precision.items():
         rows.add_row(precision, str(sum(kinds.values())), ", ".join(f"{kind} {count}" for kind, count in kinds.items()))
     _section(out, f"{sum(report.nodes.values())} nodes by precision, as written", rows)
@@ -138,7 +138,7 @@ def _section(out: Console, title: str, rows: Any) -> None:
 
 
 def _pairs(out: Console, pairs: dict[str, object]) -> None:
-    rows = cli_show.table("", "")
+    rows = console.table("", "")
     rows.show_header = False
     for name, value in pairs.items():
         rows.add_row(Text(name, "dim"), Text(str(value)))

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.text import Text
 
-from fastloc import cli_show
-from fastloc.argument_types import count
 from fastloc.cli_arguments import add_execution, add_list, add_method, add_source
+from fastloc.utils import console
+from fastloc.utils.argument_types import count
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +36,11 @@ def methods(args: argparse.Namespace) -> int:
         fields = ("name", "summary", "source", "blocks", "trained", "template", "fit")
         print(json.dumps([{field: getattr(row, field) for field in fields} for row in RECIPES.values()], indent=2))
         return 0
-    rows = cli_show.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
+    rows = console.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
     for row in RECIPES.values():
         about = Text.assemble(row.summary, "\n", (row.source, "dim"))
         rows.add_row(Text(row.name, "bold"), about, row.depth, row.template)
-    out = cli_show.console()
+    out = console.console()
     out.print(rows)
     out.print("blocks: how many of the last blocks are changed, or read backwards. template: the sentences a text is put into by default.")
     return 0
@@ -54,10 +54,10 @@ def models(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(listed, indent=2))
         return 0
-    rows = cli_show.table("model", "pretrained")
+    rows = console.table("model", "pretrained")
     for row in listed:
         rows.add_row(Text(row["name"], "bold"), Text(_weights(row)))
-    out = cli_show.console()
+    out = console.console()
     out.print(rows)
     out.print("Also: a folder with an open_clip_config.json and weights, or any name above with a file of weights as --pretrained.")
     out.print("torchvision:NAME and timm:NAME are classifiers, for `fastloc locate --method cam` or grad_cam, with class names as texts.")

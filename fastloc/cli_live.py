@@ -11,12 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc import cli_show
-from fastloc.argument_types import count, prompt
 from fastloc.cli_arguments import add_execution, add_method, add_source
 from fastloc.cli_engine import engine
 from fastloc.cli_locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError
+from fastloc.utils import console
+from fastloc.utils.argument_types import count, prompt
 
 if TYPE_CHECKING:
     from fastloc.live.app import Live
@@ -174,7 +174,7 @@ def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, gua
     import uvicorn
 
     address = url(args.host, listening.getsockname()[1], guard)
-    out = cli_show.console()
+    out = console.console()
     if live.note:
         print(f"fastloc: note: {live.note[0].lower()}{live.note[1:].rstrip('.')}", file=sys.stderr)
     if guard.numbers and not guard.secure and args.source is None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc import cli_show
 from fastloc._version import __version__
-from fastloc.argument_types import prompt
 from fastloc.cli_arguments import add_execution, add_method, add_source
 from fastloc.cli_engine import engine
 from fastloc.errors import FastlocError, ImageError
+from fastloc.utils import console
+from fastloc.utils.argument_types import prompt
 
 if TYPE_CHECKING:
     from fastloc.cnn import CnnLocalizer
@@ -70,7 +70,7 @@ def locate(args: argparse.Namespace) -> int:
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     found: list[dict[str, Any]] = []
     failed: list[tuple[Path, ImageError]] = []
-    with cli_show.progress(len(jobs), stdout_is_data=args.json) as (out, step):
+    with console.progress(len(jobs), stdout_is_data=args.json) as (out, step):
         for job in jobs:
             try:
                 found.append(_answer(localizer, job, args))
@@ -78,7 +78,7 @@ def locate(args: argparse.Namespace) -> int:
                 failed.append((job.image, error))
             else:
                 if not args.json:
-                    cli_show.finding(out, cli_show.shown(job.image), found[-1], job.files)
+                    console.finding(out, console.shown(job.image), found[-1], job.files)
             step()
     if args.json:
         errors = [{"name": str(image), "error": str(error)} for image, error in failed]
@@ -124,7 +124,7 @@ def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, arg
 
 def _complain(errors: Iterable[ImageError], count: int) -> int:
     """List the pictures that could not be used. Returns the exit status."""
-    lines = [cli_show.shown(str(error)) for error in errors]
+    lines = [console.shown(str(error)) for error in errors]
     if count == 1 and lines:
         print(f"fastloc: error: {lines[0]}", file=sys.stderr)
     elif lines:

@@ -5,10 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc import cli_show
 from fastloc.cli_arguments import add_projections, lines_of
 from fastloc.embedded import GEM_TEXT_ONNX
 from fastloc.errors import FastlocError
+from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.embeddings import TextEmbeddings
@@ -53,7 +53,7 @@ def run_export(args: argparse.Namespace) -> int:
     source = loaded(args.model or "embedded", args.pretrained, args.projections)
     manifest = export_text(source, args.output, opset=args.opset, dtype=args.dtype, licence=args.licence)
     size = args.output.stat().st_size / 1e6
-    cli_show.console().print(f"written: {cli_show.shown(args.output)} ({size:.1f} MB, text tower {manifest.digest})", soft_wrap=True)
+    console.console().print(f"written: {console.shown(args.output)} ({size:.1f} MB, text tower {manifest.digest})", soft_wrap=True)
     return 0
 
 
@@ -62,8 +62,8 @@ def run_embed(args: argparse.Namespace) -> int:
     found = _embedded(args, _texts(args))
     found.save(args.output)
     count, width = found.vectors.shape
-    out = cli_show.console()
-    out.print(f"written: {cli_show.shown(args.output)} ({count} texts of {width} numbers, text tower {found.tower})", soft_wrap=True)
+    out = console.console()
+    out.print(f"written: {console.shown(args.output)} ({count} texts of {width} numbers, text tower {found.tower})", soft_wrap=True)
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from fastloc import cli_show
+from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.golden import Row
@@ -63,10 +63,10 @@ def _count(text: str) -> int:
 
 
 def _show(verdict: "Verdict") -> None:
-    out = cli_show.console()
+    out = console.console()
     manifest, versions = verdict.manifest, dict(verdict.versions)
-    out.print(Text(cli_show.shown(verdict.path), "bold"), soft_wrap=True)
-    facts = cli_show.table("", "")
+    out.print(Text(console.shown(verdict.path), "bold"), soft_wrap=True)
+    facts = console.table("", "")
     facts.show_header = False
     for name, value in (
         ("model", f"{manifest.model.name}, method {manifest.recipe.name}, {manifest.dtype}, spelling {manifest.spelling}"),
@@ -80,7 +80,7 @@ def _show(verdict: "Verdict") -> None:
     out.print(facts)
     if verdict.rows:
         out.print()
-        rows = cli_show.table("output", *COLUMNS, right=tuple(COLUMNS))
+        rows = console.table("output", *COLUMNS, right=tuple(COLUMNS))
         for row in verdict.rows:
             rows.add_row(Text(row.output), *(_number(row, field) for field in COLUMNS.values()))
         out.print(rows)

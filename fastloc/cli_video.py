@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fastloc import cli_show
-from fastloc.argument_types import count, prompt
 from fastloc.cli_arguments import add_execution, add_method, add_source
 from fastloc.cli_engine import METHOD, engine
 from fastloc.cli_frames import Spent, bar
 from fastloc.cli_interrupts import Interrupts
 from fastloc.cli_locate import PHOTOGRAPHS
 from fastloc.errors import FastlocWarning, VideoError
+from fastloc.utils import console
+from fastloc.utils.argument_types import count, prompt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -232,7 +232,7 @@ def _tell(out: "Console", job: Job, line: str) -> None:
     """What was written, and how long it took."""
     for path in (job.video, job.record_file):
         if path is not None:
-            out.print(f"written: {cli_show.shown(path)}", soft_wrap=True)
+            out.print(f"written: {console.shown(path)}", soft_wrap=True)
     out.print(line, soft_wrap=True)
 
 

@@ -7,9 +7,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc import cli_show
 from fastloc.cli_arguments import lines_of
 from fastloc.errors import FastlocError
+from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     server = None if args.serve is None else serving(args.output, args.serve)
     try:
         manifest = write_site(localizer, args.output, ort=args.ort, texts=texts)
-        out = cli_show.console()
-        out.print(f"written: {cli_show.shown(args.output)} ({manifest.recipe.name} on {manifest.model.name})", soft_wrap=True)
+        out = console.console()
+        out.print(f"written: {console.shown(args.output)} ({manifest.recipe.name} on {manifest.model.name})", soft_wrap=True)
         if server is None:
             out.print("Any web server can serve this folder; a browser cannot open it as a file. `--serve` serves it here.")
             return 0

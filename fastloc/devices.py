@@ -2,9 +2,9 @@
 
 import torch
 
-from fastloc import machine
 from fastloc.errors import FastlocError, unknown
 from fastloc.plan import DTYPES
+from fastloc.utils import hardware
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -33,4 +33,4 @@ def processor(device: torch.device) -> str:
     """The GPU's name, or the CPU's with the number of threads that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{machine.cpu()}, {torch.get_num_threads()} used"
+    return f"{hardware.cpu()}, {torch.get_num_threads()} used"

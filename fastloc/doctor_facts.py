@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastloc.machine import Gpu, cpu, cuda_driver, gpus, linked_libraries, packages
+from fastloc.utils.hardware import Gpu, cpu, cuda_driver, gpus, linked_libraries, packages
 
 __all__ = ["ADD", "FLAVOURS", "PACKAGES", "REMOTE", "Facts", "Provider", "probe"]
 

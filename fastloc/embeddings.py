@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.digests import short
 from fastloc.errors import FastlocError, ModelError, TextError, unknown
+from fastloc.utils.hashing import short
 
 __all__ = ["FORMATS", "TextEmbeddings", "ending"]
 
@@ -33,7 +33,7 @@ class TextEmbeddings:
     names       what was encoded, in order
     vectors     float32 [T, E], unit length
     template    the template they were put into, by name or as a sentence with {}
-    tower       digest of the text tower, see `fastloc.digests`
+    tower       digest of the text tower, see `fastloc.utils.hashing`
 
     Raises:
         TextError: no names; vectors that are not float32 [T, E], not finite, or not of unit length.

@@ -18,7 +18,6 @@ from fastloc.geometry import Geometry, fit
 from fastloc.kinds import AnyEngine, AnyTower, kind_of
 from fastloc.located import Located
 from fastloc.measured import Given, Measured
-from fastloc.openmp import release_idle_threads
 from fastloc.plan import Plan
 from fastloc.preprocess import prepare
 from fastloc.projected import Projected
@@ -29,6 +28,7 @@ from fastloc.resnet_weights import ResNetWeights
 from fastloc.result import Result
 from fastloc.submit import Handle, Queue
 from fastloc.templates import sentences
+from fastloc.utils.openmp import release_idle_threads
 from fastloc.weights import Weights
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -274,9 +274,7 @@ class Localizer:
             raise ImageError(f"frames are {tuple(frames.shape)} {frames.dtype}; torch.uint8 [B, H, W, 3] is wanted")
         return self.geometry((frames.shape[1], frames.shape[2]))
 
-    def result(
-        self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str
-    ) -> Result:
+    def result(self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str) -> Result:
         """The Result of one picture's similarities [T, h, w] and scores [T]."""
         return self._said(geometry, prompts, grid, score).result(picture, name)
 

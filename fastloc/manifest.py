@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import metadata
 from fastloc.errors import FastlocError, ModelError
 from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, unit_texts
 from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import ReadOut, Recipe
+from fastloc.utils import versioned_json
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
 
@@ -153,7 +153,7 @@ class Manifest:
         Raises:
             ModelError: not such JSON, or of a newer version of fastloc. `name` is what the message calls the file.
         """
-        content = metadata.read(text, KEY, FORMAT, name)
+        content = versioned_json.read(text, KEY, FORMAT, name)
         try:
             return _manifest(content)
         except (KeyError, TypeError, AttributeError, FastlocError) as error:

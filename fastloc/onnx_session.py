@@ -21,7 +21,7 @@ from fastloc.onnx_header import Header, read
 from fastloc.placement import Placement, listed, placement
 from fastloc.profiles import Profiles, inputs_of
 from fastloc.providers import PROVIDERS, Provider, Request, Settings, available, choose, memory_of, register, runtime, session_settings
-from fastloc.waiting import waiting
+from fastloc.utils.heartbeat import waiting
 
 __all__ = ["OnnxSession"]
 

@@ -14,9 +14,9 @@ from fastloc import onnx_header
 from fastloc.errors import ModelError, PlanError
 from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.providers import available, choose, register, runtime
-from fastloc.remembered import Remembered
 from fastloc.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.tokens import Tokens
+from fastloc.utils.lru_cache import Remembered
 
 __all__ = ["OnnxTextEncoder"]
 
@@ -50,7 +50,7 @@ class OnnxTextEncoder:
 
     @property
     def digest(self) -> str:
-        """What tells this text tower from others, see `fastloc.digests.tower_digest`."""
+        """What tells this text tower from others, see `fastloc.utils.hashing.tower_digest`."""
         return self.manifest.digest
 
     def __call__(self, texts: str | Sequence[str], template: str) -> Floats:

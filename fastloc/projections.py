@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from fastloc import sources
 from fastloc._version import __version__
 from fastloc.checkpoint_digests import digest
-from fastloc.digests import short
 from fastloc.errors import ModelError
-from fastloc.files import write_whole
-from fastloc.metadata import read
 from fastloc.sources import Source
 from fastloc.text import TextEncoder
+from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.hashing import short
+from fastloc.utils.versioned_json import read
 
 # raised when a reader of an older version would misread a file
 FORMAT = 1
@@ -45,7 +45,7 @@ class Projections:
 
     image, text         float32 [E, E]; a feature f becomes phi f
     model               the model's name
-    tower, text_tower   digests of its towers, see `fastloc.digests`
+    tower, text_tower   digests of its towers, see `fastloc.utils.hashing`
     settings            the trainer's hyper-parameters, by name
     """
 

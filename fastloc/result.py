@@ -15,10 +15,10 @@ from PIL import Image
 
 from fastloc import maps, pamr_maps, sam_points
 from fastloc.errors import FastlocError, TextError
-from fastloc.files import picture_format, write_whole
 from fastloc.geometry import Geometry
 from fastloc.pamr import BUDGET, Refinement
 from fastloc.sam_points import SamPoints
+from fastloc.utils.atomic_write import picture_format, write_whole
 
 __all__ = ["Box", "Point", "Result", "SamPoints"]
 

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.geometry import Geometry
-from fastloc.openmp import release_idle_threads
 from fastloc.result import Result
+from fastloc.utils.openmp import release_idle_threads
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 

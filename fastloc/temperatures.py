@@ -10,12 +10,12 @@ from typing import Any
 
 from fastloc import embedded
 from fastloc._version import __version__
-from fastloc.digests import short
 from fastloc.errors import ModelError, RecipeError
-from fastloc.files import write_whole
-from fastloc.metadata import read
 from fastloc.recipe_checks import is_table
 from fastloc.recipe_schema import Recipe, Table
+from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.hashing import short
+from fastloc.utils.versioned_json import read
 
 __all__ = ["NAME", "Temperatures", "beside"]
 
@@ -36,7 +36,7 @@ class Temperatures:
     pictures    how many pictures the table is the geometric mean of
     source      what these were, in words
     model       the model's name
-    tower       digest of its image tower, see `fastloc.digests`
+    tower       digest of its image tower, see `fastloc.utils.hashing`
     """
 
     table: Table

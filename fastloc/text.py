@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastloc.digests import tower_digest
 from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
-from fastloc.remembered import Remembered
 from fastloc.templates import sentences
+from fastloc.utils.hashing import tower_digest
+from fastloc.utils.lru_cache import Remembered
 
 # sentences that go through the text tower at once
 CHUNK = 256
@@ -52,7 +52,7 @@ class TextEncoder:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this text tower from others, see `fastloc.digests.tower_digest`."""
+        """What tells this text tower from others, see `fastloc.utils.hashing.tower_digest`."""
         return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in text_state(self.tower).items()})
 
     def _embedded(self, key: tuple[str, str]) -> Tensor:

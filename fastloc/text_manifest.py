@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fastloc.errors import ModelError, unknown
-from fastloc.metadata import read
 from fastloc.templates import TEMPLATES, sentences
+from fastloc.utils.versioned_json import read
 
 __all__ = ["FORMAT", "KEY", "TOKENIZER", "TextManifest", "pack", "unpack"]
 
@@ -31,7 +31,7 @@ FORMAT = 1
 class TextManifest:
     """All that a text tower's file says of itself.
 
-    digest      of the tower's weights, see `fastloc.digests`: image files are bound to it
+    digest      of the tower's weights, see `fastloc.utils.hashing`: image files are bound to it
     context     tokens that a sentence is cut or filled up to
     embed       width E of an embedding
     clean       how texts are cleaned before they are split, see `fastloc.cleaning`

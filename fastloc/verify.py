@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import engine_cache, machine, onnx_header
+from fastloc import engine_cache, onnx_header
 from fastloc._version import __version__
 from fastloc.errors import ModelError, PlanError
 from fastloc.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
 from fastloc.manifest import KEY, Manifest
 from fastloc.onnx_session import OnnxSession
 from fastloc.text_manifest import KEY as TEXT_KEY
+from fastloc.utils import hardware
 
 __all__ = ["Check", "Verdict", "judged", "verify"]
 
@@ -241,7 +242,7 @@ def _device(session: OnnxSession) -> str:
             return f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}"
         except PlanError:
             return "a GPU that the driver does not name"
-    return machine.cpu() if session.chosen[0].name == "cpu" else f"{session.chosen[0].name} on {machine.cpu()}"
+    return hardware.cpu() if session.chosen[0].name == "cpu" else f"{session.chosen[0].name} on {hardware.cpu()}"
 
 
 def _nodes(session: OnnxSession) -> dict[str, int]:

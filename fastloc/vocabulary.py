@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.digests import short
 from fastloc.errors import FastlocError, ModelError, TextError, unknown
 from fastloc.manifest import Manifest
 from fastloc.prompts import checked
+from fastloc.utils.hashing import short
 
 __all__ = ["Baked", "Encoded", "Given", "Nothing", "Selection", "Vocabulary", "embedded", "fitted", "vocabulary"]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import bench_rows as made
-from fastloc.bench.report import plot_style
-from fastloc.bench.report.plot_style import GREY, PALETTE, spread
 from fastloc.bench.report.plots import draw, figures
 from fastloc.bench.report.series import colours, markers
 from fastloc.bench.schema import Row, checked
 from fastloc.errors import FastlocError
+from fastloc.utils import plotting
+from fastloc.utils.plotting import GREY, PALETTE, spread
 
 MANY = tuple(f"contender-{i}" for i in range(24))
 LONG = "AMD Ryzen Threadripper PRO 7995WX 96-Cores with Radeon Graphics, 192 threads"
@@ -52,7 +52,7 @@ def test_what_rows_allow(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, (_, wanted) in DRAWN.items() if wanted])
 def test_nothing_is_cut_and_no_words_lie_on_others(name: str) -> None:
     rows = [checked({**row, "device": LONG}) for row in DRAWN[name][0]]
-    with plot_style.style():
+    with plotting.style():
         for figure, make in figures(rows).items():
             drawn = make()
             drawn.draw_without_rendering()
@@ -122,7 +122,7 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatc
 
 
 def test_a_curve_is_drawn_only_over_what_was_measured() -> None:
-    with plot_style.style():
+    with plotting.style():
         drawn = figures(made.tokens())["tokens"]()
     top, low = drawn.axes
     assert max(line.get_xdata()[-1] for line in top.lines) == 7057
@@ -133,7 +133,7 @@ def test_a_curve_is_drawn_only_over_what_was_measured() -> None:
 
 
 def test_bars_are_as_long_as_times_and_logarithmic_ones_are_no_bars() -> None:
-    with plot_style.style():
+    with plotting.style():
         near, far = (figures(DRAWN[name][0])["methods"]() for name in ("one contender", "times far apart"))
     assert [bar.get_width() for bar in near.axes[0].patches] == pytest.approx([100 * (1 + 0.08 * i) for i in range(8)])
     assert far.axes[0].get_xscale() == "log" and not any(ax.patches for ax in far.axes)
@@ -142,7 +142,7 @@ def test_bars_are_as_long_as_times_and_logarithmic_ones_are_no_bars() -> None:
 @pytest.mark.parametrize("name", ["one contender", "times far apart"])
 def test_whiskers_and_numbers_behind_them_are_within_the_axes(name: str) -> None:
     rows = [checked({**row, "ms_p80": 3 * row["ms"]}) for row in DRAWN[name][0]]
-    with plot_style.style():
+    with plotting.style():
         drawn = figures(rows)["methods"]()
         drawn.draw_without_rendering()
     for ax in drawn.axes:
@@ -155,7 +155,7 @@ def test_a_legend_hides_no_point_and_memory_that_is_chance_is_not_drawn() -> Non
     rows = [row for row in made.tokens() if row["tokens"] < 800 or "needs_mb" in row]
     steep = [checked({**row, "ms": row["ms"] ** 2, "working_mb": 0.02 if row["contender"] == "torch" else 5.0}) if "ms" in row else row
              for row in rows]  # fmt: skip
-    with plot_style.style():
+    with plotting.style():
         drawn = figures(steep)["tokens"]()
         drawn.draw_without_rendering()
         top, low = drawn.axes
@@ -169,7 +169,7 @@ def test_a_step_that_costs_is_red_and_one_that_failed_says_why() -> None:
     rows = made.waterfall()
     same = {key: rows[0][key] for key in ("group", "model", "method", "weights", "height", "width", "batch", "texts")}
     failed = made.row("waterfall", "torch", step="last", failed="out of memory", **same)
-    with plot_style.style():
+    with plotting.style():
         ax = figures([*rows, failed])["waterfall"]().axes[0]
         from matplotlib.colors import to_hex
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import cli, cli_locate, cli_show
+from fastloc import cli, cli_locate
 from fastloc.errors import FastlocWarning, ModelError
 from fastloc.geometry import fit
 from fastloc.images import load
 from fastloc.recipes import RECIPES
 from fastloc.result import Result
+from fastloc.utils import console
 
 
 class Ended(NamedTuple):
@@ -278,12 +279,12 @@ def test_notes_are_said_once(run: Run, engine: type[StandIn], monkeypatch: pytes
 
 
 def test_a_bar_is_drawn_only_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with cli_show.progress(3, stdout_is_data=False) as (_, step):
+    with console.progress(3, stdout_is_data=False) as (_, step):
         step()
     assert not any(capsys.readouterr())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with cli_show.progress(3, stdout_is_data=True) as (_, step):
+    with console.progress(3, stdout_is_data=True) as (_, step):
         step()
     out, err = capsys.readouterr()
     assert not out and "3" in err

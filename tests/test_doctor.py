@@ -11,10 +11,11 @@ from typing import Any
 import onnx
 import pytest
 
-from fastloc import cli_doctor, doctor_facts, machine
+from fastloc import cli_doctor, doctor_facts
 from fastloc.doctor import CHECKS, GOOD, NOTE, PROBLEM, Line, diagnose, version
 from fastloc.doctor_facts import ADD, Facts, Provider
-from fastloc.machine import Gpu
+from fastloc.utils import hardware
+from fastloc.utils.hardware import Gpu
 
 BASE = {"fastloc": "0.1.0", "numpy": "2.4.6", "pillow": "13.0.0", "scipy": "1.17.1", "cmap": "0.8.0", "rich": "15.0.0"}
 EXTRAS = {"open_clip_torch": "3.3.0", "safetensors": "0.8.0", "onnx": "1.23.2", "onnxscript": "0.7.2", "tokenizers": "0.23.3"}
@@ -383,22 +384,22 @@ def test_linked_libraries_are_read_off_the_file(tmp_path: Path) -> None:
     import onnxruntime.capi.onnxruntime_pybind11_state as library
 
     path = Path(library.__file__)
-    needed = machine.linked_libraries(path)
+    needed = hardware.linked_libraries(path)
     assert "libc.so.6" in needed and all(".so" in name for name in needed)
     (tmp_path / "short.so").write_bytes(path.read_bytes()[:100])
     (tmp_path / "text.so").write_text("no library at all")
-    assert not any(machine.linked_libraries(tmp_path / name) for name in ("short.so", "text.so", "missing.so"))
+    assert not any(hardware.linked_libraries(tmp_path / name) for name in ("short.so", "text.so", "missing.so"))
 
 
 def test_gpus_by_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "NVIDIA GeForce RTX 4090, 580.65.06, 8.9, 24564\nOrin (nvgpu), N/A, 8.7, [N/A]\n"
-    monkeypatch.setattr(machine, "_output", lambda *command: told)
-    assert machine.gpus() == (Gpu("NVIDIA GeForce RTX 4090", "580.65.06", "8.9", 24564), Gpu("Orin (nvgpu)", "N/A", "8.7", 0))
+    monkeypatch.setattr(hardware, "_output", lambda *command: told)
+    assert hardware.gpus() == (Gpu("NVIDIA GeForce RTX 4090", "580.65.06", "8.9", 24564), Gpu("Orin (nvgpu)", "N/A", "8.7", 0))
 
 
 def test_a_tool_that_is_missing_says_nothing() -> None:
-    assert machine._output("no-such-tool-anywhere") == "" == machine._output(sys.executable, "-c", "raise SystemExit(1)")
-    assert machine.cpu().endswith("threads") and machine.packages(("numpy", "no-such-package")).keys() == {"numpy"}
+    assert hardware._output("no-such-tool-anywhere") == "" == hardware._output(sys.executable, "-c", "raise SystemExit(1)")
+    assert hardware.cpu().endswith("threads") and hardware.packages(("numpy", "no-such-package")).keys() == {"numpy"}
 
 
 def command(*arguments: str) -> int:

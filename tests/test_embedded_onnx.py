@@ -16,12 +16,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fastloc import embedded, images, onnx_header
-from fastloc.digests import tower_digest
 from fastloc.errors import ModelError
 from fastloc.export.share_weights import share
 from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
 from fastloc.onnx_text import OnnxTextEncoder
+from fastloc.utils.hashing import tower_digest
 from fastloc.weights import named_tensors
 
 GEM, TEXT, WEIGHTS = embedded.GEM_ONNX, embedded.GEM_TEXT_ONNX, embedded.MODEL

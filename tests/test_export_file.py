@@ -12,11 +12,11 @@ import pytest
 from onnx import numpy_helper
 
 from fastloc import Localizer, OnnxLocalizer, cli, onnx_header
-from fastloc.digests import tower_digest
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export import golden_answers, to_onnx
 from fastloc.export.to_onnx import Options, export
 from fastloc.manifest import Manifest
+from fastloc.utils.hashing import tower_digest
 from fastloc.verify import verify
 from fastloc.weights import named_tensors
 from repo import SAMPLES
@@ -88,9 +88,7 @@ def test_eight_bits(options: Options, localizer: Localizer, tmp_path: Path) -> N
     assert options.dtype == "int8-dynamic" or all((each == 0).all() and each.dtype == np.int8 for each in zeros)
 
 
-def test_a_file_that_computes_something_else_is_not_written(
-    localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_computes_something_else_is_not_written(localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*args: Any) -> Any:
         golden = golden_answers.golden_of(*args)
         sample = golden.outputs["similarity"]
@@ -215,5 +213,3 @@ def test_the_help_of_export_is_made_of_the_tables(call: Call) -> None:
     out = call("export --help")[1]
     assert all(name in out for name in (*SPELLINGS, *INPUTS, *OUTPUTS))
     assert all(row.reads in out for row in SPELLINGS.values())
-
-

@@ -7,7 +7,7 @@ import pytest
 
 COUNT = """
 import os, torch
-from fastloc.openmp import release_idle_threads
+from fastloc.utils.openmp import release_idle_threads
 
 torch.set_num_threads(3)
 tasks = lambda: len(os.listdir("/proc/self/task"))

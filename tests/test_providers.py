@@ -22,7 +22,7 @@ from fastloc.onnx_session import OnnxSession
 from fastloc.placement import SHOWN, Node, Placement, listed
 from fastloc.profiles import ranges
 from fastloc.providers import PROVIDERS, Request, choose, session_settings
-from fastloc.waiting import waiting
+from fastloc.utils.heartbeat import waiting
 from onnx_files import EMBED, tiny_model
 
 NOW = (1, 31)

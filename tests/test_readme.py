@@ -14,9 +14,10 @@ import pytest
 import readme_tables
 from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
-from fastloc.bench.quality import RECORD, embedded_quality
+from fastloc.bench.quality import embedded_quality
 from fastloc.cli import build_parser
 from fastloc.cnn import METHODS as CLASSIFIERS
+from fastloc.embedded import QUALITY
 from fastloc.recipes import RECIPES
 from fastloc.templates import sentences
 from moving_scenes import clip, write
@@ -174,8 +175,8 @@ def test_quality_prints_json_of_the_documented_shape() -> None:
 
 
 def test_the_quality_record_holds_what_is_claimed() -> None:
-    assert RECORD.exists(), f"no {RECORD.name}: make it with `{readme_tables.TABLES['quality'].command}`"
-    record = json.loads(RECORD.read_text())
+    assert QUALITY.exists(), f"no {QUALITY.name}: make it with `{readme_tables.TABLES['quality'].command}`"
+    record = json.loads(QUALITY.read_text())
     found = record["methods"]
     assert embedded_quality() == found
     assert record["scenes"] >= 200 and record["questions"] >= record["scenes"]

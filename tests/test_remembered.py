@@ -2,7 +2,7 @@
 
 import threading
 
-from fastloc.remembered import Remembered
+from fastloc.utils.lru_cache import Remembered
 
 
 def test_values_are_made_once_and_come_in_order():

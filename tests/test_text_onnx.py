@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from fastloc import cli_text, embedded, onnx_text, sources
-from fastloc.digests import tower_digest
 from fastloc.embeddings import TextEmbeddings
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
 from fastloc.export import onnx_file, text_to_onnx
@@ -28,6 +27,7 @@ from fastloc.onnx_text import OnnxTextEncoder
 from fastloc.templates import TEMPLATES
 from fastloc.text import TextEncoder
 from fastloc.text_manifest import KEY, TOKENIZER, TextManifest
+from fastloc.utils.hashing import tower_digest
 
 CONTEXT, EMBED, END = 12, 24, 49407
 # every way that open_clip builds a text tower which `fastloc.sources` takes -> (its custom class, the configuration)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fastloc import machine
+from fastloc.utils import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
 # a record is written again when it is this old, in seconds
@@ -140,9 +140,9 @@ def facts(device: torch.device) -> Row:
     except ImportError:
         version = "none"
     found = {"torch": torch.__version__, "triton": version, "cuda": torch.version.cuda, "python": platform.python_version(),
-             "processor": machine.cpu(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}  # fmt: skip
+             "processor": hardware.cpu(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}  # fmt: skip
     if device.type != "cuda":
-        return {"device": machine.cpu(), "capability": None, "driver": None, **found}
+        return {"device": hardware.cpu(), "capability": None, "driver": None, **found}
     properties = torch.cuda.get_device_properties(device)
     return {
         "device": properties.name, "capability": f"{properties.major}.{properties.minor}", "driver": driver(), **found,

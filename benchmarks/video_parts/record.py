@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastloc import machine
 from fastloc.bench.facts import commit, load
+from fastloc.utils import hardware
 from gpu_parts.job import clean
 
 Part = dict[str, Any]
@@ -22,7 +22,7 @@ def head() -> Part:
     import torch
 
     return {
-        "day": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(), "machine": machine.cpu(), "cores": os.cpu_count() or 1,
+        "day": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(), "machine": hardware.cpu(), "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(), "load_before": load(), "python": platform.python_version(), "versions": _versions(),
     }  # fmt: skip
 

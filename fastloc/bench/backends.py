@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.extras import EXTRAS
+from fastloc.utils.extras import EXTRAS
 
 HALF = ("float16", "bfloat16")
 # the plan's choices that are PyTorch's own operators

@@ -11,7 +11,7 @@ from typing import Any
 from fastloc.bench.peers.protocol import Call, Passes, serve
 from fastloc.bench.schema import Row
 from fastloc.errors import FastlocError, unknown
-from fastloc.machine import packages
+from fastloc.utils.hardware import packages
 
 # a small copy is done so many times in one call: its data is in the cache from the second on, whatever was done between calls
 REPEATS = 20

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastloc.bench.backends import BACKENDS
 from fastloc.bench.request import DTYPES
-from fastloc.cli_end import ended
+from fastloc.utils.exit_status import ended
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -190,4 +190,3 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
-

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from fastloc import machine
 from fastloc._version import __version__
+from fastloc.utils import hardware
 
 # the checkout that this file lies in, or the folder of installed packages
 TREE = Path(__file__).resolve().parents[2]
@@ -20,11 +20,11 @@ def columns(device: str) -> dict[str, Any]:
     """The columns of a row that are the same for all contenders of a run on "cpu" or "cuda"."""
     kind, _, index = device.partition(":")
     found: dict[str, Any] = {
-        "device": machine.cpu(), "processor": machine.cpu(), "cores": os.cpu_count() or 1, "python": platform.python_version(),
+        "device": hardware.cpu(), "processor": hardware.cpu(), "cores": os.cpu_count() or 1, "python": platform.python_version(),
         "load_before": load(), "commit": commit(),
     }  # fmt: skip
     if kind == "cuda":
-        gpus = machine.gpus()
+        gpus = hardware.gpus()
         place = int(index or 0)
         if place < len(gpus):
             found |= {"device": gpus[place].name, "driver": gpus[place].driver or None, "capability": gpus[place].capability or None}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastloc import machine
 from fastloc.bench import backends, environments
 from fastloc.bench.backends import BACKENDS, USUAL
 from fastloc.bench.peer_table import PEERS
@@ -14,6 +13,7 @@ from fastloc.bench.towers import Model, model
 from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.recipes import RECIPES
 from fastloc.spec import ModelSpec
+from fastloc.utils import hardware
 
 ALL = "all"
 PEERS_SUITE = "peers"
@@ -59,7 +59,7 @@ def device_of(name: str | None) -> str:
     Raises:
         FastlocError: another kind, or a GPU that is not there.
     """
-    gpus = machine.gpus() if name is None or name.startswith("cuda") else ()
+    gpus = hardware.gpus() if name is None or name.startswith("cuda") else ()
     chosen = name or ("cuda" if gpus and find_spec("torch") and _sees_cuda() else "cpu")
     kind, _, index = chosen.partition(":")
     if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):

@@ -16,8 +16,8 @@ from torch import Tensor
 from fastloc._version import __version__
 from fastloc.eclip.steps import State
 from fastloc.errors import FastlocError
-from fastloc.files import write_whole
-from fastloc.metadata import read
+from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.versioned_json import read
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastloc import eclip
-from fastloc.argument_types import count, size
-from fastloc.cli_end import ended
 from fastloc.eclip.settings import Settings
+from fastloc.utils.argument_types import count, size
+from fastloc.utils.exit_status import ended
 
 if TYPE_CHECKING:
     from fastloc.eclip.steps import Told
@@ -119,4 +119,3 @@ def _progress(shown: bool) -> Iterator["Report"]:
             bar.update(tasks[what], completed=done, total=total, told=text)
 
         yield report
-

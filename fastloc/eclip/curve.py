@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastloc.eclip.steps import Told
 from fastloc.errors import FastlocError
-from fastloc.files import write_whole
+from fastloc.utils.atomic_write import write_whole
 
 NAME, PLOT = "curve.csv", "curve.png"
 _COLUMNS = {row.name: row.type for row in fields(Told)}

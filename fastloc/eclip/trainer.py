@@ -18,9 +18,9 @@ from fastloc.eclip.pairs import Left, Pair, fingerprint
 from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, Told, take
 from fastloc.errors import FastlocError
-from fastloc.files import write_whole
 from fastloc.localizer import Localizer
 from fastloc.projections import Projections
+from fastloc.utils.atomic_write import write_whole
 
 PROJECTIONS, CACHE, LEFT = "projections.safetensors", "features.f16", "left_out.csv"
 # (what is done, steps done, of how many, the last step's row)

@@ -59,19 +59,7 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "files": "utils.atomic_write",
-    "remembered": "utils.lru_cache",
     "checkpoint_digests": "checkpoints.digests",
-    "digests": "utils.hashing",
-    "metadata": "utils.versioned_json",
-    "machine": "utils.hardware",
-    "waiting": "utils.heartbeat",
-    "extras": "utils.extras",
-    "argument_types": "utils.argument_types",
-    "openmp": "utils.openmp",
-    "cli_show": "utils.console",
-    "cli_end": "utils.exit_status",
-    "bench.report.plot_style": "utils.plotting",
     "images": "imaging.images",
     "geometry": "imaging.geometry",
     "axes": "imaging.axis_sampling",

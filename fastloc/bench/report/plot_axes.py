@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastloc.bench.report.plot_style import GREY, figure, halo, log_numbers, plain_ticks
 from fastloc.bench.report.rows import AXES, Axis, along, does_not_fit, fitted, memory
 from fastloc.bench.report.series import colours, markers
 from fastloc.bench.schema import Row
+from fastloc.utils.plotting import GREY, figure, halo, log_numbers, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

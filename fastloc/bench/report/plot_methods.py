@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench.report.plot_style import GREY, LIGHT, PALETTE, figure, halo, log_numbers, plain_ticks, spread
 from fastloc.bench.report.rows import grouped, leading, method, middle_encoder, names, setting
 from fastloc.bench.report.series import colours, markers
 from fastloc.bench.report.words import digits
 from fastloc.bench.schema import ENCODER, Row
+from fastloc.utils.plotting import GREY, LIGHT, PALETTE, figure, halo, log_numbers, plain_ticks, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ def quality(rows: Sequence[Row]) -> Figure:
         at = (row["ms"], 100 * row["quality"]["pointing"])
         points.setdefault(method(row), []).append(at)
         ax.plot(*at, signs[name], color=drawn[name], markersize=6.5, label=name, zorder=3)
-    low, high = ((0.8, 1.25) if log else (0, 1.08))
+    low, high = (0.8, 1.25) if log else (0, 1.08)
     ax.set_xlim(low * min(timed), high * max(timed))
     ax.set_ylim(0, 100)
     _named_at_the_right(ax, points)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastloc.bench.report.plot_style import GREY, PALETTE, figure, plain_ticks
 from fastloc.bench.report.rows import gain, memory, method, setting, step, steps
 from fastloc.bench.report.words import digits, error, mb
 from fastloc.bench.schema import Row
+from fastloc.utils.plotting import GREY, PALETTE, figure, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.bench.report import plot_axes, plot_methods, plot_style, plot_waterfall
+from fastloc.bench.report import plot_axes, plot_methods, plot_waterfall
 from fastloc.bench.report.rows import grouped, leading, method
 from fastloc.bench.schema import ENCODER, Row, newest, slug
+from fastloc.utils import plotting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,13 +91,13 @@ def draw(rows: Rows, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
         FastlocError: matplotlib is not installed. OSError: the folder cannot be written to.
     """
     written = []
-    with plot_style.style():
+    with plotting.style():
         folder.mkdir(parents=True, exist_ok=True)
         for name, make in figures(rows).items():
             made = make()
             for suffix in formats:
                 written.append(folder / f"{name}.{suffix}")
-                plot_style.write(made, written[-1])
+                plotting.write(made, written[-1])
     return written
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from fastloc.bench.report.plot_style import GREY, PALETTE
 from fastloc.bench.schema import ENCODER
+from fastloc.utils.plotting import GREY, PALETTE
 
 MARKERS = "osD^vPX*"
 # those that most plots show have the same colour in each

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastloc.errors import FastlocError, FastlocWarning
-from fastloc.extras import EXTRAS
+from fastloc.utils.extras import EXTRAS
 
 
 def ended(program: str, work: Callable[[], int]) -> int:
