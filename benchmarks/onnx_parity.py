@@ -32,13 +32,14 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import fastloc  # noqa: E402
-from fastloc import embedded, images  # noqa: E402
+from fastloc import embedded  # noqa: E402
 from fastloc.export.graph import Parts  # noqa: E402
 from fastloc.export.int8 import quantized  # noqa: E402
 from fastloc.export.options import Options  # noqa: E402
 from fastloc.export.to_onnx import trace  # noqa: E402
-from fastloc.geometry import fit  # noqa: E402
-from fastloc.preprocess import prepare  # noqa: E402
+from fastloc.imaging import images  # noqa: E402
+from fastloc.imaging.geometry import fit  # noqa: E402
+from fastloc.imaging.preprocess import prepare  # noqa: E402
 from fastloc.recipes import Recipe  # noqa: E402
 from gpu_parts import likeness, scenes  # noqa: E402
 from kept import Incomplete, together  # noqa: E402

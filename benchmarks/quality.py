@@ -34,8 +34,8 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 import fastloc
-from fastloc import maps
 from fastloc.embedded import QUALITY
+from fastloc.imaging import heatmaps
 from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES
 
@@ -76,7 +76,7 @@ def _heat(scene: Scene, result: fastloc.Result) -> np.ndarray:
     wanted = [result.texts.index(thing) for thing in scene.things]
     if result.order == "softmax":
         return result.heatmaps[wanted]
-    return maps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
+    return heatmaps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
 
 
 def _judge(heat: np.ndarray, mask: np.ndarray) -> tuple[float, ...]:

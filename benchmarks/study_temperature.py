@@ -33,8 +33,8 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 import fastloc  # noqa: E402
-from fastloc import images, maps  # noqa: E402
 from fastloc.calibrate import at_hand, solved  # noqa: E402
+from fastloc.imaging import heatmaps, images  # noqa: E402
 from fastloc.localizer import Localizer  # noqa: E402
 from fastloc.recipes import recipe  # noqa: E402
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
@@ -129,7 +129,7 @@ def _heat(result: fastloc.Result, wanted: list[int]) -> np.ndarray:
     """The wanted texts' heatmaps; a softmax needs all texts, the other read-outs treat each alone."""
     if result.order == "softmax":
         return result.heatmaps[wanted]
-    return maps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
+    return heatmaps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
 
 
 def summary(found: list[tuple[float, float, float]]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import images
 from fastloc.feeds import geometry_of, picture_input
 from fastloc.golden import unit_texts
+from fastloc.imaging import images
 from fastloc.manifest import Manifest
 
 Feeds = list[dict[str, NDArray[Any]]]

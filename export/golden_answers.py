@@ -12,11 +12,11 @@ from torch import Tensor
 from fastloc import device_maps, golden
 from fastloc.errors import ModelError
 from fastloc.export.options import Options
-from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, Sample
 from fastloc.grids import grids
+from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_session import OnnxSession
-from fastloc.preprocess import prepare
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer

@@ -12,8 +12,8 @@ from fastloc.export.inputs import Embed, embed_of
 from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
 from fastloc.export.spellings import ATTEND
-from fastloc.geometry import Geometry
 from fastloc.grids import answer
+from fastloc.imaging.geometry import Geometry
 from fastloc.ops import TORCH, Ops, add_norm
 from fastloc.position import position_of_any_grid
 from fastloc.prepared import Prepared, prepare, without_scale
@@ -45,9 +45,7 @@ class Graph(nn.Module):
         self.parts = parts
         self.dtype = TOWERS.get(options.dtype, torch.float32)
         self.prepared: Prepared = prepare(tower.to(dtype=self.dtype), parts.recipe, joint=True)
-        self.embed: Embed = embed_of(
-            options.kind, parts.weights, self.dtype, parts.geometry, options.layout, options.bgr, options.resize
-        )
+        self.embed: Embed = embed_of(options.kind, parts.weights, self.dtype, parts.geometry, options.layout, options.bgr, options.resize)
         attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)

@@ -9,8 +9,8 @@ import torch.onnx
 from torch import Tensor
 
 from fastloc.frames import AxisTables, FrameTables, folded_embedding, frame_tables
-from fastloc.geometry import Geometry
-from fastloc.pillow_taps import PRECISION_BITS
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.pillow_resize import PRECISION_BITS
 from fastloc.spec import ModelSpec
 from fastloc.vit import patch_tokens
 from fastloc.weights import Weights
@@ -21,6 +21,7 @@ Embed = Callable[[Tensor], tuple[Tensor, Pair]]
 
 # ONNX's names of the filters that its Resize has with antialiasing
 _MODES = {"bicubic": "cubic", "bilinear": "linear"}
+
 
 def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
     """The function that embeds what comes in; `weights` in float32, `dtype` of the tower."""

@@ -20,8 +20,8 @@ class Options:
 
     batch: pictures a call, None for any number. size: the encoder's input (height, width), None for any multiples of the patch.
     texts: a vocabulary to bake in. count: how many text embeddings go in where none is baked, None for any number.
-    fit: how pictures are brought to the size, see `fastloc.geometry.fit`; None is the localizer's, or "stretch" where that is "aspect" and
-        pictures come resized to one size.
+    fit: how pictures are brought to the size, see `fastloc.imaging.geometry.fit`; None is the localizer's, or "stretch" where that is
+        "aspect" and pictures come resized to one size.
     kind, layout, bgr: what goes in as a picture; frame: the camera's (height, width) for kind "frames"; resize: how frames are resized.
     outputs: "scores" is left out by itself where the method has none.
     licence: of the model's weights, in your words, for the metadata.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastloc.formats import UNSEEN
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.position import axis_weights
 from fastloc.recipes import ReadOut
 
@@ -53,7 +53,9 @@ class Place:
 
 
 def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
-    """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.maps.heatmaps` gives, with one text "softmax" by min-max on the picture too."""
+    """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.imaging.heatmaps.heatmaps` gives, with one text "softmax" by min-max on the picture
+    too.
+    """
     if readout.order == "grid":
         values = _minmax(similarity, place.seen(similarity))
         values = 1 - values if readout.reverse else values
@@ -86,7 +88,9 @@ MADE: dict[str, Callable[[Tensor, Place, ReadOut], Tensor]] = {"heatmaps": heatm
 
 
 def _minmax(values: Tensor, part: Tensor) -> Tensor:
-    """Scaled by the part's least and greatest value; a map that is constant but for rounding becomes 0, as in `fastloc.maps.minmax`."""
+    """Scaled by the part's least and greatest value; a map that is constant but for rounding becomes 0, as in
+    `fastloc.imaging.heatmaps.minmax`.
+    """
     low, high = part.amin((2, 3), keepdim=True), part.amax((2, 3), keepdim=True)
     span = high - low
     noise = 8 * torch.finfo(values.dtype).eps * torch.maximum(low.abs(), high.abs())

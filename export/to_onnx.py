@@ -23,7 +23,7 @@ from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines import check as check_pipelines
 from fastloc.export.pipelines import write as write_pipelines
 from fastloc.formats import INPUTS, spelling
-from fastloc.geometry import Geometry, fit
+from fastloc.imaging.geometry import Geometry, fit
 from fastloc.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.hashing import tower_digest
 from fastloc.weights import named_tensors
@@ -49,7 +49,7 @@ def export(
 
     Args:
         localizer: its own dtype and device do not matter; its input size is the file's usual one.
-        calibration: pictures (anything `fastloc.images.load` takes) for dtype "int8-static".
+        calibration: pictures (anything `fastloc.imaging.images.load` takes) for dtype "int8-static".
         pipelines: rows of `fastloc.export.pipelines.PIPELINES`, whose files are written beside this one.
 
     Returns: what the file says of itself.

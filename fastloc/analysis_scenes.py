@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import images
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ImageError
+from fastloc.imaging import images
 
 __all__ = ["Scene", "pictures", "samples"]
-
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import maps
-from fastloc.geometry import Geometry, Pair
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import Geometry, Pair
 
 __all__ = ["auc", "central", "contrast", "coverage", "lift"]
 
@@ -70,9 +70,9 @@ def contrast(similarity: Floats, geometry: Geometry, mask: NDArray[np.bool_], re
     The map is similarity [h, w] upsampled, then min-maxed, for every method, whatever its own order; reversed it is 1 - map. NaN where
     the mask covers all or nothing of what was seen.
     """
-    heat = maps.upsample(similarity[None].astype(np.float64), geometry)[0]
+    heat = heatmaps.upsample(similarity[None].astype(np.float64), geometry)[0]
     rows, columns = geometry.covered()
-    heat, mask = maps.minmax(heat[rows, columns]), mask[rows, columns]
+    heat, mask = heatmaps.minmax(heat[rows, columns]), mask[rows, columns]
     heat = 1 - heat if reverse else heat
     if mask.all() or not mask.any():
         return float("nan"), float("nan")

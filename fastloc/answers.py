@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.located import Located
 from fastloc.manifest import Manifest
 

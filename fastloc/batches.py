@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 
 __all__ = ["chunks", "name_of"]
 

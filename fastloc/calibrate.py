@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import images
 from fastloc.attention import attend, unit
 from fastloc.checkpoint_digests import digest
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, RecipeError, unknown
+from fastloc.imaging import images
 from fastloc.matched import entropy, matched
 from fastloc.recipes import Recipe, recipe
 from fastloc.temperatures import Temperatures
@@ -39,7 +39,7 @@ def calibrate(
 
     Args:
         localizer: the model, and how pictures are brought to its input; its method is not read.
-        pictures: whatever `fastloc.images.load` takes, one or more. They need not show what will be looked for.
+        pictures: whatever `fastloc.imaging.images.load` takes, one or more. They need not show what will be looked for.
         rho: the share of the tokens over which a row shall spread, between 0 and 1.
         blocks, iterations, streams: as in `fastloc.recipes.Recipe`; recipes with fewer of them can be given the same table, so by default
             it is for gem's one iteration too.

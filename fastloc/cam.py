@@ -1,7 +1,7 @@
 """CAM and Grad-CAM as functions of tensors: what a classifier's last stage says of where a class is.
 
-Both are maps on the grid of the stage, [B, T, h, w], of all pictures and classes at once; `fastloc.maps.heatmaps` draws them on pictures.
-On a network of global average pooling and one linear layer they differ by the ReLU and the constant 1 / (h w).
+Both are maps on the grid of the stage, [B, T, h, w], of all pictures and classes at once; `fastloc.imaging.heatmaps.heatmaps` draws them
+on pictures. On a network of global average pooling and one linear layer they differ by the ReLU and the constant 1 / (h w).
 """
 
 from collections.abc import Sequence

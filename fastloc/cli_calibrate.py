@@ -68,8 +68,8 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
     """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
     import torch
 
-    from fastloc import images
     from fastloc.calibrate import shares
+    from fastloc.imaging import images
     from fastloc.recipes import recipe
 
     row = recipe("gem_matched", rho=found.rho, blocks=found.blocks, iterations=found.iterations, terms=found.streams)

@@ -63,10 +63,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def explain(args: argparse.Namespace) -> int:
     """Run the command: 0, or 1 if a method broke. Raises FastlocError before anything is written."""
-    from fastloc import images
     from fastloc.explain import explain as compared
     from fastloc.explain_page import page
     from fastloc.explain_sheet import sheet
+    from fastloc.imaging import images
     from fastloc.utils.atomic_write import picture_format, write_whole
 
     rows, kind = _rows(args.methods), picture_format(args.output)

@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fastloc import cam, images
+from fastloc import cam
 from fastloc.batches import chunks, name_of
 from fastloc.cnn_models import SIZE, Classifier, load, of_module
 from fastloc.cnn_split import Split
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import RecipeError, unknown
-from fastloc.geometry import Geometry, fit
+from fastloc.imaging import images
+from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.plan import DTYPES
-from fastloc.preprocess import prepare
 from fastloc.prompts import checked
 from fastloc.result import Result
 
@@ -36,7 +37,7 @@ class CnnLocalizer:
         method: "cam", for global average pooling and one linear layer, or "grad_cam".
         layer: whose output is read, by the submodule's name ("layer3"); by default what the last convolution's stage ends in.
         size: the input in pixels, one number or (height, width); by default what the classifier was trained at. Any size that it takes.
-        fit: how a picture is brought to it, see `fastloc.geometry.fit`.
+        fit: how a picture is brought to it, see `fastloc.imaging.geometry.fit`.
         device, dtype: as for `fastloc.Localizer`; float32 by default.
         categories: names of a module's classes, in order; without them texts are indices.
         mean, std: of the pixels, per channel, in place of the classifier's own; ImageNet's for a module.
@@ -83,7 +84,7 @@ class CnnLocalizer:
         """Locate classes in every picture.
 
         Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes.
+            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes.
             texts: classes by name, in any case ("tabby cat"), or by index as digits ("281").
             bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
 

@@ -1,6 +1,6 @@
 """Similarities on the patch grid -> heatmaps and labels on the picture, for a batch and on the device that holds it.
 
-The same functions as `fastloc.maps`, in plain PyTorch. They differ from it by rounding alone.
+The same functions as `fastloc.imaging.heatmaps`, in plain PyTorch. They differ from it by rounding alone.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fastloc.axes import Axis
 from fastloc.errors import FastlocError, unknown
-from fastloc.geometry import Geometry
-from fastloc.maps import BACKGROUND, ORDERS
+from fastloc.imaging.axis_sampling import Axis
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.heatmaps import BACKGROUND, ORDERS
 
 __all__ = ["AxisTensors", "check_order", "checked", "heatmaps", "labels", "tables"]
 
@@ -29,7 +29,9 @@ FAR = 1e30
 # two tables are never compared by value: tensors have no single truth
 @dataclass(frozen=True, eq=False)
 class AxisTensors:
-    """One axis of the sampling on a device, for kernels: the fields of `fastloc.axes.Axis` with slices as pairs (start, stop)."""
+    """One axis of the sampling on a device, for kernels: the fields of `fastloc.imaging.axis_sampling.Axis` with slices as pairs (start,
+    stop).
+    """
 
     cells: int
     pixels: int
@@ -77,11 +79,12 @@ def heatmaps(
 ) -> Tensor:  # fmt: skip
     """Heatmaps [B, T, H, W] of similarities [B, T, h, w] of pictures that share one geometry, on the similarity's device.
 
-    order, logit_scale and reverse are those of `fastloc.maps.heatmaps`. Computed in float64 where the similarity is, else in float32;
+    order, logit_scale and reverse are those of `fastloc.imaging.heatmaps.heatmaps`. Computed in float64 where the similarity is, else in
+    float32;
     matrix products follow PyTorch's own setting for TF32. dtype is float32, float64 or float16, or uint8 for round(255 * map), which
     order "none" refuses.
 
-    Raises FastlocError for what `fastloc.maps.heatmaps` refuses, and for another dtype.
+    Raises FastlocError for what `fastloc.imaging.heatmaps.heatmaps` refuses, and for another dtype.
     """
     check_order(order, logit_scale, reverse, dtype)
     values = checked(similarity)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.geometry import Geometry
 from fastloc.graphs import Graphs
+from fastloc.imaging.geometry import Geometry
 from fastloc.plan import Plan
 from fastloc.recipes import Recipe
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastloc import device_maps
 from fastloc.device_maps import check_order, checked, tables
 from fastloc.errors import FastlocError
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.kernels import device
 
 __all__ = ["heatmaps", "labels"]

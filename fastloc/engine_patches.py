@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastloc.errors import FastlocError
 from fastloc.frames import frame_refusals, frame_tables, plain_patches
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.kernels import device
 
 __all__ = ["patches_of"]

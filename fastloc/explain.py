@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from fastloc.errors import FastlocError
-from fastloc.maps import minmax
-from fastloc.overlay import colour_table, heat_tile
+from fastloc.imaging.heatmaps import minmax
+from fastloc.imaging.overlay import colour_table, heat_tile
 from fastloc.recipes import Recipe
 from fastloc.result import Point, Result
 

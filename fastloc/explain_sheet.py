@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from fastloc.explain import Column, Explained
-from fastloc.overlay import FAINT, FONT, GAP, INK, MARGIN, PAGE, SMALL, colour_table, fitted, font_for, legend
+from fastloc.imaging.overlay import FAINT, FONT, GAP, INK, MARGIN, PAGE, SMALL, colour_table, fitted, font_for, legend
 
 __all__ = ["sheet"]
 

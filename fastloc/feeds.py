@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import ImageError, TextError
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.preprocess import prepare
 from fastloc.manifest import Manifest
-from fastloc.preprocess import prepare
 from fastloc.profiles import inputs_of
 
 __all__ = ["check_array", "check_count", "filled_up", "geometry_of", "picture_input"]

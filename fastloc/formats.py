@@ -6,7 +6,7 @@ from fastloc.errors import FastlocError, unknown
 
 __all__ = ["DTYPES", "INPUTS", "OUTPUTS", "RESIZES", "SPELLINGS", "UNSEEN", "Kind", "Spelling", "spelling"]
 
-# in labels of 8 bits, the -1 of `fastloc.maps.BACKGROUND`
+# in labels of 8 bits, the -1 of `fastloc.imaging.heatmaps.BACKGROUND`
 UNSEEN = 255
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fastloc.errors import FastlocError
-from fastloc.geometry import Geometry
-from fastloc.pillow_taps import PRECISION_BITS, taps, vertical_first
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.pillow_resize import PRECISION_BITS, taps, vertical_first
 from fastloc.weights import Weights
 
 __all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "plain_patches"]

@@ -9,17 +9,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import engine_maps, images, sources
+from fastloc import engine_maps, sources
 from fastloc.batches import chunks, name_of
 from fastloc.device_frames import shared
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import ImageError
-from fastloc.geometry import Geometry, fit
+from fastloc.imaging import images
+from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.kinds import AnyEngine, AnyTower, kind_of
 from fastloc.located import Located
 from fastloc.measured import Given, Measured
 from fastloc.plan import Plan
-from fastloc.preprocess import prepare
 from fastloc.projected import Projected
 from fastloc.projections import Given as GivenProjections
 from fastloc.prompts import checked
@@ -46,8 +47,8 @@ class Localizer:
         method: a row of `fastloc.recipes.RECIPES`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
-        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.geometry.fit`; by default "stretch" to a given (height, width),
-            else the one recommended for the model, else the recipe's.
+        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.imaging.geometry.fit`; by default "stretch" to a given (height,
+            width), else the one recommended for the model, else the recipe's.
         template: see `fastloc.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
@@ -164,7 +165,7 @@ class Localizer:
         """Locate every text in every picture.
 
         Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes.
+            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes.
             texts: one prompt or several. Methods with feature surgery compare the texts with one another.
             bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
 

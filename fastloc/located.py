@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.result import Result
 
 __all__ = ["Located"]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.geometry import Geometry, fit
 from fastloc.golden import Golden, unit_texts
+from fastloc.imaging.geometry import Geometry, fit
 from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.utils import versioned_json
@@ -55,7 +55,7 @@ class Input:
     bgr     whether channels come blue, green, red
     size    the encoder's input, or None where any multiple of the patch will do
     frame   the camera's frame, for "frames"
-    fit     how a picture is brought to the size, see `fastloc.geometry.fit`
+    fit     how a picture is brought to the size, see `fastloc.imaging.geometry.fit`
     batch   pictures a call, or None for any number
     """
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc import answers
-from fastloc import images as pictures
 from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, picture_input
-from fastloc.geometry import Geometry
 from fastloc.golden import unit_texts
+from fastloc.imaging import images as pictures
+from fastloc.imaging.geometry import Geometry
 from fastloc.located import Located
 from fastloc.onnx_session import OnnxSession
 from fastloc.placement import Placement
@@ -105,8 +105,8 @@ class OnnxLocalizer:
         """Locate every text in every picture.
 
         Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.images.load`), or a list of these, of mixed sizes. A file that
-                takes a camera's frames takes pictures of exactly that size.
+            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes. A
+                file that takes a camera's frames takes pictures of exactly that size.
             texts: one prompt or several; None for all the texts there are.
             bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
 

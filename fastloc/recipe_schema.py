@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastloc.errors import RecipeError
-from fastloc.geometry import FITS
-from fastloc.maps import ORDERS
+from fastloc.imaging.geometry import FITS
+from fastloc.imaging.heatmaps import ORDERS
 from fastloc.recipe_checks import check_count, frozen, is_share, is_table, known, positive
 
 # CLIP's own, as it was trained: what cosines are multiplied by before a softmax over texts
@@ -85,7 +85,7 @@ class Recipe:
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
     head: of "anchor", the one head that is shown; None for the mean.
     trained: needs projections trained for the model (`fastloc.projections`), which other recipes can have too.
-    fit: how the authors bring a picture to the input size, see `fastloc.geometry.fit`.
+    fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
     """
 
     name: str
@@ -161,14 +161,18 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.blocks > 0 and not r.terms, "changed blocks need at least one attention term"),
         (r.terms.count("identity") > 1, "the identity term stands at most once"),
         (r.iterations > 0 and not (r.unit and self_self), "iterations need unit projections and self-self terms"),
-        (r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
-         "matched temperatures need unit projections, self-self terms and rho"),
+        (
+            r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
+            "matched temperatures need unit projections, self-self terms and rho",
+        ),
         (r.rho is not None and not (positive(r.rho) and r.rho < 1), f"rho is {r.rho!r}; a share of the tokens between 0 and 1 is wanted"),
         (r.rho is not None and not r.unit, "rho is for unit projections"),
         (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),
         (r.bias_std is not None and not positive(r.bias_std), f"bias_std is {r.bias_std!r}; it is a deviation in patches, above 0"),
-        (r.cross is not None and not is_share(r.cross),
-         f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first"),
+        (
+            r.cross is not None and not is_share(r.cross),
+            f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first",
+        ),
         (r.cross is not None and (r.blocks != 1 or not r.streams), "cross attention joins that of the last block: blocks=1, and a term"),
         (r.cross is None and (r.cross_weight, r.gain) != (0.0, 1.0), "cross_weight and gain are for cross attention; give cross too"),
         (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),

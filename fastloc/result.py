@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import maps, pamr_maps, sam_points
+from fastloc import sam_points
 from fastloc.errors import FastlocError, TextError
-from fastloc.geometry import Geometry
-from fastloc.pamr import BUDGET, Refinement
+from fastloc.imaging import heatmaps as maps
+from fastloc.imaging import refined_heatmaps
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.pamr import BUDGET, Refinement
 from fastloc.sam_points import SamPoints
 from fastloc.utils.atomic_write import picture_format, write_whole
 
@@ -58,7 +60,7 @@ class Result:
     texts       the T prompts
     similarity  float32 [T, h, w], one score a patch: cosine, or the method's own score
     geometry    where the patches lie on the picture
-    order, logit_scale, reverse    how heatmaps are read out of the similarity: see `fastloc.maps.heatmaps`
+    order, logit_scale, reverse    how heatmaps are read out of the similarity: see `fastloc.imaging.heatmaps.heatmaps`
     method, model    names, for the record
     name        the picture's path, or ""
     scores      float32 [T], image-level cosine of each text, or None where the method does not compute it
@@ -120,7 +122,7 @@ class Result:
         """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use."""
         how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
         refined = self._refined
-        made = maps.heatmaps(self.similarity, *how) if refined is None else pamr_maps.heatmaps(refined, self.similarity, *how)
+        made = maps.heatmaps(self.similarity, *how) if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
         made = made.astype(np.float32, copy=False)
         made.flags.writeable = False
         return made
@@ -129,8 +131,8 @@ class Result:
         """The same result with maps that follow the picture's edges, by PAMR (Araslanov & Roth 2020), with NACLIP's values.
 
         Heatmaps are refined at the picture's size, and all that is read off them follows; labels are the largest refined similarity.
-        `similarity`, and with it a point's, stays as it is. See `fastloc.pamr.refine`, also for the working memory in bytes, `budget`.
-        Raises FastlocError for a count below 1.
+        `similarity`, and with it a point's, stays as it is. See `fastloc.imaging.pamr.refine`, also for the working memory in bytes,
+        `budget`. Raises FastlocError for a count below 1.
         """
         return replace(self, refinement=Refinement(iterations, dilations, budget))
 
@@ -139,7 +141,7 @@ class Result:
         """The refined similarity [T, H, W], where there is a refinement."""
         if self.refinement is None:
             return None
-        return pamr_maps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement)
+        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement)
 
     def points(self, threshold: float | None = None) -> list[Point]:
         """The peak of each text, in the texts' order; texts whose peak lies below the threshold are left out.
@@ -219,15 +221,17 @@ class Result:
         if refined is None:
             chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry)
         else:
-            chosen = pamr_maps.labels(refined, self.geometry, self.reverse)
+            chosen = refined_heatmaps.labels(refined, self.geometry, self.reverse)
         if threshold is not None:
             heat = np.take_along_axis(self.heatmaps, np.maximum(chosen, 0)[None], axis=0)[0]
             chosen[heat < _number("threshold", threshold)] = maps.BACKGROUND
         return chosen
 
     def overlay(self, alpha: float = 0.5, colormap: str = "turbo") -> Image.Image:
-        """A sheet of tiles to look at: the picture, then each text's heat over it with its peak ringed. See `fastloc.overlay.render`."""
-        from fastloc.overlay import render
+        """A sheet of tiles to look at: the picture, then each text's heat over it with its peak ringed. See
+        `fastloc.imaging.overlay.render`.
+        """
+        from fastloc.imaging.overlay import render
 
         # raw similarities have no common 0 and 1: each map is stretched, and the legend says so
         raw = self.order == "none"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.axes import sample
 from fastloc.errors import FastlocError
-from fastloc.geometry import Geometry
-from fastloc.maps import minmax
+from fastloc.imaging.axis_sampling import sample
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.heatmaps import minmax
 
 __all__ = ["SamPoints", "sam_points", "together"]
 

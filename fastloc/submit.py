@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.result import Result
 from fastloc.utils.openmp import release_idle_threads
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fastloc import images, vit, weights
+from fastloc import vit, weights
 from fastloc.errors import ModelError, RecipeError
+from fastloc.imaging import images
 from fastloc.ops import TORCH
 from fastloc.prompts import checked
 from fastloc.recipes import Recipe, recipe
@@ -30,7 +31,7 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
     ends the text, without the one that starts it. The prompt is taken as it is, without a template.
 
     Args:
-        image: anything `fastloc.images.load` takes.
+        image: anything `fastloc.imaging.images.load` takes.
         start: the first block of the text tower that is read, from the end where negative; 0 is all of them, as in the repository's
             example, -1 the last alone, as in its notebook.
 

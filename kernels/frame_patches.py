@@ -18,10 +18,10 @@ import triton.language as tl
 from torch import Tensor
 
 from fastloc.frames import FrameTables, frame_refusals, frame_tables, plain_patches
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
+from fastloc.imaging.pillow_resize import PRECISION_BITS
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch
-from fastloc.pillow_taps import PRECISION_BITS
 
 BITS = tl.constexpr(PRECISION_BITS)
 HALF = tl.constexpr(1 << (PRECISION_BITS - 1))

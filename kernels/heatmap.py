@@ -8,7 +8,7 @@
 
 A bilinear map takes its extremes over the picture at pixels that are first or last between two cells (`Axis.extremes`), so a small
 kernel finds low and high from about 4 h w of the H W pixels. Both kernels interpolate with the same operations, so the coldest
-pixel is exactly 0 and, with 1 / (high - low) rounded up, the warmest exactly 1. A flat map is 0, as in `fastloc.maps.minmax`.
+pixel is exactly 0 and, with 1 / (high - low) rounded up, the warmest exactly 1. A flat map is 0, as in `fastloc.imaging.heatmaps.minmax`.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 
@@ -22,7 +22,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastloc.device_maps import BAND, AxisTensors
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.kernels.bilinear import along, axis_refusals, bilinear, block_of, outside, tile, upsampled
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastloc.device_maps import BAND, AxisTensors
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.kernels.bilinear import axis_refusals, bilinear, outside, tile, upsampled
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch

@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 import fastloc
-from fastloc import CnnLocalizer, Localizer, OnnxLocalizer, Result, images, onnx_header
+from fastloc import CnnLocalizer, Localizer, OnnxLocalizer, Result, onnx_header
 from fastloc.adapters import nv12_to_rgb, result_of, to_supervision
 from fastloc.device_frames import MATRICES
 from fastloc.errors import FastlocError, ImageError, TextError
-from fastloc.geometry import fit
+from fastloc.imaging import images
+from fastloc.imaging.geometry import fit
 from onnx_files import tiny_model
 from repo import REPO, SAMPLES
 

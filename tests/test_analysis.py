@@ -12,11 +12,14 @@ import towers
 from fastloc import analysis, analysis_scores
 from fastloc import reference as ref
 from fastloc.cli import main
-from fastloc.geometry import FITS, fit
+from fastloc.imaging.geometry import FITS, fit
 from towers import error, pixels, texts, tower
 
 KINDS = {
-    "plain": {}, "scaled": {"scale": True}, "mean-pooled": {"pool": "avg"}, "mean-normed": {"pool": "avg-norm"},
+    "plain": {},
+    "scaled": {"scale": True},
+    "mean-pooled": {"pool": "avg"},
+    "mean-normed": {"pool": "avg-norm"},
     "no ln_pre": {"ln_pre": False},
 }
 

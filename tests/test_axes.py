@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fastloc.axes import sample
-from fastloc.geometry import FITS, Geometry, fit
+from fastloc.imaging.axis_sampling import sample
+from fastloc.imaging.geometry import FITS, Geometry, fit
 
 RNG = np.random.default_rng(0)
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from fastloc import cli, cli_locate
 from fastloc.errors import FastlocWarning, ModelError
-from fastloc.geometry import fit
-from fastloc.images import load
+from fastloc.imaging.geometry import fit
+from fastloc.imaging.images import load
 from fastloc.recipes import RECIPES
 from fastloc.result import Result
 from fastloc.utils import console

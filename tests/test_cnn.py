@@ -17,8 +17,8 @@ from fastloc.cli import main
 from fastloc.cnn import CnnLocalizer
 from fastloc.cnn_split import Split
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
-from fastloc.geometry import fit
-from fastloc.maps import heatmaps
+from fastloc.imaging.geometry import fit
+from fastloc.imaging.heatmaps import heatmaps
 from repo import GOLDENS
 from towers import error
 

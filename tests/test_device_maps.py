@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastloc import maps
 from fastloc.device_maps import AxisTensors, tables
 from fastloc.engine_maps import heatmaps, labels
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, fit
+from fastloc.imaging import heatmaps as maps
+from fastloc.imaging.geometry import FITS, fit
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")

@@ -15,9 +15,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from fastloc import embedded, images, onnx_header
+from fastloc import embedded, onnx_header
 from fastloc.errors import ModelError
 from fastloc.export.share_weights import share
+from fastloc.imaging import images
 from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
 from fastloc.onnx_text import OnnxTextEncoder

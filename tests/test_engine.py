@@ -12,10 +12,10 @@ import towers
 from fastloc import readout
 from fastloc.engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError
-from fastloc.geometry import fit
 from fastloc.grids import grids as grids_of
+from fastloc.imaging.geometry import fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.kernels import device as kernels
-from fastloc.preprocess import prepare
 from fastloc.recipes import RECIPES, recipe
 from fastloc.vit import forward
 from towers import error

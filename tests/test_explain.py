@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import Localizer, images
+from fastloc import Localizer
 from fastloc.cli import main
 from fastloc.errors import FastlocError
 from fastloc.explain import Explained, explain
 from fastloc.explain_page import page
 from fastloc.explain_sheet import _layout, _wrapped, milliseconds, sheet
-from fastloc.overlay import colour_table, heat_tile
+from fastloc.imaging import images
+from fastloc.imaging.overlay import colour_table, heat_tile
 from fastloc.recipes import RECIPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastloc.errors.FastlocWarning")
-TEXTS = ("cat", "<b>pizza</b> & \"more\"")
+TEXTS = ("cat", '<b>pizza</b> & "more"')
 
 
 @cache

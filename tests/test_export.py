@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import maps
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options, check_texts
 from fastloc.export.to_onnx import trace
 from fastloc.formats import DTYPES, SPELLINGS, UNSEEN
-from fastloc.geometry import Geometry, fit
 from fastloc.golden import picture
 from fastloc.grids import grids
-from fastloc.preprocess import prepare
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.weights import Weights
 from towers import PATCH, PATCHES, pixels, texts, tower
@@ -65,7 +65,7 @@ def answer(weights: Weights, row: Recipe, given: Tensor, prompts: Tensor) -> tup
 
 
 def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts: Tensor) -> None:
-    """All outputs of the session against the functional ViT and `fastloc.maps`."""
+    """All outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
     similarity, scores = answer(made.weights, made.recipe, given, prompts)
     limit = TOLERANCE[made.options.dtype]
     fed = {"pixels": given.numpy()} | ({} if made.options.texts else {"text_embeddings": prompts.numpy()})
@@ -80,12 +80,12 @@ def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts
 
 
 def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> None:
-    """Heatmaps and labels against those that `fastloc.maps` makes of the same similarity."""
+    """Heatmaps and labels against those that `fastloc.imaging.heatmaps` makes of the same similarity."""
     score = row.readout
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
-        wanted = maps.heatmaps(grid, where, score.order, score.logit_scale, score.reverse)
+        wanted = heatmaps.heatmaps(grid, where, score.order, score.logit_scale, score.reverse)
         assert np.abs(heat - wanted).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - wanted).max():.1e}"
-        labels = maps.labels(-grid if score.reverse else grid, where).astype(np.uint8)
+        labels = heatmaps.labels(-grid if score.reverse else grid, where).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 
@@ -256,12 +256,10 @@ def test_a_text_named_twice() -> None:
 
 
 def test_the_byte_of_what_was_not_seen() -> None:
-    assert np.array([maps.BACKGROUND]).astype(np.uint8) == UNSEEN
+    assert np.array([heatmaps.BACKGROUND]).astype(np.uint8) == UNSEEN
 
 
 def test_every_dtype_has_tolerances() -> None:
     from fastloc import golden
 
     assert set(DTYPES) == set(golden.TOLERANCES) == set(golden.MAP_TOLERANCES) == set(golden.LEAST_AGREEMENT)
-
-

@@ -14,8 +14,8 @@ import towers
 from fastloc.engine_patches import patches_of
 from fastloc.errors import FastlocError
 from fastloc.frames import folded_embedding, frame_tables
-from fastloc.geometry import FITS, Geometry, fit
-from fastloc.preprocess import INTERPOLATIONS, prepare
+from fastloc.imaging.geometry import FITS, Geometry, fit
+from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
 from fastloc.spec import OPENAI_MEAN, OPENAI_STD
 
 # frames (H, W): wide, high, small, tiny, of the input's own size, one pixel wide

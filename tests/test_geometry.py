@@ -7,10 +7,10 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from fastloc import maps
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, Geometry, fit
-from fastloc.preprocess import INTERPOLATIONS, prepare
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import FITS, Geometry, fit
+from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
 
 RNG = np.random.default_rng(0)
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -125,7 +125,7 @@ def test_numpy_sizes_are_sizes_and_bad_points_are_not():
 def test_stretch_is_interpolate(picture, grid, dtype):
     geometry = fit(picture, (grid[0] * 16, grid[1] * 16), 16, "stretch")
     values = RNG.standard_normal((3, *grid)).astype(dtype)
-    ours = maps.upsample(values, geometry)
+    ours = heatmaps.upsample(values, geometry)
     # in float64: torch's own float32 positions are off by more than the 1e-6 asked for here
     theirs = torch.nn.functional.interpolate(torch.from_numpy(values.astype(np.float64))[None], size=picture, mode="bilinear")[0].numpy()
     assert ours.dtype == dtype
@@ -139,7 +139,7 @@ def test_crop_is_interpolate_to_the_resized_crop(picture):
     geometry = fit(resized, 64, 16, "crop")
     values = RNG.standard_normal((1, 4, 4))
     theirs = torch.nn.functional.interpolate(torch.from_numpy(values)[None], size=(64, 64), mode="bilinear")[0].numpy()
-    ours = maps.upsample(values, geometry)
+    ours = heatmaps.upsample(values, geometry)
     np.testing.assert_allclose(ours[(slice(None), *geometry.covered())], theirs, atol=1e-12)
     assert np.count_nonzero(ours) == 64 * 64
 
@@ -208,7 +208,7 @@ def test_a_bright_mark_is_found_where_it_is(size, mark, name, order):
     h, w = geometry.grid(8)
     # what a perfect model would say: how bright each patch is
     similarity = prepared.mean(0).reshape(h, 8, w, 8).mean((1, 3))[None]
-    heat = maps.heatmaps(similarity, geometry, order)[0]
+    heat = heatmaps.heatmaps(similarity, geometry, order)[0]
     assert heat.shape == size
     found = np.argwhere(heat == heat.max()).mean(0)
     # within one patch, in pixels of the picture

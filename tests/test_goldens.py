@@ -17,9 +17,10 @@ import pytest
 import torch
 from open_clip.model import CLIP
 
-from fastloc import maps, reference
+from fastloc import reference
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
-from fastloc.geometry import fit
+from fastloc.imaging import heatmaps as maps
+from fastloc.imaging.geometry import fit
 from fastloc.readout import similarity
 from fastloc.recipes import Recipe, recipe
 from fastloc.spec import from_open_clip as spec_of

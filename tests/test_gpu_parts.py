@@ -22,7 +22,7 @@ from fake_onnxruntime import CUDA, FakeOnnxruntime
 from fastloc import reference
 from fastloc.bench import official_style
 from fastloc.errors import FastlocError, ModelError
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from gpu_parts import exported, exported_files, gate, job, kernels, likeness, measured, models, parity, report, scenes, speed, video
 from onnx_files import change
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastloc import images
 from fastloc.errors import FastlocError, ImageError, unknown
+from fastloc.imaging import images
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 9, 3), np.uint8)

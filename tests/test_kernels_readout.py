@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastloc import maps
 from fastloc.device_maps import tables
 from fastloc.engine_maps import heatmaps, labels
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, fit
+from fastloc.imaging import heatmaps as maps
+from fastloc.imaging.geometry import FITS, fit
 from fastloc.kernels.launch import poisoned, recording
 from fastloc.kernels.table import OPS
 

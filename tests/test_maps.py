@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastloc import maps
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, fit
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import FITS, fit
 
 RNG = np.random.default_rng(0)
 STRETCH = fit((50, 70), 96, 16, "stretch")
@@ -41,9 +41,9 @@ def test_each_order_is_its_definition():
         "softmax": torch.softmax(torch.from_numpy(40 * raw), 0).numpy(),
         "none": raw,
     }
-    assert wanted.keys() == maps.ORDERS.keys()
+    assert wanted.keys() == heatmaps.ORDERS.keys()
     for order, expected in wanted.items():
-        got = maps.heatmaps(values, STRETCH, order, logit_scale=40.0)
+        got = heatmaps.heatmaps(values, STRETCH, order, logit_scale=40.0)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12, err_msg=order)
     # the two min-max orders are not the same thing
     assert np.abs(wanted["grid"] - wanted["picture"]).max() > 1e-3
@@ -55,7 +55,7 @@ def test_reverse(order, name):
     values, geometry = similarities(), fit((50, 70), 96, 16, name)
     values = similarities(grid=geometry.grid(16))
     inside = (slice(None), *geometry.covered())
-    plain, reverse = (maps.heatmaps(values, geometry, order, reverse=each) for each in (False, True))
+    plain, reverse = (heatmaps.heatmaps(values, geometry, order, reverse=each) for each in (False, True))
     np.testing.assert_allclose(reverse[inside], 1 - plain[inside], atol=1e-12)
     # what the model did not see stays cold, reversed or not
     outside = np.ones(plain.shape, bool)
@@ -65,13 +65,13 @@ def test_reverse(order, name):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("order", maps.ORDERS)
+@pytest.mark.parametrize("order", heatmaps.ORDERS)
 @pytest.mark.parametrize("name", FITS)
 def test_range_and_dtype(dtype, order, name):
     geometry = fit((50, 70), 96, 16, name)
     values = similarities(4, geometry.grid(16), dtype)
     before = values.copy()
-    heat = maps.heatmaps(values, geometry, order, logit_scale=40.0)
+    heat = heatmaps.heatmaps(values, geometry, order, logit_scale=40.0)
     assert heat.dtype == (np.float64 if dtype == np.float64 else np.float32)
     assert (values == before).all(), "the argument was changed"
     assert heat.shape == (4, 50, 70) and np.isfinite(heat).all()
@@ -93,7 +93,7 @@ def test_a_constant_map_is_cold_not_noise(order, dtype, value, name):
     values[1, 2, 3] += 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        heat = maps.heatmaps(values, geometry, order)
+        heat = heatmaps.heatmaps(values, geometry, order)
     assert not heat[0].any()
     # and its neighbour is untouched by that
     assert heat[1].max() > 0.5
@@ -101,31 +101,31 @@ def test_a_constant_map_is_cold_not_noise(order, dtype, value, name):
 
 def test_minmax_over_other_axes_and_small_ranges():
     values = similarities(2)
-    np.testing.assert_allclose(maps.minmax(values, (0, 1, 2)), (values - values.min()) / np.ptp(values))
+    np.testing.assert_allclose(heatmaps.minmax(values, (0, 1, 2)), (values - values.min()) / np.ptp(values))
     # a real range far below the values themselves is still a range
     fine = 0.2 + 1e-4 * similarities(1, dtype=np.float32)
-    assert maps.minmax(fine).min() == 0 and maps.minmax(fine).max() == 1
+    assert heatmaps.minmax(fine).min() == 0 and heatmaps.minmax(fine).max() == 1
 
 
 def test_letterbox_padding_takes_no_part():
     geometry = fit((40, 80), 96, 16, "letterbox")
     values = np.zeros((1, 6, 6))
     values[0, 2, 4] = 1
-    clean = {order: maps.heatmaps(values, geometry, order) for order in ("grid", "picture", "none")}
+    clean = {order: heatmaps.heatmaps(values, geometry, order) for order in ("grid", "picture", "none")}
     # rows 0 and 5 are padding alone; rows 1 and 4 hold some of the picture
     values[0, 0], values[0, 5] = 50, -50
     for order, wanted in clean.items():
-        got = maps.heatmaps(values, geometry, order)
+        got = heatmaps.heatmaps(values, geometry, order)
         assert wanted.max() > 0.5
         np.testing.assert_array_equal(got, wanted, err_msg=order)
 
 
 def test_softmax_of_one_text_is_read_out_as_min_max_and_large_logits_do_not_overflow():
     values = similarities(1)
-    alone = maps.heatmaps(values, STRETCH, "softmax", logit_scale=40.0)
-    np.testing.assert_array_equal(alone, maps.heatmaps(values, STRETCH, "picture"))
+    alone = heatmaps.heatmaps(values, STRETCH, "softmax", logit_scale=40.0)
+    np.testing.assert_array_equal(alone, heatmaps.heatmaps(values, STRETCH, "picture"))
     assert np.ptp(alone) == 1
-    heat = maps.softmax(np.array([[1e4], [-1e4]], np.float32), 100.0)
+    heat = heatmaps.softmax(np.array([[1e4], [-1e4]], np.float32), 100.0)
     assert heat.tolist() == [[1], [0]]
 
 
@@ -143,7 +143,7 @@ def test_refusals():
         ((values.astype(int), STRETCH), "int64"),
     ]:
         with pytest.raises(FastlocError, match=word):
-            maps.heatmaps(*arguments)
+            heatmaps.heatmaps(*arguments)
 
 
 # --- labels
@@ -155,27 +155,27 @@ def test_labels_are_the_argmax(name, dtype):
     geometry = fit((50, 70), 96, 16, name)
     values = similarities(5, geometry.grid(16), dtype)
     inside = geometry.covered()
-    wanted = np.full((50, 70), maps.BACKGROUND)
-    wanted[inside] = maps.upsample(values, geometry).argmax(0)[inside]
-    got = maps.labels(values, geometry)
+    wanted = np.full((50, 70), heatmaps.BACKGROUND)
+    wanted[inside] = heatmaps.upsample(values, geometry).argmax(0)[inside]
+    got = heatmaps.labels(values, geometry)
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, wanted)
 
 
 def test_labels_with_a_threshold():
     values = similarities(5)
-    best = maps.upsample(values, STRETCH).max(0)
-    got = maps.labels(values, STRETCH, threshold=0.5)
+    best = heatmaps.upsample(values, STRETCH).max(0)
+    got = heatmaps.labels(values, STRETCH, threshold=0.5)
     assert 0 < (got == -1).mean() < 1
-    np.testing.assert_array_equal(got == maps.BACKGROUND, best < 0.5)
+    np.testing.assert_array_equal(got == heatmaps.BACKGROUND, best < 0.5)
 
 
 def test_labels_never_hold_all_maps_at_once():
     geometry = fit((400, 500), 96, 16, "stretch")
     values = similarities(60, dtype=np.float32)
-    maps.labels(values, geometry)
+    heatmaps.labels(values, geometry)
     tracemalloc.start()
-    maps.labels(values, geometry)
+    heatmaps.labels(values, geometry)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # two float maps, the comparison, and the labels in and out of their frame: far from 60 maps

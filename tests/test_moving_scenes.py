@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import moving_scenes
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 
 
 def test_cutouts_are_whole_things() -> None:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from fastloc import maps
 from fastloc.cli import main
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, fit
-from fastloc.pamr import Refinement, refine
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import FITS, fit
+from fastloc.imaging.pamr import Refinement, refine
 from fastloc.result import Result
 
 SMALL = Refinement(3, (2, 5))
@@ -104,7 +104,7 @@ def make(name="stretch", size=(60, 100), order="picture", **fields):
     return Result(picture=picture, texts=("a", "b", "c"), similarity=similarity, geometry=geometry, order=order, logit_scale=9.0, **fields)
 
 
-@pytest.mark.parametrize("order", maps.ORDERS)
+@pytest.mark.parametrize("order", heatmaps.ORDERS)
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_result_refines_before_it_reads_out(order, name, reverse):
@@ -115,14 +115,14 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
     rows, columns = plain.geometry.covered()
     inside = (slice(None), rows, columns)
     picture = np.ascontiguousarray(np.asarray(plain.picture)[rows, columns])
-    raw = literal(maps.upsample(plain.similarity.astype(np.float64), plain.geometry)[inside], picture, 2, (1, 3))
+    raw = literal(heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry)[inside], picture, 2, (1, 3))
     wanted = np.zeros_like(plain.heatmaps)
     if order == "grid":
         wanted[inside] = literal(plain.heatmaps[inside].astype(np.float64), picture, 2, (1, 3))
     elif order == "picture":
-        wanted[inside] = 1 - maps.minmax(raw) if reverse else maps.minmax(raw)
+        wanted[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
     elif order == "softmax":
-        wanted[inside] = maps.softmax(raw, 9.0)
+        wanted[inside] = heatmaps.softmax(raw, 9.0)
     else:
         wanted[inside] = raw
     np.testing.assert_allclose(result.heatmaps, wanted, atol=1e-5)

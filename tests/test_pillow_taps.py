@@ -6,17 +6,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError
-from fastloc.pillow_taps import PRECISION_BITS, taps, vertical_first
-from fastloc.preprocess import INTERPOLATIONS
+from fastloc.imaging.pillow_resize import PRECISION_BITS, taps, vertical_first
+from fastloc.imaging.preprocess import INTERPOLATIONS
 
 Bytes = NDArray[np.uint8]
 
 # (H, W) of the picture and of the result: down, up, both, one pixel, prime sides, a side that stays, either axis first
 SIZES = (
-    ((97, 131), (32, 32)), ((30, 20), (97, 131)), ((101, 37), (53, 89)), ((1, 1), (7, 5)), ((1, 50), (16, 16)), ((50, 1), (16, 16)),
-    ((64, 64), (1, 1)), ((2, 3), (3, 2)), ((48, 80), (48, 31)), ((48, 80), (29, 80)), ((48, 80), (48, 80)), ((3, 700), (64, 64)),
-    ((224, 300), (448, 448)), ((480, 640), (224, 299)), ((640, 480), (224, 224)), ((640, 480), (224, 272)), ((640, 480), (224, 273)),
-    ((1000, 9), (50, 40)), ((901, 9), (50, 3)),
+    ((97, 131), (32, 32)),
+    ((30, 20), (97, 131)),
+    ((101, 37), (53, 89)),
+    ((1, 1), (7, 5)),
+    ((1, 50), (16, 16)),
+    ((50, 1), (16, 16)),
+    ((64, 64), (1, 1)),
+    ((2, 3), (3, 2)),
+    ((48, 80), (48, 31)),
+    ((48, 80), (29, 80)),
+    ((48, 80), (48, 80)),
+    ((3, 700), (64, 64)),
+    ((224, 300), (448, 448)),
+    ((480, 640), (224, 299)),
+    ((640, 480), (224, 224)),
+    ((640, 480), (224, 272)),
+    ((640, 480), (224, 273)),
+    ((1000, 9), (50, 40)),
+    ((901, 9), (50, 3)),
 )
 
 

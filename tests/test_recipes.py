@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import towers
-from fastloc import geometry, maps, recipe_schema, templates
+from fastloc import recipe_schema, templates
 from fastloc.errors import RecipeError
+from fastloc.imaging import geometry, heatmaps
 from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe
 from fastloc.vit import forward
 
@@ -90,12 +91,12 @@ def test_row_fits_the_other_tables(name: str) -> None:
     assert row.name == name and row.summary and row.source
     assert templates.sentences(row.template)
     assert row.fit in geometry.FITS
-    assert row.readout.order in maps.ORDERS
+    assert row.readout.order in heatmaps.ORDERS
     assert hash(row) == hash(recipe(name)) and row == recipe(name)
 
 
 def test_orders_are_those_of_the_maps() -> None:
-    assert list(recipe_schema.ORDERS) == list(maps.ORDERS)
+    assert list(recipe_schema.ORDERS) == list(heatmaps.ORDERS)
 
 
 def test_rows_cannot_be_changed() -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import attention, literal, maps, reference
+from fastloc import attention, literal, reference
 from fastloc.errors import ModelError, RecipeError, TextError
-from fastloc.geometry import fit
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import fit
 from fastloc.readout import needs_cls, similarity
 from fastloc.recipe_schema import Table
 from fastloc.recipes import RECIPES, recipe
@@ -269,7 +270,10 @@ def test_feature_surgery_says_what_it_lacks() -> None:
 
 
 LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
-    "grid": reference.surgery_map, "picture": reference.gem_map, "reverse": reference.rclip_map, "softmax": reference.segmentation_map,
+    "grid": reference.surgery_map,
+    "picture": reference.gem_map,
+    "reverse": reference.rclip_map,
+    "softmax": reference.segmentation_map,
 }
 
 
@@ -288,7 +292,7 @@ def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     found = similarity(forward(weights, pixels, row, cls=needs_cls(row.readout, 4)), texts, row.readout)
     geometry = fit(size, (24, 40), towers.PATCH)
     for image in range(2):
-        heat = maps.heatmaps(found[image].numpy(), geometry, row.readout.order, row.readout.logit_scale, row.readout.reverse)
+        heat = heatmaps.heatmaps(found[image].numpy(), geometry, row.readout.order, row.readout.logit_scale, row.readout.reverse)
         assert heat.shape == (4, *size)
         # min-max divides by the range of a map, so absolute
         assert np.abs(heat - wanted[image].numpy()).max() < 1e-8

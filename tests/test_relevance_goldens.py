@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from fastloc import maps, reference_relevance
+from fastloc import reference_relevance
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, vision_shapes
-from fastloc.geometry import fit
 from fastloc.grids import grids
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
 from fastloc.spec import from_open_clip as spec_of
 from fastloc.weights import Weights
@@ -53,7 +54,7 @@ def shown(found: torch.Tensor, meta: dict[str, Any]) -> Floats:
     """Heatmaps of grids [B, T, h, w], sampled as the file's are."""
     geometry = fit((meta["size"], meta["size"]), (meta["size"], meta["size"]), 8)
     order = row_of(meta).readout.order
-    return np.stack([maps.heatmaps(each.numpy(), geometry, order) for each in found])[..., :: meta["step"], :: meta["step"]]
+    return np.stack([heatmaps.heatmaps(each.numpy(), geometry, order) for each in found])[..., :: meta["step"], :: meta["step"]]
 
 
 def check(name: str, found: torch.Tensor, dtype: str = "float64") -> None:

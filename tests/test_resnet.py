@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fastloc import reference, reference_resnet, resnet, resnet_spec, resnet_weights
 from fastloc.errors import ModelError, RecipeError
-from fastloc.geometry import fit
-from fastloc.maps import heatmaps
+from fastloc.imaging.geometry import fit
+from fastloc.imaging.heatmaps import heatmaps
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.resnet_engine import ResNetEngine, ResNetTower
 from resnet_towers import EMBED, config, network, pixels, texts, tower

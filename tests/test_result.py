@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import maps, overlay
 from fastloc.errors import FastlocError, TextError
-from fastloc.geometry import FITS, fit
+from fastloc.imaging import heatmaps, overlay
+from fastloc.imaging.geometry import FITS, fit
 from fastloc.result import Box, Point, Result
 
 SIZE = (60, 100)
@@ -37,10 +37,10 @@ def make(similarity=None, size=SIZE, name="stretch", texts=TEXTS, **fields):
 # --- heatmaps, points, masks, boxes, labels
 
 
-@pytest.mark.parametrize("order", maps.ORDERS)
+@pytest.mark.parametrize("order", heatmaps.ORDERS)
 def test_heatmaps_are_the_maps(order):
     result = make(order=order, logit_scale=40.0)
-    wanted = maps.heatmaps(result.similarity, result.geometry, order, 40.0)
+    wanted = heatmaps.heatmaps(result.similarity, result.geometry, order, 40.0)
     np.testing.assert_array_equal(result.heatmaps, wanted)
     assert result.heatmaps.dtype == np.float32 and result.heatmaps is result.heatmaps
     with pytest.raises(ValueError, match="read-only"):
@@ -51,7 +51,7 @@ def test_heatmaps_are_the_maps(order):
 @pytest.mark.parametrize("size", [SIZE, (100, 60)])
 def test_points_are_the_peaks(name, size):
     result = make(size=size, name=name)
-    raw = maps.upsample(result.similarity, result.geometry)
+    raw = heatmaps.upsample(result.similarity, result.geometry)
     for index, point in enumerate(result.points()):
         assert point.text == TEXTS[index]
         heat = result.heatmaps[index]
@@ -109,14 +109,14 @@ def test_boxes_hold_their_regions():
 
 def test_labels():
     result = make()
-    np.testing.assert_array_equal(result.labels(), maps.upsample(result.similarity, result.geometry).argmax(0))
+    np.testing.assert_array_equal(result.labels(), heatmaps.upsample(result.similarity, result.geometry).argmax(0))
     some = result.labels(0.5)
     winner = np.take_along_axis(result.heatmaps, result.labels()[None], 0)[0]
     np.testing.assert_array_equal(some == -1, winner < 0.5)
     assert set(np.unique(some)) == {-1, 0, 1, 2}
     # reversed, the least similar text is the most likely
     reverse = make(reverse=True, order="grid")
-    np.testing.assert_array_equal(reverse.labels(), maps.upsample(-result.similarity, result.geometry).argmax(0))
+    np.testing.assert_array_equal(reverse.labels(), heatmaps.upsample(-result.similarity, result.geometry).argmax(0))
 
 
 # --- what cannot be

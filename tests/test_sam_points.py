@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, fit
+from fastloc.imaging.geometry import FITS, fit
 from fastloc.result import Result
 from fastloc.sam_points import sam_points, together
 

@@ -26,7 +26,7 @@ from fastloc import cli, cli_video  # noqa: E402
 from fastloc.cli_frames import Spent, bar  # noqa: E402
 from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
-from fastloc.geometry import fit  # noqa: E402
+from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.result import Result  # noqa: E402
 from fastloc.video.frame import Frame  # noqa: E402
 from fastloc.video.partial import partial_name  # noqa: E402

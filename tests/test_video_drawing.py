@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import maps
 from fastloc.errors import FastlocError
-from fastloc.geometry import FITS, fit
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import FITS, fit
 from fastloc.result import Result
 from fastloc.video import marks
 from fastloc.video.drawing import STYLES, Drawer, hue
@@ -60,13 +60,13 @@ def test_heat_at_another_size(name: str) -> None:
     """Of a tile: what the full map shows at the pixels that the tile's lie on."""
     found = result(**READOUTS[name])
     steps = np.stack(list(heat_of(found, (HIGH // 3, WIDE // 3 + 1))))
-    similarity, full = found.similarity, maps.upsample(found.similarity, found.geometry)
+    similarity, full = found.similarity, heatmaps.upsample(found.similarity, found.geometry)
     limits = found.limits
     if limits is None:
         ends = similarity if found.order == "grid" else full
         limits = np.stack([ends.min(axis=(1, 2)), ends.max(axis=(1, 2))], axis=1)
     geometry = replace(found.geometry, picture=(HIGH // 3, WIDE // 3 + 1))
-    wanted = maps.heatmaps(similarity, geometry, "picture", None, found.reverse, limits)
+    wanted = heatmaps.heatmaps(similarity, geometry, "picture", None, found.reverse, limits)
     assert np.abs(steps / 255 - wanted).max() <= 1 / 255, name
 
 
@@ -77,7 +77,7 @@ def test_competing_texts_are_made_small_and_enlarged() -> None:
     off = np.abs(np.stack(list(heat_of(found, (720, 1280)))) / 255 - found.heatmaps)
     assert off.max() <= 0.06 and off.mean() <= 0.002, (float(off.max()), float(off.mean()))
     raw = result(order="none")
-    assert np.abs(np.stack(list(heat_of(raw, (HIGH, WIDE)))) / 255 - maps.minmax(raw.heatmaps)).max() <= 1 / 255
+    assert np.abs(np.stack(list(heat_of(raw, (HIGH, WIDE)))) / 255 - heatmaps.minmax(raw.heatmaps)).max() <= 1 / 255
 
 
 @pytest.mark.parametrize("how", FITS)

@@ -12,7 +12,7 @@ from PIL import Image
 
 import fastloc
 from fastloc.errors import FastlocError, ImageError, TextError, VideoError
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.located import Located
 from fastloc.result import Result
 from fastloc.video.channel import Channel

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import maps
 from fastloc.errors import FastlocError
-from fastloc.geometry import fit
+from fastloc.imaging import heatmaps as maps
+from fastloc.imaging.geometry import fit
 from fastloc.located import Located
 from fastloc.video.located import Prompts
 from fastloc.video.temporal import NARROWS, Temporal, against

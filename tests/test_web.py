@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from browser import NO_GPU, PACKAGE, SOFTWARE_GPU, Page, chromium, needed, scenes, served
-from fastloc import Localizer, cli_web, maps
-from fastloc.geometry import fit
+from fastloc import Localizer, cli_web
 from fastloc.golden import picture
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import fit
 
 # largest difference of a similarity, a cosine, between browser and Python
 TOLERANCE = 1e-3
@@ -138,7 +139,7 @@ def test_heatmaps_are_python_s(opened: Page, readout: dict[str, object], count: 
         }""",
         similarity.ravel().tolist(), list(similarity.shape), list(size), readout,
     )  # fmt: skip
-    wanted = maps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
+    wanted = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
     error = off(np.asarray(found, np.float32).reshape(wanted.shape), wanted)
     assert error <= 1e-5, f"off by {error:.1e}"
 

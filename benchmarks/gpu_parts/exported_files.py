@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.geometry import Geometry, fit
 from fastloc.golden import TOLERANCES
+from fastloc.imaging.geometry import Geometry, fit
 from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.verify import judged

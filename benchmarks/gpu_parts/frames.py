@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.geometry import Geometry, fit
+from fastloc.imaging.geometry import Geometry, fit
 from fastloc.recipes import RECIPES
 from gpu_parts import models, timing
 from gpu_parts.job import Job, Row
@@ -87,7 +87,7 @@ def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, 
     """Of the first frame's grids, against prepared pixels in float64."""
     from PIL import Image
 
-    from fastloc.preprocess import prepare
+    from fastloc.imaging.preprocess import prepare
 
     spec = models.seeded(name).spec
     pixels = torch.from_numpy(prepare(Image.fromarray(frame[0].cpu().numpy()), geometry, spec.mean, spec.std))[None].to(job.device)

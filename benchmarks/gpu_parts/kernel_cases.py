@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fastloc import attention, engine_maps, fused, ops, readout
 from fastloc.attention import Projections
 from fastloc.engine_patches import patches_of
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES
 from fastloc.spec import OPENAI_MEAN
 from gpu_parts.timing import Call

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastloc.device_maps import tables
 from fastloc.frames import frame_tables
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.kernels.table import OPS
 from fastloc.spec import OPENAI_MEAN
 from gpu_parts.timing import Call

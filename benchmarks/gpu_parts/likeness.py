@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastloc import device_maps
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import ReadOut, Recipe
 from gpu_parts import scenes
 

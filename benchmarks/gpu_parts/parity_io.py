@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc.geometry import FITS, Geometry, fit
-from fastloc.preprocess import INTERPOLATIONS, prepare
+from fastloc.imaging.geometry import FITS, Geometry, fit
+from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
 from fastloc.recipes import RECIPES
 from gpu_parts import models
 from gpu_parts.job import Job, Row

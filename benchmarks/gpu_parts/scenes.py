@@ -23,8 +23,8 @@ from torch import Tensor
 
 from fastloc import device_maps, embedded, spec
 from fastloc import weights as stores
-from fastloc.geometry import Geometry, fit
-from fastloc.preprocess import prepare
+from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 HERE = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastloc.geometry import Geometry, fit
+from fastloc.imaging.geometry import Geometry, fit
 from fastloc.recipes import RECIPES
 from gpu_parts import models, timing
 from gpu_parts.frames import KEPT, TWENTY

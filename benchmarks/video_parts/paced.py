@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.located import Located
 
 Pixels = NDArray[np.uint8]

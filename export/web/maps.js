@@ -1,4 +1,4 @@
-// Similarities on the patch grid -> heatmaps on the picture, as fastloc/maps.py and Result make them of a stretched picture.
+// Similarities on the patch grid -> heatmaps on the picture, as fastloc/imaging/heatmaps.py and Result make them of a stretched picture.
 
 const EPSILON = 2 ** -23;
 

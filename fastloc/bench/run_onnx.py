@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fastloc import maps
 from fastloc.bench.backends import Backend, backend
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
-from fastloc.geometry import fit
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import fit
 from fastloc.recipes import recipe
 
 Array = np.ndarray[Any, Any]
@@ -51,11 +51,11 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
     def whole(index: int) -> Array:
         from PIL import Image
 
-        from fastloc.preprocess import prepare
+        from fastloc.imaging.preprocess import prepare
 
         pictures = [prepare(Image.fromarray(each), geometry, spec.mean, spec.std, spec.interpolation) for each in frames]
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
-        return np.stack([maps.heatmaps(each, geometry, order.order, order.logit_scale, order.reverse) for each in found])
+        return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.logit_scale, order.reverse) for each in found])
 
     told = {"provider": row.providers[case.device.partition(":")[0]]}
     return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, told=told)

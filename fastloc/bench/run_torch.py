@@ -17,10 +17,10 @@ from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.bench.towers import weights_of
 from fastloc.engine import Engine, Tower
-from fastloc.geometry import fit
 from fastloc.grids import grids as functional
+from fastloc.imaging.geometry import fit
+from fastloc.imaging.preprocess import prepare
 from fastloc.plan import DTYPES, FIELDS
-from fastloc.preprocess import prepare
 from fastloc.recipes import recipe
 from fastloc.weights import Weights
 
@@ -144,4 +144,3 @@ def _strict() -> None:
     """Float32 means float32: no TF32 in products nor in convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-

@@ -10,9 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from fastloc import images
 from fastloc.eclip.shards import read_shards
 from fastloc.errors import FastlocError, ImageError
+from fastloc.imaging import images
 
 # columns by which a table tells its pictures and captions, the usual names of data sets
 IMAGE_COLUMNS = ("image", "path", "file_name", "filename", "filepath")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import maps
+from fastloc.imaging import heatmaps
 from fastloc.live.methods import Setup, Way
 from fastloc.result import Result
 from fastloc.video.frame import Frame
@@ -69,7 +69,7 @@ def _small(located: Located) -> Result:
 
 def _heat(result: Result) -> NDArray[np.float32]:
     # raw similarities have no common 0 and 1
-    return maps.minmax(result.heatmaps) if result.order == "none" and result.limits is None else result.heatmaps.clip(0, 1)
+    return heatmaps.minmax(result.heatmaps) if result.order == "none" and result.limits is None else result.heatmaps.clip(0, 1)
 
 
 def _peaks(result: Result) -> list[list[float] | None]:

@@ -20,6 +20,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastloc._version import __version__
+from fastloc.imaging.overlay import colour_table
 from fastloc.live.engine import Engine
 from fastloc.live.hub import Hub
 from fastloc.live.limits import FLOOD, Limits, Rate, Violation
@@ -29,7 +30,6 @@ from fastloc.live.protocol import read_frame, read_words
 from fastloc.live.security import Guard, Rules
 from fastloc.live.session import Session
 from fastloc.live.settings import Settings
-from fastloc.overlay import colour_table
 
 __all__ = ["Live"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.overlay import colour_table
+from fastloc.imaging.overlay import colour_table
 from fastloc.result import Point, Result
 from fastloc.video import marks
 from fastloc.video.heat import heat_of, reduced
@@ -42,7 +42,7 @@ class Drawer:
     style      a row of `STYLES`
     opacity    of the warmest heat, above 0 up to 1
     threshold  heat from which there is a box, and a ring: a map that limits keep cold has none
-    colormap   for one text alone, and for tiles: see `fastloc.overlay`
+    colormap   for one text alone, and for tiles: see `fastloc.imaging.overlay`
 
     The same input gives the same bytes. Raises FastlocError for an unknown style or colour map and for numbers out of range.
     """

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import images
 from fastloc.errors import ImageError, VideoError
+from fastloc.imaging import images
 from fastloc.video.frame import Frame
 from fastloc.video.source import Info
 from fastloc.video.timeline import Timeline

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import maps
-from fastloc.geometry import Geometry
+from fastloc.imaging import heatmaps
+from fastloc.imaging.geometry import Geometry
 from fastloc.result import Result
 
 __all__ = ["LONG", "extremes_of", "heat_of", "limits_of", "matrices_of", "order_of", "reduced"]
@@ -48,7 +48,7 @@ def heat_of(result: Result, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]
     limits = limits_of(result)
     if limits is None:
         small = reduced(result)
-        for heat in maps.minmax(small.heatmaps) if small.order == "none" else small.heatmaps:
+        for heat in heatmaps.minmax(small.heatmaps) if small.order == "none" else small.heatmaps:
             steps = (heat * np.float32(255) + np.float32(0.5)).astype(np.uint8)
             yield np.asarray(Image.fromarray(steps).resize(size[::-1], Image.Resampling.BILINEAR))
         return

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fastloc.overlay import fitted, font_for
+from fastloc.imaging.overlay import fitted, font_for
 
 __all__ = ["Colour", "box", "chip", "font_size", "ring"]
 

@@ -60,15 +60,6 @@ THIRD_PARTIES = {
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
     "checkpoint_digests": "checkpoints.digests",
-    "images": "imaging.images",
-    "geometry": "imaging.geometry",
-    "axes": "imaging.axis_sampling",
-    "preprocess": "imaging.preprocess",
-    "pillow_taps": "imaging.pillow_resize",
-    "maps": "imaging.heatmaps",
-    "pamr": "imaging.pamr",
-    "pamr_maps": "imaging.refined_heatmaps",
-    "overlay": "imaging.overlay",
     "recipes": "recipes.table",
     "recipe_schema": "recipes.schema",
     "recipe_checks": "recipes.validation",

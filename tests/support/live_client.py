@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.sync.client import ClientConnection, connect
 
 from fastloc.errors import TextError
-from fastloc.geometry import fit
+from fastloc.imaging.geometry import fit
 from fastloc.live.app import Live
 from fastloc.live.hub import Hub
 from fastloc.live.limits import Limits

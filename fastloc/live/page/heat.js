@@ -18,7 +18,7 @@ const ramp = (from, to) => Uint8Array.from({ length: 256 }, (_, value) => {
   const share = Math.min(Math.max((value - from) / (to - from), 0), 1);
   return Math.round(255 * share * share * (3 - 2 * share));
 });
-// the smoothstep of fastloc/overlay.py; and, where tints say nothing of how hot it is, one that leaves out the lukewarm
+// the smoothstep of fastloc/imaging/overlay.py; and, where tints say nothing of how hot it is, one that leaves out the lukewarm
 const [RAMP, TINTED] = [ramp(0, 204), ramp(77, 217)];
 
 /** Colours of one map, [h * w] bytes of heat, into RGBA bytes. */

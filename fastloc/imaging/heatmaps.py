@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 
 __all__ = ["BACKGROUND", "ORDERS", "heatmaps", "labels", "minmax", "softmax", "upsample"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.geometry import Geometry
+from fastloc.imaging.geometry import Geometry
 
 __all__ = ["INTERPOLATIONS", "prepare"]
 

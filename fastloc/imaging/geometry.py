@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastloc.axes import Axis, sample
 from fastloc.errors import FastlocError, unknown
+from fastloc.imaging.axis_sampling import Axis, sample
 
 __all__ = ["FITS", "Geometry", "fit"]
 

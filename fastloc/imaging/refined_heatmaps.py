@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import maps
-from fastloc.geometry import Geometry
-from fastloc.pamr import Refinement, refine
+from fastloc.imaging import heatmaps as maps
+from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.pamr import Refinement, refine
 
 __all__ = ["heatmaps", "labels", "similarity_maps"]
 

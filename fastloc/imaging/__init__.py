@@ -1,0 +1,1 @@
+"""Pictures, their geometry in a model's input, heatmaps on them, and drawing. Without torch."""
