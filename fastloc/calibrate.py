@@ -19,7 +19,7 @@ from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.imaging import images
 from fastloc.matched import entropy, matched
 from fastloc.recipes import Recipe, recipe
-from fastloc.temperatures import Temperatures
+from fastloc.recipes.temperatures import Temperatures
 from fastloc.vit import forward
 from fastloc.weights import Weights
 

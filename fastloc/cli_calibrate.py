@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastloc.localizer import Localizer
-    from fastloc.temperatures import Temperatures
+    from fastloc.recipes.temperatures import Temperatures
 
 # pictures made or taken where none are given
 COUNT = 6

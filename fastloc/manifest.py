@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fastloc.errors import FastlocError, ModelError
 from fastloc.golden import Golden, unit_texts
 from fastloc.imaging.geometry import Geometry, fit
-from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import ReadOut, Recipe
+from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils import versioned_json
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]

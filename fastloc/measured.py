@@ -8,8 +8,8 @@ from typing import Any
 from fastloc.checkpoint_digests import digest
 from fastloc.errors import ModelError, RecipeError
 from fastloc.recipes import Recipe
+from fastloc.recipes.temperatures import Temperatures, beside
 from fastloc.sources import Source
-from fastloc.temperatures import Temperatures, beside
 
 Given = str | os.PathLike[str] | Temperatures | None
 

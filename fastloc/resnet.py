@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fastloc.errors import ModelError, RecipeError, unknown
 from fastloc.position import resized_position
-from fastloc.recipe_checks import positive
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes.validation import positive
 from fastloc.resnet_spec import ResNetSpec
 from fastloc.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.vit import Output

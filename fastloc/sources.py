@@ -21,7 +21,7 @@ from fastloc import embedded, resnet_spec, resnet_weights
 from fastloc import spec as specs
 from fastloc import weights as towers
 from fastloc.errors import ModelError, unknown
-from fastloc.recipe_schema import LOGIT_SCALE
+from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.resnet_spec import ResNetSpec
 from fastloc.resnet_weights import ResNetWeights
 from fastloc.spec import ModelSpec

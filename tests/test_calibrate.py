@@ -16,8 +16,8 @@ from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.export.options import Options
 from fastloc.localizer import Localizer
 from fastloc.plan import Situation
-from fastloc.recipe_schema import Table
 from fastloc.recipes import RECIPES, recipe
+from fastloc.recipes.schema import Table
 from fastloc.vit import forward
 from towers import error
 

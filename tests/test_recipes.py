@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import towers
-from fastloc import recipe_schema, templates
+from fastloc import templates
 from fastloc.errors import RecipeError
 from fastloc.imaging import geometry, heatmaps
-from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe
+from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe, schema
 from fastloc.vit import forward
 
 # blocks, terms, combine, residual, mlp, position, order of the map, templates: from the authors' code, and said here once more
@@ -96,7 +96,7 @@ def test_row_fits_the_other_tables(name: str) -> None:
 
 
 def test_orders_are_those_of_the_maps() -> None:
-    assert list(recipe_schema.ORDERS) == list(heatmaps.ORDERS)
+    assert list(schema.ORDERS) == list(heatmaps.ORDERS)
 
 
 def test_rows_cannot_be_changed() -> None:

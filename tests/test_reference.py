@@ -15,8 +15,8 @@ from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.readout import needs_cls, similarity
-from fastloc.recipe_schema import Table
 from fastloc.recipes import RECIPES, recipe
+from fastloc.recipes.schema import Table
 from fastloc.vit import Output, forward
 from towers import error
 

@@ -7,7 +7,7 @@ import pytest
 
 import study_temperature_tables as tables
 from fastloc.recipes import RECIPES
-from fastloc.temperatures import Temperatures, beside
+from fastloc.recipes.temperatures import Temperatures, beside
 from readme_markdown import TableError
 from study_temperature_rows import DEFAULT, rows
 

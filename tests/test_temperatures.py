@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloc import calibrate, embedded, temperatures
+from fastloc import calibrate, embedded
 from fastloc.checkpoint_digests import digest
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, RecipeError
@@ -16,8 +16,8 @@ from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
 from fastloc.localizer import Localizer
 from fastloc.onnx_localizer import OnnxLocalizer
-from fastloc.recipes import recipe
-from fastloc.temperatures import Temperatures
+from fastloc.recipes import recipe, temperatures
+from fastloc.recipes.temperatures import Temperatures
 
 SIZE = (48, 48)
 SAMPLE = embedded.SAMPLES / "market.webp"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fastloc.golden import TOLERANCES
 from fastloc.imaging.geometry import Geometry, fit
-from fastloc.recipe_schema import LOGIT_SCALE
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.verify import judged
 from fastloc.weights import Weights
 from gpu_parts import models, scenes

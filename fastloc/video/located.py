@@ -13,7 +13,7 @@ from PIL import Image
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.located import Located
 from fastloc.prompts import checked
-from fastloc.recipe_schema import LOGIT_SCALE
+from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.video.frame import Frame
 
 __all__ = ["Located", "Locator", "Prompts"]

@@ -60,10 +60,6 @@ THIRD_PARTIES = {
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
     "checkpoint_digests": "checkpoints.digests",
-    "recipes": "recipes.table",
-    "recipe_schema": "recipes.schema",
-    "recipe_checks": "recipes.validation",
-    "temperatures": "recipes.temperatures",
     "prompts": "text.prompts",
     "templates": "text.templates",
     "cleaning": "text.cleaning",

@@ -11,8 +11,8 @@ from typing import Any
 from fastloc import embedded
 from fastloc._version import __version__
 from fastloc.errors import ModelError, RecipeError
-from fastloc.recipe_checks import is_table
-from fastloc.recipe_schema import Recipe, Table
+from fastloc.recipes.schema import Recipe, Table
+from fastloc.recipes.validation import is_table
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
 from fastloc.utils.versioned_json import read

@@ -1,15 +1,15 @@
 """Every training-free method as a row of data: what the image tower computes, how scores and maps are read out.
 
-`fastloc.recipe_schema` says what the fields are. One more method of a known family is one more row here.
+`fastloc.recipes.schema` says what the fields are. One more method of a known family is one more row here.
 """
 
 from dataclasses import replace
 from typing import Any
 
 from fastloc.errors import RecipeError, unknown
-from fastloc.recipe_schema import ReadOut, Recipe
+from fastloc.recipes.schema import ReadOut, Recipe
 
-__all__ = ["RECIPES", "ReadOut", "Recipe", "recipe"]
+__all__ = ["RECIPES", "recipe"]
 
 _SURGERY = "CLIP Surgery (Li et al., arXiv 2304.05653), xmed-lab/CLIP_Surgery"
 _SEGMENT = ReadOut(order="softmax", logit_scale=40.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
 from fastloc.imaging.heatmaps import ORDERS
-from fastloc.recipe_checks import check_count, frozen, is_share, is_table, known, positive
+from fastloc.recipes.validation import check_count, frozen, is_share, is_table, known, positive
 
 # CLIP's own, as it was trained: what cosines are multiplied by before a softmax over texts
 LOGIT_SCALE = 100.0

@@ -1,0 +1,9 @@
+"""Methods as data: what a recipe is, the table of all of them, and temperatures measured for them. Without torch.
+
+    from fastloc.recipes import RECIPES, Recipe, ReadOut, recipe
+"""
+
+from fastloc.recipes.schema import ReadOut, Recipe
+from fastloc.recipes.table import RECIPES, recipe
+
+__all__ = ["RECIPES", "ReadOut", "Recipe", "recipe"]
