@@ -1,7 +1,8 @@
 """A model's text tower as one ONNX file that needs neither torch nor open_clip: weights, tokenizer and templates in it.
 
 Input `tokens`, int64 [n, context], any n; output `embeddings`, float32 [n, E], unit length. Attention is written in plain operators: on
-onnxruntime's CPU the fused operator is no quicker at a text's few tokens. What makes it quick is what `fastloc.text.encode_tokens` does
+onnxruntime's CPU the fused operator is no quicker at a text's few tokens. What makes it quick is what
+`fastloc.checkpoints.text_encoder.encode_tokens` does
 too: a causal tower that reads its result at the end-of-text token is run without the columns behind the longest text.
 """
 
@@ -20,14 +21,14 @@ from onnx_ir.passes import common
 from torch import Tensor, nn
 
 from fastloc._version import __version__
+from fastloc.checkpoints.text_encoder import causal, encode_causal, encode_tokens
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written
 from fastloc.export.tokenizer import tokenization
 from fastloc.providers import runtime
 from fastloc.sources import Source
-from fastloc.templates import TEMPLATES, sentences
-from fastloc.text import causal, encode_causal, encode_tokens
+from fastloc.text.templates import TEMPLATES, sentences
 from fastloc.text_manifest import KEY, TOKENIZER, TextManifest, pack
 
 __all__ = ["DTYPES", "OPSETS", "export_text"]

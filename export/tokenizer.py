@@ -1,7 +1,7 @@
 """A model's tokenizer as data: the JSON that Hugging Face's `tokenizers` reads, in Python, Rust and JavaScript, without open_clip.
 
-The definition alone treats texts as open_clip does where they need no repair. `fastloc.cleaning` does open_clip's repairs (HTML entities,
-curly quotes, wide letters) before it.
+The definition alone treats texts as open_clip does where they need no repair. `fastloc.text.cleaning` does open_clip's repairs (HTML
+entities, curly quotes, wide letters) before it.
 """
 
 import json
@@ -24,7 +24,7 @@ class Tokenization:
     """A tokenizer's definition and what open_clip does around it.
 
     json    for `tokenizers`: with its start and end tokens, cut and padded to the context
-    clean   how texts are cleaned before, see `fastloc.cleaning`
+    clean   how texts are cleaned before, see `fastloc.text.cleaning`
     zeroed  a token whose id becomes 0 afterwards (CLIPA's separator), or None
     """
 

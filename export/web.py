@@ -22,7 +22,7 @@ from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
 from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
-from fastloc.prompts import checked
+from fastloc.text.prompts import checked
 
 __all__ = ["RUNTIME", "find_runtime", "write_site"]
 

@@ -11,7 +11,7 @@ from fastloc.errors import FastlocError
 from fastloc.utils import console
 
 if TYPE_CHECKING:
-    from fastloc.embeddings import TextEmbeddings
+    from fastloc.text.embeddings import TextEmbeddings
 
 # the embedded model's template, and GEM's
 TEMPLATE = "gem"
@@ -68,7 +68,7 @@ def run_embed(args: argparse.Namespace) -> int:
 
 
 def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
-    from fastloc.embeddings import TextEmbeddings, ending
+    from fastloc.text.embeddings import TextEmbeddings, ending
 
     if args.text is not None and (args.model is not None or args.pretrained is not None or args.projections is not None):
         raise FastlocError("--text is a text tower in place of --model, --pretrained and --projections: give one of them")
@@ -90,6 +90,6 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
 
 def _texts(args: argparse.Namespace) -> list[str]:
     """The texts of the command line, then those of the file; blank lines are left out."""
-    from fastloc.prompts import checked
+    from fastloc.text.prompts import checked
 
     return checked([*args.texts, *(lines_of(args.texts_file) if args.texts_file else [])])

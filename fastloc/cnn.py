@@ -19,8 +19,8 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.plan import DTYPES
-from fastloc.prompts import checked
 from fastloc.result import Result
+from fastloc.text.prompts import checked
 
 METHODS = {"cam": "the head's weights on the last stage (Zhou et al., CVPR 2016)",
            "grad_cam": "the gradient's mean weights a layer (Selvaraju et al., ICCV 2017)"}  # fmt: skip

@@ -23,12 +23,12 @@ from fastloc.measured import Given, Measured
 from fastloc.plan import Plan
 from fastloc.projected import Projected
 from fastloc.projections import Given as GivenProjections
-from fastloc.prompts import checked
 from fastloc.recipes import Recipe, recipe
 from fastloc.resnet_weights import ResNetWeights
 from fastloc.result import Result
 from fastloc.submit import Handle, Queue
-from fastloc.templates import sentences
+from fastloc.text.prompts import checked
+from fastloc.text.templates import sentences
 from fastloc.utils.openmp import release_idle_threads
 from fastloc.weights import Weights
 
@@ -49,7 +49,7 @@ class Localizer:
             for the model, else 448 or its own if larger.
         fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.imaging.geometry.fit`; by default "stretch" to a given (height,
             width), else the one recommended for the model, else the recipe's.
-        template: see `fastloc.templates`; by default the recipe's.
+        template: see `fastloc.text.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
             float16 on a GPU, float32 on a CPU.

@@ -42,7 +42,7 @@ class OnnxLocalizer:
         path: the file; by default the small CLIP that ships with fastloc, with GEM.
         text: the text tower's file; by default `<stem>.text.onnx` beside the file, where there is one. Texts are encoded on the CPU.
         embeddings: of the texts, in place of a text tower: a file, {text: vector [E]}, (texts, array [T, E]) with unit vectors, or a
-            `fastloc.embeddings.TextEmbeddings`.
+            `fastloc.text.embeddings.TextEmbeddings`.
         providers: where it runs: "auto" (CUDA where there is any, else the CPU), a row of `fastloc.providers.PROVIDERS`, or several.
         allow_fallback: let other providers run nodes that this one does not take, with a warning; else that is an error.
         threads: of the CPU; by default onnxruntime's choice.

@@ -1,4 +1,4 @@
-"""Texts to unit embeddings with an exported text tower: what `fastloc.text` does, without torch and open_clip."""
+"""Texts to unit embeddings with an exported text tower: what `fastloc.checkpoints.text_encoder` does, without torch and open_clip."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fastloc import onnx_header
 from fastloc.errors import ModelError, PlanError
-from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.providers import available, choose, register, runtime
+from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
+from fastloc.text.tokenizer import Tokens
 from fastloc.text_manifest import TOKENIZER, TextManifest, unpack
-from fastloc.tokens import Tokens
 from fastloc.utils.lru_cache import Remembered
 
 __all__ = ["OnnxTextEncoder"]

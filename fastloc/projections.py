@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from fastloc import sources
 from fastloc._version import __version__
 from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
 from fastloc.sources import Source
-from fastloc.text import TextEncoder
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
 from fastloc.utils.versioned_json import read

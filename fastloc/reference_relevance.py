@@ -68,7 +68,7 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
 
 
 def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
-    """What is differentiated, [T]: see `fastloc.recipes.TARGETS`."""
+    """What is differentiated, [T]: see `fastloc.recipes.schema.TARGETS`."""
     embedding = reference._pool(weights, seen.end)
     if row.target == "softmax-of-mean":
         # CLIP-ES's forward_last_layer: the mean of the projected patches in the place of the class token

@@ -20,12 +20,12 @@ from torch import Tensor
 from fastloc import embedded, resnet_spec, resnet_weights
 from fastloc import spec as specs
 from fastloc import weights as towers
+from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError, unknown
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.resnet_spec import ResNetSpec
 from fastloc.resnet_weights import ResNetWeights
 from fastloc.spec import ModelSpec
-from fastloc.text import TextEncoder
 from fastloc.weights import Weights
 
 CONFIG = "open_clip_config.json"

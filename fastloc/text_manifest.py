@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fastloc.errors import ModelError, unknown
-from fastloc.templates import TEMPLATES, sentences
+from fastloc.text.templates import TEMPLATES, sentences
 from fastloc.utils.versioned_json import read
 
 __all__ = ["FORMAT", "KEY", "TOKENIZER", "TextManifest", "pack", "unpack"]
@@ -34,7 +34,7 @@ class TextManifest:
     digest      of the tower's weights, see `fastloc.utils.hashing`: image files are bound to it
     context     tokens that a sentence is cut or filled up to
     embed       width E of an embedding
-    clean       how texts are cleaned before they are split, see `fastloc.cleaning`
+    clean       how texts are cleaned before they are split, see `fastloc.text.cleaning`
     zeroed      a token whose id becomes 0 after splitting, or None
     words       every word the model was trained on, where these are few; names: things it knows by name
     templates   the sentences of each named template

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fastloc import vit, weights
+from fastloc.checkpoints.text_encoder import causal, text_state
 from fastloc.errors import ModelError, RecipeError
 from fastloc.imaging import images
 from fastloc.ops import TORCH
-from fastloc.prompts import checked
 from fastloc.recipes import Recipe, recipe
 from fastloc.relevance import walk_down
 from fastloc.relevance_trace import ALL, differentiated, trace
 from fastloc.spec import ModelSpec
-from fastloc.text import causal, text_state
+from fastloc.text.prompts import checked
 from fastloc.weights import Weights
 
 if TYPE_CHECKING:

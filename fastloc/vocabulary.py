@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError, TextError, unknown
 from fastloc.manifest import Manifest
-from fastloc.prompts import checked
+from fastloc.text.prompts import checked
 from fastloc.utils.hashing import short
 
 __all__ = ["Baked", "Encoded", "Given", "Nothing", "Selection", "Vocabulary", "embedded", "fitted", "vocabulary"]
@@ -132,13 +132,13 @@ def _encoded(path: Path, manifest: Manifest) -> Encoded:
 
 
 def embedded(given: Any, manifest: Manifest) -> Given:
-    """Embeddings from a file, from {text: vector [E]}, from (texts, array [T, E]), or from a `fastloc.embeddings.TextEmbeddings`.
+    """Embeddings from a file, from {text: vector [E]}, from (texts, array [T, E]), or from a `fastloc.text.embeddings.TextEmbeddings`.
 
     Raises:
         ModelError: of another text tower. FastlocError: none of these, or vectors of another width or not of unit length.
     """
     if isinstance(given, (str, os.PathLike)):
-        from fastloc.embeddings import TextEmbeddings
+        from fastloc.text.embeddings import TextEmbeddings
 
         given = TextEmbeddings.load(given, manifest.model.text)
     if isinstance(given, Mapping):

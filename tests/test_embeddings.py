@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastloc import embeddings
 from fastloc.bench.peers.seeded import seeded_texts
-from fastloc.embeddings import FORMATS, TextEmbeddings
 from fastloc.errors import FastlocError, ModelError, TextError
+from fastloc.text import embeddings
+from fastloc.text.embeddings import FORMATS, TextEmbeddings
 
 TOWER, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 NAMES = ("red car", 'a "quoted" 日本語 🎉', "cat\nnip")

@@ -17,7 +17,6 @@ import pytest
 import torch
 from PIL import Image
 
-from fastloc.embeddings import TextEmbeddings
 from fastloc.errors import FastlocError, ImageError, ModelError, PlanError, TextError
 from fastloc.export.text_to_onnx import export_text
 from fastloc.export.to_onnx import Options, export
@@ -26,6 +25,7 @@ from fastloc.localizer import Localizer
 from fastloc.manifest import Manifest
 from fastloc.onnx_localizer import OnnxLocalizer
 from fastloc.placement import CPU
+from fastloc.text.embeddings import TextEmbeddings
 from onnx_files import EMBED, change_metadata, tiny_model
 from repo import SAMPLES
 

@@ -16,6 +16,7 @@ from torch import Tensor
 import towers
 from fastloc import cli, reference, sources
 from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
 from fastloc.localizer import Localizer
 from fastloc.projected import Projected
@@ -23,7 +24,6 @@ from fastloc.projections import KEY, Projections
 from fastloc.readout import similarity
 from fastloc.recipes import RECIPES, recipe
 from fastloc.sources import Source
-from fastloc.text import TextEncoder
 from fastloc.vit import forward
 from repo import SAMPLES
 
@@ -214,8 +214,8 @@ def test_the_trained_map_finds_the_things_of_the_samples() -> None:
 
 
 def test_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from fastloc.embeddings import TextEmbeddings
     from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.text.embeddings import TextEmbeddings
 
     graph, words = tmp_path / "e.onnx", tmp_path / "e.npz"
     assert cli.main(["export", "-o", str(graph), "--method", "eclip", "--count", "2"]) == 0

@@ -19,7 +19,7 @@ from fastloc.cli import build_parser
 from fastloc.cnn import METHODS as CLASSIFIERS
 from fastloc.embedded import QUALITY
 from fastloc.recipes import RECIPES
-from fastloc.templates import sentences
+from fastloc.text.templates import sentences
 from moving_scenes import clip, write
 from repo import REPO
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import towers
-from fastloc import templates
 from fastloc.errors import RecipeError
 from fastloc.imaging import geometry, heatmaps
 from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe, schema
+from fastloc.text import templates
 from fastloc.vit import forward
 
 # blocks, terms, combine, residual, mlp, position, order of the map, templates: from the authors' code, and said here once more

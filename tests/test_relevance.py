@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import recipes, vit
 from fastloc import reference_relevance as literal
+from fastloc import vit
 from fastloc.engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.grids import answer, grids
 from fastloc.ops import Ops
 from fastloc.prepared import prepare
-from fastloc.recipes import RECIPES, Recipe, recipe
+from fastloc.recipes import RECIPES, Recipe, recipe, schema
 from fastloc.relevance import RELEVANCES
 from towers import error
 
@@ -46,7 +46,7 @@ def runs(row: Recipe, kind: dict[str, Any]) -> bool:
 
 
 def test_the_names_are_those_of_the_functions() -> None:
-    assert recipes.RELEVANCES == tuple(RELEVANCES) == tuple(literal.LITERAL)
+    assert schema.RELEVANCES == tuple(RELEVANCES) == tuple(literal.LITERAL)
     assert {row.reads for row in RECIPES.values()} == {"patches", *RELEVANCES}
 
 

@@ -7,10 +7,10 @@ import open_clip
 import pytest
 import torch
 
+from fastloc.checkpoints.text_encoder import TextEncoder, encode_tokens
 from fastloc.errors import FastlocWarning, TextError
-from fastloc.prompts import nearest
-from fastloc.templates import TEMPLATES, sentences
-from fastloc.text import TextEncoder, encode_tokens
+from fastloc.text.prompts import nearest
+from fastloc.text.templates import TEMPLATES, sentences
 
 
 class Counting:

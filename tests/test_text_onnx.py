@@ -18,14 +18,14 @@ import pytest
 import torch
 
 from fastloc import cli_text, embedded, onnx_text, sources
-from fastloc.embeddings import TextEmbeddings
+from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
 from fastloc.export import onnx_file, text_to_onnx
 from fastloc.export.initializers import as_float16
 from fastloc.export.text_to_onnx import export_text
 from fastloc.onnx_text import OnnxTextEncoder
-from fastloc.templates import TEMPLATES
-from fastloc.text import TextEncoder
+from fastloc.text.embeddings import TextEmbeddings
+from fastloc.text.templates import TEMPLATES
 from fastloc.text_manifest import KEY, TOKENIZER, TextManifest
 from fastloc.utils.hashing import tower_digest
 

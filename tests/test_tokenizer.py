@@ -12,11 +12,11 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TE
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from fastloc import sources
-from fastloc.cleaning import CLEANERS, clean
 from fastloc.errors import ModelError, TextError
 from fastloc.export.tokenizer import tokenization, tokenizer_json
+from fastloc.text.cleaning import CLEANERS, clean
+from fastloc.text.tokenizer import Tokens
 from fastloc.text_manifest import pack, unpack
-from fastloc.tokens import Tokens
 
 # texts that need no repair: the definition alone must do, in any language that has `tokenizers`
 PLAIN = (

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc.embeddings import TextEmbeddings
 from fastloc.golden import picture, unit_texts
+from fastloc.text.embeddings import TextEmbeddings
 from onnx_files import EMBED, tiny_model
 
 REFUSED = ("torch", "torchvision", "open_clip", "onnx", "onnxscript", "onnx_ir", "safetensors", "triton", "tokenizers", "scipy", "rich",

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloc.checkpoints.text_encoder import encode_tokens
 from fastloc.eclip.masks import free_attention
 from fastloc.eclip.pairs import Left, Pair
 from fastloc.eclip.settings import Settings
 from fastloc.errors import FastlocError, ImageError
 from fastloc.localizer import Localizer
-from fastloc.text import encode_tokens
 from fastloc.vit import forward
 from fastloc.weights import Weights
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.located import Located
-from fastloc.prompts import checked
 from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.text.prompts import checked
 from fastloc.video.frame import Frame
 
 __all__ = ["Located", "Locator", "Prompts"]

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastloc.prompts import checked, warn_of_length, warn_of_unknown_words
-from fastloc.templates import sentences
+from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
+from fastloc.text.templates import sentences
 from fastloc.utils.hashing import tower_digest
 from fastloc.utils.lru_cache import Remembered
 

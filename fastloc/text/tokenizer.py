@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.cleaning import clean
 from fastloc.errors import FastlocError, ModelError
+from fastloc.text.cleaning import clean
 
 __all__ = ["Tokens"]
 
@@ -19,7 +19,7 @@ class Tokens:
 
     Args:
         definition: JSON that `tokenizers` reads, which cuts and fills texts up to the context.
-        kind: how texts are cleaned first, see `fastloc.cleaning`.
+        kind: how texts are cleaned first, see `fastloc.text.cleaning`.
         zeroed: a token whose id becomes 0, or None.
         name: what messages call the file it is from.
 

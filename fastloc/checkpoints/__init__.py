@@ -1,0 +1,1 @@
+"""Checkpoints: specifications of towers, their weights as tensors, text encoders and trained projections."""

@@ -1,0 +1,1 @@
+"""Prompts, their templates, cleaning and tokens, and files of text embeddings. Without torch."""
