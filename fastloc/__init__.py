@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastloc.errors import FastlocError, FastlocWarning
     from fastloc.localizer import Localizer
     from fastloc.onnx_localizer import OnnxLocalizer
-    from fastloc.result import Result
+    from fastloc.results.result import Result
     from fastloc.video.pipeline import Pipeline
     from fastloc.video.stream import stream
 
@@ -38,7 +38,7 @@ _ROOMS = {
     "Localizer": "localizer",
     "OnnxLocalizer": "onnx_localizer",
     "Pipeline": "video.pipeline",
-    "Result": "result",
+    "Result": "results.result",
     "stream": "video.stream",
 }
 

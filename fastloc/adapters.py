@@ -17,7 +17,7 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.feeds import geometry_of
 from fastloc.imaging import images
 from fastloc.manifest import Manifest
-from fastloc.result import Box, Result
+from fastloc.results.result import Box, Result
 
 if TYPE_CHECKING:
     import supervision as sv

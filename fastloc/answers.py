@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastloc.imaging.geometry import Geometry
-from fastloc.located import Located
 from fastloc.manifest import Manifest
+from fastloc.results.prediction import Located
 
 __all__ = ["located"]
 

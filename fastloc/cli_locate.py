@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastloc.cnn import CnnLocalizer
     from fastloc.localizer import Localizer
     from fastloc.onnx_localizer import OnnxLocalizer
-    from fastloc.result import Result
+    from fastloc.results.result import Result
 
 # what to type for photographs; the embedded model is no use there
 PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"

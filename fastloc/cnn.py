@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastloc import cam
-from fastloc.batches import chunks, name_of
 from fastloc.cnn_models import SIZE, Classifier, load, of_module
 from fastloc.cnn_split import Split
 from fastloc.devices import device_of, dtype_of
@@ -19,7 +18,8 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.plan import DTYPES
-from fastloc.result import Result
+from fastloc.results.batching import chunks, name_of
+from fastloc.results.result import Result
 from fastloc.text.prompts import checked
 
 METHODS = {"cam": "the head's weights on the last stage (Zhou et al., CVPR 2016)",

@@ -15,7 +15,7 @@ from fastloc.errors import FastlocError
 from fastloc.imaging.heatmaps import minmax
 from fastloc.imaging.overlay import colour_table, heat_tile
 from fastloc.recipes import Recipe
-from fastloc.result import Point, Result
+from fastloc.results.result import Point, Result
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer

@@ -12,7 +12,7 @@ from PIL import Image
 from fastloc._version import __version__
 from fastloc.explain import Column, Explained
 from fastloc.explain_sheet import NARROWEST, milliseconds
-from fastloc.result import Point
+from fastloc.results.result import Point
 
 __all__ = ["page"]
 

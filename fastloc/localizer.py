@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc import engine_maps, sources
-from fastloc.batches import chunks, name_of
 from fastloc.device_frames import shared
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import ImageError
@@ -18,14 +17,15 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.kinds import AnyEngine, AnyTower, kind_of
-from fastloc.located import Located
 from fastloc.measured import Given, Measured
 from fastloc.plan import Plan
 from fastloc.projected import Projected
 from fastloc.projections import Given as GivenProjections
 from fastloc.recipes import Recipe, recipe
 from fastloc.resnet_weights import ResNetWeights
-from fastloc.result import Result
+from fastloc.results.batching import chunks, name_of
+from fastloc.results.prediction import Located
+from fastloc.results.result import Result
 from fastloc.submit import Handle, Queue
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences

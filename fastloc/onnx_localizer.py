@@ -18,11 +18,11 @@ from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, 
 from fastloc.golden import unit_texts
 from fastloc.imaging import images as pictures
 from fastloc.imaging.geometry import Geometry
-from fastloc.located import Located
 from fastloc.onnx_session import OnnxSession
 from fastloc.placement import Placement
 from fastloc.profiles import Profiles
-from fastloc.result import Result
+from fastloc.results.prediction import Located
+from fastloc.results.result import Result
 from fastloc.vocabulary import Selection, Vocabulary, fitted, vocabulary
 
 __all__ = ["OnnxLocalizer"]

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.imaging.geometry import Geometry
-from fastloc.result import Result
+from fastloc.results.result import Result
 from fastloc.utils.openmp import release_idle_threads
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]

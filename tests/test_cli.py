@@ -19,7 +19,7 @@ from fastloc.errors import FastlocWarning, ModelError
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.images import load
 from fastloc.recipes import RECIPES
-from fastloc.result import Result
+from fastloc.results.result import Result
 from fastloc.utils import console
 
 

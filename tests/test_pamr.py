@@ -15,7 +15,7 @@ from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import FITS, fit
 from fastloc.imaging.pamr import Refinement, refine
-from fastloc.result import Result
+from fastloc.results.result import Result
 
 SMALL = Refinement(3, (2, 5))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from fastloc.errors import FastlocError, TextError
 from fastloc.imaging import heatmaps, overlay
 from fastloc.imaging.geometry import FITS, fit
-from fastloc.result import Box, Point, Result
+from fastloc.results.result import Box, Point, Result
 
 SIZE = (60, 100)
 TEXTS = ("a cat", "a dog", "grass")
@@ -217,8 +217,9 @@ def test_save_refuses_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_these_rooms_are_light():
-    rooms = ("errors", "geometry", "images", "maps", "overlay", "preprocess", "result")
-    code = "import sys; " + "; ".join(f"import fastloc.{room}" for room in rooms)
+    imaging = ("geometry", "images", "heatmaps", "overlay", "preprocess")
+    modules = ("errors", "results.result", *(f"imaging.{name}" for name in imaging))
+    code = "import sys; " + "; ".join(f"import fastloc.{name}" for name in modules)
     code += "; print([heavy for heavy in ('torch', 'scipy', 'cmap', 'onnxruntime') if heavy in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

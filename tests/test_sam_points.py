@@ -7,8 +7,8 @@ from PIL import Image
 
 from fastloc.errors import FastlocError
 from fastloc.imaging.geometry import FITS, fit
-from fastloc.result import Result
-from fastloc.sam_points import sam_points, together
+from fastloc.results.result import Result
+from fastloc.results.sam_points import sam_points, together
 
 
 def literal(similarity, shape, threshold, down_sample):

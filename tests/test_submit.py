@@ -9,7 +9,7 @@ import pytest
 
 from fastloc.errors import ImageError, TextError
 from fastloc.localizer import Localizer
-from fastloc.result import Result
+from fastloc.results.result import Result
 
 
 @cache

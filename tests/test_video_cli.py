@@ -27,7 +27,7 @@ from fastloc.cli_frames import Spent, bar  # noqa: E402
 from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
 from fastloc.imaging.geometry import fit  # noqa: E402
-from fastloc.result import Result  # noqa: E402
+from fastloc.results.result import Result  # noqa: E402
 from fastloc.video.frame import Frame  # noqa: E402
 from fastloc.video.partial import partial_name  # noqa: E402
 from fastloc.video.source import Info  # noqa: E402

@@ -11,7 +11,7 @@ from PIL import Image
 from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import FITS, fit
-from fastloc.result import Result
+from fastloc.results.result import Result
 from fastloc.video import marks
 from fastloc.video.drawing import STYLES, Drawer, hue
 from fastloc.video.heat import heat_of, reduced

@@ -13,8 +13,8 @@ from PIL import Image
 import fastloc
 from fastloc.errors import FastlocError, ImageError, TextError, VideoError
 from fastloc.imaging.geometry import fit
-from fastloc.located import Located
-from fastloc.result import Result
+from fastloc.results.prediction import Located
+from fastloc.results.result import Result
 from fastloc.video.channel import Channel
 from fastloc.video.counters import WINDOW, Timings
 from fastloc.video.frame import Frame

@@ -9,7 +9,7 @@ from PIL import Image
 from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
-from fastloc.located import Located
+from fastloc.results.prediction import Located
 from fastloc.video.located import Prompts
 from fastloc.video.temporal import NARROWS, Temporal, against
 

@@ -46,7 +46,7 @@ class Bare:
 
     def located(self, frame: Any, prompts: Any, bgr: bool = False) -> Any:
         """One frame's similarities, on the host."""
-        from fastloc.located import Located
+        from fastloc.results.prediction import Located
 
         pixels, where = torch.as_tensor(frame)[None], self.geometry((frame.shape[0], frame.shape[1]))
         grids = self.engine(pixels, self.words, geometry=where, bgr=bgr)[0]

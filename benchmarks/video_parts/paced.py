@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.imaging.geometry import fit
-from fastloc.located import Located
+from fastloc.results.prediction import Located
 
 Pixels = NDArray[np.uint8]
 

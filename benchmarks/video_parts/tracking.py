@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import moving_scenes
-from fastloc.located import Located
-from fastloc.result import Result
+from fastloc.results.prediction import Located
+from fastloc.results.result import Result
 from fastloc.video.frame import Frame
 from fastloc.video.worker import Worker
 from moving_scenes import Clip, Moment

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastloc.imaging import heatmaps
 from fastloc.live.methods import Setup, Way
-from fastloc.result import Result
+from fastloc.results.result import Result
 from fastloc.video.frame import Frame
 from fastloc.video.located import Located
 

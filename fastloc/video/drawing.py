@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.overlay import colour_table
-from fastloc.result import Point, Result
+from fastloc.results.result import Point, Result
 from fastloc.video import marks
 from fastloc.video.heat import heat_of, reduced
 from fastloc.video.marks import Colour

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import Geometry
-from fastloc.result import Result
+from fastloc.results.result import Result
 
 __all__ = ["LONG", "extremes_of", "heat_of", "limits_of", "matrices_of", "order_of", "reduced"]
 

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from fastloc.errors import FastlocError, FastlocWarning
-from fastloc.located import Located
 from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.results.prediction import Located
 from fastloc.text.prompts import checked
 from fastloc.video.frame import Frame
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.result import Point, Result
+from fastloc.results.result import Point, Result
 from fastloc.video.heat import extremes_of, limits_of, matrices_of, order_of, reduced
 
 __all__ = ["peaks_of"]

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from fastloc.errors import FastlocWarning, VideoError
-from fastloc.result import Result
+from fastloc.results.result import Result
 from fastloc.video.partial import PartialFile, reason
 
 __all__ = ["Records", "record"]

@@ -7,8 +7,8 @@ from functools import cached_property
 
 from PIL import Image
 
-from fastloc.located import Located
-from fastloc.result import Result
+from fastloc.results.prediction import Located
+from fastloc.results.result import Result
 from fastloc.video.frame import Frame
 
 __all__ = ["StreamResult"]

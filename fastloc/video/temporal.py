@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.located import Located
 from fastloc.recipes import RECIPES
+from fastloc.results.prediction import Located
 from fastloc.video.located import Prompts
 
 __all__ = ["BACKGROUND", "MAPS", "Temporal", "against"]

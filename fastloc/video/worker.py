@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from fastloc.errors import FastlocError
-from fastloc.located import Located
+from fastloc.results.prediction import Located
 from fastloc.video.counters import Counters, Timings
 from fastloc.video.frame import Frame
 from fastloc.video.located import Locator, Prompts

@@ -60,10 +60,6 @@ THIRD_PARTIES = {
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
     "checkpoint_digests": "checkpoints.digests",
-    "result": "results.result",
-    "located": "results.prediction",
-    "sam_points": "results.sam_points",
-    "batches": "results.batching",
     "formats": "onnx_file.formats",
     "manifest": "onnx_file.manifest",
     "golden": "onnx_file.golden",

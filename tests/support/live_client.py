@@ -21,8 +21,8 @@ from fastloc.live.methods import Methods
 from fastloc.live.protocol import Answer, Sent, read_answer, write_frame
 from fastloc.live.security import Rules, rules
 from fastloc.live.settings import Settings
-from fastloc.located import Located
-from fastloc.result import Result
+from fastloc.results.prediction import Located
+from fastloc.results.result import Result
 from fastloc.video.frame import Frame
 from fastloc.video.source import Info
 

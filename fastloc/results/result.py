@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import sam_points
 from fastloc.errors import FastlocError, TextError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pamr import BUDGET, Refinement
-from fastloc.sam_points import SamPoints
+from fastloc.results import sam_points
+from fastloc.results.sam_points import SamPoints
 from fastloc.utils.atomic_write import picture_format, write_whole
 
 __all__ = ["Box", "Point", "Result", "SamPoints"]
@@ -166,7 +166,7 @@ class Result:
         return list(peaks) if threshold is None else [each for each in peaks if each.value >= _number("threshold", threshold)]
 
     def sam_points(self, threshold: float = 0.8, down_sample: int = 2, together: bool = False) -> list[SamPoints]:
-        """Point prompts for SAM by CLIP Surgery's rule, one for each text in the texts' order; see `fastloc.sam_points`.
+        """Point prompts for SAM by CLIP Surgery's rule, one for each text in the texts' order; see `fastloc.results.sam_points`.
 
         Read off the similarity, whatever the order of the read-out; of a reversed method off its opposite. together: one prompt for all
         texts as parts of one object, the official demo's "person+bench". Raises FastlocError for values out of range.

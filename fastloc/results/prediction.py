@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.imaging.geometry import Geometry
-from fastloc.result import Result
+from fastloc.results.result import Result
 
 __all__ = ["Located"]
 
