@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.feeds import geometry_of, picture_input
-from fastloc.golden import unit_texts
 from fastloc.imaging import images
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.golden import unit_texts
+from fastloc.onnx_file.manifest import Manifest
 
 Feeds = list[dict[str, NDArray[Any]]]
 # of a file that takes any number

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fastloc.errors import ModelError
 from fastloc.export.engine_flavours import Flavour, Version
-from fastloc.manifest import Manifest
-from fastloc.onnx_graph import Graph, Node
+from fastloc.onnx_file.graph import Graph, Node
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["RULES", "check", "why_not"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.errors import ModelError
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["FORMAT", "EngineReport", "IoTensor", "beside", "digest", "publish", "read"]
 
@@ -43,7 +43,7 @@ class EngineReport:
     runtime, runtime_version: what built it, and what alone will read it. capabilities: the compute capabilities asked for; empty for the
         runtime's own choice. serves: in words. gpu: the GPU that it was built on, if there was one.
     engine, bytes, digest: the file's name, size and sha256.
-    onnx, onnx_digest: the file it was built of, and the digest of it and of weights beside it (`fastloc.onnx_header.Header.digest`).
+    onnx, onnx_digest: the file it was built of, and the digest of it and of weights beside it (`fastloc.onnx_file.header.Header.digest`).
     shapes: ranges of the inputs that have any, (smallest, usual, largest). options: what else the builder was told.
     layers: how many the network has of each type and dtype; it is strongly typed, so these are the engine's precisions.
     loaded: whether the engine was loaded again on the GPU here. warnings: of the runtime. seconds: it took to build.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastloc.errors import PlanError
-from fastloc.manifest import Manifest
-from fastloc.onnx_graph import Value
+from fastloc.onnx_file.graph import Value
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["Profiles", "Shapes", "shapes"]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from fastloc import engine_cache, onnx_graph, onnx_header
+from fastloc import engine_cache
 from fastloc._version import __version__
 from fastloc.engine_cache import Gpu
 from fastloc.errors import ModelError, PlanError
@@ -27,7 +27,9 @@ from fastloc.export import engine_checks, engine_file, engine_flavours
 from fastloc.export.engine_file import EngineReport, IoTensor
 from fastloc.export.engine_flavours import Flavour
 from fastloc.export.engine_profiles import Profiles, Shapes, shapes
-from fastloc.manifest import Manifest
+from fastloc.onnx_file import graph as onnx_graph
+from fastloc.onnx_file import header
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 
@@ -116,7 +118,7 @@ def _job(
     """What the worker is told, after everything that can be refused without building."""
     row = engine_flavours.flavour(runtime)
     _check_options(row, timing_cache, workspace, level)
-    manifest, graph = onnx_header.read(onnx).manifest(), onnx_graph.read(onnx).graph
+    manifest, graph = header.read(onnx).manifest(), onnx_graph.read(onnx).graph
     module = engine_flavours.load(row)
     engine_checks.check(str(onnx), engine_checks.Case(graph, manifest, row, engine_flavours.release(module)))
     gpu = _gpu()
@@ -261,7 +263,7 @@ def _report(job: Job, known: _Known, built: Job, seconds: float) -> EngineReport
         bytes=part.stat().st_size,
         digest=engine_file.digest(part),
         onnx=known.onnx.name,
-        onnx_digest=onnx_header.read(known.onnx).digest(),
+        onnx_digest=header.read(known.onnx).digest(),
         shapes={name: [list(each) for each in three] for name, three in ranges.items()},
         options={key: job[key] for key in ("workspace", "optimization_level", "tf32")},
         tensors=tuple(IoTensor(**{**each, "shape": tuple(each["shape"])}) for each in built["tensors"]),

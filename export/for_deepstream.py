@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 from fastloc._version import __version__
-from fastloc.manifest import Manifest
-from fastloc.onnx_graph import Content
+from fastloc.onnx_file.graph import Content
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["preprocessing", "text", "why_not"]
 

@@ -7,8 +7,8 @@ from black to white to the tensor's `ranges`, so per-channel normalisation needs
 from __future__ import annotations
 
 from fastloc._version import __version__
-from fastloc.manifest import Manifest
-from fastloc.onnx_graph import Content, Value
+from fastloc.onnx_file.graph import Content, Value
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["text", "why_not"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from fastloc._version import __version__
-from fastloc.manifest import Manifest
-from fastloc.onnx_graph import Content, Value
+from fastloc.onnx_file.graph import Content, Value
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["text", "why_not"]
 

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import device_maps, golden
+from fastloc import device_maps
 from fastloc.errors import ModelError
 from fastloc.export.options import Options
-from fastloc.golden import Golden, Sample
 from fastloc.grids import grids
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
+from fastloc.onnx_file import golden
+from fastloc.onnx_file.golden import Golden, Sample
 from fastloc.onnx_session import OnnxSession
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fastloc import readout
 from fastloc.errors import FastlocError, TextError, unknown
 from fastloc.export.inputs import why_not_onnx_resize
-from fastloc.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
+from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
 from fastloc.spec import ModelSpec
 
@@ -16,7 +16,7 @@ MOST_LABELS = UNSEEN
 
 @dataclass(frozen=True)
 class Options:
-    """One export; what each field may be is in the tables of `fastloc.formats`.
+    """One export; what each field may be is in the tables of `fastloc.onnx_file.formats`.
 
     batch: pictures a call, None for any number. size: the encoder's input (height, width), None for any multiples of the patch.
     texts: a vocabulary to bake in. count: how many text embeddings go in where none is baked, None for any number.

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastloc.formats import UNSEEN
 from fastloc.imaging.geometry import Geometry
+from fastloc.onnx_file.formats import UNSEEN
 from fastloc.position import axis_weights
 from fastloc.recipes import ReadOut
 
@@ -83,7 +83,7 @@ def labels(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     return best.to(torch.uint8)
 
 
-# of `fastloc.formats.OUTPUTS`, those that are made of the similarity
+# of `fastloc.onnx_file.formats.OUTPUTS`, those that are made of the similarity
 MADE: dict[str, Callable[[Tensor, Place, ReadOut], Tensor]] = {"heatmaps": heatmaps, "labels": labels}
 
 

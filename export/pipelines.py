@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastloc import onnx_graph
 from fastloc.errors import FastlocError, unknown
 from fastloc.export import for_deepstream, for_gstreamer, for_triton
-from fastloc.manifest import Manifest
-from fastloc.onnx_graph import Content
+from fastloc.onnx_file import graph
+from fastloc.onnx_file.graph import Content
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.utils.atomic_write import write_whole
 
 __all__ = ["PIPELINES", "Sidecar", "check", "write"]
@@ -64,7 +64,7 @@ def write(path: str | Path, names: Sequence[str]) -> list[Path]:
         ModelError: no file that fastloc exported. FastlocError: as `check` does, before anything is written; a path that cannot be written.
     """
     model = Path(path)
-    content = onnx_graph.read(model)
+    content = graph.read(model)
     manifest = content.file.manifest()
     check(manifest, names, str(model))
     rows = [PIPELINES[name] for name in names]

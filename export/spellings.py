@@ -1,4 +1,4 @@
-"""How attention is written: softmax(temperature q k^T + bias) v in the spellings of `fastloc.formats`, each an `Attend`."""
+"""How attention is written: softmax(temperature q k^T + bias) v in the spellings of `fastloc.onnx_file.formats`, each an `Attend`."""
 
 from typing import Any
 

@@ -26,10 +26,10 @@ from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written
 from fastloc.export.tokenizer import tokenization
+from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest, pack
 from fastloc.providers import runtime
 from fastloc.sources import Source
 from fastloc.text.templates import TEMPLATES, sentences
-from fastloc.text_manifest import KEY, TOKENIZER, TextManifest, pack
 
 __all__ = ["DTYPES", "OPSETS", "export_text"]
 

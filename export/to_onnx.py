@@ -22,9 +22,9 @@ from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines import check as check_pipelines
 from fastloc.export.pipelines import write as write_pipelines
-from fastloc.formats import INPUTS, spelling
 from fastloc.imaging.geometry import Geometry, fit
-from fastloc.manifest import KEY, Input, Manifest, Model, Texts
+from fastloc.onnx_file.formats import INPUTS, spelling
+from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.hashing import tower_digest
 from fastloc.weights import named_tensors
 

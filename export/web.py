@@ -21,7 +21,7 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
 from fastloc.localizer import Localizer
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
 
 __all__ = ["RUNTIME", "find_runtime", "write_site"]

@@ -16,7 +16,7 @@ from fastloc.answers import located
 from fastloc.errors import FastlocError, TextError
 from fastloc.feeds import geometry_of
 from fastloc.imaging import images
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.results.result import Box, Result
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def result_of(
     Args:
         outputs: the file's outputs by name, for one frame, with a batch of 1 or without: "similarity" [T, h, w], and "scores" [T] where
             there are any. They are copied, so a pipeline may use its buffers again.
-        manifest: what the file says of itself: `fastloc.onnx_header.read("gem.onnx").manifest()`, once.
+        manifest: what the file says of itself: `fastloc.onnx_file.header.read("gem.onnx").manifest()`, once.
         frame: the frame (see `fastloc.imaging.images.load`), or its (height, width) alone: the result's picture is black then.
         texts: of a file that has none baked in.
         bgr: whether the frame is blue first.

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastloc.imaging.geometry import Geometry
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.results.prediction import Located
 
 __all__ = ["located"]

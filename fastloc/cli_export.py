@@ -7,7 +7,7 @@ from typing import Any
 from fastloc.cli_arguments import add_method, add_source, lines_of
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.pipelines import PIPELINES
-from fastloc.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
+from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 from fastloc.utils import console
 from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic
 

@@ -13,8 +13,8 @@ from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.inspect_model import Report
-    from fastloc.manifest import Manifest
-    from fastloc.onnx_graph import Value
+    from fastloc.onnx_file.graph import Value
+    from fastloc.onnx_file.manifest import Manifest
     from fastloc.placement import Placement
 
 

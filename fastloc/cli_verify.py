@@ -10,7 +10,7 @@ from rich.text import Text
 from fastloc.utils import console
 
 if TYPE_CHECKING:
-    from fastloc.golden import Row
+    from fastloc.onnx_file.golden import Row
     from fastloc.verify import Verdict
 
 # columns of numbers, and the field of `Row` that each shows
@@ -112,7 +112,7 @@ def _number(row: "Row", field: str) -> str:
 
 
 def _sentence(verdict: "Verdict") -> Text:
-    from fastloc.golden import TOLERANCES
+    from fastloc.onnx_file.golden import TOLERANCES
 
     if not verdict.good:
         return Text("This file does not compute on this device what it should.", "bold red")

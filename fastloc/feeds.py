@@ -12,7 +12,7 @@ from PIL import Image
 from fastloc.errors import ImageError, TextError
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.preprocess import prepare
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.profiles import inputs_of
 
 __all__ = ["check_array", "check_count", "filled_up", "geometry_of", "picture_input"]

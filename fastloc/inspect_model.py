@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.errors import ModelError
-from fastloc.manifest import KEY, Manifest
-from fastloc.onnx_graph import Content, Graph, Value, read
-from fastloc.onnx_header import Header
-from fastloc.onnx_precision import by_precision
+from fastloc.onnx_file.graph import Content, Graph, Value, read
+from fastloc.onnx_file.header import Header
+from fastloc.onnx_file.manifest import KEY, Manifest
+from fastloc.onnx_file.precision import by_precision
+from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
 from fastloc.placement import Placement
-from fastloc.text_manifest import KEY as TEXT_KEY
 
 __all__ = ["NOTES", "Report", "Weights", "inspect", "placed"]
 

@@ -15,9 +15,9 @@ from fastloc import answers
 from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, picture_input
-from fastloc.golden import unit_texts
 from fastloc.imaging import images as pictures
 from fastloc.imaging.geometry import Geometry
+from fastloc.onnx_file.golden import unit_texts
 from fastloc.onnx_session import OnnxSession
 from fastloc.placement import Placement
 from fastloc.profiles import Profiles
@@ -129,7 +129,7 @@ class OnnxLocalizer:
         return found
 
     def run(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> dict[str, Array]:
-        """The file's own outputs by name, see `fastloc.manifest.Manifest`.
+        """The file's own outputs by name, see `fastloc.onnx_file.manifest.Manifest`.
 
         Args:
             array: what the file takes in, numpy or anything with `__dlpack__`, on the CPU or the GPU it runs on: normalised pixels, bytes

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastloc import engine_cache
 from fastloc.bindings import Bindings
 from fastloc.errors import FastlocWarning, ModelError, PlanError
-from fastloc.onnx_header import Header, read
+from fastloc.onnx_file.header import Header, read
 from fastloc.placement import Placement, listed, placement
 from fastloc.profiles import Profiles, inputs_of
 from fastloc.providers import PROVIDERS, Provider, Request, Settings, available, choose, memory_of, register, runtime, session_settings

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import onnx_header
 from fastloc.errors import ModelError, PlanError
+from fastloc.onnx_file import header
+from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.providers import available, choose, register, runtime
 from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
-from fastloc.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.utils.lru_cache import Remembered
 
 __all__ = ["OnnxTextEncoder"]
@@ -40,7 +40,7 @@ class OnnxTextEncoder:
 
     def __init__(self, path: str | os.PathLike[str], providers: str | Sequence[str] = "cpu", threads: int | None = None) -> None:
         self.path = Path(path)
-        metadata = onnx_header.read(self.path).metadata
+        metadata = header.read(self.path).metadata
         self.manifest = TextManifest.of(metadata, str(path))
         definition = unpack(metadata[TOKENIZER], str(path))
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))

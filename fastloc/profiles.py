@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from fastloc.errors import PlanError, unknown
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["Profiles", "inputs_of", "ranges", "shapes"]
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from fastloc.errors import FastlocError, PlanError, unknown
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.placement import CPU, HOST
 from fastloc.profiles import Profiles, shapes
 

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import engine_cache, onnx_header
+from fastloc import engine_cache
 from fastloc._version import __version__
 from fastloc.errors import ModelError, PlanError
-from fastloc.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
-from fastloc.manifest import KEY, Manifest
+from fastloc.onnx_file import header as onnx_header
+from fastloc.onnx_file.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
+from fastloc.onnx_file.manifest import KEY, Manifest
+from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
 from fastloc.onnx_session import OnnxSession
-from fastloc.text_manifest import KEY as TEXT_KEY
 from fastloc.utils import hardware
 
 __all__ = ["Check", "Verdict", "judged", "verify"]
@@ -48,7 +49,7 @@ class Check:
 class Verdict:
     """What was found.
 
-    rows        each output against the golden, see `fastloc.golden.Row`; none where the outputs cannot be compared at all
+    rows        each output against the golden, see `fastloc.onnx_file.golden.Row`; none where the outputs cannot be compared at all
     checks      what else was looked at
     wrong       everything that is wrong, in words; a good file has none
     device      the processor or GPU that it ran on

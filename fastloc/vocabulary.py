@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError, TextError, unknown
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
 from fastloc.utils.hashing import short
 

@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import fastloc
-from fastloc import CnnLocalizer, Localizer, OnnxLocalizer, Result, onnx_header
+from fastloc import CnnLocalizer, Localizer, OnnxLocalizer, Result
 from fastloc.adapters import nv12_to_rgb, result_of, to_supervision
 from fastloc.device_frames import MATRICES
 from fastloc.errors import FastlocError, ImageError, TextError
 from fastloc.imaging import images
 from fastloc.imaging.geometry import fit
+from fastloc.onnx_file import header
 from onnx_files import tiny_model
 from repo import REPO, SAMPLES
 
@@ -348,7 +349,7 @@ except fastloc.FastlocError as error:
 def test_raw_outputs_are_the_result_that_the_runtime_gives(size: tuple[int, int] | None, picture: tuple[int, int], tmp_path: Path) -> None:
     file, names = tmp_path / "tiny.onnx", ("cat", "dog", "tree")
     tiny_model(file, kind="bytes", names=names, size=size)
-    engine, manifest = OnnxLocalizer(file, providers="cpu"), onnx_header.read(file).manifest()
+    engine, manifest = OnnxLocalizer(file, providers="cpu"), header.read(file).manifest()
     given = frame(picture)
     wanted = engine(given)
     resized = np.asarray(Image.fromarray(given).resize((40, 32), Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1)
@@ -368,7 +369,7 @@ def test_raw_outputs_are_the_result_that_the_runtime_gives(size: tuple[int, int]
 
 def test_raw_outputs_that_are_none(tmp_path: Path) -> None:
     tiny_model(tmp_path / "tiny.onnx")
-    manifest, grid = onnx_header.read(tmp_path / "tiny.onnx").manifest(), np.zeros((2, 4, 5), np.float32)
+    manifest, grid = header.read(tmp_path / "tiny.onnx").manifest(), np.zeros((2, 4, 5), np.float32)
     assert result_of({"similarity": grid}, manifest, (32, 40), texts=["a", "b"]).texts == ("a", "b")
     with pytest.raises(TextError, match="say which they were"):
         result_of({"similarity": grid}, manifest, (32, 40))

@@ -15,12 +15,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from fastloc import embedded, onnx_header
+from fastloc import embedded
 from fastloc.errors import ModelError
 from fastloc.export.share_weights import share
 from fastloc.imaging import images
 from fastloc.localizer import Localizer
-from fastloc.manifest import Manifest
+from fastloc.onnx_file import header as onnx_header
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.onnx_text import OnnxTextEncoder
 from fastloc.utils.hashing import tower_digest
 from fastloc.weights import named_tensors

@@ -16,12 +16,12 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options, check_texts
 from fastloc.export.to_onnx import trace
-from fastloc.formats import DTYPES, SPELLINGS, UNSEEN
-from fastloc.golden import picture
 from fastloc.grids import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
+from fastloc.onnx_file.formats import DTYPES, SPELLINGS, UNSEEN
+from fastloc.onnx_file.golden import picture
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.weights import Weights
 from towers import PATCH, PATCHES, pixels, texts, tower
@@ -260,6 +260,6 @@ def test_the_byte_of_what_was_not_seen() -> None:
 
 
 def test_every_dtype_has_tolerances() -> None:
-    from fastloc import golden
+    from fastloc.onnx_file import golden
 
     assert set(DTYPES) == set(golden.TOLERANCES) == set(golden.MAP_TOLERANCES) == set(golden.LEAST_AGREEMENT)

@@ -11,11 +11,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from fastloc import Localizer, OnnxLocalizer, cli, onnx_header
+from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export import golden_answers, to_onnx
 from fastloc.export.to_onnx import Options, export
-from fastloc.manifest import Manifest
+from fastloc.onnx_file import header
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.utils.hashing import tower_digest
 from fastloc.verify import verify
 from fastloc.weights import named_tensors
@@ -45,7 +46,7 @@ def manifest(localizer: Localizer, folder: Path) -> Manifest:
 
 
 def test_the_file_says_what_it_is(manifest: Manifest, localizer: Localizer, folder: Path) -> None:
-    assert onnx_header.read(folder / "camera.onnx").manifest() == manifest
+    assert header.read(folder / "camera.onnx").manifest() == manifest
     weights = {name: tensor.numpy() for name, tensor in named_tensors(localizer.source.weights).items()}
     assert manifest.model.weights == tower_digest(weights)
     assert manifest.model.text == localizer.source.text.digest
@@ -208,7 +209,7 @@ def test_every_command_explains_itself(call: Call) -> None:
 
 
 def test_the_help_of_export_is_made_of_the_tables(call: Call) -> None:
-    from fastloc.formats import INPUTS, OUTPUTS, SPELLINGS
+    from fastloc.onnx_file.formats import INPUTS, OUTPUTS, SPELLINGS
 
     out = call("export --help")[1]
     assert all(name in out for name in (*SPELLINGS, *INPUTS, *OUTPUTS))

@@ -15,10 +15,11 @@ import onnxruntime
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from fastloc import Localizer, OnnxLocalizer, cli, onnx_header
+from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.adapters import result_of
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export.pipelines import PIPELINES, write
+from fastloc.onnx_file import header
 from onnx_files import STD, change_metadata, tiny_model
 
 NAMES = ("cat", "a red car", "dog")
@@ -117,7 +118,7 @@ def test_an_export_for_deepstream_gives_the_engine_s_answer(tmp_path: Path, caps
     assert sorted(each.name for each in tmp_path.iterdir()) == ["config_infer_street.txt", "street.onnx", "street.onnx.modelinfo"]
     assert "config_infer_street.txt" in capsys.readouterr().out
     outputs = answers(file, nvinfer(sections(tmp_path / "config_infer_street.txt")["property"], frame))
-    found = result_of({name: each[0] for name, each in outputs.items()}, onnx_header.read(file).manifest(), frame)
+    found = result_of({name: each[0] for name, each in outputs.items()}, header.read(file).manifest(), frame)
     wanted = Localizer(size=(64, 64), device="cpu")(frame, list(NAMES))
     # as in CONTRIBUTING: an exported file's similarity, float32
     assert np.abs(found.similarity - wanted.similarity).max() < 1e-4

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from fastloc import cli_inspect
 from fastloc.errors import ModelError
 from fastloc.inspect_model import inspect
-from fastloc.onnx_graph import DTYPES, Content, read
-from fastloc.onnx_precision import by_precision
-from fastloc.text_manifest import KEY as TEXT_KEY
+from fastloc.onnx_file.graph import DTYPES, Content, read
+from fastloc.onnx_file.precision import by_precision
+from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
 from onnx_files import change, change_metadata, tiny_model
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -20,9 +20,9 @@ from PIL import Image
 from fastloc.errors import FastlocError, ImageError, ModelError, PlanError, TextError
 from fastloc.export.text_to_onnx import export_text
 from fastloc.export.to_onnx import Options, export
-from fastloc.golden import picture, unit_texts
 from fastloc.localizer import Localizer
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.golden import picture, unit_texts
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.onnx_localizer import OnnxLocalizer
 from fastloc.placement import CPU
 from fastloc.text.embeddings import TextEmbeddings

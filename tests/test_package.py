@@ -26,7 +26,15 @@ def fresh_python(code: str, folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "module",
-    ["fastloc", "fastloc.errors", "fastloc.formats", "fastloc.kernels", "fastloc.export", "fastloc.cli", "fastloc.bench.environments"],
+    [
+        "fastloc",
+        "fastloc.errors",
+        "fastloc.onnx_file.formats",
+        "fastloc.kernels",
+        "fastloc.export",
+        "fastloc.cli",
+        "fastloc.bench.environments",
+    ],
 )
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     found = fresh_python(f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])", tmp_path)

@@ -17,7 +17,7 @@ from fake_onnxruntime import CPU, CUDA, TENSORRT, FakeOnnxruntime
 from fastloc import engine_cache, onnx_session, providers
 from fastloc.engine_cache import Gpu
 from fastloc.errors import FastlocError, FastlocWarning, PlanError
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 from fastloc.onnx_session import OnnxSession
 from fastloc.placement import SHOWN, Node, Placement, listed
 from fastloc.profiles import ranges

@@ -8,12 +8,12 @@ import onnxruntime
 import pytest
 import torch
 
-from fastloc import golden
 from fastloc.errors import FastlocError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import trace
 from fastloc.grids import grids
+from fastloc.onnx_file import golden
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.weights import named_tensors
 from towers import PATCH, error, pixels, texts, tower

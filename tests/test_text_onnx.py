@@ -23,10 +23,10 @@ from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, 
 from fastloc.export import onnx_file, text_to_onnx
 from fastloc.export.initializers import as_float16
 from fastloc.export.text_to_onnx import export_text
+from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest
 from fastloc.onnx_text import OnnxTextEncoder
 from fastloc.text.embeddings import TextEmbeddings
 from fastloc.text.templates import TEMPLATES
-from fastloc.text_manifest import KEY, TOKENIZER, TextManifest
 from fastloc.utils.hashing import tower_digest
 
 CONTEXT, EMBED, END = 12, 24, 49407

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from fastloc import sources
 from fastloc.errors import ModelError, TextError
 from fastloc.export.tokenizer import tokenization, tokenizer_json
+from fastloc.onnx_file.text_manifest import pack, unpack
 from fastloc.text.cleaning import CLEANERS, clean
 from fastloc.text.tokenizer import Tokens
-from fastloc.text_manifest import pack, unpack
 
 # texts that need no repair: the definition alone must do, in any language that has `tokenizers`
 PLAIN = (

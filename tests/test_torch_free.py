@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc.golden import picture, unit_texts
+from fastloc.onnx_file.golden import picture, unit_texts
 from fastloc.text.embeddings import TextEmbeddings
 from onnx_files import EMBED, tiny_model
 

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from fastloc import cli_verify, verify
 from fastloc.errors import ModelError, PlanError
-from fastloc.golden import TOLERANCES, Golden, Sample
+from fastloc.onnx_file.golden import TOLERANCES, Golden, Sample
 from onnx_files import change, change_metadata, change_weight, tiny_model
 
 EVERY = ("similarity", "scores", "heatmaps", "labels")

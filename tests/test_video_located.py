@@ -121,7 +121,7 @@ def test_a_function_of_picture_and_texts_is_a_localizer(exported: fastloc.OnnxLo
 
 
 def test_a_camera_s_file_takes_the_frame_as_it_is(tmp_path):
-    from fastloc.golden import unit_texts
+    from fastloc.onnx_file.golden import unit_texts
     from onnx_files import EMBED
 
     tiny_model(tmp_path / "frames.onnx", kind="frames", layout="NHWC", frame=(64, 96), size=(32, 48))

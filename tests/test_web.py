@@ -12,9 +12,9 @@ from PIL import Image
 
 from browser import NO_GPU, PACKAGE, SOFTWARE_GPU, Page, chromium, needed, scenes, served
 from fastloc import Localizer, cli_web
-from fastloc.golden import picture
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
+from fastloc.onnx_file.golden import picture
 
 # largest difference of a similarity, a cosine, between browser and Python
 TOLERANCE = 1e-3

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fastloc.doctor_facts import ADD
 from fastloc.errors import FastlocError
-from fastloc.formats import SPELLINGS
+from fastloc.onnx_file.formats import SPELLINGS
 from fastloc.providers import PROVIDERS, available, choose, register, runtime
 from fastloc.recipes import RECIPES
 from gpu_parts import fleet, models, timing
@@ -35,7 +35,7 @@ METHODS = ("gem", "clip_surgery", "naclip")
 FEW = 4
 # of the time, for correctness; the rest is for times
 CHECKS = 0.7
-# provider -> the files that it is for, see `fastloc.formats.SPELLINGS`; the slowest last
+# provider -> the files that it is for, see `fastloc.onnx_file.formats.SPELLINGS`; the slowest last
 TAKES: dict[str, Callable[[File], bool]] = {
     "cuda": lambda file: True,
     "tensorrt": lambda file: file.spelling != "ort",

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.golden import TOLERANCES
 from fastloc.imaging.geometry import Geometry, fit
+from fastloc.onnx_file.golden import TOLERANCES
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.verify import judged

@@ -22,7 +22,7 @@ class Backend:
     runtime: "torch" or "onnxruntime". dtypes: that it computes in, by device ("cpu", "cuda"); a device that is missing is not supported.
     methods: that it has, if not all. packages: that it imports, besides its runtime's.
     Of PyTorch's: settings, plan fields that it asks for on a GPU; build, the function of `run_torch` that makes it.
-    Of onnxruntime's: spelling and stored, of the exported file (`fastloc.formats`); providers, onnxruntime's by device.
+    Of onnxruntime's: spelling and stored, of the exported file (`fastloc.onnx_file.formats`); providers, onnxruntime's by device.
     """
 
     name: str

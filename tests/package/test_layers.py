@@ -60,13 +60,6 @@ THIRD_PARTIES = {
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
     "checkpoint_digests": "checkpoints.digests",
-    "formats": "onnx_file.formats",
-    "manifest": "onnx_file.manifest",
-    "golden": "onnx_file.golden",
-    "text_manifest": "onnx_file.text_manifest",
-    "onnx_header": "onnx_file.header",
-    "onnx_graph": "onnx_file.graph",
-    "onnx_precision": "onnx_file.precision",
     "spec": "checkpoints.vit_spec",
     "weights": "checkpoints.vit_weights",
     "resnet_spec": "checkpoints.resnet_spec",

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fastloc import __version__
-from fastloc.golden import Golden, Sample, unit_texts
 from fastloc.imaging.geometry import fit
-from fastloc.manifest import KEY, Input, Manifest, Model, Texts
+from fastloc.onnx_file.golden import Golden, Sample, unit_texts
+from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.recipes import recipe
 
 Array = NDArray[Any]

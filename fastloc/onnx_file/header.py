@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastloc.errors import ModelError
-from fastloc.manifest import Manifest
+from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["Header", "read"]
 

@@ -2,7 +2,8 @@
 
 An ONNX file is one protobuf message: fields of a number, a wire type and a value, one after another
 (https://protobuf.dev/programming-guides/encoding/); the numbers below are those of onnx.proto. What is not wanted is stepped over, so a
-file of gigabytes is read in milliseconds. `fastloc.onnx_header` has looked at the file as a whole before: it says what is wrong with it.
+file of gigabytes is read in milliseconds. `fastloc.onnx_file.header` has looked at the file as a whole before: it says what is wrong with
+it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastloc import onnx_header
 from fastloc.errors import ModelError
-from fastloc.onnx_header import Header
+from fastloc.onnx_file import header
+from fastloc.onnx_file.header import Header
 
 __all__ = ["DTYPES", "Content", "Graph", "Node", "Tensor", "Value", "read"]
 
@@ -118,7 +119,7 @@ def read(path: Path | str) -> Content:
     Raises:
         ModelError: no such file, not an ONNX file, damaged, or weights beside it are missing.
     """
-    file = onnx_header.read(path)
+    file = header.read(path)
     with file.path.open("rb") as opened:
         # closed by whoever drops the last view: an error on its way out still holds some
         view = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))

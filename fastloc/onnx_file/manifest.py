@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.golden import Golden, unit_texts
 from fastloc.imaging.geometry import Geometry, fit
+from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils import versioned_json
@@ -114,7 +114,7 @@ class Manifest:
 
     outputs: of "similarity" [B,T,h,w] float32, "scores" [B,T] float32 (image-level cosines), "heatmaps" [B,T,H,W] float32 within [0, 1],
         "labels" [B,H,W] uint8 (255 where a crop hid the frame).
-    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.formats`.
+    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.onnx_file.formats`.
     """
 
     version: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from fastloc.onnx_graph import DTYPES, Graph, Node, Tensor
+from fastloc.onnx_file.graph import DTYPES, Graph, Node, Tensor
 
 __all__ = ["FLOATS", "HEAVY", "by_precision", "node_precisions"]
 
