@@ -18,12 +18,12 @@ if str(HERE) not in sys.path:
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from fastloc import sources  # noqa: E402
+from fastloc.checkpoints import loading  # noqa: E402
 from gpu_parts import scenes  # noqa: E402
 
 
 def main() -> None:
-    encoder, names = sources.load("embedded").text, scenes.names()
+    encoder, names = loading.load("embedded").text, scenes.names()
     templates = sorted({row.template for row in scenes.variants().values()})
     tensors = {each: torch.cat([encoder(names, each), encoder.empty(each)[None]]).contiguous() for each in templates}
     save_file(tensors, scenes.TEXTS, {"model_sha256": scenes.fingerprint(), "names": json.dumps(names)})

@@ -34,13 +34,13 @@ from emoji_scenes.captions import full_caption  # noqa: E402
 from emoji_scenes.compose import Scene, compose  # noqa: E402
 from emoji_scenes.concepts import Concept, concepts  # noqa: E402
 from fastloc import embedded  # noqa: E402
+from fastloc.checkpoints.projections import Projections  # noqa: E402
 from fastloc.eclip.features import Features  # noqa: E402
 from fastloc.eclip.pairs import Left, Pair, read_pairs  # noqa: E402
 from fastloc.eclip.settings import Settings  # noqa: E402
 from fastloc.eclip.steps import State, take  # noqa: E402
 from fastloc.eclip.trainer import PROJECTIONS, Running, train  # noqa: E402
 from fastloc.localizer import Localizer  # noqa: E402
-from fastloc.projections import Projections  # noqa: E402
 from gpu_parts import scenes as kept_scenes  # noqa: E402
 from quality import measure  # noqa: E402
 
@@ -128,7 +128,7 @@ def compare(localizer: Localizer, pairs: list[Pair], steps: int, count: int, voc
 
 
 def projections(localizer: Localizer, state: State) -> Projections:
-    from fastloc.checkpoint_digests import digest
+    from fastloc.checkpoints.digests import digest
 
     source = localizer.source
     return Projections(state.image.detach(), state.text.detach(), source.name, digest(source.vit), source.text.digest)

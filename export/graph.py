@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fastloc import readout
 from fastloc.attention import local_form
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.export.inputs import Embed, embed_of
 from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
@@ -19,7 +20,6 @@ from fastloc.position import position_of_any_grid
 from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
 from fastloc.vit import Output, position_table
-from fastloc.weights import Weights
 
 TOWERS = {"float16": torch.float16}
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 import torch.onnx
 from torch import Tensor
 
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.frames import AxisTables, FrameTables, folded_embedding, frame_tables
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
-from fastloc.spec import ModelSpec
 from fastloc.vit import patch_tokens
-from fastloc.weights import Weights
 
 Pair = tuple[int, int]
 # a picture as it goes in -> embedded patches [B, P, C] without position, and the grid

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastloc import readout
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError, TextError, unknown
 from fastloc.export.inputs import why_not_onnx_resize
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
-from fastloc.spec import ModelSpec
 
 # the longest list of texts that labels of 8 bits can tell apart
 MOST_LABELS = UNSEEN

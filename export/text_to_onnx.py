@@ -21,6 +21,7 @@ from onnx_ir.passes import common
 from torch import Tensor, nn
 
 from fastloc._version import __version__
+from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.text_encoder import causal, encode_causal, encode_tokens
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
@@ -28,7 +29,6 @@ from fastloc.export.onnx_file import check, check_target, written
 from fastloc.export.tokenizer import tokenization
 from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest, pack
 from fastloc.providers import runtime
-from fastloc.sources import Source
 from fastloc.text.templates import TEMPLATES, sentences
 
 __all__ = ["DTYPES", "OPSETS", "export_text"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastloc._version import __version__
+from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export.calibration import inputs_of
 from fastloc.export.golden_answers import golden_of
@@ -26,12 +27,11 @@ from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.hashing import tower_digest
-from fastloc.weights import named_tensors
 
 if TYPE_CHECKING:
     # these need open_clip, and `trace` does not
+    from fastloc.checkpoints.loading import Source
     from fastloc.localizer import Localizer
-    from fastloc.sources import Source
 
 __all__ = ["Options", "export"]
 

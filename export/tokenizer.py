@@ -10,8 +10,8 @@ from typing import Any
 
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
+from fastloc.checkpoints.loading import Source
 from fastloc.errors import ModelError
-from fastloc.sources import Source
 
 __all__ = ["Tokenization", "tokenization", "tokenizer_json"]
 

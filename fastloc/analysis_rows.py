@@ -13,8 +13,8 @@ from torch import Tensor
 from fastloc import analysis
 from fastloc.analysis_scenes import Scene
 from fastloc.analysis_scores import auc, central, contrast, coverage, lift
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError
-from fastloc.weights import Weights
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.attention import attend, unit
-from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints.digests import digest
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.imaging import images
@@ -21,7 +22,6 @@ from fastloc.matched import entropy, matched
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.vit import forward
-from fastloc.weights import Weights
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 from fastloc import fused
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.kernels import device as kernels
 from fastloc.plan import DTYPES, Chosen, Option, Plan, Reasons, Situation, make_plan
-from fastloc.spec import ModelSpec
 
 # up to this batch one block's attention leaves part of the GPU idle
 SMALL_BATCH = 2

@@ -48,7 +48,7 @@ def methods(args: argparse.Namespace) -> int:
 
 def models(args: argparse.Namespace) -> int:
     """List the models that fit, the embedded one first; with --all also those that do not, and why."""
-    from fastloc.sources import models as every_model
+    from fastloc.checkpoints.loading import models as every_model
 
     listed = [row for row in every_model() if args.all or row["refused"] is None]
     if args.json:

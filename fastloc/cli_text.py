@@ -47,8 +47,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a text tower."""
+    from fastloc.checkpoints.projections import loaded
     from fastloc.export.text_to_onnx import export_text
-    from fastloc.projections import loaded
 
     source = loaded(args.model or "embedded", args.pretrained, args.projections)
     manifest = export_text(source, args.output, opset=args.opset, dtype=args.dtype, licence=args.licence)
@@ -82,7 +82,7 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
 
         encoder = OnnxTextEncoder(tower)
         return TextEmbeddings(tuple(texts), encoder(texts, args.template), args.template, encoder.digest)
-    from fastloc.projections import loaded
+    from fastloc.checkpoints.projections import loaded
 
     text = loaded(args.model or "embedded", args.pretrained, args.projections).text
     return TextEmbeddings(tuple(texts), text(texts, args.template).numpy(), args.template, text.digest)

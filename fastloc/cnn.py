@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastloc import cam
-from fastloc.cnn_models import SIZE, Classifier, load, of_module
-from fastloc.cnn_split import Split
+from fastloc.checkpoints.classifier_split import Split
+from fastloc.checkpoints.classifiers import SIZE, Classifier, load, of_module
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import RecipeError, unknown
 from fastloc.imaging import images

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc import attention, fused, readout
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.choices import choose
 from fastloc.engine_base import BaseEngine, Shape
 from fastloc.engine_patches import patches_of
@@ -19,7 +20,6 @@ from fastloc.plan import DTYPES, Plan, Situation
 from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
 from fastloc.vit import Output, check_pixels, patch_tokens, position_table
-from fastloc.weights import Weights
 
 
 class Tower:

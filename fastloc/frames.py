@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS, taps, vertical_first
-from fastloc.weights import Weights
 
 __all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "plain_patches"]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from fastloc.attention import Projections, Temperature
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.kernels.table import OPS
 from fastloc.recipes import Recipe
-from fastloc.spec import ModelSpec
 
 
 def op(name: str) -> Any:

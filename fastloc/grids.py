@@ -5,12 +5,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fastloc import readout
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.ops import TORCH, Ops
 from fastloc.prepared import Prepared, prepare
 from fastloc.recipes import Recipe
 from fastloc.relevance import Scene, relevance
 from fastloc.vit import Grid, Output, check_pixels, encode, patch_tokens, position_table
-from fastloc.weights import Weights
 
 # patch features and texts [T, E] -> [B, T, h, w]
 Read = Callable[[Output, Tensor], Tensor]

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from fastloc import choices, resnet, resnet_plan
+from fastloc.checkpoints.resnet_weights import ResNetWeights
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.plan import Plan, Situation
 from fastloc.recipes import Recipe
 from fastloc.resnet_engine import ResNetEngine, ResNetTower
-from fastloc.resnet_weights import ResNetWeights
-from fastloc.spec import ModelSpec
-from fastloc.weights import Weights
 
 AnyTower = Tower | ResNetTower
 AnyEngine = Engine | ResNetEngine
@@ -41,9 +41,7 @@ def _check_blocks(recipe: Recipe, spec: ModelSpec, name: str) -> None:
         raise RecipeError(f"method {recipe.name!r} changes {recipe.blocks} blocks, and {name} has {spec.layers}")
 
 
-def _choose(
-    device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]
-) -> Plan:
+def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]) -> Plan:
     return choices.choose(Situation(device, spec, recipe, batch, size), settings)
 
 

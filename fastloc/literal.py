@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fastloc import reference, reference_relevance, reference_rows
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.weights import Weights
 
 
 def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:

@@ -9,7 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import engine_maps, sources
+from fastloc import engine_maps
+from fastloc.checkpoints import loading
+from fastloc.checkpoints.projections import Given as GivenProjections
+from fastloc.checkpoints.resnet_weights import ResNetWeights
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.device_frames import shared
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import ImageError
@@ -20,9 +24,7 @@ from fastloc.kinds import AnyEngine, AnyTower, kind_of
 from fastloc.measured import Given, Measured
 from fastloc.plan import Plan
 from fastloc.projected import Projected
-from fastloc.projections import Given as GivenProjections
 from fastloc.recipes import Recipe, recipe
-from fastloc.resnet_weights import ResNetWeights
 from fastloc.results.batching import chunks, name_of
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
@@ -30,7 +32,6 @@ from fastloc.submit import Handle, Queue
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.openmp import release_idle_threads
-from fastloc.weights import Weights
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -43,7 +44,7 @@ class Localizer:
     """Answers "where in this picture is that?" with one model and one method.
 
     Args:
-        model, pretrained: see `fastloc.sources.load`; the default is the small CLIP that ships with fastloc.
+        model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
         method: a row of `fastloc.recipes.RECIPES`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
@@ -92,7 +93,7 @@ class Localizer:
         self.measured = Measured(model, temperatures)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
-        source = sources.load(model, pretrained, mean, std)
+        source = loading.load(model, pretrained, mean, std)
         source.text.tower.to(self.device)
         self.projected = Projected(source, projections)
         self.size, self.batch = size, batch
@@ -320,7 +321,7 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
-def _size(source: sources.Source) -> int | tuple[int, int]:
+def _size(source: loading.Source) -> int | tuple[int, int]:
     if "size" in source.recommended:
         return int(source.recommended["size"])
     high, wide = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))

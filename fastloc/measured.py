@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints.digests import digest
+from fastloc.checkpoints.loading import Source
 from fastloc.errors import ModelError, RecipeError
 from fastloc.recipes import Recipe
 from fastloc.recipes.temperatures import Temperatures, beside
-from fastloc.sources import Source
 
 Given = str | os.PathLike[str] | Temperatures | None
 
@@ -18,7 +18,7 @@ class Measured:
     """The temperatures of one model, read when a method asks for them.
 
     Args:
-        model: as `fastloc.sources.load` takes it; a table may lie in its folder.
+        model: as `fastloc.checkpoints.loading.load` takes it; a table may lie in its folder.
         given: a file or a table to be read in that one's place.
 
     Raises:

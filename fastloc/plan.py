@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import PlanError, unknown
 from fastloc.recipes import Recipe
-from fastloc.spec import ModelSpec
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from fastloc.attention import temperature_table
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import RecipeError
 from fastloc.recipes import Recipe
-from fastloc.spec import ModelSpec
-from fastloc.weights import Block, Weights
 
 # a linear map's weight [out, in] and bias [out]
 Linear = tuple[Tensor, Tensor]

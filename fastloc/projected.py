@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.projections import OWN, Given, found
 from fastloc.kinds import AnyTower
-from fastloc.projections import OWN, Given, found
 from fastloc.recipes import Recipe
-from fastloc.sources import Source
 
 
 class Projected:
@@ -51,4 +51,3 @@ def _with_projection(tower: Any, proj: Tensor) -> AnyTower:
     other = copy.copy(tower)
     other.weights = replace(tower.weights, proj=proj.to(tower.weights.proj))
     return other  # type: ignore[no-any-return]
-

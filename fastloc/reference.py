@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError
-from fastloc.spec import ModelSpec
-from fastloc.weights import Block, Weights
 
 Grid = tuple[int, int]
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
@@ -195,9 +195,17 @@ def neighbourhood(grid: Grid, std: float) -> Tensor:
 
 # RCLIP without training reads the raw features; what differs is its map, `rclip_map`
 METHODS: dict[str, Callable[[Weights, Tensor], Tensor]] = {
-    "itsm": itsm, "rclip": itsm, "eclip": eclip, "gem": gem,
+    "itsm": itsm,
+    "rclip": itsm,
+    "eclip": eclip,
+    "gem": gem,
     "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
-    "maskclip": maskclip, "sclip": sclip, "clearclip": clearclip, "naclip": naclip, "cliptrase": cliptrase, "tagclip": tagclip,
+    "maskclip": maskclip,
+    "sclip": sclip,
+    "clearclip": clearclip,
+    "naclip": naclip,
+    "cliptrase": cliptrase,
+    "tagclip": tagclip,
     "resclip": resclip,
 }
 
@@ -211,9 +219,7 @@ def encoder(weights: Weights, pixels: Tensor, position: str) -> tuple[Tensor, Te
     return _pool(weights, x), project(weights, x)[:, 1:]
 
 
-def dual_paths(
-    weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool
-) -> tuple[Tensor, Tensor]:
+def dual_paths(weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool) -> tuple[Tensor, Tensor]:
     """(g, x) after the last block, each [B, N, C]: x is the untouched path; g adds, in the last `blocks` blocks, `attention` of x."""
     spec = weights.spec
     if not 0 <= blocks <= spec.layers:

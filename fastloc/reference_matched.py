@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastloc import reference
-from fastloc.weights import Weights
+from fastloc.checkpoints.vit_weights import Weights
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 # the multipliers between which the answer is looked for
@@ -27,9 +27,7 @@ def gem_calibrated(
     return reference.gem(weights, pixels, depth=blocks + 1, iterations=iterations, temperature=temperature, residual=False)
 
 
-def gem_matched(
-    weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False
-) -> Tensor:
+def gem_matched(weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False) -> Tensor:
     """The same with every map's inverse temperature solved: for each picture, block, head, stream and pass, one pass after the other."""
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

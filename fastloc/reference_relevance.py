@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from fastloc import reference
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.weights import Weights
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]

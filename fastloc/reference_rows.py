@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fastloc import reference, reference_matched
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.weights import Weights
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:

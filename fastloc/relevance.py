@@ -15,11 +15,11 @@ from torch import Tensor
 from fastloc import relevance_trace as tracing
 from fastloc import vjp
 from fastloc.attention import unit
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.ops import TORCH, Ops
 from fastloc.prepared import Prepared
 from fastloc.readout import cosine
 from fastloc.relevance_trace import ALL, FIRST, Target, Trace, by_head, of_texts, parts, scored_rows, times, together
-from fastloc.spec import ModelSpec
 from fastloc.vit import Grid, embed, encode, pooled
 
 
@@ -250,8 +250,15 @@ def walk_down(
 
 
 def through_block(
-    trace: Trace, spec: ModelSpec, rows: slice, gradient: Tensor, row: Tensor | None = None, strength: Tensor | None = None,
-    *, below: bool = True, most: int | None = None,
+    trace: Trace,
+    spec: ModelSpec,
+    rows: slice,
+    gradient: Tensor,
+    row: Tensor | None = None,
+    strength: Tensor | None = None,
+    *,
+    below: bool = True,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A whole block's backward, from its output rows [B, t, R or 1, C] to its input [B, t, N, C].
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from fastloc import vjp
 from fastloc.attention import Projections, Temperature
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.ops import TORCH, Ops
 from fastloc.prepared import Prepared
 from fastloc.recipes import Recipe
-from fastloc.spec import ModelSpec
 from fastloc.vit import main_path, project
-from fastloc.weights import Block, Weights
 
 # tokens of a sequence
 FIRST, PATCHES, ALL = slice(0, 1), slice(1, None), slice(None)

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
 from fastloc.position import resized_position
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.validation import positive
-from fastloc.resnet_spec import ResNetSpec
-from fastloc.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.vit import Output
 
 Grid = tuple[int, int]

@@ -5,11 +5,11 @@ from typing import cast
 
 import torch
 
+from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.choices import OPTIONS
 from fastloc.plan import Option, Plan, Situation, make_plan
 from fastloc.recipes import Recipe
-from fastloc.resnet_spec import ResNetSpec
-from fastloc.spec import ModelSpec
 
 _ONE_POOL = "a ResNet has one attention, its pool's"
 
@@ -25,9 +25,7 @@ RESNET_OPTIONS = {
 }
 
 
-def choose(
-    device: torch.device, spec: ResNetSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]
-) -> Plan:
+def choose(device: torch.device, spec: ResNetSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]) -> Plan:
     """The plan of a recipe for a batch of inputs of (height, width). Raises PlanError, see `fastloc.plan.make_plan`."""
     # the options of `RESNET_OPTIONS` read what both kinds of spec have
     return make_plan(Situation(device, cast(ModelSpec, spec), recipe, batch, size), settings, RESNET_OPTIONS)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fastloc import vit, weights
+from fastloc import vit
+from fastloc.checkpoints import vit_weights
 from fastloc.checkpoints.text_encoder import causal, text_state
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import ModelError, RecipeError
 from fastloc.imaging import images
 from fastloc.ops import TORCH
 from fastloc.recipes import Recipe, recipe
 from fastloc.relevance import walk_down
 from fastloc.relevance_trace import ALL, differentiated, trace
-from fastloc.spec import ModelSpec
 from fastloc.text.prompts import checked
-from fastloc.weights import Weights
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer
@@ -85,7 +86,7 @@ def text_weights(tower: Any) -> Weights:
         width=width, layers=len(inner.transformer.resblocks), heads=first.attn.num_heads, patch=(1, 1), image=(1, 1),
         embed=projection.shape[1], activation=_activation(first.mlp), norm_eps=first.ln_1.eps,
     )  # fmt: skip
-    blocks = weights.text_blocks(state, spec)
+    blocks = vit_weights.text_blocks(state, spec)
     nothing = torch.zeros(0)
     return Weights(spec, nothing, nothing, state["positional_embedding"], None, None, blocks, state["ln_final.weight"],
                    state["ln_final.bias"], projection)  # fmt: skip

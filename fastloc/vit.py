@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.attention import Projections
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError, RecipeError
 from fastloc.local import LocalPath
 from fastloc.ops import TORCH, Ops
 from fastloc.position import resized_position
 from fastloc.prepared import Linear, Prepared, letters, prepare
 from fastloc.recipes import Recipe
-from fastloc.spec import ModelSpec
-from fastloc.weights import Block, Weights
 
 Grid = tuple[int, int]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from fastloc.weights import Block
+from fastloc.checkpoints.vit_weights import Block
 
 
 def wide(x: Tensor) -> Tensor:

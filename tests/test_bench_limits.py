@@ -15,13 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import towers
 from fastloc.bench import ceilings, limits, official_style
 from fastloc.bench.peers.protocol import PROTOCOL
+from fastloc.checkpoints.vit_spec import from_open_clip
+from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.choices import choose
 from fastloc.engine import Engine, Shape, Tower
 from fastloc.errors import FastlocError, RecipeError
 from fastloc.plan import Plan, Situation
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.spec import from_open_clip
-from fastloc.weights import named_tensors
 
 CPU = torch.device("cpu")
 HIDDEN = 80

@@ -20,10 +20,10 @@ from fastloc.bench.cases import Case, write_inputs
 from fastloc.bench.environments import ENVIRONMENTS, python_of
 from fastloc.bench.peer_table import PEERS, why_not
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
+from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
+from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES
-from fastloc.spec import from_open_clip as spec_of
-from fastloc.weights import from_open_clip as weights_of
 from towers import config
 
 FOLDER = Path(environments.__file__).with_name("peers")

@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cnn_goldens import CASES, network, pixels
-from fastloc import cam, cnn_models
+from fastloc import cam
+from fastloc.checkpoints import classifiers
+from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
 from fastloc.cnn import CnnLocalizer
-from fastloc.cnn_split import Split
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
@@ -223,17 +224,17 @@ def test_random_weights_are_seeded_and_leave_the_caller_s_random_numbers_alone()
     wanted = torch.rand(3)
     torch.manual_seed(5)
     with pytest.warns(FastlocWarning, match="random weights"):
-        one = cnn_models.load("timm:resnet10t").module
+        one = classifiers.load("timm:resnet10t").module
     assert torch.equal(torch.rand(3), wanted)
-    assert torch.equal(one.fc.weight, cnn_models.load("timm:resnet10t", "random").module.fc.weight)
+    assert torch.equal(one.fc.weight, classifiers.load("timm:resnet10t", "random").module.fc.weight)
 
 
 def test_weights_from_a_file(tmp_path: Path) -> None:
     state = network("timm:resnet10t", 4).float().state_dict()
     torch.save(state, tmp_path / "w.pt")
-    assert torch.equal(cnn_models.load("timm:resnet10t", tmp_path / "w.pt").module.fc.weight, state["fc.weight"])
+    assert torch.equal(classifiers.load("timm:resnet10t", tmp_path / "w.pt").module.fc.weight, state["fc.weight"])
     with pytest.raises(ModelError, match=r"another architecture: 'conv1.weight' of timm:resnet18/random is \[64, 3, 7, 7\], and .* holds"):
-        cnn_models.load("timm:resnet18", str(tmp_path / "w.pt"))
+        classifiers.load("timm:resnet18", str(tmp_path / "w.pt"))
 
 
 def test_dtypes() -> None:
@@ -289,7 +290,7 @@ def test_texts_that_name_no_class(text: str, said: str) -> None:
 
 
 def test_imagenet_names() -> None:
-    classifier = cnn_models.load("torchvision:resnet18", "random")
+    classifier = classifiers.load("torchvision:resnet18", "random")
     assert classifier.indices(["tabby", "Tabby Cat", "281", "crane bird"], 1000) == [281, 281, 281, 134]
     with pytest.raises(TextError, match=r"'crane' names several classes.*134 \(crane bird\), 517 \(crane\)"):
         classifier.indices(["crane"], 1000)

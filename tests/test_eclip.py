@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fastloc import cli, reference
+from fastloc.checkpoints.projections import Projections
 from fastloc.eclip import cli as trainer
 from fastloc.eclip.features import Features
 from fastloc.eclip.loss import contrastive
@@ -31,7 +32,6 @@ from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
 from fastloc.errors import FastlocError
 from fastloc.localizer import Localizer
-from fastloc.projections import Projections
 from fastloc.vit import forward
 from towers import array, error
 

@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fastloc import embedded
+from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.errors import ModelError
 from fastloc.export.share_weights import share
 from fastloc.imaging import images
@@ -24,7 +25,6 @@ from fastloc.onnx_file import header as onnx_header
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.onnx_text import OnnxTextEncoder
 from fastloc.utils.hashing import tower_digest
-from fastloc.weights import named_tensors
 
 GEM, TEXT, WEIGHTS = embedded.GEM_ONNX, embedded.GEM_TEXT_ONNX, embedded.MODEL
 AGAIN = "make them again: python benchmarks/pack_embedded_onnx.py"

@@ -12,13 +12,13 @@ import resnet_towers
 import towers
 from fastloc import cli, literal, reference_resnet
 from fastloc.bench.peers.seeded import seeded_pixels
+from fastloc.checkpoints.resnet_weights import ResNetWeights
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import RecipeError
 from fastloc.export.to_onnx import Options, export
 from fastloc.kinds import AnyEngine, kind_of
 from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.resnet_weights import ResNetWeights
-from fastloc.weights import Weights
 from repo import SAMPLES
 
 SAMPLE = SAMPLES / "market.webp"

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options, check_texts
@@ -23,7 +24,6 @@ from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.formats import DTYPES, SPELLINGS, UNSEEN
 from fastloc.onnx_file.golden import picture
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.weights import Weights
 from towers import PATCH, PATCHES, pixels, texts, tower
 
 SIZE = (5 * PATCH, 7 * PATCH)

@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from fastloc import Localizer, OnnxLocalizer, cli
+from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export import golden_answers, to_onnx
 from fastloc.export.to_onnx import Options, export
@@ -19,7 +20,6 @@ from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.utils.hashing import tower_digest
 from fastloc.verify import verify
-from fastloc.weights import named_tensors
 from repo import SAMPLES
 
 SIZE = (96, 96)

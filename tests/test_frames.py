@@ -11,12 +11,12 @@ from torch import Tensor
 
 import fastloc.frames as frames_module
 import towers
+from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD
 from fastloc.engine_patches import patches_of
 from fastloc.errors import FastlocError
 from fastloc.frames import folded_embedding, frame_tables
 from fastloc.imaging.geometry import FITS, Geometry, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
-from fastloc.spec import OPENAI_MEAN, OPENAI_STD
 
 # frames (H, W): wide, high, small, tiny, of the input's own size, one pixel wide
 FRAMES = ((45, 61), (97, 40), (20, 33), (3, 2), (32, 32), (30, 1))

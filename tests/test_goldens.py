@@ -20,14 +20,14 @@ from open_clip.model import CLIP
 from fastloc import reference
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
+from fastloc.checkpoints.vit_weights import Weights
+from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
 from fastloc.readout import similarity
 from fastloc.recipes import Recipe, recipe
-from fastloc.spec import from_open_clip as spec_of
 from fastloc.vit import forward
-from fastloc.weights import Weights
-from fastloc.weights import from_open_clip as weights_of
 from repo import GOLDENS
 
 NAMES = sorted(path.stem for path in GOLDENS.glob("gem_*.npz"))

@@ -413,7 +413,7 @@ def test_texts_are_of_these_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_texts_are_the_localizers() -> None:
-    from fastloc.sources import load
+    from fastloc.checkpoints.loading import load
 
     names = scenes.names()
     # one sentence each; the other templates are eighty of them

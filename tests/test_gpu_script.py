@@ -424,6 +424,6 @@ for name in ("open_clip", "av", "rich", "matplotlib", "sklearn", "cmap", "onnx",
 import gpu
 gpu._paths()
 import {names}, gpu_parts.measured, fastloc.video.stream
-assert not {{"fastloc.localizer", "fastloc.sources", "fastloc.checkpoints.text_encoder"}} & set(sys.modules)
+assert not {{"fastloc.localizer", "fastloc.checkpoints.loading", "fastloc.checkpoints.text_encoder"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO / "benchmarks", timeout=120)

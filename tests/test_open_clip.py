@@ -11,9 +11,8 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 import towers
-from fastloc import spec as specs
-from fastloc import weights as stores
 from fastloc.bench.peers.seeded import seeded_pixels
+from fastloc.checkpoints import vit_spec, vit_weights
 from fastloc.errors import ModelError
 from fastloc.recipes import RECIPES
 from fastloc.vit import forward
@@ -68,8 +67,8 @@ def own(built: CLIP, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", REAL)
 def test_parity(name: str) -> None:
-    built, spec = model(name), specs.from_open_clip(real(name, **REAL[name]))
-    weights = stores.from_open_clip(built.state_dict(), spec)
+    built, spec = model(name), vit_spec.from_open_clip(real(name, **REAL[name]))
+    weights = vit_weights.from_open_clip(built.state_dict(), spec)
     pixels = torch.from_numpy(seeded_pixels((2, 3, *spec.image), seed=0))
     out = forward(weights, pixels, RECIPES["itsm"], cls=True)
     image, patches = own(built, pixels)
@@ -103,7 +102,7 @@ def test_parity_in_float64(kind: dict[str, Any]) -> None:
 
 def test_weights_are_shared_not_copied() -> None:
     built = model("ViT-M-16-alt")
-    weights = stores.from_open_clip(built.state_dict(), specs.from_open_clip(real("ViT-M-16-alt", **REAL["ViT-M-16-alt"])))
+    weights = vit_weights.from_open_clip(built.state_dict(), vit_spec.from_open_clip(real("ViT-M-16-alt", **REAL["ViT-M-16-alt"])))
     assert weights.patch_w.data_ptr() == built.visual.conv1.weight.data_ptr()
     assert not weights.patch_w.requires_grad
 
@@ -113,15 +112,15 @@ def test_weights_are_shared_not_copied() -> None:
 ACTIVATIONS = {"QuickGELU()": "quick_gelu", "GELU(approximate='none')": "gelu", "GELU(approximate='tanh')": "gelu_tanh"}
 
 
-@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if specs.refusal(config) is None])
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if vit_spec.refusal(config) is None])
 def test_accepted_configuration_is_read_right(name: str) -> None:
     """Built without memory: the tower is a plain VisionTransformer and its tensors have the shapes that the spec asks for."""
     config = CONFIGS[name]
     with torch.device("meta"):
         tower = _build_vision_tower(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), config.get("quick_gelu", False))
     assert isinstance(tower, VisionTransformer)
-    spec = specs.from_open_clip(config)
-    weights = stores.from_open_clip({f"visual.{key}": tensor for key, tensor in tower.state_dict().items()}, spec)
+    spec = vit_spec.from_open_clip(config)
+    weights = vit_weights.from_open_clip({f"visual.{key}": tensor for key, tensor in tower.state_dict().items()}, spec)
     block = tower.transformer.resblocks[0]
     assert (spec.heads, spec.head_width) == (block.attn.num_heads, block.attn.head_dim)
     assert (spec.grid, spec.patch, spec.image) == (tower.grid_size, tower.patch_size, tower.image_size)
@@ -150,9 +149,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_configuration(name: str) -> None:
     config = CONFIGS[name]
-    assert (specs.refusal(config) or "").startswith(REFUSED[name])
+    assert (vit_spec.refusal(config) or "").startswith(REFUSED[name])
     with pytest.raises(ModelError, match=re.escape(f"this model is not supported: {REFUSED[name]}")) as caught:
-        specs.from_open_clip(config)
+        vit_spec.from_open_clip(config)
     assert str(caught.value).endswith("plain CLIP ViTs with open_clip's own text tower are")
 
 
@@ -160,7 +159,7 @@ def test_no_plain_tower_is_refused() -> None:
     for name, config in CONFIGS.items():
         vision, text = config["vision_cfg"], config["text_cfg"]
         foreign = "timm_model_name" in vision or isinstance(vision["layers"], list) or "multimodal_cfg" in config or "hf_model_name" in text
-        assert (specs.refusal(config) is not None) == foreign, name
+        assert (vit_spec.refusal(config) is not None) == foreign, name
 
 
 @pytest.mark.parametrize(
@@ -173,13 +172,13 @@ def test_no_plain_tower_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_refused_part(vision: dict[str, Any], reason: str) -> None:
-    assert reason in (specs.refusal(real("ViT-B-32", **vision)) or "")
+    assert reason in (vit_spec.refusal(real("ViT-B-32", **vision)) or "")
 
 
 def test_preprocessing_comes_with_the_spec() -> None:
-    spec = specs.from_open_clip(real("ViT-B-32"))
+    spec = vit_spec.from_open_clip(real("ViT-B-32"))
     assert (spec.mean, spec.std, spec.interpolation) == (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, "bicubic")
-    spec = specs.from_open_clip(real("ViT-B-32"), {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear"})
+    spec = vit_spec.from_open_clip(real("ViT-B-32"), {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear"})
     assert (spec.mean, spec.std, spec.interpolation) == ((0.5,) * 3, (0.25,) * 3, "bilinear")
 
 
@@ -189,12 +188,12 @@ def test_preprocessing_comes_with_the_spec() -> None:
 def test_missing_tensor() -> None:
     state = {key: tensor for key, tensor in towers.state().items() if key != "visual.transformer.resblocks.3.attn.out_proj.bias"}
     with pytest.raises(ModelError, match=r"'visual\.transformer\.resblocks\.3\.attn\.out_proj\.bias' is missing \(the file holds visual"):
-        stores.from_open_clip(state, specs.from_open_clip(towers.config()))
+        vit_weights.from_open_clip(state, vit_spec.from_open_clip(towers.config()))
 
 
 def test_state_of_nothing() -> None:
     with pytest.raises(ModelError, match=r"'visual\.conv1\.weight' is missing \(the file holds nothing"):
-        stores.from_open_clip({}, specs.from_open_clip(towers.config()))
+        vit_weights.from_open_clip({}, vit_spec.from_open_clip(towers.config()))
 
 
 @pytest.mark.parametrize(
@@ -209,10 +208,10 @@ def test_state_of_nothing() -> None:
 )
 def test_tensors_of_another_architecture(vision: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match="weights of another architecture: " + re.escape(message)):
-        stores.from_open_clip(towers.state(**vision), specs.from_open_clip(towers.config()))
+        vit_weights.from_open_clip(towers.state(**vision), vit_spec.from_open_clip(towers.config()))
 
 
 def test_tensors_of_another_embedding_width() -> None:
     state = {**towers.state(), "visual.proj": torch.zeros(32, 16)}
     with pytest.raises(ModelError, match=re.escape("'visual.proj' has shape (32, 16), the model wants (32, 24)")):
-        stores.from_open_clip(state, specs.from_open_clip(towers.config()))
+        vit_weights.from_open_clip(state, vit_spec.from_open_clip(towers.config()))

@@ -6,13 +6,14 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from fastloc import choices, fused, spec
+from fastloc import choices, fused
+from fastloc.checkpoints import vit_spec
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.choices import OPTIONS, choose
 from fastloc.errors import PlanError
 from fastloc.kernels import device as kernels
 from fastloc.plan import FIELDS, Situation
 from fastloc.recipes import RECIPES, recipe
-from fastloc.spec import ModelSpec
 
 VIT_B = ModelSpec(width=768, layers=12, heads=12, patch=(16, 16), image=(224, 224), embed=512, activation="quick_gelu")
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -135,4 +136,4 @@ def test_why_not_answers_for_every_recipe() -> None:
         assert bool(reasons) == (not row.streams or row.inv_temp == "matched"), (row.name, reasons)
     assert not fused.why_not_norm(VIT_B, torch.float16) and not fused.why_not_readout(VIT_B, torch.bfloat16)
     assert not fused.why_not_activation(VIT_B, torch.float16)
-    assert "gelu" in fused.why_not_activation(spec.ModelSpec(768, 12, 12, (16, 16), (224, 224), 512), torch.float16)[0]
+    assert "gelu" in fused.why_not_activation(vit_spec.ModelSpec(768, 12, 12, (16, 16), (224, 224), 512), torch.float16)[0]

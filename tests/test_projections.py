@@ -14,16 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import towers
-from fastloc import cli, reference, sources
-from fastloc.checkpoint_digests import digest
+from fastloc import cli, reference
+from fastloc.checkpoints import loading
+from fastloc.checkpoints.digests import digest
+from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.projections import KEY, Projections
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
 from fastloc.localizer import Localizer
 from fastloc.projected import Projected
-from fastloc.projections import KEY, Projections
 from fastloc.readout import similarity
 from fastloc.recipes import RECIPES, recipe
-from fastloc.sources import Source
 from fastloc.vit import forward
 from repo import SAMPLES
 
@@ -160,7 +161,7 @@ def test_another_model_is_told_with_both_names() -> None:
 
 
 def identity(scale: float = 1.0) -> Projections:
-    of = sources.load()
+    of = loading.load()
     return maps_of(scale * torch.eye(of.spec.embed), torch.eye(of.spec.embed), of)
 
 

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
+from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.errors import FastlocError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options
@@ -15,7 +16,6 @@ from fastloc.export.to_onnx import trace
 from fastloc.grids import grids
 from fastloc.onnx_file import golden
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.weights import named_tensors
 from towers import PATCH, error, pixels, texts, tower
 
 SIZE = (3 * PATCH, 5 * PATCH)

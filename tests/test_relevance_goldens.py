@@ -15,13 +15,13 @@ import torch
 
 from fastloc import reference_relevance
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, vision_shapes
+from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
+from fastloc.checkpoints.vit_weights import Weights
+from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.grids import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
-from fastloc.spec import from_open_clip as spec_of
-from fastloc.weights import Weights
-from fastloc.weights import from_open_clip as weights_of
 from repo import GOLDENS
 
 NAMES = sorted(path.stem for package in ("legrad", "grad_cam_vit") for path in GOLDENS.glob(f"{package}_*.npz"))

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc import reference, reference_resnet, resnet, resnet_spec, resnet_weights
+from fastloc import reference, reference_resnet, resnet
+from fastloc.checkpoints import resnet_spec, resnet_weights
 from fastloc.errors import ModelError, RecipeError
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps

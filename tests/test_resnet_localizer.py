@@ -11,12 +11,12 @@ import torch
 from open_clip import CLIP
 from PIL import Image
 
-from fastloc import Localizer, resnet, resnet_spec, sources
-from fastloc import spec as specs
+from fastloc import Localizer, resnet
+from fastloc.checkpoints import loading, resnet_spec, vit_spec
+from fastloc.checkpoints.resnet_weights import ResNetWeights, from_open_clip
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.recipes import recipe
-from fastloc.resnet_weights import ResNetWeights, from_open_clip
 from resnet_towers import config
 from towers import error
 
@@ -55,17 +55,17 @@ def test_every_configuration_of_open_clip_fits(name: str) -> None:
     tower = from_open_clip({f"visual.{key}": tensor for key, tensor in visual.state_dict().items()}, spec)
     assert [len(stage) for stage in tower.stages] == found["vision_cfg"]["layers"]
     with pytest.raises(ModelError, match="its image tower is a ResNet, not a ViT"):
-        specs.from_open_clip(found)
+        vit_spec.from_open_clip(found)
 
 
 def test_the_list_of_models_has_them() -> None:
-    rows = {row["name"]: row for row in sources.models()}
+    rows = {row["name"]: row for row in loading.models()}
     assert len(RESNETS) == 10 and all(rows[name]["refused"] is None for name in RESNETS)
     assert "openai" in rows["RN50x64"]["pretrained"]
 
 
 def test_a_source_holds_open_clip_s_numbers(file: Path) -> None:
-    source = sources.load(str(file), "random")
+    source = loading.load(str(file), "random")
     assert isinstance(source.weights, ResNetWeights)
     torch.manual_seed(0)
     model = CLIP(**config()).eval()
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_one_line(file: Path, kwargs: dict[str, Any], said:
 def test_weights_of_another_architecture(file: Path, tmp_path: Path) -> None:
     torch.save(CLIP(**config(layers=[1, 1, 1, 1])).state_dict(), tmp_path / "w.pt")
     with pytest.raises(ModelError, match=r"'visual.layer2.1.bn1.weight' is missing"):
-        sources.load(str(file), str(tmp_path / "w.pt"))
+        loading.load(str(file), str(tmp_path / "w.pt"))
 
 
 def test_the_command_line(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

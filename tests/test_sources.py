@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastloc import embedded, sources
+from fastloc import embedded
+from fastloc.checkpoints import loading, vit_spec
 from fastloc.errors import ModelError
 from fastloc.recipes import recipe
 from fastloc.vit import forward
@@ -41,7 +42,7 @@ def saved(model: torch.nn.Module, path: Path) -> Path:
     return path
 
 
-def same_as_open_clip(source: sources.Source, model: Any) -> None:
+def same_as_open_clip(source: loading.Source, model: Any) -> None:
     pixels = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         found = forward(source.weights, pixels, recipe("itsm"), cls=True).cls
@@ -53,7 +54,7 @@ def same_as_open_clip(source: sources.Source, model: Any) -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_a_configuration_and_a_file(model: torch.nn.Module, config: Path, tmp_path: Path, suffix: str):
-    source = sources.load(str(config), str(saved(model, tmp_path / f"weights{suffix}")))
+    source = loading.load(str(config), str(saved(model, tmp_path / f"weights{suffix}")))
     same_as_open_clip(source, model)
     assert source.name == "tiny"
 
@@ -63,7 +64,7 @@ def test_a_folder(model: torch.nn.Module, tmp_path: Path, prefix: str):
     content = {"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear"}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
     saved(model, tmp_path / "open_clip_model.safetensors")
-    source = sources.load(f"{prefix}{tmp_path}")
+    source = loading.load(f"{prefix}{tmp_path}")
     same_as_open_clip(source, model)
     assert (source.spec.mean, source.spec.std, source.spec.interpolation) == ((0.5,) * 3, (0.25,) * 3, "bilinear")
 
@@ -72,16 +73,16 @@ def test_a_text_tower_in_open_clip_s_custom_layout(config: Path, tmp_path: Path)
     torch.manual_seed(1)
     custom = open_clip.CustomTextCLIP(**CONFIG).eval()
     config.write_text(json.dumps({**CONFIG, "custom_text": True}))
-    same_as_open_clip(sources.load(str(config), str(saved(custom, tmp_path / "weights.pt"))), custom)
+    same_as_open_clip(loading.load(str(config), str(saved(custom, tmp_path / "weights.pt"))), custom)
 
 
 def test_the_embedded_model_is_what_open_clip_computes():
     """Its compact file, expanded, fills open_clip's own network of its configuration, and both agree."""
     content = json.loads(embedded.CONFIG.read_text())
     network: Any = open_clip.CLIP(**content["model_cfg"]).eval()
-    state = sources._expand_tokens(sources.read_state(embedded.MODEL), content["model_cfg"])
+    state = loading._expand_tokens(loading.read_state(embedded.MODEL), content["model_cfg"])
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    source, pixels = sources.load(), torch.rand(2, 3, 96, 96)
+    source, pixels = loading.load(), torch.rand(2, 3, 96, 96)
     with torch.no_grad():
         found = forward(source.weights, pixels, recipe("itsm"), cls=True).cls
         torch.testing.assert_close(found, network.encode_image(pixels), rtol=0, atol=1e-4)
@@ -93,7 +94,7 @@ def test_the_embedded_model_is_what_open_clip_computes():
 
 
 def test_random_weights_are_seeded():
-    first, second = (sources.load("ViT-S-32-alt", "random").weights for _ in range(2))
+    first, second = (loading.load("ViT-S-32-alt", "random").weights for _ in range(2))
     assert torch.equal(first.patch_w, second.patch_w)
 
 
@@ -114,17 +115,17 @@ def test_random_weights_are_seeded():
 )
 def test_models_that_cannot_be_loaded(model_name: str, pretrained: str | None, message: str):
     with pytest.raises(ModelError, match=message):
-        sources.load(model_name, pretrained)
+        loading.load(model_name, pretrained)
 
 
 def test_weights_of_another_architecture(model: torch.nn.Module, config: Path, tmp_path: Path):
     wider = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "width": 64}}
     config.write_text(json.dumps(wider))
     with pytest.raises(ModelError, match=r"'visual.conv1.weight' has shape \(32, 3, 8, 8\), the model wants \(64, 3, 8, 8\)"):
-        sources.load(str(config), str(saved(model, tmp_path / "weights.pt")))
+        loading.load(str(config), str(saved(model, tmp_path / "weights.pt")))
     config.write_text(json.dumps({**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "layers": 2}}))
     with pytest.raises(ModelError, match=r"'transformer.resblocks.1.ln_1.weight' is missing"):
-        sources.load(str(config), str(tmp_path / "weights.pt"))
+        loading.load(str(config), str(tmp_path / "weights.pt"))
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(config: Path, tmp_path: Path):
@@ -135,7 +136,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(config: Path, tmp_path: Path)
     path = tmp_path / "trap.pt"
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ModelError, match="is not a plain state dict"):
-        sources.load(str(config), str(path))
+        loading.load(str(config), str(path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -143,17 +144,17 @@ def test_a_pickle_with_code_is_refused_and_not_run(config: Path, tmp_path: Path)
 def test_damaged_weights(config: Path, tmp_path: Path, name: str, content: bytes):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=name):
-        sources.load(str(config), str(tmp_path / name))
+        loading.load(str(config), str(tmp_path / name))
 
 
 def test_a_file_without_tensors(config: Path, tmp_path: Path):
     torch.save({"epoch": 3}, tmp_path / "notes.pt")
     with pytest.raises(ModelError, match="holds no tensors by name"):
-        sources.load(str(config), str(tmp_path / "notes.pt"))
+        loading.load(str(config), str(tmp_path / "notes.pt"))
 
 
 def test_the_list_of_models_says_which_are_refused_and_why():
-    rows = {row["name"]: row for row in sources.models()}
+    rows = {row["name"]: row for row in loading.models()}
     assert next(iter(rows)) == "embedded"
     assert rows["ViT-B-16"]["refused"] is None
     assert "openai" in rows["ViT-B-16"]["pretrained"]
@@ -163,17 +164,17 @@ def test_the_list_of_models_says_which_are_refused_and_why():
 
 @pytest.mark.parametrize(("name", "tag", "quick"), [("ViT-B-32", "openai", True), ("ViT-B-32", "laion2b_s34b_b79k", False)])
 def test_a_tag_brings_the_activation_and_statistics_of_its_training(monkeypatch: pytest.MonkeyPatch, name: str, tag: str, quick: bool):
-    monkeypatch.setattr(sources, "_download", lambda *_: Path("weights.safetensors"))
-    described = sources._describe(name, tag)
-    spec = sources.specs.from_open_clip(described.config, described.preprocess)
+    monkeypatch.setattr(loading, "_download", lambda *_: Path("weights.safetensors"))
+    described = loading._describe(name, tag)
+    spec = vit_spec.from_open_clip(described.config, described.preprocess)
     assert (spec.activation == "quick_gelu") == quick
-    assert spec.mean == sources.specs.OPENAI_MEAN
+    assert spec.mean == vit_spec.OPENAI_MEAN
 
 
 def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch):
     def offline(*_: Any) -> str:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(sources.tags, "download_pretrained", offline)
+    monkeypatch.setattr(loading.tags, "download_pretrained", offline)
     with pytest.raises(ModelError, match="weights 'openai' of ViT-B-32 could not be downloaded: no route to host"):
-        sources.load("ViT-B-32", "openai")
+        loading.load("ViT-B-32", "openai")

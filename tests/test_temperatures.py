@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastloc import calibrate, embedded
-from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints.digests import digest
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, RecipeError
 from fastloc.export.options import Options

@@ -17,7 +17,8 @@ import open_clip
 import pytest
 import torch
 
-from fastloc import cli_text, embedded, onnx_text, sources
+from fastloc import cli_text, embedded, onnx_text
+from fastloc.checkpoints import loading
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
 from fastloc.export import onnx_file, text_to_onnx
@@ -30,7 +31,7 @@ from fastloc.text.templates import TEMPLATES
 from fastloc.utils.hashing import tower_digest
 
 CONTEXT, EMBED, END = 12, 24, 49407
-# every way that open_clip builds a text tower which `fastloc.sources` takes -> (its custom class, the configuration)
+# every way that open_clip builds a text tower which `fastloc.checkpoints.loading` takes -> (its custom class, the configuration)
 TOWERS: dict[str, tuple[bool, dict[str, Any]]] = {
     "plain": (False, {}),
     "custom class, quick GELU, layer scale": (True, {"quick_gelu": True, "ls_init_value": 0.5}),
@@ -348,13 +349,13 @@ def test_texts_become_a_file(file: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_both_ways_to_embed_agree(tmp_path: Path):
     for words in (("--text", embedded.GEM_TEXT_ONNX), ("--model", "embedded")):
         assert command("embed", "cat", "red car", *words, "-o", tmp_path / f"{words[0]}.npz") == 0
-    first, second = (TextEmbeddings.load(tmp_path / f"{name}.npz", sources.load().text.digest) for name in ("--text", "--model"))
+    first, second = (TextEmbeddings.load(tmp_path / f"{name}.npz", loading.load().text.digest) for name in ("--text", "--model"))
     np.testing.assert_allclose(first.vectors, second.vectors, atol=1e-5)
 
 
 @pytest.mark.usefixtures("traced")
 def test_a_model_becomes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sources, "load", lambda *names: source(network(), names=tuple(map(str, names))))
+    monkeypatch.setattr(loading, "load", lambda *names: source(network(), names=tuple(map(str, names))))
     path = tmp_path / "tiny.text.onnx"
     assert command("export-text", "--model", "tiny", "--dtype", "float16", "--licence", "mine", "-o", path) == 0
     made = OnnxTextEncoder(path).manifest

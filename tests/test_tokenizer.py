@@ -11,7 +11,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, get_clean_fn
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from fastloc import sources
+from fastloc.checkpoints import loading
 from fastloc.errors import ModelError, TextError
 from fastloc.export.tokenizer import tokenization, tokenizer_json
 from fastloc.onnx_file.text_manifest import pack, unpack
@@ -42,7 +42,7 @@ def wrapped(tokenizer: Any, name: str = "tiny") -> Any:
 
 
 def every_text() -> list[str]:
-    names = list(sources.load().text.names)
+    names = list(loading.load().text.names)
     filled = [fill("yo-yo's 3 Big dogs") for fill in OPENAI_IMAGENET_TEMPLATES]
     return [*names, *IMAGENET_CLASSNAMES, *filled, *PLAIN]
 

@@ -11,10 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastloc import attention, engine_maps, fused, ops, readout
 from fastloc.attention import Projections
+from fastloc.checkpoints.vit_spec import OPENAI_MEAN
 from fastloc.engine_patches import patches_of
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES
-from fastloc.spec import OPENAI_MEAN
 from gpu_parts.timing import Call
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION}

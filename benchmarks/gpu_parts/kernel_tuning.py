@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.vit_spec import OPENAI_MEAN
 from fastloc.device_maps import tables
 from fastloc.frames import frame_tables
 from fastloc.imaging.geometry import fit
 from fastloc.kernels.table import OPS
-from fastloc.spec import OPENAI_MEAN
 from gpu_parts.timing import Call
 
 Configuration = dict[str, int]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc import literal, spec
-from fastloc import weights as stores
+from fastloc import literal
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes
+from fastloc.checkpoints import vit_spec, vit_weights
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.weights import Weights
 from gpu_parts.job import Job, Row
 
 Size = tuple[int, int]
@@ -30,7 +30,7 @@ def seeded(name: str) -> Weights:
     """The image tower of a configuration, float32 on the CPU."""
     config = CONFIGS[name]
     state = {key: torch.from_numpy(array) for key, array in seeded_state(vision_shapes(config), 0).items()}
-    return stores.from_open_clip(state, spec.from_open_clip(config))
+    return vit_weights.from_open_clip(state, vit_spec.from_open_clip(config))
 
 
 @cache

@@ -21,8 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fastloc import device_maps, embedded, spec
-from fastloc import weights as stores
+from fastloc import device_maps, embedded
+from fastloc.checkpoints import vit_spec, vit_weights
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import RECIPES, Recipe, recipe
@@ -92,11 +92,11 @@ def configuration() -> dict[str, Any]:
 
 
 @cache
-def image_tower() -> stores.Weights:
+def image_tower() -> vit_weights.Weights:
     """The embedded model's, float32 on the CPU."""
     content = configuration()
     state = {name: tensor.float() for name, tensor in load_file(embedded.MODEL).items() if name.startswith("visual.")}
-    return stores.from_open_clip(state, spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
+    return vit_weights.from_open_clip(state, vit_spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
 
 
 def variants() -> dict[str, Recipe]:

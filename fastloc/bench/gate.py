@@ -11,8 +11,8 @@ from torch import Tensor
 from fastloc import literal, reference
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.towers import weights_of
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import recipe
-from fastloc.weights import Weights
 
 Array = NDArray[np.float32]
 

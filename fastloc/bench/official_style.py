@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.position import resized_position
-from fastloc.weights import Block, Weights
 
 
 def gem(

@@ -10,9 +10,9 @@ from fastloc.bench import backends, environments
 from fastloc.bench.backends import BACKENDS, USUAL
 from fastloc.bench.peer_table import PEERS
 from fastloc.bench.towers import Model, model
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.recipes import RECIPES
-from fastloc.spec import ModelSpec
 from fastloc.utils import hardware
 
 ALL = "all"

@@ -146,7 +146,7 @@ def _array(value: Any) -> Array:
 
 
 def _spec(case: Case) -> Any:
-    from fastloc.spec import from_open_clip
+    from fastloc.checkpoints.vit_spec import from_open_clip
 
     return from_open_clip(case.config, case.preprocess)
 

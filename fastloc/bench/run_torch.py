@@ -16,13 +16,13 @@ from fastloc.bench.backends import Backend
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.bench.towers import weights_of
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import Engine, Tower
 from fastloc.grids import grids as functional
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.plan import DTYPES, FIELDS
 from fastloc.recipes import recipe
-from fastloc.weights import Weights
 
 
 def versions() -> dict[str, str]:

@@ -8,8 +8,8 @@ written. Not counted: the copies that a library's matrix product makes of stride
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.plan import DTYPES
-from fastloc.spec import ModelSpec
 
 # pixels and texts come as float32
 INPUT_BYTES = 4

@@ -1,7 +1,7 @@
 """The work of GEM in the official package's form, for what `limits.count` is compared with."""
 
 from fastloc.bench.tally import Tally, Work
-from fastloc.spec import ModelSpec
+from fastloc.checkpoints.vit_spec import ModelSpec
 
 # products, logits times a temperature, softmax: each map is written, and read again, so many times
 MAPS = 3

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc import embedded
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
+from fastloc.checkpoints.vit_spec import ModelSpec, refusal
+from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.errors import FastlocError, ModelError, unknown
-from fastloc.spec import ModelSpec, refusal
-from fastloc.spec import from_open_clip as spec_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastloc.weights import Weights
+    from fastloc.checkpoints.vit_weights import Weights
 
 EMBEDDED = "embedded"
 
@@ -73,7 +73,7 @@ class Model:
         if self.name == EMBEDDED:
             state = read_state(embedded.MODEL)
         elif self.pretrained:
-            from fastloc.sources import checkpoint
+            from fastloc.checkpoints.loading import checkpoint
 
             state = checkpoint(self.name, self.pretrained)
         else:
@@ -150,7 +150,7 @@ def read_state(file: str | Path) -> dict[str, "Tensor"]:
 
 def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights":
     """The image tower of a file that `Model.write` wrote."""
-    from fastloc.weights import from_open_clip
+    from fastloc.checkpoints.vit_weights import from_open_clip
 
     # copied out of the file's mapping, which else would be read, and counted as a call's memory, when it is first used
     return from_open_clip({name: each.float().clone() for name, each in read_state(file).items()}, spec_of(config, preprocess))

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.text_encoder import encode_tokens
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.eclip.masks import free_attention
 from fastloc.eclip.pairs import Left, Pair
 from fastloc.eclip.settings import Settings
 from fastloc.errors import FastlocError, ImageError
 from fastloc.localizer import Localizer
 from fastloc.vit import forward
-from fastloc.weights import Weights
 
 # encoded at a time
 PICTURES, TEXTS = 16, 256

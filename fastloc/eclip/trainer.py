@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints.digests import digest
+from fastloc.checkpoints.projections import Projections
 from fastloc.eclip import checkpoint, curve
 from fastloc.eclip.features import Features
 from fastloc.eclip.loss import processes, rank
@@ -19,7 +20,6 @@ from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, Told, take
 from fastloc.errors import FastlocError
 from fastloc.localizer import Localizer
-from fastloc.projections import Projections
 from fastloc.utils.atomic_write import write_whole
 
 PROJECTIONS, CACHE, LEFT = "projections.safetensors", "features.f16", "left_out.csv"

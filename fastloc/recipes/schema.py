@@ -84,7 +84,7 @@ class Recipe:
     target_scale: CLIP's logit scale as trained; LeGrad's target is always the cosine of its own pooled feature.
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
     head: of "anchor", the one head that is shown; None for the mean.
-    trained: needs projections trained for the model (`fastloc.projections`), which other recipes can have too.
+    trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
     fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
     """
 

@@ -59,15 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "checkpoint_digests": "checkpoints.digests",
-    "spec": "checkpoints.vit_spec",
-    "weights": "checkpoints.vit_weights",
-    "resnet_spec": "checkpoints.resnet_spec",
-    "resnet_weights": "checkpoints.resnet_weights",
-    "sources": "checkpoints.loading",
-    "projections": "checkpoints.projections",
-    "cnn_models": "checkpoints.classifiers",
-    "cnn_split": "checkpoints.classifier_split",
     "vit": "functional.vit",
     "attention": "functional.attention",
     "local": "functional.local_path",

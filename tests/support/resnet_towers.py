@@ -7,9 +7,9 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor
 
-from fastloc import resnet_spec, resnet_weights
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
-from fastloc.resnet_weights import ResNetWeights
+from fastloc.checkpoints import resnet_spec, resnet_weights
+from fastloc.checkpoints.resnet_weights import ResNetWeights
 
 EMBED, IMAGE, STRIDE = 24, 64, 32
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

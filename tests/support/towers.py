@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc import spec as specs
-from fastloc import weights as stores
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, vision_shapes
+from fastloc.checkpoints import vit_spec, vit_weights
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES
-from fastloc.weights import Weights
 
 EMBED = 24
 # the methods that compare patch features with the texts; `fastloc.literal` states the others too
@@ -22,9 +21,17 @@ LAYERS, HEADS, PATCH, TRAINED = 7, 4, 8, (4, 4)
 def config(*, scale: bool = False, ln_pre: bool = True, activation: str = "gelu", pool: str = "tok", **vision: Any) -> dict[str, Any]:
     """An open_clip model configuration; pool "avg-norm" is the mean of the patches before the last LayerNorm."""
     tower = {
-        "image_size": TRAINED[0] * PATCH, "layers": LAYERS, "width": 32, "head_width": 32 // HEADS, "patch_size": PATCH, "mlp_ratio": 2.5,
-        "ls_init_value": 0.5 if scale else None, "no_ln_pre": not ln_pre, "pool_type": pool.removesuffix("-norm"),
-        "final_ln_after_pool": pool.endswith("-norm"), "act_kwargs": {"approximate": "tanh"} if activation == "gelu_tanh" else None,
+        "image_size": TRAINED[0] * PATCH,
+        "layers": LAYERS,
+        "width": 32,
+        "head_width": 32 // HEADS,
+        "patch_size": PATCH,
+        "mlp_ratio": 2.5,
+        "ls_init_value": 0.5 if scale else None,
+        "no_ln_pre": not ln_pre,
+        "pool_type": pool.removesuffix("-norm"),
+        "final_ln_after_pool": pool.endswith("-norm"),
+        "act_kwargs": {"approximate": "tanh"} if activation == "gelu_tanh" else None,
     }
     return {"embed_dim": EMBED, "quick_gelu": activation == "quick_gelu", "vision_cfg": tower | vision}
 
@@ -37,7 +44,7 @@ def state(seed: int = 0, **kind: Any) -> dict[str, Tensor]:
 @cache
 def tower(dtype: torch.dtype = torch.float64, seed: int = 0, **kind: Any) -> Weights:
     """The weights of `config(**kind)`."""
-    return stores.from_open_clip(state(seed, **kind), specs.from_open_clip(config(**kind))).to(dtype=dtype)
+    return vit_weights.from_open_clip(state(seed, **kind), vit_spec.from_open_clip(config(**kind))).to(dtype=dtype)
 
 
 def pixels(

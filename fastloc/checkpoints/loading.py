@@ -17,19 +17,18 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
-from fastloc import embedded, resnet_spec, resnet_weights
-from fastloc import spec as specs
-from fastloc import weights as towers
+from fastloc import embedded
+from fastloc.checkpoints import resnet_spec, resnet_weights, vit_spec, vit_weights
+from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import ModelError, unknown
 from fastloc.recipes.schema import LOGIT_SCALE
-from fastloc.resnet_spec import ResNetSpec
-from fastloc.resnet_weights import ResNetWeights
-from fastloc.spec import ModelSpec
-from fastloc.weights import Weights
 
 CONFIG = "open_clip_config.json"
-# trained projections that lie in a model's folder beside its weights, see `fastloc.projections`
+# trained projections that lie in a model's folder beside its weights, see `fastloc.checkpoints.projections`
 PROJECTIONS = "eclip.safetensors"
 RANDOM = "random"
 
@@ -92,7 +91,7 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     spec = _spec(described.config, preprocess)
     state = _state(described, pretrained)
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
-    weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else towers.from_open_clip(visual, spec)
+    weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_weights.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
     scale = float(state["logit_scale"].float().exp()) if "logit_scale" in state else LOGIT_SCALE
@@ -140,13 +139,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _spec(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:
-    if specs.is_resnet(config):
+    if vit_spec.is_resnet(config):
         return resnet_spec.from_open_clip(config, preprocess)
-    return specs.from_open_clip(config, preprocess)
+    return vit_spec.from_open_clip(config, preprocess)
 
 
 def _refusal(config: dict[str, Any]) -> str | None:
-    return resnet_spec.refusal(config) if specs.is_resnet(config) else specs.refusal(config)
+    return resnet_spec.refusal(config) if vit_spec.is_resnet(config) else vit_spec.refusal(config)
 
 
 def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]:

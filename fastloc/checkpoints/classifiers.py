@@ -201,7 +201,7 @@ def _path(weights: str | Path | None) -> Path | None:
 
 
 def _fill(loaded: Classifier, path: Path) -> None:
-    from fastloc.sources import read_state
+    from fastloc.checkpoints.loading import read_state
 
     state, own = read_state(path), loaded.module.state_dict()
     for name, tensor in own.items():

@@ -20,12 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastloc import sources
 from fastloc._version import __version__
-from fastloc.checkpoint_digests import digest
+from fastloc.checkpoints import loading
+from fastloc.checkpoints.digests import digest
+from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
-from fastloc.sources import Source
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
 from fastloc.utils.versioned_json import read
@@ -121,8 +121,8 @@ def found(given: str | os.PathLike[str] | Projections, source: Source, who: str 
 
 
 def loaded(model: str, pretrained: str | None, given: Given) -> Source:
-    """`fastloc.sources.load`, with projections where they are given. Errors as there, and of `Projections`."""
-    source = sources.load(model, pretrained)
+    """`fastloc.checkpoints.loading.load`, with projections where they are given. Errors as there, and of `Projections`."""
+    source = loading.load(model, pretrained)
     return source if given is None else found(given, source).applied(source)
 
 

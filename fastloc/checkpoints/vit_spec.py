@@ -63,7 +63,7 @@ def refusal(config: dict[str, Any]) -> str | None:
 
 
 def is_resnet(config: dict[str, Any]) -> bool:
-    """Whether the image tower of this open_clip model configuration is one of CLIP's ResNets: see `fastloc.resnet_spec`."""
+    """Whether the image tower of this open_clip model configuration is one of CLIP's ResNets: see `fastloc.checkpoints.resnet_spec`."""
     return isinstance(config.get("vision_cfg", {}).get("layers"), (list, tuple))
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.errors import ModelError
-from fastloc.resnet_spec import ResNetSpec
 
 # of every BatchNorm, PyTorch's default
 EPS = 1e-5

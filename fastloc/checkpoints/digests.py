@@ -1,7 +1,7 @@
 """Digest of an image tower, which binds files to the checkpoint that they were made for."""
 
+from fastloc.checkpoints.vit_weights import Weights, named_tensors
 from fastloc.utils.hashing import tower_digest
-from fastloc.weights import Weights, named_tensors
 
 __all__ = ["digest"]
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD, is_resnet, part_refusal
 from fastloc.errors import ModelError
-from fastloc.spec import OPENAI_MEAN, OPENAI_STD, is_resnet, part_refusal
 
 # of the whole tower: stem 4, then 1, 2, 2 and 2
 STRIDE = 32
