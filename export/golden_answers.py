@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import device_maps
 from fastloc.errors import ModelError
 from fastloc.export.options import Options
-from fastloc.grids import grids
+from fastloc.functional import heatmaps
+from fastloc.functional.similarity import grids
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file import golden
@@ -41,9 +41,9 @@ def golden_of(localizer: "Localizer", options: Options, geometry: Geometry | Non
     score = localizer.recipe.readout
     found: dict[str, Tensor | None] = {"similarity": similarity, "scores": scores}
     if "heatmaps" in options.outputs:
-        found["heatmaps"] = device_maps.heatmaps(similarity, where, score.order, score.logit_scale, score.reverse)
+        found["heatmaps"] = heatmaps.heatmaps(similarity, where, score.order, score.logit_scale, score.reverse)
     if "labels" in options.outputs:
-        found["labels"] = device_maps.labels(-similarity if score.reverse else similarity, where).to(torch.uint8)
+        found["labels"] = heatmaps.labels(-similarity if score.reverse else similarity, where).to(torch.uint8)
     arrays = {name: tensor.numpy() for name, tensor in found.items() if name in options.wanted(localizer.recipe) and tensor is not None}
     return replace(blank, outputs={name: Sample.take(array) for name, array in arrays.items()})
 

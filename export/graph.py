@@ -6,20 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastloc import readout
-from fastloc.attention import local_form
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.export.inputs import Embed, embed_of
 from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
 from fastloc.export.spellings import ATTEND
-from fastloc.grids import answer
+from fastloc.functional import readout
+from fastloc.functional.attention import local_form
+from fastloc.functional.folding import Prepared, prepare, without_scale
+from fastloc.functional.op_set import TORCH, Ops, add_norm
+from fastloc.functional.position_embedding import position_of_any_grid
+from fastloc.functional.similarity import answer
+from fastloc.functional.vit import Output, position_table
 from fastloc.imaging.geometry import Geometry
-from fastloc.ops import TORCH, Ops, add_norm
-from fastloc.position import position_of_any_grid
-from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
-from fastloc.vit import Output, position_table
 
 TOWERS = {"float16": torch.float16}
 
@@ -94,7 +94,7 @@ def _grid(size: tuple[int, int], weights: Weights) -> tuple[int, int]:
 def _norm_in_float32(
     x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, lengths: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The residual sum in the tower's dtype, its LayerNorm and lengths in float32; see `fastloc.ops.AddNorm`."""
+    """The residual sum in the tower's dtype, its LayerNorm and lengths in float32; see `fastloc.functional.op_set.AddNorm`."""
     total = x if delta is None else x + delta
     y = F.layer_norm(total.float(), (total.shape[-1],), weight.float(), bias.float(), eps)
     return total, y.to(x.dtype), torch.linalg.vector_norm(y, dim=-1) if lengths else None

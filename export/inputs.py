@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.frames import AxisTables, FrameTables, folded_embedding, frame_tables
+from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables
+from fastloc.functional.vit import patch_tokens
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
-from fastloc.vit import patch_tokens
 
 Pair = tuple[int, int]
 # a picture as it goes in -> embedded patches [B, P, C] without position, and the grid

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastloc import readout
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError, TextError, unknown
 from fastloc.export.inputs import why_not_onnx_resize
+from fastloc.functional import readout
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastloc.functional.position_embedding import axis_weights
 from fastloc.imaging.geometry import Geometry
 from fastloc.onnx_file.formats import UNSEEN
-from fastloc.position import axis_weights
 from fastloc.recipes import ReadOut
 
 Pair = tuple[int, int]

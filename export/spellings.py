@@ -6,7 +6,7 @@ import torch
 import torch.onnx
 from torch import Tensor
 
-from fastloc.attention import Attend, Temperature
+from fastloc.functional.attention import Attend, Temperature
 
 
 def onnx_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:

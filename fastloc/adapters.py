@@ -83,10 +83,10 @@ def result_of(
 def nv12_to_rgb(
     surface: Any, height: int | None = None, width: int | None = None, *, matrix: str = "bt709", full_range: bool = False
 ) -> Tensor:
-    """A hardware decoder's NV12 as RGB, on its device: see `fastloc.device_frames.nv12_to_rgb`. Needs torch."""
-    from fastloc import device_frames
+    """A hardware decoder's NV12 as RGB, on its device: see `fastloc.functional.frame_formats.nv12_to_rgb`. Needs torch."""
+    from fastloc.functional import frame_formats
 
-    return device_frames.nv12_to_rgb(surface, height, width, matrix=matrix, full_range=full_range)
+    return frame_formats.nv12_to_rgb(surface, height, width, matrix=matrix, full_range=full_range)
 
 
 def _supervision() -> Any:

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import attend
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.ops import TORCH
-from fastloc.position import resized_position
-from fastloc.prepared import without_scale
-from fastloc.vit import check_pixels, embed, head, mlp, patch_tokens, pooled, project
+from fastloc.functional.attention import attend
+from fastloc.functional.folding import without_scale
+from fastloc.functional.op_set import TORCH
+from fastloc.functional.position_embedding import resized_position
+from fastloc.functional.vit import check_pixels, embed, head, mlp, patch_tokens, pooled, project
 
 # sub-modules of a block, in the order in which they run
 MODULES = ("attention", "ffn")

@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc.attention import attend, unit
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, RecipeError, unknown
+from fastloc.functional.attention import attend, unit
+from fastloc.functional.entropy_matching import entropy, matched
+from fastloc.functional.vit import forward
 from fastloc.imaging import images
-from fastloc.matched import entropy, matched
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.temperatures import Temperatures
-from fastloc.vit import forward
 
 if TYPE_CHECKING:
     from fastloc.localizer import Localizer

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fastloc import cam
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.checkpoints.classifiers import SIZE, Classifier, load, of_module
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import RecipeError, unknown
+from fastloc.functional import cam
 from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare

@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc import attention, fused, readout
+from fastloc import fused
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.choices import choose
 from fastloc.engine_base import BaseEngine, Shape
 from fastloc.engine_patches import patches_of
-from fastloc.frames import folded_embedding, frame_tables
-from fastloc.grids import answer
-from fastloc.ops import TORCH, Ops
+from fastloc.functional import attention, readout
+from fastloc.functional.folding import Prepared, prepare, without_scale
+from fastloc.functional.frame_patches import folded_embedding, frame_tables
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.similarity import answer
+from fastloc.functional.vit import Output, check_pixels, patch_tokens, position_table
 from fastloc.plan import DTYPES, Plan, Situation
-from fastloc.prepared import Prepared, prepare, without_scale
 from fastloc.recipes import Recipe
-from fastloc.vit import Output, check_pixels, patch_tokens, position_table
 
 
 class Tower:

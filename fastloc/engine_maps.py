@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc import device_maps
-from fastloc.device_maps import check_order, checked, tables
 from fastloc.errors import FastlocError
+from fastloc.functional import heatmaps as device_maps
+from fastloc.functional.heatmaps import check_order, checked, tables
 from fastloc.imaging.geometry import Geometry
 from fastloc.kernels import device
 
@@ -20,7 +20,7 @@ def heatmaps(
     similarity: Tensor, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
     *, dtype: torch.dtype = torch.float32, fused: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Heatmaps [B, T, H, W] as of `fastloc.device_maps.heatmaps`. fused runs the Triton kernel, which takes no float64.
+    """Heatmaps [B, T, H, W] as of `fastloc.functional.heatmaps.heatmaps`. fused runs the Triton kernel, which takes no float64.
 
     Raises FastlocError as that does, and where fused is asked for and cannot be.
     """
@@ -31,7 +31,9 @@ def heatmaps(
 
 
 def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None, *, fused: bool = False) -> Tensor:
-    """Labels int32 [B, H, W] as of `fastloc.device_maps.labels`. fused runs the Triton kernel. Raises FastlocError as `heatmaps` does."""
+    """Labels int32 [B, H, W] as of `fastloc.functional.heatmaps.labels`. fused runs the Triton kernel. Raises FastlocError as `heatmaps`
+    does.
+    """
     if not fused:
         return device_maps.labels(similarity, geometry, threshold)
     return _fused("label_map", checked(similarity), geometry, threshold=threshold)

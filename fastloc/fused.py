@@ -1,12 +1,14 @@
-"""The parts of a pass by Triton kernels, in the shape that `fastloc.ops` asks for. Kernels are imported when a plan names them."""
+"""The parts of a pass by Triton kernels, in the shape that `fastloc.functional.op_set` asks for. Kernels are imported when a plan names
+them.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastloc.attention import Projections, Temperature
 from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.functional.attention import Projections, Temperature
 from fastloc.kernels.table import OPS
 from fastloc.recipes import Recipe
 
@@ -19,7 +21,7 @@ def op(name: str) -> Any:
 def attention(
     qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None
 ) -> Tensor:
-    """The local path's attention; see `fastloc.attention.Form`."""
+    """The local path's attention; see `fastloc.functional.attention.Form`."""
     x, v = qkv.by_head, qkv["v"].transpose(1, 2)
     batch, _, heads = x.shape[:3]
     last = _full(temperatures[-1], batch, len(recipe.streams), heads, x.device)
@@ -52,7 +54,7 @@ def _full(temperature: Temperature, batch: int, streams: int, heads: int, device
 def add_norm(
     x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, lengths: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Residual sum and LayerNorm; see `fastloc.ops.AddNorm`. One row a token out of many is copied first."""
+    """Residual sum and LayerNorm; see `fastloc.functional.op_set.AddNorm`. One row a token out of many is copied first."""
     result: tuple[Tensor, Tensor, Tensor | None] = op("add_norm")(x.contiguous(), delta, weight, bias, eps, lengths=lengths)
     return result
 

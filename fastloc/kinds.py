@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from fastloc import choices, resnet, resnet_plan
+from fastloc import choices, resnet_plan
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import Engine, Tower
 from fastloc.errors import RecipeError
+from fastloc.functional import resnet
 from fastloc.plan import Plan, Situation
 from fastloc.recipes import Recipe
 from fastloc.resnet_engine import ResNetEngine, ResNetTower

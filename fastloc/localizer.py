@@ -14,9 +14,9 @@ from fastloc.checkpoints import loading
 from fastloc.checkpoints.projections import Given as GivenProjections
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.device_frames import shared
 from fastloc.devices import device_of, dtype_of
 from fastloc.errors import ImageError
+from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fastloc import fused, readout, resnet
+from fastloc import fused
 from fastloc.checkpoints.resnet_weights import ResNetWeights, folded
 from fastloc.engine_base import BaseEngine, Shape
 from fastloc.engine_patches import patches_of
-from fastloc.frames import frame_tables
+from fastloc.functional import readout, resnet
+from fastloc.functional.frame_patches import frame_tables
 from fastloc.plan import DTYPES, Plan
 from fastloc.recipes import Recipe
 from fastloc.resnet_plan import choose

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fastloc import vit
 from fastloc.checkpoints import vit_weights
 from fastloc.checkpoints.text_encoder import causal, text_state
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import ModelError, RecipeError
+from fastloc.functional import vit
+from fastloc.functional.block_trace import ALL, differentiated, trace
+from fastloc.functional.op_set import TORCH
+from fastloc.functional.relevance import walk_down
 from fastloc.imaging import images
-from fastloc.ops import TORCH
 from fastloc.recipes import Recipe, recipe
-from fastloc.relevance import walk_down
-from fastloc.relevance_trace import ALL, differentiated, trace
 from fastloc.text.prompts import checked
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.device_maps import AxisTensors
+from fastloc.functional.heatmaps import AxisTensors
 
 
 @triton.jit

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.device_maps import BAND, AxisTensors
+from fastloc.functional.heatmaps import BAND, AxisTensors
 from fastloc.imaging.geometry import fit
 from fastloc.kernels.bilinear import along, axis_refusals, bilinear, block_of, outside, tile, upsampled
 from fastloc.kernels.gate import Case
@@ -160,9 +160,9 @@ def heatmap(
     similarity: Tensor, rows: AxisTensors, columns: AxisTensors, *, order: str = "picture", logit_scale: float | None = None,
     reverse: bool = False, dtype: torch.dtype = torch.float32, configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """Heatmaps [B, T, H, W] of similarities float32 [B, T, h, w], as `fastloc.device_maps.heatmaps`.
+    """Heatmaps [B, T, H, W] of similarities float32 [B, T, h, w], as `fastloc.functional.heatmaps.heatmaps`.
 
-    rows and columns come from `fastloc.device_maps.tables`; all B pictures share them. dtype is float32, float16 or uint8, for
+    rows and columns come from `fastloc.functional.heatmaps.tables`; all B pictures share them. dtype is float32, float16 or uint8, for
     round(255 * map); order "none" has no bytes.
     """
     batch, texts, h, w = similarity.shape

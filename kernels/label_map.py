@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.device_maps import BAND, AxisTensors
+from fastloc.functional.heatmaps import BAND, AxisTensors
 from fastloc.imaging.geometry import fit
 from fastloc.kernels.bilinear import axis_refusals, bilinear, outside, tile, upsampled
 from fastloc.kernels.gate import Case
@@ -61,7 +61,7 @@ def label_map(
     """The index of every pixel's most similar text, [B, H, W], of similarities float32 [B, T, h, w]; of equal ones the first.
 
     -1 where a crop hid the picture from the model and where the best similarity is below the threshold. dtype is int32, or uint8
-    with 255 for -1, for at most 255 texts. rows and columns come from `fastloc.device_maps.tables`; all B pictures share them.
+    with 255 for -1, for at most 255 texts. rows and columns come from `fastloc.functional.heatmaps.tables`; all B pictures share them.
     """
     batch, texts, h, w = similarity.shape
     rows, columns = rows.to(similarity.device), columns.to(similarity.device)

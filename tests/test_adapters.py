@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import fastloc
 from fastloc import CnnLocalizer, Localizer, OnnxLocalizer, Result
 from fastloc.adapters import nv12_to_rgb, result_of, to_supervision
-from fastloc.device_frames import MATRICES
 from fastloc.errors import FastlocError, ImageError, TextError
+from fastloc.functional.frame_formats import MATRICES
 from fastloc.imaging import images
 from fastloc.imaging.geometry import fit
 from fastloc.onnx_file import header

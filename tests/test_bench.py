@@ -20,8 +20,8 @@ from fastloc.bench.crew import Worker, WorkerError
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
 from fastloc.bench.towers import model
 from fastloc.errors import FastlocError, ModelError
+from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
-from fastloc.vit import forward
 from repo import SUPPORT
 
 TINY = {"embed_dim": 24, "vision_cfg": {"image_size": 32, "layers": 7, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0}}

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import calibrate, fused, matched, reference_matched, reference_rows
+from fastloc import calibrate, fused, reference_matched, reference_rows
 from fastloc.choices import choose
 from fastloc.engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.export.options import Options
+from fastloc.functional import entropy_matching
+from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
 from fastloc.plan import Situation
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table
-from fastloc.vit import forward
 from towers import error
 
 EXACT = 1e-10
@@ -46,7 +47,7 @@ def table_of(passes: int, blocks: int = 6) -> Table:
 def test_solved_as_by_bisection(tokens: int, width: int, alike: float) -> None:
     u = vectors(tokens, width, alike)
     for rho in (0.05, 0.2, 0.35, 0.7, 0.95):
-        found = matched.matched(u, rho)
+        found = entropy_matching.matched(u, rho)
         assert found.shape == (2, 1, 6, 1)
         assert error(found[:, 0, :, 0], reference_matched.solved(u.transpose(1, 2), rho)) < EXACT, rho
 
@@ -54,7 +55,7 @@ def test_solved_as_by_bisection(tokens: int, width: int, alike: float) -> None:
 @pytest.mark.parametrize("rho", [0.1, 0.35, 0.7])
 def test_entropy_is_met(rho: float) -> None:
     u = vectors(145, 64, 1.0)
-    maps = reference_matched.attention_map(u.transpose(1, 2), matched.matched(u, rho)[:, 0, :, 0])
+    maps = reference_matched.attention_map(u.transpose(1, 2), entropy_matching.matched(u, rho)[:, 0, :, 0])
     share = reference_matched.mean_entropy(maps).exp() / 145
     assert (share - rho).abs().max() < 1e-12
 
@@ -62,31 +63,31 @@ def test_entropy_is_met(rho: float) -> None:
 def test_slope_is_the_derivative() -> None:
     u, beta = vectors(17, 8).transpose(1, 2), torch.full((2, 6), 7.0, dtype=torch.float64)
     step = 1e-5
-    above, below = (matched.entropy(u, beta * math.exp(sign * step))[0] for sign in (1, -1))
-    assert error(-matched.entropy(u, beta)[1], (above - below) / (2 * step)) < 1e-8
+    above, below = (entropy_matching.entropy(u, beta * math.exp(sign * step))[0] for sign in (1, -1))
+    assert error(-entropy_matching.entropy(u, beta)[1], (above - below) / (2 * step)) < 1e-8
 
 
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     u = vectors(17, 8)
-    whole = matched.matched(u, 0.35)
-    monkeypatch.setattr(matched, "SLICE", 2 * 6 * 17 * 5)
-    assert error(matched.matched(u, 0.35), whole) < 1e-13
+    whole = entropy_matching.matched(u, 0.35)
+    monkeypatch.setattr(entropy_matching, "SLICE", 2 * 6 * 17 * 5)
+    assert error(entropy_matching.matched(u, 0.35), whole) < 1e-13
 
 
 def test_out_of_reach() -> None:
     same = vectors(1, 8).expand(-1, 9, -1, -1)
-    assert matched.matched(same, 0.35).eq(1e4).all(), "equal tokens have a uniform row at every temperature"
-    assert matched.matched(vectors(2, 8), 0.35).eq(1e4).all(), "no row spreads over less than one token"
-    assert matched.matched(vectors(9, 8)[:0], 0.35).shape == (0, 1, 6, 1)
+    assert entropy_matching.matched(same, 0.35).eq(1e4).all(), "equal tokens have a uniform row at every temperature"
+    assert entropy_matching.matched(vectors(2, 8), 0.35).eq(1e4).all(), "no row spreads over less than one token"
+    assert entropy_matching.matched(vectors(9, 8)[:0], 0.35).shape == (0, 1, 6, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_solved_in_float32_at_least(dtype: torch.dtype) -> None:
     u = vectors(145, 64)
-    found = matched.matched(u.to(dtype), 0.35)
+    found = entropy_matching.matched(u.to(dtype), 0.35)
     assert found.dtype == torch.float32
     # half precision rounds the vectors themselves
-    assert error(found, matched.matched(u, 0.35)) < (1e-5 if dtype == torch.float32 else 2e-2)
+    assert error(found, entropy_matching.matched(u, 0.35)) < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
 # in a pass

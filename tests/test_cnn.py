@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cnn_goldens import CASES, network, pixels
-from fastloc import cam
 from fastloc.checkpoints import classifiers
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
 from fastloc.cnn import CnnLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
+from fastloc.functional import cam
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
 from repo import GOLDENS

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastloc.device_maps import AxisTensors, tables
 from fastloc.engine_maps import heatmaps, labels
 from fastloc.errors import FastlocError
+from fastloc.functional.heatmaps import AxisTensors, tables
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import FITS, fit
 

@@ -31,8 +31,8 @@ from fastloc.eclip.pairs import Left, Pair, read_pairs
 from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
 from fastloc.errors import FastlocError
+from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
-from fastloc.vit import forward
 from towers import array, error
 
 LIKE = Settings(batch=8, steps=6, keep=0.25)

@@ -9,15 +9,15 @@ from PIL import Image
 from torch import Tensor
 
 import towers
-from fastloc import readout
 from fastloc.engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError
-from fastloc.grids import grids as grids_of
+from fastloc.functional import readout
+from fastloc.functional.similarity import grids as grids_of
+from fastloc.functional.vit import forward
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.kernels import device as kernels
 from fastloc.recipes import RECIPES, recipe
-from fastloc.vit import forward
 from towers import error
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options, check_texts
 from fastloc.export.to_onnx import trace
-from fastloc.grids import grids
+from fastloc.functional.similarity import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare

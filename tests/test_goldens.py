@@ -23,11 +23,11 @@ from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
+from fastloc.functional.readout import similarity
+from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
-from fastloc.readout import similarity
 from fastloc.recipes import Recipe, recipe
-from fastloc.vit import forward
 from repo import GOLDENS
 
 NAMES = sorted(path.stem for path in GOLDENS.glob("gem_*.npz"))

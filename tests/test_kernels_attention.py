@@ -1,4 +1,4 @@
-"""The attention kernels put together are the attention of `fastloc.attention`, and they refuse what they cannot do."""
+"""The attention kernels put together are the attention of `fastloc.functional.attention`, and they refuse what they cannot do."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor
 if find_spec("triton") is None or sys.platform != "linux":
     pytest.skip("triton is not installed", allow_module_level=True)
 
-from fastloc.attention import FORMS, Projections, Temperature, inverse_temperatures, temperature_table
+from fastloc.functional.attention import FORMS, Projections, Temperature, inverse_temperatures, temperature_table
 from fastloc.kernels import inverse_norms, self_attention, self_self_ensemble, self_self_step
 from fastloc.recipes import Recipe, recipe
 
@@ -32,7 +32,7 @@ def packed(seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def exact(x: Tensor, method: Recipe, temperatures: list[Temperature]) -> Tensor:
-    """`fastloc.attention` in float64, heads merged: [B, P, C]."""
+    """`fastloc.functional.attention` in float64, heads merged: [B, P, C]."""
     wide: list[Temperature] = [each.double() if isinstance(each, Tensor) else each for each in temperatures]
     return FORMS["sdpa"](Projections(x.double().permute(0, 3, 1, 2, 4), "qkv"), wide, method, GRID)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastloc.device_maps import tables
 from fastloc.engine_maps import heatmaps, labels
 from fastloc.errors import FastlocError
+from fastloc.functional.heatmaps import tables
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import FITS, fit
 from fastloc.kernels.launch import poisoned, recording

@@ -14,11 +14,11 @@ _SCRIPT = """
 import json, resource, sys
 import torch
 import towers
-from fastloc.ops import Ops
-from fastloc.attention import FORMS
-from fastloc.prepared import prepare
+from fastloc.functional.op_set import Ops
+from fastloc.functional.attention import FORMS
+from fastloc.functional.folding import prepare
 from fastloc.recipes import recipe
-from fastloc.vit import encode, patch_tokens, position_table
+from fastloc.functional.vit import encode, patch_tokens, position_table
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

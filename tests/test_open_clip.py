@@ -14,8 +14,8 @@ import towers
 from fastloc.bench.peers.seeded import seeded_pixels
 from fastloc.checkpoints import vit_spec, vit_weights
 from fastloc.errors import ModelError
+from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES
-from fastloc.vit import forward
 from towers import error
 
 # two float32 programs of the same formula, over up to twelve blocks

@@ -21,11 +21,11 @@ from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import KEY, Projections
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
+from fastloc.functional.readout import similarity
+from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
 from fastloc.projected import Projected
-from fastloc.readout import similarity
 from fastloc.recipes import RECIPES, recipe
-from fastloc.vit import forward
 from repo import SAMPLES
 
 SAMPLE = SAMPLES / "market.webp"

@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from fastloc import reference
+from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
-from fastloc.vit import forward
 from repo import REPO
 
 REAL = Path(os.environ.get("FASTLOC_REAL", REPO.parent / "shared" / "real"))

@@ -8,10 +8,10 @@ import pytest
 
 import towers
 from fastloc.errors import RecipeError
+from fastloc.functional.vit import forward
 from fastloc.imaging import geometry, heatmaps
 from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe, schema
 from fastloc.text import templates
-from fastloc.vit import forward
 
 # blocks, terms, combine, residual, mlp, position, order of the map, templates: from the authors' code, and said here once more
 ROWS = {

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import attention, literal, reference
+from fastloc import literal, reference
 from fastloc.errors import ModelError, RecipeError, TextError
+from fastloc.functional import attention
+from fastloc.functional.readout import needs_cls, similarity
+from fastloc.functional.vit import Output, forward
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
-from fastloc.readout import needs_cls, similarity
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table
-from fastloc.vit import Output, forward
 from towers import error
 
 EXACT = 1e-10

@@ -10,14 +10,14 @@ from torch import Tensor
 
 import towers
 from fastloc import reference_relevance as literal
-from fastloc import vit
 from fastloc.engine import Engine, Tower
 from fastloc.errors import RecipeError
-from fastloc.grids import answer, grids
-from fastloc.ops import Ops
-from fastloc.prepared import prepare
+from fastloc.functional import vit
+from fastloc.functional.folding import prepare
+from fastloc.functional.op_set import Ops
+from fastloc.functional.relevance import RELEVANCES
+from fastloc.functional.similarity import answer, grids
 from fastloc.recipes import RECIPES, Recipe, recipe, schema
-from fastloc.relevance import RELEVANCES
 from towers import error
 
 EXACT = 1e-10

@@ -13,7 +13,7 @@ from fastloc.errors import FastlocError
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import trace
-from fastloc.grids import grids
+from fastloc.functional.similarity import grids
 from fastloc.onnx_file import golden
 from fastloc.recipes import RECIPES, Recipe, recipe
 from towers import PATCH, error, pixels, texts, tower

@@ -18,7 +18,7 @@ from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, vision_shape
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
-from fastloc.grids import grids
+from fastloc.functional.similarity import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe

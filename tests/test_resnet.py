@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc import reference, reference_resnet, resnet
+from fastloc import reference, reference_resnet
 from fastloc.checkpoints import resnet_spec, resnet_weights
 from fastloc.errors import ModelError, RecipeError
+from fastloc.functional import resnet
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
 from fastloc.recipes import RECIPES, Recipe, recipe

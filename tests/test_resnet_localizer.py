@@ -11,11 +11,12 @@ import torch
 from open_clip import CLIP
 from PIL import Image
 
-from fastloc import Localizer, resnet
+from fastloc import Localizer
 from fastloc.checkpoints import loading, resnet_spec, vit_spec
 from fastloc.checkpoints.resnet_weights import ResNetWeights, from_open_clip
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
+from fastloc.functional import resnet
 from fastloc.recipes import recipe
 from resnet_towers import config
 from towers import error

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from fastloc import embedded
 from fastloc.checkpoints import loading, vit_spec
 from fastloc.errors import ModelError
+from fastloc.functional.vit import forward
 from fastloc.recipes import recipe
-from fastloc.vit import forward
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 24,

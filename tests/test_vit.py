@@ -11,8 +11,8 @@ from torch import Tensor
 import towers
 from fastloc import literal, reference
 from fastloc.errors import ModelError, RecipeError
+from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
-from fastloc.vit import forward
 from towers import error
 
 # largest difference from float64, relative to the largest feature: about sixteen roundings of a half dtype (2^-11 and 2^-8), and 32 in

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import towers
-from fastloc import reference, vjp
+from fastloc import reference
+from fastloc.functional import vjp
 from towers import error
 
 EXACT = 1e-12

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastloc import attention, engine_maps, fused, ops, readout
-from fastloc.attention import Projections
+from fastloc import engine_maps, fused
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN
 from fastloc.engine_patches import patches_of
+from fastloc.functional import attention, op_set, readout
+from fastloc.functional.attention import Projections
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES
 from gpu_parts.timing import Call
@@ -83,9 +84,9 @@ def add_norm(device: torch.device, batch: int, tokens: int, width: int) -> Case:
         return [torch.randn(batch, tokens, width, generator=generator, device=device).half() for _ in range(2)]
 
     given, (weight, bias) = _several(make, device), (torch.randn(width, device=device).half() for _ in range(2))
-    forms = {"kernel": fused.add_norm, "torch": ops.add_norm}
+    forms = {"kernel": fused.add_norm, "torch": op_set.add_norm}
     contenders = {name: _normed(form, given, weight, bias) for name, form in forms.items()}
-    exact = _normed(ops.add_norm, [[each.double() for each in given[0]]] * INPUTS, weight.double(), bias.double())
+    exact = _normed(op_set.add_norm, [[each.double() for each in given[0]]] * INPUTS, weight.double(), bias.double())
     return Case(f"add_norm B={batch} N={tokens} C={width}", contenders, lambda: exact(0), bytes=4 * 2.0 * batch * tokens * width)
 
 
@@ -96,9 +97,9 @@ def _normed(form: Any, given: list[Any], weight: Tensor, bias: Tensor) -> Call:
 def quick_gelu(device: torch.device, batch: int, tokens: int, width: int) -> Case:
     given = _several(lambda generator: torch.randn(batch, tokens, width, generator=generator, device=device).half(), device)
     kernel = fused.op("quick_gelu")
-    contenders = {"kernel": lambda i: kernel(given[i % INPUTS]), "torch": lambda i: ops.activate(given[i % INPUTS], "quick_gelu")}
+    contenders = {"kernel": lambda i: kernel(given[i % INPUTS]), "torch": lambda i: op_set.activate(given[i % INPUTS], "quick_gelu")}
     wide = given[0].double()
-    return Case(f"quick_gelu B={batch} N={tokens} M={width}", contenders, lambda: ops.activate(wide, "quick_gelu"),
+    return Case(f"quick_gelu B={batch} N={tokens} M={width}", contenders, lambda: op_set.activate(wide, "quick_gelu"),
                 bytes=2 * 2.0 * batch * tokens * width)  # fmt: skip
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN
-from fastloc.device_maps import tables
-from fastloc.frames import frame_tables
+from fastloc.functional.frame_patches import frame_tables
+from fastloc.functional.heatmaps import tables
 from fastloc.imaging.geometry import fit
 from fastloc.kernels.table import OPS
 from gpu_parts.timing import Call

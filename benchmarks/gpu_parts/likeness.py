@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from fastloc import device_maps
+from fastloc.functional import heatmaps
 from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import ReadOut, Recipe
 from gpu_parts import scenes
@@ -31,9 +31,9 @@ def compared(score: ReadOut, pairs: Iterable[tuple[Geometry, Tensor, Tensor]]) -
         similarity.append(_largest(got, right))
         # picture by picture: at their own size they are large
         for both in zip(right.split(1), got.split(1), strict=True):
-            one, other = (device_maps.heatmaps(each, where, score.order, score.logit_scale, score.reverse) for each in both)
+            one, other = (heatmaps.heatmaps(each, where, score.order, score.logit_scale, score.reverse) for each in both)
             heatmap.append(_largest(one, other))
-            one, other = (device_maps.labels(-each if score.reverse else each, where) for each in both)
+            one, other = (heatmaps.labels(-each if score.reverse else each, where) for each in both)
             equal, pixels = equal + int((one == other).sum()), pixels + one.numel()
     return {"similarity": max(similarity), "heatmap": max(heatmap), "labels": equal / max(pixels, 1)}
 

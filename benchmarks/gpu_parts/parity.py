@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.grids import grids
+from fastloc.functional.similarity import grids
 from fastloc.plan import DTYPES
 from fastloc.recipes import RECIPES
 from gpu_parts import fleet, models, parity_io

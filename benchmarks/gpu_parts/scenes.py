@@ -21,8 +21,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fastloc import device_maps, embedded
+from fastloc import embedded
 from fastloc.checkpoints import vit_spec, vit_weights
+from fastloc.functional import heatmaps
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import RECIPES, Recipe, recipe
@@ -193,7 +194,7 @@ def _peaks(grids: Tensor, row: Recipe, geometry: Geometry, wanted: list[list[int
         rivals = readout.order == "softmax"
         values = each[None] if rivals else each[None, indices]
         told = readout.order, readout.logit_scale, readout.reverse
-        heat = device_maps.heatmaps(values, geometry, *told)[0]
+        heat = heatmaps.heatmaps(values, geometry, *told)[0]
         yield (heat[indices] if rivals else heat).flatten(1).argmax(1).tolist()
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Block, Weights
-from fastloc.position import resized_position
+from fastloc.functional.position_embedding import resized_position
 
 
 def gem(

@@ -18,7 +18,7 @@ from fastloc.bench.peers.protocol import Passes
 from fastloc.bench.towers import weights_of
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import Engine, Tower
-from fastloc.grids import grids as functional
+from fastloc.functional.similarity import grids as functional
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.plan import DTYPES, FIELDS

@@ -15,8 +15,8 @@ from fastloc.eclip.masks import free_attention
 from fastloc.eclip.pairs import Left, Pair
 from fastloc.eclip.settings import Settings
 from fastloc.errors import FastlocError, ImageError
+from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
-from fastloc.vit import forward
 
 # encoded at a time
 PICTURES, TEXTS = 16, 256

@@ -59,23 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "vit": "functional.vit",
-    "attention": "functional.attention",
-    "local": "functional.local_path",
-    "prepared": "functional.folding",
-    "ops": "functional.op_set",
-    "position": "functional.position_embedding",
-    "matched": "functional.entropy_matching",
-    "readout": "functional.readout",
-    "grids": "functional.similarity",
-    "vjp": "functional.vjp",
-    "relevance_trace": "functional.block_trace",
-    "relevance": "functional.relevance",
-    "resnet": "functional.resnet",
-    "cam": "functional.cam",
-    "frames": "functional.frame_patches",
-    "device_maps": "functional.heatmaps",
-    "device_frames": "functional.frame_formats",
     "literal": "reference.scores",
     "reference": "reference.methods",
     "reference_rows": "reference.any_recipe",

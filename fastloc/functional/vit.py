@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import Projections
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError, RecipeError
-from fastloc.local import LocalPath
-from fastloc.ops import TORCH, Ops
-from fastloc.position import resized_position
-from fastloc.prepared import Linear, Prepared, letters, prepare
+from fastloc.functional.attention import Projections
+from fastloc.functional.folding import Linear, Prepared, letters, prepare
+from fastloc.functional.local_path import LocalPath
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.position_embedding import resized_position
 from fastloc.recipes import Recipe
 
 Grid = tuple[int, int]

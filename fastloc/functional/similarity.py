@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fastloc import readout
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.ops import TORCH, Ops
-from fastloc.prepared import Prepared, prepare
+from fastloc.functional import readout
+from fastloc.functional.folding import Prepared, prepare
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.relevance import Scene, relevance
+from fastloc.functional.vit import Grid, Output, check_pixels, encode, patch_tokens, position_table
 from fastloc.recipes import Recipe
-from fastloc.relevance import Scene, relevance
-from fastloc.vit import Grid, Output, check_pixels, encode, patch_tokens, position_table
 
 # patch features and texts [T, E] -> [B, T, h, w]
 Read = Callable[[Output, Tensor], Tensor]

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.errors import TextError
+from fastloc.functional.vit import Output
 from fastloc.recipes import ReadOut
-from fastloc.vit import Output
 
 # CLIP Surgery's literal factor on the class scores, not the model's logit scale
 SURGERY_SCALE = 2.0

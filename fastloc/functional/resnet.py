@@ -14,10 +14,10 @@ from torch import Tensor
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
-from fastloc.position import resized_position
+from fastloc.functional.position_embedding import resized_position
+from fastloc.functional.vit import Output
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.validation import positive
-from fastloc.vit import Output
 
 Grid = tuple[int, int]
 Linear = tuple[Tensor, Tensor]
@@ -84,7 +84,9 @@ def forward(weights: ResNetWeights, pixels: Tensor, recipe: Recipe, *, cls: bool
     check_pixels(pixels)
     prepared = prepare(weights, recipe)
     if prepared.form.relevance:
-        raise RecipeError(f"method {recipe.name!r} has no patch features of its own: call fastloc.resnet.relevance with the texts")
+        raise RecipeError(
+            f"method {recipe.name!r} has no patch features of its own: call fastloc.functional.resnet.relevance with the texts"
+        )
     x = features(prepared.weights, pixels)
     return encode(prepared, x, position_table(weights, (x.shape[2], x.shape[3]), recipe), cls=cls)
 

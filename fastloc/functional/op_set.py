@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import FORMS, Attend, Form, attend
+from fastloc.functional.attention import FORMS, Attend, Form, attend
 
 # x [..., C], the branch to add to it or None, LayerNorm's weight, bias and eps, whether lengths are wanted
 #   -> the sum, its LayerNorm, and the length of every normalised token (float32 at least) or None

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fastloc.attention import temperature_table
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import RecipeError
+from fastloc.functional.attention import temperature_table
 from fastloc.recipes import Recipe
 
 # a linear map's weight [out, in] and bias [out]

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.attention import Projections, Temperature, inverse_temperatures
-from fastloc.ops import Ops
-from fastloc.prepared import Prepared
+from fastloc.functional.attention import Projections, Temperature, inverse_temperatures
+from fastloc.functional.folding import Prepared
+from fastloc.functional.op_set import Ops
 
 
 class LocalPath:

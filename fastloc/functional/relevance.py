@@ -12,15 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc import relevance_trace as tracing
-from fastloc import vjp
-from fastloc.attention import unit
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.ops import TORCH, Ops
-from fastloc.prepared import Prepared
-from fastloc.readout import cosine
-from fastloc.relevance_trace import ALL, FIRST, Target, Trace, by_head, of_texts, parts, scored_rows, times, together
-from fastloc.vit import Grid, embed, encode, pooled
+from fastloc.functional import block_trace, vjp
+from fastloc.functional.attention import unit
+from fastloc.functional.block_trace import ALL, FIRST, Target, Trace, by_head, of_texts, parts, scored_rows, times, together
+from fastloc.functional.folding import Prepared
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.readout import cosine
+from fastloc.functional.vit import Grid, embed, encode, pooled
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Scene:
 
     def traces(self, first: int) -> list[Trace]:
         x = embed(self.prepared.weights, self.tokens, self.table, self.ops)
-        return tracing.traces(self.prepared, x, self.ops, first)
+        return block_trace.traces(self.prepared, x, self.ops, first)
 
     def last(self) -> tuple[Trace, Target]:
         """The last block, and the gradient at what of its output is scored."""
@@ -44,14 +43,14 @@ class Scene:
         return trace, self.target(trace)
 
     def target(self, trace: Trace) -> Target:
-        return tracing.target(self.prepared.weights, trace.out, self.texts, self.prepared.recipe)
+        return block_trace.target(self.prepared.weights, trace.out, self.texts, self.prepared.recipe)
 
     def embedding(self, trace: Trace) -> Tensor:
         """The encoder's own [B, E], from the last block; one that attends with one head gives another."""
         weights, ops = self.prepared.weights, self.ops
         if self.prepared.recipe.one_head:
             rows = FIRST if trace.out.shape[1] == 1 else ALL
-            trace = tracing.trace(trace.block, trace.x, None, weights.spec, ops, rows)
+            trace = block_trace.trace(trace.block, trace.x, None, weights.spec, ops, rows)
         return pooled(weights, trace.out)
 
     @property
@@ -142,7 +141,7 @@ def legrad(scene: Scene) -> tuple[Tensor, Tensor]:
     terms = []
     for trace in found:
         mean = vjp.wide(trace.out).mean(1, keepdim=True)
-        gradient, strength = tracing.differentiated(weights, mean, scene.texts, scene.prepared.recipe)
+        gradient, strength = block_trace.differentiated(weights, mean, scene.texts, scene.prepared.recipe)
 
         def of_block(texts: slice, trace: Trace = trace, gradient: Tensor = gradient) -> Tensor:
             return _positive(trace, _at_attention(scene, trace, gradient[:, texts], ALL), scene.ops.most)

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc import vjp
-from fastloc.attention import Projections, Temperature
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
-from fastloc.ops import TORCH, Ops
-from fastloc.prepared import Prepared
+from fastloc.functional import vjp
+from fastloc.functional.attention import Projections, Temperature
+from fastloc.functional.folding import Prepared
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.vit import main_path, project
 from fastloc.recipes import Recipe
-from fastloc.vit import main_path, project
 
 # tokens of a sequence
 FIRST, PATCHES, ALL = slice(0, 1), slice(1, None), slice(None)
@@ -68,7 +68,7 @@ def trace(
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
-    """Attention by two products; see `fastloc.attention.Attend`."""
+    """Attention by two products; see `fastloc.functional.attention.Attend`."""
     logits = vjp.wide((q * temperature).to(q.dtype).transpose(1, 2) @ k.permute(0, 2, 3, 1))
     maps = torch.softmax(logits if bias is None else logits + bias, -1).to(v.dtype)
     return (maps @ v.transpose(1, 2)).transpose(1, 2).flatten(2)

@@ -1,0 +1,1 @@
+"""Pure functions of tensors: towers, attention, local paths, relevance, read-outs and resizing."""
