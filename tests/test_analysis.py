@@ -10,9 +10,9 @@ from PIL import Image
 
 import towers
 from fastloc import analysis, analysis_scores
-from fastloc import reference as ref
 from fastloc.cli import main
 from fastloc.imaging.geometry import FITS, fit
+from fastloc.reference import methods as ref
 from towers import error, pixels, texts, tower
 
 KINDS = {

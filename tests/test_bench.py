@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import towers
-from fastloc import reference, reference_rows
 from fastloc.bench import against, backends, gate, schema, session, stats
 from fastloc.bench.cases import Case, read_inputs, write_inputs
 from fastloc.bench.crew import Worker, WorkerError
@@ -22,6 +21,7 @@ from fastloc.bench.towers import model
 from fastloc.errors import FastlocError, ModelError
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
+from fastloc.reference import any_recipe, methods
 from repo import SUPPORT
 
 TINY = {"embed_dim": 24, "vision_cfg": {"image_size": 32, "layers": 7, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0}}
@@ -166,10 +166,10 @@ def test_a_worker_that_is_none(tmp_path: Path) -> None:
 # what is right
 
 
-@pytest.mark.parametrize("name", reference.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_the_literal_statement_of_a_recipe_is_the_methods_own(name: str) -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    assert towers.error(reference_rows.features(weights, pixels, RECIPES[name]), reference.METHODS[name](weights, pixels)) < 1e-12
+    assert towers.error(any_recipe.features(weights, pixels, RECIPES[name]), methods.METHODS[name](weights, pixels)) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_the_literal_statement_of_a_recipe_is_the_methods_own(name: str) -> None
 )  # fmt: skip
 def test_the_literal_statement_of_a_changed_recipe(name: str, changes: dict[str, Any]) -> None:
     weights, pixels, row = towers.tower(), towers.pixels(2, (3, 5)), recipe(name, **changes)
-    assert towers.error(reference_rows.features(weights, pixels, row), forward(weights, pixels, row).patches) < 1e-10
-    assert towers.error(reference_rows.features(weights, pixels, row), reference.METHODS[name](weights, pixels)) > 1e-4
+    assert towers.error(any_recipe.features(weights, pixels, row), forward(weights, pixels, row).patches) < 1e-10
+    assert towers.error(any_recipe.features(weights, pixels, row), methods.METHODS[name](weights, pixels)) > 1e-4
 
 
 def test_the_gate(case: Case) -> None:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastloc import literal, reference
 from fastloc.bench import environments
 from fastloc.bench.cases import Case, write_inputs
 from fastloc.bench.environments import ENVIRONMENTS, python_of
@@ -24,6 +23,8 @@ from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES
+from fastloc.reference import methods
+from fastloc.reference import scores as literal
 from towers import config
 
 FOLDER = Path(environments.__file__).with_name("peers")
@@ -324,14 +325,14 @@ def wanted(row: Row, folder: Path) -> Any:
     tower = weights_of(tower_of(row), spec_of(model_of(row)))
     pixels, texts = (torch.from_numpy(np.load(Path(case.inputs) / name)) for name in ("pixels-0.npy", "texts.npy"))
     if row.peer == "open_clip":
-        embedding, _ = reference.encoder(tower, pixels, "bicubic-antialias")
-        return reference.cosine(embedding, texts)[..., None, None].numpy()
+        embedding, _ = methods.encoder(tower, pixels, "bicubic-antialias")
+        return methods.cosine(embedding, texts)[..., None, None].numpy()
     method, changes = PEERS[row.peer].method, dict(row.changes)
     if method != "gem":
         scores = literal.scores(tower.to(dtype=torch.float64), pixels, texts.double(), RECIPES[method])
         return scores.mT.reshape(len(pixels), TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
-    patches = reference.gem(tower, pixels, changes.get("blocks", 6) + 1, changes.get("iterations", 1), changes.get("inv_temp"))
-    return reference.cosine(patches, texts).mT.reshape(BATCH, TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
+    patches = methods.gem(tower, pixels, changes.get("blocks", 6) + 1, changes.get("iterations", 1), changes.get("inv_temp"))
+    return methods.cosine(patches, texts).mT.reshape(BATCH, TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
 
 
 def gap(found: Any, other: Any) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import calibrate, fused, reference_matched, reference_rows
+from fastloc import calibrate, fused
 from fastloc.choices import choose
 from fastloc.engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
@@ -20,6 +20,8 @@ from fastloc.localizer import Localizer
 from fastloc.plan import Situation
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table
+from fastloc.reference import any_recipe
+from fastloc.reference import entropy_matching as reference_matched
 from towers import error
 
 EXACT = 1e-10
@@ -109,7 +111,7 @@ def test_calibrated_equals_its_reference(iterations: int) -> None:
     row = recipe("gem_calibrated", inv_temp=table, iterations=iterations)
     wanted = reference_matched.gem_calibrated(weights, pixels, table, iterations=iterations)
     assert error(forward(weights, pixels, row).patches, wanted) < EXACT
-    assert error(reference_rows.features(weights, pixels, row), wanted) < EXACT
+    assert error(any_recipe.features(weights, pixels, row), wanted) < EXACT
 
 
 def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:

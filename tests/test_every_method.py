@@ -10,7 +10,7 @@ from torch import Tensor
 
 import resnet_towers
 import towers
-from fastloc import cli, literal, reference_resnet
+from fastloc import cli
 from fastloc.bench.peers.seeded import seeded_pixels
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
@@ -19,6 +19,8 @@ from fastloc.export.to_onnx import Options, export
 from fastloc.kinds import AnyEngine, kind_of
 from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.reference import resnet
+from fastloc.reference import scores as literal
 from repo import SAMPLES
 
 SAMPLE = SAMPLES / "market.webp"
@@ -46,7 +48,7 @@ def on_towers(weights: Weights | ResNetWeights, texts: Tensor, method: str) -> M
     row, kind = RECIPES[method], kind_of(weights)
     engine = kind.engine(kind.tower(weights, CPU, "float64"), row, {"dtype": "float64"})
     if isinstance(weights, ResNetWeights):
-        return engine, texts, lambda pixels: reference_resnet.scores(weights, pixels, texts, row)
+        return engine, texts, lambda pixels: resnet.scores(weights, pixels, texts, row)
     return engine, texts, lambda pixels: literal.scores(weights, pixels, texts, row)
 
 

@@ -17,7 +17,6 @@ import pytest
 import torch
 from open_clip.model import CLIP
 
-from fastloc import reference
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
@@ -28,6 +27,7 @@ from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
+from fastloc.reference import methods
 from repo import GOLDENS
 
 NAMES = sorted(path.stem for path in GOLDENS.glob("gem_*.npz"))
@@ -130,11 +130,11 @@ def test_the_reference_is_the_official_answer(name: str) -> None:
     case = golden(name)
     tower, pixels = inputs(case, torch.float64)
     tokens, channels, step = case.meta["steps"]
-    patches = reference.gem(tower, pixels, case.meta["depth"], case.meta["iterations"], case.meta["temperature"])
+    patches = methods.gem(tower, pixels, case.meta["depth"], case.meta["iterations"], case.meta["temperature"])
     check(name, "patches", patches[:, ::tokens, ::channels].numpy(), "float64")
     grid = case.size[0] // tower.spec.patch[0], case.size[1] // tower.spec.patch[1]
-    scores = [reference.cosine(patches[i : i + 1], torch.from_numpy(case.texts(i))) for i in range(len(pixels))]
-    heatmaps = torch.cat([reference.gem_map(score, grid, case.size) for score in scores])
+    scores = [methods.cosine(patches[i : i + 1], torch.from_numpy(case.texts(i))) for i in range(len(pixels))]
+    heatmaps = torch.cat([methods.gem_map(score, grid, case.size) for score in scores])
     check(name, "heatmaps", heatmaps[..., ::step, ::step].numpy(), "float64")
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import towers
-from fastloc import cli, reference
+from fastloc import cli
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
@@ -26,6 +26,7 @@ from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
 from fastloc.projected import Projected
 from fastloc.recipes import RECIPES, recipe
+from fastloc.reference import methods
 from repo import SAMPLES
 
 SAMPLE = SAMPLES / "market.webp"
@@ -72,7 +73,7 @@ def test_folded_into_the_image_tower_is_the_map_behind_it(name: str) -> None:
     plain, pixels = source(), towers.pixels(2, (3, 5))
     made = random_maps(plain)
     found = forward(made.applied(plain).vit, pixels, RECIPES[name]).patches
-    wanted = reference.METHODS[name](towers.tower(), pixels) @ made.image.double().T
+    wanted = methods.METHODS[name](towers.tower(), pixels) @ made.image.double().T
     assert towers.error(found, wanted) < 1e-10
 
 
@@ -82,7 +83,7 @@ def test_eclip_is_its_literal_statement() -> None:
     out = forward(made.applied(plain).vit, pixels, RECIPES["eclip"])
     projected = torch.nn.functional.normalize(texts @ made.text.double().T, dim=-1)
     found = similarity(out, projected, RECIPES["eclip"].readout).flatten(2).transpose(1, 2)
-    wanted = reference.cosine(reference.eclip(towers.tower(), pixels, made.image.double()), projected)
+    wanted = methods.cosine(methods.eclip(towers.tower(), pixels, made.image.double()), projected)
     assert towers.error(found, wanted) < 1e-10
 
 

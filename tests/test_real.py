@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from fastloc import reference
 from fastloc.functional.vit import forward
 from fastloc.localizer import Localizer
+from fastloc.reference import methods
 from repo import REPO
 
 REAL = Path(os.environ.get("FASTLOC_REAL", REPO.parent / "shared" / "real"))
@@ -78,5 +78,5 @@ def test_reference_on_real_weights(method: str):
         geometry = chosen.geometry(picture.size[::-1])
         pixels = chosen.pixels(picture.convert("RGB"), geometry)[None].double()
     weights = chosen.weights.to(dtype=torch.float64)
-    fast, slow = forward(weights, pixels, chosen.recipe).patches, reference.METHODS[method](weights, pixels)
+    fast, slow = forward(weights, pixels, chosen.recipe).patches, methods.METHODS[method](weights, pixels)
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-10 * float(slow.abs().max()))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import literal, reference
 from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.functional import attention
 from fastloc.functional.readout import needs_cls, similarity
@@ -19,6 +18,8 @@ from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table
+from fastloc.reference import methods
+from fastloc.reference import scores as literal
 from towers import error
 
 EXACT = 1e-10
@@ -34,7 +35,7 @@ def label(kind: dict[str, object]) -> str:
 
 
 def test_every_recipe_has_a_reference() -> None:
-    assert set(reference.METHODS) <= set(towers.PATCHES)
+    assert set(methods.METHODS) <= set(towers.PATCHES)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=label)
@@ -58,7 +59,7 @@ def test_image_embedding(name: str, pool: str) -> None:
         out = forward(weights, pixels, RECIPES[name], cls=True)
         assert out.cls is not None
         # the image embedding is the encoder's own, whatever the local path does
-        assert error(out.cls, reference.encoder(weights, pixels, RECIPES[name].position)[0]) < EXACT
+        assert error(out.cls, methods.encoder(weights, pixels, RECIPES[name].position)[0]) < EXACT
         assert error(out.patches, literal.features(weights, pixels, RECIPES[name])) < EXACT, "asking for the embedding changed the patches"
 
 
@@ -104,24 +105,24 @@ def test_gem(temperature: str | float, residual: bool, iterations: int) -> None:
     row = recipe("gem", iterations=iterations, inv_temp=inv_temp, residual=residual)
     for scale, batch in ((False, 1), (True, 3)):
         weights, pixels = towers.tower(scale=scale), towers.pixels(batch, (3, 5))
-        wanted = reference.gem(weights, pixels, iterations=iterations, temperature=official, residual=residual)
+        wanted = methods.gem(weights, pixels, iterations=iterations, temperature=official, residual=residual)
         assert error(forward(weights, pixels, row).patches, wanted) < EXACT
 
 
 @pytest.mark.parametrize("blocks", range(towers.LAYERS + 1))
 def test_gem_counts_blocks(blocks: int) -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    assert error(forward(weights, pixels, recipe("gem", blocks=blocks)).patches, reference.gem(weights, pixels, depth=blocks + 1)) < EXACT
+    assert error(forward(weights, pixels, recipe("gem", blocks=blocks)).patches, methods.gem(weights, pixels, depth=blocks + 1)) < EXACT
 
 
 def test_gem_of_no_blocks_is_the_encoder() -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    assert error(reference.gem(weights, pixels, depth=1), reference.itsm(weights, pixels, "bicubic-antialias")) < EXACT
+    assert error(methods.gem(weights, pixels, depth=1), methods.itsm(weights, pixels, "bicubic-antialias")) < EXACT
 
 
 def test_more_blocks_than_there_are() -> None:
     with pytest.raises(ModelError, match="8 changed blocks do not fit a model of 7"):
-        reference.gem(towers.tower(), towers.pixels(1, (2, 2)), depth=9)
+        methods.gem(towers.tower(), towers.pixels(1, (2, 2)), depth=9)
 
 
 def test_table_that_is_constant_is_the_number() -> None:
@@ -134,33 +135,33 @@ def test_table_that_is_constant_is_the_number() -> None:
 
 
 def unit_logits(p: Tensor, multiplier: float) -> Tensor:
-    p = reference.unit(p)
+    p = methods.unit(p)
     return multiplier * p @ p.mT
 
 
-FREE: dict[str, tuple[dict[str, object], reference.Attention]] = {
-    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: reference.attend(q, k, v)),
+FREE: dict[str, tuple[dict[str, object], methods.Attention]] = {
+    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: methods.attend(q, k, v)),
     "mean of four": (
         {"terms": ("qk", "vv", "identity", "kk")},
-        lambda i, y, q, k, v: (reference.attend(q, k, v) + reference.attend(v, v, v) + v + reference.attend(k, k, v)) / 4,
+        lambda i, y, q, k, v: (methods.attend(q, k, v) + methods.attend(v, v, v) + v + methods.attend(k, k, v)) / 4,
     ),
-    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: reference.attend(v, v, v) + v),
-    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * reference.attend(q, q, v) + reference.attend(k, k, v)) / 3),
-    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: reference.softmax(unit_logits(q, 9.0)) @ v),
+    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: methods.attend(v, v, v) + v),
+    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * methods.attend(q, q, v) + methods.attend(k, k, v)) / 3),
+    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: methods.softmax(unit_logits(q, 9.0)) @ v),
     "unit q-k": (
         {"terms": ("qk",), "unit": True, "inv_temp": 9.0},
-        lambda i, y, q, k, v: reference.softmax(9.0 * reference.unit(q) @ reference.unit(k).mT) @ v,
+        lambda i, y, q, k, v: methods.softmax(9.0 * methods.unit(q) @ methods.unit(k).mT) @ v,
     ),
     "adaptive, not unit": (
         {"terms": ("vv",), "inv_temp": "adaptive"},
-        lambda i, y, q, k, v: reference.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
+        lambda i, y, q, k, v: methods.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
     ),
-    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: reference.softmax(0.3 * k @ k.mT) @ v),
+    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: methods.softmax(0.3 * k @ k.mT) @ v),
     "two with neighbours": (
         {"terms": ("qk", "vv"), "bias_std": 1.5},
         lambda i, y, q, k, v: (
-            reference.softmax(reference.logits(q, k) + reference.neighbourhood((3, 5), 1.5))
-            + reference.softmax(reference.logits(v, v) + reference.neighbourhood((3, 5), 1.5))
+            methods.softmax(methods.logits(q, k) + methods.neighbourhood((3, 5), 1.5))
+            + methods.softmax(methods.logits(v, v) + methods.neighbourhood((3, 5), 1.5))
         ) @ v / 2,
     ),
 }  # fmt: skip
@@ -172,8 +173,8 @@ def test_free_terms_over_several_blocks(name: str, residual: bool) -> None:
     changes, stated = FREE[name]
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=3, residual=residual, position="bicubic", **changes)
-    g, _ = reference.dual_paths(weights, pixels, 3, stated, "bicubic", residual)
-    assert error(forward(weights, pixels, row).patches, reference.project(weights, g)[:, 1:]) < EXACT
+    g, _ = methods.dual_paths(weights, pixels, 3, stated, "bicubic", residual)
+    assert error(forward(weights, pixels, row).patches, methods.project(weights, g)[:, 1:]) < EXACT
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -182,13 +183,13 @@ def test_free_terms_in_the_last_block(name: str, plain: bool) -> None:
     changes, stated = FREE[name]
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=1, residual=plain, mlp=plain, **changes)
-    assert error(forward(weights, pixels, row).patches, reference.last_block(weights, pixels, stated, "bilinear", plain)) < EXACT
+    assert error(forward(weights, pixels, row).patches, methods.last_block(weights, pixels, stated, "bilinear", plain)) < EXACT
 
 
 def test_free_term_that_is_the_encoders_own_is_the_encoder() -> None:
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=1, terms=("qk",), residual=True, mlp=True)
-    assert error(forward(weights, pixels, row).patches, reference.itsm(weights, pixels)) < EXACT
+    assert error(forward(weights, pixels, row).patches, methods.itsm(weights, pixels)) < EXACT
 
 
 @pytest.mark.parametrize("layers", [2, 3, 6, 7, 12])
@@ -196,9 +197,9 @@ def test_cross_attention_at_any_depth(layers: int) -> None:
     """ResCLIP's shares of the depth; where no block lies in them, the one before the last."""
     weights, pixels = towers.tower(layers=layers), towers.pixels(2, (3, 5))
     found = forward(weights, pixels, recipe("resclip", gain=1.5, cross_weight=0.6)).patches
-    assert error(found, reference.resclip(weights, pixels, gain=1.5, share=0.6)) < EXACT
+    assert error(found, methods.resclip(weights, pixels, gain=1.5, share=0.6)) < EXACT
     alone = forward(weights, pixels, recipe("resclip", gain=1.0, cross_weight=0.0)).patches
-    assert error(alone, reference.naclip(weights, pixels)) < EXACT
+    assert error(alone, methods.naclip(weights, pixels)) < EXACT
 
 
 def test_cross_attention_needs_a_block_before_the_last() -> None:
@@ -209,7 +210,7 @@ def test_cross_attention_needs_a_block_before_the_last() -> None:
 @pytest.mark.parametrize("std", [0.5, 2.0, 5.0])
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 6), (6, 1), (1, 1)])
 def test_neighbour_bias(grid: tuple[int, int], std: float) -> None:
-    like, wanted = torch.zeros((), dtype=torch.float64), reference.neighbourhood(grid, std)
+    like, wanted = torch.zeros((), dtype=torch.float64), methods.neighbourhood(grid, std)
     found = attention.neighbour_bias(grid, std, 0, grid[0], like)
     below = attention.neighbour_bias(grid, std, grid[0] // 2, grid[0], like)
     assert torch.equal(below, found[grid[0] // 2 * grid[1] :])
@@ -228,13 +229,13 @@ def outputs(grid: tuple[int, int], batch: int = 3) -> Output:
 @pytest.mark.parametrize("count", [2, 5])
 def test_feature_surgery_is_the_official_tensor(count: int) -> None:
     weights, pixels, texts = towers.tower(), towers.pixels(3, (3, 5)), towers.texts(count)
-    tokens = reference.clip_surgery(weights, pixels)
-    wanted = reference.feature_surgery(tokens, texts)[:, 1:]
+    tokens = methods.clip_surgery(weights, pixels)
+    wanted = methods.feature_surgery(tokens, texts)[:, 1:]
     found = similarity(outputs((3, 5)), texts, RECIPES["clip_surgery"].readout)
     assert found.shape == (3, count, 3, 5)
     assert error(found.flatten(2).transpose(1, 2), wanted) < EXACT
     # the official code takes one image at a time
-    alone = torch.cat([reference.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
+    alone = torch.cat([methods.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
     assert error(wanted, alone) < EXACT
     # what all texts share is gone
     assert found.mean(1).abs().max() < 1e-12
@@ -242,11 +243,11 @@ def test_feature_surgery_is_the_official_tensor(count: int) -> None:
 
 def test_feature_surgery_of_one_text_is_zero_so_the_empty_text_is_taken_away() -> None:
     out, text, empty = outputs((3, 5)), towers.texts(1), towers.texts(1, seed=1)[0]
-    tokens = reference.clip_surgery(towers.tower(), towers.pixels(3, (3, 5)))
-    assert reference.feature_surgery(tokens, text).abs().max() < 1e-12
+    tokens = methods.clip_surgery(towers.tower(), towers.pixels(3, (3, 5)))
+    assert methods.feature_surgery(tokens, text).abs().max() < 1e-12
     found = similarity(out, text, RECIPES["clip_surgery"].readout, empty)
     assert found.shape == (3, 1, 3, 5)
-    assert error(found.flatten(2).transpose(1, 2), reference.minus_empty(tokens[:, 1:], text, empty)) < EXACT
+    assert error(found.flatten(2).transpose(1, 2), methods.minus_empty(tokens[:, 1:], text, empty)) < EXACT
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)
@@ -257,7 +258,7 @@ def test_similarity(name: str) -> None:
         found = similarity(out, towers.texts(count), row.readout, towers.texts(1, seed=1)[0])
         assert found.shape == (batch, count, 3, 5)
         if row.readout.score == "cosine":
-            assert error(found.flatten(2).transpose(1, 2), reference.cosine(out.patches, towers.texts(count))) < EXACT
+            assert error(found.flatten(2).transpose(1, 2), methods.cosine(out.patches, towers.texts(count))) < EXACT
     assert needs_cls(row.readout, 3) == (name == "clip_surgery")
     assert not needs_cls(row.readout, 1)
 
@@ -271,10 +272,10 @@ def test_feature_surgery_says_what_it_lacks() -> None:
 
 
 LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
-    "grid": reference.surgery_map,
-    "picture": reference.gem_map,
-    "reverse": reference.rclip_map,
-    "softmax": reference.segmentation_map,
+    "grid": methods.surgery_map,
+    "picture": methods.gem_map,
+    "reverse": methods.rclip_map,
+    "softmax": methods.segmentation_map,
 }
 
 
@@ -284,9 +285,9 @@ def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     """The whole method, the way its authors run it, against the fast rooms one after the other."""
     weights, pixels, texts, row = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4), RECIPES[name]
     if row.readout.score == "feature-surgery":
-        scores = reference.feature_surgery(reference.clip_surgery(weights, pixels), texts)[:, 1:]
+        scores = methods.feature_surgery(methods.clip_surgery(weights, pixels), texts)[:, 1:]
     else:
-        scores = reference.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
+        scores = methods.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
     options = (row.readout.logit_scale,) if row.readout.order == "softmax" else ()
     wanted = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import reference_relevance as literal
 from fastloc.engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.functional import vit
@@ -18,6 +17,7 @@ from fastloc.functional.op_set import Ops
 from fastloc.functional.relevance import RELEVANCES
 from fastloc.functional.similarity import answer, grids
 from fastloc.recipes import RECIPES, Recipe, recipe, schema
+from fastloc.reference import relevance
 from towers import error
 
 EXACT = 1e-10
@@ -37,7 +37,7 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
 
 
 def wanted(row: Recipe, pixels: Tensor, texts: Tensor, grid: tuple[int, int], **kind: Any) -> Tensor:
-    scores = literal.relevance(towers.tower(**kind), pixels, texts, row)
+    scores = relevance.relevance(towers.tower(**kind), pixels, texts, row)
     return scores.transpose(1, 2).reshape(len(pixels), len(texts), *grid)
 
 
@@ -46,7 +46,7 @@ def runs(row: Recipe, kind: dict[str, Any]) -> bool:
 
 
 def test_the_names_are_those_of_the_functions() -> None:
-    assert schema.RELEVANCES == tuple(RELEVANCES) == tuple(literal.LITERAL)
+    assert schema.RELEVANCES == tuple(RELEVANCES) == tuple(relevance.LITERAL)
     assert {row.reads for row in RECIPES.values()} == {"patches", *RELEVANCES}
 
 
@@ -200,7 +200,7 @@ def test_the_references_steps_are_the_official_ones_where_they_can_be_said_twice
     """Anchors by a loop over patches, and rollout by powers: of towers whose blocks are all alike."""
     weights, pixels, texts = towers.tower(), towers.pixels(1, (3, 5)), towers.texts(2)
     same = replace(weights, blocks=weights.blocks[:1] * 7)
-    seen = literal.walk(same, pixels[0], RECIPES["rollout"])
+    seen = relevance.walk(same, pixels[0], RECIPES["rollout"])
     joint = torch.eye(16, dtype=torch.float64)
     for attention in seen.maps:
         joint = (attention[0].mean(0) + torch.eye(16)) / 2 @ joint

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from fastloc import reference_relevance
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, vision_shapes
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import Weights
@@ -22,6 +21,7 @@ from fastloc.functional.similarity import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
+from fastloc.reference import relevance
 from repo import GOLDENS
 
 NAMES = sorted(path.stem for package in ("legrad", "grad_cam_vit") for path in GOLDENS.glob(f"{package}_*.npz"))
@@ -84,7 +84,7 @@ def test_the_fast_path_is_the_official_answer(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_is_the_official_answer(name: str) -> None:
     meta, _ = golden(name)
-    found = reference_relevance.relevance(*inputs(name, torch.float64), row_of(meta)).transpose(1, 2)
+    found = relevance.relevance(*inputs(name, torch.float64), row_of(meta)).transpose(1, 2)
     check(name, found.reshape(*found.shape[:2], meta["size"] // 8, meta["size"] // 8))
 
 

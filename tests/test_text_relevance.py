@@ -9,10 +9,10 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-from fastloc import reference, reference_relevance
 from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
 from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.localizer import Localizer
+from fastloc.reference import methods, relevance
 from fastloc.text_relevance import shares_of, text_relevance, text_weights
 from towers import array, config, error
 
@@ -41,7 +41,7 @@ def test_it_is_the_reference(start: int, activation: str) -> None:
     clip = tower(activation=activation)
     weights, image = text_weights(clip).to(dtype=torch.float64), array("image", 24, low=-1)
     found = shares_of(weights, embedded(clip, IDS), image, start, 50.0)
-    wanted = reference_relevance.text_relevance(weights, embedded(clip, IDS), image, start, 50.0)
+    wanted = relevance.text_relevance(weights, embedded(clip, IDS), image, start, 50.0)
     assert found.shape == (4,) and abs(float(found.sum()) - 1) < 1e-12
     assert error(found, wanted) < 1e-10
 
@@ -51,16 +51,15 @@ def test_it_reads_the_towers_own_embedding() -> None:
     clip = tower(activation="quick_gelu")
     weights = text_weights(clip).to(dtype=torch.float64)
     mask = torch.full((6, 6), -torch.inf, dtype=torch.float64).triu(1)
-    end = reference_relevance.through(weights, embedded(clip, IDS), mask=mask).end
+    end = relevance.through(weights, embedded(clip, IDS), mask=mask).end
     padded = torch.nn.functional.pad(IDS, (0, 6))[None]
-    found = reference.project(weights, end[0, -1]).detach()
+    found = methods.project(weights, end[0, -1]).detach()
     assert error(found, clip.encode_text(padded)[0].detach()) < 1e-5
 
 
 @cache
 def localizer() -> Localizer:
     return Localizer(size=96)
-
 
 
 def picture() -> np.ndarray:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import literal, reference
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
+from fastloc.reference import methods, scores
 from towers import error
 
 # largest difference from float64, relative to the largest feature: about sixteen roundings of a half dtype (2^-11 and 2^-8), and 32 in
@@ -36,7 +36,7 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
     lost = error(out.patches, wanted.patches)
     assert lost < TOLERANCE[dtype]
     # restructuring must not cost precision: the literal statement in the same dtype is the measure
-    assert lost < 2 * error(literal.features(weights, pixels.to(dtype), RECIPES[name]), wanted.patches)
+    assert lost < 2 * error(scores.features(weights, pixels.to(dtype), RECIPES[name]), wanted.patches)
 
 
 def test_pixels_take_the_dtype_of_the_weights() -> None:
@@ -134,16 +134,16 @@ def test_captures(name: str, cls: bool) -> None:
     assert sorted(out.captured) == sorted(names)
     assert error(out.patches, plain.patches) < SAME[torch.float64]
 
-    x = reference.embed(weights, pixels, row.position)
+    x = methods.embed(weights, pixels, row.position)
     assert error(out.captured["embedded"], x) < SAME[torch.float64]
     for i, block in enumerate(weights.blocks):
-        y = reference.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps)
-        projected = reference.qkv(block, y, towers.HEADS)
+        y = methods.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps)
+        projected = methods.qkv(block, y, towers.HEADS)
         assert error(out.captured[f"qkv{i}"], torch.stack(projected, 1)) < 1e-11
-        x = x + reference.out(block, reference.attend(*projected))
-        x = x + reference.mlp(block, x, weights.spec)
+        x = x + methods.out(block, methods.attend(*projected))
+        x = x + methods.mlp(block, x, weights.spec)
         assert error(out.captured[f"block{i}"], x) < 1e-11
-    assert error(reference.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]
+    assert error(methods.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc import literal
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes
 from fastloc.checkpoints import vit_spec, vit_weights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
+from fastloc.reference import scores as literal
 from gpu_parts.job import Job, Row
 
 Size = tuple[int, int]
@@ -65,7 +65,7 @@ def texts(name: str, device: torch.device, count: int = TEXTS) -> Tensor:
 
 
 def exact(weights: Weights, given: Tensor, words: Tensor, recipe: Recipe) -> Tensor:
-    """The similarity grids [B, T, h, w] of a recipe by `fastloc.reference`, in the dtype of `weights`, image by image."""
+    """The similarity grids [B, T, h, w] of a recipe by `fastloc.reference.methods`, in the dtype of `weights`, image by image."""
     h, w = (side // step for side, step in zip(given.shape[-2:], weights.spec.patch, strict=True))
     words = words.to(weights.dtype)
     grids = []

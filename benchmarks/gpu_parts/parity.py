@@ -1,4 +1,4 @@
-"""End to end: a seeded ViT through the engine, in every recipe, dtype and plan, against `fastloc.reference` in float64.
+"""End to end: a seeded ViT through the engine, in every recipe, dtype and plan, against `fastloc.reference.methods` in float64.
 
 An engine's error, ‖grids − exact‖ / ‖exact‖, is at most twice that of the plain functional pass in the same dtype on the same device,
 plus half a unit in the last place. A replayed graph gives what the eager call gave, for other pixels too; an image alone what it

@@ -3,7 +3,7 @@
 Both paths walk side by side, every token is carried through every block, the last one's original path included, and each of the
 seven N x N maps of a changed block is written to memory. The blocks before are open_clip's, whose nn.MultiheadAttention ends in
 PyTorch's fused attention. Written with F.layer_norm, F.linear, F.normalize, softmax and matmul, because the literal equations of
-`fastloc.reference`, with which the tests compare it, would be unfairly slow. Where the official package could be quicker it is:
+`fastloc.reference.methods`, with which the tests compare it, would be unfairly slow. Where the official package could be quicker it is:
 text is encoded beforehand, and upsampling to the picture is optional.
 """
 

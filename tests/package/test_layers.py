@@ -59,12 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "literal": "reference.scores",
-    "reference": "reference.methods",
-    "reference_rows": "reference.any_recipe",
-    "reference_relevance": "reference.relevance",
-    "reference_matched": "reference.entropy_matching",
-    "reference_resnet": "reference.resnet",
     "localizer": "engine.localizer",
     "plan": "engine.plan",
     "choices": "engine.plan_options",

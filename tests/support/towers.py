@@ -12,7 +12,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES
 
 EMBED = 24
-# the methods that compare patch features with the texts; `fastloc.literal` states the others too
+# the methods that compare patch features with the texts; `fastloc.reference.scores` states the others too
 PATCHES = [name for name, row in RECIPES.items() if row.reads == "patches"]
 # seven blocks leave one before the six that GEM and CLIP Surgery change
 LAYERS, HEADS, PATCH, TRAINED = 7, 4, 8, (4, 4)

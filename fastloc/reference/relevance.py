@@ -1,10 +1,11 @@
 """The methods of gradients, rollout and anchors once more: slow, literal, in the steps of their authors' code, by autograd.
 
-The encoder is written down once more from the parts of `fastloc.reference`, with every attention map, LayerNorm and block output returned
+The encoder is written down once more from the parts of `fastloc.reference.methods`, with every attention map, LayerNorm and block output
+returned
 as a value, so that anything can be differentiated by anything: nothing is hooked. One picture and one text at a time, as the authors do.
 Where their code leaves a case open:
 
-- the position embedding and LayerScale are treated as in `fastloc.reference`; an out-projection is taken with its LayerScale;
+- the position embedding and LayerScale are treated as in `fastloc.reference.methods`; an out-projection is taken with its LayerScale;
 - towers that pool by the mean: relevance starts from all patches alike in the place of the class token;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.
 
@@ -18,9 +19,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fastloc import reference
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.reference import methods
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -43,7 +44,7 @@ class Walk:
 
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
     """All of it, with a graph for autograd. With `one_head` the last block attends with one head."""
-    return through(weights, reference.embed(weights, picture[None], row.position), row.one_head)
+    return through(weights, methods.embed(weights, picture[None], row.position), row.one_head)
 
 
 def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0) -> Walk:
@@ -52,32 +53,32 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
     x = embedded.clone().requires_grad_()
     for i, block in enumerate(weights.blocks):
         heads = 1 if one_head and i == spec.layers - 1 else spec.heads
-        y = reference.layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-        q, k, v = reference.qkv(block, y, heads)
-        attention = reference.softmax(reference.logits(q, k) + mask)
+        y = methods.layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
+        q, k, v = methods.qkv(block, y, heads)
+        attention = methods.softmax(methods.logits(q, k) + mask)
         attended = attention @ v
         found.states.append(x)
         found.normed.append(y)
         found.qkv.append((q, k, v))
         found.maps.append(attention)
         found.attended.append(attended)
-        x = x + reference.out(block, attended)
-        x = x + reference.mlp(block, x, spec)
+        x = x + methods.out(block, attended)
+        x = x + methods.mlp(block, x, spec)
     found.states.append(x)
     return found
 
 
 def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
     """What is differentiated, [T]: see `fastloc.recipes.schema.TARGETS`."""
-    embedding = reference._pool(weights, seen.end)
+    embedding = methods._pool(weights, seen.end)
     if row.target == "softmax-of-mean":
         # CLIP-ES's forward_last_layer: the mean of the projected patches in the place of the class token
-        embedding = reference.project(weights, seen.end)[:, 1:].mean(1)
-    cosines = (reference.unit(embedding) @ texts.T)[0]
+        embedding = methods.project(weights, seen.end)[:, 1:].mean(1)
+    cosines = (methods.unit(embedding) @ texts.T)[0]
     if row.target == "cosine":
         return cosines
     logits = row.target_scale * cosines
-    return logits if row.target == "logit" or len(texts) == 1 else reference.softmax(logits)
+    return logits if row.target == "logit" or len(texts) == 1 else methods.softmax(logits)
 
 
 def gradient(of: Tensor, by: Tensor) -> Tensor:
@@ -104,8 +105,8 @@ def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Rec
     grads = gradient(score(weights, seen, texts, row)[index], seen.attended[-1])
     g = grads.transpose(1, 2).flatten(2)[0, :1]
     q, k, v = seen.qkv[-1]
-    q_out, k_out = (reference.out(weights.blocks[-1], each)[0] for each in (q, k))
-    alike = (reference.unit(q_out[:1]) * reference.unit(k_out[1:])).sum(-1)
+    q_out, k_out = (methods.out(weights.blocks[-1], each)[0] for each in (q, k))
+    alike = (methods.unit(q_out[:1]) * methods.unit(k_out[1:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
     values = v.transpose(1, 2).flatten(2)[0, 1:]
     return (g * values * alike[:, None]).sum(-1).clamp(min=0)
@@ -125,8 +126,8 @@ def text_relevance(weights: Weights, embedded: Tensor, image: Tensor, start: int
         count = embedded.shape[1]
         mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
         seen = through(weights, embedded, mask=mask)
-        feature = reference.project(weights, seen.end[0, -1])
-        y = scale * (reference.unit(feature) * reference.unit(image)).sum()
+        feature = methods.project(weights, seen.end[0, -1])
+        y = scale * (methods.unit(feature) * methods.unit(image)).sum()
         shares = _accumulated(seen, y, start).detach()[-1, 1:-1]
     return shares / shares.sum()
 
@@ -156,8 +157,8 @@ def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
     total = torch.zeros(seen.end.shape[1] - 1, dtype=seen.end.dtype, device=seen.end.device)
     first = row.start + (len(seen.maps) if row.start < 0 else 0)
     for i in range(first, len(seen.maps)):
-        feature = reference.project(weights, seen.states[i + 1].mean(1))
-        similarity = (texts[index] * reference.unit(feature)).sum()
+        feature = methods.project(weights, seen.states[i + 1].mean(1))
+        similarity = (texts[index] * methods.unit(feature)).sum()
         grad = gradient(similarity, seen.maps[i]).clamp(min=0)
         total = total + grad[0].mean(0).mean(0)[1:]
     return total
@@ -165,10 +166,10 @@ def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
 
 def anchor(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
     """The row of an attention map that belongs to the patch whose raw feature is most similar to the text."""
-    patches = reference.project(weights, seen.end)[0, 1:]
-    best = int((reference.unit(patches) @ texts[index]).argmax())
+    patches = methods.project(weights, seen.end)[0, 1:]
+    best = int((methods.unit(patches) @ texts[index]).argmax())
     left, right = (seen.qkv[row.start]["qkv".index(letter)] for letter in row.terms[0])
-    attention = reference.softmax(reference.logits(left, right))[0]
+    attention = methods.softmax(methods.logits(left, right))[0]
     shown = attention.mean(0) if row.head is None else attention[row.head]
     return shown[1 + best, 1:]
 

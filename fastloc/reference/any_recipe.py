@@ -1,27 +1,27 @@
 """What any row of `fastloc.recipes` says, in the reference's own steps: a method that is nothing but a row needs no statement of its own.
 
-Where authors' code is followed to the letter, `fastloc.reference` does it; on those rows the two agree.
+Where authors' code is followed to the letter, `fastloc.reference.methods` does it; on those rows the two agree.
 """
 
 import torch
 from torch import Tensor
 
-from fastloc import reference, reference_matched
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
+from fastloc.reference import entropy_matching, methods
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of normalised pixels [B, 3, H, W], of any recipe that reads them."""
     if row.inv_temp == "matched":
-        return reference_matched.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual)
+        return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual)
     if row.blocks == 0:
-        return reference.encoder(weights, pixels, row.position)[1]
+        return methods.encoder(weights, pixels, row.position)[1]
 
     grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
-    bias = None if row.bias_std is None else reference.neighbourhood(grid, row.bias_std).to(weights.patch_w)
+    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std).to(weights.patch_w)
     low, high = (12 * share for share in row.cross or (0.0, 0.0))
-    middle = None if row.cross is None else reference.middle_attention(weights, pixels, row.position, low, high)
+    middle = None if row.cross is None else methods.middle_attention(weights, pixels, row.position, low, high)
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         given, total = {"q": q, "k": k, "v": v}, torch.zeros_like(v)
@@ -31,9 +31,9 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
         return total if middle is None else row.gain * ((1 - row.cross_weight) * total + row.cross_weight * middle @ v)
 
     if row.mlp:
-        return reference.last_block(weights, pixels, attention, row.position, plain=True)
-    g, _ = reference.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual)
-    return reference.project(weights, g)[:, 1:]
+        return methods.last_block(weights, pixels, attention, row.position, plain=True)
+    g, _ = methods.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual)
+    return methods.project(weights, g)[:, 1:]
 
 
 def _attended(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], bias: Tensor | None) -> Tensor:
@@ -43,12 +43,12 @@ def _attended(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Te
     temperature = None if row.inv_temp == "adaptive" else v.shape[-1] ** -0.5 if row.inv_temp is None else row.inv_temp
     for head in range(v.shape[1]):
         left, right = (given[letter][:, head] for letter in term)
-        by = reference.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
+        by = methods.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
         for multiplier in by[:-1]:
-            left = reference.unit(left)
-            left = right = reference.softmax(left @ left.mT * multiplier) @ left
+            left = methods.unit(left)
+            left = right = methods.softmax(left @ left.mT * multiplier) @ left
         if row.unit:
-            left, right = reference.unit(left), reference.unit(right)
+            left, right = methods.unit(left), methods.unit(right)
         logits = left @ right.mT * by[-1]
-        heads.append(reference.softmax(logits if bias is None else logits + bias) @ v[:, head])
+        heads.append(methods.softmax(logits if bias is None else logits + bias) @ v[:, head])
     return torch.stack(heads, 1)
