@@ -35,8 +35,8 @@ from sklearn.metrics import roc_auc_score
 
 import fastloc
 from fastloc.embedded import QUALITY
+from fastloc.engine.localizer import Localizer
 from fastloc.imaging import heatmaps
-from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES
 
 HERE = Path(__file__).parent

@@ -33,9 +33,9 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 import fastloc  # noqa: E402
-from fastloc.calibrate import at_hand, solved  # noqa: E402
+from fastloc.engine.calibration import at_hand, solved  # noqa: E402
+from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.imaging import heatmaps, images  # noqa: E402
-from fastloc.localizer import Localizer  # noqa: E402
 from fastloc.recipes import recipe  # noqa: E402
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
 from study_temperature_rows import DEFAULT, PUBLISHED, Row, rows  # noqa: E402

@@ -40,7 +40,7 @@ from fastloc.eclip.pairs import Left, Pair, read_pairs  # noqa: E402
 from fastloc.eclip.settings import Settings  # noqa: E402
 from fastloc.eclip.steps import State, take  # noqa: E402
 from fastloc.eclip.trainer import PROJECTIONS, Running, train  # noqa: E402
-from fastloc.localizer import Localizer  # noqa: E402
+from fastloc.engine.localizer import Localizer  # noqa: E402
 from gpu_parts import scenes as kept_scenes  # noqa: E402
 from quality import measure  # noqa: E402
 

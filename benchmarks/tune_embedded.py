@@ -17,7 +17,7 @@ from rich.progress import track
 
 from emoji_scenes.concepts import concepts
 from fastloc.embedded import CONFIG
-from fastloc.localizer import Localizer
+from fastloc.engine.localizer import Localizer
 from make_scenes import TUNING_SEED, drawn
 from quality import Scene, measure
 

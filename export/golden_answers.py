@@ -20,7 +20,7 @@ from fastloc.onnx_file.golden import Golden, Sample
 from fastloc.onnx_session import OnnxSession
 
 if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 SEED = 20
 # texts of a file that takes any number

@@ -31,7 +31,7 @@ from fastloc.utils.hashing import tower_digest
 if TYPE_CHECKING:
     # these need open_clip, and `trace` does not
     from fastloc.checkpoints.loading import Source
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 __all__ = ["Options", "export"]
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from fastloc.embedded import SAMPLES
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
-from fastloc.localizer import Localizer
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
 

@@ -17,9 +17,9 @@ from fastloc._version import __version__
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastloc.cnn import CnnLocalizer
+    from fastloc.engine.classifier_localizer import CnnLocalizer
+    from fastloc.engine.localizer import Localizer
     from fastloc.errors import FastlocError, FastlocWarning
-    from fastloc.localizer import Localizer
     from fastloc.onnx_localizer import OnnxLocalizer
     from fastloc.results.result import Result
     from fastloc.video.pipeline import Pipeline
@@ -32,10 +32,10 @@ __all__ = [
 
 # public name -> the room it lives in
 _ROOMS = {
-    "CnnLocalizer": "cnn",
+    "CnnLocalizer": "engine.classifier_localizer",
     "FastlocError": "errors",
     "FastlocWarning": "errors",
-    "Localizer": "localizer",
+    "Localizer": "engine.localizer",
     "OnnxLocalizer": "onnx_localizer",
     "Pipeline": "video.pipeline",
     "Result": "results.result",

@@ -17,7 +17,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError
 
 if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 __all__ = ["COLUMNS", "attentions", "methods", "modules"]
 

@@ -13,7 +13,7 @@ from fastloc.utils.argument_types import count, size
 if TYPE_CHECKING:
     import numpy as np
 
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
     from fastloc.recipes.temperatures import Temperatures
 
 # pictures made or taken where none are given
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         raise FastlocError("give pictures, or --from scenes or --from noise" + (", not both" if args.images else ""))
     if args.output.suffix != ".json":
         raise FastlocError(f"{args.output}: temperatures are written as .json")
-    from fastloc.calibrate import at_hand, calibrate
-    from fastloc.localizer import Localizer
+    from fastloc.engine.calibration import at_hand, calibrate
+    from fastloc.engine.localizer import Localizer
 
     localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
     wide = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
@@ -68,7 +68,7 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
     """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
     import torch
 
-    from fastloc.calibrate import shares
+    from fastloc.engine.calibration import shares
     from fastloc.imaging import images
     from fastloc.recipes import recipe
 

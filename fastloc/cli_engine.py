@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
-    from fastloc.cnn import CnnLocalizer
-    from fastloc.localizer import Localizer
+    from fastloc.engine.classifier_localizer import CnnLocalizer
+    from fastloc.engine.localizer import Localizer
     from fastloc.onnx_localizer import OnnxLocalizer
 
 # options that change the recipe where they are given
@@ -37,7 +37,7 @@ def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalize
 def embedded(method: str) -> "Localizer | OnnxLocalizer":
     """The embedded model, by whatever there is to run it."""
     if find_spec("torch") is not None:
-        from fastloc.localizer import Localizer
+        from fastloc.engine.localizer import Localizer
 
         return Localizer(method=method)
     if method != METHOD:
@@ -50,7 +50,7 @@ def embedded(method: str) -> "Localizer | OnnxLocalizer":
 
 def torch_engine(args: argparse.Namespace) -> "Localizer":
     """PyTorch's."""
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}
     options["temperatures"] = getattr(args, "temperatures", None)
@@ -74,7 +74,7 @@ def classifier(args: argparse.Namespace) -> "CnnLocalizer":
     for name in (*_FIXED, "providers"):
         if name not in _CLASSIFIER and getattr(args, name, None):
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: it is for CLIP, and that is a classifier")
-    from fastloc.cnn import CnnLocalizer
+    from fastloc.engine.classifier_localizer import CnnLocalizer
 
     given = {name: value for name in _CLASSIFIER if name != "pretrained" and (value := getattr(args, name)) is not None}
     return CnnLocalizer(args.model, args.pretrained, **given)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console
 
+    from fastloc.engine.localizer import Localizer
     from fastloc.explain import Explained
-    from fastloc.localizer import Localizer
     from fastloc.recipes import Recipe
 
 SHEET = Path("fastloc-explain.png")

@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     texts, size = _texts(args), _size(args)
     pictures = _calibration(args.calibrate)
     from fastloc.cli_engine import METHOD, changes
+    from fastloc.engine.localizer import Localizer
     from fastloc.export.to_onnx import Options, export
-    from fastloc.localizer import Localizer
 
     localizer = Localizer(
         args.model, args.pretrained, args.method or METHOD, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,

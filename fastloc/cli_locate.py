@@ -16,8 +16,8 @@ from fastloc.utils import console
 from fastloc.utils.argument_types import prompt
 
 if TYPE_CHECKING:
-    from fastloc.cnn import CnnLocalizer
-    from fastloc.localizer import Localizer
+    from fastloc.engine.classifier_localizer import CnnLocalizer
+    from fastloc.engine.localizer import Localizer
     from fastloc.onnx_localizer import OnnxLocalizer
     from fastloc.results.result import Result
 

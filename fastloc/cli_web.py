@@ -12,7 +12,7 @@ from fastloc.errors import FastlocError
 from fastloc.utils import console
 
 if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 PORT = 8000
 # loopback: a page that is served to others belongs on a real web server
@@ -95,7 +95,7 @@ def serving(folder: Path, port: int) -> ThreadingHTTPServer:
 
 
 def _localizer(args: argparse.Namespace) -> "Localizer":
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     size = None if args.size is None else (args.size, args.size)
     return Localizer(args.model, args.pretrained, args.method, size=size, template=args.template, device="cpu", dtype="float32")

@@ -18,7 +18,7 @@ from fastloc.recipes import Recipe
 from fastloc.results.result import Point, Result
 
 if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 __all__ = ["Column", "Explained", "explain"]
 
@@ -157,7 +157,7 @@ def _base(picture: Image.Image, count: int) -> Image.Image:
 
 
 def _device(localizer: Localizer) -> str:
-    from fastloc.devices import processor
+    from fastloc.engine.devices import processor
 
     return processor(localizer.device)
 

@@ -22,7 +22,7 @@ from fastloc.recipes import Recipe, recipe
 from fastloc.text.prompts import checked
 
 if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 
 def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0) -> list[tuple[str, float]]:

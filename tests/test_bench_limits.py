@@ -17,10 +17,10 @@ from fastloc.bench import ceilings, limits, official_style
 from fastloc.bench.peers.protocol import PROTOCOL
 from fastloc.checkpoints.vit_spec import from_open_clip
 from fastloc.checkpoints.vit_weights import named_tensors
-from fastloc.choices import choose
-from fastloc.engine import Engine, Shape, Tower
+from fastloc.engine.plan import Plan, Situation
+from fastloc.engine.plan_options import choose
+from fastloc.engine.vit_engine import Engine, Shape, Tower
 from fastloc.errors import FastlocError, RecipeError
-from fastloc.plan import Plan, Situation
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 CPU = torch.device("cpu")

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc import calibrate, fused
-from fastloc.choices import choose
-from fastloc.engine import Engine, Tower
+from fastloc.engine import calibration, triton_ops
+from fastloc.engine.localizer import Localizer
+from fastloc.engine.plan import Situation
+from fastloc.engine.plan_options import choose
+from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.export.options import Options
 from fastloc.functional import entropy_matching
 from fastloc.functional.vit import forward
-from fastloc.localizer import Localizer
-from fastloc.plan import Situation
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table
 from fastloc.reference import any_recipe
@@ -117,7 +117,7 @@ def test_calibrated_equals_its_reference(iterations: int) -> None:
 def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:
     weights, pixels = towers.tower(scale=True), towers.pixels(1, (3, 5))
     row = recipe("gem_matched", iterations=1)
-    table = calibrate.solved(weights, pixels, row)[0].tolist()
+    table = calibration.solved(weights, pixels, row)[0].tolist()
     at_table = forward(weights, pixels, recipe("gem_calibrated", inv_temp=table, iterations=1)).patches
     assert error(forward(weights, pixels, row).patches, at_table) < EXACT
 
@@ -142,35 +142,35 @@ def test_contradictions(changes: dict[str, object], message: str) -> None:
 
 def test_table_is_the_mean_of_what_pictures_want() -> None:
     weights, pixels = towers.tower(scale=True), towers.pixels(3, (3, 5))
-    found = calibrate.solved(weights, pixels, recipe("gem_matched", rho=0.35, blocks=3, iterations=2)).log().mean(0).exp()
+    found = calibration.solved(weights, pixels, recipe("gem_matched", rho=0.35, blocks=3, iterations=2)).log().mean(0).exp()
     assert found.shape == (3, towers.HEADS, 3, 3)
     assert error(found, reference_matched.calibrated(weights, pixels, 0.35, 3, 2)) < EXACT
 
 
 def test_parts_are_what_they_are_alone() -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    whole = calibrate.solved(weights, pixels, recipe("gem_matched", blocks=4, iterations=2))
-    part = calibrate.solved(weights, pixels, recipe("gem_matched", blocks=2, iterations=1, terms=("qq", "vv")))
+    whole = calibration.solved(weights, pixels, recipe("gem_matched", blocks=4, iterations=2))
+    part = calibration.solved(weights, pixels, recipe("gem_matched", blocks=2, iterations=1, terms=("qq", "vv")))
     assert error(whole[:, -2:, :, [2, 0], :2], part) < 1e-12
 
 
 def test_shares_of_ones_own_table_are_rho() -> None:
     weights, pixels, row = towers.tower(), towers.pixels(1, (3, 5)), recipe("gem_matched", rho=0.35, blocks=3, iterations=1)
-    own = calibrate.solved(weights, pixels, row)[0]
-    assert (calibrate.shares(weights, pixels, row, own) - 0.35).abs().max() < 1e-10
+    own = calibration.solved(weights, pixels, row)[0]
+    assert (calibration.shares(weights, pixels, row, own) - 0.35).abs().max() < 1e-10
     # colder rows spread over fewer tokens
-    assert (calibrate.shares(weights, pixels, row, 2 * own)[..., 0] < 0.35).all()
+    assert (calibration.shares(weights, pixels, row, 2 * own)[..., 0] < 0.35).all()
 
 
 def test_more_blocks_than_there_are() -> None:
     with pytest.raises(RecipeError, match="blocks is 8; 1 to 7 fit the model"):
-        calibrate.solved(towers.tower(), towers.pixels(1, (3, 5)), recipe("gem_matched", blocks=8))
+        calibration.solved(towers.tower(), towers.pixels(1, (3, 5)), recipe("gem_matched", blocks=8))
 
 
-@pytest.mark.parametrize("source", calibrate.AT_HAND)
+@pytest.mark.parametrize("source", calibration.AT_HAND)
 def test_the_embedded_model_is_measured(source: str) -> None:
     localizer = Localizer(size=48)
-    found = calibrate.calibrate(localizer, calibrate.at_hand(source, 2, (48, 48)), blocks=2, iterations=0, source=source)
+    found = calibration.calibrate(localizer, calibration.at_hand(source, 2, (48, 48)), blocks=2, iterations=0, source=source)
     table = np.asarray(found.table)
     assert table.shape == (2, localizer.source.spec.heads, 3, 1) and (table > 1).all() and (table < 1e3).all()
     assert (found.pictures, found.source, found.model, found.rho) == (2, source, "embedded", 0.7)
@@ -181,9 +181,9 @@ def test_the_embedded_model_is_measured(source: str) -> None:
 def test_nothing_to_measure() -> None:
     localizer = Localizer(size=48)
     with pytest.raises(RecipeError, match="there is no picture to calibrate on"):
-        calibrate.calibrate(localizer, [])
+        calibration.calibrate(localizer, [])
     with pytest.raises(FastlocError, match="unknown source of pictures 'nose': did you mean 'noise'"):
-        calibrate.at_hand("nose", 1, (48, 48))
+        calibration.at_hand("nose", 1, (48, 48))
 
 
 # wherever a recipe runs
@@ -207,7 +207,7 @@ def test_kernels_read_a_table() -> None:
 
 def test_kernels_refuse_what_is_solved_in_the_pass() -> None:
     row, spec = RECIPES["gem_matched"], towers.tower(width=64, head_width=16).spec
-    assert "temperatures solved within the pass" in fused.why_not_attention(spec, row, 16, torch.float16)[0]
+    assert "temperatures solved within the pass" in triton_ops.why_not_attention(spec, row, 16, torch.float16)[0]
     with pytest.raises(PlanError, match="attention 'triton' is not possible here: temperatures solved within the pass"):
         choose(Situation(CPU, spec, row, 1, (24, 40)), {"attention": "triton"})
 

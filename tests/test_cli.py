@@ -74,7 +74,7 @@ class StandIn:
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     """The stand-in, put where the command line finds the engine."""
     stand_in = type("Localizer", (StandIn,), {"made": []})
-    monkeypatch.setitem(sys.modules, "fastloc.localizer", module := ModuleType("fastloc.localizer"))
+    monkeypatch.setitem(sys.modules, "fastloc.engine.localizer", module := ModuleType("fastloc.engine.localizer"))
     module.Localizer = stand_in  # type: ignore[attr-defined]
     return stand_in
 

@@ -15,7 +15,7 @@ from cnn_goldens import CASES, network, pixels
 from fastloc.checkpoints import classifiers
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
-from fastloc.cnn import CnnLocalizer
+from fastloc.engine.classifier_localizer import CnnLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
 from fastloc.functional import cam
 from fastloc.imaging.geometry import fit

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastloc.engine_maps import heatmaps, labels
+from fastloc.engine.device_heatmaps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.functional.heatmaps import AxisTensors, tables
 from fastloc.imaging import heatmaps as maps

@@ -30,9 +30,9 @@ from fastloc.eclip.masks import free_attention, mask, pooled
 from fastloc.eclip.pairs import Left, Pair, read_pairs
 from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.functional.vit import forward
-from fastloc.localizer import Localizer
 from fastloc.reference import methods
 from towers import array, error
 

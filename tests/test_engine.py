@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 import towers
-from fastloc.engine import Engine, Tower
+from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError
 from fastloc.functional import readout
 from fastloc.functional.similarity import grids as grids_of

@@ -14,10 +14,10 @@ from fastloc import cli
 from fastloc.bench.peers.seeded import seeded_pixels
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
+from fastloc.engine.localizer import Localizer
+from fastloc.engine.tower_kinds import AnyEngine, kind_of
 from fastloc.errors import RecipeError
 from fastloc.export.to_onnx import Options, export
-from fastloc.kinds import AnyEngine, kind_of
-from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.reference import resnet
 from fastloc.reference import scores as literal

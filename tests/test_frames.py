@@ -12,7 +12,7 @@ from torch import Tensor
 import fastloc.functional.frame_patches as frames_module
 import towers
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD
-from fastloc.engine_patches import patches_of
+from fastloc.engine.frame_patches import patches_of
 from fastloc.errors import FastlocError
 from fastloc.functional.frame_patches import folded_embedding, frame_tables
 from fastloc.imaging.geometry import FITS, Geometry, fit

@@ -179,7 +179,7 @@ def test_frames_of_two_lanes_come_back_once_each(monkeypatch: pytest.MonkeyPatch
         def downloaded(self) -> None:
             got.append(self.under_way.pop())
 
-    monkeypatch.setattr("fastloc.submit.Lane", Lane)
+    monkeypatch.setattr("fastloc.engine.async_queue.Lane", Lane)
     given = [torch.full((1, 3), float(i)) for i in range(4)]
     assert len(frames._streamed(CPU, given, lambda frame: frame, 0.0)) == 5
     assert len(sent) == 8 * 20 and got == sent[:-2]
@@ -424,6 +424,6 @@ for name in ("open_clip", "av", "rich", "matplotlib", "sklearn", "cmap", "onnx",
 import gpu
 gpu._paths()
 import {names}, gpu_parts.measured, fastloc.video.stream
-assert not {{"fastloc.localizer", "fastloc.checkpoints.loading", "fastloc.checkpoints.text_encoder"}} & set(sys.modules)
+assert not {{"fastloc.engine.localizer", "fastloc.checkpoints.loading", "fastloc.checkpoints.text_encoder"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO / "benchmarks", timeout=120)

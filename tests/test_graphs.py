@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastloc.graphs import Captured, Function, Graphs
+from fastloc.engine.cuda_graphs import Captured, Function, Graphs
 
 
 class Log:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastloc.engine_maps import heatmaps, labels
+from fastloc.engine.device_heatmaps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.functional.heatmaps import tables
 from fastloc.imaging import heatmaps as maps

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, PlanError, RecipeError, TextError
 from fastloc.functional.attention import inverse_temperatures
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.vit import forward
-from fastloc.localizer import Localizer
 from fastloc.recipes import RECIPES
 from quality import quality_set
 from repo import SAMPLES

@@ -72,7 +72,7 @@ def test_what_left_is_gone() -> None:
 
 def test_the_model_is_at_home() -> None:
     """What is asked for is found more often than not, or clips of this world would measure nothing."""
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     localizer, hits = Localizer(), []
     for seed in range(12):

@@ -6,13 +6,13 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from fastloc import choices, fused
 from fastloc.checkpoints import vit_spec
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.choices import OPTIONS, choose
+from fastloc.engine import plan_options, triton_ops
+from fastloc.engine.plan import FIELDS, Situation
+from fastloc.engine.plan_options import OPTIONS, choose
 from fastloc.errors import PlanError
 from fastloc.kernels import device as kernels
-from fastloc.plan import FIELDS, Situation
 from fastloc.recipes import RECIPES, recipe
 
 VIT_B = ModelSpec(width=768, layers=12, heads=12, patch=(16, 16), image=(224, 224), embed=512, activation="quick_gelu")
@@ -34,7 +34,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def bare_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU without Triton's interpreter and without bfloat16 of its own, as most are."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(choices, "native_bfloat16", lambda: False)
+    monkeypatch.setattr(plan_options, "native_bfloat16", lambda: False)
 
 
 @pytest.mark.usefixtures("bare_cpu")
@@ -46,7 +46,7 @@ def test_on_a_cpu(name: str) -> None:
 
 
 def test_on_a_cpu_that_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "native_bfloat16", lambda: True)
+    monkeypatch.setattr(plan_options, "native_bfloat16", lambda: True)
     assert choose(situation(), {"dtype": "bfloat16"}).attention == "bmm"
     # what is less exact is not chosen unasked
     assert choose(situation(), {}).dtype == "float32"
@@ -132,8 +132,8 @@ def test_plans_are_values() -> None:
 def test_why_not_answers_for_every_recipe() -> None:
     """The plan asks the ops themselves, with shapes alone."""
     for row in RECIPES.values():
-        reasons = fused.why_not_attention(VIT_B, row, 785, torch.float16)
+        reasons = triton_ops.why_not_attention(VIT_B, row, 785, torch.float16)
         assert bool(reasons) == (not row.streams or row.inv_temp == "matched"), (row.name, reasons)
-    assert not fused.why_not_norm(VIT_B, torch.float16) and not fused.why_not_readout(VIT_B, torch.bfloat16)
-    assert not fused.why_not_activation(VIT_B, torch.float16)
-    assert "gelu" in fused.why_not_activation(vit_spec.ModelSpec(768, 12, 12, (16, 16), (224, 224), 512), torch.float16)[0]
+    assert not triton_ops.why_not_norm(VIT_B, torch.float16) and not triton_ops.why_not_readout(VIT_B, torch.bfloat16)
+    assert not triton_ops.why_not_activation(VIT_B, torch.float16)
+    assert "gelu" in triton_ops.why_not_activation(vit_spec.ModelSpec(768, 12, 12, (16, 16), (224, 224), 512), torch.float16)[0]

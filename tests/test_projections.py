@@ -20,11 +20,11 @@ from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import KEY, Projections
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.engine.localizer import Localizer
+from fastloc.engine.projected_towers import Projected
 from fastloc.errors import ModelError
 from fastloc.functional.readout import similarity
 from fastloc.functional.vit import forward
-from fastloc.localizer import Localizer
-from fastloc.projected import Projected
 from fastloc.recipes import RECIPES, recipe
 from fastloc.reference import methods
 from repo import SAMPLES

@@ -16,8 +16,8 @@ from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import embedded_quality
 from fastloc.cli import build_parser
-from fastloc.cnn import METHODS as CLASSIFIERS
 from fastloc.embedded import QUALITY
+from fastloc.engine.classifier_localizer import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
 from fastloc.text.templates import sentences
 from moving_scenes import clip, write

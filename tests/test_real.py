@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from fastloc.engine.localizer import Localizer
 from fastloc.functional.vit import forward
-from fastloc.localizer import Localizer
 from fastloc.reference import methods
 from repo import REPO
 

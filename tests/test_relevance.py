@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import towers
-from fastloc.engine import Engine, Tower
+from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.functional import vit
 from fastloc.functional.folding import prepare

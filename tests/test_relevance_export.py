@@ -87,8 +87,8 @@ def test_a_golden_is_judged_by_the_range_of_its_maps() -> None:
 
 def test_the_whole_export(tmp_path: Path) -> None:
     """With the embedded model: manifest, golden and check included."""
+    from fastloc.engine.localizer import Localizer
     from fastloc.export.to_onnx import export
-    from fastloc.localizer import Localizer
     from fastloc.onnx_localizer import OnnxLocalizer
 
     localizer = Localizer(method="legrad", size=48)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints import resnet_spec, resnet_weights
+from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional import resnet
 from fastloc.imaging.geometry import fit
@@ -16,7 +17,6 @@ from fastloc.imaging.heatmaps import heatmaps
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.reference import methods
 from fastloc.reference import resnet as reference_resnet
-from fastloc.resnet_engine import ResNetEngine, ResNetTower
 from resnet_towers import EMBED, config, network, pixels, texts, tower
 from towers import error
 

@@ -196,7 +196,7 @@ def test_a_mode_is_what_a_stream_gives(moving: moving_scenes.Clip) -> None:
 
 def test_the_heat_follows_what_moves() -> None:
     """The embedded model itself, in a few frames: GEM's peak is on the thing nearly always, and far more often than the raw map's."""
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     drawn = moving_scenes.clip(0, ("cat", "pizza"), seconds=4)
     few = moving_scenes.Clip(0, drawn.size, drawn.times[::8], drawn.background, drawn.actors)

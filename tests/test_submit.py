@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import ImageError, TextError
-from fastloc.localizer import Localizer
 from fastloc.results.result import Result
 
 

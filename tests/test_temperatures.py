@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloc import calibrate, embedded
+from fastloc import embedded
 from fastloc.checkpoints.digests import digest
 from fastloc.cli import main
+from fastloc.engine import calibration
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ModelError, RecipeError
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
-from fastloc.localizer import Localizer
 from fastloc.onnx_localizer import OnnxLocalizer
 from fastloc.recipes import recipe, temperatures
 from fastloc.recipes.temperatures import Temperatures
@@ -26,7 +27,7 @@ SAMPLE = embedded.SAMPLES / "market.webp"
 @pytest.fixture(scope="module")
 def found() -> Temperatures:
     """Of the embedded model at a small size."""
-    return calibrate.calibrate(Localizer(size=SIZE), calibrate.scenes(2, SIZE), blocks=3, source="two scenes")
+    return calibration.calibrate(Localizer(size=SIZE), calibration.scenes(2, SIZE), blocks=3, source="two scenes")
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,8 @@ def test_the_embedded_model_comes_with_its_own() -> None:
 
 def test_the_shipped_table_is_what_its_pictures_give() -> None:
     shipped = Temperatures.load(temperatures.beside("embedded") or "")
-    pictures = calibrate.scenes(shipped.pictures, (96, 96))
-    again = calibrate.calibrate(Localizer(), pictures, rho=shipped.rho, blocks=1, iterations=shipped.iterations)
+    pictures = calibration.scenes(shipped.pictures, (96, 96))
+    again = calibration.calibrate(Localizer(), pictures, rho=shipped.rho, blocks=1, iterations=shipped.iterations)
     assert again.sizes == shipped.sizes
     np.testing.assert_allclose(again.table[-1], shipped.table[-1], rtol=1e-3)
 

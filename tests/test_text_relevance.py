@@ -10,8 +10,8 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import ModelError, RecipeError, TextError
-from fastloc.localizer import Localizer
 from fastloc.reference import methods, relevance
 from fastloc.text_relevance import shares_of, text_relevance, text_weights
 from towers import array, config, error

@@ -127,7 +127,7 @@ def _wrong(file: File, told: Row) -> list[str]:
 
 def engine(file: File, device: torch.device, dtype: str, settings: dict[str, str]) -> Callable[[Tensor], Tensor]:
     """PyTorch's answer on the device, pixels -> grids [B, T, h, w]; `settings` are of float16's plan."""
-    from fastloc.engine import Engine, Tower
+    from fastloc.engine.vit_engine import Engine, Tower
 
     row = RECIPES[file.method]
     made = models.tower(file.model, device, dtype) if file.model != "embedded" else Tower(tower("embedded"), device, dtype)

@@ -35,7 +35,7 @@ def run(job: Job) -> None:
 
 
 def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: dict[str, str], why: str, small: bool) -> None:
-    from fastloc.engine import Engine
+    from fastloc.engine.vit_engine import Engine
 
     name, dtype = ("tiny", "float32") if small else ("B/16", "float16")
     geometry = fit(frame, 32 if small else 448, models.seeded(name).spec.patch)
@@ -103,7 +103,7 @@ def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, 
 
 
 def _maps(grids: Tensor, geometry: Geometry, settings: dict[str, str]) -> dict[str, timing.Call]:
-    from fastloc.engine_maps import heatmaps, labels
+    from fastloc.engine.device_heatmaps import heatmaps, labels
 
     fused = settings.get("readout") != "torch"
     return {
@@ -127,7 +127,7 @@ def _latencies(call: Callable[[int], Any], seconds: float, least: int = 5, most:
 
 def _through(device: torch.device, frames: list[Tensor], engine: Callable[[Tensor], Tensor]) -> Callable[[int], Any]:
     """One frame from a host array through a pinned buffer to the device, and its grids back."""
-    from fastloc.submit import Lane
+    from fastloc.engine.async_queue import Lane
 
     lane, arrays = Lane(device), [each[0].numpy() for each in frames]
 
@@ -140,7 +140,7 @@ def _through(device: torch.device, frames: list[Tensor], engine: Callable[[Tenso
 
 def _streamed(device: torch.device, frames: list[Tensor], engine: Callable[[Tensor], Tensor], seconds: float) -> list[float]:
     """Milliseconds a frame when two are under way, as `Localizer.submit` has it; a sample is twenty frames."""
-    from fastloc.submit import Lane
+    from fastloc.engine.async_queue import Lane
 
     lanes, arrays, events = [Lane(device), Lane(device)], [each[0].numpy() for each in frames], list[Any]([None, None])
 

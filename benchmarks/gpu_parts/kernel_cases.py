@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fastloc import engine_maps, fused
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN
-from fastloc.engine_patches import patches_of
+from fastloc.engine import device_heatmaps, triton_ops
+from fastloc.engine.frame_patches import patches_of
 from fastloc.functional import attention, op_set, readout
 from fastloc.functional.attention import Projections
 from fastloc.imaging.geometry import fit
@@ -69,7 +69,7 @@ def attend(device: torch.device, batch: int, grid: tuple[int, int], heads: int, 
         F.scaled_dot_product_attention(q, p, p, scale=1.0)
         return F.scaled_dot_product_attention(q, p, p, scale=1.0)
 
-    contenders: dict[str, Call] = {"kernels": of(fused.attention)}
+    contenders: dict[str, Call] = {"kernels": of(triton_ops.attention)}
     backends = BACKENDS if device.type == "cuda" else ON_CPU
     contenders |= {f"sdpa {name}": forced(of(attention.FORMS["sdpa"]), backend) for name, backend in backends.items()}
     contenders |= {f"two bare sdpa {name}": forced(bare, backend) for name, backend in backends.items()}
@@ -84,7 +84,7 @@ def add_norm(device: torch.device, batch: int, tokens: int, width: int) -> Case:
         return [torch.randn(batch, tokens, width, generator=generator, device=device).half() for _ in range(2)]
 
     given, (weight, bias) = _several(make, device), (torch.randn(width, device=device).half() for _ in range(2))
-    forms = {"kernel": fused.add_norm, "torch": op_set.add_norm}
+    forms = {"kernel": triton_ops.add_norm, "torch": op_set.add_norm}
     contenders = {name: _normed(form, given, weight, bias) for name, form in forms.items()}
     exact = _normed(op_set.add_norm, [[each.double() for each in given[0]]] * INPUTS, weight.double(), bias.double())
     return Case(f"add_norm B={batch} N={tokens} C={width}", contenders, lambda: exact(0), bytes=4 * 2.0 * batch * tokens * width)
@@ -96,7 +96,7 @@ def _normed(form: Any, given: list[Any], weight: Tensor, bias: Tensor) -> Call:
 
 def quick_gelu(device: torch.device, batch: int, tokens: int, width: int) -> Case:
     given = _several(lambda generator: torch.randn(batch, tokens, width, generator=generator, device=device).half(), device)
-    kernel = fused.op("quick_gelu")
+    kernel = triton_ops.op("quick_gelu")
     contenders = {"kernel": lambda i: kernel(given[i % INPUTS]), "torch": lambda i: op_set.activate(given[i % INPUTS], "quick_gelu")}
     wide = given[0].double()
     return Case(f"quick_gelu B={batch} N={tokens} M={width}", contenders, lambda: op_set.activate(wide, "quick_gelu"),
@@ -106,7 +106,10 @@ def quick_gelu(device: torch.device, batch: int, tokens: int, width: int) -> Cas
 def cosine(device: torch.device, batch: int, patches: int, width: int, texts: int) -> Case:
     given = _several(lambda generator: torch.randn(batch, patches, width, generator=generator, device=device).half(), device)
     words = F.normalize(torch.randn(texts, width, device=device), dim=-1)
-    contenders = {"kernel": lambda i: fused.cosine(given[i % INPUTS], words), "torch": lambda i: readout.cosine(given[i % INPUTS], words)}
+    contenders = {
+        "kernel": lambda i: triton_ops.cosine(given[i % INPUTS], words),
+        "torch": lambda i: readout.cosine(given[i % INPUTS], words),
+    }
     wide = given[0].double(), words.double()
     return Case(f"cosine B={batch} P={patches} E={width} T={texts}", contenders, lambda: readout.cosine(*wide),
                 bytes=batch * patches * (2.0 * width + 4.0 * texts))  # fmt: skip
@@ -118,12 +121,12 @@ def heatmap(device: torch.device, texts: int, picture: tuple[int, int], size: in
     given = _several(lambda generator: 0.2 + 0.05 * torch.randn(1, texts, *grid, generator=generator, device=device), device)
 
     def of(kernel: bool) -> Call:
-        return lambda i: engine_maps.heatmaps(given[i % INPUTS], geometry, dtype=kind, fused=kernel)
+        return lambda i: device_heatmaps.heatmaps(given[i % INPUTS], geometry, dtype=kind, fused=kernel)
 
     wide = given[0].double()
     factor = 255 if kind == torch.uint8 else 1
     return Case(f"heatmap T={texts} {picture[0]}x{picture[1]} {str(kind).removeprefix('torch.')}", {"kernel": of(True), "torch": of(False)},
-                lambda: factor * engine_maps.heatmaps(wide, geometry, dtype=torch.float64),
+                lambda: factor * device_heatmaps.heatmaps(wide, geometry, dtype=torch.float64),
                 bytes=texts * picture[0] * picture[1] * float(torch.empty(0, dtype=kind).element_size()))  # fmt: skip
 
 

@@ -35,8 +35,8 @@ def seeded(name: str) -> Weights:
 
 @cache
 def tower(name: str, device: torch.device, dtype: str) -> Any:
-    """A `fastloc.engine.Tower` of it."""
-    from fastloc.engine import Tower
+    """A `fastloc.engine.vit_engine.Tower` of it."""
+    from fastloc.engine.vit_engine import Tower
 
     return Tower(seeded(name), device, dtype)
 
@@ -137,9 +137,9 @@ def _named(settings: Mapping[str, str]) -> str:
 
 def possible(device: torch.device, weights: Weights, recipe: Recipe, batch: int, size: Size, settings: Mapping[str, str]) -> Any:
     """The plan for these settings, or None where they are impossible together."""
-    from fastloc.choices import choose
+    from fastloc.engine.plan import Situation
+    from fastloc.engine.plan_options import choose
     from fastloc.errors import PlanError
-    from fastloc.plan import Situation
 
     try:
         return choose(Situation(device, weights.spec, recipe, batch, size), settings)
@@ -149,6 +149,6 @@ def possible(device: torch.device, weights: Weights, recipe: Recipe, batch: int,
 
 def brief(plan: Any) -> dict[str, str]:
     """A plan's fields, for a row."""
-    from fastloc.plan import FIELDS
+    from fastloc.engine.plan import FIELDS
 
     return {name: getattr(plan, name) for name in FIELDS}

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastloc.engine.plan import DTYPES
 from fastloc.functional.similarity import grids
-from fastloc.plan import DTYPES
 from fastloc.recipes import RECIPES
 from gpu_parts import fleet, models, parity_io
 from gpu_parts.job import Job, Row
@@ -81,7 +81,7 @@ def items(job: Job, name: str, recipe: str, size: tuple[int, int]) -> Iterator[I
 
 def check(item: Item, device: torch.device) -> Row | None:
     """One row, or None where the settings are impossible, or chosen anyway."""
-    from fastloc.engine import Engine
+    from fastloc.engine.vit_engine import Engine
 
     name, recipe, size, batch, dtype = item["model"], RECIPES[item["recipe"]], tuple(item["size"]), item["batch"], item["dtype"]
     settings = {"dtype": dtype, **item["settings"]}

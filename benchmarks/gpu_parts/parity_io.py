@@ -53,7 +53,7 @@ def geometry_of(item: dict[str, Any]) -> Geometry:
 
 def _patches(item: dict[str, Any], device: torch.device) -> Row:
     """Triton's bytes are PyTorch's on the device and on the CPU, and Pillow's."""
-    from fastloc.engine_patches import patches_of
+    from fastloc.engine.frame_patches import patches_of
 
     spec, geometry = models.seeded(item["model"]).spec, geometry_of(item)
     frames = noise(geometry.picture)
@@ -82,7 +82,7 @@ def _pillow(frames: Tensor, geometry: Geometry, spec: Any) -> Tensor:
 
 def _frames(item: dict[str, Any], device: torch.device) -> Row:
     """Grids of frames: the same bits whoever resizes, and near those of pixels that Pillow and numpy prepared."""
-    from fastloc.engine import Engine
+    from fastloc.engine.vit_engine import Engine
 
     name, geometry, dtype = item["model"], geometry_of(item), item["dtype"]
     spec, words, frames = models.seeded(name).spec, models.texts(name, device), noise(geometry.picture, 2)
@@ -112,7 +112,7 @@ def _similarity(item: dict[str, Any], device: torch.device) -> tuple[Tensor, Geo
 
 def _maps(item: dict[str, Any], device: torch.device) -> Row:
     """Fused heatmaps are the plain ones in float64, as exactly as float32 and the output allow."""
-    from fastloc.engine_maps import heatmaps
+    from fastloc.engine.device_heatmaps import heatmaps
 
     values, geometry = _similarity(item, device)
     found = heatmaps(values, geometry, item["what"], 40.0, dtype=KINDS[item["kind"]], fused=True).double()
@@ -126,7 +126,7 @@ def _maps(item: dict[str, Any], device: torch.device) -> Row:
 
 def _labels(item: dict[str, Any], device: torch.device) -> Row:
     """Fused labels are the plain ones but where two texts are nearer than rounding."""
-    from fastloc.engine_maps import labels
+    from fastloc.engine.device_heatmaps import labels
 
     values, geometry = _similarity(item, device)
     threshold = None if item["what"].endswith("None") else 0.1
@@ -137,8 +137,8 @@ def _labels(item: dict[str, Any], device: torch.device) -> Row:
 
 def _lanes(item: dict[str, Any], device: torch.device) -> Row:
     """Frames through pinned buffers and a copy stream, two at a time, give what they give one by one."""
-    from fastloc.engine import Engine
-    from fastloc.submit import Lane
+    from fastloc.engine.async_queue import Lane
+    from fastloc.engine.vit_engine import Engine
 
     name, geometry = item["model"], geometry_of(item)
     words, frames = models.texts(name, device), noise(geometry.picture, 8)

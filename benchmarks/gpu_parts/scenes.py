@@ -134,7 +134,7 @@ Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def engine(row: Recipe, device: torch.device, dtype: str, settings: dict[str, str]) -> Run:
     """The embedded tower's engine for one recipe, in this dtype."""
-    from fastloc.engine import Engine
+    from fastloc.engine.vit_engine import Engine
 
     run = Engine(_tower(device, dtype), row, {**settings, "dtype": dtype})
     return lambda pixels, words, empty: run(pixels, words, empty)[0]
@@ -142,7 +142,7 @@ def engine(row: Recipe, device: torch.device, dtype: str, settings: dict[str, st
 
 @cache
 def _tower(device: torch.device, dtype: str) -> Any:
-    from fastloc.engine import Tower
+    from fastloc.engine.vit_engine import Tower
 
     return Tower(image_tower(), device, dtype)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fastloc.bench import ceilings, facts, limits, official_style
-from fastloc.plan import Plan
+from fastloc.engine.plan import Plan
 from fastloc.recipes import RECIPES
 from gpu_parts import models, timing
 from gpu_parts.job import Job, Row
@@ -131,7 +131,7 @@ def compiled(job: Job, config: Config) -> Callable[[], Made]:
 
 def ours(job: Job, config: Config, recipe: str, settings: dict[str, str], why: str, dtype: str = "float16") -> Made:
     """An engine. On a CPU it is float32's."""
-    from fastloc.engine import Engine
+    from fastloc.engine.vit_engine import Engine
 
     name, size, batch = config
     dtype = dtype if job.cuda else "float32"

@@ -35,7 +35,7 @@ class Bare:
     """What `fastloc.Localizer` is to a stream, without open_clip: an engine and texts that are embedded already."""
 
     def __init__(self, job: Job, name: str, dtype: str, size: int, settings: dict[str, str]) -> None:
-        from fastloc.engine import Engine
+        from fastloc.engine.vit_engine import Engine
 
         self.name, self.size, self.patch = name, size, models.seeded(name).spec.patch
         self.engine = Engine(models.tower(name, job.device, dtype), RECIPES["gem"], {**settings, "dtype": dtype})

@@ -38,7 +38,7 @@ def run(quick: bool = False, seconds: float = 120.0) -> dict[str, Any]:
 
 def engines(quick: bool) -> dict[str, tuple[Callable[[], Any], int]]:
     """Name -> what makes it, and every how many frames it is asked."""
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     every = {"quicker than decoding": (Nothing, 1), "slower than decoding": (lambda: Slow(Nothing(), SLOW), 1),
              "slower, every third frame": (lambda: Slow(Nothing(), SLOW), 3)}  # fmt: skip

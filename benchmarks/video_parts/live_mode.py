@@ -72,7 +72,7 @@ def run(case: Case, seconds: float, warm: float | None = None, localizer: Any = 
 
 
 def _localizer(case: Case) -> Any:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     model = Localizer(method=case.method)
     return Slow(model, case.slow) if case.slow else model

@@ -56,7 +56,7 @@ def run(quick: bool = False, seconds: float = 600.0) -> dict[str, Any]:
 
 
 def _embedded(_: Path) -> Any:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     return Localizer()
 
@@ -68,7 +68,7 @@ def _embedded_onnx(_: Path) -> Any:
 
 
 def _vit(_: Path) -> Any:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     return Localizer("ViT-B-16", "random", size=(448, 448))
 

@@ -183,7 +183,7 @@ def _range(localizer: Remembered, clip: Clip, texts: Sequence[str]) -> tuple[flo
 
 def run(quick: bool = False, methods: Sequence[str] = METHODS, modes: Sequence[Mode] = MODES) -> dict[str, Any]:
     """Rows of every method and mode, and the pointing accuracy of every text of every clip, each frame alone."""
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     rows, things, base = [], [], Localizer()
     for method, own in [*((name, modes) for name in methods), (RAW, modes[:1])]:
@@ -204,7 +204,7 @@ def run(quick: bool = False, methods: Sequence[str] = METHODS, modes: Sequence[M
 
 def again(names: Sequence[str]) -> list[Row]:
     """The rows of these modes alone, of every method."""
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     modes, base, rows = [mode for mode in MODES if mode.name in names], Localizer(), []
     for method in METHODS:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from fastloc.bench.tally import INPUT_BYTES, Tally, Work
 from fastloc.bench.tally_official import official
 from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.engine.plan import Plan
 from fastloc.errors import RecipeError
 from fastloc.functional.folding import crossed, letters
 from fastloc.functional.readout import needs_cls
-from fastloc.plan import Plan
 from fastloc.recipes import RECIPES, Recipe
 
 __all__ = ["UNCOUNTED", "Totals", "Work", "count", "floor", "official", "totals"]

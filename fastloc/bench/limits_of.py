@@ -17,8 +17,8 @@ def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     import torch
 
     from fastloc.bench import limits
-    from fastloc.choices import choose
-    from fastloc.plan import Situation
+    from fastloc.engine.plan import Situation
+    from fastloc.engine.plan_options import choose
     from fastloc.recipes import recipe
 
     spec, method = one.spec, recipe(case.method, **case.changes)

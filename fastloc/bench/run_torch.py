@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastloc import engine_maps
 from fastloc.bench import official_style
 from fastloc.bench.backends import Backend
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.bench.towers import weights_of
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.engine import Engine, Tower
+from fastloc.engine import device_heatmaps
+from fastloc.engine.plan import DTYPES, FIELDS
+from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.functional.similarity import grids as functional
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
-from fastloc.plan import DTYPES, FIELDS
 from fastloc.recipes import recipe
 
 
@@ -92,7 +92,7 @@ def engine(row: Backend, case: Case) -> Passes:
             grids = run(torch.from_numpy(np.stack(pictures)), inputs.texts, inputs.empty)[0]
         else:
             grids = run(torch.from_numpy(inputs.frames).to(device), inputs.texts, inputs.empty, geometry=geometry)[0]
-        heat = engine_maps.heatmaps(grids, geometry, order.order, order.logit_scale, order.reverse, fused=plan.readout == "triton")
+        heat = device_heatmaps.heatmaps(grids, geometry, order.order, order.logit_scale, order.reverse, fused=plan.readout == "triton")
         return heat.cpu().numpy()
 
     told = {"plan": {name: getattr(plan, name) for name in FIELDS}}

@@ -51,7 +51,7 @@ COLUMNS = {
         Column("texts", _WHOLE, "texts, encoded beforehand"),
         Column("dtype", _TEXT, "of the image tower"),
         Column("compiled", (bool,), "through torch.compile"),
-        Column("plan", _MAP, "how it was executed, see fastloc.plan"),
+        Column("plan", _MAP, "how it was executed, see fastloc.engine.plan"),
         Column("provider", _TEXT, "onnxruntime's"),
         Column("note", _TEXT, "what else is to be known"),
         # where

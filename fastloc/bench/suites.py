@@ -136,9 +136,9 @@ def changes_of_the_plan(case: Case, one: Model, row: Backend) -> Iterator[dict[s
     """Every possible change of one field of the plan that changes it."""
     import torch
 
-    from fastloc.choices import OPTIONS, choose
+    from fastloc.engine.plan import Situation
+    from fastloc.engine.plan_options import OPTIONS, choose
     from fastloc.errors import PlanError
-    from fastloc.plan import Situation
     from fastloc.recipes import recipe
 
     situation = Situation(torch.device(case.device), one.spec, recipe(case.method), case.batch, case.size)
@@ -203,4 +203,3 @@ def _largest(models: tuple[Model, ...]) -> tuple[Model, ...]:
     """The scaling suites are of one model: the last that is not the embedded one."""
     others = [one for one in models if one.name != EMBEDDED]
     return tuple(others[-1:] or models[-1:])
-

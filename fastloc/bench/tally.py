@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.plan import DTYPES
+from fastloc.engine.plan import DTYPES
 
 # pixels and texts come as float32
 INPUT_BYTES = 4

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from fastloc.eclip.loss import rank
     from fastloc.eclip.pairs import Left, read_pairs
     from fastloc.eclip.trainer import PROJECTIONS, Running, begin_processes, train
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     left = Left(args.strict)
     pairs = read_pairs(args.data, left)

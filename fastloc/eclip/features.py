@@ -14,9 +14,9 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.eclip.masks import free_attention
 from fastloc.eclip.pairs import Left, Pair
 from fastloc.eclip.settings import Settings
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ImageError
 from fastloc.functional.vit import forward
-from fastloc.localizer import Localizer
 
 # encoded at a time
 PICTURES, TEXTS = 16, 256

@@ -18,8 +18,8 @@ from fastloc.eclip.loss import processes, rank
 from fastloc.eclip.pairs import Left, Pair, fingerprint
 from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, Told, take
+from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
-from fastloc.localizer import Localizer
 from fastloc.utils.atomic_write import write_whole
 
 PROJECTIONS, CACHE, LEFT = "projections.safetensors", "features.f16", "left_out.csv"

@@ -87,7 +87,7 @@ def frame_refusals(frames: Tensor, tables: FrameTables) -> list[str]:
 
 
 def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bgr: bool = False) -> Tensor:
-    """The patch embedding's operand [B, P, 3 * ph * pw] of frames that fit the tables: see `fastloc.engine_patches.patches_of`."""
+    """The patch embedding's operand [B, P, 3 * ph * pw] of frames that fit the tables: see `fastloc.engine.frame_patches.patches_of`."""
     tables = tables.to(frames.device)
     rows, columns, (h, w), (ph, pw) = tables.rows, tables.columns, tables.grid, tables.patch
     part = frames[:, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]

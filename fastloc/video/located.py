@@ -97,6 +97,6 @@ def _embedded() -> Any:
         from fastloc.onnx_localizer import OnnxLocalizer
 
         return OnnxLocalizer()
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
     return Localizer()

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.graphs import Graphs
+from fastloc.engine.cuda_graphs import Graphs
+from fastloc.engine.plan import Plan
 from fastloc.imaging.geometry import Geometry
-from fastloc.plan import Plan
 from fastloc.recipes import Recipe
 
 # plans, tables and graphs that are kept, for as many shapes
@@ -36,7 +36,7 @@ class BaseEngine(ABC):
     """Runs one recipe on one tower. Threads may share it; on a GPU they must then use one CUDA stream, as they do unless told otherwise.
 
     Args:
-        settings: plan fields that are asked for, see `fastloc.plan.Plan`; with the tower's dtype, or none for the same choice.
+        settings: plan fields that are asked for, see `fastloc.engine.plan.Plan`; with the tower's dtype, or none for the same choice.
     """
 
     def __init__(self, tower: Any, recipe: Recipe, settings: Mapping[str, str]) -> None:

@@ -2,8 +2,8 @@
 
 import torch
 
+from fastloc.engine.plan import DTYPES
 from fastloc.errors import FastlocError, unknown
-from fastloc.plan import DTYPES
 from fastloc.utils import hardware
 
 
@@ -21,7 +21,7 @@ def device_of(device: str | torch.device | None) -> torch.device:
 
 
 def dtype_of(dtype: str | torch.dtype) -> str:
-    """The name of a dtype, a key of `fastloc.plan.DTYPES`. Raises FastlocError for another."""
+    """The name of a dtype, a key of `fastloc.engine.plan.DTYPES`. Raises FastlocError for another."""
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:

@@ -24,7 +24,7 @@ from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.temperatures import Temperatures
 
 if TYPE_CHECKING:
-    from fastloc.localizer import Localizer
+    from fastloc.engine.localizer import Localizer
 
 # (block, pass, unit vectors [B, N, S*H, d]) -> multipliers [B or 1, 1, S*H, 1]
 Choice = Callable[[int, int, Tensor], Tensor]

@@ -1,19 +1,21 @@
-"""The engine of CLIP's ResNets: one tower and one recipe on one device, executed by a plan, called like `fastloc.engine.Engine`."""
+"""The engine of CLIP's ResNets: one tower and one recipe on one device, executed by a plan, called like
+`fastloc.engine.vit_engine.Engine`.
+"""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from fastloc import fused
 from fastloc.checkpoints.resnet_weights import ResNetWeights, folded
-from fastloc.engine_base import BaseEngine, Shape
-from fastloc.engine_patches import patches_of
+from fastloc.engine import triton_ops
+from fastloc.engine.base import BaseEngine, Shape
+from fastloc.engine.frame_patches import patches_of
+from fastloc.engine.plan import DTYPES, Plan
+from fastloc.engine.resnet_plan import choose
 from fastloc.functional import readout, resnet
 from fastloc.functional.frame_patches import frame_tables
-from fastloc.plan import DTYPES, Plan
 from fastloc.recipes import Recipe
-from fastloc.resnet_plan import choose
 
 
 class ResNetTower:
@@ -58,7 +60,7 @@ class ResNetPass:
         self.table = resnet.position_table(weights, (size[0] // spec.patch[0], size[1] // spec.patch[1]), self.recipe)
         self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
         self.cls = readout.needs_cls(self.recipe.readout, shape.texts)
-        self.cosine = fused.cosine if shape.plan.readout == "triton" else readout.cosine
+        self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
         # a frame's bytes stand in patches as (byte - 128) / 64; the convolutions read (byte / 255 - mean) / std
         mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (spec.mean, spec.std))
         factor, offset = 64 / (255 * std), (128 / 255 - mean) / std

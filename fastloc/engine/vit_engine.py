@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc import fused
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.choices import choose
-from fastloc.engine_base import BaseEngine, Shape
-from fastloc.engine_patches import patches_of
+from fastloc.engine import triton_ops
+from fastloc.engine.base import BaseEngine, Shape
+from fastloc.engine.frame_patches import patches_of
+from fastloc.engine.plan import DTYPES, Plan, Situation
+from fastloc.engine.plan_options import choose
 from fastloc.functional import attention, readout
 from fastloc.functional.folding import Prepared, prepare, without_scale
 from fastloc.functional.frame_patches import folded_embedding, frame_tables
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.similarity import answer
 from fastloc.functional.vit import Output, check_pixels, patch_tokens, position_table
-from fastloc.plan import DTYPES, Plan, Situation
 from fastloc.recipes import Recipe
 
 
@@ -78,7 +78,7 @@ class Pass:
         self.table = position_table(self.prepared.weights, self.grid, self.recipe)
         self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
         self.cls = readout.needs_cls(self.recipe.readout, shape.texts)
-        self.cosine = fused.cosine if shape.plan.readout == "triton" else readout.cosine
+        self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
 
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         def read(out: Output, words: Tensor) -> Tensor:
@@ -101,9 +101,9 @@ class Pass:
 def pass_ops(plan: Plan, engine: Engine) -> Ops:
     """The ops that a plan names."""
     return Ops(
-        add_norm=fused.add_norm if plan.norm == "triton" else TORCH.add_norm,
-        activate=fused.quick_gelu if plan.activation == "triton" else TORCH.activate,
-        local=fused.attention if plan.attention == "triton" else attention.FORMS[plan.attention],
+        add_norm=triton_ops.add_norm if plan.norm == "triton" else TORCH.add_norm,
+        activate=triton_ops.quick_gelu if plan.activation == "triton" else TORCH.activate,
+        local=triton_ops.attention if plan.attention == "triton" else attention.FORMS[plan.attention],
         side=engine.side if plan.schedule == "side-stream" else None,
         deferred=plan.schedule == "deferred",
         slots=plan.attention == "triton" and plan.projection == "joint",

@@ -7,8 +7,8 @@ import torch
 
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.choices import OPTIONS
-from fastloc.plan import Option, Plan, Situation, make_plan
+from fastloc.engine.plan import Option, Plan, Situation, make_plan
+from fastloc.engine.plan_options import OPTIONS
 from fastloc.recipes import Recipe
 
 _ONE_POOL = "a ResNet has one attention, its pool's"
@@ -26,6 +26,6 @@ RESNET_OPTIONS = {
 
 
 def choose(device: torch.device, spec: ResNetSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]) -> Plan:
-    """The plan of a recipe for a batch of inputs of (height, width). Raises PlanError, see `fastloc.plan.make_plan`."""
+    """The plan of a recipe for a batch of inputs of (height, width). Raises PlanError, see `fastloc.engine.plan.make_plan`."""
     # the options of `RESNET_OPTIONS` read what both kinds of spec have
     return make_plan(Situation(device, cast(ModelSpec, spec), recipe, batch, size), settings, RESNET_OPTIONS)

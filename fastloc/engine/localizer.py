@@ -9,26 +9,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fastloc import engine_maps
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.projections import Given as GivenProjections
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.devices import device_of, dtype_of
+from fastloc.engine import device_heatmaps
+from fastloc.engine.async_queue import Handle, Queue
+from fastloc.engine.devices import device_of, dtype_of
+from fastloc.engine.measured_temperatures import Given, Measured
+from fastloc.engine.plan import Plan
+from fastloc.engine.projected_towers import Projected
+from fastloc.engine.tower_kinds import AnyEngine, AnyTower, kind_of
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
-from fastloc.kinds import AnyEngine, AnyTower, kind_of
-from fastloc.measured import Given, Measured
-from fastloc.plan import Plan
-from fastloc.projected import Projected
 from fastloc.recipes import Recipe, recipe
 from fastloc.results.batching import chunks, name_of
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
-from fastloc.submit import Handle, Queue
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.openmp import release_idle_threads
@@ -54,7 +54,7 @@ class Localizer:
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
             float16 on a GPU, float32 on a CPU.
-        plan: how passes are executed, as fields of `fastloc.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
+        plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
             and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
@@ -257,7 +257,7 @@ class Localizer:
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         readout = self.recipe.readout
-        return engine_maps.heatmaps(
+        return device_heatmaps.heatmaps(
             grids, geometry, readout.order, readout.logit_scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
         )
 
@@ -268,7 +268,7 @@ class Localizer:
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         grids = -grids if self.recipe.readout.reverse else grids
-        return engine_maps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
+        return device_heatmaps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
 
     def frame_geometry(self, frames: Tensor) -> Geometry:
         """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""

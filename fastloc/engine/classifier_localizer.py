@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.checkpoints.classifiers import SIZE, Classifier, load, of_module
-from fastloc.devices import device_of, dtype_of
+from fastloc.engine.devices import device_of, dtype_of
+from fastloc.engine.plan import DTYPES
 from fastloc.errors import RecipeError, unknown
 from fastloc.functional import cam
 from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
-from fastloc.plan import DTYPES
 from fastloc.results.batching import chunks, name_of
 from fastloc.results.result import Result
 from fastloc.text.prompts import checked

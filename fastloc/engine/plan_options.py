@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from fastloc import fused
 from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.engine import triton_ops
+from fastloc.engine.plan import DTYPES, Chosen, Option, Plan, Reasons, Situation, make_plan
 from fastloc.kernels import device as kernels
-from fastloc.plan import DTYPES, Chosen, Option, Plan, Reasons, Situation, make_plan
 
 # up to this batch one block's attention leaves part of the GPU idle
 SMALL_BATCH = 2
@@ -48,7 +48,7 @@ def _kernels(shapes: Callable[[ModelSpec, torch.dtype], list[str]] | None = None
 
 def _attention_kernels(situation: Situation, chosen: Chosen) -> list[str]:
     found = kernels.why_not(situation.device)
-    return found or fused.why_not_attention(situation.spec, situation.recipe, situation.tokens, DTYPES[chosen["dtype"]])
+    return found or triton_ops.why_not_attention(situation.spec, situation.recipe, situation.tokens, DTYPES[chosen["dtype"]])
 
 
 def _on_cpu(situation: Situation, chosen: Chosen) -> bool:
@@ -101,16 +101,16 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "norm": (
         Option("triton", "residual sum, LayerNorm and token lengths in one pass",
-               impossible=_kernels(fused.why_not_norm), unwise=_INTERPRETER),
+               impossible=_kernels(triton_ops.why_not_norm), unwise=_INTERPRETER),
         Option("torch", "PyTorch's own kernels"),
     ),
     "activation": (
-        Option("triton", "QuickGELU in one pass, in place", impossible=_kernels(fused.why_not_activation), unwise=_INTERPRETER),
+        Option("triton", "QuickGELU in one pass, in place", impossible=_kernels(triton_ops.why_not_activation), unwise=_INTERPRETER),
         Option("torch", "PyTorch's own kernels"),
     ),
     "readout": (
         Option("triton", "normalisation and cosines in one pass; maps with their exact range known before they are drawn",
-               impossible=_kernels(fused.why_not_readout), unwise=_INTERPRETER),
+               impossible=_kernels(triton_ops.why_not_readout), unwise=_INTERPRETER),
         Option("torch", "PyTorch's own kernels"),
     ),
     "frames": (

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import OWN, Given, found
-from fastloc.kinds import AnyTower
+from fastloc.engine.tower_kinds import AnyTower
 from fastloc.recipes import Recipe
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from fastloc import choices, resnet_plan
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.engine import Engine, Tower
+from fastloc.engine import plan_options, resnet_plan
+from fastloc.engine.plan import Plan, Situation
+from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
+from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.functional import resnet
-from fastloc.plan import Plan, Situation
 from fastloc.recipes import Recipe
-from fastloc.resnet_engine import ResNetEngine, ResNetTower
 
 AnyTower = Tower | ResNetTower
 AnyEngine = Engine | ResNetEngine
@@ -43,7 +43,7 @@ def _check_blocks(recipe: Recipe, spec: ModelSpec, name: str) -> None:
 
 
 def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]) -> Plan:
-    return choices.choose(Situation(device, spec, recipe, batch, size), settings)
+    return plan_options.choose(Situation(device, spec, recipe, batch, size), settings)
 
 
 KINDS: dict[type, Kind] = {
