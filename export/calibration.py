@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc.feeds import geometry_of, picture_input
 from fastloc.imaging import images
 from fastloc.onnx_file.golden import unit_texts
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.runtime.inputs import geometry_of, picture_input
 
 Feeds = list[dict[str, NDArray[Any]]]
 # of a file that takes any number

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from fastloc.engine_cache import Gpu
 from fastloc.errors import ModelError, PlanError, unknown
+from fastloc.runtime.engine_cache import Gpu
 
 __all__ = ["CURRENT", "FLAVOURS", "Flavour", "capabilities", "flavour", "load", "release"]
 

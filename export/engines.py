@@ -19,9 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from fastloc import engine_cache
 from fastloc._version import __version__
-from fastloc.engine_cache import Gpu
 from fastloc.errors import ModelError, PlanError
 from fastloc.export import engine_checks, engine_file, engine_flavours
 from fastloc.export.engine_file import EngineReport, IoTensor
@@ -30,6 +28,8 @@ from fastloc.export.engine_profiles import Profiles, Shapes, shapes
 from fastloc.onnx_file import graph as onnx_graph
 from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.runtime import engine_cache
+from fastloc.runtime.engine_cache import Gpu
 
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 

@@ -17,7 +17,7 @@ from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file import golden
 from fastloc.onnx_file.golden import Golden, Sample
-from fastloc.onnx_session import OnnxSession
+from fastloc.runtime.session import OnnxSession
 
 if TYPE_CHECKING:
     from fastloc.engine.localizer import Localizer

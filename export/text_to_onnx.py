@@ -28,7 +28,7 @@ from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written
 from fastloc.export.tokenizer import tokenization
 from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest, pack
-from fastloc.providers import runtime
+from fastloc.runtime.providers import runtime
 from fastloc.text.templates import TEMPLATES, sentences
 
 __all__ = ["DTYPES", "OPSETS", "export_text"]

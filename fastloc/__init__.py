@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.errors import FastlocError, FastlocWarning
-    from fastloc.onnx_localizer import OnnxLocalizer
     from fastloc.results.result import Result
+    from fastloc.runtime.localizer import OnnxLocalizer
     from fastloc.video.pipeline import Pipeline
     from fastloc.video.stream import stream
 
@@ -36,7 +36,7 @@ _ROOMS = {
     "FastlocError": "errors",
     "FastlocWarning": "errors",
     "Localizer": "engine.localizer",
-    "OnnxLocalizer": "onnx_localizer",
+    "OnnxLocalizer": "runtime.localizer",
     "Pipeline": "video.pipeline",
     "Result": "results.result",
     "stream": "video.stream",

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc.answers import located
 from fastloc.errors import FastlocError, TextError
-from fastloc.feeds import geometry_of
 from fastloc.imaging import images
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.results.result import Box, Result
+from fastloc.runtime.inputs import geometry_of
+from fastloc.runtime.outputs import located
 
 if TYPE_CHECKING:
     import supervision as sv

@@ -10,7 +10,7 @@ from fastloc.errors import FastlocError
 if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
 
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
@@ -43,7 +43,7 @@ def embedded(method: str) -> "Localizer | OnnxLocalizer":
     if method != METHOD:
         raise FastlocError(f'method {method!r} needs torch: pip install "fastloc[engine]"; without it there is {METHOD!r}')
     print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
 
     return OnnxLocalizer()
 
@@ -64,7 +64,7 @@ def exported(args: argparse.Namespace, path: str) -> "OnnxLocalizer":
             option = f"--{name.replace('_', '-')}"
             why = "the file decides that: export another" if path != "embedded" else 'that needs torch: pip install "fastloc[engine]"'
             raise FastlocError(f"{option} cannot be given with {path}: {why}")
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
 
     return OnnxLocalizer(path, size=args.size, providers=getattr(args, "providers", None) or "auto")
 

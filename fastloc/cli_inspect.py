@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastloc.inspect_model import Report
     from fastloc.onnx_file.graph import Value
     from fastloc.onnx_file.manifest import Manifest
-    from fastloc.placement import Placement
+    from fastloc.runtime.placement import Placement
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,8 @@ from fastloc.utils.argument_types import prompt
 if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
-    from fastloc.onnx_localizer import OnnxLocalizer
     from fastloc.results.result import Result
+    from fastloc.runtime.localizer import OnnxLocalizer
 
 # what to type for photographs; the embedded model is no use there
 PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"

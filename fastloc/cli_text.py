@@ -78,7 +78,7 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
         tower = GEM_TEXT_ONNX
     if tower is not None:
-        from fastloc.onnx_text import OnnxTextEncoder
+        from fastloc.runtime.text_encoder import OnnxTextEncoder
 
         encoder = OnnxTextEncoder(tower)
         return TextEmbeddings(tuple(texts), encoder(texts, args.template), args.template, encoder.digest)

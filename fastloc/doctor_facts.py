@@ -56,7 +56,7 @@ import base64, ctypes, json, sys
 import onnxruntime as ort
 # the child finds the package that asks
 sys.path.append({str(Path(__file__).parents[1])!r})
-from fastloc.providers import PROVIDERS, available, register
+from fastloc.runtime.providers import PROVIDERS, available, register
 def tell(**found):
     sys.stdout.flush()
     print("{_MARK}" + json.dumps(found), flush=True)

@@ -19,7 +19,7 @@ from fastloc.onnx_file.header import Header
 from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.precision import by_precision
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
-from fastloc.placement import Placement
+from fastloc.runtime.placement import Placement
 
 __all__ = ["NOTES", "Report", "Weights", "inspect", "placed"]
 
@@ -112,7 +112,7 @@ def placed(report: Report, providers: str | Sequence[str] = "auto") -> Placement
 
     A provider that does not take every node is told here, not refused. Raises ModelError and PlanError as `OnnxSession` does.
     """
-    from fastloc.onnx_session import OnnxSession
+    from fastloc.runtime.session import OnnxSession
 
     if report.manifest is None:
         raise ModelError(f"{report.content.file.path} is a text tower, which runs on the CPU: --providers is for image towers")

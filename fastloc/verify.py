@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc import engine_cache
 from fastloc._version import __version__
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header as onnx_header
 from fastloc.onnx_file.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
 from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
-from fastloc.onnx_session import OnnxSession
+from fastloc.runtime import engine_cache
+from fastloc.runtime.session import OnnxSession
 from fastloc.utils import hardware
 
 __all__ = ["Check", "Verdict", "judged", "verify"]

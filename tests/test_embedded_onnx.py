@@ -23,7 +23,7 @@ from fastloc.export.share_weights import share
 from fastloc.imaging import images
 from fastloc.onnx_file import header as onnx_header
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.onnx_text import OnnxTextEncoder
+from fastloc.runtime.text_encoder import OnnxTextEncoder
 from fastloc.utils.hashing import tower_digest
 
 GEM, TEXT, WEIGHTS = embedded.GEM_ONNX, embedded.GEM_TEXT_ONNX, embedded.MODEL
@@ -87,7 +87,7 @@ def test_it_finds_things_where_there_is_no_torch(localizer: Localizer, tmp_path:
     missing = ("torch", "open_clip", "onnx", "onnx_ir", "onnxscript", "safetensors", "ftfy", "regex", "scipy", "cmap", "rich")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
-        "from fastloc.onnx_localizer import OnnxLocalizer\n"
+        "from fastloc.runtime.localizer import OnnxLocalizer\n"
         f"result = OnnxLocalizer({str(tmp_path / 'embedded' / 'gem.onnx')!r}, providers='cpu')({str(picture)!r}, {row['texts']!r})\n"
         "print(result.similarity.tolist())"
     )

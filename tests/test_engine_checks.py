@@ -15,11 +15,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from engine_inputs import left, rtx, tiny
-from fastloc import cli_build, engine_cache
-from fastloc.engine_cache import Gpu
+from fastloc import cli_build
 from fastloc.errors import ModelError, PlanError
 from fastloc.export import engine_file, engine_flavours, engines
 from fastloc.export.engines import Profiles, Progress, build
+from fastloc.runtime import engine_cache
+from fastloc.runtime.engine_cache import Gpu
 from onnx_files import change, change_metadata
 from repo import SUPPORT
 

@@ -7,11 +7,11 @@ import pytest
 
 import fastloc
 from engine_inputs import left, rtx, tiny, why_no
-from fastloc import engine_cache
-from fastloc.engine_cache import Gpu
 from fastloc.errors import ModelError, PlanError
 from fastloc.export import engine_file
 from fastloc.export.engines import Profiles, Progress, build
+from fastloc.runtime import engine_cache
+from fastloc.runtime.engine_cache import Gpu
 from onnx_files import change
 
 

@@ -23,8 +23,8 @@ from fastloc.export.text_to_onnx import export_text
 from fastloc.export.to_onnx import Options, export
 from fastloc.onnx_file.golden import picture, unit_texts
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.onnx_localizer import OnnxLocalizer
-from fastloc.placement import CPU
+from fastloc.runtime.localizer import OnnxLocalizer
+from fastloc.runtime.placement import CPU
 from fastloc.text.embeddings import TextEmbeddings
 from onnx_files import EMBED, change_metadata, tiny_model
 from repo import SAMPLES
@@ -261,7 +261,7 @@ def test_fewer_texts_than_a_static_file_takes_are_filled_up_where_that_changes_n
 
 
 class Tower:
-    """In place of `fastloc.onnx_text.OnnxTextEncoder`: knows three texts."""
+    """In place of `fastloc.runtime.text_encoder.OnnxTextEncoder`: knows three texts."""
 
     digest = TOWER
     asked: ClassVar[list[Any]] = []
@@ -277,7 +277,7 @@ class Tower:
 def test_a_text_tower_is_found_beside_the_file_and_must_be_the_file_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = tiny_model(tmp_path / "tiny.onnx")
     change_metadata(tmp_path / "tiny.onnx", replace(made, texts=replace(made.texts, template="a {}.")).dumps())
-    monkeypatch.setattr("fastloc.onnx_text.OnnxTextEncoder", Tower)
+    monkeypatch.setattr("fastloc.runtime.text_encoder.OnnxTextEncoder", Tower)
     wanted = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))(picture(0, (32, 40)), ["dog", "cat"])
     (tmp_path / "tiny.text.onnx").write_bytes(b"")
     for text, path in ((None, tmp_path / "tiny.text.onnx"), (tmp_path / "other.onnx", tmp_path / "other.onnx")):

@@ -216,7 +216,7 @@ def test_the_trained_map_finds_the_things_of_the_samples() -> None:
 
 
 def test_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
     from fastloc.text.embeddings import TextEmbeddings
 
     graph, words = tmp_path / "e.onnx", tmp_path / "e.npz"

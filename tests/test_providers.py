@@ -14,14 +14,15 @@ import pytest
 from onnx import helper
 
 from fake_onnxruntime import CPU, CUDA, TENSORRT, FakeOnnxruntime
-from fastloc import engine_cache, onnx_session, providers
-from fastloc.engine_cache import Gpu
 from fastloc.errors import FastlocError, FastlocWarning, PlanError
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.onnx_session import OnnxSession
-from fastloc.placement import SHOWN, Node, Placement, listed
-from fastloc.profiles import ranges
-from fastloc.providers import PROVIDERS, Request, choose, session_settings
+from fastloc.runtime import engine_cache, providers
+from fastloc.runtime import session as onnx_session
+from fastloc.runtime.engine_cache import Gpu
+from fastloc.runtime.placement import SHOWN, Node, Placement, listed
+from fastloc.runtime.providers import PROVIDERS, Request, choose, session_settings
+from fastloc.runtime.session import OnnxSession
+from fastloc.runtime.shape_profiles import ranges
 from fastloc.utils.heartbeat import waiting
 from onnx_files import EMBED, tiny_model
 

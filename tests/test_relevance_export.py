@@ -89,7 +89,7 @@ def test_the_whole_export(tmp_path: Path) -> None:
     """With the embedded model: manifest, golden and check included."""
     from fastloc.engine.localizer import Localizer
     from fastloc.export.to_onnx import export
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
 
     localizer = Localizer(method="legrad", size=48)
     manifest = export(localizer, tmp_path / "legrad.onnx", Options(size=(48, 48), texts=("red circle", "dog")))

@@ -16,9 +16,9 @@ from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ModelError, RecipeError
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
-from fastloc.onnx_localizer import OnnxLocalizer
 from fastloc.recipes import recipe, temperatures
 from fastloc.recipes.temperatures import Temperatures
+from fastloc.runtime.localizer import OnnxLocalizer
 
 SIZE = (48, 48)
 SAMPLE = embedded.SAMPLES / "market.webp"

@@ -17,7 +17,7 @@ import open_clip
 import pytest
 import torch
 
-from fastloc import cli_text, embedded, onnx_text
+from fastloc import cli_text, embedded
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
@@ -25,7 +25,8 @@ from fastloc.export import onnx_file, text_to_onnx
 from fastloc.export.initializers import as_float16
 from fastloc.export.text_to_onnx import export_text
 from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest
-from fastloc.onnx_text import OnnxTextEncoder
+from fastloc.runtime import text_encoder
+from fastloc.runtime.text_encoder import OnnxTextEncoder
 from fastloc.text.embeddings import TextEmbeddings
 from fastloc.text.templates import TEMPLATES
 from fastloc.utils.hashing import tower_digest
@@ -79,7 +80,7 @@ def traced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def session(path: Path) -> Any:
-    return onnx_text._session(path, "cpu", 1)
+    return text_encoder._session(path, "cpu", 1)
 
 
 def run(path: Path, tokens: Any) -> Any:
@@ -314,7 +315,7 @@ def fresh(code: str) -> str:
 
 
 def test_neither_torch_nor_open_clip_is_needed(file: Path):
-    code = f"from fastloc.onnx_text import OnnxTextEncoder\nprint(OnnxTextEncoder({str(file)!r})(['cat'], 'surgery85').tolist())"
+    code = f"from fastloc.runtime.text_encoder import OnnxTextEncoder\nprint(OnnxTextEncoder({str(file)!r})(['cat'], 'surgery85').tolist())"
     found = np.array(json.loads(fresh(code)))
     np.testing.assert_allclose(found, source(network()).text(["cat"], "surgery85").numpy(), atol=1e-5)
 

@@ -34,7 +34,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 before = set(sys.modules)
 start = time.perf_counter()
-from fastloc.onnx_localizer import OnnxLocalizer
+from fastloc.runtime.localizer import OnnxLocalizer
 took = time.perf_counter() - start
 light = sorted({{name.partition(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names))
 import onnxruntime

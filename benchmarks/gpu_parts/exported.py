@@ -1,7 +1,7 @@
 """Exported files in every onnxruntime provider that is there: do they compute what PyTorch computes on this device, and how fast?
 
 Each file is written as a user gets it, with its golden inside, which the export itself runs on the CPU. Then every provider that takes
-its kind runs it through `fastloc.onnx_session`, which refuses where a node is not on that provider: the golden, and pictures that the
+its kind runs it through `fastloc.runtime.session`, which refuses where a node is not on that provider: the golden, and pictures that the
 engine answers on this device in float32 and, for a float16 file, in float16. Providers for GPUs are timed beside the engine: normalised
 pixels on the device to the grid there, one picture a call, each call waited for (a session returns when its outputs are there).
 With the plain onnxruntime this is the CPU alone; `gpu.py --wheels` brings another, and a provider that is not there is a row that says so.
@@ -23,8 +23,8 @@ from torch import Tensor
 from fastloc.doctor_facts import ADD
 from fastloc.errors import FastlocError
 from fastloc.onnx_file.formats import SPELLINGS
-from fastloc.providers import PROVIDERS, available, choose, register, runtime
 from fastloc.recipes import RECIPES
+from fastloc.runtime.providers import PROVIDERS, available, choose, register, runtime
 from gpu_parts import fleet, models, timing
 from gpu_parts.exported_files import SIZES, File, engine, opened, pictures, ran, texts, tower, written
 from gpu_parts.job import Job, Row

@@ -86,8 +86,8 @@ def written(file: File, folder: Path) -> Row:
 
 
 def opened(file: File, provider: str, folder: Path, **more: Any) -> Any:
-    """A `fastloc.onnx_session.OnnxSession` of it; engines are kept, and made for the batches that come."""
-    from fastloc.onnx_session import OnnxSession
+    """A `fastloc.runtime.session.OnnxSession` of it; engines are kept, and made for the batches that come."""
+    from fastloc.runtime.session import OnnxSession
 
     profiles = {"batch": (1, 1, BATCH)}
     return OnnxSession(file.path(folder), provider, threads=THREADS, cache=folder / "engines", profiles=profiles, **more)

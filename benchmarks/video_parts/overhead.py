@@ -62,7 +62,7 @@ def _embedded(_: Path) -> Any:
 
 
 def _embedded_onnx(_: Path) -> Any:
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
 
     return OnnxLocalizer()
 
@@ -76,7 +76,7 @@ def _vit(_: Path) -> Any:
 def _vit_onnx(folder: Path) -> Any:
     from fastloc.export.options import Options
     from fastloc.export.to_onnx import export
-    from fastloc.onnx_localizer import OnnxLocalizer
+    from fastloc.runtime.localizer import OnnxLocalizer
 
     export(_vit(folder), folder / "vit.onnx", Options(texts=THINGS))
     return OnnxLocalizer(folder / "vit.onnx")

@@ -106,7 +106,7 @@ def _session(row: Backend, case: Case, file: Path, kept: list[Array]) -> Any:
     """The file as a function of its inputs by name. On a GPU the inputs in `kept` and all outputs stay there."""
     import onnxruntime as ort
 
-    from fastloc.providers import PROVIDERS
+    from fastloc.runtime.providers import PROVIDERS
 
     kind = case.device.partition(":")[0]
     name = PROVIDERS[row.providers[kind]].ort

@@ -94,7 +94,7 @@ def on_device(native: Any) -> bool:
 
 def _embedded() -> Any:
     if find_spec("torch") is None:
-        from fastloc.onnx_localizer import OnnxLocalizer
+        from fastloc.runtime.localizer import OnnxLocalizer
 
         return OnnxLocalizer()
     from fastloc.engine.localizer import Localizer

@@ -59,17 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "onnx_localizer": "runtime.localizer",
-    "onnx_session": "runtime.session",
-    "bindings": "runtime.io_binding",
-    "providers": "runtime.providers",
-    "placement": "runtime.placement",
-    "profiles": "runtime.shape_profiles",
-    "engine_cache": "runtime.engine_cache",
-    "feeds": "runtime.inputs",
-    "answers": "runtime.outputs",
-    "vocabulary": "runtime.text_sources",
-    "onnx_text": "runtime.text_encoder",
     "verify": "diagnostics.verify",
     "inspect_model": "diagnostics.inspect_file",
     "doctor": "diagnostics.doctor",

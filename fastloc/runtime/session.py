@@ -14,13 +14,24 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastloc import engine_cache
-from fastloc.bindings import Bindings
 from fastloc.errors import FastlocWarning, ModelError, PlanError
 from fastloc.onnx_file.header import Header, read
-from fastloc.placement import Placement, listed, placement
-from fastloc.profiles import Profiles, inputs_of
-from fastloc.providers import PROVIDERS, Provider, Request, Settings, available, choose, memory_of, register, runtime, session_settings
+from fastloc.runtime import engine_cache
+from fastloc.runtime.io_binding import Bindings
+from fastloc.runtime.placement import Placement, listed, placement
+from fastloc.runtime.providers import (
+    PROVIDERS,
+    Provider,
+    Request,
+    Settings,
+    available,
+    choose,
+    memory_of,
+    register,
+    runtime,
+    session_settings,
+)
+from fastloc.runtime.shape_profiles import Profiles, inputs_of
 from fastloc.utils.heartbeat import waiting
 
 __all__ = ["OnnxSession"]

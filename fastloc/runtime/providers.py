@@ -12,8 +12,8 @@ from typing import Any
 
 from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.placement import CPU, HOST
-from fastloc.profiles import Profiles, shapes
+from fastloc.runtime.placement import CPU, HOST
+from fastloc.runtime.shape_profiles import Profiles, shapes
 
 __all__ = ["PROVIDERS", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime", "session_settings"]
 

@@ -6,7 +6,7 @@ onnxruntime gives every node that a provider does not take to the CPU, copies te
 * A node on the CPU whose type is in `HOST` is where it should be too: providers leave to the CPU on purpose what follows from shapes
   alone, a few numbers. onnxruntime does not say what a node works on, so the type must tell: these are the types that exporters compute
   shapes with, and the providers for GPUs have them all for floating-point tensors, so that one on the CPU can only be about shapes.
-  Providers that lack some of them are judged by a shorter list, see `fastloc.providers`.
+  Providers that lack some of them are judged by a shorter list, see `fastloc.runtime.providers`.
 * Any other node elsewhere is misplaced.
 """
 

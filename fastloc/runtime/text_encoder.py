@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header
 from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
-from fastloc.providers import available, choose, register, runtime
+from fastloc.runtime.providers import available, choose, register, runtime
 from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.lru_cache import Remembered
@@ -30,7 +30,7 @@ class OnnxTextEncoder:
 
     Args:
         path: a file that `fastloc export-text` wrote.
-        providers: where it runs, as `fastloc.providers.choose` takes it; texts are encoded once, so the CPU does.
+        providers: where it runs, as `fastloc.runtime.providers.choose` takes it; texts are encoded once, so the CPU does.
         threads: of onnxruntime; by default its own choice.
 
     Raises:

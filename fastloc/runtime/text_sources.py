@@ -124,7 +124,7 @@ def vocabulary(path: Path, manifest: Manifest, text: str | os.PathLike[str] | No
 
 
 def _encoded(path: Path, manifest: Manifest) -> Encoded:
-    from fastloc.onnx_text import OnnxTextEncoder
+    from fastloc.runtime.text_encoder import OnnxTextEncoder
 
     encoder = OnnxTextEncoder(path, "cpu")
     _same_tower(str(path), encoder.digest, manifest)

@@ -13,7 +13,7 @@ from fastloc.errors import ImageError, TextError
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.profiles import inputs_of
+from fastloc.runtime.shape_profiles import inputs_of
 
 __all__ = ["check_array", "check_count", "filled_up", "geometry_of", "picture_input"]
 

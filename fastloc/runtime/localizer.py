@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc import answers
 from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError, ModelError, TextError
-from fastloc.feeds import by, check_array, check_count, filled_up, geometry_of, picture_input
 from fastloc.imaging import images as pictures
 from fastloc.imaging.geometry import Geometry
 from fastloc.onnx_file.golden import unit_texts
-from fastloc.onnx_session import OnnxSession
-from fastloc.placement import Placement
-from fastloc.profiles import Profiles
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
-from fastloc.vocabulary import Selection, Vocabulary, fitted, vocabulary
+from fastloc.runtime import outputs
+from fastloc.runtime.inputs import by, check_array, check_count, filled_up, geometry_of, picture_input
+from fastloc.runtime.placement import Placement
+from fastloc.runtime.session import OnnxSession
+from fastloc.runtime.shape_profiles import Profiles
+from fastloc.runtime.text_sources import Selection, Vocabulary, fitted, vocabulary
 
 __all__ = ["OnnxLocalizer"]
 
@@ -43,7 +43,8 @@ class OnnxLocalizer:
         text: the text tower's file; by default `<stem>.text.onnx` beside the file, where there is one. Texts are encoded on the CPU.
         embeddings: of the texts, in place of a text tower: a file, {text: vector [E]}, (texts, array [T, E]) with unit vectors, or a
             `fastloc.text.embeddings.TextEmbeddings`.
-        providers: where it runs: "auto" (CUDA where there is any, else the CPU), a row of `fastloc.providers.PROVIDERS`, or several.
+        providers: where it runs: "auto" (CUDA where there is any, else the CPU), a row of `fastloc.runtime.providers.PROVIDERS`, or
+            several.
         allow_fallback: let other providers run nodes that this one does not take, with a warning; else that is an error.
         threads: of the CPU; by default onnxruntime's choice.
         cuda_graph: replay each call as one CUDA graph: less time between kernels, one set of shapes.
@@ -229,7 +230,7 @@ class OnnxLocalizer:
         return self._said(geometry, texts, found, place).result(picture, name)
 
     def _said(self, geometry: Geometry, texts: tuple[str, ...], found: Mapping[str, Array], place: int) -> Located:
-        return answers.located(self.manifest, geometry, texts, found, place)
+        return outputs.located(self.manifest, geometry, texts, found, place)
 
     def _embedded(self, vectors: Any) -> Selection:
         """Embeddings of texts that the caller knows."""
