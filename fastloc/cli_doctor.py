@@ -12,7 +12,7 @@ from fastloc._version import __version__
 from fastloc.utils import console
 
 if TYPE_CHECKING:
-    from fastloc.doctor import Line
+    from fastloc.diagnostics.doctor import Line
 
 STYLES = {"good": "green", "note": "yellow", "problem": "bold red"}
 
@@ -24,8 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, and tell. Returns the exit status."""
-    from fastloc.doctor import PROBLEM, diagnose
-    from fastloc.doctor_facts import probe
+    from fastloc.diagnostics.doctor import PROBLEM, diagnose
+    from fastloc.diagnostics.probes import probe
 
     facts = probe()
     lines = diagnose(facts)

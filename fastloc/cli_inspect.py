@@ -12,7 +12,7 @@ from rich.text import Text
 from fastloc.utils import console
 
 if TYPE_CHECKING:
-    from fastloc.inspect_model import Report
+    from fastloc.diagnostics.inspect_file import Report
     from fastloc.onnx_file.graph import Value
     from fastloc.onnx_file.manifest import Manifest
     from fastloc.runtime.placement import Placement
@@ -32,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
     from fastloc.cli_verify import asked
-    from fastloc.inspect_model import inspect, placed
+    from fastloc.diagnostics.inspect_file import inspect, placed
 
     report = inspect(args.model)
     placement = None if args.providers is None else placed(report, asked(args.providers))

@@ -10,8 +10,8 @@ from rich.text import Text
 from fastloc.utils import console
 
 if TYPE_CHECKING:
+    from fastloc.diagnostics.verify import Verdict
     from fastloc.onnx_file.golden import Row
-    from fastloc.verify import Verdict
 
 # columns of numbers, and the field of `Row` that each shows
 COLUMNS = {
@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
-    from fastloc.verify import verify
+    from fastloc.diagnostics.verify import verify
 
     verdict = verify(args.model, asked(args.providers), repeat=args.repeat, allow_fallback=args.allow_fallback, threads=args.threads)
     if args.json:

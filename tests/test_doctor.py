@@ -11,9 +11,10 @@ from typing import Any
 import onnx
 import pytest
 
-from fastloc import cli_doctor, doctor_facts
-from fastloc.doctor import CHECKS, GOOD, NOTE, PROBLEM, Line, diagnose, version
-from fastloc.doctor_facts import ADD, Facts, Provider
+from fastloc import cli_doctor
+from fastloc.diagnostics import probes
+from fastloc.diagnostics.doctor import CHECKS, GOOD, NOTE, PROBLEM, Line, diagnose, version
+from fastloc.diagnostics.probes import ADD, Facts, Provider
 from fastloc.utils import hardware
 from fastloc.utils.hardware import Gpu
 
@@ -316,7 +317,7 @@ LOGS = {
 
 @pytest.mark.parametrize("wanted", LOGS)
 def test_the_line_of_a_log_that_says_why(wanted: str) -> None:
-    assert doctor_facts.telling(LOGS[wanted]) == wanted
+    assert probes.telling(LOGS[wanted]) == wanted
 
 
 STAND_IN = """
@@ -348,7 +349,7 @@ def test_providers_that_do_not_load_are_found_out(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     # a package that adds a provider to onnxruntime, whose library does not load
     (tmp_path / "onnxruntime_ep_webgpu.py").write_text("def get_ep_name(): return 'WebGPU'\ndef get_library_path(): return 'webgpu.so'")
-    facts = doctor_facts.probe()
+    facts = probes.probe()
     assert facts.ort_version == "1.31.1" and facts.ort_cuda == "13.0" and not facts.ort_error
     assert facts.providers[CPU] == LOADS
     # it said nothing but in its log, and ran on the CPU
@@ -364,17 +365,17 @@ def test_providers_that_do_not_load_are_found_out(tmp_path: Path, monkeypatch: p
 def test_an_onnxruntime_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    facts = doctor_facts.probe()
+    facts = probes.probe()
     assert facts.ort_version == "" and facts.ort_error == "ImportError: libgomp.so.1: cannot open shared object file"
 
 
 def test_a_library_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_facts, "PATIENCE", 0.5)
-    assert doctor_facts._ask("import time; time.sleep(60)") == ({}, "no answer within 0.5 seconds")
+    monkeypatch.setattr(probes, "PATIENCE", 0.5)
+    assert probes._ask("import time; time.sleep(60)") == ({}, "no answer within 0.5 seconds")
 
 
 def test_this_machine() -> None:
-    facts = doctor_facts.probe()
+    facts = probes.probe()
     assert facts.python == sys.version_info[:3] and facts.packages["numpy"] and facts.cpu
     assert facts.providers[CPU] == LOADS and facts.ort_version == facts.packages[facts.flavours[0]]
 
@@ -413,7 +414,7 @@ def command(*arguments: str) -> int:
 def test_the_exit_status_tells_problems(
     facts: Facts, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor_facts, "probe", lambda: facts)
+    monkeypatch.setattr(probes, "probe", lambda: facts)
     assert command() == status
     out = " ".join(capsys.readouterr().out.split())
     for line in diagnose(facts):
@@ -426,7 +427,7 @@ def test_the_exit_status_tells_problems(
 
 def test_it_imports_neither_torch_nor_onnxruntime() -> None:
     code = (
-        "import sys; from fastloc.doctor_facts import probe; from fastloc.doctor import diagnose; diagnose(probe());"
+        "import sys; from fastloc.diagnostics.probes import probe; from fastloc.diagnostics.doctor import diagnose; diagnose(probe());"
         "print(*[name for name in ('torch', 'onnxruntime', 'onnx', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)

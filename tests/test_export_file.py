@@ -13,13 +13,13 @@ from onnx import numpy_helper
 
 from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.checkpoints.vit_weights import named_tensors
+from fastloc.diagnostics.verify import verify
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export import golden_answers, to_onnx
 from fastloc.export.to_onnx import Options, export
 from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.utils.hashing import tower_digest
-from fastloc.verify import verify
 from repo import SAMPLES
 
 SIZE = (96, 96)

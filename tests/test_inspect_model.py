@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fastloc import cli_inspect
+from fastloc.diagnostics.inspect_file import inspect
 from fastloc.errors import ModelError
-from fastloc.inspect_model import inspect
 from fastloc.onnx_file.graph import DTYPES, Content, read
 from fastloc.onnx_file.precision import by_precision
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY

@@ -14,7 +14,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from fastloc import cli_verify, verify
+from fastloc import cli_verify
+from fastloc.diagnostics import verify
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file.golden import TOLERANCES, Golden, Sample
 from onnx_files import change, change_metadata, change_weight, tiny_model
@@ -275,7 +276,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     tiny_model(tmp_path / "a.onnx")
     code = (
         "import sys; sys.modules |= dict.fromkeys(('torch', 'open_clip', 'onnx', 'triton'));"
-        f"from fastloc.verify import verify; print(verify({str(tmp_path / 'a.onnx')!r}, 'cpu').good)"
+        f"from fastloc.diagnostics.verify import verify; print(verify({str(tmp_path / 'a.onnx')!r}, 'cpu').good)"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "True", done.stderr

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.doctor_facts import ADD
+from fastloc.diagnostics.probes import ADD
 from fastloc.errors import FastlocError
 from fastloc.onnx_file.formats import SPELLINGS
 from fastloc.recipes import RECIPES

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
+from fastloc.diagnostics.verify import judged
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.golden import TOLERANCES
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.schema import LOGIT_SCALE
-from fastloc.verify import judged
 from gpu_parts import models, scenes
 from gpu_parts.job import Row
 from gpu_parts.likeness import compared, words

@@ -59,10 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "verify": "diagnostics.verify",
-    "inspect_model": "diagnostics.inspect_file",
-    "doctor": "diagnostics.doctor",
-    "doctor_facts": "diagnostics.probes",
     "analysis": "analysis.blocks",
     "analysis_rows": "analysis.tables",
     "analysis_scenes": "analysis.scenes",

@@ -55,7 +55,7 @@ _IMPORT = f"""
 import base64, ctypes, json, sys
 import onnxruntime as ort
 # the child finds the package that asks
-sys.path.append({str(Path(__file__).parents[1])!r})
+sys.path.append({str(Path(__file__).parents[2])!r})
 from fastloc.runtime.providers import PROVIDERS, available, register
 def tell(**found):
     sys.stdout.flush()

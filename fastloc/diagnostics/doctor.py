@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastloc.doctor_facts import Facts
+from fastloc.diagnostics.probes import Facts
 
 __all__ = ["CHECKS", "GOOD", "NOTE", "PROBLEM", "Check", "Finding", "Line", "diagnose"]
 
