@@ -15,7 +15,7 @@ from fastloc.utils import console
 from fastloc.utils.argument_types import prompt
 
 if TYPE_CHECKING:
-    from fastloc.analysis_scenes import Scene
+    from fastloc.analysis.scenes import Scene
 
 FOLDER = Path("fastloc-analysis")
 Rows = list[dict[str, Any]]
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def analyze(args: argparse.Namespace) -> int:
     """Run the command. Raises FastlocError before anything is written."""
-    from fastloc import analysis_rows
+    from fastloc.analysis import tables as analysis_rows
 
     names = _names(args.methods)
     _check(args)
@@ -90,19 +90,19 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _scenes(args: argparse.Namespace) -> "list[Scene]":
-    from fastloc.analysis_scenes import pictures, samples
+    from fastloc.analysis.scenes import pictures, samples
 
     return pictures(args.images, args.texts, args.negatives, args.masks) if args.images else samples()
 
 
 def _write(folder: Path, tables: dict[str, Rows], model: str) -> list[Path]:
     """A CSV file a table, and a plot where matplotlib is installed; all are made before the first is written."""
-    from fastloc.analysis_rows import COLUMNS
+    from fastloc.analysis.tables import COLUMNS
     from fastloc.utils.atomic_write import write_whole
 
     contents = {f"{name}.csv": _csv(COLUMNS[name], rows) for name, rows in tables.items()}
     try:
-        from fastloc.analysis_plots import plots
+        from fastloc.analysis.plots import plots
 
         contents |= {f"{name}.png": drawn for name, drawn in plots(tables, model).items()}
     except ModuleNotFoundError as error:

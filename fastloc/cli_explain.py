@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console
 
+    from fastloc.analysis.explain import Explained
     from fastloc.engine.localizer import Localizer
-    from fastloc.explain import Explained
     from fastloc.recipes import Recipe
 
 SHEET = Path("fastloc-explain.png")
@@ -63,9 +63,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def explain(args: argparse.Namespace) -> int:
     """Run the command: 0, or 1 if a method broke. Raises FastlocError before anything is written."""
-    from fastloc.explain import explain as compared
-    from fastloc.explain_page import page
-    from fastloc.explain_sheet import sheet
+    from fastloc.analysis.contact_sheet import sheet
+    from fastloc.analysis.explain import explain as compared
+    from fastloc.analysis.html_page import page
     from fastloc.imaging import images
     from fastloc.utils.atomic_write import picture_format, write_whole
 
@@ -104,7 +104,7 @@ def _encoded(picture: "Image", kind: str, path: Path) -> bytes:
 
 def _show(out: "Console", found: "Explained") -> None:
     """Times and peaks as a table, and what did not run."""
-    from fastloc.explain_sheet import milliseconds
+    from fastloc.analysis.contact_sheet import milliseconds
 
     table = console.table("method", "time", *found.texts, right=("time",))
     for column in found.columns:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import towers
-from fastloc import analysis, analysis_scores
+from fastloc.analysis import blocks, metrics
 from fastloc.cli import main
 from fastloc.imaging.geometry import FITS, fit
 from fastloc.reference import methods as ref
@@ -39,7 +39,7 @@ def steps(weights, images):
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
 def test_module_cosines(kind, grid):
     weights, images, names = tower(**KINDS[kind]), pixels(2, grid), texts(3)
-    contribution, accumulated = analysis.module_cosines(weights, images, names)
+    contribution, accumulated = blocks.module_cosines(weights, images, names)
     wanted = []
     for x, _, attention, ffn in steps(weights, images):
         for added, stream in ((attention, x + attention), (ffn, x + attention + ffn)):
@@ -57,9 +57,9 @@ def test_module_cosines(kind, grid):
 def test_attention_rows_and_anchors(grid):
     weights, images, names = tower(), pixels(2, grid), texts(3)
     _, patches = ref.encoder(weights, images, "bilinear")
-    anchors = analysis.anchors(weights, images, names)
+    anchors = blocks.anchors(weights, images, names)
     assert torch.equal(anchors, ref.cosine(patches, names).argmax(1))
-    rows = analysis.attention_rows(weights, images, anchors)
+    rows = blocks.attention_rows(weights, images, anchors)
     assert rows.shape == (2, towers.LAYERS, 4, 3, towers.HEADS, grid[0] * grid[1])
     for index, (_, streams, _, _) in enumerate(steps(weights, images)):
         q, k, v = streams
@@ -67,26 +67,26 @@ def test_attention_rows_and_anchors(grid):
             whole = ref.softmax(ref.logits(left, right))
             for image in range(2):
                 wanted = whole[image][:, 1 + anchors[image], 1:].transpose(0, 1)
-                assert error(rows[image, index, term], wanted) < 1e-10, (index, analysis.ATTENTIONS[term])
+                assert error(rows[image, index, term], wanted) < 1e-10, (index, blocks.ATTENTIONS[term])
 
 
 def test_coverage_by_hand():
     # 4 x 6 pixels on 2 x 3 patches: 2 x 2 pixels each
     mask = np.zeros((4, 6), bool)
     mask[:2, :3] = True
-    np.testing.assert_array_equal(analysis_scores.coverage(mask, fit((4, 6), (32, 48), 16), (2, 3)), [[1, 0.5, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(metrics.coverage(mask, fit((4, 6), (32, 48), 16), (2, 3)), [[1, 0.5, 0], [0, 0, 0]])
     # a letterbox's first and last rows hold nothing
-    wide = analysis_scores.coverage(np.ones((4, 8), bool), fit((4, 8), 64, 16, "letterbox"), (4, 4))
+    wide = metrics.coverage(np.ones((4, 8), bool), fit((4, 8), 64, 16, "letterbox"), (4, 4))
     np.testing.assert_array_equal(wide, [[np.nan] * 4, [1] * 4, [1] * 4, [np.nan] * 4])
     # a crop leaves the sides out
-    assert analysis_scores.coverage(np.eye(4, 8, dtype=bool), fit((4, 8), 64, 16, "crop"), (4, 4)).sum() == 2
+    assert metrics.coverage(np.eye(4, 8, dtype=bool), fit((4, 8), 64, 16, "crop"), (4, 4)).sum() == 2
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_coverage_keeps_the_area(name):
     geometry = fit((90, 150), 64, 8, name)
     mask = np.random.default_rng(0).random((90, 150)) < 0.3
-    covered = analysis_scores.coverage(mask, geometry, geometry.grid(8))
+    covered = metrics.coverage(mask, geometry, geometry.grid(8))
     rows, columns = geometry.covered()
     assert np.nanmean(covered) == pytest.approx(mask[rows, columns].mean(), abs=0.01)
 
@@ -95,10 +95,10 @@ def test_lift_and_auc_by_hand():
     covered = np.array([[1, 0.5, 0, np.nan]])
     # even: 1 and a half; all on the object; all beside it; a NaN patch's attention is not counted
     rows = np.array([[[1, 1, 1, 1]], [[1, 0, 0, 7]], [[0, 0, 1, 7]]], float)
-    np.testing.assert_allclose(analysis_scores.lift(rows, covered), [1, 2, 0])
+    np.testing.assert_allclose(metrics.lift(rows, covered), [1, 2, 0])
     # on: 1 and 1/2, beside: 1/2 and 1. For the second row: 2/3 of the object beats everything, the rest ties with everything
-    np.testing.assert_allclose(analysis_scores.auc(rows, covered), [0.5, 2 / 3 + 1 / 6, 1 / 3 * 1 / 3 * 0.5 + 2 / 3 * 1 / 3 * 0.5])
-    assert np.isnan(analysis_scores.auc(rows, np.ones((1, 4)))).all()
+    np.testing.assert_allclose(metrics.auc(rows, covered), [0.5, 2 / 3 + 1 / 6, 1 / 3 * 1 / 3 * 0.5 + 2 / 3 * 1 / 3 * 0.5])
+    assert np.isnan(metrics.auc(rows, np.ones((1, 4)))).all()
 
 
 def test_auc_is_the_chance_of_a_pair():
@@ -106,7 +106,7 @@ def test_auc_is_the_chance_of_a_pair():
     values, inside = random.integers(0, 6, (5, 7)).astype(float), random.random((5, 7)) < 0.4
     pairs = values[inside][:, None] - values[~inside]
     wanted = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
-    assert float(analysis_scores.auc(values, inside.astype(float))) == pytest.approx(wanted)
+    assert float(metrics.auc(values, inside.astype(float))) == pytest.approx(wanted)
 
 
 def test_contrast_is_negative_where_the_map_is_inside_out():
@@ -115,18 +115,18 @@ def test_contrast_is_negative_where_the_map_is_inside_out():
     grid = np.zeros((8, 8))
     grid[2:6, 2:6] = 1
     geometry = fit((64, 64), 64, 8)
-    inside, outside = analysis_scores.contrast(grid, geometry, mask)
+    inside, outside = metrics.contrast(grid, geometry, mask)
     assert inside > 0.85 and outside < 0.05
-    assert analysis_scores.contrast(-grid, geometry, mask) == pytest.approx((1 - inside, 1 - outside))
-    assert analysis_scores.contrast(-grid, geometry, mask, reverse=True) == pytest.approx((inside, outside))
-    assert np.isnan(analysis_scores.contrast(grid, geometry, np.ones((64, 64), bool))).all()
+    assert metrics.contrast(-grid, geometry, mask) == pytest.approx((1 - inside, 1 - outside))
+    assert metrics.contrast(-grid, geometry, mask, reverse=True) == pytest.approx((inside, outside))
+    assert np.isnan(metrics.contrast(grid, geometry, np.ones((64, 64), bool))).all()
 
 
 def test_central():
     covered = np.zeros((6, 6))
     covered[1:4, 2:5] = 1
     covered[0, 0] = np.nan
-    assert analysis_scores.central(covered) == 2 * 6 + 3
+    assert metrics.central(covered) == 2 * 6 + 3
 
 
 # the command

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from fastloc import Localizer
+from fastloc.analysis.contact_sheet import _layout, _wrapped, milliseconds, sheet
+from fastloc.analysis.explain import Explained, explain
+from fastloc.analysis.html_page import page
 from fastloc.cli import main
 from fastloc.errors import FastlocError
-from fastloc.explain import Explained, explain
-from fastloc.explain_page import page
-from fastloc.explain_sheet import _layout, _wrapped, milliseconds, sheet
 from fastloc.imaging import images
 from fastloc.imaging.overlay import colour_table, heat_tile
 from fastloc.recipes import RECIPES
@@ -174,7 +174,7 @@ def test_a_broken_method_is_told_at_the_end(tmp_path, capsys, monkeypatch):
 def test_a_sheet_that_its_format_cannot_hold(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
-    monkeypatch.setattr("fastloc.explain_sheet.sheet", lambda found: Image.new("RGB", (8, 20_000)))
+    monkeypatch.setattr("fastloc.analysis.contact_sheet.sheet", lambda found: Image.new("RGB", (8, 20_000)))
     given = ["explain", "scene.png", "-t", "cat", "--size", "64", "--methods", "itsm", "--runs", "1", "-o"]
     assert main([*given, "sheet.webp", "--html", "page.html"]) == 1
     assert "sheet.webp: a sheet of 8 x 20000 cannot be written so" in capsys.readouterr().err

@@ -9,11 +9,11 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
+from fastloc.analysis.text_relevance import shares_of, text_relevance, text_weights
 from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.reference import methods, relevance
-from fastloc.text_relevance import shares_of, text_relevance, text_weights
 from towers import array, config, error
 
 TEXT = {"context_length": 12, "vocab_size": 40, "width": 32, "heads": 4, "layers": 3}

@@ -59,15 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "analysis": "analysis.blocks",
-    "analysis_rows": "analysis.tables",
-    "analysis_scenes": "analysis.scenes",
-    "analysis_scores": "analysis.metrics",
-    "analysis_plots": "analysis.plots",
-    "explain": "analysis.explain",
-    "explain_sheet": "analysis.contact_sheet",
-    "explain_page": "analysis.html_page",
-    "text_relevance": "analysis.text_relevance",
     "cli": "cli.app",
     "cli_analyze": "cli.analyze",
     "cli_arguments": "cli.arguments",

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastloc import analysis
-from fastloc.analysis_scenes import Scene
-from fastloc.analysis_scores import auc, central, contrast, coverage, lift
+from fastloc.analysis import blocks
+from fastloc.analysis.metrics import auc, central, contrast, coverage, lift
+from fastloc.analysis.scenes import Scene
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError
 
@@ -40,12 +40,12 @@ def modules(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
         names = scene.positives + scene.negatives
         texts, pixels = _inputs(localizer, weights, scene, names)
         with torch.inference_mode():
-            both = analysis.module_cosines(weights, pixels, texts)
+            both = blocks.module_cosines(weights, pixels, texts)
         for mode, values in zip(MODES, both, strict=True):
             for (block, module, index), cosine in np.ndenumerate(_array(values[0])):
                 kind = "positive" if index < len(scene.positives) else "negative"
                 yield {"picture": scene.name, "text": names[index], "kind": kind, "block": block + 1,
-                       "module": analysis.MODULES[module], "mode": mode, "cosine": float(cosine)}  # fmt: skip
+                       "module": blocks.MODULES[module], "mode": mode, "cosine": float(cosine)}  # fmt: skip
 
 
 def attentions(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
@@ -62,8 +62,8 @@ def attentions(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
         grid = geometry.grid(weights.spec.patch)
         covered = [coverage(mask, geometry, grid) for mask in scene.masks]
         with torch.inference_mode():
-            chosen = analysis.anchors(weights, pixels, texts)[0].tolist() + [central(each) for each in covered]
-            rows = analysis.attention_rows(weights, pixels, torch.tensor([chosen], device=pixels.device))[0]
+            chosen = blocks.anchors(weights, pixels, texts)[0].tolist() + [central(each) for each in covered]
+            rows = blocks.attention_rows(weights, pixels, torch.tensor([chosen], device=pixels.device))[0]
         # [L, 4, anchors, texts, H, h, w]
         shaped = _array(rows).reshape(*rows.shape[:2], len(ANCHORS), len(covered), rows.shape[3], *grid)
         for place, text in enumerate(scene.positives):
@@ -75,7 +75,7 @@ def _qualities(picture: str, text: str, rows: NDArray[Any], covered: NDArray[np.
     """Of one object: rows [L, 4, anchors, H, h, w]."""
     lifts, areas = lift(rows, covered).mean(-1), auc(rows, covered).mean(-1)
     for block, term, anchor in np.ndindex(lifts.shape):
-        yield {"picture": picture, "text": text, "anchor": ANCHORS[anchor], "block": block + 1, "attention": analysis.ATTENTIONS[term],
+        yield {"picture": picture, "text": text, "anchor": ANCHORS[anchor], "block": block + 1, "attention": blocks.ATTENTIONS[term],
                "lift": float(lifts[block, term, anchor]), "auc": float(areas[block, term, anchor])}  # fmt: skip
 
 

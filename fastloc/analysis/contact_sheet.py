@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fastloc.explain import Column, Explained
+from fastloc.analysis.explain import Column, Explained
 from fastloc.imaging.overlay import FAINT, FONT, GAP, INK, MARGIN, PAGE, SMALL, colour_table, fitted, font_for, legend
 
 __all__ = ["sheet"]

@@ -10,8 +10,8 @@ from html import escape
 from PIL import Image
 
 from fastloc._version import __version__
-from fastloc.explain import Column, Explained
-from fastloc.explain_sheet import NARROWEST, milliseconds
+from fastloc.analysis.contact_sheet import NARROWEST, milliseconds
+from fastloc.analysis.explain import Column, Explained
 from fastloc.results.result import Point
 
 __all__ = ["page"]

@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 
 
 def plots(tables: dict[str, Rows], model: str) -> dict[str, bytes]:
-    """A PNG by name for each table of rows, see `fastloc.analysis_rows`. Raises ModuleNotFoundError without matplotlib."""
+    """A PNG by name for each table of rows, see `fastloc.analysis.tables`. Raises ModuleNotFoundError without matplotlib."""
     import matplotlib  # noqa: F401
 
     drawn = {}

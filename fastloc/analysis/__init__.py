@@ -1,0 +1,1 @@
+"""Views into a model: every method side by side, blocks one by one, and texts by relevance."""
