@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import cli, cli_locate
+from fastloc import cli
+from fastloc.cli import locate
 from fastloc.errors import FastlocWarning, ModelError
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.images import load
@@ -213,7 +214,7 @@ def test_no_output_takes_another_s_name(run: Run, engine: type[StandIn], tmp_pat
     assert ended.status == 0
     assert [path.read_bytes() for path in given] == before
     assert len(set(files(tmp_path))) == 8
-    jobs = cli_locate.plan([Path("a.png"), Path("b/a.png"), Path("a-2.png")], "gem", Path("maps"), npz=True)
+    jobs = locate.plan([Path("a.png"), Path("b/a.png"), Path("a-2.png")], "gem", Path("maps"), npz=True)
     assert [str(job.overlay) for job in jobs] == ["maps/a.gem.png", "maps/a-2.gem.png", "maps/a-2-2.gem.png"]
     assert [job.npz and job.npz.stem for job in jobs] == ["a.gem", "a-2.gem", "a-2-2.gem"]
 
@@ -340,7 +341,7 @@ def test_locate_runs_every_method_on_the_embedded_model(run: Run, tmp_path: Path
 
 
 def test_demo_finds_its_texts_and_says_what_to_type_next(run: Run, tmp_path: Path) -> None:
-    from fastloc.cli_demo import sample
+    from fastloc.cli.demo import sample
 
     file, texts = sample()
     ended = run("demo")

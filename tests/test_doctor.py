@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 
-from fastloc import cli_doctor
+from fastloc.cli import doctor
 from fastloc.diagnostics import probes
 from fastloc.diagnostics.doctor import CHECKS, GOOD, NOTE, PROBLEM, Line, diagnose, version
 from fastloc.diagnostics.probes import ADD, Facts, Provider
@@ -406,8 +406,8 @@ def test_a_tool_that_is_missing_says_nothing() -> None:
 def command(*arguments: str) -> int:
     """The exit status of the command line."""
     parser = argparse.ArgumentParser()
-    cli_doctor.add(parser)
-    return cli_doctor.run(parser.parse_args(list(arguments)))
+    doctor.add(parser)
+    return doctor.run(parser.parse_args(list(arguments)))
 
 
 @pytest.mark.parametrize(("facts", "status"), [(ON_CPU, 0), (GPU_WITHOUT_TENSORRT, 0), (CASES["both onnxruntimes, a GPU"][0], 1)])

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from engine_inputs import left, rtx, tiny
-from fastloc import cli_build
+from fastloc.cli import build as cli_build
 from fastloc.errors import ModelError, PlanError
 from fastloc.export import engine_file, engine_flavours, engines
 from fastloc.export.engines import Profiles, Progress, build

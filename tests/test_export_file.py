@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from fastloc import Localizer, OnnxLocalizer, cli
+from fastloc.cli import app
 from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.diagnostics.verify import verify
 from fastloc.errors import FastlocError, ModelError
@@ -203,7 +204,7 @@ def test_what_a_file_has_decided_cannot_be_asked_for(option: str, call: Call, fo
 
 
 def test_every_command_explains_itself(call: Call) -> None:
-    for row in cli.COMMANDS:
+    for row in app.COMMANDS:
         status, out, _ = call(f"{row.name} --help")
         assert status == 0 and row.summary[1:] in " ".join(out.split()), row.name
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fastloc import cli_inspect
+from fastloc.cli import inspect_file
 from fastloc.diagnostics.inspect_file import inspect
 from fastloc.errors import ModelError
 from fastloc.onnx_file.graph import DTYPES, Content, read
@@ -227,8 +227,8 @@ def test_a_damaged_graph_is_an_error_of_ours(tmp_path: Path) -> None:
 def command(path: Path, *more: str) -> int:
     """The exit status of the command line; its errors are raised."""
     parser = argparse.ArgumentParser()
-    cli_inspect.add(parser)
-    return cli_inspect.run(parser.parse_args([str(path), *more]))
+    inspect_file.add(parser)
+    return inspect_file.run(parser.parse_args([str(path), *more]))
 
 
 def test_the_command_prints_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_ctrl_c_ends_quietly_with_a_client_connected() -> None:
 
 def test_https_is_spoken_with_a_certificate(bright: Bright, tmp_path: Path) -> None:
     """The context that the command checks with is the one that uvicorn makes."""
-    from fastloc.cli_live import check_certificate
+    from fastloc.cli.live import check_certificate
 
     openssl = pytest.importorskip("shutil").which("openssl")
     if openssl is None:

@@ -14,7 +14,7 @@ pytest.importorskip("websockets")
 
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from fastloc.cli_live import url
+from fastloc.cli.live import url
 from fastloc.live.security import Rules, rules
 from live_client import HOST, ORIGIN, Bright, live_of
 from live_fixtures import bright_fixture  # noqa: F401

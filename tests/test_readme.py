@@ -15,7 +15,7 @@ import readme_tables
 from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import embedded_quality
-from fastloc.cli import build_parser
+from fastloc.cli.app import build_parser
 from fastloc.embedded import QUALITY
 from fastloc.engine.classifier_localizer import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES

@@ -17,9 +17,10 @@ import open_clip
 import pytest
 import torch
 
-from fastloc import cli_text, embedded
+from fastloc import embedded
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.cli import text as cli_text
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
 from fastloc.export import onnx_file, text_to_onnx
 from fastloc.export.initializers import as_float16

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from fastloc import cli_verify
+from fastloc.cli import verify as cli_verify
 from fastloc.diagnostics import verify
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file.golden import TOLERANCES, Golden, Sample

@@ -22,8 +22,9 @@ from PIL import Image
 av = pytest.importorskip("av")
 
 from clips import coded, colours, index_of, write_clip, write_sound  # noqa: E402
-from fastloc import cli, cli_video  # noqa: E402
-from fastloc.cli_frames import Spent, bar  # noqa: E402
+from fastloc import cli  # noqa: E402
+from fastloc.cli import video  # noqa: E402
+from fastloc.cli.video_progress import Spent, bar  # noqa: E402
 from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
 from fastloc.imaging.geometry import fit  # noqa: E402
@@ -69,7 +70,7 @@ class StandIn:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     made = StandIn()
-    monkeypatch.setattr(cli_video, "engine", lambda args: made)
+    monkeypatch.setattr(video, "engine", lambda args: made)
     return made
 
 
@@ -143,7 +144,7 @@ def test_the_default_output(run: Run, engine: StandIn, tmp_path: Path) -> None:
     ended = run("video", "far/clip.mkv", "-t", "cat", "--json")
     assert [json.loads(line)["index"] for line in ended.out.splitlines()] == [0, 1, 2, 3] and set(tmp_path.iterdir()) == before
     assert set(json.loads(ended.out.splitlines()[0])) == {"index", "time", "picture", "texts"} and "4 frames in" in ended.err
-    assert [cli_video._stem(each) for each in ("camera:0", "rtsp://me:secret@host:554/live/", "rtsp://host", "a b.mp4", "/dev/video0")] == [
+    assert [video._stem(each) for each in ("camera:0", "rtsp://me:secret@host:554/live/", "rtsp://host", "a b.mp4", "/dev/video0")] == [
         "camera-0", "live", "host", "a-b", "video0",
     ]  # fmt: skip
 
@@ -158,13 +159,13 @@ def test_nothing_is_written_over(run: Run, engine: StandIn, tmp_path: Path, monk
         "out.jsonl: exists already": ("-o", "new.mp4", "--json", "out.jsonl"),
         "left.partial.mp4: is left from a run that was interrupted": ("-o", "left.mp4"),
     }
-    monkeypatch.setattr(cli_video, "engine", _never)
+    monkeypatch.setattr(video, "engine", _never)
     for said, options in wanted.items():
         ended = run("video", "in.mp4", "-t", "cat", *options)
         assert ended.status == 1 and len(errors(ended)) == 1 and said in ended.err, ended.err
     assert all((tmp_path / name).read_text() == "mine" for name in ("out.mp4", "out.jsonl", "left.partial.mp4"))
     assert not (tmp_path / "new.mp4").exists() and not partial_name(tmp_path / "new.mp4").exists()
-    monkeypatch.setattr(cli_video, "engine", lambda args: engine)
+    monkeypatch.setattr(video, "engine", lambda args: engine)
     engine.then = lambda count: _same((tmp_path / "out.mp4").read_text(), "mine")
     assert run("video", "in.mp4", "-t", "cat", "-o", "out.mp4", "--json", "out.jsonl", "--force").status == 0
     assert len(times(tmp_path / "out.mp4")) == len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
@@ -210,7 +211,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_before_the_model_is_loaded(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     """One line, exit status 1, and no file."""
-    monkeypatch.setattr(cli_video, "engine", _never)
+    monkeypatch.setattr(video, "engine", _never)
     prepare, options, said = REFUSED[case]
     write_clip(tmp_path / "in.mp4", colours(3))
     prepare(tmp_path)
@@ -238,7 +239,7 @@ def test_a_model_that_fails_leaves_nothing(run: Run, tmp_path: Path, monkeypatch
     def fail(args: object) -> None:
         raise ModelError("no such model")
 
-    monkeypatch.setattr(cli_video, "engine", fail)
+    monkeypatch.setattr(video, "engine", fail)
     ended = run("video", "in.mp4", "-t", "cat", "-o", "out.mp4", "--json", "out.jsonl")
     assert ended.status == 1 and errors(ended) == ["fastloc: error: no such model"]
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4"}
@@ -325,13 +326,13 @@ def test_a_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
     write_clip(tmp_path / "in.mp4", colours(200), audio="aac")
     script = f"""
         import os, signal, sys
-        sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}]
+        sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}, {str(Path(__file__).parent)!r}]
         from test_video_cli import StandIn
-        from fastloc import cli, cli_video
+        from fastloc.cli import main, video
         engine = StandIn()
         engine.then = lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == 120 else None
-        cli_video.engine = lambda args: engine
-        cli.main(["video", "in.mp4", "-t", "cat", "-o", "out.mp4"])
+        video.engine = lambda args: engine
+        main(["video", "in.mp4", "-t", "cat", "-o", "out.mp4"])
     """
     command = [sys.executable, "-P", "-c", textwrap.dedent(script)]
     ended = subprocess.run(command, cwd=tmp_path, timeout=60, check=False, capture_output=True)
@@ -382,7 +383,7 @@ def test_styles(run: Run, engine: StandIn, tmp_path: Path, style: str) -> None:
 
 
 def test_an_interruption_waits_for_what_is_held() -> None:
-    from fastloc.cli_interrupts import Interrupts
+    from fastloc.cli.interrupts import Interrupts
 
     done: list[str] = []
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from browser import NO_GPU, PACKAGE, SOFTWARE_GPU, Page, chromium, needed, scenes, served
-from fastloc import Localizer, cli_web
+from fastloc import Localizer
+from fastloc.cli import web
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.onnx_file.golden import picture
@@ -115,7 +116,7 @@ def test_alpha_is_not_read(opened: Page) -> None:
 
 def test_without_threads(site: Path, localizer: Localizer, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a server that does not isolate pages."""
-    monkeypatch.setattr(cli_web, "ISOLATION", {})
+    monkeypatch.setattr(web, "ISOLATION", {})
     with served(site) as url:
         plain = Page(page.driver, url)
         assert plain.open() == "ready", plain.text("told")

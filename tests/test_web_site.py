@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastloc import FastlocError, Localizer, cli_web
+from fastloc import FastlocError, Localizer
+from fastloc.cli import web as cli_web
 from fastloc.errors import TextError
 from fastloc.export import web
 

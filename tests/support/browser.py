@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastloc.cli_web import serving
+from fastloc.cli.web import serving
 from repo import REPO
 
 # where `make web` puts onnxruntime-web

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastloc.cli_live import bound, configured
+from fastloc.cli.live import bound, configured
 from fastloc.live.app import Live
 from fastloc.live.hub import Hub
 from fastloc.live.limits import Limits

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli_arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
-from fastloc.cli_engine import CHANGES, torch_engine
-from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.cli.arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
+from fastloc.cli.localizers import CHANGES, torch_engine
+from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt

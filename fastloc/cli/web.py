@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli_arguments import lines_of
+from fastloc.cli.arguments import lines_of
 from fastloc.errors import FastlocError
 from fastloc.utils import console
 

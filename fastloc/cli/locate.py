@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc._version import __version__
-from fastloc.cli_arguments import add_execution, add_method, add_source
-from fastloc.cli_engine import engine
+from fastloc.cli.arguments import add_execution, add_method, add_source
+from fastloc.cli.localizers import engine
 from fastloc.errors import FastlocError, ImageError
 from fastloc.utils import console
 from fastloc.utils.argument_types import prompt

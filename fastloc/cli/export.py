@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fastloc.cli_arguments import add_method, add_source, lines_of
+from fastloc.cli.arguments import add_method, add_source, lines_of
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.pipelines import PIPELINES
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and tell what it is."""
     texts, size = _texts(args), _size(args)
     pictures = _calibration(args.calibrate)
-    from fastloc.cli_engine import METHOD, changes
+    from fastloc.cli.localizers import METHOD, changes
     from fastloc.engine.localizer import Localizer
     from fastloc.export.to_onnx import Options, export
 

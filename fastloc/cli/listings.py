@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from fastloc.cli_arguments import add_execution, add_list, add_method, add_source
+from fastloc.cli.arguments import add_execution, add_list, add_method, add_source
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
 
@@ -66,7 +66,7 @@ def models(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Tell how a method would be executed on this machine, with the reason for every choice and against every other."""
-    from fastloc.cli_engine import torch_engine
+    from fastloc.cli.localizers import torch_engine
 
     localizer = torch_engine(args)
     size = localizer.input_size

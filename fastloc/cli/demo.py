@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from fastloc.cli_engine import METHOD, embedded
-from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.cli.localizers import METHOD, embedded
+from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.embedded import SAMPLES
 from fastloc.utils import console
 

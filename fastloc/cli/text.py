@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli_arguments import add_projections, lines_of
+from fastloc.cli.arguments import add_projections, lines_of
 from fastloc.embedded import GEM_TEXT_ONNX
 from fastloc.errors import FastlocError
 from fastloc.utils import console

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.cli_arguments import add_execution, add_method, add_source
-from fastloc.cli_engine import engine
-from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.cli.arguments import add_execution, add_method, add_source
+from fastloc.cli.localizers import engine
+from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fastloc.cli_arguments import add_execution, add_method, add_source
-from fastloc.cli_engine import METHOD, engine
-from fastloc.cli_frames import Spent, bar
-from fastloc.cli_interrupts import Interrupts
-from fastloc.cli_locate import PHOTOGRAPHS
+from fastloc.cli.arguments import add_execution, add_method, add_source
+from fastloc.cli.interrupts import Interrupts
+from fastloc.cli.localizers import METHOD, engine
+from fastloc.cli.locate import PHOTOGRAPHS
+from fastloc.cli.video_progress import Spent, bar
 from fastloc.errors import FastlocWarning, VideoError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt

@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
-    from fastloc.cli_verify import asked
+    from fastloc.cli.verify import asked
     from fastloc.diagnostics.inspect_file import inspect, placed
 
     report = inspect(args.model)

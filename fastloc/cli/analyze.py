@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.cli_arguments import add_inputs
-from fastloc.cli_explain import add_model, localizer_of
+from fastloc.cli.arguments import add_inputs
+from fastloc.cli.explain import add_model, localizer_of
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.utils import console
 from fastloc.utils.argument_types import prompt

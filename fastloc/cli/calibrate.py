@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.cli_arguments import add_source
+from fastloc.cli.arguments import add_source
 from fastloc.errors import FastlocError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, size
