@@ -1,6 +1,6 @@
 """Take the README's picture of the live page: a moving scene of the embedded model's world, in headless Chromium.
 
-    python benchmarks/live_picture.py [-o benchmarks/records/live.png]
+python benchmarks/live_picture.py [-o benchmarks/records/live.png]
 """
 
 import argparse
@@ -16,7 +16,7 @@ import moving_scenes  # noqa: E402
 from browser import NO_GPU, chromium  # noqa: E402
 from fastloc import Localizer  # noqa: E402
 from fastloc.live.hub import Hub  # noqa: E402
-from fastloc.video.opening import open_source  # noqa: E402
+from fastloc.video.sources.open_source import open_source  # noqa: E402
 from live_server import serving, until  # noqa: E402
 
 TEXTS = ("cat", "red car", "pizza")

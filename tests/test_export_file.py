@@ -12,8 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from fastloc import Localizer, OnnxLocalizer, cli
-from fastloc.cli import app
 from fastloc.checkpoints.vit_weights import named_tensors
+from fastloc.cli import app
 from fastloc.diagnostics.verify import verify
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export import golden_answers, to_onnx

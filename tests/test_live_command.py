@@ -77,7 +77,7 @@ def test_missing_packages_are_told_with_their_extra(
 
 
 def test_a_source_that_cannot_be_opened_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("fastloc.video.opening")
+    pytest.importorskip("fastloc.video.sources.open_source")
     assert "nowhere.mp4" in told(capsys, "nowhere.mp4", "--port", "0")
 
 

@@ -29,7 +29,7 @@ from fastloc import Localizer
 from fastloc.live.app import Live
 from fastloc.live.hub import Hub
 from fastloc.live.limits import Limits
-from fastloc.video.opening import open_source
+from fastloc.video.sources.open_source import open_source
 
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 TEXTS = ("red car", "pizza")

@@ -14,7 +14,7 @@ pytest.importorskip("av")
 
 import moving_scenes
 import soak
-from fastloc.video.frame import Frame
+from fastloc.video.sources.frame import Frame
 from video_parts import file_mode, flat, live_mode, overhead, record, tracking
 from video_parts.paced import Nothing, Slow, paced
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clips import SIZE
-from fastloc.video import camera
+from fastloc.video.sources import camera
 from reading import fails
 
 

@@ -29,9 +29,9 @@ from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
 from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.results.result import Result  # noqa: E402
-from fastloc.video.frame import Frame  # noqa: E402
-from fastloc.video.partial import partial_name  # noqa: E402
-from fastloc.video.source import Info  # noqa: E402
+from fastloc.video.output.partial_file import partial_name  # noqa: E402
+from fastloc.video.sources.base import Info  # noqa: E402
+from fastloc.video.sources.frame import Frame  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
 from written import largest_file, pictures, sounds, times  # noqa: E402
 
@@ -309,7 +309,7 @@ class Camera:
 
 def test_ctrl_c_is_how_a_camera_ends(run: Run, engine: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is complete then, from 0 on; --seconds ends it too."""
-    monkeypatch.setattr("fastloc.video.opening.open_source", lambda given, **more: Camera() if given == "camera:0" else given)
+    monkeypatch.setattr("fastloc.video.sources.open_source.open_source", lambda given, **more: Camera() if given == "camera:0" else given)
     engine.then = lambda count: os.kill(os.getpid(), signal.SIGINT) if count == 20 else None
     ended = run("video", "camera:0", "-t", "cat")
     assert ended.status == 0 and errors(ended) == [] and "written: camera-0.gem.mp4" in ended.out, ended

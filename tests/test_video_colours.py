@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from clips import Picture, write_clip
-from fastloc.video.av_pixels import to_rgb
-from fastloc.video.frames_of import frame_of
-from fastloc.video.opening import open_source
+from fastloc.video.sources.av_pixels import to_rgb
+from fastloc.video.sources.iterables import frame_of
+from fastloc.video.sources.open_source import open_source
 from reading import read
 
 LOSSLESS = {"qp": "0"}

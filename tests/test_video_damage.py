@@ -10,7 +10,7 @@ import pytest
 
 from clips import colours, write_clip
 from fastloc.errors import FastlocError, FastlocWarning
-from fastloc.video.opening import open_source
+from fastloc.video.sources.open_source import open_source
 from reading import fails, read, shown
 
 

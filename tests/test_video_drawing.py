@@ -12,10 +12,10 @@ from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import FITS, fit
 from fastloc.results.result import Result
-from fastloc.video import marks
-from fastloc.video.drawing import STYLES, Drawer, hue
-from fastloc.video.heat import heat_of, reduced
-from fastloc.video.peaks import peaks_of
+from fastloc.video.output import annotations
+from fastloc.video.output.drawing import STYLES, Drawer, hue
+from fastloc.video.output.heat_rendering import heat_of, reduced
+from fastloc.video.output.peaks import peaks_of
 
 HIGH, WIDE = 90, 160
 
@@ -200,7 +200,7 @@ def test_many_and_long_texts() -> None:
     words = replace(result(1), texts=("a sentence that is far too long for a chip " * 5,))
     for style in STYLES:
         assert Drawer(style)(frame(), words).size
-    assert marks.chip("x" * 999, "0.50", (1, 2, 3), 12, 100).width <= 100 and marks.chip("漢字", "", None, 20, 200).width > 20
+    assert annotations.chip("x" * 999, "0.50", (1, 2, 3), 12, 100).width <= 100 and annotations.chip("漢字", "", None, 20, 200).width > 20
     assert len({hue(index) for index in range(40)}) == 40
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from clips import SIZE, coded, colours, write_clip
-from fastloc.video.av_pixels import Orientation, orientation
-from fastloc.video.opening import open_source
+from fastloc.video.sources.av_pixels import Orientation, orientation
+from fastloc.video.sources.open_source import open_source
 from reading import UNEVEN, read, shown
 
 

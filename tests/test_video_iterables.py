@@ -13,8 +13,8 @@ from PIL import Image
 
 from clips import SIZE, Picture, coded, colours, write_clip
 from fastloc.errors import VideoError
-from fastloc.video.frames_of import FramesOf
-from fastloc.video.opening import open_source
+from fastloc.video.sources.iterables import FramesOf
+from fastloc.video.sources.open_source import open_source
 from reading import UNEVEN, fails, read, shown
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 import fastloc
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ImageError, TextError
-from fastloc.video.frame import Frame
-from fastloc.video.located import Locator
+from fastloc.video.locator import Locator
+from fastloc.video.sources.frame import Frame
 from fastloc.video.temporal import BACKGROUND
 from fastloc.video.worker import Worker
 from onnx_files import tiny_model

@@ -18,12 +18,12 @@ from PIL import Image
 
 from clips import SIZE, colours, index_of, write_clip
 from fastloc.errors import VideoError
-from fastloc.video.av_errors import reason
-from fastloc.video.av_opening import open_container
-from fastloc.video.av_reader import Reader
-from fastloc.video.frame import Frame
-from fastloc.video.opening import open_source
-from fastloc.video.redact import redact, redact_address
+from fastloc.video.sources.av_container import open_container
+from fastloc.video.sources.av_errors import reason
+from fastloc.video.sources.av_reader import Reader
+from fastloc.video.sources.frame import Frame
+from fastloc.video.sources.open_source import open_source
+from fastloc.video.sources.redact import redact, redact_address
 from repo import SUPPORT
 from streams import free_port, http_server, multipart, sending
 

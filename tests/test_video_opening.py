@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from clips import coded, colours, write_clip, write_sound
-from fastloc.video.frames_of import FramesOf
-from fastloc.video.opening import open_source
+from fastloc.video.sources.iterables import FramesOf
+from fastloc.video.sources.open_source import open_source
 from reading import fails, read, shown
 
 
@@ -87,12 +87,13 @@ def test_settings_that_mean_nothing(tmp_path: Path) -> None:
 
 
 def test_importing_it_loads_neither_pyav_nor_torch() -> None:
-    check = "import sys; import fastloc.video.opening, fastloc.video.frames_of; print([m for m in ('av', 'torch') if m in sys.modules])"
+    rooms = "fastloc.video.sources.open_source, fastloc.video.sources.iterables"
+    check = f"import sys; import {rooms}; print([m for m in ('av', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("fastloc.video.opening.find_spec", lambda name: None)
+    monkeypatch.setattr("fastloc.video.sources.open_source.find_spec", lambda name: None)
     assert 'pip install "fastloc[video]"' in fails(tmp_path / "x.mp4")
     assert len(read(open_source(colours(2)))) == 2

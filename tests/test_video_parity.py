@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastloc
-from fastloc.video.located import Locator
+from fastloc.video.locator import Locator
 from fastloc.video.temporal import Temporal
 from moving_scenes import clip, write
 

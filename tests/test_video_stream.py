@@ -17,9 +17,9 @@ from fastloc.results.prediction import Located
 from fastloc.results.result import Result
 from fastloc.video.channel import Channel
 from fastloc.video.counters import WINDOW, Timings
-from fastloc.video.frame import Frame
 from fastloc.video.pipeline import FrameDropped, Pipeline
-from fastloc.video.source import Info
+from fastloc.video.sources.base import Info
+from fastloc.video.sources.frame import Frame
 from fastloc.video.stream import Stream
 from fastloc.video.worker import Worker
 

@@ -10,7 +10,7 @@ from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
 from fastloc.results.prediction import Located
-from fastloc.video.located import Prompts
+from fastloc.video.locator import Prompts
 from fastloc.video.temporal import NARROWS, Temporal, against
 
 GEOMETRY = fit((32, 48), (32, 48), 8)

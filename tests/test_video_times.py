@@ -10,9 +10,9 @@ import pytest
 
 from clips import coded, colours, index_of, write_clip
 from fastloc.errors import VideoError
-from fastloc.video.backoff import delays
-from fastloc.video.opening import open_source
-from fastloc.video.timeline import Timeline
+from fastloc.video.sources.backoff import delays
+from fastloc.video.sources.open_source import open_source
+from fastloc.video.sources.timestamps import Timeline
 from reading import shown
 
 

@@ -16,8 +16,8 @@ av = pytest.importorskip("av")
 
 from clips import coded, colours, index_of, write_clip  # noqa: E402
 from fastloc.errors import FastlocWarning, VideoError  # noqa: E402
-from fastloc.video.partial import PartialFile, partial_name  # noqa: E402
-from fastloc.video.writer import KINDS, VideoWriter, fitted  # noqa: E402
+from fastloc.video.output.partial_file import PartialFile, partial_name  # noqa: E402
+from fastloc.video.output.writer import KINDS, VideoWriter, fitted  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
 from written import largest_file, pictures, sounds, times  # noqa: E402
 
@@ -249,7 +249,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*given: object) -> None:
         raise PermissionError(13, "Permission denied", "x")
 
-    monkeypatch.setattr("fastloc.video.partial.io.FileIO", refuse)
+    monkeypatch.setattr("fastloc.video.output.partial_file.io.FileIO", refuse)
     with pytest.raises(VideoError, match=r"out\.partial\.mp4: cannot be written \(Permission denied\)"):
         VideoWriter(tmp_path / "out.mp4")
 
@@ -328,7 +328,7 @@ def test_a_killed_process_leaves_a_playable_file(tmp_path: Path) -> None:
         sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}]
         from fractions import Fraction
         from clips import coded
-        from fastloc.video.writer import VideoWriter
+        from fastloc.video.output.writer import VideoWriter
         video = VideoWriter("out.mp4", time_base=Fraction(1, 10), rate=10)
         for index in range(100):
             video.write(coded(index), index + 3)

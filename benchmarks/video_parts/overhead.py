@@ -25,8 +25,8 @@ from PIL import Image
 
 import fastloc
 import moving_scenes
-from fastloc.video.frame import Frame
-from fastloc.video.located import Locator
+from fastloc.video.locator import Locator
+from fastloc.video.sources.frame import Frame
 from video_parts.paced import Nothing
 
 Row = dict[str, Any]
@@ -112,7 +112,7 @@ class Bench:
 
     def stages(self) -> dict[str, float]:
         """Milliseconds a frame of each stage alone: the median of the kept frames, of decoding the mean of the file's."""
-        from fastloc.video.drawing import Drawer
+        from fastloc.video.output.drawing import Drawer
 
         drawer, told, found = Drawer(), {"decode": _each(_frames(self.path))}, []
         told["convert"] = _median(lambda frame: frame.rgb, self.kept)
@@ -136,7 +136,7 @@ class Bench:
             yield from itertools.islice(stream, count)
 
     def video(self, count: int) -> Iterator[Any]:
-        from fastloc.video.drawing import Drawer
+        from fastloc.video.output.drawing import Drawer
 
         drawer = Drawer()
         with self._writer() as writer:
@@ -144,13 +144,13 @@ class Bench:
                 yield writer.write(drawer(found.frame.rgb, found.result), found.frame.pts)
 
     def _writer(self) -> Any:
-        from fastloc.video.writer import VideoWriter
+        from fastloc.video.output.writer import VideoWriter
 
         return VideoWriter(self.path.with_name("out.mp4"), time_base=self.kept[0].time_base, force=True)
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    from fastloc.video.opening import open_source
+    from fastloc.video.sources.open_source import open_source
 
     source = open_source(path)
     try:

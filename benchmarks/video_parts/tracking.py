@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import moving_scenes
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
-from fastloc.video.frame import Frame
+from fastloc.video.sources.frame import Frame
 from fastloc.video.worker import Worker
 from moving_scenes import Clip, Moment
 

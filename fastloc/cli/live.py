@@ -149,7 +149,7 @@ def _hub(args: argparse.Namespace, limits: "Limits") -> "Hub | None":
     if args.source is None:
         return None
     from fastloc.live.hub import Hub
-    from fastloc.video.opening import open_source
+    from fastloc.video.sources.open_source import open_source
 
     return Hub(lambda: open_source(args.source), limits.fps)
 

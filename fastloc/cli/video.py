@@ -24,13 +24,13 @@ from fastloc.utils.argument_types import count, prompt
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fastloc.video.drawing import Drawer
-    from fastloc.video.frame import Frame
-    from fastloc.video.records import Records
-    from fastloc.video.results import StreamResult
-    from fastloc.video.span import Span
+    from fastloc.video.output.drawing import Drawer
+    from fastloc.video.output.json_lines import Records
+    from fastloc.video.output.writer import VideoWriter
+    from fastloc.video.sources.frame import Frame
+    from fastloc.video.sources.time_range import Span
     from fastloc.video.stream import Stream
-    from fastloc.video.writer import VideoWriter
+    from fastloc.video.stream_result import StreamResult
 
 STDOUT = "-"
 # ticks of pictures that come without a clock of their own
@@ -39,7 +39,7 @@ TICK = Fraction(1, 90000)
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc video`."""
-    from fastloc.video.drawing import STYLES
+    from fastloc.video.output.drawing import STYLES
 
     parser.usage = "fastloc video IN -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
     parser.add_argument("input", metavar="IN", help="a video file, an address (rtsp://, http:// …), or a camera (camera:0)")
@@ -71,9 +71,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command: 0. Raises FastlocError, before the model is loaded for all that can be seen by then; KeyboardInterrupt."""
-    from fastloc.video.drawing import Drawer
-    from fastloc.video.opening import open_source
-    from fastloc.video.span import Span
+    from fastloc.video.output.drawing import Drawer
+    from fastloc.video.sources.open_source import open_source
+    from fastloc.video.sources.time_range import Span
 
     job = plan(args)
     drawer = Drawer(args.style, args.opacity, args.threshold)
@@ -102,8 +102,8 @@ class Job:
 
 def plan(args: argparse.Namespace) -> Job:
     """Where the answer goes. Raises VideoError for what cannot be written there."""
-    from fastloc.video.partial import check
-    from fastloc.video.writer import kind_of
+    from fastloc.video.output.partial_file import check
+    from fastloc.video.output.writer import kind_of
 
     default = None if args.json is not None else Path(f"{_stem(args.input)}.{_method(args)}.mp4")
     job = Job(args.output or default, args.json)
@@ -165,7 +165,7 @@ class _Sink:
         self.spent = Spent()
 
     def put(self, found: "StreamResult") -> None:
-        from fastloc.video.records import record
+        from fastloc.video.output.json_lines import record
 
         self.spent.frames += 1
         self.spent.seconds["model"] += found.inference
@@ -202,8 +202,8 @@ class Clock:
 
 def _sink(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span", stack: ExitStack) -> _Sink:
     """Opens the files: what cannot be written is known before the model is loaded."""
-    from fastloc.video.records import Records
-    from fastloc.video.writer import VideoWriter
+    from fastloc.video.output.json_lines import Records
+    from fastloc.video.output.writer import VideoWriter
 
     # what is live is timed by when it came
     clock = Clock(TICK if span.live else span.info.time_base or TICK)

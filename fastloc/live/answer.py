@@ -13,8 +13,8 @@ from PIL import Image
 from fastloc.imaging import heatmaps
 from fastloc.live.methods import Setup, Way
 from fastloc.results.result import Result
-from fastloc.video.frame import Frame
-from fastloc.video.located import Located
+from fastloc.video.locator import Located
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["SIDE", "answered"]
 

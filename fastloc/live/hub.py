@@ -15,8 +15,8 @@ from PIL import Image
 from fastloc.errors import FastlocError
 from fastloc.live.limits import Rate
 from fastloc.live.session import Session, Waiting
-from fastloc.video.frame import Frame
-from fastloc.video.source import Source
+from fastloc.video.sources.base import Source
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["Hub"]
 

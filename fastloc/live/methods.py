@@ -13,8 +13,8 @@ import numpy as np
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.live.settings import Settings
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.video.frame import Frame
-from fastloc.video.located import Locator, Prompts
+from fastloc.video.locator import Locator, Prompts
+from fastloc.video.sources.frame import Frame
 from fastloc.video.temporal import BACKGROUND, Temporal
 
 __all__ = ["Methods", "Setup", "Way", "quick"]

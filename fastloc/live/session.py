@@ -15,7 +15,7 @@ from fastloc.live.methods import Methods, Setup
 from fastloc.live.outbox import Outbox
 from fastloc.live.protocol import Answer, Sent, write_answer
 from fastloc.live.settings import Refused, changed
-from fastloc.video.frame import Frame
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["Counted", "Session", "Waiting"]
 

@@ -13,8 +13,8 @@ from typing import Any
 from fastloc.errors import FastlocError, VideoError, unknown
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
-from fastloc.video.frame import Frame
-from fastloc.video.results import StreamResult
+from fastloc.video.sources.frame import Frame
+from fastloc.video.stream_result import StreamResult
 from fastloc.video.worker import Worker
 
 __all__ = ["FrameDropped", "Handle", "Pipeline"]
@@ -129,7 +129,7 @@ class Pipeline:
         self.close()
 
     def _frame(self, given: Any, at: float | None) -> Frame:
-        from fastloc.video.frames_of import frame_of
+        from fastloc.video.sources.iterables import frame_of
 
         now = time.monotonic()
         return frame_of(given, next(self._count), now - self._begun if at is None else at, now, bgr=self._bgr)

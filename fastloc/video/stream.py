@@ -11,10 +11,10 @@ from typing import Any
 from fastloc.errors import FastlocError, ImageError, VideoError, unknown
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
-from fastloc.video.frame import Frame
-from fastloc.video.located import on_device
-from fastloc.video.results import StreamResult
-from fastloc.video.source import Source
+from fastloc.video.locator import on_device
+from fastloc.video.sources.base import Source
+from fastloc.video.sources.frame import Frame
+from fastloc.video.stream_result import StreamResult
 from fastloc.video.worker import Worker
 
 __all__ = ["Stream", "stream"]
@@ -54,7 +54,7 @@ def stream(
     """
     if policy is not None and policy not in POLICIES:
         raise FastlocError(unknown("policy", policy, POLICIES))
-    from fastloc.video.opening import open_source
+    from fastloc.video.sources.open_source import open_source
 
     opened = open_source(source, **opening)
     try:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastloc.errors import FastlocError, unknown
 from fastloc.recipes import RECIPES
 from fastloc.results.prediction import Located
-from fastloc.video.located import Prompts
+from fastloc.video.locator import Prompts
 
 __all__ = ["BACKGROUND", "MAPS", "Temporal", "against"]
 

@@ -11,9 +11,9 @@ from typing import Any
 from fastloc.errors import FastlocError
 from fastloc.results.prediction import Located
 from fastloc.video.counters import Counters, Timings
-from fastloc.video.frame import Frame
-from fastloc.video.located import Locator, Prompts
-from fastloc.video.results import StreamResult
+from fastloc.video.locator import Locator, Prompts
+from fastloc.video.sources.frame import Frame
+from fastloc.video.stream_result import StreamResult
 from fastloc.video.temporal import BACKGROUND, Temporal
 
 __all__ = ["Worker"]

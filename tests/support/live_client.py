@@ -23,8 +23,8 @@ from fastloc.live.security import Rules, rules
 from fastloc.live.settings import Settings
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
-from fastloc.video.frame import Frame
-from fastloc.video.source import Info
+from fastloc.video.sources.base import Info
+from fastloc.video.sources.frame import Frame
 
 HOST = "127.0.0.1:8010"
 ORIGIN = {"origin": f"http://{HOST}"}

@@ -7,9 +7,9 @@ import pytest
 
 from clips import index_of
 from fastloc.errors import FastlocWarning, VideoError
-from fastloc.video.frame import Frame
-from fastloc.video.opening import open_source
-from fastloc.video.source import Source
+from fastloc.video.sources.base import Source
+from fastloc.video.sources.frame import Frame
+from fastloc.video.sources.open_source import open_source
 
 UNEVEN = [0, 0.1, 0.15, 0.4, 0.41, 0.8, 1.0, 1.2, 1.5, 1.9, 2.0, 2.5]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.results.result import Point, Result
-from fastloc.video.heat import extremes_of, limits_of, matrices_of, order_of, reduced
+from fastloc.video.output.heat_rendering import extremes_of, limits_of, matrices_of, order_of, reduced
 
 __all__ = ["peaks_of"]
 

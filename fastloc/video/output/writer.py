@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocWarning, VideoError
-from fastloc.video.encoder import Encoder
-from fastloc.video.fragments import trim
-from fastloc.video.partial import PartialFile, reason
+from fastloc.video.output.encoder import Encoder
+from fastloc.video.output.mp4_repair import trim
+from fastloc.video.output.partial_file import PartialFile, reason
 
 __all__ = ["KINDS", "VideoWriter", "kind_of"]
 
@@ -57,7 +57,7 @@ class VideoWriter:
     time_base     the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too
     rate          frames a second, about: for the encoder's budget and the last frame's duration
     pixel_aspect  width over height of a pixel
-    sound         a file whose sound tracks are kept: see `fastloc.video.sound`
+    sound         a file whose sound tracks are kept: see `fastloc.video.output.audio`
     from_zero     whether the first frame is moved to time 0 and sound before it left out; by default where it is before 0 or after `LATEST`
     force         whether a file of that name is written over
     quality       x264's constant rate factor, 0 (lossless) to 51; preset: its speed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from fastloc.video.frame import Frame
-from fastloc.video.source import Info, Source
+from fastloc.video.sources.base import Info, Source
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["Span"]
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from fastloc.errors import VideoError
-from fastloc.video.redact import is_address
-from fastloc.video.source import Source
+from fastloc.video.sources.base import Source
+from fastloc.video.sources.redact import is_address
 
 __all__ = ["KINDS", "open_source"]
 
@@ -137,7 +137,7 @@ def _source(given: Source, _: dict[str, Any]) -> Source:
 
 def _camera(given: Any, settings: dict[str, Any]) -> Source:
     _needs_av()
-    from fastloc.video.camera import open_camera
+    from fastloc.video.sources.camera import open_camera
 
     if isinstance(given, str):
         number = given.removeprefix("camera:").removeprefix("/dev/video")
@@ -150,14 +150,14 @@ def _camera(given: Any, settings: dict[str, Any]) -> Source:
 
 def _address(given: str, settings: dict[str, Any]) -> Source:
     _needs_av()
-    from fastloc.video.av_network import open_address
+    from fastloc.video.sources.network_source import open_address
 
     return open_address(given, **settings)
 
 
 def _file(given: Any, settings: dict[str, Any]) -> Source:
     _needs_av()
-    from fastloc.video.av_file import open_file
+    from fastloc.video.sources.file_source import open_file
 
     place = os.fsdecode(given)
     if place.lower().startswith("file://"):
@@ -166,7 +166,7 @@ def _file(given: Any, settings: dict[str, Any]) -> Source:
 
 
 def _frames(given: Any, settings: dict[str, Any]) -> Source:
-    from fastloc.video.frames_of import FramesOf
+    from fastloc.video.sources.iterables import FramesOf
 
     return FramesOf(given, **settings)
 

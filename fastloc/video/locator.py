@@ -14,7 +14,7 @@ from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.results.prediction import Located
 from fastloc.text.prompts import checked
-from fastloc.video.frame import Frame
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["Located", "Locator", "Prompts"]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fastloc.errors import FastlocWarning, VideoError
-from fastloc.video.av_opening import open_container
-from fastloc.video.av_reader import Reader
-from fastloc.video.av_source import AvSource
-from fastloc.video.frame import Frame
-from fastloc.video.redact import redact_address
+from fastloc.video.sources.av_base import AvSource
+from fastloc.video.sources.av_container import open_container
+from fastloc.video.sources.av_reader import Reader
+from fastloc.video.sources.frame import Frame
+from fastloc.video.sources.redact import redact_address
 
 __all__ = ["FileSource", "open_file"]
 

@@ -15,10 +15,10 @@ from PIL import Image
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.overlay import colour_table
 from fastloc.results.result import Point, Result
-from fastloc.video import marks
-from fastloc.video.heat import heat_of, reduced
-from fastloc.video.marks import Colour
-from fastloc.video.peaks import peaks_of
+from fastloc.video.output import annotations as marks
+from fastloc.video.output.annotations import Colour
+from fastloc.video.output.heat_rendering import heat_of, reduced
+from fastloc.video.output.peaks import peaks_of
 
 __all__ = ["STYLES", "Drawer", "hue"]
 

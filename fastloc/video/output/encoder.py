@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from fastloc.video.sound import FRAGMENTS, Sound
+from fastloc.video.output.audio import FRAGMENTS, Sound
 
 __all__ = ["Encoder"]
 

@@ -10,8 +10,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from fastloc.errors import VideoError, unknown
-from fastloc.video.av_errors import reason
-from fastloc.video.av_reader import Opened
+from fastloc.video.sources.av_errors import reason
+from fastloc.video.sources.av_reader import Opened
 
 __all__ = ["open_container"]
 

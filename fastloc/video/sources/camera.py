@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from fastloc.errors import VideoError
-from fastloc.video.av_opening import open_container
-from fastloc.video.av_reader import Reader
-from fastloc.video.live_source import LiveSource
+from fastloc.video.sources.av_container import open_container
+from fastloc.video.sources.av_reader import Reader
+from fastloc.video.sources.reconnecting_source import LiveSource
 
 __all__ = ["SYSTEMS", "open_camera"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-from fastloc.video.frame import Frame
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["Info", "Source"]
 

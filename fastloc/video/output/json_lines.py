@@ -11,7 +11,7 @@ from typing import Any
 
 from fastloc.errors import FastlocWarning, VideoError
 from fastloc.results.result import Result
-from fastloc.video.partial import PartialFile, reason
+from fastloc.video.output.partial_file import PartialFile, reason
 
 __all__ = ["Records", "record"]
 

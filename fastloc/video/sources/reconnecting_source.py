@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 from fastloc.errors import VideoError
-from fastloc.video.av_reader import Reader
-from fastloc.video.av_source import AvSource
-from fastloc.video.backoff import delays
-from fastloc.video.frame import Frame
+from fastloc.video.sources.av_base import AvSource
+from fastloc.video.sources.av_reader import Reader
+from fastloc.video.sources.backoff import delays
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["LiveSource"]
 

@@ -13,11 +13,11 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fastloc.errors import VideoError
-from fastloc.video.av_errors import reason
-from fastloc.video.av_pixels import orientation
-from fastloc.video.av_tail import Tail
-from fastloc.video.source import Info
-from fastloc.video.timeline import Timeline
+from fastloc.video.sources.av_errors import reason
+from fastloc.video.sources.av_pixels import orientation
+from fastloc.video.sources.av_tail import Tail
+from fastloc.video.sources.base import Info
+from fastloc.video.sources.timestamps import Timeline
 
 __all__ = ["Opened", "Reader"]
 

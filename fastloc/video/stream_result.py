@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
-from fastloc.video.frame import Frame
+from fastloc.video.sources.frame import Frame
 
 __all__ = ["StreamResult"]
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import av
 
 from fastloc.errors import VideoError
-from fastloc.video.av_pixels import orientation, to_rgb
-from fastloc.video.av_reader import Reader
-from fastloc.video.frame import Frame
-from fastloc.video.source import Info
-from fastloc.video.timeline import Timeline
+from fastloc.video.sources.av_pixels import orientation, to_rgb
+from fastloc.video.sources.av_reader import Reader
+from fastloc.video.sources.base import Info
+from fastloc.video.sources.frame import Frame
+from fastloc.video.sources.timestamps import Timeline
 
 __all__ = ["AvSource"]
 

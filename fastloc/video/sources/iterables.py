@@ -13,9 +13,9 @@ from PIL import Image
 
 from fastloc.errors import ImageError, VideoError
 from fastloc.imaging import images
-from fastloc.video.frame import Frame
-from fastloc.video.source import Info
-from fastloc.video.timeline import Timeline
+from fastloc.video.sources.base import Info
+from fastloc.video.sources.frame import Frame
+from fastloc.video.sources.timestamps import Timeline
 
 __all__ = ["WANTED", "FramesOf", "frame_of"]
 
@@ -121,7 +121,7 @@ def frame_of(given: Any, index: int, time: float, captured: float, *, bgr: bool 
 
 
 def _from_av(given: Any, index: int, time: float, captured: float) -> Frame:
-    from fastloc.video.av_pixels import orientation, to_rgb
+    from fastloc.video.sources.av_pixels import orientation, to_rgb
 
     turn = orientation(given)
     size = turn.size(given.height, given.width)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastloc.errors import VideoError, unknown
-from fastloc.video.av_file import FileSource
-from fastloc.video.av_opening import open_container
-from fastloc.video.av_reader import Opened, Reader
-from fastloc.video.av_source import AvSource
-from fastloc.video.live_source import LiveSource
-from fastloc.video.redact import redact_address
+from fastloc.video.sources.av_base import AvSource
+from fastloc.video.sources.av_container import open_container
+from fastloc.video.sources.av_reader import Opened, Reader
+from fastloc.video.sources.file_source import FileSource
+from fastloc.video.sources.reconnecting_source import LiveSource
+from fastloc.video.sources.redact import redact_address
 
 __all__ = ["SCHEMES", "Scheme", "open_address"]
 
