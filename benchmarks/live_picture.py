@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
 import moving_scenes  # noqa: E402
 from browser import NO_GPU, chromium  # noqa: E402
 from fastloc import Localizer  # noqa: E402
-from fastloc.live.hub import Hub  # noqa: E402
+from fastloc.live.broadcast import Hub  # noqa: E402
 from fastloc.video.sources.open_source import open_source  # noqa: E402
 from live_server import serving, until  # noqa: E402
 

@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 
 from fastloc import Localizer
 from fastloc.live.app import Live
-from fastloc.live.hub import Hub
+from fastloc.live.broadcast import Hub
 from fastloc.live.limits import Limits
 from fastloc.video.sources.open_source import open_source
 

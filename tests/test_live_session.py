@@ -9,7 +9,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
 from fastloc.live.limits import Limits
-from fastloc.live.methods import Methods
+from fastloc.live.method_pool import Methods
 from fastloc.live.protocol import Sent
 from fastloc.live.session import Session
 from fastloc.live.settings import Settings

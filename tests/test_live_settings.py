@@ -8,7 +8,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-from fastloc.live.methods import Methods, quick
+from fastloc.live.method_pool import Methods, quick
 from fastloc.live.settings import Settings
 from fastloc.recipes import RECIPES
 from live_client import Aside, Bright, sent

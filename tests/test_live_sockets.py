@@ -16,7 +16,7 @@ pytest.importorskip("websockets")
 
 from websockets.exceptions import ConnectionClosed
 
-from fastloc.live.hub import Hub
+from fastloc.live.broadcast import Hub
 from fastloc.live.limits import Limits
 from fastloc.live.protocol import read_answer
 from live_client import Bright, Film, joined, sent

@@ -12,7 +12,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-from fastloc.live.hub import Hub
+from fastloc.live.broadcast import Hub
 from live_client import HEAT, Bright, Film, joined, sent
 from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
 from live_server import serving, until

@@ -20,9 +20,9 @@ from fastloc.utils.argument_types import count, prompt
 
 if TYPE_CHECKING:
     from fastloc.live.app import Live
-    from fastloc.live.hub import Hub
+    from fastloc.live.broadcast import Hub
     from fastloc.live.limits import Limits
-    from fastloc.live.methods import Methods
+    from fastloc.live.method_pool import Methods
     from fastloc.live.security import Rules
 
 HOST, PORT = "127.0.0.1", 8010
@@ -131,7 +131,7 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
 
 def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
     from fastloc.live.limits import Limits
-    from fastloc.live.methods import Methods
+    from fastloc.live.method_pool import Methods
 
     limits = Limits(clients=args.max_clients, fps=args.max_fps, pixels=args.max_pixels)
     hub = _hub(args, limits)
@@ -148,7 +148,7 @@ def _hub(args: argparse.Namespace, limits: "Limits") -> "Hub | None":
     """The source, which is opened before the model is loaded: one that is not there is told at once."""
     if args.source is None:
         return None
-    from fastloc.live.hub import Hub
+    from fastloc.live.broadcast import Hub
     from fastloc.video.sources.open_source import open_source
 
     return Hub(lambda: open_source(args.source), limits.fps)

@@ -21,12 +21,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastloc._version import __version__
 from fastloc.imaging.overlay import colour_table
-from fastloc.live.engine import Engine
-from fastloc.live.hub import Hub
+from fastloc.live.broadcast import Hub
 from fastloc.live.limits import FLOOD, Limits, Rate, Violation
-from fastloc.live.methods import Methods, Setup
+from fastloc.live.method_pool import Methods, Setup
 from fastloc.live.outbox import Outbox
 from fastloc.live.protocol import read_frame, read_words
+from fastloc.live.scheduler import Engine
 from fastloc.live.security import Guard, Rules
 from fastloc.live.session import Session
 from fastloc.live.settings import Settings

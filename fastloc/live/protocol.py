@@ -46,7 +46,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """An answer as it was sent: `facts` as `fastloc.live.answer` makes them, heat uint8 [M, T, h, w]."""
+    """An answer as it was sent: `facts` as `fastloc.live.response` makes them, heat uint8 [M, T, h, w]."""
 
     facts: dict[str, Any]
     heat: NDArray[np.uint8]

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastloc.errors import FastlocError, TextError
-from fastloc.live.answer import answered
 from fastloc.live.limits import Limits, Rate, decoded, measured
-from fastloc.live.methods import Methods, Setup
+from fastloc.live.method_pool import Methods, Setup
 from fastloc.live.outbox import Outbox
 from fastloc.live.protocol import Answer, Sent, write_answer
+from fastloc.live.response import answered
 from fastloc.live.settings import Refused, changed
 from fastloc.video.sources.frame import Frame
 

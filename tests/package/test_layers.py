@@ -59,10 +59,6 @@ THIRD_PARTIES = {
 
 # files that do not lie in their rooms yet: where each goes
 OLD_NAMES = {
-    "live.engine": "live.scheduler",
-    "live.hub": "live.broadcast",
-    "live.answer": "live.response",
-    "live.methods": "live.method_pool",
     "bench.facts": "bench.run_facts",
     "bench.work": "bench.run_context",
     "bench.gate": "bench.correctness_gate",

@@ -15,9 +15,9 @@ from websockets.sync.client import ClientConnection, connect
 from fastloc.errors import TextError
 from fastloc.imaging.geometry import fit
 from fastloc.live.app import Live
-from fastloc.live.hub import Hub
+from fastloc.live.broadcast import Hub
 from fastloc.live.limits import Limits
-from fastloc.live.methods import Methods
+from fastloc.live.method_pool import Methods
 from fastloc.live.protocol import Answer, Sent, read_answer, write_frame
 from fastloc.live.security import Rules, rules
 from fastloc.live.settings import Settings

@@ -9,9 +9,9 @@ from typing import Any
 
 from fastloc.cli.live import bound, configured
 from fastloc.live.app import Live
-from fastloc.live.hub import Hub
+from fastloc.live.broadcast import Hub
 from fastloc.live.limits import Limits
-from fastloc.live.methods import Methods
+from fastloc.live.method_pool import Methods
 from fastloc.live.security import rules
 from fastloc.live.settings import Settings
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.imaging import heatmaps
-from fastloc.live.methods import Setup, Way
+from fastloc.live.method_pool import Setup, Way
 from fastloc.results.result import Result
 from fastloc.video.locator import Located
 from fastloc.video.sources.frame import Frame
