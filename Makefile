@@ -38,7 +38,7 @@ goldens: $(VENV)/.stamp ## make the files in tests/goldens again with the offici
 	@$(PY) benchmarks/regenerate_goldens.py
 
 peers: $(VENV)/.stamp ## set up the packages that the benchmark compares with, in environments of their own (about 12 GB)
-	@$(RUN) fastloc.bench.environments
+	@$(RUN) fastloc.bench.peer_environments
 
 quality: $(VENV)/.stamp ## measure how often every method points at the object
 	@$(PY) benchmarks/quality.py

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fastloc import Localizer
-from fastloc.bench.facts import commit
+from fastloc.bench.run_facts import commit
 from fastloc.errors import FastlocError
 from fastloc.export.engines import EngineReport, Profiles, build
 from fastloc.export.to_onnx import Options, export

@@ -63,7 +63,7 @@ def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int
     import torch
 
     from fastloc.bench import schema
-    from fastloc.bench.facts import commit, load
+    from fastloc.bench.run_facts import commit, load
     from gpu_parts import job
 
     device = torch.device("cuda", 0) if given.device == "cuda" else torch.device(given.device)

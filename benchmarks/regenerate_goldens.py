@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fastloc.bench.environments import python_of, set_up
+from fastloc.bench.peer_environments import python_of, set_up
 from fastloc.errors import FastlocError
 
 # each writes the goldens of its packages, and lists the cases

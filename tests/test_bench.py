@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import towers
-from fastloc.bench import against, backends, gate, schema, session, stats
+from fastloc.bench import correctness_gate, regression, schema, session, stats
+from fastloc.bench.backends import table
 from fastloc.bench.cases import Case, read_inputs, write_inputs
-from fastloc.bench.crew import Worker, WorkerError
+from fastloc.bench.models import model
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
-from fastloc.bench.towers import model
+from fastloc.bench.worker_pool import Worker, WorkerError
 from fastloc.errors import FastlocError, ModelError
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
@@ -38,7 +39,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     inputs = write_inputs(folder / "inputs", 2, (32, 48), 3, 24, (40, 60))
     made = Case("tiny", TINY, str(folder / "tiny.safetensors"), "gem", (32, 48), str(inputs), batch=2, texts=3, frame=(40, 60))
     # what the stand-in answers
-    np.save(inputs / "wanted.npy", gate.grids(made))
+    np.save(inputs / "wanted.npy", correctness_gate.grids(made))
     return made
 
 
@@ -83,13 +84,13 @@ def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, s
     assert 1.25 < slower[1] <= slower[0] <= slower[2] < 1.75, slower
     assert stats.slower(tuple(slower), 0.1) and not stats.slower(tuple(equal), 0.1), (slower, equal)
     # and so says the regression watch
-    pair = session.Group("a case", [replace(group[0], label=against.THEN), replace(group[2], label=against.NOW)])
-    found = against.judged(pair, 0.1)
+    pair = session.Group("a case", [replace(group[0], label=regression.THEN), replace(group[2], label=regression.NOW)])
+    found = regression.judged(pair, 0.1)
     assert found.slower and found.ratio is not None and found.ratio[0] == pytest.approx(slower[0])
-    other = session.Group("a case", [replace(group[0], label=against.THEN), replace(group[1], label=against.NOW)])
-    verdict = against.Verdict("abc", 0.1, (found, against.judged(other, 0.1)))
+    other = session.Group("a case", [replace(group[0], label=regression.THEN), replace(group[1], label=regression.NOW)])
+    verdict = regression.Verdict("abc", 0.1, (found, regression.judged(other, 0.1)))
     assert verdict.slower and verdict.lines()[0].startswith("SLOWER") and verdict.lines()[-1].startswith("1 of 2 cases")
-    assert not against.Verdict("abc", 0.1, verdict.cases[1:]).slower
+    assert not regression.Verdict("abc", 0.1, verdict.cases[1:]).slower
 
 
 @pytest.mark.parametrize("planted", [{"wrong": 1e-2}, {"wrong": math.nan}, {"wrong_later": 1e-2}], ids=str)
@@ -136,12 +137,12 @@ def test_a_large_case_is_compared_at_a_smaller_size(
     tmp_path: Path, case: Case, start: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = write_inputs(tmp_path / "small", 2, (16, 24), 3, 24, (40, 60))
-    np.save(small / "wanted.npy", gate.grids(case.at((16, 24), str(small))))
+    np.save(small / "wanted.npy", correctness_gate.grids(case.at((16, 24), str(small))))
     references = session.References(tmp_path, lambda case, size: str(small))
 
     def measured_when(fitting: list[tuple[int, int]]) -> schema.Row:
         rows: list[schema.Row] = []
-        monkeypatch.setattr(gate, "fitting", lambda case: fitting.pop(0))
+        monkeypatch.setattr(correctness_gate, "fitting", lambda case: fitting.pop(0))
         session.measure(session.Group("a group", [contender("one", start(), case)]), 0.1, references, rows.append, lambda text: None)
         return rows[0]
 
@@ -184,22 +185,22 @@ def test_the_literal_statement_of_a_changed_recipe(name: str, changes: dict[str,
 
 
 def test_the_gate(case: Case) -> None:
-    wanted = gate.grids(case)
+    wanted = correctness_gate.grids(case)
     assert wanted.shape == (2, 3, 4, 6) and wanted.dtype == np.float32
-    assert gate.judged(wanted, wanted, "float32") == gate.Verdict(0.0, 1e-4)
+    assert correctness_gate.judged(wanted, wanted, "float32") == correctness_gate.Verdict(0.0, 1e-4)
     nearly = wanted + np.float32(1.5e-4) * np.abs(wanted).max()
-    assert gate.judged(nearly, wanted, "float32").refused and not gate.judged(nearly, wanted, "float16").refused
-    assert gate.judged(wanted[:1], wanted, "float32").refused == "it answers [1, 3, 4, 6], and [2, 3, 4, 6] is wanted"
-    assert gate.grids(case, "encoder").shape == (2, 3, 1, 1)
+    assert correctness_gate.judged(nearly, wanted, "float32").refused and not correctness_gate.judged(nearly, wanted, "float16").refused
+    assert correctness_gate.judged(wanted[:1], wanted, "float32").refused == "it answers [1, 3, 4, 6], and [2, 3, 4, 6] is wanted"
+    assert correctness_gate.grids(case, "encoder").shape == (2, 3, 1, 1)
     # a batch is its pictures one by one: answers of one picture that depend on another's are wrong
-    alone = gate.grids(replace(case, inputs=case.inputs))[1:]
+    alone = correctness_gate.grids(replace(case, inputs=case.inputs))[1:]
     assert np.array_equal(alone, wanted[1:])
 
 
 def test_a_reference_that_does_not_fit_is_asked_at_a_smaller_size(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gate.fitting(case) == case.size
-    monkeypatch.setattr(gate, "available", lambda: 2 * gate.MAPS * 4 * 6**2 / gate.SHARE)
-    assert gate.fitting(case) == (16, 24)
+    assert correctness_gate.fitting(case) == case.size
+    monkeypatch.setattr(correctness_gate, "available", lambda: 2 * correctness_gate.MAPS * 4 * 6**2 / correctness_gate.SHARE)
+    assert correctness_gate.fitting(case) == (16, 24)
 
 
 def test_inputs_are_rotated_and_alike(case: Case, tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_models() -> None:
     ("ort", "cpu", "bfloat16", "on cpu it computes in float32, float16, not in bfloat16"), ("torch", "cpu", "float32", ""),
 ])  # fmt: skip
 def test_why_not(name: str, device: str, dtype: str, told: str) -> None:
-    assert "; ".join(backends.why_not(backends.BACKENDS[name], device, dtype)) == told
+    assert "; ".join(table.why_not(table.BACKENDS[name], device, dtype)) == told
 
 
 # the records

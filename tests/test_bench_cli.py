@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fastloc.bench import cli, environments, request, run, schema
-from fastloc.bench.backends import BACKENDS
+from fastloc.bench import cli, peer_environments, request, run, schema
+from fastloc.bench.backends.table import BACKENDS
 from fastloc.recipes import RECIPES
 from repo import REPO
 
@@ -44,7 +44,7 @@ def test_bad_input_is_told_before_anything_starts(
     def started(*arguments: object) -> None:
         raise AssertionError("something was started")
 
-    monkeypatch.setattr("fastloc.bench.crew.Worker.__init__", started)
+    monkeypatch.setattr("fastloc.bench.worker_pool.Worker.__init__", started)
     monkeypatch.setattr(run, "run", started)
     file, empty = tmp_path / "a file", tmp_path / "empty"
     file.write_text("no record\n")
@@ -65,7 +65,7 @@ def test_a_command_that_cannot_be_understood(arguments: str, capsys: pytest.Capt
 
 
 def test_a_peer_without_its_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    monkeypatch.setattr(environments, "home", lambda: tmp_path)
+    monkeypatch.setattr(peer_environments, "home", lambda: tmp_path)
     assert cli.main(["--vs", "peers"]) == 1
     assert "make peers" in capsys.readouterr().err
 
@@ -145,7 +145,7 @@ def test_the_regression_watch_finds_a_planted_slow_down(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
                               env=os.environ | {"PYTHONPATH": str(tmp_path / "path")})  # fmt: skip
 
-    planted = clone / "fastloc" / "bench" / "run_torch.py"
+    planted = clone / "fastloc" / "bench" / "backends" / "torch_backend.py"
     text = planted.read_text()
     slow = "    def model(index: int) -> Tensor:\n        __import__('time').sleep(0.5)\n        return run("
     assert text.count("    def model(index: int) -> Tensor:\n        return run(") == 1

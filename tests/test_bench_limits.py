@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import towers
-from fastloc.bench import ceilings, limits, official_style
+from fastloc.bench.backends import official_gem
 from fastloc.bench.peers.protocol import PROTOCOL
+from fastloc.bench.roofline import ceilings, floor
 from fastloc.checkpoints.vit_spec import from_open_clip
 from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.engine.plan import Plan, Situation
@@ -25,7 +26,7 @@ from fastloc.recipes import RECIPES, Recipe, recipe
 
 CPU = torch.device("cpu")
 HIDDEN = 80
-COUNTED = [name for name in towers.PATCHES if name not in limits.UNCOUNTED]
+COUNTED = [name for name in towers.PATCHES if name not in floor.UNCOUNTED]
 # they move nothing, though their schemas do not say so
 VIEWS = (torch.ops.aten._unsafe_view, torch.ops.aten.empty, torch.ops.aten.new_empty)
 QUICK = {"activation": "quick_gelu"}
@@ -131,8 +132,8 @@ def inputs(given: Setting) -> tuple[torch.Tensor, ...]:
     return towers.pixels(given.batch, given.grid, torch.float32), words[:-1], words[-1]
 
 
-def counted(given: Setting, run: Engine, plan: Plan) -> tuple[limits.Work, ...]:
-    return limits.count(run.tower.weights.spec, given.recipe, plan, given.batch, size(given), given.texts, hidden=HIDDEN)
+def counted(given: Setting, run: Engine, plan: Plan) -> tuple[floor.Work, ...]:
+    return floor.count(run.tower.weights.spec, given.recipe, plan, given.batch, size(given), given.texts, hidden=HIDDEN)
 
 
 @pytest.mark.parametrize("given", list(passes()), ids=str)
@@ -153,7 +154,7 @@ def test_a_pass_is_what_was_counted(given: Setting) -> None:
     compare(works, seen, slices=plan.attention == "bmm")
 
 
-def compare(works: tuple[limits.Work, ...], seen: Seen, slices: bool) -> None:
+def compare(works: tuple[floor.Work, ...], seen: Seen, slices: bool) -> None:
     """Parameters to the byte; traffic but for one number a head's vector and what a product copies of its operands."""
     assert sum(each.weights for each in works) == seen.weights
     share = sum(each.weights + each.read + each.written for each in works) / seen.moved
@@ -167,12 +168,12 @@ def test_the_official_form_is_what_was_counted(depth: int, iterations: int, kind
     words = towers.texts(3).float()
     for batch, grid in ((1, (4, 4)), (3, (4, 4)), (2, (3, 5))):
         pixels = towers.pixels(batch, grid, torch.float32)
-        works = limits.official(weights.spec, batch, (pixels.shape[2], pixels.shape[3]), 3, depth, iterations, hidden=HIDDEN)
+        works = floor.official(weights.spec, batch, (pixels.shape[2], pixels.shape[3]), 3, depth, iterations, hidden=HIDDEN)
         with FlopCounterMode(display=False) as counter:
-            official_style.gem(weights, pixels, words, depth, iterations)
+            official_gem.gem(weights, pixels, words, depth, iterations)
         assert sum(each.flops for each in works) == counter.get_total_flops()
         with torch.inference_mode(), Seen(list(named_tensors(weights).values())) as seen:
-            official_style.gem(weights, pixels, words, depth, iterations)
+            official_gem.gem(weights, pixels, words, depth, iterations)
         compare(works, seen, slices=True)
 
 
@@ -182,8 +183,8 @@ KERNELS = {"attention": "triton", "norm": "triton", "activation": "triton", "rea
 def test_what_is_not_counted_is_said() -> None:
     anchors = {f"anchor_{term}" for term in ("qk", "vv", "qq", "kk")}
     gradients = {"grad_cam", "grad_cam_clip_es", "grad_cam_input", "bi_modal", "bi_modal_last", "legrad", "grad_eclip"}
-    assert {*gradients, *anchors, "rollout", "gem_matched"} == limits.UNCOUNTED
-    for name in limits.UNCOUNTED:
+    assert {*gradients, *anchors, "rollout", "gem_matched"} == floor.UNCOUNTED
+    for name in floor.UNCOUNTED:
         given = Setting(RECIPES[name])
         with pytest.raises(RecipeError, match=f"the work of '{name}' is not counted"):
             counted(given, *engine(given))
@@ -199,7 +200,7 @@ def test_kernels_do_the_same_products_and_move_less(name: str) -> None:
     for each in plain.values():
         # cosines of half precision meet each text as two halves
         twice = 2 * given.batch * 28 * 28 * 4 * towers.EMBED if each.name == "read-out" else 0
-        assert fused.get(each.name, limits.Work(each.name, 0, 0, 0, 0)).flops == each.flops + twice, each.name
+        assert fused.get(each.name, floor.Work(each.name, 0, 0, 0, 0)).flops == each.flops + twice, each.name
     assert sum(each.weights for each in plain.values()) == sum(each.weights for each in fused.values())
     moved = [sum(each.read + each.written for each in works.values()) for works in (plain, fused)]
     assert moved[1] < moved[0]
@@ -217,7 +218,7 @@ def test_what_a_vit_b_costs() -> None:
     """17.6 G multiplications for a ViT-B/16 at 224, as its papers and libraries say."""
     spec = from_open_clip({"embed_dim": 512, "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}})
     plan = choose(Situation(CPU, spec, RECIPES["itsm"], 1, (224, 224)), {})
-    found = limits.totals(limits.count(spec, RECIPES["itsm"], plan, 1, (224, 224), 4), spec, 1, (224, 224), 4)
+    found = floor.totals(floor.count(spec, RECIPES["itsm"], plan, 1, (224, 224), 4), spec, 1, (224, 224), 4)
     assert found.gflop / 2 == pytest.approx(17.6, rel=5e-3)
     # 86 million parameters, pixels, texts and grids, in float32
     assert found.moved_mb == pytest.approx(4 * 86.2 + 4 * (3 * 224**2 + 4 * 512 + 4 * 196) / 1e6, rel=2e-3)
@@ -226,10 +227,10 @@ def test_what_a_vit_b_costs() -> None:
 
 def test_the_floor() -> None:
     rates = {"product float32": 2.0, "product float16": 100.0, "copy": 0.5}
-    one = limits.Totals(gflop=10.0, moved_mb=100.0, traffic_mb=1000.0)
-    assert limits.floor(one, "float32", rates) == (5.0, "products")
-    assert limits.floor(one, "float16", rates) == (pytest.approx(0.2), "memory")
-    assert limits.floor(one, "bfloat16", rates) is None and limits.floor(one, "float32", {"product float32": 2.0}) is None
+    one = floor.Totals(gflop=10.0, moved_mb=100.0, traffic_mb=1000.0)
+    assert floor.floor(one, "float32", rates) == (5.0, "products")
+    assert floor.floor(one, "float16", rates) == (pytest.approx(0.2), "memory")
+    assert floor.floor(one, "bfloat16", rates) is None and floor.floor(one, "float32", {"product float32": 2.0}) is None
 
 
 def test_ceilings_are_rates_of_what_is_done() -> None:
@@ -254,7 +255,7 @@ def test_every_ceiling_has_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_worker_of_ceilings() -> None:
-    command = [sys.executable, "-P", "-m", "fastloc.bench.ceilings"]
+    command = [sys.executable, "-P", "-m", "fastloc.bench.roofline.ceilings"]
     cases = ceilings.cases("cpu", quick=True)
     asked: list[dict[str, Any]] = [{"do": "prepare", "key": "one", "case": case} for case in cases]
     asked += [{"do": "go", "key": "one", "what": "model", "count": 2}, {"do": "prepare", "key": "two", "case": {**cases[0], "what": "sum"}}]

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastloc.bench import environments
+from fastloc.bench import peer_environments
 from fastloc.bench.cases import Case, write_inputs
-from fastloc.bench.environments import ENVIRONMENTS, python_of
+from fastloc.bench.peer_environments import ENVIRONMENTS, python_of
 from fastloc.bench.peer_table import PEERS, why_not
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
@@ -27,7 +27,7 @@ from fastloc.reference import methods
 from fastloc.reference import scores as literal
 from towers import config
 
-FOLDER = Path(environments.__file__).with_name("peers")
+FOLDER = Path(peer_environments.__file__).with_name("peers")
 Asked = list[dict[str, Any]]
 
 
@@ -137,9 +137,9 @@ def test_the_two_differ_in_open_clip_and_share_torch() -> None:
 
 
 def test_an_environment_is_used_only_as_its_pins_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(environments, "home", lambda: tmp_path)
+    monkeypatch.setattr(peer_environments, "home", lambda: tmp_path)
     row = ENVIRONMENTS["pinned"]
-    with pytest.raises(FastlocError, match=r"'pinned' is not set up: `python -m fastloc.bench.environments pinned`, or `make peers`"):
+    with pytest.raises(FastlocError, match=r"'pinned' is not set up: `python -m fastloc.bench.peer_environments pinned`, or `make peers`"):
         python_of("pinned")
     row.python.parent.mkdir(parents=True)
     row.python.touch()
@@ -154,27 +154,27 @@ def test_an_environment_is_used_only_as_its_pins_say(monkeypatch: pytest.MonkeyP
 def test_a_set_up_that_fails_leaves_nothing_that_looks_whole(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(environments, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(peer_environments, "home", lambda: tmp_path / "home")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
-    assert environments.main(["newest"]) == 1
+    assert peer_environments.main(["newest"]) == 1
     assert "error: environment 'newest' was not made: " in capsys.readouterr().err.splitlines()[-1]
     assert ENVIRONMENTS["newest"].wrong == "is not set up"
 
 
 def test_an_unknown_environment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert environments.main(["pined"]) == 1
+    assert peer_environments.main(["pined"]) == 1
     assert capsys.readouterr().err == "error: unknown environment 'pined': did you mean 'pinned'? known environments: pinned, newest\n"
 
 
 def test_without_a_checkout_they_lie_in_the_user_s_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert environments.home() == FOLDER.parents[2] / ".venv-peers"
-    monkeypatch.setattr(environments, "__file__", str(tmp_path / "site-packages" / "fastloc" / "bench" / "environments.py"))
+    assert peer_environments.home() == FOLDER.parents[2] / ".venv-peers"
+    monkeypatch.setattr(peer_environments, "__file__", str(tmp_path / "site-packages" / "fastloc" / "bench" / "peer_environments.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    assert environments.home() == tmp_path / "cache" / "fastloc" / "peers"
+    assert peer_environments.home() == tmp_path / "cache" / "fastloc" / "peers"
 
 
-@pytest.mark.parametrize(("module", "heavy"), [("environments", ("numpy", "torch")), ("peer_table", ("torch", "open_clip"))])
+@pytest.mark.parametrize(("module", "heavy"), [("peer_environments", ("numpy", "torch")), ("peer_table", ("torch", "open_clip"))])
 def test_imports_are_light(module: str, heavy: tuple[str, ...], tmp_path: Path) -> None:
     code = f"import sys, fastloc.bench.{module}; print(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)

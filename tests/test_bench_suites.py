@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from fastloc.bench import contenders, gate, limits, suites
+from fastloc.bench import contenders, correctness_gate, suites
+from fastloc.bench.models import model
 from fastloc.bench.request import Request
+from fastloc.bench.roofline import floor
+from fastloc.bench.run_context import Work
 from fastloc.bench.session import Group
-from fastloc.bench.steps import STEPS
-from fastloc.bench.towers import model
-from fastloc.bench.work import Work
+from fastloc.bench.waterfall import STEPS
 from fastloc.recipes import RECIPES
 
 USUAL: dict[str, Any] = {
@@ -22,7 +23,7 @@ USUAL: dict[str, Any] = {
 @pytest.fixture
 def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 64 GB, whatever this one has."""
-    monkeypatch.setattr(gate, "available", lambda: 64e9)
+    monkeypatch.setattr(correctness_gate, "available", lambda: 64e9)
 
 
 def groups(suite: str, **changed: Any) -> list[Group]:
@@ -45,8 +46,8 @@ def test_methods_are_measured_beside_the_encoder_as_published_and_as_recommended
     for group in found:
         assert labels(group) == ["encoder", "torch", "ort"] and list(group.against) == ["encoder"]
         encoder, ours, _ = (each.row for each in group.contenders)
-        assert encoder["method"] == "itsm" and encoder["changes"] is None and (ours["method"] in limits.UNCOUNTED or ours["gflop"] > 0)
-        assert (ours["method"] in limits.UNCOUNTED) == ("floor_ms" not in ours)
+        assert encoder["method"] == "itsm" and encoder["changes"] is None and (ours["method"] in floor.UNCOUNTED or ours["gflop"] > 0)
+        assert (ours["method"] in floor.UNCOUNTED) == ("floor_ms" not in ours)
         assert ours["height"] == 96 and ours["tokens"] == 145 and ours["weights"] == "trained"
     gem, better = (group.contenders[1].row for group in found if group.name.endswith((", gem", ", gem (recommended)")))
     assert gem["quality"]["pointing"] < better["quality"]["pointing"] and better["changes"] == recommended["gem"]
@@ -79,7 +80,7 @@ def test_the_official_form_is_measured_until_it_does_not_fit(plenty: None) -> No
 
 
 def test_who_needs_more_memory_than_there_is_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "available", lambda: 1e6)
+    monkeypatch.setattr(correctness_gate, "available", lambda: 1e6)
     official = groups("tokens", sizes=(96,))[0].contenders[2]
     assert official.label == "official" and "0.0 GB are free" in official.failed and official.row["needs_mb"] > 0
     assert len(groups("tokens", sizes=(96,))) == 1

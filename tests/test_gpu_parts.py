@@ -19,7 +19,7 @@ import torch
 import towers
 from fake_onnxruntime import CPU as ORT_CPU
 from fake_onnxruntime import CUDA, FakeOnnxruntime
-from fastloc.bench import official_style
+from fastloc.bench.backends import official_gem
 from fastloc.errors import FastlocError, ModelError
 from fastloc.imaging.geometry import fit
 from fastloc.reference import methods
@@ -60,9 +60,9 @@ def test_the_official_style_is_the_reference(kind: dict[str, Any], depth: int, i
     for grid in ((4, 4), (3, 5)):
         pixels = towers.pixels(2, grid)
         wanted = methods.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
-        found = official_style.gem(weights, pixels, texts, depth, iterations)
+        found = official_gem.gem(weights, pixels, texts, depth, iterations)
         assert towers.error(found, wanted) < EXACT
-    large = official_style.gem(weights, pixels, texts, depth, iterations, size=(24, 40))
+    large = official_gem.gem(weights, pixels, texts, depth, iterations, size=(24, 40))
     assert towers.error(large, torch.nn.functional.interpolate(wanted, (24, 40), mode="bilinear")) < EXACT
 
 
@@ -72,7 +72,7 @@ def test_every_recipe_has_an_exact_answer() -> None:
         grids = models.exact(weights, given, words, recipe)
         assert grids.shape == (2, 4, 3, 5) and grids.dtype == torch.float64 and grids.isfinite().all(), recipe.name
     gem = models.exact(weights, given, words, parity.RECIPES["gem"])
-    assert towers.error(official_style.gem(weights, given, words.double()), gem) < EXACT
+    assert towers.error(official_gem.gem(weights, given, words.double()), gem) < EXACT
 
 
 def test_a_late_part_leaves_out_and_says_what(tmp_path: Path) -> None:

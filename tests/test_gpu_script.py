@@ -16,7 +16,7 @@ import torch
 
 import gpu
 from fastloc.bench import schema
-from fastloc.bench.ceilings import rates
+from fastloc.bench.roofline.ceilings import rates
 from gpu_parts import fleet, frames, job, timing, wheels
 from repo import REPO
 

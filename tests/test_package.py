@@ -33,7 +33,7 @@ def fresh_python(code: str, folder: Path) -> str:
         "fastloc.kernels",
         "fastloc.export",
         "fastloc.cli",
-        "fastloc.bench.environments",
+        "fastloc.bench.peer_environments",
     ],
 )
 def test_import_is_light(module: str, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fastloc.bench import ceilings
+from fastloc.bench.roofline import ceilings
 from gpu_parts import timing
 from gpu_parts.job import Job, Row
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fastloc.bench.gate import ALLOWED
+from fastloc.bench.correctness_gate import ALLOWED
+from fastloc.bench.models import model as known_model
 from fastloc.bench.schema import Log, checked
-from fastloc.bench.towers import model as known_model
 from fastloc.errors import FastlocError
 from gpu_parts import models
 from gpu_parts.job import Row

@@ -8,7 +8,7 @@
     default, not trusted                  the default plan where the gate found a kernel wrong; "default" then does without it
 
 Errors are of the first image's grids against the same method in float64. Where the part `device` has measured the ceilings, a row has
-the least time that its work takes, see `fastloc.bench.limits`.
+the least time that its work takes, see `fastloc.bench.roofline.floor`.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.bench import ceilings, facts, limits, official_style
+from fastloc.bench import run_facts
+from fastloc.bench.backends import official_gem
+from fastloc.bench.roofline import ceilings, floor
 from fastloc.engine.plan import Plan
 from fastloc.recipes import RECIPES
 from gpu_parts import models, timing
@@ -108,7 +110,7 @@ def official(job: Job, config: Config, dtype: str) -> Made:
 
     def call(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            return official_style.gem(weights, pixels, words)
+            return official_gem.gem(weights, pixels, words)
 
     return call, {"dtype": dtype}
 
@@ -117,7 +119,7 @@ def compiled(job: Job, config: Config) -> Callable[[], Made]:
     def make() -> Made:
         weights, words = _weights(config[0], job.device, "bfloat16"), models.texts(config[0], job.device)
         torch.compiler.reset()
-        fast = torch.compile(lambda pixels: official_style.gem(weights, pixels, words), mode="reduce-overhead", dynamic=False)
+        fast = torch.compile(lambda pixels: official_gem.gem(weights, pixels, words), mode="reduce-overhead", dynamic=False)
 
         def call(pixels: Tensor) -> Tensor:
             # its outputs lie in the graph's memory, and are given up by the next call
@@ -174,7 +176,7 @@ def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[
     _errors(job, config, inputs[0], running, told)
     # a device that is lost is told by the row that lost it
     timing.rounds(running, job.device, seconds, sample=timing.SAMPLE if job.cuda else 0.0)
-    held = facts.throttled(str(job.device))
+    held = run_facts.throttled(str(job.device))
     more = {name: value for name, value in (("note", note), ("throttled", held)) if value}
     for contender, each in running.items():
         row = {"config": title(config), "model": name, "size": size, "batch": batch, "contender": contender, "method": method(contender)}
@@ -197,12 +199,12 @@ def _limit(job: Job, config: Config, contender: str, told: Row, ms: float | None
         return {}
     spec, hidden, size = models.seeded(name).spec, len(models.seeded(name).blocks[0].fc_b), (side, side)
     if "plan" in told:
-        works = limits.count(spec, RECIPES[method(contender)], Plan(**told["plan"]), batch, size, models.TEXTS, hidden=hidden)
+        works = floor.count(spec, RECIPES[method(contender)], Plan(**told["plan"]), batch, size, models.TEXTS, hidden=hidden)
     else:
-        works = limits.official(spec, batch, size, models.TEXTS, dtype=told["dtype"], hidden=hidden)
-    found = limits.totals(works, spec, batch, size, models.TEXTS)
+        works = floor.official(spec, batch, size, models.TEXTS, dtype=told["dtype"], hidden=hidden)
+    found = floor.totals(works, spec, batch, size, models.TEXTS)
     row: Row = {"gflop": found.gflop, "moved_mb": found.moved_mb, "traffic_mb": found.traffic_mb}
-    least = limits.floor(found, told["dtype"], ceilings.rates((job.other("device") or {"rows": []})["rows"]))
+    least = floor.floor(found, told["dtype"], ceilings.rates((job.other("device") or {"rows": []})["rows"]))
     if least is not None:
         row |= {"floor_ms": least[0], "bound": least[1], **({"achieved": least[0] / ms} if ms else {})}
     return row
@@ -214,7 +216,7 @@ def _errors(job: Job, config: Config, given: Tensor, running: dict[str, timing.C
     wanted: dict[str, Tensor] = {}
     words = models.texts(name, job.device)
     weights = models.exact_weights(name, job.device)
-    problem = timing.attempt(lambda: wanted.update(gem=official_style.gem(weights, given[:1], words.double())), job.device)
+    problem = timing.attempt(lambda: wanted.update(gem=official_gem.gem(weights, given[:1], words.double())), job.device)
     if any(method(contender) == "itsm" for contender in running):
         problem += timing.attempt(lambda: wanted.update(itsm=models.exact(weights, given[:1], words, RECIPES["itsm"])), job.device)
     if problem:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastloc.bench.facts import commit, load
+from fastloc.bench.run_facts import commit, load
 from fastloc.utils import hardware
 from gpu_parts.job import clean
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.bench.backends import BACKENDS
+from fastloc.bench.backends.table import BACKENDS
 from fastloc.bench.request import DTYPES
 from fastloc.utils.exit_status import ended
 
@@ -128,7 +128,7 @@ def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
 
 
 def _against(args: argparse.Namespace) -> int:
-    from fastloc.bench.against import compare
+    from fastloc.bench.regression import compare
 
     with _Progress(live=True) as say:
         verdict = compare(args.against, args.threshold / 100, args.seconds, args.threads or os.cpu_count() or 1, say)

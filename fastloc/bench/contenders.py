@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from fastloc.bench import gate
-from fastloc.bench.backends import BACKENDS, Backend
+from fastloc.bench import correctness_gate
+from fastloc.bench.backends.table import BACKENDS, Backend
 from fastloc.bench.cases import Case
-from fastloc.bench.limits_of import limit_columns
+from fastloc.bench.models import EMBEDDED, Model
 from fastloc.bench.peer_table import PEERS, why_not
 from fastloc.bench.quality import embedded_quality
+from fastloc.bench.roofline.columns import limit_columns
+from fastloc.bench.run_context import Work
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.session import Contender, Group
-from fastloc.bench.towers import EMBEDDED, Model
-from fastloc.bench.work import Work
 from fastloc.recipes import RECIPES
 
 # the method that peers are measured beside, and that the scaling suites are of
@@ -92,7 +92,7 @@ def too_large(case: Case, needed: float) -> bool:
 
 def _free(case: Case) -> float:
     if not case.device.startswith("cuda"):
-        return gate.available()
+        return correctness_gate.available()
     import torch
 
     free: int = torch.cuda.mem_get_info(case.device)[0]

@@ -26,7 +26,7 @@ _GEM_CHANGES: dict[str, Callable[[Any], bool]] = {
 class Peer:
     """One of them.
 
-    source: its repository and paper. environment: of `fastloc.bench.environments`. script: in `peers/`.
+    source: its repository and paper. environment: of `fastloc.bench.peer_environments`. script: in `peers/`.
     method: the recipe whose reference its grids must equal, "encoder" where the untouched encoder's embedding is its answer, "" where
     nothing of ours computes the same and it is run for its cost only. method_label: what it computes, as a row calls it.
     compiles: torch.compile of it works. models: that it is run beside; None is every open_clip ViT. axes: of which it takes more

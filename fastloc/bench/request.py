@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastloc.bench import backends, environments
-from fastloc.bench.backends import BACKENDS, USUAL
+from fastloc.bench import peer_environments
+from fastloc.bench.backends import table as backends
+from fastloc.bench.backends.table import BACKENDS, USUAL
+from fastloc.bench.models import Model, model
 from fastloc.bench.peer_table import PEERS
-from fastloc.bench.towers import Model, model
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.recipes import RECIPES
@@ -129,7 +130,7 @@ def peers_of(given: Sequence[str] | None) -> tuple[str, ...]:
     """
     names = chosen("peer", given if given != ["peers"] else [ALL], tuple(PEERS), ())
     for name in names:
-        environments.python_of(PEERS[name].environment)
+        peer_environments.python_of(PEERS[name].environment)
     return names
 
 

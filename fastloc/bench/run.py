@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fastloc.bench import ceilings, cold, facts, session
-from fastloc.bench.crew import WorkerError
+from fastloc.bench import cold_start, run_facts, session
 from fastloc.bench.request import Request
+from fastloc.bench.roofline import ceilings
+from fastloc.bench.run_context import Work
 from fastloc.bench.schema import SUFFIX, Log, Row, slug
 from fastloc.bench.stats import percentiles
 from fastloc.bench.suites import SUITES
-from fastloc.bench.work import Work
+from fastloc.bench.worker_pool import WorkerError
 
 COLD = "cold"
-CEILINGS = "fastloc.bench.ceilings"
+CEILINGS = "fastloc.bench.roofline.ceilings"
 # of each ceiling; the quickest counts, since nothing can be quicker than it could
 CALLS = 8
 Say = Callable[[str], None]
@@ -42,7 +43,7 @@ def run(asked: Request, say: Say) -> Outcome:
         log = Log(file)
 
         def add(row: Row) -> None:
-            throttled = facts.throttled(asked.device)
+            throttled = run_facts.throttled(asked.device)
             log.add({**row, "throttled": throttled} if throttled else row)
 
         try:
@@ -51,7 +52,7 @@ def run(asked: Request, say: Say) -> Outcome:
             for _, group in groups:
                 session.measure(group, asked.seconds / max(len(groups), 1), work.references, add, say)
             if COLD in asked.suites:
-                cold.measure(work, add, say)
+                cold_start.measure(work, add, say)
         except KeyboardInterrupt:
             return Outcome(log.rows, file, interrupted=True)
         return Outcome(log.rows, file)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fastloc.bench import gate
+from fastloc.bench import correctness_gate
 from fastloc.bench.cases import Case
-from fastloc.bench.crew import REST, Worker, WorkerError
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.stats import percentiles, ratio_interval
+from fastloc.bench.worker_pool import REST, Worker, WorkerError
 
 # a turn lasts about so long, in seconds, unless one call does: short calls are timed many times in a row
 TURN, MOST_CALLS = 0.05, 50
@@ -39,7 +39,7 @@ class Contender:
     check: str = "grids"
     failed: str = ""
     prepared: dict[str, Any] = field(default_factory=dict)
-    verdict: gate.Verdict | None = None
+    verdict: correctness_gate.Verdict | None = None
     # milliseconds of the calls of each turn
     model: list[list[float]] = field(default_factory=list)
     whole: list[list[float]] = field(default_factory=list)
@@ -74,14 +74,14 @@ class References:
 
     def case(self, one: Contender) -> Case:
         """The case at which its answer is to be compared: its own, or a smaller one where the reference would take too much memory now."""
-        size = gate.fitting(one.case)
+        size = correctness_gate.fitting(one.case)
         return one.case if not one.check or size == one.case.size else one.case.at(size, self.inputs(one.case, size))
 
-    def judge(self, one: Contender, at: Case) -> gate.Verdict:
+    def judge(self, one: Contender, at: Case) -> correctness_gate.Verdict:
         """The verdict of its answer to this case, which it has prepared."""
         file = self.folder / "answer.npy"
         one.ask("answer", file=str(file))
-        return gate.judged(np.load(file), self._wanted(at, one.check), one.precision)
+        return correctness_gate.judged(np.load(file), self._wanted(at, one.check), one.precision)
 
     def _wanted(self, case: Case, check: str) -> np.ndarray[Any, Any]:
         key = repr((check, case.weights, case.method, sorted(case.changes.items()), case.inputs))
@@ -89,7 +89,7 @@ class References:
             # one group needs one or two of them
             while len(self._kept) > 2:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = gate.grids(case, check)
+            self._kept[key] = correctness_gate.grids(case, check)
         return self._kept[key]
 
 

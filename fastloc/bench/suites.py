@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastloc.bench import contenders, request
-from fastloc.bench.backends import BACKENDS, Backend
+from fastloc.bench.backends.table import BACKENDS, Backend
 from fastloc.bench.cases import Case
 from fastloc.bench.contenders import GEM, RECOMMENDED
+from fastloc.bench.models import EMBEDDED, Model
 from fastloc.bench.peer_table import PEERS
+from fastloc.bench.run_context import Work
 from fastloc.bench.session import Group
-from fastloc.bench.steps import STEPS
-from fastloc.bench.towers import EMBEDDED, Model
-from fastloc.bench.work import Work
+from fastloc.bench.waterfall import STEPS
 
 DEFAULT = "default plan"
 # rounds of the scaling suites: their largest cases take minutes

@@ -41,11 +41,11 @@ def build(told: dict[str, Any]) -> Passes:
 
 
 def _engine(told: dict[str, Any]) -> Passes:
-    from fastloc.bench import run_torch
-    from fastloc.bench.backends import BACKENDS
+    from fastloc.bench.backends import torch_backend
+    from fastloc.bench.backends.table import BACKENDS
     from fastloc.bench.cases import Case
 
-    return run_torch.engine(BACKENDS["torch"], Case.of(told))
+    return torch_backend.engine(BACKENDS["torch"], Case.of(told))
 
 
 def _stand_in(told: dict[str, Any]) -> Passes:

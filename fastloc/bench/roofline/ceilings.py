@@ -1,6 +1,7 @@
 """What this machine reaches at most: a large matrix product in each dtype, and a large copy. `limits.floor` takes these as given.
 
-`python -P -m fastloc.bench.ceilings` is a worker of `peers.protocol` whose cases are those of `cases`; it has the pass `model` alone.
+`python -P -m fastloc.bench.roofline.ceilings` is a worker of `peers.protocol` whose cases are those of `cases`; it has the pass `model`
+alone.
 """
 
 from collections.abc import Iterable, Mapping

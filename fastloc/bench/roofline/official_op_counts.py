@@ -1,6 +1,6 @@
 """The work of GEM in the official package's form, for what `limits.count` is compared with."""
 
-from fastloc.bench.tally import Tally, Work
+from fastloc.bench.roofline.op_counts import Tally, Work
 from fastloc.checkpoints.vit_spec import ModelSpec
 
 # products, logits times a temperature, softmax: each map is written, and read again, so many times

@@ -7,8 +7,8 @@ out here. What counts and what does not is said in `tally`.
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from fastloc.bench.tally import INPUT_BYTES, Tally, Work
-from fastloc.bench.tally_official import official
+from fastloc.bench.roofline.official_op_counts import official
+from fastloc.bench.roofline.op_counts import INPUT_BYTES, Tally, Work
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.engine.plan import Plan
 from fastloc.errors import RecipeError

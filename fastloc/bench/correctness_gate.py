@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastloc.bench.cases import Case, read_inputs
-from fastloc.bench.towers import weights_of
+from fastloc.bench.models import weights_of
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import recipe
 from fastloc.reference import methods

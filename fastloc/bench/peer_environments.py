@@ -1,7 +1,7 @@
 """The peers' Python environments, apart from fastloc's own and from one another: their pins exclude each other.
 
-    python -m fastloc.bench.environments           make all of them, or bring them up to their pins
-    python -m fastloc.bench.environments pinned    only this one
+    python -m fastloc.bench.peer_environments           make all of them, or bring them up to their pins
+    python -m fastloc.bench.peer_environments pinned    only this one
 
 Each takes about 6 GB, mostly PyTorch, and minutes to download the first time.
 """
@@ -88,7 +88,9 @@ def python_of(name: str) -> Path:
     """
     found = environment(name)
     if found.wrong:
-        raise FastlocError(f"the peers' environment {name!r} {found.wrong}: `python -m fastloc.bench.environments {name}`, or `make peers`")
+        raise FastlocError(
+            f"the peers' environment {name!r} {found.wrong}: `python -m fastloc.bench.peer_environments {name}`, or `make peers`"
+        )
     return found.python
 
 
@@ -126,7 +128,7 @@ def _run(found: Environment, command: list[str]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastloc.bench.environments", description="Set up the environments of the peers.",
+    parser = argparse.ArgumentParser(prog="python -m fastloc.bench.peer_environments", description="Set up the environments of the peers.",
                                      epilog="\n".join(f"  {row.name:8} {row.summary}" for row in ENVIRONMENTS.values()),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ENVIRONMENTS)}; all where none is named")

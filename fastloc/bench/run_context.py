@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastloc.bench import environments, facts
+from fastloc.bench import peer_environments, run_facts
 from fastloc.bench.cases import Case, write_inputs
-from fastloc.bench.crew import Worker
+from fastloc.bench.models import Model
 from fastloc.bench.peer_table import PEERS
 from fastloc.bench.request import Request
 from fastloc.bench.schema import Row, slug
 from fastloc.bench.session import References
-from fastloc.bench.towers import Model
+from fastloc.bench.worker_pool import Worker
 
 
 class Work:
@@ -31,7 +31,7 @@ class Work:
 
     def __enter__(self) -> "Work":
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="fastloc-bench-")))
-        self.facts: Row = {"run": self.run, **facts.columns(self.request.device)}
+        self.facts: Row = {"run": self.run, **run_facts.columns(self.request.device)}
         self.references = References(self.folder, self._inputs_at)
         return self
 
@@ -78,14 +78,14 @@ class Work:
         # what another checkout exports is its own
         files = self.folder / ("files" if path is None else f"files{key}")
         files.mkdir(exist_ok=True)
-        command = [sys.executable, "-P", "-m", "fastloc.bench.worker", name, files]
+        command = [sys.executable, "-P", "-m", "fastloc.bench.backends", name, files]
         return self._started(f"{name}{key}", command, {} if path is None else {"PYTHONPATH": str(path)})
 
     def peer(self, name: str, key: str = "") -> Worker:
         """The process of a peer, in its own environment."""
         row = PEERS[name]
-        script = Path(environments.__file__).parent / "peers" / row.script
-        return self._started(f"{name}{key}", [environments.python_of(row.environment), script])
+        script = Path(peer_environments.__file__).parent / "peers" / row.script
+        return self._started(f"{name}{key}", [peer_environments.python_of(row.environment), script])
 
     def module(self, name: str) -> Worker:
         """The process of another module of this package that speaks the protocol."""

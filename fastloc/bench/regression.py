@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastloc.bench import backends, facts, request, schema, session, stats
-from fastloc.bench.backends import BACKENDS
-from fastloc.bench.crew import Worker, WorkerError
+from fastloc.bench import request, run_facts, schema, session, stats
+from fastloc.bench.backends import table
+from fastloc.bench.backends.table import BACKENDS
+from fastloc.bench.models import Model, model
 from fastloc.bench.request import Request
+from fastloc.bench.run_context import Work
 from fastloc.bench.schema import Row
-from fastloc.bench.towers import Model, model
-from fastloc.bench.work import Work
+from fastloc.bench.worker_pool import Worker, WorkerError
 from fastloc.errors import FastlocError
 
 NOW, THEN = "now", "then"
@@ -106,7 +107,7 @@ def _cases(rows: list[Row]) -> list[Row]:
     for row in schema.newest(rows, "methods"):
         name = row["contender"]
         device = request.device_of(None)
-        if row.get("failed") or name not in BACKENDS or backends.why_not(BACKENDS[name], device, _tower(row)):
+        if row.get("failed") or name not in BACKENDS or table.why_not(BACKENDS[name], device, _tower(row)):
             continue
         found.setdefault(_name(row), row)
     if not found:
@@ -156,7 +157,8 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
         tree = Path(folder) / "tree"
         _git(root, "worktree", "add", "--detach", "--quiet", str(tree), commit)
         try:
-            if not (tree / "fastloc" / "bench" / "backends.py").exists():
+            # a file in the first versions, then a folder: both are run by the same name
+            if not any((tree / "fastloc" / "bench" / name).exists() for name in ("backends", "backends.py")):
                 raise FastlocError(f"commit {commit} is from before `python -m fastloc.bench`: there is nothing in it that could be timed")
             (tree.parent / "path").mkdir()
             (tree.parent / "path" / "fastloc").symlink_to(tree / "fastloc")
@@ -166,7 +168,7 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
 
 
 def _root() -> Path:
-    root = facts.TREE
+    root = run_facts.TREE
     if not (root / ".git").exists():
         raise FastlocError(f"fastloc is installed in {root}, which is no checkout: --against needs its repository")
     return root
@@ -186,4 +188,3 @@ def _git(root: Path, *command: str) -> str:
         said: Any = getattr(error, "stderr", "") or error
         raise FastlocError(f"git {command[0]}: {str(said).strip()}") from error
     return run.stdout.strip()
-

@@ -1,6 +1,6 @@
 """Exported files in onnxruntime as contenders; the process that is timed holds no PyTorch.
 
-`python -P -m fastloc.bench.run_onnx BACKEND CASE FILE` exports one: a process of its own.
+`python -P -m fastloc.bench.backends.onnx_backend BACKEND CASE FILE` exports one: a process of its own.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloc.bench.backends import Backend, backend
+from fastloc.bench.backends.table import Backend, backend
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.imaging import heatmaps
@@ -67,7 +67,7 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     file = folder / f"{name}.onnx"
     if not file.exists():
-        command = [sys.executable, "-P", "-m", "fastloc.bench.run_onnx", row.name, json.dumps(case.told()), str(file)]
+        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.told()), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines()
@@ -77,7 +77,7 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
 
 def export(row: Backend, case: Case, file: Path) -> None:
     """Write the graph of a case: everything in it is fixed, as in a file that is made for one device."""
-    from fastloc.bench.towers import weights_of
+    from fastloc.bench.models import weights_of
     from fastloc.export.graph import Parts
     from fastloc.export.int8 import quantized
     from fastloc.export.options import Options

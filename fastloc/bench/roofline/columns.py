@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from fastloc.bench.backends import Backend
+from fastloc.bench.backends.table import Backend
 from fastloc.bench.cases import Case
+from fastloc.bench.models import Model
 from fastloc.bench.schema import Row
-from fastloc.bench.towers import Model
 
 if TYPE_CHECKING:
-    from fastloc.bench.work import Work
+    from fastloc.bench.run_context import Work
 
 
 def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
@@ -16,24 +16,24 @@ def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     whose ceiling is another, and for methods that are not counted. An exported file is counted like the plan it was traced from."""
     import torch
 
-    from fastloc.bench import limits
+    from fastloc.bench.roofline import floor
     from fastloc.engine.plan import Situation
     from fastloc.engine.plan_options import choose
     from fastloc.recipes import recipe
 
     spec, method = one.spec, recipe(case.method, **case.changes)
-    if row.stored or method.name in limits.UNCOUNTED:
+    if row.stored or method.name in floor.UNCOUNTED:
         return {}
     if row.build == "official":
-        works = limits.official(spec, case.batch, case.size, case.texts, method.blocks + 1, method.iterations, dtype=case.dtype,
+        works = floor.official(spec, case.batch, case.size, case.texts, method.blocks + 1, method.iterations, dtype=case.dtype,
                                 hidden=_hidden(case))  # fmt: skip
     else:
         device = torch.device(case.device)
         settings = {**(row.settings if device.type == "cuda" else {}), **case.settings, "dtype": case.dtype}
         plan = choose(Situation(device, spec, method, case.batch, case.size), settings)
-        works = limits.count(spec, method, plan, case.batch, case.size, case.texts, hidden=_hidden(case))
-    found = limits.totals(works, spec, case.batch, case.size, case.texts)
-    least = limits.floor(found, case.dtype, work.rates)
+        works = floor.count(spec, method, plan, case.batch, case.size, case.texts, hidden=_hidden(case))
+    found = floor.totals(works, spec, case.batch, case.size, case.texts)
+    least = floor.floor(found, case.dtype, work.rates)
     columns: Row = {"gflop": found.gflop, "moved_mb": found.moved_mb, "traffic_mb": found.traffic_mb}
     return columns | ({} if least is None else {"floor_ms": least[0], "bound": least[1]})
 

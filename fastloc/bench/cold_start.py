@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from fastloc.bench.backends import BACKENDS
+from fastloc.bench.backends.table import BACKENDS
 from fastloc.bench.contenders import GEM
-from fastloc.bench.crew import WorkerError
+from fastloc.bench.models import Model
+from fastloc.bench.run_context import Work
 from fastloc.bench.schema import Row
-from fastloc.bench.towers import Model
-from fastloc.bench.work import Work
+from fastloc.bench.worker_pool import WorkerError
 
 # fresh processes of each; before them one that is not counted, which exports what there is to export and fills the disk's cache
 STARTS = 3
@@ -48,9 +48,7 @@ def _once(work: Work, one: Model, name: str) -> tuple[dict[str, float], Row]:
         work.end(name + KEY)
 
 
-def _rows(
-    work: Work, one: Model, found: dict[str, list[dict[str, float]]], rows: dict[str, Row], failed: dict[str, str]
-) -> Iterator[Row]:
+def _rows(work: Work, one: Model, found: dict[str, list[dict[str, float]]], rows: dict[str, Row], failed: dict[str, str]) -> Iterator[Row]:
     for name, times in found.items():
         head = {**work.facts, "suite": "cold", "model": one.name, "versions": {}, **rows.get(name, {})}
         head |= {"group": f"cold: {one.name}", "contender": name, "by": "fastloc"}

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastloc.bench import official_style
-from fastloc.bench.backends import Backend
+from fastloc.bench.backends import official_gem
+from fastloc.bench.backends.table import Backend
 from fastloc.bench.cases import Case, read_inputs
+from fastloc.bench.models import weights_of
 from fastloc.bench.peers.protocol import Passes
-from fastloc.bench.towers import weights_of
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import device_heatmaps
 from fastloc.engine.plan import DTYPES, FIELDS
@@ -135,7 +135,7 @@ def official(row: Backend, case: Case) -> Passes:
 
     @torch.inference_mode()
     def model(index: int) -> Tensor:
-        return official_style.gem(weights, inputs.of(index), inputs.texts, method.blocks + 1, method.iterations)
+        return official_gem.gem(weights, inputs.of(index), inputs.texts, method.blocks + 1, method.iterations)
 
     return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)
 

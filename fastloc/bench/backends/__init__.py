@@ -1,0 +1,1 @@
+"""fastloc's own contenders: every way to run the same pass."""

@@ -1,0 +1,1 @@
+"""Bounds of a pass: operations, bytes, and the ceilings of the machine."""
