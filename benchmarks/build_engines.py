@@ -23,8 +23,8 @@ from typing import Any
 from fastloc import Localizer
 from fastloc.bench.run_facts import commit
 from fastloc.errors import FastlocError
-from fastloc.export.engines import EngineReport, Profiles, build
 from fastloc.export.to_onnx import Options, export
+from fastloc.export.trt.build import EngineReport, Profiles, build
 from fastloc.recipes import RECIPES
 from fastloc.utils import hardware
 

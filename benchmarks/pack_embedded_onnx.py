@@ -1,6 +1,6 @@
 """Pack the embedded model as ONNX, for environments without torch: gem.onnx and gem.text.onnx, which read model.safetensors beside them.
 
-    python benchmarks/pack_embedded_onnx.py
+python benchmarks/pack_embedded_onnx.py
 """
 
 import os
@@ -12,8 +12,8 @@ import onnx
 import fastloc
 from fastloc import embedded
 from fastloc.export.onnx_file import check
-from fastloc.export.share_weights import share
-from fastloc.export.text_to_onnx import export_text
+from fastloc.export.text.export import export_text
+from fastloc.export.text.share_weights import share
 from fastloc.export.to_onnx import Options, export
 
 LICENCE = "Apache-2.0"

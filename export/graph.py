@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastloc.checkpoints.vit_weights import Weights
+from fastloc.export.attention_ops import ATTEND
 from fastloc.export.inputs import Embed, embed_of
 from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
-from fastloc.export.spellings import ATTEND
 from fastloc.functional import readout
 from fastloc.functional.attention import local_form
 from fastloc.functional.folding import Prepared, prepare, without_scale

@@ -16,13 +16,13 @@ from fastloc._version import __version__
 from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.errors import FastlocError, ModelError
 from fastloc.export.calibration import inputs_of
-from fastloc.export.golden_answers import golden_of
+from fastloc.export.golden_check import golden_of
 from fastloc.export.graph import Graph, Parts
 from fastloc.export.int8 import quantized
 from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
-from fastloc.export.pipelines import check as check_pipelines
-from fastloc.export.pipelines import write as write_pipelines
+from fastloc.export.pipelines.table import check as check_pipelines
+from fastloc.export.pipelines.table import write as write_pipelines
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
@@ -50,7 +50,7 @@ def export(
     Args:
         localizer: its own dtype and device do not matter; its input size is the file's usual one.
         calibration: pictures (anything `fastloc.imaging.images.load` takes) for dtype "int8-static".
-        pipelines: rows of `fastloc.export.pipelines.PIPELINES`, whose files are written beside this one.
+        pipelines: rows of `fastloc.export.pipelines.table.PIPELINES`, whose files are written beside this one.
 
     Returns: what the file says of itself.
 
@@ -233,7 +233,7 @@ def _verify(path: Path) -> None:
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError:
         return
-    from fastloc.export.golden_answers import check
+    from fastloc.export.golden_check import check
 
     check(path)
 

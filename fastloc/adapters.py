@@ -1,6 +1,6 @@
 """Between fastloc and other people's pipelines: results as supervision's detections, raw outputs as results, decoders' frames as RGB.
 
-`export/pipelines.md` shows each in ten lines. Nothing here needs torch but `nv12_to_rgb`.
+`docs/guide/pipelines.md` shows each in ten lines. Nothing here needs torch but `nv12_to_rgb`.
 """
 
 from __future__ import annotations

@@ -409,7 +409,7 @@ def test_supervision_s_frames_go_into_a_stream_and_its_results_come_out(tmp_path
 
 def blocks() -> dict[str, str]:
     """The document's Python, by the first package that it imports."""
-    text = (REPO / "export" / "pipelines.md").read_text()
+    text = (REPO / "docs" / "guide" / "pipelines.md").read_text()
     codes = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
     return {code.split()[1].partition(".")[0]: code for code in codes}
 

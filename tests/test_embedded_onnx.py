@@ -19,7 +19,7 @@ from fastloc import embedded
 from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import ModelError
-from fastloc.export.share_weights import share
+from fastloc.export.text.share_weights import share
 from fastloc.imaging import images
 from fastloc.onnx_file import header as onnx_header
 from fastloc.onnx_file.manifest import Manifest

@@ -17,8 +17,10 @@ from onnx import TensorProto, helper
 from engine_inputs import left, rtx, tiny
 from fastloc.cli import build as cli_build
 from fastloc.errors import ModelError, PlanError
-from fastloc.export import engine_file, engine_flavours, engines
-from fastloc.export.engines import Profiles, Progress, build
+from fastloc.export.trt import build as engines
+from fastloc.export.trt import flavours
+from fastloc.export.trt import report as engine_file
+from fastloc.export.trt.build import Profiles, Progress, build
 from fastloc.runtime import engine_cache
 from fastloc.runtime.engine_cache import Gpu
 from onnx_files import change, change_metadata
@@ -50,7 +52,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
 
 @pytest.mark.parametrize("asked", ["86", "8.6", "sm_86", "SM86", " sm86"])
 def test_capability_names(asked: str) -> None:
-    assert engine_flavours.capabilities(engine_flavours.FLAVOURS["tensorrt-rtx"], RTX, [asked, "12.0", "120"], None) == ("SM86", "SM120")
+    assert flavours.capabilities(flavours.FLAVOURS["tensorrt-rtx"], RTX, [asked, "12.0", "120"], None) == ("SM86", "SM120")
 
 
 @pytest.mark.parametrize(
@@ -67,16 +69,16 @@ def test_capability_names(asked: str) -> None:
 )
 def test_capabilities_that_are_refused(runtime: str, asked: list[str], gpu: Gpu | None, message: str) -> None:
     with pytest.raises(PlanError) as error:
-        engine_flavours.capabilities(engine_flavours.FLAVOURS[runtime], RTX, asked, gpu)  # type: ignore[arg-type]
+        flavours.capabilities(flavours.FLAVOURS[runtime], RTX, asked, gpu)  # type: ignore[arg-type]
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_runtime_that_is_missing_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ModelError, match=r'TensorRT is not installed: pip install "tensorrt-cu13>=10\.14,<11"'):
-        engine_flavours.load(engine_flavours.FLAVOURS["tensorrt"])
+        flavours.load(flavours.FLAVOURS["tensorrt"])
     with pytest.raises(PlanError, match="unknown runtime 'tensorrt-rtz': did you mean 'tensorrt-rtx'"):
-        engine_flavours.flavour("tensorrt-rtz")
+        flavours.flavour("tensorrt-rtz")
 
 
 def test_a_runtime_that_is_too_old(stand_in: Any, tmp_path: Path) -> None:

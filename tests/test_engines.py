@@ -8,8 +8,8 @@ import pytest
 import fastloc
 from engine_inputs import left, rtx, tiny, why_no
 from fastloc.errors import ModelError, PlanError
-from fastloc.export import engine_file
-from fastloc.export.engines import Profiles, Progress, build
+from fastloc.export.trt import report as engine_file
+from fastloc.export.trt.build import Profiles, Progress, build
 from fastloc.runtime import engine_cache
 from fastloc.runtime.engine_cache import Gpu
 from onnx_files import change

@@ -16,7 +16,7 @@ from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.cli import app
 from fastloc.diagnostics.verify import verify
 from fastloc.errors import FastlocError, ModelError
-from fastloc.export import golden_answers, to_onnx
+from fastloc.export import golden_check, to_onnx
 from fastloc.export.to_onnx import Options, export
 from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
@@ -92,7 +92,7 @@ def test_eight_bits(options: Options, localizer: Localizer, tmp_path: Path) -> N
 
 def test_a_file_that_computes_something_else_is_not_written(localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*args: Any) -> Any:
-        golden = golden_answers.golden_of(*args)
+        golden = golden_check.golden_of(*args)
         sample = golden.outputs["similarity"]
         return replace(golden, outputs={"similarity": type(sample).take(sample.numbers().reshape(sample.shape) + np.float32(1e-3))})
 

@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.adapters import result_of
 from fastloc.errors import FastlocError, ModelError
-from fastloc.export.pipelines import PIPELINES, write
+from fastloc.export.pipelines.table import PIPELINES, write
 from fastloc.onnx_file import header
 from onnx_files import STD, change_metadata, tiny_model
 
@@ -261,7 +261,7 @@ def test_nothing_but_numpy_and_pillow_is_needed(tmp_path: Path) -> None:
     code = f"""
 import sys
 for name in {refused!r}: sys.modules[name] = None
-from fastloc.export.pipelines import *
+from fastloc.export.pipelines.table import *
 print(len(write("tiny.onnx", list(PIPELINES))))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ImageError, ModelError, PlanError, TextError
-from fastloc.export.text_to_onnx import export_text
+from fastloc.export.text.export import export_text
 from fastloc.export.to_onnx import Options, export
 from fastloc.onnx_file.golden import picture, unit_texts
 from fastloc.onnx_file.manifest import Manifest

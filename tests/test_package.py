@@ -13,8 +13,6 @@ from repo import REPO
 HEAVY = ("torch", "onnxruntime", "onnx", "triton", "open_clip", "scipy", "PIL", "numpy", "rich")
 # folder of the repo -> folder of the wheel
 ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/export"}
-# documents stay in the repository
-LEFT_OUT = {".md"}
 
 
 def fresh_python(code: str, folder: Path) -> str:
@@ -77,7 +75,7 @@ def expected_files() -> set[str]:
         for file in (REPO / folder).rglob("*"):
             inside = file.relative_to(REPO / folder)
             linked = folder == "fastloc" and inside.parts[0] in ("kernels", "export")
-            if file.is_file() and not linked and "__pycache__" not in inside.parts and file.suffix not in LEFT_OUT:
+            if file.is_file() and not linked and "__pycache__" not in inside.parts:
                 files.add(f"{target}/{inside}")
     return files
 

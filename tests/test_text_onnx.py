@@ -22,9 +22,10 @@ from fastloc.checkpoints import loading
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.cli import text as cli_text
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
-from fastloc.export import onnx_file, text_to_onnx
+from fastloc.export import onnx_file
 from fastloc.export.initializers import as_float16
-from fastloc.export.text_to_onnx import export_text
+from fastloc.export.text import export
+from fastloc.export.text.export import export_text
 from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest
 from fastloc.runtime import text_encoder
 from fastloc.runtime.text_encoder import OnnxTextEncoder
@@ -76,7 +77,7 @@ def traced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tracing again what was traced before takes seconds, and is not what some tests are about."""
     model = onnx.load(file)
     del model.metadata_props[:]
-    monkeypatch.setattr(text_to_onnx, "_traced", lambda *_: copy.deepcopy(model))
+    monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(model))
 
 
 @cache
@@ -254,7 +255,7 @@ def test_what_cannot_be_asked_for(tmp_path: Path, options: dict[str, Any], name:
 
 @pytest.mark.usefixtures("traced")
 def test_a_file_that_is_wrong_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(text_to_onnx, "DTYPES", {"float32": -1.0})
+    monkeypatch.setattr(export, "DTYPES", {"float32": -1.0})
     with pytest.raises(ModelError, match=r"off by .* from PyTorch, and -1e"):
         export_text(source(network()), tmp_path / "tower.text.onnx")
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from fastloc.checkpoints import loading
 from fastloc.errors import ModelError, TextError
-from fastloc.export.tokenizer import tokenization, tokenizer_json
+from fastloc.export.text.tokenizer import tokenization, tokenizer_json
 from fastloc.onnx_file.text_manifest import pack, unpack
 from fastloc.text.cleaning import CLEANERS, clean
 from fastloc.text.tokenizer import Tokens

@@ -38,7 +38,7 @@ def localizer() -> Localizer:
 def site(localizer: Localizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     needed()
     pytest.importorskip("onnxruntime")
-    from fastloc.export.web import write_site
+    from fastloc.export.web_site import write_site
 
     folder = tmp_path_factory.mktemp("web") / "site"
     write_site(localizer, folder, ort=PACKAGE)

@@ -11,7 +11,7 @@ import pytest
 from fastloc import FastlocError, Localizer
 from fastloc.cli import web as cli_web
 from fastloc.errors import TextError
-from fastloc.export import web
+from fastloc.export import web_site
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def runtime(tmp_path: Path) -> Path:
     return fake_runtime(tmp_path / "npm")
 
 
-def fake_runtime(folder: Path, version: str = "1.30.0", names: tuple[str, ...] = web.RUNTIME_FILES) -> Path:
+def fake_runtime(folder: Path, version: str = "1.30.0", names: tuple[str, ...] = web_site.RUNTIME_FILES) -> Path:
     dist = folder / "node_modules" / "onnxruntime-web" / "dist"
     dist.mkdir(parents=True)
     for name in names:
@@ -36,15 +36,15 @@ def small() -> Localizer:
 def test_a_site_holds_the_page_the_model_and_the_vocabulary(small: Localizer, runtime: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     out = tmp_path / "site"
-    manifest = web.write_site(small, out, ort=runtime, texts=["Cat", "red  car", "cat"])
+    manifest = web_site.write_site(small, out, ort=runtime, texts=["Cat", "red  car", "cat"])
     # a whole multiple of the input in its proportion
     assert manifest.input.size == (16, 24) and manifest.input.frame == (256, 384)
     assert {file.name for file in out.iterdir()} == {
-        *web.PAGE_FILES, "site.json", "model.onnx", "vocabulary.json", "vocabulary.bin", "ort", "samples",
+        *web_site.PAGE_FILES, "site.json", "model.onnx", "vocabulary.json", "vocabulary.bin", "ort", "samples",
     }  # fmt: skip
     assert (out / "vocabulary.bin").stat().st_size == 2 * 192 * 4
     # written again in the same place, and nothing is left beside it
-    web.write_site(small, out, ort=runtime, texts=["cat"])
+    web_site.write_site(small, out, ort=runtime, texts=["cat"])
     assert (out / "vocabulary.bin").stat().st_size == 192 * 4
     assert {file.name for file in tmp_path.iterdir()} == {"site", "npm"}
 
@@ -52,15 +52,15 @@ def test_a_site_holds_the_page_the_model_and_the_vocabulary(small: Localizer, ru
 def test_a_failure_leaves_the_old_site(small: Localizer, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "site"
     out.mkdir()
-    (out / web.MARK).write_text("{}")
+    (out / web_site.MARK).write_text("{}")
 
     def fails(*_: object) -> None:
         raise FastlocError("no such export")
 
-    monkeypatch.setattr(web, "export", fails)
+    monkeypatch.setattr(web_site, "export", fails)
     with pytest.raises(FastlocError, match="no such export"):
-        web.write_site(small, out, ort=runtime)
-    assert [file.name for file in out.iterdir()] == [web.MARK]
+        web_site.write_site(small, out, ort=runtime)
+    assert [file.name for file in out.iterdir()] == [web_site.MARK]
     assert {file.name for file in tmp_path.iterdir()} == {"site", "npm"}
 
 
@@ -69,30 +69,30 @@ def test_other_folders_are_not_written_over(small: Localizer, runtime: Path, tmp
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     for out in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
         with pytest.raises(FastlocError, match=r"is neither empty nor a page that fastloc wrote"):
-            web.write_site(small, out, ort=runtime)
+            web_site.write_site(small, out, ort=runtime)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
 def test_onnxruntime_web_is_found_wherever_it_is_named(runtime: Path) -> None:
     dist = runtime / "node_modules" / "onnxruntime-web" / "dist"
     for place in (runtime, runtime / "node_modules", dist.parent, dist):
-        assert web.find_runtime(place) == (dist, "1.30.0")
+        assert web_site.find_runtime(place) == (dist, "1.30.0")
 
 
 def test_onnxruntime_web_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(FastlocError, match=r'onnxruntime-web is not in .*: npm install "onnxruntime-web@>=1\.24 <2"'):
-        web.find_runtime(tmp_path)
+        web_site.find_runtime(tmp_path)
     with pytest.raises(FastlocError, match=r"onnxruntime-web 1\.22\.0 in .* has other files"):
-        web.find_runtime(fake_runtime(tmp_path / "old", "1.22.0"))
+        web_site.find_runtime(fake_runtime(tmp_path / "old", "1.22.0"))
     with pytest.raises(FastlocError, match=r"onnxruntime-web 1\.30\.0 in .* lacks ort-wasm-simd-threaded\.wasm, "):
-        web.find_runtime(fake_runtime(tmp_path / "part", names=web.RUNTIME_FILES[:1]))
+        web_site.find_runtime(fake_runtime(tmp_path / "part", names=web_site.RUNTIME_FILES[:1]))
 
 
 def test_names_that_will_not_do(small: Localizer, runtime: Path, tmp_path: Path) -> None:
     with pytest.raises(TextError, match="'cat, dog' has a comma"):
-        web.write_site(small, tmp_path / "site", ort=runtime, texts=["cat, dog"])
+        web_site.write_site(small, tmp_path / "site", ort=runtime, texts=["cat, dog"])
     with pytest.raises(TextError, match="prompt 1 is empty"):
-        web.write_site(small, tmp_path / "site", ort=runtime, texts=["cat", " "])
+        web_site.write_site(small, tmp_path / "site", ort=runtime, texts=["cat", " "])
 
 
 def test_the_server_gives_types_and_isolation(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_taken_port_is_told_before_the_work(tmp_path: Path) -> None:
 
 def test_names_from_a_file(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(web, "export", lambda *_: seen.append("exported"))
+    monkeypatch.setattr(web_site, "export", lambda *_: seen.append("exported"))
     names = tmp_path / "names.txt"
     names.write_text("\n\n")
     with pytest.raises(FastlocError, match="holds no text"):

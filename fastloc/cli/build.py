@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fastloc.utils.argument_types import count, sides, span
 
 if TYPE_CHECKING:
-    from fastloc.export.engines import EngineReport, Progress
+    from fastloc.export.trt.build import EngineReport, Progress
 
 # seconds between two lines of progress where they cannot be drawn over one another
 APART = 10.0
@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command: 0, or FastlocError."""
-    from fastloc.export.engines import Profiles, build
+    from fastloc.export.trt.build import Profiles, build
 
     with telling(args.model.name) as progress:
         report = build(

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastloc.cli.arguments import add_method, add_source, lines_of
 from fastloc.errors import FastlocError, TextError
-from fastloc.export.pipelines import PIPELINES
+from fastloc.export.pipelines.table import PIPELINES
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 from fastloc.utils import console
 from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic

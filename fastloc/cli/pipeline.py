@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fastloc.export.pipelines import PIPELINES, write
+from fastloc.export.pipelines.table import PIPELINES, write
 
 
 def add(parser: argparse.ArgumentParser) -> None:

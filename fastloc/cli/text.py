@@ -48,7 +48,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Write a text tower."""
     from fastloc.checkpoints.projections import loaded
-    from fastloc.export.text_to_onnx import export_text
+    from fastloc.export.text.export import export_text
 
     source = loaded(args.model or "embedded", args.pretrained, args.projections)
     manifest = export_text(source, args.output, opset=args.opset, dtype=args.dtype, licence=args.licence)

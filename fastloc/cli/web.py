@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page, then serve it until interrupted. Raises FastlocError for what cannot be read, made or served."""
     texts = lines_of(args.texts_file) if args.texts_file else []
     localizer = _localizer(args)
-    from fastloc.export.web import write_site
+    from fastloc.export.web_site import write_site
 
     # a port that is taken is told before the work is done
     server = None if args.serve is None else serving(args.output, args.serve)

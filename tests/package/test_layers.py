@@ -58,24 +58,7 @@ THIRD_PARTIES = {
 }
 
 # files that do not lie in their rooms yet: where each goes
-OLD_NAMES = {
-    "export.spellings": "export.attention_ops",
-    "export.golden_answers": "export.golden_check",
-    "export.web": "export.web_site",
-    "export.text_to_onnx": "export.text.export",
-    "export.tokenizer": "export.text.tokenizer",
-    "export.share_weights": "export.text.share_weights",
-    "export.engines": "export.trt.build",
-    "export.engine_checks": "export.trt.checks",
-    "export.engine_file": "export.trt.report",
-    "export.engine_flavours": "export.trt.flavours",
-    "export.engine_profiles": "export.trt.profiles",
-    "export.engine_worker": "export.trt.worker",
-    "export.pipelines": "export.pipelines.table",
-    "export.for_deepstream": "export.pipelines.deepstream",
-    "export.for_gstreamer": "export.pipelines.gstreamer",
-    "export.for_triton": "export.pipelines.triton_server",
-}
+OLD_NAMES = {}
 
 # faults that are known, each to be mended
 EXPECTED: set[str] = {

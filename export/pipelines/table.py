@@ -1,6 +1,6 @@
 """What video pipelines and servers need beside an exported file. Every value is read from the file; torch and onnx are not needed.
 
-A row of `PIPELINES` each. How the files are used, and what reads the results: export/pipelines.md.
+A row of `PIPELINES` each. How the files are used, and what reads the results: docs/guide/pipelines.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastloc.errors import FastlocError, unknown
-from fastloc.export import for_deepstream, for_gstreamer, for_triton
+from fastloc.export.pipelines import deepstream, gstreamer, triton_server
 from fastloc.onnx_file import graph
 from fastloc.onnx_file.graph import Content
 from fastloc.onnx_file.manifest import Manifest
@@ -38,11 +38,11 @@ PIPELINES = {
     each.name: each
     for each in (
         Sidecar("gstreamer", "GStreamer's onnxinference, from 1.28: FILE.onnx.modelinfo, with a pipeline to start from",
-                "{name}.modelinfo", for_gstreamer.why_not, for_gstreamer.text),
+                "{name}.modelinfo", gstreamer.why_not, gstreamer.text),
         Sidecar("deepstream", "DeepStream's nvinfer: config_infer_FILE.txt",
-                "config_infer_{stem}.txt", for_deepstream.why_not, for_deepstream.text),
+                "config_infer_{stem}.txt", deepstream.why_not, deepstream.text),
         Sidecar("triton", "Triton Inference Server: FILE.config.pbtxt, with the place where it goes",
-                "{stem}.config.pbtxt", for_triton.why_not, for_triton.text),
+                "{stem}.config.pbtxt", triton_server.why_not, triton_server.text),
     )
 }  # fmt: skip
 

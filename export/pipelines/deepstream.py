@@ -1,4 +1,4 @@
-"""The configuration file of DeepStream's nvinfer: raw outputs as metadata, for a probe that reads them (export/pipelines.md).
+"""The configuration file of DeepStream's nvinfer: raw outputs as metadata, for a probe that reads them (docs/guide/pipelines.md).
 
 Keys: DeepStream 9.2, Gst-nvinfer. It feeds planar floats, y = net-scale-factor * (x - offset of the channel), x a byte: one scale for all
 channels. The model's normalisation therefore stands in the graph, input "bytes", unless its three deviations are equal.

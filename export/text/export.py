@@ -26,7 +26,7 @@ from fastloc.checkpoints.text_encoder import causal, encode_causal, encode_token
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written
-from fastloc.export.tokenizer import tokenization
+from fastloc.export.text.tokenizer import tokenization
 from fastloc.onnx_file.text_manifest import KEY, TOKENIZER, TextManifest, pack
 from fastloc.runtime.providers import runtime
 from fastloc.text.templates import TEMPLATES, sentences

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fastloc.errors import ModelError
-from fastloc.export.engine_flavours import Flavour, Version
+from fastloc.export.trt.flavours import Flavour, Version
 from fastloc.onnx_file.graph import Graph, Node
 from fastloc.onnx_file.manifest import Manifest
 

@@ -21,10 +21,11 @@ from typing import IO, Any
 
 from fastloc._version import __version__
 from fastloc.errors import ModelError, PlanError
-from fastloc.export import engine_checks, engine_file, engine_flavours
-from fastloc.export.engine_file import EngineReport, IoTensor
-from fastloc.export.engine_flavours import Flavour
-from fastloc.export.engine_profiles import Profiles, Shapes, shapes
+from fastloc.export.trt import checks, flavours
+from fastloc.export.trt import report as engine_file
+from fastloc.export.trt.flavours import Flavour
+from fastloc.export.trt.profiles import Profiles, Shapes, shapes
+from fastloc.export.trt.report import EngineReport, IoTensor
 from fastloc.onnx_file import graph as onnx_graph
 from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
@@ -34,7 +35,7 @@ from fastloc.runtime.engine_cache import Gpu
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 
 Job = dict[str, Any]
-WORKER = "fastloc.export.engine_worker"
+WORKER = "fastloc.export.trt.worker"
 # seconds between two calls of a progress callback while the builder says nothing
 BEAT = 1.0
 # levels that both runtimes' documentation knows
@@ -116,18 +117,18 @@ def _job(
     timing_cache: str | os.PathLike[str] | None, workspace: int | None, level: int | None, tf32: bool,
 ) -> tuple[Job, _Known]:  # fmt: skip
     """What the worker is told, after everything that can be refused without building."""
-    row = engine_flavours.flavour(runtime)
+    row = flavours.flavour(runtime)
     _check_options(row, timing_cache, workspace, level)
     manifest, graph = header.read(onnx).manifest(), onnx_graph.read(onnx).graph
-    module = engine_flavours.load(row)
-    engine_checks.check(str(onnx), engine_checks.Case(graph, manifest, row, engine_flavours.release(module)))
+    module = flavours.load(row)
+    checks.check(str(onnx), checks.Case(graph, manifest, row, flavours.release(module)))
     gpu = _gpu()
-    targets = engine_flavours.capabilities(row, module, sm, gpu)
+    targets = flavours.capabilities(row, module, sm, gpu)
     target = Path(out) if out is not None else onnx.with_suffix(row.suffix)
     given = {tensor.name for tensor in graph.tensors}
     job = {
         "module": row.module,
-        "typed_flag": engine_flavours.release(module) < row.flag_before,
+        "typed_flag": flavours.release(module) < row.flag_before,
         "onnx": str(onnx),
         "part": str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")),
         "capabilities": targets,
@@ -137,7 +138,7 @@ def _job(
         "tf32": tf32,
         "timing_cache": _timing(timing_cache, row, module, gpu),
         # an engine for other GPUs cannot be loaded on this one
-        "load": not row.ahead or targets == (engine_flavours.CURRENT.upper(),),
+        "load": not row.ahead or targets == (flavours.CURRENT.upper(),),
     }
     return job, _Known(row, module, manifest, gpu, onnx, target)
 
@@ -278,7 +279,7 @@ def _report(job: Job, known: _Known, built: Job, seconds: float) -> EngineReport
 def _serves(known: _Known, targets: tuple[str, ...]) -> str:
     if not targets:
         return known.row.usual
-    if targets == (engine_flavours.CURRENT.upper(),):
+    if targets == (flavours.CURRENT.upper(),):
         return f"GPUs like the one it was built on, {known.gpu}"
     return f"GPUs of compute capability {', '.join(f'{each[:-1]}.{each[-1]}' for each in targets)}"
 

@@ -1,8 +1,8 @@
 """Builds one engine in a process of its own: a builder that crashes takes its process with it, and no message would be left.
 
-    python -m fastloc.export.engine_worker < job.json
+    python -m fastloc.export.trt.worker < job.json
 
-reads a job (see `fastloc.export.engines`), writes the engine to a file and prints one JSON object a line: how far it is, and at the end
+reads a job (see `fastloc.export.trt.build`), writes the engine to a file and prints one JSON object a line: how far it is, and at the end
 what was built, or why not. It imports nothing but the standard library and the runtime's module.
 """
 

@@ -1,0 +1,1 @@
+"""Files that GStreamer, DeepStream and Triton need beside an exported model."""

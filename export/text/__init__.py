@@ -1,0 +1,1 @@
+"""Export of text towers with their tokenizers."""
