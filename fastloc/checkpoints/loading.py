@@ -5,7 +5,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import resnet_spec, resnet_weights, vit_spec, vit_weights
+from fastloc.checkpoints import hub, resnet_spec, resnet_weights, vit_spec, vit_weights
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
@@ -77,13 +77,15 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
 
     Args:
         model: "embedded"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
-            open_clip_config.json and its weights; or a path to an open_clip model configuration (.json).
+            open_clip_config.json and its weights; "hf-hub:OWNER/NAME", with "@REVISION" if wanted, a repository on the Hugging Face
+            hub that is laid out so; or a path to an open_clip model configuration (.json).
         pretrained: an open_clip tag ("laion2b_s34b_b88k"), or a path to a .pt or .safetensors file; "random" for seeded random
             weights, good for timing only.
         mean, std: of the pixels, per channel, in place of the configuration's.
 
     Raises:
-        ModelError: unknown or unsupported model, unknown tag, unreadable file, or weights of another architecture.
+        ModelError: unknown or unsupported model, unknown tag, unreadable file, weights of another architecture, or weights that are
+            not on this machine and cannot be downloaded.
     """
     described = _describe(model, pretrained)
     preprocess = {**described.preprocess, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
@@ -160,6 +162,8 @@ def _describe(model: str, pretrained: str | None) -> _Description:
     path = Path(model.removeprefix("local-dir:"))
     if model == "embedded" and pretrained in (None, RANDOM):
         return _directory("embedded", embedded.FOLDER)
+    if model.startswith(hub.PREFIX):
+        return _repository(model, pretrained)
     if model.startswith("local-dir:") or path.is_dir():
         if not path.is_dir():
             raise ModelError(f"model directory {str(path)!r} does not exist")
@@ -183,6 +187,20 @@ def _directory(name: str, path: Path) -> _Description:
         name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: _plain_tokenizer(config, path),
         projections if projections.is_file() else None,
     )  # fmt: skip
+
+
+def _repository(model: str, pretrained: str | None) -> _Description:
+    if pretrained is not None:
+        raise ModelError(f"pretrained must be None with {model!r}, whose repository holds the weights, got {pretrained!r}; leave it out")
+    path, repository = hub.config(hub.Repository.parse(model))
+    config = _json(path).get("model_cfg", {})
+    # a model that is refused is not downloaded
+    reason = _refusal(config)
+    if reason:
+        raise ModelError(f"model {model!r} is not supported: {reason}")
+    file = hub.weights(repository, config)
+    # others may have put weights of another layout into the same folder of the cache
+    return replace(_directory(model, path.parent), file=file)
 
 
 def _configuration(path: Path, pretrained: str | None) -> _Description:
@@ -224,10 +242,12 @@ def _named(model: str, pretrained: str | None) -> _Description:
 
 
 def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
+    if row.get("hf_hub"):
+        return hub.tagged(name, tag, row["hf_hub"])
     try:
         return Path(tags.download_pretrained(row))
     except Exception as error:
-        # the hub's client fails in its own ways: offline, refused, no such file
+        # a download from elsewhere fails in its own ways: offline, refused, no such file
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"weights {tag!r} of {name} could not be downloaded: {first}") from error
 

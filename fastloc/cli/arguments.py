@@ -11,7 +11,7 @@ from fastloc.utils.argument_types import inv_temp, setting, size
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
     """Which model."""
-    known = "see `fastloc models`; a folder; an exported .onnx file (default: embedded)"
+    known = "see `fastloc models`; a folder; hf-hub:OWNER/NAME; an exported .onnx file (default: embedded)"
     group.add_argument("--model", default="embedded", metavar="NAME", help=known)
     group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
 
