@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from fastloc import hub, hub_files
+from fastloc.checkpoints import hub_files
+from fastloc.checkpoints.hub_repository import Repository
 from hub_fixtures import (
     CONTENT,
     NAME,
@@ -32,7 +33,7 @@ from hub_server import Faults, HubServer
 
 ALONE = f"""
 import sys
-from fastloc import hub
+from fastloc.checkpoints import hub
 print(hub.tagged("ViT-B-16", "tag", "{NAME}/"))
 assert "torch" not in sys.modules
 """
@@ -114,7 +115,7 @@ def test_a_file_that_is_cut_short_is_not_taken(server: HubServer, cache: Path):
     server.faults = Faults(short_by=1_000)
     assert f"{SAFE} broke off after 599,000 of 600,000 bytes (the hub sent no more)" in refused()
     assert [name.endswith(".incomplete") for name in files(cache)] == [True]
-    assert hub_files.cached(hub.Repository(NAME, SUBJECT, ""), [SAFE]) is None
+    assert hub_files.cached(Repository(NAME, SUBJECT, ""), [SAFE]) is None
     server.faults = Faults()
     assert fetched().read_bytes() == CONTENT
 

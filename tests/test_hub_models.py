@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import hub
+from fastloc import embedded
+from fastloc.checkpoints import hub
+from fastloc.checkpoints.hub_repository import Repository
 from fastloc.errors import ModelError
 from hub_fixtures import (
     BIN,
@@ -30,28 +32,28 @@ from hub_server import COMMIT, HubServer
 @pytest.mark.parametrize("spelled", ["", "name", "a/b/c", "/name", "a/..", "a/b@", "a/b@../c", "a/b.git"])
 def test_names_that_are_spelled_wrong(spelled: str):
     with pytest.raises(ModelError, match="hf-hub:owner/name must have an owner and a name, and may have @revision, got"):
-        hub.Repository.parse(f"hf-hub:{spelled}")
+        Repository.parse(f"hf-hub:{spelled}")
 
 
 def test_the_files_of_a_model_are_of_one_commit_and_the_tokenizer_comes_before_the_weights(server: HubServer):
     tokenizer = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{ }"}
     server.repositories[NAME] = {hub.CONFIG: b"{}", SAFE: CONTENT, **tokenizer, "vocab.txt": b"cat", "tokenizer.py": b"raise SystemExit"}
     wants = {"text_cfg": {"hf_tokenizer_name": "bert"}}
-    path, repository = hub.config(hub.Repository.parse(f"hf-hub:{NAME}"))
+    path, repository = hub.config(Repository.parse(f"hf-hub:{NAME}"))
     assert repository.revision == path.parent.name == COMMIT
     assert hub.weights(repository, wants).parent == path.parent
     assert sorted(each.name for each in path.parent.iterdir()) == sorted([hub.CONFIG, SAFE, *tokenizer])
     assert server.asked("GET")[-1].path.startswith("/large/")
     server.requests.clear()
-    hub.weights(hub.config(hub.Repository.parse(f"hf-hub:{NAME}"))[1], wants)
+    hub.weights(hub.config(Repository.parse(f"hf-hub:{NAME}"))[1], wants)
     assert server.requests == []
     with pytest.raises(ModelError, match=f"repository '{NAME}' has no revision 'v2'"):
-        hub.config(hub.Repository.parse(f"hf-hub:{NAME}@v2"))
+        hub.config(Repository.parse(f"hf-hub:{NAME}@v2"))
 
 
 def test_a_tokenizer_that_the_repository_lacks(server: HubServer):
     server.repositories[NAME] = {hub.CONFIG: b"{}", SAFE: CONTENT}
-    _, repository = hub.config(hub.Repository.parse(f"hf-hub:{NAME}"))
+    _, repository = hub.config(Repository.parse(f"hf-hub:{NAME}"))
     with pytest.raises(ModelError, match=f"model 'hf-hub:{NAME}' could not be downloaded: repository '{NAME}' has no 'tokenizer.json'"):
         hub.weights(repository, {"text_cfg": {"hf_tokenizer_name": "bert"}})
 
@@ -68,7 +70,7 @@ def test_safetensors_go_first_and_other_weights_do_where_there_are_none(server: 
 @pytest.fixture
 def published(server: HubServer) -> HubServer:
     """The embedded model as a repository, with files beside it that are nobody's business."""
-    shipped = Path(hub.__file__).parent / "embedded"
+    shipped = embedded.FOLDER
     wanted = {hub.CONFIG: (shipped / hub.CONFIG).read_bytes(), SAFE: (shipped / "model.safetensors").read_bytes()}
     server.repositories[NAME] = {**wanted, "model.py": b"raise SystemExit", "README.md": b""}
     return server
@@ -96,7 +98,7 @@ def test_a_model_from_the_hub_is_the_one_from_a_folder(published: HubServer, cac
 
 
 def test_a_model_that_is_refused_is_not_downloaded(published: HubServer):
-    from fastloc.sources import load
+    from fastloc.checkpoints.loading import load
 
     config = {"model_cfg": {"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit"}, "text_cfg": {}}}
     published.repositories[NAME][hub.CONFIG] = json.dumps(config).encode()
@@ -106,7 +108,7 @@ def test_a_model_that_is_refused_is_not_downloaded(published: HubServer):
 
 
 def test_a_repository_brings_its_own_weights(published: HubServer):
-    from fastloc.sources import load
+    from fastloc.checkpoints.loading import load
 
     with pytest.raises(ModelError, match=f"pretrained must be None with 'hf-hub:{NAME}', whose repository holds the weights, got 'openai'"):
         load(f"hf-hub:{NAME}", "openai")

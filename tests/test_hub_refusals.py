@@ -30,7 +30,7 @@ from hub_server import Faults, HubServer
 HANGS = f"""
 import socket, threading, time
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
-from fastloc import hub, hub_files
+from fastloc.checkpoints import hub, hub_files
 start = time.monotonic()
 try:
     hub.tagged("ViT-B-16", "tag", "{NAME}/")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastloc import embedded
 from fastloc.checkpoints import hub, resnet_spec, resnet_weights, vit_spec, vit_weights
+from fastloc.checkpoints.hub_repository import PREFIX, Repository
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
@@ -162,7 +163,7 @@ def _describe(model: str, pretrained: str | None) -> _Description:
     path = Path(model.removeprefix("local-dir:"))
     if model == "embedded" and pretrained in (None, RANDOM):
         return _directory("embedded", embedded.FOLDER)
-    if model.startswith(hub.PREFIX):
+    if model.startswith(PREFIX):
         return _repository(model, pretrained)
     if model.startswith("local-dir:") or path.is_dir():
         if not path.is_dir():
@@ -192,7 +193,7 @@ def _directory(name: str, path: Path) -> _Description:
 def _repository(model: str, pretrained: str | None) -> _Description:
     if pretrained is not None:
         raise ModelError(f"pretrained must be None with {model!r}, whose repository holds the weights, got {pretrained!r}; leave it out")
-    path, repository = hub.config(hub.Repository.parse(model))
+    path, repository = hub.config(Repository.parse(model))
     config = _json(path).get("model_cfg", {})
     # a model that is refused is not downloaded
     reason = _refusal(config)

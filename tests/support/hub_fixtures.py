@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
-from fastloc import hub
+from fastloc.checkpoints import hub
 from fastloc.errors import ModelError
 from hub_server import HubServer
 

@@ -33,12 +33,12 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import logging as hub_logging
 
+from fastloc.checkpoints.hub_repository import Repository
 from fastloc.errors import ModelError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
-    from fastloc.hub import Repository
 
 # seconds for the first contact: look-up of the name, connection and answer together
 PATIENCE = 4.0
@@ -50,7 +50,7 @@ _utils: Any = huggingface_hub.utils
 
 
 def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
-    """Get one file. Arguments, result and errors as for `fastloc.hub.Repository.fetch`."""
+    """Get one file. Arguments, result and errors as for `fastloc.checkpoints.hub.fetch`."""
     found = cached(repository, names)
     if found is not None:
         return found

@@ -1,0 +1,111 @@
+"""Models on the Hugging Face hub: the files of a repository that a model needs. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastloc.checkpoints.hub_repository import Repository
+from fastloc.errors import ModelError
+
+CONFIG = "open_clip_config.json"
+# safetensors first: it holds tensors and nothing else
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# a fast tokenizer is whole with the first three; the others are what slow ones are made of
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+
+
+def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
+    """Get one file: from the hub's cache, without a request, or by a download.
+
+    Args:
+        repository: where it is.
+        names: its names, the preferred one first. Any of them in the cache goes before a download.
+
+    Returns:
+        The file in the hub's cache, or None if the repository has none of them.
+
+    Raises:
+        ModelError: it cannot be downloaded; the message is one line and says what to do.
+    """
+    try:
+        # the hub's client takes a third of a second, which models that are on disk need not wait for
+        from fastloc.checkpoints import hub_files
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{repository.subject} needs {error.name}: pip install {error.name}") from error
+    return hub_files.fetch(repository, names)
+
+
+def must_fetch(repository: Repository, names: Sequence[str]) -> Path:
+    """The same for a file that must be there. Raises ModelError also where the repository has none of them."""
+    found = fetch(repository, names)
+    if found is None:
+        wanted = " or ".join(map(repr, names))
+        raise ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {wanted}")
+    return found
+
+
+def tagged(model: str, tag: str, place: str) -> Path:
+    """Get the weights of an open_clip tag.
+
+    Args:
+        model, tag: open_clip's names, for errors.
+        place: where its table says that they are: `owner/name/`, or `owner/name/file`.
+
+    Returns:
+        The file in the hub's cache.
+
+    Raises:
+        ModelError: see `fetch`.
+    """
+    name, _, file = place.rpartition("/")
+    repository = Repository(name, f"weights {tag!r} of {model}", "pretrained=PATH of a file")
+    safe = re.sub(r"\.(bin|pth)$", ".safetensors", file)
+    return must_fetch(repository, WEIGHTS if not file else tuple(dict.fromkeys((safe, file))))
+
+
+def config(repository: Repository) -> tuple[Path, Repository]:
+    """Get open_clip's configuration of a model.
+
+    Returns:
+        The file, whose folder is where the model's other files go; and the repository at its commit, so that all are of one commit.
+
+    Raises:
+        ModelError: see `fetch`.
+    """
+    path = must_fetch(repository, [CONFIG])
+    return path, replace(repository, revision=path.parent.name)
+
+
+def weights(repository: Repository, model_config: Mapping[str, Any]) -> Path:
+    """Get a model's weights and, before them, the files of the tokenizer that its configuration asks for.
+
+    Returns:
+        The file of the weights.
+
+    Raises:
+        ModelError: see `fetch`.
+    """
+    if model_config.get("text_cfg", {}).get("hf_tokenizer_name"):
+        _tokenizer(repository)
+    return must_fetch(repository, WEIGHTS)
+
+
+def _tokenizer(repository: Repository) -> None:
+    if _tokenizer_is_whole(repository):
+        return
+    fast = [fetch(repository, [name]) for name in _TOKENIZER]
+    slow = [fetch(repository, [name]) for name in _VOCABULARIES] if fast[0] is None else fast
+    if not any(slow):
+        raise ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {_TOKENIZER[0]!r}")
+
+
+def _tokenizer_is_whole(repository: Repository) -> bool:
+    from fastloc.checkpoints.hub_files import cached
+
+    # the weights come last, so where they are with any file of a tokenizer, all of it is there
+    return cached(repository, WEIGHTS) is not None and cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
