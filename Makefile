@@ -29,7 +29,7 @@ lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) mypy --no-error-summary
 
 web: $(VENV)/.stamp $(VENV)/node_modules/onnxruntime-web ## run both pages in a real browser (needs npm, chromium and chromedriver)
-	@FASTLOC_WEB=required $(RUN) pytest -q tests/test_web.py tests/test_live_page.py
+	@FASTLOC_WEB=required $(RUN) pytest -q tests/export/test_web.py tests/live/test_page.py
 
 kernels: $(VENV)/.stamp ## compile every GPU kernel for GPUs that need not be here, and compare with the record
 	@$(PY) benchmarks/compile_kernels.py --check --sm 80 89 90

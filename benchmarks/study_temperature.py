@@ -4,9 +4,9 @@
     python benchmarks/study_temperature.py --sets embedded --sweeps rho iterations   # a part
 
 Two sets. "embedded": the embedded model on scenes of the quality set, drawn by chance, asked as in quality.py. "real": a supervised
-ViT-Tiny on photographs with masks (tests/test_real.py); a question for every thing that the model has a name for, all these names given
-as texts. Tables are measured on pictures that are never judged with them. Every finished row is written to records/temperature.json at
-once, and is not measured again.
+ViT-Tiny on photographs with masks (tests/package/test_real.py); a question for every thing that the model has a name for, all these names
+given as texts. Tables are measured on pictures that are never judged with them. Every finished row is written to records/temperature.json
+at once, and is not measured again.
 
     pointing, iou, auc   as in quality.py (iou at 0.5), means over questions; the area over every second (scenes) or fourth
                          (photographs) row and column

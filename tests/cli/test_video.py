@@ -327,7 +327,7 @@ def test_a_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
     script = f"""
         import os, signal, sys
         sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}, {str(Path(__file__).parent)!r}]
-        from test_video_cli import StandIn
+        from test_video import StandIn
         from fastloc.cli import main, video
         engine = StandIn()
         engine.then = lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == 120 else None
