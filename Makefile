@@ -35,7 +35,7 @@ kernels: $(VENV)/.stamp ## compile every GPU kernel for GPUs that need not be he
 	@$(PY) benchmarks/compile_kernels.py --check --sm 80 89 90
 
 goldens: $(VENV)/.stamp ## make the files in tests/goldens again with the official code, in an environment of its own
-	@$(PY) benchmarks/regenerate_goldens.py
+	@$(PY) benchmarks/goldens.py
 
 peers: $(VENV)/.stamp ## set up the packages that the benchmark compares with, in environments of their own (about 12 GB)
 	@$(RUN) fastloc.bench.peer_environments

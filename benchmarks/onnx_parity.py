@@ -42,7 +42,7 @@ from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.imaging.preprocess import prepare  # noqa: E402
 from fastloc.recipes import Recipe  # noqa: E402
 from gpu_parts import likeness, scenes  # noqa: E402
-from kept import Incomplete, together  # noqa: E402
+from quality_parts.kept_rows import Incomplete, together  # noqa: E402
 
 RECORD = HERE / "records" / "onnx_parity.json"
 SIZE = (96, 96)

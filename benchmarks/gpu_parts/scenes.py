@@ -77,7 +77,7 @@ def texts(path: Path = TEXTS) -> dict[str, Tensor]:
     """
     with safe_open(path, "pt") as file:
         told = file.metadata() or {}
-    again = "run benchmarks/make_quality_texts.py again"
+    again = "run benchmarks/embedded_model/make_quality_texts.py again"
     if told.get("model_sha256") != fingerprint():
         raise ValueError(f"{path.name} was made with other weights than {embedded.MODEL.name}: {again}")
     if json.loads(told.get("names", "[]")) != names():

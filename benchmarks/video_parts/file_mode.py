@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import fastloc
-import moving_scenes
-from moving_scenes import Clip
+from embedded_model import moving_scenes
+from embedded_model.moving_scenes import Clip
 from video_parts.paced import Nothing, Slow
 
 Row = dict[str, Any]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import fastloc
-import moving_scenes
+from embedded_model import moving_scenes
 from video_parts.flat import Trend, Watch
 from video_parts.paced import Slow, endless, paced
 

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 import fastloc
-import moving_scenes
+from embedded_model import moving_scenes
 from fastloc.video.locator import Locator
 from fastloc.video.sources.frame import Frame
 from video_parts.paced import Nothing

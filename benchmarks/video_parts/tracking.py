@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import moving_scenes
+from embedded_model import moving_scenes
+from embedded_model.moving_scenes import Clip, Moment
 from fastloc.results.prediction import Located
 from fastloc.results.result import Result
 from fastloc.video.sources.frame import Frame
 from fastloc.video.worker import Worker
-from moving_scenes import Clip, Moment
 
 Row = dict[str, Any]
 METHODS = ("gem_calibrated", "gem", "clip_surgery")

@@ -27,7 +27,7 @@ def _row(default: Any, told: str, *, choices: tuple[str, ...] = (), bound: tuple
 @dataclass(frozen=True)
 class Settings:
     """One training. The paper leaves open every field but `pool`, in which it says max; defaults are those of the projections that ship
-    with fastloc (`benchmarks/train_eclip.py`), and say nothing of other models.
+    with fastloc (`benchmarks/embedded_model/train_eclip.py`), and say nothing of other models.
 
     Raises:
         FastlocError: a value that is unknown or out of its range.

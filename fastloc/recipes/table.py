@@ -34,9 +34,9 @@ _ROWS = (
            blocks=6, terms=("vv", "kk", "qq"), unit=True, iterations=1, inv_temp="adaptive", residual=True,
            position="bicubic-antialias", readout=ReadOut(order="picture"), template="gem"),
     # the number stands in where there is no model to measure, only weights
-    Recipe("gem_calibrated", "GEM's attention, not iterated, at temperatures measured on the model", "fastloc, benchmarks/temperature.md",
+    Recipe("gem_calibrated", "GEM's attention, not iterated, at temperatures measured on the model", "fastloc, docs/methods/temperature.md",
            blocks=6, terms=("vv", "kk", "qq"), unit=True, inv_temp=10.0, rho=0.7, position="bicubic-antialias", template="gem"),
-    Recipe("gem_matched", "the same with temperatures solved for every picture", "fastloc, benchmarks/temperature.md",
+    Recipe("gem_matched", "the same with temperatures solved for every picture", "fastloc, docs/methods/temperature.md",
            blocks=6, terms=("vv", "kk", "qq"), unit=True, inv_temp="matched", rho=0.7, position="bicubic-antialias", template="gem"),
     Recipe("clip_surgery", "v-v attention over six blocks, then feature surgery", _SURGERY,
            blocks=6, terms=("vv",), residual=True, position="bilinear",

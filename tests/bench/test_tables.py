@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 import bench_rows as made
-import readme_bench
-import readme_tables
+from doc_tables import bench
+from doc_tables import tables as readme_tables
+from doc_tables.markdown_table import TableError
 from fastloc.bench.report.grid import Grid, Head, Line
 from fastloc.bench.report.rows import AXES, along, names
 from fastloc.bench.report.tables import header, show, tables
 from fastloc.bench.report.words import digits, packages, percent
 from fastloc.bench.schema import Row, checked
-from readme_markdown import TableError
 
 EVERYTHING = made.everything()
 OTHER = [made.row("gpu-kernels", "kernels", 0.0123, case="N=785 d=64"), made.row("gpu-kernels", "sdpa", failed="no such head")]
@@ -242,20 +242,20 @@ def test_a_line_that_is_no_row_is_an_error(results: Path) -> None:
 
 def test_the_check_names_plots_that_are_missing(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     # one plot a machine is enough here
-    for folder in readme_bench.machines(results):
+    for folder in bench.machines(results):
         for file in folder.glob("*.jsonl"):
             file.unlink()
         write(folder / "run.jsonl", made.waterfall())
     page = results / "README.md"
     page.write_text("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in readme_tables.asked()))
     monkeypatch.setattr(readme_tables, "README", page)
-    monkeypatch.setattr(sys, "argv", ["readme_tables.py"])
+    monkeypatch.setattr(sys, "argv", ["docs.py"])
     assert readme_tables.main() == 0, capsys.readouterr().err
     assert (results / "amd-epyc" / "waterfall.svg").stat().st_size > 10_000
     (results / "amd-epyc" / "waterfall.svg").unlink()
-    monkeypatch.setattr(sys, "argv", ["readme_tables.py", "--check"])
+    monkeypatch.setattr(sys, "argv", ["docs.py", "--check"])
     assert readme_tables.main() == 1
-    assert "amd-epyc/waterfall.svg does not exist: run `python benchmarks/readme_tables.py`" in capsys.readouterr().err
+    assert "amd-epyc/waterfall.svg does not exist: run `python benchmarks/docs.py`" in capsys.readouterr().err
 
 
 def test_versions_that_all_have_are_told_once() -> None:

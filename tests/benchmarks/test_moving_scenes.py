@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import moving_scenes
+from embedded_model import moving_scenes
 from fastloc.imaging.geometry import fit
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-import study_temperature_tables as tables
+from doc_tables.markdown_table import TableError
 from fastloc.recipes import RECIPES
 from fastloc.recipes.temperatures import Temperatures, beside
-from readme_markdown import TableError
-from study_temperature_rows import DEFAULT, rows
+from quality_parts import temperature_tables as tables
+from quality_parts.temperature_rows import DEFAULT, rows
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def record() -> dict[str, Any]:
 def test_the_page_is_current(record: dict[str, Any]) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     assert {block["name"] for block in tables.BLOCK.finditer(text)} == set(tables.TABLES)
-    assert tables.filled(text, record) == text, "run `python benchmarks/study_temperature_tables.py`"
+    assert tables.filled(text, record) == text, "run `python benchmarks/quality_parts/temperature_tables.py`"
 
 
 def test_the_record_holds_every_row(record: dict[str, Any]) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-import train_embedded
-from emoji_scenes.captions import Caption, full_caption, partial_caption
-from emoji_scenes.compose import Scene, compose
-from emoji_scenes.concepts import Concept, concepts, names
-from emoji_scenes.sprites import FONT
+from embedded_model import train
+from embedded_model.emoji_scenes.captions import Caption, full_caption, partial_caption
+from embedded_model.emoji_scenes.compose import Scene, compose
+from embedded_model.emoji_scenes.concepts import Concept, concepts, names
+from embedded_model.emoji_scenes.sprites import FONT
 from quality import quality_set
 
 with_font = pytest.mark.skipif(not FONT.exists(), reason="drawing scenes needs Debian's fonts-noto-color-emoji")
@@ -50,14 +50,14 @@ def test_a_caption_matches_every_picture_it_is_true_of():
     truths = [scene("cat", "red car").truths, scene("cat").truths, scene("dog", "blue car").truths]
     captions = [Caption("", frozenset(words)) for words in (["cat", "red car"], ["cat"], ["animal"], ["car"], ["dog", "cat"])]
     wanted = [[True, True, True, True, False], [False, True, True, False, False], [False, False, True, True, False]]
-    assert train_embedded.matches(captions, truths).tolist() == wanted
+    assert train.matches(captions, truths).tolist() == wanted
 
 
 def test_the_loss_is_least_where_logits_follow_the_matches():
     positive = torch.tensor([[True, False, True], [False, True, True]])
     right, wrong = 20.0 * positive, 20.0 * ~positive
     flat = torch.zeros(2, 3)
-    losses = [train_embedded.contrastive_loss(logits.float(), positive).item() for logits in (right, flat, wrong)]
+    losses = [train.contrastive_loss(logits.float(), positive).item() for logits in (right, flat, wrong)]
     assert losses == sorted(losses)
     # spread evenly over two positives of a row or column is the best there is
     assert losses[0] == pytest.approx(np.log(2) / 2 * (1 + 1 / 3), abs=0.01)
@@ -94,7 +94,7 @@ def test_a_seed_is_a_scene_and_masks_are_exact():
 
 @with_font
 def test_training_runs_and_is_taken_up_again(tmp_path: Path):
-    script = Path(train_embedded.__file__)
+    script = Path(train.__file__)
 
     def run(steps: int) -> str:
         command = [sys.executable, str(script), "--out", str(tmp_path), "--steps", str(steps), "--batch", "4", "--workers", "1"]

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("av")
 
-import moving_scenes
-import soak
+import video as soak
+from embedded_model import moving_scenes
 from fastloc.video.sources.frame import Frame
 from video_parts import file_mode, flat, live_mode, overhead, record, tracking
 from video_parts.paced import Nothing, Slow, paced
@@ -244,8 +244,8 @@ def test_records_are_kept_part_by_part(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_readmes_table() -> None:
-    import readme_video
-    from readme_markdown import TableError
+    from doc_tables import video as readme_video
+    from doc_tables.markdown_table import TableError
 
     alone = {"method": "gem_calibrated", "mode": "each frame alone", "pointing": 0.9, "questions": 100, "contrast": 0.6, "lag_s": 0.01,
              "flicker": 0.0123, "absent_warm": 0.2, "absent_peak": 1.0, "gone_warm": 0.3, "gone_peak": 1.0}  # fmt: skip

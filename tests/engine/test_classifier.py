@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from cnn_goldens import CASES, network, pixels
 from fastloc.checkpoints import classifiers
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
@@ -20,6 +19,7 @@ from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError
 from fastloc.functional import cam
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
+from official_goldens.cnn import CASES, network, pixels
 from repo import GOLDENS
 from towers import error
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-import readme_tables
+from doc_tables import tables as readme_tables
+from embedded_model.moving_scenes import clip, write
 from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import embedded_quality
@@ -20,7 +21,6 @@ from fastloc.embedded import QUALITY
 from fastloc.engine.classifier_localizer import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
 from fastloc.text.templates import sentences
-from moving_scenes import clip, write
 from repo import REPO
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -68,12 +68,12 @@ def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(readme_tables, "RECORDS", tmp_path)
     monkeypatch.setattr(readme_tables, "RESULTS", tmp_path / "results")
     before = page.read_text()
-    monkeypatch.setattr(sys, "argv", ["readme_tables.py", "--check"])
+    monkeypatch.setattr(sys, "argv", ["docs.py", "--check"])
     assert readme_tables.main() == 1 and page.read_text() == before
     said = capsys.readouterr().err
     assert "'recipes': differs" in said and "'quality': is not in the README" in said
-    assert "precision.json does not exist: make it with `python benchmarks/precision.py --record`" in said
-    monkeypatch.setattr(sys, "argv", ["readme_tables.py"])
+    assert "precision.json does not exist: make it with `python benchmarks/quality_parts/precision.py --record`" in said
+    monkeypatch.setattr(sys, "argv", ["docs.py"])
     assert readme_tables.main() == 1
     written = page.read_text()
     # what can be made is written, what cannot is left alone

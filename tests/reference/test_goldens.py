@@ -1,6 +1,6 @@
 """Parity with the official GEM package: its stored answers, from weights and inputs that a seed makes here again.
 
-The files are written by `python benchmarks/regenerate_goldens.py`; benchmarks/gem_goldens.py lists the cases and says
+The files are written by `python benchmarks/goldens.py`; benchmarks/official_goldens/gem_vit.py lists the cases and says
 what surprises in the official code. Tolerances are max abs error / max abs wanted. float64 leaves no room for another
 formula. Official float32 itself is up to 1.1e-6 away from official float64, and two float32 programs may differ by both errors.
 """

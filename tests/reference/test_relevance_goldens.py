@@ -1,6 +1,6 @@
 """Parity with legrad_torch and grad-cam: their stored answers, from weights and inputs that a seed makes here again.
 
-The files are written by `python benchmarks/regenerate_goldens.py`; benchmarks/relevance_goldens.py lists the cases and says what
+The files are written by `python benchmarks/goldens.py`; benchmarks/official_goldens/relevance.py lists the cases and says what
 surprises in the official code. grad-cam's heatmaps are float32, with 1e-7 added to their range; everything else is float64.
 """
 

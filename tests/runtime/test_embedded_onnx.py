@@ -27,7 +27,7 @@ from fastloc.runtime.text_encoder import OnnxTextEncoder
 from fastloc.utils.hashing import tower_digest
 
 GEM, TEXT, WEIGHTS = embedded.GEM_ONNX, embedded.GEM_TEXT_ONNX, embedded.MODEL
-AGAIN = "make them again: python benchmarks/pack_embedded_onnx.py"
+AGAIN = "make them again: python benchmarks/embedded_model/pack_onnx.py"
 
 
 @pytest.fixture(scope="module")

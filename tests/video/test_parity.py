@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fastloc
+from embedded_model.moving_scenes import clip, write
 from fastloc.video.locator import Locator
 from fastloc.video.temporal import Temporal
-from moving_scenes import clip, write
 
 TEXTS = ["cat", "pizza"]
 

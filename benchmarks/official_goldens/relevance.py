@@ -1,6 +1,6 @@
 """Write tests/goldens/legrad_*.npz and grad_cam_vit_*.npz: answers of legrad_torch 1.1 and of grad-cam 1.5.7 for seeded weights and inputs.
 
-Run it through `python benchmarks/regenerate_goldens.py`, which makes the environment it needs.
+Run it through `python benchmarks/goldens.py`, which makes the environment it needs.
 
 What surprises in the official code, all of it kept in the answers:
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 warnings.filterwarnings("ignore", message="Importing from timm")
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 # the peers' environment has no fastloc: its modules for peers are found as the scripts beside them find them
 sys.path.insert(0, str(REPO / "fastloc" / "bench" / "peers"))
 

@@ -1,7 +1,8 @@
 """Half precision against float32 on this machine's CPU: how often every method points at the object, and how far similarities are off.
 
-    python benchmarks/precision.py                # a table
-    python benchmarks/precision.py --record       # also writes benchmarks/records/precision.json; with --methods, their rows in it
+    python benchmarks/quality_parts/precision.py                # a table
+    python benchmarks/quality_parts/precision.py --record       # also writes benchmarks/records/precision.json; with --methods, their rows
+    in it
 
 The embedded model and the quality set, every method with its official parameters and with the recommended ones, as in `quality.py`.
 `gpu.py` does the same on a GPU, where half precision is what runs by itself.
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
@@ -23,7 +24,7 @@ import torch  # noqa: E402
 
 import fastloc  # noqa: E402
 from gpu_parts import scenes  # noqa: E402
-from kept import Incomplete, together  # noqa: E402
+from quality_parts.kept_rows import Incomplete, together  # noqa: E402
 
 RECORD = HERE / "records" / "precision.json"
 

@@ -1,6 +1,6 @@
 """Take the README's picture of the live page: a moving scene of the embedded model's world, in headless Chromium.
 
-python benchmarks/live_picture.py [-o benchmarks/records/live.png]
+python benchmarks/doc_tables/live_picture.py [-o benchmarks/records/live.png]
 """
 
 import argparse
@@ -8,12 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out; the browser and the server are those of the tests
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
 
-import moving_scenes  # noqa: E402
 from browser import NO_GPU, chromium  # noqa: E402
+from embedded_model import moving_scenes  # noqa: E402
 from fastloc import Localizer  # noqa: E402
 from fastloc.live.broadcast import Hub  # noqa: E402
 from fastloc.video.sources.open_source import open_source  # noqa: E402

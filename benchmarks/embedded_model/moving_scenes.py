@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from emoji_scenes.compose import _background
+from embedded_model.emoji_scenes.compose import _background
 from fastloc.embedded import SAMPLES
 from gpu_parts.scenes import quality_set
 

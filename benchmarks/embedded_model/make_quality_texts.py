@@ -1,6 +1,6 @@
 """Write benchmarks/quality_texts.safetensors: the quality set's names as the embedded model's text tower encodes them.
 
-    python benchmarks/make_quality_texts.py
+    python benchmarks/embedded_model/make_quality_texts.py
 
 For machines without open_clip, such as the one that `gpu.py` measures on: float32, for every template that a recipe names the names'
 embeddings and, last, the empty text's. The file notes the sha256 of the weights it was made with, and is refused with others.
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))

@@ -1,6 +1,6 @@
 """Draw the quality set and the sample scenes that ship with the package. Their seeds are their own; training never uses them.
 
-    python benchmarks/make_scenes.py
+    python benchmarks/embedded_model/make_scenes.py
 
 quality_set.zip holds scenes.json (for each scene its picture, its mask picture and its things' names), the pictures as
 WebP, and the masks as PNG: pixel value k > 0 is the k-th thing where it is visible.
@@ -8,17 +8,22 @@ WebP, and the masks as PNG: pixel value k > 0 is the k-th thing where it is visi
 
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from emoji_scenes.compose import Scene, compose
-from emoji_scenes.concepts import concepts
-from fastloc.embedded import SAMPLES
+HERE = Path(__file__).resolve().parents[1]
+# the packages of benchmarks/ are found wherever this is started
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
 
-HERE = Path(__file__).parent
+from embedded_model.emoji_scenes.compose import Scene, compose  # noqa: E402
+from embedded_model.emoji_scenes.concepts import concepts  # noqa: E402
+from fastloc.embedded import SAMPLES  # noqa: E402
+
 QUALITY_SET = HERE / "quality_set.zip"
 # training draws from default_rng([seed, worker]) with small seeds; these are far from them
 QUALITY_SEED, TUNING_SEED, SAMPLE_SEED = 9_000_001, 9_000_002, 9_000_003

@@ -1,6 +1,6 @@
 """Write tests/goldens/gem_*.npz: answers of the official GEM package (gem_torch 1.0.1) for seeded weights and inputs.
 
-Run it through `python benchmarks/regenerate_goldens.py`, which makes the environment it needs.
+Run it through `python benchmarks/goldens.py`, which makes the environment it needs.
 
 What surprises in the official code, all of it kept in the answers:
 
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 # the peers' environment has no fastloc: its modules for peers are found as the scripts beside them find them
 sys.path.insert(0, str(REPO / "fastloc" / "bench" / "peers"))
 

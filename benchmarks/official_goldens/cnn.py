@@ -1,7 +1,7 @@
 """Write tests/goldens/grad_cam_cnn_*.npz: answers of the `grad-cam` package (pytorch-grad-cam) for seeded classifiers and pictures.
 
-Run it by hand in the peers' environment, `.venv-peers/pinned/bin/python benchmarks/cnn_goldens.py` (`make peers` makes that environment); a
-minute on one core. Weights and BatchNorm's statistics are seeded, so no checkpoint is downloaded.
+Run it by hand in the peers' environment, `.venv-peers/pinned/bin/python benchmarks/official_goldens/cnn.py` (`make peers` makes that
+environment); a minute on one core. Weights and BatchNorm's statistics are seeded, so no checkpoint is downloaded.
 
 What surprises in the package, all of it kept in the answers:
 
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 # the peers' environment has no fastloc: its modules for peers are found as the scripts beside them find them
 sys.path.insert(0, str(REPO / "fastloc" / "bench" / "peers"))
 

@@ -1,4 +1,4 @@
-"""Write tests/goldens again with the official packages: `python benchmarks/regenerate_goldens.py [-o folder]`.
+"""Write tests/goldens again with the official packages: `python benchmarks/goldens.py [-o folder]`.
 
 Needs a package index on the first run, when it makes the peers' environment `pinned`; then about a minute on one core. The weights
 are seeded, so no checkpoint is downloaded.
@@ -12,7 +12,7 @@ from fastloc.bench.peer_environments import python_of, set_up
 from fastloc.errors import FastlocError
 
 # each writes the goldens of its packages, and lists the cases
-SCRIPTS = ("gem_goldens.py", "relevance_goldens.py", "cnn_goldens.py")
+SCRIPTS = ("gem_vit.py", "relevance.py", "cnn.py")
 
 if __name__ == "__main__":
     try:
@@ -21,6 +21,6 @@ if __name__ == "__main__":
     except FastlocError as error:
         sys.exit(f"error: {error}")
     for script in SCRIPTS:
-        ended = subprocess.run([python, Path(__file__).with_name(script), *sys.argv[1:]], check=False)
+        ended = subprocess.run([python, Path(__file__).parent / "official_goldens" / script, *sys.argv[1:]], check=False)
         if ended.returncode:
             sys.exit(ended.returncode)

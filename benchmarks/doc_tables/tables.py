@@ -1,7 +1,7 @@
 """The README's tables and the plots of runs, made from the recipes and the records, never typed.
 
-    python benchmarks/readme_tables.py           # write them
-    python benchmarks/readme_tables.py --check   # exit 1 and say which table is out of date, which plot is missing
+    python benchmarks/docs.py           # write them
+    python benchmarks/docs.py --check   # exit 1 and say which table is out of date, which plot is missing
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a row of TABLES. What is between is replaced. The plots of
 a run lie beside its rows, as SVG.
@@ -17,19 +17,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from doc_tables import bench, video
+from doc_tables.markdown_table import TableError, markdown
 from fastloc import embedded
 from fastloc.embedded import CONFIG, QUALITY
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES, Recipe, recipe
 
-HERE = Path(__file__).parent
-# python -P leaves a script's folder out
-if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))
-
-import readme_bench  # noqa: E402
-import readme_video  # noqa: E402
-from readme_markdown import TableError, markdown  # noqa: E402
+HERE = Path(__file__).resolve().parents[1]
 
 README = HERE.parent / "README.md"
 RECORDS = HERE / "records"
@@ -64,7 +59,7 @@ def _map(row: Recipe) -> str:
 def _linked(source: str) -> str:
     """arXiv numbers, owner/repository names and pages of this repository as links."""
     source = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
-    source = re.sub(r"(benchmarks/[\w-]+\.md)", r"[\1](\1)", source)
+    source = re.sub(r"((?:benchmarks|docs/methods)/[\w-]+\.md)", r"[\1](\1)", source)
     return re.sub(r", ([\w-]+/[\w-]+)$", r", [\1](https://github.com/\1)", source)
 
 
@@ -184,25 +179,25 @@ def parity_table(record: Record) -> str:
 TABLES = {
     "recipes": Source(recipe_table),
     "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
-    "precision": Source(precision_table, "precision.json", "python benchmarks/precision.py --record"),
+    "precision": Source(precision_table, "precision.json", "python benchmarks/quality_parts/precision.py --record"),
     "parity": Source(
         parity_table, "onnx_parity.json",
         "python benchmarks/onnx_parity.py --record && python benchmarks/onnx_parity.py --latency --record",
     ),
     "training": Source(
         training_table, "embedded_training.json",
-        "python benchmarks/train_embedded.py --out runs/embedded && python benchmarks/pack_embedded.py runs/embedded",
+        "python benchmarks/embedded_model/train.py --out runs/embedded && python benchmarks/embedded_model/pack.py runs/embedded",
     ),
     "video": Source(
-        readme_video.video_table, "video.json",
-        "python benchmarks/soak.py --parts file live tracking --minutes 10 --record && "
-        "python benchmarks/soak.py --parts fast overhead --minutes 10 --record",
+        video.video_table, "video.json",
+        "python benchmarks/video.py --parts file live tracking --minutes 10 --record && "
+        "python benchmarks/video.py --parts fast overhead --minutes 10 --record",
     ),
-    "bench-methods": Source(readme_bench.methods_table, runs=True),
-    "bench-peers": Source(readme_bench.peers_table, runs=True),
-    "bench-scaling": Source(readme_bench.scaling_table, runs=True),
-    "bench-cold": Source(readme_bench.cold_table, runs=True),
-    "bench-waterfall": Source(readme_bench.waterfall_table, runs=True),
+    "bench-methods": Source(bench.methods_table, runs=True),
+    "bench-peers": Source(bench.peers_table, runs=True),
+    "bench-scaling": Source(bench.scaling_table, runs=True),
+    "bench-cold": Source(bench.cold_table, runs=True),
+    "bench-waterfall": Source(bench.waterfall_table, runs=True),
 }  # fmt: skip
 
 
@@ -230,9 +225,9 @@ def table(name: str) -> str:
 
 def _of_runs(source: Source) -> str:
     try:
-        return source.make(readme_bench.machines(RESULTS))
+        return source.make(bench.machines(RESULTS))
     except KeyError as error:
-        raise TableError(f"a row in {_shown(RESULTS)} lacks {error}: measure again with `{readme_bench.RUN.format('')}`") from error
+        raise TableError(f"a row in {_shown(RESULTS)} lacks {error}: measure again with `{bench.RUN.format('')}`") from error
 
 
 def _shown(path: Path) -> str:
@@ -262,7 +257,7 @@ def filled(text: str) -> tuple[str, dict[str, str]]:
             wrong[block["name"]] = str(error)
             return block[0]
         if body != block["body"]:
-            wrong[block["name"]] = "differs from what the recipes and records say: run `python benchmarks/readme_tables.py`"
+            wrong[block["name"]] = "differs from what the recipes and records say: run `python benchmarks/docs.py`"
         return block["start"] + body + block["end"]
 
     made = BLOCK.sub(fill, text)
@@ -273,10 +268,10 @@ def filled(text: str) -> tuple[str, dict[str, str]]:
 def plots_missing(draw: bool) -> list[str]:
     """What is wrong with the plots of the runs, once they were drawn again if `draw`."""
     try:
-        found = readme_bench.machines(RESULTS)
+        found = bench.machines(RESULTS)
         if draw:
-            readme_bench.draw_plots(found)
-        return [f"{_shown(path)} does not exist: run `python benchmarks/readme_tables.py`" for path in readme_bench.missing_plots(found)]
+            bench.draw_plots(found)
+        return [f"{_shown(path)} does not exist: run `python benchmarks/docs.py`" for path in bench.missing_plots(found)]
     except (TableError, FastlocError) as error:
         return [f"the plots of {_shown(RESULTS)}: {error}"]
 
@@ -293,7 +288,3 @@ def main() -> int:
     told = [f"README.md, table {name!r}: {reason}" for name, reason in wrong.items()] + plots_missing(draw=not args.check)
     print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
     return 1 if told else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

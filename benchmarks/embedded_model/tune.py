@@ -1,6 +1,6 @@
 """Choose the recipe parameters that the embedded model's configuration recommends.
 
-    python benchmarks/tune_embedded.py --write
+    python benchmarks/embedded_model/tune.py --write
 
 Every combination of a method's grid is measured by pointing accuracy, then pixel AUC, on scenes of a seed of their own: neither
 training nor the quality set ever sees them. The best goes into the configuration (--write), all go into the record.
@@ -8,6 +8,7 @@ training nor the quality set ever sees them. The best goes into the configuratio
 
 import argparse
 import json
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from emoji_scenes.concepts import concepts
-from fastloc.embedded import CONFIG
-from fastloc.engine.localizer import Localizer
-from make_scenes import TUNING_SEED, drawn
-from quality import Scene, measure
+HERE = Path(__file__).resolve().parents[1]
+# the packages of benchmarks/ are found wherever this is started
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
 
-RECORD = Path(__file__).parent / "records" / "embedded_tuning.json"
+from embedded_model.emoji_scenes.concepts import concepts  # noqa: E402
+from embedded_model.make_scenes import TUNING_SEED, drawn  # noqa: E402
+from fastloc.embedded import CONFIG  # noqa: E402
+from fastloc.engine.localizer import Localizer  # noqa: E402
+from quality import Scene, measure  # noqa: E402
+
+RECORD = HERE / "records" / "embedded_tuning.json"
 SCENES = 100
 # the input the model was trained at; pictures keep their shape
 SIZE, FIT = 96, "aspect"

@@ -1,7 +1,7 @@
 """Train ECLIP's projections for the embedded model on composed emoji scenes, and try the choices that the paper leaves open.
 
-    python benchmarks/train_eclip.py --out runs/eclip             # the projections that ship, and their record
-    python benchmarks/train_eclip.py --out runs/eclip --choices   # first the table of choices, on scenes of its own
+    python benchmarks/embedded_model/train_eclip.py --out runs/eclip             # the projections that ship, and their record
+    python benchmarks/embedded_model/train_eclip.py --out runs/eclip --choices   # first the table of choices, on scenes of its own
 
 Scenes are pictures with captions that name everything in them, in several wordings; masks are not used. Their seed is their own: the
 quality set (benchmarks/quality_set.zip) is never trained on, and choices are compared on a third set of scenes.
@@ -23,16 +23,16 @@ import torch
 from PIL import ImageFont
 from rich.progress import track
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 import fastloc  # noqa: E402
-from emoji_scenes import sprites  # noqa: E402
-from emoji_scenes.captions import full_caption  # noqa: E402
-from emoji_scenes.compose import Scene, compose  # noqa: E402
-from emoji_scenes.concepts import Concept, concepts  # noqa: E402
+from embedded_model.emoji_scenes import sprites  # noqa: E402
+from embedded_model.emoji_scenes.captions import full_caption  # noqa: E402
+from embedded_model.emoji_scenes.compose import Scene, compose  # noqa: E402
+from embedded_model.emoji_scenes.concepts import Concept, concepts  # noqa: E402
 from fastloc import embedded  # noqa: E402
 from fastloc.checkpoints.projections import Projections  # noqa: E402
 from fastloc.eclip.features import Features  # noqa: E402

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
-from emoji_scenes.concepts import Concept
-from emoji_scenes.sprites import mipmap
+from embedded_model.emoji_scenes.concepts import Concept
+from embedded_model.emoji_scenes.sprites import mipmap
 
 
 @dataclass(frozen=True)

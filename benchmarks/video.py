@@ -1,8 +1,8 @@
 """The video benchmark: what a stream must hold for long, what it costs around the model, and whether heat follows what moves.
 
-    python benchmarks/soak.py                                    # a short run of every part, as a table
-    python benchmarks/soak.py --parts live --minutes 10 --record # one part, written into benchmarks/records/video.json
-    python benchmarks/soak.py --quick                            # whether it works
+    python benchmarks/video.py                                    # a short run of every part, as a table
+    python benchmarks/video.py --parts live --minutes 10 --record # one part, written into benchmarks/records/video.json
+    python benchmarks/video.py --quick                            # whether it works
 
     file      every frame of a file once, in order, at its time; the engine slower or quicker than decoding
     live      a camera of 30 frames a second and an engine of 500 ms and the embedded model: age, counts, memory, drift

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emoji_scenes.compose import Scene
+from embedded_model.emoji_scenes.compose import Scene
 
 LISTS = (
     "{}", "a photo of {}.", "a picture of {}.", "{} in a picture", "there is {} in the scene.", "an image with {}.", "a drawing of {}.",

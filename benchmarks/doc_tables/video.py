@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from readme_markdown import TableError, markdown
+from doc_tables.markdown_table import TableError, markdown
 
 Part = dict[str, Any]
 METHOD = "gem_calibrated"
@@ -16,7 +16,7 @@ def video_table(record: Part) -> str:
     """
     told = [make(record["parts"][name]) + "\n" + _where(record["parts"][name]) for name, make in MAKES.items() if name in record["parts"]]
     if not told:
-        raise TableError("its record is empty: run `python benchmarks/soak.py --record`")
+        raise TableError("its record is empty: run `python benchmarks/video.py --record`")
     return "\n".join(told)
 
 

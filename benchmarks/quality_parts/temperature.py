@@ -1,7 +1,7 @@
 """Which inverse temperatures point at the object: the study behind gem_calibrated, one sweep at a time around a default.
 
-    python benchmarks/study_temperature.py --real FOLDER --photographs FOLDER        # what is not in the record yet
-    python benchmarks/study_temperature.py --sets embedded --sweeps rho iterations   # a part
+    python benchmarks/quality_parts/temperature.py --real FOLDER --photographs FOLDER        # what is not in the record yet
+    python benchmarks/quality_parts/temperature.py --sets embedded --sweeps rho iterations   # a part
 
 Two sets. "embedded": the embedded model on scenes of the quality set, drawn by chance, asked as in quality.py. "real": a supervised
 ViT-Tiny on photographs with masks (tests/package/test_real.py); a question for every thing that the model has a name for, all these names
@@ -27,7 +27,7 @@ from PIL import Image
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
@@ -38,7 +38,7 @@ from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.imaging import heatmaps, images  # noqa: E402
 from fastloc.recipes import recipe  # noqa: E402
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
-from study_temperature_rows import DEFAULT, PUBLISHED, Row, rows  # noqa: E402
+from quality_parts.temperature_rows import DEFAULT, PUBLISHED, Row, rows  # noqa: E402
 
 RECORD = HERE / "records" / "temperature.json"
 # scenes of the quality set that are judged in sweeps; as many others are there to measure tables on

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from doc_tables.markdown_table import TableError, markdown
 from fastloc.bench.report import rows as told
 from fastloc.bench.report.plots import draw, figures
 from fastloc.bench.report.rows import AXES, Axis, gain, grouped, leading, memory, method, names, ratio, setting
 from fastloc.bench.report.words import COST_ONLY, digits, error, machine, mb, occasion, packages, percent, seconds, span, throttling, times
 from fastloc.bench.schema import ENCODER, SUFFIX, Row, newest, read
 from fastloc.errors import FastlocError
-from readme_markdown import TableError, markdown
 
 RUN = "python -m fastloc.bench{} -o benchmarks/results"
 Rows = list[Row]

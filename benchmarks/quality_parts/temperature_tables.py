@@ -1,7 +1,7 @@
 """The tables of temperature.md, made from records/temperature.json, never typed.
 
-    python benchmarks/study_temperature_tables.py           # write them
-    python benchmarks/study_temperature_tables.py --check   # exit 1 and say which table is out of date
+    python benchmarks/quality_parts/temperature_tables.py           # write them
+    python benchmarks/quality_parts/temperature_tables.py --check   # exit 1 and say which table is out of date
 """
 
 import argparse
@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
-from readme_markdown import TableError, markdown  # noqa: E402
+from doc_tables.markdown_table import TableError, markdown  # noqa: E402
 
-RECORD, PAGE = HERE / "records" / "temperature.json", HERE / "temperature.md"
-COMMAND = "python benchmarks/study_temperature.py --real FOLDER --photographs FOLDER"
+RECORD, PAGE = HERE / "records" / "temperature.json", HERE.parent / "docs" / "methods" / "temperature.md"
+COMMAND = "python benchmarks/quality_parts/temperature.py --real FOLDER --photographs FOLDER"
 BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 SETS, SCORES = ("embedded", "real"), ("pointing", "iou", "auc")
 Record = dict[str, Any]
@@ -92,7 +92,7 @@ def main() -> int:
     text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text())
     made = filled(text, record)
     if check and made != text:
-        print(f"{PAGE.name} differs from its record: run `python benchmarks/study_temperature_tables.py`", file=sys.stderr)
+        print(f"{PAGE.name} differs from its record: run `python benchmarks/quality_parts/temperature_tables.py`", file=sys.stderr)
         return 1
     if not check:
         PAGE.write_text(made, encoding="utf-8")

@@ -1,6 +1,6 @@
 """Train the embedded CLIP on composed emoji scenes, from image-level captions alone.
 
-    python benchmarks/train_embedded.py --minutes 100 --out runs/embedded
+    python benchmarks/embedded_model/train.py --minutes 100 --out runs/embedded
 
 Resumable: the same command goes on from the last checkpoint in --out. The learning rate follows the share of the time (or
 of --steps) that is used up, so a run fits its budget on any machine. The loss is CLIP's symmetric cross-entropy, with one
@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
-from emoji_scenes.captions import ARTICLES, JOINS, LISTS, Caption, full_caption, partial_caption
-from emoji_scenes.compose import compose
-from emoji_scenes.concepts import concepts, names
-from fastloc.embedded import CONFIG
-from fastloc.text.templates import sentences
+HERE = Path(__file__).resolve().parents[1]
+# the packages of benchmarks/ are found wherever this is started
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+from embedded_model.emoji_scenes.captions import ARTICLES, JOINS, LISTS, Caption, full_caption, partial_caption  # noqa: E402
+from embedded_model.emoji_scenes.compose import compose  # noqa: E402
+from embedded_model.emoji_scenes.concepts import concepts, names  # noqa: E402
+from fastloc.embedded import CONFIG  # noqa: E402
+from fastloc.text.templates import sentences  # noqa: E402
 
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 TEMPLATES = sentences("surgery85")

@@ -1,6 +1,6 @@
 """Pack the embedded model as ONNX, for environments without torch: gem.onnx and gem.text.onnx, which read model.safetensors beside them.
 
-python benchmarks/pack_embedded_onnx.py
+python benchmarks/embedded_model/pack_onnx.py
 """
 
 import os

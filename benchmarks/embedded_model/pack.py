@@ -1,23 +1,29 @@
 """Pack a training checkpoint as the model inside the package: float16 weights, and the token rows that training touched.
 
-    python benchmarks/pack_embedded.py runs/embedded
+    python benchmarks/embedded_model/pack.py runs/embedded
 """
 
 import argparse
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from emoji_scenes.captions import ARTICLES, JOINS, LISTS
-from emoji_scenes.concepts import names
-from fastloc.embedded import CONFIG, MODEL
-from train_embedded import TEMPLATES
+HERE = Path(__file__).resolve().parents[1]
+# the packages of benchmarks/ are found wherever this is started
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
 
-RECORD = Path(__file__).parent / "records" / "embedded_training.json"
+from embedded_model.emoji_scenes.captions import ARTICLES, JOINS, LISTS  # noqa: E402
+from embedded_model.emoji_scenes.concepts import names  # noqa: E402
+from embedded_model.train import TEMPLATES  # noqa: E402
+from fastloc.embedded import CONFIG, MODEL  # noqa: E402
+
+RECORD = HERE / "records" / "embedded_training.json"
 
 
 def known_words() -> list[str]:

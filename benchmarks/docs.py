@@ -1,0 +1,17 @@
+"""Write the generated tables and plots of the README from the records.
+
+    python benchmarks/docs.py           # write them
+    python benchmarks/docs.py --check   # exit 1 and say which table is out of date, which plot is missing
+"""
+
+import sys
+from pathlib import Path
+
+# python -P leaves a script's folder out
+if str(Path(__file__).resolve().parent) not in sys.path:
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from doc_tables.tables import main
+
+if __name__ == "__main__":
+    sys.exit(main())
