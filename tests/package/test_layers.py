@@ -57,9 +57,6 @@ THIRD_PARTIES = {
     "rich": ("utils.console cli bench.report bench.cli eclip.cli", ""),
 }
 
-# files that do not lie in their rooms yet: where each goes
-OLD_NAMES = {}
-
 # faults that are known, each to be mended
 EXPECTED: set[str] = {
     "text.templates imports open_clip",
@@ -118,12 +115,11 @@ def own(name: str) -> str:
 
 def room(name: str) -> str:
     """The room a module belongs to, by its first name."""
-    return OLD_NAMES.get(name, name).partition(".")[0]
+    return name.partition(".")[0]
 
 
 def allowed(name: str, places: str) -> bool:
-    dotted = OLD_NAMES.get(name, name)
-    return any(dotted == place or dotted.startswith(place + ".") for place in places.split())
+    return any(name == place or name.startswith(place + ".") for place in places.split())
 
 
 def upward() -> list[str]:
@@ -181,14 +177,13 @@ def test_every_file_has_a_room() -> None:
     for name, file in modules().items():
         assert room(name) in RANK, f"{file} is in no room of LAYERS"
         alone = file.parent == REPO / "fastloc"
-        assert not alone or file.stem in FILES or name in OLD_NAMES, f"{file} stands in no room"
+        assert not alone or file.stem in FILES, f"{file} stands in no room"
 
 
 def test_no_room_is_crowded() -> None:
     folders: dict[Path, int] = {}
-    for name, file in modules().items():
-        if name not in OLD_NAMES:
-            folders[file.parent] = folders.get(file.parent, 0) + 1
+    for file in modules().values():
+        folders[file.parent] = folders.get(file.parent, 0) + 1
     for folder, count in folders.items():
         assert count <= MOST, f"{folder} holds {count} files; {MOST} are the most"
 
@@ -196,6 +191,6 @@ def test_no_room_is_crowded() -> None:
 @pytest.mark.parametrize("name", sorted(THIRD_PARTIES))
 def test_the_table_names_rooms_that_exist(name: str) -> None:
     places = " ".join(THIRD_PARTIES[name]).split()
-    known = {OLD_NAMES.get(module, module) for module in modules()} | set(RANK)
+    known = set(modules()) | set(RANK)
     missing = [place for place in places if not any(other == place or other.startswith(place + ".") for other in known)]
     assert not missing, f"{name} is allowed in {', '.join(missing)}, which is not there"
