@@ -46,12 +46,12 @@ class Bare:
 
     def located(self, frame: Any, prompts: Any, bgr: bool = False) -> Any:
         """One frame's similarities, on the host."""
-        from fastloc.results.prediction import Located
+        from fastloc.results.prediction import Prediction
 
         pixels, where = torch.as_tensor(frame)[None], self.geometry((frame.shape[0], frame.shape[1]))
         grids = self.engine(pixels, self.words, geometry=where, bgr=bgr)[0]
         readout = RECIPES["gem"].readout
-        return Located(texts=prompts, similarity=grids[0].float().cpu().numpy(), geometry=where, order=readout.order, method="gem")
+        return Prediction(texts=prompts, similarity=grids[0].float().cpu().numpy(), geometry=where, order=readout.order, method="gem")
 
     def geometry(self, frame: tuple[int, int]) -> Geometry:
         return fit(frame, self.size, self.patch)

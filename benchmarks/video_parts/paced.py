@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.imaging.geometry import fit
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 
 Pixels = NDArray[np.uint8]
 
@@ -42,9 +42,9 @@ class Slow:
     def prepare(self, texts: Any) -> Any:
         return self.localizer.prepare(texts)
 
-    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Located:
+    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
         time.sleep(self.seconds)
-        found: Located = self.localizer.located(frame, ready, bgr)
+        found: Prediction = self.localizer.located(frame, ready, bgr)
         return found
 
     def __call__(self, picture: Any, texts: Any) -> Any:
@@ -63,11 +63,11 @@ class Nothing:
     def prepare(self, texts: Any) -> Any:
         return tuple(texts)
 
-    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Located:
+    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
         high, wide = frame.shape[:2]
         where = fit((high, wide), 8 * self.grid, (8, 8), "stretch")
         similarity = np.linspace(0, 1, len(ready) * self.grid**2, dtype=np.float32).reshape(len(ready), self.grid, self.grid)
-        return Located(texts=ready, similarity=similarity, geometry=where, order="picture", method="nothing")
+        return Prediction(texts=ready, similarity=similarity, geometry=where, order="picture", method="nothing")
 
     def __call__(self, picture: Any, texts: Any) -> Any:
         return self.located(np.asarray(picture), tuple(texts)).result(picture)

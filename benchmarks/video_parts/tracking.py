@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from embedded_model import moving_scenes
 from embedded_model.moving_scenes import Clip, Moment
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.video.sources.frame import Frame
 from fastloc.video.worker import Worker
@@ -71,7 +71,7 @@ class Remembered:
         recipe = getattr(localizer, "recipe", None)
         self.alone = recipe is not None and recipe.readout.score == "cosine"
         self.every: list[str] = []
-        self.said = dict[tuple[str, ...], Located]()
+        self.said = dict[tuple[str, ...], Prediction]()
 
     def begin(self) -> None:
         self.said.clear()
@@ -81,7 +81,7 @@ class Remembered:
         self.localizer.prepare(texts)
         return tuple(texts)
 
-    def located(self, frame: Any, texts: tuple[str, ...], bgr: bool = False) -> Located:
+    def located(self, frame: Any, texts: tuple[str, ...], bgr: bool = False) -> Prediction:
         asked = tuple(self.every) if self.alone else texts
         if asked not in self.said:
             self.said[asked] = self.localizer.located(frame, self.localizer.prepare(asked), bgr)

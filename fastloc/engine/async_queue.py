@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.imaging.geometry import Geometry
+from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.utils.openmp import release_idle_threads
 
@@ -32,7 +33,7 @@ class Locating(Protocol):
 
     device: torch.device
 
-    def locate(self, pictures: Sequence[Image.Image], prompts: list[str], names: Sequence[str]) -> list[Result]: ...
+    def locate(self, images: Sequence[Image.Image], texts: list[str], names: Sequence[str]) -> list[Result]: ...
 
     def geometry(self, picture: tuple[int, int]) -> Geometry: ...
 
@@ -40,9 +41,7 @@ class Locating(Protocol):
         self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
     ) -> tuple[Tensor, Tensor | None]: ...
 
-    def result(
-        self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str
-    ) -> Result: ...
+    def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, scores: Floats | None) -> Prediction: ...
 
 
 class Handle:
@@ -108,7 +107,7 @@ class Queue:
             event.synchronize()
             grid, score = lane.downloaded()
             assert grid is not None
-            return localizer.result(picture, geometry, prompts, grid, score, name)
+            return localizer.prediction(geometry, prompts, grid, score).result(picture, name)
 
         lane.handle = Handle(event.query, wait)
         return lane.handle

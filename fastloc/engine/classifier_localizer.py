@@ -1,8 +1,8 @@
 """CAM and Grad-CAM of classifiers through the call of a Localizer: the texts are names of the classifier's classes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,20 +15,30 @@ from fastloc.engine.devices import device_of, dtype_of
 from fastloc.engine.plan import DTYPES
 from fastloc.errors import RecipeError, unknown
 from fastloc.functional import cam
-from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
-from fastloc.results.batching import chunks, name_of
-from fastloc.results.result import Result
+from fastloc.results.base_localizer import BATCH, BaseLocalizer
+from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 
 METHODS = {"cam": "the head's weights on the last stage (Zhou et al., CVPR 2016)",
            "grad_cam": "the gradient's mean weights a layer (Selvaraju et al., ICCV 2017)"}  # fmt: skip
-BATCH = 8
 
 
-class CnnLocalizer:
+@dataclass(frozen=True)
+class ClassNames:
+    """Classes of one call: their names as given, and their indices."""
+
+    names: tuple[str, ...]
+    indices: list[int]
+
+
+class CnnLocalizer(BaseLocalizer[ClassNames]):
     """Answers "where in this picture is that class?" with a classifier.
+
+    The texts of a call are classes by name, in any case ("tabby cat"), or by index as digits ("281"); a text that names no class raises
+    TextError. A result's similarity is the map on the layer's grid (CAM: of any sign; Grad-CAM: not negative), read out by min-max on the
+    picture; its scores are the classes' softmax probabilities among all classes.
 
     Args:
         model: "torchvision:resnet50", "timm:resnet18", or a module of your own from pixels [B, 3, H, W] to logits [B, C]: it is copied, the
@@ -76,29 +86,6 @@ class CnnLocalizer:
         self.weight = self.split.head(example).to(self.device, self.dtype) if method == "cam" else None
         self.split.to(self.device, self.dtype)
 
-    @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str], *, bgr: bool = ...) -> list[Result]: ...
-    @overload
-    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = ...) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Result | list[Result]:
-        """Locate classes in every picture.
-
-        Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes.
-            texts: classes by name, in any case ("tabby cat"), or by index as digits ("281").
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
-
-        Returns: one Result, or for a list one Result each: similarity is the map on the layer's grid (CAM: of any sign; Grad-CAM: not
-        negative), read out by min-max on the picture; scores are the classes' softmax probabilities among all classes.
-
-        Raises:
-            ImageError: a picture cannot be read. TextError: no text, or one that names no class.
-        """
-        prompts = checked([texts] if isinstance(texts, str) else texts)
-        many = isinstance(images, (list, tuple))
-        results = self._locate(list(images) if many else [images], prompts, bgr)
-        return results if many else results[0]
-
     def maps(self, pixels: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Maps [B, T, h, w] and logits [B, C] of normalised pixels [B, 3, H, W], on this localizer's device.
 
@@ -120,24 +107,25 @@ class CnnLocalizer:
         """One normalised input [3, h, w], float32 on the CPU."""
         return torch.from_numpy(prepare(picture, geometry, self.mean, self.std, self.classifier.interpolation))
 
-    def _locate(self, given: list[Any], prompts: list[str], bgr: bool) -> list[Result]:
-        classes = self.classifier.indices(prompts, self.split.classes)
-        pictures, names = [images.load(each, bgr=bgr) for each in given], [name_of(each) for each in given]
-        geometries = [self.geometry(picture.size[::-1]) for picture in pictures]
-        results: dict[int, Result] = {}
-        for chunk in chunks(geometries, self.batch):
-            maps, logits = self.maps(torch.stack([self.pixels(pictures[i], geometries[i]) for i in chunk]), classes)
-            shares = torch.softmax(logits, -1)[:, classes]
-            for place, i in enumerate(chunk):
-                grid, score = (each[place].float().cpu().numpy() for each in (maps, shares))
-                results[i] = self._result(pictures[i], geometries[i], prompts, grid, score, names[i])
-        return [results[i] for i in range(len(given))]
+    def _texts(self, texts: str | Sequence[str] | None) -> ClassNames:
+        names = checked(() if texts is None else texts)
+        return ClassNames(tuple(names), self.classifier.indices(names, self.split.classes))
 
-    def _result(self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Any, score: Any, name: str) -> Result:
-        return Result(
-            picture=picture, texts=tuple(prompts), similarity=grid, geometry=geometry, order="picture", method=self.method,
-            model=self.classifier.name, name=name, scores=score,
-        )  # fmt: skip
+    def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
+        return self.geometry(picture)
+
+    def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: ClassNames) -> list[Prediction]:
+        pixels = torch.stack([self.pixels(picture, geometry) for picture, geometry in zip(images, geometries, strict=True)])
+        maps, logits = self.maps(pixels, texts.indices)
+        shares = torch.softmax(logits, -1)[:, texts.indices]
+        grids, scores = (each.float().cpu().numpy() for each in (maps, shares))
+        return [
+            Prediction(
+                texts=texts.names, similarity=grids[i], geometry=geometry, order="picture", method=self.method,
+                model=self.classifier.name, scores=scores[i],
+            )
+            for i, geometry in enumerate(geometries)
+        ]  # fmt: skip
 
 
 def _classifier(

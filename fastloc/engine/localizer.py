@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,9 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
-from fastloc.results.batching import chunks, name_of
-from fastloc.results.prediction import Located
-from fastloc.results.result import Result
+from fastloc.results.base_localizer import BATCH, BaseLocalizer
+from fastloc.results.batching import name_of
+from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.openmp import release_idle_threads
@@ -37,11 +37,12 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 # GEM's input size; models of a larger native size keep theirs
 USUAL_SIZE = 448
-BATCH = 8
 
 
-class Localizer:
+class Localizer(BaseLocalizer[list[str]]):
     """Answers "where in this picture is that?" with one model and one method.
+
+    The texts of a call are prompts in any words. Methods with feature surgery compare them with one another.
 
     Args:
         model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
@@ -158,59 +159,14 @@ class Localizer:
         sentences(self.template)
         self.geometry((100, 100))
 
-    @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str], *, bgr: bool = ...) -> list[Result]: ...
-    @overload
-    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = ...) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Result | list[Result]:
-        """Locate every text in every picture.
-
-        Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes.
-            texts: one prompt or several. Methods with feature surgery compare the texts with one another.
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
-
-        Returns: one Result, or for a list one Result each, in order.
-
-        Raises:
-            ImageError: a picture cannot be read. TextError: no prompt, or one that is empty or not a string.
-        """
-        prompts = checked([texts] if isinstance(texts, str) else texts)
-        if isinstance(images, (list, tuple)):
-            return self._loaded(images, prompts, bgr)
-        return self._loaded([images], prompts, bgr)[0]
-
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
 
         A few pictures are under way at a time; one more waits for the oldest. Raises as a call does, for what is wrong with the
         picture or the texts, before anything is computed.
         """
-        prompts = checked([texts] if isinstance(texts, str) else texts)
+        prompts = self._texts(texts)
         return self._queue.submit(self, images.load(image, bgr=bgr), prompts, name_of(image))
-
-    def _loaded(self, pictures: Sequence[Any], prompts: list[str], bgr: bool) -> list[Result]:
-        return self.locate([images.load(picture, bgr=bgr) for picture in pictures], prompts, [name_of(picture) for picture in pictures])
-
-    def locate(self, pictures: Sequence[Image.Image], prompts: list[str], names: Sequence[str]) -> list[Result]:
-        """The same for RGB pictures, checked prompts and the pictures' names."""
-        geometries = [self.geometry(picture.size[::-1]) for picture in pictures]
-        results: dict[int, Result] = {}
-        for chunk in chunks(geometries, self.batch):
-            grids, scores = self._chunk([pictures[i] for i in chunk], [geometries[i] for i in chunk], prompts)
-            arrays, values = _array(grids), None if scores is None else _array(scores)
-            for place, i in enumerate(chunk):
-                score = None if values is None else values[place]
-                results[i] = self.result(pictures[i], geometries[i], prompts, arrays[place], score, names[i])
-        return [results[i] for i in range(len(pictures))]
-
-    def _chunk(self, pictures: list[Image.Image], geometries: list[Geometry], prompts: list[str]) -> tuple[Tensor, Tensor | None]:
-        """Pictures of one input size. The device resizes those of one geometry, Pillow those that are mixed."""
-        if len(set(geometries)) == 1 and self.engine.plan(len(pictures), geometries[0].input).frames != "pillow":
-            frames = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-            return self.similarity(frames, prompts, geometry=geometries[0])
-        pixels = torch.stack([self.pixels(picture, geometry) for picture, geometry in zip(pictures, geometries, strict=True)])
-        return self.similarity(pixels, prompts)
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
         """Where a picture of (height, width) lies in the model's input."""
@@ -276,16 +232,20 @@ class Localizer:
             raise ImageError(f"frames are {tuple(frames.shape)} {frames.dtype}; torch.uint8 [B, H, W, 3] is wanted")
         return self.geometry((frames.shape[1], frames.shape[2]))
 
-    def result(self, picture: Image.Image, geometry: Geometry, prompts: list[str], grid: Floats, score: Floats | None, name: str) -> Result:
-        """The Result of one picture's similarities [T, h, w] and scores [T]."""
-        return self._said(geometry, prompts, grid, score).result(picture, name)
+    def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, scores: Floats | None) -> Prediction:
+        """The Prediction of one picture's similarities [T, h, w] and scores [T]."""
+        readout = self.recipe.readout
+        return Prediction(
+            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
+            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
+        )  # fmt: skip
 
     def prepare(self, texts: str | Sequence[str] | None) -> list[str]:
         """Encode the texts now, so that no picture waits for them; the same texts, checked, for `located`. May run beside other calls.
 
         Raises TextError as a call does.
         """
-        prompts = checked(() if texts is None else texts)
+        prompts = self._texts(texts)
         self.source.text(prompts, self.template)
         if self.recipe.readout.score == "feature-surgery":
             self.source.text.empty(self.template)
@@ -294,27 +254,41 @@ class Localizer:
             release_idle_threads()
         return prompts
 
-    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Located:
-        """What one camera frame says, for texts that `prepare` gave back, without making a picture of it.
+    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
+        """The Prediction of one camera frame, for texts that `prepare` gave back, without making a picture of it.
 
         frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host.
         Raises ImageError for another.
         """
         pixels = torch.from_numpy(np.require(frame, None, ["C", "W"])) if isinstance(frame, np.ndarray) else shared(frame)
         geometry = self.frame_geometry(pixels[None])
-        if pixels.device.type == "cpu" and self.engine.plan(1, geometry.input).frames == "pillow":
+        if pixels.device.type == "cpu" and not self._resizes([geometry]):
             rgb = np.asarray(pixels.flip(-1) if bgr else pixels)
-            grids, scores = self.similarity(self.pixels(Image.fromarray(rgb), geometry)[None], prompts)
-        else:
-            grids, scores = self.similarity(pixels[None], prompts, geometry=geometry, bgr=bgr)
-        return self._said(geometry, prompts, _array(grids[0]), None if scores is None else _array(scores[0]))
+            return self._predict([Image.fromarray(rgb)], [geometry], prompts)[0]
+        return self._predictions([geometry], prompts, *self.similarity(pixels[None], prompts, geometry=geometry, bgr=bgr))[0]
 
-    def _said(self, geometry: Geometry, prompts: list[str], grid: Floats, scores: Floats | None) -> Located:
-        readout = self.recipe.readout
-        return Located(
-            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
-            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
-        )  # fmt: skip
+    def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
+        return checked(() if texts is None else texts)
+
+    def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
+        return self.geometry(picture)
+
+    def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: list[str]) -> list[Prediction]:
+        if self._resizes(geometries):
+            frames = torch.from_numpy(np.stack([np.asarray(picture) for picture in images]))
+            return self._predictions(geometries, texts, *self.similarity(frames, texts, geometry=geometries[0]))
+        pixels = torch.stack([self.pixels(picture, geometry) for picture, geometry in zip(images, geometries, strict=True)])
+        return self._predictions(geometries, texts, *self.similarity(pixels, texts))
+
+    def _resizes(self, geometries: list[Geometry]) -> bool:
+        """True where the device resizes these pictures: those of one geometry, if the plan says so. Pillow resizes the others."""
+        return len(set(geometries)) == 1 and self.engine.plan(len(geometries), geometries[0].input).frames != "pillow"
+
+    def _predictions(self, geometries: list[Geometry], prompts: list[str], grids: Tensor, scores: Tensor | None) -> list[Prediction]:
+        arrays, values = _array(grids), None if scores is None else _array(scores)
+        return [
+            self.prediction(geometry, prompts, arrays[i], None if values is None else values[i]) for i, geometry in enumerate(geometries)
+        ]
 
 
 def _array(tensor: Tensor) -> Floats:

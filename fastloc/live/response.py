@@ -13,7 +13,7 @@ from PIL import Image
 from fastloc.imaging import heatmaps
 from fastloc.live.method_pool import Setup, Way
 from fastloc.results.result import Result
-from fastloc.video.locator import Located
+from fastloc.video.locator import Prediction
 from fastloc.video.sources.frame import Frame
 
 __all__ = ["SIDE", "answered"]
@@ -51,11 +51,11 @@ def answered(frame: Frame, setup: Setup) -> tuple[dict[str, Any], NDArray[np.uin
     return facts, np.rint(heat * 255).astype(np.uint8)
 
 
-def _located(frame: Frame, way: Way) -> Located:
+def _located(frame: Frame, way: Way) -> Prediction:
     return way.temporal.apply(way.locator.locate(frame, way.prompts), frame.time, way.prompts)
 
 
-def _small(located: Located) -> Result:
+def _small(located: Prediction) -> Result:
     """The result as if the frame were small: positions in the model's input stay as they are, and everything is read off few pixels.
 
     An odd number of pixels lie across a patch, so that one of them has its centre, where heat peaks.

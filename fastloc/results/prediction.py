@@ -1,4 +1,4 @@
-"""What a pass says of one frame, without the frame: all that a `Result` holds but the picture."""
+"""The similarities of one frame, without the frame: all that a `Result` holds but the picture."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image
 from fastloc.imaging.geometry import Geometry
 from fastloc.results.result import Result
 
-__all__ = ["Located"]
+__all__ = ["Prediction"]
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Located:
+class Prediction:
     """One frame's similarities, float32 [T, h, w]; the fields are those of `fastloc.Result`."""
 
     texts: tuple[str, ...]
@@ -33,8 +33,8 @@ class Located:
     limits: Floats | None = None
 
     @classmethod
-    def of(cls, result: Result) -> Located:
-        """What a result was made of."""
+    def of(cls, result: Result) -> Prediction:
+        """The prediction that a result was made of."""
         return cls(**{name: getattr(result, name) for name in cls.__dataclass_fields__})
 
     def result(self, picture: Image.Image, name: str = "") -> Result:

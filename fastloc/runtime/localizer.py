@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.imaging import images as pictures
 from fastloc.imaging.geometry import Geometry
 from fastloc.onnx_file.golden import unit_texts
-from fastloc.results.prediction import Located
-from fastloc.results.result import Result
+from fastloc.results.base_localizer import BATCH, BaseLocalizer
+from fastloc.results.prediction import Prediction
 from fastloc.runtime import outputs
 from fastloc.runtime.inputs import by, check_array, check_count, filled_up, geometry_of, picture_input
 from fastloc.runtime.placement import Placement
@@ -31,12 +31,14 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Pair = tuple[int, int]
 
-# pictures a call, for a file that takes any number
-BATCH = 8
 
 
-class OnnxLocalizer:
+class OnnxLocalizer(BaseLocalizer[Selection]):
     """Answers "where in this picture is that?" with a file that `fastloc export` wrote. All it needs to know is in the file.
+
+    The texts of a call are those that the file or its embeddings have, or any where there is a text tower; None for all there are. A file
+    that takes a camera's frames takes pictures of exactly that size. A file without an output "similarity" has `run` alone: a call raises
+    ModelError.
 
     Args:
         path: the file; by default the small CLIP that ships with fastloc, with GEM.
@@ -80,6 +82,7 @@ class OnnxLocalizer:
         )  # fmt: skip
         self.path, self.manifest = Path(path), self.session.manifest
         self.size = (size[0], size[1]) if isinstance(size, (tuple, list)) and len(size) == 2 else size
+        self.batch = self.manifest.input.batch or BATCH
         self._check_size()
         self.vocabulary: Vocabulary = vocabulary(self.path, self.manifest, text, embeddings)
 
@@ -97,31 +100,6 @@ class OnnxLocalizer:
     def texts(self) -> tuple[str, ...] | None:
         """The texts there are, where they are baked in or given as embeddings; None where any can be asked for."""
         return self.vocabulary.names
-
-    @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str] | None = None, *, bgr: bool = ...) -> list[Result]: ...
-    @overload
-    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = ...) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = False) -> Result | list[Result]:
-        """Locate every text in every picture.
-
-        Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes. A
-                file that takes a camera's frames takes pictures of exactly that size.
-            texts: one prompt or several; None for all the texts there are.
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
-
-        Returns: one Result, or for a list one Result each, in order.
-
-        Raises:
-            ImageError: a picture that cannot be read, or not of the camera's size. TextError: texts that cannot be used.
-            ModelError: the file has no output "similarity".
-        """
-        self._check_similarity()
-        chosen = self.vocabulary.select(texts)
-        if isinstance(images, (list, tuple)):
-            return self._located(images, chosen, bgr)
-        return self._located([images], chosen, bgr)[0]
 
     def similarity(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> Floats:
         """Similarity grids [B, T, h, w] of what the file takes in; arguments and errors as for `run`."""
@@ -172,16 +150,17 @@ class OnnxLocalizer:
         """Write the compiled engine inside an ONNX file, for this device and these versions, see `OnnxSession.compile`."""
         return self.session.compile(path)
 
-    def _located(self, given: Sequence[Any], chosen: Selection, bgr: bool) -> list[Result]:
-        loaded, names = [pictures.load(each, bgr=bgr) for each in given], [_name(each) for each in given]
-        geometries = [self._geometry(picture.size[::-1], name) for picture, name in zip(loaded, names, strict=True)]
-        results: dict[int, Result] = {}
-        for chunk in _chunks(geometries, self.manifest.input.batch or BATCH):
-            array = np.stack([picture_input(self.manifest, loaded[i], geometries[i]) for i in chunk])
-            found = self._cut(self._feeds(array, chosen), len(chunk), len(chosen.names))
-            for place, i in enumerate(chunk):
-                results[i] = self._result(loaded[i], geometries[i], chosen.names, found, place, names[i])
-        return [results[i] for i in range(len(loaded))]
+    def _texts(self, texts: str | Sequence[str] | None) -> Selection:
+        self._check_similarity()
+        return self.vocabulary.select(texts)
+
+    def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: Selection) -> list[Prediction]:
+        array = np.stack([picture_input(self.manifest, picture, geometry) for picture, geometry in zip(images, geometries, strict=True)])
+        return self._predictions(array, geometries, texts)
+
+    def _predictions(self, array: Any, geometries: list[Geometry], texts: Selection) -> list[Prediction]:
+        found = self._cut(self._feeds(array, texts), len(geometries), len(texts.names))
+        return [outputs.located(self.manifest, geometry, texts.names, found, i) for i, geometry in enumerate(geometries)]
 
     def _geometry(self, picture: Pair, name: str = "") -> Geometry:
         return geometry_of(self.manifest, picture, self.size, str(self.path), name)
@@ -206,11 +185,10 @@ class OnnxLocalizer:
 
         Raises TextError as a call does.
         """
-        self._check_similarity()
-        return self.vocabulary.select(texts)
+        return self._texts(texts)
 
-    def located(self, frame: Any, chosen: Selection, bgr: bool = False) -> Located:
-        """What one camera frame says, for texts that `prepare` gave back, without making a picture of it.
+    def located(self, frame: Any, chosen: Selection, bgr: bool = False) -> Prediction:
+        """The Prediction of one camera frame, for texts that `prepare` gave back, without making a picture of it.
 
         frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3].
         Raises ImageError for another.
@@ -223,14 +201,7 @@ class OnnxLocalizer:
             picture = pictures.load(np.asarray(frame), bgr=bgr)
             geometry = self._geometry(picture.size[::-1])
             array = picture_input(self.manifest, picture, geometry)[None]
-        return self._said(geometry, chosen.names, self._cut(self._feeds(array, chosen), 1, len(chosen.names)), 0)
-
-    def _result(self, picture: Image.Image, geometry: Geometry, texts: tuple[str, ...], found: Mapping[str, Array], place: int,
-                name: str) -> Result:  # fmt: skip
-        return self._said(geometry, texts, found, place).result(picture, name)
-
-    def _said(self, geometry: Geometry, texts: tuple[str, ...], found: Mapping[str, Array], place: int) -> Located:
-        return outputs.located(self.manifest, geometry, texts, found, place)
+        return self._predictions(array, [geometry], chosen)[0]
 
     def _embedded(self, vectors: Any) -> Selection:
         """Embeddings of texts that the caller knows."""
@@ -255,18 +226,3 @@ class OnnxLocalizer:
         """A picture of the input's own size."""
         size = self.manifest.input.size or self.size or self.manifest.input.usual
         return size if isinstance(size, tuple) else (size, size)
-
-
-def _chunks(geometries: Sequence[Geometry], batch: int) -> Iterator[list[int]]:
-    """Indices of pictures of one input size, at most `batch` at a time."""
-    groups: dict[Pair, list[int]] = {}
-    for i, geometry in enumerate(geometries):
-        groups.setdefault(geometry.input, []).append(i)
-    for group in groups.values():
-        for start in range(0, len(group), batch):
-            yield group[start : start + batch]
-
-
-def _name(picture: Any) -> str:
-    """A path as it was given; "" for what has none."""
-    return str(picture) if isinstance(picture, str) or hasattr(picture, "__fspath__") else ""

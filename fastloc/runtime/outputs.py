@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from fastloc.imaging.geometry import Geometry
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 
 __all__ = ["located"]
 
 
-def located(manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], place: int) -> Located:
+def located(manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], place: int) -> Prediction:
     """What the outputs, by name, say of the picture at this place of the batch."""
     readout = manifest.recipe.readout
     # one text alone is compared with the empty text, not with the image
     scores = outputs["scores"][place] if "scores" in outputs and len(texts) > 1 else None
-    return Located(
+    return Prediction(
         texts=texts, similarity=outputs["similarity"][place], geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
         reverse=readout.reverse, method=manifest.recipe.name, model=manifest.model.name, scores=scores,
     )  # fmt: skip

@@ -12,11 +12,11 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.recipes.schema import LOGIT_SCALE
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 from fastloc.video.sources.frame import Frame
 
-__all__ = ["Located", "Locator", "Prompts"]
+__all__ = ["Locator", "Prediction", "Prompts"]
 
 # DLPack's number of the CPU
 CPU = 1
@@ -75,11 +75,11 @@ class Locator:
             warnings.simplefilter("ignore", FastlocWarning)
             self.prepare(texts)
 
-    def locate(self, frame: Frame, prompts: Prompts) -> Located:
+    def locate(self, frame: Frame, prompts: Prompts) -> Prediction:
         """Similarities [T, h, w] of one frame with all prompts. A frame on a device is not copied to the host."""
         if not self.prepares:
-            return Located.of(self.localizer(Image.fromarray(frame.rgb), prompts.ready))
-        found: Located
+            return Prediction.of(self.localizer(Image.fromarray(frame.rgb), prompts.ready))
+        found: Prediction
         if on_device(frame.native):
             found = self.localizer.located(frame.native, prompts.ready, frame.bgr)
         else:

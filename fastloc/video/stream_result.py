@@ -7,7 +7,7 @@ from functools import cached_property
 
 from PIL import Image
 
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.video.sources.frame import Frame
 
@@ -27,7 +27,7 @@ class StreamResult:
     """
 
     frame: Frame
-    located: Located
+    located: Prediction
     inference: float
     reused: bool = False
     age: float | None = None

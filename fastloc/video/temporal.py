@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, unknown
 from fastloc.recipes import RECIPES
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.video.locator import Prompts
 
 __all__ = ["BACKGROUND", "MAPS", "Temporal", "against"]
@@ -56,11 +56,11 @@ class Temporal:
             raise FastlocError(f"scale {scale!r} must be a number above 0")
         self.smooth, self.scale = float(smooth), float(scale)
         self.maps, self.fixed = _chosen(maps)
-        self._before: Located | None = None
+        self._before: Prediction | None = None
         self._time = 0.0
         self._range: Floats | None = None
 
-    def apply(self, located: Located, time: float, prompts: Prompts) -> Located:
+    def apply(self, located: Prediction, time: float, prompts: Prompts) -> Prediction:
         """One frame's similarities for the texts alone, smoothed, and with the limits of their heat.
 
         located is what the pass said of all prompts; time is the frame's in seconds, and not before the last one's. Raises FastlocError
@@ -77,7 +77,7 @@ class Temporal:
         limits = self._running(located, passed) if self.fixed is None else np.tile(np.asarray(self.fixed, np.float32), (count, 1))
         return replace(located, order="picture", limits=limits)
 
-    def _smoothed(self, located: Located, passed: float) -> Located:
+    def _smoothed(self, located: Prediction, passed: float) -> Prediction:
         before = self._before
         if before is not None and not _same(before, located):
             before = self._range = None
@@ -87,7 +87,7 @@ class Temporal:
         self._before = located
         return located
 
-    def _running(self, located: Located, passed: float) -> Floats:
+    def _running(self, located: Prediction, passed: float) -> Floats:
         """[T, 2]: as wide as this frame's at least; what lies outside of it fades."""
         seen = located.geometry.seen((located.similarity.shape[1], located.similarity.shape[2]))
         region = located.similarity[(slice(None), *seen)]
@@ -99,7 +99,7 @@ class Temporal:
         return now
 
 
-def against(located: Located, count: int, scale: float) -> Located:
+def against(located: Prediction, count: int, scale: float) -> Prediction:
     """Each of the first `count` texts' probability [count, h, w] against the texts behind them, and not against one another.
 
     p_t = e^(scale s_t) / (e^(scale s_t) + sum over background texts b of e^(scale s_b)), at every patch. Heat is that number itself.
@@ -120,7 +120,7 @@ def against(located: Located, count: int, scale: float) -> Located:
     return replace(kept, similarity=share.astype(np.float32), order="picture", reverse=False, limits=limits)
 
 
-def _check_limited(located: Located, maps: str) -> None:
+def _check_limited(located: Prediction, maps: str) -> None:
     if located.order == "softmax" and len(located.texts) > 1:
         raise FastlocError(
             f"maps={maps!r} is for methods whose texts do not compete: heat of {located.method!r} is a text's share among them, which "
@@ -128,7 +128,7 @@ def _check_limited(located: Located, maps: str) -> None:
         )
 
 
-def first(located: Located, count: int) -> Located:
+def first(located: Prediction, count: int) -> Prediction:
     """The first `count` texts alone."""
     if len(located.texts) == count:
         return located
@@ -136,7 +136,7 @@ def first(located: Located, count: int) -> Located:
     return replace(located, texts=located.texts[:count], similarity=located.similarity[:count], scores=scores)
 
 
-def _same(before: Located, now: Located) -> bool:
+def _same(before: Prediction, now: Prediction) -> bool:
     """Whether two frames' similarities can be averaged."""
     names = ("texts", "geometry", "method")
     return before.similarity.shape == now.similarity.shape and all(getattr(before, name) == getattr(now, name) for name in names)

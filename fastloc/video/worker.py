@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from fastloc.errors import FastlocError
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.video.counters import Counters, Timings
 from fastloc.video.locator import Locator, Prompts
 from fastloc.video.sources.frame import Frame
@@ -50,7 +50,7 @@ class Worker:
         self._encoder: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._asked = 0
-        self._last: tuple[Located, Prompts] | None = None
+        self._last: tuple[Prediction, Prompts] | None = None
         self._since = 0
 
     def set_texts(self, texts: str | Sequence[str]) -> Future[tuple[str, ...]]:

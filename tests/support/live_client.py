@@ -21,7 +21,7 @@ from fastloc.live.method_pool import Methods
 from fastloc.live.protocol import Answer, Sent, read_answer, write_frame
 from fastloc.live.security import Rules, rules
 from fastloc.live.settings import Settings
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.video.sources.base import Info
 from fastloc.video.sources.frame import Frame
@@ -75,8 +75,8 @@ class Aside(Bright):
             raise TextError("'nothing' cannot be encoded")
         return texts
 
-    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Located:
-        return Located.of(self(Image.fromarray(frame), prompts))
+    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
+        return Prediction.of(self(Image.fromarray(frame), prompts))
 
 
 def picture(x: float = 0.5, y: float = 0.5, size: tuple[int, int] = (64, 48), form: str = "JPEG") -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image
 import fastloc
 from fastloc.errors import FastlocError, ImageError, TextError, VideoError
 from fastloc.imaging.geometry import fit
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.video.channel import Channel
 from fastloc.video.counters import WINDOW, Timings
@@ -50,13 +50,13 @@ class Engine:
             raise TextError("prompt 'wrong' is wrong")
         return list(texts)
 
-    def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+    def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
         time.sleep(self.seconds)
         number = int(frame[0, 0, 0])
         self.asked.append((number, tuple(texts)))
         similarity = np.zeros((len(texts), 2, 3), np.float32)
         similarity[:, 1, 1] = [number + len(text) for text in texts]
-        return Located(texts=tuple(texts), similarity=similarity, geometry=fit(frame.shape[:2], 48, 8), order="picture", method="test")
+        return Prediction(texts=tuple(texts), similarity=similarity, geometry=fit(frame.shape[:2], 48, 8), order="picture", method="test")
 
 
 class Source:
@@ -158,7 +158,7 @@ def test_the_model_begins_with_the_newest_frame_there_is():
     source, newest = Source(count=60, pace=0.01, live=True), []
 
     class Watching(Engine):
-        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
             newest.append(source.given[-1].index - int(frame[0, 0, 0]))
             return super().located(frame, texts)
 
@@ -245,7 +245,7 @@ def test_an_error_of_the_source_comes_after_what_it_gave():
 
 def test_an_error_of_the_model_ends_everything():
     class Broken(Engine):
-        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
             if frame[0, 0, 0] == 3:
                 raise RuntimeError("out of memory")
             return super().located(frame, texts)
@@ -357,7 +357,7 @@ def test_pushing_the_newest_drops_what_waits_and_says_so():
 
 def test_pushing_brings_the_model_s_error_to_its_own_frame():
     class Odd(Engine):
-        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Located:
+        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
             if frame[0, 0, 0] == 1:
                 raise RuntimeError("odd")
             return super().located(frame, texts)

@@ -9,7 +9,7 @@ from PIL import Image
 from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
-from fastloc.results.prediction import Located
+from fastloc.results.prediction import Prediction
 from fastloc.video.locator import Prompts
 from fastloc.video.temporal import NARROWS, Temporal, against
 
@@ -17,8 +17,8 @@ GEOMETRY = fit((32, 48), (32, 48), 8)
 TEXTS = ("cat", "dog")
 
 
-def located(similarity: np.ndarray, texts: tuple[str, ...] = TEXTS, **fields) -> Located:
-    return Located(texts=texts, similarity=similarity.astype(np.float32), geometry=GEOMETRY, order="picture", method="gem", **fields)
+def located(similarity: np.ndarray, texts: tuple[str, ...] = TEXTS, **fields) -> Prediction:
+    return Prediction(texts=texts, similarity=similarity.astype(np.float32), geometry=GEOMETRY, order="picture", method="gem", **fields)
 
 
 def grids(seed: int, count: int = 2) -> np.ndarray:
@@ -33,7 +33,7 @@ def prompts(*background: str) -> Prompts:
     return Prompts(TEXTS, background, None)
 
 
-def heat(found: Located) -> np.ndarray:
+def heat(found: Prediction) -> np.ndarray:
     return found.result(Image.new("RGB", GEOMETRY.picture[::-1])).heatmaps
 
 
