@@ -17,17 +17,20 @@ from fastloc._version import __version__
 if TYPE_CHECKING:
     from typing import Any
 
+    from fastloc.analysis.text_relevance import text_relevance
+    from fastloc.auto import load
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.errors import FastlocError, FastlocWarning
     from fastloc.results.result import Result
     from fastloc.runtime.localizer import OnnxLocalizer
+    from fastloc.text.embeddings import TextEmbeddings
     from fastloc.video.pipeline import Pipeline
     from fastloc.video.stream import stream
 
 __all__ = [
-    "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "__version__", "methods",
-    "models", "stream",
+    "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "TextEmbeddings",
+    "__version__", "load", "methods", "models", "stream", "text_relevance",
 ]  # fmt: skip
 
 # public name -> the room it lives in
@@ -39,7 +42,10 @@ _ROOMS = {
     "OnnxLocalizer": "runtime.localizer",
     "Pipeline": "video.pipeline",
     "Result": "results.result",
+    "TextEmbeddings": "text.embeddings",
+    "load": "auto",
     "stream": "video.stream",
+    "text_relevance": "analysis.text_relevance",
 }
 
 

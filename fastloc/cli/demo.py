@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from fastloc.cli.localizers import METHOD, embedded
+from fastloc.auto import EMBEDDED, METHOD, load
 from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.embedded import SAMPLES
 from fastloc.utils import console
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def demo(args: argparse.Namespace) -> int:
     """Find the sample's texts in it, write the overlay, and say what to type next."""
     file, texts = sample()
-    result = embedded(args.method)(file, texts)
+    result = load(EMBEDDED, method=args.method)(file, texts)
     written = result.save(args.output)
     out = console.console()
     console.finding(out, f"{file.name} (comes with fastloc)", result.to_dict(), [written])

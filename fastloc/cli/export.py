@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and tell what it is."""
     texts, size = _texts(args), _size(args)
     pictures = _calibration(args.calibrate)
-    from fastloc.cli.localizers import METHOD, changes
+    from fastloc.auto import METHOD
+    from fastloc.cli.localizers import changes
     from fastloc.engine.localizer import Localizer
     from fastloc.export.to_onnx import Options, export
 

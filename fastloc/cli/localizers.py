@@ -1,10 +1,9 @@
-"""Which engine a command runs on: PyTorch's, or an exported file in onnxruntime, where PyTorch need not be installed."""
+"""The localizer of a command, from its options: what each kind of model cannot be asked is refused by the option's name."""
 
 import argparse
-import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from fastloc.auto import CLASSIFIER, EMBEDDED, EXPORTED, METHOD, kind_of, load
 from fastloc.errors import FastlocError
 
 if TYPE_CHECKING:
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
 
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
-METHOD = "gem"
-# how a classifier's name begins, and what can be asked of it
-CLASSIFIERS = ("torchvision:", "timm:")
+# what can be asked of a classifier
 _CLASSIFIER = ("pretrained", "method", "size", "fit", "device", "dtype")
 # what is decided when a file is exported
 _FIXED = ("pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", *CHANGES)
@@ -24,28 +21,10 @@ _FIXED = ("pretrained", "projections", "method", "official", "fit", "template", 
 
 def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """The localizer that the model and method options ask for."""
-    if args.model.endswith(".onnx"):
-        return exported(args, args.model)
-    if args.model.startswith(CLASSIFIERS):
-        return classifier(args)
-    if args.model == "embedded" and find_spec("torch") is None:
-        print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
-        return exported(args, "embedded")
-    return torch_engine(args)
-
-
-def embedded(method: str) -> "Localizer | OnnxLocalizer":
-    """The embedded model, by whatever there is to run it."""
-    if find_spec("torch") is not None:
-        from fastloc.engine.localizer import Localizer
-
-        return Localizer(method=method)
-    if method != METHOD:
-        raise FastlocError(f'method {method!r} needs torch: pip install "fastloc[engine]"; without it there is {METHOD!r}')
-    print("fastloc: note: without torch the embedded model runs in onnxruntime", file=sys.stderr)
-    from fastloc.runtime.localizer import OnnxLocalizer
-
-    return OnnxLocalizer()
+    kind = kind_of(args.model)
+    if kind == EXPORTED:
+        return exported(args)
+    return classifier(args) if kind == CLASSIFIER else torch_engine(args)
 
 
 def torch_engine(args: argparse.Namespace) -> "Localizer":
@@ -57,27 +36,22 @@ def torch_engine(args: argparse.Namespace) -> "Localizer":
     return Localizer(args.model, args.pretrained, args.method or METHOD, plan=dict(args.plan), **options, **changes(args))
 
 
-def exported(args: argparse.Namespace, path: str) -> "OnnxLocalizer":
+def exported(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """An exported file. Raises FastlocError for an option that the file has decided."""
     for name in _FIXED:
         if getattr(args, name):
-            option = f"--{name.replace('_', '-')}"
-            why = "the file decides that: export another" if path != "embedded" else 'that needs torch: pip install "fastloc[engine]"'
-            raise FastlocError(f"{option} cannot be given with {path}: {why}")
-    from fastloc.runtime.localizer import OnnxLocalizer
-
-    return OnnxLocalizer(path, size=args.size, providers=getattr(args, "providers", None) or "auto")
+            why = "the file decides that: export another" if args.model != EMBEDDED else 'that needs torch: pip install "fastloc[engine]"'
+            raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: {why}")
+    return load(args.model, size=args.size, providers=getattr(args, "providers", None) or "auto")
 
 
-def classifier(args: argparse.Namespace) -> "CnnLocalizer":
+def classifier(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """CAM or Grad-CAM of a classifier. Raises FastlocError for an option of CLIP's methods."""
     for name in (*_FIXED, "providers"):
         if name not in _CLASSIFIER and getattr(args, name, None):
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: it is for CLIP, and that is a classifier")
-    from fastloc.engine.classifier_localizer import CnnLocalizer
-
     given = {name: value for name in _CLASSIFIER if name != "pretrained" and (value := getattr(args, name)) is not None}
-    return CnnLocalizer(args.model, args.pretrained, **given)
+    return load(args.model, args.pretrained, **given)
 
 
 def changes(args: argparse.Namespace) -> dict[str, Any]:

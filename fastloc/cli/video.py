@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from fastloc.auto import METHOD
 from fastloc.cli.arguments import add_execution, add_method, add_source
 from fastloc.cli.interrupts import Interrupts
-from fastloc.cli.localizers import METHOD, engine
+from fastloc.cli.localizers import engine
 from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.cli.video_progress import Spent, bar
 from fastloc.errors import FastlocWarning, VideoError

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from PIL import Image
 
+from fastloc.auto import load
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.results.prediction import Prediction
@@ -44,7 +44,7 @@ class Locator:
     """
 
     def __init__(self, localizer: Any = None) -> None:
-        self.localizer = _embedded() if localizer is None else localizer
+        self.localizer: Any = load() if localizer is None else localizer
         if not callable(self.localizer):
             kind = type(self.localizer).__name__
             raise FastlocError(f"localizer is a {kind}: expected a Localizer, an OnnxLocalizer, or a function of (picture, texts)")
@@ -90,13 +90,3 @@ class Locator:
 def on_device(native: Any) -> bool:
     """Whether what a source handed out is an array in the memory of a device."""
     return hasattr(native, "__dlpack_device__") and native.__dlpack_device__()[0] != CPU
-
-
-def _embedded() -> Any:
-    if find_spec("torch") is None:
-        from fastloc.runtime.localizer import OnnxLocalizer
-
-        return OnnxLocalizer()
-    from fastloc.engine.localizer import Localizer
-
-    return Localizer()

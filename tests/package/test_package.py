@@ -45,6 +45,21 @@ def test_every_public_name_exists() -> None:
         assert getattr(fastloc, name) is not None, name
 
 
+def test_the_face_survives_the_import_of_every_module(tmp_path: Path) -> None:
+    """A submodule becomes an attribute of its package when it is imported, and could take the place of a name of the face."""
+    modules = sorted(str(file.relative_to(REPO)).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                     for folder in ("fastloc", "fastloc/kernels", "fastloc/export") for file in (REPO / folder).rglob("*.py")
+                     if "peers" not in file.parts and file.name != "__main__.py")  # fmt: skip
+    code = f"""
+import importlib, fastloc
+names = {{name: getattr(fastloc, name) for name in fastloc.__all__}}
+for name in {modules!r}:
+    importlib.import_module(name)
+print(*[name for name, value in names.items() if getattr(fastloc, name) is not value])
+"""
+    assert not fresh_python(code, tmp_path).split()
+
+
 def test_methods_are_the_recipes() -> None:
     from fastloc.recipes import RECIPES
 
