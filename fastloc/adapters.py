@@ -17,7 +17,7 @@ from fastloc.imaging import images
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.results.result import Box, Result
 from fastloc.runtime.inputs import geometry_of
-from fastloc.runtime.outputs import located
+from fastloc.runtime.outputs import prediction
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -77,7 +77,7 @@ def result_of(
     geometry = geometry_of(manifest, (picture.height, picture.width), size, "the file", "the frame")
     if geometry.grid(patch) != grid:
         raise FastlocError(f"the similarity is {grid[0]} x {grid[1]}, and the file's grid is {' x '.join(map(str, geometry.grid(patch)))}")
-    return located(manifest, geometry, names, found, 0).result(picture)
+    return prediction(manifest, geometry, names, found, 0).result(picture)
 
 
 def nv12_to_rgb(

@@ -41,10 +41,10 @@ class Bare:
         self.engine = Engine(models.tower(name, job.device, dtype), RECIPES["gem"], {**settings, "dtype": dtype})
         self.words = models.texts(name, job.device)
 
-    def prepare(self, texts: Any) -> Any:
+    def encode_texts(self, texts: Any) -> Any:
         return tuple(texts)
 
-    def located(self, frame: Any, prompts: Any, bgr: bool = False) -> Any:
+    def predict_frame(self, frame: Any, prompts: Any, bgr: bool = False) -> Any:
         """One frame's similarities, on the host."""
         from fastloc.results.prediction import Prediction
 
@@ -57,7 +57,7 @@ class Bare:
         return fit(frame, self.size, self.patch)
 
     def __call__(self, *_: Any) -> Any:
-        raise NotImplementedError("a stream asks `located`")
+        raise NotImplementedError("a stream asks `predict_frame`")
 
 
 def run(job: Job) -> None:
@@ -99,7 +99,7 @@ def _size(job: Job, label: str, frame: tuple[int, int], localizer: Bare, dtype: 
 
 def _apart(localizer: Bare, frames: list[Any]) -> float:
     """The largest difference between answers of a stream and of the same frames one at a time, over the largest value."""
-    wanted = [localizer.located(frame, ("a",) * models.TEXTS).similarity for frame in frames]
+    wanted = [localizer.predict_frame(frame, ("a",) * models.TEXTS).similarity for frame in frames]
     found = _stream(localizer, itertools.islice(itertools.cycle(frames), 3 * len(frames)), live=False)
     off = [np.abs(each.located.similarity - wanted[each.index % len(frames)]).max() for each in found]
     if len(off) != 3 * len(frames):

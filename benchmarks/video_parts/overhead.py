@@ -197,7 +197,7 @@ def handed_over(count: int) -> Row:
     """Microseconds a frame: a stream of frames in memory, and frames that are handed in and waited for one by one."""
     pixels = np.zeros((*SIZES["720p"], 3), np.uint8)
     engine = Nothing()
-    alone = _each(engine.located(pixels, THINGS) for _ in range(count))
+    alone = _each(engine.predict_frame(pixels, THINGS) for _ in range(count))
     with fastloc.stream(itertools.repeat(pixels, count), THINGS, engine, live=False) as stream:
         pulled = _each(stream)
     with fastloc.Pipeline(THINGS, engine, policy="every") as pipeline:

@@ -39,12 +39,12 @@ class Slow:
         self.localizer, self.seconds = localizer, seconds
         self.logit_scale = getattr(localizer, "logit_scale", 100.0)
 
-    def prepare(self, texts: Any) -> Any:
-        return self.localizer.prepare(texts)
+    def encode_texts(self, texts: Any) -> Any:
+        return self.localizer.encode_texts(texts)
 
-    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
+    def predict_frame(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
         time.sleep(self.seconds)
-        found: Prediction = self.localizer.located(frame, ready, bgr)
+        found: Prediction = self.localizer.predict_frame(frame, ready, bgr)
         return found
 
     def __call__(self, picture: Any, texts: Any) -> Any:
@@ -60,14 +60,14 @@ class Nothing:
     def __init__(self, grid: int = 12) -> None:
         self.grid = grid
 
-    def prepare(self, texts: Any) -> Any:
+    def encode_texts(self, texts: Any) -> Any:
         return tuple(texts)
 
-    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
+    def predict_frame(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
         high, wide = frame.shape[:2]
         where = fit((high, wide), 8 * self.grid, (8, 8), "stretch")
         similarity = np.linspace(0, 1, len(ready) * self.grid**2, dtype=np.float32).reshape(len(ready), self.grid, self.grid)
         return Prediction(texts=ready, similarity=similarity, geometry=where, order="picture", method="nothing")
 
     def __call__(self, picture: Any, texts: Any) -> Any:
-        return self.located(np.asarray(picture), tuple(texts)).result(picture)
+        return self.predict_frame(np.asarray(picture), tuple(texts)).result(picture)

@@ -76,15 +76,15 @@ class Remembered:
     def begin(self) -> None:
         self.said.clear()
 
-    def prepare(self, texts: Sequence[str]) -> tuple[str, ...]:
+    def encode_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
         self.every += [text for text in texts if text not in self.every]
-        self.localizer.prepare(texts)
+        self.localizer.encode_texts(texts)
         return tuple(texts)
 
-    def located(self, frame: Any, texts: tuple[str, ...], bgr: bool = False) -> Prediction:
+    def predict_frame(self, frame: Any, texts: tuple[str, ...], bgr: bool = False) -> Prediction:
         asked = tuple(self.every) if self.alone else texts
         if asked not in self.said:
-            self.said[asked] = self.localizer.located(frame, self.localizer.prepare(asked), bgr)
+            self.said[asked] = self.localizer.predict_frame(frame, self.localizer.encode_texts(asked), bgr)
         found = self.said[asked]
         if asked == texts:
             return found
@@ -92,7 +92,7 @@ class Remembered:
         return replace(found, texts=texts, similarity=found.similarity[[asked.index(text) for text in texts]], scores=scores)
 
     def __call__(self, *_: Any) -> Any:
-        raise NotImplementedError("it is asked by `located`")
+        raise NotImplementedError("it is asked by `predict_frame`")
 
 
 @dataclass
@@ -174,10 +174,10 @@ def _worker(localizer: Any, clip: Clip, texts: Sequence[str], mode: Mode) -> Wor
 
 def _range(localizer: Remembered, clip: Clip, texts: Sequence[str]) -> tuple[float, float]:
     """The lowest and highest similarity of the things' texts in the first second."""
-    ready, found = localizer.prepare(texts), []
+    ready, found = localizer.encode_texts(texts), []
     for moment in clip.moments(0, 30):
         localizer.begin()
-        found.append(localizer.located(moment.rgb, ready).similarity[:-1])
+        found.append(localizer.predict_frame(moment.rgb, ready).similarity[:-1])
     return float(min(each.min() for each in found)), float(max(each.max() for each in found))
 
 

@@ -240,8 +240,9 @@ class Localizer(BaseLocalizer[list[str]]):
             reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
         )  # fmt: skip
 
-    def prepare(self, texts: str | Sequence[str] | None) -> list[str]:
-        """Encode the texts now, so that no picture waits for them; the same texts, checked, for `located`. May run beside other calls.
+    def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
+        """Encode the texts now, so that no picture waits for them; the same texts, checked, for `predict_frame`. May run beside other
+        calls.
 
         Raises TextError as a call does.
         """
@@ -254,8 +255,8 @@ class Localizer(BaseLocalizer[list[str]]):
             release_idle_threads()
         return prompts
 
-    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
-        """The Prediction of one camera frame, for texts that `prepare` gave back, without making a picture of it.
+    def predict_frame(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
+        """The Prediction of one camera frame, for texts that `encode_texts` gave back, without making a picture of it.
 
         frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host.
         Raises ImageError for another.

@@ -160,7 +160,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
 
     def _predictions(self, array: Any, geometries: list[Geometry], texts: Selection) -> list[Prediction]:
         found = self._cut(self._feeds(array, texts), len(geometries), len(texts.names))
-        return [outputs.located(self.manifest, geometry, texts.names, found, i) for i, geometry in enumerate(geometries)]
+        return [outputs.prediction(self.manifest, geometry, texts.names, found, i) for i, geometry in enumerate(geometries)]
 
     def _geometry(self, picture: Pair, name: str = "") -> Geometry:
         return geometry_of(self.manifest, picture, self.size, str(self.path), name)
@@ -180,15 +180,15 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         found = self.session.run(feeds)
         return {name: array[:batch] if name == "labels" else array[:batch, :texts] for name, array in found.items()}
 
-    def prepare(self, texts: str | Sequence[str] | None = None) -> Selection:
-        """Encode the texts now, so that no picture waits for them; what `located` takes. May run beside other calls.
+    def encode_texts(self, texts: str | Sequence[str] | None = None) -> Selection:
+        """Encode the texts now, so that no picture waits for them; what `predict_frame` takes. May run beside other calls.
 
         Raises TextError as a call does.
         """
         return self._texts(texts)
 
-    def located(self, frame: Any, chosen: Selection, bgr: bool = False) -> Prediction:
-        """The Prediction of one camera frame, for texts that `prepare` gave back, without making a picture of it.
+    def predict_frame(self, frame: Any, chosen: Selection, bgr: bool = False) -> Prediction:
+        """The Prediction of one camera frame, for texts that `encode_texts` gave back, without making a picture of it.
 
         frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3].
         Raises ImageError for another.

@@ -11,10 +11,10 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.results.prediction import Prediction
 
-__all__ = ["located"]
+__all__ = ["prediction"]
 
 
-def located(manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], place: int) -> Prediction:
+def prediction(manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], place: int) -> Prediction:
     """What the outputs, by name, say of the picture at this place of the batch."""
     readout = manifest.recipe.readout
     # one text alone is compared with the empty text, not with the image

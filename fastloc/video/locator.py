@@ -48,7 +48,7 @@ class Locator:
         if not callable(self.localizer):
             kind = type(self.localizer).__name__
             raise FastlocError(f"localizer is a {kind}: expected a Localizer, an OnnxLocalizer, or a function of (picture, texts)")
-        self.prepares = hasattr(self.localizer, "prepare") and hasattr(self.localizer, "located")
+        self.prepares = hasattr(self.localizer, "encode_texts") and hasattr(self.localizer, "predict_frame")
 
     @property
     def logit_scale(self) -> float:
@@ -61,13 +61,13 @@ class Locator:
         Raises TextError for what cannot be encoded.
         """
         if texts is None and self.prepares:
-            ready = self.localizer.prepare(None)
+            ready = self.localizer.encode_texts(None)
             return Prompts(tuple(ready.names), (), ready)
         wanted = tuple(checked(() if texts is None else texts))
         # a text that is asked for is no background
         others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in wanted)
         every = [*wanted, *others]
-        return Prompts(wanted, others, self.localizer.prepare(every) if self.prepares else every)
+        return Prompts(wanted, others, self.localizer.encode_texts(every) if self.prepares else every)
 
     def acquaint(self, texts: Sequence[str]) -> None:
         """Encode texts that nobody typed, without the warnings of words that a small model never saw: later calls find them encoded."""
@@ -81,9 +81,9 @@ class Locator:
             return Prediction.of(self.localizer(Image.fromarray(frame.rgb), prompts.ready))
         found: Prediction
         if on_device(frame.native):
-            found = self.localizer.located(frame.native, prompts.ready, frame.bgr)
+            found = self.localizer.predict_frame(frame.native, prompts.ready, frame.bgr)
         else:
-            found = self.localizer.located(frame.rgb, prompts.ready)
+            found = self.localizer.predict_frame(frame.rgb, prompts.ready)
         return found
 
 

@@ -78,7 +78,7 @@ def test_the_model_is_at_home() -> None:
     for seed in range(12):
         clip = moving_scenes.clip(seed, things=1 + seed % 3, seconds=2)
         moment = clip.at(30)
-        located = localizer.located(moment.rgb, localizer.prepare(clip.texts))
+        located = localizer.predict_frame(moment.rgb, localizer.encode_texts(clip.texts))
         assert located.geometry == fit(clip.size, 96, (8, 8), "aspect")
         for truth, point in zip(moment.truths, located.result(picture=_picture(moment.rgb)).points(), strict=True):
             hits.append(bool(truth.mask[point.y, point.x]))

@@ -131,11 +131,11 @@ class Following:
     def __init__(self, clip: moving_scenes.Clip, late: int = 0) -> None:
         self.clip, self.late = clip, late
 
-    def prepare(self, texts: Any) -> Any:
+    def encode_texts(self, texts: Any) -> Any:
         return tuple(texts)
 
-    def located(self, frame: Any, ready: Any, bgr: bool = False) -> Any:
-        found = Nothing().located(frame, ready)
+    def predict_frame(self, frame: Any, ready: Any, bgr: bool = False) -> Any:
+        found = Nothing().predict_frame(frame, ready)
         number = moving_scenes.stamped(frame)
         wanted = self.clip.at(max(number - self.late, 0)).truths[0]
         high, wide = self.clip.size

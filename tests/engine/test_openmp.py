@@ -37,5 +37,5 @@ def test_the_calling_thread_s_team_is_gone_once_texts_are_encoded(monkeypatch: p
 
     called: list[bool] = []
     monkeypatch.setattr(localizer, "release_idle_threads", lambda: called.append(True))
-    fastloc.Localizer(device="cpu").prepare(["cat"])
+    fastloc.Localizer(device="cpu").encode_texts(["cat"])
     assert called == [True]

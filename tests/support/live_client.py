@@ -68,14 +68,14 @@ class Aside(Bright):
         self.encoded, self.encoding = threading.Event(), threading.Event()
         self.encoded.set()
 
-    def prepare(self, texts: list[str]) -> list[str]:
+    def encode_texts(self, texts: list[str]) -> list[str]:
         self.encoding.set()
         assert self.encoded.wait(10)
         if "nothing" in texts:
             raise TextError("'nothing' cannot be encoded")
         return texts
 
-    def located(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
+    def predict_frame(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
         return Prediction.of(self(Image.fromarray(frame), prompts))
 
 

@@ -57,11 +57,11 @@ def test_every_kind_of_method_goes(localizer: fastloc.Localizer, method: str):
 
 def test_where_the_device_does_not_resize_pillow_does(localizer: fastloc.Localizer):
     pillow = fastloc.Localizer(device="cpu", plan={"frames": "pillow"})
-    plain = localizer.located(MARKET, localizer.prepare(TEXTS))
-    np.testing.assert_allclose(pillow.located(MARKET, pillow.prepare(TEXTS)).similarity, plain.similarity, atol=1e-6)
+    plain = localizer.predict_frame(MARKET, localizer.encode_texts(TEXTS))
+    np.testing.assert_allclose(pillow.predict_frame(MARKET, pillow.encode_texts(TEXTS)).similarity, plain.similarity, atol=1e-6)
     turned = np.ascontiguousarray(MARKET[..., ::-1])
     for engine in (pillow, localizer):
-        got = engine.located(turned, engine.prepare(TEXTS), bgr=True)
+        got = engine.predict_frame(turned, engine.encode_texts(TEXTS), bgr=True)
         np.testing.assert_allclose(got.similarity, plain.similarity, atol=1e-6)
 
 
@@ -70,10 +70,10 @@ def test_arrays_may_be_views_and_read_only(localizer: fastloc.Localizer, exporte
     frozen = np.array(view)
     frozen.flags.writeable = False
     for engine in (localizer, exported):
-        prompts = engine.prepare(TEXTS)
-        wanted = engine.located(np.array(view), prompts).similarity
+        prompts = engine.encode_texts(TEXTS)
+        wanted = engine.predict_frame(np.array(view), prompts).similarity
         for each in (view, frozen):
-            np.testing.assert_array_equal(engine.located(each, prompts).similarity, wanted)
+            np.testing.assert_array_equal(engine.predict_frame(each, prompts).similarity, wanted)
 
 
 def test_a_tensor_on_a_device_is_not_converted(localizer: fastloc.Localizer):
@@ -97,19 +97,19 @@ def test_a_tensor_on_a_device_is_not_converted(localizer: fastloc.Localizer):
     seen = []
 
     class Kept:
-        def prepare(self, texts: list[str]) -> list[str]:
-            return localizer.prepare(texts)
+        def encode_texts(self, texts: list[str]) -> list[str]:
+            return localizer.encode_texts(texts)
 
-        def located(self, frame: OnDevice, prompts: list[str], bgr: bool = False):
+        def predict_frame(self, frame: OnDevice, prompts: list[str], bgr: bool = False):
             seen.append(bgr)
-            return localizer.located(frame.tensor, prompts, bgr)
+            return localizer.predict_frame(frame.tensor, prompts, bgr)
 
         __call__ = prepare
 
     locator = Locator(Kept())
     frame = Frame(0, 0.0, 0.0, MARKET.shape[:2], refuse, OnDevice(MARKET[..., ::-1]), bgr=True)
     found = locator.locate(frame, locator.prepare(TEXTS))
-    np.testing.assert_array_equal(found.similarity, localizer.located(MARKET, localizer.prepare(TEXTS)).similarity)
+    np.testing.assert_array_equal(found.similarity, localizer.predict_frame(MARKET, localizer.encode_texts(TEXTS)).similarity)
     assert seen == [True] and not frame.converted
 
 

@@ -44,13 +44,13 @@ class Engine:
     def __call__(self, picture: Image.Image, texts: list[str]) -> Result:
         raise AssertionError("a localizer that prepares is not called")
 
-    def prepare(self, texts: list[str]) -> list[str]:
+    def encode_texts(self, texts: list[str]) -> list[str]:
         time.sleep(self.encoding)
         if "wrong" in texts:
             raise TextError("prompt 'wrong' is wrong")
         return list(texts)
 
-    def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
+    def predict_frame(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
         time.sleep(self.seconds)
         number = int(frame[0, 0, 0])
         self.asked.append((number, tuple(texts)))
@@ -158,9 +158,9 @@ def test_the_model_begins_with_the_newest_frame_there_is():
     source, newest = Source(count=60, pace=0.01, live=True), []
 
     class Watching(Engine):
-        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
+        def predict_frame(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
             newest.append(source.given[-1].index - int(frame[0, 0, 0]))
-            return super().located(frame, texts)
+            return super().predict_frame(frame, texts)
 
     with streamed(source, Watching(0.035)) as stream:
         found = list(stream)
@@ -195,9 +195,9 @@ def test_texts_change_between_two_frames_without_a_stall():
     encoded = threading.Event()
 
     class Encoding(Engine):
-        def prepare(self, texts: list[str]) -> list[str]:
+        def encode_texts(self, texts: list[str]) -> list[str]:
             assert texts == ["cat"] or encoded.wait(10)
-            return super().prepare(texts)
+            return super().encode_texts(texts)
 
     engine, seen = Encoding(seconds=0.001), []
     with streamed(Source(count=100_000), engine) as stream:
@@ -245,10 +245,10 @@ def test_an_error_of_the_source_comes_after_what_it_gave():
 
 def test_an_error_of_the_model_ends_everything():
     class Broken(Engine):
-        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
+        def predict_frame(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
             if frame[0, 0, 0] == 3:
                 raise RuntimeError("out of memory")
-            return super().located(frame, texts)
+            return super().predict_frame(frame, texts)
 
     source = Source(count=100)
     stream = streamed(source, Broken())
@@ -357,10 +357,10 @@ def test_pushing_the_newest_drops_what_waits_and_says_so():
 
 def test_pushing_brings_the_model_s_error_to_its_own_frame():
     class Odd(Engine):
-        def located(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
+        def predict_frame(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
             if frame[0, 0, 0] == 1:
                 raise RuntimeError("odd")
-            return super().located(frame, texts)
+            return super().predict_frame(frame, texts)
 
     with Pipeline(["cat"], Odd(), policy="every") as pipeline:
         handles = [pipeline.submit(np.full((*SIZE, 3), i, np.uint8)) for i in range(3)]
