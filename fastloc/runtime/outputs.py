@@ -14,12 +14,14 @@ from fastloc.results.prediction import Prediction
 __all__ = ["prediction"]
 
 
-def prediction(manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], place: int) -> Prediction:
-    """What the outputs, by name, say of the picture at this place of the batch."""
+def prediction(
+    manifest: Manifest, geometry: Geometry, texts: tuple[str, ...], outputs: Mapping[str, NDArray[Any]], index: int
+) -> Prediction:
+    """The Prediction of the picture at `index` of the batch, from the outputs by name."""
     readout = manifest.recipe.readout
     # one text alone is compared with the empty text, not with the image
-    scores = outputs["scores"][place] if "scores" in outputs and len(texts) > 1 else None
+    scores = outputs["scores"][index] if "scores" in outputs and len(texts) > 1 else None
     return Prediction(
-        texts=texts, similarity=outputs["similarity"][place], geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
+        texts=texts, similarity=outputs["similarity"][index], geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
         reverse=readout.reverse, method=manifest.recipe.name, model=manifest.model.name, scores=scores,
     )  # fmt: skip

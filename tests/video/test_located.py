@@ -104,7 +104,7 @@ def test_a_tensor_on_a_device_is_not_converted(localizer: fastloc.Localizer):
             seen.append(bgr)
             return localizer.predict_frame(frame.tensor, prompts, bgr)
 
-        __call__ = prepare
+        __call__ = encode_texts
 
     locator = Locator(Kept())
     frame = Frame(0, 0.0, 0.0, MARKET.shape[:2], refuse, OnDevice(MARKET[..., ::-1]), bgr=True)
