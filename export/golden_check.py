@@ -68,6 +68,6 @@ def check(path: Path) -> None:
     golden_of_file = session.manifest.golden
     assert golden_of_file is not None
     rows = golden.compare(golden_of_file, session.run(session.manifest.golden_inputs()))
-    wrong = golden.judge(rows, session.manifest.dtype, session.manifest.recipe.readout.score)
+    wrong = golden.failures(rows, session.manifest.dtype, session.manifest.recipe.readout.score)
     if wrong:
         raise ModelError(f"{path.name} does not compute what the model does, and is not written: {'; '.join(wrong)}")

@@ -13,7 +13,7 @@ from fastloc.export.options import Options
 from fastloc.export.outputs import MADE, Place
 from fastloc.functional import readout
 from fastloc.functional.attention import local_form
-from fastloc.functional.folding import Prepared, prepare, without_scale
+from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.op_set import TORCH, Ops, add_norm
 from fastloc.functional.position_embedding import position_of_any_grid
 from fastloc.functional.similarity import answer
@@ -44,7 +44,7 @@ class Graph(nn.Module):
         options, tower = parts.options, without_scale(parts.weights)
         self.parts = parts
         self.dtype = TOWERS.get(options.dtype, torch.float32)
-        self.prepared: Prepared = prepare(tower.to(dtype=self.dtype), parts.recipe, joint=True)
+        self.prepared: FoldedViT = fold(tower.to(dtype=self.dtype), parts.recipe, joint=True)
         self.embed: Embed = embed_of(options.kind, parts.weights, self.dtype, parts.geometry, options.layout, options.bgr, options.resize)
         attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32

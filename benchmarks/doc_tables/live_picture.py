@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
 from browser import NO_GPU, chromium  # noqa: E402
 from embedded_model import moving_scenes  # noqa: E402
 from fastloc import Localizer  # noqa: E402
-from fastloc.live.broadcast import Hub  # noqa: E402
+from fastloc.live.broadcast import Broadcast  # noqa: E402
 from fastloc.video.sources.open_source import open_source  # noqa: E402
 from live_server import serving, until  # noqa: E402
 
@@ -29,7 +29,7 @@ def take(path: Path, folder: Path) -> None:
     """One screenshot, PNG, after the heat has been shown for a while."""
     clip = moving_scenes.clip(seed=3, things=TEXTS, size=(480, 640), rate=12, seconds=8)
     film = moving_scenes.write(clip, folder / "clip.mp4")
-    hub = Hub(lambda: open_source(film), fps=12)
+    hub = Broadcast(lambda: open_source(film), fps=12)
     with serving(Localizer(device="cpu"), TEXTS, hub=hub) as (_, url), chromium(folder / "profile", *NO_GPU) as driver:
         driver.set_window_size(*SIZE)
         driver.get(url)

@@ -127,9 +127,9 @@ def _latencies(call: Callable[[int], Any], seconds: float, least: int = 5, most:
 
 def _through(device: torch.device, frames: list[Tensor], engine: Callable[[Tensor], Tensor]) -> Callable[[int], Any]:
     """One frame from a host array through a pinned buffer to the device, and its grids back."""
-    from fastloc.engine.async_queue import Lane
+    from fastloc.engine.async_queue import StagingBuffers
 
-    lane, arrays = Lane(device), [each[0].numpy() for each in frames]
+    lane, arrays = StagingBuffers(device), [each[0].numpy() for each in frames]
 
     def call(i: int) -> Any:
         lane.download(engine(lane.upload(arrays[i % len(arrays)])[None])).synchronize()
@@ -140,9 +140,9 @@ def _through(device: torch.device, frames: list[Tensor], engine: Callable[[Tenso
 
 def _streamed(device: torch.device, frames: list[Tensor], engine: Callable[[Tensor], Tensor], seconds: float) -> list[float]:
     """Milliseconds a frame when two are under way, as `Localizer.submit` has it; a sample is twenty frames."""
-    from fastloc.engine.async_queue import Lane
+    from fastloc.engine.async_queue import StagingBuffers
 
-    lanes, arrays, events = [Lane(device), Lane(device)], [each[0].numpy() for each in frames], list[Any]([None, None])
+    lanes, arrays, events = [StagingBuffers(device), StagingBuffers(device)], [each[0].numpy() for each in frames], list[Any]([None, None])
 
     def twenty(_: int) -> None:
         for i in range(TWENTY):

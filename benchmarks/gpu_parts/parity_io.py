@@ -137,7 +137,7 @@ def _labels(item: dict[str, Any], device: torch.device) -> Row:
 
 def _lanes(item: dict[str, Any], device: torch.device) -> Row:
     """Frames through pinned buffers and a copy stream, two at a time, give what they give one by one."""
-    from fastloc.engine.async_queue import Lane
+    from fastloc.engine.async_queue import StagingBuffers
     from fastloc.engine.vit_engine import Engine
 
     name, geometry = item["model"], geometry_of(item)
@@ -146,7 +146,7 @@ def _lanes(item: dict[str, Any], device: torch.device) -> Row:
     for _ in range(3):
         run(frames[:1].to(device), words, geometry=geometry)
     wanted = [run(frame[None].to(device), words, geometry=geometry)[0][0].cpu() for frame in frames]
-    lanes, events, found = [Lane(device), Lane(device)], list[Any]([None, None]), list[Any]([None] * len(frames))
+    lanes, events, found = [StagingBuffers(device), StagingBuffers(device)], list[Any]([None, None]), list[Any]([None] * len(frames))
     arrived: list[Tensor] = []
     problems: list[str] = []
     for i, frame in enumerate(frames.numpy()):

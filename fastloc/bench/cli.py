@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastloc.bench.backends.table import BACKENDS
 from fastloc.bench.request import DTYPES
-from fastloc.utils.exit_status import ended
+from fastloc.utils.exit_status import exit_status
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -39,7 +39,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, and return the exit status."""
     args = parser().parse_args(argv)
-    return ended("fastloc.bench", lambda: _against(args) if args.against else _measure(args))
+    return exit_status("fastloc.bench", lambda: _against(args) if args.against else _measure(args))
 
 
 def parser() -> argparse.ArgumentParser:

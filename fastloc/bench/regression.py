@@ -19,7 +19,7 @@ from fastloc.bench.models import Model, model
 from fastloc.bench.request import Request
 from fastloc.bench.run_context import Work
 from fastloc.bench.schema import Row
-from fastloc.bench.worker_pool import Worker, WorkerError
+from fastloc.bench.worker_pool import WorkerError, WorkerProcess
 from fastloc.errors import FastlocError
 
 NOW, THEN = "now", "then"
@@ -138,7 +138,7 @@ def _group(work: Work, tree: Path, one: Model, row: Row) -> session.Group:
     case = replace(case, device=device)
 
     def contender(label: str, path: Path | None) -> session.Contender:
-        def start() -> Worker:
+        def start() -> WorkerProcess:
             worker = work.backend(backend.name, f" {label}", path)
             loaded = Path(worker.hello.get("tree", ""))
             if path is not None and loaded != tree.resolve():

@@ -15,7 +15,7 @@ from fastloc.bench.peer_table import PEERS
 from fastloc.bench.request import Request
 from fastloc.bench.schema import Row, slug
 from fastloc.bench.session import References
-from fastloc.bench.worker_pool import Worker
+from fastloc.bench.worker_pool import WorkerProcess
 
 
 class Work:
@@ -24,7 +24,7 @@ class Work:
     def __init__(self, request: Request, run: str) -> None:
         self.request, self.run = request, run
         self._stack = ExitStack()
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[str, WorkerProcess] = {}
         self._weights: dict[str, Path] = {}
         # this machine's ceilings, as `limits.floor` takes them
         self.rates: dict[str, float] = {}
@@ -70,7 +70,7 @@ class Work:
 
     # processes
 
-    def backend(self, name: str, key: str = "", path: Path | None = None) -> Worker:
+    def backend(self, name: str, key: str = "", path: Path | None = None) -> WorkerProcess:
         """The process of a backend; another one for another key. Started, or started again, when it is not there.
 
         path: a folder that its packages are looked for in first, to run another checkout's.
@@ -81,19 +81,19 @@ class Work:
         command = [sys.executable, "-P", "-m", "fastloc.bench.backends", name, files]
         return self._started(f"{name}{key}", command, {} if path is None else {"PYTHONPATH": str(path)})
 
-    def peer(self, name: str, key: str = "") -> Worker:
+    def peer(self, name: str, key: str = "") -> WorkerProcess:
         """The process of a peer, in its own environment."""
         row = PEERS[name]
         script = Path(peer_environments.__file__).parent / "peers" / row.script
         return self._started(f"{name}{key}", [peer_environments.python_of(row.environment), script])
 
-    def module(self, name: str) -> Worker:
+    def module(self, name: str) -> WorkerProcess:
         """The process of another module of this package that speaks the protocol."""
         return self._started(name, [sys.executable, "-P", "-m", name])
 
-    def _started(self, key: str, command: list[Any], environment: Mapping[str, str] | None = None) -> Worker:
+    def _started(self, key: str, command: list[Any], environment: Mapping[str, str] | None = None) -> WorkerProcess:
         if key not in self.workers or not self.workers[key].alive:
-            self.workers[key] = Worker(key, command, self.request.threads, self.folder / "logs" / f"{key}.log", environment)
+            self.workers[key] = WorkerProcess(key, command, self.request.threads, self.folder / "logs" / f"{key}.log", environment)
         return self.workers[key]
 
     def end(self, key: str) -> None:

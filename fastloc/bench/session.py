@@ -13,7 +13,7 @@ from fastloc.bench import correctness_gate
 from fastloc.bench.cases import Case
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.stats import percentiles, ratio_interval
-from fastloc.bench.worker_pool import REST, Worker, WorkerError
+from fastloc.bench.worker_pool import REST, WorkerError, WorkerProcess
 
 # a turn lasts about so long, in seconds, unless one call does: short calls are timed many times in a row
 TURN, MOST_CALLS = 0.05, 50
@@ -32,7 +32,7 @@ class Contender:
     """
 
     label: str
-    start: Callable[[], Worker]
+    start: Callable[[], WorkerProcess]
     case: Case
     row: Row
     precision: str = "float32"

@@ -25,7 +25,7 @@ class WorkerError(Exception):
     """What a worker said went wrong, or how its process ended; one line."""
 
 
-class Worker:
+class WorkerProcess:
     """One process that speaks `peers.protocol`.
 
     Args:

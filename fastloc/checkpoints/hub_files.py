@@ -98,7 +98,7 @@ def _download(repository: Repository, name: str) -> Path:
     except ModelError:
         raise
     except Exception as error:
-        raise _told(repository, error, about.size or 0) from error
+        raise _error_line(repository, error, about.size or 0) from error
     return path
 
 
@@ -124,7 +124,7 @@ def _first_contact(repository: Repository, name: str) -> HfFileMetadata:
     if isinstance(answer, EntryNotFoundError):
         raise answer
     if isinstance(answer, HfHubHTTPError):
-        raise _told(repository, answer) from answer
+        raise _error_line(repository, answer) from answer
     if isinstance(answer, Exception):
         raise ModelError(
             f"{repository.subject} must be downloaded once, and {_host()} cannot be reached ({_reason(answer, patience)}); "
@@ -169,7 +169,7 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
     partial.replace(blob)
 
 
-def _told(repository: Repository, error: Exception, size: int = 0) -> ModelError:
+def _error_line(repository: Repository, error: Exception, size: int = 0) -> ModelError:
     """The line for a refusal of the hub's or an error of the disk's."""
     if isinstance(error, GatedRepoError):
         page = f"{constants.ENDPOINT}/{repository.name}"

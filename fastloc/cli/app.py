@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from fastloc._version import __version__
-from fastloc.utils.exit_status import ended
+from fastloc.utils.exit_status import exit_status
 
 _EXAMPLES = """\
 examples:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
     given = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(given).parse_args(given)
-    return ended("fastloc", lambda: args.run(args))
+    return exit_status("fastloc", lambda: args.run(args))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from fastloc.utils.argument_types import count, prompt
 
 if TYPE_CHECKING:
     from fastloc.live.app import Live
-    from fastloc.live.broadcast import Hub
+    from fastloc.live.broadcast import Broadcast
     from fastloc.live.limits import Limits
     from fastloc.live.method_pool import Methods
     from fastloc.live.security import Rules
@@ -144,17 +144,17 @@ def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
         raise
 
 
-def _hub(args: argparse.Namespace, limits: "Limits") -> "Hub | None":
+def _hub(args: argparse.Namespace, limits: "Limits") -> "Broadcast | None":
     """The source, which is opened before the model is loaded: one that is not there is told at once."""
     if args.source is None:
         return None
-    from fastloc.live.broadcast import Hub
+    from fastloc.live.broadcast import Broadcast
     from fastloc.video.sources.open_source import open_source
 
-    return Hub(lambda: open_source(args.source), limits.fps)
+    return Broadcast(lambda: open_source(args.source), limits.fps)
 
 
-def _made(args: argparse.Namespace, methods: "Methods", limits: "Limits", guard: "Rules", hub: "Hub | None") -> "Live":
+def _made(args: argparse.Namespace, methods: "Methods", limits: "Limits", guard: "Rules", hub: "Broadcast | None") -> "Live":
     from fastloc.live.app import Live
     from fastloc.live.settings import Settings, changed
 

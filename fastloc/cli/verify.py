@@ -11,9 +11,9 @@ from fastloc.utils import console
 
 if TYPE_CHECKING:
     from fastloc.diagnostics.verify import Verdict
-    from fastloc.onnx_file.golden import Row
+    from fastloc.onnx_file.golden import OutputComparison
 
-# columns of numbers, and the field of `Row` that each shows
+# columns of numbers, and the field of `OutputComparison` that each shows
 COLUMNS = {
     "max error": "max_error",
     "mean error": "mean_error",
@@ -104,7 +104,7 @@ def _time(verdict: "Verdict") -> str:
     )
 
 
-def _number(row: "Row", field: str) -> str:
+def _number(row: "OutputComparison", field: str) -> str:
     value = getattr(row, field)
     if value is None:
         return "-"

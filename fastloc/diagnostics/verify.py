@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastloc._version import __version__
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header as onnx_header
-from fastloc.onnx_file.golden import TOLERANCES, Golden, Row, Sample, compare, judge, picture
+from fastloc.onnx_file.golden import TOLERANCES, Golden, OutputComparison, Sample, compare, failures, picture
 from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
 from fastloc.runtime import engine_cache
@@ -49,7 +49,8 @@ class Check:
 class Verdict:
     """What was found.
 
-    rows        each output against the golden, see `fastloc.onnx_file.golden.Row`; none where the outputs cannot be compared at all
+    rows        each output against the golden, see `fastloc.onnx_file.golden.OutputComparison`; none where the outputs cannot be compared
+    at all
     checks      what else was looked at
     wrong       everything that is wrong, in words; a good file has none
     device      the processor or GPU that it ran on
@@ -61,7 +62,7 @@ class Verdict:
 
     path: Path
     manifest: Manifest
-    rows: tuple[Row, ...]
+    rows: tuple[OutputComparison, ...]
     checks: tuple[Check, ...]
     wrong: tuple[str, ...]
     device: str
@@ -131,14 +132,14 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
     )  # fmt: skip
 
 
-def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str, score: str = "cosine") -> tuple[list[Row], list[str]]:
+def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str, score: str = "cosine") -> tuple[list[OutputComparison], list[str]]:
     """The comparison of outputs with the golden, and what is wrong, in words."""
     try:
         rows = compare(golden, outputs)
     except ModelError as error:
         # a missing output, another shape, NaN: nothing to compare, and wrong all the same
         return [], [str(error)]
-    return rows, judge(rows, dtype, score)
+    return rows, failures(rows, dtype, score)
 
 
 def _manifest(path: str | os.PathLike[str]) -> Manifest:

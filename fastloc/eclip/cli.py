@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastloc import eclip
 from fastloc.eclip.settings import Settings
 from fastloc.utils.argument_types import count, size
-from fastloc.utils.exit_status import ended
+from fastloc.utils.exit_status import exit_status
 
 if TYPE_CHECKING:
     from fastloc.eclip.steps import Told
@@ -26,7 +26,7 @@ _CACHES = ("memory", "disk", "none")
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, and return the exit status."""
     args = parser().parse_args(argv)
-    return ended("fastloc.eclip", lambda: run(args))
+    return exit_status("fastloc.eclip", lambda: run(args))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,13 +29,13 @@ def read(path: Path, steps: int) -> list[Told]:
         return []
     try:
         with path.open(newline="") as lines:
-            rows = [_told(row) for row in csv.DictReader(lines)]
+            rows = [_parsed(row) for row in csv.DictReader(lines)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise FastlocError(f"{path}: is not a loss curve of this program ({error})") from error
     return [row for row in rows if row.step <= steps]
 
 
-def _told(row: dict[str, str]) -> Told:
+def _parsed(row: dict[str, str]) -> Told:
     return Told(int(row["step"]), int(row["epoch"]), *(float(row[name]) for name in ("loss", "accuracy", "scale", "rate")))
 
 

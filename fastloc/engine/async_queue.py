@@ -62,26 +62,26 @@ class Handle:
         return self._result
 
 
-def settle(handle: Handle) -> None:
+def wait_quietly(handle: Handle) -> None:
     """Wait for it; an error is its caller's to see, when the result is asked for."""
     with suppress(Exception):
         handle.result()
 
 
-class Queue:
+class AsyncQueue:
     """Pictures under way, oldest first."""
 
     def __init__(self, depth: int = DEPTH) -> None:
         self.depth = depth
         self.under_way: deque[Handle] = deque()
         self.worker: ThreadPoolExecutor | None = None
-        self.lanes: list[Lane] = []
+        self.lanes: list[StagingBuffers] = []
         self.count = 0
 
     def submit(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         """Begin to locate; waits while `depth` pictures are under way."""
         while len(self.under_way) >= self.depth:
-            settle(self.under_way.popleft())
+            wait_quietly(self.under_way.popleft())
         begin = self._on_gpu if localizer.device.type == "cuda" else self._on_cpu
         handle = begin(localizer, picture, prompts, name)
         self.under_way.append(handle)
@@ -112,12 +112,12 @@ class Queue:
         lane.handle = Handle(event.query, wait)
         return lane.handle
 
-    def _new_lane(self, device: torch.device) -> Lane:
-        self.lanes.append(Lane(device))
+    def _new_lane(self, device: torch.device) -> StagingBuffers:
+        self.lanes.append(StagingBuffers(device))
         return self.lanes[-1]
 
 
-class Lane:
+class StagingBuffers:
     """Buffers that one picture at a time passes through, pinned so that copies need no help of the host."""
 
     def __init__(self, device: torch.device) -> None:
@@ -130,7 +130,7 @@ class Lane:
     def free(self) -> None:
         """Wait until the picture before has left the buffers."""
         if self.handle is not None:
-            settle(self.handle)
+            wait_quietly(self.handle)
 
     def upload(self, frame: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         """The frame on the device, uint8 [H, W, 3]; the current stream waits for it, the host does not."""

@@ -14,12 +14,12 @@ from fastloc.checkpoints.projections import Given as GivenProjections
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import device_heatmaps
-from fastloc.engine.async_queue import Handle, Queue
+from fastloc.engine.async_queue import AsyncQueue, Handle
 from fastloc.engine.devices import device_of, dtype_of
-from fastloc.engine.measured_temperatures import Given, Measured
+from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
-from fastloc.engine.projected_towers import Projected
-from fastloc.engine.tower_kinds import AnyEngine, AnyTower, kind_of
+from fastloc.engine.projected_towers import ProjectedTowers
+from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
@@ -91,15 +91,15 @@ class Localizer(BaseLocalizer[list[str]]):
     ) -> None:
         # a wrong method or field is told before a model is loaded
         recipe(method, **changes)
-        self.measured = Measured(model, temperatures)
+        self.measured = MeasuredTemperatures(model, temperatures)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
         source = loading.load(model, pretrained, mean, std)
         source.text.tower.to(self.device)
-        self.projected = Projected(source, projections)
+        self.projected = ProjectedTowers(source, projections)
         self.size, self.batch = size, batch
-        self._queue = Queue()
-        self.kind = kind_of(source.weights)
+        self._queue = AsyncQueue()
+        self.kind = tower_kind(source.weights)
         self._choose(method, official, fit, template, changes, self.measured.given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))

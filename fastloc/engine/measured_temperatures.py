@@ -9,12 +9,12 @@ from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
 from fastloc.errors import ModelError, RecipeError
 from fastloc.recipes import Recipe
-from fastloc.recipes.temperatures import Temperatures, beside
+from fastloc.recipes.temperatures import Temperatures, shipped_with
 
 Given = str | os.PathLike[str] | Temperatures | None
 
 
-class Measured:
+class MeasuredTemperatures:
     """The temperatures of one model, read when a method asks for them.
 
     Args:
@@ -42,11 +42,11 @@ class Measured:
             return row
         if "inv_temp" in changes:
             raise RecipeError(f"inv_temp {changes['inv_temp']!r} and temperatures are given: give one of them")
-        return replace(row, inv_temp=self._of(source, row.name).of(row))
+        return replace(row, inv_temp=self._of(source, row.name).table_for(row))
 
     def _of(self, source: Source, method: str) -> Temperatures:
         if self.found is None:
-            path = beside(self.model)
+            path = shipped_with(self.model)
             if path is None:
                 raise ModelError(
                     f"method {method!r} needs inverse temperatures measured on {source.name}, and there are none: "

@@ -13,7 +13,7 @@ from fastloc.engine.tower_kinds import AnyTower
 from fastloc.recipes import Recipe
 
 
-class Projected:
+class ProjectedTowers:
     """One model as its recipes want it: as it is, or with projections, each form made once.
 
     Args:

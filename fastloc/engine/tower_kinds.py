@@ -22,7 +22,7 @@ AnyEngine = Engine | ResNetEngine
 
 
 @dataclass(frozen=True)
-class Kind:
+class TowerKind:
     """One kind.
 
     tower: (weights, device, dtype) -> the tower on its device.
@@ -46,12 +46,12 @@ def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, s
     return plan_options.choose(Situation(device, spec, recipe, batch, size), settings)
 
 
-KINDS: dict[type, Kind] = {
-    Weights: Kind(Tower, Engine, _check_blocks, _choose),
-    ResNetWeights: Kind(ResNetTower, ResNetEngine, resnet.check, resnet_plan.choose),
+KINDS: dict[type, TowerKind] = {
+    Weights: TowerKind(Tower, Engine, _check_blocks, _choose),
+    ResNetWeights: TowerKind(ResNetTower, ResNetEngine, resnet.check, resnet_plan.choose),
 }
 
 
-def kind_of(weights: Weights | ResNetWeights) -> Kind:
+def tower_kind(weights: Weights | ResNetWeights) -> TowerKind:
     """The kind that weights are of."""
     return KINDS[type(weights)]

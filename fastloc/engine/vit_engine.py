@@ -15,7 +15,7 @@ from fastloc.engine.frame_patches import patches_of
 from fastloc.engine.plan import DTYPES, Plan, Situation
 from fastloc.engine.plan_options import choose
 from fastloc.functional import attention, readout
-from fastloc.functional.folding import Prepared, prepare, without_scale
+from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.frame_patches import folded_embedding, frame_tables
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.similarity import answer
@@ -45,7 +45,7 @@ class Engine(BaseEngine):
 
     def __init__(self, tower: Tower, recipe: Recipe, settings: Mapping[str, str]) -> None:
         super().__init__(tower, recipe, settings)
-        self._prepared = lru_cache(maxsize=2)(lambda joint: prepare(tower.weights, recipe, joint=joint))
+        self._prepared = lru_cache(maxsize=2)(lambda joint: fold(tower.weights, recipe, joint=joint))
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
         return choose(Situation(self.device, self.tower.weights.spec, self.recipe, batch, size), self.settings)
@@ -56,7 +56,7 @@ class Engine(BaseEngine):
     def _check(self, pixels: Tensor) -> None:
         check_pixels(self.tower.weights.spec, pixels)
 
-    def prepared(self, plan: Plan) -> Prepared:
+    def prepared(self, plan: Plan) -> FoldedViT:
         return self._prepared(plan.projection == "joint")
 
     @cached_property

@@ -11,7 +11,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.functional import vjp
 from fastloc.functional.attention import Projections, Temperature
-from fastloc.functional.folding import Prepared
+from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.vit import main_path, project
 from fastloc.recipes import Recipe
@@ -74,7 +74,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Ten
     return (maps @ v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
-def traces(prepared: Prepared, x: Tensor, ops: Ops, first: int) -> list[Trace]:
+def traces(prepared: FoldedViT, x: Tensor, ops: Ops, first: int) -> list[Trace]:
     """The blocks from `first` on, of the embedded tokens x [B, N, C]; of the last, the rows that are read."""
     weights, recipe = prepared.weights, prepared.recipe
     delta, found = None, []

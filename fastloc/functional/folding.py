@@ -17,7 +17,7 @@ Linear = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class FoldedViT:
     """One tower ready for one recipe."""
 
     weights: Weights  # without LayerScale: it is folded into the projections before it
@@ -25,7 +25,7 @@ class Prepared:
     local: tuple[Linear, ...]  # of each changed block: what is attended -> its term of the local path
     joint: Linear | None  # the same side by side, [C, m*C] and the sum of biases [C]; None where each block's is applied by itself
     table: Tensor | None  # the recipe's own inverse temperatures, see `attention.temperature_table`
-    gathered: Linear | None  # the last block's rows for q and v, which are no run of rows; None unless the recipe reads just these
+    qv_rows: Linear | None  # the last block's rows for q and v, which are no run of rows; None unless the recipe reads just these
 
     @property
     def first(self) -> int:
@@ -48,18 +48,18 @@ class Prepared:
         return bool(self.recipe.streams)
 
     @property
-    def reads(self) -> str:
+    def projections_read(self) -> str:
         """The projections that the local path reads, as letters."""
         return letters("v", *self.recipe.streams) if self.attends else ""
 
     def rows(self, block: Block, read: str) -> Linear:
         """The part of the block's projection that gives the letters in `read`; the last block's if these are not neighbours."""
-        if read == "qv" and self.gathered is not None:
-            return self.gathered
+        if read == "qv" and self.qv_rows is not None:
+            return self.qv_rows
         return qkv_rows(block, read)
 
 
-def prepare(weights: Weights, recipe: Recipe, *, joint: bool = False) -> Prepared:
+def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
     """Fold `weights` for `recipe`; `joint` also lays the local path's projections side by side, for one product over all blocks.
 
     Raises:
@@ -74,8 +74,8 @@ def prepare(weights: Weights, recipe: Recipe, *, joint: bool = False) -> Prepare
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)
     table = temperature_table(recipe, weights.spec.heads, weights.proj)
-    plain = Prepared(scaled, recipe, local, _side_by_side(local) if joint and local else None, table, None)
-    return replace(plain, gathered=qkv_rows(scaled.blocks[-1], "qv")) if plain.reads == "qv" else plain
+    plain = FoldedViT(scaled, recipe, local, _side_by_side(local) if joint and local else None, table, None)
+    return replace(plain, qv_rows=qkv_rows(scaled.blocks[-1], "qv")) if plain.projections_read == "qv" else plain
 
 
 def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.functional.attention import Projections, Temperature, inverse_temperatures
-from fastloc.functional.folding import Prepared
+from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import Ops
 
 
@@ -16,9 +16,9 @@ class LocalPath:
         x: [B, N, C], only its shape, dtype and device are read.
     """
 
-    def __init__(self, prepared: Prepared, ops: Ops, grid: tuple[int, int], x: Tensor) -> None:
+    def __init__(self, prepared: FoldedViT, ops: Ops, grid: tuple[int, int], x: Tensor) -> None:
         self.prepared, self.ops, self.grid = prepared, ops, grid
-        self.sum: Tensor | None = None
+        self.accumulated: Tensor | None = None
         self.terms: list[Tensor] = []
         # what a deferred or a concurrent attention still has to read
         self.waiting: list[tuple[Projections, list[Temperature]]] = []
@@ -34,12 +34,12 @@ class LocalPath:
         """Where block `index`'s projections [B, N, 3C] are to be written; None for a tensor of their own."""
         return None if self.stash is None else self.stash[index]
 
-    def remember(self, block: int, qkv: Projections | None) -> None:
+    def keep_projections(self, block: int, qkv: Projections | None) -> None:
         """Block `block`'s projections, kept if its own attention joins the last block's."""
         if qkv is not None and block in self.prepared.crossed:
             self.crossed.append(qkv)
 
-    def take(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
+    def add_block(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
         """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
         if qkv is None:
             self._add(index, y[:, 1:])
@@ -58,7 +58,7 @@ class LocalPath:
         else:
             self._add(index, self._attend(index, qkv, temperatures))
 
-    def total(self) -> Tensor:
+    def sum(self) -> Tensor:
         """The finished sum."""
         if self.stash is not None:
             self._attend_to_all(self.stash)
@@ -68,8 +68,8 @@ class LocalPath:
             assert self.prepared.joint is not None
             beside = torch.cat(self.terms, -1) if self.buffer is None else self.buffer.flatten(2)
             self._plus(F.linear(beside, *self.prepared.joint))
-        assert self.sum is not None
-        return self.sum
+        assert self.accumulated is not None
+        return self.accumulated
 
     def _attend(self, index: int, qkv: Projections, temperatures: list[Temperature]) -> Tensor:
         out = None if self.buffer is None else self.buffer[:, :, index]
@@ -103,7 +103,7 @@ class LocalPath:
             self.terms.append(attended)
 
     def _plus(self, term: Tensor) -> None:
-        self.sum = term if self.sum is None else self.sum + term
+        self.accumulated = term if self.accumulated is None else self.accumulated + term
 
 
 def _together(temperatures: list[Temperature]) -> Temperature:

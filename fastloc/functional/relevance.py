@@ -16,7 +16,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.functional import block_trace, vjp
 from fastloc.functional.attention import unit
 from fastloc.functional.block_trace import ALL, FIRST, Target, Trace, by_head, of_texts, parts, scored_rows, times, together
-from fastloc.functional.folding import Prepared
+from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.readout import cosine
 from fastloc.functional.vit import Grid, embed, encode, pooled
@@ -26,7 +26,7 @@ from fastloc.functional.vit import Grid, embed, encode, pooled
 class Scene:
     """What a relevance is computed from: embedded patches [B, P, C], their position table [1+P, C], grid, texts [T, E] of unit length."""
 
-    prepared: Prepared
+    prepared: FoldedViT
     tokens: Tensor
     table: Tensor
     grid: Grid

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional import readout
-from fastloc.functional.folding import Prepared, prepare
+from fastloc.functional.folding import FoldedViT, fold
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.relevance import Scene, relevance
 from fastloc.functional.vit import Grid, Output, check_pixels, encode, patch_tokens, position_table
@@ -33,14 +33,14 @@ def grids(weights: Weights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty
         TextError: feature surgery lacks the empty text.
     """
     check_pixels(weights.spec, pixels)
-    prepared = prepare(weights, recipe)
+    prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
     table = position_table(weights, grid, recipe)
     return answer(prepared, tokens, table, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty))
 
 
 def answer(
-    prepared: Prepared, tokens: Tensor, table: Tensor, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH, cls: bool | None = None
+    prepared: FoldedViT, tokens: Tensor, table: Tensor, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH, cls: bool | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """The same from embedded patches [B, P, C] and the position table [1+P, C] of this grid.
 

@@ -16,7 +16,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.attention import Projections
-from fastloc.functional.folding import Linear, Prepared, letters, prepare
+from fastloc.functional.folding import FoldedViT, Linear, fold, letters
 from fastloc.functional.local_path import LocalPath
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.position_embedding import resized_position
@@ -50,13 +50,13 @@ def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = Fal
         RecipeError: the recipe changes more blocks than there are, or its table does not fit; an unknown capture.
     """
     check_pixels(weights.spec, pixels)
-    prepared = prepare(weights, recipe)
+    prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
     return encode(prepared, tokens, position_table(weights, grid, recipe), grid, cls=cls, capture=capture)
 
 
 def encode(
-    prepared: Prepared, tokens: Tensor, table: Tensor, grid: Grid, ops: Ops = TORCH, *, cls: bool = False, capture: Collection[str] = ()
+    prepared: FoldedViT, tokens: Tensor, table: Tensor, grid: Grid, ops: Ops = TORCH, *, cls: bool = False, capture: Collection[str] = ()
 ) -> Output:
     """From embedded patches [B, P, C] (without position) to the output; `table` [1+P, C] is the position embedding of this grid."""
     weights, recipe = prepared.weights, prepared.recipe
@@ -78,16 +78,16 @@ def encode(
         if i > 0:
             keep(f"block{i - 1}", x)
         if i == prepared.first and recipe.residual:
-            local.sum = x[:, 1:]
+            local.accumulated = x[:, 1:]
         slot = local.slot(i - prepared.first) if changed else None
         whole = rows > 1 or slot is not None or f"qkv{i}" in capture
-        read = "qkv" if whole else letters(prepared.reads, "kv" if rows else "")
+        read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
         qkv = project(y, prepared.rows(block, read), spec.heads, read, slot) if read else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
-        local.remember(i, qkv)
+        local.keep_projections(i, qkv)
         if changed:
-            local.take(i - prepared.first, y, lengths, qkv if prepared.attends else None)
+            local.add_block(i - prepared.first, y, lengths, qkv if prepared.attends else None)
         if rows == 0 or qkv is None:
             continue
         q = qkv["q"][:, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
@@ -175,7 +175,7 @@ def pooled(weights: Weights, x: Tensor) -> Tensor:
 def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe, ops: Ops) -> Tensor:
     if recipe.blocks == 0:
         return x[:, 1:]
-    patches = local.total()
+    patches = local.sum()
     if not recipe.mlp:
         return patches
     block, eps = weights.blocks[-1], weights.spec.norm_eps
@@ -183,7 +183,7 @@ def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe
     return patches + mlp(block, y, weights.spec, ops)
 
 
-def _last_rows(prepared: Prepared, tokens: int, cls: bool, capture: Collection[str]) -> int:
+def _last_rows(prepared: FoldedViT, tokens: int, cls: bool, capture: Collection[str]) -> int:
     """How many tokens of the last block's main path anything reads."""
     spec = prepared.weights.spec
     if prepared.recipe.blocks == 0 or f"block{spec.layers - 1}" in capture or (cls and spec.pool != "tok"):

@@ -21,10 +21,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastloc._version import __version__
 from fastloc.imaging.overlay import colour_table
-from fastloc.live.broadcast import Hub
+from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import FLOOD, Limits, Rate, Violation
 from fastloc.live.method_pool import Methods, Setup
-from fastloc.live.outbox import Outbox
+from fastloc.live.outbox import SendBuffer
 from fastloc.live.protocol import read_frame, read_words
 from fastloc.live.scheduler import Engine
 from fastloc.live.security import Guard, Rules
@@ -52,7 +52,8 @@ class Live:
     """
 
     def __init__(
-        self, methods: Methods, settings: Settings, limits: Limits, rules: Rules, hub: Hub | None = None, side: int = 640, note: str = ""
+        self, methods: Methods, settings: Settings, limits: Limits, rules: Rules, hub: Broadcast | None = None, side: int = 640,
+        note: str = "",
     ) -> None:
         self.methods, self.settings, self.limits, self.hub, self.side, self.note = methods, settings, limits, hub, side, note
         self.engine = Engine()
@@ -99,7 +100,7 @@ class Live:
         if len(self._sessions) >= self.limits.clients:
             await socket.close(1013, f"the server is full: {self.limits.clients} at a time is its limit")
             return
-        outbox = Outbox(asyncio.get_running_loop())
+        outbox = SendBuffer(asyncio.get_running_loop())
         session = Session(next(self._numbers), self._first, outbox, self.limits, self.engine.wake)
         self._sessions[session.number] = session
         try:
@@ -185,7 +186,7 @@ class Live:
         }
 
 
-async def _speak(socket: WebSocket, outbox: Outbox) -> None:
+async def _speak(socket: WebSocket, outbox: SendBuffer) -> None:
     """Send what the outbox holds; one message at a time is on its way, so that a slow reader holds up nothing but itself."""
     while True:
         for message in await outbox.next():

@@ -18,13 +18,13 @@ from fastloc.live.session import Session, Waiting
 from fastloc.video.sources.base import Source
 from fastloc.video.sources.frame import Frame
 
-__all__ = ["Hub"]
+__all__ = ["Broadcast"]
 
 # long side of the pictures that are sent, and their quality as JPEGs
 SIDE, QUALITY = 1280, 80
 
 
-class Hub:
+class Broadcast:
     """Args:
         opened: opens the source; once more each time a file has ended, so that it runs in a circle at its own pace.
         fps: frames a second that are handed on at most.

@@ -9,13 +9,13 @@ import threading
 from collections import deque
 from typing import Any
 
-__all__ = ["Outbox"]
+__all__ = ["SendBuffer"]
 
 # words that wait; those that are told again with every answer anyway
 ROOM = 64
 
 
-class Outbox:
+class SendBuffer:
     """Filled from any thread, emptied on the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from fastloc.errors import FastlocError, TextError
 from fastloc.live.limits import Limits, Rate, decoded, measured
 from fastloc.live.method_pool import Methods, Setup
-from fastloc.live.outbox import Outbox
+from fastloc.live.outbox import SendBuffer
 from fastloc.live.protocol import Answer, Sent, write_answer
 from fastloc.live.response import answered
 from fastloc.live.settings import Refused, changed
@@ -45,7 +45,7 @@ class Waiting:
 class Session:
     """Frames come in on any thread, one at a time waits, and the engine's thread takes it; settings are made ready on another thread."""
 
-    def __init__(self, number: int, setup: Setup, outbox: Outbox, limits: Limits, wake: Callable[[], None]) -> None:
+    def __init__(self, number: int, setup: Setup, outbox: SendBuffer, limits: Limits, wake: Callable[[], None]) -> None:
         self.number, self.outbox, self.limits = number, outbox, limits
         self.counted = Counted()
         self.setup, self._before = setup, setup

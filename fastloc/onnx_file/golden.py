@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError, unknown
 
-__all__ = ["TOLERANCES", "Golden", "Row", "Sample", "compare", "picture", "unit_texts"]
+__all__ = ["TOLERANCES", "Golden", "OutputComparison", "Sample", "compare", "picture", "unit_texts"]
 
 Array = NDArray[Any]
 # numbers of an output that are kept; of a larger one every n-th is
@@ -77,7 +77,7 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class Row:
+class OutputComparison:
     """How one output compares. Errors are absolute; None where a number has no meaning for the output.
 
     max_error, mean_error   of the values
@@ -121,7 +121,7 @@ def unit_texts(seed: int, count: int, embed: int) -> NDArray[np.float32]:
     return unit
 
 
-def compare(golden: Golden, outputs: Mapping[str, Array]) -> list[Row]:
+def compare(golden: Golden, outputs: Mapping[str, Array]) -> list[OutputComparison]:
     """Outputs that came of the golden's input, against the right ones.
 
     Raises:
@@ -140,20 +140,20 @@ def compare(golden: Golden, outputs: Mapping[str, Array]) -> list[Row]:
     return rows
 
 
-def _row(name: str, sample: Sample, found: Array) -> Row:
+def _row(name: str, sample: Sample, found: Array) -> OutputComparison:
     right, got = sample.numbers(), np.ascontiguousarray(found).reshape(-1)[:: sample.step]
     if name == "labels":
-        return Row(name, None, None, None, float((right == got).mean()), None)
+        return OutputComparison(name, None, None, None, float((right == got).mean()), None)
     error = np.abs(got.astype(np.float64) - right)
     whole = float(error.mean() / max(float(np.abs(right).max()), 1e-30))
-    plain = Row(name, float(error.max()), float(error.mean()), None, None, None, whole)
+    plain = OutputComparison(name, float(error.max()), float(error.mean()), None, None, None, whole)
     if len(sample.shape) != 4 or not sample.whole:
         return plain
     a, b = (each.astype(np.float64).reshape(*sample.shape[:2], -1) for each in (right, got))
     agreement = float((a.argmax(1) == b.argmax(1)).mean()) if sample.shape[1] > 1 else None
     peaks = float((a.argmax(2) == b.argmax(2)).mean())
     scaled = np.abs(_scaled(a) - _scaled(b))
-    return Row(name, plain.max_error, plain.mean_error, float(scaled.max()), agreement, peaks, float(scaled.mean()))
+    return OutputComparison(name, plain.max_error, plain.mean_error, float(scaled.max()), agreement, peaks, float(scaled.mean()))
 
 
 def _scaled(maps: Array) -> Array:
@@ -163,7 +163,7 @@ def _scaled(maps: Array) -> Array:
     return scaled
 
 
-def judge(rows: list[Row], dtype: str, score: str = "cosine") -> list[str]:
+def failures(rows: list[OutputComparison], dtype: str, score: str = "cosine") -> list[str]:
     """What is wrong with a comparison, in words; nothing if the file computes what it should.
 
     score: of the recipe's read-out. A "relevance" has no unit, so its similarity is judged by the mean error of maps scaled to [0, 1].

@@ -17,7 +17,7 @@ from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
 from fastloc.utils.versioned_json import read
 
-__all__ = ["NAME", "Temperatures", "beside"]
+__all__ = ["NAME", "Temperatures", "shipped_with"]
 
 # raised when a reader of an older version would misread a file
 FORMAT = 1
@@ -58,7 +58,7 @@ class Temperatures:
         """Passes before the last one."""
         return len(self.table[0][0][0]) - 1
 
-    def of(self, recipe: Recipe) -> Table:
+    def table_for(self, recipe: Recipe) -> Table:
         """The part of the table that a recipe reads: fewer blocks, streams or passes are there too, as none depends on those left out.
 
         Raises:
@@ -123,7 +123,7 @@ class Temperatures:
         return self
 
 
-def beside(model: str) -> Path | None:
+def shipped_with(model: str) -> Path | None:
     """The file of temperatures that came with a model: with fastloc, or in the model's own folder. None where there is none."""
     folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
     path = folder / NAME

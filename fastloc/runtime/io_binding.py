@@ -80,7 +80,7 @@ class Bindings:
         if self.fixed and self.sets and key not in self.sets:
             known = next(iter(self.sets))
             raise PlanError(
-                f"a CUDA graph was captured for {_said(known)}, and {_said(key)} is given: it replays one set of shapes; "
+                f"a CUDA graph was captured for {_shapes_text(known)}, and {_shapes_text(key)} is given: it replays one set of shapes; "
                 "make another OnnxLocalizer for others, or leave cuda_graph out"
             )
         # taken out and put back, so that the order of the dictionary is the order of use
@@ -146,7 +146,7 @@ def _key(feeds: Mapping[str, Any]) -> Key:
     return tuple((name, tuple(int(side) for side in array.shape)) for name, array in feeds.items())
 
 
-def _said(key: Key) -> str:
+def _shapes_text(key: Key) -> str:
     return " and ".join(f"{name} {list(shape)}" for name, shape in key)
 
 

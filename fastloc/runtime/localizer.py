@@ -23,7 +23,7 @@ from fastloc.runtime.inputs import by, check_array, check_count, filled_up, geom
 from fastloc.runtime.placement import Placement
 from fastloc.runtime.session import OnnxSession
 from fastloc.runtime.shape_profiles import Profiles
-from fastloc.runtime.text_sources import Selection, Vocabulary, fitted, vocabulary
+from fastloc.runtime.text_sources import Selection, TextSource, check_embeddings, text_source
 
 __all__ = ["OnnxLocalizer"]
 
@@ -84,7 +84,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         self.size = (size[0], size[1]) if isinstance(size, (tuple, list)) and len(size) == 2 else size
         self.batch = self.manifest.input.batch or BATCH
         self._check_size()
-        self.vocabulary: Vocabulary = vocabulary(self.path, self.manifest, text, embeddings)
+        self.text_source: TextSource = text_source(self.path, self.manifest, text, embeddings)
 
     @property
     def method(self) -> str:
@@ -99,7 +99,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     @property
     def texts(self) -> tuple[str, ...] | None:
         """The texts there are, where they are baked in or given as embeddings; None where any can be asked for."""
-        return self.vocabulary.names
+        return self.text_source.names
 
     def similarity(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> Floats:
         """Similarity grids [B, T, h, w] of what the file takes in; arguments and errors as for `run`."""
@@ -120,9 +120,9 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         """
         chosen: Selection
         if isinstance(texts, np.ndarray):
-            chosen = self._embedded(texts) if texts.dtype.kind == "f" else self.vocabulary.select([str(text) for text in texts])
+            chosen = self._embedded(texts) if texts.dtype.kind == "f" else self.text_source.select([str(text) for text in texts])
         else:
-            chosen = self.vocabulary.select(texts)
+            chosen = self.text_source.select(texts)
         batch = check_array(self.manifest, array, str(self.path))
         return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
 
@@ -139,7 +139,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         size = given.frame or self._geometry(self._usual()).input
         black = given.laid_out(np.zeros((given.batch or 1, *size, 3), np.uint8), self.manifest.model)
         if self.texts:
-            chosen = self.vocabulary.select(None)
+            chosen = self.text_source.select(None)
         else:
             chosen = self._embedded(unit_texts(0, texts or self.manifest.texts.count or 1, self.manifest.model.embed))
         feeds = self._feeds(black, chosen)
@@ -152,7 +152,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
 
     def _texts(self, texts: str | Sequence[str] | None) -> Selection:
         self._check_similarity()
-        return self.vocabulary.select(texts)
+        return self.text_source.select(texts)
 
     def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: Selection) -> list[Prediction]:
         array = np.stack([picture_input(self.manifest, picture, geometry) for picture, geometry in zip(images, geometries, strict=True)])
@@ -207,7 +207,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         """Embeddings of texts that the caller knows."""
         if self.manifest.texts.baked:
             raise TextError(f"embeddings are given, and {self.path} has its texts baked in: {', '.join(self.manifest.texts.names)}")
-        return Selection(tuple(str(i) for i in range(len(vectors))), fitted(vectors, len(vectors), self.manifest.model.embed))
+        return Selection(tuple(str(i) for i in range(len(vectors))), check_embeddings(vectors, len(vectors), self.manifest.model.embed))
 
     def _check_similarity(self) -> None:
         if "similarity" not in self.manifest.outputs:

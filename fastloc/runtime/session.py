@@ -140,7 +140,7 @@ class OnnxSession:
         """What onnxruntime said, in one line. Whatever another provider than the CPU refuses may be the provider's own trouble."""
         name, version = self.chosen[0].name, self.ort.__version__
         kind = ModelError if name == "cpu" else PlanError
-        return kind(f"{path}: onnxruntime {version} cannot load it on provider {name!r}: {_said(error)}")
+        return kind(f"{path}: onnxruntime {version} cannot load it on provider {name!r}: {_error_line(error)}")
 
     def _check_loaded(self) -> None:
         there = set(self.session.get_providers())
@@ -197,7 +197,7 @@ class OnnxSession:
                     raise
                 except Exception as error:
                     name = self.chosen[0].name
-                    raise PlanError(f"{self.header.path}: onnxruntime failed on provider {name!r}: {_said(error)}") from error
+                    raise PlanError(f"{self.header.path}: onnxruntime failed on provider {name!r}: {_error_line(error)}") from error
 
     def compile(self, path: str | os.PathLike[str]) -> Path:
         """Write a file that holds the compiled engine inside an ONNX file (EPContext), with this one's metadata, whole or not at all.
@@ -253,7 +253,7 @@ def _index(device: object) -> int:
     return int(str(device))
 
 
-def _said(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     """An exception of onnxruntime's in one line. What is long begins with C++ signatures, and its reason is at the end."""
     said = " ".join(str(error).split()).rpartition("[ONNXRuntimeError] : ")[2]
     return said if len(said) <= SAID else f"… {said[-SAID:]}"

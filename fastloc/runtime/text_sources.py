@@ -16,7 +16,10 @@ from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
 from fastloc.utils.hashing import short
 
-__all__ = ["Baked", "Encoded", "Given", "Nothing", "Selection", "Vocabulary", "embedded", "fitted", "vocabulary"]
+__all__ = [
+    "BakedTexts", "EncodedTexts", "FixedEmbeddings", "NoTexts", "Selection", "TextSource", "check_embeddings", "fixed_embeddings",
+    "text_source",
+]  # fmt: skip
 
 Floats = NDArray[np.float32]
 # how far from 1 a unit vector's length may be; float16 files of embeddings are within this
@@ -31,7 +34,7 @@ class Selection:
     vectors: Floats | None
 
 
-class Vocabulary(Protocol):
+class TextSource(Protocol):
     """A source of texts. `names`: those it has, or None if it takes any."""
 
     @property
@@ -43,7 +46,7 @@ class Vocabulary(Protocol):
 
 
 @dataclass(frozen=True)
-class Baked:
+class BakedTexts:
     """Texts that are part of the graph."""
 
     names: tuple[str, ...]
@@ -55,7 +58,7 @@ class Baked:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class FixedEmbeddings:
     """Embeddings that were made before, [T, E] float32, unit length."""
 
     names: tuple[str, ...]
@@ -70,7 +73,7 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class EncodedTexts:
     """A text tower's encoder, with the template of the file."""
 
     encoder: Callable[[Sequence[str], str], Floats]
@@ -85,7 +88,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Nothing:
+class NoTexts:
     """No source of texts: only calls that bring embeddings of their own can be answered."""
 
     hint: str
@@ -95,7 +98,7 @@ class Nothing:
         raise TextError(self.hint)
 
 
-def vocabulary(path: Path, manifest: Manifest, text: str | os.PathLike[str] | None, embeddings: Any) -> Vocabulary:
+def text_source(path: Path, manifest: Manifest, text: str | os.PathLike[str] | None, embeddings: Any) -> TextSource:
     """The source of an exported file's texts.
 
     Args:
@@ -109,29 +112,29 @@ def vocabulary(path: Path, manifest: Manifest, text: str | os.PathLike[str] | No
         for what, given in (("text", text), ("embeddings", embeddings)):
             if given is not None:
                 raise FastlocError(f"{what} is given, and {path} has its texts baked in: {', '.join(manifest.texts.names)}")
-        return Baked(manifest.texts.names)
+        return BakedTexts(manifest.texts.names)
     if text is not None and embeddings is not None:
         raise FastlocError("text and embeddings are both given: texts come from one of them")
     if embeddings is not None:
-        return embedded(embeddings, manifest)
+        return fixed_embeddings(embeddings, manifest)
     beside = path.with_name(f"{path.stem}.text.onnx")
     if text is None and not beside.exists():
-        return Nothing(
+        return NoTexts(
             f"{path} takes text embeddings, and nothing makes them: give embeddings='file.npz', or text='tower.text.onnx' "
             f"({beside.name} beside the file is found by itself)"
         )
     return _encoded(beside if text is None else Path(text), manifest)
 
 
-def _encoded(path: Path, manifest: Manifest) -> Encoded:
+def _encoded(path: Path, manifest: Manifest) -> EncodedTexts:
     from fastloc.runtime.text_encoder import OnnxTextEncoder
 
     encoder = OnnxTextEncoder(path, "cpu")
     _same_tower(str(path), encoder.digest, manifest)
-    return Encoded(encoder, manifest.texts.template)
+    return EncodedTexts(encoder, manifest.texts.template)
 
 
-def embedded(given: Any, manifest: Manifest) -> Given:
+def fixed_embeddings(given: Any, manifest: Manifest) -> FixedEmbeddings:
     """Embeddings from a file, from {text: vector [E]}, from (texts, array [T, E]), or from a `fastloc.text.embeddings.TextEmbeddings`.
 
     Raises:
@@ -150,10 +153,10 @@ def embedded(given: Any, manifest: Manifest) -> Given:
         names, vectors = list(given.names), given.vectors
     else:
         raise FastlocError(f"embeddings are a {type(given).__name__}; a file, {{text: vector}} or (texts, array [T, E]) is wanted")
-    return Given(tuple(checked(names)), fitted(vectors, len(names), manifest.model.embed))
+    return FixedEmbeddings(tuple(checked(names)), check_embeddings(vectors, len(names), manifest.model.embed))
 
 
-def fitted(vectors: Any, count: int, width: int) -> Floats:
+def check_embeddings(vectors: Any, count: int, width: int) -> Floats:
     """Embeddings as the graph takes them: float32 [count, width], contiguous. Raises FastlocError for another shape or length."""
     try:
         array = np.ascontiguousarray(np.asarray(vectors, np.float32))

@@ -10,7 +10,7 @@ from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.utils.extras import EXTRAS
 
 
-def ended(program: str, work: Callable[[], int]) -> int:
+def exit_status(program: str, work: Callable[[], int]) -> int:
     """The exit status of `work`: its own; 1 for an error, told in one line behind the program's name; 130 when interrupted.
 
     Each FastlocWarning is printed once, as a note. A package that is missing and in no extra raises ModuleNotFoundError.

@@ -18,7 +18,7 @@ from fastloc.bench.backends import table
 from fastloc.bench.cases import Case, read_inputs, write_inputs
 from fastloc.bench.models import model
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
-from fastloc.bench.worker_pool import Worker, WorkerError
+from fastloc.bench.worker_pool import WorkerError, WorkerProcess
 from fastloc.errors import FastlocError, ModelError
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
@@ -44,14 +44,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Starts planted workers; they end with the test."""
     workers = []
 
-    def started(**planted: Any) -> Worker:
+    def started(**planted: Any) -> WorkerProcess:
         command = [sys.executable, "-P", SUPPORT / "planted_worker.py", json.dumps(planted)]
         # the tests' folder, as pytest's configuration has it
-        workers.append(Worker("planted", command, 1, tmp_path / f"{len(workers)}.log", {"PYTHONPATH": str(SUPPORT)}))
+        workers.append(WorkerProcess("planted", command, 1, tmp_path / f"{len(workers)}.log", {"PYTHONPATH": str(SUPPORT)}))
         return workers[-1]
 
     yield started
@@ -59,7 +59,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
         each.close()
 
 
-def contender(label: str, worker: Worker, case: Case, **more: Any) -> session.Contender:
+def contender(label: str, worker: WorkerProcess, case: Case, **more: Any) -> session.Contender:
     return session.Contender(label, lambda: worker, case, {"contender": label}, **more)
 
 
@@ -74,7 +74,7 @@ def measured(tmp_path: Path, contenders: list[session.Contender], least: int = 5
 # what is planted
 
 
-def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]) -> None:
     usual, same, slow = (start(engine=True, seconds=CALL, slower=share) for share in (0, 0, 0.5))
     group = [contender("usual", usual, case), contender("same", same, case), contender("slow", slow, case)]
     rows = measured(tmp_path, group, least=9)
@@ -94,7 +94,9 @@ def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, s
 
 
 @pytest.mark.parametrize("planted", [{"wrong": 1e-2}, {"wrong": math.nan}, {"wrong_later": 1e-2}], ids=str)
-def test_a_planted_wrong_result_is_refused(planted: dict[str, float], tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+def test_a_planted_wrong_result_is_refused(
+    planted: dict[str, float], tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]
+) -> None:
     rows = measured(tmp_path, [contender("right", start(), case), contender("wrong", start(**planted), case)])
     assert rows["right"]["ms"] > 0 and rows["right"]["error"] < rows["right"]["allowed"] == 1e-4
     assert "ms" not in rows["wrong"] and "ratios" not in rows["wrong"]
@@ -107,14 +109,14 @@ def test_a_planted_wrong_result_is_refused(planted: dict[str, float], tmp_path: 
      ({"dies": "prepare"}, "its process ended with exit code 3: last words")], ids=str,
 )  # fmt: skip
 def test_who_fails_is_a_row_and_the_others_go_on(
-    planted: dict[str, str], told: str, tmp_path: Path, case: Case, start: Callable[..., Worker]
+    planted: dict[str, str], told: str, tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]
 ) -> None:
     rows = measured(tmp_path, [contender("good", start(), case), contender("bad", start(**planted), case)])
     assert rows["bad"]["failed"] == told and "ms" not in rows["bad"]
     assert rows["good"]["ms"] > 0 and rows["good"]["rounds"] >= 5
 
 
-def test_an_interrupt_keeps_what_was_measured(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]) -> None:
     rows: list[schema.Row] = []
     references = session.References(tmp_path, lambda case, size: case.inputs)
     group = session.Group("a group", [contender("one", start(), case), contender("other", start(fails="prepare"), case)])
@@ -128,13 +130,13 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path, case: Case, start:
     assert [row["contender"] for row in rows] == ["one", "other"] and rows[0]["rounds"] == 3
 
 
-def test_what_is_not_compared_says_so(tmp_path: Path, case: Case, start: Callable[..., Worker]) -> None:
+def test_what_is_not_compared_says_so(tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]) -> None:
     rows = measured(tmp_path, [contender("theirs", start(wrong=1.0), case, check="")])
     assert rows["theirs"]["checked"] == "cost only" and "error" not in rows["theirs"] and rows["theirs"]["ms"] > 0
 
 
 def test_a_large_case_is_compared_at_a_smaller_size(
-    tmp_path: Path, case: Case, start: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, case: Case, start: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = write_inputs(tmp_path / "small", 2, (16, 24), 3, 24, (40, 60))
     np.save(small / "wanted.npy", correctness_gate.grids(case.at((16, 24), str(small))))
@@ -155,13 +157,13 @@ def test_a_large_case_is_compared_at_a_smaller_size(
 
 def test_a_worker_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="could not be started"):
-        Worker("none", [tmp_path / "nothing"], 1, tmp_path / "log")
+        WorkerProcess("none", [tmp_path / "nothing"], 1, tmp_path / "log")
     with pytest.raises(WorkerError, match=r"ended with exit code 0"):
-        Worker("silent", [sys.executable, "-c", ""], 1, tmp_path / "log")
+        WorkerProcess("silent", [sys.executable, "-c", ""], 1, tmp_path / "log")
     with pytest.raises(WorkerError, match="it said 'hello', which is not the protocol"):
-        Worker("odd", [sys.executable, "-c", "print('hello'); input()"], 1, tmp_path / "log")
+        WorkerProcess("odd", [sys.executable, "-c", "print('hello'); input()"], 1, tmp_path / "log")
     with pytest.raises(WorkerError, match="speaks protocol 0, and 1 is wanted"):
-        Worker("old", [sys.executable, "-c", """print('{"protocol": 0}', flush=True); input()"""], 1, tmp_path / "log")
+        WorkerProcess("old", [sys.executable, "-c", """print('{"protocol": 0}', flush=True); input()"""], 1, tmp_path / "log")
 
 
 # what is right

@@ -44,7 +44,7 @@ def test_bad_input_is_told_before_anything_starts(
     def started(*arguments: object) -> None:
         raise AssertionError("something was started")
 
-    monkeypatch.setattr("fastloc.bench.worker_pool.Worker.__init__", started)
+    monkeypatch.setattr("fastloc.bench.worker_pool.WorkerProcess.__init__", started)
     monkeypatch.setattr(run, "run", started)
     file, empty = tmp_path / "a file", tmp_path / "empty"
     file.write_text("no record\n")
@@ -128,8 +128,9 @@ def test_the_regression_watch_finds_a_planted_slow_down(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(REPO), str(clone)], check=True)
     # what is not committed yet is watched too
-    shutil.rmtree(clone / "fastloc" / "bench", ignore_errors=True)
-    shutil.copytree(REPO / "fastloc" / "bench", clone / "fastloc" / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("fastloc", "kernels", "export"):
+        shutil.rmtree(clone / folder)
+        shutil.copytree(REPO / folder, clone / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     git = ["git", "-C", str(clone), "-c", "user.name=test", "-c", "user.email=test@example.org"]
     subprocess.run([*git, "add", "--all"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "as it is"], check=True)

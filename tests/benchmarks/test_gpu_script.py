@@ -179,7 +179,7 @@ def test_frames_of_two_lanes_come_back_once_each(monkeypatch: pytest.MonkeyPatch
         def downloaded(self) -> None:
             got.append(self.under_way.pop())
 
-    monkeypatch.setattr("fastloc.engine.async_queue.Lane", Lane)
+    monkeypatch.setattr("fastloc.engine.async_queue.StagingBuffers", Lane)
     given = [torch.full((1, 3), float(i)) for i in range(4)]
     assert len(frames._streamed(CPU, given, lambda frame: frame, 0.0)) == 5
     assert len(sent) == 8 * 20 and got == sent[:-2]

@@ -7,7 +7,7 @@ import pytest
 
 from doc_tables.markdown_table import TableError
 from fastloc.recipes import RECIPES
-from fastloc.recipes.temperatures import Temperatures, beside
+from fastloc.recipes.temperatures import Temperatures, shipped_with
 from quality_parts import temperature_tables as tables
 from quality_parts.temperature_rows import DEFAULT, rows
 
@@ -38,7 +38,7 @@ def test_the_default_is_the_rows(record: dict[str, Any]) -> None:
         assert (row.rho, row.blocks, row.iterations, row.residual, row.terms) == (
             DEFAULT.rho, DEFAULT.blocks, DEFAULT.iterations, DEFAULT.residual, DEFAULT.terms,
         )  # fmt: skip
-    assert Temperatures.load(beside("embedded") or "").rho == DEFAULT.rho
+    assert Temperatures.load(shipped_with("embedded") or "").rho == DEFAULT.rho
 
 
 def test_it_beats_every_published_row_on_both_sets(record: dict[str, Any]) -> None:

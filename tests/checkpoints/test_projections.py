@@ -21,7 +21,7 @@ from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import KEY, Projections
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.engine.localizer import Localizer
-from fastloc.engine.projected_towers import Projected
+from fastloc.engine.projected_towers import ProjectedTowers
 from fastloc.errors import ModelError
 from fastloc.functional.readout import similarity
 from fastloc.functional.vit import forward
@@ -169,10 +169,10 @@ def identity(scale: float = 1.0) -> Projections:
 def test_eclip_needs_projections() -> None:
     bare = replace(source(name="bare"), projections=None)
     with pytest.raises(ModelError, match=r"'eclip' needs projections trained on bare, and there are none: `python -m fastloc.eclip`"):
-        Projected(bare).source(recipe("eclip"))
+        ProjectedTowers(bare).source(recipe("eclip"))
     with pytest.raises(ModelError, match="projections='own' needs projections trained on bare"):
-        Projected(bare, "own")
-    assert Projected(bare).source(recipe("itsm")) is bare
+        ProjectedTowers(bare, "own")
+    assert ProjectedTowers(bare).source(recipe("itsm")) is bare
 
 
 def test_the_embedded_model_comes_with_its_own() -> None:

@@ -174,7 +174,9 @@ def test_the_embedded_model_is_measured(source: str) -> None:
     table = np.asarray(found.table)
     assert table.shape == (2, localizer.source.spec.heads, 3, 1) and (table > 1).all() and (table < 1e3).all()
     assert (found.pictures, found.source, found.model, found.rho) == (2, source, "embedded", 0.7)
-    again = localizer.with_method("gem", official=True, inv_temp=found.of(recipe("gem", blocks=2, iterations=0)), blocks=2, iterations=0)
+    again = localizer.with_method(
+        "gem", official=True, inv_temp=found.table_for(recipe("gem", blocks=2, iterations=0)), blocks=2, iterations=0
+    )
     assert again.recipe.inv_temp == found.table
 
 

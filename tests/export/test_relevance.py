@@ -81,8 +81,8 @@ def test_a_golden_is_judged_by_the_range_of_its_maps() -> None:
     for scale in (1e-9, 1e3):
         one = golden.Golden(0, 1, (24, 32), 2, {"similarity": golden.Sample.take((scale * right).astype(np.float32))})
         good, bad = ({"similarity": (scale * each).astype(np.float32)} for each in (right * (1 + 1e-6), right[..., ::-1].copy()))
-        assert not golden.judge(golden.compare(one, good), "float32", "relevance")
-        assert "of its range" in golden.judge(golden.compare(one, bad), "float32", "relevance")[0]
+        assert not golden.failures(golden.compare(one, good), "float32", "relevance")
+        assert "of its range" in golden.failures(golden.compare(one, bad), "float32", "relevance")[0]
 
 
 def test_the_whole_export(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import towers
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.functional import vit
-from fastloc.functional.folding import prepare
+from fastloc.functional.folding import fold
 from fastloc.functional.op_set import Ops
 from fastloc.functional.relevance import RELEVANCES
 from fastloc.functional.similarity import answer, grids
@@ -92,7 +92,7 @@ def test_in_slices(name: str) -> None:
     for kind in ({}, {"pool": "avg"}):
         if not runs(row, kind):
             continue
-        prepared = prepare(towers.tower(**kind), row)
+        prepared = fold(towers.tower(**kind), row)
         tokens, grid = vit.patch_tokens(prepared.weights, towers.pixels(2, (3, 5)))
         table = vit.position_table(prepared.weights, grid, row)
         given = (prepared, tokens, table, grid, texts, lambda out, words: out.patches)

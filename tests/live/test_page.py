@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 
 from fastloc import Localizer
 from fastloc.live.app import Live
-from fastloc.live.broadcast import Hub
+from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.video.sources.open_source import open_source
 
@@ -368,7 +368,7 @@ def test_a_film_that_is_none_is_told(browser: Any, served: tuple[Live, str], fol
 
 def test_a_source_that_the_server_has(browser: Any, localizer: Localizer, folder: Path) -> None:
     film = moving.film(folder / "server.mp4")
-    with serving(localizer, TEXTS, hub=Hub(lambda: open_source(film), 30), limits=Limits(clients=1)) as (live, address):
+    with serving(localizer, TEXTS, hub=Broadcast(lambda: open_source(film), 30), limits=Limits(clients=1)) as (live, address):
         page = LivePage(browser, address)
         with connect(address.replace("http", "ws") + "/ws", origin=address):
             until(lambda: live.state["clients"])

@@ -16,7 +16,7 @@ pytest.importorskip("websockets")
 
 from websockets.exceptions import ConnectionClosed
 
-from fastloc.live.broadcast import Hub
+from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.live.protocol import read_answer
 from live_client import Bright, Film, joined, sent
@@ -95,7 +95,7 @@ def test_a_killed_client_leaves_nothing_behind(bright: Bright) -> None:
 def test_closing_ends_every_thread(bright: Bright) -> None:
     before = ours()
     source = Film(live=True)
-    with serving(bright, hub=Hub(lambda: source, 30)) as (_, address), joined(address) as client:
+    with serving(bright, hub=Broadcast(lambda: source, 30)) as (_, address), joined(address) as client:
         client.recv(timeout=10)
     until(lambda: ours() == before, f"threads are left: {ours()}")
     assert source.closed

@@ -15,7 +15,7 @@ from fastloc.bench.peers.seeded import seeded_pixels
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.localizer import Localizer
-from fastloc.engine.tower_kinds import AnyEngine, kind_of
+from fastloc.engine.tower_kinds import AnyEngine, tower_kind
 from fastloc.errors import RecipeError
 from fastloc.export.to_onnx import Options, export
 from fastloc.recipes import RECIPES, Recipe
@@ -45,7 +45,7 @@ def on_embedded(method: str) -> Made:
 
 
 def on_towers(weights: Weights | ResNetWeights, texts: Tensor, method: str) -> Made:
-    row, kind = RECIPES[method], kind_of(weights)
+    row, kind = RECIPES[method], tower_kind(weights)
     engine = kind.engine(kind.tower(weights, CPU, "float64"), row, {"dtype": "float64"})
     if isinstance(weights, ResNetWeights):
         return engine, texts, lambda pixels: resnet.scores(weights, pixels, texts, row)
@@ -64,7 +64,7 @@ def fits(model: str, method: str) -> bool:
     if model != "tiny ResNet":
         return True
     try:
-        kind_of(resnet_towers.tower()).check(RECIPES[method], resnet_towers.tower().spec, model)
+        tower_kind(resnet_towers.tower()).check(RECIPES[method], resnet_towers.tower().spec, model)
     except RecipeError:
         return False
     return True

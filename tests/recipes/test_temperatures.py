@@ -45,7 +45,7 @@ def test_survives_the_file(found: Temperatures, file: Path) -> None:
 
 def test_a_recipe_reads_its_part(found: Temperatures) -> None:
     table = np.asarray(found.table)
-    part = np.asarray(found.of(recipe("gem", blocks=2, iterations=0, terms=("qq", "vv"))))
+    part = np.asarray(found.table_for(recipe("gem", blocks=2, iterations=0, terms=("qq", "vv"))))
     assert np.array_equal(part, table[-2:, :, [2, 0], :1])
 
 
@@ -62,7 +62,7 @@ def test_a_recipe_reads_its_part(found: Temperatures) -> None:
 )
 def test_what_does_not_fit_is_refused(method: str, changes: dict[str, Any], message: str, found: Temperatures) -> None:
     with pytest.raises(RecipeError, match=f"temperatures of embedded do not fit method {method!r}: {message}"):
-        found.of(recipe(method, **changes))
+        found.table_for(recipe(method, **changes))
 
 
 # in a localizer
@@ -71,9 +71,9 @@ def test_what_does_not_fit_is_refused(method: str, changes: dict[str, Any], mess
 def test_every_unit_method_takes_them(file: Path, found: Temperatures) -> None:
     for method in ("gem", "gem_calibrated"):
         localizer = Localizer(method=method, temperatures=file, size=SIZE, blocks=3, official=True)
-        assert localizer.recipe.inv_temp == found.of(localizer.recipe), method
+        assert localizer.recipe.inv_temp == found.table_for(localizer.recipe), method
         # a file given is for calibrated methods chosen later too, and for no other
-        assert localizer.with_method("gem_calibrated", blocks=2).recipe.inv_temp == found.of(recipe("gem_calibrated", blocks=2))
+        assert localizer.with_method("gem_calibrated", blocks=2).recipe.inv_temp == found.table_for(recipe("gem_calibrated", blocks=2))
         assert localizer.with_method("gem", official=True).recipe.inv_temp == "adaptive"
     result = Localizer(method="gem_calibrated", temperatures=found, size=SIZE, blocks=3)(SAMPLE, ["cat", "pizza"])
     assert np.isfinite(result.heatmaps).all()
@@ -81,13 +81,13 @@ def test_every_unit_method_takes_them(file: Path, found: Temperatures) -> None:
 
 def test_the_embedded_model_comes_with_its_own() -> None:
     localizer = Localizer(method="gem_calibrated")
-    shipped = Temperatures.load(temperatures.beside("embedded") or "")
-    assert localizer.recipe.inv_temp == shipped.of(recipe("gem_calibrated"))
+    shipped = Temperatures.load(temperatures.shipped_with("embedded") or "")
+    assert localizer.recipe.inv_temp == shipped.table_for(recipe("gem_calibrated"))
     assert shipped.tower == digest(localizer.source.vit)
 
 
 def test_the_shipped_table_is_what_its_pictures_give() -> None:
-    shipped = Temperatures.load(temperatures.beside("embedded") or "")
+    shipped = Temperatures.load(temperatures.shipped_with("embedded") or "")
     pictures = calibration.scenes(shipped.pictures, (96, 96))
     again = calibration.calibrate(Localizer(), pictures, rho=shipped.rho, blocks=1, iterations=shipped.iterations)
     assert again.sizes == shipped.sizes

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from fastloc.errors import TextError
 from fastloc.imaging.geometry import fit
 from fastloc.live.app import Live
-from fastloc.live.broadcast import Hub
+from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.live.method_pool import Methods
 from fastloc.live.protocol import Answer, Sent, read_answer, write_frame
@@ -94,7 +94,7 @@ def sent(number: int, content: bytes | None = None, side: int = 64) -> bytes:
     return write_frame(Sent(number, 10.0 * number, side, picture() if content is None else content))
 
 
-def live_of(localizer: Any, *, limits: Limits | None = None, rule: Rules | None = None, hub: Hub | None = None) -> Live:
+def live_of(localizer: Any, *, limits: Limits | None = None, rule: Rules | None = None, hub: Broadcast | None = None) -> Live:
     methods = Methods(localizer, ("other", "third"))
     return Live(methods, Settings(("cat", "dog"), ("bright",)), limits or Limits(fps=1000), rule or rules("127.0.0.1", 8010), hub)
 

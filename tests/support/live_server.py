@@ -9,7 +9,7 @@ from typing import Any
 
 from fastloc.cli.live import bound, configured
 from fastloc.live.app import Live
-from fastloc.live.broadcast import Hub
+from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.live.method_pool import Methods
 from fastloc.live.security import rules
@@ -21,7 +21,7 @@ PATIENCE = 15
 
 @contextmanager
 def serving(
-    localizer: Any, texts: tuple[str, ...] = ("cat", "pizza"), *, hub: Hub | None = None, limits: Limits | None = None,
+    localizer: Any, texts: tuple[str, ...] = ("cat", "pizza"), *, hub: Broadcast | None = None, limits: Limits | None = None,
     methods: tuple[str, ...] = (), note: str = "", certificate: tuple[Path | None, Path | None] = (None, None), **rule: Any,
 ) -> Iterator[tuple[Live, str]]:  # fmt: skip
     """The running page and its address, without a slash at the end."""

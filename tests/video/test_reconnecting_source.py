@@ -12,7 +12,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-from fastloc.live.broadcast import Hub
+from fastloc.live.broadcast import Broadcast
 from live_client import HEAT, Bright, Film, joined, sent
 from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
 from live_server import serving, until
@@ -25,7 +25,7 @@ def test_a_file_runs_in_a_circle_for_all_clients(open_live: Any, bright: Bright)
         opened.append(Film())
         return opened[-1]
 
-    live, join = open_live(bright, hub=Hub(film, 100))
+    live, join = open_live(bright, hub=Broadcast(film, 100))
     clients = {name: join() for name in ("cat", "bird")}
     clients["bird"].settings(texts=["bird"])
     for name, client in clients.items():
@@ -48,7 +48,7 @@ def test_a_file_runs_in_a_circle_for_all_clients(open_live: Any, bright: Bright)
 
 def test_a_file_keeps_its_pace_and_waits_for_somebody_to_look(open_live: Any, bright: Bright) -> None:
     film = Film(count=1000, rate=40)
-    _, join = open_live(bright, hub=Hub(lambda: film, 100))
+    _, join = open_live(bright, hub=Broadcast(lambda: film, 100))
     time.sleep(0.1)
     assert film.given <= 1
     client = join()
@@ -61,7 +61,7 @@ def test_a_file_keeps_its_pace_and_waits_for_somebody_to_look(open_live: Any, br
 
 
 def test_answers_that_were_not_seen_hold_up_the_server(open_live: Any, bright: Bright) -> None:
-    live, join = open_live(bright, hub=Hub(lambda: Film(live=True, rate=200), 1000))
+    live, join = open_live(bright, hub=Broadcast(lambda: Film(live=True, rate=200), 1000))
     client = join()
     until(lambda: live.state["clients"][0]["dropped"] >= 5)
     assert live.state["clients"][0]["answered"] == 2
@@ -72,20 +72,20 @@ def test_answers_that_were_not_seen_hold_up_the_server(open_live: Any, bright: B
 
 
 def test_a_source_that_ends_or_fails_is_told(open_live: Any, bright: Bright) -> None:
-    _, join = open_live(bright, hub=Hub(lambda: Film(count=0), 30))
+    _, join = open_live(bright, hub=Broadcast(lambda: Film(count=0), 30))
     said = join().words("problem")
     assert (said["field"], said["message"]) == ("source", "film has no frames")
 
 
 def test_frames_of_a_client_are_not_taken_where_the_server_has_a_source(open_live: Any, bright: Bright) -> None:
-    _, join = open_live(bright, hub=Hub(lambda: Film(live=True), 30))
+    _, join = open_live(bright, hub=Broadcast(lambda: Film(live=True), 30))
     client = join()
     client.frame(sent(1))
     assert client.closed() == (1008, "frames come from the server's own source here")
 
 
 def test_killed_clients_are_off_the_source_too(bright: Bright) -> None:
-    hub = Hub(lambda: Film(live=True), 30)
+    hub = Broadcast(lambda: Film(live=True), 30)
     with serving(bright, hub=hub) as (live, address):
         with joined(address) as client:
             until(lambda: hub.clients == 1)
