@@ -40,6 +40,6 @@ def inputs_of(manifest: Manifest, pictures: Sequence[Any]) -> Feeds:
 def _input(manifest: Manifest, picture: Image.Image) -> NDArray[Any]:
     if manifest.input.frame is not None:
         # a picture of another size stands for what a camera of that size would see
-        high, wide = manifest.input.frame
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
+        height, width = manifest.input.frame
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     return picture_input(manifest, picture, geometry_of(manifest, picture.size[::-1], None, "the file"))

@@ -32,8 +32,8 @@ def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry
 
     def patches(planes: Tensor) -> tuple[Tensor, Pair]:
         """Planes [B,3,H,W] of (byte - 128) / 64."""
-        (high, wide), (ph, pw) = planes.shape[-2:], weights.spec.patch
-        grid = high // ph, wide // pw
+        (height, width), (ph, pw) = planes.shape[-2:], weights.spec.patch
+        grid = height // ph, width // pw
         rows = planes.to(dtype).reshape(planes.shape[0], 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
         return F.linear(rows.reshape(planes.shape[0], grid[0] * grid[1], 3 * ph * pw), matrix, bias), grid
 
@@ -42,8 +42,8 @@ def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry
     assert geometry is not None
     resized = frame_resize(geometry, weights.spec, resize)
     # TensorRT can only cast bytes; ONNX's Resize rounds to them
-    wide = torch.uint8 if resize == "onnx" else torch.float32
-    return lambda frames: patches(resized(_ordered(frames.to(wide), layout, bgr)))
+    width = torch.uint8 if resize == "onnx" else torch.float32
+    return lambda frames: patches(resized(_ordered(frames.to(width), layout, bgr)))
 
 
 def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Tensor], Tensor]:
@@ -116,9 +116,9 @@ def _by_onnx(geometry: Geometry, tables: FrameTables, spec: ModelSpec) -> Callab
 
 def _padded(planes: Tensor, tables: FrameTables) -> Tensor:
     """A letterbox's borders in the mean colour."""
-    (high, wide), (top, left) = tables.input, (tables.rows.offset, tables.columns.offset)
+    (height, width), (top, left) = tables.input, (tables.rows.offset, tables.columns.offset)
     n, m = len(tables.rows.start), len(tables.columns.start)
-    if (n, m) == (high, wide):
+    if (n, m) == (height, width):
         return planes
     colour = tables.colour.float().view(1, 3, 1, 1)
-    return F.pad(planes - colour, (left, wide - m - left, top, high - n - top)) + colour
+    return F.pad(planes - colour, (left, width - m - left, top, height - n - top)) + colour

@@ -125,9 +125,9 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
         size = min(options.size)
     made = fit(options.frame, size, localizer.source.spec.patch, _fit(localizer, options))
     if made.input != options.size:
-        high, wide = made.input
+        height, width = made.input
         raise FastlocError(
-            f"fit 'aspect' brings frames of {options.frame[0]}x{options.frame[1]} to {high}x{wide}, "
+            f"fit 'aspect' brings frames of {options.frame[0]}x{options.frame[1]} to {height}x{width}, "
             f"not {options.size[0]}x{options.size[1]}: give that size, or fit 'stretch'"
         )
     return made
@@ -141,14 +141,14 @@ def _example(parts: Parts) -> tuple[list[Tensor], dict[str, Any]]:
         # an example of 1 would be taken for a constant
         shapes["picture"][0] = torch.export.Dim("batch")
     # unlike the trained grid, and not square, so that nothing is taken for equal
-    high, wide = options.size or tuple((side + more) * step for side, more, step in zip(spec.grid, (3, 5), spec.patch, strict=True))
+    height, width = options.size or tuple((side + more) * step for side, more, step in zip(spec.grid, (3, 5), spec.patch, strict=True))
     if options.size is None:
         ph, pw = spec.patch
         shapes["picture"].update({2: ph * torch.export.Dim("rows"), 3: pw * torch.export.Dim("columns")})
     batch = options.batch or 2
     if options.frame is not None:
-        high, wide = options.frame
-    size = (batch, high, wide, 3) if options.layout == "NHWC" else (batch, 3, high, wide)
+        height, width = options.frame
+    size = (batch, height, width, 3) if options.layout == "NHWC" else (batch, 3, height, width)
     example = [torch.zeros(size, dtype=torch.uint8 if options.kind == "frames" else torch.float32)]
     if not options.texts:
         example.append(torch.nn.functional.normalize(torch.ones(options.count or 3, spec.embed), dim=-1))

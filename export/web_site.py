@@ -117,10 +117,10 @@ def _names(localizer: Localizer, texts: Sequence[str]) -> list[str]:
 
 def _model(localizer: Localizer, path: Path) -> Manifest:
     size = localizer.input_size
-    high, wide = (size, size) if isinstance(size, int) else size
-    times = max(-(-FRAME // max(high, wide)), 1)
-    frame = high * times, wide * times
-    options = Options(kind="frames", layout="NHWC", size=(high, wide), frame=frame, spelling=SPELLING, outputs=("similarity",))
+    height, width = (size, size) if isinstance(size, int) else size
+    times = max(-(-FRAME // max(height, width)), 1)
+    frame = height * times, width * times
+    options = Options(kind="frames", layout="NHWC", size=(height, width), frame=frame, spelling=SPELLING, outputs=("similarity",))
     manifest = export(localizer, path, options)
     if [file.name for file in path.parent.iterdir()] != [path.name]:
         raise FastlocError(f"model {localizer.source.name!r} does not fit into one file of 2 GB, and a browser could not hold it")
@@ -137,8 +137,8 @@ def _vocabulary(localizer: Localizer, names: list[str], folder: Path) -> None:
 def _check(localizer: Localizer, manifest: Manifest, names: list[str]) -> dict[str, Any]:
     """What the engine answers to a picture that the page makes itself, `knownPicture` in model.js."""
     assert manifest.input.frame is not None
-    high, wide = manifest.input.frame
-    pixels = (np.arange(high * wide * 3) * 7919 // 8 % 256).astype(np.uint8).reshape(1, high, wide, 3)
+    height, width = manifest.input.frame
+    pixels = (np.arange(height * width * 3) * 7919 // 8 % 256).astype(np.uint8).reshape(1, height, width, 3)
     similarity, _ = localizer.similarity(torch.from_numpy(pixels), names)
     return {"names": names, "similarity": similarity.float().cpu().ravel().tolist(), "tolerance": TOLERANCE}
 

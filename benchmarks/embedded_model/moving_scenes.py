@@ -267,9 +267,9 @@ def _by_lot(rng: np.random.Generator, count: int) -> tuple[str, ...]:
 
 def _actor(rng: np.random.Generator, cut: Cutout, size: Size, count: int, wave: str, speed: float, until: float) -> Actor:
     side = rng.uniform(*SIDES[min(count, 3)]) * min(size)
-    high, wide = cut.mask.shape
-    scale = side / max(high, wide)
-    shape = max(4, round(wide * scale)), max(4, round(high * scale))
+    height, width = cut.mask.shape
+    scale = side / max(height, width)
+    shape = max(4, round(width * scale)), max(4, round(height * scale))
     colours = np.asarray(Image.fromarray(cut.colours).resize(shape, Image.Resampling.BICUBIC), np.float32)
     # the mask is hard: without a little blur its steps would be seen, scaled up
     soft = ndimage.gaussian_filter(cut.mask.astype(np.float32), 0.8, mode="constant")
@@ -298,8 +298,8 @@ def _times(rng: np.random.Generator, rate: float, count: int, varying: bool) -> 
 
 def _moved(actor: Actor, time: float) -> tuple[Size, NDArray[np.float32], NDArray[np.float32]]:
     """The upper left corner, colours and alpha at a time; whole pixels by the corner, the rest by interpolation."""
-    (y, x), (high, wide) = actor.path.at(time), actor.alpha.shape
-    top, left = y - (high - 1) / 2, x - (wide - 1) / 2
+    (y, x), (height, width) = actor.path.at(time), actor.alpha.shape
+    top, left = y - (height - 1) / 2, x - (width - 1) / 2
     corner = int(np.floor(top)), int(np.floor(left))
     by = top - corner[0], left - corner[1]
     alpha = _shifted(actor.alpha, by) * np.float32(time < actor.until)

@@ -137,12 +137,12 @@ def _named(settings: Mapping[str, str]) -> str:
 
 def possible(device: torch.device, weights: Weights, recipe: Recipe, batch: int, size: Size, settings: Mapping[str, str]) -> Any:
     """The plan for these settings, or None where they are impossible together."""
-    from fastloc.engine.plan import Situation
+    from fastloc.engine.plan import PlanRequest
     from fastloc.engine.plan_options import choose
     from fastloc.errors import PlanError
 
     try:
-        return choose(Situation(device, weights.spec, recipe, batch, size), settings)
+        return choose(PlanRequest(device, weights.spec, recipe, batch, size), settings)
     except PlanError:
         return None
 

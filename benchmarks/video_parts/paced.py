@@ -64,8 +64,8 @@ class Nothing:
         return tuple(texts)
 
     def predict_frame(self, frame: Any, ready: Any, bgr: bool = False) -> Prediction:
-        high, wide = frame.shape[:2]
-        where = fit((high, wide), 8 * self.grid, (8, 8), "stretch")
+        height, width = frame.shape[:2]
+        where = fit((height, width), 8 * self.grid, (8, 8), "stretch")
         similarity = np.linspace(0, 1, len(ready) * self.grid**2, dtype=np.float32).reshape(len(ready), self.grid, self.grid)
         return Prediction(texts=ready, similarity=similarity, geometry=where, order="picture", method="nothing")
 

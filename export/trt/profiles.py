@@ -104,10 +104,10 @@ def _check_range(axis: _Axis) -> None:
 
 def _check_patches(manifest: Manifest, asked: Profiles) -> None:
     patch = manifest.model.patch
-    for high, wide in asked.size or ():
-        if high % patch[0] or wide % patch[1]:
-            below = max(high // patch[0], 1) * patch[0], max(wide // patch[1], 1) * patch[1]
-            raise PlanError(f"size {high}x{wide} is not a multiple of the patch {patch[0]}x{patch[1]}: use {below[0]}x{below[1]}")
+    for height, width in asked.size or ():
+        if height % patch[0] or width % patch[1]:
+            below = max(height // patch[0], 1) * patch[0], max(width // patch[1], 1) * patch[1]
+            raise PlanError(f"size {height}x{width} is not a multiple of the patch {patch[0]}x{patch[1]}: use {below[0]}x{below[1]}")
 
 
 def _three(letters: str, value: Value, axes: dict[str, _Axis]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

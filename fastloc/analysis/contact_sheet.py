@@ -67,8 +67,8 @@ def sheet(explained: Explained, colormap: str = "turbo") -> Image.Image:
 
 def _layout(explained: Explained) -> _Layout:
     count = len(explained.columns)
-    wide, high = explained.picture.size
-    tile = (wide, high) if count <= MANY else (max(wide * 3 // 4, 1), max(high * 3 // 4, 1))
+    width, height = explained.picture.size
+    tile = (width, height) if count <= MANY else (max(width * 3 // 4, 1), max(height * 3 // 4, 1))
     column = max(tile[0], NARROWEST)
     most = max((WIDE - 2 * MARGIN) // (column + GAP) - 1, 1)
     bands = math.ceil(count / most)
@@ -78,11 +78,11 @@ def _layout(explained: Explained) -> _Layout:
 
 def _band(made: Image.Image, layout: _Layout, explained: Explained, band: int) -> None:
     """The picture once more, and this band's methods beside it."""
-    high, wide = explained.size
+    height, width = explained.size
     if band:
         y = MARGIN + band * layout.band - BETWEEN // 2
         ImageDraw.Draw(made).line((MARGIN, y, layout.width - MARGIN, y), fill=RULE)
-    _line(made, layout, 0, layout.top(band, 0) - CAPTION - 12, f"picture, {wide} x {high}", FAINT, FONT)
+    _line(made, layout, 0, layout.top(band, 0) - CAPTION - 12, f"picture, {width} x {height}", FAINT, FONT)
     for index, text in enumerate(explained.texts):
         top = layout.top(band, index)
         font = font_for(text, FONT)
@@ -129,13 +129,13 @@ def _line(made: Image.Image, layout: _Layout, place: int, y: int, text: str, ink
     ImageDraw.Draw(made).text((layout.left(place), y), fitted(text, layout.column, font), fill=ink, font=font, anchor="ls")
 
 
-def _wrapped(text: str, wide: int, size: int) -> list[str]:
+def _wrapped(text: str, width: int, size: int) -> list[str]:
     """The text in lines of at most this many pixels, broken between words."""
     font: ImageFont.FreeTypeFont = font_for(text, size)
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= wide or not lines[-1]:
+        if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
         else:
             lines.append(word)

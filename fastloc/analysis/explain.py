@@ -152,8 +152,8 @@ def _base(picture: Image.Image, count: int) -> Image.Image:
     """The picture at a tile's size."""
     aspect = max(picture.size) / min(picture.size)
     long = min(TILE, max(int((ALL * aspect / max(count, 1)) ** 0.5), LEAST))
-    wide, high = (max(round(side * long / max(picture.size)), 1) for side in picture.size)
-    return picture.resize((wide, high), Image.Resampling.LANCZOS)
+    width, height = (max(round(side * long / max(picture.size)), 1) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _device(localizer: Localizer) -> str:

@@ -47,7 +47,7 @@ pre { overflow-x: auto; margin: 8px 0 0; font: 12px/1.5 ui-monospace, monospace;
 
 def page(explained: Explained) -> str:
     """The page, HTML in UTF-8; whatever is not ours is escaped."""
-    high, wide = explained.size
+    height, width = explained.size
     name = escape(explained.name or "picture")
     texts = ", ".join(f"“{escape(text)}”" for text in explained.texts)
     least = max(explained.picture.width, NARROWEST) * 3 // 4 + 30
@@ -63,7 +63,7 @@ def page(explained: Explained) -> str:
 </head>
 <body>
 <h1>{name}: {texts}</h1>
-<p class="faint">{wide} x {high} pixels, model {escape(explained.model)}, fastloc {escape(__version__)}</p>
+<p class="faint">{width} x {height} pixels, model {escape(explained.model)}, fastloc {escape(__version__)}</p>
 <p class="faint small">{escape(explained.timing[0].upper() + explained.timing[1:])}. A ring marks the peak;
 each map is shown from low (clear) to high (red).</p>
 <main class="cards">

@@ -52,9 +52,9 @@ def fitting(case: Case) -> tuple[int, int]:
     # autograd keeps what every block needs for its backward
     maps = MAPS if recipe(case.method).reads == "patches" else 2 * MAPS * int(case.config["vision_cfg"]["layers"])
     most = (SHARE * available() / (maps * 4 * heads)) ** 0.5
-    high, wide = (side // case.patch for side in case.size)
-    shrunk = min(1.0, (most / (high * wide)) ** 0.5)
-    return max(1, int(high * shrunk)) * case.patch, max(1, int(wide * shrunk)) * case.patch
+    height, width = (side // case.patch for side in case.size)
+    shrunk = min(1.0, (most / (height * width)) ** 0.5)
+    return max(1, int(height * shrunk)) * case.patch, max(1, int(width * shrunk)) * case.patch
 
 
 def available() -> float:

@@ -136,18 +136,18 @@ def changes_of_the_plan(case: Case, one: Model, row: Backend) -> Iterator[dict[s
     """Every possible change of one field of the plan that changes it."""
     import torch
 
-    from fastloc.engine.plan import Situation
+    from fastloc.engine.plan import PlanRequest
     from fastloc.engine.plan_options import OPTIONS, choose
     from fastloc.errors import PlanError
     from fastloc.recipes import recipe
 
-    situation = Situation(torch.device(case.device), one.spec, recipe(case.method), case.batch, case.size)
+    request = PlanRequest(torch.device(case.device), one.spec, recipe(case.method), case.batch, case.size)
     usual = {**(row.settings if case.device.startswith("cuda") else {}), "dtype": case.dtype}
-    default = choose(situation, usual)
+    default = choose(request, usual)
     for field in ("attention", "projection", "schedule", "norm", "activation", "readout", "launch"):
         for option in OPTIONS[field]:
             with suppress(PlanError):
-                if choose(situation, {**usual, field: option.name}) != default:
+                if choose(request, {**usual, field: option.name}) != default:
                     yield {field: option.name}
 
 

@@ -143,10 +143,11 @@ def _timm(name: str, tag: str | None) -> Classifier:
     full = f"{name}.{tag}" if tag else name
     module: Any = _made(full, lambda: timm.create_model(full, pretrained=tag is not None))
     about = module.pretrained_cfg
-    _, high, wide = about["input_size"]
+    _, height, width = about["input_size"]
     interpolation = about["interpolation"] if about["interpolation"] in ("bilinear", "bicubic", "nearest", "lanczos") else "bicubic"
     return Classifier(
-        f"timm:{name}/{tag or RANDOM}", module, _timm_names(module), tuple(about["mean"]), tuple(about["std"]), (high, wide), interpolation
+        f"timm:{name}/{tag or RANDOM}", module, _timm_names(module), tuple(about["mean"]), tuple(about["std"]), (height, width),
+        interpolation,
     )
 
 

@@ -166,10 +166,10 @@ class _Taker:
         return Conv(self.take(f"{key}.weight", (out, inner, side, side)), Norm(**found), None)
 
     def pool(self, spec: ResNetSpec) -> Pool:
-        wide, prefix = spec.channels, "visual.attnpool"
-        parts = {"position": self.take(f"{prefix}.positional_embedding", (1 + spec.grid[0] * spec.grid[1], wide))}
-        for letter, key, out in (("q", "q_proj", wide), ("k", "k_proj", wide), ("v", "v_proj", wide), ("out", "c_proj", spec.embed)):
-            parts[f"{letter}_w"] = self.take(f"{prefix}.{key}.weight", (out, wide))
+        width, prefix = spec.channels, "visual.attnpool"
+        parts = {"position": self.take(f"{prefix}.positional_embedding", (1 + spec.grid[0] * spec.grid[1], width))}
+        for letter, key, out in (("q", "q_proj", width), ("k", "k_proj", width), ("v", "v_proj", width), ("out", "c_proj", spec.embed)):
+            parts[f"{letter}_w"] = self.take(f"{prefix}.{key}.weight", (out, width))
             parts[f"{letter}_b"] = self.take(f"{prefix}.{key}.bias", (out,))
         return Pool(**parts)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.text.templates import sentences
 from fastloc.utils.hashing import tower_digest
-from fastloc.utils.lru_cache import Remembered
+from fastloc.utils.lru_cache import LruCache
 
 # sentences that go through the text tower at once
 CHUNK = 256
@@ -32,7 +32,7 @@ class TextEncoder:
     ) -> None:
         self.tower, self.tokenizer = tower, tokenizer
         self.words, self.names = frozenset(words), tuple(names)
-        self.cache = Remembered[tuple[str, str], Tensor]()
+        self.cache = LruCache[tuple[str, str], Tensor]()
 
     def __call__(self, texts: Sequence[str], template: str) -> Tensor:
         """Embed `texts` with a named or custom template: float32 [T, E], unit length, in the order given, repeats included.

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from fastloc.engine.localizer import Localizer
 
     localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
-    wide = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
-    pictures: list[Any] = at_hand(args.at_hand, args.count, wide) if args.at_hand else args.images
+    size = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
+    pictures: list[Any] = at_hand(args.at_hand, args.count, size) if args.at_hand else args.images
     source = f"fastloc's {args.at_hand}" if args.at_hand else "pictures"
     blocks = args.blocks or min(6, localizer.source.vit.spec.layers)
     with console.console(stderr=True).status(f"measuring {localizer.source.name}"):

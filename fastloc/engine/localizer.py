@@ -195,11 +195,11 @@ class Localizer(BaseLocalizer[list[str]]):
         pixels = shared(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
-        wide = torch.promote_types(self.weights.dtype, torch.float32)
-        text = self.source.text(texts, self.template).to(self.device, wide)
+        accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
+        text = self.source.text(texts, self.template).to(self.device, accumulate_dtype)
         empty = None
         if self.recipe.readout.score == "feature-surgery" and len(text) == 1:
-            empty = self.source.text.empty(self.template).to(self.device, wide)
+            empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
         return self.engine(pixels, text, empty, geometry=geometry, bgr=bgr)
 
     def heatmaps(self, frames: Any, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
@@ -299,5 +299,5 @@ def _array(tensor: Tensor) -> Floats:
 def _size(source: loading.Source) -> int | tuple[int, int]:
     if "size" in source.recommended:
         return int(source.recommended["size"])
-    high, wide = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))
-    return high if high == wide else (high, wide)
+    height, width = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))
+    return height if height == width else (height, width)

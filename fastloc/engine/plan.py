@@ -17,7 +17,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 
 
 @dataclass(frozen=True)
-class Situation:
+class PlanRequest:
     """What a plan is made for."""
 
     device: torch.device
@@ -36,7 +36,7 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PlanChoice:
     """One field of a plan: what was chosen and why, and every other option with the reason against it."""
 
     field: str
@@ -69,7 +69,7 @@ class Plan:
     frames: str
     launch: str
     title: str = field(default="", compare=False)
-    decisions: tuple[Decision, ...] = field(default=(), compare=False, repr=False)
+    decisions: tuple[PlanChoice, ...] = field(default=(), compare=False, repr=False)
 
     def explain(self) -> str:
         """The plan line by line: every choice and its reason, and below it what was refused and why."""
@@ -82,15 +82,15 @@ class Plan:
 
 FIELDS = tuple(each.name for each in fields(Plan) if each.name not in ("title", "decisions"))
 Chosen = Mapping[str, str]
-Reasons = Callable[[Situation, Chosen], list[str]]
+Reasons = Callable[[PlanRequest, Chosen], list[str]]
 
 
-def _never(situation: Situation, chosen: Chosen) -> list[str]:
+def _never(request: PlanRequest, chosen: Chosen) -> list[str]:
     return []
 
 
 @dataclass(frozen=True)
-class Option:
+class PlanOption:
     """One way to do a part: what it is, why it cannot be done here, and why it is not done by itself."""
 
     name: str
@@ -99,8 +99,8 @@ class Option:
     unwise: Reasons = _never
 
 
-def make_plan(situation: Situation, settings: Mapping[str, str], table: Mapping[str, tuple[Option, ...]]) -> Plan:
-    """The plan for a situation; `settings` overrides fields by name.
+def make_plan(request: PlanRequest, settings: Mapping[str, str], table: Mapping[str, tuple[PlanOption, ...]]) -> Plan:
+    """The plan for a request; `settings` overrides fields by name.
 
     Raises:
         PlanError: an unknown field or option, or one that is impossible here, with every reason.
@@ -111,23 +111,23 @@ def make_plan(situation: Situation, settings: Mapping[str, str], table: Mapping[
     chosen: dict[str, str] = {}
     decisions = []
     for name in FIELDS:
-        decision = _decide(name, table[name], situation, chosen, settings.get(name))
+        decision = _decide(name, table[name], request, chosen, settings.get(name))
         chosen[name] = decision.chosen
         decisions.append(decision)
-    high, wide = situation.size
-    title = f"plan for {situation.recipe.name}, batch {situation.batch}, {high} x {wide} on {_device_name(situation.device)}"
+    height, width = request.size
+    title = f"plan for {request.recipe.name}, batch {request.batch}, {height} x {width} on {_device_name(request.device)}"
     return Plan(**chosen, title=title, decisions=tuple(decisions))
 
 
-def _decide(name: str, options: tuple[Option, ...], situation: Situation, chosen: Chosen, wanted: str | None) -> Decision:
-    impossible = {option.name: option.impossible(situation, chosen) for option in options}
+def _decide(name: str, options: tuple[PlanOption, ...], request: PlanRequest, chosen: Chosen, wanted: str | None) -> PlanChoice:
+    impossible = {option.name: option.impossible(request, chosen) for option in options}
     by_name = {option.name: option for option in options}
     if wanted is not None:
         if wanted not in by_name:
             raise PlanError(unknown(f"{name} choice", wanted, by_name))
         if impossible[wanted]:
             raise PlanError(f"{name} {wanted!r} is not possible here: {'; '.join(impossible[wanted])}")
-    against = {each.name: impossible[each.name] or each.unwise(situation, chosen) for each in options}
+    against = {each.name: impossible[each.name] or each.unwise(request, chosen) for each in options}
     pick = wanted or next((each for each in by_name if not against[each]), None)
     if pick is None:
         reasons = "; ".join(f"{each}: {', '.join(why)}" for each, why in against.items())
@@ -135,7 +135,7 @@ def _decide(name: str, options: tuple[Option, ...], situation: Situation, chosen
     why = "as asked for" if wanted else by_name[pick].why
     preferred = f"{pick} comes first here"
     refused = tuple((each, "; ".join(reasons) if reasons else preferred) for each, reasons in against.items() if each != pick)
-    return Decision(name, pick, why, refused)
+    return PlanChoice(name, pick, why, refused)
 
 
 def _device_name(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import plan_options, resnet_plan
-from fastloc.engine.plan import Plan, Situation
+from fastloc.engine.plan import Plan, PlanRequest
 from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
@@ -43,7 +43,7 @@ def _check_blocks(recipe: Recipe, spec: ModelSpec, name: str) -> None:
 
 
 def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]) -> Plan:
-    return plan_options.choose(Situation(device, spec, recipe, batch, size), settings)
+    return plan_options.choose(PlanRequest(device, spec, recipe, batch, size), settings)
 
 
 KINDS: dict[type, TowerKind] = {

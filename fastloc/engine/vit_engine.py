@@ -12,7 +12,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import triton_ops
 from fastloc.engine.base import BaseEngine, Shape
 from fastloc.engine.frame_patches import patches_of
-from fastloc.engine.plan import DTYPES, Plan, Situation
+from fastloc.engine.plan import DTYPES, Plan, PlanRequest
 from fastloc.engine.plan_options import choose
 from fastloc.functional import attention, readout
 from fastloc.functional.folding import FoldedViT, fold, without_scale
@@ -48,7 +48,7 @@ class Engine(BaseEngine):
         self._prepared = lru_cache(maxsize=2)(lambda joint: fold(tower.weights, recipe, joint=joint))
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
-        return choose(Situation(self.device, self.tower.weights.spec, self.recipe, batch, size), self.settings)
+        return choose(PlanRequest(self.device, self.tower.weights.spec, self.recipe, batch, size), self.settings)
 
     def _pass(self, shape: Shape) -> "Pass":
         return Pass(self, shape)

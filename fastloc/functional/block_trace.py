@@ -21,7 +21,7 @@ FIRST, PATCHES, ALL = slice(0, 1), slice(1, None), slice(None)
 
 
 @dataclass(frozen=True)
-class Trace:
+class BlockTrace:
     """One block of the main path. R rows are computed behind the attention: the class token's alone, or all N."""
 
     block: Block
@@ -42,7 +42,7 @@ class Trace:
 
     def heads(self, letter: str) -> Tensor:
         """One projection as [B, H, N, d], float32 at least."""
-        return vjp.wide(self.qkv[letter]).transpose(1, 2)
+        return vjp.upcast(self.qkv[letter]).transpose(1, 2)
 
     def maps(self, q: Tensor) -> Tensor:
         """The attention of queries q [B, H, R, d]: [B, H, R, N], float32 at least."""
@@ -52,7 +52,7 @@ class Trace:
 
 def trace(
     block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, rows: slice = ALL, heads: int = 0, mask: Tensor | None = None
-) -> Trace:
+) -> BlockTrace:
     """Run one block on x + delta; `heads` in place of the model's, `mask` [N, N] is added to the attention's logits."""
     x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, False)
     qkv = project(y, (block.qkv_w, block.qkv_b), heads or spec.heads, "qkv")
@@ -64,17 +64,17 @@ def trace(
     hidden = F.linear(normed, block.fc_w, block.fc_b)
     # an activation of the plan's may overwrite what it reads
     out = middle + F.linear(TORCH.activate(hidden, spec.activation), block.proj_w, block.proj_b)
-    return Trace(block, x, y, qkv, attended, middle, hidden, out, mask)
+    return BlockTrace(block, x, y, qkv, attended, middle, hidden, out, mask)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
     """Attention by two products; see `fastloc.functional.attention.Attend`."""
-    logits = vjp.wide((q * temperature).to(q.dtype).transpose(1, 2) @ k.permute(0, 2, 3, 1))
+    logits = vjp.upcast((q * temperature).to(q.dtype).transpose(1, 2) @ k.permute(0, 2, 3, 1))
     maps = torch.softmax(logits if bias is None else logits + bias, -1).to(v.dtype)
     return (maps @ v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
-def traces(prepared: FoldedViT, x: Tensor, ops: Ops, first: int) -> list[Trace]:
+def traces(prepared: FoldedViT, x: Tensor, ops: Ops, first: int) -> list[BlockTrace]:
     """The blocks from `first` on, of the embedded tokens x [B, N, C]; of the last, the rows that are read."""
     weights, recipe = prepared.weights, prepared.recipe
     delta, found = None, []
@@ -121,8 +121,8 @@ def target(weights: Weights, out: Tensor, texts: Tensor, recipe: Recipe) -> Targ
 def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """(gradient [B, T, R, C], strength [B, T]) of the score of the mean of tokens [B, R, C] behind the last LayerNorm, times R."""
     spec = weights.spec
-    normed = F.layer_norm(vjp.wide(tokens), (spec.width,), vjp.wide(weights.ln_post_w), vjp.wide(weights.ln_post_b), spec.norm_eps)
-    z = normed.mean(1) @ vjp.wide(weights.proj)
+    normed = F.layer_norm(vjp.upcast(tokens), (spec.width,), vjp.upcast(weights.ln_post_w), vjp.upcast(weights.ln_post_b), spec.norm_eps)
+    z = normed.mean(1) @ vjp.upcast(weights.proj)
     towards, strength = _score(z, texts.to(z.dtype), recipe)
     at_z, shrink = vjp.unit(towards, z)
     length = torch.linalg.vector_norm(at_z, dim=-1).clamp_min(1e-30)

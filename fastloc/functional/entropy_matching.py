@@ -29,15 +29,15 @@ def matched(u: Tensor, rho: float) -> Tensor:
     Returns: [B, 1, G, 1], float32 at least: to multiply `u` as queries. 1e4 where even that leaves the rows more entropy, as where
     tokens are the same, and where rho N is no more than 1.
     """
-    wide = u.to(torch.promote_types(u.dtype, torch.float32)).permute(0, 2, 1, 3)
+    vectors = u.to(torch.promote_types(u.dtype, torch.float32)).permute(0, 2, 1, 3)
     if rho * u.shape[1] <= 1:
-        return torch.full_like(wide[:, None, :, :1, 0], RANGE[1])
+        return torch.full_like(vectors[:, None, :, :1, 0], RANGE[1])
     target = math.log(rho * u.shape[1])
-    low, high = (torch.full_like(wide[..., 0, 0], math.log(each)) for each in RANGE)
-    out_of_reach = entropy(wide, high.exp())[0] >= target
-    at = _first_guess(wide, target).clamp(low, high)
-    for _ in range(STEPS[wide.dtype]):
-        found, slope = entropy(wide, at.exp())
+    low, high = (torch.full_like(vectors[..., 0, 0], math.log(each)) for each in RANGE)
+    out_of_reach = entropy(vectors, high.exp())[0] >= target
+    at = _first_guess(vectors, target).clamp(low, high)
+    for _ in range(STEPS[vectors.dtype]):
+        found, slope = entropy(vectors, at.exp())
         low, high = torch.where(found > target, at, low), torch.where(found > target, high, at)
         step = at + (found - target) / slope
         at = torch.where((step >= low) & (step <= high), step, (low + high) / 2)

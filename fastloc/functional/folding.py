@@ -137,12 +137,12 @@ def _local(block: Block, recipe: Recipe) -> Linear:
     if recipe.streams:
         return block.out_w, block.out_b
     value_w, value_b = qkv_rows(block, "v")
-    wide = torch.promote_types(value_w.dtype, torch.float32)
-    out = block.out_w.to(wide)
-    return (out @ value_w.to(wide)).to(value_w.dtype), (out @ value_b.to(wide) + block.out_b).to(value_w.dtype)
+    accumulate_dtype = torch.promote_types(value_w.dtype, torch.float32)
+    out = block.out_w.to(accumulate_dtype)
+    return (out @ value_w.to(accumulate_dtype)).to(value_w.dtype), (out @ value_b.to(accumulate_dtype) + block.out_b).to(value_w.dtype)
 
 
 def _side_by_side(local: tuple[Linear, ...]) -> Linear:
-    wide = torch.promote_types(local[0][1].dtype, torch.float32)
-    bias = torch.stack([bias.to(wide) for _, bias in local]).sum(0)
+    accumulate_dtype = torch.promote_types(local[0][1].dtype, torch.float32)
+    bias = torch.stack([bias.to(accumulate_dtype) for _, bias in local]).sum(0)
     return torch.cat([weight for weight, _ in local], 1), bias.to(local[0][1].dtype)

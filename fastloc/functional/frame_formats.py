@@ -62,12 +62,12 @@ def nv12_to_rgb(
     if matrix not in MATRICES:
         raise FastlocError(unknown("matrix", matrix, MATRICES))
     rows, pitch = planes.shape[-2] * 2 // 3, planes.shape[-1]
-    high, wide = height or rows, width or pitch
-    if not (0 < high <= rows and 0 < wide <= pitch):
-        raise FastlocError(f"a picture of {high} x {wide} does not lie in a surface of {rows} x {pitch}")
-    luma = planes[..., :high, :wide].float()
-    chroma = planes[..., rows : rows + (high + 1) // 2, : wide + wide % 2].float() - 128
-    blue, red = (_doubled(chroma[..., i::2])[..., :high, :wide] for i in (0, 1))
+    shown_height, shown_width = height or rows, width or pitch
+    if not (0 < shown_height <= rows and 0 < shown_width <= pitch):
+        raise FastlocError(f"a picture of {shown_height} x {shown_width} does not lie in a surface of {rows} x {pitch}")
+    luma = planes[..., :shown_height, :shown_width].float()
+    chroma = planes[..., rows : rows + (shown_height + 1) // 2, : shown_width + shown_width % 2].float() - 128
+    blue, red = (_doubled(chroma[..., i::2])[..., :shown_height, :shown_width] for i in (0, 1))
     return _rgb(luma, blue, red, MATRICES[matrix], full_range)
 
 

@@ -20,8 +20,8 @@ Cosine = Callable[[Tensor, Tensor], Tensor]
 
 def cosine(patches: Tensor, texts: Tensor) -> Tensor:
     """See `Cosine`; in float32 at least, because maps are made of small differences."""
-    wide = torch.promote_types(patches.dtype, torch.float32)
-    return texts.to(wide) @ F.normalize(patches.to(wide), dim=-1).transpose(1, 2)
+    accumulate_dtype = torch.promote_types(patches.dtype, torch.float32)
+    return texts.to(accumulate_dtype) @ F.normalize(patches.to(accumulate_dtype), dim=-1).transpose(1, 2)
 
 
 def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | None = None, cosine: Cosine = cosine) -> Tensor:

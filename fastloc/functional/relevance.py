@@ -15,7 +15,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.functional import block_trace, vjp
 from fastloc.functional.attention import unit
-from fastloc.functional.block_trace import ALL, FIRST, Target, Trace, by_head, of_texts, parts, scored_rows, times, together
+from fastloc.functional.block_trace import ALL, FIRST, BlockTrace, Target, by_head, of_texts, parts, scored_rows, times, together
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.readout import cosine
@@ -33,19 +33,19 @@ class Scene:
     texts: Tensor
     ops: Ops = TORCH
 
-    def traces(self, first: int) -> list[Trace]:
+    def traces(self, first: int) -> list[BlockTrace]:
         x = embed(self.prepared.weights, self.tokens, self.table, self.ops)
         return block_trace.traces(self.prepared, x, self.ops, first)
 
-    def last(self) -> tuple[Trace, Target]:
+    def last(self) -> tuple[BlockTrace, Target]:
         """The last block, and the gradient at what of its output is scored."""
         (trace,) = self.traces(self.spec.layers - 1)
         return trace, self.target(trace)
 
-    def target(self, trace: Trace) -> Target:
+    def target(self, trace: BlockTrace) -> Target:
         return block_trace.target(self.prepared.weights, trace.out, self.texts, self.prepared.recipe)
 
-    def embedding(self, trace: Trace) -> Tensor:
+    def embedding(self, trace: BlockTrace) -> Tensor:
         """The encoder's own [B, E], from the last block; one that attends with one head gives another."""
         weights, ops = self.prepared.weights, self.ops
         if self.prepared.recipe.one_head:
@@ -110,7 +110,7 @@ def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
     attended = _at_attention(scene, trace, target.gradient)[:, :, 0]
     q, k, v = (trace.qkv[letter].flatten(2) for letter in "qkv")
     out = trace.block.out_w, trace.block.out_b
-    alike = cosine(F.linear(k[:, 1:], *out), unit(vjp.wide(F.linear(q[:, :1], *out))))
+    alike = cosine(F.linear(k[:, 1:], *out), unit(vjp.upcast(F.linear(q[:, :1], *out))))
     low, high = alike.amin(-1, keepdim=True), alike.amax(-1, keepdim=True)
     spatial = (alike - low) / (high - low).clamp_min(1e-12)
     return _activation(attended, v, target) * spatial, scene.embedding(trace)
@@ -140,10 +140,10 @@ def legrad(scene: Scene) -> tuple[Tensor, Tensor]:
     weights, found = scene.prepared.weights, scene.traces(scene.prepared.start)
     terms = []
     for trace in found:
-        mean = vjp.wide(trace.out).mean(1, keepdim=True)
+        mean = vjp.upcast(trace.out).mean(1, keepdim=True)
         gradient, strength = block_trace.differentiated(weights, mean, scene.texts, scene.prepared.recipe)
 
-        def of_block(texts: slice, trace: Trace = trace, gradient: Tensor = gradient) -> Tensor:
+        def of_block(texts: slice, trace: BlockTrace = trace, gradient: Tensor = gradient) -> Tensor:
             return _positive(trace, _at_attention(scene, trace, gradient[:, texts], ALL), scene.ops.most)
 
         seen = of_texts(scene.texts.shape[0], _behind(trace), scene.ops.most, of_block)
@@ -170,7 +170,7 @@ def anchor(scene: Scene) -> tuple[Tensor, Tensor]:
     recipe, name = scene.prepared.recipe, f"qkv{scene.prepared.start}"
     out = encode(scene.prepared, scene.tokens, scene.table, scene.grid, scene.ops, cls=True, capture=(name,))
     assert out.cls is not None
-    projected = vjp.wide(out.captured[name])
+    projected = vjp.upcast(out.captured[name])
     queries, keys = (projected[:, "qkv".index(letter)] for letter in recipe.terms[0])
     best = 1 + cosine(out.patches, scene.texts).argmax(-1)
     index = best[:, None, :, None].expand(-1, queries.shape[1], -1, queries.shape[3])
@@ -190,37 +190,37 @@ RELEVANCES: dict[str, Relevance] = {
 
 def _activation(weights: Tensor, x: Tensor, target: Target) -> Tensor:
     """ReLU(weights [B, T, C] . the patches of x [B, N, C]) with the target's strength: [B, T, P]."""
-    return torch.relu(weights @ vjp.wide(x[:, 1:]).transpose(1, 2)) * target.strength[..., None]
+    return torch.relu(weights @ vjp.upcast(x[:, 1:]).transpose(1, 2)) * target.strength[..., None]
 
 
-def _behind(trace: Trace) -> int:
+def _behind(trace: BlockTrace) -> int:
     """How many numbers one text's largest tensor has in a backward of the MLP."""
     return trace.hidden.shape[0] * trace.hidden.shape[1] * trace.hidden.shape[2]
 
 
-def _whole(trace: Trace) -> int:
+def _whole(trace: BlockTrace) -> int:
     """The same of a whole block, whose attention is walked through in slices."""
     return trace.x.shape[0] * trace.x.shape[1] * trace.hidden.shape[2]
 
 
-def _at_attention(scene: Scene, trace: Trace, gradient: Tensor, rows: slice | None = None) -> Tensor:
+def _at_attention(scene: Scene, trace: BlockTrace, gradient: Tensor, rows: slice | None = None) -> Tensor:
     """From the gradient at a block's output rows to that at its attention's output, before the out-projection: [B, t, R, C]."""
     return vjp.linear(_at_middle(trace, scene.spec, gradient, scene.rows if rows is None else rows), trace.block.out_w)
 
 
-def _at_middle(trace: Trace, spec: ModelSpec, gradient: Tensor, rows: slice) -> Tensor:
+def _at_middle(trace: BlockTrace, spec: ModelSpec, gradient: Tensor, rows: slice) -> Tensor:
     middle, hidden = trace.middle[:, rows], trace.hidden[:, rows]
     return vjp.mlp_half(gradient, middle, hidden, trace.block, spec.activation, spec.norm_eps)
 
 
-def _mean_over_patches(trace: Trace, rows: slice, attended: Tensor, most: int | None) -> Tensor:
+def _mean_over_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: int | None) -> Tensor:
     """The sums over the patches of the gradients at q, k and v, [B, t, 3C], from that at the attention's output [B, t, R, C].
 
     A row of attention sums to 1 and its gradient to 0, so sums over the patches are what the class token's column lacks.
     """
     q, k, v = (trace.heads(letter) for letter in "qkv")
     heads = q.shape[1]
-    gradient, outputs = by_head(attended, heads), by_head(vjp.wide(trace.attended[:, None, rows]), heads)
+    gradient, outputs = by_head(attended, heads), by_head(vjp.upcast(trace.attended[:, None, rows]), heads)
     zero = torch.zeros_like(gradient[:, :, :, 0])
     sums = {"q": zero, "k": zero, "v": zero}
     queries = q[:, :, rows]
@@ -239,7 +239,7 @@ def _mean_over_patches(trace: Trace, rows: slice, attended: Tensor, most: int | 
 
 
 def walk_down(
-    found: list[Trace], spec: ModelSpec, rows: slice, gradient: Tensor, row: Tensor, strength: Tensor, most: int | None
+    found: list[BlockTrace], spec: ModelSpec, rows: slice, gradient: Tensor, row: Tensor, strength: Tensor, most: int | None
 ) -> Tensor:
     """Bi-Modal's row [B, t, N] behind all blocks, from its scored rows [B, t or 1, R] and the gradient [B, t, R or 1, C] at these."""
     for place, trace in reversed(list(enumerate(found))):
@@ -249,7 +249,7 @@ def walk_down(
 
 
 def through_block(
-    trace: Trace,
+    trace: BlockTrace,
     spec: ModelSpec,
     rows: slice,
     gradient: Tensor,
@@ -296,7 +296,7 @@ def _by_values(maps: Tensor, at: Tensor) -> Tensor:
     return product.reshape(*product.shape[:3], at.shape[2], at.shape[4]).transpose(2, 3)
 
 
-def _positive(trace: Trace, attended: Tensor, most: int | None) -> Tensor:
+def _positive(trace: BlockTrace, attended: Tensor, most: int | None) -> Tensor:
     """The mean over heads and queries of ReLU(dy/dA), [B, t, P], from the gradient at the attention's output [B, t, N, C]."""
     v = trace.heads("v")[:, :, 1:].transpose(2, 3)
     gradient = by_head(attended, v.shape[1])
@@ -306,10 +306,10 @@ def _positive(trace: Trace, attended: Tensor, most: int | None) -> Tensor:
     return total / (gradient.shape[1] * gradient.shape[3])
 
 
-def _scored(scene: Scene, trace: Trace) -> Tensor:
+def _scored(scene: Scene, trace: BlockTrace) -> Tensor:
     """The share of each scored row in the embedding, [B, 1, R]."""
     count = 1 if scene.rows == FIRST else trace.x.shape[1] - 1
-    return torch.ones_like(vjp.wide(trace.x[:, None, scene.rows, 0])) / count
+    return torch.ones_like(vjp.upcast(trace.x[:, None, scene.rows, 0])) / count
 
 
 def _placed(seen: Tensor, row: Tensor, rows: slice) -> Tensor:

@@ -243,9 +243,9 @@ def check_pixels(pixels: Tensor) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ModelError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; normalised floats [B, 3, H, W] are wanted")
-    high, wide = pixels.shape[-2:]
-    if high == 0 or wide == 0 or high % 32 or wide % 32:
-        raise ModelError(f"input size {high}x{wide} is not a multiple of the ResNet's stride 32x32")
+    height, width = pixels.shape[-2:]
+    if height == 0 or width == 0 or height % 32 or width % 32:
+        raise ModelError(f"input size {height}x{width} is not a multiple of the ResNet's stride 32x32")
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
@@ -254,11 +254,11 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 
 def _value(pool: Pool) -> Linear:
-    wide = torch.promote_types(pool.v_w.dtype, torch.float32)
-    out = pool.out_w.to(wide)
-    return (out @ pool.v_w.to(wide)).to(pool.v_w.dtype), (out @ pool.v_b.to(wide) + pool.out_b).to(pool.v_w.dtype)
+    accumulate_dtype = torch.promote_types(pool.v_w.dtype, torch.float32)
+    out = pool.out_w.to(accumulate_dtype)
+    return (out @ pool.v_w.to(accumulate_dtype)).to(pool.v_w.dtype), (out @ pool.v_b.to(accumulate_dtype) + pool.out_b).to(pool.v_w.dtype)
 
 
 def _wide(pool: Pool) -> Pool:
-    wide = torch.promote_types(pool.v_w.dtype, torch.float32)
-    return replace(pool, **{each.name: getattr(pool, each.name).to(wide) for each in fields(Pool)})
+    accumulate_dtype = torch.promote_types(pool.v_w.dtype, torch.float32)
+    return replace(pool, **{each.name: getattr(pool, each.name).to(accumulate_dtype) for each in fields(Pool)})

@@ -91,7 +91,7 @@ def encode(
         if rows == 0 or qkv is None:
             continue
         q = qkv["q"][:, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
-        x, delta = _behind_projection(block, x[:, :rows], q, qkv, spec, ops)
+        x, delta = _finish_block(block, x[:, :rows], q, qkv, spec, ops)
     if last_rows and delta is not None:
         x = x + delta
         keep(f"block{last}", x)
@@ -105,8 +105,8 @@ def patch_tokens(weights: Weights, pixels: Tensor) -> tuple[Tensor, Grid]:
 
     A convolution that steps by its own size is a product with the patches laid out as rows; unlike cuDNN's, it is not rounded to TF32.
     """
-    (high, wide), (ph, pw) = pixels.shape[-2:], weights.spec.patch
-    grid = high // ph, wide // pw
+    (height, width), (ph, pw) = pixels.shape[-2:], weights.spec.patch
+    grid = height // ph, width // pw
     rows = pixels.to(weights.dtype).reshape(pixels.shape[0], 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
     return F.linear(rows.reshape(pixels.shape[0], grid[0] * grid[1], 3 * ph * pw), weights.patch_w.flatten(1)), grid
 
@@ -140,11 +140,11 @@ def main_path(weights: Weights, x: Tensor, blocks: int, ops: Ops = TORCH) -> tup
     for block in weights.blocks[:blocks]:
         x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, weights.spec.norm_eps, False)
         qkv = project(y, (block.qkv_w, block.qkv_b), weights.spec.heads, "qkv")
-        x, delta = _behind_projection(block, x, qkv["q"], qkv, weights.spec, ops)
+        x, delta = _finish_block(block, x, qkv["q"], qkv, weights.spec, ops)
     return x, delta
 
 
-def _behind_projection(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
+def _finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
     """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
     attended = F.linear(ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None), block.out_w, block.out_b)
     x, y, _ = ops.add_norm(x, attended, block.ln2_w, block.ln2_b, spec.norm_eps, False)

@@ -13,19 +13,19 @@ from torch import Tensor
 from fastloc.checkpoints.vit_weights import Block
 
 
-def wide(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """x in float32, or as it is in float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def linear(gradient: Tensor, weight: Tensor) -> Tensor:
     """Of x -> x W^T + b with weight W [out, in]: [..., out] -> [..., in], float32 at least."""
-    return wide(gradient.to(weight.dtype) @ weight)
+    return upcast(gradient.to(weight.dtype) @ weight)
 
 
 def normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """A LayerNorm before its weight and bias, and 1 / its deviation: x [..., C] -> [..., C] and [..., 1]."""
-    centred = wide(x) - wide(x).mean(-1, keepdim=True)
+    centred = upcast(x) - upcast(x).mean(-1, keepdim=True)
     scale = torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
     return centred * scale, scale
 
@@ -33,7 +33,7 @@ def normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def layer_norm(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Of LayerNorm at x [B, R, C]: [B, T, R or 1, C] -> [B, T, R, C]."""
     found, scale = (each[:, None] for each in normalised(x, eps))
-    weighted = gradient * wide(weight)
+    weighted = gradient * upcast(weight)
     along = (weighted * found).mean(-1, keepdim=True)
     return (weighted - weighted.mean(-1, keepdim=True) - found * along) * scale
 
@@ -43,14 +43,14 @@ def unit(gradient: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
     Apart, because a gradient that is to be in half precision shall be of the order of 1.
     """
-    length = torch.linalg.vector_norm(wide(z), dim=-1, keepdim=True).clamp_min(1e-12)
-    direction = (wide(z) / length)[:, None]
+    length = torch.linalg.vector_norm(upcast(z), dim=-1, keepdim=True).clamp_min(1e-12)
+    direction = (upcast(z) / length)[:, None]
     return gradient - (gradient * direction).sum(-1, keepdim=True) * direction, 1 / length
 
 
 def slope(hidden: Tensor, activation: str) -> Tensor:
     """The activation's derivative at `hidden`, float32 at least."""
-    x = wide(hidden)
+    x = upcast(hidden)
     if activation == "quick_gelu":
         gate = torch.sigmoid(1.702 * x)
         return gate * (1 + 1.702 * x * (1 - gate))

@@ -141,22 +141,22 @@ def _aspect(picture: Pair, size: Pair, patch: Pair) -> Fitted:
         raise FastlocError(f"fit 'aspect' takes one size, for the short side, not {_by(size)}")
     short = min(picture)
     # the short side comes out at exactly size[0], which is a multiple already
-    high, wide = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
-    return (high, wide), (high, wide), (0, 0)
+    height, width = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
+    return (height, width), (height, width), (0, 0)
 
 
 def _crop(picture: Pair, size: Pair, patch: Pair) -> Fitted:
-    (high, wide), (h, w) = picture, size
+    (height, width), (h, w) = picture, size
     # the long side is cut to a whole number and the corner rounded half to even, as torchvision's Resize and CenterCrop do
-    upright = h * wide < w * high
-    resized = (max(int(w * high / wide), h), w) if upright else (h, max(int(h * wide / high), w))
+    upright = h * width < w * height
+    resized = (max(int(w * height / width), h), w) if upright else (h, max(int(h * width / height), w))
     return size, resized, (round((resized[0] - h) / 2), round((resized[1] - w) / 2))
 
 
 def _letterbox(picture: Pair, size: Pair, patch: Pair) -> Fitted:
     scale = min(size[0] / picture[0], size[1] / picture[1])
-    high, wide = (min(max(round(side * scale), 1), most) for side, most in zip(picture, size, strict=True))
-    return size, (high, wide), (-((size[0] - high) // 2), -((size[1] - wide) // 2))
+    height, width = (min(max(round(side * scale), 1), most) for side, most in zip(picture, size, strict=True))
+    return size, (height, width), (-((size[0] - height) // 2), -((size[1] - width) // 2))
 
 
 FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {"stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox}
@@ -166,12 +166,12 @@ def _pair(what: str, value: int | Pair) -> Pair:
     """One number or (h, w) as two plain positive ints."""
     try:
         both = (value, value) if not isinstance(value, (tuple, list)) else value
-        high, wide = (operator.index(each) for each in both)
+        height, width = (operator.index(each) for each in both)
     except (TypeError, ValueError):
         raise FastlocError(f"{what} {value!r} is neither a whole number nor a pair (height, width) of them") from None
-    if high < 1 or wide < 1:
+    if height < 1 or width < 1:
         raise FastlocError(f"{what} {value!r} must be positive")
-    return high, wide
+    return height, width
 
 
 def _check_multiple(size: Pair, patch: Pair) -> None:

@@ -176,8 +176,8 @@ def _to_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if array.dtype == np.bool_:
         return np.where(array, np.uint8(255), np.uint8(0))
     if array.dtype == np.uint16:
-        wide: NDArray[np.uint32] = array.astype(np.uint32) + SIXTEEN_TO_EIGHT // 2
-        return (wide // SIXTEEN_TO_EIGHT).astype(np.uint8)
+        widened: NDArray[np.uint32] = array.astype(np.uint32) + SIXTEEN_TO_EIGHT // 2
+        return (widened // SIXTEEN_TO_EIGHT).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
         raise ImageError(f"{name}: dtype {array.dtype} is not a picture's, expected uint8, uint16, bool or float within [0, 1]")
     low, high = float(array.min()), float(array.max())

@@ -43,8 +43,8 @@ class Layout:
 
     @property
     def sheet(self) -> tuple[int, int]:
-        wide = 2 * MARGIN + self.columns * (self.cell[0] + GAP) - GAP
-        return wide, 2 * MARGIN + self.rows * (self.cell[1] + GAP) - GAP + FOOT
+        width = 2 * MARGIN + self.columns * (self.cell[0] + GAP) - GAP
+        return width, 2 * MARGIN + self.rows * (self.cell[1] + GAP) - GAP + FOOT
 
     def corner(self, index: int) -> tuple[int, int]:
         """The left top of the cell."""
@@ -90,8 +90,8 @@ def heat_tile(
     faded = Image.blend(base.convert("L").convert("RGB"), base, SATURATION)
     tile = _blend(faded, heat, colours, alpha)
     if peak is not None:
-        high, wide = heat.shape
-        _ring(tile, ((peak[0] + 0.5) * tile.width / wide, (peak[1] + 0.5) * tile.height / high))
+        height, width = heat.shape
+        _ring(tile, ((peak[0] + 0.5) * tile.width / width, (peak[1] + 0.5) * tile.height / height))
     return tile
 
 
@@ -105,7 +105,7 @@ def _layout(picture: tuple[int, int], count: int) -> Layout:
     # one row while it is not too wide, then as close to a screen's shape as can be, with few empty cells
     columns = count
     if count > 5 or count * cell[0] > 4 * LARGE:
-        columns = min(range(1, count + 1), key=lambda wide: _awkward(wide, math.ceil(count / wide), count, cell[0] / cell[1]))
+        columns = min(range(1, count + 1), key=lambda columns: _awkward(columns, math.ceil(count / columns), count, cell[0] / cell[1]))
     return Layout(tile, cell, columns, math.ceil(count / columns))
 
 
@@ -148,25 +148,25 @@ def _place(sheet: Image.Image, layout: Layout, index: int, tile: Image.Image, te
 def legend(sheet: Image.Image, colours: NDArray[np.float32], ends: tuple[str, str], note: str) -> None:
     """The colours' meaning at the sheet's foot, and a note at its right."""
     draw, font = ImageDraw.Draw(sheet), _font(SMALL)
-    wide = min(160, sheet.width // 3)
+    width = min(160, sheet.width // 3)
     y, x = sheet.height - MARGIN - FOOT // 2 + 8, MARGIN
     draw.text((x, y), ends[0], fill=FAINT, font=font, anchor="lm")
     x += math.ceil(font.getlength(ends[0])) + 8
-    ramp = colours[np.linspace(0, 255, wide).astype(np.uint8)].round().astype(np.uint8)
+    ramp = colours[np.linspace(0, 255, width).astype(np.uint8)].round().astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(ramp[None], 10, axis=0)), (x, y - 5))
-    x += wide + 8
+    x += width + 8
     draw.text((x, y), ends[1], fill=FAINT, font=font, anchor="lm")
     x += math.ceil(font.getlength(ends[1])) + 24
     draw.text((sheet.width - MARGIN, y), fitted(note, sheet.width - MARGIN - x, font), fill=FAINT, font=font, anchor="rm")
 
 
-def fitted(text: str, wide: int, font: ImageFont.FreeTypeFont) -> str:
+def fitted(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text on one line, cut with an ellipsis where it is wider than this many pixels."""
     # control characters would start a second line; no caption holds more than 400 characters, and measuring costs by length
     line = " ".join("".join(" " if unicodedata.category(c).startswith("C") else c for c in text[:400]).split())
-    if len(text) <= 400 and font.getlength(line) <= wide:
+    if len(text) <= 400 and font.getlength(line) <= width:
         return line
-    while line and font.getlength(line + "…") > wide:
+    while line and font.getlength(line + "…") > width:
         line = line[:-1]
     return line.rstrip() + "…" if line else ""
 

@@ -86,24 +86,24 @@ def refine(maps: Floats, picture: NDArray[np.uint8], how: Refinement = Refinemen
 
 def _strips(maps: Floats, how: Refinement) -> Iterator[tuple[int, int]]:
     """(start, stop) of rows whose temporary arrays take a quarter of the budget at most, or of single rows."""
-    count, high, wide = maps.shape
+    count, height, width = maps.shape
     # weights, and the planes that making and using them takes
     planes = 8 * len(how.dilations) + 8 + count
-    rows = min(max(how.budget // 4 // (planes * wide * maps.itemsize), 1), STRIP)
-    for start in range(0, high, rows):
-        yield start, min(start + rows, high)
+    rows = min(max(how.budget // 4 // (planes * width * maps.itemsize), 1), STRIP)
+    for start in range(0, height, rows):
+        yield start, min(start + rows, height)
 
 
 def _weights(picture: NDArray[np.uint8], start: int, stop: int, dilations: Sequence[int], dtype: np.dtype[Any]) -> Floats:
     """The weights of the neighbours of the rows from start to stop, [8 * dilations, rows, W]."""
     near = {dilation: _padded(picture, start, stop, dilation) for dilation in dilations}
-    wide = picture.shape[1]
-    weights = np.zeros((8 * len(dilations), stop - start, wide), dtype)
+    width = picture.shape[1]
+    weights = np.zeros((8 * len(dilations), stop - start, width), dtype)
     for channel in range(3):
         here = picture[start:stop, :, channel].astype(np.int16)
-        scale = 1 / (EPSILON + 0.1 * _deviation([near[each][..., channel] for each in dilations], dilations, wide, dtype))
+        scale = 1 / (EPSILON + 0.1 * _deviation([near[each][..., channel] for each in dilations], dilations, width, dtype))
         for index, (dilation, (y, x)) in enumerate((each, at) for each in dilations for at in _NEIGHBOURS):
-            difference = np.abs(here - _shifted(near[dilation][..., channel], dilation, y, x, wide))
+            difference = np.abs(here - _shifted(near[dilation][..., channel], dilation, y, x, width))
             weights[index] -= difference * scale
     weights /= 3
     weights -= weights.max(axis=0)
@@ -112,10 +112,10 @@ def _weights(picture: NDArray[np.uint8], start: int, stop: int, dilations: Seque
     return weights
 
 
-def _deviation(near: Sequence[NDArray[np.uint8]], dilations: Sequence[int], wide: int, dtype: np.dtype[Any]) -> Floats:
+def _deviation(near: Sequence[NDArray[np.uint8]], dilations: Sequence[int], width: int, dtype: np.dtype[Any]) -> Floats:
     """The sample deviation of one channel, [rows, W]. Sums of bytes and squares are whole: nothing is rounded before the root."""
     count = 9 * len(dilations)
-    shifts = [_shifted(values, dilation, y, x, wide) for values, dilation in zip(near, dilations, strict=True) for y, x in _WINDOW]
+    shifts = [_shifted(values, dilation, y, x, width) for values, dilation in zip(near, dilations, strict=True) for y, x in _WINDOW]
     total = np.zeros(shifts[0].shape, np.int64)
     squares = np.zeros(shifts[0].shape, np.int64)
     for each in shifts:
@@ -127,14 +127,14 @@ def _deviation(near: Sequence[NDArray[np.uint8]], dilations: Sequence[int], wide
 
 def _average(maps: Floats, weights: Floats, start: int, stop: int, dilations: Sequence[int], out: Floats) -> None:
     """One iteration for the rows from start to stop, into out [T, H, W]."""
-    wide = maps.shape[2]
-    product = np.empty((stop - start, wide), maps.dtype)
+    width = maps.shape[2]
+    product = np.empty((stop - start, width), maps.dtype)
     for values, total in zip(maps, out[:, start:stop], strict=True):
         total.fill(0)
         for index, dilation in enumerate(dilations):
             near = _padded(values, start, stop, dilation)
             for k, (y, x) in enumerate(_NEIGHBOURS):
-                total += np.multiply(weights[8 * index + k], _shifted(near, dilation, y, x, wide), out=product)
+                total += np.multiply(weights[8 * index + k], _shifted(near, dilation, y, x, width), out=product)
 
 
 def _padded(values: Floats, start: int, stop: int, by: int) -> Floats:
@@ -145,7 +145,7 @@ def _padded(values: Floats, start: int, stop: int, by: int) -> Floats:
     return padded
 
 
-def _shifted(padded: Floats, by: int, y: int, x: int, wide: int) -> Floats:
+def _shifted(padded: Floats, by: int, y: int, x: int, width: int) -> Floats:
     """What lies `by` pixels down and across of every pixel of `_padded`'s rows, a view."""
     rows = len(padded) - 2 * by
-    return padded[by + y * by : by + y * by + rows, by + x * by : by + x * by + wide]
+    return padded[by + y * by : by + y * by + rows, by + x * by : by + x * by + width]

@@ -73,13 +73,13 @@ def vertical_first(before: tuple[int, int], after: tuple[int, int], version: str
     Never up to 12.1; since 12.2 for pictures over a hundred times as high as wide that become lower (python-pillow/Pillow#9524); since 13
     wherever the height loses more than twice the pixels that the width does (#9549), as in most portrait pictures.
     """
-    (high, wide), (h, w) = before, after
+    (height, width), (h, w) = before, after
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < (12, 2):
         return False
     if major < 13:
-        return high > 100 * wide and h < high
-    return high > h and high - h > 2 * (wide - w)
+        return height > 100 * width and h < height
+    return height > h and height - h > 2 * (width - w)
 
 
 def _copies(position: NDArray[np.float64] | NDArray[np.intp]) -> Taps:

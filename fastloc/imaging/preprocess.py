@@ -35,8 +35,8 @@ def prepare(
     if picture.mode != "RGB":
         raise FastlocError(f"the picture's mode is {picture.mode!r}, expected 'RGB': images.load converts")
     if picture.size[::-1] != geometry.picture:
-        high, wide = geometry.picture
-        raise FastlocError(f"the picture is {picture.height} x {picture.width}, its geometry was made for {high} x {wide}")
+        height, width = geometry.picture
+        raise FastlocError(f"the picture is {picture.height} x {picture.width}, its geometry was made for {height} x {width}")
     middle, spread = _three("mean", mean), _three("std", std)
     if (spread <= 0).any():
         raise FastlocError(f"std {list(std)} must be positive")

@@ -83,15 +83,15 @@ def measured(content: bytes, limits: Limits) -> tuple[int, int]:
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            wide, high = picture.size
+            width, height = picture.size
     # Pillow's readers of broken headers raise whatever they ran into; its bomb check comes before ours for huge sizes
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError(f"the frame has more than {limits.pixels} pixels, which is the limit") from None
         raise ImageError(f"the frame is no picture in {', '.join(FORMATS)}") from None
-    if wide * high > limits.pixels:
-        raise ImageError(f"the frame is {wide} x {high}, {wide * high} pixels; the limit is {limits.pixels}")
-    return high, wide
+    if width * height > limits.pixels:
+        raise ImageError(f"the frame is {width} x {height}, {width * height} pixels; the limit is {limits.pixels}")
+    return height, width
 
 
 def decoded(content: bytes) -> NDArray[np.uint8]:

@@ -63,8 +63,8 @@ def _small(located: Prediction) -> Result:
     geometry, grid = located.geometry, located.similarity.shape[1:]
     cells = [resized * count / side for resized, count, side in zip(geometry.resized, grid, geometry.input, strict=True)]
     across = max(int(SIDE / max(cells) + 1) // 2 * 2 - 1, 1)
-    high, wide = (max(round(across * count), 1) for count in cells)
-    return replace(located, geometry=replace(geometry, picture=(high, wide))).result(Image.new("RGB", (wide, high)))
+    height, width = (max(round(across * count), 1) for count in cells)
+    return replace(located, geometry=replace(geometry, picture=(height, width))).result(Image.new("RGB", (width, height)))
 
 
 def _heat(result: Result) -> NDArray[np.float32]:
@@ -73,19 +73,19 @@ def _heat(result: Result) -> NDArray[np.float32]:
 
 
 def _peaks(result: Result) -> list[list[float] | None]:
-    high, wide = result.geometry.picture
+    height, width = result.geometry.picture
     found: list[list[float] | None] = []
     for point, heat in zip(result.points(), result.heatmaps, strict=True):
-        at = [_share(point.x + 0.5, wide), _share(point.y + 0.5, high), round(point.value, 3), round(point.similarity, 4)]
+        at = [_share(point.x + 0.5, width), _share(point.y + 0.5, height), round(point.value, 3), round(point.similarity, 4)]
         found.append(at if heat.any() else None)
     return found
 
 
 def _boxes(result: Result, threshold: float) -> list[list[float]]:
-    high, wide = result.geometry.picture
+    height, width = result.geometry.picture
     index = {text: i for i, text in enumerate(result.texts)}
     return [
-        [index[box.text], _share(box.x0, wide), _share(box.y0, high), _share(box.x1, wide), _share(box.y1, high), round(box.value, 3)]
+        [index[box.text], _share(box.x0, width), _share(box.y0, height), _share(box.x1, width), _share(box.y1, height), round(box.value, 3)]
         for box in result.boxes(threshold)
     ]
 

@@ -62,13 +62,13 @@ class Session:
         try:
             if not self._rate.allows():
                 raise FastlocError(f"more than {self.limits.fps:g} frames a second")
-            high, wide = measured(sent.picture, self.limits)
-            if max(high, wide) != sent.side:
-                raise FastlocError(f"the frame is {wide} x {high}, and its header says {sent.side}")
+            height, width = measured(sent.picture, self.limits)
+            if max(height, width) != sent.side:
+                raise FastlocError(f"the frame is {width} x {height}, and its header says {sent.side}")
         except FastlocError as error:
             self._refuse(sent.id, error)
             return
-        frame = Frame(sent.id, sent.time / 1000, time.monotonic(), (high, wide), lambda: decoded(sent.picture))
+        frame = Frame(sent.id, sent.time / 1000, time.monotonic(), (height, width), lambda: decoded(sent.picture))
         self.offer(Waiting(frame, {"id": sent.id, "time": sent.time}))
 
     def offer(self, waiting: Waiting) -> None:

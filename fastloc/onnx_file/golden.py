@@ -98,7 +98,7 @@ class OutputComparison:
 
 def picture(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     """A picture [H, W, 3] of soft blobs and a little noise, the same on every machine: only PCG64's raw bits are used."""
-    high, wide = size
+    height, width = size
     bits = np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(b"fastloc golden")]))
 
     def integers(*shape: int) -> NDArray[np.int64]:
@@ -106,10 +106,10 @@ def picture(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         drawn = bits.random_raw(-(-count // 4)).astype("<u8").view("<u2")[:count].astype(np.int64)
         return drawn.reshape(shape)
 
-    total = np.zeros((high, wide, 3), np.int64)
+    total = np.zeros((height, width, 3), np.int64)
     for cell, weight in ((64, 5), (24, 3), (9, 2), (1, 1)):
-        coarse = integers(-(-high // cell) + 1, -(-wide // cell) + 1, 3)
-        total += weight * coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:high, :wide]
+        coarse = integers(-(-height // cell) + 1, -(-width // cell) + 1, 3)
+        total += weight * coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
     return (total // 11 >> 8).astype(np.uint8)
 
 

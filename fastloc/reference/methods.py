@@ -262,8 +262,8 @@ def _walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...]) -> Tensor:
 
 def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
     """Patches cut out and multiplied by their weights, class token, position embedding, first LayerNorm: [B, 1+P, C]."""
-    high, wide = weights.spec.patch
-    cut = pixels.to(weights.dtype).unfold(2, high, high).unfold(3, wide, wide)
+    height, width = weights.spec.patch
+    cut = pixels.to(weights.dtype).unfold(2, height, height).unfold(3, width, width)
     patches = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2) @ weights.patch_w.flatten(1).T
     x = torch.cat([weights.cls.repeat(len(pixels), 1, 1), patches], 1) + _position(weights, _grid(weights, pixels), position)
     if weights.ln_pre_w is None or weights.ln_pre_b is None:
@@ -280,8 +280,8 @@ def _position(weights: Weights, grid: Grid, mode: str) -> Tensor:
     if grid == trained:
         return weights.pos
     # torch has no half-precision resize with antialias
-    wide = torch.promote_types(weights.dtype, torch.float32)
-    table = weights.pos[1:].to(wide).reshape(1, *trained, -1).permute(0, 3, 1, 2)
+    accumulate_dtype = torch.promote_types(weights.dtype, torch.float32)
+    table = weights.pos[1:].to(accumulate_dtype).reshape(1, *trained, -1).permute(0, 3, 1, 2)
     # GEM
     if mode == "bicubic-antialias":
         table = F.interpolate(table, size=grid, mode="bicubic", antialias=True)

@@ -107,15 +107,15 @@ class Result:
         if self.limits is not None:
             maps.check_limits(self.limits, count, self.order)
         if self.picture.size[::-1] != self.geometry.picture:
-            high, wide = self.geometry.picture
-            raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {high} x {wide}")
+            height, width = self.geometry.picture
+            raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {height} x {width}")
         if not np.isfinite(self.similarity).all():
             raise FastlocError(f"the similarity of method {self.method!r} holds NaN or infinite values, expected finite ones")
 
     def __repr__(self) -> str:
-        high, wide = self.geometry.picture
+        height, width = self.geometry.picture
         shown = ", ".join(map(repr, self.texts[:3])) + (f", ... {len(self.texts)} texts" if len(self.texts) > 3 else "")
-        return f"Result({self.name or 'picture'!r} {wide} x {high}, {shown}, {self.method} on {self.model})"
+        return f"Result({self.name or 'picture'!r} {width} x {height}, {shown}, {self.method} on {self.model})"
 
     @cached_property
     def heatmaps(self) -> NDArray[np.float32]:
@@ -266,11 +266,11 @@ class Result:
 
     def to_dict(self, threshold: float = 0.5) -> dict[str, Any]:
         """Plain numbers, strings and lists, ready for JSON: sizes, method, model, and of each text its score, peak and boxes."""
-        (high, wide), (h, w) = self.geometry.picture, self.geometry.input
+        (height, width), (h, w) = self.geometry.picture, self.geometry.input
         boxes = self._boxes_by_text(threshold)
         return {
             "name": self.name,
-            "picture": {"height": high, "width": wide},
+            "picture": {"height": height, "width": width},
             "input": {"height": h, "width": w, "fit": self.geometry.fit},
             "grid": {"height": self.similarity.shape[1], "width": self.similarity.shape[2]},
             "method": self.method,

@@ -23,10 +23,10 @@ _BATCH, _TEXTS = (1, 1, 8), (1, 8, 64)
 def inputs_of(manifest: Manifest) -> dict[str, tuple[str, tuple[Dimension, ...]]]:
     """The file's inputs by name: dtype and shape."""
     given, texts = manifest.input, manifest.texts
-    high, wide = (given.frame if given.kind == "frames" else given.size) or ("height", "width")
+    height, width = (given.frame if given.kind == "frames" else given.size) or ("height", "width")
     name, dtype = ("frames", "uint8") if given.kind == "frames" else ("pixels", "float32")
     batch = given.batch or "batch"
-    shape: tuple[Dimension, ...] = (batch, high, wide, 3) if given.layout == "NHWC" else (batch, 3, high, wide)
+    shape: tuple[Dimension, ...] = (batch, height, width, 3) if given.layout == "NHWC" else (batch, 3, height, width)
     inputs = {name: (dtype, shape)}
     if not texts.baked:
         inputs["text_embeddings"] = ("float32", (texts.count or "texts", manifest.model.embed))

@@ -16,7 +16,7 @@ from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.runtime.providers import available, choose, register, runtime
 from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
-from fastloc.utils.lru_cache import Remembered
+from fastloc.utils.lru_cache import LruCache
 
 __all__ = ["OnnxTextEncoder"]
 
@@ -46,7 +46,7 @@ class OnnxTextEncoder:
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
         self.session = _session(self.path, providers, threads)
         self.words = frozenset(self.manifest.words)
-        self.cache = Remembered[tuple[str, str], Floats]()
+        self.cache = LruCache[tuple[str, str], Floats]()
 
     @property
     def digest(self) -> str:

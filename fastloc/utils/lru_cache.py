@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["MOST", "Remembered"]
+__all__ = ["MOST", "LruCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -15,7 +15,7 @@ V = TypeVar("V")
 MOST = 4096
 
 
-class Remembered(Generic[K, V]):
+class LruCache(Generic[K, V]):
     """The values that were asked for last, at least `most` of them, and at least twice those of the last call. For any thread."""
 
     def __init__(self, most: int = MOST) -> None:

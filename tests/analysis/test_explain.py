@@ -75,13 +75,13 @@ def test_a_method_that_breaks_costs_nobody_else_anything(monkeypatch):
 
 def test_the_sheet_has_every_tile_in_its_place(explained):
     made, layout = np.asarray(sheet(explained)), _layout(explained)
-    high, wide = layout.tile[1], layout.tile[0]
+    height, width = layout.tile[1], layout.tile[0]
     assert (layout.across, layout.bands) == (4, 1)
     for text in range(2):
         top = layout.top(0, text)
         shown = [explained.picture, *(column.tiles[text] if column.tiles else None for column in explained.columns)]
         for place, tile in enumerate(shown):
-            found = made[top : top + high, layout.left(place) : layout.left(place) + wide]
+            found = made[top : top + height, layout.left(place) : layout.left(place) + width]
             if tile is not None:
                 np.testing.assert_array_equal(found, np.asarray(tile), f"text {text}, place {place}")
             else:

@@ -18,7 +18,7 @@ from fastloc.bench.peers.protocol import PROTOCOL
 from fastloc.bench.roofline import ceilings, floor
 from fastloc.checkpoints.vit_spec import from_open_clip
 from fastloc.checkpoints.vit_weights import named_tensors
-from fastloc.engine.plan import Plan, Situation
+from fastloc.engine.plan import Plan, PlanRequest
 from fastloc.engine.plan_options import choose
 from fastloc.engine.vit_engine import Engine, Shape, Tower
 from fastloc.errors import FastlocError, RecipeError
@@ -217,7 +217,7 @@ def test_kernels_do_the_same_products_and_move_less(name: str) -> None:
 def test_what_a_vit_b_costs() -> None:
     """17.6 G multiplications for a ViT-B/16 at 224, as its papers and libraries say."""
     spec = from_open_clip({"embed_dim": 512, "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}})
-    plan = choose(Situation(CPU, spec, RECIPES["itsm"], 1, (224, 224)), {})
+    plan = choose(PlanRequest(CPU, spec, RECIPES["itsm"], 1, (224, 224)), {})
     found = floor.totals(floor.count(spec, RECIPES["itsm"], plan, 1, (224, 224), 4), spec, 1, (224, 224), 4)
     assert found.gflop / 2 == pytest.approx(17.6, rel=5e-3)
     # 86 million parameters, pixels, texts and grids, in float32

@@ -56,11 +56,11 @@ def test_nothing_is_cut_and_no_words_lie_on_others(name: str) -> None:
         for figure, make in figures(rows).items():
             drawn = make()
             drawn.draw_without_rendering()
-            wide, high = drawn.get_size_inches()
+            width, height = drawn.get_size_inches()
             box = drawn.get_tightbbox()
             room = 0.02
-            inside = box.x0 > -room and box.y0 > -room and box.x1 < wide + room and box.y1 < high + room
-            assert inside, f"{figure} of {name}: {box} is not within {wide} x {high} inches"
+            inside = box.x0 > -room and box.y0 > -room and box.x1 < width + room and box.y1 < height + room
+            assert inside, f"{figure} of {name}: {box} is not within {width} x {height} inches"
             told = dict(words(drawn))
             for (one, left), (other, right) in combinations(told.items(), 2):
                 assert not left.overlaps(right), f"{figure} of {name}: {one!r} lies on {other!r}"

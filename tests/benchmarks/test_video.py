@@ -138,11 +138,11 @@ class Following:
         found = Nothing().predict_frame(frame, ready)
         number = moving_scenes.stamped(frame)
         wanted = self.clip.at(max(number - self.late, 0)).truths[0]
-        high, wide = self.clip.size
-        step = np.array([wide, high]) / 12
+        height, width = self.clip.size
+        step = np.array([width, height]) / 12
         y, x = np.mgrid[:12, :12]
         away = ((x + 0.5) * step[0] - wanted.centre[0]) ** 2 + ((y + 0.5) * step[1] - wanted.centre[1]) ** 2
-        warm = np.exp(-away / (2 * (high / 6) ** 2)) * (wanted.box is not None)
+        warm = np.exp(-away / (2 * (height / 6) ** 2)) * (wanted.box is not None)
         noise = np.random.default_rng(number).normal(0, 0.01, (len(ready), 12, 12))
         similarity = (noise + 0.3 * warm * (np.arange(len(ready)) == 0)[:, None, None]).astype(np.float32)
         return type(found)(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "similarity": similarity})

@@ -11,7 +11,7 @@ from torch import Tensor
 import towers
 from fastloc.engine import calibration, triton_ops
 from fastloc.engine.localizer import Localizer
-from fastloc.engine.plan import Situation
+from fastloc.engine.plan import PlanRequest
 from fastloc.engine.plan_options import choose
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
@@ -211,7 +211,7 @@ def test_kernels_refuse_what_is_solved_in_the_pass() -> None:
     row, spec = RECIPES["gem_matched"], towers.tower(width=64, head_width=16).spec
     assert "temperatures solved within the pass" in triton_ops.why_not_attention(spec, row, 16, torch.float16)[0]
     with pytest.raises(PlanError, match="attention 'triton' is not possible here: temperatures solved within the pass"):
-        choose(Situation(CPU, spec, row, 1, (24, 40)), {"attention": "triton"})
+        choose(PlanRequest(CPU, spec, row, 1, (24, 40)), {"attention": "triton"})
 
 
 def test_exports_refuse_what_is_solved_in_the_pass() -> None:

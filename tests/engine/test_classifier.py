@@ -58,8 +58,8 @@ def noise(batch: int = 2, size: tuple[int, int] = (24, 40), dtype: torch.dtype =
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
 
 
-def picture(high: int = 40, wide: int = 56) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (high, wide, 3), np.uint8))
+def picture(height: int = 40, width: int = 56) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def maps_of(module: nn.Module, layer: str | None, x: Tensor, classes: list[int]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from fastloc.checkpoints import vit_spec
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.engine import plan_options, triton_ops
-from fastloc.engine.plan import FIELDS, Situation
+from fastloc.engine.plan import FIELDS, PlanRequest
 from fastloc.engine.plan_options import OPTIONS, choose
 from fastloc.errors import PlanError
 from fastloc.kernels import device as kernels
@@ -19,8 +19,8 @@ VIT_B = ModelSpec(width=768, layers=12, heads=12, patch=(16, 16), image=(224, 22
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
-def situation(device: torch.device = CPU, name: str = "gem", batch: int = 1, model: ModelSpec = VIT_B, **changes: object) -> Situation:
-    return Situation(device, model, recipe(name, **changes), batch, (448, 448))
+def request(device: torch.device = CPU, name: str = "gem", batch: int = 1, model: ModelSpec = VIT_B, **changes: object) -> PlanRequest:
+    return PlanRequest(device, model, recipe(name, **changes), batch, (448, 448))
 
 
 @pytest.fixture
@@ -40,46 +40,46 @@ def bare_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bare_cpu")
 @pytest.mark.parametrize("name", RECIPES)
 def test_on_a_cpu(name: str) -> None:
-    plan = choose(situation(name=name), {})
+    plan = choose(request(name=name), {})
     assert (plan.dtype, plan.attention, plan.projection, plan.schedule) == ("float32", "sdpa", "per-block", "per-block")
     assert (plan.norm, plan.activation, plan.readout, plan.frames, plan.launch) == ("torch", "torch", "torch", "pillow", "eager")
 
 
 def test_on_a_cpu_that_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_options, "native_bfloat16", lambda: True)
-    assert choose(situation(), {"dtype": "bfloat16"}).attention == "bmm"
+    assert choose(request(), {"dtype": "bfloat16"}).attention == "bmm"
     # what is less exact is not chosen unasked
-    assert choose(situation(), {}).dtype == "float32"
-    assert choose(situation(), {}).attention == "sdpa"
+    assert choose(request(), {}).dtype == "float32"
+    assert choose(request(), {}).attention == "sdpa"
 
 
 @pytest.mark.usefixtures("gpu")
 def test_on_a_gpu() -> None:
-    plan = choose(situation(GPU), {})
+    plan = choose(request(GPU), {})
     assert (plan.dtype, plan.attention, plan.projection, plan.schedule) == ("float16", "triton", "joint", "side-stream")
     assert (plan.norm, plan.activation, plan.readout, plan.frames, plan.launch) == ("triton", "triton", "triton", "triton", "graph")
-    assert choose(situation(GPU, batch=8), {}).schedule == "per-block"
+    assert choose(request(GPU, batch=8), {}).schedule == "per-block"
 
 
 @pytest.mark.usefixtures("gpu")
 def test_kernels_are_chosen_where_they_are_for_something() -> None:
-    assert choose(situation(GPU, "naclip"), {}).attention == "triton"
-    assert choose(situation(GPU, "clip_surgery"), {}).attention == "sdpa"
-    assert choose(situation(GPU, "clip_surgery"), {"attention": "triton"}).attention == "triton"
+    assert choose(request(GPU, "naclip"), {}).attention == "triton"
+    assert choose(request(GPU, "clip_surgery"), {}).attention == "sdpa"
+    assert choose(request(GPU, "clip_surgery"), {"attention": "triton"}).attention == "triton"
     for name in ("itsm", "maskclip"):
-        plan = choose(situation(GPU, name), {})
+        plan = choose(request(GPU, name), {})
         assert plan.schedule == "per-block" and plan.attention == "sdpa"
 
 
 @pytest.mark.usefixtures("gpu")
 def test_shapes_that_kernels_refuse() -> None:
     narrow = ModelSpec(width=160, layers=12, heads=8, patch=(16, 16), image=(224, 224), embed=512)
-    plan = choose(situation(GPU, model=narrow), {"dtype": "float32"})
+    plan = choose(request(GPU, model=narrow), {"dtype": "float32"})
     assert plan.attention == "sdpa" and plan.activation == "torch"
     told = plan.explain()
     assert "not triton: " in told and "float32" in told and "the model's activation is gelu" in told
     with pytest.raises(PlanError, match=r"attention 'triton' is not possible here: .*self-self terms, and one of qk"):
-        choose(situation(GPU, terms=("qk",), iterations=0), {"attention": "triton"})
+        choose(request(GPU, terms=("qk",), iterations=0), {"attention": "triton"})
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,20 @@ def test_shapes_that_kernels_refuse() -> None:
 @pytest.mark.usefixtures("bare_cpu")
 def test_asking_for_the_impossible(settings: dict[str, str], message: str) -> None:
     with pytest.raises(PlanError, match=re.escape(message)):
-        choose(situation(), settings)
+        choose(request(), settings)
 
 
 def test_deferred_needs_a_batch_of_one() -> None:
-    assert choose(situation(), {"schedule": "deferred"}).schedule == "deferred"
+    assert choose(request(), {"schedule": "deferred"}).schedule == "deferred"
     with pytest.raises(PlanError, match="so the batch must be 1"):
-        choose(situation(batch=2), {"schedule": "deferred"})
+        choose(request(batch=2), {"schedule": "deferred"})
     with pytest.raises(PlanError, match="the local path does not attend"):
-        choose(situation(name="maskclip"), {"schedule": "deferred"})
+        choose(request(name="maskclip"), {"schedule": "deferred"})
 
 
 @pytest.mark.usefixtures("bare_cpu")
 def test_a_plan_explains_every_field_and_every_refusal() -> None:
-    plan = choose(situation(), {"projection": "joint"})
+    plan = choose(request(), {"projection": "joint"})
     told = plan.explain()
     assert told.startswith("plan for gem, batch 1, 448 x 448 on cpu\n")
     assert [each.field for each in plan.decisions] == list(FIELDS)
@@ -122,9 +122,9 @@ def test_a_plan_explains_every_field_and_every_refusal() -> None:
 
 
 def test_plans_are_values() -> None:
-    plan, same = choose(situation(), {}), choose(situation(batch=3), {})
+    plan, same = choose(request(), {}), choose(request(batch=3), {})
     assert plan == same and hash(plan) == hash(same) and plan.title != same.title
-    assert plan != choose(situation(), {"projection": "joint"})
+    assert plan != choose(request(), {"projection": "joint"})
     with pytest.raises(FrozenInstanceError):
         plan.dtype = "float16"  # type: ignore[misc]
 

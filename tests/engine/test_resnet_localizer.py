@@ -27,8 +27,8 @@ RESNETS = [name for name in CONFIGS if name.startswith("RN")]
 TEXTS = ["a dog", "a cat", "grass"]
 
 
-def picture(high: int = 60, wide: int = 90, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (high, wide, 3), np.uint8))
+def picture(height: int = 60, width: int = 90, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ def noise(size):
 @pytest.mark.parametrize("name", FITS)
 def test_input_is_whole_patches_and_the_way_back_is_exact(picture, name):
     geometry = fit(picture, (64, 64), (16, 8), name)
-    high, wide = geometry.grid((16, 8))
-    assert geometry.input == (high * 16, wide * 8)
+    height, width = geometry.grid((16, 8))
+    assert geometry.input == (height * 16, width * 8)
     if name != "aspect":
         assert geometry.input == (64, 64)
     points = RNG.uniform(-5, 300, (4, 7, 2))
@@ -197,7 +197,7 @@ def test_prepare_refuses():
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("order", ["grid", "picture"])
 def test_a_bright_mark_is_found_where_it_is(size, mark, name, order):
-    (high, wide), (y, x) = size, (round(mark[0] * size[0]), round(mark[1] * size[1]))
+    (height, width), (y, x) = size, (round(mark[0] * size[0]), round(mark[1] * size[1]))
     pixels = np.zeros((*size, 3), np.uint8)
     pixels[max(y - 9, 0) : y + 10, max(x - 9, 0) : x + 10] = 255
     geometry = fit(size, 128, 8, name)
@@ -216,6 +216,6 @@ def test_a_bright_mark_is_found_where_it_is(size, mark, name, order):
     assert (np.abs(found - (y, x)) <= patch).all(), (found, (y, x), patch)
     # the warm region's centre of mass is the mark's, much closer than a patch (half-padded patches of a letterbox are lukewarm)
     warm = np.where(heat > 0.5, heat, 0)
-    centre = np.array([(warm.sum(1) * np.arange(high)).sum(), (warm.sum(0) * np.arange(wide)).sum()]) / warm.sum()
+    centre = np.array([(warm.sum(1) * np.arange(height)).sum(), (warm.sum(0) * np.arange(width)).sum()]) / warm.sum()
     if min(mark) > 0.2 and max(mark) < 0.8:
         assert (np.abs(centre - (y, x)) < 0.15 * patch + 0.5).all(), (centre, (y, x))

@@ -24,7 +24,7 @@ def literal(masks, picture, iterations, dilations):
     """`PAMR.forward` (models/mods/pamr.py) for maps of the picture's size: [T, H, W] and uint8 [H, W, 3], float64."""
     x = torch.from_numpy(picture.copy()).double().permute(2, 0, 1)[None] / 255
     mask = torch.from_numpy(np.array(masks)).double()[None]
-    high, wide = x.shape[-2:]
+    height, width = x.shape[-2:]
 
     def places(values, keep_middle):
         found = []
@@ -33,7 +33,7 @@ def literal(masks, picture, iterations, dilations):
             for down in range(3):
                 for across in range(3):
                     if keep_middle or (down, across) != (1, 1):
-                        found.append(padded[..., down * dilation :, across * dilation :][..., :high, :wide])
+                        found.append(padded[..., down * dilation :, across * dilation :][..., :height, :width])
         return torch.stack(found, 2)
 
     deviation = places(x, True).std(2, keepdim=True)

@@ -139,13 +139,13 @@ def bytes_of(*shape: int) -> Tensor:
 
 @ORDERS
 def test_frames_are_read_where_they_lie(vertical: bool) -> None:
-    high, wide = FRAME
+    height, width = FRAME
     tables = plan(vertical=vertical)
     views = {
-        "a window": bytes_of(2, high + 3, wide + 5, 3)[:, 2 : 2 + high, 3 : 3 + wide],
-        "every second frame, reversed in time": bytes_of(4, high, wide, 3)[::2].flip(0),
-        "every second row": bytes_of(1, 2 * high, wide, 3)[:, ::2],
-        "one frame for all": bytes_of(1, high, wide, 3).expand(2, -1, -1, -1),
+        "a window": bytes_of(2, height + 3, width + 5, 3)[:, 2 : 2 + height, 3 : 3 + width],
+        "every second frame, reversed in time": bytes_of(4, height, width, 3)[::2].flip(0),
+        "every second row": bytes_of(1, 2 * height, width, 3)[:, ::2],
+        "one frame for all": bytes_of(1, height, width, 3).expand(2, -1, -1, -1),
     }
     for name, view in views.items():
         assert frame_op.why_not(view, tables) == [], name

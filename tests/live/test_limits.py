@@ -19,11 +19,11 @@ from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
 from live_server import until
 
 
-def _png_of(wide: int, high: int) -> bytes:
+def _png_of(width: int, height: int) -> bytes:
     """The beginning of a PNG that claims to be this large."""
     import zlib
 
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", wide, high, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = struct.pack(">I", 32) + b"IDAT" + b"\x00" * 36
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data
 

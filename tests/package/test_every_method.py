@@ -71,8 +71,8 @@ def fits(model: str, method: str) -> bool:
 
 
 def wanted_pixels(engine: AnyEngine, grid: tuple[int, int]) -> Tensor:
-    high, wide = engine.tower.weights.spec.patch
-    return torch.from_numpy(seeded_pixels((3, 3, grid[0] * high, grid[1] * wide), 0)).double()
+    height, width = engine.tower.weights.spec.patch
+    return torch.from_numpy(seeded_pixels((3, 3, grid[0] * height, grid[1] * width), 0)).double()
 
 
 CASES = [(model, method) for model in MODELS for method in RECIPES if fits(model, method)]

@@ -233,8 +233,8 @@ def test_heat_is_drawn_where_it_is_and_cold_parts_show_the_picture():
     heat[0, 100:200, 200:300] = 1
     sheet = np.asarray(overlay.render(grey, ["x"], heat, [None], alpha=0.5), int)
     layout = overlay._layout(grey.size, 2)
-    (left, top), (wide, high) = layout.corner(1), layout.tile
-    tile = sheet[top + overlay.CAPTION :, left:][:high, :wide]
+    (left, top), (width, height) = layout.corner(1), layout.tile
+    tile = sheet[top + overlay.CAPTION :, left:][:height, :width]
     assert tile.shape == (400, 400, 3)
     turbo_end = np.array([122, 4, 3])
     assert np.abs(tile[150, 250] - (turbo_end + 128) / 2).max() <= 1

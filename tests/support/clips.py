@@ -32,14 +32,14 @@ MATRICES = {"bt601": (Colorspace.ITU601, 6), "bt709": (Colorspace.ITU709, 1)}
 
 def coded(index: int, size: tuple[int, int] = SIZE) -> Picture:
     """uint8 [H, W, 3]: `index` modulo 256 in black and white blocks along the lower quarter, a yellow square above that moves right."""
-    high, wide = size
-    picture: Picture = np.full((high, wide, 3), (40, 60, 110), np.uint8)
-    edges, top = [wide * bit // BITS for bit in range(BITS + 1)], high - high // 4
+    height, width = size
+    picture: Picture = np.full((height, width, 3), (40, 60, 110), np.uint8)
+    edges, top = [width * bit // BITS for bit in range(BITS + 1)], height - height // 4
     for bit in range(BITS):
         picture[top:, edges[bit] : edges[bit + 1]] = 255 * (index >> (BITS - 1 - bit) & 1)
-    side = high // 4
-    left = index * 2 % (wide - side)
-    picture[high // 4 : high // 4 + side, left : left + side] = (250, 220, 30)
+    side = height // 4
+    left = index * 2 % (width - side)
+    picture[height // 4 : height // 4 + side, left : left + side] = (250, 220, 30)
     return picture
 
 
@@ -50,12 +50,12 @@ def colours(count: int, size: tuple[int, int] = SIZE, first: int = 0) -> list[Pi
 
 def index_of(picture: Picture) -> int:
     """The index that a picture of `coded` shows, uint8 [H, W, 3] of any size, after lossy coding too."""
-    high, wide = picture.shape[:2]
+    height, width = picture.shape[:2]
     # the middle of each block, away from the blur at its edges
-    rows = slice(high - high // 4 + high // 12, high - high // 24)
+    rows = slice(height - height // 4 + height // 12, height - height // 24)
     index = 0
     for bit in range(BITS):
-        left, right = wide * bit // BITS, wide * (bit + 1) // BITS
+        left, right = width * bit // BITS, width * (bit + 1) // BITS
         inset = (right - left) // 4
         index = index << 1 | int(picture[rows, left + inset : right - inset].mean() > 127)
     return index
@@ -80,9 +80,9 @@ def write_clip(
     moments = [index / rate for index in range(len(pictures))] if times is None else list(times)
     name = codec or CODECS.get(path.suffix, "libx264")
     with av.open(str(path), "w", format=container, container_options=container_options or {}) as output:
-        high, wide = pictures[0].shape[:2]
+        height, width = pictures[0].shape[:2]
         video: Any = output.add_stream(name, rate=Fraction(rate).limit_denominator(1001), options=_fast(name, gop) | (options or {}))
-        video.width, video.height, video.pix_fmt = wide, high, pixel_format
+        video.width, video.height, video.pix_fmt = width, height, pixel_format
         # without this the encoder rounds times to frames
         video.codec_context.time_base = unit
         video.time_base = unit

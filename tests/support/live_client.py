@@ -81,10 +81,10 @@ class Aside(Bright):
 
 def picture(x: float = 0.5, y: float = 0.5, size: tuple[int, int] = (64, 48), form: str = "JPEG") -> bytes:
     """A dark picture with a bright spot, encoded."""
-    wide, high = size
-    pixels = np.zeros((high, wide, 3), np.uint8)
-    row, column = min(int(y * ROWS), ROWS - 1) * high // ROWS, min(int(x * COLUMNS), COLUMNS - 1) * wide // COLUMNS
-    pixels[row : row + high // ROWS, column : column + wide // COLUMNS] = 255
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    row, column = min(int(y * ROWS), ROWS - 1) * height // ROWS, min(int(x * COLUMNS), COLUMNS - 1) * width // COLUMNS
+    pixels[row : row + height // ROWS, column : column + width // COLUMNS] = 255
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form)
     return file.getvalue()

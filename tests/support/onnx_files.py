@@ -246,12 +246,12 @@ def _more_outputs(g: _Graph, kind: Tiny, flat: str) -> None:
 
 def _inputs(kind: Tiny) -> list[onnx.ValueInfoProto]:
     batch: int | str = kind.batch or "B"
-    high, wide = kind.shown if kind.size else ("H", "W")
+    height, width = kind.shown if kind.size else ("H", "W")
     if kind.kind == "frames":
-        shape = [batch, high, wide, 3] if kind.layout == "NHWC" else [batch, 3, high, wide]
+        shape = [batch, height, width, 3] if kind.layout == "NHWC" else [batch, 3, height, width]
         made = [helper.make_tensor_value_info("frames", TensorProto.UINT8, shape)]
     else:
-        made = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [batch, 3, high, wide])]
+        made = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [batch, 3, height, width])]
     texts = [] if kind.names else [helper.make_tensor_value_info("text_embeddings", TensorProto.FLOAT, [kind.count or "T", EMBED])]
     return made + texts
 

@@ -2,12 +2,12 @@
 
 import threading
 
-from fastloc.utils.lru_cache import Remembered
+from fastloc.utils.lru_cache import LruCache
 
 
 def test_values_are_made_once_and_come_in_order():
     made: list[int] = []
-    memory = Remembered[int, int]()
+    memory = LruCache[int, int]()
 
     def square(key: int) -> int:
         made.append(key)
@@ -19,14 +19,14 @@ def test_values_are_made_once_and_come_in_order():
 
 
 def test_those_asked_for_last_stay():
-    memory = Remembered[int, int](most=4)
+    memory = LruCache[int, int](most=4)
     for key in range(20):
         memory.all([0, key], abs)
     assert len(memory) == 4 and memory.missing([0, 19, 18, 17]) == [] and memory.missing([16]) == [16]
 
 
 def test_a_long_list_is_not_made_anew_every_time():
-    memory, keys = Remembered[int, int](most=4), list(range(100))
+    memory, keys = LruCache[int, int](most=4), list(range(100))
     memory.all(keys, abs)
     assert memory.missing(keys) == []
     memory.all([5], abs)
@@ -34,7 +34,7 @@ def test_a_long_list_is_not_made_anew_every_time():
 
 
 def test_an_error_leaves_what_there_was():
-    memory = Remembered[int, int]()
+    memory = LruCache[int, int]()
     memory.all([1], abs)
     try:
         memory.all([1, 0], lambda key: 1 // key)
@@ -45,7 +45,7 @@ def test_an_error_leaves_what_there_was():
 
 
 def test_a_value_in_the_making_holds_up_nobody():
-    memory, going, begun = Remembered[str, str](), threading.Event(), threading.Event()
+    memory, going, begun = LruCache[str, str](), threading.Event(), threading.Event()
     memory.all(["here"], str.upper)
 
     def slow(key: str) -> str:

@@ -17,17 +17,17 @@ LOSSLESS = {"qp": "0"}
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 100, 50), (30, 180, 220), (128, 128, 128)]
 
 
-def columns(high: int = 48, wide: int = 64) -> Picture:
-    picture = np.zeros((high, wide, 3), np.uint8)
+def columns(height: int = 48, width: int = 64) -> Picture:
+    picture = np.zeros((height, width, 3), np.uint8)
     for number, colour in enumerate(COLOURS):
-        picture[:, wide * number // 8 : wide * (number + 1) // 8] = colour
+        picture[:, width * number // 8 : width * (number + 1) // 8] = colour
     return picture
 
 
 def worst(pixels: Picture) -> int:
     """The largest error in the middle of a column."""
-    high, wide = pixels.shape[:2]
-    middles = np.array([pixels[high // 2, wide * (2 * number + 1) // 16] for number in range(8)]).astype(int)
+    height, width = pixels.shape[:2]
+    middles = np.array([pixels[height // 2, width * (2 * number + 1) // 16] for number in range(8)]).astype(int)
     return int(np.abs(middles - COLOURS).max())
 
 

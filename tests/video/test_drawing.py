@@ -187,10 +187,10 @@ def test_sheets(size: tuple[int, int], texts: int, grid: tuple[int, int]) -> Non
     """Side by side, no wider than a screen or than the frame, the frame's own shape in each tile, the picture first."""
     pixels = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
     sheet = Drawer("tiles")(pixels, result(texts, size=size))
-    high, wide = (round((side + 4) / count) - 4 for side, count in zip(sheet.shape, grid, strict=False))
-    assert abs(wide / high - size[1] / size[0]) < 0.02 and max(sheet.shape) <= 1920 + 8, sheet.shape
-    if (high, wide) == size:
-        assert np.array_equal(sheet[:high, :wide], pixels)
+    height, width = (round((side + 4) / count) - 4 for side, count in zip(sheet.shape, grid, strict=False))
+    assert abs(width / height - size[1] / size[0]) < 0.02 and max(sheet.shape) <= 1920 + 8, sheet.shape
+    if (height, width) == size:
+        assert np.array_equal(sheet[:height, :width], pixels)
 
 
 def test_many_and_long_texts() -> None:

@@ -83,8 +83,8 @@ def method(row: Row, but: str = "") -> str:
 
 def setting(row: Row, *leave: str) -> str:
     """What a table's or a plot's rows have in common: model, input, batch, texts; without the parts in `leave`."""
-    high, wide = row.get("height"), row.get("width")
-    size = f"{high} px" if high == wide else f"{high} × {wide} px"
+    height, width = row.get("height"), row.get("width")
+    size = f"{height} px" if height == width else f"{height} × {width} px"
     weights = f"{row.get('model')} (random weights)" if row.get("weights") == "random" else str(row.get("model"))
     parts = {"model": weights, "tokens": size, "batch": f"batch {row.get('batch')}", "texts": f"{row.get('texts')} texts"}
     there = {"model": "model", "tokens": "height", "batch": "batch", "texts": "texts"}

@@ -17,7 +17,7 @@ def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     import torch
 
     from fastloc.bench.roofline import floor
-    from fastloc.engine.plan import Situation
+    from fastloc.engine.plan import PlanRequest
     from fastloc.engine.plan_options import choose
     from fastloc.recipes import recipe
 
@@ -30,7 +30,7 @@ def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     else:
         device = torch.device(case.device)
         settings = {**(row.settings if device.type == "cuda" else {}), **case.settings, "dtype": case.dtype}
-        plan = choose(Situation(device, spec, method, case.batch, case.size), settings)
+        plan = choose(PlanRequest(device, spec, method, case.batch, case.size), settings)
         works = floor.count(spec, method, plan, case.batch, case.size, case.texts, hidden=_hidden(case))
     found = floor.totals(works, spec, case.batch, case.size, case.texts)
     least = floor.floor(found, case.dtype, work.rates)

@@ -245,7 +245,7 @@ class _Engine(Tally):
 
     def rounded(self, numbers: int) -> None:
         """The same, computed in float32 and rounded to half precision by another op."""
-        extra = numbers * self.wide if self.wide != self.bytes else 0
+        extra = numbers * self.wide_bytes if self.wide_bytes != self.bytes else 0
         self.add("local vectors", read=numbers * self.bytes + extra, written=numbers * self.bytes + extra)
 
     def unit(self, numbers: int) -> None:
@@ -256,8 +256,8 @@ class _Engine(Tally):
     def bias(self) -> None:
         """`attention.neighbour_bias` of all patches: made, put behind the class token's zeros, rounded, read."""
         numbers = self.patches * self.tokens
-        half = self.wide != self.bytes
-        self.add("local vectors", read=numbers * self.wide * (1 + half), written=numbers * (2 * self.wide + half * self.bytes))
+        half = self.wide_bytes != self.bytes
+        self.add("local vectors", read=numbers * self.wide_bytes * (1 + half), written=numbers * (2 * self.wide_bytes + half * self.bytes))
         self.move("local attention", numbers, 0)
 
     def pooled(self) -> None:
@@ -277,17 +277,17 @@ class _Engine(Tally):
         if self.cls:
             # each image's own texts
             for _ in range(2):
-                self.add("read-out", flops=2 * self.batch * words, read=words * self.wide)
+                self.add("read-out", flops=2 * self.batch * words, read=words * self.wide_bytes)
             words *= self.batch
-            self.add("read-out", read=3 * words * self.wide, written=2 * words * self.wide)
-        grids, half, fused = self.batch * self.texts * self.patches, self.bytes != self.wide, self.plan.readout == "triton"
+            self.add("read-out", read=3 * words * self.wide_bytes, written=2 * words * self.wide_bytes)
+        grids, half, fused = self.batch * self.texts * self.patches, self.bytes != self.wide_bytes, self.plan.readout == "triton"
         # in half precision the kernel takes a text as two, see `fused.cosine`
         times = 2 if half and fused else 1
         if not fused:
             extra = features if half else 0
-            self.add("read-out", read=extra * self.bytes + 2 * features * self.wide, written=(features + extra) * self.wide)
-        size = self.bytes if fused else self.wide
+            self.add("read-out", read=extra * self.bytes + 2 * features * self.wide_bytes, written=(features + extra) * self.wide_bytes)
+        size = self.bytes if fused else self.wide_bytes
         self.add("read-out", flops=2 * times * grids * self.spec.embed, read=(features + times * words) * size,
-                 written=times * grids * self.wide)  # fmt: skip
+                 written=times * grids * self.wide_bytes)  # fmt: skip
         if times > 1:
-            self.add("read-out", read=2 * grids * self.wide, written=grids * self.wide)
+            self.add("read-out", read=2 * grids * self.wide_bytes, written=grids * self.wide_bytes)

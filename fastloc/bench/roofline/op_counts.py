@@ -39,7 +39,7 @@ class Tally:
         self.spec, self.batch, self.size, self.texts = spec, batch, size, texts
         self.bytes = DTYPES[dtype].itemsize
         # of what is never computed in half precision
-        self.wide = max(self.bytes, 4)
+        self.wide_bytes = max(self.bytes, 4)
         self.patches = (size[0] // spec.patch[0]) * (size[1] // spec.patch[1])
         self.tokens, self.width, self.hidden = 1 + self.patches, spec.width, hidden or 4 * spec.width
         # numbers in [B, N, C] and in [B, P, C]

@@ -25,13 +25,13 @@ def font_size(high: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def chip(text: str, value: str, colour: Colour | None, size: int, wide: int) -> Image.Image:
-    """A dark card that can be read on anything, RGBA, at most `wide` pixels: a dot of the colour, the text, and a number after it."""
+def chip(text: str, value: str, colour: Colour | None, size: int, width: int) -> Image.Image:
+    """A dark card that can be read on anything, RGBA, at most `width` pixels: a dot of the colour, the text, and a number after it."""
     pad, dot = round(size * 0.45), round(size * 0.55) if colour else 0
     lead = pad + (dot + pad if dot else 0)
     font, numbers = font_for(text, size), font_for(value, size)
     tail = round(numbers.getlength(value)) + pad if value else 0
-    line = fitted(text, max(wide - lead - tail - pad, size), font)
+    line = fitted(text, max(width - lead - tail - pad, size), font)
     # numbers keep their place while they change
     length = lead + round(font.getlength(line)) + tail + pad
     high = round(size * 1.5)
@@ -69,10 +69,10 @@ def _letters(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, font: Im
     draw.text((at[0], at[1] / 2), text, fill=ink, font=font, anchor="lm")
 
 
-def _card(wide: int, high: int, radius: int) -> Image.Image:
-    card = Image.new("RGBA", (wide * SMOOTH, high * SMOOTH), (*CARD[:3], 0))
+def _card(width: int, height: int, radius: int) -> Image.Image:
+    card = Image.new("RGBA", (width * SMOOTH, height * SMOOTH), (*CARD[:3], 0))
     ImageDraw.Draw(card).rounded_rectangle((0, 0, card.width - 1, card.height - 1), radius * SMOOTH, fill=CARD)
-    return card.resize((wide, high), Image.Resampling.BOX)
+    return card.resize((width, height), Image.Resampling.BOX)
 
 
 def _dot(size: int, colour: Colour) -> Image.Image:

@@ -79,17 +79,17 @@ class Drawer:
         columns = _columns(count, picture.width / picture.height)
         rows = math.ceil(count / columns)
         scale = min(max(SHEET, *picture.size) / max(columns * picture.width, rows * picture.height), 1.0)
-        wide, high = (max(round(side * scale), 1) for side in picture.size)
-        sheet = Image.new("RGB", (columns * (wide + GAP) - GAP, rows * (high + GAP) - GAP))
-        base = picture.resize((wide, high), Image.Resampling.BILINEAR, reducing_gap=2)
+        width, height = (max(round(side * scale), 1) for side in picture.size)
+        sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP))
+        base = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2)
         sheet.paste(base, (0, 0))
         peaks = [replace(peak, x=int(peak.x * scale), y=int(peak.y * scale)) for peak in peaks_of(result)]
-        for index, (peak, heat) in enumerate(zip(peaks, heat_of(result, (high, wide)), strict=True), start=1):
+        for index, (peak, heat) in enumerate(zip(peaks, heat_of(result, (height, width)), strict=True), start=1):
             tile = base.copy()
             _paint(tile, heat, heat, self._table, self._alone)
             self._rings(tile, [peak])
             _legend(tile, [peak])
-            sheet.paste(tile, (index % columns * (wide + GAP), index // columns * (high + GAP)))
+            sheet.paste(tile, (index % columns * (width + GAP), index // columns * (height + GAP)))
         return sheet
 
     def boxes(self, picture: Image.Image, result: Result) -> Image.Image:

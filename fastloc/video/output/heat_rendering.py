@@ -29,9 +29,9 @@ def reduced(result: Result, long: int = LONG) -> Result:
     highest value takes these from the full size. Boxes are off by one small pixel, unless two regions touch in one size alone. The picture
     is blank, and a refinement, which reads it, is left out.
     """
-    high, wide = result.geometry.picture
-    scale = min(long / max(high, wide), 1.0)
-    small = max(round(high * scale), 1), max(round(wide * scale), 1)
+    height, width = result.geometry.picture
+    scale = min(long / max(height, width), 1.0)
+    small = max(round(height * scale), 1), max(round(width * scale), 1)
     order, limits = order_of(result), result.limits
     if order == "picture" and limits is None:
         limits = limits_of(result)
@@ -75,8 +75,8 @@ def limits_of(result: Result) -> Floats | None:
     if result.limits is not None:
         return result.limits
     if order == "grid":
-        high, wide = result.geometry.seen(_grid(result))
-        return _ends(similarity[:, high, wide])
+        height, width = result.geometry.seen(_grid(result))
+        return _ends(similarity[:, height, width])
     if order == "picture":
         (rows, columns), (down, along) = matrices_of(result), extremes_of(result)
         return _ends(rows[down] @ (similarity @ columns[along].T))

@@ -171,13 +171,13 @@ class VideoWriter:
 
 def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """The picture at this size of even sides: its last row and column once more, or, where it is of another size, scaled, on black."""
-    high, wide = pixels.shape[:2]
-    if (high, wide) == size:
+    height, width = pixels.shape[:2]
+    if (height, width) == size:
         return np.ascontiguousarray(pixels)
-    if (high + high % 2, wide + wide % 2) == size:
-        return np.pad(pixels, ((0, high % 2), (0, wide % 2), (0, 0)), mode="edge")
-    scale = min(size[0] / high, size[1] / wide)
-    inner = max(round(wide * scale), 1), max(round(high * scale), 1)
+    if (height + height % 2, width + width % 2) == size:
+        return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    scale = min(size[0] / height, size[1] / width)
+    inner = max(round(width * scale), 1), max(round(height * scale), 1)
     canvas = Image.new("RGB", size[::-1])
     canvas.paste(Image.fromarray(pixels).resize(inner, Image.Resampling.BILINEAR), ((size[1] - inner[0]) // 2, (size[0] - inner[1]) // 2))
     return np.asarray(canvas)

@@ -30,9 +30,9 @@ class Orientation:
     mirrored: bool = False
     flipped: bool = False
 
-    def size(self, high: int, wide: int) -> tuple[int, int]:
+    def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) once it is upright."""
-        return (wide, high) if self.transposed else (high, wide)
+        return (width, height) if self.transposed else (height, width)
 
     def apply(self, pixels: Pixels) -> Pixels:
         """uint8 [H, W, C] upright, contiguous."""

@@ -57,5 +57,5 @@ class Frame:
         return self._rgb is not None
 
     def __repr__(self) -> str:
-        high, wide = self.size
-        return f"Frame({self.index}, {self.time:.3f} s, {wide} x {high})"
+        height, width = self.size
+        return f"Frame({self.index}, {self.time:.3f} s, {width} x {height})"
