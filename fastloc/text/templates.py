@@ -3,6 +3,7 @@
 from functools import cache
 
 from fastloc.errors import TextError, unknown
+from fastloc.imagenet_sentences import EIGHTY
 
 # CLIP Surgery adds these to the 80 of OpenAI
 _SCENE = (
@@ -32,8 +33,4 @@ def sentences(template: str) -> tuple[str, ...]:
         return ("{}",)
     if template == "gem":
         return ("a photo of a {}.",)
-    # open_clip holds OpenAI's list as functions
-    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
-
-    eighty = tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES)
-    return eighty if template == "openai80" else eighty + _SCENE
+    return EIGHTY if template == "openai80" else EIGHTY + _SCENE

@@ -6,6 +6,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
 from fastloc.checkpoints.text_encoder import TextEncoder, encode_tokens
 from fastloc.errors import FastlocWarning, TextError
@@ -78,6 +79,10 @@ def test_templates(template: str, count: int):
     lines = sentences(template)
     assert len(lines) == count == len(set(lines))
     assert all(line.count("{}") == 1 for line in lines)
+
+
+def test_the_eighty_sentences_are_openai_s_in_their_order():
+    assert sentences("openai80") == tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES)
 
 
 def test_an_unknown_template_names_the_nearest():
