@@ -8,8 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-
+from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.loading import Source
 from fastloc.errors import ModelError
 
@@ -42,9 +41,14 @@ def tokenization(source: Source) -> Tokenization:
     """A model's tokenizer as data.
 
     Raises:
-        ModelError: a tokenizer of another kind than open_clip's SimpleTokenizer and HFTokenizer, or with parts that data cannot say.
+        ModelError: a tokenizer of another kind than CLIP's and open_clip's HFTokenizer, or with parts that data cannot say.
     """
     tokenizer: Any = source.text.tokenizer
+    if isinstance(tokenizer, BytePairs):
+        return _byte_pairs(tokenizer, "lower", tokenizer.merges)
+    # whoever has one of these has imported it already
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
     if isinstance(tokenizer, SimpleTokenizer):
         return _simple(tokenizer, source.name)
     if isinstance(tokenizer, HFTokenizer):
@@ -53,15 +57,19 @@ def tokenization(source: Source) -> Tokenization:
     raise ModelError(f"the tokenizer of {source.name} is a {kind}; open_clip's SimpleTokenizer or HFTokenizer is wanted")
 
 
-def _simple(tokenizer: SimpleTokenizer, name: str) -> Tokenization:
+def _simple(tokenizer: Any, name: str) -> Tokenization:
     if tokenizer.reduction_fn is not None:
         raise ModelError(f"the tokenizer of {name} drops words at random where a text is too long; one without reduction_mask is wanted")
-    kind = _cleaning(tokenizer)
-    special = tokenizer.all_special_ids
+    merges = [" ".join(pair) for pair, _ in sorted(tokenizer.bpe_ranks.items(), key=lambda each: each[1])]
+    return _byte_pairs(tokenizer, _cleaning(tokenizer), merges)
+
+
+def _byte_pairs(tokenizer: Any, kind: str, merges: list[str]) -> Tokenization:
+    """What fastloc's and open_clip's tokenizer of byte pairs have in common."""
     content = {
         "version": "1.0",
         **_fitted(tokenizer.context_length, 0, tokenizer.decoder[0], "Right"),
-        "added_tokens": [_added(number, tokenizer.decoder[number]) for number in special],
+        "added_tokens": [_added(number, tokenizer.decoder[number]) for number in tokenizer.all_special_ids],
         "normalizer": {"type": "Sequence", "normalizers": _normalizers(kind)},
         "pre_tokenizer": {
             "type": "Sequence",
@@ -75,13 +83,13 @@ def _simple(tokenizer: SimpleTokenizer, name: str) -> Tokenization:
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
             "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": tokenizer.encoder,
-            "merges": [" ".join(pair) for pair, _ in sorted(tokenizer.bpe_ranks.items(), key=lambda each: each[1])],
+            "merges": merges,
         },
     }  # fmt: skip
     return Tokenization(_dumped(content), kind)
 
 
-def _hugging_face(tokenizer: HFTokenizer, name: str) -> Tokenization:
+def _hugging_face(tokenizer: Any, name: str) -> Tokenization:
     inner: Any = tokenizer.tokenizer
     if tokenizer.tokenizer_mode:
         raise ModelError(f"the tokenizer of {name} has mode {tokenizer.tokenizer_mode!r}, which no tokenizer definition holds")
@@ -127,7 +135,7 @@ def _added(number: int, token: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _framed(tokenizer: SimpleTokenizer) -> dict[str, Any]:
+def _framed(tokenizer: Any) -> dict[str, Any]:
     start, end = (tokenizer.decoder[number] for number in (tokenizer.sot_token_id, tokenizer.eot_token_id))
 
     def special(token: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
-import copy
 import json
 import pickle
 import warnings
@@ -9,20 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip import factory
-from open_clip import pretrained as tags
-from open_clip.model import convert_to_custom_text_state_dict
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import hub, resnet_spec, resnet_weights, vit_spec, vit_weights
+from fastloc.checkpoints import hub, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
 from fastloc.checkpoints.hub_repository import PREFIX, Repository
+from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer, network, text_tower
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import ModelError, unknown
@@ -36,7 +32,7 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Source:
-    """A loaded model, float32 on the CPU: the image tower as tensors, the text tower as open_clip's module."""
+    """A loaded model, float32 on the CPU: the image tower as tensors, the text tower as a module."""
 
     name: str
     weights: Weights | ResNetWeights
@@ -96,7 +92,7 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
     weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_weights.from_open_clip(visual, spec)
     extras = described.extras
-    text = TextEncoder(_text_tower(described, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
+    text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
     scale = float(state["logit_scale"].float().exp()) if "logit_scale" in state else LOGIT_SCALE
     return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, scale)
 
@@ -108,10 +104,12 @@ def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
 
 def models() -> list[dict[str, Any]]:
     """Every model by name: {"name", "pretrained": tags, "refused": why not, or None}; the embedded one first."""
+    import open_clip
+
     rows: list[dict[str, Any]] = [{"name": "embedded", "pretrained": [], "refused": None}]
     for name in open_clip.list_models():
         reason = _refusal(open_clip.get_model_config(name))
-        rows.append({"name": name, "pretrained": tags.list_pretrained_tags_by_model(name), "refused": reason})
+        rows.append({"name": name, "pretrained": open_clip.list_pretrained_tags_by_model(name), "refused": reason})
     return rows
 
 
@@ -127,7 +125,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             # torch remarks on the pickle's protocol before it refuses it
             warnings.simplefilter("ignore")
-            state = factory.load_state_dict(str(path), weights_only=True)
+            state = state_dicts.content(path)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{str(path)!r} is not a plain state dict (a pickle with code, or a TorchScript archive), and is not run; "
@@ -154,7 +152,7 @@ def _refusal(config: dict[str, Any]) -> str | None:
 def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]:
     if pretrained == RANDOM:
         torch.manual_seed(0)
-        return _expand_tokens(_network(described.config).state_dict(), described.config)
+        return _expand_tokens(network(described.config).state_dict(), described.config)
     assert described.file is not None
     return _expand_tokens(read_state(described.file), described.config)
 
@@ -185,7 +183,7 @@ def _directory(name: str, path: Path) -> _Description:
     if not candidates:
         raise ModelError(f"model directory {str(path)!r} holds no .safetensors, .bin or .pt file")
     return _Description(
-        name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: _plain_tokenizer(config, path),
+        name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: folder_tokenizer(config, path),
         projections if projections.is_file() else None,
     )  # fmt: skip
 
@@ -213,12 +211,12 @@ def _configuration(path: Path, pretrained: str | None) -> _Description:
         raise ModelError(f"model {path.name!r} needs weights: give pretrained, a path to a .pt or .safetensors file")
     file = None if pretrained == RANDOM else Path(pretrained)
     extras = content.get("fastloc", {})
-    return _Description(path.stem, config, content.get("preprocess_cfg", {}), extras, file, lambda: _plain_tokenizer(config, path.parent))
+    return _Description(path.stem, config, content.get("preprocess_cfg", {}), extras, file, lambda: folder_tokenizer(config, path.parent))
 
 
 def _named(model: str, pretrained: str | None) -> _Description:
     name = model.replace("/", "-")
-    config = open_clip.get_model_config(name)
+    config = model_config(name)
     if config is None and model.startswith(("torchvision:", "timm:")):
         raise ModelError(f"{model!r} is a classifier, which has no texts: `fastloc locate` and fastloc.CnnLocalizer run it, by class names")
     if config is None:
@@ -226,25 +224,36 @@ def _named(model: str, pretrained: str | None) -> _Description:
     reason = _refusal(config)
     if reason:
         raise ModelError(f"model {model!r} is not supported: {reason}")
-    known = tags.list_pretrained_tags_by_model(name)
-    if pretrained is None:
-        raise ModelError(f"model {model!r} needs weights: give pretrained, a path or one of {', '.join(known) or 'no known tags'}")
     preprocess: dict[str, Any] = {}
-    if pretrained == RANDOM or Path(pretrained).exists() or "/" in pretrained or pretrained.endswith((".pt", ".bin", ".safetensors")):
+    if pretrained is not None and (
+        pretrained == RANDOM or Path(pretrained).exists() or "/" in pretrained or pretrained.endswith((".pt", ".bin", ".safetensors"))
+    ):
         file = None if pretrained == RANDOM else Path(pretrained)
-    elif tags.is_pretrained_cfg(name, pretrained):
-        preprocess = tags.get_pretrained_cfg(name, pretrained)
+    else:
+        file, preprocess = _tagged(model, name, pretrained)
         # the tag knows which activation its weights were trained with
         config = {**config, "quick_gelu": bool(preprocess.get("quick_gelu"))}
-        file = _download(name, pretrained, preprocess)
-    else:
-        raise ModelError(unknown(f"pretrained tag of {model}", pretrained, known))
-    return _Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: open_clip.get_tokenizer(name))
+    return _Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: named_tokenizer(name, config))
+
+
+def _tagged(model: str, name: str, tag: str | None) -> tuple[Path, dict[str, Any]]:
+    """The file of a tag's weights, and what open_clip knows of the tag."""
+    from open_clip import pretrained as tags
+
+    known = tags.list_pretrained_tags_by_model(name)
+    if tag is None:
+        raise ModelError(f"model {model!r} needs weights: give pretrained, a path or one of {', '.join(known) or 'no known tags'}")
+    if not tags.is_pretrained_cfg(name, tag):
+        raise ModelError(unknown(f"pretrained tag of {model}", tag, known))
+    row: dict[str, Any] = tags.get_pretrained_cfg(name, tag)
+    return _download(name, tag, row), row
 
 
 def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
     if row.get("hf_hub"):
         return hub.tagged(name, tag, row["hf_hub"])
+    from open_clip import pretrained as tags
+
     try:
         return Path(tags.download_pretrained(row))
     except Exception as error:
@@ -272,41 +281,6 @@ def _tokenizer(described: _Description) -> Any:
         return described.tokenizer()
     except ModuleNotFoundError as error:
         raise ModelError(f"the tokenizer of {described.name} needs {error.name}: pip install {error.name}") from error
-
-
-def _plain_tokenizer(config: dict[str, Any], directory: Path) -> Any:
-    text = config["text_cfg"]
-    length = text.get("context_length", 77)
-    if text.get("hf_tokenizer_name"):
-        return HFTokenizer(str(directory), context_length=length, **(text.get("tokenizer_kwargs") or {}))
-    return open_clip.SimpleTokenizer(context_length=length)
-
-
-def _network(config: dict[str, Any]) -> torch.nn.Module:
-    """open_clip's own module for a configuration, with random weights."""
-    settings = copy.deepcopy(config)
-    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
-    network: torch.nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**settings)
-    return network.eval().requires_grad_(False)
-
-
-def _text_tower(described: _Description, state: Mapping[str, Tensor]) -> torch.nn.Module:
-    """The text side of open_clip's module. The image tower runs as tensors of ours, so the module gets the smallest one."""
-    network = _network({**described.config, "vision_cfg": {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}})
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("visual.")}
-    if hasattr(network, "text") and not any(name.startswith("text.") for name in state):
-        state = convert_to_custom_text_state_dict(state)
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("visual.", "logit_"))}
-    for name, tensor in wanted.items():
-        if name not in state:
-            raise ModelError(f"weights of another architecture: {name!r} is missing")
-        if state[name].shape != tensor.shape:
-            raise ModelError(
-                f"weights of another architecture: {name!r} has shape {tuple(state[name].shape)}, the model wants {tuple(tensor.shape)}"
-            )
-    network.load_state_dict({name: state[name].float() for name in wanted}, strict=False)
-    del network.visual
-    return network
 
 
 def _expand_tokens(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:

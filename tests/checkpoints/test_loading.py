@@ -176,7 +176,7 @@ def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch):
         raise OSError("no route to host")
 
     # a tag whose weights are not on the hub
-    monkeypatch.setattr(loading.tags, "get_pretrained_cfg", lambda *_: {"url": "https://example.org/weights.pt"})
-    monkeypatch.setattr(loading.tags, "download_pretrained", offline)
+    monkeypatch.setattr(open_clip.pretrained, "get_pretrained_cfg", lambda *_: {"url": "https://example.org/weights.pt"})
+    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", offline)
     with pytest.raises(ModelError, match="weights 'openai' of ViT-B-32 could not be downloaded: no route to host"):
         loading.load("ViT-B-32", "openai")

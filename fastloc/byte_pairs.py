@@ -1,0 +1,126 @@
+"""CLIP's tokenizer: words to byte pairs, as open_clip's `SimpleTokenizer` does it, from its vocabulary file and without importing it."""
+
+import gzip
+import html
+import re
+from collections.abc import Sequence
+from functools import cache, cached_property
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc.installed_open_clip import vocabulary_file
+
+__all__ = ["BytePairs"]
+
+# pairs that are read of the file, below a line about its version; it holds more than CLIP was trained with
+_PAIRS = 48894
+# what the last piece of a word ends with
+_END = "</w>"
+_SPECIAL = ("<start_of_text>", "<end_of_text>")
+# a piece of text that is split on its own: endings, runs of letters, single digits, runs of anything else
+_WORD = "|".join((*_SPECIAL, "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "[{letter}]+", "[{digit}]", r"[^\s{letter}{digit}]+"))
+
+
+class BytePairs:
+    """Texts to token ids.
+
+    Args:
+        context_length: ids in a row; longer texts are cut, and end in the end-of-text token all the same.
+        file: byte pairs, the commonest first, gzipped; by default those that open_clip is installed with.
+    """
+
+    def __init__(self, context_length: int = 77, file: Path | None = None) -> None:
+        self.context_length = context_length
+        with gzip.open(file or vocabulary_file(), "rt", encoding="utf-8", newline="\n") as lines:
+            # "first second", as a key and as a definition for `tokenizers` takes it
+            self.merges = [line.rstrip("\n") for line in islice(lines, 1, 1 + _PAIRS)]
+        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+        characters = list(_characters().values())
+        joined = (pair.replace(" ", "") for pair in self.merges)
+        vocabulary = (*characters, *(each + _END for each in characters), *joined, *_SPECIAL)
+        self.encoder = {piece: number for number, piece in enumerate(vocabulary)}
+        self.sot_token_id, self.eot_token_id = self.all_special_ids = [self.encoder[each] for each in _SPECIAL]
+        self._known = {each: [self.encoder[each]] for each in _SPECIAL}
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        """The ids, int64 [n, context], zeros behind a text's end."""
+        texts = [texts] if isinstance(texts, str) else texts
+        ids = torch.zeros(len(texts), self.context_length, dtype=torch.long)
+        for row, text in zip(ids, texts, strict=True):
+            # the end stays where a text is cut
+            found = [self.sot_token_id, *self.encode(text)][: self.context_length - 1]
+            row[: len(found) + 1] = torch.tensor([*found, self.eot_token_id])
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, however long, without start and end."""
+        plain = text.isascii() and text.isprintable() and "&" not in text
+        text = " ".join((text if plain else _repaired(text)).split()).lower()
+        return [number for word in (_ascii() if plain else _unicode()).findall(text) for number in self._pieces(word)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """What ids stand for, a space behind each word; bytes that are no text become U+FFFD."""
+        bytes_of = {character: byte for byte, character in _characters().items()}
+        pieces = "".join(self.decoder[int(each)] for each in ids)
+        return bytes(bytes_of[each] for each in pieces).decode(errors="replace").replace(_END, " ")
+
+    @cached_property
+    def decoder(self) -> dict[int, str]:
+        """The piece of a text that each id stands for."""
+        return {number: piece for piece, number in self.encoder.items()}
+
+    def _pieces(self, word: str) -> list[int]:
+        """The ids of one word, remembered."""
+        if word not in self._known:
+            *first, last = (_characters()[byte] for byte in word.encode())
+            pieces = [*first, last + _END]
+            while (rank := min((self.ranks.get(" ".join(pair), _PAIRS) for pair in pairwise(pieces)), default=_PAIRS)) < _PAIRS:
+                pieces = _joined(pieces, *self.merges[rank].split(" "))
+            self._known[word] = [self.encoder[each] for each in pieces]
+        return self._known[word]
+
+
+def _joined(pieces: list[str], first: str, second: str) -> list[str]:
+    """The pieces with each such pair as one, from the left."""
+    made: list[str] = []
+    rest = iter(range(len(pieces)))
+    for index in rest:
+        if pieces[index : index + 2] == [first, second]:
+            made.append(first + second)
+            next(rest)
+        else:
+            made.append(pieces[index])
+    return made
+
+
+def _repaired(text: str) -> str:
+    """A text without what it got on its way: broken encodings, HTML entities, control characters."""
+    # only now: plain text, which prompts are, needs no repair
+    import ftfy
+
+    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+@cache
+def _characters() -> dict[int, str]:
+    """A character for each byte, in the vocabulary's order: those that can be seen stand for themselves, before the others."""
+    seen = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+    others = (byte for byte in range(256) if byte not in seen)
+    return {**{byte: chr(byte) for byte in seen}, **{byte: chr(256 + index) for index, byte in enumerate(others)}}
+
+
+@cache
+def _ascii() -> Any:
+    return re.compile(_WORD.format(letter="a-z", digit="0-9"))
+
+
+@cache
+def _unicode() -> Any:
+    # re knows no classes of letters and digits of all languages
+    import regex
+
+    return regex.compile(_WORD.format(letter=r"\p{L}", digit=r"\p{N}"), regex.IGNORECASE)

@@ -1,0 +1,46 @@
+"""What open_clip's package holds as files, read where it is installed, without importing it: that takes longer than importing torch."""
+
+import json
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+__all__ = ["folder", "model_config", "vocabulary_file"]
+
+# a file is a model's configuration if it has all of these
+_PARTS = {"embed_dim", "vision_cfg", "text_cfg"}
+
+
+@cache
+def folder() -> Path:
+    """The folder of the installed package.
+
+    Raises:
+        ModuleNotFoundError: it is not installed, as an import of it would.
+    """
+    found = find_spec("open_clip")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
+    return Path(found.submodule_search_locations[0])
+
+
+def model_config(name: str) -> dict[str, Any] | None:
+    """The configuration of a model that open_clip knows by this name, the caller's own copy; None if it knows none."""
+    # the listing rather than the name: some file systems take any case
+    files = {file.stem: file for file in (folder() / "model_configs").glob("*.json")}
+    if name in files and "open_clip" not in sys.modules:
+        content: dict[str, Any] = json.loads(files[name].read_text(encoding="utf-8"))
+        if set(content) >= _PARTS:
+            return content
+    # imported already, it knows configurations that were added to it too; otherwise it has other ways to read a name
+    import open_clip
+
+    found: dict[str, Any] | None = open_clip.get_model_config(name)
+    return found
+
+
+def vocabulary_file() -> Path:
+    """CLIP's byte pairs, the commonest first, as gzipped text."""
+    return folder() / "bpe_simple_vocab_16e6.txt.gz"

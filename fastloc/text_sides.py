@@ -1,0 +1,100 @@
+"""The text side of a model, tower and tokenizer: fastloc's own where a configuration wants CLIP's plain ones, open_clip's for any other.
+
+Importing open_clip takes longer than importing torch, so it is imported by what needs it alone.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc.byte_pairs import BytePairs
+from fastloc.errors import ModelError
+from fastloc.text_tower import TextTower, is_plain
+
+__all__ = ["folder_tokenizer", "named_tokenizer", "network", "text_tower"]
+
+# the smallest image tower there is: fastloc runs the real one as tensors
+_NO_VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
+_CONTEXT = 77
+# what the names of a text tower begin with in the layout of open_clip's CustomTextCLIP
+_CUSTOM = "text."
+
+
+def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
+    """The tokenizer of a configuration that lies in a folder, beside the files of its tokenizer if it has some."""
+    text = config["text_cfg"]
+    length = text.get("context_length", _CONTEXT)
+    if not text.get("hf_tokenizer_name"):
+        return BytePairs(length)
+    from open_clip.tokenizer import HFTokenizer
+
+    return HFTokenizer(str(directory), context_length=length, **(text.get("tokenizer_kwargs") or {}))
+
+
+def named_tokenizer(name: str, config: Mapping[str, Any]) -> Any:
+    """The tokenizer of a model that open_clip knows by name."""
+    text = config["text_cfg"]
+    # open_clip takes SigLIP's tokenizer by the model's name
+    if not text.get("hf_tokenizer_name") and not text.get("tokenizer_kwargs") and "siglip" not in name.lower():
+        return BytePairs(text.get("context_length", _CONTEXT))
+    import open_clip
+
+    return open_clip.get_tokenizer(name)
+
+
+def network(config: Mapping[str, Any]) -> Any:
+    """open_clip's own module for a configuration, with random weights."""
+    import open_clip
+
+    settings = copy.deepcopy(dict(config))
+    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**settings).eval().requires_grad_(False)
+
+
+def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.nn.Module:
+    """The module that encodes texts, with its weights out of a model's, float32.
+
+    Raises:
+        ModelError: weights of another architecture.
+    """
+    plain = is_plain(config)
+    tower = TextTower(config) if plain else network({**config, "vision_cfg": _NO_VISION})
+    layout = _CUSTOM if hasattr(tower, "text") or (plain and config.get("custom_text")) else ""
+    state = _in_layout(layout, {name: tensor for name, tensor in state.items() if not name.startswith("visual.")})
+    # what a name of the module's lacks of the file's
+    start = layout if plain else ""
+    taken: dict[str, Tensor] = {}
+    for name, tensor in tower.state_dict().items():
+        if name.startswith(("visual.", "logit_")):
+            continue
+        taken[name] = _own(_given(f"{start}{name}", state, tensor.shape))
+    tower.load_state_dict(taken, strict=False, assign=plain)
+    if not plain:
+        del tower.visual
+    return tower.eval().requires_grad_(False)
+
+
+def _in_layout(layout: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The state under the names of a layout, for weights of before there was one."""
+    if not layout or "text_projection" not in state or any(name.startswith(layout) for name in state):
+        return state
+    return {f"{layout}{name}": tensor for name, tensor in state.items()}
+
+
+def _given(name: str, state: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+    if name not in state:
+        raise ModelError(f"weights of another architecture: {name!r} is missing")
+    if state[name].shape != shape:
+        raise ModelError(
+            f"weights of another architecture: {name!r} has shape {tuple(state[name].shape)}, the model wants {tuple(shape)}"
+        )
+    return state[name]
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy in float32, whatever lies beside it in the file and however it is laid out there."""
+    return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)

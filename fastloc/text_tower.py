@@ -1,0 +1,154 @@
+"""CLIP's text transformer under open_clip's names, without open_clip: the same modules of torch in the same order, so the same numbers.
+
+It stands for both of open_clip's layouts, `CLIP` and `CustomTextCLIP`, wherever the text tower of a configuration is the plain
+transformer; `is_plain` tells which are.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TextTower", "is_plain"]
+
+# what a text_cfg may say, with open_clip's defaults
+_DEFAULTS: dict[str, Any] = {
+    "context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0, "ls_init_value": None,
+    "no_causal_mask": False, "pool_type": "argmax", "eos_id": 2, "proj_type": "linear", "proj_bias": False, "act_kwargs": None,
+    "norm_kwargs": None,
+}  # fmt: skip
+# what it may say of other things: the tokenizer, and what open_clip reads for towers with a class token alone
+_UNREAD = {"hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs", "pad_id", "final_ln_after_pool"}
+# what makes the tower another one, unless it is switched off
+_OTHER = {
+    "embed_cls", "output_tokens", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn",
+    "scale_fc",
+}  # fmt: skip
+# what a whole configuration may say
+_PARTS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias"}
+_POOLS = ("first", "last", "argmax", "eos")
+# as every CLIP begins its training; a trained scale is the model's, see `fastloc.sources.Source.logit_scale`
+_LOGIT_SCALE = math.log(1 / 0.07)
+
+
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Tell from an open_clip model configuration that its text tower is the one here."""
+    text = config["text_cfg"]
+    return (
+        set(config) <= _PARTS
+        and set(text) <= {*_DEFAULTS, *_UNREAD, *_OTHER}
+        and not any(text.get(name) for name in _OTHER)
+        and text.get("pool_type", "argmax") in _POOLS
+    )
+
+
+class TextTower(nn.Module):
+    """A text tower without weights: its tensors are on the meta device until `load_state_dict(…, assign=True)` brings them.
+
+    Args:
+        config: an open_clip model configuration for which `is_plain` is true.
+    """
+
+    attn_mask: Tensor | None
+    text_projection: nn.Parameter | nn.Module | None
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        text = {**_DEFAULTS, **config["text_cfg"]}
+        width, embed = text["width"], config["embed_dim"]
+        self.context_length, self.text_pool_type, self.text_eos_id = text["context_length"], text["pool_type"], text["eos_id"]
+        self.positional_embedding = _parameter(self.context_length, width)
+        if text["proj_type"] == "none" or not embed:
+            self.text_projection = None
+        elif not text["proj_bias"]:
+            self.text_projection = _parameter(width, embed)
+        else:
+            self.text_projection = nn.Linear(width, embed, device="meta")
+        self.logit_scale = nn.Parameter(torch.tensor(config.get("init_logit_scale", _LOGIT_SCALE)))
+        self.transformer = _Transformer(text, bool(config.get("quick_gelu")))
+        self.token_embedding = nn.Embedding(text["vocab_size"], width, _weight=torch.empty(text["vocab_size"], width, device="meta"))
+        self.ln_final = _norm(text)
+        mask = None if text["no_causal_mask"] else torch.full((self.context_length, self.context_length), -torch.inf).triu_(1)
+        self.register_buffer("attn_mask", mask, persistent=False)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """The embeddings [n, E] of tokens, int64 [n, context], as long as the projection leaves them."""
+        x = self.token_embedding(tokens) + self.positional_embedding
+        x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask))
+        x = self._pooled(x, tokens)
+        projection: Any = self.text_projection
+        out: Tensor = x if projection is None else projection(x) if isinstance(projection, nn.Linear) else x @ projection
+        return out
+
+    def _pooled(self, x: Tensor, tokens: Tensor) -> Tensor:
+        if self.text_pool_type in ("first", "last"):
+            return x[:, 0 if self.text_pool_type == "first" else -1]
+        # the end-of-text token has the highest id of CLIP's vocabulary, and an id of its own in others
+        ends = tokens if self.text_pool_type == "argmax" else (tokens == self.text_eos_id).int()
+        return x[torch.arange(x.shape[0], device=x.device), ends.argmax(dim=-1)]
+
+
+class _Transformer(nn.Module):
+    def __init__(self, text: Mapping[str, Any], quick: bool) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList([_Block(text, quick) for _ in range(text["layers"])])
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        for block in self.resblocks:
+            x = block(x, attn_mask)
+        return x
+
+
+class _Block(nn.Module):
+    """Attention and an MLP, each on what LayerNorm leaves of the stream, and added to it."""
+
+    def __init__(self, text: Mapping[str, Any], quick: bool) -> None:
+        super().__init__()
+        width, scale = text["width"], text["ls_init_value"]
+        inner = int(width * text["mlp_ratio"])
+        self.ln_1 = _norm(text)
+        self.attn = nn.MultiheadAttention(width, text["heads"], batch_first=True, device="meta")
+        self.ls_1 = nn.Identity() if scale is None else _Scale(width)
+        self.ln_2 = _norm(text)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(width, inner, device="meta"))
+        self.mlp.add_module("gelu", (QuickGELU if quick else nn.GELU)(**(text["act_kwargs"] or {})))
+        self.mlp.add_module("c_proj", nn.Linear(inner, width, device="meta"))
+        self.ls_2 = nn.Identity() if scale is None else _Scale(width)
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None) -> Tensor:
+        y = self.ln_1(x)
+        # one tensor three times: torch has a faster way for that
+        y = self.attn(y, y, y, need_weights=False, attn_mask=None if attn_mask is None else attn_mask.to(y.dtype))[0]
+        x = x + self.ls_1(y)
+        out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+        return out
+
+
+class QuickGELU(nn.Module):
+    """OpenAI's cheap approximation of GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of any shape."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class _Scale(nn.Module):
+    """A factor for each channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = _parameter(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+def _norm(text: Mapping[str, Any]) -> nn.LayerNorm:
+    return nn.LayerNorm(text["width"], device="meta", **(text["norm_kwargs"] or {}))
+
+
+def _parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape, device="meta"))
