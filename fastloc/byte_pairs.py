@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,21 +29,21 @@ class BytePairs:
 
     Args:
         context_length: ids in a row; longer texts are cut, and end in the end-of-text token all the same.
-        file: byte pairs, the commonest first, gzipped; by default those that open_clip is installed with.
     """
 
-    def __init__(self, context_length: int = 77, file: Path | None = None) -> None:
+    def __init__(self, context_length: int = 77) -> None:
         self.context_length = context_length
-        with gzip.open(file or vocabulary_file(), "rt", encoding="utf-8", newline="\n") as lines:
+        with gzip.open(vocabulary_file(), "rt", encoding="utf-8", newline="\n") as lines:
             # "first second", as a key and as a definition for `tokenizers` takes it
-            self.merges = [line.rstrip("\n") for line in islice(lines, 1, 1 + _PAIRS)]
-        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+            self.merges = [line[:-1] for line in islice(lines, 1, 1 + _PAIRS)]
+        self.ranks = dict(zip(self.merges, range(len(self.merges)), strict=True))
         characters = list(_characters().values())
-        joined = (pair.replace(" ", "") for pair in self.merges)
-        vocabulary = (*characters, *(each + _END for each in characters), *joined, *_SPECIAL)
-        self.encoder = {piece: number for number, piece in enumerate(vocabulary)}
-        self.sot_token_id, self.eot_token_id = self.all_special_ids = [self.encoder[each] for each in _SPECIAL]
-        self._known = {each: [self.encoder[each]] for each in _SPECIAL}
+        self._single = (*characters, *(each + _END for each in characters))
+        first = len(self._single) + len(self.merges)
+        self.sot_token_id, self.eot_token_id = self.all_special_ids = [first + index for index in range(len(_SPECIAL))]
+        # of the pieces that were met; making all of them costs a cold start more than reading the file
+        self._numbers = {piece: number for number, piece in enumerate(self._single)}
+        self._known = {word: [number] for word, number in zip(_SPECIAL, self.all_special_ids, strict=True)}
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         """The ids, int64 [n, context], zeros behind a text's end."""
@@ -69,6 +68,12 @@ class BytePairs:
         return bytes(bytes_of[each] for each in pieces).decode(errors="replace").replace(_END, " ")
 
     @cached_property
+    def encoder(self) -> dict[str, int]:
+        """The id of each piece of a text: single bytes, those that end a word, byte pairs by rank, and the special ones."""
+        pieces = (*self._single, *(pair.replace(" ", "") for pair in self.merges), *_SPECIAL)
+        return {piece: number for number, piece in enumerate(pieces)}
+
+    @cached_property
     def decoder(self) -> dict[int, str]:
         """The piece of a text that each id stands for."""
         return {number: piece for piece, number in self.encoder.items()}
@@ -79,8 +84,10 @@ class BytePairs:
             *first, last = (_characters()[byte] for byte in word.encode())
             pieces = [*first, last + _END]
             while (rank := min((self.ranks.get(" ".join(pair), _PAIRS) for pair in pairwise(pieces)), default=_PAIRS)) < _PAIRS:
-                pieces = _joined(pieces, *self.merges[rank].split(" "))
-            self._known[word] = [self.encoder[each] for each in pieces]
+                left, right = self.merges[rank].split(" ")
+                pieces = _joined(pieces, left, right)
+                self._numbers[left + right] = len(self._single) + rank
+            self._known[word] = [self._numbers[each] for each in pieces]
         return self._known[word]
 
 
