@@ -18,6 +18,7 @@ from fastloc.imaging import heatmaps as maps
 from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pamr import BUDGET, Refinement
+from fastloc.imaging.regions import regions
 from fastloc.results import sam_points
 from fastloc.results.sam_points import SamPoints
 from fastloc.utils.atomic_write import picture_format, write_whole
@@ -293,33 +294,26 @@ class Result:
 
 def _boxes(peak: Point, mask: NDArray[np.bool_], heat: NDArray[np.float32], least: float) -> list[Box]:
     """The boxes of one text."""
-    from scipy import ndimage
-
     if not mask[peak.y, peak.x]:
         return []
-    # labelling costs by the pixel, and most of a picture is cold
+    # what is looked at costs by the pixel, and most of a picture is cold
     top, left, part = _warm(mask)
-    # diagonal neighbours belong together
-    regions, count = ndimage.label(part, structure=np.ones((3, 3)))
-    hottest = regions[peak.y - top, peak.x - left]
-    found: list[tuple[bool, float, int, Box]] = []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(regions, count), start=1):
-        region, box = regions[rows, columns] == index, _box(peak.text, rows, columns, top, left)
-        area, value = int(region.sum()), float(heat[box.y0 : box.y1, box.x0 : box.x1][region].max())
-        if index == hottest or area >= least:
-            found.append((bool(index == hottest), value, area, replace(box, value=value)))
-    found.sort(key=lambda each: each[:3], reverse=True)
-    return [box for *_, box in found]
+    found = regions(part, heat[top : top + part.shape[0], left : left + part.shape[1]])
+    hottest = found.at(peak.x - left, peak.y - top)
+    areas, values = found.area.tolist(), found.value.tolist()
+    kept = [index for index, area in enumerate(areas) if index == hottest or area >= least]
+    kept.sort(key=lambda index: (index == hottest, values[index], areas[index]), reverse=True)
+    made = []
+    for index in kept:
+        x0, y0, x1, y1 = found.boxes[index].tolist()
+        made.append(Box(peak.text, x0 + left, y0 + top, x1 + left, y1 + top, values[index]))
+    return made
 
 
 def _warm(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:
     """The part of a mask that holds all that is true, and its top and left; something must be."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _box(text: str, rows: slice, columns: slice, top: int, left: int) -> Box:
-    return Box(text, columns.start + left, rows.start + top, columns.stop + left, rows.stop + top, 0.0)
 
 
 def _without_text(item: Point | Box) -> dict[str, Any]:
