@@ -17,7 +17,7 @@ SAMPLE = sources.EMBEDDED / "samples" / "garden.png"
 SPARED = (
     "torchvision", "timm", "open_clip", "transformers", "triton", "matplotlib", "onnxruntime", "onnx", "onnxscript", "sympy", "scipy",
     "huggingface_hub", "tokenizers", "ftfy", "regex", "torch._dynamo", "torch._inductor", "torch.onnx", "torch.utils._sympy",
-    "numpy.f2py", "numpy.testing", "av", "starlette", "tensorrt",
+    "numpy.f2py", "numpy.testing", "av", "starlette", "tensorrt", "PIL.PdfParser",
 )  # fmt: skip
 # only drawing and the command line need these
 DRAWN = ("cmap", "rich")

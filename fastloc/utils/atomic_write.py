@@ -16,7 +16,9 @@ __all__ = ["picture_format", "write_whole"]
 
 def picture_format(path: Path) -> str:
     """Pillow's name of the format that the extension stands for. Raises FastlocError for one that Pillow cannot write."""
-    kind = Image.registered_extensions().get(path.suffix.lower())
+    # the usual formats first: importing the drivers of all that Pillow knows takes longer than writing a picture
+    Image.preinit()
+    kind = Image.EXTENSION.get(path.suffix.lower()) or Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind not in Image.SAVE:
         extension = path.suffix or "no extension"
         raise FastlocError(f"{path}: no picture format is written as {extension!r}; use .png, .jpg, .webp or another that Pillow writes")
