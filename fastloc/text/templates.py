@@ -3,7 +3,7 @@
 from functools import cache
 
 from fastloc.errors import TextError, unknown
-from fastloc.imagenet_sentences import EIGHTY
+from fastloc.text.imagenet_sentences import EIGHTY
 
 # CLIP Surgery adds these to the 80 of OpenAI
 _SCENE = (

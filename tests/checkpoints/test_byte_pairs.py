@@ -8,8 +8,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 
-from fastloc.byte_pairs import BytePairs
-from test_tokenizer import PLAIN, REPAIRED, TAGS
+from fastloc.checkpoints.byte_pairs import BytePairs
+from odd_texts import PLAIN, REPAIRED, TAGS
 
 # broken encodings, letters that a regular expression without case takes for others, odd spaces, sentences longer than any context
 ODD = (

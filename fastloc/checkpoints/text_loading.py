@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.byte_pairs import BytePairs
+from fastloc.checkpoints.byte_pairs import BytePairs
+from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
-from fastloc.text_tower import TextTower, is_plain
 
 __all__ = ["folder_tokenizer", "named_tokenizer", "network", "text_tower"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.installed_open_clip import vocabulary_file
+from fastloc.checkpoints.open_clip_files import vocabulary_file
 
 __all__ = ["BytePairs"]
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fastloc.regions import regions
+from fastloc.imaging.regions import regions
 
 
 def spiral(side: int) -> NDArray[np.bool_]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fastloc import sources
+from fastloc import embedded
 
-SAMPLE = sources.EMBEDDED / "samples" / "garden.png"
+SAMPLE = embedded.SAMPLES / "garden.png"
 # what the first heatmap of the embedded model does without, unless torch itself imports it
 SPARED = (
     "torchvision", "timm", "open_clip", "transformers", "triton", "matplotlib", "onnxruntime", "onnx", "onnxscript", "sympy", "scipy",
@@ -39,7 +39,7 @@ def imported(code: str, folder: Path) -> set[str]:
 @pytest.mark.parametrize(("code", "spared"), [(PLAIN, (*SPARED, *DRAWN)), (COMMAND, SPARED)], ids=["Python", "command"])
 def test_a_first_heatmap_imports_nothing_that_the_embedded_model_does_without(code: str, spared: tuple[str, ...], tmp_path: Path):
     found = imported(code, tmp_path)
-    assert {"fastloc.localizer", "fastloc.text_tower", "safetensors", "PIL.Image"} <= found
+    assert {"fastloc.engine.localizer", "fastloc.checkpoints.text_tower", "safetensors", "PIL.Image"} <= found
     assert not {name for name in spared if name in found}
     assert (tmp_path / "made" / "garden.gem.png").exists() == (code == COMMAND)
 
@@ -48,7 +48,7 @@ def test_templates_and_other_plain_models_spare_open_clip_too(tmp_path: Path):
     """A configuration and weights in a folder, text with an accent, the ensemble of 85 sentences, feature surgery, a second method."""
     code = f"""
 from fastloc import Localizer
-localizer = Localizer({str(sources.EMBEDDED)!r}, method="clip_surgery", official=True)
+localizer = Localizer({str(embedded.FOLDER)!r}, method="clip_surgery", official=True)
 localizer.with_method("sclip")(sys.argv[1], ["café", "dog & cat"])
 assert len(localizer(sys.argv[1], ["cat", "dog"]).texts) == 2
 """

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastloc import sources
-from fastloc.digests import tower_digest
+from fastloc import embedded
+from fastloc.analysis.text_relevance import text_weights
+from fastloc.checkpoints import loading
+from fastloc.checkpoints.open_clip_files import folder, model_config
+from fastloc.checkpoints.text_encoder import TextEncoder, causal, encode_tokens, text_state
+from fastloc.checkpoints.text_loading import text_tower
+from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
-from fastloc.installed_open_clip import folder, model_config
-from fastloc.text import TextEncoder, causal, encode_tokens, text_state
-from fastloc.text_relevance import text_weights
-from fastloc.text_sides import text_tower
-from fastloc.text_tower import TextTower, is_plain
+from fastloc.utils.hashing import tower_digest
 
 TEXT: dict[str, Any] = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 4, "layers": 3}
 VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
@@ -157,7 +158,7 @@ def test_configurations_are_read_without_open_clip_s_own_reader():
     assert read == {name: open_clip.get_model_config(name) for name in names}
     assert model_config("ViT-B-16") == read["ViT-B-16"]
     assert model_config("vit-b-16") is None
-    fit = [row["name"] for row in sources.models()[1:] if row["refused"] is None]
+    fit = [row["name"] for row in loading.models()[1:] if row["refused"] is None]
     assert len(fit) > 50
     assert not [name for name in fit if not is_plain(read[name])]
 
@@ -166,8 +167,8 @@ def test_the_embedded_tower_is_bound_to_its_files():
     """The digest that exports and trained projections of the embedded model carry, of a tower that open_clip had no part in."""
     from safetensors import safe_open
 
-    with safe_open(sources.EMBEDDED / sources.PROJECTIONS, "pt") as file:
+    with safe_open(embedded.ECLIP, "pt") as file:
         metadata = file.metadata()
-    source = sources.load()
+    source = loading.load()
     assert type(source.text.tower) is TextTower
     assert source.text.digest in json.dumps(metadata)

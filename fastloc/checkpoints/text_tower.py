@@ -29,7 +29,7 @@ _OTHER = {
 # what a whole configuration may say
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias"}
 _POOLS = ("first", "last", "argmax", "eos")
-# as every CLIP begins its training; a trained scale is the model's, see `fastloc.sources.Source.logit_scale`
+# as every CLIP begins its training; a trained scale is the model's, see `fastloc.checkpoints.loading.Source.logit_scale`
 _LOGIT_SCALE = math.log(1 / 0.07)
 
 
