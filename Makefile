@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint web kernels goldens peers quality clean
+.PHONY: help demo test test-all lint web kernels goldens peers quality clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,14 +15,19 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.stamp ## find three things in a sample picture with the embedded model
 	@$(RUN) fastloc demo
 
 # a worker a core, each with one thread; a file's tests stay together, because its fixtures are shared
-test: lint ## lint, type check and run every test
-	@OMP_NUM_THREADS=1 $(RUN) pytest -q -n auto --maxprocesses 8 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -q -n auto --maxprocesses 8 --dist loadfile
+
+test: lint ## lint, type check and run the quick tests, which touch everything once
+	@$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.stamp ## run the tests that `make test` leaves out
+	@$(PYTEST) -m slow
 
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .

@@ -137,6 +137,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow("every block of the model on every sample")
 def test_the_samples(tmp_path, capsys):
     """On the model that ships with fastloc: its raw map is inside out, and v-v attention stays on the object where q-k does not."""
     assert main(["analyze", "--methods", "itsm", "gem", "--size", "224", "-o", str(tmp_path / "a")]) == 0

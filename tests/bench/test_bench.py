@@ -74,6 +74,7 @@ def measured(tmp_path: Path, contenders: list[session.Contender], least: int = 5
 # what is planted
 
 
+@pytest.mark.slow("twenty rounds of timed calls")
 def test_a_planted_slow_down_is_found_and_no_other(tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]) -> None:
     usual, same, slow = (start(engine=True, seconds=CALL, slower=share) for share in (0, 0, 0.5))
     group = [contender("usual", usual, case), contender("same", same, case), contender("slow", slow, case)]

@@ -82,6 +82,7 @@ def test_what_is_asked_for_by_default() -> None:
     assert request.DTYPES[0] == "float32"
 
 
+@pytest.mark.slow("a whole run of the benchmark")
 def test_a_run_leaves_a_record(tmp_path: Path) -> None:
     """One method in the fewest rounds, in a process as a user starts it."""
     command = [sys.executable, "-P", "-m", "fastloc.bench", "--device", "cpu", "--models", "embedded", "--methods", "itsm",
@@ -103,6 +104,7 @@ def test_a_run_leaves_a_record(tmp_path: Path) -> None:
     assert "ort" in done.stdout and list(tmp_path.rglob("*.png")) and list(tmp_path.rglob("*.svg"))
 
 
+@pytest.mark.slow("a run of the benchmark")
 def test_an_interrupt_keeps_the_record(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "fastloc.bench", "--device", "cpu", "--models", "embedded", "--methods", "itsm",
                "--backends", "torch", "--suites", "methods", "--seconds", "600", "--threads", "1", "--json",
@@ -122,6 +124,7 @@ def test_an_interrupt_keeps_the_record(tmp_path: Path) -> None:
     assert {row["contender"] for row in rows if row["suite"] == "methods"} == {"encoder", "torch"}
 
 
+@pytest.mark.slow("runs two checkouts")
 @pytest.mark.skipif(shutil.which("git") is None or not (REPO / ".git").exists(), reason="not a checkout")
 def test_the_regression_watch_finds_a_planted_slow_down(tmp_path: Path) -> None:
     """Two checkouts: a clone of this one as it is, and then with a sleep in the torch backend."""

@@ -49,6 +49,7 @@ def test_what_rows_allow(name: str) -> None:
     assert list(figures(rows)) == wanted
 
 
+@pytest.mark.slow("draws every plot", quick=2)
 @pytest.mark.parametrize("name", [name for name, (_, wanted) in DRAWN.items() if wanted])
 def test_nothing_is_cut_and_no_words_lie_on_others(name: str) -> None:
     rows = [checked({**row, "device": LONG}) for row in DRAWN[name][0]]

@@ -122,6 +122,7 @@ def test_parity_and_what_it_calls_wrong(tmp_path: Path, monkeypatch: pytest.Monk
     assert wrong is not None and wrong["problems"]
 
 
+@pytest.mark.slow("kernels on large frames in the interpreter", quick=1)
 @interpreted
 @pytest.mark.parametrize("place", range(3))
 def test_parity_of_frames_and_maps(place: int, tmp_path: Path) -> None:
@@ -158,6 +159,7 @@ def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         speed.official(again, ("tiny", 4480, 1), "float32")
 
 
+@pytest.mark.slow("kernels in the interpreter")
 @interpreted
 def test_kernels_and_their_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = ("quick_gelu", "frames, first pass")

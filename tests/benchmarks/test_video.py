@@ -57,6 +57,7 @@ def test_what_is_lost_or_late_is_found(clip: tuple[Path, moving_scenes.Clip], mo
 # live mode
 
 
+@pytest.mark.slow("plays in real time")
 def test_a_slow_engine_gets_young_frames() -> None:
     case = live_mode.Case("slow", RATE, 0.2)
     part = live_mode.run(case, 2.0, warm=0.5, localizer=Slow(Nothing(), case.slow))
@@ -68,6 +69,7 @@ def test_a_slow_engine_gets_young_frames() -> None:
     assert row["blocks_slope"] < 100_000 and row["files_first"] == row["files_last"]
 
 
+@pytest.mark.slow("plays in real time")
 def test_a_quick_engine_gets_every_frame() -> None:
     case = live_mode.Case("quick", RATE, 0.0)
     row = live_mode.run(case, 1.0, warm=0.2, localizer=Nothing())["rows"][0]

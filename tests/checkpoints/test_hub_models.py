@@ -115,6 +115,7 @@ def test_a_repository_brings_its_own_weights(published: HubServer):
     assert published.requests == []
 
 
+@pytest.mark.slow("two commands in processes of their own")
 def test_the_command_line_with_a_model_from_the_hub_and_with_a_tag_that_is_not_here(published: HubServer, tmp_path: Path):
     Image.fromarray(np.zeros((48, 48, 3), np.uint8)).save(tmp_path / "picture.png")
     locate = [sys.executable, "-P", "-m", "fastloc", "locate", "picture.png", "-t", "cat"]

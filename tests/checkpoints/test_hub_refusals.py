@@ -64,6 +64,7 @@ def test_a_login_page_is_no_hub(server: HubServer):
     assert "does not answer as a hub does; is a login page or a proxy in between?" in refused()
 
 
+@pytest.mark.slow("waits for the limit of four seconds")
 def test_a_host_that_does_not_answer_fails_within_5_seconds(server: HubServer, capfd: pytest.CaptureFixture[str]):
     server.faults = Faults(silent=True)
     start = time.monotonic()

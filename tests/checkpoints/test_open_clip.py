@@ -65,6 +65,7 @@ def own(built: CLIP, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return built.encode_image(pixels), kept["image_intermediates"][-1] @ tower.proj
 
 
+@pytest.mark.slow("every kind of tower of open_clip", quick=3)
 @pytest.mark.parametrize("name", REAL)
 def test_parity(name: str) -> None:
     built, spec = model(name), vit_spec.from_open_clip(real(name, **REAL[name]))

@@ -109,6 +109,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow("a video of every kind", quick=3)
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_frame_once_at_its_time(run: Run, engine: StandIn, tmp_path: Path, name: str) -> None:
     """Frame count, times and order of the output and of the JSON are the input's; and sound is there where there was some."""

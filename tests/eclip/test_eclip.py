@@ -360,6 +360,7 @@ def test_the_last_line_is_how_they_are_used(folder: Path, tmp_path: Path, capsys
     assert status == 1 and "5.png: not a picture" in err and not (tmp_path / "strict" / "projections.safetensors").exists()
 
 
+@pytest.mark.slow("two processes of torch.distributed")
 def test_two_processes_train_as_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Negatives of both, the gradient of the whole batch."""
     options = (*SMALL[:2], "--batch", "6", "--steps", "3", "--device", "cpu")

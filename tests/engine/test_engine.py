@@ -52,6 +52,7 @@ def test_every_way_gives_the_same(name: str) -> None:
             assert error(grids, wanted(name, pixels)) < EXACT, (batch, attention, projection, schedule)
 
 
+@pytest.mark.slow("kernels in the interpreter", quick=6)
 @pytest.mark.parametrize("deferred", [False, True], ids=["per-block", "deferred"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_with_kernels(name: str, deferred: bool) -> None:
@@ -83,6 +84,7 @@ def test_scores_come_where_the_method_reads_the_image() -> None:
     assert engine("clip_surgery")(pixels, TEXTS[:1], TEXTS[1])[1] is None
 
 
+@pytest.mark.slow("sixteen passes over large frames", quick=4)
 @pytest.mark.parametrize("bgr", [False, True], ids=["rgb", "bgr"])
 @pytest.mark.parametrize("name", ["stretch", "aspect", "crop", "letterbox"])
 @pytest.mark.parametrize("form", ["torch", "triton"])

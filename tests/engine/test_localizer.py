@@ -172,6 +172,7 @@ def frames(count: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.stack(shifted))
 
 
+@pytest.mark.slow("every method", quick=4)
 @pytest.mark.parametrize("method", RECIPES)
 def test_frames_give_what_pictures_give(method):
     localizer, texts = engine().with_method(method), ["cat", "pizza", "red car"]

@@ -44,6 +44,7 @@ def localizer(file: Path) -> Localizer:
     return Localizer(str(file), "random", "itsm", size=(64, 96), batch=2)
 
 
+@pytest.mark.slow("all ten ResNets", quick=2)
 @pytest.mark.parametrize("name", RESNETS)
 def test_every_configuration_of_open_clip_fits(name: str) -> None:
     found = CONFIGS[name]

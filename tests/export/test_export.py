@@ -92,6 +92,7 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
 EVERYTHING = ("similarity", "scores", "heatmaps", "labels")
 
 
+@pytest.mark.slow("exports with dynamic axes in every spelling", quick=1)
 @pytest.mark.parametrize(("name", "spelling"), DYNAMIC)
 def test_any_batch_size_and_texts(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, batch=None, outputs=EVERYTHING))
@@ -101,12 +102,14 @@ def test_any_batch_size_and_texts(name: str, spelling: str) -> None:
         check(run, made, pixels(batch, grid, torch.float32), texts(count).float())
 
 
+@pytest.mark.slow("an export of every method", quick="spelling")
 @pytest.mark.parametrize(("name", "spelling"), STATIC)
 def test_every_method(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, size=SIZE, batch=2, count=3, outputs=EVERYTHING))
     check(session(made), made, pixels(2, (5, 7), torch.float32), texts(3).float())
 
 
+@pytest.mark.slow("an export of each in float16", quick=1)
 @pytest.mark.parametrize(("name", "spelling"), [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx")])
 def test_half_precision(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, dtype="float16", size=SIZE, outputs=EVERYTHING))
@@ -116,12 +119,14 @@ def test_half_precision(name: str, spelling: str) -> None:
 TOWERS = ({"scale": True}, {"pool": "avg", "activation": "gelu"}, {"pool": "avg-norm", "ln_pre": False, "activation": "gelu_tanh"})
 
 
+@pytest.mark.slow("an export of every kind of tower", quick=1)
 @pytest.mark.parametrize("kind", TOWERS, ids=str)
 def test_other_towers(kind: dict[str, Any]) -> None:
     made = parts(ROWS["clip_surgery"], Options(size=SIZE, outputs=EVERYTHING), kind)
     check(session(made), made, pixels(1, (5, 7), torch.float32), texts(3).float())
 
 
+@pytest.mark.slow("two exports of every spelling")
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_opset_is_as_good(spelling: str) -> None:
     # the default is what all other tests have
@@ -135,6 +140,7 @@ def test_every_opset_is_as_good(spelling: str) -> None:
         check(run, made, pixels(1, (5, 7), torch.float32), texts(2).float())
 
 
+@pytest.mark.slow("two exports", quick=1)
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_baked_vocabulary(count: int) -> None:
     made = parts(ROWS["clip_surgery"], Options(size=SIZE, texts=tuple("abcd"[:count])))
@@ -153,6 +159,7 @@ FRAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow("eight exports with a resize in the graph", quick=1)
 @pytest.mark.parametrize(("fitted", "frame", "layout", "bgr", "resize"), FRAMES)
 def test_camera_frames_as_pillow_resizes_them(fitted: str, frame: tuple[int, int], layout: str, bgr: bool, resize: str) -> None:
     where = fit(frame, SIZE, PATCH, fitted)
@@ -185,6 +192,7 @@ def operators(options: Options, name: str = "gem") -> list[str]:
     return [node.op_type for node in trace(parts(ROWS[name], options)).graph]
 
 
+@pytest.mark.slow("an export of every spelling", quick=1)
 @pytest.mark.parametrize(("spelling", "op"), [("ort", "MultiHeadAttention"), ("onnx", "Attention"), ("decomposed", "Softmax")])
 def test_the_graph_is_the_restructured_one(spelling: str, op: str) -> None:
     """Three blocks, two of them changed: the last block's own attention is not there, and the streams of a block run as one."""

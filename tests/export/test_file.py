@@ -73,6 +73,7 @@ def test_the_file_computes_what_the_engine_does(manifest: Manifest, folder: Path
     assert [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in wanted.points()]
 
 
+@pytest.mark.slow("quantises and runs two files", quick=1)
 @pytest.mark.parametrize("options", [Options(dtype="int8-dynamic", size=SIZE), Options("decomposed", "int8-static", size=SIZE)], ids=str)
 def test_eight_bits(options: Options, localizer: Localizer, tmp_path: Path) -> None:
     pictures = sorted(SAMPLES.glob("*.webp")) if options.dtype == "int8-static" else []

@@ -46,6 +46,7 @@ def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count
     assert np.abs(found["scores"] - scores.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
 
 
+@pytest.mark.slow("an export of every gradient method", quick=2)
 @pytest.mark.parametrize(("name", "spelling", "dtype", "dynamic"), CASES)
 def test_the_file_computes_what_pytorch_does(name: str, spelling: str, dtype: str, dynamic: bool) -> None:
     fixed = {} if dynamic else {"size": SIZE, "count": 3}

@@ -89,6 +89,7 @@ def run(path: Path, tokens: Any) -> Any:
     return session(path).run(None, {"tokens": np.asarray(tokens)})[0]
 
 
+@pytest.mark.slow("an export of every kind of text tower", quick=1)
 @pytest.mark.parametrize("kind", [kind for kind in TOWERS if kind != "plain"])
 def test_every_kind_of_tower(kind: str, tmp_path: Path):
     check_tower(network(kind), tmp_path / "tower.text.onnx")
@@ -115,6 +116,7 @@ def check_file(tower: Any, path: Path) -> None:
         assert error <= 1e-5, f"{count} sentences: off by {error:.1e}"
 
 
+@pytest.mark.slow("an export of two towers")
 def test_the_causal_mask_is_kept(file: Path, tmp_path: Path):
     tokens = open_clip.SimpleTokenizer(context_length=CONTEXT)(["a cat", TEXTS[3]])
     behind, before = tokens.clone(), tokens.clone()

@@ -79,6 +79,7 @@ MATRIX = (("gem", "onnx", "float16", "89"), ("gem", "decomposed", "float32", "80
 BYTES = {"float16": 2, "float32": 4}
 
 
+@pytest.mark.slow("builds engines of ViT-B/16")
 @rtx
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(("method", "spelling", "dtype", "sm"), MATRIX)

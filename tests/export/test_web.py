@@ -17,6 +17,8 @@ from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.onnx_file.golden import picture
 
+pytestmark = pytest.mark.slow("a real browser")
+
 # largest difference of a similarity, a cosine, between browser and Python
 TOLERANCE = 1e-3
 VOCABULARIES = (["cat"], ["cat", "pizza", "red car"], ["owl", "bicycle", "sunflower", "butterfly", "green balloon", "traffic light", "dog"])

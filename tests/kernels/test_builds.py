@@ -68,6 +68,7 @@ assert len({key(recorded(64, 4), 90), key(recorded(64, 4), 80), key(recorded(64,
     toys(code, tmp_path)
 
 
+@pytest.mark.slow("compiles kernels")
 def test_what_is_not_fit_to_ship_is_caught(tmp_path: Path) -> None:
     code = """
 for sm, mma in ((80, "HMMA"), (89, "HMMA"), (90, "HGMMA")):
@@ -122,6 +123,7 @@ def check(*part: str) -> None:
 
 # everything takes a quarter of an hour (`python benchmarks/compile_kernels.py --check` does it), so a test compiles all of Hopper, and
 # for the older GPUs the ops with dots at the commonest head width
+@pytest.mark.slow("compiles every kernel; `make kernels` does too")
 @pytest.mark.parametrize("part", ["--sm 90", "--sm 80 89 --head-widths 64 --ops self_self_step self_self_ensemble self_attention cosine"])
 def test_shipped_kernels_compile_as_recorded(part: str) -> None:
     check(*part.split())

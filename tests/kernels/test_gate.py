@@ -257,6 +257,7 @@ TRIED = [
 ]
 
 
+@pytest.mark.slow("every shape and dtype of every kernel in the interpreter", quick="op")
 @pytest.mark.parametrize(("op", "case", "dtype"), TRIED)
 def test_kernel(op: Op, case: Case, dtype: torch.dtype) -> None:
     verdict = check(op, case, dtype, DEVICE)

@@ -31,6 +31,8 @@ from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.video.sources.open_source import open_source
 
+pytestmark = pytest.mark.slow("a real browser")
+
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 TEXTS = ("red car", "pizza")
 # where the still thing is

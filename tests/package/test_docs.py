@@ -163,6 +163,7 @@ def test_files_and_make_targets_that_are_named_exist(page: str) -> None:
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
 
 
+@pytest.mark.slow("the whole quality set")
 def test_quality_prints_json_of_the_documented_shape() -> None:
     command = [sys.executable, "benchmarks/quality.py", "--json", "--limit", "8", "--methods", "itsm", "gem"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)

@@ -39,6 +39,7 @@ TOKENS = 1 + 96 * 96
 MAP = TOKENS**2 * 4 / 2**20
 
 
+@pytest.mark.slow("a process with a large pass for every method")
 @pytest.mark.parametrize(("name", "form"), [("gem", "sdpa"), ("gem", "bmm"), ("naclip", "sdpa"), ("clip_surgery", "sdpa")])
 def test_peak_memory_grows_with_the_tokens(name: str, form: str) -> None:
     run = subprocess.run(

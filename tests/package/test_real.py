@@ -55,6 +55,7 @@ def judged(method: str, **changes: object) -> tuple[float, float]:
     return float(np.mean(hits)), float(np.mean(areas))
 
 
+@pytest.mark.slow("a real ViT on photographs")
 def test_repaired_maps_lie_on_the_thing_and_the_raw_map_does_not():
     raw, official = judged("itsm"), judged("gem")
     repaired = {
@@ -70,6 +71,7 @@ def test_repaired_maps_lie_on_the_thing_and_the_raw_map_does_not():
     assert official[1] < 0.7, f"GEM with its official temperature has an area of {official[1]:.2f}"
 
 
+@pytest.mark.slow("a real ViT")
 @pytest.mark.parametrize("method", ["gem", "clip_surgery", "naclip", "maskclip"])
 def test_reference_on_real_weights(method: str):
     chosen = localizer().with_method(method, official=True)

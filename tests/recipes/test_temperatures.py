@@ -114,6 +114,7 @@ def test_two_answers_are_refused(found: Temperatures) -> None:
         Localizer(temperatures=found, inv_temp=5.0, blocks=3)
 
 
+@pytest.mark.slow("an export")
 def test_an_exported_file_holds_them(file: Path, tmp_path: Path) -> None:
     localizer = Localizer(method="gem_calibrated", temperatures=file, size=SIZE, blocks=2, fit="stretch", dtype="float32")
     manifest = export(localizer, tmp_path / "m.onnx", Options(size=SIZE, texts=("cat", "pizza")))

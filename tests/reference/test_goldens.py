@@ -118,6 +118,7 @@ def test_float64_is_the_official_answer(name: str) -> None:
         check(name, key, found, "float64")
 
 
+@pytest.mark.slow("every golden a second time", quick=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_is_the_official_answer(name: str) -> None:
     for key, found in ours(golden(name), torch.float32).items():

@@ -38,6 +38,7 @@ def test_every_recipe_has_a_reference() -> None:
     assert set(methods.METHODS) <= set(towers.PATCHES)
 
 
+@pytest.mark.slow("every method at every shape", quick="name")
 @pytest.mark.parametrize("kind", KINDS, ids=label)
 @pytest.mark.parametrize("name", towers.PATCHES)
 def test_patches(name: str, kind: dict[str, object]) -> None:

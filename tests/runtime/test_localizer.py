@@ -416,6 +416,7 @@ PARITY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow("exports of three inputs")
 @pytest.mark.parametrize("case", PARITY)
 def test_an_exported_file_answers_as_the_engine_does(tmp_path: Path, case: str):
     method, options = PARITY[case]

@@ -28,6 +28,7 @@ def damage(path: Path, packets: tuple[int, ...]) -> Path:
     return bad
 
 
+@pytest.mark.slow("twenty damaged videos", quick=6)
 @pytest.mark.parametrize("packets", [(0,), (5,), (10,), (20,), (36,), (37,), (38,), (39,), (36, 38), (37, 39)], ids=str)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_damaged_packet_is_skipped_and_counted(tmp_path: Path, suffix: str, packets: tuple[int, ...]) -> None:

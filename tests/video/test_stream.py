@@ -308,6 +308,7 @@ def test_frames_of_another_size_begin_a_map_of_their_own():
     assert found == [(False, (1, 16, 24)), (True, (1, 16, 24)), (False, (1, 20, 20)), (True, (1, 20, 20))]
 
 
+@pytest.mark.slow("long streams")
 def test_memory_of_a_long_stream_is_that_of_a_short_one():
     import tracemalloc
 

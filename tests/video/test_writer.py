@@ -40,6 +40,7 @@ def copied(source: Path, target: Path, **options: Any) -> Path:
     return target
 
 
+@pytest.mark.slow("writes a video of every kind", quick=8)
 @pytest.mark.parametrize("unit", UNITS, ids=str)
 @pytest.mark.parametrize("start", [0, 7], ids=["from 0", "later"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
@@ -56,6 +57,7 @@ def test_every_timestamp_is_kept(tmp_path: Path, unit: Fraction, start: int, suf
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow("writes a video of every kind", quick=3)
 @pytest.mark.parametrize(
     ("name", "audio", "codec"),
     [("a.mp4", "aac", "aac"), ("a.ts", "aac", "aac"), ("a.mkv", "aac", "aac"), ("m.mp4", "mp3", "mp3"), ("o.mkv", "opus", "opus"),
