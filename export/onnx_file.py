@@ -1,8 +1,5 @@
 """Writing an ONNX file as a whole or not at all: under a temporary name, tried there, then renamed."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import Any
 import onnx
 
 from fastloc.errors import FastlocError, ModelError
+from fastloc.utils.atomic_write import replacing_files
 
 __all__ = ["check", "check_target", "written"]
 
@@ -29,19 +27,11 @@ def written(model: Any, path: Path) -> Iterator[Path]:
     """
     check_target(path)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        with replacing_files(path) as folder:
+            _save(model, folder / path.name)
+            yield folder / path.name
     except OSError as error:
         raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
-    try:
-        _save(model, folder / path.name)
-        yield folder / path.name
-        # weights first: a file whose weights are missing never carries the name
-        for file in sorted(folder.iterdir(), key=lambda each: each.name == path.name):
-            os.replace(file, path.parent / file.name)
-    except OSError as error:
-        raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_target(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from fastloc.export.pipelines.table import write as write_pipelines
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
+from fastloc.utils.atomic_write import replacing_files
 from fastloc.utils.hashing import tower_digest
 
 if TYPE_CHECKING:
@@ -64,15 +65,13 @@ def export(
     _check_calibration(options, calibration)
     manifest = _manifest(localizer, options)
     check_pipelines(manifest, pipelines, str(target))
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as folder:
+    with _whole(target) as made:
         model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
             model = quantized(model, options.dtype, inputs_of(manifest, calibration))
         model.metadata_props[KEY] = manifest.dumps()
-        made = Path(folder) / target.name
         save(model, made)
         _verify(made)
-        _move(made, target)
     write_pipelines(target, pipelines)
     return manifest
 
@@ -238,10 +237,11 @@ def _verify(path: Path) -> None:
     check(path)
 
 
-def _move(made: Path, target: Path) -> None:
-    """Into place; weights in a file of their own first, so that a file with its name is always whole."""
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """Yield where the file is written to be tried, with weights in a file of their own beside it; it has its name once all went well."""
     try:
-        for part in sorted(made.parent.glob(f"{made.name}*"), key=lambda each: each == made):
-            part.replace(target.parent / part.name)
+        with replacing_files(target) as folder:
+            yield folder / target.name
     except OSError as error:
         raise FastlocError(f"{target}: cannot be written ({error})") from error

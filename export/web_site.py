@@ -6,7 +6,6 @@ own files are in `web/` beside this one: plain modules, written out as they are.
 
 import json
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from fastloc.export.options import Options
 from fastloc.export.to_onnx import export
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
+from fastloc.utils.atomic_write import replacing_folder
 
 __all__ = ["RUNTIME", "find_runtime", "write_site"]
 
@@ -179,15 +179,8 @@ def _folder(out: Path) -> Iterator[Path]:
     out = out.resolve()
     if out.exists() and not ((out / MARK).is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise FastlocError(f"{out} is neither empty nor a page that fastloc wrote: name another folder")
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
-        part.mkdir(parents=True)
-        yield part
-        # a folder cannot be renamed over one that is not empty
-        if out.exists():
-            shutil.rmtree(out)
-        part.replace(out)
+        with replacing_folder(out) as part:
+            yield part
     except OSError as error:
         raise FastlocError(f"{out}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import secrets
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache
 from fastloc.runtime.engine_cache import Gpu
+from fastloc.utils.atomic_write import part_of
 
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 
@@ -130,7 +130,7 @@ def _job(
         "module": row.module,
         "typed_flag": flavours.release(module) < row.flag_before,
         "onnx": str(onnx),
-        "part": str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")),
+        "part": str(part_of(target)),
         "capabilities": targets,
         "shapes": shapes([value for value in graph.inputs if value.name not in given], manifest, profiles),
         "workspace": workspace,

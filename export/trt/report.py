@@ -17,6 +17,7 @@ from typing import Any
 
 from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.utils.atomic_write import replacing
 
 __all__ = ["FORMAT", "EngineReport", "IoTensor", "beside", "digest", "publish", "read"]
 
@@ -98,15 +99,12 @@ def digest(path: Path) -> str:
 def publish(part: Path, engine: Path, report: EngineReport) -> None:
     """Give the built engine its name and write what is known of it; both or neither where the file system allows."""
     known = beside(engine)
-    trial = known.with_name(f".{known.name}.part")
     try:
-        trial.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(engine)
-        trial.replace(known)
+        with replacing(known) as trial:
+            trial.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.replace(engine)
     except OSError as error:
         raise ModelError(f"{engine} cannot be written ({error.strerror or error})") from None
-    finally:
-        trial.unlink(missing_ok=True)
 
 
 def read(engine: str | os.PathLike[str]) -> EngineReport:

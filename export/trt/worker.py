@@ -124,10 +124,10 @@ def _keep_timing(config: Any, job: Job) -> None:
     cache = config.get_timing_cache() if job["timing_cache"] else None
     if cache is None:
         return
-    path = Path(job["timing_cache"])
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(bytes(cache.serialize()))
-    part.replace(path)
+    from fastloc.utils.atomic_write import replacing
+
+    with replacing(Path(job["timing_cache"])) as part:
+        part.write_bytes(bytes(cache.serialize()))
 
 
 def _load(trt: Any, plan: Any, log: Any) -> None:

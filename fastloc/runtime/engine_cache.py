@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import secrets
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from fastloc.errors import PlanError
+from fastloc.utils.atomic_write import part_of
 
 __all__ = ["Gpu", "folder", "gpu", "package_version", "prepared", "tensorrt_version", "user_cache"]
 
@@ -63,7 +63,7 @@ def prepared(path: Path) -> Path:
     Raises:
         PlanError: it cannot be made, or nothing can be written into it.
     """
-    trial = path / f".{secrets.token_hex(4)}.part"
+    trial = part_of(path / "trial")
     try:
         path.mkdir(parents=True, exist_ok=True)
         trial.write_bytes(b"fastloc")

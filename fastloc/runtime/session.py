@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 import threading
 import warnings
@@ -32,6 +31,7 @@ from fastloc.runtime.providers import (
     session_settings,
 )
 from fastloc.runtime.shape_profiles import Profiles, inputs_of
+from fastloc.utils.atomic_write import replacing
 from fastloc.utils.heartbeat import waiting
 
 __all__ = ["OnnxSession"]
@@ -215,17 +215,13 @@ class OnnxSession:
             raise PlanError(f"onnxruntime {self.ort.__version__} cannot write compiled files: 1.23 and newer can")
         if not target.parent.is_dir():
             raise ModelError(f"{target}: the folder {target.parent} does not exist")
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        try:
+        with replacing(target) as part:
             with self._building():
                 self._compile_to(part)
             if not read(part).operators[COMPILED]:
                 raise PlanError(f"provider {row.name!r} compiled nothing of {self.header.path}")
             # a file that its own provider does not take again is of no use, and this is the time to find out
             self._session(part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
         return target
 
     def _compile_to(self, part: Path) -> None:

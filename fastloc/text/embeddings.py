@@ -6,7 +6,6 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError, TextError, unknown
+from fastloc.utils.atomic_write import replacing
 from fastloc.utils.hashing import short
 
 __all__ = ["FORMATS", "TextEmbeddings", "ending"]
@@ -55,15 +55,11 @@ class TextEmbeddings:
         """
         target = Path(path)
         write = FORMATS[ending(target)][0]
-        part = target.with_name(f".{target.name}.part")
         try:
-            write(self, part)
-            os.replace(part, target)
+            with replacing(target) as part:
+                write(self, part)
         except OSError as error:
             raise FastlocError(f"{target}: cannot be written ({error.strerror or error})") from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], tower: str | None = None) -> TextEmbeddings:

@@ -1,9 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes: a file, or a folder, has its name once it is whole, and nothing is left behind otherwise."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 from fastloc.errors import FastlocError
 
-__all__ = ["picture_format", "write_whole"]
+__all__ = ["part_of", "picture_format", "replacing", "replacing_files", "replacing_folder", "write_whole"]
 
 
 def picture_format(path: Path) -> str:
@@ -25,19 +27,64 @@ def picture_format(path: Path) -> str:
     return kind
 
 
+def part_of(path: Path) -> Path:
+    """A name beside `path` that nobody else has, for what is not whole yet; on the same file system, so that it can be renamed."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside the target to write a file to; it takes the target's place when the block ends well. Raises OSError."""
+    part = part_of(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        # a write that failed is what is raised, not that its remains cannot be removed
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_files(path: Path) -> Iterator[Path]:
+    """Yield a folder beside the target to write `path.name` and files of its own to; they go beside the target when the block ends well.
+
+    The target goes last, so that a file that bears its name has all that belongs to it. Raises OSError.
+    """
+    folder = part_of(path)
+    folder.mkdir()
+    try:
+        yield folder
+        for file in sorted(folder.iterdir(), key=lambda each: each.name == path.name):
+            file.replace(path.with_name(file.name))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside the target, which takes the target's place when the block ends well. Raises OSError."""
+    folder = part_of(path)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        # a folder cannot be renamed over one that is not empty
+        if path.exists():
+            shutil.rmtree(path)
+        folder.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Writes beside the target and moves into place, so that a reader never finds half a file. Raises FastlocError where it cannot."""
+    """Write a file by `write`, which gets it open. Returns the path. Raises FastlocError where the file cannot be written."""
     if not path.parent.is_dir():
         raise FastlocError(f"{path}: the folder {path.parent} does not exist")
     if path.is_dir():
         raise FastlocError(f"{path}: is a folder")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as file:
+        with replacing(path) as part, part.open("xb") as file:
             write(file)
-        part.replace(path)
     except OSError as error:
         raise FastlocError(f"{path}: cannot be written ({error})") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path

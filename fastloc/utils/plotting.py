@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.errors import FastlocError
+from fastloc.utils.atomic_write import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,14 +60,10 @@ def figure(height: float, title: str, rows: int = 1, columns: int = 1, **more: A
 
 def write(made: Figure, path: Path) -> None:
     """Write it in the format of its suffix; a file that is there is replaced at once, or not at all."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
     # a date would make every file another one
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:], {})
-    try:
-        made.savefig(half, format=path.suffix[1:], dpi=DPI, metadata=metadata)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with replacing(path) as part:
+        made.savefig(part, format=path.suffix[1:], dpi=DPI, metadata=metadata)
 
 
 def halo() -> Any:

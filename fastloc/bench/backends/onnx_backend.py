@@ -20,6 +20,7 @@ from fastloc.bench.peers.protocol import Passes
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import recipe
+from fastloc.utils.atomic_write import replacing_files
 
 Array = np.ndarray[Any, Any]
 
@@ -97,9 +98,8 @@ def export(row: Backend, case: Case, file: Path) -> None:
     made = trace(Parts(weights, method, options, None, None, empty))
     if stored.startswith("int8"):
         made = quantized(made, stored, [])
-    part = file.with_suffix(".part.onnx")
-    save(made, part)
-    part.replace(file)
+    with replacing_files(file) as folder:
+        save(made, folder / file.name)
 
 
 def _session(row: Backend, case: Case, file: Path, kept: list[Array]) -> Any:
