@@ -29,8 +29,8 @@ from fastloc.onnx_file import graph as onnx_graph
 from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache
-from fastloc.runtime.engine_cache import Gpu
 from fastloc.utils.atomic_write import part_of
+from fastloc.utils.hardware import Gpu, cuda_gpu
 
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 
@@ -108,6 +108,10 @@ class _Known:
     target: Path
 
     @property
+    def gpu_name(self) -> str | None:
+        return None if self.gpu is None else engine_cache.device_name(self.gpu)
+
+    @property
     def title(self) -> str:
         return f"{self.row.title} {self.module.__version__}"
 
@@ -156,7 +160,7 @@ def _check_options(row: Flavour, timing_cache: object, workspace: int | None, le
 def _gpu() -> Gpu | None:
     """The GPU here, if there is one that can be used."""
     try:
-        return engine_cache.gpu()
+        return cuda_gpu()
     except PlanError:
         return None
 
@@ -165,7 +169,8 @@ def _timing(folder: str | os.PathLike[str] | None, row: Flavour, module: ModuleT
     """The timing cache's file: one for each device and version, because no other's times are valid."""
     if folder is None:
         return None
-    return str(engine_cache.prepared(Path(folder)) / f"{row.name}-{module.__version__}-{gpu}.timing")
+    name = None if gpu is None else engine_cache.device_name(gpu)
+    return str(engine_cache.prepared(Path(folder)) / f"{row.name}-{module.__version__}-{name}.timing")
 
 
 def _claim(part: Path, target: Path) -> None:
@@ -259,7 +264,7 @@ def _report(job: Job, known: _Known, built: Job, seconds: float) -> EngineReport
         runtime_version=built["version"],
         capabilities=tuple(each.lower() for each in targets),
         serves=_serves(known, targets),
-        gpu=str(known.gpu) if current else None,
+        gpu=known.gpu_name if current else None,
         engine=known.target.name,
         bytes=part.stat().st_size,
         digest=engine_file.digest(part),
@@ -280,7 +285,7 @@ def _serves(known: _Known, targets: tuple[str, ...]) -> str:
     if not targets:
         return known.row.usual
     if targets == (flavours.CURRENT.upper(),):
-        return f"GPUs like the one it was built on, {known.gpu}"
+        return f"GPUs like the one it was built on, {known.gpu_name}"
     return f"GPUs of compute capability {', '.join(f'{each[:-1]}.{each[-1]}' for each in targets)}"
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from fastloc.errors import ModelError, PlanError, unknown
-from fastloc.runtime.engine_cache import Gpu
+from fastloc.utils.hardware import Gpu
 
 __all__ = ["CURRENT", "FLAVOURS", "Flavour", "capabilities", "flavour", "load", "release"]
 
@@ -115,7 +115,7 @@ def capabilities(row: Flavour, module: ModuleType, asked: Iterable[str], gpu: Gp
         if gpu is None:
             raise PlanError(f"there is no NVIDIA GPU here for 'current' to mean: name a compute capability, {_listed(module)}")
         # the builder would not get further than this either
-        _known(row, module, "".join(map(str, gpu.capability)), f" ({gpu.name})")
+        _known(row, module, gpu.capability.replace(".", ""), f" ({gpu.name})")
         return (CURRENT.upper(),)
     for each in wanted:
         _known(row, module, each, "")
@@ -129,7 +129,7 @@ def _here(row: Flavour, wanted: tuple[str, ...], gpu: Gpu | None) -> tuple[str, 
             f"{row.title} builds on the GPU that the engine is for, and there is no NVIDIA GPU here: "
             "run this on the device, or build with runtime 'tensorrt-rtx', which needs none"
         )
-    here = "".join(map(str, gpu.capability))
+    here = gpu.capability.replace(".", "")
     if any(each not in (CURRENT, here) for each in wanted):
         raise PlanError(
             f"{row.title} builds for the GPU here, {gpu.name} of compute capability {_dotted(here)}, and not for "

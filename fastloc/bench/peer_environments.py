@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.utils.user_cache import user_cache
 
 _PEERS = Path(__file__).with_name("peers")
 _STAMP = "installed-pins.txt"
@@ -66,11 +67,7 @@ def home() -> Path:
     repository = Path(__file__).resolve().parents[2]
     if (repository / "pyproject.toml").is_file() and (repository / "kernels").is_dir():
         return repository / ".venv-peers"
-    if os.name == "nt":
-        cache = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "fastloc" / "peers"
+    return user_cache() / "peers"
 
 
 def environment(name: str) -> Environment:

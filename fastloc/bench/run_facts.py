@@ -31,6 +31,11 @@ def columns(device: str) -> dict[str, Any]:
     return found
 
 
+def versions(*names: str) -> dict[str, str]:
+    """Versions of Python and of those packages that are installed."""
+    return {"python": platform.python_version(), **hardware.packages(names)}
+
+
 def load() -> float | None:
     """The load average over the last minute, where the system tells."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -240,8 +240,8 @@ def _device(session: OnnxSession) -> str:
     options = session.settings.providers[0][1]
     if session.chosen[0].memory == "cuda":
         try:
-            gpu = engine_cache.gpu(int(options.get("device_id", 0)))
-            return f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+            gpu = hardware.cuda_gpu(int(options.get("device_id", 0)))
+            return f"{gpu.name}, compute capability {gpu.capability}"
         except PlanError:
             return "a GPU that the driver does not name"
     return hardware.cpu() if session.chosen[0].name == "cpu" else f"{session.chosen[0].name} on {hardware.cpu()}"

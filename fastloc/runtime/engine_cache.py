@@ -9,18 +9,16 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import sys
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from fastloc.errors import PlanError
 from fastloc.utils.atomic_write import part_of
+from fastloc.utils.hardware import Gpu
+from fastloc.utils.user_cache import user_cache
 
-__all__ = ["Gpu", "folder", "gpu", "package_version", "prepared", "tensorrt_version", "user_cache"]
+__all__ = ["device_name", "folder", "package_version", "prepared", "tensorrt_version"]
 
-# what cuDeviceGetAttribute calls the two halves of the compute capability
-_MAJOR, _MINOR = 75, 76
 # digits of a file's digest that are in the folder's name
 DIGITS = 16
 # TensorRT's library, newest last: onnxruntime's provider is linked to 10
@@ -28,33 +26,15 @@ _LIBRARIES = ("libnvinfer.so.10", "nvinfer_10.dll", "libnvinfer.so.11", "nvinfer
 _PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A device by its name and compute capability (major, minor)."""
-
-    name: str
-    capability: tuple[int, int]
-
-    def __str__(self) -> str:
-        return f"{_plain(self.name)}-sm{self.capability[0]}{self.capability[1]}"
-
-
-def user_cache() -> Path:
-    """The platform's folder for what can be made again: LOCALAPPDATA, ~/Library/Caches, or XDG_CACHE_HOME and else ~/.cache."""
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches"
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    # the specification calls a relative path invalid
-    return Path(given) if Path(given).is_absolute() else home / ".cache"
-
-
 def folder(base: str | os.PathLike[str] | None, device: Gpu, tensorrt: str, onnxruntime: str, digest: str) -> Path:
     """The folder of one file's engines on one device, below `base` or else the user's cache."""
-    root = user_cache() / "fastloc" / "engines" if base is None else Path(base)
-    return root / str(device) / _plain(f"tensorrt{tensorrt}-onnxruntime{onnxruntime}") / digest[:DIGITS]
+    root = user_cache() / "engines" if base is None else Path(base)
+    return root / device_name(device) / _plain(f"tensorrt{tensorrt}-onnxruntime{onnxruntime}") / digest[:DIGITS]
+
+
+def device_name(device: Gpu) -> str:
+    """A GPU as a folder's name: NVIDIA-H200-sm90."""
+    return f"{_plain(device.name)}-sm{device.capability.replace('.', '')}"
 
 
 def prepared(path: Path) -> Path:
@@ -75,31 +55,6 @@ def prepared(path: Path) -> Path:
         if os.access(path, os.W_OK):
             trial.unlink(missing_ok=True)
     return path
-
-
-def gpu(index: int = 0) -> Gpu:
-    """The NVIDIA GPU of this index, asked of the driver, which is all that needs to be installed.
-
-    Raises:
-        PlanError: no driver, or no such GPU.
-    """
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        raise PlanError(f"no NVIDIA driver: {library} is not there; install the driver, or use providers='cpu'") from None
-    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-    halves = [ctypes.c_int(), ctypes.c_int()]
-    calls = [
-        (driver.cuInit, (0,)),
-        (driver.cuDeviceGet, (ctypes.byref(device), index)),
-        (driver.cuDeviceGetName, (name, len(name), device)),
-        *((driver.cuDeviceGetAttribute, (ctypes.byref(half), which, device)) for half, which in zip(halves, (_MAJOR, _MINOR), strict=True)),
-    ]
-    for call, arguments in calls:
-        if status := call(*arguments):
-            raise PlanError(f"the NVIDIA driver has no GPU {index} for this process ({call.__name__} answers {status})")
-    return Gpu(name.value.decode(), (halves[0].value, halves[1].value))
 
 
 def tensorrt_version() -> str:

@@ -32,6 +32,7 @@ from fastloc.runtime.providers import (
 )
 from fastloc.runtime.shape_profiles import Profiles, inputs_of
 from fastloc.utils.atomic_write import replacing
+from fastloc.utils.hardware import cuda_gpu
 from fastloc.utils.heartbeat import waiting
 
 __all__ = ["OnnxSession"]
@@ -112,7 +113,7 @@ class OnnxSession:
     def _folder(self, row: Provider, device: int) -> Path:
         # the plugin brings a TensorRT of its own, and onnxruntime knows only the other
         version = engine_cache.tensorrt_version() if not row.plugin else engine_cache.package_version(row.plugin)
-        return engine_cache.folder(self._cache, engine_cache.gpu(device), version, self.ort.__version__, self.header.digest())
+        return engine_cache.folder(self._cache, cuda_gpu(device), version, self.ort.__version__, self.header.digest())
 
     def _session(self, path: Path) -> Any:
         options, devices = self._session_options(), register(self.chosen[0], self.ort)

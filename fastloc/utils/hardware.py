@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Gpu", "cpu", "cuda_driver", "gpus", "linked_libraries", "packages"]
+from fastloc.errors import PlanError
 
+__all__ = ["Gpu", "cpu", "cuda_driver", "cuda_gpu", "gpus", "linked_libraries", "packages"]
+
+# what cuDeviceGetAttribute calls the two halves of the compute capability
+_MAJOR, _MINOR = 75, 76
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB = 1, 5
+_LIBCUDA = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
 _QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,compute_cap,memory.total", "--format=csv,noheader,nounits")
 
 
@@ -39,6 +44,29 @@ def cpu() -> str:
 def gpus() -> tuple[Gpu, ...]:
     """NVIDIA GPUs by nvidia-smi, or by the driver's library where that tool is missing; none without a driver."""
     return _by_nvidia_smi() or _by_libcuda()
+
+
+def cuda_gpu(index: int = 0) -> Gpu:
+    """The NVIDIA GPU of this index by name and compute capability, asked of the driver, which is all that needs to be installed.
+
+    Raises:
+        PlanError: no driver, or no such GPU.
+    """
+    driver = _libcuda()
+    if driver is None:
+        raise PlanError(f"no NVIDIA driver: {_LIBCUDA} is not there; install the driver, or use providers='cpu'")
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    halves = [ctypes.c_int(), ctypes.c_int()]
+    calls = [
+        (driver.cuInit, (0,)),
+        (driver.cuDeviceGet, (ctypes.byref(device), index)),
+        (driver.cuDeviceGetName, (name, len(name), device)),
+        *((driver.cuDeviceGetAttribute, (ctypes.byref(half), which, device)) for half, which in zip(halves, (_MAJOR, _MINOR), strict=True)),
+    ]
+    for call, arguments in calls:
+        if status := call(*arguments):
+            raise PlanError(f"the NVIDIA driver has no GPU {index} for this process ({call.__name__} answers {status})")
+    return Gpu(name.value.decode(errors="replace"), capability=f"{halves[0].value}.{halves[1].value}")
 
 
 def cuda_driver() -> tuple[int, int] | None:
@@ -143,16 +171,16 @@ def _by_libcuda() -> tuple[Gpu, ...]:
     if library is None or library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)):
         return ()
     found = []
-    for device in range(count.value):
-        name = ctypes.create_string_buffer(256)
-        # on an error the name stays empty
-        library.cuDeviceGetName(name, 256, device)
-        found.append(Gpu(name.value.decode(errors="replace") or "unknown GPU"))
+    for index in range(count.value):
+        try:
+            found.append(cuda_gpu(index))
+        except PlanError:
+            found.append(Gpu("unknown GPU"))
     return tuple(found)
 
 
 def _libcuda() -> ctypes.CDLL | None:
     try:
-        return ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+        return ctypes.CDLL(_LIBCUDA)
     except OSError:
         return None

@@ -8,10 +8,10 @@ import pytest
 import fastloc
 from engine_inputs import left, rtx, tiny, why_no
 from fastloc.errors import ModelError, PlanError
+from fastloc.export.trt import build as engines
 from fastloc.export.trt import report as engine_file
 from fastloc.export.trt.build import Profiles, Progress, build
-from fastloc.runtime import engine_cache
-from fastloc.runtime.engine_cache import Gpu
+from fastloc.utils.hardware import Gpu, cuda_gpu
 from onnx_files import change
 
 
@@ -20,7 +20,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(index: int = 0) -> Gpu:
         raise PlanError("no NVIDIA driver")
 
-    monkeypatch.setattr(engine_cache, "gpu", none)
+    monkeypatch.setattr(engines, "cuda_gpu", none)
 
 
 def check_header(engine: Path) -> None:
@@ -110,7 +110,7 @@ def test_tensorrt_where_it_is(tmp_path: Path) -> None:
     if reason := why_no("tensorrt"):
         pytest.skip(reason)
     try:
-        engine_cache.gpu()
+        cuda_gpu()
     except PlanError as error:
         pytest.skip(f"TensorRT builds on a GPU: {error}")
     report = build(tiny(tmp_path), runtime="tensorrt", timing_cache=tmp_path / "times")

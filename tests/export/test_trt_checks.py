@@ -21,12 +21,11 @@ from fastloc.export.trt import build as engines
 from fastloc.export.trt import flavours
 from fastloc.export.trt import report as engine_file
 from fastloc.export.trt.build import Profiles, Progress, build
-from fastloc.runtime import engine_cache
-from fastloc.runtime.engine_cache import Gpu
+from fastloc.utils.hardware import Gpu
 from onnx_files import change, change_metadata
 from repo import SUPPORT
 
-H200 = Gpu("NVIDIA H200", (9, 0))
+H200 = Gpu("NVIDIA H200", capability="9.0")
 KNOWN = dict.fromkeys(("NONE", "CURRENT", "SM86", "SM120"))
 RTX = SimpleNamespace(__version__="1.7.1", ComputeCapability=SimpleNamespace(__members__=KNOWN))
 
@@ -39,7 +38,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
     def make(version: str = "10.16.1", ends: str = "") -> Callable[[], list[list[Any]]]:
         monkeypatch.setenv("FAKE_TENSORRT", json.dumps({"version": version, "ends": ends, "notes": str(notes)}))
         monkeypatch.syspath_prepend(SUPPORT / "fake_tensorrt")
-        monkeypatch.setattr(engine_cache, "gpu", lambda index=0: H200)
+        monkeypatch.setattr(engines, "cuda_gpu", lambda index=0: H200)
         return lambda: [json.loads(line) for line in notes.read_text().splitlines()]
 
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)

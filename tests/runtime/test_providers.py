@@ -18,12 +18,13 @@ from fastloc.errors import FastlocError, FastlocWarning, PlanError
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache, providers
 from fastloc.runtime import session as onnx_session
-from fastloc.runtime.engine_cache import Gpu
 from fastloc.runtime.placement import SHOWN, Node, Placement, listed
 from fastloc.runtime.providers import PROVIDERS, Request, choose, session_settings
 from fastloc.runtime.session import OnnxSession
 from fastloc.runtime.shape_profiles import ranges
+from fastloc.utils.hardware import Gpu, cuda_gpu
 from fastloc.utils.heartbeat import waiting
+from fastloc.utils.user_cache import user_cache
 from onnx_files import EMBED, tiny_model
 
 NOW = (1, 31)
@@ -161,11 +162,11 @@ def test_an_error_names_the_first_misplaced_nodes_and_counts_the_others():
 
 
 def test_engines_of_another_device_version_or_file_are_kept_apart(tmp_path: Path):
-    one = Gpu("NVIDIA H200", (9, 0))
+    one = Gpu("NVIDIA H200", capability="9.0")
     found = engine_cache.folder(tmp_path, one, "10.14.1", "1.31.1", "c0ffee" * 10)
     assert found == tmp_path / "NVIDIA-H200-sm90" / "tensorrt10.14.1-onnxruntime1.31.1" / "c0ffeec0ffeec0ff"
     others = [
-        engine_cache.folder(tmp_path, Gpu("NVIDIA H200", (10, 0)), "10.14.1", "1.31.1", "c0ffee" * 10),
+        engine_cache.folder(tmp_path, Gpu("NVIDIA H200", capability="10.0"), "10.14.1", "1.31.1", "c0ffee" * 10),
         engine_cache.folder(tmp_path, one, "10.15.0", "1.31.1", "c0ffee" * 10),
         engine_cache.folder(tmp_path, one, "10.14.1", "1.32.0", "c0ffee" * 10),
         engine_cache.folder(tmp_path, one, "10.14.1", "1.31.1", "facade" * 10),
@@ -173,21 +174,9 @@ def test_engines_of_another_device_version_or_file_are_kept_apart(tmp_path: Path
     assert len({found, *others}) == 5
 
 
-@pytest.mark.parametrize(
-    ("platform", "variable", "value", "ending"),
-    [
-        ("linux", "XDG_CACHE_HOME", "/somewhere", "/somewhere"),
-        ("linux", "XDG_CACHE_HOME", "not/absolute", ".cache"),
-        ("darwin", "XDG_CACHE_HOME", "/somewhere", "Library/Caches"),
-        ("win32", "LOCALAPPDATA", "/local", "/local"),
-    ],
-)
-def test_the_cache_is_where_the_platform_keeps_caches(
-    monkeypatch: pytest.MonkeyPatch, platform: str, variable: str, value: str, ending: str
-):
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setenv(variable, value)
-    assert str(engine_cache.user_cache()).endswith(ending)
+def test_the_cache_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache().name == "fastloc" and (sys.platform != "linux" or user_cache() == tmp_path / "fastloc")
 
 
 def test_a_cache_folder_that_cannot_be_written_to_is_told_before_a_build(tmp_path: Path):
@@ -213,9 +202,9 @@ def test_the_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch):
         })  # fmt: skip
 
     monkeypatch.setattr(ctypes, "CDLL", driver)
-    assert engine_cache.gpu() == Gpu("NVIDIA H200", (9, 0))
+    assert cuda_gpu() == Gpu("NVIDIA H200", capability="9.0")
     with pytest.raises(PlanError, match="no GPU 3 for this process"):
-        engine_cache.gpu(3)
+        cuda_gpu(3)
 
 
 def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPatch):
@@ -224,7 +213,7 @@ def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(PlanError, match="no NVIDIA driver"):
-        engine_cache.gpu()
+        cuda_gpu()
 
 
 def test_waiting_tells_how_long_and_is_silent_for_what_is_quick():
@@ -250,7 +239,7 @@ def test_a_missing_onnxruntime_names_both_extras(monkeypatch: pytest.MonkeyPatch
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeOnnxruntime:
     made = FakeOnnxruntime()
     monkeypatch.setattr(onnx_session, "runtime", lambda: made)
-    monkeypatch.setattr(engine_cache, "gpu", lambda index: Gpu("NVIDIA H200", (9, 0)))
+    monkeypatch.setattr("fastloc.runtime.session.cuda_gpu", lambda index=0: Gpu("NVIDIA H200", capability="9.0"))
     return made
 
 

@@ -7,13 +7,12 @@ import hashlib
 import json
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import numpy as np
 
+from fastloc.bench import run_facts
 from fastloc.bench.backends.table import Backend, backend
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
@@ -27,13 +26,7 @@ Array = np.ndarray[Any, Any]
 
 def versions() -> dict[str, str]:
     """Of what computes in this process."""
-    found = {"python": python_version()}
-    for name in ("fastloc", "onnxruntime", "onnxruntime-gpu", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return run_facts.versions("fastloc", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 def build(row: Backend, case: Case, folder: Path) -> Passes:

@@ -2,14 +2,13 @@
 
 import json
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
-from platform import python_version
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastloc.bench import run_facts
 from fastloc.bench.backends import official_gem
 from fastloc.bench.backends.table import Backend
 from fastloc.bench.cases import Case, read_inputs
@@ -27,13 +26,7 @@ from fastloc.recipes import recipe
 
 def versions() -> dict[str, str]:
     """Of what computes in this process."""
-    found = {"python": python_version()}
-    for name in ("fastloc", "torch", "triton", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return run_facts.versions("fastloc", "torch", "triton", "numpy")
 
 
 def _weights(case: Case) -> Weights:
