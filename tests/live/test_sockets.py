@@ -70,8 +70,8 @@ time.sleep(60)
 
 
 def ours() -> list[str]:
-    """Names of our threads that run, without those that asyncio keeps for files."""
-    return sorted(each.name for each in threading.enumerate() if "fastloc" in each.name)
+    """Names of the page's threads that run, without those that asyncio keeps for files and those of localizers that other tests left."""
+    return sorted(each.name for each in threading.enumerate() if each.name.startswith("fastloc-"))
 
 
 def test_a_killed_client_leaves_nothing_behind(bright: Bright) -> None:

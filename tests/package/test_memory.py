@@ -16,7 +16,7 @@ import torch
 import towers
 from fastloc.functional.op_set import Ops
 from fastloc.functional.attention import FORMS
-from fastloc.functional.folding import prepare
+from fastloc.functional.folding import fold
 from fastloc.recipes import recipe
 from fastloc.functional.vit import encode, patch_tokens, position_table
 
@@ -25,7 +25,7 @@ def peak():
 
 name, form = sys.argv[1:]
 row = recipe(name, blocks=1)
-prepared = prepare(towers.tower(torch.float32, layers=2), row)
+prepared = fold(towers.tower(torch.float32, layers=2), row)
 peaks = []
 with torch.inference_mode():
     for side in (24, 48, 96):
