@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastloc.errors import ModelError
+from fastloc.imaging.geometry import both_sides
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -100,8 +101,8 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
         width=width,
         layers=vision.get("layers", 12),
         heads=width // vision.get("head_width", 64),
-        patch=_pair(vision.get("patch_size", 16)),
-        image=_pair(vision.get("image_size", 224)),
+        patch=both_sides(vision.get("patch_size", 16)),
+        image=both_sides(vision.get("image_size", 224)),
         embed=config["embed_dim"],
         activation=activation,
         norm_eps=(vision.get("norm_kwargs") or {}).get("eps", 1e-5),
@@ -113,7 +114,3 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
         std=tuple(preprocess.get("std") or OPENAI_STD),
         interpolation=preprocess.get("interpolation") or "bicubic",
     )
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.cli.arguments import add_source
 from fastloc.errors import FastlocError
+from fastloc.imaging.geometry import both_sides
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, size
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from fastloc.engine.localizer import Localizer
 
     localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
-    size = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
+    size = both_sides(localizer.input_size)
     pictures: list[Any] = at_hand(args.at_hand, args.count, size) if args.at_hand else args.images
     source = f"fastloc's {args.at_hand}" if args.at_hand else "pictures"
     blocks = args.blocks or min(6, localizer.source.vit.spec.layers)

@@ -7,6 +7,7 @@ from typing import Any
 from fastloc.cli.arguments import add_method, add_source, lines_of
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.pipelines.table import PIPELINES
+from fastloc.imaging.geometry import both_sides
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 from fastloc.utils import console
 from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         args.model, args.pretrained, args.method or METHOD, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,
         official=args.official, temperatures=args.temperatures, projections=args.projections, device="cpu", **changes(args),
     )  # fmt: skip
-    usual = localizer.input_size if isinstance(localizer.input_size, tuple) else (localizer.input_size, localizer.input_size)
+    usual = both_sides(localizer.input_size)
     frames = args.kind == "frames"
     options = Options(
         spelling=args.spelling, dtype=PRECISIONS[args.precision], opset=args.opset, batch=args.batch, fit=args.fit,

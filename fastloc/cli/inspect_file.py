@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from fastloc.imaging.geometry import size_text
 from fastloc.utils import console
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def _about(report: "Report") -> dict[str, object]:
 
 def _manifest(manifest: "Manifest") -> dict[str, object]:
     model, shape, texts, golden = manifest.model, manifest.input, manifest.texts, manifest.golden
-    taken = "any multiple of the patch" if shape.size is None else _by(shape.size)
+    taken = "any multiple of the patch" if shape.size is None else size_text(shape.size)
     picture = f"{shape.kind}, {shape.layout}, {'BGR' if shape.bgr else 'RGB'}, encoder input {taken}"
-    camera = f", camera frames {_by(shape.frame)}" if shape.frame else ""
+    camera = f", camera frames {size_text(shape.frame)}" if shape.frame else ""
     count = texts.count if texts.count is not None else "any number"
     recipe = {each.name: getattr(manifest.recipe, each.name) for each in fields(manifest.recipe)}
     recipe |= {f"readout {each.name}": getattr(manifest.recipe.readout, each.name) for each in fields(manifest.recipe.readout)}
@@ -83,20 +84,20 @@ def _manifest(manifest: "Manifest") -> dict[str, object]:
         del recipe[told]
     return {
         "kind": f"image tower, metadata format {manifest.format}, exported by fastloc {manifest.version}",
-        "model": f"{model.name}, patch {_by(model.patch)}, embeddings {model.embed} wide",
+        "model": f"{model.name}, patch {size_text(model.patch)}, embeddings {model.embed} wide",
         "licence": model.licence or "not stated",
         "weights": model.weights,
         "text tower": model.text,
         "normalisation": f"mean {_numbers(model.mean)}, std {_numbers(model.std)}, {model.interpolation}",
         "method": f"{manifest.recipe.name}: {manifest.recipe.summary} ({manifest.recipe.source})",
         "recipe": ", ".join(f"{name}={value}" for name, value in recipe.items()),
-        "pictures": f"{picture}{camera}, usual size {_usual(shape.usual)}, fit {shape.fit}",
+        "pictures": f"{picture}{camera}, usual size {size_text(shape.usual)}, fit {shape.fit}",
         "batch": shape.batch or "any number",
         "texts": f"baked in: {', '.join(texts.names)}" if texts.baked else f"embeddings, {count}",
         "template": texts.template or "not stated",
         "outputs": ", ".join(manifest.outputs),
         "precision": f"{manifest.dtype}, spelling {manifest.spelling}, opset {manifest.opset}",
-        "golden": f"{golden.batch} pictures of {_by(golden.size)}, {golden.texts or 'no'} embeddings, seed {golden.seed}"
+        "golden": f"{golden.batch} pictures of {size_text(golden.size)}, {golden.texts or 'no'} embeddings, seed {golden.seed}"
         if golden
         else "none",
     }
@@ -147,14 +148,6 @@ def _pairs(out: Console, pairs: dict[str, object]) -> None:
 
 def _shape(value: "Value") -> str:
     return "[" + ", ".join("?" if side is None else str(side) for side in value.shape) + "]"
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
-
-
-def _usual(size: "int | tuple[int, int]") -> str:
-    return _by(size) if isinstance(size, tuple) else str(size)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

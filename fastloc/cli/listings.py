@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from fastloc.cli.arguments import add_execution, add_list, add_method, add_source
+from fastloc.imaging.geometry import both_sides
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
 
@@ -71,7 +72,7 @@ def plan(args: argparse.Namespace) -> int:
 
     localizer = torch_engine(args)
     size = localizer.input_size
-    chosen = localizer.engine.plan(args.batch, size if isinstance(size, tuple) else (size, size))
+    chosen = localizer.engine.plan(args.batch, both_sides(size))
     if args.json:
         print(json.dumps([asdict(decision) for decision in chosen.decisions], indent=2))
     else:

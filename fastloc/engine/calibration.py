@@ -22,6 +22,7 @@ from fastloc.functional.vit import forward
 from fastloc.imaging import images
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.temperatures import Temperatures
+from fastloc.recipes.validation import frozen
 
 if TYPE_CHECKING:
     from fastloc.engine.localizer import Localizer
@@ -60,7 +61,7 @@ def calibrate(
         logs.append(solved(weights, localizer.pixels(picture, geometry)[None].to(localizer.device), row).double().log())
     table = torch.cat(logs).mean(0).exp().tolist()
     return Temperatures(
-        table=_tuples(table), rho=rho, streams=tuple(streams), sizes=tuple(dict.fromkeys(sizes)), pictures=len(pictures), source=source,
+        table=frozen(table), rho=rho, streams=tuple(streams), sizes=tuple(dict.fromkeys(sizes)), pictures=len(pictures), source=source,
         model=localizer.source.name, tower=digest(localizer.source.vit),
     )  # fmt: skip
 
@@ -136,7 +137,3 @@ def at_hand(name: str, count: int, size: tuple[int, int]) -> list[Image.Image]:
     if name not in AT_HAND:
         raise FastlocError(unknown("source of pictures", name, AT_HAND))
     return AT_HAND[name](count, size)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value

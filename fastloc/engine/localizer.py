@@ -23,7 +23,7 @@ from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
-from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
@@ -139,7 +139,7 @@ class Localizer(BaseLocalizer[list[str]]):
         return self.engine.plan(1, self._plain_input())
 
     def _plain_input(self) -> tuple[int, int]:
-        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size, self.input_size)
+        return both_sides(self.input_size)
 
     def _choose(
         self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False

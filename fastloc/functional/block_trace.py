@@ -13,6 +13,7 @@ from fastloc.functional import vjp
 from fastloc.functional.attention import Projections, Temperature
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.target import at_unit_embedding
 from fastloc.functional.vit import main_path, project
 from fastloc.recipes import Recipe
 
@@ -123,26 +124,11 @@ def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Reci
     spec = weights.spec
     normed = F.layer_norm(vjp.upcast(tokens), (spec.width,), vjp.upcast(weights.ln_post_w), vjp.upcast(weights.ln_post_b), spec.norm_eps)
     z = normed.mean(1) @ vjp.upcast(weights.proj)
-    towards, strength = _score(z, texts.to(z.dtype), recipe)
+    towards, strength = at_unit_embedding(z, texts.to(z.dtype), recipe)
     at_z, shrink = vjp.unit(towards, z)
     length = torch.linalg.vector_norm(at_z, dim=-1).clamp_min(1e-30)
     at_norm = vjp.linear(at_z / length[..., None], weights.proj.transpose(0, 1))
     return vjp.layer_norm(at_norm[:, :, None], tokens, weights.ln_post_w, spec.norm_eps), strength * length * shrink
-
-
-def _score(z: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """The score's gradient at the unit embedding: a direction [B or 1, T, E] and what it is multiplied by, [B or 1, T]."""
-    if recipe.target in ("cosine", "logit"):
-        scale = recipe.target_scale if recipe.target == "logit" else 1.0
-        return texts[None], torch.full_like(texts[None, :, 0], scale)
-    shares = torch.softmax(recipe.target_scale * F.normalize(z, dim=-1) @ texts.T, -1)
-    # told by a tensor, because an exported graph may take any number of texts
-    alone = torch.ones_like(texts[:, 0]).sum() < 1.5
-    # what a text shares with its rivals, not with itself: next to a share of 1, 1 - share would be all rounding
-    place = torch.cumsum(torch.ones_like(texts[:, 0]), 0)
-    rivals = torch.where(place[:, None] == place, 0.0, shares[:, None])
-    towards = rivals.sum(-1, keepdim=True) * texts - rivals @ texts
-    return torch.where(alone, texts, towards), recipe.target_scale * shares
 
 
 def by_head(gradient: Tensor, heads: int) -> Tensor:

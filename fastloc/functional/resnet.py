@@ -15,6 +15,7 @@ from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
 from fastloc.functional.position_embedding import resized_position
+from fastloc.functional.target import at_unit_embedding
 from fastloc.functional.vit import Output
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.validation import positive
@@ -212,7 +213,10 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tu
     scale = spec.head_width**-0.5
     share = torch.softmax(scale * q @ k.transpose(-1, -2), -1)  # [B, H, 1, N]
     embedding = F.linear((share @ v).transpose(1, 2).flatten(1), pool.out_w, pool.out_b)
-    unit, cosine, gradient, strength = _target(embedding, texts.to(embedding.dtype), prepared.recipe)
+    texts = texts.to(embedding.dtype)
+    unit = F.normalize(embedding, dim=-1)[:, None]  # [B, 1, E]
+    cosine = (unit @ texts.T)[:, 0]
+    gradient, strength = at_unit_embedding(embedding, texts, prepared.recipe)
     gradient = gradient - (gradient * unit).sum(-1, keepdim=True) * unit
     length = torch.linalg.vector_norm(embedding, dim=-1)[:, None, None]
     out = gradient / length @ pool.out_w  # [B, T, C]
@@ -221,22 +225,6 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tu
     total = out @ pool.v_w + query.transpose(1, 2).flatten(2) @ pool.q_w
     maps = F.relu(total / positions.shape[1] @ positions.transpose(1, 2)) * strength[..., None]
     return maps.reshape(*maps.shape[:2], *x.shape[2:]), cosine
-
-
-def _target(embedding: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The unit embedding [B, 1, E], its cosines with the texts [B, T], and the target's gradient at it: a direction [B, T, E] times a
-    strength [B, T]. Apart, because the share of an unlikely text is tiny."""
-    unit = F.normalize(embedding, dim=-1)[:, None]
-    cosine = (unit @ texts.T)[:, 0]
-    if recipe.target == "softmax":
-        share = torch.softmax(recipe.target_scale * cosine, -1)
-        # each text against every other by itself: against the mean of all, one whose share is nearly 1 would be told from itself
-        others = share[:, None] * (1 - torch.eye(len(texts), dtype=share.dtype, device=share.device))
-        # one text alone, whose share is always 1, has its logit differentiated
-        away = others.sum(-1, keepdim=True) * texts - others @ texts if len(texts) > 1 else texts[None].expand(len(embedding), -1, -1)
-        return unit, cosine, away, recipe.target_scale * share
-    scale = recipe.target_scale if recipe.target == "logit" else 1.0
-    return unit, cosine, texts[None].expand(len(embedding), -1, -1), torch.full_like(cosine, scale)
 
 
 def check_pixels(pixels: Tensor) -> None:

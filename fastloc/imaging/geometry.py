@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.axis_sampling import Axis, sample
 
-__all__ = ["FITS", "Geometry", "fit"]
+__all__ = ["FITS", "Geometry", "both_sides", "fit", "size_text"]
 
 Pair = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ class Geometry:
         """The (h, w) count of patches over the input; FastlocError where the patch does not divide the input."""
         size = _pair("patch", patch)
         if self.input[0] % size[0] or self.input[1] % size[1]:
-            raise FastlocError(f"patch {_by(size)} does not divide the model's input of {_by(self.input)} pixels")
+            raise FastlocError(f"patch {size_text(size)} does not divide the model's input of {size_text(self.input)} pixels")
         return self.input[0] // size[0], self.input[1] // size[1]
 
     def to_input(self, points: ArrayLike) -> Floats:
@@ -124,7 +124,8 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     seen, wanted, cell = _pair("picture size", picture), _pair("size", size), _pair("patch", patch)
     _check_multiple(wanted, cell)
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
-        raise FastlocError(f"a picture of {_by(seen)} is too long for fit {name!r} (at most {LONGEST}:1): use 'stretch' or 'letterbox'")
+        too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
+        raise FastlocError(f"{too_long}: use 'stretch' or 'letterbox'")
     inputs, resized, corner = FITS[name](seen, wanted, cell)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
 
@@ -138,7 +139,7 @@ def _stretch(picture: Pair, size: Pair, patch: Pair) -> Fitted:
 
 def _aspect(picture: Pair, size: Pair, patch: Pair) -> Fitted:
     if size[0] != size[1]:
-        raise FastlocError(f"fit 'aspect' takes one size, for the short side, not {_by(size)}")
+        raise FastlocError(f"fit 'aspect' takes one size, for the short side, not {size_text(size)}")
     short = min(picture)
     # the short side comes out at exactly size[0], which is a multiple already
     height, width = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
@@ -179,7 +180,7 @@ def _check_multiple(size: Pair, patch: Pair) -> None:
         if side % cell:
             below = side // cell * cell
             good = f"{below} or {below + cell}" if below else f"{cell}"
-            raise FastlocError(f"size {_by(size)} is not a multiple of the patch {_by(patch)}: instead of {side} use {good}")
+            raise FastlocError(f"size {size_text(size)} is not a multiple of the patch {size_text(patch)}: instead of {side} use {good}")
 
 
 def _points(points: ArrayLike) -> Floats:
@@ -189,5 +190,13 @@ def _points(points: ArrayLike) -> Floats:
     return array
 
 
-def _by(size: Pair) -> str:
-    return f"{size[0]} x {size[1]}"
+def size_text(size: int | Pair | None) -> str:
+    """A size in pixels as messages show it: "336 x 448", one number as it is, "" for None."""
+    if size is None:
+        return ""
+    return f"{size[0]} x {size[1]}" if isinstance(size, tuple) else str(size)
+
+
+def both_sides(size: int | Sequence[int]) -> Pair:
+    """(height, width) of one number for both, or of the two."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -19,6 +19,7 @@ from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.validation import frozen
 from fastloc.utils import versioned_json
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
@@ -184,5 +185,5 @@ def _manifest(content: dict[str, Any]) -> Manifest:
 
 
 def _tuples(content: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as tuples, one level deep; `Recipe` freezes its tables itself."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    """The fields of a JSON object with lists as tuples."""
+    return {key: frozen(value) for key, value in content.items()}

@@ -6,13 +6,12 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fastloc import embedded
 from fastloc._version import __version__
 from fastloc.errors import ModelError, RecipeError
 from fastloc.recipes.schema import Recipe, Table
-from fastloc.recipes.validation import is_table
+from fastloc.recipes.validation import frozen, is_table
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
 from fastloc.utils.versioned_json import read
@@ -113,7 +112,7 @@ class Temperatures:
         missing = [field.name for field in fields(cls) if field.name not in content]
         if missing:
             raise ModelError(f"{name} holds no temperatures: {missing[0]!r} is missing; `fastloc calibrate` writes such a file")
-        return cls(**{field.name: _frozen(content[field.name]) for field in fields(cls)})._checked(name)
+        return cls(**{field.name: frozen(content[field.name]) for field in fields(cls)})._checked(name)
 
     def _checked(self, name: str) -> Temperatures:
         if not is_table(self.table, (None, None, len(self.streams), None)):
@@ -128,7 +127,3 @@ def shipped_with(model: str) -> Path | None:
     folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
     path = folder / NAME
     return path if path.is_file() else None
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import ImageError, TextError
-from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.geometry import Geometry, size_text
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.shape_profiles import inputs_of
@@ -31,12 +31,13 @@ def geometry_of(manifest: Manifest, picture: Pair, size: int | Pair | None, file
     """
     given = manifest.input
     if given.kind == "frames" and picture != given.frame:
-        raise ImageError(f"{name or 'the picture'} is {by(picture)}, and {file} takes frames of exactly {by(given.frame)} pixels")
+        wanted = size_text(given.frame)
+        raise ImageError(f"{name or 'the picture'} is {size_text(picture)}, and {file} takes frames of exactly {wanted} pixels")
     geometry = given.geometry(picture, manifest.model.patch, size)
     if given.size is not None and geometry.input != given.size:
         raise ImageError(
-            f"{name or 'the picture'} of {by(picture)} becomes {by(geometry.input)} with fit {given.fit!r}, and {file} takes "
-            f"{by(given.size)}: export it with a dynamic size, or with fit 'stretch'"
+            f"{name or 'the picture'} of {size_text(picture)} becomes {size_text(geometry.input)} with fit {given.fit!r}, and {file} takes "
+            f"{size_text(given.size)}: export it with a dynamic size, or with fit 'stretch'"
         )
     return geometry
 
@@ -71,7 +72,7 @@ def check_array(manifest: Manifest, array: Any, file: str) -> int:
         raise ImageError(f"{name} is {found} {_shape(sides)}; {file} takes {dtype} {_shape(shape)}")
     patch = manifest.model.patch
     if manifest.input.kind != "frames" and any(side % step for side, step in zip(sides[2:], patch, strict=True)):
-        raise ImageError(f"{name} is {dtype} {_shape(sides)}; height and width must be multiples of the patch, {by(patch)}")
+        raise ImageError(f"{name} is {dtype} {_shape(sides)}; height and width must be multiples of the patch, {size_text(patch)}")
     return sides[0]
 
 
@@ -102,11 +103,6 @@ def filled_up(array: Any, count: int) -> Array:
             raise ImageError(f"{array.shape[0]} pictures on a GPU are given, and the file takes {count}: give exactly that many")
         array = np.from_dlpack(array)
     return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
-
-
-def by(size: Pair | None) -> str:
-    """A size as messages show it."""
-    return "" if size is None else f"{size[0]} x {size[1]}"
 
 
 def _shape(sides: Sequence[object]) -> str:

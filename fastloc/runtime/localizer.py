@@ -14,12 +14,12 @@ from PIL import Image
 from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.imaging import images as pictures
-from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.geometry import Geometry, both_sides, size_text
 from fastloc.onnx_file.golden import unit_texts
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.prediction import Prediction
 from fastloc.runtime import outputs
-from fastloc.runtime.inputs import by, check_array, check_count, filled_up, geometry_of, picture_input
+from fastloc.runtime.inputs import check_array, check_count, filled_up, geometry_of, picture_input
 from fastloc.runtime.placement import Placement
 from fastloc.runtime.session import OnnxSession
 from fastloc.runtime.shape_profiles import Profiles
@@ -218,11 +218,11 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         """A size that cannot be had is told now, not at the first picture."""
         fixed, given = self.manifest.input.size, self.size
         if given is not None and fixed is not None and fixed not in (given, (given, given)):
-            raise FastlocError(f"size {given!r} is asked for, and the input of {self.path} is fixed at {by(fixed)}")
+            raise FastlocError(f"size {given!r} is asked for, and the input of {self.path} is fixed at {size_text(fixed)}")
         if self.manifest.input.kind != "frames":
             self._geometry(self._usual())
 
     def _usual(self) -> Pair:
         """A picture of the input's own size."""
         size = self.manifest.input.size or self.size or self.manifest.input.usual
-        return size if isinstance(size, tuple) else (size, size)
+        return both_sides(size)
