@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.errors import ModelError
-from fastloc.onnx_file import header
+from fastloc.onnx_file import header, protobuf
 from fastloc.onnx_file.header import Header
+from fastloc.onnx_file.protobuf import VARINT, Damaged, signed, varint
 
 __all__ = ["DTYPES", "Content", "Graph", "Node", "Tensor", "Value", "read"]
 
@@ -30,8 +31,6 @@ DTYPES: dict[int, tuple[str, int]] = {
 }  # fmt: skip
 
 _UNKNOWN = ("unknown", 0)
-# wire types, and how many bytes a value has where that is fixed
-_VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
 # AttributeProto.type
 _INT, _STRING, _TENSOR = 2, 3, 4
 Fields = list[tuple[int, Any]]
@@ -129,36 +128,12 @@ def read(path: Path | str) -> Content:
         raise ModelError(f"{path}: its graph is damaged ({type(error).__name__} while reading it)") from error
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """The number at this place, signed 64 bit, and the place after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(view):
-            raise ValueError("cut off")
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            value &= (1 << 64) - 1
-            return (value - (1 << 64) if value >> 63 else value), at
-    raise ValueError("a number of more than 64 bits")
-
-
 def _fields(view: memoryview) -> Iterator[tuple[int, Any]]:
     """(number, value) of each field: an int, or the bytes as a view. Four and eight byte numbers come as bytes."""
-    at = 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, at = _varint(view, at)
-            yield number, value
-            continue
-        size, at = _varint(view, at) if wire == _LENGTH else (_FIXED.get(wire, -1), at)
-        if size < 0 or number < 1 or at + size > len(view):
-            raise ValueError("no protobuf")
-        yield number, view[at : at + size]
-        at += size
+    for number, wire, begin, end in protobuf.fields(view):
+        if number < 1 or end > len(view):
+            raise Damaged("is no protobuf")
+        yield number, signed(varint(view, begin)[0]) if wire == VARINT else view[begin:end]
 
 
 def _text(value: memoryview) -> str:
@@ -251,8 +226,8 @@ def _numbers(fields: Fields, number: int) -> Iterator[int]:
             continue
         at = 0
         while at < len(value):
-            each, at = _varint(value, at)
-            yield each
+            each, at = varint(value, at)
+            yield signed(each)
 
 
 def _value(view: memoryview) -> Value:

@@ -8,28 +8,23 @@ onnx.proto3 (ONNX IR).
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.onnx_file.protobuf import BYTES, VARINT, Damaged, fields
 
 __all__ = ["Header", "read"]
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # ModelProto: the fields a file may begin with, and how each is encoded
 _MODEL = {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: BYTES, 8: BYTES, 14: BYTES, 20: BYTES, 25: BYTES}
 _GRAPH, _METADATA = 7, 14
 _NODE, _INITIALIZER, _OPERATOR = 1, 5, 4
 _EXTERNAL_DATA = 13
-
-
-class _Damaged(Exception):
-    pass
 
 
 @dataclass
@@ -56,68 +51,63 @@ class Header:
 
 
 def read(path: str | os.PathLike[str]) -> Header:
-    """Read what an ONNX file says of itself.
+    """Read a file's header.
 
     Raises:
         ModelError: no such file, not an ONNX file, truncated or damaged, or a file of weights that it needs is missing or too short.
     """
     found = Header(Path(path))
     try:
-        size = found.path.stat().st_size
         with found.path.open("rb") as file:
-            _model(file, size, found)
+            if not os.fstat(file.fileno()).st_size:
+                raise Damaged("is empty (0 bytes)")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+                _model(view, found)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ModelError(f"{path}: is a folder, not an ONNX file") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except _Damaged as error:
+    except Damaged as error:
         raise ModelError(f"{path}: {error}") from None
     _check_external(found)
     return found
 
 
-def _model(file: BinaryIO, size: int, found: Header) -> None:
-    if not size:
-        raise _Damaged("is empty (0 bytes)")
+def _model(view: memoryview, found: Header) -> None:
     seen: set[int] = set()
-    for number, wire, start, stop in _fields(file, size):
+    for number, wire, begin, end in fields(view):
         if not seen and _MODEL.get(number) != wire:
-            raise _Damaged("is not an ONNX file")
+            raise Damaged("is not an ONNX file")
         # checked here, so that a file that is something else altogether is not called truncated
-        if stop > size:
-            raise _Damaged(f"is truncated: it has {size} bytes, and would have at least {stop}")
+        if end > len(view):
+            raise Damaged(f"is truncated: it has {len(view)} bytes, and would have at least {end}")
         seen.add(number)
         if number == _GRAPH:
-            _graph(file, start, stop, found)
+            _graph(view, begin, end, found)
         elif number == _METADATA:
-            key, value = _pair(file, start, stop)
+            key, value = _pair(view, begin, end)
             found.metadata[key] = value
-        file.seek(stop)
     if _GRAPH not in seen:
-        raise _Damaged("is truncated, or not an ONNX file: it holds no graph")
+        raise Damaged("is truncated, or not an ONNX file: it holds no graph")
 
 
-def _graph(file: BinaryIO, start: int, stop: int, found: Header) -> None:
-    file.seek(start)
-    for number, _, begin, end in _fields(file, stop):
+def _graph(view: memoryview, start: int, stop: int, found: Header) -> None:
+    for number, _, begin, end in fields(view, start, stop):
         if number == _NODE:
-            found.operators[_text(file, begin, end, _OPERATOR)] += 1
+            found.operators[_text(view, begin, end, _OPERATOR)] += 1
         elif number == _INITIALIZER:
-            _weights(file, begin, end, found)
-        file.seek(end)
+            _weights(view, begin, end, found)
 
 
-def _weights(file: BinaryIO, start: int, stop: int, found: Header) -> None:
+def _weights(view: memoryview, start: int, stop: int, found: Header) -> None:
     """One tensor: where its numbers are, if they are in another file."""
     place: dict[str, str] = {}
-    file.seek(start)
-    for number, _, begin, end in _fields(file, stop):
+    for number, _, begin, end in fields(view, start, stop):
         if number == _EXTERNAL_DATA:
-            key, value = _pair(file, begin, end)
+            key, value = _pair(view, begin, end)
             place[key] = value
-        file.seek(end)
     if "location" in place:
         needed = int(place.get("offset", 0)) + int(place.get("length", 0))
         found.external[place["location"]] = max(found.external.get(place["location"], 0), needed)
@@ -132,50 +122,13 @@ def _check_external(found: Header) -> None:
             raise ModelError(f"{data}: is truncated: it has {data.stat().st_size} bytes, and {found.path} needs {needed}")
 
 
-def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """(number, wire type, start, stop) of each field up to `end`; whoever takes it leaves the file at `stop`."""
-    while file.tell() < end:
-        tag = _varint(file)
-        number, wire = tag >> 3, tag & 7
-        start = file.tell()
-        if wire == VARINT:
-            _varint(file)
-            stop = file.tell()
-        elif wire == BYTES:
-            length = _varint(file)
-            start = file.tell()
-            stop = start + length
-        elif wire in (FIXED32, FIXED64):
-            stop = start + (8 if wire == FIXED64 else 4)
-        else:
-            raise _Damaged("is not an ONNX file, or damaged")
-        yield number, wire, start, stop
+def _pair(view: memoryview, start: int, stop: int) -> tuple[str, str]:
+    return _text(view, start, stop, 1), _text(view, start, stop, 2)
 
 
-def _varint(file: BinaryIO) -> int:
-    value = shift = 0
-    while True:
-        byte = file.read(1)
-        if not byte:
-            raise _Damaged("is truncated in the middle of a number")
-        value |= (byte[0] & 127) << shift
-        shift += 7
-        if byte[0] < 128:
-            return value
-        if shift > 63:
-            raise _Damaged("is not an ONNX file, or damaged")
-
-
-def _pair(file: BinaryIO, start: int, stop: int) -> tuple[str, str]:
-    return _text(file, start, stop, 1), _text(file, start, stop, 2)
-
-
-def _text(file: BinaryIO, start: int, stop: int, wanted: int) -> str:
+def _text(view: memoryview, start: int, stop: int, wanted: int) -> str:
     """The text in field `wanted` of a message, or "" where it has none."""
-    file.seek(start)
-    for number, wire, begin, end in _fields(file, stop):
+    for number, wire, begin, end in fields(view, start, stop):
         if number == wanted and wire == BYTES:
-            file.seek(begin)
-            return file.read(end - begin).decode("utf-8", "replace")
-        file.seek(end)
+            return bytes(view[begin:end]).decode("utf-8", "replace")
     return ""
