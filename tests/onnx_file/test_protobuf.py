@@ -25,7 +25,7 @@ def test_numbers_of_fixed_length_and_negative_ones() -> None:
 
 @pytest.mark.parametrize("message", [b"\x96", b"\x08", b"\x12", b"\x0b\0", b"\xff" * 11], ids=bytes.hex)
 def test_what_breaks_off_or_is_none(message: bytes) -> None:
-    with pytest.raises(Damaged, match="truncated|damaged"):
+    with pytest.raises(Damaged, match=r"truncated|damaged"):
         list(fields(memoryview(message)))
 
 
