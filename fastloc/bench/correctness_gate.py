@@ -12,7 +12,7 @@ from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.models import weights_of
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import recipe
-from fastloc.reference import methods
+from fastloc.reference import parts
 from fastloc.reference import scores as literal
 
 Array = NDArray[np.float32]
@@ -78,8 +78,8 @@ def grids(case: Case, kind: str = "grids") -> Array:
 
 def _one(weights: Weights, image: Tensor, texts: Tensor, case: Case, kind: str) -> Tensor:
     if kind == "encoder":
-        embedding, _ = methods.encoder(weights, image, "bicubic-antialias")
-        return methods.cosine(embedding[:, None], texts).transpose(1, 2)[..., None]
+        embedding, _ = parts.encoder(weights, image, "bicubic-antialias")
+        return parts.cosine(embedding[:, None], texts).transpose(1, 2)[..., None]
     # what stands for the empty text wherever one is timed
     empty = texts.mean(0) / texts.mean(0).norm()
     row = recipe(case.method, **case.changes)

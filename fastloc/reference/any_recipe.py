@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import entropy_matching, methods
+from fastloc.reference import entropy_matching, methods, parts
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
@@ -16,7 +16,7 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     if row.inv_temp == "matched":
         return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual)
     if row.blocks == 0:
-        return methods.encoder(weights, pixels, row.position)[1]
+        return parts.encoder(weights, pixels, row.position)[1]
 
     grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
     bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std).to(weights.patch_w)
@@ -31,9 +31,9 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
         return total if middle is None else row.gain * ((1 - row.cross_weight) * total + row.cross_weight * middle @ v)
 
     if row.mlp:
-        return methods.last_block(weights, pixels, attention, row.position, plain=True)
-    g, _ = methods.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual)
-    return methods.project(weights, g)[:, 1:]
+        return parts.last_block(weights, pixels, attention, row.position, plain=True)
+    g, _ = parts.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual)
+    return parts.project(weights, g)[:, 1:]
 
 
 def _attended(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], bias: Tensor | None) -> Tensor:
@@ -45,10 +45,10 @@ def _attended(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Te
         left, right = (given[letter][:, head] for letter in term)
         by = methods.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
         for multiplier in by[:-1]:
-            left = methods.unit(left)
-            left = right = methods.softmax(left @ left.mT * multiplier) @ left
+            left = parts.unit(left)
+            left = right = parts.softmax(left @ left.mT * multiplier) @ left
         if row.unit:
-            left, right = methods.unit(left), methods.unit(right)
+            left, right = parts.unit(left), parts.unit(right)
         logits = left @ right.mT * by[-1]
-        heads.append(methods.softmax(logits if bias is None else logits + bias) @ v[:, head])
+        heads.append(parts.softmax(logits if bias is None else logits + bias) @ v[:, head])
     return torch.stack(heads, 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.reference import methods
+from fastloc.reference import methods, parts
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 # the multipliers between which the answer is looked for
@@ -33,12 +33,12 @@ def gem_matched(weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int 
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # all heads of the three streams at once, each by itself
-        p = methods.unit(walked(torch.cat([v, k, q], 1), rho, iterations)[0])
+        p = parts.unit(walked(torch.cat([v, k, q], 1), rho, iterations)[0])
         streams = (attention_map(p, solved(p, rho)) @ torch.cat([v, v, v], 1)).chunk(3, 1)
         return (streams[0] + streams[1] + streams[2]) / 3
 
-    g, _ = methods.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual)
-    return methods.project(weights, g)[:, 1:]
+    g, _ = parts.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual)
+    return parts.project(weights, g)[:, 1:]
 
 
 def calibrated(weights: Weights, pixels: Tensor, rho: float, blocks: int, iterations: int) -> Tensor:
@@ -50,7 +50,7 @@ def calibrated(weights: Weights, pixels: Tensor, rho: float, blocks: int, iterat
         table.append(torch.exp(torch.log(wanted).mean(0)))
         return v
 
-    methods.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual=False)
+    parts.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual=False)
     return torch.stack(table)
 
 
@@ -58,7 +58,7 @@ def walked(p: Tensor, rho: float, passes: int) -> tuple[Tensor, list[Tensor]]:
     """p [B,H,N,d] after this many passes of self-self attention upon itself, and the multipliers [B,H] of each."""
     multipliers = []
     for _ in range(passes):
-        p = methods.unit(p)
+        p = parts.unit(p)
         multipliers.append(solved(p, rho))
         p = attention_map(p, multipliers[-1]) @ p
     return p, multipliers
@@ -79,7 +79,7 @@ def solved(u: Tensor, rho: float) -> Tensor:
 
 def attention_map(u: Tensor, multiplier: Tensor) -> Tensor:
     """softmax(multiplier u u^T), [B,H,N,N]."""
-    return methods.softmax(u @ u.mT * multiplier[..., None, None])
+    return parts.softmax(u @ u.mT * multiplier[..., None, None])
 
 
 def mean_entropy(maps: Tensor) -> Tensor:

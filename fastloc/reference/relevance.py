@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.reference import methods
+from fastloc.reference import parts
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -44,7 +44,7 @@ class Walk:
 
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
     """All of it, with a graph for autograd. With `one_head` the last block attends with one head."""
-    return through(weights, methods.embed(weights, picture[None], row.position), row.one_head)
+    return through(weights, parts.embed(weights, picture[None], row.position), row.one_head)
 
 
 def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0) -> Walk:
@@ -53,32 +53,32 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
     x = embedded.clone().requires_grad_()
     for i, block in enumerate(weights.blocks):
         heads = 1 if one_head and i == spec.layers - 1 else spec.heads
-        y = methods.layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-        q, k, v = methods.qkv(block, y, heads)
-        attention = methods.softmax(methods.logits(q, k) + mask)
+        y = parts.layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
+        q, k, v = parts.qkv(block, y, heads)
+        attention = parts.softmax(parts.logits(q, k) + mask)
         attended = attention @ v
         found.states.append(x)
         found.normed.append(y)
         found.qkv.append((q, k, v))
         found.maps.append(attention)
         found.attended.append(attended)
-        x = x + methods.out(block, attended)
-        x = x + methods.mlp(block, x, spec)
+        x = x + parts.out(block, attended)
+        x = x + parts.mlp(block, x, spec)
     found.states.append(x)
     return found
 
 
 def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
     """What is differentiated, [T]: see `fastloc.recipes.schema.TARGETS`."""
-    embedding = methods._pool(weights, seen.end)
+    embedding = parts.pooled(weights, seen.end)
     if row.target == "softmax-of-mean":
         # CLIP-ES's forward_last_layer: the mean of the projected patches in the place of the class token
-        embedding = methods.project(weights, seen.end)[:, 1:].mean(1)
-    cosines = (methods.unit(embedding) @ texts.T)[0]
+        embedding = parts.project(weights, seen.end)[:, 1:].mean(1)
+    cosines = (parts.unit(embedding) @ texts.T)[0]
     if row.target == "cosine":
         return cosines
     logits = row.target_scale * cosines
-    return logits if row.target == "logit" or len(texts) == 1 else methods.softmax(logits)
+    return logits if row.target == "logit" or len(texts) == 1 else parts.softmax(logits)
 
 
 def gradient(of: Tensor, by: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Rec
     grads = gradient(score(weights, seen, texts, row)[index], seen.attended[-1])
     g = grads.transpose(1, 2).flatten(2)[0, :1]
     q, k, v = seen.qkv[-1]
-    q_out, k_out = (methods.out(weights.blocks[-1], each)[0] for each in (q, k))
-    alike = (methods.unit(q_out[:1]) * methods.unit(k_out[1:])).sum(-1)
+    q_out, k_out = (parts.out(weights.blocks[-1], each)[0] for each in (q, k))
+    alike = (parts.unit(q_out[:1]) * parts.unit(k_out[1:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
     values = v.transpose(1, 2).flatten(2)[0, 1:]
     return (g * values * alike[:, None]).sum(-1).clamp(min=0)
@@ -126,8 +126,8 @@ def text_relevance(weights: Weights, embedded: Tensor, image: Tensor, start: int
         count = embedded.shape[1]
         mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
         seen = through(weights, embedded, mask=mask)
-        feature = methods.project(weights, seen.end[0, -1])
-        y = scale * (methods.unit(feature) * methods.unit(image)).sum()
+        feature = parts.project(weights, seen.end[0, -1])
+        y = scale * (parts.unit(feature) * parts.unit(image)).sum()
         shares = _accumulated(seen, y, start).detach()[-1, 1:-1]
     return shares / shares.sum()
 
@@ -157,8 +157,8 @@ def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
     total = torch.zeros(seen.end.shape[1] - 1, dtype=seen.end.dtype, device=seen.end.device)
     first = row.start + (len(seen.maps) if row.start < 0 else 0)
     for i in range(first, len(seen.maps)):
-        feature = methods.project(weights, seen.states[i + 1].mean(1))
-        similarity = (texts[index] * methods.unit(feature)).sum()
+        feature = parts.project(weights, seen.states[i + 1].mean(1))
+        similarity = (texts[index] * parts.unit(feature)).sum()
         grad = gradient(similarity, seen.maps[i]).clamp(min=0)
         total = total + grad[0].mean(0).mean(0)[1:]
     return total
@@ -166,10 +166,10 @@ def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
 
 def anchor(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
     """The row of an attention map that belongs to the patch whose raw feature is most similar to the text."""
-    patches = methods.project(weights, seen.end)[0, 1:]
-    best = int((methods.unit(patches) @ texts[index]).argmax())
+    patches = parts.project(weights, seen.end)[0, 1:]
+    best = int((parts.unit(patches) @ texts[index]).argmax())
     left, right = (seen.qkv[row.start]["qkv".index(letter)] for letter in row.terms[0])
-    attention = methods.softmax(methods.logits(left, right))[0]
+    attention = parts.softmax(parts.logits(left, right))[0]
     shown = attention.mean(0) if row.head is None else attention[row.head]
     return shown[1 + best, 1:]
 

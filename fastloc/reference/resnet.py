@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.resnet_weights import EPS, Bottleneck, Conv, Pool, ResNetWeights
 from fastloc.recipes import Recipe
-from fastloc.reference import methods
+from fastloc.reference import parts
 
 Grid = tuple[int, int]
 
@@ -82,8 +82,8 @@ def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -
     if row.reads == "grad-cam":
         return grad_cam(weights, pixels, texts, row.position, row.target, row.target_scale).flatten(2).transpose(1, 2)
     if row.readout.score == "feature-surgery":
-        return torch.cat([methods.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
-    return methods.cosine(METHODS[row.name](weights, pixels), texts)
+        return torch.cat([parts.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
+    return parts.cosine(METHODS[row.name](weights, pixels), texts)
 
 
 def grad_cam(weights: ResNetWeights, pixels: Tensor, texts: Tensor, position: str, target: str = "cosine", scale: float = 100.0) -> Tensor:

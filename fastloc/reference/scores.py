@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.reference import any_recipe, methods, relevance
+from fastloc.reference import any_recipe, methods, parts, relevance
 
 
 def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
@@ -22,7 +22,7 @@ def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: 
         return torch.cat([_surgery(weights, one[None], texts, row, empty) for one in pixels])
     if row.reads != "patches":
         return relevance.relevance(weights, pixels, texts, row)
-    return methods.cosine(features(weights, pixels, row), texts)
+    return parts.cosine(features(weights, pixels, row), texts)
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
@@ -35,6 +35,6 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 def _surgery(weights: Weights, picture: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None) -> Tensor:
     patches = features(weights, picture, row)
     if empty is not None and len(texts) == 1:
-        return methods.minus_empty(patches, texts, empty)
-    embedding, _ = methods.encoder(weights, picture, row.position)
-    return methods.feature_surgery(torch.cat([embedding[:, None], patches], 1), texts)[:, 1:]
+        return parts.minus_empty(patches, texts, empty)
+    embedding, _ = parts.encoder(weights, picture, row.position)
+    return parts.feature_surgery(torch.cat([embedding[:, None], patches], 1), texts)[:, 1:]

@@ -12,7 +12,7 @@ import towers
 from fastloc.analysis import blocks, metrics
 from fastloc.cli import main
 from fastloc.imaging.geometry import FITS, fit
-from fastloc.reference import methods as ref
+from fastloc.reference import parts
 from towers import error, pixels, texts, tower
 
 KINDS = {
@@ -26,11 +26,11 @@ KINDS = {
 
 def steps(weights, images):
     """(input, qkv, what attention adds, what the MLP adds) of every block, by the reference's equations."""
-    x = ref.embed(weights, images, "bilinear")
+    x = parts.embed(weights, images, "bilinear")
     for block in weights.blocks:
-        q, k, v = ref.qkv(block, ref.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps), weights.spec.heads)
-        attention = ref.out(block, ref.attend(q, k, v))
-        ffn = ref.mlp(block, x + attention, weights.spec)
+        q, k, v = parts.qkv(block, parts.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps), weights.spec.heads)
+        attention = parts.out(block, parts.attend(q, k, v))
+        ffn = parts.mlp(block, x + attention, weights.spec)
         yield x, (q, k, v), attention, ffn
         x = x + attention + ffn
 
@@ -43,28 +43,28 @@ def test_module_cosines(kind, grid):
     wanted = []
     for x, _, attention, ffn in steps(weights, images):
         for added, stream in ((attention, x + attention), (ffn, x + attention + ffn)):
-            wanted.append([ref.unit(ref._pool(weights, each)) @ names.T for each in (added, stream)])
+            wanted.append([parts.unit(parts.pooled(weights, each)) @ names.T for each in (added, stream)])
     shape = (2, towers.LAYERS, 2, 3)
     assert contribution.shape == accumulated.shape == shape
     assert error(contribution, torch.stack([each[0] for each in wanted], 1).reshape(shape)) < 1e-10
     assert error(accumulated, torch.stack([each[1] for each in wanted], 1).reshape(shape)) < 1e-10
     # what has come together at the end is the image embedding
-    embedding, _ = ref.encoder(weights, images, "bilinear")
-    assert error(accumulated[:, -1, -1], ref.unit(embedding) @ names.T) < 1e-10
+    embedding, _ = parts.encoder(weights, images, "bilinear")
+    assert error(accumulated[:, -1, -1], parts.unit(embedding) @ names.T) < 1e-10
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
 def test_attention_rows_and_anchors(grid):
     weights, images, names = tower(), pixels(2, grid), texts(3)
-    _, patches = ref.encoder(weights, images, "bilinear")
+    _, patches = parts.encoder(weights, images, "bilinear")
     anchors = blocks.anchors(weights, images, names)
-    assert torch.equal(anchors, ref.cosine(patches, names).argmax(1))
+    assert torch.equal(anchors, parts.cosine(patches, names).argmax(1))
     rows = blocks.attention_rows(weights, images, anchors)
     assert rows.shape == (2, towers.LAYERS, 4, 3, towers.HEADS, grid[0] * grid[1])
     for index, (_, streams, _, _) in enumerate(steps(weights, images)):
         q, k, v = streams
         for term, (left, right) in enumerate(((q, k), (q, q), (k, k), (v, v))):
-            whole = ref.softmax(ref.logits(left, right))
+            whole = parts.softmax(parts.logits(left, right))
             for image in range(2):
                 wanted = whole[image][:, 1 + anchors[image], 1:].transpose(0, 1)
                 assert error(rows[image, index, term], wanted) < 1e-10, (index, blocks.ATTENTIONS[term])

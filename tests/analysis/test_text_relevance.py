@@ -13,7 +13,7 @@ from fastloc.analysis.text_relevance import shares_of, text_relevance, text_weig
 from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import ModelError, RecipeError, TextError
-from fastloc.reference import methods, relevance
+from fastloc.reference import parts, relevance
 from towers import array, config, error
 
 TEXT = {"context_length": 12, "vocab_size": 40, "width": 32, "heads": 4, "layers": 3}
@@ -53,7 +53,7 @@ def test_it_reads_the_towers_own_embedding() -> None:
     mask = torch.full((6, 6), -torch.inf, dtype=torch.float64).triu(1)
     end = relevance.through(weights, embedded(clip, IDS), mask=mask).end
     padded = torch.nn.functional.pad(IDS, (0, 6))[None]
-    found = methods.project(weights, end[0, -1]).detach()
+    found = parts.project(weights, end[0, -1]).detach()
     assert error(found, clip.encode_text(padded)[0].detach()) < 1e-5
 
 

@@ -22,7 +22,7 @@ from fake_onnxruntime import CUDA, FakeOnnxruntime
 from fastloc.bench.backends import official_gem
 from fastloc.errors import FastlocError, ModelError
 from fastloc.imaging.geometry import fit
-from fastloc.reference import methods
+from fastloc.reference import methods, parts
 from gpu_parts import exported, exported_files, gate, job, kernels, likeness, measured, models, parity, report, scenes, speed, video
 from onnx_files import change
 
@@ -59,7 +59,7 @@ def test_the_official_style_is_the_reference(kind: dict[str, Any], depth: int, i
     weights, texts = towers.tower(**kind), towers.texts(3)
     for grid in ((4, 4), (3, 5)):
         pixels = towers.pixels(2, grid)
-        wanted = methods.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
+        wanted = parts.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
         found = official_gem.gem(weights, pixels, texts, depth, iterations)
         assert towers.error(found, wanted) < EXACT
     large = official_gem.gem(weights, pixels, texts, depth, iterations, size=(24, 40))

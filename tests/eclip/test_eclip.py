@@ -33,7 +33,7 @@ from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.functional.vit import forward
-from fastloc.reference import methods
+from fastloc.reference import parts
 from towers import array, error
 
 LIKE = Settings(batch=8, steps=6, keep=0.25)
@@ -83,7 +83,7 @@ def _literal_attention(qkv: Tensor, kind: str, query: str) -> Tensor:
     for b in range(batch):
         for h in range(heads):
             ours, others = qkv[b, "qkv".index(kind[0]), h], qkv[b, "qkv".index(kind[1]), h]
-            rows = torch.stack([methods.softmax(ours[i] @ others.T / math.sqrt(width)) for i in range(tokens)])
+            rows = torch.stack([parts.softmax(ours[i] @ others.T / math.sqrt(width)) for i in range(tokens)])
             out[b] += (rows[0, 1:] if query == "cls" else rows[1:, 1:].mean(0)) / heads
     return out * (tokens - 1)
 
@@ -124,14 +124,14 @@ def test_pooled(how: str) -> None:
     rows = []
     for picture_tokens, row in zip(tokens, weights, strict=True):
         kept = torch.stack([weight * (phi @ token) for token, weight in zip(picture_tokens, row, strict=True) if weight > 0])
-        rows.append(methods.unit(kept.amax(0) if how == "max" else kept.sum(0) / row.sum()))
+        rows.append(parts.unit(kept.amax(0) if how == "max" else kept.sum(0) / row.sum()))
     assert error(pooled(tokens, weights, phi, how), torch.stack(rows)) < 1e-12
 
 
 def test_contrastive() -> None:
-    images, texts = (methods.unit(array(name, 5, 8, low=-1)) for name in "it")
+    images, texts = (parts.unit(array(name, 5, 8, low=-1)) for name in "it")
     logits = 7.0 * images @ texts.T
-    wanted = sum(-math.log(methods.softmax(logits[i])[i]) - math.log(methods.softmax(logits.T[i])[i]) for i in range(5)) / 10
+    wanted = sum(-math.log(parts.softmax(logits[i])[i]) - math.log(parts.softmax(logits.T[i])[i]) for i in range(5)) / 10
     loss, accuracy = contrastive(images, texts, torch.tensor(7.0))
     assert abs(float(loss) - wanted) < 1e-10
     assert float(accuracy) == pytest.approx(float((logits.argmax(1) == torch.arange(5)).double().mean()))

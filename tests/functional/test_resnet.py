@@ -15,7 +15,7 @@ from fastloc.functional import resnet
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.reference import methods
+from fastloc.reference import parts
 from fastloc.reference import resnet as reference_resnet
 from resnet_towers import EMBED, config, network, pixels, texts, tower
 from towers import error
@@ -110,17 +110,17 @@ def test_scores_and_maps_are_the_reference_s(method: str, count: int) -> None:
     grids, scores = engine(recipe(method))(x, words, empty)
     if method == "clip_surgery":
         rows = reference_resnet.clip_surgery(tower(), x)
-        several = methods.feature_surgery(rows, words)[:, 1:]
-        wanted = several if count > 1 else methods.minus_empty(rows[:, 1:], words, empty)
+        several = parts.feature_surgery(rows, words)[:, 1:]
+        wanted = several if count > 1 else parts.minus_empty(rows[:, 1:], words, empty)
         assert (scores is None) == (count == 1)
     else:
-        wanted = methods.cosine(reference_resnet.METHODS[method](tower(), x), words)
+        wanted = parts.cosine(reference_resnet.METHODS[method](tower(), x), words)
         assert scores is None
     assert error(grids.flatten(2).transpose(1, 2), wanted) < 1e-10
     size = (GRID[0] * 32, GRID[1] * 32)
     readout = recipe(method).readout
     found = heatmaps(grids[0].numpy(), fit(size, size, 32), readout.order, readout.logit_scale, readout.reverse)
-    official = {"itsm": methods.surgery_map, "clip_surgery": methods.surgery_map, "rclip": methods.rclip_map}
+    official = {"itsm": parts.surgery_map, "clip_surgery": parts.surgery_map, "rclip": parts.rclip_map}
     if method in official:
         assert error(torch.from_numpy(found), official[method](wanted, GRID, size)[0]) < 1e-10
 
@@ -151,9 +151,9 @@ def slow(method: str, dtype: torch.dtype) -> Tensor:
     if method == "grad_cam":
         return reference_resnet.grad_cam(weights, x, words, GRAD_CAM.position, GRAD_CAM.target, GRAD_CAM.target_scale)
     if method == "clip_surgery":
-        scores = methods.feature_surgery(reference_resnet.clip_surgery(weights, x), words)[:, 1:]
+        scores = parts.feature_surgery(reference_resnet.clip_surgery(weights, x), words)[:, 1:]
     else:
-        scores = methods.cosine(reference_resnet.METHODS[method](weights, x), words)
+        scores = parts.cosine(reference_resnet.METHODS[method](weights, x), words)
     return scores.transpose(1, 2).unflatten(2, GRID)
 
 

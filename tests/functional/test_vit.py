@@ -12,7 +12,7 @@ import towers
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
-from fastloc.reference import methods, scores
+from fastloc.reference import parts, scores
 from towers import error
 
 # largest difference from float64, relative to the largest feature: about sixteen roundings of a half dtype (2^-11 and 2^-8), and 32 in
@@ -134,16 +134,16 @@ def test_captures(name: str, cls: bool) -> None:
     assert sorted(out.captured) == sorted(names)
     assert error(out.patches, plain.patches) < SAME[torch.float64]
 
-    x = methods.embed(weights, pixels, row.position)
+    x = parts.embed(weights, pixels, row.position)
     assert error(out.captured["embedded"], x) < SAME[torch.float64]
     for i, block in enumerate(weights.blocks):
-        y = methods.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps)
-        projected = methods.qkv(block, y, towers.HEADS)
+        y = parts.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps)
+        projected = parts.qkv(block, y, towers.HEADS)
         assert error(out.captured[f"qkv{i}"], torch.stack(projected, 1)) < 1e-11
-        x = x + methods.out(block, methods.attend(*projected))
-        x = x + methods.mlp(block, x, weights.spec)
+        x = x + parts.out(block, parts.attend(*projected))
+        x = x + parts.mlp(block, x, weights.spec)
         assert error(out.captured[f"block{i}"], x) < 1e-11
-    assert error(methods.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]
+    assert error(parts.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)

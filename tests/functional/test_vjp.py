@@ -9,7 +9,7 @@ from torch import Tensor
 
 import towers
 from fastloc.functional import vjp
-from fastloc.reference import methods
+from fastloc.reference import parts
 from towers import error
 
 EXACT = 1e-12
@@ -44,14 +44,14 @@ def test_linear() -> None:
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu"])
 def test_slope(activation: str) -> None:
     x = torch.linspace(-9, 9, 301, dtype=torch.float64).requires_grad_()
-    (wanted,) = torch.autograd.grad(methods.activate(x, activation).sum(), x)
+    (wanted,) = torch.autograd.grad(parts.activate(x, activation).sum(), x)
     assert error(vjp.slope(x.detach(), activation), wanted) < EXACT
 
 
 def test_unit() -> None:
     z, gradient = numbers("z", B, C), numbers("g", B, T, C)
     found, shrink = vjp.unit(gradient, z)
-    assert error(found * shrink[..., None], by_autograd(methods.unit, z, gradient)) < EXACT
+    assert error(found * shrink[..., None], by_autograd(parts.unit, z, gradient)) < EXACT
 
 
 def test_softmax() -> None:
@@ -65,8 +65,8 @@ def test_softmax() -> None:
 def test_mlp_half(rows: int, activation: str) -> None:
     weights = towers.tower(activation=activation)
     block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, rows, C)
-    hidden = methods.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) @ block.fc_w.T + block.fc_b
-    wanted = by_autograd(lambda x: x + methods.mlp(block, x, spec), x, gradient)
+    hidden = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) @ block.fc_w.T + block.fc_b
+    wanted = by_autograd(lambda x: x + parts.mlp(block, x, spec), x, gradient)
     assert error(vjp.mlp_half(gradient, x, hidden, block, activation, spec.norm_eps), wanted) < EXACT
 
 

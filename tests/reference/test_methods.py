@@ -18,7 +18,7 @@ from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table
-from fastloc.reference import methods
+from fastloc.reference import methods, parts
 from fastloc.reference import scores as literal
 from towers import error
 
@@ -60,7 +60,7 @@ def test_image_embedding(name: str, pool: str) -> None:
         out = forward(weights, pixels, RECIPES[name], cls=True)
         assert out.cls is not None
         # the image embedding is the encoder's own, whatever the local path does
-        assert error(out.cls, methods.encoder(weights, pixels, RECIPES[name].position)[0]) < EXACT
+        assert error(out.cls, parts.encoder(weights, pixels, RECIPES[name].position)[0]) < EXACT
         assert error(out.patches, literal.features(weights, pixels, RECIPES[name])) < EXACT, "asking for the embedding changed the patches"
 
 
@@ -136,33 +136,33 @@ def test_table_that_is_constant_is_the_number() -> None:
 
 
 def unit_logits(p: Tensor, multiplier: float) -> Tensor:
-    p = methods.unit(p)
+    p = parts.unit(p)
     return multiplier * p @ p.mT
 
 
-FREE: dict[str, tuple[dict[str, object], methods.Attention]] = {
-    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: methods.attend(q, k, v)),
+FREE: dict[str, tuple[dict[str, object], parts.Attention]] = {
+    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: parts.attend(q, k, v)),
     "mean of four": (
         {"terms": ("qk", "vv", "identity", "kk")},
-        lambda i, y, q, k, v: (methods.attend(q, k, v) + methods.attend(v, v, v) + v + methods.attend(k, k, v)) / 4,
+        lambda i, y, q, k, v: (parts.attend(q, k, v) + parts.attend(v, v, v) + v + parts.attend(k, k, v)) / 4,
     ),
-    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: methods.attend(v, v, v) + v),
-    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * methods.attend(q, q, v) + methods.attend(k, k, v)) / 3),
-    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: methods.softmax(unit_logits(q, 9.0)) @ v),
+    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: parts.attend(v, v, v) + v),
+    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * parts.attend(q, q, v) + parts.attend(k, k, v)) / 3),
+    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: parts.softmax(unit_logits(q, 9.0)) @ v),
     "unit q-k": (
         {"terms": ("qk",), "unit": True, "inv_temp": 9.0},
-        lambda i, y, q, k, v: methods.softmax(9.0 * methods.unit(q) @ methods.unit(k).mT) @ v,
+        lambda i, y, q, k, v: parts.softmax(9.0 * parts.unit(q) @ parts.unit(k).mT) @ v,
     ),
     "adaptive, not unit": (
         {"terms": ("vv",), "inv_temp": "adaptive"},
-        lambda i, y, q, k, v: methods.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
+        lambda i, y, q, k, v: parts.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
     ),
-    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: methods.softmax(0.3 * k @ k.mT) @ v),
+    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: parts.softmax(0.3 * k @ k.mT) @ v),
     "two with neighbours": (
         {"terms": ("qk", "vv"), "bias_std": 1.5},
         lambda i, y, q, k, v: (
-            methods.softmax(methods.logits(q, k) + methods.neighbourhood((3, 5), 1.5))
-            + methods.softmax(methods.logits(v, v) + methods.neighbourhood((3, 5), 1.5))
+            parts.softmax(parts.logits(q, k) + methods.neighbourhood((3, 5), 1.5))
+            + parts.softmax(parts.logits(v, v) + methods.neighbourhood((3, 5), 1.5))
         ) @ v / 2,
     ),
 }  # fmt: skip
@@ -174,8 +174,8 @@ def test_free_terms_over_several_blocks(name: str, residual: bool) -> None:
     changes, stated = FREE[name]
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=3, residual=residual, position="bicubic", **changes)
-    g, _ = methods.dual_paths(weights, pixels, 3, stated, "bicubic", residual)
-    assert error(forward(weights, pixels, row).patches, methods.project(weights, g)[:, 1:]) < EXACT
+    g, _ = parts.dual_paths(weights, pixels, 3, stated, "bicubic", residual)
+    assert error(forward(weights, pixels, row).patches, parts.project(weights, g)[:, 1:]) < EXACT
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -184,7 +184,7 @@ def test_free_terms_in_the_last_block(name: str, plain: bool) -> None:
     changes, stated = FREE[name]
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("itsm", blocks=1, residual=plain, mlp=plain, **changes)
-    assert error(forward(weights, pixels, row).patches, methods.last_block(weights, pixels, stated, "bilinear", plain)) < EXACT
+    assert error(forward(weights, pixels, row).patches, parts.last_block(weights, pixels, stated, "bilinear", plain)) < EXACT
 
 
 def test_free_term_that_is_the_encoders_own_is_the_encoder() -> None:
@@ -231,12 +231,12 @@ def outputs(grid: tuple[int, int], batch: int = 3) -> Output:
 def test_feature_surgery_is_the_official_tensor(count: int) -> None:
     weights, pixels, texts = towers.tower(), towers.pixels(3, (3, 5)), towers.texts(count)
     tokens = methods.clip_surgery(weights, pixels)
-    wanted = methods.feature_surgery(tokens, texts)[:, 1:]
+    wanted = parts.feature_surgery(tokens, texts)[:, 1:]
     found = similarity(outputs((3, 5)), texts, RECIPES["clip_surgery"].readout)
     assert found.shape == (3, count, 3, 5)
     assert error(found.flatten(2).transpose(1, 2), wanted) < EXACT
     # the official code takes one image at a time
-    alone = torch.cat([methods.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
+    alone = torch.cat([parts.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
     assert error(wanted, alone) < EXACT
     # what all texts share is gone
     assert found.mean(1).abs().max() < 1e-12
@@ -245,10 +245,10 @@ def test_feature_surgery_is_the_official_tensor(count: int) -> None:
 def test_feature_surgery_of_one_text_is_zero_so_the_empty_text_is_taken_away() -> None:
     out, text, empty = outputs((3, 5)), towers.texts(1), towers.texts(1, seed=1)[0]
     tokens = methods.clip_surgery(towers.tower(), towers.pixels(3, (3, 5)))
-    assert methods.feature_surgery(tokens, text).abs().max() < 1e-12
+    assert parts.feature_surgery(tokens, text).abs().max() < 1e-12
     found = similarity(out, text, RECIPES["clip_surgery"].readout, empty)
     assert found.shape == (3, 1, 3, 5)
-    assert error(found.flatten(2).transpose(1, 2), methods.minus_empty(tokens[:, 1:], text, empty)) < EXACT
+    assert error(found.flatten(2).transpose(1, 2), parts.minus_empty(tokens[:, 1:], text, empty)) < EXACT
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)
@@ -259,7 +259,7 @@ def test_similarity(name: str) -> None:
         found = similarity(out, towers.texts(count), row.readout, towers.texts(1, seed=1)[0])
         assert found.shape == (batch, count, 3, 5)
         if row.readout.score == "cosine":
-            assert error(found.flatten(2).transpose(1, 2), methods.cosine(out.patches, towers.texts(count))) < EXACT
+            assert error(found.flatten(2).transpose(1, 2), parts.cosine(out.patches, towers.texts(count))) < EXACT
     assert needs_cls(row.readout, 3) == (name == "clip_surgery")
     assert not needs_cls(row.readout, 1)
 
@@ -273,10 +273,10 @@ def test_feature_surgery_says_what_it_lacks() -> None:
 
 
 LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
-    "grid": methods.surgery_map,
-    "picture": methods.gem_map,
-    "reverse": methods.rclip_map,
-    "softmax": methods.segmentation_map,
+    "grid": parts.surgery_map,
+    "picture": parts.gem_map,
+    "reverse": parts.rclip_map,
+    "softmax": parts.segmentation_map,
 }
 
 
@@ -286,9 +286,9 @@ def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     """The whole method, the way its authors run it, against the fast rooms one after the other."""
     weights, pixels, texts, row = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4), RECIPES[name]
     if row.readout.score == "feature-surgery":
-        scores = methods.feature_surgery(methods.clip_surgery(weights, pixels), texts)[:, 1:]
+        scores = parts.feature_surgery(methods.clip_surgery(weights, pixels), texts)[:, 1:]
     else:
-        scores = methods.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
+        scores = parts.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
     options = (row.readout.logit_scale,) if row.readout.order == "softmax" else ()
     wanted = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
 
