@@ -18,8 +18,8 @@ from fastloc.imaging import heatmaps as maps
 from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pamr import BUDGET, Refinement
-from fastloc.imaging.regions import regions
 from fastloc.results import sam_points
+from fastloc.results.boxes import Box, Point, boxes_of
 from fastloc.results.sam_points import SamPoints
 from fastloc.utils.atomic_write import picture_format, write_whole
 
@@ -27,29 +27,6 @@ __all__ = ["Box", "Point", "Result", "SamPoints"]
 
 # the share of the picture below which a patch of heat is a speck, not a box
 SPECK = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Where a text's heatmap peaks: the pixel (column x, row y), the heatmap's value there and the similarity it was made from."""
-
-    text: str
-    x: int
-    y: int
-    value: float
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """One connected warm region: columns x0 to x1 and rows y0 to y1, x1 and y1 just outside it, and the heatmap's highest value in it."""
-
-    text: str
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-    value: float
 
 
 # two results are never compared by value: arrays have no single truth
@@ -211,7 +188,7 @@ class Result:
     def _boxes_by_text(self, threshold: float, min_area: int | None = None) -> list[list[Box]]:
         least = SPECK * math.prod(self.geometry.picture) if min_area is None else _number("min_area", min_area)
         masks = self.masks(threshold)
-        return [_boxes(peak, mask, heat, least) for peak, mask, heat in zip(self._peaks, masks, self.heatmaps, strict=True)]
+        return [boxes_of(peak, mask, heat, least) for peak, mask, heat in zip(self._peaks, masks, self.heatmaps, strict=True)]
 
     def labels(self, threshold: float | None = None) -> NDArray[np.int32]:
         """int32 [H, W]: the index of the most similar text, -1 where a crop hid the picture.
@@ -290,30 +267,6 @@ class Result:
                 for index, peak in enumerate(self._peaks)
             ],
         }
-
-
-def _boxes(peak: Point, mask: NDArray[np.bool_], heat: NDArray[np.float32], least: float) -> list[Box]:
-    """The boxes of one text."""
-    if not mask[peak.y, peak.x]:
-        return []
-    # what is looked at costs by the pixel, and most of a picture is cold
-    top, left, part = _warm(mask)
-    found = regions(part, heat[top : top + part.shape[0], left : left + part.shape[1]])
-    hottest = found.at(peak.x - left, peak.y - top)
-    areas, values = found.area.tolist(), found.value.tolist()
-    kept = [index for index, area in enumerate(areas) if index == hottest or area >= least]
-    kept.sort(key=lambda index: (index == hottest, values[index], areas[index]), reverse=True)
-    made = []
-    for index in kept:
-        x0, y0, x1, y1 = found.boxes[index].tolist()
-        made.append(Box(peak.text, x0 + left, y0 + top, x1 + left, y1 + top, values[index]))
-    return made
-
-
-def _warm(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:
-    """The part of a mask that holds all that is true, and its top and left; something must be."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _without_text(item: Point | Box) -> dict[str, Any]:
