@@ -1,13 +1,16 @@
 """The plan's options, in order of preference. A reason that rests on a prediction says so."""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 
+from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.engine import triton_ops
 from fastloc.engine.plan import DTYPES, Chosen, Plan, PlanOption, PlanRequest, Reasons, make_plan
 from fastloc.kernels import device as kernels
+from fastloc.recipes import Recipe
 
 # up to this batch one block's attention leaves part of the GPU idle
 SMALL_BATCH = 2
@@ -16,6 +19,17 @@ SMALL_BATCH = 2
 def choose(request: PlanRequest, settings: Mapping[str, str]) -> Plan:
     """The plan for a request; `settings` overrides fields by name. Raises PlanError, see `make_plan`."""
     return make_plan(request, settings, OPTIONS)
+
+
+def choose_resnet(
+    device: torch.device, spec: ResNetSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]
+) -> Plan:
+    """The plan of a CLIP ResNet: one way for what is a transformer's choice, the shared options for the rest.
+
+    size is (height, width). Raises PlanError, see `make_plan`.
+    """
+    # the options of `RESNET_OPTIONS` read what both kinds of spec have
+    return make_plan(PlanRequest(device, cast(ModelSpec, spec), recipe, batch, size), settings, RESNET_OPTIONS)
 
 
 def native_bfloat16() -> bool:
@@ -124,3 +138,16 @@ OPTIONS: dict[str, tuple[PlanOption, ...]] = {
         PlanOption("eager", "every op is started by the host"),
     ),
 }  # fmt: skip
+
+_ONE_POOL = "a ResNet has one attention, its pool's"
+
+# fields that a ResNet shares with transformers, whose options ask for device, dtype, batch and embedding width alone
+_SHARED = ("dtype", "readout", "frames", "launch")
+RESNET_OPTIONS = {
+    **{name: OPTIONS[name] for name in _SHARED},
+    "attention": (PlanOption("sdpa", f"{_ONE_POOL}: PyTorch's fused attention"),),
+    "projection": (PlanOption("per-block", _ONE_POOL),),
+    "schedule": (PlanOption("per-block", _ONE_POOL),),
+    "norm": (PlanOption("torch", "BatchNorm is folded into the convolutions"),),
+    "activation": (PlanOption("torch", "ReLU is one kernel of PyTorch's already"),),
+}

@@ -12,7 +12,7 @@ from fastloc.engine import triton_ops
 from fastloc.engine.base import BaseEngine, Shape
 from fastloc.engine.frame_patches import patches_of
 from fastloc.engine.plan import DTYPES, Plan
-from fastloc.engine.resnet_plan import choose
+from fastloc.engine.plan_options import choose_resnet
 from fastloc.functional import readout, resnet
 from fastloc.functional.frame_patches import frame_tables
 from fastloc.recipes import Recipe
@@ -41,7 +41,7 @@ class ResNetEngine(BaseEngine):
         self.prepared = resnet.prepare(tower.weights, recipe)
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
-        return choose(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
+        return choose_resnet(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
 
     def _pass(self, shape: Shape) -> "ResNetPass":
         return ResNetPass(self, shape)

@@ -9,7 +9,7 @@ import torch
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.engine import plan_options, resnet_plan
+from fastloc.engine import plan_options
 from fastloc.engine.plan import Plan, PlanRequest
 from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
 from fastloc.engine.vit_engine import Engine, Tower
@@ -48,7 +48,7 @@ def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, s
 
 KINDS: dict[type, TowerKind] = {
     Weights: TowerKind(Tower, Engine, _check_blocks, _choose),
-    ResNetWeights: TowerKind(ResNetTower, ResNetEngine, resnet.check, resnet_plan.choose),
+    ResNetWeights: TowerKind(ResNetTower, ResNetEngine, resnet.check, plan_options.choose_resnet),
 }
 
 
