@@ -65,7 +65,7 @@ def _simple(tokenizer: Any, name: str) -> Tokenization:
 
 
 def _byte_pairs(tokenizer: Any, kind: str, merges: list[str]) -> Tokenization:
-    """What fastloc's and open_clip's tokenizer of byte pairs have in common."""
+    """The common part of fastloc's and open_clip's tokenizers of byte pairs."""
     content = {
         "version": "1.0",
         **_fitted(tokenizer.context_length, 0, tokenizer.decoder[0], "Right"),

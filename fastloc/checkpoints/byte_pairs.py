@@ -62,7 +62,7 @@ class BytePairs:
         return [number for word in (_ascii() if plain else _unicode()).findall(text) for number in self._pieces(word)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """What ids stand for, a space behind each word; bytes that are no text become U+FFFD."""
+        """Decode ids, a space behind each word; bytes that are no text become U+FFFD."""
         bytes_of = {character: byte for byte, character in _characters().items()}
         pieces = "".join(self.decoder[int(each)] for each in ids)
         return bytes(bytes_of[each] for each in pieces).decode(errors="replace").replace(_END, " ")

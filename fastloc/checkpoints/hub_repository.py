@@ -19,7 +19,7 @@ class Repository:
 
     Attributes:
         name: owner/name.
-        subject: what is wanted of it, as errors name it.
+        subject: the thing that is asked of it, as errors name it.
         instead: what to give where it cannot be downloaded, as errors name it.
         revision: a branch, a tag or a commit.
     """

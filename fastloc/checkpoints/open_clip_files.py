@@ -1,4 +1,4 @@
-"""What open_clip's package holds as files, read where it is installed, without importing it: that takes longer than importing torch."""
+"""Files of the installed open_clip package, read without importing it: that takes longer than importing torch."""
 
 import json
 import sys

@@ -52,7 +52,7 @@ class TextEncoder:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this text tower from others, see `fastloc.utils.hashing.tower_digest`."""
+        """The digest of this text tower, see `fastloc.utils.hashing.tower_digest`."""
         return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in text_state(self.tower).items()})
 
     def _embedded(self, key: tuple[str, str]) -> Tensor:

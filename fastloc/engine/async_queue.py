@@ -63,7 +63,7 @@ class Handle:
 
 
 def wait_quietly(handle: Handle) -> None:
-    """Wait for it; an error is its caller's to see, when the result is asked for."""
+    """Wait for completion; exceptions are raised by `result()`, not here."""
     with suppress(Exception):
         handle.result()
 

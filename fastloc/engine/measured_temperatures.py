@@ -1,4 +1,4 @@
-"""Which recipes of a localizer run at inverse temperatures that were measured on its model, and where these come from."""
+"""Chooses and loads the measured temperatures of a model."""
 
 import os
 from collections.abc import Mapping

@@ -50,7 +50,7 @@ class OnnxTextEncoder:
 
     @property
     def digest(self) -> str:
-        """What tells this text tower from others, see `fastloc.utils.hashing.tower_digest`."""
+        """The digest of this text tower, see `fastloc.utils.hashing.tower_digest`."""
         return self.manifest.digest
 
     def __call__(self, texts: str | Sequence[str], template: str) -> Floats:

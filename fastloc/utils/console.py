@@ -1,4 +1,4 @@
-"""What the commands print: tables, paths, and a progress bar that never ends up in a pipe."""
+"""Output of the commands: tables, paths, and a progress bar that never ends up in a pipe."""
 
 import os
 from collections.abc import Callable, Iterator

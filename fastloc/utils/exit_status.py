@@ -1,4 +1,4 @@
-"""How every way of ending a command is told: one line to standard error and an exit status, never a traceback for what was foreseen."""
+"""Maps exceptions to one-line error messages and exit statuses; what was foreseen gives no traceback."""
 
 import os
 import sys

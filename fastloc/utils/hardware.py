@@ -1,4 +1,4 @@
-"""What this machine is: processor, NVIDIA GPUs and driver, installed packages. Nothing is imported to find out, and nothing may fail."""
+"""Facts of this machine: processor, NVIDIA GPUs and driver, installed packages. Nothing is imported to find out, and nothing may fail."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> str:
 
 
 def _output(*command: str) -> str:
-    """What a tool prints; "" if it is missing, fails or hangs."""
+    """The output of a tool; "" if it is missing, fails or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

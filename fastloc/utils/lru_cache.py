@@ -1,4 +1,4 @@
-"""What was made before, by key, up to a bound: a program that runs for months is asked for ever new texts."""
+"""Thread-safe LRU cache; keeps memory bounded in long-running programs."""
 
 from __future__ import annotations
 

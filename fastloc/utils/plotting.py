@@ -1,4 +1,4 @@
-"""How all plots look, and how they are written: white, plain, colours that colour-blind people tell apart, legible 800 pixels wide."""
+"""Style and writing of all plots: white, plain, colours that colour-blind people tell apart, legible 800 pixels wide."""
 
 from __future__ import annotations
 

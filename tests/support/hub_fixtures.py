@@ -64,7 +64,7 @@ def refused() -> str:
 
 
 def files(cache: Path) -> list[str]:
-    """What is in the cache as content, whole or not."""
+    """The contents in the cache, whole or not."""
     return sorted(path.name for path in cache.glob("models--*/blobs/*"))
 
 

@@ -25,7 +25,7 @@ _CHUNK = 16_384
 
 @dataclass
 class Faults:
-    """What goes wrong; nothing by default."""
+    """Faults of the server; none by default."""
 
     # the connection ends once these bytes of a large file are out, counted from the file's beginning
     cut_at: int | None = None
