@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastloc.utils.argument_types import count, sides, span
+from fastloc.utils.heartbeat import waiting
 
 if TYPE_CHECKING:
     from fastloc.export.trt.build import EngineReport, Progress
@@ -52,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the command: 0, or FastlocError."""
     from fastloc.export.trt.build import Profiles, build
 
-    with telling(args.model.name) as progress:
+    with waiting(f"fastloc: building {args.model.name}", apart=APART) as say:
         report = build(
             args.model, args.output, runtime=args.runtime, sm=args.sm, profiles=Profiles(args.batch, args.size, args.texts),
             timing_cache=args.timing_cache, workspace=args.workspace and args.workspace * MEGABYTE,
-            optimization_level=args.optimization_level, tf32=args.tf32, progress=progress,
+            optimization_level=args.optimization_level, tf32=args.tf32, progress=lambda at: say(said(at)),
         )  # fmt: skip
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
@@ -65,35 +63,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def telling(name: str, apart: float = APART) -> Iterator[Callable[[Progress], None]]:
-    """A callback that shows progress on standard error: one line that is drawn anew on a terminal, elsewhere a line now and then."""
-    from fastloc.utils import console
-
-    err = console.console(stderr=True)
-    if not err.is_terminal:
-        yield _lines(name, apart)
-        return
-    with err.status(f"building {console.shown(name)}") as status:
-        yield lambda at: status.update(f"building {console.shown(name)}: {said(at)}")
-
-
 def said(at: Progress) -> str:
     """How far a build is, in words."""
     steps = f" {at.done}/{at.total}" if at.total > 1 else ""
-    return f"{at.phase}{steps}, {at.seconds:.0f} s"
-
-
-def _lines(name: str, apart: float) -> Callable[[Progress], None]:
-    last = time.monotonic()
-
-    def tell(at: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= apart:
-            last = time.monotonic()
-            print(f"fastloc: building {name}: {said(at)}", file=sys.stderr, flush=True)
-
-    return tell
+    return f"{at.phase}{steps}"
 
 
 def _show(report: EngineReport, path: Path) -> None:

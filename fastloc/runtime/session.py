@@ -169,7 +169,7 @@ class OnnxSession:
         if found != wanted:
             raise ModelError(f"{self.header.path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(found)}")
 
-    def _building(self) -> contextlib.AbstractContextManager[None]:
+    def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""
         row = next((row for row in self.chosen if row.compiles), None)
         return contextlib.nullcontext() if row is None else waiting(f"fastloc: {row.name} builds an engine of {self.header.path.name}")

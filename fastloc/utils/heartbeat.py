@@ -1,11 +1,11 @@
-"""A line on stderr while something takes long, so that a build of minutes does not look like a hang."""
+"""A line on standard error while something takes long, so that a build of minutes does not look like a hang."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -18,29 +18,40 @@ APART = 15.0
 
 
 @contextmanager
-def waiting(what: str, patience: float = PATIENCE, apart: float = APART, stream: TextIO | None = None) -> Iterator[None]:
-    """Says what is waited for, and how long already, until the block is left; nothing at all for what takes less than `patience`.
+def waiting(what: str, patience: float = PATIENCE, apart: float = APART, stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+    """Say what is waited for, and how long already, until the block is left; nothing at all for what takes less than `patience` seconds.
 
-    On a terminal one line counts the seconds; elsewhere, such as in a log, a line comes every `apart` seconds.
+    Yields a function that takes how far it is, in words, for the lines to come. On a terminal one line counts the seconds; elsewhere, such
+    as in a log, a line comes every `apart` seconds.
     """
-    out = sys.stderr if stream is None else stream
-    done, start = threading.Event(), time.monotonic()
-    thread = threading.Thread(target=_tell, args=(what, done, start, patience, apart, out), daemon=True)
+    beat = _Heartbeat(what, apart, sys.stderr if stream is None else stream)
+    thread = threading.Thread(target=beat.run, args=(patience,), daemon=True)
     thread.start()
     try:
-        yield
+        yield beat.say
     finally:
-        done.set()
+        beat.done.set()
         thread.join()
 
 
-def _tell(what: str, done: threading.Event, start: float, patience: float, apart: float, out: TextIO) -> None:
-    if done.wait(patience):
-        return
-    live = out.isatty()
-    while True:
-        passed = time.monotonic() - start
-        print(f"\r{what}: {passed:.0f} s" if live else f"{what}: {passed:.0f} s", end="" if live else "\n", file=out, flush=True)
-        if done.wait(1.0 if live else apart):
-            break
-    print(f"{chr(13) if live else ''}{what}: done in {time.monotonic() - start:.0f} s", file=out, flush=True)
+class _Heartbeat:
+    def __init__(self, what: str, apart: float, out: TextIO) -> None:
+        self.what, self.apart, self.out, self.far = what, apart, out, ""
+        self.done, self.start = threading.Event(), time.monotonic()
+
+    def say(self, far: str) -> None:
+        self.far = far
+
+    def run(self, patience: float) -> None:
+        if self.done.wait(patience):
+            return
+        live, widest = self.out.isatty(), 0
+        while True:
+            line = f"{self.what}: {self.far}{', ' if self.far else ''}{time.monotonic() - self.start:.0f} s"
+            # a shorter line covers the longer one before it
+            widest = max(widest, len(line))
+            print(f"\r{line:{widest}}" if live else line, end="" if live else "\n", file=self.out, flush=True)
+            if self.done.wait(1.0 if live else self.apart):
+                break
+        line = f"{self.what}: done in {time.monotonic() - self.start:.0f} s"
+        print(f"\r{line:{widest}}" if live else line, file=self.out, flush=True)

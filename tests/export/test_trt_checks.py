@@ -318,8 +318,6 @@ def test_command_that_cannot_be_understood(words: list[str], capsys: pytest.Capt
     assert "give" in capsys.readouterr().err
 
 
-def test_progress_without_a_terminal_is_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli_build.telling("tiny.onnx", apart=0) as progress:
-        progress(Progress("Timing kernels", 3, 10, 61.2))
-    shown, told = capsys.readouterr()
-    assert (shown, told) == ("", "fastloc: building tiny.onnx: Timing kernels 3/10, 61 s\n")
+def test_how_far_a_build_is_in_words() -> None:
+    assert cli_build.said(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
+    assert cli_build.said(Progress("Loading", 0, 1, 0.5)) == "Loading"

@@ -216,13 +216,18 @@ def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPa
         cuda_gpu()
 
 
-def test_waiting_tells_how_long_and_is_silent_for_what_is_quick():
+def test_a_heartbeat_says_how_long_and_how_far_and_is_silent_for_what_is_quick():
     told = io.StringIO()
     with waiting("building", patience=0, apart=0.01, stream=told):
         while told.getvalue().count("\n") < 2:
             pass
     lines = told.getvalue().splitlines()
     assert lines[0] == "building: 0 s" and lines[-1].startswith("building: done in")
+    with waiting("building", patience=0, apart=0.01, stream=told) as say:
+        say("layer 3/10")
+        while "layer" not in told.getvalue():
+            pass
+    assert "building: layer 3/10, 0 s" in told.getvalue().splitlines()
     quick = io.StringIO()
     with waiting("building", patience=60, stream=quick):
         pass
