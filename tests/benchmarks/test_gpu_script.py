@@ -419,7 +419,8 @@ def test_it_needs_no_open_clip() -> None:
     names = ", ".join(f"gpu_parts.{part}" for part in gpu.PARTS)
     code = f"""
 import sys
-for name in ("open_clip", "av", "rich", "matplotlib", "sklearn", "cmap", "onnx", "onnxruntime", "tokenizers"):
+for name in ("open_clip", "av", "rich", "matplotlib", "sklearn", "cmap", "onnx", "onnxruntime", "tokenizers",
+             "platformdirs", "huggingface_hub", "ftfy", "regex", "timm", "torchvision"):
     sys.modules[name] = None
 import gpu
 gpu._paths()

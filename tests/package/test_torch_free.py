@@ -18,7 +18,7 @@ from onnx_files import EMBED, tiny_model
 
 REFUSED = ("torch", "torchvision", "open_clip", "onnx", "onnxscript", "onnx_ir", "safetensors", "triton", "tokenizers", "scipy", "rich",
            "cmap", "timm", "huggingface_hub")  # fmt: skip
-ALLOWED = {"numpy", "PIL", "onnxruntime", "platformdirs", "fastloc"}
+ALLOWED = {"numpy", "PIL", "onnxruntime", "fastloc"}
 NAMES = ("cat", "dog", "a red car")
 
 RUN = f"""
