@@ -22,7 +22,6 @@ Embed = Callable[[Tensor], tuple[Tensor, Pair]]
 # ONNX's names of the filters that its Resize has with antialiasing
 _MODES = {"bicubic": "cubic", "bilinear": "linear"}
 
-
 def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
     """The function that embeds what comes in; `weights` in float32, `dtype` of the tower."""
     if kind == "pixels":

@@ -167,22 +167,12 @@ def train(args: argparse.Namespace) -> None:
     loop(args, model, optimizer, progress, vocabulary, batches, device)
     save(checkpoint, model, optimizer, progress, vocabulary)
     record = {
-        "seed": args.seed,
-        "steps": progress.step,
-        "images": progress.images,
-        "seconds": round(progress.seconds),
-        "batch": args.batch,
+        "seed": args.seed, "steps": progress.step, "images": progress.images, "seconds": round(progress.seconds), "batch": args.batch,
         "final_loss": round(progress.loss or 0.0, 4),
-        "peak_rate": args.rate,
-        "partial_captions": args.partials,
-        "patch_dropout": DROP,
-        "patch_dropout_until": DROP_UNTIL,
-        "concepts": len(concepts()),
-        "names": len(names()),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "peak_rate": args.rate, "partial_captions": args.partials, "patch_dropout": DROP, "patch_dropout_until": DROP_UNTIL,
+        "concepts": len(concepts()), "names": len(names()), "parameters": sum(p.numel() for p in model.parameters()),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "open_clip": open_clip.__version__,
+        "torch": torch.__version__, "open_clip": open_clip.__version__,
     }
     (args.out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
 

@@ -48,7 +48,9 @@ def _once(work: Work, one: Model, name: str) -> tuple[dict[str, float], Row]:
         work.end(name + KEY)
 
 
-def _rows(work: Work, one: Model, found: dict[str, list[dict[str, float]]], rows: dict[str, Row], failed: dict[str, str]) -> Iterator[Row]:
+def _rows(
+    work: Work, one: Model, found: dict[str, list[dict[str, float]]], rows: dict[str, Row], failed: dict[str, str]
+) -> Iterator[Row]:
     for name, times in found.items():
         head = {**work.facts, "suite": "cold", "model": one.name, "versions": {}, **rows.get(name, {})}
         head |= {"group": f"cold: {one.name}", "contender": name, "by": "fastloc"}

@@ -188,3 +188,4 @@ def _git(root: Path, *command: str) -> str:
         said: Any = getattr(error, "stderr", "") or error
         raise FastlocError(f"git {command[0]}: {str(said).strip()}") from error
     return run.stdout.strip()
+

@@ -203,3 +203,4 @@ def _largest(models: tuple[Model, ...]) -> tuple[Model, ...]:
     """The scaling suites are of one model: the last that is not the embedded one."""
     others = [one for one in models if one.name != EMBEDDED]
     return tuple(others[-1:] or models[-1:])
+

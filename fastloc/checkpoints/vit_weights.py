@@ -83,30 +83,18 @@ def _mapped(part: _Part, change: Callable[[Tensor], Tensor]) -> _Part:
 
 # open_clip's names under visual.transformer.resblocks.{i}. ; the shape in letters C (width) and M (MLP), see _shapes
 _BLOCK_KEYS = {
-    "ln1_w": ("ln_1.weight", "C"),
-    "ln1_b": ("ln_1.bias", "C"),
-    "qkv_w": ("attn.in_proj_weight", "3C C"),
-    "qkv_b": ("attn.in_proj_bias", "3C"),
-    "out_w": ("attn.out_proj.weight", "C C"),
-    "out_b": ("attn.out_proj.bias", "C"),
-    "ln2_w": ("ln_2.weight", "C"),
-    "ln2_b": ("ln_2.bias", "C"),
-    "fc_w": ("mlp.c_fc.weight", "M C"),
-    "fc_b": ("mlp.c_fc.bias", "M"),
-    "proj_w": ("mlp.c_proj.weight", "C M"),
-    "proj_b": ("mlp.c_proj.bias", "C"),
-    "ls1": ("ls_1.gamma", "C"),
-    "ls2": ("ls_2.gamma", "C"),
+    "ln1_w": ("ln_1.weight", "C"), "ln1_b": ("ln_1.bias", "C"),
+    "qkv_w": ("attn.in_proj_weight", "3C C"), "qkv_b": ("attn.in_proj_bias", "3C"),
+    "out_w": ("attn.out_proj.weight", "C C"), "out_b": ("attn.out_proj.bias", "C"),
+    "ln2_w": ("ln_2.weight", "C"), "ln2_b": ("ln_2.bias", "C"),
+    "fc_w": ("mlp.c_fc.weight", "M C"), "fc_b": ("mlp.c_fc.bias", "M"),
+    "proj_w": ("mlp.c_proj.weight", "C M"), "proj_b": ("mlp.c_proj.bias", "C"),
+    "ls1": ("ls_1.gamma", "C"), "ls2": ("ls_2.gamma", "C"),
 }
 _TOWER_KEYS = {
-    "patch_w": ("conv1.weight", "C 3 h w"),
-    "cls": ("class_embedding", "C"),
-    "pos": ("positional_embedding", "N C"),
-    "ln_pre_w": ("ln_pre.weight", "C"),
-    "ln_pre_b": ("ln_pre.bias", "C"),
-    "ln_post_w": ("ln_post.weight", "C"),
-    "ln_post_b": ("ln_post.bias", "C"),
-    "proj": ("proj", "C E"),
+    "patch_w": ("conv1.weight", "C 3 h w"), "cls": ("class_embedding", "C"), "pos": ("positional_embedding", "N C"),
+    "ln_pre_w": ("ln_pre.weight", "C"), "ln_pre_b": ("ln_pre.bias", "C"),
+    "ln_post_w": ("ln_post.weight", "C"), "ln_post_b": ("ln_post.bias", "C"), "proj": ("proj", "C E"),
 }
 
 
@@ -140,14 +128,8 @@ def text_blocks(state: Mapping[str, Tensor], spec: ModelSpec) -> tuple[Block, ..
 def _letters(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, int]:
     hidden = state.get("visual.transformer.resblocks.0.mlp.c_fc.bias")
     return {
-        "C": spec.width,
-        "3C": 3 * spec.width,
-        "E": spec.embed,
-        "N": 1 + spec.grid[0] * spec.grid[1],
-        "3": 3,
-        "h": spec.patch[0],
-        "w": spec.patch[1],
-        "M": len(hidden) if hidden is not None else 4 * spec.width,
+        "C": spec.width, "3C": 3 * spec.width, "E": spec.embed, "N": 1 + spec.grid[0] * spec.grid[1], "3": 3,
+        "h": spec.patch[0], "w": spec.patch[1], "M": len(hidden) if hidden is not None else 4 * spec.width,
     }
 
 

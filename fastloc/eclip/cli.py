@@ -119,3 +119,4 @@ def _progress(shown: bool) -> Iterator["Report"]:
             bar.update(tasks[what], completed=done, total=total, told=text)
 
         yield report
+

@@ -73,7 +73,9 @@ def local_form(how: Attend, most: int | None = SLICE) -> Form:
     most: how many elements of a neighbour bias, times batch and heads, exist at a time; None for all of them, whatever the grid.
     """
 
-    def form(qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None) -> Tensor:
+    def form(
+        qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None
+    ) -> Tensor:
         attended = _local(qkv, temperatures, recipe, grid, how, most)
         return attended if out is None else out.copy_(attended)
 
@@ -182,7 +184,9 @@ def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, lik
     return torch.cat([torch.zeros_like(patches[:, :1]), patches], 1).to(like.dtype)
 
 
-def inverse_temperatures(recipe: Recipe, table: Tensor | None, lengths: Tensor | None, head_width: int, index: int) -> list[Temperature]:
+def inverse_temperatures(
+    recipe: Recipe, table: Tensor | None, lengths: Tensor | None, head_width: int, index: int
+) -> list[Temperature]:
     """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block; none where each is
     solved from what it multiplies (`fastloc.functional.entropy_matching`).
 

@@ -161,10 +161,8 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.blocks > 0 and not r.terms, "changed blocks need at least one attention term"),
         (r.terms.count("identity") > 1, "the identity term stands at most once"),
         (r.iterations > 0 and not (r.unit and self_self), "iterations need unit projections and self-self terms"),
-        (
-            r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
-            "matched temperatures need unit projections, self-self terms and rho",
-        ),
+        (r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
+         "matched temperatures need unit projections, self-self terms and rho"),
         (r.rho is not None and not (positive(r.rho) and r.rho < 1), f"rho is {r.rho!r}; a share of the tokens between 0 and 1 is wanted"),
         (r.rho is not None and not r.unit, "rho is for unit projections"),
         (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),

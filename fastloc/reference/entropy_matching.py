@@ -28,7 +28,9 @@ def gem_calibrated(
     return methods.gem(weights, pixels, depth=blocks + 1, iterations=iterations, temperature=temperature, residual=False)
 
 
-def gem_matched(weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False) -> Tensor:
+def gem_matched(
+    weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False
+) -> Tensor:
     """The same with every map's inverse temperature solved: for each picture, block, head, stream and pass, one pass after the other."""
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

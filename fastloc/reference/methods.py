@@ -207,16 +207,8 @@ def neighbourhood(grid: Grid, std: float) -> Tensor:
 
 # RCLIP without training reads the raw features; what differs is its map, `rclip_map`
 METHODS: dict[str, Callable[[Weights, Tensor], Tensor]] = {
-    "itsm": itsm,
-    "rclip": itsm,
-    "eclip": eclip,
-    "gem": gem,
+    "itsm": itsm, "rclip": itsm, "eclip": eclip, "gem": gem,
     "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
-    "maskclip": maskclip,
-    "sclip": sclip,
-    "clearclip": clearclip,
-    "naclip": naclip,
-    "cliptrase": cliptrase,
-    "tagclip": tagclip,
+    "maskclip": maskclip, "sclip": sclip, "clearclip": clearclip, "naclip": naclip, "cliptrase": cliptrase, "tagclip": tagclip,
     "resclip": resclip,
 }

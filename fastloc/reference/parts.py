@@ -28,7 +28,9 @@ def encoder(weights: Weights, pixels: Tensor, position: str) -> tuple[Tensor, Te
     return pooled(weights, x), project(weights, x)[:, 1:]
 
 
-def dual_paths(weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool) -> tuple[Tensor, Tensor]:
+def dual_paths(
+    weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool
+) -> tuple[Tensor, Tensor]:
     """(g, x) after the last block, each [B, N, C]: x is the untouched path; g adds, in the last `blocks` blocks, `attention` of x."""
     spec = weights.spec
     if not 0 <= blocks <= spec.layers:

@@ -70,10 +70,7 @@ def clip_surgery(weights: ResNetWeights, pixels: Tensor, settings: str = "") -> 
 
 # RCLIP without training reads the raw features; what differs is its map
 METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
-    "itsm": itsm,
-    "rclip": itsm,
-    "maskclip": maskclip,
-    "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
+    "itsm": itsm, "rclip": itsm, "maskclip": maskclip, "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
 }
 
 
@@ -148,7 +145,9 @@ def bottleneck(block: Bottleneck, x: Tensor) -> Tensor:
 def batch_norm(conv: Conv, x: Tensor) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * scale + shift of every channel."""
     assert conv.norm is not None, "the reference runs weights as they were read, with BatchNorm not folded"
-    scale, shift, mean, variance = (each[:, None, None] for each in (conv.norm.scale, conv.norm.shift, conv.norm.mean, conv.norm.variance))
+    scale, shift, mean, variance = (
+        each[:, None, None] for each in (conv.norm.scale, conv.norm.shift, conv.norm.mean, conv.norm.variance)
+    )
     return (x - mean) / torch.sqrt(variance + EPS) * scale + shift
 
 

@@ -16,10 +16,7 @@ from fastloc.reference import parts
 from towers import error, pixels, texts, tower
 
 KINDS = {
-    "plain": {},
-    "scaled": {"scale": True},
-    "mean-pooled": {"pool": "avg"},
-    "mean-normed": {"pool": "avg-norm"},
+    "plain": {}, "scaled": {"scale": True}, "mean-pooled": {"pool": "avg"}, "mean-normed": {"pool": "avg-norm"},
     "no ln_pre": {"ln_pre": False},
 }
 

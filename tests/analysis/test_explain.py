@@ -20,7 +20,7 @@ from fastloc.imaging.overlay import colour_table, heat_tile
 from fastloc.recipes import RECIPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastloc.errors.FastlocWarning")
-TEXTS = ("cat", '<b>pizza</b> & "more"')
+TEXTS = ("cat", "<b>pizza</b> & \"more\"")
 
 
 @cache

@@ -62,6 +62,7 @@ def localizer() -> Localizer:
     return Localizer(size=96)
 
 
+
 def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
 

@@ -271,3 +271,5 @@ def test_every_dtype_has_tolerances() -> None:
     from fastloc.onnx_file import golden
 
     assert set(DTYPES) == set(golden.TOLERANCES) == set(golden.MAP_TOLERANCES) == set(golden.LEAST_AGREEMENT)
+
+

@@ -91,7 +91,9 @@ def test_eight_bits(options: Options, localizer: Localizer, tmp_path: Path) -> N
     assert options.dtype == "int8-dynamic" or all((each == 0).all() and each.dtype == np.int8 for each in zeros)
 
 
-def test_a_file_that_computes_something_else_is_not_written(localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_computes_something_else_is_not_written(
+    localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def wrong(*args: Any) -> Any:
         golden = golden_check.golden_of(*args)
         sample = golden.outputs["similarity"]
@@ -216,3 +218,5 @@ def test_the_help_of_export_is_made_of_the_tables(call: Call) -> None:
     out = call("export --help")[1]
     assert all(name in out for name in (*SPELLINGS, *INPUTS, *OUTPUTS))
     assert all(row.reads in out for row in SPELLINGS.values())
+
+

@@ -21,17 +21,9 @@ LAYERS, HEADS, PATCH, TRAINED = 7, 4, 8, (4, 4)
 def config(*, scale: bool = False, ln_pre: bool = True, activation: str = "gelu", pool: str = "tok", **vision: Any) -> dict[str, Any]:
     """An open_clip model configuration; pool "avg-norm" is the mean of the patches before the last LayerNorm."""
     tower = {
-        "image_size": TRAINED[0] * PATCH,
-        "layers": LAYERS,
-        "width": 32,
-        "head_width": 32 // HEADS,
-        "patch_size": PATCH,
-        "mlp_ratio": 2.5,
-        "ls_init_value": 0.5 if scale else None,
-        "no_ln_pre": not ln_pre,
-        "pool_type": pool.removesuffix("-norm"),
-        "final_ln_after_pool": pool.endswith("-norm"),
-        "act_kwargs": {"approximate": "tanh"} if activation == "gelu_tanh" else None,
+        "image_size": TRAINED[0] * PATCH, "layers": LAYERS, "width": 32, "head_width": 32 // HEADS, "patch_size": PATCH, "mlp_ratio": 2.5,
+        "ls_init_value": 0.5 if scale else None, "no_ln_pre": not ln_pre, "pool_type": pool.removesuffix("-norm"),
+        "final_ln_after_pool": pool.endswith("-norm"), "act_kwargs": {"approximate": "tanh"} if activation == "gelu_tanh" else None,
     }
     return {"embed_dim": EMBED, "quick_gelu": activation == "quick_gelu", "vision_cfg": tower | vision}
 

@@ -137,3 +137,4 @@ def _strict() -> None:
     """Float32 means float32: no TF32 in products nor in convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+

@@ -144,7 +144,7 @@ def quality(rows: Sequence[Row]) -> Figure:
         at = (row["ms"], 100 * row["quality"]["pointing"])
         points.setdefault(method(row), []).append(at)
         ax.plot(*at, signs[name], color=drawn[name], markersize=6.5, label=name, zorder=3)
-    low, high = (0.8, 1.25) if log else (0, 1.08)
+    low, high = ((0.8, 1.25) if log else (0, 1.08))
     ax.set_xlim(low * min(timed), high * max(timed))
     ax.set_ylim(0, 100)
     _named_at_the_right(ax, points)
