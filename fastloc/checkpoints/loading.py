@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import hub, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
+from fastloc.checkpoints import hub, open_clip_files, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
 from fastloc.checkpoints.hub_repository import PREFIX, Repository
 from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
@@ -238,8 +238,7 @@ def _named(model: str, pretrained: str | None) -> _Description:
 
 def _tagged(model: str, name: str, tag: str | None) -> tuple[Path, dict[str, Any]]:
     """The file of a tag's weights, and what open_clip knows of the tag."""
-    from open_clip import pretrained as tags
-
+    tags = open_clip_files.tags()
     known = tags.list_pretrained_tags_by_model(name)
     if tag is None:
         raise ModelError(f"model {model!r} needs weights: give pretrained, a path or one of {', '.join(known) or 'no known tags'}")
@@ -252,10 +251,8 @@ def _tagged(model: str, name: str, tag: str | None) -> tuple[Path, dict[str, Any
 def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
     if row.get("hf_hub"):
         return hub.tagged(name, tag, row["hf_hub"])
-    from open_clip import pretrained as tags
-
     try:
-        return Path(tags.download_pretrained(row))
+        return Path(open_clip_files.tags().download_pretrained(row))
     except Exception as error:
         # a download from elsewhere fails in its own ways: offline, refused, no such file
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

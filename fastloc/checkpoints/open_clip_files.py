@@ -3,12 +3,16 @@
 import json
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-__all__ = ["folder", "model_config", "vocabulary_file"]
+__all__ = ["folder", "model_config", "tags", "vocabulary_file"]
 
+# the package that open_clip's table of tags is imported in, without what else `import open_clip` runs
+_ALONE = "fastloc_open_clip_files"
 # a file is a model's configuration if it has all of these
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg"}
 
@@ -39,6 +43,17 @@ def model_config(name: str) -> dict[str, Any] | None:
 
     found: dict[str, Any] | None = open_clip.get_model_config(name)
     return found
+
+
+def tags() -> ModuleType:
+    """open_clip's table of pretrained tags, its module `pretrained`; without the rest of the package where that is not imported already."""
+    if "open_clip" in sys.modules:
+        return import_module("open_clip.pretrained")
+    if _ALONE not in sys.modules:
+        package = ModuleType(_ALONE, "The folder of open_clip as a package whose __init__ is not run.")
+        package.__path__ = [str(folder())]
+        sys.modules[_ALONE] = package
+    return import_module(f"{_ALONE}.pretrained")
 
 
 def vocabulary_file() -> Path:

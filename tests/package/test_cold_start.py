@@ -56,3 +56,20 @@ assert len(localizer(sys.argv[1], ["cat", "dog"]).texts) == 2
     assert not {name for name in ("open_clip", "torchvision", "timm", "torch._dynamo", "scipy") if name in found}
     # which says that the text took the way of those that need repair
     assert {"ftfy", "regex"} <= found
+
+
+def test_a_tag_is_looked_up_without_open_clip_s_package(tmp_path: Path):
+    """So that a tag whose weights are not here fails as soon as the hub is known to be out of reach."""
+    code = """
+import os
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": "."}
+from fastloc import FastlocError, Localizer
+try:
+    Localizer("ViT-B-16", "laion2b_s34b_b88k")
+except FastlocError as error:
+    assert "weights 'laion2b_s34b_b88k' of ViT-B-16 must be downloaded once, and HF_HUB_OFFLINE forbids it" in str(error)
+else:
+    raise AssertionError("there are weights in an empty cache")
+"""
+    found = imported(code, tmp_path)
+    assert "huggingface_hub" in found and not {"open_clip", "torchvision", "timm", "torch._dynamo"} & found
