@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 
-# seconds for the first contact: look-up of the name, connection and answer together
-PATIENCE = 4.0
+# seconds for the first contact: look-up of the name, connection and answer together; with imports a command fails within 5
+PATIENCE = 2.5
 # an ETag becomes the name of a file
 _ETAG = re.compile(r"[A-Za-z0-9][\w.+=-]*", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
