@@ -52,5 +52,5 @@ def pack(run: Path) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the --out folder of train_embedded.py")
+    parser.add_argument("run", type=Path, help="the --out folder of train.py")
     print(f"{pack(parser.parse_args().run) / 1e6:.2f} MB")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastloc.errors import FastlocError
-from fastloc.functional import heatmaps as device_maps
+from fastloc.functional import heatmaps as plain
 from fastloc.functional.heatmaps import check_order, checked, tables
 from fastloc.imaging.geometry import Geometry
 from fastloc.kernels import device
@@ -25,7 +25,7 @@ def heatmaps(
     Raises FastlocError as that does, and where fused is asked for and cannot be.
     """
     if not fused:
-        return device_maps.heatmaps(similarity, geometry, order, logit_scale, reverse, dtype=dtype)
+        return plain.heatmaps(similarity, geometry, order, logit_scale, reverse, dtype=dtype)
     check_order(order, logit_scale, reverse, dtype)
     return _fused("heatmap", checked(similarity), geometry, order=order, logit_scale=logit_scale, reverse=reverse, dtype=dtype)
 
@@ -35,7 +35,7 @@ def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = Non
     does.
     """
     if not fused:
-        return device_maps.labels(similarity, geometry, threshold)
+        return plain.labels(similarity, geometry, threshold)
     return _fused("label_map", checked(similarity), geometry, threshold=threshold)
 
 
