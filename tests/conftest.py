@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f'{item.nodeid}: slow must have a reason, such as @pytest.mark.slow("compiles every kernel", quick=1)')
         if _is_quick(item, marker.kwargs.get("quick", 0), seen.setdefault(item.nodeid.partition("[")[0], set())):
             item.own_markers.remove(marker)
-    if config.getoption("markexpr") == "not slow" and Path(items[0].path).parent != Path(items[-1].path).parent:
+    if items and config.getoption("markexpr") == "not slow" and Path(items[0].path).parent != Path(items[-1].path).parent:
         _check_rooms(items)
 
 
