@@ -124,10 +124,11 @@ def _keep_timing(config: Any, job: Job) -> None:
     cache = config.get_timing_cache() if job["timing_cache"] else None
     if cache is None:
         return
-    from fastloc.utils.atomic_write import replacing
-
-    with replacing(Path(job["timing_cache"])) as part:
-        part.write_bytes(bytes(cache.serialize()))
+    path = Path(job["timing_cache"])
+    # not by fastloc's own writer, which brings more than the standard library into this process
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(bytes(cache.serialize()))
+    part.replace(path)
 
 
 def _load(trt: Any, plan: Any, log: Any) -> None:
