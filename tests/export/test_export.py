@@ -1,6 +1,7 @@
 """The exporter's graph: every method in every spelling, precision and kind of input, against the functional ViT."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -188,8 +189,14 @@ def test_bytes_are_pixels_before_normalisation() -> None:
     assert np.abs(found - wanted.numpy()).max() < 1e-5
 
 
-def operators(options: Options, name: str = "gem") -> list[str]:
-    return [node.op_type for node in trace(parts(ROWS[name], options)).graph]
+@cache
+def traced(options: Options) -> Any:
+    """GEM's graph, made once for the tests that only read it."""
+    return trace(parts(ROWS["gem"], options))
+
+
+def operators(options: Options) -> list[str]:
+    return [node.op_type for node in traced(options).graph]
 
 
 @pytest.mark.slow("an export of every spelling", quick=1)
@@ -208,7 +215,7 @@ def test_one_product_for_all_changed_blocks() -> None:
 
 
 def test_weights_are_stored_as_they_are_multiplied() -> None:
-    model = trace(parts(ROWS["gem"], Options(size=SIZE)))
+    model = traced(Options(size=SIZE))
     turned = [node.inputs[0] for node in model.graph if node.op_type == "Transpose"]
     assert not [value for value in turned if value is not None and value.is_initializer()]
 
