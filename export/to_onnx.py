@@ -244,4 +244,4 @@ def _whole(target: Path) -> Iterator[Path]:
         with replacing_files(target) as folder:
             yield folder / target.name
     except OSError as error:
-        raise FastlocError(f"{target}: cannot be written ({error})") from error
+        raise FastlocError(f"{target}: cannot be written ({error.strerror or error})") from error

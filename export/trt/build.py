@@ -29,7 +29,7 @@ from fastloc.onnx_file import graph as onnx_graph
 from fastloc.onnx_file import header
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache
-from fastloc.utils.atomic_write import part_of
+from fastloc.utils.atomic_write import create, destination, is_stream, part_of
 from fastloc.utils.hardware import Gpu, cuda_gpu
 
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
@@ -134,7 +134,7 @@ def _job(
         "module": row.module,
         "typed_flag": flavours.release(module) < row.flag_before,
         "onnx": str(onnx),
-        "part": str(part_of(target)),
+        "part": str(part_of(_writable(target))),
         "capabilities": targets,
         "shapes": shapes([value for value in graph.inputs if value.name not in given], manifest, profiles),
         "workspace": workspace,
@@ -173,12 +173,22 @@ def _timing(folder: str | os.PathLike[str] | None, row: Flavour, module: ModuleT
     return str(engine_cache.prepared(Path(folder)) / f"{row.name}-{module.__version__}-{name}.timing")
 
 
+def _writable(target: Path) -> Path:
+    """The file that the engine is written to, behind links. Raises ModelError for what no engine can be written to."""
+    try:
+        if is_stream(target):
+            raise ModelError(f"{target} is a pipe or a device, and an engine is a file beside its report")
+        return destination(target)
+    except IsADirectoryError:
+        raise ModelError(f"{target} is a folder; give the engine a file's name") from None
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written ({error.strerror or error})") from None
+
+
 def _claim(part: Path, target: Path) -> None:
     """Open the file that the engine will be written to, before minutes are spent on what cannot be kept."""
-    if target.is_dir():
-        raise ModelError(f"{target} is a folder; give the engine a file's name")
     try:
-        part.touch(exist_ok=False)
+        os.close(create(part))
     except OSError as error:
         raise ModelError(f"{target} cannot be written ({error.strerror or error})") from None
 

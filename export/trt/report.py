@@ -17,7 +17,7 @@ from typing import Any
 
 from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.utils.atomic_write import replacing
+from fastloc.utils.atomic_write import destination, replacing
 
 __all__ = ["FORMAT", "EngineReport", "IoTensor", "beside", "digest", "publish", "read"]
 
@@ -102,7 +102,7 @@ def publish(part: Path, engine: Path, report: EngineReport) -> None:
     try:
         with replacing(known) as trial:
             trial.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            part.replace(engine)
+            part.replace(destination(engine))
     except OSError as error:
         raise ModelError(f"{engine} cannot be written ({error.strerror or error})") from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
 import sys
 import time
 from collections import Counter
@@ -126,9 +127,11 @@ def _keep_timing(config: Any, job: Job) -> None:
         return
     path = Path(job["timing_cache"])
     # not by fastloc's own writer, which brings more than the standard library into this process
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(bytes(cache.serialize()))
-    part.replace(path)
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    with part.open("xb") as file:
+        file.write(bytes(cache.serialize()))
+    part.replace(target)
 
 
 def _load(trt: Any, plan: Any, log: Any) -> None:

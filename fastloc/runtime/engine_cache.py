@@ -46,7 +46,8 @@ def prepared(path: Path) -> Path:
     trial = part_of(path / "trial")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(b"fastloc")
+        with trial.open("xb") as file:
+            file.write(b"fastloc")
     except OSError as error:
         reason = error.strerror or error
         raise PlanError(f"cache folder {path} cannot be written to ({reason}): give another one as cache='folder'") from None

@@ -31,7 +31,7 @@ from fastloc.runtime.providers import (
     session_settings,
 )
 from fastloc.runtime.shape_profiles import Profiles, inputs_of
-from fastloc.utils.atomic_write import replacing
+from fastloc.utils.atomic_write import is_stream, replacing
 from fastloc.utils.hardware import cuda_gpu
 from fastloc.utils.heartbeat import waiting
 
@@ -216,6 +216,8 @@ class OnnxSession:
             raise PlanError(f"onnxruntime {self.ort.__version__} cannot write compiled files: 1.23 and newer can")
         if not target.parent.is_dir():
             raise ModelError(f"{target}: the folder {target.parent} does not exist")
+        if is_stream(target):
+            raise ModelError(f"{target}: is a pipe or a device, and a compiled file is read back before it counts")
         with replacing(target) as part:
             with self._building():
                 self._compile_to(part)
