@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fastloc.errors import ImageError
+from fastloc.errors import FastlocWarning, ImageError
+from fastloc.imaging import colour, picture_files, picture_formats
+from fastloc.imaging.picture_formats import FORMATS
+from fastloc.imaging.pixel_depth import to_uint8
 
-__all__ = ["load"]
+__all__ = ["FORMATS", "MAX_PIXELS", "load"]
 
-# 65535 / 257 is exactly 255, so full white stays full white
-SIXTEEN_TO_EIGHT = 257
+# pixels of a picture that is decoded; from as many on Pillow warns of a decompression bomb
+MAX_PIXELS = 89_478_485
 # by number of channels
 _MODES = {3: "RGB", 4: "RGBA"}
+# rows that are converted at a time, so that the intermediates of large pictures stay small
+_ROWS = 256
+# TIFF's tags, and the value of PhotometricInterpretation for which 0 is white
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def load(source: object, name: str | None = None, *, bgr: bool = False) -> Image.Image:
-    """A new RGB picture of 8 bits a channel from:
+def load(source: object, name: str | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A new RGB picture of 8 bits a channel, in sRGB, from:
 
-      str or path     a file in any format Pillow reads; of an animation the first frame
-      bytes           the content of such a file
+      str or path     a raster file (see `FORMATS`; HEIC with the extra "heif"), or an http(s) address; of an animation the first frame
+      bytes           the content of such a file: bytes, bytearray, memoryview, or an open binary file
       PIL.Image       any mode
-      numpy array     [H, W] or [H, W, 1 | 3 | 4]; uint8, bool, uint16 (65535 is white) or float within [0, 1]
+      numpy array     [H, W] or [H, W, 1 | 3 | 4]; uint8, bool, other integers, or float within [0, 1]
       torch tensor    [H, W], [1 | 3 | 4, H, W] or [H, W, 1 | 3 | 4], any device, the same dtypes and half and bfloat16
 
-    The EXIF orientation is applied; transparency is laid over white; 16-bit greys are scaled to 8 bits, never clipped. `name` is what error
-    messages call the source where it has no path of its own. `bgr`: the array's or tensor's channels are blue, green, red (and alpha), as
-    OpenCV's are; greys stay. Raises ImageError.
+    The EXIF orientation is applied; transparency is laid over white; an embedded colour profile is applied (see `colour.to_srgb`); deeper
+    pixels are scaled to 8 bits by the rules of `fastloc.imaging.pixel_depth`, with a FastlocWarning where white had to be assumed.
+
+    Args:
+        name: what error messages call a source that has no path of its own.
+        bgr: the array's or tensor's channels are blue, green, red (and alpha), as OpenCV's are; greys stay.
+        max_pixels: what a file may decode to; checked before anything is allocated. Arrays, tensors and PIL pictures are not limited.
+
+    Raises ImageError.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "array", bgr)
@@ -42,45 +55,36 @@ def load(source: object, name: str | None = None, *, bgr: bool = False) -> Image
     kind = type(source).__name__
     if bgr:
         raise ImageError(f"{name or 'picture'} is a {kind}, which says itself what its channels are: bgr is for arrays and tensors")
-    if isinstance(source, (str, os.PathLike)):
-        return _from_file(source)
     if isinstance(source, Image.Image):
-        return _to_rgb(source, name or "PIL picture")
-    if isinstance(source, (bytes, bytearray)):
-        return _decode(io.BytesIO(source), name or f"picture of {len(source)} bytes", len(source))
+        return _to_rgb(source, name or "PIL picture", own=False)
+    if isinstance(source, (str, os.PathLike)):
+        with picture_files.opened(source) as (file, size):
+            return _decode(file, os.fsdecode(source), size, max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        size = memoryview(source).nbytes
+        return _decode(io.BytesIO(source), name or f"picture of {size} bytes", size, max_pixels)
+    if callable(getattr(source, "read", None)):
+        content = picture_files.content_of(source, name or "open file")
+        return _decode(io.BytesIO(content), name or f"picture of {len(content)} bytes", len(content), max_pixels)
     raise ImageError(f"{name or 'picture'} is a {kind}: expected a path, bytes, a PIL picture, a numpy array or a torch tensor")
 
 
-def _from_file(source: str | os.PathLike[str]) -> Image.Image:
-    try:
-        path = Path(source)
-        # opened here, not by Pillow, so that the operating system's reasons keep their own words
-        if path.is_dir():
-            raise ImageError(f"{path}: is a folder, not a picture")
-        with path.open("rb") as file:
-            return _decode(file, str(path), path.stat().st_size)
-    except FileNotFoundError:
-        hint = ": fetch it first, only local files are read" if "://" in str(source) else ""
-        raise ImageError(f"{source}: no such file{hint}") from None
-    except PermissionError:
-        raise ImageError(f"{source}: no permission to read it") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{source!r}: cannot be opened ({error})") from None
-
-
-def _decode(file: Any, name: str, size: int) -> Image.Image:
+def _decode(file: Any, name: str, size: int | None, max_pixels: int) -> Image.Image:
     if size == 0:
         raise ImageError(f"{name}: is empty (0 bytes)")
     try:
-        with Image.open(file) as picture:
-            return _to_rgb(picture, name)
+        with picture_formats.identified(file, name) as picture:
+            _check_size(picture.size, name, max_pixels)
+            deep = _deep_channels(picture)
+            rgb = _to_rgb(picture, name, own=True)
+            if deep:
+                _note_dark(rgb, name)
+            return rgb
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: is not a picture in a format Pillow {PIL.__version__} reads") from None
+        raise ImageError(f"{name}: is not a picture, or is damaged; formats that are read: {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ImageError(f"{name}: has more than {limit} pixels, the limit (twice PIL.Image.MAX_IMAGE_PIXELS)") from None
+        raise ImageError(f"{name}: has more than {limit} pixels, Pillow's own limit (twice PIL.Image.MAX_IMAGE_PIXELS)") from None
     except ImageError:
         raise
     # decoders raise whatever they like on a corrupt file: OSError, SyntaxError, struct.error, IndexError ...
@@ -88,41 +92,106 @@ def _decode(file: Any, name: str, size: int) -> Image.Image:
         raise ImageError(f"{name}: cannot be decoded ({error})") from error
 
 
-def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: must have at most max_pixels = {max_pixels:,} pixels, got {width} x {height} = {width * height:,}; "
+            "raise max_pixels where you trust it, or scale it down"
+        )
+
+
+def _to_rgb(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
+    """A new RGB picture. own: nobody else has this picture, so that it may be turned where it lies."""
     if 0 in picture.size:
         raise ImageError(f"{name}: has no pixels ({picture.height} x {picture.width})")
     try:
         # Pillow decodes late: a truncated file is found out here, and raises rather than coming back half grey
         picture.load()
-        upright = _upright(picture)
+        upright = _upright(picture, own)
         if upright.mode.startswith("I") or upright.mode == "F":
-            return _deep_grey(upright, name)
+            return _deep_grey(upright, name, _declared_white(picture), _white_is_zero(picture))
         if upright.has_transparency_data:
-            return _over_white(upright.convert("RGBA"))
+            return _in_strips(upright, lambda strip: _over_white(colour.to_srgb(strip.convert("RGBA"), name)))
+        if upright.mode in ("P", "PA", "1", "HSV", "YCbCr", "RGBX"):
+            upright = _with_profile(upright.convert("RGB"), picture)
+        if "icc_profile" in upright.info or upright.mode == "LAB":
+            return _in_strips(upright, lambda strip: colour.to_srgb(strip, name).convert("RGB"))
         # a copy even where it is RGB already, so that the result never shares pixels with the source
-        return upright.convert("RGB")
+        return upright.convert("RGB") if own or upright is picture or upright.mode != "RGB" else upright
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(f"{name}: cannot be decoded ({error})") from error
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(picture: Image.Image, own: bool) -> Image.Image:
     try:
+        if own:
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture
         return ImageOps.exif_transpose(picture)
     # a malformed EXIF block says nothing about the pixels, which are fine
     except Exception:
         return picture
 
 
-def _deep_grey(picture: Image.Image, name: str) -> Image.Image:
+def _with_profile(picture: Image.Image, source: Image.Image) -> Image.Image:
+    if "icc_profile" in source.info:
+        picture.info["icc_profile"] = source.info["icc_profile"]
+    return picture
+
+
+def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert rows at a time; of a large picture only the source and the result are ever whole."""
+    if picture.height <= _ROWS:
+        return convert(picture)
+    made = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, _ROWS):
+        made.paste(convert(picture.crop((0, top, picture.width, min(top + _ROWS, picture.height)))), (0, top))
+    return made
+
+
+def _deep_grey(picture: Image.Image, name: str, white: int | None, inverted: bool) -> Image.Image:
     """Modes I;16*, I and F: Pillow's own conversion clips them at 255."""
-    values = np.asarray(picture)
-    if picture.mode == "F":
-        return _from_array(values, name)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"{name}: its integers run from {values.min()} to {values.max()}, expected 16 bits, 0 to 65535")
-    return _from_array(values.astype(np.uint16), name)
+    grey = Image.fromarray(to_uint8(np.asarray(picture), name, white=white, inverted=inverted))
+    if "icc_profile" in picture.info:
+        return _in_strips(_with_profile(grey, picture), lambda strip: colour.to_srgb(strip, name).convert("RGB"))
+    return grey.convert("RGB")
+
+
+def _tag(picture: Image.Image, number: int) -> Any:
+    """A TIFF's tag; None of other pictures."""
+    return getattr(picture, "tag_v2", {}).get(number)
+
+
+def _declared_white(picture: Image.Image) -> int | None:
+    """The white that a TIFF of 12 bits a pixel declares; None where the type has more room than the values may need."""
+    bits = _tag(picture, _BITS)
+    count = bits[0] if isinstance(bits, tuple) and bits else bits
+    return (1 << count) - 1 if isinstance(count, int) and 8 < count < 16 else None
+
+
+def _white_is_zero(picture: Image.Image) -> bool:
+    """True for the deep greys that Pillow reads as they lie; it inverts those of 8 bits itself."""
+    return bool(_tag(picture, _PHOTOMETRIC) == _WHITE_IS_ZERO)
+
+
+def _deep_channels(picture: Image.Image) -> bool:
+    """True for colour of 16 bits a channel, of which Pillow keeps the upper 8 without looking whether they hold anything."""
+    raw = [part[3] for part in getattr(picture, "tile", []) if len(part) > 3]
+    names = [each[0] if isinstance(each, tuple) and each else each for each in raw]
+    return any(isinstance(each, str) and ";16" in each for each in names) and picture.mode in ("RGB", "RGBA", "LA", "L", "CMYK")
+
+
+def _note_dark(picture: Image.Image, name: str) -> None:
+    high = int(np.asarray(picture).max())
+    if high < 64:
+        warnings.warn(
+            f"{name}: its 16-bit channels fill no more than 14 bits and the upper 8 of 16 are read, so it is dark; save it with 8 bits",
+            FastlocWarning,
+            stacklevel=2,
+        )
 
 
 def _over_white(picture: Image.Image) -> Image.Image:
@@ -130,11 +199,20 @@ def _over_white(picture: Image.Image) -> Image.Image:
 
 
 def _from_tensor(tensor: Any, name: str, bgr: bool) -> Image.Image:
+    # neither has values that could be copied; other libraries' tensors have neither attribute
+    if getattr(tensor, "is_meta", False):
+        raise ImageError(f"{name}: a tensor must have values, got device meta; load it to a device first")
+    if str(getattr(tensor, "layout", "torch.strided")) != "torch.strided":
+        raise ImageError(f"{name}: a tensor must be dense, got layout {tensor.layout}; to_dense() makes it so")
     values = tensor.detach().cpu()
     # numpy has no bfloat16 and no 8-bit floats
     if "float" in str(values.dtype) and "float64" not in str(values.dtype):
         values = values.float()
-    array: NDArray[Any] = values.numpy()
+    try:
+        array: NDArray[Any] = values.numpy()
+    # quantised tensors, conjugate views and what else numpy has no word for
+    except (TypeError, RuntimeError) as error:
+        raise ImageError(f"{name}: a tensor of {values.dtype} cannot be read as an array ({str(error).splitlines()[0]})") from None
     # channels first is what a tensor means where both readings are possible
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)
@@ -143,7 +221,7 @@ def _from_tensor(tensor: Any, name: str, bgr: bool) -> Image.Image:
 
 def _from_array(array: NDArray[Any], name: str, bgr: bool = False) -> Image.Image:
     _check_shape(array.shape, name)
-    values = np.ascontiguousarray(_to_uint8(array, name))
+    values = np.ascontiguousarray(to_uint8(array, name))
     if values.ndim == 2 or values.shape[2] == 1:
         return Image.fromarray(values.reshape(values.shape[:2])).convert("RGB")
     if bgr:
@@ -152,7 +230,7 @@ def _from_array(array: NDArray[Any], name: str, bgr: bool = False) -> Image.Imag
         picture = Image.frombytes(mode, (values.shape[1], values.shape[0]), values, "raw", "BGR" + mode[3:])
     else:
         picture = Image.fromarray(values)
-    return _over_white(picture) if values.shape[2] == 4 else picture
+    return _in_strips(picture, _over_white) if values.shape[2] == 4 else picture
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
@@ -164,29 +242,5 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         hint = "; its channels come first, np.moveaxis(x, 0, -1) puts them last"
     if len(shape) == 4:
-        hint = "; for several pictures pass a list"
+        hint = "; this is a batch, and one picture was asked for"
     raise ImageError(f"{name}: shape {list(shape)} is not a picture, expected [H, W] or [H, W, 1, 3 or 4]{hint}")
-
-
-def _to_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    # to the machine's byte order, or big-endian uint16 would not be uint16 below
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return np.where(array, np.uint8(255), np.uint8(0))
-    if array.dtype == np.uint16:
-        widened: NDArray[np.uint32] = array.astype(np.uint32) + SIXTEEN_TO_EIGHT // 2
-        return (widened // SIXTEEN_TO_EIGHT).astype(np.uint8)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ImageError(f"{name}: dtype {array.dtype} is not a picture's, expected uint8, uint16, bool or float within [0, 1]")
-    low, high = float(array.min()), float(array.max())
-    # one NaN anywhere makes both ends NaN
-    if not np.isfinite([low, high]).all():
-        raise ImageError(f"{name}: holds NaN or infinite values")
-    if low < 0 or high > 1:
-        raise ImageError(f"{name}: floats run from {low:.4g} to {high:.4g}, expected [0, 1]; divide by 255, or undo a normalisation")
-    # in half precision 255 steps would be rounded twice
-    scaled = np.multiply(array, 255, dtype=np.promote_types(array.dtype, np.float32))
-    rounded: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
-    return rounded

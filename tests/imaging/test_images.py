@@ -1,6 +1,9 @@
 """Every kind of source, and every way in which a picture can be bad."""
 
 import io
+import struct
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -182,7 +185,7 @@ def refused(source, *words, name=None):
 
 def test_missing_folder_empty_and_text(tmp_path):
     refused(tmp_path / "gone.jpg", "gone.jpg", "no such file")
-    refused("https://example.org/a.jpg", "only local files")
+    refused("ftp://example.org/a.jpg", "ftp://example.org/a.jpg", "http(s)", "fetch it first")
     refused(tmp_path, str(tmp_path), "folder")
     refused("bad\0name.png", "cannot be opened")
     empty = tmp_path / "empty.png"
@@ -218,14 +221,47 @@ def test_truncated_picture_opened_elsewhere(tmp_path):
     refused(Image.open(io.BytesIO(content[: len(content) // 2])), "truncated")
 
 
-def test_too_large(monkeypatch):
+def test_too_many_pixels():
+    content = encoded(Image.new("1", (300, 100)), "PNG")
+    with pytest.raises(ImageError, match="at most max_pixels = 29,999 pixels, got 300 x 100 = 30,000"):
+        images.load(content, max_pixels=29_999)
+    assert images.load(content, max_pixels=30_000).size == (300, 100)
+
+
+def test_pillow_s_own_limit_is_named(monkeypatch):
     content = encoded(Image.new("1", (300, 100)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     refused(content, "20000", "MAX_IMAGE_PIXELS")
-    # between once and twice the limit Pillow warns, and so does this
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
-    with pytest.warns(Image.DecompressionBombWarning):
-        images.load(content)
+
+
+def grown(content):
+    """MiB that a process grows by while it loads a picture, or is refused it."""
+    code = (
+        "import sys, warnings; from resource import RUSAGE_SELF, getrusage; from fastloc.imaging import images\n"
+        "warnings.simplefilter('ignore'); images.load(images.Image.new('P', (9, 9))); content = sys.stdin.buffer.read()\n"
+        "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
+        "try: images.load(content)\n"
+        "except images.ImageError: pass\n"
+        "print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    return float(subprocess.run([sys.executable, "-P", "-c", code], input=content, capture_output=True, check=True).stdout)
+
+
+def test_a_bomb_is_refused_before_anything_is_allocated():
+    # 35 bytes of GIF that claim 13,300 x 13,300 pixels
+    bomb = b"GIF89a" + struct.pack("<HHBBB", 13300, 13300, 0xF0, 0, 0) + bytes(6) + b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0)
+    bomb += b"\x02\x02\x44\x01\0;"
+    with pytest.raises(ImageError, match="max_pixels"), pytest.warns(Image.DecompressionBombWarning):
+        images.load(bomb)
+    assert grown(bomb) < 8
+
+
+def test_a_large_palette_takes_one_byte_a_pixel_beside_the_result():
+    # 36 million pixels in some kilobytes: converted in strips to the four bytes each of the result
+    source = Image.new("P", (6000, 6000))
+    source.putpalette([255, 0, 0, 0, 0, 255])
+    content = encoded(source, "PNG", transparency=1)
+    assert len(content) < 100_000 and grown(content) < 36e6 * 5.5 / 2**20
 
 
 @pytest.mark.parametrize(
@@ -234,20 +270,27 @@ def test_too_large(monkeypatch):
         (np.full((2, 2), np.nan), ["NaN"]),
         (np.array([[0, np.inf]]), ["infinite"]),
         (np.array([[0.0, 255.0]]), ["[0, 1]", "255"]),
-        (np.array([[-0.1, 0.5]]), ["-0.1"]),
-        (np.zeros((2, 2), np.int64), ["int64", "uint8"]),
+        (np.array([[-0.3, 0.5]]), ["-0.3"]),
+        (np.array([[0.5, 1.3]]), ["1.3"]),
+        (np.array([[-1, 5]]), ["16 bits", "-1 to 5"]),
+        (np.array([[70000]]), ["16 bits", "70000"]),
         (np.zeros((2, 2), complex), ["complex"]),
         (np.zeros((2, 2), object), ["object"]),
         (np.zeros((0, 4, 3), np.uint8), ["no pixels", "[0, 4, 3]"]),
         (np.zeros(4, np.uint8), ["[4]"]),
         (np.zeros((3, 8, 9), np.uint8), ["channels come first"]),
-        (np.zeros((2, 8, 9, 3), np.uint8), ["list"]),
+        (np.zeros((2, 8, 9, 3), np.uint8), ["batch"]),
         (np.zeros((8, 9, 2), np.uint8), ["[8, 9, 2]"]),
         (Image.new("RGB", (0, 5)), ["no pixels"]),
         (Image.fromarray(np.array([[-1, 70000]], np.int32)), ["70000"]),
         (Image.fromarray(np.array([[0, 255]], np.float32)), ["[0, 1]"]),
-        (torch.zeros(2, 3, 4, 4), ["list"]),
+        (torch.zeros(2, 3, 4, 4), ["batch"]),
         (torch.full((3, 4, 4), float("nan"), dtype=torch.float16), ["NaN"]),
+        (torch.zeros(3, 4, 4, device="meta"), ["device meta"]),
+        (torch.zeros(3, 4, 4).to_sparse(), ["dense", "to_dense()"]),
+        (torch.zeros(4, 4, dtype=torch.complex64), ["complex"]),
+        (torch.quantize_per_tensor(torch.zeros(4, 4), 1.0, 0, torch.quint8), ["quint8"]),
+        (io.StringIO("text"), ["binary mode"]),
         (None, ["NoneType", "expected a path"]),
         ([[1, 2]], ["list"]),
     ],
