@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastloc._version import __version__
 from fastloc.checkpoints.vit_weights import named_tensors
-from fastloc.errors import FastlocError, ModelError
+from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.export.calibration import inputs_of
 from fastloc.export.golden_check import golden_of
 from fastloc.export.graph import Graph, Parts
@@ -27,6 +27,7 @@ from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.atomic_write import replacing_files
+from fastloc.utils.distinct import distinct_rows
 from fastloc.utils.hashing import tower_digest
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def _parts(localizer: Localizer, options: Options) -> Parts:
     source = localizer.source
     with torch.inference_mode(False):
         texts = source.text(options.texts, localizer.template).clone() if options.texts else None
+        if texts is not None:
+            _check_distinct(options.texts, texts)
         surgery = localizer.recipe.readout.score == "feature-surgery"
         empty = source.text.empty(localizer.template).clone() if surgery else None
     geometry = _geometry(localizer, options)
@@ -235,6 +238,14 @@ def _verify(path: Path) -> None:
     from fastloc.export.golden_check import check
 
     check(path)
+
+
+def _check_distinct(names: tuple[str, ...], embeddings: Tensor) -> None:
+    """Raise TextError where the model cannot tell two texts apart: they would take one another's share of every map."""
+    if copies := distinct_rows(embeddings.cpu().numpy()):
+        twice = next(i for i, kind in enumerate(copies.index) if copies.first[kind] != i)
+        first = names[copies.first[copies.index[twice]]]
+        raise TextError(f"texts must differ for the model, got {first!r} and {names[twice]!r}, which it reads alike; leave one out")
 
 
 @contextmanager

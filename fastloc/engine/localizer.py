@@ -31,6 +31,7 @@ from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
+from fastloc.utils.distinct import Distinct, distinct_rows
 from fastloc.utils.openmp import release_idle_threads
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -192,15 +193,27 @@ class Localizer(BaseLocalizer[list[str]]):
         Raises:
             ImageError: neither of these. ModelError: a size that the patch does not divide.
         """
+        grids, scores, copies = self._similarity(pixels, texts, geometry, bgr)
+        if copies is None:
+            return grids, scores
+        return grids[:, copies.index], None if scores is None else scores[:, copies.index]
+
+    def _similarity(
+        self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool
+    ) -> tuple[Tensor, Tensor | None, Distinct | None]:
+        """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are one:
+        methods in which texts compete would split it among its copies."""
         pixels = shared(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
-        text = self.source.text(texts, self.template).to(self.device, accumulate_dtype)
+        encoded = self.source.text(texts, self.template)
+        copies = distinct_rows(encoded.cpu().numpy())
+        text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
         empty = None
         if self.recipe.readout.score == "feature-surgery" and len(text) == 1:
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
-        return self.engine(pixels, text, empty, geometry=geometry, bgr=bgr)
+        return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr), copies
 
     def heatmaps(self, frames: Any, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
         """Heatmaps [B, T, H, W] of camera frames, uint8 [B, H, W, 3], on the engine's device: within [0, 1], or bytes for torch.uint8.
@@ -211,11 +224,12 @@ class Localizer(BaseLocalizer[list[str]]):
         """
         frames = shared(frames)
         geometry = self.frame_geometry(frames)
-        grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
+        grids, _, copies = self._similarity(frames, texts, geometry, bgr)
         readout = self.recipe.readout
-        return device_heatmaps.heatmaps(
+        made = device_heatmaps.heatmaps(
             grids, geometry, readout.order, readout.logit_scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
         )
+        return made if copies is None else made[:, copies.index]
 
     def labels(self, frames: Any, texts: Sequence[str], *, threshold: float | None = None, bgr: bool = False) -> Tensor:
         """The index of the most similar text of every pixel, int32 [B, H, W], on the engine's device, without a map for each text;

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastloc.errors import FastlocError, unknown
+from fastloc.errors import FastlocError, ImageError, unknown
 from fastloc.imaging.axis_sampling import Axis, sample
 
 __all__ = ["FITS", "Geometry", "both_sides", "fit", "size_text"]
@@ -117,7 +117,7 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
       letterbox  resized to lie within this size, the rest filled with the model's mean colour
 
     Raises FastlocError for an unknown fit, a size or picture that is not positive, a size that the patch does not divide (naming the
-    nearest ones that would do), two different numbers with "aspect", and a picture longer than 32:1 with "aspect" or "crop".
+    nearest ones that would do) and two different numbers with "aspect"; ImageError for a picture longer than 32:1 with "aspect" or "crop".
     """
     if name not in FITS:
         raise FastlocError(unknown("fit", name, FITS))
@@ -125,7 +125,7 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     _check_multiple(wanted, cell)
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
-        raise FastlocError(f"{too_long}: use 'stretch' or 'letterbox'")
+        raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
     inputs, resized, corner = FITS[name](seen, wanted, cell)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.geometry import Geometry
+from fastloc.utils.distinct import distinct_rows
 
 __all__ = ["BACKGROUND", "ORDERS", "heatmaps", "labels", "minmax", "softmax", "upsample"]
 
@@ -64,7 +65,7 @@ def heatmaps(
     """Heatmaps [T, H, W] of similarities [T, h, w] on the patch grid, within [0, 1] except for order "none".
 
     order is a key of `ORDERS`. With "softmax" the texts compete; one text alone would be 1 everywhere, so it is
-    read out as "picture".
+    read out as "picture". A text that was asked twice has equal similarities: it competes once, and is answered in each place.
     reverse gives 1 - map of a min-max map, RCLIP's |1 - map|. Borders that a crop hid from the model are 0 and a letterbox's padding takes
     no part in the min and max. limits [T, 2] are the similarities at which heat is 0 and 1, in place of each map's min and max; beyond
     them it is cut off. Raises FastlocError for an unknown order, "softmax" without a positive logit_scale, reverse or limits without a
@@ -80,6 +81,8 @@ def heatmaps(
         return _minmax_grid(similarity, geometry, reverse)
     if order == "softmax" and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
         raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
+    if order == "softmax" and (copies := distinct_rows(np.asarray(similarity))):
+        return heatmaps(np.asarray(similarity)[copies.first], geometry, order, logit_scale)[copies.index]
     if order == "softmax" and len(similarity) == 1:
         order = "picture"
     maps = upsample(similarity, geometry)

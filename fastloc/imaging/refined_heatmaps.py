@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pamr import Refinement, refine
+from fastloc.utils.distinct import distinct_rows
 
 __all__ = ["heatmaps", "labels", "similarity_maps"]
 
@@ -35,6 +36,8 @@ def heatmaps(
     raw: Floats, similarity: Floats, geometry: Geometry, order: str, logit_scale: float | None, reverse: bool, limits: Floats | None = None
 ) -> Floats:
     """Heatmaps [T, H, W] of refined similarity maps, read out as `maps.heatmaps` does."""
+    if order == "softmax" and (copies := distinct_rows(similarity)):
+        return heatmaps(raw[copies.first], similarity[copies.first], geometry, order, logit_scale, reverse, limits)[copies.index]
     shown = np.zeros_like(raw)
     inside = (slice(None), *geometry.covered())
     low, slope = _on_the_grid(similarity, geometry)

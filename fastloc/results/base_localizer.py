@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from PIL import Image
 
-from fastloc.imaging import images as pictures
+from fastloc.errors import ImageError
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.images import MAX_PIXELS, load
+from fastloc.imaging.picture_sources import is_many, pictures
 from fastloc.results.batching import chunks, name_of
 from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
@@ -18,6 +21,8 @@ __all__ = ["BATCH", "BaseLocalizer"]
 
 # pictures that go through a model at once
 BATCH = 8
+# batches that `iterate` reads at once, so that pictures of several sizes fill theirs
+AHEAD = 4
 
 # a localizer's own form of the texts of a call
 Texts = TypeVar("Texts")
@@ -29,30 +34,54 @@ class BaseLocalizer(ABC, Generic[Texts]):
     batch: int
 
     @overload
-    def __call__(self, images: Sequence[Any], texts: str | Sequence[str] | None = None, *, bgr: bool = ...) -> list[Result]: ...
+    def __call__(
+        self, images: Sequence[Any], texts: str | Sequence[str] | None = None, *, bgr: bool = ..., max_pixels: int = ...
+    ) -> list[Result]: ...
     @overload
-    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = ...) -> Result: ...
-    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = False) -> Result | list[Result]:
+    def __call__(self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = ..., max_pixels: int = ...) -> Result: ...
+    def __call__(
+        self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Result | list[Result]:
         """Locate every text in every picture.
 
         Args:
-            images: a path, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`), or a list of these, of mixed sizes.
-            texts: one prompt or several; None for all the texts that an exported file has. The class says what its texts are.
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV's frames are; other pictures are refused then.
+            images: one picture: a path, an address, bytes, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`); or several,
+                of mixed sizes: a list or another iterable of these, a batch, a folder, a pattern or a list file (see
+                `fastloc.imaging.picture_sources.pictures`). Of very many, `iterate` gives one result after the other.
+            texts: one prompt or several; None for all the texts that an exported file has. The class says what its texts are. A text that is
+                given twice is computed once, and answered in each place.
+            bgr: whether arrays and tensors are blue, green, red, as OpenCV's are; other pictures are refused then.
+            max_pixels: what a file may decode to.
 
-        Returns: one Result, or for a list one Result each, in order.
+        Returns: one Result for one picture, else a list of one Result each, in order.
 
         Raises:
             ImageError: a picture that cannot be read, or that the model does not take. TextError: no prompt, or one that cannot be used.
         """
         chosen = self._texts(texts)
-        if isinstance(images, (list, tuple)):
-            return self._load_and_locate(images, chosen, bgr)
-        return self._load_and_locate([images], chosen, bgr)[0]
+        if not is_many(images):
+            return self._load_and_locate([images], chosen, bgr, max_pixels)[0]
+        return self._load_and_locate(list(pictures(images)), chosen, bgr, max_pixels)
+
+    def iterate(
+        self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Iterator[Result]:
+        """The results of any number of pictures, one after the other, in order: a call whose pictures and results are never all in memory.
+
+        Pictures are read some batches ahead. Arguments are those of a call; raises TextError at once, and ImageError when a bad picture's
+        turn comes, which ends it.
+        """
+        chosen = self._texts(texts)
+        source = pictures(images) if is_many(images) else iter([images])
+        return self._iterate(source, chosen, bgr, max_pixels)
+
+    def _iterate(self, source: Iterator[Any], texts: Texts, bgr: bool, max_pixels: int) -> Iterator[Result]:
+        while window := list(islice(source, AHEAD * self.batch)):
+            yield from self._load_and_locate(window, texts, bgr, max_pixels)
 
     def locate(self, images: Sequence[Image.Image], texts: Texts, names: Sequence[str]) -> list[Result]:
         """The same for RGB pictures, texts in the localizer's own form, and the pictures' names."""
-        geometries = [self._geometry(picture.size[::-1], name) for picture, name in zip(images, names, strict=True)]
+        geometries = [self._place(picture, name) for picture, name in zip(images, names, strict=True)]
         results: dict[int, Result] = {}
         for chunk in chunks(geometries, self.batch):
             found = self._predict([images[i] for i in chunk], [geometries[i] for i in chunk], texts)
@@ -60,8 +89,16 @@ class BaseLocalizer(ABC, Generic[Texts]):
                 results[i] = prediction.result(images[i], names[i])
         return [results[i] for i in range(len(images))]
 
-    def _load_and_locate(self, images: Sequence[Any], texts: Texts, bgr: bool) -> list[Result]:
-        return self.locate([pictures.load(image, bgr=bgr) for image in images], texts, [name_of(image) for image in images])
+    def _load_and_locate(self, images: Sequence[Any], texts: Texts, bgr: bool, max_pixels: int) -> list[Result]:
+        loaded = [load(image, bgr=bgr, max_pixels=max_pixels) for image in images]
+        return self.locate(loaded, texts, [name_of(image) for image in images])
+
+    def _place(self, picture: Image.Image, name: str) -> Geometry:
+        try:
+            return self._geometry(picture.size[::-1], name)
+        except ImageError as error:
+            # among several pictures the name says which
+            raise ImageError(f"{name}: {error}" if name and name not in str(error) else str(error)) from None
 
     @abstractmethod
     def _texts(self, texts: str | Sequence[str] | None) -> Texts:

@@ -24,6 +24,7 @@ from fastloc.runtime.placement import Placement
 from fastloc.runtime.session import OnnxSession
 from fastloc.runtime.shape_profiles import Profiles
 from fastloc.runtime.text_sources import Selection, TextSource, check_embeddings, text_source
+from fastloc.utils.distinct import distinct_rows
 
 __all__ = ["OnnxLocalizer"]
 
@@ -124,7 +125,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         else:
             chosen = self.text_source.select(texts)
         batch = check_array(self.manifest, array, str(self.path))
-        return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
+        return self._outputs(array, chosen, batch)
 
     def placement(self) -> Placement:
         """Which provider runs which node: `print(localizer.placement())` by type, `.nodes` one by one."""
@@ -159,11 +160,25 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return self._predictions(array, geometries, texts)
 
     def _predictions(self, array: Any, geometries: list[Geometry], texts: Selection) -> list[Prediction]:
-        found = self._cut(self._feeds(array, texts), len(geometries), len(texts.names))
+        found = self._outputs(array, texts, len(geometries))
         return [outputs.prediction(self.manifest, geometry, texts.names, found, i) for i, geometry in enumerate(geometries)]
 
     def _geometry(self, picture: Pair, name: str = "") -> Geometry:
         return geometry_of(self.manifest, picture, self.size, str(self.path), name)
+
+    def _outputs(self, array: Any, chosen: Selection, batch: int) -> dict[str, Array]:
+        """The outputs by name for the texts in their order; texts that the model cannot tell apart are computed once."""
+        copies = None if chosen.vectors is None else distinct_rows(chosen.vectors)
+        if copies is None or chosen.vectors is None:
+            return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
+        once = Selection(tuple(chosen.names[i] for i in copies.first), np.ascontiguousarray(chosen.vectors[copies.first]))
+        found = self._cut(self._feeds(array, once), batch, len(once.names))
+        if len(once.names) == 1:
+            # one text alone is compared with the empty text, not with the image
+            found.pop("scores", None)
+        # a label is the first of equal texts
+        numbers = np.array([*copies.first, -1], np.int32)
+        return {name: numbers[each] if name == "labels" else each[:, copies.index] for name, each in found.items()}
 
     def _feeds(self, array: Any, chosen: Selection) -> dict[str, Any]:
         """The inputs by name, filled up to the numbers that a static file wants."""

@@ -14,7 +14,7 @@ from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header
 from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.runtime.providers import available, choose, register, runtime
-from fastloc.text.prompts import checked, warn_of_length, warn_of_unknown_words
+from fastloc.text.prompts import checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.lru_cache import LruCache
 
@@ -73,6 +73,8 @@ class OnnxTextEncoder:
         template, text = key
         tokens, lengths = self.tokens([frame.replace("{}", text) for frame in self.manifest.sentences(template)])
         warn_of_length(text, max(lengths), self.manifest.context, stacklevel=6)
+        if text and not self.words and np.array_equal(*self.tokens([text, ""])[0]):
+            warn_of_nothing(text, stacklevel=6)
         mean: Floats = np.concatenate([self._encode(tokens[i : i + CHUNK]) for i in range(0, len(tokens), CHUNK)]).mean(0)
         unit: Floats = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-12))
         return unit

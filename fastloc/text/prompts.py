@@ -9,14 +9,14 @@ from collections.abc import Collection, Sequence
 
 from fastloc.errors import FastlocWarning, TextError
 
-__all__ = ["checked", "nearest", "warn_of_length", "warn_of_unknown_words"]
+__all__ = ["checked", "nearest", "warn_of_length", "warn_of_nothing", "warn_of_unknown_words"]
 
 # characters of a prompt that a warning shows
 SHOWN = 60
 
 
 def checked(texts: str | Sequence[str]) -> list[str]:
-    """The prompts, stripped of outer white space.
+    """The prompts, stripped of outer white space. Half a surrogate pair, which no encoding can write, becomes U+FFFD, with a warning.
 
     Raises:
         TextError: there is none, or one is empty or not a string.
@@ -29,12 +29,32 @@ def checked(texts: str | Sequence[str]) -> list[str]:
             raise TextError(f"prompt {i} is {text!r}, of type {type(text).__name__}; a text is wanted")
         if not text.strip():
             raise TextError(f"prompt {i} is empty; say what to look for")
-    return [text.strip() for text in given]
+    return [_writable(text.strip()) for text in given]
+
+
+def _writable(text: str) -> str:
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text
+    # pairs are one character each; what is left over belongs to none
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "\ufffd" in whole:
+        warnings.warn(f"{ascii(text)} holds half a surrogate pair, which no text does: read as {whole!r}", FastlocWarning, stacklevel=4)
+    return whole
+
+
+def warn_of_nothing(text: str, stacklevel: int = 4) -> None:
+    """Warn of a prompt that reads like an empty one."""
+    warnings.warn(f"{text!r} holds nothing that the model reads, so its map means nothing", FastlocWarning, stacklevel=stacklevel)
 
 
 def warn_of_unknown_words(text: str, words: Collection[str], names: Sequence[str], stacklevel: int = 4) -> None:
     """Warn of each word of a prompt that is not among a small vocabulary's `words`, with the nearest `names`; without words, of none."""
-    unseen = [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in words] if words else []
+    if not words:
+        return
+    found = re.findall(r"[^\W_]+", text.lower())
+    if not found:
+        warnings.warn(f"{text!r} holds no word, and this model reads words alone: its map means nothing", FastlocWarning, stacklevel=stacklevel)
+    unseen = [word for word in found if word not in words]
     for word in dict.fromkeys(unseen):
         near = nearest(word, names)
         guess = f"; near it: {', '.join(near)}" if near else ""

@@ -1,0 +1,37 @@
+"""Distinct rows of a table: what is asked twice is computed once and answered in each place."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Distinct", "distinct", "distinct_rows"]
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """first: the positions of the distinct ones; index: for every position, which of the distinct ones it is."""
+
+    first: list[int]
+    index: list[int]
+
+
+def distinct(keys: Sequence[Hashable]) -> Distinct | None:
+    """The distinct keys, in order; None where all are."""
+    seen: dict[Hashable, int] = {}
+    first, index = [], []
+    for i, key in enumerate(keys):
+        if key not in seen:
+            seen[key] = len(first)
+            first.append(i)
+        index.append(seen[key])
+    return None if len(first) == len(keys) else Distinct(first, index)
+
+
+def distinct_rows(array: NDArray[Any]) -> Distinct | None:
+    """The same of an array's rows, [T, ...], by their bytes."""
+    return None if len(array) < 2 else distinct([row.tobytes() for row in np.ascontiguousarray(array)])
