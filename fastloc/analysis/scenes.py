@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ImageError
-from fastloc.imaging import images
+from fastloc.imaging import images, picture_files, picture_formats
 
 __all__ = ["Scene", "pictures", "samples"]
 
@@ -41,7 +42,9 @@ def samples() -> list[Scene]:
     return scenes
 
 
-def pictures(files: Sequence[Path], positives: Sequence[str], negatives: Sequence[str], folder: Path | None) -> list[Scene]:
+def pictures(
+    files: Sequence[str | os.PathLike[str]], positives: Sequence[str], negatives: Sequence[str], folder: Path | None
+) -> list[Scene]:
     """Pictures of one's own. folder: of each picture's mask, <its stem>.png, whose value k marks the k-th positive text and 0 none.
 
     Raises:
@@ -50,16 +53,24 @@ def pictures(files: Sequence[Path], positives: Sequence[str], negatives: Sequenc
     scenes = []
     for file in files:
         picture = images.load(file)
-        masks = None if folder is None else _masks(folder / f"{file.stem}.png", picture, positives)
-        scenes.append(Scene(file.stem, picture, tuple(positives), tuple(negatives), masks))
+        stem = Path(file).stem
+        masks = None if folder is None else _masks(folder / f"{stem}.png", picture, positives)
+        scenes.append(Scene(stem, picture, tuple(positives), tuple(negatives), masks))
     return scenes
 
 
 def _masks(file: Path, picture: Image.Image, texts: Sequence[str]) -> NDArray[np.bool_]:
     try:
-        with Image.open(file) as opened:
+        with picture_files.opened(file) as (content, _), picture_formats.identified(content, str(file)) as opened:
+            # the size before the pixels: a mask of another one is never decoded
+            if opened.size != picture.size:
+                width, height = opened.size
+                raise ImageError(f"mask {file} must be {picture.height} x {picture.width} as its picture is, got {height} x {width}")
             values = np.asarray(opened)
-    except (OSError, ValueError) as error:
+    except ImageError:
+        raise
+    # decoders raise whatever they like on a corrupt file
+    except Exception as error:
         raise ImageError(f"mask {file} cannot be read: {error}") from error
     wanted = picture.size[::-1]
     if values.shape != wanted:

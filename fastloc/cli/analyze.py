@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.cli.arguments import add_inputs
+from fastloc.cli.arguments import add_inputs, pictures_of
 from fastloc.cli.explain import add_model, localizer_of
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.utils import console
@@ -24,7 +24,10 @@ Rows = list[dict[str, Any]]
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc analyze`."""
     parser.usage = "fastloc analyze [IMAGE ...] [--masks DIR] [-t TEXT ...] [--negatives TEXT ...] [options]"
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="picture files (default: the scenes that come with fastloc)")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE",
+        help="pictures: files, folders, quoted patterns, .txt lists (default: the scenes that come with fastloc)",
+    )  # fmt: skip
     texts: dict[str, Any] = {"metavar": "TEXT", "nargs": "+", "action": "extend", "default": [], "type": prompt}
     parser.add_argument("-t", "--text", dest="texts", help="what is in them", **texts)
     parser.add_argument("--negatives", help="what is not in them", **texts)
@@ -41,7 +44,7 @@ def analyze(args: argparse.Namespace) -> int:
     """Run the command. Raises FastlocError before anything is written."""
     from fastloc.analysis import tables as analysis_rows
 
-    names = _names(args.methods)
+    names, args.images = _names(args.methods), pictures_of(args.images)
     _check(args)
     scenes, localizer = _scenes(args), localizer_of(args)
     tables: dict[str, Rows] = {"modules": list(analysis_rows.modules(localizer, scenes))}
@@ -83,7 +86,7 @@ def _check(args: argparse.Namespace) -> None:
         raise FastlocError(f"{args.output}: output goes to a folder, and this is a file")
     if not args.output.parent.is_dir():
         raise FastlocError(f"{args.output}: the folder {args.output.parent} does not exist")
-    stems = [image.stem for image in args.images]
+    stems = [Path(image).stem for image in args.images]
     for stem in stems:
         if stems.count(stem) > 1:
             raise FastlocError(f"two pictures are named {stem!r}; rows and masks go by that name")

@@ -120,7 +120,7 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         if argv is None or row.name in argv:
             module = import_module(f"fastloc.{row.module}")
             getattr(module, row.add)(made)
-            made.set_defaults(run=getattr(module, row.run))
+            made.set_defaults(run=getattr(module, row.run), usage_error=made.error)
     return parser
 
 

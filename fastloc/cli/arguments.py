@@ -2,11 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastloc.errors import TextError
-from fastloc.utils.argument_types import inv_temp, setting, size
+from fastloc.auto import EXPORTED, kind_of
+from fastloc.errors import ImageError, TextError
+from fastloc.imaging.picture_files import MAX_PIXELS
+from fastloc.imaging.picture_sources import paths
+from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# the name of standard input
+STDIN = "-"
 
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
@@ -55,6 +65,57 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
         "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
     )
     group.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+
+
+def add_exported(group: "argparse._ArgumentGroup") -> None:
+    """What an exported file needs beside itself."""
+    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
+    group.add_argument("--embeddings", type=Path, metavar="FILE", help="for an .onnx file: its texts, encoded by `fastloc embed`")
+    group.add_argument(
+        "--text-tower", type=Path, metavar="FILE", help="for an .onnx file: what encodes its texts (default: NAME.text.onnx beside it)"
+    )
+
+
+def add_texts(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """What to look for; not required of a file that has its texts baked in."""
+    more = "" if required else "; an .onnx file that has texts of its own needs none"
+    parser.add_argument(
+        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=required, type=prompt,
+        help=f"what to look for{more}",
+    )  # fmt: skip
+
+
+def texts_of(args: argparse.Namespace) -> list[str] | None:
+    """The texts that were given; None for those of an exported file. Ends as argparse does where neither is there."""
+    if not args.texts and kind_of(args.model) != EXPORTED:
+        args.usage_error("the following arguments are required: -t/--text")
+    return args.texts or None
+
+
+def add_pixels(group: "argparse._ArgumentGroup") -> None:
+    """How large a picture may be."""
+    group.add_argument(
+        "--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"pixels that a picture may have (default: {MAX_PIXELS})"
+    )
+
+
+def pictures_of(given: Iterable[str]) -> list[str]:
+    """The pictures that arguments name: files and addresses, `-` for standard input, and those of folders, patterns and list files.
+
+    Raises ImageError for one of these that has none.
+    """
+    return [path for each in given for path in ([each] if each == STDIN else paths(each))]
+
+
+def read_picture(name: str, max_pixels: int = MAX_PIXELS) -> "Image":
+    """The picture of a name that `pictures_of` gave. Raises ImageError."""
+    from fastloc.imaging import images
+
+    if name != STDIN:
+        return images.load(name, max_pixels=max_pixels)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ImageError("standard input must hold a picture, got a terminal; `fastloc locate - < picture.jpg`")
+    return images.load(sys.stdin.buffer, "standard input", max_pixels=max_pixels)
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.cli.arguments import add_source
+from fastloc.cli.arguments import add_source, pictures_of
 from fastloc.errors import FastlocError
 from fastloc.imaging.geometry import both_sides
 from fastloc.utils import console
@@ -23,7 +23,10 @@ COUNT = 6
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc calibrate`."""
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="pictures; six or so of the kind that will be seen")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE",
+        help="pictures (files, folders, quoted patterns, .txt lists); six or so of the kind that will be seen",
+    )  # fmt: skip
     parser.add_argument("--from", dest="at_hand", choices=("scenes", "noise"), help="in place of pictures: sample scenes, or noise")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .json file to write")
     group = parser.add_argument_group("model")
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
     size = both_sides(localizer.input_size)
-    pictures: list[Any] = at_hand(args.at_hand, args.count, size) if args.at_hand else args.images
+    pictures: list[Any] = at_hand(args.at_hand, args.count, size) if args.at_hand else pictures_of(args.images)
     source = f"fastloc's {args.at_hand}" if args.at_hand else "pictures"
     blocks = args.blocks or min(6, localizer.source.vit.spec.layers)
     with console.console(stderr=True).status(f"measuring {localizer.source.name}"):

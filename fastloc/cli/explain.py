@@ -6,12 +6,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_execution, add_inputs, add_projections, add_source, add_temperatures
+from fastloc.cli.arguments import (
+    add_execution,
+    add_inputs,
+    add_pixels,
+    add_projections,
+    add_source,
+    add_temperatures,
+    add_texts,
+    read_picture,
+)  # fmt: skip
 from fastloc.cli.localizers import CHANGES, torch_engine
 from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.utils import console
-from fastloc.utils.argument_types import count, prompt
+from fastloc.utils.argument_types import count
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,16 +42,15 @@ _MEASURED = "gem_calibrated"
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc explain`."""
     parser.usage = "fastloc explain IMAGE -t TEXT [TEXT ...] [options]"
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument(
-        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=prompt, help="what to look for"
-    )
+    parser.add_argument("image", metavar="IMAGE", help="a picture: a file, an http(s) address, or - for standard input")
+    add_texts(parser)
     add_model(parser)
     method = parser.add_argument_group("methods")
     chosen = method.add_mutually_exclusive_group()
     chosen.add_argument("--methods", nargs="+", action="extend", metavar="NAME", help="see `fastloc methods` (default: all)")
     chosen.add_argument("--all", action="store_true", help="all methods, which is the default")
     add_inputs(method)
+    add_pixels(method)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, default=SHEET, metavar="FILE", help=f"the sheet, a picture (default: {SHEET})")
     output.add_argument("--html", type=Path, metavar="FILE", help="a page that holds everything in one file, with each method's parameters")
@@ -66,17 +74,16 @@ def explain(args: argparse.Namespace) -> int:
     from fastloc.analysis.contact_sheet import sheet
     from fastloc.analysis.explain import explain as compared
     from fastloc.analysis.html_page import page
-    from fastloc.imaging import images
     from fastloc.utils.atomic_write import picture_format, write_whole
 
     rows, kind = _rows(args.methods), picture_format(args.output)
     _check_files(args)
-    picture, localizer = images.load(args.image), localizer_of(args)
+    picture, localizer = read_picture(args.image, args.max_pixels), localizer_of(args)
     if args.model == "embedded":
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     choices = {"fit": args.fit, "template": args.template, "official": args.official}
     with console.progress(len(rows), stdout_is_data=False) as (out, step):
-        found = compared(localizer, picture, args.texts, rows, name=args.image.name, runs=args.runs, step=step, **choices)
+        found = compared(localizer, picture, args.texts, rows, name=Path(args.image).name, runs=args.runs, step=step, **choices)
     drawn = _encoded(sheet(found), kind, args.output)
     content = page(found).encode() if args.html else b""
     written = [write_whole(args.output, lambda file: file.write(drawn))]

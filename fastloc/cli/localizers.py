@@ -19,6 +19,10 @@ _CLASSIFIER = ("pretrained", "method", "size", "fit", "device", "dtype")
 _FIXED = ("pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", *CHANGES)
 
 
+# options of an exported file, and what `OnnxLocalizer` calls them
+_TEXTS = {"embeddings": "embeddings", "text_tower": "text"}
+
+
 def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """The localizer that the model and method options ask for."""
     kind = kind_of(args.model)
@@ -27,8 +31,18 @@ def engine(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalize
     return classifier(args) if kind == CLASSIFIER else torch_engine(args)
 
 
+def model_name(localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> str:
+    """The name of the model that an exported file was made of; "" of others."""
+    manifest = getattr(localizer, "manifest", None)
+    return "" if manifest is None else str(manifest.model.name)
+
+
 def torch_engine(args: argparse.Namespace) -> "Localizer":
-    """PyTorch's."""
+    """PyTorch's. Raises FastlocError for an option of exported files."""
+    for name in _TEXTS:
+        if getattr(args, name, None):
+            option = f"--{name.replace('_', '-')}"
+            raise FastlocError(f"{option} is for an exported .onnx file, and {args.model} encodes its texts itself; leave it out")
     from fastloc.engine.localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}
@@ -42,12 +56,13 @@ def exported(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocali
         if getattr(args, name):
             why = "the file decides that: export another" if args.model != EMBEDDED else 'that needs torch: pip install "fastloc[engine]"'
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: {why}")
-    return load(args.model, size=args.size, providers=getattr(args, "providers", None) or "auto")
+    texts = {name: value for option, name in _TEXTS.items() if (value := getattr(args, option, None))}
+    return load(args.model, size=args.size, providers=getattr(args, "providers", None) or "auto", **texts)
 
 
 def classifier(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """CAM or Grad-CAM of a classifier. Raises FastlocError for an option of CLIP's methods."""
-    for name in (*_FIXED, "providers"):
+    for name in (*_FIXED, "providers", *_TEXTS):
         if name not in _CLASSIFIER and getattr(args, name, None):
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: it is for CLIP, and that is a classifier")
     given = {name: value for name in _CLASSIFIER if name != "pretrained" and (value := getattr(args, name)) is not None}

@@ -4,16 +4,29 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from fastloc._version import __version__
-from fastloc.cli.arguments import add_execution, add_method, add_source
-from fastloc.cli.localizers import engine
+from fastloc.auto import EMBEDDED
+from fastloc.cli.arguments import (
+    STDIN,
+    add_execution,
+    add_exported,
+    add_method,
+    add_pixels,
+    add_source,
+    add_texts,
+    pictures_of,
+    read_picture,
+    texts_of,
+)  # fmt: skip
+from fastloc.cli.localizers import engine, model_name
 from fastloc.errors import FastlocError, ImageError
+from fastloc.imaging.picture_files import is_address
 from fastloc.utils import console
-from fastloc.utils.argument_types import prompt
 
 if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
@@ -29,7 +42,7 @@ PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
 class Job:
     """One picture and the files its answer goes to; None for a file that was not asked for."""
 
-    image: Path
+    image: str
     overlay: Path | None
     npz: Path | None
 
@@ -42,15 +55,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc locate`."""
     # argparse's own line puts the pictures last, where -t would swallow them
     parser.usage = "fastloc locate IMAGE [IMAGE ...] -t TEXT [TEXT ...] [options]"
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
     parser.add_argument(
-        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=prompt, help="what to look for"
-    )
+        "images", nargs="+", metavar="IMAGE",
+        help="a picture: a file, an http(s) address, or - for standard input; or several: a folder, a quoted pattern, a .txt list of paths",
+    )  # fmt: skip
+    add_texts(parser, required=False)
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
-    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
+    add_exported(group)
     add_method(parser.add_argument_group("method"))
+    add_pixels(group)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
@@ -63,13 +78,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def locate(args: argparse.Namespace) -> int:
     """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
-    folder = _folder(args)
+    folder, images, args.texts = _folder(args), pictures_of(args.images), texts_of(args)
     localizer = engine(args)
-    jobs = plan(args.images, localizer.method, folder, npz=args.npz, overlay=not args.json or args.output is not None)
-    if args.model == "embedded":
+    jobs = plan(images, localizer.method, folder, npz=args.npz, overlay=not args.json or args.output is not None)
+    if EMBEDDED in (args.model, model_name(localizer)):
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     found: list[dict[str, Any]] = []
-    failed: list[tuple[Path, ImageError]] = []
+    failed: list[tuple[str, ImageError]] = []
     with console.progress(len(jobs), stdout_is_data=args.json) as (out, step):
         for job in jobs:
             try:
@@ -81,24 +96,32 @@ def locate(args: argparse.Namespace) -> int:
                     console.finding(out, console.shown(job.image), found[-1], job.files)
             step()
     if args.json:
-        errors = [{"name": str(image), "error": str(error)} for image, error in failed]
+        errors = [{"name": image, "error": str(error)} for image, error in failed]
         print(json.dumps({"fastloc": __version__, "pictures": found, "errors": errors}, indent=2))
     return _complain([error for _, error in failed], len(jobs))
 
 
-def plan(images: Sequence[Path], method: str, folder: Path, *, npz: bool, overlay: bool = True) -> list[Job]:
+def plan(images: Sequence[str], method: str, folder: Path, *, npz: bool, overlay: bool = True) -> list[Job]:
     """A job for each picture. Files are named <stem>.<method>.*, with a number where that name is taken by another picture's
     file or is one of the pictures itself, so that nothing given or made in this run is written over."""
-    inputs = {image.resolve() for image in images}
+    inputs = {Path(image).resolve() for image in images}
     taken: set[str] = set()
     jobs = []
     for image in images:
-        names = (f"{image.stem}{number}.{method}" for number in ("", *(f"-{n}" for n in range(2, len(images) + len(inputs) + 2))))
+        names = (f"{_stem(image)}{number}.{method}" for number in ("", *(f"-{n}" for n in range(2, len(images) + len(inputs) + 2))))
         name = next(each for each in names if each.casefold() not in taken and not inputs & {(folder / f"{each}.png").resolve()})
         # without case: on some file systems A.png and a.png are one file
         taken.add(name.casefold())
         jobs.append(Job(image, folder / f"{name}.png" if overlay else None, folder / f"{name}.npz" if npz else None))
     return jobs
+
+
+def _stem(image: str) -> str:
+    """What the files of a picture are named after."""
+    if image == STDIN:
+        return "stdin"
+    # an address ends where its query begins
+    return Path(urlsplit(image).path if is_address(image) else image).stem or "picture"
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -109,7 +132,10 @@ def _folder(args: argparse.Namespace) -> Path:
 
 
 def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
-    result: Result = localizer(job.image, args.texts)
+    image = read_picture(STDIN, args.max_pixels) if job.image == STDIN else job.image
+    result: Result = localizer(image, args.texts, max_pixels=args.max_pixels)
+    if job.image == STDIN:
+        result = replace(result, name=STDIN)
     if args.refine:
         result = result.refined()
     for path in job.files:

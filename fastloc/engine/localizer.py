@@ -201,8 +201,8 @@ class Localizer(BaseLocalizer[list[str]]):
     def _similarity(
         self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool
     ) -> tuple[Tensor, Tensor | None, Distinct | None]:
-        """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are one:
-        methods in which texts compete would split it among its copies."""
+        """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are
+        one: methods in which texts compete would split it among its copies."""
         pixels = shared(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)

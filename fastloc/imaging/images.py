@@ -14,13 +14,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fastloc.errors import FastlocWarning, ImageError
 from fastloc.imaging import colour, picture_files, picture_formats
+from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_formats import FORMATS
 from fastloc.imaging.pixel_depth import to_uint8
 
 __all__ = ["FORMATS", "MAX_PIXELS", "load"]
 
-# pixels of a picture that is decoded; from as many on Pillow warns of a decompression bomb
-MAX_PIXELS = 89_478_485
 # by number of channels
 _MODES = {3: "RGB", 4: "RGBA"}
 # rows that are converted at a time, so that the intermediates of large pictures stay small

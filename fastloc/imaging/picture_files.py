@@ -12,8 +12,10 @@ from typing import Any, BinaryIO
 from fastloc._version import __version__
 from fastloc.errors import ImageError
 
-__all__ = ["MAX_BYTES", "content_of", "is_address", "opened"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "content_of", "is_address", "opened"]
 
+# pixels of a picture that is decoded; from as many on Pillow warns of a decompression bomb
+MAX_PIXELS = 89_478_485
 # bytes that are read from what does not say its size: a pipe, standard input, an address, an open file
 MAX_BYTES = 256 << 20
 # seconds that an address may be silent

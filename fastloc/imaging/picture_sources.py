@@ -65,7 +65,8 @@ def paths(source: str) -> list[str]:
                             f"in it give a pattern, '{os.path.join(source, '**', '*.jpg')}'")  # fmt: skip
     if source.endswith(LIST):
         return _listed(source)
-    return _some([each for each in sorted(glob.glob(source, recursive=True)) if os.path.isfile(each)], f"{source}: no file matches this pattern")
+    found = sorted(each for each in glob.glob(source, recursive=True) if os.path.isfile(each))
+    return _some(found, f"{source}: no file matches this pattern")
 
 
 def _many_paths(source: str) -> bool:
@@ -93,7 +94,8 @@ def _listed(source: str) -> list[str]:
         raise ImageError(f"{source}: cannot be read ({error.strerror or error})") from None
     folder = os.path.dirname(source)
     found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    return _some([each if is_address(each) else os.path.join(folder, each) for each in found], f"{source}: must name a picture a line, got none")
+    found = [each if is_address(each) else os.path.join(folder, each) for each in found]
+    return _some(found, f"{source}: must name a picture a line, got none")
 
 
 def _batch(batch: Any) -> Iterator[Any]:

@@ -45,11 +45,11 @@ class BaseLocalizer(ABC, Generic[Texts]):
         """Locate every text in every picture.
 
         Args:
-            images: one picture: a path, an address, bytes, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`); or several,
-                of mixed sizes: a list or another iterable of these, a batch, a folder, a pattern or a list file (see
+            images: one picture: a path, an address, bytes, a PIL picture, an array or tensor (see `fastloc.imaging.images.load`); or
+                several, of mixed sizes: a list or another iterable of these, a batch, a folder, a pattern or a list file (see
                 `fastloc.imaging.picture_sources.pictures`). Of very many, `iterate` gives one result after the other.
-            texts: one prompt or several; None for all the texts that an exported file has. The class says what its texts are. A text that is
-                given twice is computed once, and answered in each place.
+            texts: one prompt or several; None for all the texts that an exported file has. The class says what its texts are. A text
+                that is given twice is computed once, and answered in each place.
             bgr: whether arrays and tensors are blue, green, red, as OpenCV's are; other pictures are refused then.
             max_pixels: what a file may decode to.
 

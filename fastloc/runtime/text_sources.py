@@ -120,8 +120,8 @@ def text_source(path: Path, manifest: Manifest, text: str | os.PathLike[str] | N
     beside = path.with_name(f"{path.stem}.text.onnx")
     if text is None and not beside.exists():
         return NoTexts(
-            f"{path} takes text embeddings, and nothing makes them: give embeddings='file.npz', or text='tower.text.onnx' "
-            f"({beside.name} beside the file is found by itself)"
+            f"{path} takes text embeddings, and nothing makes them: give embeddings='file.npz' (--embeddings), or text='tower.text.onnx' "
+            f"(--text-tower; {beside.name} beside the file is found by itself)"
         )
     return _encoded(beside if text is None else Path(text), manifest)
 

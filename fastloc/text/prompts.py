@@ -38,7 +38,7 @@ def _writable(text: str) -> str:
     # pairs are one character each; what is left over belongs to none
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "\ufffd" in whole:
-        warnings.warn(f"{ascii(text)} holds half a surrogate pair, which no text does: read as {whole!r}", FastlocWarning, stacklevel=4)
+        warnings.warn(f"{text!a} holds half a surrogate pair, which no text does: read as {whole!r}", FastlocWarning, stacklevel=4)
     return whole
 
 
@@ -53,7 +53,8 @@ def warn_of_unknown_words(text: str, words: Collection[str], names: Sequence[str
         return
     found = re.findall(r"[^\W_]+", text.lower())
     if not found:
-        warnings.warn(f"{text!r} holds no word, and this model reads words alone: its map means nothing", FastlocWarning, stacklevel=stacklevel)
+        message = f"{text!r} holds no word, and this model reads words alone: its map means nothing"
+        warnings.warn(message, FastlocWarning, stacklevel=stacklevel)
     unseen = [word for word in found if word not in words]
     for word in dict.fromkeys(unseen):
         near = nearest(word, names)

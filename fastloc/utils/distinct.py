@@ -23,7 +23,8 @@ class Distinct:
 def distinct(keys: Sequence[Hashable]) -> Distinct | None:
     """The distinct keys, in order; None where all are."""
     seen: dict[Hashable, int] = {}
-    first, index = [], []
+    first: list[int] = []
+    index: list[int] = []
     for i, key in enumerate(keys):
         if key not in seen:
             seen[key] = len(first)

@@ -63,8 +63,8 @@ class StandIn:
     def method(self) -> str:
         return str(self.made[-1][0][2])
 
-    def __call__(self, image: Path, texts: list[str]) -> Result:
-        picture = load(image)
+    def __call__(self, image: Path, texts: list[str], max_pixels: int) -> Result:
+        picture = load(image, max_pixels=max_pixels)
         similarity = np.zeros((len(texts), 4, 4), np.float32)
         similarity[:, 3, 3] = 0.25
         geometry = fit(picture.size[::-1], 32, 8)
@@ -237,7 +237,7 @@ def test_errors_are_one_line(run: Run, engine: type[StandIn], monkeypatch: pytes
 def test_other_ends(
     run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raised: BaseException, status: int
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise raised
 
     monkeypatch.setattr(engine, "__call__", fail)
@@ -270,9 +270,9 @@ def without_torch(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]
 def test_notes_are_said_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answer = engine.__call__
 
-    def warn(self: StandIn, image: Path, texts: list[str]) -> Result:
+    def warn(self: StandIn, image: Path, texts: list[str], max_pixels: int) -> Result:
         warnings.warn("never saw 'zyx'", FastlocWarning, stacklevel=2)
-        return answer(self, image, texts)
+        return answer(self, image, texts, max_pixels)
 
     monkeypatch.setattr(engine, "__call__", warn)
     ended = run("locate", picture(tmp_path / "a.png"), picture(tmp_path / "b.png"), "-t", "zyx", "--model", "M")
