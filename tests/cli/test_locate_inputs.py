@@ -1,0 +1,102 @@
+"""What people give `fastloc locate` because every other tool takes it, and what exported files need beside themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fastloc import cli
+from fastloc.embedded import GEM_ONNX, GEM_TEXT_ONNX, SAMPLES
+
+MARKET = SAMPLES / "market.webp"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command line in an empty folder, with the embedded model's exported file."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = cli.main([str(each) for each in argv])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def found(out: str) -> list[str]:
+    return [each["name"] for each in json.loads(out)["pictures"]]
+
+
+def test_a_folder_a_pattern_and_a_list(run: Run, tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        Image.open(MARKET).save(tmp_path / name)
+    (tmp_path / "list.txt").write_text("b.png\n")
+    asked = ("-t", "cat", "--model", GEM_ONNX, "--text-tower", GEM_TEXT_ONNX, "--json")
+    for given, wanted in ((".", ["./a.png", "./b.png"]), ("*.png", ["a.png", "b.png"]), ("list.txt", ["b.png"])):
+        status, out, _ = run("locate", given, *asked)
+        assert status == 0 and found(out) == wanted
+
+
+def test_one_picture_that_fits_nowhere_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (281, 8)).save(tmp_path / "long.png")
+    status, out, err = run("locate", "long.png", MARKET, "-t", "cat", "--json")
+    assert status == 1 and found(out) == [str(MARKET)]
+    assert "long.png: a picture of 8 x 281 is too long for fit 'aspect'" in err and "use 'stretch' or 'letterbox'" in err
+    # and the advice is right
+    assert run("locate", "long.png", "-t", "cat", "--fit", "letterbox")[0] == 0
+
+
+def test_a_limit_of_pixels(run: Run) -> None:
+    status, _, err = run("locate", MARKET, "-t", "cat", "--max-pixels", "1000")
+    assert status == 1 and "must have at most max_pixels = 1,000 pixels" in err
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_standard_input(name: str, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", "fastloc", "locate", name, "-t", "cat", "-o", tmp_path, "--json", "--model", GEM_ONNX, "--text-tower",
+         GEM_TEXT_ONNX], input=MARKET.read_bytes(), capture_output=True, check=True,
+    )  # fmt: skip
+    assert found(ran.stdout.decode()) == [name] and [each.name for each in tmp_path.iterdir()] == ["stdin.gem.png"]
+
+
+def test_an_address_keeps_its_name(run: Run) -> None:
+    status, _, err = run("locate", "https://127.0.0.1:9/a.jpg", "-t", "cat")
+    assert status == 1 and "https://127.0.0.1:9/a.jpg: cannot be fetched" in err
+
+
+def test_a_pipe_is_refused_and_the_others_go_on(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    status, out, err = run("locate", "pipe.png", MARKET, "-t", "cat", "--json")
+    assert status == 1 and found(out) == [str(MARKET)] and "got a named pipe" in err
+
+
+@pytest.mark.slow("exports two files")
+def test_the_advice_about_texts_can_be_followed(run: Run) -> None:
+    assert run("export", "-o", "baked.onnx", "--batch", "1", "--texts", "cat", "pizza")[0] == 0
+    status, _, err = run("locate", MARKET, "-t", "cat", "--model", "baked.onnx")
+    assert status == 1 and "leave texts out" in err
+    status, out, _ = run("locate", MARKET, "--model", "baked.onnx", "--json")
+    assert status == 0 and [each["text"] for each in json.loads(out)["pictures"][0]["texts"]] == ["cat", "pizza"]
+    assert run("export", "-o", "open.onnx", "--batch", "1")[0] == 0 and run("embed", "cat", "-o", "words.npz")[0] == 0
+    status, _, err = run("locate", MARKET, "-t", "cat", "--model", "open.onnx")
+    assert status == 1 and "--embeddings" in err and "--text-tower" in err
+    assert run("locate", MARKET, "-t", "cat", "--model", "open.onnx", "--embeddings", "words.npz")[0] == 0
+    assert run("locate", MARKET, "-t", "cat", "--model", "open.onnx", "--text-tower", GEM_TEXT_ONNX)[0] == 0
+
+
+def test_options_of_files_are_not_for_models(run: Run) -> None:
+    status, _, err = run("locate", MARKET, "-t", "cat", "--embeddings", "words.npz")
+    assert status == 1 and "--embeddings is for an exported .onnx file" in err
