@@ -14,3 +14,8 @@ GEM_ONNX = FOLDER / "gem.onnx"
 GEM_TEXT_ONNX = FOLDER / "gem.text.onnx"
 # pictures and masks, which samples.json describes
 SAMPLES = FOLDER / "samples"
+
+
+def holds(path: Path | str) -> bool:
+    """Tell whether a file is one of these, which are made and tested here and read without the checks for files from elsewhere."""
+    return Path(path).resolve().is_relative_to(FOLDER.resolve())

@@ -12,13 +12,14 @@ import math
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from fastloc.errors import ModelError
 from fastloc.onnx_file import header, protobuf
 from fastloc.onnx_file.header import Header
 from fastloc.onnx_file.protobuf import VARINT, Damaged, signed, varint
+from fastloc.utils.schema import shown
 
 __all__ = ["DTYPES", "Content", "Graph", "Node", "Tensor", "Value", "read"]
 
@@ -33,7 +34,10 @@ DTYPES: dict[int, tuple[str, int]] = {
 _UNKNOWN = ("unknown", 0)
 # AttributeProto.type
 _INT, _STRING, _TENSOR = 2, 3, 4
-Fields = list[tuple[int, Any]]
+Fields = list[tuple[int, int | memoryview]]
+
+# fields of all messages together: a graph of 5,000 nodes has 120,000; graphs inside one another, by If and Loop; axes of a tensor
+MOST_FIELDS, MOST_DEEP, MOST_AXES = 1_000_000, 16, 64
 
 
 @dataclass(frozen=True)
@@ -123,121 +127,145 @@ def read(path: Path | str) -> Content:
         # closed by whoever drops the last view: an error on its way out still holds some
         view = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        return _content(file, view)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: its graph is damaged ({type(error).__name__} while reading it)") from error
+        return _Reader().content(file, view)
+    except Damaged as error:
+        raise ModelError(f"{path}: its graph is damaged: it {error}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: its graph is damaged: a name is not text ({error.reason})") from error
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field: an int, or the bytes as a view. Four and eight byte numbers come as bytes."""
-    for number, wire, begin, end in protobuf.fields(view):
-        if number < 1 or end > len(view):
-            raise Damaged("is no protobuf")
-        yield number, signed(varint(view, begin)[0]) if wire == VARINT else view[begin:end]
+class _Reader:
+    """Messages to objects, as long as there are not more fields than any model has: each costs a hundred times the bytes it is told in."""
+
+    def __init__(self) -> None:
+        self.left = MOST_FIELDS
+        self.depth = 0
+
+    def fields(self, view: memoryview) -> Fields:
+        """(number, value) of each field: an int, or the bytes as a view. Four and eight byte numbers come as bytes."""
+        found: Fields = []
+        for number, wire, begin, end in protobuf.inner(view, 0, len(view)):
+            self.left -= 1
+            if self.left < 0:
+                raise Damaged(f"has more than {MOST_FIELDS:,} fields")
+            if number < 1:
+                raise Damaged("is no protobuf")
+            found.append((number, signed(varint(view, begin)[0]) if wire == VARINT else view[begin:end]))
+        return found
+
+    def content(self, file: Header, view: memoryview) -> Content:
+        fields = self.fields(view)
+        opsets = [self.fields(each) for each in _parts(fields, 8)]
+        return Content(
+            file=file,
+            bytes=len(view),
+            ir=_number(fields, 1),
+            producer=" ".join((*_texts(fields, 2), *_texts(fields, 3))),
+            opsets={_domain(each, 1): _number(each, 2) for each in opsets},
+            graph=self.graph(_part(fields, 7)),
+            functions=tuple("".join(_texts(self.fields(each), 1)) for each in _parts(fields, 25)),
+        )
+
+    def graph(self, view: memoryview) -> Graph:
+        self.depth += 1
+        if self.depth > MOST_DEEP:
+            raise Damaged(f"has more than {MOST_DEEP} graphs inside one another")
+        fields = self.fields(view)
+        found = Graph(
+            nodes=tuple(self.node(each) for each in _parts(fields, 1)),
+            tensors=tuple(self.tensor(each) for each in _parts(fields, 5)),
+            inputs=tuple(self.value(each) for each in _parts(fields, 11)),
+            outputs=tuple(self.value(each) for each in _parts(fields, 12)),
+            values=tuple(self.value(each) for each in _parts(fields, 13)),
+        )
+        self.depth -= 1
+        return found
+
+    def node(self, view: memoryview) -> Node:
+        fields = self.fields(view)
+        attributes: dict[str, int | str | Tensor] = {}
+        graphs: list[Graph] = []
+        for each in _parts(fields, 5):
+            part = self.fields(each)
+            graphs += [self.graph(graph) for graph in (*_parts(part, 6), *_parts(part, 11))]
+            if (value := self.attribute(part)) is not None:
+                attributes[_text(part, 1)] = value
+        if not _parts(fields, 4):
+            raise Damaged("has a node without an operator")
+        return Node(_text(fields, 4), _domain(fields, 7), _text(fields, 3), _texts(fields, 1), _texts(fields, 2), attributes, tuple(graphs))
+
+    def attribute(self, fields: Fields) -> int | str | Tensor | None:
+        kind = _number(fields, 20)
+        if kind == _INT:
+            # a zero may be left out
+            return _number(fields, 3)
+        if kind == _STRING:
+            return bytes(_part(fields, 4)).decode("utf-8", "replace")
+        return self.tensor(_part(fields, 5)) if kind == _TENSOR else None
+
+    def tensor(self, view: memoryview) -> Tensor:
+        fields = self.fields(view)
+        shape = tuple(islice(_numbers(fields, 1), MOST_AXES + 1))
+        dtype, bits = DTYPES.get(_number(fields, 2), _UNKNOWN)
+        if len(shape) > MOST_AXES or any(side < 0 for side in shape) or math.prod(shape) >= 1 << 63:
+            raise Damaged(f"has a tensor of shape {shown(shape)}")
+        return Tensor(_text(fields, 8), shape, dtype, -(-math.prod(shape) * bits // 8))
+
+    def value(self, view: memoryview) -> Value:
+        fields = self.fields(view)
+        tensor = self.fields(_part(self.fields(_part(fields, 2)), 1))
+        dtype, _ = DTYPES.get(_number(tensor, 1), _UNKNOWN)
+        sides = (self.fields(each) for each in _parts(self.fields(_part(tensor, 2)), 1))
+        return Value(_text(fields, 1), dtype, tuple(_side(each) for each in sides))
 
 
-def _text(value: memoryview) -> str:
-    return bytes(value).decode()
+# a field of another wire type than it has in onnx.proto is one that is not known, and is stepped over
 
 
-def _all(fields: Fields, number: int) -> list[Any]:
-    return [value for each, value in fields if each == number]
+def _parts(fields: Fields, number: int) -> list[memoryview]:
+    """Every value of a repeated field of bytes."""
+    return [value for each, value in fields if each == number and not isinstance(value, int)]
 
 
-def _one(fields: Fields, number: int, default: Any = None) -> Any:
-    """protobuf's rule: the last one counts."""
-    return next((value for each, value in reversed(fields) if each == number), default)
+def _part(fields: Fields, number: int) -> memoryview:
+    """Its value by protobuf's rule, the last one; nothing where it is not there."""
+    return next((value for each, value in reversed(fields) if each == number and not isinstance(value, int)), memoryview(b""))
+
+
+def _number(fields: Fields, number: int) -> int:
+    """The same of a number, 0 where it is not there."""
+    return next((value for each, value in reversed(fields) if each == number and isinstance(value, int)), 0)
+
+
+def _text(fields: Fields, number: int) -> str:
+    return bytes(_part(fields, number)).decode()
 
 
 def _texts(fields: Fields, number: int) -> tuple[str, ...]:
-    return tuple(_text(each) for each in _all(fields, number))
-
-
-def _part(fields: Fields, number: int) -> Fields:
-    """The fields of a message inside; none where it is not there."""
-    return list(_fields(_one(fields, number, memoryview(b""))))
-
-
-def _content(file: Header, view: memoryview) -> Content:
-    fields = list(_fields(view))
-    opsets = [list(_fields(each)) for each in _all(fields, 8)]
-    return Content(
-        file=file,
-        bytes=len(view),
-        ir=_one(fields, 1, 0),
-        producer=" ".join((*_texts(fields, 2), *_texts(fields, 3))),
-        opsets={_domain(each, 1): _one(each, 2, 0) for each in opsets},
-        graph=_graph(_one(fields, 7)),
-        functions=tuple("".join(_texts(list(_fields(each)), 1)) for each in _all(fields, 25)),
-    )
+    return tuple(bytes(each).decode() for each in _parts(fields, number))
 
 
 def _domain(fields: Fields, number: int) -> str:
-    name = _text(_one(fields, number, b""))
+    name = _text(fields, number)
     return "" if name == "ai.onnx" else name
-
-
-def _graph(view: memoryview) -> Graph:
-    fields = list(_fields(view))
-    return Graph(
-        nodes=tuple(_node(each) for each in _all(fields, 1)),
-        tensors=tuple(_tensor(each) for each in _all(fields, 5)),
-        inputs=tuple(_value(each) for each in _all(fields, 11)),
-        outputs=tuple(_value(each) for each in _all(fields, 12)),
-        values=tuple(_value(each) for each in _all(fields, 13)),
-    )
-
-
-def _node(view: memoryview) -> Node:
-    fields = list(_fields(view))
-    attributes: dict[str, int | str | Tensor] = {}
-    graphs: list[Graph] = []
-    for each in _all(fields, 5):
-        part = list(_fields(each))
-        graphs += [_graph(graph) for graph in (*_all(part, 6), *_all(part, 11))]
-        if (value := _attribute(part)) is not None:
-            attributes[_text(_one(part, 1, b""))] = value
-    op, name = _text(_one(fields, 4)), _text(_one(fields, 3, b""))
-    return Node(op, _domain(fields, 7), name, _texts(fields, 1), _texts(fields, 2), attributes, tuple(graphs))
-
-
-def _attribute(fields: Fields) -> int | str | Tensor | None:
-    kind = _one(fields, 20, 0)
-    if kind == _INT:
-        # a zero may be left out
-        return int(_one(fields, 3, 0))
-    if kind == _STRING:
-        return bytes(_one(fields, 4, b"")).decode("utf-8", "replace")
-    return _tensor(_one(fields, 5)) if kind == _TENSOR else None
-
-
-def _tensor(view: memoryview) -> Tensor:
-    fields = list(_fields(view))
-    shape = tuple(_numbers(fields, 1))
-    dtype, bits = DTYPES.get(_one(fields, 2, 0), _UNKNOWN)
-    return Tensor(_text(_one(fields, 8, b"")), shape, dtype, -(-math.prod(shape) * bits // 8))
 
 
 def _numbers(fields: Fields, number: int) -> Iterator[int]:
     """A repeated int, packed or not."""
-    for value in _all(fields, number):
+    for each, value in fields:
+        if each != number:
+            continue
         if isinstance(value, int):
             yield value
             continue
         at = 0
         while at < len(value):
-            each, at = varint(value, at)
-            yield signed(each)
-
-
-def _value(view: memoryview) -> Value:
-    fields = list(_fields(view))
-    tensor = _part(_part(fields, 2), 1)
-    dtype, _ = DTYPES.get(_one(tensor, 1, 0), _UNKNOWN)
-    sides = (list(_fields(each)) for each in _all(_part(tensor, 2), 1))
-    return Value(_text(_one(fields, 1, b"")), dtype, tuple(_side(each) for each in sides))
+            one, at = varint(value, at)
+            yield signed(one)
 
 
 def _side(fields: Fields) -> int | str | None:
-    symbol, number = _one(fields, 2), _one(fields, 1)
-    return number if symbol is None else _text(symbol)
+    """The side of a shape: a symbol, a number, or None where nothing is said."""
+    if _parts(fields, 2):
+        return _text(fields, 2)
+    return _number(fields, 1) if any(each == 1 and isinstance(value, int) for each, value in fields) else None

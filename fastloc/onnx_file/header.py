@@ -14,11 +14,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastloc import embedded
 from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.onnx_file.protobuf import BYTES, VARINT, Damaged, fields
+from fastloc.onnx_file.protobuf import BYTES, VARINT, Damaged, fields, inner
+from fastloc.utils.schema import shown
 
-__all__ = ["Header", "read"]
+__all__ = ["METADATA_BYTES", "Header", "read"]
+
+# of all metadata: a manifest has 1 MB at most, and the largest tokenizers there are have 10 MB as they are packed
+METADATA_BYTES = 64 << 20
+# characters of an operator's name, and of a path of weights
+_OPERATOR_LENGTH, _PATH_LENGTH = 256, 1024
 
 # ModelProto: the fields a file may begin with, and how each is encoded
 _MODEL = {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: BYTES, 8: BYTES, 14: BYTES, 20: BYTES, 25: BYTES}
@@ -39,7 +46,12 @@ class Header:
 
     def manifest(self) -> Manifest:
         """What fastloc wrote into it; raises ModelError as `Manifest.of` does."""
-        return Manifest.of(self.metadata, str(self.path))
+        return Manifest.of(self.metadata, str(self.path), self.shipped)
+
+    @property
+    def shipped(self) -> bool:
+        """It came with fastloc, and is read without the checks for files from elsewhere."""
+        return embedded.holds(self.path)
 
     def digest(self) -> str:
         """sha256 of the file and of the files it needs, in hexadecimal."""
@@ -58,6 +70,9 @@ def read(path: str | os.PathLike[str]) -> Header:
     """
     found = Header(Path(path))
     try:
+        if found.path.exists() and not (found.path.is_file() or found.path.is_dir()):
+            # a pipe would be waited for
+            raise Damaged("is not a file")
         with found.path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise Damaged("is empty (0 bytes)")
@@ -67,16 +82,17 @@ def read(path: str | os.PathLike[str]) -> Header:
         raise ModelError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ModelError(f"{path}: is a folder, not an ONNX file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Damaged as error:
         raise ModelError(f"{path}: {error}") from None
+    except (OSError, ValueError, OverflowError) as error:
+        raise ModelError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     _check_external(found)
     return found
 
 
 def _model(view: memoryview, found: Header) -> None:
     seen: set[int] = set()
+    left = METADATA_BYTES
     for number, wire, begin, end in fields(view):
         if not seen and _MODEL.get(number) != wire:
             raise Damaged("is not an ONNX file")
@@ -84,9 +100,12 @@ def _model(view: memoryview, found: Header) -> None:
         if end > len(view):
             raise Damaged(f"is truncated: it has {len(view)} bytes, and would have at least {end}")
         seen.add(number)
-        if number == _GRAPH:
+        if number == _GRAPH and wire == BYTES:
             _graph(view, begin, end, found)
-        elif number == _METADATA:
+        elif number == _METADATA and wire == BYTES:
+            left -= end - begin
+            if left < 0:
+                raise Damaged(f"must have at most {METADATA_BYTES:,} bytes of metadata, got more")
             key, value = _pair(view, begin, end)
             found.metadata[key] = value
     if _GRAPH not in seen:
@@ -94,41 +113,62 @@ def _model(view: memoryview, found: Header) -> None:
 
 
 def _graph(view: memoryview, start: int, stop: int, found: Header) -> None:
-    for number, _, begin, end in fields(view, start, stop):
-        if number == _NODE:
-            found.operators[_text(view, begin, end, _OPERATOR)] += 1
-        elif number == _INITIALIZER:
+    for number, wire, begin, end in inner(view, start, stop):
+        if number == _NODE and wire == BYTES:
+            found.operators[_text(view, begin, end, _OPERATOR, _OPERATOR_LENGTH)] += 1
+        elif number == _INITIALIZER and wire == BYTES:
             _weights(view, begin, end, found)
 
 
 def _weights(view: memoryview, start: int, stop: int, found: Header) -> None:
     """One tensor: where its numbers are, if they are in another file."""
     place: dict[str, str] = {}
-    for number, _, begin, end in fields(view, start, stop):
-        if number == _EXTERNAL_DATA:
-            key, value = _pair(view, begin, end)
+    for number, wire, begin, end in inner(view, start, stop):
+        if number == _EXTERNAL_DATA and wire == BYTES:
+            key, value = _pair(view, begin, end, _PATH_LENGTH)
             place[key] = value
     if "location" in place:
-        needed = int(place.get("offset", 0)) + int(place.get("length", 0))
-        found.external[place["location"]] = max(found.external.get(place["location"], 0), needed)
+        name = _location(place["location"])
+        needed = _size("offset", place.get("offset", "0")) + _size("length", place.get("length", "0"))
+        found.external[name] = max(found.external.get(name, 0), needed)
+
+
+def _location(name: str) -> str:
+    """A file of weights, which lies in the file's folder or below it. Raises Damaged for any other place."""
+    parts = name.replace("\\", "/").split("/")
+    if not name.isprintable() or name.startswith(("/", "\\")) or ":" in parts[0] or ".." in parts or not all(len(part) <= 255 for part in parts):
+        raise Damaged(f"is damaged: the location of its weights must be a path below the file's folder, got {shown(name)}")
+    return name
+
+
+def _size(what: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+        raise Damaged(f"is damaged: the {what} of its weights must be a number of bytes, got {shown(text)}")
+    return int(text)
 
 
 def _check_external(found: Header) -> None:
     for name, needed in found.external.items():
         data = found.path.parent / name
-        if not data.is_file():
+        try:
+            size = data.stat().st_size if data.is_file() else None
+        except OSError as error:
+            raise ModelError(f"{found.path}: its weights are in {data}, which cannot be read ({error.strerror})") from None
+        if size is None:
             raise ModelError(f"{found.path}: its weights are in {data}, which is missing: copy both files together")
-        if data.stat().st_size < needed:
-            raise ModelError(f"{data}: is truncated: it has {data.stat().st_size} bytes, and {found.path} needs {needed}")
+        if size < needed:
+            raise ModelError(f"{data}: is truncated: it has {size} bytes, and {found.path} needs {needed}")
 
 
-def _pair(view: memoryview, start: int, stop: int) -> tuple[str, str]:
-    return _text(view, start, stop, 1), _text(view, start, stop, 2)
+def _pair(view: memoryview, start: int, stop: int, most: int = METADATA_BYTES) -> tuple[str, str]:
+    return _text(view, start, stop, 1, most), _text(view, start, stop, 2, most)
 
 
-def _text(view: memoryview, start: int, stop: int, wanted: int) -> str:
-    """The text in field `wanted` of a message, or "" where it has none."""
-    for number, wire, begin, end in fields(view, start, stop):
+def _text(view: memoryview, start: int, stop: int, wanted: int, most: int) -> str:
+    """The text in field `wanted` of a message, or "" where it has none. Raises Damaged for a longer one than `most` bytes."""
+    for number, wire, begin, end in inner(view, start, stop):
         if number == wanted and wire == BYTES:
+            if end - begin > most:
+                raise Damaged(f"is damaged: a name must have at most {most} bytes, got {end - begin}")
             return bytes(view[begin:end]).decode("utf-8", "replace")
     return ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Damaged", "fields", "signed", "varint"]
+__all__ = ["BYTES", "FIXED32", "FIXED64", "VARINT", "Damaged", "fields", "inner", "signed", "varint"]
 
 # wire types: a number of any length, 8 bytes, a length and so many bytes, 4 bytes
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -56,3 +56,11 @@ def fields(view: memoryview, start: int = 0, stop: int | None = None) -> Iterato
         else:
             raise Damaged("is not an ONNX file, or damaged")
         yield number, wire, begin, at
+
+
+def inner(view: memoryview, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """The same of a message inside another one, none of whose fields may lie beyond it. Raises Damaged."""
+    for number, wire, begin, end in fields(view, start, stop):
+        if end > stop:
+            raise Damaged("is damaged: a field is longer than what it is in")
+        yield number, wire, begin, end

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
 
 from fastloc.errors import ModelError
+from fastloc.utils.schema import decode, shown
 
 __all__ = ["read"]
 
+T = TypeVar("T")
 
-def read(text: str, key: str, known: int, name: str) -> dict[str, Any]:
-    """The object in `text`, which stands under `key` in the metadata of the file `name`.
+
+@dataclass(frozen=True)
+class _Format:
+    format: int
+    version: str = "of an unknown version"
+
+
+def read(text: str | bytes, key: str, known: int, name: str, kind: type[T]) -> T:
+    """The object of `kind` in `text`, which stands under `key` in the metadata of the file `name`; see `fastloc.utils.schema.decode`.
 
     Raises:
         ModelError: not such JSON, or of another format than the one `known`.
     """
-    try:
-        content: dict[str, Any] = json.loads(text)
-        number = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{name}: its {key!r} metadata is damaged ({type(error).__name__})") from error
-    if number != known:
+    damaged = f"{name}: its {key!r} metadata is damaged"
+    told = decode(text, _Format, damaged)
+    if told.format != known:
         raise ModelError(
-            f"{name} was exported by fastloc {content.get('version', 'of an unknown version')} with {key!r} metadata of format {number}; "
+            f"{name} was exported by fastloc {told.version if told.version.isprintable() else shown(told.version)} with {key!r} metadata of format {shown(told.format)}; "
             f"this fastloc reads format {known}: install a newer one, or export the file again"
         )
-    return content
+    return decode(text, kind, damaged)
