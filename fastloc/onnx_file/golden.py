@@ -17,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError, unknown
+from fastloc.onnx_file import limits
+from fastloc.utils.schema import count, one_of
 
 __all__ = ["TOLERANCES", "Golden", "OutputComparison", "Sample", "compare", "picture", "unit_texts"]
 
 Array = NDArray[Any]
+# of an output's numbers
+DTYPES = ("float32", "float16", "uint8")
 # numbers of an output that are kept; of a larger one every n-th is
 MOST = 1 << 15
 # largest similarity error (cosines) that a file of this dtype may have against float32 PyTorch; int8 is reported, and judged by pointing
@@ -40,6 +44,17 @@ class Sample:
     dtype: str
     values: str  # base64 of little-endian numbers
 
+    def __post_init__(self) -> None:
+        one_of("dtype of a golden", self.dtype, DTYPES)
+        for side in self.shape:
+            count("a side of a golden's shape", side, 1 << 31)
+        count("step of a golden", self.step, 1 << 40)
+        numbers = -(-math.prod(self.shape) // self.step)
+        # four characters for three bytes
+        wanted = -(-numbers * np.dtype(self.dtype).itemsize // 3) * 4
+        if len(self.values) != wanted:
+            raise FastlocError(f"values of a golden must be {wanted} characters for {numbers} numbers of {self.dtype}, got {len(self.values)}")
+
     @classmethod
     def take(cls, array: Array) -> Sample:
         step = max(math.ceil(array.size / MOST), 1)
@@ -48,7 +63,11 @@ class Sample:
         return cls(tuple(array.shape), step, kept.dtype.name, base64.b64encode(little.tobytes()).decode())
 
     def numbers(self) -> Array:
-        return np.frombuffer(base64.b64decode(self.values), np.dtype(self.dtype).newbyteorder("<"))
+        """The kept numbers. Raises ModelError where these are not base64."""
+        try:
+            return np.frombuffer(base64.b64decode(self.values, validate=True), np.dtype(self.dtype).newbyteorder("<"))
+        except ValueError as error:
+            raise ModelError(f"values of a golden must be base64 of its numbers ({error}); export the file again") from error
 
     @property
     def whole(self) -> bool:
@@ -64,6 +83,14 @@ class Golden:
     size: tuple[int, int]  # of the picture that goes in, (height, width)
     texts: int  # how many embeddings go in; 0 where the vocabulary is baked
     outputs: Mapping[str, Sample]
+
+    def __post_init__(self) -> None:
+        count("seed of the golden", self.seed, (1 << 32) - 1, 0)
+        count("batch of the golden", self.batch, limits.BATCH)
+        count("texts of the golden", self.texts, limits.TEXTS, 0)
+        for side in self.size:
+            count("size of the golden", side, limits.SIDE)
+        count("pixels of the golden", self.batch * self.size[0] * self.size[1], limits.PIXELS)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Golden:

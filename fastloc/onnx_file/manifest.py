@@ -7,6 +7,7 @@ and the golden by which whoever receives the file can check it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -15,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.geometry import FITS, Geometry, both_sides, fit
+from fastloc.imaging.preprocess import INTERPOLATIONS
+from fastloc.onnx_file import limits
+from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
 from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.recipes.validation import frozen
 from fastloc.utils import versioned_json
+from fastloc.utils.schema import count, number, one_of, shown
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
 
@@ -46,6 +51,16 @@ class Model:
     licence: str = ""
     logit_scale: float = LOGIT_SCALE  # what cosines are multiplied by before a softmax over texts, as the model was trained
 
+    def __post_init__(self) -> None:
+        for side in self.patch:
+            count("patch", side, limits.PATCH)
+        count("embed", self.embed, limits.EMBED)
+        for mean, std in zip(self.mean, self.std, strict=True):
+            number("mean", mean, -1e6, 1e6)
+            number("std", std, 1e-6, 1e6)
+        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        number("logit_scale", self.logit_scale, 1e-6, 1e6)
+
 
 @dataclass(frozen=True)
 class Input:
@@ -69,6 +84,19 @@ class Input:
     batch: int | None
     # the usual size of a file that takes any: what the runtime resizes to unless told otherwise
     usual: int | Pair
+
+    def __post_init__(self) -> None:
+        one_of("kind of input", self.kind, INPUTS)
+        one_of("layout", self.layout, ("NCHW", "NHWC"))
+        one_of("fit", self.fit, FITS)
+        if self.batch is not None:
+            count("batch", self.batch, limits.BATCH)
+        for name, size in (("size", self.size), ("frame", self.frame), ("usual", both_sides(self.usual))):
+            for side in size or ():
+                count(name, side, limits.SIDE)
+            count(f"pixels of batch and {name}", math.prod(size or ()) * (self.batch or 1), limits.PIXELS)
+        if self.kind == "frames" and self.frame is None:
+            raise FastlocError("frame must be the camera's size, (height, width), got None")
 
     @property
     def name(self) -> str:
@@ -104,6 +132,13 @@ class Texts:
     names: tuple[str, ...] = ()
     template: str = ""
 
+    def __post_init__(self) -> None:
+        if self.count is not None:
+            count("count of texts", self.count, limits.TEXTS)
+        count("number of baked texts", len(self.names), limits.TEXTS, 0)
+        if self.baked and self.count not in (None, len(self.names)):
+            raise FastlocError(f"count of texts must be that of the baked ones, {len(self.names)}, got {self.count}")
+
     @property
     def baked(self) -> bool:
         return bool(self.names)
@@ -130,6 +165,19 @@ class Manifest:
     golden: Golden | None = None
     format: int = field(default=FORMAT)
 
+    def __post_init__(self) -> None:
+        for output in self.outputs:
+            one_of("output", output, OUTPUTS)
+        if not self.outputs or len(set(self.outputs)) < len(self.outputs):
+            raise FastlocError(f"outputs must be named once each, at least one, got {shown(self.outputs)}")
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("spelling", self.spelling, SPELLINGS)
+        count("opset", self.opset, 1000)
+        most = max(self.texts.count or 1, len(self.texts.names), self.golden.texts if self.golden else 1)
+        count("numbers of all text embeddings", most * self.model.embed, limits.NUMBERS)
+        if self.golden is not None and not set(self.golden.outputs) <= set(self.outputs):
+            raise FastlocError(f"outputs of the golden must be among {', '.join(self.outputs)}, got {shown(tuple(self.golden.outputs))}")
+
     def golden_inputs(self) -> dict[str, NDArray[Any]]:
         """What goes into the file to get the golden's outputs, by name.
 
@@ -149,23 +197,23 @@ class Manifest:
 
     @classmethod
     def loads(cls, text: str, name: str = "the file") -> Manifest:
-        """Read what `dumps` wrote.
+        """Read what `dumps` wrote, wherever it comes from.
 
         Raises:
-            ModelError: not such JSON, or of a newer version of fastloc. `name` is what the message calls the file.
+            ModelError: not such JSON, of a newer version of fastloc, or with a field that is out of its range. `name` is what the message
+                calls the file.
         """
-        content = versioned_json.read(text, KEY, FORMAT, name)
-        try:
-            return _manifest(content)
-        except (KeyError, TypeError, AttributeError, FastlocError) as error:
-            raise ModelError(f"{name}: its {KEY!r} metadata is damaged ({error})") from error
+        return versioned_json.read(text, KEY, FORMAT, name, cls)
 
     @classmethod
-    def of(cls, pairs: Mapping[str, str], name: str) -> Manifest:
-        """The manifest in an ONNX file's metadata. Raises ModelError for a file that fastloc did not export, and as `loads` does."""
+    def of(cls, pairs: Mapping[str, str], name: str, shipped: bool = False) -> Manifest:
+        """The manifest in an ONNX file's metadata. Raises ModelError for a file that fastloc did not export, and as `loads` does.
+
+        shipped: it came with fastloc and is read without the schema, which needs msgspec.
+        """
         if KEY not in pairs:
             raise ModelError(f"{name} was not exported by fastloc: it has no {KEY!r} metadata; `fastloc export` writes files that do")
-        return cls.loads(pairs[KEY], name)
+        return _manifest(json.loads(pairs[KEY])) if shipped else cls.loads(pairs[KEY], name)
 
 
 def _manifest(content: dict[str, Any]) -> Manifest:

@@ -7,6 +7,7 @@ One JSON object under the key `fastloc_text` of an ONNX file's metadata, and the
 from __future__ import annotations
 
 import base64
+import binascii
 import gzip
 import json
 import zlib
@@ -14,15 +15,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from fastloc.errors import ModelError, unknown
+from fastloc.errors import FastlocError, ModelError, unknown
+from fastloc.onnx_file import limits
+from fastloc.text.cleaning import CLEANERS
 from fastloc.text.templates import TEMPLATES, sentences
+from fastloc.utils.schema import count, limited, one_of
 from fastloc.utils.versioned_json import read
 
-__all__ = ["FORMAT", "KEY", "TOKENIZER", "TextManifest", "pack", "unpack"]
+__all__ = ["FORMAT", "KEY", "TOKENIZER", "TOKENIZER_BYTES", "TextManifest", "pack", "unpack"]
 
 KEY = "fastloc_text"
 # the tokenizer's definition as Hugging Face's `tokenizers` reads it: base64 of gzip of JSON
 TOKENIZER = "fastloc_tokenizer"
+# of the definition: the largest of the models that fastloc runs have 34 MB, of 256,000 words. A program can set another number
+TOKENIZER_BYTES = 64 << 20
+# sentences of all templates together; the authors' own have 80
+MOST_SENTENCES = 1 << 12
 # raised when a reader of an older version would misread a file
 FORMAT = 1
 
@@ -56,6 +64,19 @@ class TextManifest:
     licence: str = ""
     format: int = field(default=FORMAT)
 
+    def __post_init__(self) -> None:
+        count("context", self.context, limits.CONTEXT)
+        count("embed", self.embed, limits.EMBED)
+        count("opset", self.opset, 1000)
+        one_of("clean", self.clean, CLEANERS)
+        one_of("dtype", self.dtype, ("float32", "float16"))
+        if self.zeroed is not None:
+            count("zeroed", self.zeroed, (1 << 31) - 1, 0)
+        count("sentences of the templates", sum(map(len, self.templates.values())), MOST_SENTENCES, 0)
+        for name, frames in self.templates.items():
+            if not frames or not all("{}" in frame for frame in frames):
+                raise FastlocError(f"sentences of template {name[:60]!r} must hold {{}} each, at least one")
+
     def sentences(self, template: str) -> tuple[str, ...]:
         """The sentences of a template by name, or of a custom one.
 
@@ -74,27 +95,31 @@ class TextManifest:
 
     @classmethod
     def loads(cls, text: str, name: str = "the file") -> TextManifest:
-        """Read what `dumps` wrote.
+        """Read what `dumps` wrote, wherever it comes from.
 
         Raises:
-            ModelError: not such JSON, or of a newer version of fastloc. `name` is what the message calls the file.
+            ModelError: not such JSON, of a newer version of fastloc, or with a field that is out of its range. `name` is what the message
+                calls the file.
         """
-        content = read(text, KEY, FORMAT, name)
-        try:
-            known = {each.name for each in fields(cls)}
-            plain: dict[str, Any] = {key: value for key, value in content.items() if key in known}
-            plain |= {key: tuple(plain[key]) for key in ("words", "names")}
-            plain["templates"] = {key: tuple(value) for key, value in content["templates"].items()}
-            return cls(**plain)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{name}: its {KEY!r} metadata is damaged ({error})") from error
+        return read(text, KEY, FORMAT, name, cls)
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str], name: str) -> TextManifest:
-        """The manifest in an ONNX file's metadata. Raises ModelError for a file that is no text tower of fastloc's, and as `loads`."""
+    def of(cls, metadata: Mapping[str, str], name: str, shipped: bool = False) -> TextManifest:
+        """The manifest in an ONNX file's metadata. Raises ModelError for a file that is no text tower of fastloc's, and as `loads`.
+
+        shipped: it came with fastloc and is read without the schema, which needs msgspec.
+        """
         if KEY not in metadata or TOKENIZER not in metadata:
             raise ModelError(f"{name} is not a text tower that fastloc exported: it has no {KEY!r} metadata; see `fastloc export-text`")
-        return cls.loads(metadata[KEY], name)
+        return _manifest(json.loads(metadata[KEY])) if shipped else cls.loads(metadata[KEY], name)
+
+
+def _manifest(content: dict[str, Any]) -> TextManifest:
+    known = {each.name for each in fields(TextManifest)}
+    plain: dict[str, Any] = {key: value for key, value in content.items() if key in known}
+    plain |= {key: tuple(plain[key]) for key in ("words", "names")}
+    plain["templates"] = {key: tuple(value) for key, value in content["templates"].items()}
+    return TextManifest(**plain)
 
 
 def pack(definition: str) -> str:
@@ -103,9 +128,17 @@ def pack(definition: str) -> str:
 
 
 def unpack(packed: str, name: str = "the file") -> str:
-    """What `pack` was given. Raises ModelError if it is damaged."""
+    """What `pack` was given. Raises ModelError if it is damaged, or longer than TOKENIZER_BYTES; no more than these are unpacked."""
+    limited(len(packed), TOKENIZER_BYTES, f"{name}: its tokenizer is damaged")
+    reader = zlib.decompressobj(wbits=31)
     try:
-        # of nothing gzip makes nothing
-        return gzip.decompress(base64.b64decode(packed, validate=True) or b"?").decode()
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+        content = reader.decompress(base64.b64decode(packed, validate=True), TOKENIZER_BYTES + 1)
+    except (binascii.Error, ValueError, zlib.error) as error:
         raise ModelError(f"{name}: its tokenizer is damaged ({type(error).__name__})") from error
+    limited(len(content), TOKENIZER_BYTES, f"{name}: its tokenizer is damaged")
+    if not reader.eof or reader.unused_data:
+        raise ModelError(f"{name}: its tokenizer is damaged (it {'is truncated' if not reader.eof else 'goes on behind its end'})")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{name}: its tokenizer is damaged (it is not text)") from error

@@ -42,6 +42,8 @@ Array = NDArray[Any]
 QUIET = 4
 # the type of node that holds a compiled engine
 COMPILED = "EPContext"
+# onnxruntime's names of types
+TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 # characters of its messages that are passed on
 SAID = 300
 
@@ -86,7 +88,7 @@ class OnnxSession:
             warnings.warn(f"running on the CPU: {error}", FastlocWarning, stacklevel=3)
             self.chosen = (PROVIDERS["cpu"],)
             self._load()
-        self._check_inputs()
+        self._check_graph()
 
     def _load(self) -> None:
         self.settings: Settings = session_settings(
@@ -164,10 +166,22 @@ class OnnxSession:
             raise PlanError(f"{message}; allow_fallback=True runs them there, or export with another spelling or dtype")
         warnings.warn(message, FastlocWarning, stacklevel=4)
 
-    def _check_inputs(self) -> None:
-        found, wanted = {each.name for each in self.session.get_inputs()}, set(inputs_of(self.manifest))
-        if found != wanted:
-            raise ModelError(f"{self.header.path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(found)}")
+    def _check_graph(self) -> None:
+        """Raise ModelError unless the graph takes and gives what the metadata says, so that nothing is made for sizes that it lacks."""
+        inputs, wanted = {each.name: each for each in self.session.get_inputs()}, inputs_of(self.manifest)
+        if set(inputs) != set(wanted):
+            raise ModelError(f"{self.header.path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(inputs)}")
+        for name, (dtype, shape) in wanted.items():
+            kind, sides = inputs[name].type, tuple(inputs[name].shape)
+            if kind != TYPES[dtype] or len(sides) != len(shape) or any(_differ(*pair) for pair in zip(sides, shape, strict=True)):
+                raise ModelError(
+                    f"{self.header.path}: its metadata says that {name!r} is {dtype} {list(shape)}, and its graph takes {kind} {list(sides)}"
+                )
+        outputs = {each.name: each for each in self.session.get_outputs()}
+        for name in self.manifest.outputs:
+            axes, dtype = (3, "uint8") if name == "labels" else (2 if name == "scores" else 4, "float32")
+            if name not in outputs or outputs[name].type != TYPES[dtype] or len(outputs[name].shape) not in (0, axes):
+                raise ModelError(f"{self.header.path}: its metadata names an output {name!r}, {dtype} of {axes} axes, which its graph lacks")
 
     def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""
@@ -238,6 +252,11 @@ class OnnxSession:
             self.ort.ModelCompiler(options, str(self.header.path), embed_compiled_data_into_model=True).compile_to_file(str(part))
         except Exception as error:
             raise self._refused(error, self.header.path) from error
+
+
+def _differ(side: object, wanted: object) -> bool:
+    """Two numbers that are not the same; what one of both leaves open fits."""
+    return isinstance(side, int) and isinstance(wanted, int) and side != wanted
 
 
 def _names(row: Provider) -> set[str]:

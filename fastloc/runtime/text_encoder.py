@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header
-from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
+from fastloc.onnx_file.text_manifest import TOKENIZER, TOKENIZER_BYTES, TextManifest, unpack
 from fastloc.runtime.providers import available, choose, register, runtime
+from fastloc.text.definition import check
 from fastloc.text.prompts import checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.lru_cache import LruCache
+from fastloc.utils.schema import first_line
 
 __all__ = ["OnnxTextEncoder"]
 
@@ -40,11 +42,14 @@ class OnnxTextEncoder:
 
     def __init__(self, path: str | os.PathLike[str], providers: str | Sequence[str] = "cpu", threads: int | None = None) -> None:
         self.path = Path(path)
-        metadata = header.read(self.path).metadata
-        self.manifest = TextManifest.of(metadata, str(path))
-        definition = unpack(metadata[TOKENIZER], str(path))
+        found = header.read(self.path)
+        self.manifest = TextManifest.of(found.metadata, str(path), found.shipped)
+        definition = unpack(found.metadata[TOKENIZER], str(path))
+        if not found.shipped:
+            check(definition, self.manifest.context, str(path), TOKENIZER_BYTES)
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
         self.session = _session(self.path, providers, threads)
+        self._check_graph()
         self.words = frozenset(self.manifest.words)
         self.cache = LruCache[tuple[str, str], Floats]()
 
@@ -80,8 +85,22 @@ class OnnxTextEncoder:
         return unit
 
     def _encode(self, tokens: NDArray[np.int64]) -> Floats:
-        rows: Floats = self.session.run(["embeddings"], {"tokens": tokens})[0]
+        try:
+            rows: Floats = self.session.run(["embeddings"], {"tokens": tokens})[0]
+        except Exception as error:
+            # onnxruntime's own exceptions have no base but this one
+            raise ModelError(f"{self.path}: onnxruntime cannot run it ({first_line(error)})") from error
+        if rows.shape != (len(tokens), self.manifest.embed) or rows.dtype != np.float32 or not np.isfinite(rows).all():
+            raise ModelError(
+                f"{self.path}: its embeddings must be finite float32 {[len(tokens), self.manifest.embed]}, got {rows.dtype} {list(rows.shape)}"
+            )
         return rows
+
+    def _check_graph(self) -> None:
+        """Raise ModelError unless the graph takes and gives what the metadata says."""
+        found = [(each.name, each.type) for each in (*self.session.get_inputs(), *self.session.get_outputs())]
+        if found != [("tokens", "tensor(int64)"), ("embeddings", "tensor(float)")]:
+            raise ModelError(f"{self.path}: its graph must take 'tokens', int64, and give 'embeddings', float32, got {found}")
 
 
 def _session(path: Path, providers: str | Sequence[str], threads: int | None) -> Any:
@@ -100,7 +119,7 @@ def _session(path: Path, providers: str | Sequence[str], threads: int | None) ->
             session = ort.InferenceSession(str(path), options, providers=[row.ort for row in rows])
     except Exception as error:
         # onnxruntime's own exceptions have no base but this one
-        raise ModelError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{path}: onnxruntime cannot load it ({first_line(error)})") from error
     if rows[0].ort not in session.get_providers():
         raise PlanError(f"{path}: provider {rows[0].name!r} did not start, and onnxruntime would use {', '.join(session.get_providers())}")
     return session

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
 from fastloc.text.cleaning import clean
+from fastloc.utils.schema import first_line
 
 __all__ = ["Tokens"]
 
@@ -28,12 +29,16 @@ class Tokens:
     """
 
     def __init__(self, definition: str, kind: str = "lower", zeroed: int | None = None, name: str = "the file") -> None:
-        self.kind, self.zeroed = kind, zeroed
+        self.kind, self.zeroed, self.name = kind, zeroed, name
         self.inner = _tokenizer(definition, name)
 
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
         """The ids, int64 [n, context], and how many tokens each text would have uncut, start and end among them."""
-        found = self.inner.encode_batch([clean(text, self.kind) for text in texts])
+        cleaned = [clean(text, self.kind) for text in texts]
+        try:
+            found = self.inner.encode_batch(cleaned)
+        except BaseException as error:
+            raise _failed(error, f"{self.name}: its tokenizer cannot split {texts[0]!r}") from error
         ids = np.array([each.ids for each in found], np.int64)
         return ids if self.zeroed is None else np.where(ids == self.zeroed, 0, ids), [self._length(each) for each in found]
 
@@ -50,6 +55,12 @@ def _tokenizer(definition: str, name: str) -> Any:
         raise FastlocError("tokenizers is not installed, and encoding texts needs it: pip install 'fastloc[onnx-cpu]'") from error
     try:
         return Tokenizer.from_str(definition)
-    except Exception as error:
-        # the library raises nothing narrower
-        raise ModelError(f"{name}: its tokenizer is damaged ({str(error).splitlines()[0]})") from error
+    except BaseException as error:
+        raise _failed(error, f"{name}: its tokenizer is damaged") from error
+
+
+def _failed(error: BaseException, what: str) -> BaseException:
+    """The error to raise for one of the library's: it raises nothing narrower than Exception, and its panics are not even that."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        return error
+    return ModelError(f"{what} ({first_line(error)})")

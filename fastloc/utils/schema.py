@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from fastloc.errors import FastlocError, ModelError, unknown
 
-__all__ = ["JSON_BYTES", "convert", "count", "decode", "limited", "number", "one_of", "plain", "read_file", "shown"]
+__all__ = ["JSON_BYTES", "convert", "count", "decode", "first_line", "limited", "number", "one_of", "plain", "read_file", "shown"]
 
 T = TypeVar("T")
 # of one JSON text; a manifest with its golden has 1 MB at most, a table of temperatures 0.1 MB

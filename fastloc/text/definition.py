@@ -1,0 +1,111 @@
+"""Checks of a tokenizer's definition from elsewhere, before the library that runs it allocates what the definition asks for.
+
+`tokenizers` fills texts up to whatever length is written there, and ends the process where that cannot be had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastloc.errors import FastlocError, ModelError
+from fastloc.utils.schema import count, decode, one_of, shown
+
+__all__ = ["check"]
+
+# parts of a normalizer, a pre-tokenizer or a post-processor; pieces around a text; ids
+PARTS, PIECES, IDS = 64, 64, 1 << 31
+# characters that one character may become
+GROWTH = 4096
+
+
+@dataclass
+class _Truncation:
+    max_length: int
+    stride: int = 0
+
+
+@dataclass
+class _Padding:
+    strategy: str | dict[str, int]
+    pad_id: int = 0
+    pad_to_multiple_of: int | None = None
+
+    def __post_init__(self) -> None:
+        count("pad_id", self.pad_id, IDS, 0)
+        if self.pad_to_multiple_of is not None:
+            raise FastlocError(f"pad_to_multiple_of must be null, got {shown(self.pad_to_multiple_of)}")
+
+
+@dataclass
+class _Special:
+    ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        count("ids of a special token", len(self.ids), PIECES, 0)
+
+
+@dataclass
+class _Part:
+    """A normalizer, pre-tokenizer or post-processor, or several in a row."""
+
+    type: str = ""
+    content: str = ""
+    prepend: str = ""
+    normalizers: tuple[_Part, ...] = ()
+    pretokenizers: tuple[_Part, ...] = ()
+    processors: tuple[_Part, ...] = ()
+    single: tuple[dict[str, Any], ...] = ()
+    special_tokens: dict[str, _Special] = field(default_factory=dict)
+
+    def every(self) -> Iterator[_Part]:
+        """Itself and those inside."""
+        yield self
+        for each in (*self.normalizers, *self.pretokenizers, *self.processors):
+            yield from each.every()
+
+
+@dataclass
+class _Definition:
+    model: _Kind
+    truncation: _Truncation | None = None
+    padding: _Padding | None = None
+    normalizer: _Part | None = None
+    pre_tokenizer: _Part | None = None
+    post_processor: _Part | None = None
+
+    def __post_init__(self) -> None:
+        for part in (self.normalizer, self.pre_tokenizer, self.post_processor):
+            found = list(part.every()) if part else []
+            count("number of a tokenizer's parts", len(found), PARTS, 0)
+            count("pieces around a text", sum(len(each.single) for each in found), PIECES, 0)
+            # each replacement may make this many characters of one, and the next one each of them more
+            growth = math.prod(1 + len(each.content) + len(each.prepend) for each in found)
+            count("length that the normalizer makes of one character", growth, GROWTH)
+
+
+@dataclass
+class _Kind:
+    type: str = "BPE"
+
+    def __post_init__(self) -> None:
+        one_of("kind of tokenizer", self.type, ("BPE", "WordPiece", "WordLevel", "Unigram"))
+
+
+def check(definition: str, context: int, name: str, limit: int) -> None:
+    """Raise ModelError unless a definition cuts and fills texts to exactly `context` tokens, and makes little of a little.
+
+    name: the file. limit: bytes of the definition.
+    """
+    damaged = f"{name}: its tokenizer is damaged"
+    found = decode(definition, _Definition, damaged, limit)
+    cut, filled = found.truncation or _Truncation(0), found.padding or _Padding("none")
+    for what, got, wanted in (
+        ("truncation.max_length", cut.max_length, context),
+        ("truncation.stride", cut.stride, 0),
+        ("padding.strategy", filled.strategy, {"Fixed": context}),
+    ):
+        if got != wanted:
+            raise ModelError(f"{damaged} ({what} must be {wanted}, got {shown(got)})")
