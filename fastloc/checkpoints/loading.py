@@ -1,6 +1,6 @@
 """Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
-import json
+import math
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import hub, open_clip_files, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
+from fastloc.checkpoints import config_schema, hub, open_clip_files, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
+from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
 from fastloc.checkpoints.hub_repository import PREFIX, Repository
 from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
@@ -21,13 +22,18 @@ from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer, network, text_tower
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.errors import ModelError, unknown
+from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.utils.schema import first_line, plain, read_file
 
 CONFIG = "open_clip_config.json"
 # trained projections that lie in a model's folder beside its weights, see `fastloc.checkpoints.projections`
 PROJECTIONS = "eclip.safetensors"
 RANDOM = "random"
+# open_clip's own, where a configuration says nothing
+_VOCABULARY = 49408
+# of a table of tokens that a file holds in part
+_MOST_NUMBERS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,15 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_weights.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
-    scale = float(state["logit_scale"].float().exp()) if "logit_scale" in state else LOGIT_SCALE
-    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, scale)
+    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, _logit_scale(state))
 
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
     """All tensors of a model under open_clip's names. Arguments and errors as for `load`."""
-    return _state(_describe(model, pretrained), pretrained)
+    described = _describe(model, pretrained)
+    # a tower from another library is not made, whatever that library would do for it
+    _spec(described.config, described.preprocess)
+    return _state(described, pretrained)
 
 
 def models() -> list[dict[str, Any]]:
@@ -134,9 +142,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # damaged files fail in as many ways as there are formats
         raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{str(path)!r} holds no tensors by name; a state dict is wanted")
-    return state
+    reason = state_dicts.faults(state, path.stat().st_size) if isinstance(state, dict) else "holds no tensors by name"
+    if reason:
+        raise ModelError(f"{str(path)!r} {reason}; a state dict is wanted")
+    return state  # type: ignore[no-any-return]  # its values have been looked at
+
+
+def _logit_scale(state: Mapping[str, Tensor]) -> float:
+    """The scale that a model was trained with, CLIP's own where its weights hold none."""
+    if "logit_scale" not in state:
+        return LOGIT_SCALE
+    tensor = state["logit_scale"]
+    scale = float(tensor.float().exp()) if tensor.numel() == 1 else math.nan
+    if not 0 < scale < math.inf:
+        raise ModelError(f"logit_scale must be the logarithm of one number above 0, got {list(tensor.shape)} with the scale {scale:g}")
+    return scale
 
 
 def _spec(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:
@@ -151,6 +171,8 @@ def _refusal(config: dict[str, Any]) -> str | None:
 
 def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]:
     if pretrained == RANDOM:
+        if parameters(described.config) > MOST_PARAMETERS:
+            raise ModelError(f"{described.name} has more than {MOST_PARAMETERS:,} parameters, too many to be made with random weights")
         torch.manual_seed(0)
         return _expand_tokens(network(described.config).state_dict(), described.config)
     assert described.file is not None
@@ -176,7 +198,7 @@ def _directory(name: str, path: Path) -> _Description:
     content = _json(path / CONFIG)
     if "model_cfg" not in content:
         raise ModelError(f"{str(path / CONFIG)!r} has no 'model_cfg'")
-    config = content["model_cfg"]
+    config = _checked(content, content["model_cfg"], path / CONFIG)
     files = [*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin")), *sorted(path.glob("*.pt"))]
     candidates = [file for file in files if file.name != PROJECTIONS]
     projections = path / PROJECTIONS
@@ -192,7 +214,8 @@ def _repository(model: str, pretrained: str | None) -> _Description:
     if pretrained is not None:
         raise ModelError(f"pretrained must be None with {model!r}, whose repository holds the weights, got {pretrained!r}; leave it out")
     path, repository = hub.config(Repository.parse(model))
-    config = _json(path).get("model_cfg", {})
+    content = _json(path)
+    config = _checked(content, content.get("model_cfg"), path)
     # a model that is refused is not downloaded
     reason = _refusal(config)
     if reason:
@@ -205,10 +228,11 @@ def _repository(model: str, pretrained: str | None) -> _Description:
 def _configuration(path: Path, pretrained: str | None) -> _Description:
     content = _json(path)
     config = content.get("model_cfg", content)
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
         raise ModelError(f"{str(path)!r} is not an open_clip model configuration: embed_dim, vision_cfg and text_cfg are wanted")
     if pretrained is None:
         raise ModelError(f"model {path.name!r} needs weights: give pretrained, a path to a .pt or .safetensors file")
+    _checked(content, config, path)
     file = None if pretrained == RANDOM else Path(pretrained)
     extras = content.get("fastloc", {})
     return _Description(path.stem, config, content.get("preprocess_cfg", {}), extras, file, lambda: folder_tokenizer(config, path.parent))
@@ -264,13 +288,18 @@ def _supported() -> list[str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model configuration {str(path)!r} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"model configuration {str(path)!r} is not a JSON object")
-    return content
+    name = f"model configuration {str(path)!r}"
+    return plain(read_file(path, name), f"{name} is damaged")
+
+
+def _checked(content: Mapping[str, Any], config: object, path: Path) -> dict[str, Any]:
+    """The part of a configuration file that is open_clip's, every field in its range, or a kind of model that will be refused."""
+    if isinstance(config, dict) and embedded.holds(path):
+        return config
+    found = config_schema.outline(config, str(path))
+    if _refusal(found) is None:
+        config_schema.check(content, found, str(path))
+    return found
 
 
 def _tokenizer(described: _Description) -> Any:
@@ -278,13 +307,22 @@ def _tokenizer(described: _Description) -> Any:
         return described.tokenizer()
     except ModuleNotFoundError as error:
         raise ModelError(f"the tokenizer of {described.name} needs {error.name}: pip install {error.name}") from error
+    except FastlocError:
+        raise
+    except Exception as error:
+        # open_clip's and transformers' own: no such files, damaged ones, or code that is not run
+        raise ModelError(f"the tokenizer of {described.name} cannot be loaded: {first_line(error)}") from error
 
 
 def _expand_tokens(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """Put a compact token table (rows for `token_ids` alone) back into the tokenizer's full vocabulary, unseen rows zero."""
     if "token_ids" not in state:
         return state
-    rows = state["token_embedding.weight"]
-    full = torch.zeros(config["text_cfg"]["vocab_size"], rows.shape[1], dtype=rows.dtype)
-    full[state["token_ids"].long()] = rows
+    ids, rows, size = state["token_ids"], state.get("token_embedding.weight"), config["text_cfg"].get("vocab_size", _VOCABULARY)
+    if rows is None or rows.ndim != 2 or ids.ndim != 1 or ids.is_floating_point() or len(ids) != len(rows) or not len(ids):
+        raise ModelError("token_ids must be one whole number for each row of 'token_embedding.weight'")
+    if int(ids.min()) < 0 or int(ids.max()) >= size or size * rows.shape[1] > _MOST_NUMBERS:
+        raise ModelError(f"token_ids must be below the vocab_size, {size}, and its table have at most {_MOST_NUMBERS:,} numbers")
+    full = torch.zeros(size, rows.shape[1], dtype=rows.dtype)
+    full[ids.long()] = rows
     return {**{name: tensor for name, tensor in state.items() if name != "token_ids"}, "token_embedding.weight": full}

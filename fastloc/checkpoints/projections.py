@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from fastloc import embedded
 from fastloc._version import __version__
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.digests import digest
@@ -28,6 +29,7 @@ from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
+from fastloc.utils.schema import first_line
 from fastloc.utils.versioned_json import read
 
 # raised when a reader of an older version would misread a file
@@ -74,17 +76,15 @@ class Projections:
         try:
             with safe_open(name, "pt") as file:
                 told, tensors = file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"projections file {name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        except Exception as error:
+            # the library's own exception has no base but this one, and types that torch lacks are told by others
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise ModelError(f"projections file {name!r} cannot be read: {reason}") from error
         if KEY not in told:
             raise ModelError(f"{name} holds no projections: {TRAINER} and writes such a file")
-        content = read(told[KEY], KEY, FORMAT, name)
-        missing = [key for key in ("model", "tower", "text_tower") if not isinstance(content.get(key), str)]
-        if missing:
-            raise ModelError(f"{name}: its {KEY!r} metadata is damaged: {missing[0]!r} is missing")
+        about = _shipped(told[KEY]) if embedded.holds(path) else read(told[KEY], KEY, FORMAT, name, _About)
         _check(tensors, name)
-        towers = content["tower"], content["text_tower"]
-        return cls(tensors["image"], tensors["text"], content["model"], *towers, content.get("settings", {}))
+        return cls(tensors["image"], tensors["text"], about.model, about.tower, about.text_tower, about.settings)
 
     def applied(self, source: Source) -> Source:
         """The model with both folded in. Towers are copied as far as they change, and share every other tensor.
@@ -101,6 +101,22 @@ class Projections:
         proj = _behind(weights.proj.to(self.image.device), self.image).to(weights.proj)
         text = TextEncoder(_text_tower(source, self.text), source.text.tokenizer, tuple(source.text.words), source.text.names)
         return replace(source, weights=replace(weights, proj=proj), text=text)
+
+
+@dataclass(frozen=True)
+class _About:
+    """The metadata of a file."""
+
+    model: str
+    tower: str
+    text_tower: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _shipped(text: str) -> _About:
+    """The same of the file that comes with fastloc, without the schema, which needs msgspec."""
+    content = json.loads(text)
+    return _About(content["model"], content["tower"], content["text_tower"], content.get("settings", {}))
 
 
 Given = str | os.PathLike[str] | Projections | None

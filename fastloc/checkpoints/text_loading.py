@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.byte_pairs import BytePairs
+from fastloc.checkpoints.config_schema import tokenizer_arguments
 from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
+from fastloc.utils.schema import first_line
 
 __all__ = ["folder_tokenizer", "named_tokenizer", "network", "text_tower"]
 
@@ -27,12 +29,14 @@ _CUSTOM = "text."
 def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
     """The tokenizer of a configuration that lies in a folder, beside the files of its tokenizer if it has some."""
     text = config["text_cfg"]
-    length = text.get("context_length", _CONTEXT)
-    if not text.get("hf_tokenizer_name"):
+    if text.get("hf_tokenizer_name"):
+        return _hugging_face(str(directory), text, str(directory))
+    length, arguments = text.get("context_length", _CONTEXT), tokenizer_arguments(text, str(directory))
+    if not arguments:
         return BytePairs(length)
-    from open_clip.tokenizer import HFTokenizer
+    from open_clip.tokenizer import SimpleTokenizer
 
-    return HFTokenizer(str(directory), context_length=length, **(text.get("tokenizer_kwargs") or {}))
+    return SimpleTokenizer(context_length=length, clean=arguments.get("clean", "lower"))
 
 
 def named_tokenizer(name: str, config: Mapping[str, Any]) -> Any:
@@ -41,9 +45,21 @@ def named_tokenizer(name: str, config: Mapping[str, Any]) -> Any:
     # open_clip takes SigLIP's tokenizer by the model's name
     if not text.get("hf_tokenizer_name") and not text.get("tokenizer_kwargs") and "siglip" not in name.lower():
         return BytePairs(text.get("context_length", _CONTEXT))
+    if text.get("hf_tokenizer_name"):
+        return _hugging_face(text["hf_tokenizer_name"], text, name)
     import open_clip
 
+    # no other library is asked by its name now
     return open_clip.get_tokenizer(name)
+
+
+def _hugging_face(place: str, text: Mapping[str, Any], name: str) -> Any:
+    """open_clip's tokenizer around one of transformers', from a folder or the hub; no code that lies there is run."""
+    from open_clip.tokenizer import HFTokenizer
+
+    length = text.get("context_length", _CONTEXT)
+    # without it transformers asks on the terminal, and runs the code after a yes
+    return HFTokenizer(place, context_length=length, trust_remote_code=False, **tokenizer_arguments(text, name))
 
 
 def network(config: Mapping[str, Any]) -> Any:
@@ -52,7 +68,11 @@ def network(config: Mapping[str, Any]) -> Any:
 
     settings = copy.deepcopy(dict(config))
     custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
-    return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**settings).eval().requires_grad_(False)
+    try:
+        return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**settings).eval().requires_grad_(False)
+    except Exception as error:
+        # a field that open_clip does not know, or a combination that torch does not take
+        raise ModelError(f"open_clip cannot make a model of this configuration: {first_line(error)}") from error
 
 
 def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.nn.Module:
@@ -62,6 +82,8 @@ def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.
         ModelError: weights of another architecture.
     """
     plain = is_plain(config)
+    if not plain:
+        _check_sizes(config["text_cfg"], state)
     tower = TextTower(config) if plain else network({**config, "vision_cfg": _NO_VISION})
     layout = _CUSTOM if hasattr(tower, "text") or (plain and config.get("custom_text")) else ""
     state = _in_layout(layout, {name: tensor for name, tensor in state.items() if not name.startswith("visual.")})
@@ -76,6 +98,18 @@ def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.
     if not plain:
         del tower.visual
     return tower.eval().requires_grad_(False)
+
+
+def _check_sizes(text: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Raise ModelError unless the weights have the sizes of the configuration, before open_clip makes a tower of these."""
+    start = _CUSTOM if any(name.startswith(_CUSTOM) for name in state) else ""
+    width = text.get("width", 512)
+    for name, shape in (
+        ("token_embedding.weight", (text.get("vocab_size", 49408), width)),
+        ("positional_embedding", (text.get("context_length", _CONTEXT) + bool(text.get("embed_cls")), width)),
+        (f"transformer.resblocks.{text.get('layers', 12) - 1}.ln_1.weight", (width,)),
+    ):
+        _given(f"{start}{name}", state, torch.Size(shape))
 
 
 def _in_layout(layout: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

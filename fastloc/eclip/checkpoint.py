@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -17,10 +17,12 @@ from fastloc._version import __version__
 from fastloc.eclip.steps import State
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.schema import count, first_line, shown
 from fastloc.utils.versioned_json import read
 
 NAME = "checkpoint.safetensors"
 FORMAT = 1
+MOST_STEPS = 1 << 40
 KEY = "fastloc.eclip"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -46,19 +48,23 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
     try:
         with safe_open(str(path), "pt") as file:
             told, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise FastlocError(f"{path}: cannot be read as a checkpoint ({error})") from error
-    content = read(told.get(KEY, ""), KEY, FORMAT, str(path))
+    except Exception as error:
+        # the library's own exception has no base but this one, and types that torch lacks are told by others
+        raise FastlocError(f"{path}: cannot be read as a checkpoint ({first_line(error)})") from error
+    content = read(told.get(KEY, "{}"), KEY, FORMAT, str(path), dict[str, Any])
     _check(path, content, state, belongs)
     try:
         _restore(state, tensors)
     except (KeyError, RuntimeError) as error:
-        raise FastlocError(f"{path}: is damaged ({error})") from error
+        raise FastlocError(f"{path}: is damaged ({first_line(error)})") from error
     state.step = int(content["step"])
 
 
 def _check(path: Path, content: dict[str, Any], state: State, belongs: dict[str, str]) -> None:
-    before = content.get("settings", {})
+    before = content.get("settings")
+    if not isinstance(before, dict):
+        raise FastlocError(f"{path}: is damaged (settings must be an object, got {shown(before)})")
+    count(f"{path}: step", content.get("step", -1), MOST_STEPS, 0)
     if names := state.settings.differing(before):
         name = names[0]
         raise FastlocError(

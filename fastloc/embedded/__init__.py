@@ -1,5 +1,6 @@
 """Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room knows where they lie."""
 
+import os
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -16,6 +17,6 @@ GEM_TEXT_ONNX = FOLDER / "gem.text.onnx"
 SAMPLES = FOLDER / "samples"
 
 
-def holds(path: Path | str) -> bool:
+def holds(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file is one of these, which are made and tested here and read without the checks for files from elsewhere."""
     return Path(path).resolve().is_relative_to(FOLDER.resolve())

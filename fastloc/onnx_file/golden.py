@@ -53,7 +53,7 @@ class Sample:
         # four characters for three bytes
         wanted = -(-numbers * np.dtype(self.dtype).itemsize // 3) * 4
         if len(self.values) != wanted:
-            raise FastlocError(f"values of a golden must be {wanted} characters for {numbers} numbers of {self.dtype}, got {len(self.values)}")
+            raise FastlocError(f"values of {numbers} numbers of {self.dtype} must be {wanted} characters, got {len(self.values)}")
 
     @classmethod
     def take(cls, array: Array) -> Sample:

@@ -136,7 +136,8 @@ def _weights(view: memoryview, start: int, stop: int, found: Header) -> None:
 def _location(name: str) -> str:
     """A file of weights, which lies in the file's folder or below it. Raises Damaged for any other place."""
     parts = name.replace("\\", "/").split("/")
-    if not name.isprintable() or name.startswith(("/", "\\")) or ":" in parts[0] or ".." in parts or not all(len(part) <= 255 for part in parts):
+    elsewhere = not parts[0] or ":" in parts[0] or ".." in parts
+    if elsewhere or not name.isprintable() or max(map(len, parts)) > 255:
         raise Damaged(f"is damaged: the location of its weights must be a path below the file's folder, got {shown(name)}")
     return name
 

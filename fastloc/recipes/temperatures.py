@@ -10,16 +10,19 @@ from pathlib import Path
 from fastloc import embedded
 from fastloc._version import __version__
 from fastloc.errors import ModelError, RecipeError
-from fastloc.recipes.schema import Recipe, Table
+from fastloc.recipes.schema import TERMS, Recipe, Table
 from fastloc.recipes.validation import frozen, is_table
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
+from fastloc.utils.schema import count, number, one_of, read_file, shown
 from fastloc.utils.versioned_json import read
 
 __all__ = ["NAME", "Temperatures", "shipped_with"]
 
 # raised when a reader of an older version would misread a file
 FORMAT = 1
+# terms that have a temperature of their own
+STREAMS = tuple(term for term in TERMS if term != "identity")
 # of the file that a model's folder may hold
 NAME = "temperatures.json"
 
@@ -46,6 +49,18 @@ class Temperatures:
     source: str
     model: str
     tower: str
+
+    def __post_init__(self) -> None:
+        number("rho", self.rho, 1e-6, 1)
+        for term in self.streams:
+            one_of("stream", term, STREAMS)
+        if len(set(self.streams)) < len(self.streams):
+            raise ModelError(f"streams must be named once each, got {shown(self.streams)}")
+        for side in (side for size in self.sizes for side in size):
+            count("sizes", side, 1 << 14)
+        count("pictures", self.pictures, 1 << 40)
+        if not is_table(self.table, (None, None, len(self.streams), None)):
+            raise ModelError(f"table must be of numbers above 0, [blocks][heads][streams {len(self.streams)}][passes]")
 
     @property
     def blocks(self) -> int:
@@ -103,23 +118,12 @@ class Temperatures:
             ModelError: it cannot be read, is damaged, is of a newer format, or holds no such table.
         """
         name = str(path)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not text"
-            raise ModelError(f"temperatures file {name!r} cannot be read: {reason}") from error
-        content = read(text, NAME.removesuffix(".json"), FORMAT, name)
-        missing = [field.name for field in fields(cls) if field.name not in content]
-        if missing:
-            raise ModelError(f"{name} holds no temperatures: {missing[0]!r} is missing; `fastloc calibrate` writes such a file")
-        return cls(**{field.name: frozen(content[field.name]) for field in fields(cls)})._checked(name)
-
-    def _checked(self, name: str) -> Temperatures:
-        if not is_table(self.table, (None, None, len(self.streams), None)):
-            raise ModelError(
-                f"{name}: its table is damaged; numbers above 0, [blocks][heads][streams {len(self.streams)}][passes], are wanted"
-            )
-        return self
+        text = read_file(Path(path), f"temperatures file {name!r}")
+        if not embedded.holds(path):
+            return read(text, NAME.removesuffix(".json"), FORMAT, name, cls)
+        # fastloc's own, without the schema, which needs msgspec
+        content = json.loads(text)
+        return cls(**{field.name: frozen(content[field.name]) for field in fields(cls)})
 
 
 def shipped_with(model: str) -> Path | None:

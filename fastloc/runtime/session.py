@@ -175,13 +175,13 @@ class OnnxSession:
             kind, sides = inputs[name].type, tuple(inputs[name].shape)
             if kind != TYPES[dtype] or len(sides) != len(shape) or any(_differ(*pair) for pair in zip(sides, shape, strict=True)):
                 raise ModelError(
-                    f"{self.header.path}: its metadata says that {name!r} is {dtype} {list(shape)}, and its graph takes {kind} {list(sides)}"
+                    f"{self.header.path}: its metadata names {dtype} {list(shape)} for {name!r}, and its graph takes {kind} {list(sides)}"
                 )
         outputs = {each.name: each for each in self.session.get_outputs()}
         for name in self.manifest.outputs:
             axes, dtype = (3, "uint8") if name == "labels" else (2 if name == "scores" else 4, "float32")
             if name not in outputs or outputs[name].type != TYPES[dtype] or len(outputs[name].shape) not in (0, axes):
-                raise ModelError(f"{self.header.path}: its metadata names an output {name!r}, {dtype} of {axes} axes, which its graph lacks")
+                raise ModelError(f"{self.header.path}: its metadata names an output {name!r}, {dtype} of {axes} axes, and its graph has none")
 
     def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""

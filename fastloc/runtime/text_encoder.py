@@ -91,9 +91,8 @@ class OnnxTextEncoder:
             # onnxruntime's own exceptions have no base but this one
             raise ModelError(f"{self.path}: onnxruntime cannot run it ({first_line(error)})") from error
         if rows.shape != (len(tokens), self.manifest.embed) or rows.dtype != np.float32 or not np.isfinite(rows).all():
-            raise ModelError(
-                f"{self.path}: its embeddings must be finite float32 {[len(tokens), self.manifest.embed]}, got {rows.dtype} {list(rows.shape)}"
-            )
+            wanted = [len(tokens), self.manifest.embed]
+            raise ModelError(f"{self.path}: its embeddings must be finite float32 {wanted}, got {rows.dtype} {list(rows.shape)}")
         return rows
 
     def _check_graph(self) -> None:

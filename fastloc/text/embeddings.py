@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError, TextError, unknown
+from fastloc.utils import npz
 from fastloc.utils.atomic_write import replacing
 from fastloc.utils.hashing import short
+from fastloc.utils.schema import decode, first_line, shown
 
 __all__ = ["FORMATS", "TextEmbeddings", "ending"]
 
 Floats = NDArray[np.float32]
 # raised when a reader of an older version would misread a file
 FORMAT = 1
+# of the names, as JSON
+NAMES_BYTES = 64 << 20
 # how far from 1 the length of a vector may be
 UNIT = 1e-3
 
@@ -103,14 +106,16 @@ def _check(names: tuple[str, ...], vectors: Floats) -> None:
 def _read(path: Path, about: Mapping[str, str], vectors: NDArray[Any]) -> TextEmbeddings:
     """What was read, checked. `about` is everything but the vectors."""
     try:
-        number, names = int(about["format"]), [str(name) for name in list(json.loads(about["names"]))]
-        template, tower = about["template"], about["tower"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{path}: holds no text embeddings of fastloc's ({type(error).__name__}: {error})") from error
-    if number != FORMAT:
+        number, text, template, tower = (about[name] for name in ("format", "names", "template", "tower"))
+    except KeyError as error:
+        raise ModelError(f"{path}: holds no text embeddings of fastloc's (it has no {error})") from error
+    if not number.isdecimal() or len(number) > 9:
+        raise ModelError(f"{path}: holds no text embeddings of fastloc's (format must be a number, got {shown(number)})")
+    if int(number) != FORMAT:
         raise ModelError(f"{path}: text embeddings of format {number}; this fastloc reads format {FORMAT}: install a newer one")
+    names = decode(text, tuple[str, ...], f"{path}: holds no text embeddings of fastloc's: names", NAMES_BYTES)
     try:
-        return TextEmbeddings(tuple(names), vectors, template, tower)
+        return TextEmbeddings(names, vectors, template, tower)
     except TextError as error:
         raise ModelError(f"{path}: {error}") from error
 
@@ -128,14 +133,14 @@ def _write_npz(embeddings: TextEmbeddings, path: Path) -> None:
 
 def _read_npz(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
     try:
-        # pickles are refused: a file of numbers must not be able to run code
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-            return {name: str(array) for name, array in arrays.items() if name != "vectors"}, arrays["vectors"]
-    except KeyError as error:
-        raise ModelError(f"{path}: holds no text embeddings of fastloc's (it has no 'vectors')") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: is not an .npz file, or is damaged ({str(error).splitlines()[0]})") from error
+        arrays = npz.read(path, ("vectors", "format", "names", "template", "tower"))
+        about = {name: str(array) for name, array in arrays.items() if name != "vectors" and array.ndim == 0 and array.dtype.kind == "U"}
+    except Exception as error:
+        # what is no archive fails in as many ways as there are parts of one
+        raise ModelError(f"{path}: is not an .npz file, or is damaged ({first_line(error)})") from error
+    if "vectors" not in arrays:
+        raise ModelError(f"{path}: holds no text embeddings of fastloc's (it has no 'vectors')")
+    return about, arrays["vectors"]
 
 
 def _write_safetensors(embeddings: TextEmbeddings, path: Path) -> None:
@@ -150,7 +155,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
             return content.metadata() or {}, content.get_tensor("vectors")
     except Exception as error:
         # the library's own exception has no base but this one
-        raise ModelError(f"{path}: is not a .safetensors file of text embeddings, or is damaged ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{path}: is not a .safetensors file of text embeddings, or is damaged ({first_line(error)})") from error
 
 
 def _safetensors() -> Any:

@@ -23,7 +23,7 @@ JSON_BYTES = 16 << 20
 # characters of a value that a message shows
 SHOWN = 60
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?", re.DOTALL)
-_TYPES = re.compile(r"Expected `(?P<rule>[^`]*)`(?P<more>.*), got (?P<got>.*)", re.DOTALL)
+_TYPES = re.compile(r"Expected `(?P<rule>[^`]*)`(?P<more>.*?)(?:, got (?P<got>.*))?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 
 
@@ -80,7 +80,7 @@ def read_file(path: Path, name: str, limit: int | None = None, error: type[Fastl
     most = JSON_BYTES if limit is None else limit
     try:
         # a pipe would be waited for
-        if path.exists() and not path.is_file():
+        if path.exists() and not (path.is_file() or path.is_dir()):
             raise error(f"{name} cannot be read: it is not a file")
         with path.open("rb") as file:
             content = file.read(most + 1)
@@ -137,9 +137,10 @@ def _line(error: Exception) -> str:
     what, at = (found["what"], found["at"] or "") if found else (str(error), "")
     at = at.removeprefix(".")
     if missing := _MISSING.fullmatch(what):
-        return f"{at}{'.' if at else ''}{missing['name']} is missing"
+        return f"{at}{': ' if at else ''}{missing['name']!r} is missing"
     if types := _TYPES.fullmatch(what):
-        return f"{at or 'it'} must be {types['rule'].replace('`', '')}{types['more']}, got {types['got'].strip('`')}"
+        got = f", got {types['got'].strip('`')}" if types["got"] else ""
+        return f"{at or 'it'} must be {types['rule'].replace('`', '')}{types['more']}{got}"
     return f"{at}: {what}" if at else what
 
 

@@ -28,8 +28,9 @@ def read(text: str | bytes, key: str, known: int, name: str, kind: type[T]) -> T
     damaged = f"{name}: its {key!r} metadata is damaged"
     told = decode(text, _Format, damaged)
     if told.format != known:
+        version = told.version if told.version.isprintable() else shown(told.version)
         raise ModelError(
-            f"{name} was exported by fastloc {told.version if told.version.isprintable() else shown(told.version)} with {key!r} metadata of format {shown(told.format)}; "
+            f"{name} was exported by fastloc {version} with {key!r} metadata of format {shown(told.format)}; "
             f"this fastloc reads format {known}: install a newer one, or export the file again"
         )
     return decode(text, kind, damaged)

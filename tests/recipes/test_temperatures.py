@@ -132,9 +132,9 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another kind": (lambda content: {"model": "x"}, "metadata is damaged"),
     "a newer format": (lambda content: content | {"format": 2}, "of format 2"),
     "a field less": (lambda content: {key: value for key, value in content.items() if key != "tower"}, "'tower' is missing"),
-    "a table of zeros": (lambda content: content | {"table": [[[[0.0], [1.0], [1.0]]]]}, "its table is damaged"),
-    "a ragged table": (lambda content: content | {"table": [[[[1.0], [1.0, 2.0], [1.0]]]]}, "its table is damaged"),
-    "another number of streams": (lambda content: content | {"table": [[[[1.0], [1.0]]]]}, "its table is damaged"),
+    "a table of zeros": (lambda content: content | {"table": [[[[0.0], [1.0], [1.0]]]]}, "table must be of numbers above 0"),
+    "a ragged table": (lambda content: content | {"table": [[[[1.0], [1.0, 2.0], [1.0]]]]}, "table must be of numbers above 0"),
+    "another number of streams": (lambda content: content | {"table": [[[[1.0], [1.0]]]]}, "table must be of numbers above 0"),
 }
 
 

@@ -1,0 +1,263 @@
+"""The schema of a model configuration from elsewhere (open_clip_config.json): the fields that fastloc reads, each with its range.
+
+Others are left as they are. A configuration is checked before anything of its sizes is made, and before a tokenizer sees its arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fastloc.errors import FastlocError, ModelError
+from fastloc.imaging.geometry import FITS
+from fastloc.imaging.preprocess import INTERPOLATIONS
+from fastloc.recipes import RECIPES, Recipe
+from fastloc.text.cleaning import CLEANERS
+from fastloc.utils.schema import convert, count, number, one_of, shown
+
+__all__ = ["check", "outline", "parameters", "tokenizer_arguments"]
+
+# largest sizes; the largest CLIPs there are have 48 blocks of 1,664 channels, and a vocabulary of 901,629
+WIDTH, LAYERS, CONTEXT, VOCABULARY, SIDE, PATCH = 1 << 14, 256, 1 << 12, 1 << 20, 1 << 14, 1 << 10
+# parameters of a model that is made with random weights
+MOST_PARAMETERS = 4_000_000_000
+_MODES = ("", "clips")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}")
+
+Sides = int | list[int]
+
+
+@dataclass
+class _Outline:
+    """What must be there before it can be told which kind of model it is."""
+
+    embed_dim: Any
+    vision_cfg: dict[str, Any]
+    text_cfg: dict[str, Any]
+
+
+@dataclass
+class _Norm:
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        number("eps", self.eps, 0, 1)
+
+
+@dataclass
+class _Activation:
+    approximate: str = "none"
+
+    def __post_init__(self) -> None:
+        one_of("approximation of GELU", self.approximate, ("none", "tanh"))
+
+
+@dataclass
+class _Vision:
+    layers: Sides = 12
+    width: int = 768
+    head_width: int = 64
+    mlp_ratio: float = 4.0
+    patch_size: Sides | None = None
+    image_size: Sides = 224
+    ls_init_value: float | None = None
+    pool_type: str = "tok"
+    final_ln_after_pool: bool | None = None
+    no_ln_pre: bool | None = None
+    act_kwargs: _Activation | None = None
+    norm_kwargs: _Norm | None = None
+
+    def __post_init__(self) -> None:
+        stages = isinstance(self.layers, list)
+        count("width", self.width, WIDTH)
+        count("head_width", self.head_width, WIDTH)
+        for layers in _each("layers", self.layers, (1, 4)):
+            count("layers", layers, LAYERS)
+        for side in _each("image_size", self.image_size, (1, 2)):
+            count("image_size", side, SIDE)
+        for side in _each("patch_size", 16 if self.patch_size is None else self.patch_size, (1, 2)):
+            count("patch_size", side, PATCH)
+        # a ResNet's heads are those of its pool, which is 32 times as wide
+        if self.width * (32 if stages else 1) % self.head_width:
+            raise FastlocError(f"head_width must divide the width, {self.width}, got {self.head_width}")
+        number("mlp_ratio", self.mlp_ratio, 1e-3, 64)
+        if not stages:
+            self._check_grid()
+
+    def _check_grid(self) -> None:
+        image, patch = (each if isinstance(each, list) else [each] for each in (self.image_size, self.patch_size or 16))
+        if any(side < step for side, step in zip(image * (3 - len(image)), patch * (3 - len(patch)), strict=False)):
+            raise FastlocError(f"image_size must be one patch or more, {self.patch_size or 16}, got {self.image_size}")
+
+
+@dataclass
+class _Text:
+    context_length: int = 77
+    vocab_size: int = 49408
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    mlp_ratio: float = 4.0
+    ls_init_value: float | None = None
+    no_causal_mask: bool | None = None
+    pool_type: str = "argmax"
+    eos_id: int = 2
+    proj_type: str = "linear"
+    proj_bias: bool | None = None
+    act_kwargs: _Activation | None = None
+    norm_kwargs: _Norm | None = None
+    hf_tokenizer_name: str | None = None
+    tokenizer_kwargs: dict[str, Any] | None = None
+    tokenizer_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in (("context_length", CONTEXT), ("vocab_size", VOCABULARY), ("width", WIDTH), ("heads", WIDTH), ("layers", LAYERS)):
+            count(name, getattr(self, name), most)
+        count("eos_id", self.eos_id, VOCABULARY, 0)
+        number("mlp_ratio", self.mlp_ratio, 1e-3, 64)
+        one_of("proj_type", self.proj_type, ("linear", "none"))
+        if self.width % self.heads:
+            raise FastlocError(f"heads must divide the width, {self.width}, got {self.heads}")
+
+
+@dataclass
+class _Config:
+    embed_dim: int
+    vision_cfg: _Vision
+    text_cfg: _Text
+    quick_gelu: bool | None = None
+    custom_text: bool | None = None
+    init_logit_scale: float | None = None
+    init_logit_bias: float | None = None
+
+    def __post_init__(self) -> None:
+        count("embed_dim", self.embed_dim, WIDTH)
+
+
+@dataclass
+class _Preprocess:
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
+
+    def __post_init__(self) -> None:
+        for mean in self.mean or ():
+            number("mean", mean, -1e6, 1e6)
+        for std in self.std or ():
+            number("std", std, 1e-6, 1e6)
+        if self.interpolation:
+            one_of("interpolation", self.interpolation, INTERPOLATIONS)
+
+
+@dataclass
+class _Recommended:
+    size: int | None = None
+    fit: str | None = None
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            count("size", self.size, SIDE)
+        if self.fit is not None:
+            one_of("fit", self.fit, FITS)
+
+
+@dataclass
+class _Extras:
+    words: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    recommended: _Recommended = field(default_factory=_Recommended)
+
+
+@dataclass
+class _TokenizerArguments:
+    """All that a configuration may say to a tokenizer; what models' own say is among it."""
+
+    clean: str | None = None
+    strip_sep_token: bool = False
+    language: str | None = None
+    tokenizer_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.clean is not None:
+            one_of("clean", self.clean, CLEANERS)
+        if self.language is not None and not _LANGUAGE.fullmatch(self.language):
+            raise FastlocError(f"language must be a code such as eng_Latn, got {shown(self.language)}")
+        if self.tokenizer_mode is not None:
+            one_of("tokenizer_mode", self.tokenizer_mode, _MODES)
+
+
+def outline(config: object, name: str) -> dict[str, Any]:
+    """A configuration that has its three parts. Raises ModelError for anything else; `name` is the file's."""
+    damaged = f"model configuration {name!r} is damaged"
+    convert(config, _Outline, damaged)
+    if not isinstance(config, dict):
+        raise ModelError(f"{damaged} (model_cfg must be an object, got {type(config).__name__})")
+    return config
+
+
+def check(content: Mapping[str, Any], config: Mapping[str, Any], name: str) -> None:
+    """Raise ModelError for a field that is missing or out of its range.
+
+    content: the file. config: its part that is open_clip's, of a kind of model that fastloc runs.
+    """
+    damaged = f"model configuration {name!r} is damaged"
+    convert(config, _Config, f"{damaged}: model_cfg")
+    convert(content.get("preprocess_cfg", {}), _Preprocess, f"{damaged}: preprocess_cfg")
+    extras = convert(content.get("fastloc", {}), _Extras, f"{damaged}: fastloc")
+    for method, changes in extras.recommended.recipes.items():
+        _check_recipe(method, changes, f"{damaged}: recommended {method[:60]!r}")
+
+
+def tokenizer_arguments(text: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The arguments of a configuration's tokenizer, of the few that only say how texts are cleaned and filled up.
+
+    The others go to a library that runs what they name, `trust_remote_code` first of all.
+
+    Raises:
+        ModelError: any other argument, or a value that is none. `name` is the configuration's.
+    """
+    given = text.get("tokenizer_kwargs") or {}
+    damaged = f"model configuration {name!r} is damaged: tokenizer_kwargs"
+    if not isinstance(given, dict):
+        raise ModelError(f"{damaged} (it must be an object, got {type(given).__name__})")
+    known = _TokenizerArguments.__dataclass_fields__
+    other = [each for each in given if each not in known]
+    if other:
+        raise ModelError(f"{damaged} must be among {', '.join(known)}, got {shown(other[0])}: remove it")
+    mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
+    arguments = convert({**mode, **given}, _TokenizerArguments, damaged) if given or mode else _TokenizerArguments()
+    return {key: value for key, value in asdict(arguments).items() if value is not None and key in {**mode, **given}}
+
+
+def parameters(config: Mapping[str, Any]) -> int:
+    """About how many parameters a configuration's model has: those of its blocks and its table of tokens."""
+    vision, text = _Vision(**_known(_Vision, config["vision_cfg"])), _Text(**_known(_Text, config["text_cfg"]))
+    blocks = sum(_each("layers", vision.layers, (1, 4))) * vision.width**2 * (4 + 2 * vision.mlp_ratio)
+    texts = text.layers * text.width**2 * (4 + 2 * text.mlp_ratio) + text.width * (text.vocab_size + text.context_length)
+    grid = max(_each("image_size", vision.image_size, (1, 2))) ** 2 * vision.width // 16
+    return int(blocks + texts + (0 if isinstance(vision.layers, list) else grid // 16))
+
+
+def _known(kind: Any, part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key in kind.__dataclass_fields__}
+
+
+def _each(name: str, value: Sides, lengths: tuple[int, int]) -> list[int]:
+    """One number, or a list of so many."""
+    if not isinstance(value, list):
+        return [value]
+    if len(value) not in lengths:
+        raise FastlocError(f"{name} must be one number or {lengths[1]}, got {shown(value)}")
+    return value
+
+
+def _check_recipe(method: str, changes: Mapping[str, Any], damaged: str) -> None:
+    row = RECIPES.get(method)
+    if row is None:
+        return
+    readout = asdict(row.readout)
+    content = {**asdict(row), **changes, "readout": {**readout, **{key: value for key, value in changes.items() if key in readout}}}
+    convert(content, Recipe, damaged)
