@@ -9,7 +9,7 @@ import threading
 import webbrowser
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastloc.cli.arguments import add_execution, add_method, add_source
 from fastloc.cli.localizers import engine
@@ -31,8 +31,6 @@ PORTS = 65535
 EMOJI, USUAL = ("cat", "pizza", "red car"), ("a face", "a hand", "a cup")
 # long side of the frames that browsers send, in multiples of the model's input, and within which pixels
 SPARE, SIDES = 1.5, (320, 720)
-# seconds that clients have for going when the server ends
-PATIENCE = 1
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +169,7 @@ def _known(methods: "Methods") -> tuple[str, ...]:
 
 
 def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, guard: "Rules") -> None:
-    import uvicorn
+    from fastloc.live.server import PageServer
 
     address = url(args.host, listening.getsockname()[1], guard)
     out = console.console()
@@ -183,19 +181,7 @@ def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, gua
     out.print(f"{address} (Ctrl-C ends)", soft_wrap=True)
     if args.open:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    uvicorn.Server(configured(live, args.certfile, args.keyfile)).run(sockets=[listening])
-
-
-def configured(live: "Live", certificate: Path | None = None, key: Path | None = None) -> Any:
-    """uvicorn's configuration for the page."""
-    import uvicorn
-
-    return uvicorn.Config(
-        live.app, log_level="critical", access_log=False, server_header=False, proxy_headers=False, ws="auto", http="auto",
-        # a JPEG does not get smaller, and uint8 heat hardly
-        ws_per_message_deflate=False, ws_max_size=live.limits.message, ws_ping_interval=20.0, ws_ping_timeout=20.0,
-        timeout_graceful_shutdown=PATIENCE, ssl_certfile=certificate, ssl_keyfile=key,
-    )  # fmt: skip
+    PageServer(live, args.certfile, args.keyfile).run(sockets=[listening])
 
 
 def url(host: str, port: int, guard: "Rules") -> str:

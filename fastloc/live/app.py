@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import count
@@ -15,17 +15,19 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastloc._version import __version__
 from fastloc.imaging.overlay import colour_table
 from fastloc.live.broadcast import Broadcast
-from fastloc.live.limits import FLOOD, Limits, Rate, Violation
+from fastloc.live.fault_log import FaultLog
+from fastloc.live.limits import FLOOD, WORDS, Limits, Rate, Violation
+from fastloc.live.messages import Asked, Ping, Refused, Seen, read_words, written
 from fastloc.live.method_pool import Methods, Setup
 from fastloc.live.outbox import SendBuffer
-from fastloc.live.protocol import read_frame, read_words
+from fastloc.live.protocol import read_frame
 from fastloc.live.scheduler import Engine
 from fastloc.live.security import Guard, Rules
 from fastloc.live.session import Session
@@ -36,8 +38,8 @@ __all__ = ["Live"]
 PAGE = Path(__file__).parent / "page"
 # said here, because a machine's own tables may say otherwise, and browsers run no module of another type
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-# a client that takes no message for this long is gone, seconds
-STUCK = 20.0
+# seconds for the last word to a client, and for a task to take in that it was cancelled
+FAREWELL, CANCEL = 1.0, 1.0
 
 
 class Live:
@@ -56,7 +58,8 @@ class Live:
         note: str = "",
     ) -> None:
         self.methods, self.settings, self.limits, self.hub, self.side, self.note = methods, settings, limits, hub, side, note
-        self.engine = Engine()
+        self.faults = FaultLog()
+        self.engine = Engine(self.faults)
         # texts are encoded here, beside the frames, for one client at a time
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="fastloc-live-texts")
         self._first: Setup = methods.setup(settings)
@@ -93,12 +96,12 @@ class Live:
             await asyncio.to_thread(self.close)
 
     async def _state(self, request: Request) -> Response:
-        return JSONResponse(self.state)
+        return Response(written(self.state), media_type="application/json")
 
     async def _client(self, socket: WebSocket) -> None:
         await socket.accept()
         if len(self._sessions) >= self.limits.clients:
-            await socket.close(1013, f"the server is full: {self.limits.clients} at a time is its limit")
+            await _farewell(socket, f"the server is full: {self.limits.clients} at a time is its limit", 1013)
             return
         outbox = SendBuffer(asyncio.get_running_loop())
         session = Session(next(self._numbers), self._first, outbox, self.limits, self.engine.wake)
@@ -112,6 +115,11 @@ class Live:
             if self.hub is not None:
                 self.hub.add(session)
             await self._serve(socket, session)
+        # a fault of ours ends this connection alone
+        except Exception as error:
+            if not self.closing:
+                self.faults.note("a client could not be served", error)
+            await _farewell(socket, f"the server failed: {error!r}", 1011)
         finally:
             if self.hub is not None:
                 self.hub.remove(session)
@@ -120,18 +128,14 @@ class Live:
 
     async def _serve(self, socket: WebSocket, session: Session) -> None:
         """Both directions, until either ends; the reason is sent to a client that is still there."""
-        tasks = [asyncio.create_task(self._listen(socket, session)), asyncio.create_task(_speak(socket, session.outbox))]
+        tasks = [asyncio.create_task(self._listen(socket, session)), asyncio.create_task(self._speak(socket, session.outbox))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            # gathering them would put their cancellation in place of ours, by which anyio tells whose it is
-            await asyncio.wait(tasks)
-        for error in [None if task.cancelled() else task.exception() for task in tasks]:
+            await _cancelled(tasks)
+        for error in [task.exception() for task in tasks if task.done() and not task.cancelled()]:
             if isinstance(error, Violation):
-                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                    await socket.close(error.code, _reason(error))
+                await _farewell(socket, str(error), error.code)
                 return
             if isinstance(error, Exception) and not isinstance(error, WebSocketDisconnect):
                 raise error
@@ -140,7 +144,9 @@ class Live:
         limits, flood = self.limits, Rate(FLOOD * self.limits.fps, burst=FLOOD * self.limits.fps)
         while True:
             try:
-                message = await asyncio.wait_for(socket.receive(), limits.idle)
+                # not wait_for: before Python 3.12 it loses a cancellation that meets a finished future
+                async with asyncio.timeout(limits.idle):
+                    message = await socket.receive()
             except TimeoutError:
                 raise Violation(f"nothing was heard for {limits.idle:g} s") from None
             if message["type"] == "websocket.disconnect":
@@ -148,29 +154,51 @@ class Live:
             if not flood.allows():
                 raise Violation(f"more than {FLOOD * limits.fps:g} messages a second")
             content = message.get("bytes") or message.get("text") or ""
-            if len(content) > limits.message:
-                raise Violation(f"a message of {len(content)} bytes; the limit is {limits.message}", 1009)
+            most, unit = (limits.message, "bytes") if isinstance(content, bytes) else (min(WORDS, limits.message), "letters")
+            if len(content) > most:
+                raise Violation(f"a message of {len(content)} {unit}; the limit is {most}", 1009)
             if isinstance(content, bytes):
                 self._frame(content, session)
             else:
-                self._words(read_words(content), session)
+                self._words(content, session)
+
+    async def _speak(self, socket: WebSocket, outbox: SendBuffer) -> None:
+        """Send what the outbox holds; one message at a time is on its way, so that a slow reader holds up nothing but itself."""
+        while True:
+            for message in await outbox.next():
+                try:
+                    async with asyncio.timeout(self.limits.stuck):
+                        await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message))
+                except TimeoutError:
+                    raise Violation(f"nothing was taken for {self.limits.stuck:g} s") from None
 
     def _frame(self, content: bytes, session: Session) -> None:
         if self.hub is not None:
             raise Violation("frames come from the server's own source here")
         session.receive(read_frame(content))
 
-    def _words(self, words: dict[str, Any], session: Session) -> None:
-        kind = words.pop("type")
-        if kind == "ping":
-            session.outbox.say(type="pong", time=words.get("time"))
-        elif kind == "seen":
-            session.seen()
-        elif kind == "settings":
-            if session.ask(words):
-                self._aside.submit(session.change, self.methods)
-        else:
-            raise Violation(f"unknown type of message {kind!r:.40}; known types: ping, seen, settings")
+    def _words(self, content: str, session: Session) -> None:
+        try:
+            words = read_words(content)
+        except Refused as error:
+            session.outbox.say(type="problem", field=error.field, message=str(error), asked={})
+            return
+        match words:
+            case Ping(time):
+                session.outbox.say(type="pong", time=time)
+            case Seen():
+                session.seen()
+            case Asked():
+                if session.ask(words.given):
+                    self._aside.submit(self._change, session)
+
+    def _change(self, session: Session) -> None:
+        """On the texts' thread, where nobody looks at what is raised."""
+        try:
+            session.change(self.methods)
+        except Exception as error:
+            self.faults.note("settings could not be changed", error)
+            session.outbox.say(type="problem", field="", message=f"these settings could not be made: {error!r}", asked={})
 
     def _welcome(self, session: Session) -> dict[str, Any]:
         limits = self.limits
@@ -186,15 +214,25 @@ class Live:
         }
 
 
-async def _speak(socket: WebSocket, outbox: SendBuffer) -> None:
-    """Send what the outbox holds; one message at a time is on its way, so that a slow reader holds up nothing but itself."""
-    while True:
-        for message in await outbox.next():
-            sending = socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message)
-            try:
-                await asyncio.wait_for(sending, STUCK)
-            except TimeoutError:
-                raise Violation(f"nothing was taken for {STUCK:g} s") from None
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End tasks, and wait for it; one whose library swallows a cancellation gets another, and is then left alone."""
+    for _ in range(3):
+        left = [task for task in tasks if not task.done()]
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        # gathering them would put their cancellation in place of ours, by which anyio tells whose it is
+        await asyncio.wait(left, timeout=CANCEL)
+
+
+async def _farewell(socket: WebSocket, told: str, code: int) -> None:
+    """Say why, and close. Who reads nothing does not hold us up: what is left of the connection is the server's to end."""
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+        async with asyncio.timeout(FAREWELL):
+            await socket.send_text(written({"type": "problem", "field": "", "message": told, "asked": {}}).decode())
+            # what fits into a closing frame, 123 bytes
+            await socket.close(code, told.encode(errors="replace")[:123].decode(errors="ignore"))
 
 
 async def _file(request: Request) -> Response:
@@ -204,8 +242,3 @@ async def _file(request: Request) -> Response:
 
 def _counts(session: Session) -> dict[str, Any]:
     return {"client": session.number, "texts": list(session.setup.settings.texts), **asdict(session.counted)}
-
-
-def _reason(error: Violation) -> str:
-    """What fits into a closing frame, 123 bytes."""
-    return str(error).encode()[:123].decode(errors="ignore")

@@ -91,8 +91,9 @@ class Broadcast:
                 if not self._ended:
                     self._source.close()
                     self._source = self._opened()
-        except (FastlocError, OSError) as error:
-            self.problem = str(error)
+        # a fault of a decoder ends the source, and is told like the others
+        except Exception as error:
+            self.problem = str(error) if isinstance(error, (FastlocError, OSError)) else f"{self.name} cannot be read: {error!r}"
             with self._changed:
                 sessions = list(self._sessions)
             for session in sessions:

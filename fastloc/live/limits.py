@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,15 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, ImageError
 
-__all__ = ["FORMATS", "Limits", "Rate", "Violation", "decoded", "measured"]
+__all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Rate", "Violation", "decoded", "measured"]
 
 FORMATS = ("JPEG", "WEBP", "PNG")
+# letters of a JSON message; all that can be asked for at once is shorter, however it is escaped
+WORDS = 65_536
+# a time in ms, of either sign; a double tells whole ones apart up to here
+MOMENT = 2.0**53
+# passes over a JPEG: a progressive one has about ten, and each costs a walk over all its blocks, however few bytes it has
+SCANS = 100
 # messages a second, of any kind, in multiples of the frames a second: beyond it a client is sent away
 FLOOD = 4
 
@@ -33,6 +39,11 @@ class Limits:
     letters   of one text
     methods   side by side
     idle      seconds without a word after which a client is taken for gone
+    pulse     seconds between pings of the server; who does not answer one for twice as long is gone
+    stuck     seconds that a client may take for taking a message, or the answer to a request
+    head      seconds for a request's head, a TLS handshake, and between two requests
+
+    connections  that may be open at a time, of all clients together and before anything is known of them
     """
 
     clients: int = 4
@@ -43,9 +54,13 @@ class Limits:
     letters: int = 200
     methods: int = 2
     idle: float = 90.0
+    pulse: float = 5.0
+    stuck: float = 20.0
+    head: float = 10.0
+    connections: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("clients", "fps", "pixels", "message", "texts", "letters", "methods", "idle"):
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise FastlocError(f"limit {name} is {value!r}; a number above 0 is wanted")
@@ -68,12 +83,17 @@ class Rate:
 
     def allows(self) -> bool:
         """Whether one more may come now; it is then counted."""
-        now = self._clock()
-        self._left, self._at = min(self.burst, self._left + (now - self._at) * self.rate), now
-        if self._left < 1:
+        if self.left < 1:
             return False
         self._left -= 1
         return True
+
+    @property
+    def left(self) -> float:
+        """How many may come at once, now."""
+        now = self._clock()
+        self._left, self._at = min(self.burst, self._left + (now - self._at) * self.rate), now
+        return self._left
 
 
 def measured(content: bytes, limits: Limits) -> tuple[int, int]:
@@ -85,12 +105,15 @@ def measured(content: bytes, limits: Limits) -> tuple[int, int]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
     # Pillow's readers of broken headers raise whatever they ran into; its bomb check comes before ours for huge sizes
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Exception as error:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError(f"the frame has more than {limits.pixels} pixels, which is the limit") from None
         raise ImageError(f"the frame is no picture in {', '.join(FORMATS)}") from None
     if width * height > limits.pixels:
         raise ImageError(f"the frame is {width} x {height}, {width * height} pixels; the limit is {limits.pixels}")
+    # within a scan no such marker can occur
+    if content.count(b"\xff\xda") > SCANS and content.startswith(b"\xff\xd8"):
+        raise ImageError(f"the frame is a JPEG of more than {SCANS} scans, which is the limit")
     return height, width
 
 
@@ -99,5 +122,5 @@ def decoded(content: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:
         raise ImageError(f"the frame cannot be decoded: {error}") from None

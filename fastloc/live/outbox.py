@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 from collections import deque
 from typing import Any
+
+from fastloc.live.messages import written
 
 __all__ = ["SendBuffer"]
 
@@ -27,7 +28,7 @@ class SendBuffer:
     def say(self, **words: Any) -> None:
         """Put a JSON message in; with more than ROOM waiting, the oldest is forgotten."""
         with self._lock:
-            self._words.append(json.dumps(words))
+            self._words.append(written(words).decode())
         self._wake()
 
     def answer(self, message: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What is said over the WebSocket. Frames and answers are binary, everything else is JSON.
+"""What is said over the WebSocket. Frames and answers are binary, everything else is JSON, see `fastloc.live.messages`.
 
 A frame, from the browser: a header of 16 bytes, little-endian, and the picture.
 
@@ -15,23 +15,25 @@ under way any more.
 
 from __future__ import annotations
 
-import json
-import math
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.live.limits import Violation
+from fastloc.live.limits import MOMENT, Violation
+from fastloc.live.messages import written
 
-__all__ = ["VERSION", "Answer", "Sent", "read_answer", "read_frame", "read_words", "write_answer", "write_frame"]
+__all__ = ["VERSION", "Answer", "Sent", "read_answer", "read_frame", "write_answer", "write_frame"]
 
 VERSION = 1
 FRAME, ANSWER = 1, 2
 _FRAME = struct.Struct("<BBHId")
 _ANSWER = struct.Struct("<BBHIII")
+_Side = Annotated[int, msgspec.Meta(ge=0, le=2**16)]
+Shape = tuple[_Side, _Side, _Side, _Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +67,15 @@ def read_frame(message: bytes) -> Sent:
     version, kind, side, number, time = _FRAME.unpack_from(message)
     if (version, kind) != (VERSION, FRAME):
         raise Violation(f"a message of version {version}, kind {kind}; this server takes version {VERSION}, kind {FRAME}: reload the page")
-    if not math.isfinite(time):
+    # NaN is within nothing
+    if not -MOMENT <= time <= MOMENT:
         raise Violation(f"frame {number} was captured at {time}, which is no time")
     return Sent(number, time, side, message[_FRAME.size :])
 
 
-def read_words(message: str) -> dict[str, Any]:
-    """A JSON message: an object with a "type". Raises Violation for what is none."""
-    try:
-        found = json.loads(message)
-    # deep nesting ends in a RecursionError
-    except (ValueError, RecursionError):
-        raise Violation("a text message is not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("type"), str):
-        raise Violation('a text message is not an object with a "type"')
-    return found
-
-
 def write_answer(answer: Answer) -> bytes:
     """The message of an answer; the shape of the heat is put into its facts."""
-    told = json.dumps({**answer.facts, "shape": answer.heat.shape}, separators=(",", ":")).encode()
+    told = written({**answer.facts, "shape": answer.heat.shape})
     heat = answer.heat.tobytes()
     return b"".join((_ANSWER.pack(VERSION, ANSWER, 0, len(told), len(heat), len(answer.picture)), told, heat, answer.picture))
 
@@ -96,6 +87,9 @@ def read_answer(message: bytes) -> Answer:
     version, kind, _, told, heat, picture = _ANSWER.unpack_from(message)
     if (version, kind) != (VERSION, ANSWER) or len(message) != _ANSWER.size + told + heat + picture:
         raise Violation(f"a message of version {version}, kind {kind} and {len(message)} bytes is no answer")
-    facts = json.loads(message[_ANSWER.size : _ANSWER.size + told])
-    values = np.frombuffer(message, np.uint8, heat, _ANSWER.size + told).reshape(facts["shape"])
+    try:
+        facts = msgspec.json.decode(message[_ANSWER.size : _ANSWER.size + told], type=dict[str, Any])
+        values = np.frombuffer(message, np.uint8, heat, _ANSWER.size + told).reshape(msgspec.convert(facts.get("shape"), Shape))
+    except (ValueError, RecursionError):
+        raise Violation("the facts of an answer are broken, or do not fit its heat") from None
     return Answer(facts, values, message[len(message) - picture :] if picture else b"")

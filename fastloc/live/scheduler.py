@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import traceback
 
+from fastloc.live.fault_log import FaultLog
 from fastloc.live.session import Session
 
 __all__ = ["Engine"]
@@ -14,7 +13,8 @@ __all__ = ["Engine"]
 class Engine:
     """Sessions are added and removed by any thread. A client that sends more frames than others gets no more turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: FaultLog) -> None:
+        self._faults = faults
         self._sessions: list[Session] = []
         self._changed = threading.Condition()
         self._turn = 0
@@ -65,7 +65,7 @@ class Engine:
             session.work(self.clients)
         # a fault of ours must not take the page away from everybody
         except Exception as error:
-            traceback.print_exc(file=sys.stderr)
+            self._faults.note("a frame could not be located", error)
             session.outbox.say(type="problem", field="", message=f"this frame could not be located: {error!r}", asked={})
         return not self._ended
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import html
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastloc.errors import FastlocError
+from fastloc.live.attempts import Attempts
 
 __all__ = ["Guard", "Rules", "rules"]
 
 # letters of a token that is given
 SHORTEST = 12
+PORTS = 65535
 # fetched by the page that says why nobody gets in
 OPEN = ("/style.css",)
 HEADERS = {
@@ -33,52 +36,62 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=()",
 }
+# a Host header: a name or an address, and a port
+_NAME = r"[A-Za-z0-9._-]{1,253}"
+_HOST = re.compile(rf"(?:\[(?P<six>[0-9A-Fa-f:.]{{2,45}})\]|(?P<name>{_NAME}))(?::(?P<port>[0-9]{{1,5}}))?")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "connect-src 'self' {sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
 @dataclass(frozen=True)
 class Rules:
     """hosts: names that the Host header may give; numbers: whether any IP address will do too (no name can be bound to another address
-    behind the browser's back there); token: what has to be known, "" for nothing; cookie: the name of what stands for it; secure: https."""
+    behind the browser's back there); token: what has to be known, "" for nothing; cookie: the name of what stands for it; secure: https;
+    ticket: what stands for it, another at each start."""
 
     hosts: tuple[str, ...]
     numbers: bool
     token: str = field(repr=False)
     cookie: str = "fastloc_live"
     secure: bool = False
-
-    @property
-    def ticket(self) -> str:
-        """What the cookie holds: made of the token, which it does not tell."""
-        return hmac.new(self.token.encode(), b"fastloc live", hashlib.sha256).hexdigest()
+    # what the cookie holds: not made of the token, so that nobody can try tokens by it
+    ticket: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def known(self, token: str) -> bool:
-        """Whether it is the token, in a time that does not tell how much of it is right."""
-        return hmac.compare_digest(token.encode(), self.token.encode())
+        """Whether it is the token, in a time that tells neither how much of it is right nor how long it is."""
+        return hmac.compare_digest(_digest(token), _digest(self.token))
 
-    def admits(self, connection: HTTPConnection) -> bool:
-        """Whether a request comes with the cookie, or the token as `Authorization: Bearer`."""
-        kind, _, given = connection.headers.get("authorization", "").partition(" ")
-        ticket = connection.cookies.get(self.cookie, "").encode()
-        by_header = kind.lower() == "bearer" and self.known(given)
-        return not self.token or by_header or hmac.compare_digest(ticket, self.ticket.encode())
+    def signed_in(self, connection: HTTPConnection) -> bool:
+        """Whether a request comes with the cookie, or none is needed."""
+        return not self.token or hmac.compare_digest(_digest(connection.cookies.get(self.cookie, "")), _digest(self.ticket))
 
-    def names(self, host: str) -> bool:
-        """Whether a Host header is one of ours; an address elsewhere that a name was bound to (DNS rebinding) is not."""
-        name = _name(host)
-        return name in self.hosts or (self.numbers and _number(name) is not None)
+    def served(self, host: str) -> str | None:
+        """The name and port that a Host header gives, if it is one of ours, and else None; an address elsewhere that a name was bound to
+        (DNS rebinding) is not ours."""
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return None
+        name, port = (found["six"] or found["name"]).lower(), found["port"]
+        if port is not None and not 0 < int(port) <= PORTS:
+            return None
+        number = _number(name)
+        if (found["six"] and getattr(number, "version", 4) != 6) or not (name in self.hosts or (self.numbers and number is not None)):
+            return None
+        return (f"[{name}]" if found["six"] else name) + (f":{int(port)}" if port else "")
 
 
 def rules(host: str, port: int, token: str | None = None, names: Sequence[str] = (), secure: bool = False) -> Rules:
     """The rules for a server bound to a host. Any host but loopback has a token, made up where none is given.
 
-    Raises FastlocError for a token that is too short to be one.
+    Raises FastlocError for a token that is too short to be one, and for a name that is none.
     """
     if token is not None and len(token) < SHORTEST:
         raise FastlocError(f"--token has {len(token)} letters; {SHORTEST} at least are wanted, or none: then one is made up")
+    for name in names:
+        if not re.fullmatch(_NAME, name) and _number(name) is None:
+            raise FastlocError(f"--allow-host must be a host's name or address, got {name!r}; leave scheme, port and brackets out")
     number = _number(host)
     local = host == "localhost" or (number is not None and number.is_loopback)
     own = ["localhost", "127.0.0.1", "::1", host.lower()]
@@ -93,8 +106,8 @@ def rules(host: str, port: int, token: str | None = None, names: Sequence[str] =
 class Guard:
     """Lets requests through to the app that keep to the rules, and says to others why not."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self.app, self.rules = app, rules
+    def __init__(self, app: ASGIApp, rules: Rules, attempts: Attempts | None = None) -> None:
+        self.app, self.rules, self.attempts = app, rules, attempts or Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -102,34 +115,50 @@ class Guard:
             return
         connection = HTTPConnection(scope)
         host = connection.headers.get("host", "")
-        refusal = self._refusal(connection, host)
+        served = self.rules.served(host)
+        refusal = self._refusal(connection, host, served)
         if refusal is not None and scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
-        await (refusal or self.app)(scope, receive, _with_headers(send, host))
+        await (refusal or self.app)(scope, receive, _with_headers(send, served))
 
-    def _refusal(self, connection: HTTPConnection, host: str) -> Response | None:
-        if not self.rules.names(host):
-            return _told(403, "This is not this page's address", f"It is not served as {host!r}: use the address that was printed.")
+    def _refusal(self, connection: HTTPConnection, host: str, served: str | None) -> Response | None:
+        if served is None:
+            return _told(403, "This is not this page's address", f"It is not served as {host[:80]!r}: use the address that was printed.")
         if connection.scope["type"] == "websocket" and not self._own(connection.headers, host):
             return PlainTextResponse("another page may not speak to this server", 403)
         if connection.scope["type"] == "http" and connection.url.path == "/" and "token" in connection.query_params:
-            return self._sign_in(connection.query_params["token"])
-        if connection.scope["path"] in OPEN or self.rules.admits(connection):
+            return self._wrong(connection, connection.query_params["token"]) or self._sign_in()
+        if connection.scope["path"] in OPEN or self.rules.signed_in(connection):
             return None
+        kind, _, given = connection.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return self._wrong(connection, given)
         if connection.scope["type"] == "websocket":
             return PlainTextResponse("a token is needed", 401)
         return _told(401, "A token is needed", "Open the address that was printed where the server was started, with its token.")
+
+    def _wrong(self, connection: HTTPConnection, token: str) -> Response | None:
+        """What is said to a token that is not right, or that comes too soon after those before; None for the right one."""
+        if not self.rules.token:
+            return None
+        address = connection.client.host if connection.client else ""
+        if wait := self.attempts.wait(address):
+            refusal = _told(429, "Too many wrong tokens", f"A token is looked at again in {wait} s.")
+            refusal.headers["Retry-After"] = str(wait)
+            return refusal
+        if self.rules.known(token):
+            return None
+        self.attempts.failed(address)
+        why = "Open the address that was printed where the server was started; each start may have another token."
+        return _told(401, "This token is not right", why)
 
     def _own(self, headers: Headers, host: str) -> bool:
         """Whether a WebSocket was opened by a page from this very address."""
         return headers.get("origin", "") == f"{'https' if self.rules.secure else 'http'}://{host}"
 
-    def _sign_in(self, token: str) -> Response:
+    def _sign_in(self) -> Response:
         """A cookie in exchange for the token, which then leaves the address bar and the history."""
-        if self.rules.token and not self.rules.known(token):
-            why = "Open the address that was printed where the server was started; each start may have another."
-            return _told(401, "This token is not right", why)
         # a redirect would be answered without a SameSite cookie where the address was clicked on another site
         page = HTMLResponse(_page("Signed in", '<a href="/">Go on to the page</a>', '<meta http-equiv="refresh" content="0; url=/">'))
         if self.rules.token:
@@ -137,8 +166,9 @@ class Guard:
         return page
 
 
-def _with_headers(send: Send, host: str) -> Send:
-    policy = _POLICY.format(sockets=f"ws://{host} wss://{host}")
+def _with_headers(send: Send, served: str | None) -> Send:
+    # some browsers do not take WebSockets of this very address for 'self'
+    policy = _POLICY.format(connect="'self'" if served is None else f"'self' ws://{served} wss://{served}")
 
     async def sent(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
@@ -163,11 +193,8 @@ def _page(title: str, body: str, head: str = "") -> str:
     )
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def _number(name: str) -> Any:

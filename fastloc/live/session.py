@@ -10,11 +10,12 @@ from typing import Any
 
 from fastloc.errors import FastlocError, TextError
 from fastloc.live.limits import Limits, Rate, decoded, measured
+from fastloc.live.messages import Refused
 from fastloc.live.method_pool import Methods, Setup
 from fastloc.live.outbox import SendBuffer
 from fastloc.live.protocol import Answer, Sent, write_answer
 from fastloc.live.response import answered
-from fastloc.live.settings import Refused, changed
+from fastloc.live.settings import changed
 from fastloc.video.sources.frame import Frame
 
 __all__ = ["Counted", "Session", "Waiting"]

@@ -67,11 +67,18 @@ VIOLATIONS = [
     ("an answer", b"\x01\x02" + sent(1)[2:], 1008, "kind 2"),
     ("no time", write_frame(Sent(1, float("nan"), 64, picture())), 1008, "which is no time"),
     ("not JSON", "{", 1008, "not JSON"),
-    ("nested", "[" * 100000, 1008, "not JSON"),
+    ("nested", "[" * 60000, 1008, "not JSON"),
     ("no object", "[1]", 1008, 'not an object with a "type"'),
     ("unknown", '{"type": "shell"}', 1008, "unknown type of message 'shell'"),
     ("too long", b"\x01" * 2_000_001, 1009, "the limit is 2000000"),
-    ("a long text", '"' + "x" * 2_000_001, 1009, "the limit is 2000000"),
+    ("a long text", '"' + "x" * 65_536, 1009, "65537 letters; the limit is 65536"),
+    ("not a number", '{"type": "ping", "time": NaN}', 1008, "not JSON"),
+    ("infinite", '{"type": "settings", "smooth": Infinity}', 1008, "not JSON"),
+    ("beyond doubles", '{"type": "ping", "time": 1' + "0" * 400 + "}", 1008, "Number out of range"),
+    ("no digits' end", '{"type": "ping", "time": 1' + "0" * 5000 + "}", 1008, "not JSON"),
+    ("beyond all times", '{"type": "ping", "time": 1e300}', 1008, "ping must hold what the protocol says"),
+    ("without a time", '{"type": "ping"}', 1008, "missing required field `time`"),
+    ("a far frame", write_frame(Sent(1, 1e300, 64, picture())), 1008, "which is no time"),
 ]
 
 
@@ -82,6 +89,9 @@ def test_what_no_page_of_ours_says_ends_the_connection_with_a_reason(
     live, join = open_live(bright)
     client = join()
     (client.socket.send_bytes if isinstance(message, bytes) else client.socket.send_text)(message)
+    # in a message too, which is not cut off at 123 bytes
+    said = client.words("problem")
+    assert said["field"] == "" and told in said["message"]
     end = client.closed()
     assert end[0] == code and told in end[1]
     until(lambda: not live.state["clients"])

@@ -70,8 +70,10 @@ def test_own_names_are_served(bright: Bright, host: str) -> None:
 
 def test_elsewhere_addresses_and_given_names_are_served_and_other_names_are_not() -> None:
     rule = rules("0.0.0.0", 8010, names=["cam.example.com"])
-    assert rule.numbers and rule.names("192.168.0.7:8010") and rule.names("cam.example.com") and rule.names("[fe80::1]:8010")
-    assert not rule.names("evil.example.com:8010")
+    assert rule.numbers
+    for host in ("192.168.0.7:8010", "cam.example.com", "[fe80::1]:8010"):
+        assert rule.served(host) == host
+    assert rule.served("evil.example.com:8010") is None
 
 
 def test_any_host_but_loopback_has_a_token() -> None:

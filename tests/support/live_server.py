@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastloc.cli.live import bound, configured
+from fastloc.cli.live import bound
 from fastloc.live.app import Live
 from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.live.method_pool import Methods
 from fastloc.live.security import rules
+from fastloc.live.server import PageServer
 from fastloc.live.settings import Settings
 
 # seconds; a busy core takes its time
@@ -25,14 +26,12 @@ def serving(
     methods: tuple[str, ...] = (), note: str = "", certificate: tuple[Path | None, Path | None] = (None, None), **rule: Any,
 ) -> Iterator[tuple[Live, str]]:  # fmt: skip
     """The running page and its address, without a slash at the end."""
-    import uvicorn
-
     listening = bound("127.0.0.1", 0)
     port = listening.getsockname()[1]
     offered = Methods(localizer, methods)
     guard = rules("127.0.0.1", port, **rule)
     live = Live(offered, Settings(texts, (offered.first,)), limits or Limits(), guard, hub, side=320, note=note)
-    server = uvicorn.Server(configured(live, *certificate))
+    server = PageServer(live, *certificate)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -1,0 +1,153 @@
+"""Open connections: how many there may be, from where, and for how long each may be without a request.
+
+Descriptors never run out: who comes when all places are taken gets the place of the longest idle connection, from the most crowded network.
+Idle is a connection that waits for (the rest of) a request, half-sent ones and those without a token included, or that is being closed; a
+client of the page and a request that is being answered are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastloc.live.attempts import network
+from fastloc.live.limits import Limits
+
+__all__ = ["KEY", "Connection", "Connections", "Tracked"]
+
+# a connection's name in the state of its requests
+KEY = "fastloc.connection"
+# connections for each network: this share of all, and of a server of many clients these more than it has clients
+SHARE, MORE = 4, 16
+# and for all together, more than there may be clients
+SPARE = 64
+
+
+class Connection:
+    """One open connection, from the moment that it is accepted. end: ends it at once."""
+
+    def __init__(self, table: Connections, place: str) -> None:
+        self.place, self.end = place, _nothing
+        self._table, self._loop = table, asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        # requests that are being answered; a second one may have come before the first one's task has ended
+        self._requests, self._ended = 0, False
+        self._wait(table.limits.head)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being answered."""
+        return not self._requests
+
+    def begin(self, seconds: float | None) -> None:
+        """A request has come, for whose answer there is so much time, or any."""
+        self._requests += 1
+        self._wait(seconds)
+
+    def finish(self) -> None:
+        """It is answered; another one is awaited, or the end."""
+        self._requests -= 1
+        if self.idle:
+            self._wait(self._table.limits.head)
+
+    def drop(self) -> None:
+        """End it at once."""
+        self.lost()
+        self.end()
+
+    def lost(self) -> None:
+        """It has ended."""
+        self._ended = True
+        self._wait(None)
+        self._table.forget(self)
+
+    def _wait(self, seconds: float | None) -> None:
+        self.since = self._loop.time()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None or self._ended else self._loop.call_later(seconds, self.drop)
+
+
+class Connections:
+    """The open ones. most: how many, if the limits allow for more than the process has descriptors for."""
+
+    def __init__(self, limits: Limits, most: int | None = None) -> None:
+        self.limits = limits
+        self.most = min(max(limits.connections, limits.clients + SPARE), most or descriptors() // 2)
+        self.each = max(self.most // SHARE, limits.clients + MORE)
+        self._open: dict[Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, address: str) -> Connection | None:
+        """A place for a connection from this address, or None where all are taken by busy ones."""
+        place = network(address)
+        # through a proxy or a tunnel everybody comes from this machine
+        if not _loopback(place):
+            own = [each for each in self._open if each.place == place]
+            if len(own) >= self.each and not self._end_one(own):
+                return None
+        if len(self._open) >= self.most and not self.end_idle():
+            return None
+        made = Connection(self, place)
+        self._open[made] = None
+        return made
+
+    def end_idle(self) -> bool:
+        """End the longest idle connection, from the most crowded network. Returns whether there was one."""
+        return self._end_one(self._open)
+
+    def forget(self, connection: Connection) -> None:
+        """One that has ended."""
+        self._open.pop(connection, None)
+
+    def _end_one(self, among: Iterable[Connection]) -> bool:
+        crowd = Counter(each.place for each in among)
+        idle = [each for each in among if each.idle]
+        if idle:
+            max(idle, key=lambda each: (crowd[each.place], -each.since)).drop()
+        return bool(idle)
+
+
+class Tracked:
+    """The app, which tells each request's connection when it begins and ends."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection | None = scope.get("state", {}).get(KEY)
+        if connection is None:
+            await self.app(scope, receive, send)
+            return
+        connection.begin(self.limits.stuck if scope["type"] == "http" else None)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            connection.finish()
+
+
+def descriptors() -> int:
+    """How many files this process may have open."""
+    try:
+        import resource
+    except ImportError:
+        # Windows: sockets are no files there
+        return 2**16
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 2**16 if soft == resource.RLIM_INFINITY else max(soft, 16)
+
+
+def _loopback(place: str) -> bool:
+    try:
+        return ipaddress.ip_address(place).is_loopback
+    except ValueError:
+        return place == network("::1")
+
+
+_nothing: Callable[[], object] = lambda: None  # noqa: E731
