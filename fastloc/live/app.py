@@ -171,6 +171,9 @@ class Live:
                         await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message))
                 except TimeoutError:
                     raise Violation(f"nothing was taken for {self.limits.stuck:g} s") from None
+                # uvicorn has closed it: what came was no WebSocket's frame
+                except RuntimeError:
+                    return
 
     def _frame(self, content: bytes, session: Session) -> None:
         if self.hub is not None:

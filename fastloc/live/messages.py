@@ -98,7 +98,8 @@ def read_words(message: str) -> Ping | Seen | Asked:
         raise Violation(f"unknown type of message {_short(kind)}; known types: {', '.join(TYPES)}")
     try:
         return msgspec.convert(found, TYPES[kind])
-    except msgspec.ValidationError as error:
+    # half a surrogate pair in place of a number is a UnicodeEncodeError
+    except ValueError as error:
         raise Violation(f"{kind} must hold what the protocol says, got: {error}") from None
 
 
@@ -108,7 +109,7 @@ def _setting(field: str, value: Any) -> Any:
         raise Refused("", unknown("setting", field[:40], types))
     try:
         return msgspec.convert(value, types[field])
-    except (msgspec.ValidationError, RecursionError):
+    except (ValueError, RecursionError):
         raise Refused(field, f"{field} must be {RULES[field]}, got {_short(value)}") from None
 
 

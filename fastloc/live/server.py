@@ -16,6 +16,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import WebSocketException
 
 from fastloc.live.connections import KEY, Connection, Connections, Tracked
 from fastloc.live.limits import Rate
@@ -75,6 +76,13 @@ class Sockets(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.connection.lost()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except WebSocketException:
+            # rubbish behind a close: no answer to it can be sent
+            self.transport.abort()
 
     def handle_ping(self) -> None:
         if self._pings.allows():

@@ -21,11 +21,18 @@ PATIENCE = 15
 
 
 @contextmanager
-def serving(
+def serving(localizer: Any, texts: tuple[str, ...] = ("cat", "pizza"), **more: Any) -> Iterator[tuple[Live, str]]:
+    """The running page and its address, without a slash at the end."""
+    with served(localizer, texts, **more) as (server, address):
+        yield server.live, address
+
+
+@contextmanager
+def served(
     localizer: Any, texts: tuple[str, ...] = ("cat", "pizza"), *, hub: Broadcast | None = None, limits: Limits | None = None,
     methods: tuple[str, ...] = (), note: str = "", certificate: tuple[Path | None, Path | None] = (None, None), **rule: Any,
-) -> Iterator[tuple[Live, str]]:  # fmt: skip
-    """The running page and its address, without a slash at the end."""
+) -> Iterator[tuple[PageServer, str]]:  # fmt: skip
+    """The running server of the page, and its address."""
     listening = bound("127.0.0.1", 0)
     port = listening.getsockname()[1]
     offered = Methods(localizer, methods)
@@ -36,7 +43,7 @@ def serving(
     thread.start()
     try:
         until(lambda: server.started)
-        yield live, f"{'https' if guard.secure else 'http'}://127.0.0.1:{port}"
+        yield server, f"{'https' if guard.secure else 'http'}://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
