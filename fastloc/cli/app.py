@@ -1,7 +1,8 @@
 """The command line: what may be typed, and how every way of ending is told.
 
 Exit status: 0 when everything went well; 1 for an error, also when only some of the pictures failed; 2 for a command that
-cannot be understood; 130 when interrupted. Results go to standard output, everything else to standard error.
+cannot be understood; 130 when interrupted, 143 and 129 when SIGTERM and SIGHUP ended it. Results go to standard output, everything
+else to standard error.
 """
 
 import argparse
@@ -65,8 +66,13 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
     given = sys.argv[1:] if argv is None else list(argv)
-    args = build_parser(given).parse_args(given)
-    return exit_status("fastloc", lambda: args.run(args))
+
+    def run() -> int:
+        # here, because importing what a command needs can be interrupted, and fail, too
+        args = build_parser(given).parse_args(given)
+        return int(args.run(args))
+
+    return exit_status("fastloc", run)
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,39 @@
-"""Ctrl-C that waits for what must not be torn: a library's write in the middle of a file."""
+"""Ctrl-C, SIGTERM and SIGHUP that wait for what must not be torn: a library's write in the middle of a file."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from fastloc.utils.termination import SIGNALS, Termination
 
 
 class Interrupts:
-    """Within this context the first Ctrl-C raises KeyboardInterrupt, as ever, but only once no `held` block is open; later ones do nothing.
+    """Within this context the first signal raises as ever, but only once no `held` block is open; later ones do nothing.
 
-    Elsewhere than in the main thread, and where somebody else handles the signal, nothing changes.
+    Ctrl-C raises KeyboardInterrupt; SIGTERM and SIGHUP raise its subclass Terminated, within a Termination. Elsewhere than in the main
+    thread, and for a signal that somebody else handles, nothing changes.
     """
 
     def __init__(self) -> None:
-        self._asked = self._waits = self._held = self._installed = False
+        self._asked = self._held = False
+        self._waits: int | None = None
+        self._usual: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> "Interrupts":
-        ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if ours:
-            signal.signal(signal.SIGINT, self._handle)
-        self._installed = ours
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *SIGNALS):
+                usual = signal.getsignal(number)
+                if callable(usual) and (usual is signal.default_int_handler or isinstance(getattr(usual, "__self__", None), Termination)):
+                    self._usual[number] = usual
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in self._usual.items():
+            signal.signal(number, handler)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -35,13 +43,15 @@ class Interrupts:
             yield
         finally:
             self._held = False
-        if self._waits:
-            self._waits = False
-            raise KeyboardInterrupt
+        if self._waits is not None:
+            number, self._waits = self._waits, None
+            self._usual[number](number, None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
             return
-        self._asked, self._waits = True, self._held
-        if not self._held:
-            raise KeyboardInterrupt
+        self._asked = True
+        if self._held:
+            self._waits = number
+        else:
+            self._usual[number](number, frame)

@@ -4,23 +4,36 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.utils.extras import EXTRAS
+from fastloc.utils.termination import Terminated, Termination
 
 
 def exit_status(program: str, work: Callable[[], int]) -> int:
     """The exit status of `work`: its own; 1 for an error, told in one line behind the program's name; 130 when interrupted.
 
-    Each FastlocWarning is printed once, as a note. A package that is missing and in no extra raises ModuleNotFoundError.
+    SIGTERM and SIGHUP end it as Ctrl-C does, with one line: 143 and 129. Each FastlocWarning is printed once, as a note. A package that is
+    missing and in no extra raises ModuleNotFoundError.
     """
     try:
-        with _notes(program):
-            status = int(work())
-            # a reader that has gone is noticed here, not when the interpreter shuts down
-            sys.stdout.flush()
+        with Termination() as termination, _notes(program):
+            try:
+                status = int(work())
+                # a reader that has gone is noticed here, not when the interpreter shuts down
+                sys.stdout.flush()
+            except Exception:
+                # a library that lost the interruption fails of it a moment later, in its own words
+                if termination.error is not None:
+                    raise termination.error from None
+                raise
             return status
+    except Terminated as end:
+        # the terminal may be gone with what closed it
+        with suppress(OSError):
+            print(f"{program}: ended by {end.name}", file=sys.stderr, flush=True)
+        return end.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

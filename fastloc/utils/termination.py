@@ -1,0 +1,70 @@
+"""SIGTERM and SIGHUP as exceptions: what a program does when it is asked to end is what it does at Ctrl-C."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from types import FrameType
+
+__all__ = ["SIGNALS", "Terminated", "Termination"]
+
+# a terminal that closes says SIGHUP; Windows has none
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# seconds within which an end is asked for twice, by a shell and its supervisor; who asks later means it, even if a library lost the first
+APART = 2.0
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C asks for the end; a subclass of KeyboardInterrupt, so that all that cleans up after one does so here."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        """The signal's name, such as SIGTERM."""
+        return signal.Signals(self.number).name
+
+    @property
+    def status(self) -> int:
+        """The exit status that a shell gives a program which such a signal ended: 143 for SIGTERM, 129 for SIGHUP."""
+        return 128 + self.number
+
+
+class Termination:
+    """Within this context SIGTERM and SIGHUP raise Terminated in the main thread, and Ctrl-C raises KeyboardInterrupt, as ever.
+
+    Elsewhere than in the main thread nothing changes, nor for a signal that is ignored (`nohup`) or that somebody else handles. `error` is
+    what was raised: libraries lose it now and then, and fail in another way later.
+    """
+
+    def __init__(self) -> None:
+        self.error: KeyboardInterrupt | None = None
+        self._last = -math.inf
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Termination:
+        if threading.current_thread() is threading.main_thread():
+            usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(SIGNALS, signal.SIG_DFL)}
+            self._before = {number: handler for number, handler in usual.items() if signal.getsignal(number) is handler}
+            for number in self._before:
+                signal.signal(number, self.handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def handle(self, number: int, frame: FrameType | None = None) -> None:
+        """Raise what the signal stands for. SIGTERM and SIGHUP soon after another signal must not tear the cleaning up, and do nothing."""
+        before, self._last = self._last, time.monotonic()
+        if number == signal.SIGINT:
+            self.error = KeyboardInterrupt()
+        elif self._last - before > APART:
+            self.error = Terminated(number)
+        else:
+            return
+        raise self.error
