@@ -17,6 +17,7 @@ from fastloc.eclip.settings import Settings
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ImageError
 from fastloc.functional.vit import forward
+from fastloc.utils.fork_safety import renewed_after_fork
 
 # encoded at a time
 PICTURES, TEXTS = 16, 256
@@ -77,7 +78,8 @@ class Features:
         self.localizer, self.pairs, self.settings, self.left = localizer, pairs, settings, left
         self.weights: Weights = localizer.weights  # type: ignore[assignment]  # of a ViT, see _check
         _check(localizer, settings)
-        self.pool = ThreadPoolExecutor(workers)
+        self.workers, self.pool = workers, ThreadPoolExecutor(workers)
+        renewed_after_fork(self)
         spec, size = localizer.source.vit.spec, localizer.geometry((100, 100)).input
         self.grid = size[0] // spec.patch[0], size[1] // spec.patch[1]
         patches = self.grid[0] * self.grid[1]
@@ -86,6 +88,9 @@ class Features:
         # the last column is the free attention
         self.pictures = Kept(len(pairs), (patches, spec.embed + 1), self._encode, room, file)
         self.texts = Kept(len(self.captions), (spec.embed,), self._encode_texts, room // 10)
+
+    def _at_fork_reinit(self) -> None:
+        self.pool = ThreadPoolExecutor(self.workers)
 
     def fill(self) -> Iterator[tuple[int, int]]:
         """Encode all that is kept; yields (done, of) in pictures and captions together."""

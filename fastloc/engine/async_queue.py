@@ -18,9 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fastloc.errors import FastlocError
 from fastloc.imaging.geometry import Geometry
 from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
+from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.openmp import release_idle_threads
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -61,6 +63,14 @@ class Handle:
             self._result = self._wait()
         return self._result
 
+    def lose(self) -> None:
+        """Give up waiting, in a forked child: what computes the result is in the parent. `result` raises FastlocError."""
+        self._done, self._wait = (lambda: True), _lost
+
+
+def _lost() -> Result:
+    raise FastlocError("the picture was submitted before fork(): its result comes in the process that submitted it")
+
 
 def wait_quietly(handle: Handle) -> None:
     """Wait for completion; exceptions are raised by `result()`, not here."""
@@ -77,6 +87,7 @@ class AsyncQueue:
         self.worker: ThreadPoolExecutor | None = None
         self.lanes: list[StagingBuffers] = []
         self.count = 0
+        renewed_after_fork(self)
 
     def submit(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         """Begin to locate; waits while `depth` pictures are under way."""
@@ -86,6 +97,13 @@ class AsyncQueue:
         handle = begin(localizer, picture, prompts, name)
         self.under_way.append(handle)
         return handle
+
+    def _at_fork_reinit(self) -> None:
+        for handle in self.under_way:
+            handle.lose()
+        self.under_way.clear()
+        # neither threads nor streams come along
+        self.worker, self.lanes, self.count = None, [], 0
 
     def _on_cpu(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         if self.worker is None:

@@ -15,6 +15,7 @@ from fastloc.engine.cuda_graphs import Graphs
 from fastloc.engine.plan import Plan
 from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import Recipe
+from fastloc.utils.fork_safety import renewed_after_fork
 
 # plans, tables and graphs that are kept, for as many shapes
 SHAPES = 16
@@ -44,6 +45,7 @@ class BaseEngine(ABC):
         self.device: torch.device = tower.weights.device
         self.graphs = Graphs(SHAPES)
         self.lock = RLock()
+        renewed_after_fork(self)
         self.plan = lru_cache(maxsize=SHAPES)(self._plan)
         self._passes = lru_cache(maxsize=SHAPES)(self._pass)
 
@@ -87,6 +89,9 @@ class BaseEngine(ABC):
                 grids, scores = one_pass(*inputs)
         assert grids is not None
         return grids, scores
+
+    def _at_fork_reinit(self) -> None:
+        self.lock = RLock()
 
     def _guard(self) -> Any:
         """Kernels start on the current device."""

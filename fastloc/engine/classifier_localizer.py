@@ -1,8 +1,10 @@
 """CAM and Grad-CAM of classifiers through the call of a Localizer: the texts are names of the classifier's classes."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.checkpoints.classifiers import SIZE, Classifier, load, of_module
-from fastloc.engine.devices import device_of, dtype_of
+from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
 from fastloc.engine.plan import DTYPES
 from fastloc.errors import RecipeError, unknown
 from fastloc.functional import cam
@@ -73,10 +75,12 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
         std: tuple[float, ...] = (),
         batch: int = BATCH,
     ) -> None:
+        self._describe(locals())
         if method not in METHODS:
             raise RecipeError(unknown("classifier method", method, METHODS))
         self.method, self.fit, self.batch = method, fit, batch
         self.device, self.dtype = device_of(device), DTYPES[dtype_of(dtype)]
+        self._process = DeviceProcess(self.device)
         self.classifier = _classifier(model, weights, categories, mean, std)
         self.mean, self.std = mean or self.classifier.mean, std or self.classifier.std
         self.input_size = self.classifier.size if size is None else size
@@ -89,8 +93,9 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
     def maps(self, pixels: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Maps [B, T, h, w] and logits [B, C] of normalised pixels [B, 3, H, W], on this localizer's device.
 
-        Raises FastlocError for an index that is no class.
+        Raises FastlocError for an index that is no class, PlanError in a forked process on a GPU.
         """
+        self._process.check()
         pixels = pixels.to(self.device, self.dtype)
         if self.weight is not None:
             cut = self.split(pixels)
@@ -106,6 +111,12 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
         """One normalised input [3, h, w], float32 on the CPU."""
         return torch.from_numpy(prepare(picture, geometry, self.mean, self.std, self.classifier.interpolation))
+
+    def _description(self) -> dict[str, Any]:
+        if not isinstance(self._arguments["model"], nn.Module):
+            return super()._description()
+        # the copy that is in use: the caller's own may have been trained on since
+        return {**self._arguments, "model": copy.deepcopy(self.split.module).cpu()}
 
     def _texts(self, texts: str | Sequence[str] | None) -> ClassNames:
         names = checked(() if texts is None else texts)

@@ -3,8 +3,9 @@
 import torch
 
 from fastloc.engine.plan import DTYPES
-from fastloc.errors import FastlocError, unknown
+from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.utils import hardware
+from fastloc.utils.fork_safety import FORKED, renewed_after_fork
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -34,3 +35,19 @@ def processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{hardware.cpu()}, {torch.get_num_threads()} used"
+
+
+class DeviceProcess:
+    """The process that put a model on a device: GPUs' memory and streams do not come along when it forks."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._forked = device, False
+        renewed_after_fork(self)
+
+    def check(self) -> None:
+        """Raise PlanError in a forked child of that process, unless the device is the CPU."""
+        if self._forked:
+            raise PlanError(f"the model is on {self._device}, which a forked process cannot use; {FORKED}")
+
+    def _at_fork_reinit(self) -> None:
+        self._forked = self._device.type != "cpu"

@@ -1,5 +1,7 @@
 """The engine: a model, a method, and one call from pictures and texts to results."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +17,7 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
-from fastloc.engine.devices import device_of, dtype_of
+from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
@@ -90,6 +92,9 @@ class Localizer(BaseLocalizer[list[str]]):
         batch: int = BATCH,
         **changes: Any,
     ) -> None:
+        self._describe(locals(), more="changes")
+        # what `with_method` was called with, on the way from those arguments to this method
+        self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
         recipe(method, **changes)
         self.measured = MeasuredTemperatures(model, temperatures)
@@ -100,6 +105,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self.projected = ProjectedTowers(source, projections)
         self.size, self.batch = size, batch
         self._queue = AsyncQueue()
+        self._process = DeviceProcess(self.device)
         self.kind = tower_kind(source.weights)
         self._choose(method, official, fit, template, changes, self.measured.given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
@@ -108,15 +114,20 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def with_method(
         self, method: str, *, official: bool = False, fit: str | None = None, template: str | None = None, **changes: Any
-    ) -> "Localizer":
+    ) -> Localizer:
         """The same model with another method; weights and remembered texts are shared."""
+        self._process.check()
         other = copy.copy(self)
         other._choose(method, official, fit, template, changes)
+        other._choice = {"method": method, "official": official, "fit": fit, "template": template, **changes}
         other.tower = self.projected.tower(other.source)
         other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
         # a setting that this method rules out is told now, not at the first picture
         _ = other.plan
         return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (type(self), self._description(), self._choice)
 
     @property
     def method(self) -> str:
@@ -191,7 +202,7 @@ class Localizer(BaseLocalizer[list[str]]):
             bgr: whether frames are blue, green, red, as OpenCV's are.
 
         Raises:
-            ImageError: neither of these. ModelError: a size that the patch does not divide.
+            ImageError: neither of these. ModelError: a size that the patch does not divide. PlanError: a forked process, on a GPU.
         """
         grids, scores, copies = self._similarity(pixels, texts, geometry, bgr)
         if copies is None:
@@ -203,6 +214,7 @@ class Localizer(BaseLocalizer[list[str]]):
     ) -> tuple[Tensor, Tensor | None, Distinct | None]:
         """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are
         one: methods in which texts compete would split it among its copies."""
+        self._process.check()
         pixels = shared(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
@@ -283,6 +295,7 @@ class Localizer(BaseLocalizer[list[str]]):
         return self._predictions([geometry], prompts, *self.similarity(pixels[None], prompts, geometry=geometry, bgr=bgr))[0]
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
+        self._process.check()
         return checked(() if texts is None else texts)
 
     def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
@@ -304,6 +317,11 @@ class Localizer(BaseLocalizer[list[str]]):
         return [
             self.prediction(geometry, prompts, arrays[i], None if values is None else values[i]) for i, geometry in enumerate(geometries)
         ]
+
+
+def _made(kind: type[Localizer], arguments: dict[str, Any], choice: dict[str, Any] | None) -> Localizer:
+    made = kind(**arguments)
+    return made if choice is None else made.with_method(**choice)
 
 
 def _array(tensor: Tensor) -> Floats:

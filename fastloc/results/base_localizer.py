@@ -16,6 +16,7 @@ from fastloc.imaging.picture_sources import is_many, pictures
 from fastloc.results.batching import chunks, name_of
 from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
+from fastloc.utils.described import Described
 
 __all__ = ["BATCH", "BaseLocalizer"]
 
@@ -28,8 +29,11 @@ AHEAD = 4
 Texts = TypeVar("Texts")
 
 
-class BaseLocalizer(ABC, Generic[Texts]):
-    """A localizer: one call from pictures and texts to results. `batch` is how many pictures its model takes at once."""
+class BaseLocalizer(Described, ABC, Generic[Texts]):
+    """A localizer: one call from pictures and texts to results. `batch` is how many pictures its model takes at once.
+
+    It pickles as the arguments it was made with, and loads its model again where it is unpickled; so does `copy.deepcopy`.
+    """
 
     batch: int
 

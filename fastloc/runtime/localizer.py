@@ -76,6 +76,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         profiles: Profiles | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self._describe(locals())
         path = GEM_ONNX if path == "embedded" else path
         self.session = OnnxSession(
             path, providers, allow_fallback=allow_fallback, threads=threads, cuda_graph=cuda_graph, cache=cache, profiles=profiles,

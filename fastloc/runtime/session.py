@@ -17,7 +17,7 @@ from fastloc.errors import FastlocWarning, ModelError, PlanError
 from fastloc.onnx_file.header import Header, read
 from fastloc.runtime import engine_cache
 from fastloc.runtime.io_binding import Bindings
-from fastloc.runtime.placement import Placement, listed, placement
+from fastloc.runtime.placement import CPU, Placement, listed, placement
 from fastloc.runtime.providers import (
     PROVIDERS,
     Provider,
@@ -32,6 +32,7 @@ from fastloc.runtime.providers import (
 )
 from fastloc.runtime.shape_profiles import Profiles, inputs_of
 from fastloc.utils.atomic_write import is_stream, replacing
+from fastloc.utils.fork_safety import FORKED, keep_for_ever, renewed_after_fork
 from fastloc.utils.hardware import cuda_gpu
 from fastloc.utils.heartbeat import waiting
 
@@ -89,6 +90,8 @@ class OnnxSession:
             self.chosen = (PROVIDERS["cpu"],)
             self._load()
         self._check_graph()
+        self._stale = False
+        renewed_after_fork(self)
 
     def _load(self) -> None:
         self.settings: Settings = session_settings(
@@ -103,8 +106,25 @@ class OnnxSession:
         self._check_loaded()
         self._placement = placement(self.session)
         self._check_placement()
+        self._bind()
+
+    def _bind(self) -> None:
         device = _index(self.settings.providers[0][1].get("device_id", 0))
         self.bindings = Bindings(self.ort, self.session, memory_of(self.chosen), device, fixed=self.cuda_graph)
+
+    def _at_fork_reinit(self) -> None:
+        # the session's threads are gone and its allocator may be locked: not even its destructor ends
+        keep_for_ever(self.session)
+        keep_for_ever(self.bindings)
+        self._lock, self._stale = threading.Lock(), True
+
+    def _renew(self) -> None:
+        """Load the file again, in a forked child. Raises PlanError on a GPU, ModelError where the file is gone."""
+        if any(row.ort != CPU for row in self.chosen):
+            raise PlanError(f"{self.header.path} runs on {self.chosen[0].name!r}, which a forked process cannot use; {FORKED}")
+        self.session = self._session(self.header.path)
+        self._bind()
+        self._stale = False
 
     def _request(self) -> Request:
         device = _index(self._options.get("device_id") or 0)
@@ -201,9 +221,12 @@ class OnnxSession:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
         """One call: inputs by name, numpy arrays or what `__dlpack__` gives, to outputs by name, arrays of the caller's own.
 
-        Calls from several threads take turns. Raises PlanError for shapes that a captured CUDA graph, or an engine, does not take.
+        Calls from several threads take turns. Raises PlanError for shapes that a captured CUDA graph, or an engine, does not take, and in
+        a forked process whose parent loaded the file on a GPU.
         """
         with self._lock:
+            if self._stale:
+                self._renew()
             first = not self.bindings.known(feeds)
             with self._building() if first else contextlib.nullcontext():
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fastloc.runtime.providers import available, choose, register, runtime
 from fastloc.text.definition import check
 from fastloc.text.prompts import checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
+from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
 from fastloc.utils.lru_cache import LruCache
 from fastloc.utils.schema import first_line
 
@@ -48,10 +50,12 @@ class OnnxTextEncoder:
         if not found.shipped:
             check(definition, self.manifest.context, str(path), TOKENIZER_BYTES)
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
-        self.session = _session(self.path, providers, threads)
+        self._load = partial(_session, self.path, providers, threads)
+        self.session: Any = self._load()
         self._check_graph()
         self.words = frozenset(self.manifest.words)
         self.cache = LruCache[tuple[str, str], Floats]()
+        renewed_after_fork(self)
 
     @property
     def digest(self) -> str:
@@ -84,7 +88,14 @@ class OnnxTextEncoder:
         unit: Floats = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-12))
         return unit
 
+    def _at_fork_reinit(self) -> None:
+        # the session's threads are gone: not even its destructor ends
+        keep_for_ever(self.session)
+        self.session = None
+
     def _encode(self, tokens: NDArray[np.int64]) -> Floats:
+        if self.session is None:
+            self.session = self._load()
         try:
             rows: Floats = self.session.run(["embeddings"], {"tokens": tokens})[0]
         except Exception as error:

@@ -35,6 +35,7 @@ class Tokens:
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
         """The ids, int64 [n, context], and how many tokens each text would have uncut, start and end among them."""
         cleaned = [clean(text, self.kind) for text in texts]
+        # one by one, which is as quick: a batch starts threads, and a process that has these is warned of when it forks
         try:
             found = self.inner.encode_batch(cleaned)
         except BaseException as error:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from fastloc.utils.fork_safety import renewed_after_fork
+
 __all__ = ["MOST", "LruCache"]
 
 K = TypeVar("K", bound=Hashable)
@@ -21,7 +23,7 @@ class LruCache(Generic[K, V]):
     def __init__(self, most: int = MOST) -> None:
         self.most = most
         self._values: dict[K, V] = {}
-        self._lock = threading.Lock()
+        self._lock = renewed_after_fork(threading.Lock())
 
     def missing(self, keys: Sequence[K]) -> list[K]:
         """The keys that would be made, each once, in order."""

@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import Generic, TypeVar
 
+from fastloc.utils.fork_safety import renewed_after_fork
+
 __all__ = ["POLICIES", "Channel"]
 
 T = TypeVar("T")
@@ -23,7 +25,7 @@ class Channel(Generic[T]):
     def __init__(self, newest: bool, room: int = 1) -> None:
         self.newest, self.room = newest, 1 if newest else room
         self._items: deque[T] = deque()
-        self._changed = threading.Condition()
+        self._changed = renewed_after_fork(threading.Condition())
         self._ended = False
         self._error: BaseException | None = None
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from fastloc.utils.fork_safety import renewed_after_fork
+
 __all__ = ["WINDOW", "Counters", "Timings"]
 
 # values that percentiles are taken of: two minutes at 30 frames a second
@@ -37,12 +39,15 @@ class Counters:
     dropped: int = 0
     corrupt: int = 0
     reconnects: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=lambda: renewed_after_fork(threading.Lock()), init=False, repr=False, compare=False)
 
     def add(self, name: str, count: int = 1) -> None:
         """Count on, from any thread."""
         with self._lock:
             setattr(self, name, getattr(self, name) + count)
+
+    def __reduce__(self) -> tuple[type[Counters], tuple[int, ...]]:
+        return Counters, tuple(self.to_dict().values())
 
     def to_dict(self) -> dict[str, int]:
         """Name to number."""
@@ -54,7 +59,7 @@ class Timings:
 
     def __init__(self) -> None:
         self._values: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
+        self._lock = renewed_after_fork(threading.Lock())
 
     def add(self, kind: str, seconds: float) -> None:
         """Remember one duration."""

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from fastloc.errors import FastlocError, VideoError, unknown
+from fastloc.utils.described import Described
+from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
 from fastloc.video.sources.frame import Frame
@@ -33,6 +35,7 @@ class Handle:
         self._pipeline = pipeline
         self._lock = threading.Lock()
         self._found: StreamResult | None = None
+        renewed_after_fork(self)
 
     def done(self) -> bool:
         """Whether `result` returns or raises at once."""
@@ -51,8 +54,12 @@ class Handle:
                 self._found = self._worker.deliver(found)
         return self._found
 
+    def _at_fork_reinit(self) -> None:
+        self._lock, self._future = threading.Lock(), Future()
+        self._future.set_exception(FrameDropped("the frame was handed in before fork(): its result comes in the process that did so"))
 
-class Pipeline:
+
+class Pipeline(Described):
     """Frames in, results out, in a thread of its own.
 
         with Pipeline(["a dog"], localizer) as pipeline:
@@ -65,6 +72,8 @@ class Pipeline:
             while `room` frames do.
         bgr: arrays are blue, green, red, as OpenCV's are.
 
+    It pickles as these arguments with the texts of now, and begins anew where it is unpickled.
+
     Raises: TextError, FastlocError for what is wrong with any of them.
     """
 
@@ -72,15 +81,32 @@ class Pipeline:
         self, texts: str | Sequence[str] | None, localizer: Any = None, *, policy: str = "newest", every: int = 1, smooth: float = 0.0,
         maps: str | Sequence[float] = "frame", background: Sequence[str] = (), bgr: bool = False, room: int = 2,
     ) -> None:  # fmt: skip
+        self._describe(locals())
         if policy not in POLICIES:
             raise FastlocError(unknown("policy", policy, POLICIES))
         self._worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background)
-        self._inbox: Channel[tuple[Frame, Future[StreamResult]]] = Channel(policy == "newest", room)
+        self._policy, self._room = policy, room
         self._count, self._bgr = itertools.count(), bgr
         self._begun = time.monotonic()
+        self._open()
+        renewed_after_fork(self)
+
+    def _open(self) -> None:
+        self._inbox: Channel[tuple[Frame, Future[StreamResult]]] = Channel(self._policy == "newest", self._room)
         self._thread: threading.Thread | None = None
         # the thread knows these two alone, so that a pipeline nobody holds any more can end it
         self._finalizer = weakref.finalize(self, _end, self._inbox, self._worker)
+
+    def _description(self) -> dict[str, Any]:
+        return {**self._arguments, "texts": self.texts}
+
+    def _at_fork_reinit(self) -> None:
+        # the thread stays with the parent, and so do the frames that wait for it
+        closed = not self._finalizer.alive
+        self._finalizer.detach()
+        self._open()
+        if closed:
+            self._finalizer()
 
     def submit(self, frame: Any, time: float | None = None) -> Handle:
         """Hand in a frame: uint8 [H, W, 3], a PIL picture, a tensor on a device, or a `Frame`; and its time in seconds, by default now.

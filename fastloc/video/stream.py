@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fastloc.errors import FastlocError, ImageError, VideoError, unknown
+from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
 from fastloc.video.locator import on_device
@@ -129,6 +130,13 @@ class _Run:
         self.unusable = 0
         self.threads: list[threading.Thread] = []
         self.lock = threading.Lock()
+        self.forked = False
+        renewed_after_fork(self)
+
+    def _at_fork_reinit(self) -> None:
+        # decoders, connections and threads stay with the parent: there is nothing to start here, and nothing to close
+        self.lock, self.threads, self.forked = threading.Lock(), [threading.current_thread()], True
+        self.outbox.end(VideoError(f"{self.source.name}: was opened before fork(); open it in the process that reads it"), drop=True)
 
     def start(self) -> None:
         with self.lock:
@@ -140,6 +148,8 @@ class _Run:
             thread.start()
 
     def close(self) -> None:
+        if self.forked:
+            return
         with self.lock:
             # a stream that was never begun must not begin now
             begun, self.threads = self.threads, self.threads or [threading.current_thread()]

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastloc.errors import FastlocError
 from fastloc.results.prediction import Prediction
+from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.video.counters import Counters, Timings
 from fastloc.video.locator import Locator, Prompts
 from fastloc.video.sources.frame import Frame
@@ -52,6 +53,7 @@ class Worker:
         self._asked = 0
         self._last: tuple[Prediction, Prompts] | None = None
         self._since = 0
+        renewed_after_fork(self)
 
     def set_texts(self, texts: str | Sequence[str]) -> Future[tuple[str, ...]]:
         """Encode other texts in a thread of their own and swap them in between two frames; until then the old ones are used.
@@ -100,6 +102,10 @@ class Worker:
         start = time.perf_counter()
         _ = frame.rgb
         self.timings.add("convert", time.perf_counter() - start)
+
+    def _at_fork_reinit(self) -> None:
+        # texts that were being encoded stay with the parent
+        self._lock, self._encoder = threading.Lock(), None
 
     def close(self) -> None:
         """Let the thread that encodes texts go."""

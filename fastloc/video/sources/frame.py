@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloc.utils.fork_safety import renewed_after_fork
+
 __all__ = ["Frame"]
 
 Pixels = NDArray[np.uint8]
@@ -35,7 +37,7 @@ class Frame:
     ) -> None:  # fmt: skip
         self.index, self.time, self.captured, self.size = index, time, captured, size
         self.native, self.pts, self.time_base, self.bgr = native, pts, time_base, bgr
-        self._convert, self._lock = convert, threading.Lock()
+        self._convert, self._lock = convert, renewed_after_fork(threading.Lock())
         self._rgb: Pixels | None = None
 
     @property
@@ -56,6 +58,16 @@ class Frame:
         """Whether the pixels were asked for."""
         return self._rgb is not None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # decoders' frames and devices' tensors stay in their process; the pixels go
+        return _of_pixels, (self.index, self.time, self.captured, self.size, self.rgb, self.pts, self.time_base)
+
     def __repr__(self) -> str:
         height, width = self.size
         return f"Frame({self.index}, {self.time:.3f} s, {width} x {height})"
+
+
+def _of_pixels(
+    index: int, time: float, captured: float, size: tuple[int, int], rgb: Pixels, pts: int | None, time_base: Fraction | None
+) -> Frame:
+    return Frame(index, time, captured, size, lambda: rgb, rgb, pts, time_base)

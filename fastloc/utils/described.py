@@ -1,0 +1,55 @@
+"""Objects that pickle as the arguments they were made with: a few hundred bytes, and what they load is loaded again at the other end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+__all__ = ["Described"]
+
+LOCAL = "local-dir:"
+
+Self = TypeVar("Self", bound="Described")
+
+
+class Described:
+    """A base class. Its `__init__` begins with `self._describe(locals())`, named arguments alone; `more` is the name of its `**more`.
+
+    Copies by `copy.copy` share everything; pickles and `copy.deepcopy` call the class again, with relative paths as they were meant where
+    it was first called.
+    """
+
+    _arguments: dict[str, Any]
+
+    def _describe(self, arguments: Mapping[str, Any], more: str = "") -> None:
+        """Keep the arguments of `__init__`."""
+        named = {name: value for name, value in arguments.items() if name not in ("self", "__class__", more)}
+        self._arguments = {name: _absolute(value) for name, value in (named | arguments.get(more, {})).items()}
+
+    def _description(self) -> dict[str, Any]:
+        """The arguments that an equal object is made with."""
+        return self._arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (type(self), self._description())
+
+    def __copy__(self: Self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+
+def _made(kind: type[Described], arguments: dict[str, Any]) -> Described:
+    return kind(**arguments)
+
+
+def _absolute(value: Any) -> Any:
+    """A path that means the same in every folder. A string is one if there is such a folder, or a file with an extension."""
+    if isinstance(value, os.PathLike):
+        return type(value)(os.path.abspath(value))  # type: ignore[call-arg]
+    if not isinstance(value, str):
+        return value
+    prefix, path = (LOCAL, value.removeprefix(LOCAL)) if value.startswith(LOCAL) else ("", value)
+    there = os.path.isdir(path) or (os.path.splitext(path)[1] and os.path.isfile(path))
+    return prefix + os.path.abspath(path) if there and value != "embedded" else value
