@@ -37,7 +37,7 @@ class Tokens:
         cleaned = [clean(text, self.kind) for text in texts]
         # one by one, which is as quick: a batch starts threads, and a process that has these is warned of when it forks
         try:
-            found = self.inner.encode_batch(cleaned)
+            found = [self.inner.encode(each) for each in cleaned]
         except BaseException as error:
             raise _failed(error, f"{self.name}: its tokenizer cannot split {texts[0]!r}") from error
         ids = np.array([each.ids for each in found], np.int64)

@@ -56,7 +56,8 @@ def test_one_picture_stays_one(single: str) -> None:
 def test_nothing_is_an_error(folder: Path) -> None:
     (folder / "none").mkdir()
     (folder / "empty.txt").touch()
-    for source, words in (("none", "must hold pictures"), ("none/*.png", "no file matches"), ("empty.txt", "got none"), ("gone.txt", "No such")):
+    refused = {"none": "must hold pictures", "none/*.png": "no file matches", "empty.txt": "got none", "gone.txt": "No such"}
+    for source, words in refused.items():
         with pytest.raises(ImageError, match=words):
             paths(f"{folder}/{source}")
 

@@ -240,7 +240,7 @@ def test_embeddings_that_do_not_fit_are_told(tmp_path: Path):
 def test_a_file_without_a_source_of_texts_says_what_to_give(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     localizer = OnnxLocalizer(tmp_path / "tiny.onnx")
-    with pytest.raises(TextError, match=r"embeddings='file.npz' .*, or text='tower.text.onnx' \(--text-tower; tiny.text.onnx beside the file"):
+    with pytest.raises(TextError, match=r"embeddings='file.npz' .*, or text='tower.text.onnx' \(.*; tiny.text.onnx beside the file"):
         localizer(picture(0, (32, 40)), "cat")
     assert localizer.similarity(np.zeros((1, 3, 32, 40), np.float32), vectors()).shape == (1, 3, 4, 5)
 
