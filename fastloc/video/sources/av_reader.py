@@ -17,7 +17,7 @@ from fastloc.video.sources.av_errors import reason
 from fastloc.video.sources.av_pixels import orientation
 from fastloc.video.sources.av_tail import Tail
 from fastloc.video.sources.base import Info
-from fastloc.video.sources.timestamps import Timeline
+from fastloc.video.sources.timestamps import PictureOrder, Timeline
 
 __all__ = ["Opened", "Reader"]
 
@@ -27,6 +27,8 @@ HOPELESS = 50
 LOW_DELAY = 1 << 19
 # decoders with packets that are never shown
 HIDING = ("vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d")
+# containers that say when a packet is decoded, and not when its picture is shown
+UNORDERED = ("avi",)
 # seconds by which a file may end before its time without a warning
 EARLY = 1.0
 # frames a second where nothing says it
@@ -52,13 +54,13 @@ class Reader:
         patience: seconds to wait for the first frame; None for a file.
 
     Attributes: corrupt (frames and packets skipped), info, step (seconds between frames on average), failure (why frames ended; "" where
-    the stream did).
+    the stream did), cut (whether the last packet is damaged, and its frame is shown as far as it is there).
 
     Raises: VideoError where it cannot be opened or has no frame.
     """
 
     def __init__(self, name: str, opening: Callable[[], Opened], *, quick: bool | None, patience: float | None = None) -> None:
-        self.name, self.corrupt, self.failure = name, 0, ""
+        self.name, self.corrupt, self.failure, self.cut = name, 0, "", False
         self._opening, self._opened = opening, opening()
         quick = not self._opened.container.duration if quick is None else quick
         self._tail = None if quick else Tail()
@@ -68,6 +70,9 @@ class Reader:
             self._context.flags |= LOW_DELAY
         self._packets, self._listed, self._shown, self._jumped = 0, 0, 0, False
         self._last_dts: int | None = None
+        # the timestamp of the last packet: the end of the file may go through it, and many containers do not know
+        self._broken: int | None = None
+        self._order = PictureOrder() if self._opened.container.format.name in UNORDERED else None
         self._patience, self._deadline = patience, float("inf")
         self._decoded = self._decode()
         try:
@@ -124,13 +129,28 @@ class Reader:
         raise VideoError(f"{self.name}: {self.failure or what}")
 
     def _decode(self) -> Generator[av.VideoFrame]:
-        for packet in self._demux():
+        for packet, last in self._packets_and_last():
             self._note(packet)
+            if last:
+                self._broken = packet.pts
             yield from self._sound(self._attempt(packet))
             if time.monotonic() > self._deadline:
                 self.failure = f"packets come, but no picture within {self._patience:g} s"
                 return
         yield from self._sound(self._drain())
+
+    def _packets_and_last(self) -> Iterator[tuple[Any, bool]]:
+        """Each packet, and whether none comes behind it. Of what has no end that is never known: no packet waits for the next one there."""
+        waiting = None
+        for packet in self._demux():
+            if self._tail is None:
+                yield packet, False
+                continue
+            if waiting is not None:
+                yield waiting, False
+            waiting = packet
+        if waiting is not None:
+            yield waiting, True
 
     def _demux(self) -> Iterator[Any]:
         failures = 0
@@ -159,6 +179,8 @@ class Reader:
             self._last_dts = packet.dts
         if self._tail is not None:
             self._tail.sent(packet)
+        if self._order is not None:
+            self._order.sent(packet.pts)
 
     def _attempt(self, packet: Any) -> list[av.VideoFrame]:
         try:
@@ -193,10 +215,15 @@ class Reader:
         for frame in frames:
             if self._tail is not None:
                 self._tail.came(frame)
-            # concealed, or predicted from what is not there: showing it would be a guess
-            if frame.is_corrupt:
+            pts = frame.pts
+            if self._order is not None:
+                frame.pts = self._order.place(pts, frame.key_frame)
+            # concealed, or predicted from what is not there: showing it would be a guess. The frame that a file ends in the middle of is
+            # shown as far as it is there, as players do
+            if frame.is_corrupt and (pts is None or pts != self._broken):
                 self.corrupt += 1
             else:
+                self.cut = self.cut or frame.is_corrupt
                 # drained frames come without
                 frame.time_base = self._opened.stream.time_base
                 yield frame

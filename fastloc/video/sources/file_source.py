@@ -51,6 +51,8 @@ class FileSource(AvSource):
         broken = self._reader.failure or (lacks if self._remote else "")
         if broken:
             raise VideoError(f"{self.name}: broke off after {self._count} frames: {broken}")
+        if self._reader.cut:
+            lacks = "; ".join(filter(None, (lacks, "its last frame is shown as far as it is there")))
         if lacks:
             warnings.warn(f"{self.name}: is cut short or damaged: {lacks}", FastlocWarning, stacklevel=2)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from fractions import Fraction
 
-__all__ = ["Timeline"]
+__all__ = ["PictureOrder", "Timeline"]
 
 
 class Timeline:
@@ -57,3 +58,24 @@ class Timeline:
     def _put(self, time: float) -> float:
         self.last, self._gap = time, self.step
         return time
+
+
+class PictureOrder:
+    """The times of pictures where a container knows only those of packets, in the order of decoding: the earliest one that is not taken."""
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+
+    def sent(self, pts: int | None) -> None:
+        """A packet with this timestamp went into the decoder."""
+        if pts is not None:
+            heapq.heappush(self._waiting, pts)
+
+    def place(self, pts: int | None, key: bool) -> int | None:
+        """The timestamp of the next picture that came out; `pts` is its packet's.
+
+        With a key frame everything that was sent before it has come out, or never will: packets without a picture shift no others for long.
+        """
+        while key and pts is not None and self._waiting and self._waiting[0] < pts:
+            heapq.heappop(self._waiting)
+        return heapq.heappop(self._waiting) if self._waiting else pts
