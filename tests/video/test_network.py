@@ -18,6 +18,7 @@ from PIL import Image
 
 from clips import SIZE, colours, index_of, write_clip
 from fastloc.errors import VideoError
+from fastloc.video.sources.av_allowed import LOCAL
 from fastloc.video.sources.av_container import open_container
 from fastloc.video.sources.av_errors import reason
 from fastloc.video.sources.av_reader import Reader
@@ -381,4 +382,4 @@ def test_packets_without_a_picture(tmp_path: Path) -> None:
         data = next(bytes(packet) for packet in container.demux(container.streams.video[0]))
     path.write_bytes(path.read_bytes().replace(data, bytes(len(data))))
     with pytest.raises(VideoError, match="cam: packets come, but no picture within 1e-09 s"):
-        Reader("cam", lambda: open_container("cam", str(path)), quick=True, patience=1e-9)
+        Reader("cam", lambda: open_container("cam", str(path), LOCAL), quick=True, patience=1e-9)

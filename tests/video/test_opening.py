@@ -78,7 +78,7 @@ def test_what_is_no_source() -> None:
 
 def test_settings_that_mean_nothing(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.mp4", colours(2))
-    assert fails(path, bgr=True) == "bgr= means nothing for files; they take live, loop, format, options"
+    assert fails(path, bgr=True) == "bgr= means nothing for files; they take live, loop, format, options, max_pixels"
     assert fails(colours(2), loop=True) == "loop= means nothing for iterables of frames; they take bgr, live, rate"
     assert fails(path, rate=0) == "rate is 0: more than 0 is wanted"
     assert fails(path, timeout=-1).startswith("timeout is -1")

@@ -16,6 +16,7 @@ from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 
 from fastloc.errors import FastlocWarning
+from fastloc.video.sources.av_allowed import LOCAL, local_place
 
 __all__ = ["FRAGMENTS", "Sound"]
 
@@ -50,7 +51,7 @@ class Sound:
         self._tracks: dict[int, _Track] = {}
         self._input: InputContainer | None = None
         try:
-            self._input = av.open(str(path))
+            self._input = av.open(local_place(path), options=LOCAL.options())
             for stream in self._input.streams.audio:
                 self._add(stream, output, kind)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -203,7 +204,8 @@ class _Encoded(_Track):
 def _takes(path: Path, index: int, kind: str) -> bool:
     """Whether the container takes this very track, tried with its first packets: some codecs only at some rates, or with a header."""
     try:
-        with av.open(str(path)) as source, av.open(io.BytesIO(), "w", format=kind, options=FRAGMENTS) as trial:
+        trial = av.open(io.BytesIO(), "w", format=kind, options=FRAGMENTS)
+        with trial, av.open(local_place(path), options=LOCAL.options()) as source:
             stream = source.streams[index]
             track = _Copied(stream, trial)
             for packet in itertools.islice((each for each in source.demux(stream) if each.dts is not None), TRIED):

@@ -21,6 +21,7 @@ from fastloc.errors import FastlocWarning, VideoError
 from fastloc.video.output.encoder import Encoder
 from fastloc.video.output.mp4_repair import trim
 from fastloc.video.output.partial_file import PartialFile, reason
+from fastloc.video.sources.av_allowed import LOCAL, local_place
 
 __all__ = ["KINDS", "VideoWriter", "kind_of"]
 
@@ -186,7 +187,7 @@ def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def _playable(path: Path) -> bool:
     """Whether a picture can be had of it."""
     try:
-        with av.open(str(path)) as file:
+        with av.open(local_place(path), options=LOCAL.options()) as file:
             return next(file.decode(video=0), None) is not None
     except (av.FFmpegError, IndexError):
         return False

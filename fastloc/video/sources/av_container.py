@@ -10,6 +10,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from fastloc.errors import VideoError, unknown
+from fastloc.video.sources.av_allowed import MAX_PIXELS, Allowed
 from fastloc.video.sources.av_errors import reason
 from fastloc.video.sources.av_reader import Opened
 
@@ -17,32 +18,34 @@ __all__ = ["open_container"]
 
 # formats that are one picture; FFmpeg calls the rest of them *_pipe
 PICTURES = ("image2", "jpegxl_anim")
-# what FFmpeg draws texts with
-TEXTS = ("tty", "bin", "xbin", "adf", "idf")
 NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 def open_container(
-    name: str, place: str, *, format: str | None = None, options: dict[str, str] | None = None, timeout: float | None = None,
+    name: str, place: str, allowed: Allowed, *, format: str | None = None, options: dict[str, str] | None = None,
+    timeout: float | None = None, max_pixels: int = MAX_PIXELS,
 ) -> Opened:  # fmt: skip
-    """Opens `place` and picks its video stream. `name` stands in messages, `place` never does.
+    """Opens `place` and picks its video stream. `name` stands in messages, `place` never does. Options of the caller come last.
 
-    Raises VideoError: it cannot be opened, is a picture or a text, has no video or none that can be decoded.
+    Raises VideoError: it cannot be opened, is of a kind that is not `allowed`, a picture, has no video, none that can be decoded, or frames
+    of more than `max_pixels`.
     """
-    container = _container(name, place, format, options, timeout)
+    container = _container(name, place, format, allowed.options(format, max_pixels) | (options or {}), timeout)
     try:
         _refuse(name, container.format.name, format)
-        return Opened(container, _video(name, container))
+        stream = _video(name, container)
+        _limit(name, stream, max_pixels)
+        return Opened(container, stream)
     except BaseException:
         container.close()
         raise
 
 
-def _container(name: str, place: str, format: str | None, options: dict[str, str] | None, timeout: float | None) -> InputContainer:
+def _container(name: str, place: str, format: str | None, options: dict[str, str], timeout: float | None) -> InputContainer:
     if format is not None and format not in av.formats_available:
         raise VideoError(f"{name}: {unknown('format', format, sorted(av.formats_available))}")
     try:
-        return av.open(place, "r", format=format, options=dict(options or {}), timeout=timeout, metadata_errors="replace")
+        return av.open(place, "r", format=format, options=options, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
         why = reason(error)
     # raised out here, for the error that PyAV raised holds the address with its password
@@ -55,8 +58,15 @@ def _refuse(name: str, found: str, wanted: str | None) -> None:
         return
     if found.endswith("_pipe") or any(kind in PICTURES for kind in kinds):
         raise VideoError(f"{name}: is a picture, not a video; `fastloc locate` and Localizer take pictures")
-    if any(kind in TEXTS for kind in kinds):
-        raise VideoError(f"{name}: is a text, not a video")
+
+
+def _limit(name: str, stream: VideoStream, max_pixels: int) -> None:
+    """Refuses a size before anything is decoded at it; the decoder refuses one that comes later."""
+    context = stream.codec_context
+    if context.width * context.height > max_pixels:
+        size = f"{context.width} x {context.height}"
+        raise VideoError(f"{name}: its frames must have at most {max_pixels} pixels, got {size}; max_pixels= allows more")
+    context.options = {**context.options, "max_pixels": str(max_pixels)}
 
 
 def _video(name: str, container: InputContainer) -> VideoStream:

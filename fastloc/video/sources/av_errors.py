@@ -29,6 +29,7 @@ REASONS = {
     "HTTPOtherClientError": "the server refuses the request (4xx)",
     "HTTPServerError": "the server failed (5xx)",
     "MemoryError": "there is too little memory",
+    "ArgumentError": "it is a playlist, a list of files or a rare container, or an option has a value that FFmpeg does not take",
 }
 # by error number, where PyAV has no class of its own
 NUMBERS = {

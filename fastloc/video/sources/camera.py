@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fastloc.errors import VideoError
+from fastloc.video.sources.av_allowed import MAX_PIXELS, Allowed
 from fastloc.video.sources.av_container import open_container
 from fastloc.video.sources.av_reader import Reader
 from fastloc.video.sources.reconnecting_source import LiveSource
@@ -65,7 +66,7 @@ SYSTEMS = {
 
 def open_camera(
     camera: int | str, *, live: bool = True, rate: float | None = None, format: str | None = None, options: dict[str, str] | None = None,
-    timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0),
+    timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0), max_pixels: int = MAX_PIXELS,
 ) -> LiveSource:  # fmt: skip
     """A camera as a source: by its number, or by what the system calls it ("/dev/video0"). One that was unplugged is opened again when it
     is back.
@@ -86,7 +87,10 @@ def open_camera(
     def connect() -> Reader:
         place = _place(name, camera, None if format else system)
         kind = format or (system.format if system else None)
-        opening = partial(open_container, name, place, format=kind, options=wanted, timeout=timeout)
+        # a device is opened by its driver, without a protocol
+        opening = partial(
+            open_container, name, place, Allowed((), ()), format=kind, options=wanted, timeout=timeout, max_pixels=max_pixels,
+        )  # fmt: skip
         return Reader(name, opening, quick=True, patience=timeout)
 
     return LiveSource(connect(), connect, live=live, retries=retries, backoff=backoff)

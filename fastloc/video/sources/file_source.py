@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fastloc.errors import FastlocWarning, VideoError
+from fastloc.video.sources.av_allowed import LOCAL, MAX_PIXELS, local_place
 from fastloc.video.sources.av_base import AvSource
 from fastloc.video.sources.av_container import open_container
-from fastloc.video.sources.av_reader import Reader
+from fastloc.video.sources.av_reader import Opened, Reader
 from fastloc.video.sources.frame import Frame
 from fastloc.video.sources.redact import redact_address
 
 __all__ = ["FileSource", "open_file"]
+
+# reading a pipe or a socket would wait for whoever writes into it, and a video is read at several places
+REFUSED: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "is a folder, not a video; for the pictures in it there is an iterable of them"),
+    (stat.S_ISFIFO, "is a pipe, not a file; a video is read at several places, so write it to a file first"),
+    (stat.S_ISSOCK, "is a socket, not a file"),
+    (stat.S_ISCHR, "is a device, not a file; a camera is given as camera:0 or /dev/video0"),
+    (stat.S_ISBLK, "is a device, not a file"),
+)
+# bytes of a file that say whether it is a text, and those that texts are made of
+SNIFFED = 512
+PRINTABLE = bytes([9, 10, 12, 13, *range(32, 127), *range(128, 256)])
 
 
 class FileSource(AvSource):
@@ -59,14 +73,21 @@ class FileSource(AvSource):
 
 def open_file(
     path: Path, *, live: bool = False, loop: bool = False, format: str | None = None, options: dict[str, str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> FileSource:  # fmt: skip
     """A video file as a source. Raises VideoError: missing, a folder, empty, unreadable, not a video, without video, without frames."""
     name = _checked(path)
-    # the prefix keeps a colon in the name from being read as a protocol
-    place = f"file:{path}"
+
+    def opening() -> Opened:
+        try:
+            return open_container(name, local_place(path), LOCAL, format=format, options=options, max_pixels=max_pixels)
+        except VideoError:
+            if format is None and _is_text(path):
+                raise VideoError(f"{name}: is a text, not a video") from None
+            raise
 
     def connect() -> Reader:
-        return Reader(name, lambda: open_container(name, place, format=format, options=options), quick=False)
+        return Reader(name, opening, quick=False)
 
     return FileSource(connect(), connect, live, loop)
 
@@ -74,15 +95,18 @@ def open_file(
 def _checked(path: Path) -> str:
     name = str(path)
     try:
-        if path.is_dir():
-            raise VideoError(f"{name}: is a folder, not a video; for the pictures in it there is an iterable of them")
+        mode = path.stat().st_mode
+        for is_kind, told in REFUSED:
+            if is_kind(mode):
+                raise VideoError(f"{name}: {told}")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VideoError(f"{name}: is empty (0 bytes)")
         return name
     except FileNotFoundError:
+        hint = "; standard input is no source of video, for a video is read at several places" if name == "-" else ""
         # a mistyped address ends here too
-        raise VideoError(f"{redact_address(name)}: no such file") from None
+        raise VideoError(f"{redact_address(name)}: no such file{hint}") from None
     except PermissionError:
         raise VideoError(f"{name}: no permission to read it") from None
     except VideoError:
@@ -90,3 +114,9 @@ def _checked(path: Path) -> str:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
     raise VideoError(f"{redact_address(name)!r}: cannot be opened ({why})")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether the file begins as a text does: a playlist, a list of files, a description of streams, or words."""
+    with path.open("rb") as file:
+        return not file.read(SNIFFED).translate(None, PRINTABLE)

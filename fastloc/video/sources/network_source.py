@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastloc.errors import VideoError, unknown
+from fastloc.video.sources.av_allowed import LOCAL, MAX_PIXELS, VIDEO, Allowed
 from fastloc.video.sources.av_base import AvSource
 from fastloc.video.sources.av_container import open_container
 from fastloc.video.sources.av_reader import Opened, Reader
@@ -19,29 +20,37 @@ __all__ = ["SCHEMES", "Scheme", "open_address"]
 class Scheme:
     """What is known of an address by its scheme.
 
+    allowed    what FFmpeg may use to read it; never the protocol "file": nothing that comes from there may name a file of this machine
     live       whether it has no end; None where only what is found there says it
     options    FFmpeg's, unless the caller says otherwise
     """
 
+    allowed: Allowed
     live: bool | None = True
     options: dict[str, str] = field(default_factory=dict)
 
 
 # over UDP pictures would have holes. `fflags=nobuffer` is not here: it throws away what was read to find out what the stream is, its key
 # frame too, while decoding that takes a moment and "newest" skips it
-_RTSP = Scheme(options={"rtsp_transport": "tcp"})
-# opened anew at the same byte where the connection breaks before the length that was announced
-_HTTP = Scheme(None, {"reconnect": "1", "reconnect_delay_max": "4"})
-_UDP = Scheme(options={"overrun_nonfatal": "1"})
+_RTSP = Scheme(Allowed(("rtp", "srtp", "udp", "tcp", "tls", "http", "https", "httpproxy"), ("rtsp",)), options={"rtsp_transport": "tcp"})
+# opened anew at the same byte where the connection breaks before the length that was announced. A playlist there may name other addresses
+_HTTP = Scheme(
+    Allowed(("http", "https", "httpproxy", "tcp", "tls", "crypto"), (*LOCAL.demuxers, "hls")), None,
+    {"reconnect": "1", "reconnect_delay_max": "4"},
+)  # fmt: skip
+_RTMP = Scheme(Allowed(("rtmp", "rtmps", "rtmpt", "rtmpts", "ffrtmphttp", "http", "https", "tcp", "tls"), ("flv", "live_flv")))
+_UDP = {"overrun_nonfatal": "1"}
 SCHEMES = {
-    "rtsp": _RTSP, "rtsps": _RTSP, "http": _HTTP, "https": _HTTP, "rtmp": Scheme(), "rtmps": Scheme(), "udp": _UDP, "rtp": _UDP,
-    "srt": Scheme(), "tcp": Scheme(), "tls": Scheme(), "ftp": Scheme(None),
+    "rtsp": _RTSP, "rtsps": _RTSP, "http": _HTTP, "https": _HTTP, "rtmp": _RTMP, "rtmps": _RTMP,
+    "udp": Scheme(Allowed(("udp",)), options=_UDP), "rtp": Scheme(Allowed(("rtp", "srtp", "udp"), ("rtp", *VIDEO)), options=_UDP),
+    "srt": Scheme(Allowed(("srt",))), "tcp": Scheme(Allowed(("tcp",))), "tls": Scheme(Allowed(("tls", "tcp"))),
+    "ftp": Scheme(Allowed(("ftp", "tcp")), None),
 }  # fmt: skip
 
 
 def open_address(
     address: str, *, live: bool | None = None, loop: bool = False, format: str | None = None, options: dict[str, str] | None = None,
-    timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0),
+    timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0), max_pixels: int = MAX_PIXELS,
 ) -> AvSource:  # fmt: skip
     """A source on the network. What says how long it lasts is read like a file, to its end; else it is live and opened again when lost.
 
@@ -56,7 +65,7 @@ def open_address(
 
     # no partial, which would show the address to whoever prints it
     def opening() -> Opened:
-        return open_container(name, address, format=format, options=wanted, timeout=timeout)
+        return open_container(name, address, scheme.allowed, format=format, options=wanted, timeout=timeout, max_pixels=max_pixels)
 
     def connect() -> Reader:
         return Reader(name, opening, quick=scheme.live, patience=timeout)

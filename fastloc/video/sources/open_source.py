@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from fastloc.errors import VideoError
+from fastloc.video.sources.av_allowed import MAX_PIXELS
 from fastloc.video.sources.base import Source
 from fastloc.video.sources.redact import is_address
 
@@ -35,6 +36,7 @@ class Settings:
     timeout: float = 10.0
     retries: int | None = None
     backoff: tuple[float, float] = (0.5, 15.0)
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Kind:
 def open_source(
     given: Any, *, bgr: bool = False, live: bool | None = None, rate: float | None = None, loop: bool = False, format: str | None = None,
     options: dict[str, str] | None = None, timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0),
+    max_pixels: int = MAX_PIXELS,
 ) -> Source:  # fmt: skip
     """Opens a video, up to its first frame.
 
@@ -66,11 +69,12 @@ def open_source(
         timeout: seconds without data after which a connection counts as lost.
         retries: how often to try to open a lost connection or camera again before `frames` raises VideoError; None for ever.
         backoff: seconds before the first try, and at most before any; they double.
+        max_pixels: of one frame, as the file says it or as it comes in its middle.
 
     Raises: VideoError, one line, for what is none of these, is not there, cannot be read or holds no frame, and for an argument that means
         nothing for this kind of source. A connection that fails at first is not tried again.
     """
-    settings = Settings(bgr, live, rate, loop, format, options, timeout, retries, backoff)
+    settings = Settings(bgr, live, rate, loop, format, options, timeout, retries, backoff, max_pixels)
     _check(settings)
     kind = next((kind for kind in KINDS if kind.recognises(given)), None)
     if kind is None:
@@ -87,6 +91,8 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 < value < float("inf"):
             raise VideoError(f"{name} is {value!r}: more than 0 is wanted")
+    if isinstance(settings.max_pixels, bool) or not isinstance(settings.max_pixels, int) or settings.max_pixels < 1:
+        raise VideoError(f"max_pixels must be a whole number, 1 or more, got {settings.max_pixels!r}")
     if settings.retries is not None and settings.retries < 0:
         raise VideoError(f"retries is {settings.retries!r}: 0 or more, or None for ever")
     first, cap = settings.backoff
@@ -176,12 +182,12 @@ def _needs_av() -> None:
         raise VideoError('files, cameras and addresses need PyAV, which is not installed: pip install "fastloc[video]"')
 
 
-_CONNECTED = ("live", "format", "options", "timeout", "retries", "backoff")
+_CONNECTED = ("live", "format", "options", "timeout", "retries", "backoff", "max_pixels")
 # the first that recognises it opens it
 KINDS = (
     Kind("a Source", _is_source, _source),
     Kind("cameras", _is_camera, _camera, ("rate", *_CONNECTED)),
     Kind("addresses", _is_address, _address, ("loop", *_CONNECTED)),
-    Kind("files", lambda given: isinstance(given, (str, os.PathLike)), _file, ("live", "loop", "format", "options")),
+    Kind("files", lambda given: isinstance(given, (str, os.PathLike)), _file, ("live", "loop", "format", "options", "max_pixels")),
     Kind("iterables of frames", _is_frames, _frames, ("bgr", "live", "rate")),
 )
