@@ -103,14 +103,14 @@ class Job:
 
 def plan(args: argparse.Namespace) -> Job:
     """Where the answer goes. Raises VideoError for what cannot be written there."""
+    from fastloc.video.output.containers import container_of
     from fastloc.video.output.partial_file import check
-    from fastloc.video.output.writer import kind_of
 
     default = None if args.json is not None else Path(f"{_stem(args.input)}.{_method(args)}.mp4")
     job = Job(args.output or default, args.json)
     files = [path for path in (job.video, job.record_file) if path is not None]
     if job.video is not None:
-        kind_of(job.video)
+        container_of(job.video)
     for path in files:
         if path.exists() and Path(args.input).exists() and path.samefile(args.input):
             raise VideoError(f"{path}: would be written over the video that is read")

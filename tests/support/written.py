@@ -32,6 +32,12 @@ def sounds(path: Path, track: int = 0) -> tuple[str, Fraction, Fraction, Any]:
         return stream.codec_context.codec.canonical_name, frames[0].pts * frames[0].time_base, end, np.concatenate(wave)
 
 
+def partial(path: Path) -> Path:
+    """The only file that was left where `path` was not completed."""
+    [left] = path.parent.glob(f"{path.stem}.partial-*{path.suffix}")
+    return left
+
+
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
     """A disk that is full: no file grows beyond this."""

@@ -16,10 +16,10 @@ av = pytest.importorskip("av")
 
 from clips import coded, colours, index_of, write_clip  # noqa: E402
 from fastloc.errors import FastlocWarning, VideoError  # noqa: E402
-from fastloc.video.output.partial_file import PartialFile, partial_name  # noqa: E402
-from fastloc.video.output.writer import KINDS, VideoWriter, fitted  # noqa: E402
+from fastloc.video.output.partial_file import PartialFile  # noqa: E402
+from fastloc.video.output.writer import VideoWriter, fitted  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
-from written import largest_file, pictures, sounds, times  # noqa: E402
+from written import largest_file, partial, pictures, sounds, times  # noqa: E402
 
 UNITS = (*(Fraction(1, each) for each in (90000, 1000, 15360, 24, 7, 10**9)), Fraction(1001, 30000))
 
@@ -219,17 +219,11 @@ def _there(folder: Path) -> Path:
     return folder / "there.mp4"
 
 
-def _left(folder: Path) -> Path:
-    (folder / "left.partial.mp4").write_bytes(b"mine")
-    return folder / "left.mp4"
-
-
 BAD = {
     "the folder .* does not exist": _no_folder,
     "is a folder": _a_folder,
     "exists already; --force": _there,
-    "left from a run that was interrupted": _left,
-    r"written as \.mp4, \.m4v, \.mov, not as '\.avi'": lambda folder: folder / "out.avi",
+    r"written as \.mp4, \.m4v, \.mov, \.mkv, \.webm, not as '\.avi'": lambda folder: folder / "out.avi",
     "not as no extension": lambda folder: folder / "out",
     "File name too long": lambda folder: folder / f"{'x' * 300}.mp4",
     "(cannot be written|does not exist)": lambda folder: Path("/proc/out.mp4"),
@@ -248,11 +242,11 @@ def test_what_cannot_be_written_is_told_before_anything_is(tmp_path: Path, said:
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests may run as root, to whom every folder is open: the system's refusal is played."""
 
-    def refuse(*given: object) -> None:
+    def refuse(*given: object, **more: object) -> None:
         raise PermissionError(13, "Permission denied", "x")
 
-    monkeypatch.setattr("fastloc.video.output.partial_file.io.FileIO", refuse)
-    with pytest.raises(VideoError, match=r"out\.partial\.mp4: cannot be written \(Permission denied\)"):
+    monkeypatch.setattr("fastloc.video.output.partial_file.create", refuse)
+    with pytest.raises(VideoError, match=r"out\.mp4: cannot be written \(Permission denied\)"):
         VideoWriter(tmp_path / "out.mp4")
 
 
@@ -264,7 +258,7 @@ def test_sizes_that_h264_does_not_have(tmp_path: Path) -> None:
 
 def test_no_pictures_leave_no_file(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4"):
-        assert partial_name(tmp_path / "out.mp4").exists()
+        assert partial(tmp_path / "out.mp4").exists()
     assert not list(tmp_path.iterdir())
 
 
@@ -279,12 +273,12 @@ def test_an_error_leaves_a_playable_part_and_the_old_file(tmp_path: Path) -> Non
     target = tmp_path / "out.mp4"
     target.write_bytes(b"of another day")
     source = write_clip(tmp_path / "in.mp4", colours(40), audio="aac")
-    said = r"out\.partial\.mp4: holds what was written until then, and can be played"
+    said = r"out\.partial-\w{8}\.mp4: holds what was written until then, and can be played"
     with pytest.warns(FastlocWarning, match=said), pytest.raises(ZeroDivisionError):
         broken_off(VideoWriter(target, time_base=Fraction(1, 10), rate=10, sound=source, force=True), 13)
     assert target.read_bytes() == b"of another day"
-    assert times(partial_name(target)) == [Fraction(index, 10) for index in range(13)]
-    assert abs(sounds(partial_name(target))[2] - Fraction(13, 10)) < Fraction(3000, 44100), "no sound after the last picture"
+    assert times(partial(target)) == [Fraction(index, 10) for index in range(13)]
+    assert abs(sounds(partial(target))[2] - Fraction(13, 10)) < Fraction(3000, 44100), "no sound after the last picture"
 
 
 def filled(video: VideoWriter, count: int) -> VideoWriter:
@@ -297,22 +291,22 @@ def filled(video: VideoWriter, count: int) -> VideoWriter:
 def test_a_full_disk_leaves_what_fitted(tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     video = VideoWriter(target, time_base=Fraction(1, 10), rate=10)
-    said = r"cannot be written \(File too large\); what was written until then is in .*out\.partial\.mp4"
+    said = r"cannot be written \(File too large\); what was written until then is in .*out\.partial-\w{8}\.mp4"
     with largest_file(150_000), pytest.raises(VideoError, match=said) as told:
         filled(video, 200)
     assert len(str(told.value).splitlines()) == 1
-    kept = times(partial_name(target))
+    kept = times(partial(target))
     assert len(kept) >= 5 and kept == [Fraction(index, 10) for index in range(len(kept))]
-    assert list(tmp_path.iterdir()) == [partial_name(target)]
+    assert list(tmp_path.iterdir()) == [partial(target)]
 
 
 def test_a_disk_that_is_full_at_the_very_end(tmp_path: Path) -> None:
     """Where the index of the whole file has no room, the fragments' own stay."""
     target = tmp_path / "out.mp4"
     video = filled(VideoWriter(target, time_base=Fraction(1, 10), rate=10), 100)
-    with largest_file(partial_name(target).stat().st_size + 10), pytest.raises(VideoError, match="File too large"):
+    with largest_file(partial(target).stat().st_size + 10), pytest.raises(VideoError, match="File too large"):
         video.close()
-    assert len(times(partial_name(target))) > 20 and not target.exists()
+    assert len(times(partial(target))) > 20 and not target.exists()
 
 
 def test_a_disk_that_is_full_at_once(tmp_path: Path) -> None:
@@ -338,10 +332,10 @@ def test_a_killed_process_leaves_a_playable_file(tmp_path: Path) -> None:
     """
     ended = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(script)], cwd=tmp_path, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
-    kept = times(tmp_path / "out.partial.mp4")
+    kept = times(partial(tmp_path / "out.mp4"))
     assert 40 <= len(kept) <= 100, f"{len(kept)} of 100"
     assert kept == [Fraction(index + 3, 10) for index in range(len(kept))]
-    assert [index_of(each) for each in pictures(tmp_path / "out.partial.mp4")] == list(range(len(kept)))
+    assert [index_of(each) for each in pictures(partial(tmp_path / "out.mp4"))] == list(range(len(kept)))
 
 
 def test_one_index_and_key_frames_to_jump_to(tmp_path: Path) -> None:
@@ -370,7 +364,7 @@ def test_somebody_else_made_the_file_meanwhile(tmp_path: Path) -> None:
     target.write_bytes(b"mine")
     with pytest.raises(VideoError, match="was made by somebody else meanwhile"):
         video.close()
-    assert target.read_bytes() == b"mine" and len(times(partial_name(target))) == 1
+    assert target.read_bytes() == b"mine" and len(times(partial(target))) == 1
 
 
 def test_after_a_failure_nothing_more_is_written(tmp_path: Path) -> None:
@@ -381,7 +375,3 @@ def test_after_a_failure_nothing_more_is_written(tmp_path: Path) -> None:
     assert file.seek(0, os.SEEK_SET) == 0 and file.write(b"xyz") == 3 and file.tell() == 3
     file.close()
     assert file.part.read_bytes() == b"0123456789"
-
-
-def test_extensions() -> None:
-    assert set(KINDS) == {".mp4", ".m4v", ".mov"}

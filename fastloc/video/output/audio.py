@@ -1,4 +1,4 @@
-"""The sound of a file, brought into another one beside new pictures: as it is where the container takes it, else as AAC."""
+"""The sound of a file, brought into another one beside new pictures: as it is where the container takes it, else as AAC or Opus."""
 
 from __future__ import annotations
 
@@ -16,27 +16,19 @@ from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 
 from fastloc.errors import FastlocWarning
+from fastloc.video.output.containers import Container, Sounds
 from fastloc.video.sources.av_allowed import LOCAL, local_place
 
-__all__ = ["FRAGMENTS", "Sound"]
+__all__ = ["Sound"]
 
-# codecs that players expect in a container, by its name in FFmpeg; what is not here becomes AAC
-COPIED = {
-    "mp4": ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"),
-    "mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"),
-}
-# samples a second that AAC knows
-RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-# layouts by count of channels that AAC is written with; another count becomes stereo
+# layouts by count of channels that sound is encoded with; another count becomes stereo
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-# bits a second of one channel
-BITS = 96000
+# samples a second of what has a rate that the encoder does not know
+RATE = 48000
 # seconds that timestamps may be off what the samples add up to: containers that count milliseconds round them
 LOOSE = Fraction(1, 20)
 # packets that a container is tried with
 TRIED = 3
-# how the muxer is told to write a file that can be played at any moment
-FRAGMENTS = {"movflags": "+hybrid_fragmented+frag_keyframe+delay_moov"}
 
 
 class Sound:
@@ -45,15 +37,15 @@ class Sound:
     Sound that cannot be kept is a FastlocWarning: the pictures are what was asked for.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, kind: str) -> None:
-        """Adds the tracks to `output`, a container of `kind`, which must not have begun."""
+    def __init__(self, path: Path, output: OutputContainer, container: Container) -> None:
+        """Adds the tracks to `output`, a container of that row, which must not have begun."""
         self._path = path
         self._tracks: dict[int, _Track] = {}
         self._input: InputContainer | None = None
         try:
             self._input = av.open(local_place(path), options=LOCAL.options())
             for stream in self._input.streams.audio:
-                self._add(stream, output, kind)
+                self._add(stream, output, container)
         except (av.FFmpegError, OSError, ValueError) as error:
             self._warn("cannot be read", error)
         self._packets = self._read()
@@ -90,14 +82,16 @@ class Sound:
         if self._input is not None:
             self._input.close()
 
-    def _add(self, stream: Any, output: OutputContainer, kind: str) -> None:
-        codec = stream.codec_context
+    def _add(self, stream: Any, output: OutputContainer, container: Container) -> None:
+        codec, encoder = stream.codec_context, container.sound_encoder()
         if codec is None:
             self._warn(f"track {stream.index} is of a kind that this FFmpeg does not know")
-        elif codec.codec.canonical_name in COPIED[kind] and _takes(self._path, stream.index, kind):
-            self._tracks[stream.index] = _Copied(stream, output)
+        elif codec.codec.canonical_name in container.copied and _takes(self._path, stream.index, container):
+            self._tracks[stream.index] = _Copied(stream, output, container.early)
+        elif encoder is None:
+            self._warn(f"track {stream.index} cannot be copied, and this build of FFmpeg has no encoder for it")
         else:
-            self._tracks[stream.index] = _Encoded(stream, output)
+            self._tracks[stream.index] = _Encoded(stream, output, container.early, encoder)
 
     def _read(self) -> Iterator[Any]:
         """Packets with a time, in the file's order."""
@@ -123,8 +117,9 @@ class Sound:
 class _Track:
     """One sound track on its way."""
 
-    def __init__(self, source: Any, output: OutputContainer, made: Any) -> None:
-        self.source, self.output, self.made = source, output, made
+    def __init__(self, source: Any, output: OutputContainer, early: bool, made: Any) -> None:
+        self.source, self.made = source, made
+        self._output, self._early = output, early
         for key, value in source.metadata.items():
             if key in ("language", "title"):
                 made.metadata[key] = value
@@ -135,12 +130,18 @@ class _Track:
     def finish(self) -> None:
         """Write what is held back."""
 
+    def write(self, packets: list[Any]) -> None:
+        """Write packets; without those that end before 0, where the container cannot say so."""
+        for packet in packets:
+            if self._early or packet.dts is None or packet.dts + (packet.duration or 0) > 0 or packet.dts >= 0:
+                self._output.mux(packet)
+
 
 class _Copied(_Track):
     """Packets as they are."""
 
-    def __init__(self, source: Any, output: OutputContainer) -> None:
-        super().__init__(source, output, output.add_stream_from_template(source))
+    def __init__(self, source: Any, output: OutputContainer, early: bool) -> None:
+        super().__init__(source, output, early, output.add_stream_from_template(source))
         self._last: int | None = None
         # AAC of broadcasts: each packet begins with what a file says once
         bare = source.codec_context.codec.canonical_name == "aac" and not source.codec_context.extradata
@@ -154,23 +155,26 @@ class _Copied(_Track):
             return
         self._last = dts
         packet.pts, packet.dts = (dts if packet.pts is None else packet.pts - ticks), dts
-        for each in [packet] if self._filter is None else self._filter.filter(packet):
+        packets = [packet] if self._filter is None else self._filter.filter(packet)
+        for each in packets:
             each.stream = self.made
-            self.output.mux(each)
+        self.write(packets)
 
 
 class _Encoded(_Track):
-    """Decoded, and encoded as AAC, whose packets follow each other without a gap: gaps are filled with silence."""
+    """Decoded, and encoded as AAC or Opus, whose packets follow each other without a gap: gaps are filled with silence."""
 
-    def __init__(self, source: Any, output: OutputContainer) -> None:
+    def __init__(self, source: Any, output: OutputContainer, early: bool, encoder: Sounds) -> None:
         codec = source.codec_context
-        self._rate = codec.sample_rate if codec.sample_rate in RATES else 48000
+        self._format = encoder.format
+        self._rate = codec.sample_rate if codec.sample_rate in encoder.rates else RATE
         layout = LAYOUTS.get(codec.layout.nb_channels, "stereo")
         self._channels = av.AudioLayout(layout).nb_channels
-        made = output.add_stream("aac", rate=self._rate, layout=layout, bit_rate=BITS * self._channels)
+        made: Any = output.add_stream(encoder.encoder, rate=self._rate, layout=layout, bit_rate=encoder.bits * self._channels)
+        made.codec_context.format = encoder.format
         made.time_base = Fraction(1, self._rate)
-        super().__init__(source, output, made)
-        self._resampler = av.AudioResampler("fltp", layout, self._rate)
+        super().__init__(source, output, early, made)
+        self._resampler = av.AudioResampler(encoder.format, layout, self._rate)
         # samples before the next one, on the output's clock
         self._at: int | None = None
 
@@ -182,7 +186,7 @@ class _Encoded(_Track):
     def finish(self) -> None:
         if self._at is not None:
             self._encode(self._resampler.resample(None))
-        self.output.mux(self.made.encode(None))
+        self.write(self.made.encode(None))
 
     def _meet(self, time: Fraction | None) -> None:
         """Silence up to this time, where samples are missing."""
@@ -190,24 +194,26 @@ class _Encoded(_Track):
             self._at = round((time or 0) * self._rate)
         while time is not None and time - Fraction(self._at, self._rate) > LOOSE:
             missing = round(time * self._rate) - self._at
-            silence = np.zeros((self._channels, min(missing, self._rate)), np.float32)
-            self._encode([av.AudioFrame.from_ndarray(silence, "fltp", self.made.codec_context.layout.name)])
+            count = min(missing, self._rate)
+            planar = self._format.endswith("p")
+            silence = np.zeros((self._channels, count) if planar else (1, count * self._channels), np.float32)
+            self._encode([av.AudioFrame.from_ndarray(silence, self._format, self.made.codec_context.layout.name)])
 
     def _encode(self, frames: list[Any]) -> None:
         for frame in frames:
             assert self._at is not None
             frame.sample_rate, frame.pts, frame.time_base = self._rate, self._at, Fraction(1, self._rate)
             self._at += frame.samples
-            self.output.mux(self.made.encode(frame))
+            self.write(self.made.encode(frame))
 
 
-def _takes(path: Path, index: int, kind: str) -> bool:
+def _takes(path: Path, index: int, container: Container) -> bool:
     """Whether the container takes this very track, tried with its first packets: some codecs only at some rates, or with a header."""
     try:
-        trial = av.open(io.BytesIO(), "w", format=kind, options=FRAGMENTS)
+        trial = av.open(io.BytesIO(), "w", format=container.name, options=container.muxing(seekable=True))
         with trial, av.open(local_place(path), options=LOCAL.options()) as source:
             stream = source.streams[index]
-            track = _Copied(stream, trial)
+            track = _Copied(stream, trial, container.early)
             for packet in itertools.islice((each for each in source.demux(stream) if each.dts is not None), TRIED):
                 track.put(packet, Fraction(0))
     except (av.FFmpegError, ValueError):

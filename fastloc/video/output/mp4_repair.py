@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import struct
-from pathlib import Path
 
 __all__ = ["trim"]
 
@@ -11,16 +11,15 @@ __all__ = ["trim"]
 HEADER, LONG = struct.Struct(">I4s"), struct.Struct(">Q")
 
 
-def trim(path: Path) -> None:
+def trim(file: io.FileIO) -> None:
     """Cut a fragmented mp4 (ISO/IEC 14496-12) behind its last whole fragment: a `moof` and the `mdat` after it."""
-    size, at, whole = path.stat().st_size, 0, 0
-    with path.open("r+b") as file:
-        while at + HEADER.size <= size:
-            file.seek(at)
-            length, kind = HEADER.unpack(file.read(HEADER.size))
-            if length == 1:
-                length = LONG.unpack(file.read(LONG.size).ljust(LONG.size, b"\0"))[0]
-            at += max(length, HEADER.size)
-            if kind != b"moof" and at <= size:
-                whole = at
-        file.truncate(whole)
+    size, at, whole = file.seek(0, io.SEEK_END), 0, 0
+    while at + HEADER.size <= size:
+        file.seek(at)
+        length, kind = HEADER.unpack(file.read(HEADER.size))
+        if length == 1:
+            length = LONG.unpack(file.read(LONG.size).ljust(LONG.size, b"\0"))[0]
+        at += max(length, HEADER.size)
+        if kind != b"moof" and at <= size:
+            whole = at
+    file.truncate(whole)

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from fastloc.errors import VideoError
+from fastloc.utils.atomic_write import create, destination, is_stream
 
-__all__ = ["PartialFile", "check", "partial_name", "reason"]
+__all__ = ["PartialFile", "check", "reason"]
 
-
-def partial_name(path: Path) -> Path:
-    """Where the file lies until it is complete: `clip.partial.mp4` for `clip.mp4`."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
+# bytes of the random part of a name
+RANDOM = 4
 
 
 def check(path: Path, force: bool = False) -> None:
     """Raises VideoError where `path` could not be written in the end: before any work is done for it.
 
-    Without `force` neither the file nor what an interrupted run left of it is written over.
+    Without `force` no file is written over; a pipe or a device always is.
     """
     try:
         if not path.parent.is_dir():
             raise VideoError(f"{path}: the folder {path.parent} does not exist")
         if path.is_dir():
             raise VideoError(f"{path}: is a folder; the name of a file is wanted")
+        if is_stream(path):
+            return
         if path.exists() and not force:
             raise VideoError(f"{path}: exists already; --force writes over it")
-        left = partial_name(path)
-        if left.exists() and left.stat().st_size and not force:
-            raise VideoError(f"{left}: is left from a run that was interrupted; move it away, or write over it with --force")
+        target = destination(path)
+        if not target.parent.is_dir():
+            raise VideoError(f"{path}: is a link into the folder {target.parent}, which does not exist")
     except OSError as error:
         raise VideoError(f"{path}: cannot be written ({reason(error)})") from error
 
@@ -39,6 +42,11 @@ def check(path: Path, force: bool = False) -> None:
 def reason(error: OSError) -> str:
     """Why, without the file's name."""
     return error.strerror or str(error)
+
+
+def _part_of(target: Path) -> Path:
+    """Where the file lies until it is complete: `clip.partial-0a1b2c3d.mp4` for `clip.mp4`."""
+    return target.with_name(f"{target.stem}.partial-{secrets.token_hex(RANDOM)}{target.suffix}")
 
 
 class PartialFile(io.RawIOBase):
@@ -49,23 +57,30 @@ class PartialFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path, force: bool = False) -> None:
-        """Makes the file under its partial name. Raises VideoError where it cannot be made; see `check`."""
+        """Makes the file under its partial name, which nobody can know before, beside where the links of `path` end. A pipe or a device
+        (`stream`) is opened itself, and has no other name. Raises VideoError where it cannot be made; see `check`.
+        """
         super().__init__()
         check(path, force)
-        self.path, self.part, self.force = path, partial_name(path), force
+        self.path, self.force = path, force
         self.failed: OSError | None = None
         # seeks of a file that is written no more still have to make sense
         self._at = 0
         try:
-            self._file = io.FileIO(self.part, "w+")
+            self.stream = is_stream(path)
+            self._target = path if self.stream else destination(path)
+            self.part = path if self.stream else _part_of(self._target)
+            # what stands behind a name such as /dev/stdout may be a file with something in it
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND) if self.stream else create(self.part, like=self._target)
+            self._file = io.FileIO(descriptor, "w" if self.stream else "w+")
         except OSError as error:
-            raise VideoError(f"{self.part}: cannot be written ({reason(error)})") from error
+            raise VideoError(f"{path}: cannot be written ({reason(error)})") from error
 
     def writable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
-        return True
+        return not self.stream
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """All of the data, or as much as there is room for."""
@@ -78,6 +93,21 @@ class PartialFile(io.RawIOBase):
         self._at += len(data)
         return len(data)
 
+    def replace(self, content: bytes) -> None:
+        """Put this in place of all that was written; what comes next comes behind it."""
+        self.seek(0)
+        self.write(content)
+        try:
+            if self.failed is None:
+                self._file.truncate(len(content))
+        except OSError as error:
+            self.failed = error
+
+    def cut(self, work: Callable[[io.FileIO], None]) -> None:
+        """Let `work` change what was written, at the end."""
+        if not self.stream:
+            work(self._file)
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = self._file.seek(offset, whence) if self.failed is None else offset
         return self._at
@@ -88,7 +118,7 @@ class PartialFile(io.RawIOBase):
     def check(self) -> None:
         """Raises VideoError if something could not be written."""
         if self.failed is not None:
-            raise VideoError(f"{self.part}: cannot be written ({reason(self.failed)})") from self.failed
+            raise VideoError(f"{self.path}: cannot be written ({reason(self.failed)})") from self.failed
 
     def close(self) -> None:
         """Leave the file under its partial name."""
@@ -99,15 +129,19 @@ class PartialFile(io.RawIOBase):
     def discard(self) -> None:
         """Leave nothing."""
         self.close()
-        self.part.unlink(missing_ok=True)
+        if not self.stream:
+            self.part.unlink(missing_ok=True)
 
     def finish(self) -> Path:
         """Move the file to its own name. Raises VideoError where that cannot be done; it then stays under the partial one."""
         self.close()
+        if self.stream:
+            return self.path
         if self.path.exists() and not self.force:
             raise VideoError(f"{self.path}: was made by somebody else meanwhile; what was written here is in {self.part}")
         try:
-            return self.part.replace(self.path)
+            self.part.replace(self._target)
+            return self.path
         except OSError as error:
             raise VideoError(f"{self.path}: cannot be written ({reason(error)}); what was written here is in {self.part}") from error
 

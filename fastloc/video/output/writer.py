@@ -1,4 +1,4 @@
-"""Pictures -> a video that a person can play: h264 with the timing of where they came from, and its sound."""
+"""Pictures -> a video that a person can play, with the timing of where they came from, and its sound."""
 
 from __future__ import annotations
 
@@ -18,30 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocWarning, VideoError
+from fastloc.video.output.containers import container_of
 from fastloc.video.output.encoder import Encoder
 from fastloc.video.output.mp4_repair import trim
 from fastloc.video.output.partial_file import PartialFile, reason
 from fastloc.video.sources.av_allowed import LOCAL, local_place
 
-__all__ = ["KINDS", "VideoWriter", "kind_of"]
+__all__ = ["VideoWriter"]
 
 Pixels = NDArray[np.uint8]
 
-# FFmpeg's name of the container that an extension stands for. Others cannot hold any timestamp exactly (.mkv counts milliseconds)
-KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 # a unit of time that every usual rate of frames divides, for pictures without one of their own
 TIME_BASE = Fraction(1, 90000)
 # seconds: a first picture later than this is moved to 0, or players would show nothing until then
 LATEST = 60
-
-
-def kind_of(path: Path) -> str:
-    """FFmpeg's name of the container. Raises VideoError for an extension that is not a row of `KINDS`."""
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        extension = repr(path.suffix) if path.suffix else "no extension"
-        raise VideoError(f"{path}: video is written as {', '.join(KINDS)}, not as {extension}")
-    return kind
 
 
 class VideoWriter:
@@ -50,18 +40,19 @@ class VideoWriter:
         with VideoWriter("out.mp4", time_base=frame.time_base, sound="in.mp4") as video:
             video.write(pixels, frame.pts)
 
-    The file lies beside the target as `out.partial.mp4` until it is complete, in fragments: it can be played at any moment, also after the
-    process was killed, but for its last second or so. An error inside the block, Ctrl-C too, ends the file properly where it is, leaves it
-    under that name, and says so in a FastlocWarning. Without a single frame no file is left.
+    The file lies beside the target as `out.partial-….mp4`, a new name each time, until it is complete, in fragments: it can be played at
+    any moment, also after the process was killed, from its first picture on, but for the last second or so of video. An error inside the
+    block, Ctrl-C too, ends the file properly where it is, leaves it under that name, and says so in a FastlocWarning. Without a single
+    frame no file is left. A target that is a link stays one, and the file it points at is replaced; a pipe or a device is written into.
 
-    path          .mp4, .m4v or .mov
+    path          a row of `CONTAINERS` by its extension; .mkv and .webm round times to milliseconds
     time_base     the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too
     rate          frames a second, about: for the encoder's budget and the last frame's duration
     pixel_aspect  width over height of a pixel
     sound         a file whose sound tracks are kept: see `fastloc.video.output.audio`
     from_zero     whether the first frame is moved to time 0 and sound before it left out; by default where it is before 0 or after `LATEST`
     force         whether a file of that name is written over
-    quality       x264's constant rate factor, 0 (lossless) to 51; preset: its speed
+    quality       x264's constant rate factor, 0 (lossless) to 51, also where another encoder has a scale of its own; preset: x264's speed
 
     Pictures are BT.709, limited range, and tagged so. Odd sides are filled up by one row or column of the same colours, right or below, so
     that positions stay what they were; a picture of another size than the first one's is fitted into that, on black.
@@ -78,8 +69,9 @@ class VideoWriter:
         self.frames = 0
         self._time_base = Fraction(time_base or TIME_BASE)
         self._from_zero = from_zero
+        self._container = container_of(self.path)
         self._start = functools.partial(
-            Encoder, kind=kind_of(self.path), time_base=self._time_base, rate=rate if rate and math.isfinite(rate) and rate > 0 else 30.0,
+            Encoder, container=self._container, time_base=self._time_base, rate=rate if rate and math.isfinite(rate) and rate > 0 else 30.0,
             pixel_aspect=pixel_aspect, sound=None if sound is None else Path(sound), quality=quality, preset=preset,
         )  # fmt: skip
         self._file = PartialFile(self.path, force)
@@ -123,10 +115,10 @@ class VideoWriter:
             # whatever it says now, what is in the file is looked at below
             with contextlib.suppress(av.FFmpegError):
                 self._encoder.finish(rest=False)
+        if self._file.failed and self._container.mark == b"moof":
+            self._file.cut(trim)
         self._file.close()
-        if self._file.failed:
-            trim(self.partial)
-        if self._encoder is None or not _playable(self.partial):
+        if self._encoder is None or self._file.stream or not _playable(self.partial):
             self._file.discard()
             return None
         return self.partial
@@ -145,7 +137,8 @@ class VideoWriter:
         try:
             return self._start(self._file, size=size, shift=self._shift(first))
         except av.FFmpegError as error:
-            raise VideoError(f"{self.path}: pictures of {shape[1]} x {shape[0]} cannot be encoded as h264") from error
+            codec = self._container.encoder().codec
+            raise VideoError(f"{self.path}: pictures of {shape[1]} x {shape[0]} cannot be encoded as {codec}") from error
 
     def _shift(self, first: int) -> int:
         """What is taken off every timestamp."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# a header may claim any size, and decoders allocate what it claims
+from fastloc.imaging.images import MAX_PIXELS
+
 __all__ = ["LOCAL", "MAX_PIXELS", "VIDEO", "Allowed", "local_place"]
 
-# of one frame: a header may claim any size, and decoders allocate what it claims
-MAX_PIXELS = 100_000_000
 # containers and bare streams with pictures; a name stands for its row in FFmpeg ("mov" is mp4, m4a and 3gp too, "matroska" webm)
 VIDEO = (
     "mov", "matroska", "mpegts", "mpeg", "avi", "flv", "asf", "ogg", "gif", "apng", "ivf", "nut", "mxf", "dv", "gxf", "wtv", "rm", "amv",
