@@ -201,8 +201,8 @@ class OnnxSession:
         for name in self.manifest.outputs:
             axes, dtype = (3, "uint8") if name == "labels" else (2 if name == "scores" else 4, "float32")
             if name not in outputs or outputs[name].type != TYPES[dtype] or len(outputs[name].shape) not in (0, axes):
-                wanted = f"an output {name!r}, {dtype} of {axes} axes"
-                raise ModelError(f"{self.header.path}: its metadata names {wanted}, and its graph has none")
+                named = f"an output {name!r}, {dtype} of {axes} axes"
+                raise ModelError(f"{self.header.path}: its metadata names {named}, and its graph has none")
 
     def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""
