@@ -196,7 +196,10 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
     usual = options.size or localizer.input_size
     return Manifest(
         version=__version__, model=_model(source, options.licence), recipe=recipe,
-        input=Input(options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual),
+        input=Input(
+            options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual,
+            localizer.usual_fit,
+        ),
         texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.wanted(recipe), dtype=options.dtype,
         spelling=options.spelling, opset=opset, golden=golden_of(localizer, options, _geometry(localizer, options)),
     )  # fmt: skip

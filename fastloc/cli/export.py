@@ -1,6 +1,7 @@
 """`fastloc export`: a model with a method as one ONNX file."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from fastloc.cli.arguments import add_method, add_source, lines_of
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.pipelines.table import PIPELINES
 from fastloc.imaging.geometry import both_sides
+from fastloc.onnx_file.differences import PIPELINES as RESIZERS
+from fastloc.onnx_file.differences import differences
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 from fastloc.utils import console
 from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic
@@ -86,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         manifest = export(localizer, args.output, options, calibration=pictures, pipelines=args.pipelines)
     megabytes = args.output.stat().st_size / 1e6
     print(f"{args.output}: {manifest.recipe.name} of {manifest.model.name}, {manifest.dtype}, {megabytes:.1f} MB")
+    for line in (*differences(manifest), *(f"{name}: {RESIZERS[name]}" for name in args.pipelines)):
+        print(f"fastloc: note: {line}", file=sys.stderr)
     for name in args.pipelines:
         print(f"for {name}: {PIPELINES[name].target(args.output)}")
     print(f"check it on the device it is for: fastloc verify {args.output}")

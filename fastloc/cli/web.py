@@ -3,12 +3,14 @@
 import argparse
 import functools
 import os
+import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastloc.cli.arguments import lines_of
 from fastloc.errors import FastlocError
+from fastloc.onnx_file.differences import PIPELINES as RESIZERS
 from fastloc.utils import console
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         manifest = write_site(localizer, args.output, ort=args.ort, texts=texts)
         out = console.console()
         out.print(f"written: {console.shown(args.output)} ({manifest.recipe.name} on {manifest.model.name})", soft_wrap=True)
+        print(f"fastloc: note: {RESIZERS['web']}", file=sys.stderr)
         if server is None:
             out.print("Any web server can serve this folder; a browser cannot open it as a file. `--serve` serves it here.")
             return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.errors import ModelError
+from fastloc.onnx_file.differences import differences
 from fastloc.onnx_file.graph import Content, Graph, Value, read
 from fastloc.onnx_file.header import Header
 from fastloc.onnx_file.manifest import KEY, Manifest
@@ -164,5 +165,9 @@ def _functions(content: Content) -> str | None:
     return f"{len(content.functions)} functions, whose nodes are not counted here: {names}" if names else None
 
 
+def _differs(content: Content) -> str | None:
+    return "; ".join(differences(content.file.manifest())) if KEY in content.file.metadata else None
+
+
 # what somebody who deploys the file should know of it; each looks at the file and speaks, or is silent
-NOTES: tuple[Callable[[Content], str | None], ...] = (_foreign, _attention_op, _antialias, _functions)
+NOTES: tuple[Callable[[Content], str | None], ...] = (_foreign, _attention_op, _antialias, _functions, _differs)

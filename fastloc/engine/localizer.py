@@ -163,8 +163,8 @@ class Localizer(BaseLocalizer[list[str]]):
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered)
         # two given sides are meant to be met exactly
-        usual = "stretch" if isinstance(self.size, tuple) else self.source.recommended.get("fit", self.recipe.fit)
-        self.fit = fit or usual
+        self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
+        self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
         self.template = template or self.recipe.template
         self.input_size = _size(self.source) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture

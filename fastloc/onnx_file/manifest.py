@@ -84,6 +84,8 @@ class Input:
     batch: int | None
     # the usual size of a file that takes any: what the runtime resizes to unless told otherwise
     usual: int | Pair
+    # the fit that a localizer of the model has where none is asked for; "" in files that do not say
+    model_fit: str = ""
 
     def __post_init__(self) -> None:
         one_of("kind of input", self.kind, INPUTS)
