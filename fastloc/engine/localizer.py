@@ -15,7 +15,7 @@ from fastloc.checkpoints import loading
 from fastloc.checkpoints.projections import Given as GivenProjections
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.engine import device_heatmaps
+from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
@@ -169,7 +169,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self.input_size = _size(self.source) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
-        self.geometry((100, 100))
+        cost.announce(self.source.spec, self.geometry((100, 100)).input)
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.

@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 
 # a longer picture would make "aspect" and "crop" resize to gigabytes
 LONGEST = 32
+# the largest input: float pixels take 0.8 GB a picture, and beyond so many patches one map of attention would take 275 GB
+MAX_INPUT, MAX_PATCHES = 1 << 26, 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,9 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
       crop       resized to cover this size, then its centre (CLIP's own preprocessing)
       letterbox  resized to lie within this size, the rest filled with the model's mean colour
 
-    Raises FastlocError for an unknown fit, a size or picture that is not positive, a size that the patch does not divide (naming the
-    nearest ones that would do) and two different numbers with "aspect"; ImageError for a picture longer than 32:1 with "aspect" or "crop".
+    Raises FastlocError for an input of more than `MAX_INPUT` pixels or `MAX_PATCHES` patches, an unknown fit, a size or picture that is not
+    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with "aspect";
+    ImageError for a picture longer than 32:1 with "aspect" or "crop".
     """
     if name not in FITS:
         raise FastlocError(unknown("fit", name, FITS))
@@ -127,6 +130,7 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
         raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
     inputs, resized, corner = FITS[name](seen, wanted, cell)
+    _check_cost(inputs, cell, size)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
 
 
@@ -181,6 +185,17 @@ def _check_multiple(size: Pair, patch: Pair) -> None:
             below = side // cell * cell
             good = f"{below} or {below + cell}" if below else f"{cell}"
             raise FastlocError(f"size {size_text(size)} is not a multiple of the patch {size_text(patch)}: instead of {side} use {good}")
+
+
+def _check_cost(inputs: Pair, cell: Pair, size: int | Pair) -> None:
+    """Raise FastlocError before gigabytes are allocated."""
+    pixels, patches = math.prod(inputs), math.prod(inputs) // math.prod(cell)
+    # a classifier's cells are pixels, and nothing there grows with their square
+    if pixels > MAX_INPUT or (math.prod(cell) > 1 and patches > MAX_PATCHES):
+        raise FastlocError(
+            f"size must give an input of at most {MAX_INPUT:,} pixels and {MAX_PATCHES:,} patches, got size {size_text(size)}: "
+            f"{size_text(inputs)} with {patches:,} patches of {size_text(cell)}; give a smaller one"
+        )
 
 
 def _points(points: ArrayLike) -> Floats:

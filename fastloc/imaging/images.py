@@ -28,7 +28,9 @@ _ROWS = 256
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def load(source: object, name: str | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load(
+    source: object, name: str | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS, white: int | None = None
+) -> Image.Image:
     """A new RGB picture of 8 bits a channel, in sRGB, from:
 
       str or path     a raster file (see `FORMATS`; HEIC with the extra "heif"), or an http(s) address; of an animation the first frame
@@ -45,10 +47,12 @@ def load(source: object, name: str | None = None, *, bgr: bool = False, max_pixe
         bgr: the array's or tensor's channels are blue, green, red (and alpha), as OpenCV's are; greys stay.
         max_pixels: what a file may decode to; checked before anything is allocated. Arrays, tensors and PIL pictures are not limited.
 
+        white: the value of white in an array of integers deeper than 8 bits; None: found by the rules of `pixel_depth`.
+
     Raises ImageError.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source, name or "array", bgr)
+        return _from_array(source, name or "array", bgr, white)
     if all(callable(getattr(source, method, None)) for method in ("detach", "cpu", "numpy")):
         return _from_tensor(source, name or "tensor", bgr)
     kind = type(source).__name__
@@ -218,9 +222,9 @@ def _from_tensor(tensor: Any, name: str, bgr: bool) -> Image.Image:
     return _from_array(array, name, bgr)
 
 
-def _from_array(array: NDArray[Any], name: str, bgr: bool = False) -> Image.Image:
+def _from_array(array: NDArray[Any], name: str, bgr: bool = False, white: int | None = None) -> Image.Image:
     _check_shape(array.shape, name)
-    values = np.ascontiguousarray(to_uint8(array, name))
+    values = np.ascontiguousarray(to_uint8(array, name, white=white))
     if values.ndim == 2 or values.shape[2] == 1:
         return Image.fromarray(values.reshape(values.shape[:2])).convert("RGB")
     if bgr:

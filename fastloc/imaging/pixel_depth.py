@@ -17,13 +17,28 @@ from numpy.typing import NDArray
 
 from fastloc.errors import FastlocWarning, ImageError
 
-__all__ = ["DEPTHS", "to_uint8"]
+__all__ = ["DEPTHS", "StreamDepth", "to_uint8"]
 
 # bits that deep integers are kept in
 DEPTHS = (8, 10, 12, 14, 16)
 ROUNDING, OVERSHOOT = 1e-3, 0.25
 # rows that are converted at a time: a deep picture's intermediates stay small
 ROWS = 256
+
+
+class StreamDepth:
+    """The white of a stream's deep integers: that of the brightest frame so far, so that a dark frame among bright ones stays dark."""
+
+    def __init__(self) -> None:
+        self.white: int | None = None
+
+    def of(self, array: NDArray[Any], name: str) -> int | None:
+        """The white of this frame's values; None for a dtype that needs none. Warns as `to_uint8` does when it changes."""
+        if array.dtype.itemsize < 2 or not np.issubdtype(array.dtype, np.integer) or not array.size:
+            return None
+        if self.white is None or int(array.max()) > self.white:
+            self.white = _white(int(array.min()), int(array.max()), name)
+        return self.white
 
 
 def to_uint8(array: NDArray[Any], name: str, *, white: int | None = None, inverted: bool = False) -> NDArray[np.uint8]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,9 @@ class Result:
     refinement: Refinement | None = None
     limits: NDArray[np.float32] | None = None
 
+    # bytes that the heatmaps of one result may take together; set another on the class
+    max_map_bytes: ClassVar[int] = 4 << 30
+
     def __post_init__(self) -> None:
         # the way to set a field of a frozen dataclass
         put = object.__setattr__
@@ -97,13 +101,39 @@ class Result:
 
     @cached_property
     def heatmaps(self) -> NDArray[np.float32]:
-        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use."""
+        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use.
+
+        Raises FastlocError before it takes more than `max_map_bytes`; points and boxes need one map at a time.
+        """
+        if self._too_large:
+            raise FastlocError(
+                f"heatmaps must take at most max_map_bytes = {self.max_map_bytes:,} bytes, got {self._map_bytes:,}: {len(self.texts)} "
+                f"texts on {self.picture.height} x {self.picture.width} pixels; ask for fewer texts at a time, or scale the picture down"
+            )
         how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
         refined = self._refined
         made = maps.heatmaps(self.similarity, *how) if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
         made = made.astype(np.float32, copy=False)
         made.flags.writeable = False
         return made
+
+    @property
+    def _map_bytes(self) -> int:
+        return 4 * len(self.texts) * math.prod(self.geometry.picture)
+
+    @property
+    def _too_large(self) -> bool:
+        return self._map_bytes > self.max_map_bytes
+
+    def _map(self, index: int) -> NDArray[np.float32]:
+        """One text's heatmap [H, W]: of all of them, or by itself where they are too many and it does not depend on the others."""
+        if not self._too_large or self.order == "softmax" or self.refinement is not None:
+            one: NDArray[np.float32] = self.heatmaps[index]
+            return one
+        limits = None if self.limits is None else self.limits[index : index + 1]
+        made = maps.heatmaps(self.similarity[index : index + 1], self.geometry, self.order, self.logit_scale, self.reverse, limits)
+        alone: NDArray[np.float32] = made[0].astype(np.float32, copy=False)
+        return alone
 
     def refined(self, iterations: int = 10, dilations: tuple[int, ...] = (8, 16), budget: int = BUDGET) -> Result:
         """The same result with maps that follow the picture's edges, by PAMR (Araslanov & Roth 2020), with NACLIP's values.
@@ -161,7 +191,7 @@ class Result:
 
     def _peak(self, index: int) -> Point:
         rows, columns = self.geometry.covered()
-        heat = self.heatmaps[index, rows, columns]
+        heat = self._map(index)[rows, columns]
         # of a comparison's bytes, which are found twice as fast as indices of two axes
         ties = np.stack(np.divmod(np.flatnonzero(heat == heat.max()), heat.shape[1]), 1)
         # beyond the border patch's centre the map is flat: the middle of equal pixels points better than the first
@@ -172,10 +202,8 @@ class Result:
 
     def masks(self, threshold: float = 0.5) -> NDArray[np.bool_]:
         """bool [T, H, W]: where the heatmap reaches the threshold. Never true where a crop hid the picture from the model."""
-        inside = (slice(None), *self.geometry.covered())
-        masks = np.zeros(self.heatmaps.shape, np.bool_)
-        np.greater_equal(self.heatmaps[inside], _number("threshold", threshold), out=masks[inside])
-        return masks
+        least = _number("threshold", threshold)
+        return np.stack([self._mask(heat, least) for heat in self._maps()])
 
     def boxes(self, threshold: float = 0.5, min_area: int | None = None) -> list[Box]:
         """Boxes around the connected regions of each text's mask: texts in order, of each the region with the peak first, then by value.
@@ -187,8 +215,17 @@ class Result:
 
     def _boxes_by_text(self, threshold: float, min_area: int | None = None) -> list[list[Box]]:
         least = SPECK * math.prod(self.geometry.picture) if min_area is None else _number("min_area", min_area)
-        masks = self.masks(threshold)
-        return [boxes_of(peak, mask, heat, least) for peak, mask, heat in zip(self._peaks, masks, self.heatmaps, strict=True)]
+        least_heat = _number("threshold", threshold)
+        return [boxes_of(peak, self._mask(heat, least_heat), heat, least) for peak, heat in zip(self._peaks, self._maps(), strict=True)]
+
+    def _maps(self) -> Iterator[NDArray[np.float32]]:
+        return (self._map(index) for index in range(len(self.texts)))
+
+    def _mask(self, heat: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+        inside = self.geometry.covered()
+        mask = np.zeros(heat.shape, np.bool_)
+        np.greater_equal(heat[inside], threshold, out=mask[inside])
+        return mask
 
     def labels(self, threshold: float | None = None) -> NDArray[np.int32]:
         """int32 [H, W]: the index of the most similar text, -1 where a crop hid the picture.

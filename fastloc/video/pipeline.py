@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fastloc.errors import FastlocError, VideoError, unknown
+from fastloc.imaging.pixel_depth import StreamDepth
 from fastloc.utils.described import Described
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.video.channel import POLICIES, Channel
@@ -86,7 +87,7 @@ class Pipeline(Described):
             raise FastlocError(unknown("policy", policy, POLICIES))
         self._worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background)
         self._policy, self._room = policy, room
-        self._count, self._bgr = itertools.count(), bgr
+        self._count, self._bgr, self._depth = itertools.count(), bgr, StreamDepth()
         self._begun = time.monotonic()
         self._open()
         renewed_after_fork(self)
@@ -158,7 +159,7 @@ class Pipeline(Described):
         from fastloc.video.sources.iterables import frame_of
 
         now = time.monotonic()
-        return frame_of(given, next(self._count), now - self._begun if at is None else at, now, bgr=self._bgr)
+        return frame_of(given, next(self._count), now - self._begun if at is None else at, now, bgr=self._bgr, depth=self._depth)
 
 
 def _end(inbox: Channel[tuple[Frame, Future[StreamResult]]], worker: Worker) -> None:

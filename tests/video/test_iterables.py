@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clips import SIZE, Picture, coded, colours, write_clip
-from fastloc.errors import VideoError
+from fastloc.errors import FastlocWarning, VideoError
 from fastloc.video.sources.iterables import FramesOf
 from fastloc.video.sources.open_source import open_source
 from reading import UNEVEN, fails, read, shown
@@ -122,3 +123,17 @@ def test_a_generator_is_closed() -> None:
     next(frames)
     source.close()
     assert list(frames) == [] and ended.is_set()
+
+
+def test_a_dark_frame_among_bright_ones_of_16_bits_stays_dark() -> None:
+    bright, dark = np.full((4, 5, 3), 60000, np.uint16), np.full((4, 5, 3), 600, np.uint16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [int(frame.rgb[0, 0, 0]) for frame in FramesOf([bright, dark, bright]).frames()] == [233, 2, 233]
+
+
+def test_a_stream_of_12_bits_is_said_once() -> None:
+    with pytest.warns(FastlocWarning, match="12 bits") as caught:
+        given = [np.full((4, 5), value, np.uint16) for value in (4095, 2048, 4000)]
+        frames = [int(frame.rgb[0, 0, 0]) for frame in FramesOf(given).frames()]
+    assert frames == [255, 128, 249] and len(caught) == 1

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fastloc.errors import ImageError, VideoError
 from fastloc.imaging import images
+from fastloc.imaging.pixel_depth import StreamDepth
 from fastloc.video.sources.base import Info
 from fastloc.video.sources.frame import Frame
 from fastloc.video.sources.timestamps import Timeline
@@ -40,7 +41,7 @@ class FramesOf:
         self.name, self.live, self.corrupt, self.reconnects = "frames", live, 0, 0
         self._items, self._bgr, self._stop, self._turn = items, bgr, threading.Event(), threading.Lock()
         self._rate = rate or RATE
-        self._timeline = Timeline(1 / self._rate)
+        self._timeline, self._depth = Timeline(1 / self._rate), StreamDepth()
         count = len(items) if isinstance(items, Sized) else None
         if count == 0:
             raise VideoError(f"{self.name}: there is none in the {type(items).__name__}")
@@ -75,7 +76,7 @@ class FramesOf:
             if self._stop.is_set():
                 return
             first = first if index else captured
-            frame = frame_of(item, index, 0.0, captured, bgr=self._bgr)
+            frame = frame_of(item, index, 0.0, captured, bgr=self._bgr, depth=self._depth)
             if frame is not item:
                 frame.time = self._time(frame, captured - first)
             yield frame
@@ -99,7 +100,9 @@ class FramesOf:
             close()
 
 
-def frame_of(given: Any, index: int, time: float, captured: float, *, bgr: bool = False) -> Frame:
+def frame_of(
+    given: Any, index: int, time: float, captured: float, *, bgr: bool = False, depth: StreamDepth | None = None
+) -> Frame:
     """One frame of:
 
       Frame            itself
@@ -108,15 +111,15 @@ def frame_of(given: Any, index: int, time: float, captured: float, *, bgr: bool 
       av.VideoFrame    in any pixel format; turned upright
       tensor           uint8 [H, W, 3] on any device, of any library with `__dlpack__`; it stays where it is until `rgb` is asked for
 
-    Nothing is converted or copied before `rgb` is asked for. `bgr`: channels of arrays and tensors are blue, green, red. Raises VideoError
-    for what is no frame.
+    Nothing is converted or copied before `rgb` is asked for. `bgr`: channels of arrays and tensors are blue, green, red. `depth`: of the
+    stream that it belongs to. Raises VideoError for what is no frame.
     """
     if isinstance(given, Frame):
         return given
     # by its name, so that nobody has to have PyAV
     if type(given).__module__.startswith("av.video"):
         return _from_av(given, index, time, captured)
-    size, convert = _reading(given, f"frame {index}", bgr)
+    size, convert = _reading(given, f"frame {index}", bgr, depth or StreamDepth())
     return Frame(index, time, captured, size, convert, given, bgr=bgr and not isinstance(given, Image.Image))
 
 
@@ -128,15 +131,15 @@ def _from_av(given: Any, index: int, time: float, captured: float) -> Frame:
     return Frame(index, time, captured, size, lambda: to_rgb(given, turn), given, given.pts, given.time_base)
 
 
-def _reading(given: Any, name: str, bgr: bool) -> tuple[tuple[int, int], Callable[[], Pixels]]:
+def _reading(given: Any, name: str, bgr: bool, depth: StreamDepth) -> tuple[tuple[int, int], Callable[[], Pixels]]:
     if isinstance(given, Image.Image):
         # an upright size is known only by turning it
         size = (given.height, given.width) if given.getexif().get(0x0112, 1) < 5 else (given.width, given.height)
         return size, lambda: np.asarray(images.load(given, name))
     if isinstance(given, np.ndarray):
-        return _size(given, name), lambda: _pixels(given, name, bgr)
+        return _size(given, name), lambda: _pixels(given, name, bgr, depth)
     if hasattr(given, "__dlpack__") and hasattr(given, "shape") and hasattr(given, "dtype"):
-        return _tensor_size(given, name), lambda: _pixels(_on_host(given, name), name, bgr)
+        return _tensor_size(given, name), lambda: _pixels(_on_host(given, name), name, bgr, depth)
     raise VideoError(f"{name} is a {type(given).__name__}: {WANTED}")
 
 
@@ -154,10 +157,10 @@ def _tensor_size(tensor: Any, name: str) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def _pixels(array: NDArray[Any], name: str, bgr: bool) -> Pixels:
+def _pixels(array: NDArray[Any], name: str, bgr: bool, depth: StreamDepth) -> Pixels:
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and not bgr:
         return np.ascontiguousarray(array)
-    return np.asarray(images.load(array, name, bgr=bgr))
+    return np.asarray(images.load(array, name, bgr=bgr, white=depth.of(array, name)))
 
 
 def _on_host(tensor: Any, name: str) -> NDArray[Any]:
