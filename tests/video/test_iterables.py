@@ -133,7 +133,7 @@ def test_a_dark_frame_among_bright_ones_of_16_bits_stays_dark() -> None:
 
 
 def test_a_stream_of_12_bits_is_said_once() -> None:
+    given = [np.full((4, 5), value, np.uint16) for value in (4095, 2048, 4000)]
     with pytest.warns(FastlocWarning, match="12 bits") as caught:
-        given = [np.full((4, 5), value, np.uint16) for value in (4095, 2048, 4000)]
         frames = [int(frame.rgb[0, 0, 0]) for frame in FramesOf(given).frames()]
     assert frames == [255, 128, 249] and len(caught) == 1
