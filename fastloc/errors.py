@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 __all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "TextError", "VideoError", "unknown"]
 
+# characters of a name that a message shows
+LONGEST = 100
+
 
 class FastlocError(ValueError):
     """Base of every error raised on purpose; catch this one to catch them all."""
@@ -49,6 +52,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     names = list(known)
     # compare without case, so that 'GEM' finds 'gem'
     by_lower = {each.lower(): each for each in names}
+    # of a long name its beginning: it may come from a file, and is compared with every known one
+    if isinstance(name, str) and len(name) > LONGEST:
+        name = f"{name[:LONGEST]}…"
     near = [by_lower[each] for each in difflib.get_close_matches(str(name).lower(), list(by_lower), n=2, cutoff=0.6)]
     guess = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"unknown {kind} {name!r}:{guess} known {_plural(kind)}: {', '.join(names) or 'none'}"

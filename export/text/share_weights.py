@@ -6,7 +6,6 @@ it, and the Cast, Transpose and Concat behind it are done by the runtime once, w
 """
 
 import hashlib
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from onnx import TensorProto, numpy_helper
 
 from fastloc.errors import ModelError
 from fastloc.export.initializers import LEAST, prepend
+from fastloc.utils.schema import convert, count, plain
 
 __all__ = ["Shared", "share"]
 
@@ -37,6 +37,19 @@ class Shared:
 
     count: int
     kept: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A tensor as the file's header describes it; offsets are from the header's end."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for number in (*self.shape, *self.data_offsets):
+            count("shape and data_offsets", number, 1 << 48, 0)
 
 
 @dataclass(frozen=True)
@@ -84,15 +97,21 @@ def _pieces(path: Path) -> Iterator[_Piece]:
     content = path.read_bytes()
     try:
         (length,) = struct.unpack("<Q", content[:8])
-        for name, row in json.loads(content[8 : 8 + length]).items():
-            if name == "__metadata__" or row["dtype"] not in _DTYPES:
+        rows = plain(content[8 : 8 + length], f"{path}: is not a .safetensors file, or is damaged", len(content))
+        for name, entry in rows.items():
+            if name == "__metadata__":
                 continue
-            numpy_type, onnx_type = _DTYPES[row["dtype"]]
-            start, stop = (8 + length + each for each in row["data_offsets"])
-            array = np.frombuffer(content[start:stop], numpy_type).reshape(row["shape"])
+            row = convert(entry, _Row, f"{path}: is not a .safetensors file, or is damaged: {name[:60]!r}")
+            if row.dtype not in _DTYPES:
+                continue
+            numpy_type, onnx_type = _DTYPES[row.dtype]
+            start, stop = (8 + length + each for each in row.data_offsets)
+            array = np.frombuffer(content[start:stop], numpy_type).reshape(row.shape)
             for turned in (False, True) if array.ndim == 2 else (False,):
                 yield _Piece(name, onnx_type, array.shape, start, stop - start, turned, array.T if turned else array)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except ModelError:
+        raise
+    except (struct.error, ValueError, OverflowError) as error:
         raise ModelError(f"{path}: is not a .safetensors file, or is damaged ({type(error).__name__})") from error
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.utils.atomic_write import destination, replacing
+from fastloc.utils.schema import count, decode, one_line, read_file
 
 __all__ = ["FORMAT", "EngineReport", "IoTensor", "beside", "digest", "publish", "read"]
 
@@ -71,13 +72,20 @@ class EngineReport:
     manifest: Manifest
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        for name in ("version", "runtime", "runtime_version", "serves", "engine", "digest", "onnx", "onnx_digest"):
+            one_line(name, getattr(self, name))
+        count("bytes", self.bytes, 1 << 48)
+        if self.format != FORMAT:
+            raise ModelError(f"format must be {FORMAT}, which this fastloc reads, got {self.format}: install a newer one")
+
     @property
     def products(self) -> dict[str, int]:
         """How many layers that multiply there are of each dtype, the most frequent first."""
         counts: dict[str, int] = {}
         for kind in PRODUCTS:
-            for dtype, count in self.layers.get(kind, {}).items():
-                counts[dtype] = counts.get(dtype, 0) + count
+            for dtype, layers in self.layers.get(kind, {}).items():
+                counts[dtype] = counts.get(dtype, 0) + layers
         return dict(sorted(counts.items(), key=lambda each: -each[1]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,24 +126,16 @@ def read(engine: str | os.PathLike[str]) -> EngineReport:
     for each, what in ((path, "no such engine"), (known, f"{path} was not built by fastloc, or copied without this file")):
         if not each.is_file():
             raise ModelError(f"{each}: {what}")
-    try:
-        content = json.loads(known.read_text(encoding="utf-8"))
-        number = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{known}: damaged ({type(error).__name__})") from None
+    text = read_file(known, str(known))
+    number = decode(text, _Format, f"{known}: damaged").format
     if number != FORMAT:
         raise ModelError(f"{known} has format {number}, and this fastloc reads {FORMAT}: install a newer one, or build the engine again")
-    try:
-        report = _report(content, str(known))
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{known}: damaged ({error})") from None
+    report = decode(text, EngineReport, f"{known}: damaged")
     if digest(path) != report.digest:
         raise ModelError(f"{path} is not the engine that {known.name} describes: one of the two was replaced, or the engine is damaged")
     return report
 
 
-def _report(content: dict[str, Any], name: str) -> EngineReport:
-    tensors = tuple(IoTensor(**{**each, "shape": tuple(each["shape"])}) for each in content["tensors"])
-    lists = {key: tuple(content[key]) for key in ("capabilities", "warnings")}
-    manifest = Manifest.loads(json.dumps(content["manifest"]), name)
-    return EngineReport(**{**content, **lists, "tensors": tensors, "manifest": manifest})
+@dataclass(frozen=True)
+class _Format:
+    format: int

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.errors import FastlocError
+from fastloc.utils.schema import plain, read_file
 
 Row = dict[str, Any]
 SUFFIX = ".jsonl"
+# of one file, which is one run
+RECORD_BYTES = 256 << 20
 # the contender that every group's times are told in multiples of: the untouched encoder
 ENCODER = "encoder"
 
@@ -161,11 +164,11 @@ def read(path: Path) -> list[Row]:
 
 
 def _lines(file: Path) -> Iterator[Row]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    content = read_file(file, f"record {str(file)!r}", RECORD_BYTES, FastlocError)
+    for number, line in enumerate(content.splitlines(), 1):
         try:
-            row = json.loads(line)
-            yield checked(row)
-        except (ValueError, AttributeError) as error:
+            yield checked(plain(line, "it is not JSON", error=FastlocError))
+        except FastlocError as error:
             raise FastlocError(f"{str(file)!r}, line {number}, is not a record: {error}") from error
 
 

@@ -21,6 +21,8 @@ __all__ = ["check", "outline", "parameters", "tokenizer_arguments"]
 
 # largest sizes; the largest CLIPs there are have 48 blocks of 1,664 channels, and a vocabulary of 901,629
 WIDTH, LAYERS, CONTEXT, VOCABULARY, SIDE, PATCH = 1 << 14, 256, 1 << 12, 1 << 20, 1 << 14, 1 << 10
+# what a file may recommend by itself; a caller may ask for more
+RECOMMENDED_SIDE, ITERATIONS = 1 << 12, 100
 # parameters of a model that is made with random weights
 MOST_PARAMETERS = 4_000_000_000
 _MODES = ("", "clips")
@@ -134,6 +136,9 @@ class _Config:
 
     def __post_init__(self) -> None:
         count("embed_dim", self.embed_dim, WIDTH)
+        for name in ("init_logit_scale", "init_logit_bias"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), -1000, 1000)
 
 
 @dataclass
@@ -159,7 +164,7 @@ class _Recommended:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            count("size", self.size, SIDE)
+            count("size", self.size, RECOMMENDED_SIDE)
         if self.fit is not None:
             one_of("fit", self.fit, FITS)
 
@@ -260,4 +265,6 @@ def _check_recipe(method: str, changes: Mapping[str, Any], damaged: str) -> None
         return
     readout = asdict(row.readout)
     content = {**asdict(row), **changes, "readout": {**readout, **{key: value for key, value in changes.items() if key in readout}}}
-    convert(content, Recipe, damaged)
+    found = convert(content, Recipe, damaged)
+    if found.blocks > LAYERS or found.iterations > ITERATIONS:
+        raise ModelError(f"{damaged} (blocks must be at most {LAYERS} and iterations at most {ITERATIONS})")

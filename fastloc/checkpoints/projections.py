@@ -29,7 +29,7 @@ from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
-from fastloc.utils.schema import first_line
+from fastloc.utils.schema import first_line, one_line
 from fastloc.utils.versioned_json import read
 
 # raised when a reader of an older version would misread a file
@@ -111,6 +111,10 @@ class _About:
     tower: str
     text_tower: str
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "tower", "text_tower"):
+            one_line(name, getattr(self, name))
 
 
 def _shipped(text: str) -> _About:

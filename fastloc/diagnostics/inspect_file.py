@@ -5,7 +5,6 @@ Needs neither the onnx package nor onnxruntime; only where each node would run i
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,9 @@ from fastloc.onnx_file.header import Header
 from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.precision import by_precision
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
+from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest
 from fastloc.runtime.placement import Placement
+from fastloc.utils.schema import plain
 
 __all__ = ["NOTES", "Report", "Weights", "inspect", "placed"]
 
@@ -124,13 +125,9 @@ def _text(file: Header) -> dict[str, Any] | None:
     """A text tower's metadata, or None for any other file."""
     if TEXT_KEY not in file.metadata or KEY in file.metadata:
         return None
-    try:
-        content = json.loads(file.metadata[TEXT_KEY])
-    except ValueError as error:
-        raise ModelError(f"{file.path}: its {TEXT_KEY!r} metadata is damaged ({error})") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file.path}: its {TEXT_KEY!r} metadata is damaged (no object)")
-    return content
+    # one that could not be used is not shown as if it could
+    TextManifest.of({TOKENIZER: "", **file.metadata}, str(file.path), file.shipped)
+    return plain(file.metadata[TEXT_KEY], f"{file.path}: its {TEXT_KEY!r} metadata is damaged")
 
 
 def _weights(graph: Graph) -> tuple[Weights, ...]:

@@ -13,6 +13,7 @@ from PIL import Image
 from fastloc.eclip.shards import read_shards
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
+from fastloc.utils.schema import decode
 
 # columns by which a table tells its pictures and captions, the usual names of data sets
 IMAGE_COLUMNS = ("image", "path", "file_name", "filename", "filepath")
@@ -143,10 +144,7 @@ def _csv(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]
 def _jsonl(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise FastlocError(f"{name}, line {number}: is not JSON ({error})") from error
+            row = decode(line, Any, f"{name}, line {number}: is not JSON", error=FastlocError)
             if not isinstance(row, dict):
                 raise FastlocError(f"{name}, line {number}: is not a JSON object")
             yield number, row

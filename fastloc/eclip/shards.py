@@ -1,11 +1,12 @@
 """WebDataset shards: tar files in which the files of one sample follow one another and share their name up to the first dot."""
 
-import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastloc.errors import FastlocError
+from fastloc.utils.schema import decode, first_line
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("txt", "json")
@@ -52,10 +53,7 @@ def _captions(key: str, files: dict[str, Callable[[], bytes]]) -> list[str]:
         return [files["txt"]().decode("utf-8", "replace")]
     if "json" not in files:
         return []
-    try:
-        content = json.loads(files["json"]())
-    except ValueError as error:
-        raise FastlocError(f"{key}.json: is not JSON ({error})") from error
+    content = decode(files["json"](), Any, f"{key}.json: is not JSON", error=FastlocError)
     found = next((content[name] for name in CAPTION_KEYS if name in content), "") if isinstance(content, dict) else ""
     texts = found if isinstance(found, list) else [found]
     return [text for text in texts if isinstance(text, str)]
@@ -65,9 +63,12 @@ def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     try:
         with tarfile.open(path, "r:") as archive:
             places = [(each.name, each.offset_data, each.size) for each in archive if each.isfile()]
-    except (OSError, tarfile.TarError) as error:
-        raise FastlocError(f"shard {str(path)!r} cannot be read: {error}; an uncompressed tar file is wanted") from error
+        whole = path.stat().st_size
+    except (OSError, tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        raise FastlocError(f"shard {str(path)!r} cannot be read: {first_line(error)}; an uncompressed tar file is wanted") from error
     for name, offset, size in places:
+        if not 0 <= offset <= offset + size <= whole:
+            raise FastlocError(f"shard {str(path)!r} ends within {name}")
         yield name, _reader(path, name, offset, size)
 
 

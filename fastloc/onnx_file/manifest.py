@@ -25,7 +25,7 @@ from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.recipes.validation import frozen
 from fastloc.utils import versioned_json
-from fastloc.utils.schema import count, number, one_of, shown
+from fastloc.utils.schema import count, number, one_line, one_of, shown
 
 __all__ = ["FORMAT", "KEY", "Input", "Manifest", "Model", "Texts"]
 
@@ -52,6 +52,8 @@ class Model:
     logit_scale: float = LOGIT_SCALE  # what cosines are multiplied by before a softmax over texts, as the model was trained
 
     def __post_init__(self) -> None:
+        for name in ("name", "weights", "text"):
+            one_line(name, getattr(self, name))
         for side in self.patch:
             count("patch", side, limits.PATCH)
         count("embed", self.embed, limits.EMBED)
@@ -135,6 +137,7 @@ class Texts:
     template: str = ""
 
     def __post_init__(self) -> None:
+        one_line("template", self.template)
         if self.count is not None:
             count("count of texts", self.count, limits.TEXTS)
         count("number of baked texts", len(self.names), limits.TEXTS, 0)
@@ -168,6 +171,8 @@ class Manifest:
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
+        one_line("version", self.version)
+        one_line("name of the recipe", self.recipe.name)
         for output in self.outputs:
             one_of("output", output, OUTPUTS)
         if not self.outputs or len(set(self.outputs)) < len(self.outputs):

@@ -19,7 +19,7 @@ from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.onnx_file import limits
 from fastloc.text.cleaning import CLEANERS
 from fastloc.text.templates import TEMPLATES, sentences
-from fastloc.utils.schema import count, limited, one_of
+from fastloc.utils.schema import count, limited, one_line, one_of
 from fastloc.utils.versioned_json import read
 
 __all__ = ["FORMAT", "KEY", "TOKENIZER", "TOKENIZER_BYTES", "TextManifest", "pack", "unpack"]
@@ -65,6 +65,8 @@ class TextManifest:
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
+        for name in ("version", "model", "digest"):
+            one_line(name, getattr(self, name))
         count("context", self.context, limits.CONTEXT)
         count("embed", self.embed, limits.EMBED)
         count("opset", self.opset, 1000)

@@ -14,7 +14,7 @@ from fastloc.recipes.schema import TERMS, Recipe, Table
 from fastloc.recipes.validation import frozen, is_table
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
-from fastloc.utils.schema import count, number, one_of, read_file, shown
+from fastloc.utils.schema import count, number, one_line, one_of, read_file, shown
 from fastloc.utils.versioned_json import read
 
 __all__ = ["NAME", "Temperatures", "shipped_with"]
@@ -51,6 +51,8 @@ class Temperatures:
     tower: str
 
     def __post_init__(self) -> None:
+        for name in ("source", "model", "tower"):
+            one_line(name, getattr(self, name))
         number("rho", self.rho, 1e-6, 1)
         for term in self.streams:
             one_of("stream", term, STREAMS)

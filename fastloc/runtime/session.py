@@ -89,7 +89,9 @@ class OnnxSession:
             warnings.warn(f"running on the CPU: {error}", FastlocWarning, stacklevel=3)
             self.chosen = (PROVIDERS["cpu"],)
             self._load()
-        self._check_graph()
+        except UnicodeDecodeError as error:
+            # onnxruntime takes any bytes for a name
+            raise ModelError(f"{path}: a name in its graph must be text ({error.reason})") from error
         self._stale = False
         renewed_after_fork(self)
 
@@ -104,6 +106,7 @@ class OnnxSession:
         with self._building():
             self.session = self._session(self.header.path)
         self._check_loaded()
+        self._check_graph()
         self._placement = placement(self.session)
         self._check_placement()
         self._bind()
@@ -199,10 +202,9 @@ class OnnxSession:
                 )
         outputs = {each.name: each for each in self.session.get_outputs()}
         for name in self.manifest.outputs:
-            axes, dtype = (3, "uint8") if name == "labels" else (2 if name == "scores" else 4, "float32")
-            if name not in outputs or outputs[name].type != TYPES[dtype] or len(outputs[name].shape) not in (0, axes):
-                named = f"an output {name!r}, {dtype} of {axes} axes"
-                raise ModelError(f"{self.header.path}: its metadata names {named}, and its graph has none")
+            axes, kind = (3, "uint8") if name == "labels" else (2 if name == "scores" else 4, "float32")
+            if name not in outputs or outputs[name].type != TYPES[kind] or len(outputs[name].shape) not in (0, axes):
+                raise ModelError(f"{self.header.path}: its metadata names an output {name!r}, {kind} of {axes} axes: its graph has none")
 
     def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""

@@ -16,7 +16,7 @@ from fastloc.errors import FastlocError, ModelError, TextError, unknown
 from fastloc.utils import npz
 from fastloc.utils.atomic_write import replacing
 from fastloc.utils.hashing import short
-from fastloc.utils.schema import decode, first_line, shown
+from fastloc.utils.schema import decode, first_line, one_line, shown
 
 __all__ = ["FORMATS", "TextEmbeddings", "ending"]
 
@@ -113,6 +113,11 @@ def _read(path: Path, about: Mapping[str, str], vectors: NDArray[Any]) -> TextEm
         raise ModelError(f"{path}: holds no text embeddings of fastloc's (format must be a number, got {shown(number)})")
     if int(number) != FORMAT:
         raise ModelError(f"{path}: text embeddings of format {number}; this fastloc reads format {FORMAT}: install a newer one")
+    try:
+        one_line("template", template)
+        one_line("tower", tower)
+    except FastlocError as error:
+        raise ModelError(f"{path}: holds no text embeddings of fastloc's ({error})") from error
     names = decode(text, tuple[str, ...], f"{path}: holds no text embeddings of fastloc's: names", NAMES_BYTES)
     try:
         return TextEmbeddings(names, vectors, template, tower)

@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fastloc.errors import FastlocError, ModelError, unknown
 
-__all__ = ["JSON_BYTES", "convert", "count", "decode", "first_line", "limited", "number", "one_of", "plain", "read_file", "shown"]
+__all__ = [
+    "JSON_BYTES", "convert", "count", "decode", "first_line", "limited", "number", "one_line", "one_of", "plain", "read_file", "shown",
+]  # fmt: skip
 
 T = TypeVar("T")
 # of one JSON text; a manifest with its golden has 1 MB at most, a table of temperatures 0.1 MB
 JSON_BYTES = 16 << 20
-# characters of a value that a message shows
-SHOWN = 60
+# characters of a value that a message shows, and of what a library says
+SHOWN, LINE = 60, 300
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?", re.DOTALL)
 _TYPES = re.compile(r"Expected `(?P<rule>[^`]*)`(?P<more>.*?)(?:, got (?P<got>.*))?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
@@ -116,6 +119,12 @@ def one_of(name: str, value: str, known: Collection[str]) -> None:
         raise FastlocError(unknown(name, value[:SHOWN], known))
 
 
+def one_line(name: str, value: str, most: int = 1000) -> None:
+    """Raise FastlocError for a name that a message or a terminal could not show in one line."""
+    if len(value) > most or any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in value):
+        raise FastlocError(f"{name} must be one line of at most {most} characters without control characters, got {shown(value)}")
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: its beginning."""
     # the largest numbers have no decimal text
@@ -126,7 +135,10 @@ def shown(value: object) -> str:
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line."""
     lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
+    line = next((line for line in lines if line), type(error).__name__)
+    # it may quote the file
+    plain_line = "".join(each if each.isprintable() else "?" for each in line[: LINE + 1])
+    return plain_line if len(line) <= LINE else f"{plain_line[:LINE]}…"
 
 
 def _line(error: Exception) -> str:

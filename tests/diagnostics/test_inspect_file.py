@@ -18,6 +18,7 @@ from fastloc.errors import ModelError
 from fastloc.onnx_file.graph import DTYPES, Content, read
 from fastloc.onnx_file.precision import by_precision
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
+from fastloc.onnx_file.text_manifest import TextManifest
 from onnx_files import change, change_metadata, tiny_model
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -254,7 +255,9 @@ def test_a_text_tower_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "a.text.onnx"
     tiny_model(path)
     _plain(path)
-    change_metadata(path, json.dumps({"model": "tiny", "context": 77, "words": list("abcdefgh")}), TEXT_KEY)
+    words = tuple("abcdefgh")
+    told = TextManifest("0.1.0", "tiny", "sha256:1", 77, 16, "lower", None, words, (), {"plain": ("{}",)}, "float32", 20)
+    change_metadata(path, told.dumps(), TEXT_KEY)
     assert command(path) == 0
     out = capsys.readouterr().out
     assert "text tower" in out and "77" in out and "8 (a, b, c, d …)" in out

@@ -192,7 +192,7 @@ def _text_tower(path: Path) -> None:
 
 def _manifest_with(**changes: Any) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        change_metadata(path, replace(tiny_model(path), **changes).dumps())
+        change_metadata(path, json.dumps({**json.loads(tiny_model(path).dumps()), **changes}))
 
     return write
 

@@ -161,7 +161,7 @@ def test_each_text_is_encoded_once(file: Path, monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(first[0], first[2])
     monkeypatch.setattr(made, "session", None)
     np.testing.assert_array_equal(made([" red car"], "gem")[0], first[1])
-    with pytest.raises(AttributeError):
+    with pytest.raises(ModelError, match="cannot run it"):
         made(["cat"], "plain")
 
 
