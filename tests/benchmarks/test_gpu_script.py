@@ -420,7 +420,7 @@ def test_it_needs_no_open_clip() -> None:
     code = f"""
 import sys
 for name in ("open_clip", "av", "rich", "matplotlib", "sklearn", "cmap", "onnx", "onnxruntime", "tokenizers",
-             "platformdirs", "huggingface_hub", "ftfy", "regex", "timm", "torchvision"):
+             "msgspec", "platformdirs", "huggingface_hub", "ftfy", "regex", "timm", "torchvision"):
     sys.modules[name] = None
 import gpu
 gpu._paths()
