@@ -24,7 +24,7 @@ WIDTH, LAYERS, CONTEXT, VOCABULARY, SIDE, PATCH = 1 << 14, 256, 1 << 12, 1 << 20
 # what a file may recommend by itself; a caller may ask for more
 RECOMMENDED_SIDE, ITERATIONS = 1 << 12, 100
 # parameters of a model that is made with random weights
-MOST_PARAMETERS = 4_000_000_000
+MOST_PARAMETERS = 8_000_000_000
 _MODES = ("", "clips")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}")
 

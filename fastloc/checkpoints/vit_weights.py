@@ -129,7 +129,7 @@ def _letters(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, int]:
     hidden = state.get("visual.transformer.resblocks.0.mlp.c_fc.bias")
     return {
         "C": spec.width, "3C": 3 * spec.width, "E": spec.embed, "N": 1 + spec.grid[0] * spec.grid[1], "3": 3,
-        "h": spec.patch[0], "w": spec.patch[1], "M": len(hidden) if hidden is not None else 4 * spec.width,
+        "h": spec.patch[0], "w": spec.patch[1], "M": hidden.numel() if hidden is not None else 4 * spec.width,
     }
 
 

@@ -73,7 +73,7 @@ def test_other_arguments_are_refused(name: str, value: object, asked: list[Any],
 def test_code_beside_a_model_is_not_run(asked: list[Any], tmp_path: Path) -> None:
     model = folder(tmp_path, hf_tokenizer_name="x")
     (tmp_path / "evil.py").write_text(CODE)
-    with pytest.raises(ModelError, match="cannot be loaded: Loading .* requires you to execute the tokenizer file") as caught:
+    with pytest.raises(ModelError, match=r"cannot be loaded: Loading .* requires you to execute the tokenizer file") as caught:
         loading.load(str(model))
     assert "\n" not in str(caught.value)
     assert asked == [(str(tmp_path), {"cache_dir": None, "trust_remote_code": False})]
