@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 HOST, PORT = "127.0.0.1", 8010
 PORTS = 65535
+# connections more than there may be clients: for files, and for who is turned away
+SPARE = 64
 # what is looked for where nothing was said: in emoji scenes, and in what a camera on a desk sees
 EMOJI, USUAL = ("cat", "pizza", "red car"), ("a face", "a hand", "a cup")
 # long side of the frames that browsers send, in multiples of the model's input, and within which pixels
@@ -131,7 +133,8 @@ def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
     from fastloc.live.limits import Limits
     from fastloc.live.method_pool import Methods
 
-    limits = Limits(clients=args.max_clients, fps=args.max_fps, pixels=args.max_pixels)
+    connections = max(Limits().connections, args.max_clients + SPARE)
+    limits = Limits(clients=args.max_clients, fps=args.max_fps, pixels=args.max_pixels, connections=connections)
     hub = _hub(args, limits)
     try:
         methods = Methods(engine(args), args.methods)

@@ -23,8 +23,6 @@ __all__ = ["KEY", "Connection", "Connections", "Tracked"]
 KEY = "fastloc.connection"
 # connections for each network: this share of all, and of a server of many clients these more than it has clients
 SHARE, MORE = 4, 16
-# and for all together, more than there may be clients
-SPARE = 64
 
 
 class Connection:
@@ -77,7 +75,7 @@ class Connections:
 
     def __init__(self, limits: Limits, most: int | None = None) -> None:
         self.limits = limits
-        self.most = min(max(limits.connections, limits.clients + SPARE), most or descriptors() // 2)
+        self.most = min(limits.connections, most or descriptors() // 2)
         self.each = max(self.most // SHARE, limits.clients + MORE)
         self._open: dict[Connection, None] = {}
 

@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 from fastloc.cli import main
 from live_client import Bright, joined, sent
 from live_fixtures import bright_fixture  # noqa: F401
+from live_process import live_process
 from live_server import serving
 
 
@@ -81,8 +82,13 @@ def test_a_source_that_cannot_be_opened_is_told(capsys: pytest.CaptureFixture[st
     assert "nowhere.mp4" in told(capsys, "nowhere.mp4", "--port", "0")
 
 
+TERMINATED = ("SIGTERM", 143, ["fastloc: ended by SIGTERM"])
+ENDS = [("SIGINT", 130, []), pytest.param(*TERMINATED, marks=pytest.mark.slow("starts the command a second time"))]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_ends_quietly_with_a_client_connected() -> None:
+@pytest.mark.parametrize(("name", "status", "words"), ENDS, ids=["SIGINT", "SIGTERM"])
+def test_a_signal_ends_it_quietly_with_a_client_connected(name: str, status: int, words: list[str]) -> None:
     command = [sys.executable, "-P", "-m", "fastloc", "live", "--port", "0", "--token", "correct-horse-battery", "-t", "cat"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -97,10 +103,24 @@ def test_ctrl_c_ends_quietly_with_a_client_connected() -> None:
             while not isinstance(client.recv(timeout=30), bytes):
                 pass
             began = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(15) == 130
+            process.send_signal(getattr(signal, name))
+            assert process.wait(15) == status
             assert time.monotonic() - began < 10
-        assert [line for line in process.stderr.read().splitlines() if not line.startswith("fastloc: note")] == []
+        # no word of the token, which was in an address and in a header
+        assert [line for line in process.stderr.read().splitlines() if not line.startswith("fastloc: note")] == words
+        assert lines.empty()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_camera_is_let_go_of_when_the_server_is_ended(tmp_path: Path) -> None:
+    with live_process(tmp_path / "errors", camera=True) as (process, address), joined(address) as client:
+        client.recv(timeout=10)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None and process.stdout.read() == "closed\n"
+        # by the signal that uvicorn raises again; the command makes 143 of it
+        assert process.wait(10) == -signal.SIGTERM and time.monotonic() - began < 5
+    assert (tmp_path / "errors").read_text() == ""
 
 
 def test_https_is_spoken_with_a_certificate(bright: Bright, tmp_path: Path) -> None:

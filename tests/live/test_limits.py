@@ -12,6 +12,7 @@ pytest.importorskip("websockets")
 
 from starlette.websockets import WebSocketDisconnect
 
+from fastloc.errors import ImageError
 from fastloc.live.limits import Limits, Rate, decoded, measured
 from fastloc.live.protocol import Sent, write_frame
 from live_client import Bright, encoded, picture, sent
@@ -52,6 +53,27 @@ def test_frames_that_cannot_be_are_refused_and_the_next_is_answered(
     client.frame(sent(2))
     answer = client.answer()
     assert answer.facts["id"] == 2 and answer.facts["counted"] == {"received": 2, "answered": 1, "dropped": 0, "refused": 1}
+
+
+def test_a_jpeg_of_many_passes_is_not_decoded() -> None:
+    """Twelve bytes are a pass over all blocks, of a millisecond: a message of 2 MB would take minutes."""
+    whole = encoded(np.full((1200, 1200, 3), 128, np.uint8), "JPEG", progressive=True)
+    start = whole.rindex(b"\xff\xda")
+    assert measured(whole, Limits()) == (1200, 1200)
+    with pytest.raises(ImageError, match="a JPEG of more than 100 scans"):
+        measured(whole[:start] + 1000 * whole[start:-2] + whole[-2:], Limits())
+
+
+@pytest.mark.parametrize("error", [TypeError("of a reader"), MemoryError(), KeyError(1), RecursionError()])
+def test_whatever_a_reader_of_pictures_raises_refuses_the_frame(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.Image.open", broken)
+    with pytest.raises(ImageError, match="no picture"):
+        measured(picture(), Limits())
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        decoded(picture())
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG"])
@@ -143,7 +165,7 @@ def test_a_client_that_says_nothing_is_sent_away(open_live: Any, bright: Bright)
     until(lambda: not live.state["clients"])
 
 
-@pytest.mark.parametrize("name", ["clients", "fps", "pixels", "message", "texts", "idle"])
+@pytest.mark.parametrize("name", ["clients", "fps", "pixels", "message", "texts", "idle", "head", "stuck", "pulse", "connections"])
 def test_limits_are_above_0(name: str) -> None:
     with pytest.raises(ValueError, match=f"limit {name} is 0"):
         Limits(**{name: 0})

@@ -1,5 +1,6 @@
 """Who may use the live page: origins, hosts and tokens, and what its answers forbid."""
 
+import hmac
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ pytest.importorskip("websockets")
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from fastloc.cli.live import url
+from fastloc.live.attempts import Attempts
 from fastloc.live.security import Rules, rules
 from live_client import HOST, ORIGIN, Bright, live_of
 from live_fixtures import bright_fixture  # noqa: F401
@@ -60,6 +62,41 @@ def test_other_hosts_are_refused(bright: Bright, host: str) -> None:
         assert answer.status_code == 403 and "use the address that was printed" in answer.text
         assert browser.get("/state", headers={"host": host}).status_code == 403
         assert denied(browser, {"host": host or "x", "origin": f"http://{host or 'x'}"}) == 403
+
+
+# names and addresses of ours, and then something
+BAD_HOSTS = [
+    "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:99999999999999", "127.0.0.1:", "127.0.0.1:80a", "127.0.0.1:-1", "127.0.0.1:٨٠",
+    "127.0.0.1:8010;script-src *", "127.0.0.1:8010 https://example.com", "localhost:8010'", "localhost,example.com", "user@localhost",
+    "localhost/..", "localhost#", "localhost\t", "lôcalhost", "[::1", "::1", "[::1]x", "[::1]:8010;", "[127.0.0.1]:8010",
+    "[fe80::1%25;script-src *]:8010", "[fe80::1%eth0]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", BAD_HOSTS)
+def test_hosts_that_are_none_are_refused_and_copied_nowhere(bright: Bright, host: str) -> None:
+    anywhere = rules("0.0.0.0", 8010, "correct horse battery")
+    assert anywhere.served(host) is None
+    with TestClient(live_of(bright).app, base_url=f"http://{HOST}") as browser:
+        answer = browser.get("/", headers={"host": host.encode()})
+    assert answer.status_code == 403
+    assert "connect-src 'self';" in answer.headers["content-security-policy"] and "*" not in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [("127.0.0.1:8010", "127.0.0.1:8010"), ("LOCALHOST:08010", "localhost:8010"), ("[::1]:9000", "[::1]:9000"), ("localhost", "localhost")],
+)
+def test_the_policy_names_the_address_that_the_page_was_fetched_from(bright: Bright, host: str, served: str) -> None:
+    with TestClient(live_of(bright).app, base_url=f"http://{HOST}") as browser:
+        policy = browser.get("/", headers={"host": host}).headers["content-security-policy"]
+    assert f"connect-src 'self' ws://{served} wss://{served};" in policy
+
+
+@pytest.mark.parametrize("name", ["", "a b", "cam:8010", "http://cam", "cam;", "[::1]", "*", "cam/"])
+def test_names_that_are_none_are_not_allowed(name: str) -> None:
+    with pytest.raises(ValueError, match="--allow-host must be a host's name or address"):
+        rules("127.0.0.1", 8010, names=[name])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8010", "localhost:8010", "LOCALHOST", "[::1]:8010"])
@@ -125,6 +162,67 @@ def test_programs_may_bear_the_token(guarded: Any) -> None:
     browser, rule = guarded
     bearer = {"authorization": f"Bearer {rule.token}"}
     assert browser.get("/state", headers=bearer).status_code == 200 and denied(browser, {**ORIGIN, **bearer}) == 0
+
+
+def test_tokens_are_guessed_ten_times_and_not_oftener(guarded: Any) -> None:
+    browser, rule = guarded
+    bearer = {"authorization": f"Bearer {rule.token}"}
+    assert [browser.get("/", params={"token": f"guess {i}"}).status_code for i in range(10)] == [401] * 10
+    refused = browser.get("/", params={"token": "guess 11"})
+    assert refused.status_code == 429 and 1 <= int(refused.headers["retry-after"]) <= 6 and "Too many wrong tokens" in refused.text
+    # the right one is not looked at either, by whatever way it comes
+    assert browser.get("/", params={"token": rule.token}).status_code == 429
+    assert browser.get("/state", headers=bearer).status_code == denied(browser, {**ORIGIN, **bearer}) == 429
+    # who has signed in, or says nothing, is not concerned
+    signed_in = {"cookie": f"{rule.cookie}={rule.ticket}"}
+    assert browser.get("/state", headers=signed_in).status_code == 200 and denied(browser, {**ORIGIN, **signed_in}) == 0
+    assert browser.get("/state").status_code == 401
+
+
+def test_programs_guess_no_oftener_than_people(guarded: Any) -> None:
+    browser, rule = guarded
+    wrong = {"authorization": "Bearer wrong"}
+    got = [browser.get("/state", headers=wrong).status_code if i % 2 else denied(browser, {**ORIGIN, **wrong}) for i in range(12)]
+    assert got == [401] * 10 + [429] * 2
+    # cookies are no way to guess: what they hold is not made of the token
+    assert [browser.get("/state", headers={"cookie": f"{rule.cookie}={i}"}).status_code for i in range(30)] == [401] * 30
+
+
+def test_right_tokens_are_not_counted(guarded: Any) -> None:
+    browser, rule = guarded
+    assert {browser.get("/state", headers={"authorization": f"Bearer {rule.token}"}).status_code for _ in range(30)} == {200}
+
+
+def test_wrong_tokens_are_counted_by_network_and_of_everybody() -> None:
+    now = [0.0]
+    attempts = Attempts(clock=lambda: now[0])
+    for i in range(10):
+        assert attempts.wait("192.0.2.1") == 0
+        attempts.failed(f"2001:db8::{i}")
+        attempts.failed("192.0.2.1" if i % 2 else "::ffff:192.0.2.1")
+    assert attempts.wait("192.0.2.1") == attempts.wait("::ffff:192.0.2.1") == attempts.wait("2001:db8::77") == 6
+    assert attempts.wait("192.0.2.2") == attempts.wait("2001:db8:0:1::") == 0
+    now[0] = 6.1
+    assert attempts.wait("192.0.2.1") == 0
+    # whoever it is
+    for i in range(100):
+        attempts.failed(f"198.51.100.{i}")
+    assert attempts.wait("203.0.113.1") == 1 and len(attempts._each) <= 102
+    # what is long ago is forgotten
+    now[0] = 1000
+    attempts.failed("203.0.113.1")
+    assert list(attempts._each) == ["203.0.113.1"] and attempts.wait("203.0.113.1") == 0
+
+
+def test_secrets_are_compared_in_constant_time_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = rules("127.0.0.1", 8010, "correct horse battery")
+    compared: list[tuple[bytes, bytes]] = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append((one, other)) or real(one, other))
+    assert rule.known(rule.token) and not rule.known("") and not rule.known("\ud800") and not rule.known("correct horse battery\0")
+    # of one length, however long the guess is
+    assert len(compared) == 4 and {len(each) for pair in compared for each in pair} == {32}
+    assert rule.token not in repr(rule) and rule.ticket not in repr(rule) and rules("127.0.0.1", 8010, rule.token).ticket != rule.ticket
 
 
 def test_secure_cookies_over_https(bright: Bright) -> None:

@@ -99,9 +99,9 @@ def live_of(localizer: Any, *, limits: Limits | None = None, rule: Rules | None 
     return Live(methods, Settings(("cat", "dog"), ("bright",)), limits or Limits(fps=1000), rule or rules("127.0.0.1", 8010), hub)
 
 
-def encoded(pixels: Any, form: str = "JPEG") -> bytes:
+def encoded(pixels: Any, form: str = "JPEG", **more: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form)
+    Image.fromarray(pixels).save(file, form, **more)
     return file.getvalue()
 
 

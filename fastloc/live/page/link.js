@@ -67,6 +67,7 @@ async function refusal() {
   const response = await fetch("state").catch(() => null);
   if (!response) return "The server does not answer.";
   if (response.status === 401) return "The token has changed: open the address that the server printed.";
+  if (response.status === 429) return "Too many wrong tokens came from here: wait a minute.";
   if (response.status === 403) return "This is not the server's own address: open the one that it printed.";
   return "";
 }
