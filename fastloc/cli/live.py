@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOST, PORT = "127.0.0.1", 8010
 PORTS = 65535
 # connections more than there may be clients: for files, and for who is turned away
-SPARE = 64
+PASSING = 64
 # what is looked for where nothing was said: in emoji scenes, and in what a camera on a desk sees
 EMOJI, USUAL = ("cat", "pizza", "red car"), ("a face", "a hand", "a cup")
 # long side of the frames that browsers send, in multiples of the model's input, and within which pixels
@@ -133,7 +133,7 @@ def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
     from fastloc.live.limits import Limits
     from fastloc.live.method_pool import Methods
 
-    connections = max(Limits().connections, args.max_clients + SPARE)
+    connections = max(Limits().connections, args.max_clients + PASSING)
     limits = Limits(clients=args.max_clients, fps=args.max_fps, pixels=args.max_pixels, connections=connections)
     hub = _hub(args, limits)
     try:
