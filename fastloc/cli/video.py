@@ -1,16 +1,16 @@
-"""`fastloc video`: texts in every frame of a video, drawn into a new one, or as lines of JSON."""
+"""`fastloc video`: texts in every frame of videos, drawn into new ones, or as lines of JSON. One that fails does not stop the others."""
 
 import argparse
+import glob
 import math
-import re
+import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fastloc.auto import METHOD
 from fastloc.cli.arguments import add_execution, add_method, add_source
@@ -25,25 +25,29 @@ from fastloc.utils.argument_types import count, prompt
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fastloc.video.output.clock import Clock
     from fastloc.video.output.drawing import Drawer
+    from fastloc.video.output.jobs import Job
     from fastloc.video.output.json_lines import Records
     from fastloc.video.output.writer import VideoWriter
-    from fastloc.video.sources.frame import Frame
     from fastloc.video.sources.time_range import Span
     from fastloc.video.stream import Stream
     from fastloc.video.stream_result import StreamResult
 
-STDOUT = "-"
-# ticks of pictures that come without a clock of their own
-TICK = Fraction(1, 90000)
+
+_OUTPUT = ".mp4, .m4v, .mov, .mkv or .webm, or a folder; several videos: a folder (default without --json: <IN>.<method>.mp4)"
+_JSON = "one JSON object a frame and line; several videos: FILE is a folder; without FILE, print them"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc video`."""
+    from fastloc.imaging.images import MAX_PIXELS
     from fastloc.video.output.drawing import STYLES
+    from fastloc.video.output.jobs import STDOUT
 
-    parser.usage = "fastloc video IN -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
-    parser.add_argument("input", metavar="IN", help="a video file, an address (rtsp://, http:// …), or a camera (camera:0)")
+    parser.usage = "fastloc video IN [IN ...] -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
+    told = "a video file, an address (rtsp://, http:// …), a camera (camera:0), or a quoted pattern of files"
+    parser.add_argument("inputs", metavar="IN", nargs="+", help=told)
     parser.add_argument(
         "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=prompt, help="what to look for"
     )
@@ -62,72 +66,84 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--background", nargs="+", action="extend", type=prompt, default=[], metavar="TEXT", help="with --maps background: against what"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, metavar="OUT", help=".mp4, .m4v or .mov (default without --json: <IN>.<method>.mp4)")
+    output.add_argument("-o", "--output", type=Path, metavar="OUT", help=_OUTPUT)
     output.add_argument("--style", choices=tuple(STYLES), default="heat", help="what is drawn (default: heat)")
     output.add_argument("--opacity", type=float, default=0.6, metavar="F", help="of the warmest heat, up to 1 (default: 0.6)")
     output.add_argument("--threshold", type=float, default=0.5, metavar="F", help="share of full heat that makes a box (default: 0.5)")
-    output.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="one JSON object a frame and line; without FILE, print it")
+    output.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help=_JSON)
     output.add_argument("--force", action="store_true", help="write over files that exist")
+    output.add_argument("--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"of one frame (default: {MAX_PIXELS})")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command: 0. Raises FastlocError, before the model is loaded for all that can be seen by then; KeyboardInterrupt."""
+    """Run the command: 0, or 1 if a video could not be used. Raises FastlocError, before the model is loaded for all that can be seen by
+    then; KeyboardInterrupt."""
     from fastloc.video.output.drawing import Drawer
+    from fastloc.video.output.jobs import plan
+
+    sources, many = _sources(args.inputs)
+    jobs = plan(sources, _method(args), args.output, args.json, many=many, force=args.force)
+    drawer = Drawer(args.style, args.opacity, args.threshold)
+    localizer = cache(partial(_localizer, args))
+    failed: list[VideoError] = []
+    try:
+        with Interrupts() as interrupts:
+            for job in jobs:
+                try:
+                    if not _video(args, job, drawer, localizer, interrupts, many):
+                        break
+                except VideoError as error:
+                    if not many:
+                        raise
+                    failed.append(error)
+    finally:
+        if failed:
+            lines = (console.shown(str(error)) for error in failed)
+            print(f"fastloc: error: {len(failed)} of {len(jobs)} videos could not be used:", *lines, sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _sources(inputs: Sequence[str]) -> tuple[list[str], bool]:
+    """The sources that were given, patterns replaced by the files that match; and whether they are several. Raises VideoError."""
+    found: list[str] = []
+    patterns = [each for each in inputs if glob.has_magic(each) and "://" not in each and not os.path.exists(each)]
+    for each in inputs:
+        matching = sorted(filter(os.path.isfile, glob.glob(each, recursive=True))) if each in patterns else [each]
+        if not matching:
+            raise VideoError(f"{each}: no file matches this pattern")
+        found += matching
+    return found, bool(patterns) or len(inputs) > 1
+
+
+def _localizer(args: argparse.Namespace) -> Any:
+    made = engine(args)
+    if args.model == "embedded":
+        print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
+    return made
+
+
+def _video(
+    args: argparse.Namespace, job: "Job", drawer: "Drawer", localizer: Callable[[], Any], interrupts: Interrupts, many: bool
+) -> bool:
+    """Carry out one job: False where it was ended by Ctrl-C. Raises VideoError where its source cannot be read or its file not written."""
     from fastloc.video.sources.open_source import open_source
     from fastloc.video.sources.time_range import Span
 
-    job = plan(args)
-    drawer = Drawer(args.style, args.opacity, args.threshold)
-    source = open_source(args.input)
+    source = open_source(job.source, max_pixels=args.max_pixels)
     try:
-        return _run(args, job, drawer, Span(source, args.start, None if args.seconds is None else args.start + args.seconds))
+        span = Span(source, args.start, None if args.seconds is None else args.start + args.seconds)
+        return _run(args, job, drawer, span, localizer, interrupts, many)
     finally:
         source.close()
 
 
-@dataclass(frozen=True)
-class Job:
-    """Where the answer goes: a video, lines of JSON (`STDOUT` or a file), or both."""
-
-    video: Path | None
-    records: str | None
-
-    @property
-    def to_stdout(self) -> bool:
-        return self.records == STDOUT
-
-    @property
-    def record_file(self) -> Path | None:
-        return None if self.records in (None, STDOUT) else Path(str(self.records))
-
-
-def plan(args: argparse.Namespace) -> Job:
-    """Where the answer goes. Raises VideoError for what cannot be written there."""
-    from fastloc.video.output.containers import container_of
-    from fastloc.video.output.partial_file import check
-
-    default = None if args.json is not None else Path(f"{_stem(args.input)}.{_method(args)}.mp4")
-    job = Job(args.output or default, args.json)
-    files = [path for path in (job.video, job.record_file) if path is not None]
-    if job.video is not None:
-        container_of(job.video)
-    for path in files:
-        if path.exists() and Path(args.input).exists() and path.samefile(args.input):
-            raise VideoError(f"{path}: would be written over the video that is read")
-        check(path, args.force)
-    if len(files) == 2 and files[0].resolve() == files[1].resolve():
-        raise VideoError(f"{files[0]}: the video and the JSON need files of their own")
-    return job
-
-
-def _run(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span") -> int:
+def _run(
+    args: argparse.Namespace, job: "Job", drawer: "Drawer", span: "Span", localizer: Callable[[], Any], interrupts: Interrupts, many: bool
+) -> bool:
+    ended: KeyboardInterrupt | None = None
     with ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
-        sink = _sink(args, job, drawer, span, stack)
-        localizer = engine(args)
-        if args.model == "embedded":
-            print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
-        frames = stack.enter_context(_stream(args, localizer, span))
+        sink = _sink(args, job, drawer, span, stack, span.name if many else None)
+        frames = stack.enter_context(_stream(args, localizer(), span))
         out, shown = stack.enter_context(bar(span.count, stdout_is_data=job.to_stdout))
         # loading the model is not counted
         sink.spent.begin()
@@ -136,10 +152,11 @@ def _run(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span") -> 
                 with interrupts.held():
                     sink.put(found)
                     shown.step(sink.spent.frames, _odd(frames))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as end:
             # a camera ends in no other way
             if not span.live:
                 raise
+            ended = end
         frames.close()
         if not sink.spent.frames:
             raise VideoError(f"{span.name}: has no frame" + (f" from {args.start:g} s on" if args.start else ""))
@@ -148,7 +165,10 @@ def _run(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span") -> 
     convert = frames.timings().get("convert", {"p50": 0.0})["p50"]
     sink.spent.seconds["decode"] = span.reading + convert * sink.spent.frames
     _tell(out, job, sink.spent.line(_counts(frames)))
-    return 0
+    # whoever asked by another signal than Ctrl-C is told so by the exit status
+    if ended is not None and type(ended) is not KeyboardInterrupt:
+        raise ended
+    return ended is None
 
 
 def _stream(args: argparse.Namespace, localizer: Any, span: "Span") -> "Stream":
@@ -161,8 +181,12 @@ def _stream(args: argparse.Namespace, localizer: Any, span: "Span") -> "Stream":
 class _Sink:
     """What becomes of a result: a drawn frame, a line of JSON."""
 
-    def __init__(self, drawer: "Drawer", threshold: float, video: "VideoWriter | None", clock: "Clock", records: "Records | None") -> None:
+    def __init__(
+        self, drawer: "Drawer", threshold: float, video: "VideoWriter | None", clock: "Clock", records: "Records | None", name: str | None,
+    ) -> None:  # fmt: skip
         self._drawer, self._threshold, self._video, self._clock, self._records = drawer, threshold, video, clock, records
+        # which video a line is of, where there are several
+        self._more = {} if name is None else {"video": name}
         self.spent = Spent()
 
     def put(self, found: "StreamResult") -> None:
@@ -172,7 +196,7 @@ class _Sink:
         self.spent.seconds["model"] += found.inference
         if self._records is not None:
             with self.spent.on("read-out"):
-                self._records.write(record(found.index, found.time, found.result, self._threshold))
+                self._records.write(self._more | record(found.index, found.time, found.result, self._threshold))
         if self._video is not None:
             with self.spent.on("draw"):
                 drawn = self._drawer(found.frame.rgb, found.result)
@@ -185,24 +209,9 @@ class _Sink:
                 self._video.close(rest)
 
 
-class Clock:
-    """Places frames on an output's clock: at the source's own timestamps, counted on where those jump, as `Frame.time` does."""
-
-    def __init__(self, unit: Fraction) -> None:
-        self.unit = unit
-        self._start: int | None = None
-
-    def ticks(self, frame: "Frame") -> int:
-        """The frame's timestamp in units of `unit` seconds."""
-        since = round(Fraction(frame.time) / self.unit)
-        if self._start is None:
-            known = frame.pts is not None and frame.time_base == self.unit
-            self._start = frame.pts - since if known and frame.pts is not None else 0
-        return self._start + since
-
-
-def _sink(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span", stack: ExitStack) -> _Sink:
+def _sink(args: argparse.Namespace, job: "Job", drawer: "Drawer", span: "Span", stack: ExitStack, name: str | None) -> _Sink:
     """Opens the files: what cannot be written is known before the model is loaded."""
+    from fastloc.video.output.clock import TICK, Clock
     from fastloc.video.output.json_lines import Records
     from fastloc.video.output.writer import VideoWriter
 
@@ -212,11 +221,11 @@ def _sink(args: argparse.Namespace, job: Job, drawer: "Drawer", span: "Span", st
     video = None
     if job.video is not None:
         video = VideoWriter(
-            job.video, time_base=clock.unit, rate=span.info.rate, pixel_aspect=span.info.pixel_aspect, sound=_sound(args.input, span),
+            job.video, time_base=clock.unit, rate=span.info.rate, pixel_aspect=span.info.pixel_aspect, sound=_sound(job.source, span),
             from_zero=True if span.live or args.start else None, force=args.force,
         )  # fmt: skip
         stack.enter_context(video)
-    return _Sink(drawer, args.threshold, video, clock, records)
+    return _Sink(drawer, args.threshold, video, clock, records, name)
 
 
 def _sound(given: str, span: "Span") -> Path | None:
@@ -229,7 +238,7 @@ def _sound(given: str, span: "Span") -> Path | None:
     return Path(given)
 
 
-def _tell(out: "Console", job: Job, line: str) -> None:
+def _tell(out: "Console", job: "Job", line: str) -> None:
     """What was written, and how long it took."""
     for path in (job.video, job.record_file):
         if path is not None:
@@ -245,14 +254,6 @@ def _counts(frames: "Stream") -> dict[str, int]:
 
 def _odd(frames: "Stream") -> str:
     return ", ".join(f"{count} {name}" for name, count in _counts(frames).items() if count)
-
-
-def _stem(given: str) -> str:
-    """What the default output is named after: a file's name, the last part of an address, a camera."""
-    if "://" in given:
-        address = urlsplit(given)
-        given = address.path.rstrip("/") or address.hostname or "stream"
-    return re.sub(r"[^\w.+-]+", "-", Path(given).stem).strip("-") or "video"
 
 
 def _method(args: argparse.Namespace) -> str:

@@ -29,11 +29,11 @@ from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
 from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.results.result import Result  # noqa: E402
-from fastloc.video.output.partial_file import partial_name  # noqa: E402
+from fastloc.video.output.jobs import stem_of  # noqa: E402
 from fastloc.video.sources.base import Info  # noqa: E402
 from fastloc.video.sources.frame import Frame  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
-from written import largest_file, pictures, sounds, times  # noqa: E402
+from written import largest_file, partial, pictures, sounds, times  # noqa: E402
 
 
 class Ended(NamedTuple):
@@ -145,7 +145,7 @@ def test_the_default_output(run: Run, engine: StandIn, tmp_path: Path) -> None:
     ended = run("video", "far/clip.mkv", "-t", "cat", "--json")
     assert [json.loads(line)["index"] for line in ended.out.splitlines()] == [0, 1, 2, 3] and set(tmp_path.iterdir()) == before
     assert set(json.loads(ended.out.splitlines()[0])) == {"index", "time", "picture", "texts"} and "4 frames in" in ended.err
-    assert [video._stem(each) for each in ("camera:0", "rtsp://me:secret@host:554/live/", "rtsp://host", "a b.mp4", "/dev/video0")] == [
+    assert [stem_of(each) for each in ("camera:0", "rtsp://me:secret@host:554/live/", "rtsp://host", "a b.mp4", "/dev/video0")] == [
         "camera-0", "live", "host", "a-b", "video0",
     ]  # fmt: skip
 
@@ -153,19 +153,18 @@ def test_the_default_output(run: Run, engine: StandIn, tmp_path: Path) -> None:
 def test_nothing_is_written_over(run: Run, engine: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before the model is loaded; written over with --force, and then only once all is done."""
     write_clip(tmp_path / "in.mp4", colours(4))
-    for name in ("out.mp4", "out.jsonl", "left.partial.mp4"):
+    for name in ("out.mp4", "out.jsonl"):
         (tmp_path / name).write_text("mine")
     wanted = {
         "out.mp4: exists already; --force writes over it": ("-o", "out.mp4"),
         "out.jsonl: exists already": ("-o", "new.mp4", "--json", "out.jsonl"),
-        "left.partial.mp4: is left from a run that was interrupted": ("-o", "left.mp4"),
     }
     monkeypatch.setattr(video, "engine", _never)
     for said, options in wanted.items():
         ended = run("video", "in.mp4", "-t", "cat", *options)
         assert ended.status == 1 and len(errors(ended)) == 1 and said in ended.err, ended.err
-    assert all((tmp_path / name).read_text() == "mine" for name in ("out.mp4", "out.jsonl", "left.partial.mp4"))
-    assert not (tmp_path / "new.mp4").exists() and not partial_name(tmp_path / "new.mp4").exists()
+    assert all((tmp_path / name).read_text() == "mine" for name in ("out.mp4", "out.jsonl"))
+    assert not list(tmp_path.glob("new*"))
     monkeypatch.setattr(video, "engine", lambda args: engine)
     engine.then = lambda count: _same((tmp_path / "out.mp4").read_text(), "mine")
     assert run("video", "in.mp4", "-t", "cat", "-o", "out.mp4", "--json", "out.jsonl", "--force").status == 0
@@ -199,11 +198,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
     "cut off": (_cut, ("no-index.mp4",), "no-index.mp4"),
     "no camera": (lambda path: None, ("camera:77",), "camera"),
     "no folder": (lambda path: None, ("in.mp4", "-o", "none/out.mp4"), "none/out.mp4: the folder none does not exist"),
-    "output is a folder": (_folder, ("in.mp4", "-o", "folder.mp4"), "folder.mp4: is a folder"),
     "output is the input": (lambda path: None, ("in.mp4", "-o", "./in.mp4", "--force"), "would be written over the video that is read"),
     "JSON is the input": (lambda path: None, ("in.mp4", "--json", "in.mp4", "--force"), "would be written over the video that is read"),
     "JSON is the output": (lambda path: None, ("in.mp4", "-o", "a.mp4", "--json", "a.mp4"), "files of their own"),
-    "extension": (lambda path: None, ("in.mp4", "-o", "out.gif"), "video is written as .mp4, .m4v, .mov, not as '.gif'"),
+    "extension": (lambda path: None, ("in.mp4", "-o", "out.gif"), "video is written as .mp4, .m4v, .mov, .mkv, .webm, not as '.gif'"),
     "opacity": (lambda path: None, ("in.mp4", "--opacity", "2"), "opacity 2.0 must be above 0 and at most 1"),
     "threshold": (lambda path: None, ("in.mp4", "--threshold", "0"), "threshold 0.0 must be above 0 and at most 1"),
 }
@@ -257,10 +255,11 @@ def test_an_error_in_the_middle_leaves_a_playable_part(run: Run, engine: StandIn
     engine.then = fail
     ended = run("video", "in.mp4", "-t", "cat", "-o", "out.mp4", "--json", "out.jsonl")
     assert ended.status == 1 and [line for line in ended.err.splitlines() if "error" in line] == ["fastloc: error: out of memory"]
-    assert "fastloc: note: out.partial.mp4: holds what was written until then, and can be played" in ended.err
-    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.partial.mp4", "out.partial.jsonl"}
-    assert times(tmp_path / "out.partial.mp4") == times(tmp_path / "in.mp4")[:11]
-    assert [json.loads(line)["index"] for line in (tmp_path / "out.partial.jsonl").read_text().splitlines()] == list(range(11))
+    left, lines = partial(tmp_path / "out.mp4"), partial(tmp_path / "out.jsonl")
+    assert f"fastloc: note: {left.name}: holds what was written until then, and can be played" in ended.err
+    assert set(tmp_path.iterdir()) == {tmp_path / "in.mp4", left, lines}
+    assert times(left) == times(tmp_path / "in.mp4")[:11]
+    assert [json.loads(line)["index"] for line in lines.read_text().splitlines()] == list(range(11))
 
 
 def test_a_full_disk(run: Run, engine: StandIn, tmp_path: Path) -> None:
@@ -269,7 +268,7 @@ def test_a_full_disk(run: Run, engine: StandIn, tmp_path: Path) -> None:
     with largest_file(200_000):
         ended = run("video", "in.mp4", "-t", "cat", "-o", "out.mp4")
     assert ended.status == 1 and len(errors(ended)) == 1 and "cannot be written (File too large)" in ended.err, ended.err
-    kept = times(tmp_path / "out.partial.mp4")
+    kept = times(partial(tmp_path / "out.mp4"))
     assert kept and kept == times(tmp_path / "in.mp4")[: len(kept)]
 
 
@@ -283,10 +282,11 @@ def test_ctrl_c(run: Run, engine: StandIn, tmp_path: Path) -> None:
 
     engine.then = interrupt
     ended = run("video", "in.mp4", "-t", "cat", "-o", "out.mp4")
-    assert ended.status == 130 and errors(ended) == ["fastloc: note: out.partial.mp4: holds what was written until then, and can be played"]
-    kept = times(tmp_path / "out.partial.mp4")
+    left = partial(tmp_path / "out.mp4")
+    assert ended.status == 130 and errors(ended) == [f"fastloc: note: {left.name}: holds what was written until then, and can be played"]
+    kept = times(left)
     assert 30 <= len(kept) < 60 and kept == times(tmp_path / "in.mp4")[: len(kept)]
-    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.partial.mp4"}
+    assert set(tmp_path.iterdir()) == {tmp_path / "in.mp4", left}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -338,7 +338,7 @@ def test_a_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", textwrap.dedent(script)]
     ended = subprocess.run(command, cwd=tmp_path, timeout=60, check=False, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    kept = times(tmp_path / "out.partial.mp4")
+    kept = times(partial(tmp_path / "out.mp4"))
     assert len(kept) >= 50 and kept == times(tmp_path / "in.mp4")[: len(kept)]
 
 
@@ -367,7 +367,7 @@ def test_a_part_of_a_video(run: Run, engine: StandIn, tmp_path: Path) -> None:
     assert abs(float(sounds(tmp_path / "out.mp4")[2]) - 1) < 0.05
     ended = run("video", "in.mp4", "-t", "cat", "-o", "none.mp4", "--start", "99")
     assert ended.status == 1 and errors(ended) == ["fastloc: error: in.mp4: has no frame from 99 s on"]
-    assert not (tmp_path / "none.mp4").exists() and not partial_name(tmp_path / "none.mp4").exists()
+    assert not list(tmp_path.glob("none*"))
 
 
 def test_every_nth_frame(run: Run, engine: StandIn, tmp_path: Path) -> None:
