@@ -1,7 +1,6 @@
 """`fastloc video`: what it writes, against the video it read; what it refuses; and how it is interrupted. A stand-in for the engine answers
 at once, and knows which frame it was shown; one test runs the embedded model."""
 
-import functools
 import json
 import os
 import signal
@@ -9,11 +8,10 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,81 +19,15 @@ from PIL import Image
 
 av = pytest.importorskip("av")
 
-from clips import coded, colours, index_of, write_clip, write_sound  # noqa: E402
-from fastloc import cli  # noqa: E402
+from clips import colours, index_of, write_clip, write_sound  # noqa: E402
 from fastloc.cli import video  # noqa: E402
 from fastloc.cli.video_progress import Spent, bar  # noqa: E402
 from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
-from fastloc.imaging.geometry import fit  # noqa: E402
-from fastloc.results.result import Result  # noqa: E402
 from fastloc.video.output.jobs import stem_of  # noqa: E402
-from fastloc.video.sources.base import Info  # noqa: E402
-from fastloc.video.sources.frame import Frame  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
+from video_command import Camera, Run, StandIn, engine_fixture, errors, run_fixture  # noqa: E402, F401
 from written import largest_file, partial, pictures, sounds, times  # noqa: E402
-
-
-class Ended(NamedTuple):
-    """How a command ended: exit status and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-class StandIn:
-    """In place of a Localizer: similarity says which frame was seen, and peaks where its yellow square is."""
-
-    method = "gem"
-
-    def __init__(self) -> None:
-        self.seen: list[int] = []
-        self.then: Callable[[int], None] = lambda count: None
-
-    def __call__(self, picture: Image.Image, texts: list[str]) -> Result:
-        pixels = np.asarray(picture)
-        self.seen.append(index_of(pixels))
-        self.then(len(self.seen))
-        geometry = fit((picture.height, picture.width), 64, 8, "stretch")
-        similarity = np.zeros((len(texts), 8, 8), np.float32)
-        # between equal patches a map is flat, and its peak is theirs
-        similarity[:, 2:4, 3:5] = 0.1 + self.seen[-1] / 1000
-        return Result(picture=picture, texts=tuple(texts), similarity=similarity, geometry=geometry, order="picture", method=self.method)
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    made = StandIn()
-    monkeypatch.setattr(video, "engine", lambda args: made)
-    return made
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv: object) -> Ended:
-        capsys.readouterr()
-        try:
-            status = cli.main([str(each) for each in argv])
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        return Ended(status, *capsys.readouterr())
-
-    return call
-
-
-def errors(ended: Ended) -> list[str]:
-    """The error, which is one line, and no note beside that of the embedded model."""
-    lines = [line for line in ended.err.splitlines() if "note: the embedded model" not in line]
-    assert "Traceback" not in ended.err
-    return lines
-
 
 UNEVEN = np.cumsum(np.random.default_rng(5).uniform(0.02, 0.12, 30)).tolist()
 INPUTS: dict[str, dict[str, Any]] = {
@@ -290,24 +222,6 @@ def test_ctrl_c(run: Run, engine: StandIn, tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-class Camera:
-    """A source of frames that come without end, with times of their own and no others."""
-
-    name, live, corrupt, reconnects = "camera 0", True, 0, 0
-
-    def __init__(self) -> None:
-        self.info, self.closed = Info(size=(48, 64), rate=50.0), threading.Event()
-
-    def frames(self) -> Iterator[Frame]:
-        for index in range(500):
-            if self.closed.wait(0.004):
-                return
-            yield Frame(index, 3 + index / 50, time.monotonic(), (48, 64), functools.partial(coded, index))
-
-    def close(self) -> None:
-        self.closed.set()
-
-
 def test_ctrl_c_is_how_a_camera_ends(run: Run, engine: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is complete then, from 0 on; --seconds ends it too."""
     monkeypatch.setattr("fastloc.video.sources.open_source.open_source", lambda given, **more: Camera() if given == "camera:0" else given)
@@ -328,7 +242,7 @@ def test_a_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
     script = f"""
         import os, signal, sys
         sys.path[:0] = [{str(REPO)!r}, {str(SUPPORT)!r}, {str(Path(__file__).parent)!r}]
-        from test_video import StandIn
+        from video_command import StandIn
         from fastloc.cli import main, video
         engine = StandIn()
         engine.then = lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == 120 else None

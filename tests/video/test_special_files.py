@@ -112,6 +112,22 @@ def test_a_pipe_is_written_into(tmp_path: Path, suffix: str) -> None:
     assert [index_of(each) for each in pictures(tmp_path / "read")] == list(range(12))
 
 
+def test_a_pipe_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for ever would be waiting for nothing, mostly; a reader may come a little later."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    monkeypatch.setattr("fastloc.video.output.partial_file.PATIENCE", 0.1)
+    with pytest.raises(VideoError, match=r"pipe\.mp4: cannot be written \(is a pipe that nobody reads"):
+        VideoWriter(tmp_path / "pipe.mp4")
+    monkeypatch.undo()
+    readers: list[Reader] = []
+    later = threading.Timer(0.3, lambda: readers.append(Reader(tmp_path / "pipe.mp4")))
+    later.start()
+    write(tmp_path / "pipe.mp4")
+    later.join()
+    readers[0].join(10)
+    assert readers[0].content
+
+
 def test_a_pipe_whose_reader_goes(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)

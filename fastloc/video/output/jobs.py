@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def _check(job: Job, sources: Sequence[str], force: bool) -> None:
         # a folder that will be made has nothing in it
         if path.parent.exists():
             check(path, force)
-    if len(files) == 2 and files[0].resolve() == files[1].resolve():
+    if len(files) == 2 and files[0].resolve() == files[1].resolve() and str(files[0]) != os.devnull:
         raise VideoError(f"{files[0]}: the video and the JSON need files of their own")
     if job.records == STDOUT and str(job.video) in STDOUTS:
         raise VideoError("standard output: the video and the JSON need files of their own")

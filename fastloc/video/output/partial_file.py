@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,8 @@ __all__ = ["PartialFile", "check", "reason"]
 
 # bytes of the random part of a name
 RANDOM = 4
+# seconds that a pipe's reader may come later than its writer
+PATIENCE = 10.0
 
 
 def check(path: Path, force: bool = False) -> None:
@@ -44,6 +48,25 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def _open_stream(path: Path) -> int:
+    """A descriptor of a pipe or a device. Raises OSError, also for a pipe that nobody begins to read."""
+    # what stands behind a name such as /dev/stdout may be a file with something in it
+    flags, end = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), time.monotonic() + PATIENCE
+    while True:
+        try:
+            descriptor = os.open(path, flags)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, f"is a pipe that nobody reads; nobody began to within {PATIENCE:g} s") from None
+            time.sleep(0.05)
+        else:
+            if flags & getattr(os, "O_NONBLOCK", 0):
+                os.set_blocking(descriptor, True)
+            return descriptor
+
+
 def _part_of(target: Path) -> Path:
     """Where the file lies until it is complete: `clip.partial-0a1b2c3d.mp4` for `clip.mp4`."""
     return target.with_name(f"{target.stem}.partial-{secrets.token_hex(RANDOM)}{target.suffix}")
@@ -70,8 +93,7 @@ class PartialFile(io.RawIOBase):
             self.stream = is_stream(path)
             self._target = path if self.stream else destination(path)
             self.part = path if self.stream else _part_of(self._target)
-            # what stands behind a name such as /dev/stdout may be a file with something in it
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND) if self.stream else create(self.part, like=self._target)
+            descriptor = _open_stream(path) if self.stream else create(self.part, like=self._target)
             self._file = io.FileIO(descriptor, "w" if self.stream else "w+")
         except OSError as error:
             raise VideoError(f"{path}: cannot be written ({reason(error)})") from error

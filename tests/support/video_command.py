@@ -1,0 +1,99 @@
+"""`fastloc video` run by tests: a stand-in for the engine that knows which frame it was shown, a camera, and how a command ended."""
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips import coded, index_of
+from fastloc import cli
+from fastloc.cli import video
+from fastloc.imaging.geometry import fit
+from fastloc.results.result import Result
+from fastloc.video.sources.base import Info
+from fastloc.video.sources.frame import Frame
+
+
+class Ended(NamedTuple):
+    """How a command ended: exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+class StandIn:
+    """In place of a Localizer: similarity says which frame was seen, and peaks where its yellow square is."""
+
+    method = "gem"
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.then: Callable[[int], None] = lambda count: None
+
+    def __call__(self, picture: Image.Image, texts: list[str]) -> Result:
+        pixels = np.asarray(picture)
+        self.seen.append(index_of(pixels))
+        self.then(len(self.seen))
+        geometry = fit((picture.height, picture.width), 64, 8, "stretch")
+        similarity = np.zeros((len(texts), 8, 8), np.float32)
+        # between equal patches a map is flat, and its peak is theirs
+        similarity[:, 2:4, 3:5] = 0.1 + self.seen[-1] / 1000
+        return Result(picture=picture, texts=tuple(texts), similarity=similarity, geometry=geometry, order="picture", method=self.method)
+
+
+@pytest.fixture(name="engine")
+def engine_fixture(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    made = StandIn()
+    monkeypatch.setattr(video, "engine", lambda args: made)
+    return made
+
+
+@pytest.fixture(name="run")
+def run_fixture(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: object) -> Ended:
+        capsys.readouterr()
+        try:
+            status = cli.main([str(each) for each in argv])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        return Ended(status, *capsys.readouterr())
+
+    return call
+
+
+def errors(ended: Ended) -> list[str]:
+    """The error, which is one line, and no note beside that of the embedded model."""
+    lines = [line for line in ended.err.splitlines() if "note: the embedded model" not in line]
+    assert "Traceback" not in ended.err
+    return lines
+
+
+class Camera:
+    """A source of frames that come without end, with times of their own and no others."""
+
+    name, live, corrupt, reconnects = "camera 0", True, 0, 0
+
+    def __init__(self) -> None:
+        self.info, self.closed = Info(size=(48, 64), rate=50.0), threading.Event()
+
+    def frames(self) -> Iterator[Frame]:
+        for index in range(500):
+            if self.closed.wait(0.004):
+                return
+            yield Frame(index, 3 + index / 50, time.monotonic(), (48, 64), functools.partial(coded, index))
+
+    def close(self) -> None:
+        self.closed.set()
