@@ -52,13 +52,15 @@ examples:
 
 _VIDEO_EXAMPLES = """\
 IN comes before -t, which takes every word or quoted phrase that follows it as one thing to look for.
-The output has the input's frames, each at its own time, and its sound. Until it is complete it lies beside its name as OUT.partial.mp4,
-which can be played at any moment. Ctrl-C ends a file there, and a camera or stream properly.
+The output has the input's frames, each at its own time, and its sound. Until it is complete it lies beside its name as
+OUT.partial-….mp4, which can be played at any moment. Ctrl-C ends a file there, and a camera or stream properly; SIGTERM and SIGHUP do so
+too. Several videos go to a folder, each under its own name; one that cannot be used does not stop the others.
 
 examples:
   fastloc video clip.mp4 -t "a dog" --model ViT-B-16 --pretrained laion2b_s34b_b88k
   fastloc video clip.mp4 -t cat pizza -o found.mp4 --style boxes --maps background --smooth 0.2
   fastloc video clip.mp4 -t cat --json where.jsonl --start 10 --seconds 5
+  fastloc video "holiday/*.mp4" more.mkv -t dog -o found
   fastloc video rtsp://camera.local/stream -t person --every 3 --seconds 60 -o minute.mp4
 """
 
