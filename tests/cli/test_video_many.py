@@ -73,7 +73,7 @@ REFUSED = {
     "b.mp4: --output of several videos must be a folder": ("a.mp4", "b.mp4", "-o", "b.mp4", "--force"),
     "a.gem.mp4: exists already; --force writes over it": ("a.mp4", "b.mp4"),
     "standard output: the video and the JSON": ("a.mp4", "-o", "/dev/stdout", "--json"),
-    "must have at most 3071 pixels, got 64 x 48; max_pixels= allows more": ("a.mp4", "--max-pixels", "3071"),
+    "must have at most max_pixels = 3,071 pixels, got 64 x 48 = 3,072": ("a.mp4", "--max-pixels", "3071"),
 }
 
 

@@ -22,7 +22,7 @@ from fastloc.video.sources.network_source import SCHEMES
 from fastloc.video.sources.open_source import open_source
 from reading import fails, read, shown
 from repo import REPO
-from streams import http_server, sending
+from streams import free_port, http_server, sending
 
 SOON = {"timeout": 2.0}
 
@@ -143,6 +143,13 @@ def test_a_playlist_over_a_bare_connection(server: Any) -> None:
     assert server.asked == []
 
 
+@pytest.mark.parametrize("scheme", sorted(set(SCHEMES) - {"udp", "rtp", "srt"}))
+def test_a_row_has_what_its_scheme_needs(scheme: str) -> None:
+    """The protocols beneath it are allowed, so that the connection is tried."""
+    said = fails(f"{scheme}://127.0.0.1:{free_port()}/x", **SOON)
+    assert said.endswith((": the connection was refused", "and the web server gives no ranges")), said
+
+
 def test_no_row_lets_files_in() -> None:
     """And each has lists: an empty one would allow everything."""
     assert LOCAL.protocols == ("file",)
@@ -200,7 +207,7 @@ def test_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".ts", ".mp4", ".mkv"])
 def test_frames_of_too_many_pixels(tmp_path: Path, suffix: str) -> None:
     path = write_clip(tmp_path / f"x{suffix}", colours(2, (96, 128)))
-    said = f"{path}: its frames must have at most 12287 pixels, got 128 x 96; max_pixels= allows more"
+    said = f"{path}: frames must have at most max_pixels = 12,287 pixels, got 128 x 96 = 12,288; raise max_pixels where you trust it"
     assert fails(path, max_pixels=12287) == said
     assert len(read(open_source(path, max_pixels=12288))) == 2
     for wrong in (0, -1, 1.5, True):

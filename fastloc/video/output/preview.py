@@ -97,12 +97,13 @@ class Preview:
         self._bytes, self._last = 0, float("-inf")
 
     def add(self, frame: av.VideoFrame) -> bytes | None:
-        """Add a picture. Returns a file of all of them; None where the last one was made just now."""
-        if self._bytes < MOST:
-            made = self._stream.encode(frame)
-            self._packets += made
-            self._bytes += sum(packet.size for packet in made)
+        """Add a picture. Returns a file of all of them; None where the last one was made just now, and once there are too many."""
         now = time.monotonic()
+        if self._bytes >= MOST:
+            return None
+        made = self._stream.encode(frame)
+        self._packets += made
+        self._bytes += sum(packet.size for packet in made)
         if now - self._last < PAUSE or not self._packets:
             return None
         self._last = now

@@ -63,9 +63,11 @@ def _refuse(name: str, found: str, wanted: str | None) -> None:
 def _limit(name: str, stream: VideoStream, max_pixels: int) -> None:
     """Refuses a size before anything is decoded at it; the decoder refuses one that comes later."""
     context = stream.codec_context
-    if context.width * context.height > max_pixels:
-        size = f"{context.width} x {context.height}"
-        raise VideoError(f"{name}: its frames must have at most {max_pixels} pixels, got {size}; max_pixels= allows more")
+    if (pixels := context.width * context.height) > max_pixels:
+        raise VideoError(
+            f"{name}: frames must have at most max_pixels = {max_pixels:,} pixels, got {context.width} x {context.height} = {pixels:,}; "
+            "raise max_pixels where you trust it"
+        )
     context.options = {**context.options, "max_pixels": str(max_pixels)}
 
 
