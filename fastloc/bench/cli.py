@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from fastloc.bench.backends.table import BACKENDS
 from fastloc.bench.request import DTYPES
+from fastloc.utils import terminal
+from fastloc.utils.argument_types import Parser
 from fastloc.utils.exit_status import exit_status
 
 if TYPE_CHECKING:
@@ -38,13 +40,17 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, and return the exit status."""
-    args = parser().parse_args(argv)
-    return exit_status("fastloc.bench", lambda: _against(args) if args.against else _measure(args))
+
+    def work() -> int:
+        args = parser().parse_args(argv)
+        return _against(args) if args.against else _measure(args)
+
+    return exit_status("fastloc.bench", work)
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the command. Lists are separated by commas."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m fastloc.bench", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLES,
         description="What each method costs on this machine, how right it is, and how far from the hardware's limit, beside its peers.",
     )  # fmt: skip
@@ -104,8 +110,8 @@ def _measure(args: argparse.Namespace) -> int:
         outcome = run(asked, say)
     _tell(outcome, args)
     if outcome.interrupted:
-        print(f"fastloc.bench: interrupted; {len(outcome.rows)} rows were measured", file=sys.stderr)
-        return 130
+        terminal.say(f"fastloc.bench: interrupted; {len(outcome.rows)} rows were measured", error=True)
+        raise outcome.interrupted
     return 0
 
 
@@ -123,8 +129,8 @@ def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
         from fastloc.bench.report.plots import draw
 
         for file in draw(outcome.rows, outcome.file.parent):
-            print(file, file=sys.stderr)
-    print(outcome.file, file=sys.stderr)
+            terminal.say(file, error=True)
+    terminal.say(outcome.file, error=True)
 
 
 def _against(args: argparse.Namespace) -> int:
@@ -132,7 +138,7 @@ def _against(args: argparse.Namespace) -> int:
 
     with _Progress(live=True) as say:
         verdict = compare(args.against, args.threshold / 100, args.seconds, args.threads or os.cpu_count() or 1, say)
-    print("\n".join(verdict.lines()))
+    terminal.say("\n".join(verdict.lines()))
     return 1 if verdict.slower else 0
 
 
@@ -162,7 +168,7 @@ class _Progress:
         # the first round is told, the others are not
         elif what.partition(": round")[0] != self.last:
             self.last = what.partition(": round")[0]
-            print(what, file=sys.stderr, flush=True)
+            terminal.say(what, error=True)
 
 
 def _names(text: str) -> list[str]:

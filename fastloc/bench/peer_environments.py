@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.utils.terminal import say
 from fastloc.utils.user_cache import user_cache
 
 _PEERS = Path(__file__).with_name("peers")
@@ -100,11 +101,11 @@ def set_up(names: Iterable[str]) -> None:
     for found in [environment(name) for name in names]:
         if found.wrong:
             _make(found)
-        print(f"{found.name}: {found.python}", file=sys.stderr, flush=True)
+        say(f"{found.name}: {found.python}", error=True)
 
 
 def _make(found: Environment) -> None:
-    print(f"making {found.folder} from {found.requirements}: about 6 GB, minutes the first time …", file=sys.stderr, flush=True)
+    say(f"making {found.folder} from {found.requirements}: about 6 GB, minutes the first time …", error=True)
     # its packages of before may be what the pins no longer name
     shutil.rmtree(found.folder, ignore_errors=True)
     requirements = _PEERS / found.requirements
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         set_up(parser.parse_args(argv).names or list(ENVIRONMENTS))
     except FastlocError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return 1
     return 0
 

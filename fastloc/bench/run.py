@@ -23,11 +23,11 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """interrupted: Ctrl-C ended it; the rows are those measured until then."""
+    """interrupted: Ctrl-C, or a signal that ends a program, was received; the rows are those measured until then."""
 
     rows: list[Row]
     file: Path
-    interrupted: bool = False
+    interrupted: KeyboardInterrupt | None = None
 
 
 def names() -> tuple[str, ...]:
@@ -53,8 +53,8 @@ def run(asked: Request, say: Say) -> Outcome:
                 session.measure(group, asked.seconds / max(len(groups), 1), work.references, add, say)
             if COLD in asked.suites:
                 cold_start.measure(work, add, say)
-        except KeyboardInterrupt:
-            return Outcome(log.rows, file, interrupted=True)
+        except KeyboardInterrupt as end:
+            return Outcome(log.rows, file, end)
         return Outcome(log.rows, file)
 
 

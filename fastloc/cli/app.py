@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from fastloc._version import __version__
+from fastloc.utils.argument_types import Parser
 from fastloc.utils.exit_status import exit_status
 
 _EXAMPLES = """\
@@ -117,7 +118,7 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
     With `argv`, only the command that stands in it gets its arguments: the others' modules need not be imported.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fastloc", description="Where in this picture is that, in words?", epilog=_EXAMPLES, formatter_class=_Help
     )
     parser.add_argument("--version", action="version", version=f"fastloc {__version__}")

@@ -10,7 +10,7 @@ from fastloc.auto import EXPORTED, kind_of
 from fastloc.errors import ImageError, TextError
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_sources import paths
-from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size
+from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size, words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +64,7 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
     group.add_argument(
         "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
     )
-    group.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+    group.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
 
 
 def add_exported(group: "argparse._ArgumentGroup") -> None:
@@ -130,7 +130,8 @@ def lines_of(path: Path) -> list[str]:
         TextError: it cannot be read, or holds none.
     """
     try:
-        content = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+        # standard input is bytes too: the locale may be another one
+        content = (sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TextError(f"texts file {str(path)!r} cannot be read: {error}") from error
     lines = [line.strip() for line in content.splitlines() if line.strip()]

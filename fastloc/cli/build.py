@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastloc.utils.argument_types import count, sides, span
 from fastloc.utils.heartbeat import waiting
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from fastloc.export.trt.build import EngineReport, Progress
@@ -84,6 +84,6 @@ def _show(report: EngineReport, path: Path) -> None:
     loaded = f"loaded again on {report.gpu}" if report.loaded else "not loaded: it is for GPUs that need not be here"
     out.print(f"built in {report.seconds:.1f} s; {loaded}", soft_wrap=True)
     for warning in report.warnings:
-        print(f"fastloc: note: {report.runtime} warns: {warning}", file=sys.stderr)
+        say(f"fastloc: note: {report.runtime} warns: {warning}", error=True)
     out.print(f"written: {console.shown(path)} ({report.bytes / MEGABYTE:.1f} MB)", soft_wrap=True)
     out.print(f"written: {console.shown(path)}.json", soft_wrap=True)

@@ -21,6 +21,7 @@ from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,9 +84,10 @@ def explain(args: argparse.Namespace) -> int:
         print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
     choices = {"fit": args.fit, "template": args.template, "official": args.official}
     with console.progress(len(rows), stdout_is_data=False) as (out, step):
-        found = compared(localizer, picture, args.texts, rows, name=Path(args.image).name, runs=args.runs, step=step, **choices)
+        name = console.shown(Path(args.image).name)
+        found = compared(localizer, picture, args.texts, rows, name=name, runs=args.runs, step=step, **choices)
     drawn = _encoded(sheet(found), kind, args.output)
-    content = page(found).encode() if args.html else b""
+    content = page(found).encode("utf-8", "backslashreplace") if args.html else b""
     written = [write_whole(args.output, lambda file: file.write(drawn))]
     if args.html:
         written.append(write_whole(args.html, lambda file: file.write(content)))
@@ -94,7 +96,7 @@ def explain(args: argparse.Namespace) -> int:
         out.print(f"written: {console.shown(path)}", soft_wrap=True)
     broken = [f"{column.method} {column.refusal}" for column in found.columns if column.fault]
     for line in broken:
-        print(f"fastloc: error: {line}", file=sys.stderr)
+        say(f"fastloc: error: {line}", error=True)
     return 1 if broken else 0
 
 

@@ -1,7 +1,6 @@
 """`fastloc export`: a model with a method as one ONNX file."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from fastloc.onnx_file.differences import PIPELINES as RESIZERS
 from fastloc.onnx_file.differences import differences
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, SPELLINGS
 from fastloc.utils import console
-from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic
+from fastloc.utils.argument_types import count_or_dynamic, pair, size_or_dynamic, words
+from fastloc.utils.terminal import say
 
 # as typed -> the exporter's name
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8-dynamic", "int8-static": "int8-static"}
@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     file.add_argument("--dtype", choices=PRECISIONS, default="fp32", dest="precision", help="of the tower (default: fp32)")
     file.add_argument("--opset", type=int, metavar="N", help="of ai.onnx (default: the spelling's)")
     file.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures such as it will see, for int8-static")
-    file.add_argument("--licence", default="", metavar="TEXT", help="of the model's weights, for the metadata")
+    file.add_argument("--licence", default="", type=words, metavar="TEXT", help="of the model's weights, for the metadata")
     file.add_argument("--for", nargs="+", default=[], choices=PIPELINES, metavar="NAME", dest="pipelines",
                       help="write beside it what these pipelines need")  # fmt: skip
     picture = parser.add_argument_group("what goes in and out")
@@ -44,7 +44,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--bgr", action="store_true", help="channels come blue, green, red")
     picture.add_argument("--resize", choices=RESIZES, default="matmul", help="how frames are resized (default: matmul)")
     picture.add_argument("--outputs", nargs="+", default=["similarity", "scores"], metavar="NAME", help="default: similarity scores")
-    picture.add_argument("--texts", nargs="+", default=[], metavar="TEXT", help="a vocabulary to bake in; else embeddings are an input")
+    picture.add_argument("--texts", nargs="+", default=[], type=words, metavar="TEXT",
+                         help="a vocabulary to bake in; else embeddings are an input")  # fmt: skip
     picture.add_argument("--texts-file", type=Path, metavar="FILE", help="the same, one text a line")
     picture.add_argument("--count", type=count_or_dynamic, metavar="N", help="text embeddings a call, or dynamic (default: dynamic)")
 
@@ -88,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
     with err.status(f"exporting {localizer.recipe.name} of {localizer.source.name}"):
         manifest = export(localizer, args.output, options, calibration=pictures, pipelines=args.pipelines)
     megabytes = args.output.stat().st_size / 1e6
-    print(f"{args.output}: {manifest.recipe.name} of {manifest.model.name}, {manifest.dtype}, {megabytes:.1f} MB")
+    say(f"{args.output}: {manifest.recipe.name} of {manifest.model.name}, {manifest.dtype}, {megabytes:.1f} MB")
     for line in (*differences(manifest), *(f"{name}: {RESIZERS[name]}" for name in args.pipelines)):
-        print(f"fastloc: note: {line}", file=sys.stderr)
+        say(f"fastloc: note: {line}", error=True)
     for name in args.pipelines:
-        print(f"for {name}: {PIPELINES[name].target(args.output)}")
-    print(f"check it on the device it is for: fastloc verify {args.output}")
+        say(f"for {name}: {PIPELINES[name].target(args.output)}")
+    say(f"check it on the device it is for: fastloc verify {args.output}")
     return 0
 
 

@@ -11,6 +11,7 @@ from fastloc.cli.arguments import add_execution, add_list, add_method, add_sourc
 from fastloc.imaging.geometry import both_sides
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
+from fastloc.utils.terminal import say
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,7 @@ def plan(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([asdict(decision) for decision in chosen.decisions], indent=2))
     else:
-        print(chosen.explain())
+        say(chosen.explain())
     return 0
 
 

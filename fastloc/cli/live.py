@@ -4,7 +4,6 @@ import argparse
 import errno
 import socket
 import ssl
-import sys
 import threading
 import webbrowser
 from importlib import import_module
@@ -17,6 +16,7 @@ from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from fastloc.live.app import Live
@@ -177,10 +177,10 @@ def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, gua
     address = url(args.host, listening.getsockname()[1], guard)
     out = console.console()
     if live.note:
-        print(f"fastloc: note: {live.note[0].lower()}{live.note[1:].rstrip('.')}", file=sys.stderr)
+        say(f"fastloc: note: {live.note[0].lower()}{live.note[1:].rstrip('.')}", error=True)
     if guard.numbers and not guard.secure and args.source is None:
         told = "browsers on other machines give a page the camera only over https: add --certfile and --keyfile"
-        print(f"fastloc: note: {told}", file=sys.stderr)
+        say(f"fastloc: note: {told}", error=True)
     out.print(f"{address} (Ctrl-C ends)", soft_wrap=True)
     if args.open:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

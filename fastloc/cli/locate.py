@@ -27,6 +27,7 @@ from fastloc.cli.localizers import engine, model_name
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_files import is_address
 from fastloc.utils import console
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
@@ -150,9 +151,9 @@ def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, arg
 
 def _complain(errors: Iterable[ImageError], count: int) -> int:
     """List the pictures that could not be used. Returns the exit status."""
-    lines = [console.shown(str(error)) for error in errors]
+    lines = [" ".join(str(error).split()) for error in errors]
     if count == 1 and lines:
-        print(f"fastloc: error: {lines[0]}", file=sys.stderr)
+        say(f"fastloc: error: {lines[0]}", error=True)
     elif lines:
-        print(f"fastloc: error: {len(lines)} of {count} pictures could not be used:", *lines, sep="\n  ", file=sys.stderr)
+        say(f"fastloc: error: {len(lines)} of {count} pictures could not be used:", *(f"  {line}" for line in lines), error=True)
     return 1 if lines else 0

@@ -1,11 +1,11 @@
 """`fastloc pipeline`: what GStreamer, DeepStream or Triton need beside an exported file."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from fastloc.export.pipelines.table import PIPELINES, write
 from fastloc.onnx_file.differences import PIPELINES as RESIZERS
+from fastloc.utils.terminal import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the files and tell their names. Returns the exit status."""
     for path, name in zip(write(args.model, args.pipelines), args.pipelines, strict=True):
-        print(path)
-        print(f"fastloc: note: {name}: {RESIZERS[name]}", file=sys.stderr)
+        say(path)
+        say(f"fastloc: note: {name}: {RESIZERS[name]}", error=True)
     return 0

@@ -9,6 +9,7 @@ from fastloc.cli.arguments import add_projections, lines_of
 from fastloc.embedded import GEM_TEXT_ONNX
 from fastloc.errors import FastlocError
 from fastloc.utils import console
+from fastloc.utils.argument_types import words
 
 if TYPE_CHECKING:
     from fastloc.text.embeddings import TextEmbeddings
@@ -23,18 +24,19 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write, such as model.text.onnx")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="of the stored weights: float32 or float16 (default: float32)")
     parser.add_argument("--opset", type=int, metavar="N", help="of ai.onnx, 18 to 23 (default: 18)")
-    parser.add_argument("--licence", default="", metavar="TEXT", help="of the model's weights, for the file's metadata")
+    parser.add_argument("--licence", default="", type=words, metavar="TEXT", help="of the model's weights, for the file's metadata")
 
 
 def add_embed(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc embed`."""
     parser.usage = "fastloc embed TEXT [TEXT ...] -o FILE [options]"
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to look for")
+    parser.add_argument("texts", nargs="*", type=words, metavar="TEXT", help="what to look for")
     parser.add_argument("--texts-file", type=Path, metavar="FILE", help="texts from a file, one a line; - for standard input")
     _add_model(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="a text tower that `fastloc export-text` wrote, in place of --model")
     parser.add_argument(
-        "--template", default=TEMPLATE, metavar="NAME", help="prompt templates by name, or one of your own with {} in it (default: gem)"
+        "--template", default=TEMPLATE, type=words, metavar="NAME",
+        help="prompt templates by name, or one of your own with {} in it (default: gem)",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write, .npz or .safetensors")
 

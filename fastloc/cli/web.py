@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from fastloc.cli.arguments import lines_of
 from fastloc.errors import FastlocError
 from fastloc.onnx_file.differences import PIPELINES as RESIZERS
 from fastloc.utils import console
+from fastloc.utils.argument_types import words
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from fastloc.engine.localizer import Localizer
@@ -38,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
     parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
     parser.add_argument("--size", type=int, metavar="N", help="side of the model's square input in pixels (default: the model's own)")
-    parser.add_argument("--template", metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+    parser.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
     parser.add_argument(
         "--texts-file", type=Path, metavar="FILE", help="names that the page shall know, a line each (default: the model's own list)"
     )
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         manifest = write_site(localizer, args.output, ort=args.ort, texts=texts)
         out = console.console()
         out.print(f"written: {console.shown(args.output)} ({manifest.recipe.name} on {manifest.model.name})", soft_wrap=True)
-        print(f"fastloc: note: {RESIZERS['web']}", file=sys.stderr)
+        say(f"fastloc: note: {RESIZERS['web']}", error=True)
         if server is None:
             out.print("Any web server can serve this folder; a browser cannot open it as a file. `--serve` serves it here.")
             return 0

@@ -1,7 +1,6 @@
 """The command line: `python -m fastloc.eclip DATA -o FOLDER`."""
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastloc import eclip
 from fastloc.eclip.settings import Settings
-from fastloc.utils.argument_types import count, size
+from fastloc.utils.argument_types import Parser, count, size
 from fastloc.utils.exit_status import exit_status
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from fastloc.eclip.steps import Told
@@ -25,15 +25,12 @@ _CACHES = ("memory", "disk", "none")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, and return the exit status."""
-    args = parser().parse_args(argv)
-    return exit_status("fastloc.eclip", lambda: run(args))
+    return exit_status("fastloc.eclip", lambda: run(parser().parse_args(argv)))
 
 
 def parser() -> argparse.ArgumentParser:
     """All arguments; those of a training's result are the rows of `Settings`."""
-    made = argparse.ArgumentParser(
-        prog="python -m fastloc.eclip", description=eclip.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = Parser(prog="python -m fastloc.eclip", description=eclip.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told = "a folder with captions.csv or captions.jsonl (columns image and caption), such a table, or WebDataset shards (.tar)"
     made.add_argument("data", nargs="+", type=Path, metavar="DATA", help=told)
     made.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="for checkpoint, loss curve and projections")
@@ -97,12 +94,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(args: argparse.Namespace, told: Any, left: Any, path: Path) -> None:
     for line in left.told():
-        print(f"fastloc.eclip: note: {line}", file=sys.stderr)
+        say(f"fastloc.eclip: note: {line}", error=True)
     if told["trained"] < told["steps"]:
-        print(f"stopped at step {told['trained']} of {told['steps']}; go on with --resume")
+        say(f"stopped at step {told['trained']} of {told['steps']}; go on with --resume")
     model = "" if args.model == "embedded" else f" --model {args.model}" + (f" --pretrained {args.pretrained}" if args.pretrained else "")
-    print(f"{path}: {told['trained']} steps, loss {told['loss']}")
-    print(f"use it: fastloc locate PICTURE -t TEXT --method eclip{model} --projections {path}")
+    say(f"{path}: {told['trained']} steps, loss {told['loss']}")
+    say(f"use it: fastloc locate PICTURE -t TEXT --method eclip{model} --projections {path}")
 
 
 @contextmanager

@@ -3,16 +3,34 @@
 import argparse
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from fastloc.utils.terminal import from_bytes, printable
 
 T = TypeVar("T")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors quote what was typed in printable characters."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and one line."""
+        super().error(printable(message))
 
 
 def prompt(text: str) -> str:
     """A text to look for."""
     if not text.strip():
         raise argparse.ArgumentTypeError("a text to look for is empty")
-    return text
+    return words(text)
+
+
+def words(text: str) -> str:
+    """A text in characters, also where the locale has it as bytes."""
+    found = from_bytes(text)
+    if any("\ud800" <= each <= "\udfff" for each in found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8; set a UTF-8 locale, such as LC_ALL=C.UTF-8, or the terminal's encoding")
+    return found
 
 
 def size(text: str) -> int | tuple[int, int]:

@@ -1,32 +1,44 @@
 """Output of the commands: tables, paths, and a progress bar that never ends up in a pipe."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from fastloc.utils.terminal import printable
 
 # columns of a table that nobody's terminal limits
 PIPE_WIDTH = 160
 
 
+class PrintableConsole(Console):
+    """A console that shows names and texts in printable characters: nothing but its own styles moves the cursor or changes colours."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Segments, as rich asks for them."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control or segment.text.isprintable() else segment._replace(text=printable(segment.text))
+
+
 def console(stderr: bool = False) -> Console:
     """A console that prints what it is given: no markup, no guessing at colours, and no folding to 80 columns in a pipe."""
-    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    made = PrintableConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPE_WIDTH
     return made
 
 
 def shown(path: str | Path) -> str:
-    """The path in printable characters: file names may hold bytes that are no text."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """The path on one line, in printable characters: file names may hold line ends, and bytes that are no text."""
+    return printable(str(path)).replace("\n", "\\n")
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -1,6 +1,5 @@
 """Maps exceptions to one-line error messages and exit statuses; what was foreseen gives no traceback."""
 
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.utils.extras import EXTRAS
+from fastloc.utils.terminal import say, silence, streams
 from fastloc.utils.termination import Terminated, Termination
 
 
@@ -18,11 +18,19 @@ def exit_status(program: str, work: Callable[[], int]) -> int:
     missing and in no extra raises ModuleNotFoundError.
     """
     try:
+        with streams():
+            return _status(program, work)
+    except FastlocError as error:
+        return _fail(program, error)
+
+
+def _status(program: str, work: Callable[[], int]) -> int:
+    try:
         with Termination() as termination, _notes(program):
             try:
                 status = int(work())
                 # a reader that has gone is noticed here, not when the interpreter shuts down
-                sys.stdout.flush()
+                _flush()
             except Exception:
                 # a library that lost the interruption fails of it a moment later, in its own words
                 if termination.error is not None:
@@ -32,13 +40,13 @@ def exit_status(program: str, work: Callable[[], int]) -> int:
     except Terminated as end:
         # the terminal may be gone with what closed it
         with suppress(OSError):
-            print(f"{program}: ended by {end.name}", file=sys.stderr, flush=True)
+            say(f"{program}: ended by {end.name}", error=True)
         return end.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # the reader has gone (`| head`); what is still buffered must not fail once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader has gone (`| head`)
+        silence(sys.stdout)
         return 1
     except (FastlocError, OSError) as error:
         return _fail(program, error)
@@ -49,8 +57,18 @@ def exit_status(program: str, work: Callable[[], int]) -> int:
         return _fail(program, f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
 
 
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        silence(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(f"standard output cannot be written ({error.strerror})") from error
+
+
 def _fail(program: str, message: object) -> int:
-    print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    say(f"{program}: error: {' '.join(str(message).split())}", error=True)
     return 1
 
 
@@ -65,7 +83,7 @@ def _notes(program: str) -> Iterator[None]:
                 usual(message, category, *place, **more)  # type: ignore[arg-type]
             elif str(message) not in seen:
                 seen.add(str(message))
-                print(f"{program}: note: {message}", file=sys.stderr)
+                say(f"{program}: note: {' '.join(str(message).split())}", error=True)
 
         warnings.simplefilter("always", FastlocWarning)
         warnings.showwarning = show

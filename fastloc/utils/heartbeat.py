@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from fastloc.utils.terminal import printable
+
 __all__ = ["waiting"]
 
 # seconds before the first line: what is quicker needs none
@@ -36,11 +38,11 @@ def waiting(what: str, patience: float = PATIENCE, apart: float = APART, stream:
 
 class _Heartbeat:
     def __init__(self, what: str, apart: float, out: TextIO) -> None:
-        self.what, self.apart, self.out, self.far = what, apart, out, ""
+        self.what, self.apart, self.out, self.far = printable(what), apart, out, ""
         self.done, self.start = threading.Event(), time.monotonic()
 
     def say(self, far: str) -> None:
-        self.far = far
+        self.far = printable(far)
 
     def run(self, patience: float) -> None:
         if self.done.wait(patience):
