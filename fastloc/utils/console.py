@@ -28,6 +28,22 @@ class PrintableConsole(Console):
             yield segment if segment.control or segment.text.isprintable() else segment._replace(text=printable(segment.text))
 
 
+class PrintableTable(Table):
+    """A table whose cells are printable characters before columns are measured."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """See `rich.table.Table.add_row`."""
+        super().add_row(*map(_printable_cell, cells), **options)
+
+
+def _printable_cell(cell: RenderableType | None) -> RenderableType | None:
+    if isinstance(cell, str):
+        return printable(cell)
+    if isinstance(cell, Text) and not cell.plain.isprintable():
+        return Text(printable(cell.plain), cell.style)
+    return cell
+
+
 def console(stderr: bool = False) -> Console:
     """A console that prints what it is given: no markup, no guessing at colours, and no folding to 80 columns in a pipe."""
     made = PrintableConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
@@ -43,7 +59,7 @@ def shown(path: str | Path) -> str:
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table; the columns in `right` are aligned to the right, and those but the last do not wrap."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    made = PrintableTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
     return made
