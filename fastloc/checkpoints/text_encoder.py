@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastloc.text.prompts import checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
+from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.templates import sentences
 from fastloc.utils.hashing import tower_digest
 from fastloc.utils.lru_cache import LruCache
@@ -59,7 +59,8 @@ class TextEncoder:
         template, text = key
         filled = [frame.replace("{}", text) for frame in sentences(template)]
         self._warn_of_length(text, filled)
-        if text and not self.words and torch.equal(self.tokenizer([text]), self.tokenizer([""])):
+        # letters and digits are tokens of any tokenizer
+        if text and not self.words and not HAS_WORD.search(text) and torch.equal(self.tokenizer([text]), self.tokenizer([""])):
             warn_of_nothing(text, stacklevel=6)
         rows = torch.cat([self._encode(filled[i : i + CHUNK]) for i in range(0, len(filled), CHUNK)])
         return F.normalize(rows.mean(0), dim=-1)

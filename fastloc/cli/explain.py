@@ -146,7 +146,7 @@ def _check_files(args: argparse.Namespace) -> None:
     for path in filter(None, (args.output, args.html)):
         if not path.parent.is_dir():
             raise FastlocError(f"{path}: the folder {path.parent} does not exist")
-        if path.resolve() == args.image.resolve():
+        if path.resolve() == Path(args.image).resolve():
             raise FastlocError(f"{path}: would be written over the picture")
     if args.html and args.html.resolve() == args.output.resolve():
         raise FastlocError(f"{args.html}: the sheet and the page need files of their own")

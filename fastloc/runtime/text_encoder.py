@@ -16,7 +16,7 @@ from fastloc.onnx_file import header
 from fastloc.onnx_file.text_manifest import TOKENIZER, TOKENIZER_BYTES, TextManifest, unpack
 from fastloc.runtime.providers import available, choose, register, runtime
 from fastloc.text.definition import check
-from fastloc.text.prompts import checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
+from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
 from fastloc.utils.lru_cache import LruCache
@@ -82,7 +82,8 @@ class OnnxTextEncoder:
         template, text = key
         tokens, lengths = self.tokens([frame.replace("{}", text) for frame in self.manifest.sentences(template)])
         warn_of_length(text, max(lengths), self.manifest.context, stacklevel=6)
-        if text and not self.words and np.array_equal(*self.tokens([text, ""])[0]):
+        # letters and digits are tokens of any tokenizer
+        if text and not self.words and not HAS_WORD.search(text) and np.array_equal(*self.tokens([text, ""])[0]):
             warn_of_nothing(text, stacklevel=6)
         mean: Floats = np.concatenate([self._encode(tokens[i : i + CHUNK]) for i in range(0, len(tokens), CHUNK)]).mean(0)
         unit: Floats = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-12))

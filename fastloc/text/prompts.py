@@ -9,8 +9,10 @@ from collections.abc import Collection, Sequence
 
 from fastloc.errors import FastlocWarning, TextError
 
-__all__ = ["checked", "nearest", "warn_of_length", "warn_of_nothing", "warn_of_unknown_words"]
+__all__ = ["HAS_WORD", "checked", "nearest", "warn_of_length", "warn_of_nothing", "warn_of_unknown_words"]
 
+# a letter or a digit
+HAS_WORD = re.compile(r"[^\W_]")
 # characters of a prompt that a warning shows
 SHOWN = 60
 
