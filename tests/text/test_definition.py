@@ -93,7 +93,7 @@ class PanicException(BaseException):
 @pytest.mark.parametrize("error", [PanicException("index out of bounds\nmore"), ValueError("no such id")])
 def test_a_panic_of_the_library_is_one_line(error: BaseException) -> None:
     class Panics:
-        def encode_batch(self, texts: list[str]) -> None:
+        def encode(self, texts: list[str]) -> None:
             raise error
 
     made = Tokens(WHOLE, name="a.onnx")
