@@ -150,3 +150,37 @@ def test_the_preview_is_seldom_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(shown) == 1 and len(times(tmp_path / "out.mp4")) == 30
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert file.streams.video[0].frames == 30
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_track_without_sound_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    """Its sound ends before the first picture: the file would hold nothing until it is closed, and memory all of it."""
+    tone = write_sound(tmp_path / "tone.m4a", "aac", 0.5)
+    with VideoWriter(tmp_path / f"out{suffix}", time_base=Fraction(1, 10), rate=10, sound=tone, from_zero=True) as video:
+        for index in range(60):
+            if index:
+                video.write(coded(index), 50 + index)
+            else:
+                with pytest.warns(FastlocWarning, match="its sound track 0 has nothing from 5 s on"):
+                    video.write(coded(0), 50)
+        (tmp_path / f"copy{suffix}").write_bytes(video.partial.read_bytes())
+    assert len(times(tmp_path / f"copy{suffix}")) >= 20
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert len(file.streams.audio) == 0 and len(list(file.decode(video=0))) == 60
+    # sound that is there from then on is kept
+    with VideoWriter(tmp_path / f"more{suffix}", time_base=Fraction(1, 10), rate=10, sound=tone, from_zero=True) as video:
+        video.write(coded(0), 3)
+    with av.open(str(tmp_path / f"more{suffix}")) as file:
+        assert len(list(file.decode(audio=0))) > 3
+
+
+def test_a_complete_mkv_can_be_jumped_in(tmp_path: Path) -> None:
+    """It says how long it lasts, and where its key frames are."""
+    with VideoWriter(tmp_path / "out.mkv", time_base=Fraction(1, 10), rate=10) as video:
+        for index in range(100):
+            video.write(coded(index), index)
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert file.duration == 10_000_000
+        file.seek(7_500_000)
+        frame = next(file.decode(video=0))
+        assert 5.4 <= frame.time <= 7.5 and index_of(frame.to_ndarray(format="rgb24")) == round(frame.time * 10)

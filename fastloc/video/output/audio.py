@@ -29,6 +29,8 @@ RATE = 48000
 LOOSE = Fraction(1, 20)
 # packets that a container is tried with
 TRIED = 3
+# seconds that are read before a time that is looked for: where a file is gone to is not exact
+NEAR = 5
 
 
 class Sound:
@@ -37,15 +39,20 @@ class Sound:
     Sound that cannot be kept is a FastlocWarning: the pictures are what was asked for.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, container: Container) -> None:
-        """Adds the tracks to `output`, a container of that row, which must not have begun."""
+    def __init__(self, path: Path, output: OutputContainer, container: Container, begin: Fraction = Fraction(0)) -> None:
+        """Adds the tracks that have something from `begin` on to `output`, a container of that row, which must not have begun."""
         self._path = path
         self._tracks: dict[int, _Track] = {}
         self._input: InputContainer | None = None
         try:
             self._input = av.open(local_place(path), options=LOCAL.options())
+            filled = _filled(path, begin) if self._input.streams.audio else set()
             for stream in self._input.streams.audio:
-                self._add(stream, output, container)
+                # a muxer waits for a track's first packet, and would write nothing until then
+                if stream.index in filled:
+                    self._add(stream, output, container)
+                else:
+                    self._warn(f"track {stream.index} has nothing from {float(begin):g} s on")
         except (av.FFmpegError, OSError, ValueError) as error:
             self._warn("cannot be read", error)
         self._packets = self._read()
@@ -219,6 +226,21 @@ def _takes(path: Path, index: int, container: Container) -> bool:
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+def _filled(path: Path, begin: Fraction) -> set[int]:
+    """The indices of the sound tracks with a packet at this time or later. Raises av.FFmpegError."""
+    found: set[int] = set()
+    with av.open(local_place(path), "r", options=LOCAL.options()) as source:
+        tracks = source.streams.audio
+        if begin > NEAR:
+            source.seek(int((begin - NEAR) * 1_000_000))
+        for packet in source.demux(tracks):
+            if packet.dts is not None and _time(packet) >= begin:
+                found.add(packet.stream.index)
+                if len(found) == len(tracks):
+                    break
+    return found
 
 
 def _time(packet: Any) -> Fraction:

@@ -67,7 +67,7 @@ class Encoder:
         if self._file is not None:
             instant = pictures.options(quality, preset, LONG) | pictures.instant
             self._preview = Preview(container.name, options, pictures.encoder, instant, size, time_base, average, pixel_aspect)
-        self._sound = Sound(sound, self._output, container) if sound else None
+        self._sound = Sound(sound, self._output, container, self._offset) if sound else None
         self._last: int | None = None
         self._finished = False
         self._step = max(round(1 / (rate * time_base)), 1)
