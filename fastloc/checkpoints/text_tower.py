@@ -66,7 +66,7 @@ class TextTower(nn.Module):
             self.text_projection = _parameter(width, embed)
         else:
             self.text_projection = nn.Linear(width, embed, device="meta")
-        self.logit_scale = nn.Parameter(torch.tensor(config.get("init_logit_scale", _LOGIT_SCALE)))
+        self.logit_scale = nn.Parameter(torch.tensor(_scale(config.get("init_logit_scale"))))
         self.transformer = _Transformer(text, bool(config.get("quick_gelu")))
         self.token_embedding = nn.Embedding(text["vocab_size"], width, _weight=torch.empty(text["vocab_size"], width, device="meta"))
         self.ln_final = _norm(text)
@@ -152,3 +152,8 @@ def _norm(text: Mapping[str, Any]) -> nn.LayerNorm:
 
 def _parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape, device="meta"))
+
+
+def _scale(given: float | None) -> float:
+    # a whole number would make a tensor of whole numbers, which is no parameter
+    return _LOGIT_SCALE if given is None else float(given)

@@ -15,7 +15,6 @@ from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header
 from fastloc.onnx_file.text_manifest import TOKENIZER, TOKENIZER_BYTES, TextManifest, unpack
 from fastloc.runtime.providers import available, choose, register, runtime
-from fastloc.text.definition import check
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
@@ -48,6 +47,8 @@ class OnnxTextEncoder:
         self.manifest = TextManifest.of(found.metadata, str(path), found.shipped)
         definition = unpack(found.metadata[TOKENIZER], str(path))
         if not found.shipped:
+            from fastloc.text.definition import check
+
             check(definition, self.manifest.context, str(path), TOKENIZER_BYTES)
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
         self._load = partial(_session, self.path, providers, threads)
