@@ -118,7 +118,7 @@ def main() -> int:
             found.append(row)
             print(line(row), flush=True)
     if chosen.record:
-        RECORD.write_text(written(found, ran))
+        RECORD.write_text(written(found, ran), encoding="utf-8")
     return 1 if any("failed" in row for row in found) else 0
 
 

@@ -66,7 +66,7 @@ def known() -> dict[str, Any]:
     """What the record says of machine code, by the PTX that it is made of; nothing where the record is of another Triton."""
     from fastloc.kernels.compile_gate import Compiled
 
-    record: Row = json.loads(RECORD.read_text()) if RECORD.exists() else {"triton": ""}
+    record: Row = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"triton": ""}
     names = [field.name for field in fields(Compiled)]
     rows = record["builds"] if record["triton"] == version("triton") else []
     return {row["ptx"]: Compiled(*(row[name] for name in names)) for row in rows if row.keys() >= set(names)}
@@ -150,7 +150,7 @@ def differences(rows: Sequence[Row], ops: Sequence[str], head_widths: Sequence[i
     """How that part of the record differs from `rows`; nothing where it is of another Triton."""
     if not RECORD.exists():
         return [f"there is no {RECORD.name}; make it with {COMMAND}"]
-    record = json.loads(RECORD.read_text())
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
     if record["triton"] != version("triton"):
         print(f"the record is of Triton {record['triton']}, this is {version('triton')}: only the rules are checked")
         return []
@@ -186,7 +186,7 @@ def main() -> int:
     if chosen.check:
         problems += differences(rows, chosen.ops, chosen.head_widths, chosen.sm)
     else:
-        RECORD.write_text(written(rows))
+        RECORD.write_text(written(rows), encoding="utf-8")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

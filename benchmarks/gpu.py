@@ -212,14 +212,14 @@ def _facts(device: str) -> dict[str, Any]:
                 told = job.facts(torch.device(device)) if there else {"why": "torch sees none"}
             except Exception as error:
                 told = {"why": f"{type(error).__name__}: {error}"}
-            answer.write_text(json.dumps(told))
+            answer.write_text(json.dumps(told), encoding="utf-8")
 
         if device == "cpu":
             ask()
             problem = ""
         else:
             problem = fleet.isolated(ask, 120)
-        return json.loads(answer.read_text()) if answer.exists() else {"why": problem}
+        return json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {"why": problem}
 
 
 def _module(part: str) -> Any:

@@ -136,7 +136,7 @@ def latency(name: str, row: Recipe, case: Case, rounds: int = 15) -> Row:
 
 def write(key: str, rows: list[Row], methods: list[str]) -> None:
     """Replace these rows in one part of the record; the other part must be of the same weights."""
-    before = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     if before.get("model_sha256") != scenes.fingerprint():
         before = {}
     head = {"benchmark": "onnx_parity", "provider": "CPUExecutionProvider", "machine": platform.machine(), "torch": torch.__version__,
@@ -145,7 +145,7 @@ def write(key: str, rows: list[Row], methods: list[str]) -> None:
     rows = together(RECORD, head, key, rows, methods)
     parts = {**{part: before[part] for part in ("rows", "latency") if part in before}, key: rows}
     body = ",\n".join(f' "{part}": [\n' + ",\n".join("  " + json.dumps(row) for row in parts[part]) + "\n ]" for part in sorted(parts))
-    RECORD.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + body + "\n}\n")
+    RECORD.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + body + "\n}\n", encoding="utf-8")
 
 
 def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:

@@ -115,7 +115,7 @@ def chance() -> float:
 
 def complete(found: dict[str, Scores], parser: argparse.ArgumentParser) -> dict[str, Scores]:
     """With the rows of all other methods as the record has them, in the order of the methods."""
-    before = json.loads(QUALITY.read_text()) if QUALITY.exists() else {}
+    before = json.loads(QUALITY.read_text(encoding="utf-8")) if QUALITY.exists() else {}
     head = {key: value for key, value in record({}).items() if key != "methods"}
     same = all(before.get(key) == value for key, value in head.items())
     again = {name.removesuffix(" (recommended)") for name in found}
@@ -156,7 +156,7 @@ def main() -> int:
         parser.error("a record is of all scenes")
     found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
     if args.record:
-        QUALITY.write_text(json.dumps(record(complete(found, parser)), indent=2) + "\n")
+        QUALITY.write_text(json.dumps(record(complete(found, parser)), indent=2) + "\n", encoding="utf-8")
     if args.json:
         print(json.dumps(found, indent=2))
     else:

@@ -116,7 +116,7 @@ def _disassemble(cubin: bytes) -> str:
         file.flush()
         tool = str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump")
         command = [tool, "--dump-resource-usage", "--dump-sass", file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, encoding="utf-8").stdout
 
 
 def _read(assembly: str) -> Compiled:

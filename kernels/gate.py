@@ -302,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(verdicts) - bad - skipped} good, {bad} bad, {skipped} skipped on {_named(device)}")
     if chosen.json:
         record = {"device": _named(device), "torch": torch.__version__, "verdicts": [asdict(each) for each in verdicts]}
-        chosen.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        chosen.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if bad else 0
 
 

@@ -97,7 +97,8 @@ def _quality_words(record: Record) -> str:
 
 def _recommended() -> dict[str, dict[str, Any]]:
     """The embedded model's recommended parameters by method, where they change the official recipe."""
-    rows: dict[str, dict[str, Any]] = json.loads(CONFIG.read_text()).get("fastloc", {}).get("recommended", {}).get("recipes", {})
+    content = json.loads(CONFIG.read_text(encoding="utf-8"))
+    rows: dict[str, dict[str, Any]] = content.get("fastloc", {}).get("recommended", {}).get("recipes", {})
     return {method: changes for method, changes in rows.items() if recipe(method, **changes) != RECIPES[method]}
 
 
@@ -133,7 +134,7 @@ def precision_table(record: Record) -> str:
 
 def training_table(record: Record) -> str:
     """How the embedded model was made."""
-    config = json.loads(CONFIG.read_text())["model_cfg"]
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     image, text = config["vision_cfg"], config["text_cfg"]
     minutes = round(record["seconds"] / 60)
     rows = [
@@ -218,7 +219,7 @@ def table(name: str) -> str:
     if not path.exists():
         raise TableError(f"{_shown(path)} does not exist: make it with `{source.command}`")
     try:
-        return source.make(json.loads(path.read_text()))
+        return source.make(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, json.JSONDecodeError) as error:
         raise TableError(f"{path.name} is not as it should be ({error!r}): make it again with `{source.command}`") from error
 

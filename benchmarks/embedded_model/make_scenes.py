@@ -89,7 +89,7 @@ def write_samples() -> None:
         (SAMPLES / f"{name}.webp").write_bytes(encoded(scene.picture, "WEBP", quality=90, method=6))
         (SAMPLES / f"{name}.png").write_bytes(encoded(mask_picture(scene), "PNG", optimize=True))
         index[name] = {"file": f"{name}.webp", "mask": f"{name}.png", "texts": wanted}
-    (SAMPLES / "samples.json").write_text(json.dumps(index, indent=2) + "\n")
+    (SAMPLES / "samples.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _well_spread(seed: int, size: tuple[int, int], things: list) -> Scene:

@@ -226,7 +226,7 @@ def write(clip: Clip, path: Path, codec: str = "libx264", **options: str) -> Pat
 
 
 def _pictures() -> Iterator[tuple[Pixels, tuple[str, ...], NDArray[np.bool_]]]:
-    for row in json.loads((SAMPLES / "samples.json").read_text()).values():
+    for row in json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")).values():
         indices = np.asarray(Image.open(SAMPLES / row["mask"]))
         picture = Image.open(SAMPLES / row["file"]).convert("RGB")
         yield np.asarray(picture), tuple(row["texts"]), np.stack([indices == k for k in range(1, len(row["texts"]) + 1)])

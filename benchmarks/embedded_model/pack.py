@@ -41,9 +41,9 @@ def pack(run: Path) -> int:
     tensors["token_ids"] = checkpoint["token_ids"].to(torch.int32)
     target = MODEL
     save_file(tensors, target, metadata={"format": "pt"})
-    content = json.loads(CONFIG.read_text())
+    content = json.loads(CONFIG.read_text(encoding="utf-8"))
     content.setdefault("fastloc", {}).update(names=names(), words=known_words())
-    CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if (run / "record.json").exists():
         RECORD.parent.mkdir(exist_ok=True)
         shutil.copy(run / "record.json", RECORD)

@@ -116,7 +116,7 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def build(vocabulary: Vocabulary, device: str) -> tuple[open_clip.CLIP, dict]:
-    config = json.loads(CONFIG.read_text())["model_cfg"]
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     text = {**config["text_cfg"], "vocab_size": len(vocabulary.ids)}
     vision = {**config["vision_cfg"], "patch_dropout": DROP}
     return open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=vision, text_cfg=text).to(device), config
@@ -148,7 +148,7 @@ def train(args: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = args.out / "checkpoint.pt"
-    config = json.loads(CONFIG.read_text())["model_cfg"]
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     vocabulary = Vocabulary(config["text_cfg"]["context_length"])
     model, _ = build(vocabulary, device)
     optimizer = optimizer_of(model, args.rate)
@@ -174,7 +174,7 @@ def train(args: argparse.Namespace) -> None:
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__, "open_clip": open_clip.__version__,
     }
-    (args.out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    (args.out / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:

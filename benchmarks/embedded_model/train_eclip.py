@@ -86,7 +86,7 @@ def drawn_scenes(seed: int, count: int, vocabulary: list[Concept]) -> Iterator[t
 def write_pairs(folder: Path, count: int, vocabulary: list[Concept]) -> None:
     """A folder of pictures and its captions.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "captions.csv").open("w", newline="") as file:
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("image", "caption"))
         for index, (scene, captions) in enumerate(drawn_scenes(TRAIN_SEED, count, vocabulary)):
@@ -152,7 +152,7 @@ def main() -> None:
         write_pairs(pairs_at, args.scenes, vocabulary)
     localizer = Localizer(method="itsm", fit=LIKE.fit, device="cpu")
     pairs = read_pairs([pairs_at], Left(strict=True))
-    record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     if args.choices:
         some = pairs[: len(pairs) // 2]
         rows: list[dict[str, Any]] = []
@@ -187,7 +187,7 @@ def main() -> None:
 
 
 def write(record: dict[str, Any]) -> None:
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -61,12 +61,12 @@ def main() -> None:
     for method, rows in found.items():
         print(method, *rows[:3], sep="\n  ")
     if args.write:
-        content = json.loads(CONFIG.read_text())
+        content = json.loads(CONFIG.read_text(encoding="utf-8"))
         best = {method: rows[0]["changes"] for method, rows in found.items()}
         content["fastloc"]["recommended"] = {"size": SIZE, "fit": FIT, "recipes": best}
-        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps({"seed": TUNING_SEED, "scenes": args.scenes, "methods": found}, indent=1) + "\n")
+        RECORD.write_text(json.dumps({"seed": TUNING_SEED, "scenes": args.scenes, "methods": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

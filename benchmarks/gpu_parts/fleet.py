@@ -155,7 +155,7 @@ def module(name: str, arguments: Sequence[str], seconds: float) -> tuple[int, st
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen([sys.executable, "-P", "-m", name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+                               env={**os.environ, "PYTHONPATH": path}, encoding="utf-8")  # fmt: skip
     try:
         told, _ = process.communicate(timeout=max(seconds, 0.1))
     except subprocess.TimeoutExpired:

@@ -87,7 +87,7 @@ class Job:
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(written(record))
+        temporary.write_text(written(record), encoding="utf-8")
         temporary.replace(self.file)
         self._saved = self.clock()
 
@@ -114,7 +114,7 @@ def clean(value: Any) -> Any:
 def read(file: Path) -> Row | None:
     """A record, or None where there is none that can be read."""
     try:
-        record: Row = json.loads(file.read_text())
+        record: Row = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("rows"), list) else None
@@ -154,7 +154,7 @@ def driver() -> str:
     """The driver's version, as nvidia-smi tells it."""
     try:
         told = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True,
-                              timeout=20, check=True).stdout.split()  # fmt: skip
+                              timeout=20, check=True, encoding="utf-8").stdout.split()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return told[0] if told else "unknown"

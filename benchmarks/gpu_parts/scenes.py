@@ -88,7 +88,7 @@ def texts(path: Path = TEXTS) -> dict[str, Tensor]:
 @cache
 def configuration() -> dict[str, Any]:
     """The embedded model's open_clip_config.json."""
-    content: dict[str, Any] = json.loads(embedded.CONFIG.read_text())
+    content: dict[str, Any] = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))
     return content
 
 

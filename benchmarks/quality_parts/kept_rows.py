@@ -17,7 +17,7 @@ def together(path: Path, head: Row, part: str, rows: Iterable[Row], methods: Ite
 
     Old rows count if everything in the record's head is as it is now. Raises Incomplete where a method has no row then.
     """
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     same = all(before.get(key) == value for key, value in head.items())
     fresh = list(rows)
     old = [row for row in before.get(part, []) if row["method"] not in {each["method"] for each in fresh}] if same else []

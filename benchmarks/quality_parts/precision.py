@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         except Incomplete as error:
             parser.error(str(error))
         lines = ",\n".join("  " + json.dumps(row) for row in rounded)
-        RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n")
+        RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n", encoding="utf-8")
     print("\n".join(scenes.table(rows)))
     return 0
 

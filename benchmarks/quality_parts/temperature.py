@@ -83,7 +83,7 @@ class Real:
 
     def __init__(self, folder: Path, photographs: Path | None) -> None:
         self.folder, self.photographs = folder, photographs
-        content = json.loads((folder / "photos.json").read_text())
+        content = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
         ids = {name: int(key) for key, name in content["classes"].items()}
         self.photos: list[Scene] = []
         for photo in content["photos"]:
@@ -225,7 +225,7 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", choices=("embedded", "real"), default=["embedded", "real"])
     parser.add_argument("--sweeps", nargs="+", metavar="NAME", help="only these (default: all)")
     args = parser.parse_args()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"rows": []}
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"rows": []}
     err = Console(stderr=True)
     for name in args.sets:
         if name == "real" and args.real is None:
@@ -241,7 +241,7 @@ def main() -> int:
             scores = measured(judged, tables, row)
             record["rows"].append({**told, **scores})
             record |= facts(judged, name, record)
-            RECORD.write_text(_lines(record))
+            RECORD.write_text(_lines(record), encoding="utf-8")
             err.print(f"{name} {row.sweep}: {row.label} {scores}")
     return 0
 

@@ -89,7 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date")
     check = parser.parse_args().check
-    text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text())
+    text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text(encoding="utf-8"))
     made = filled(text, record)
     if check and made != text:
         print(f"{PAGE.name} differs from its record: run `python benchmarks/quality_parts/temperature_tables.py`", file=sys.stderr)

@@ -22,7 +22,7 @@ def held() -> dict[str, float]:
     Blocks are counted behind a collection: it also empties the lists of free tuples and the like, which fill for minutes and are no leak.
     """
     gc.collect()
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6
+    resident = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * PAGE / 1e6
     return {"rss_mb": resident, "blocks": float(sys.getallocatedblocks()), "threads": float(threading.active_count()),
             "files": float(len(os.listdir("/proc/self/fd")))}  # fmt: skip
 

@@ -40,18 +40,18 @@ def _versions() -> dict[str, str]:
 def write(parts: dict[str, Part], path: Path = RECORD) -> None:
     """Put these parts in place of those of the same names; whole or not at all."""
     try:
-        before = json.loads(path.read_text())["parts"]
+        before = json.loads(path.read_text(encoding="utf-8"))["parts"]
     except (OSError, KeyError, ValueError):
         before = {}
     merged = clean({**before, **parts})
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(_text({name: merged[name] for name in sorted(merged)}))
+    temporary.write_text(_text({name: merged[name] for name in sorted(merged)}), encoding="utf-8")
     temporary.replace(path)
 
 
 def replace(name: str, rows: list[Part], path: Path = RECORD) -> None:
     """Put rows in place of those of the same method and mode in a part; each then says its own commit."""
-    part = json.loads(path.read_text())["parts"][name]
+    part = json.loads(path.read_text(encoding="utf-8"))["parts"][name]
     new = {(row["method"], row["mode"]): {**row, "commit": commit()} for row in rows}
     write({name: {**part, "rows": [new.get((row["method"], row["mode"]), row) for row in part["rows"]]}}, path)
 

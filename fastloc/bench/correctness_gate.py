@@ -60,7 +60,7 @@ def fitting(case: Case) -> tuple[int, int]:
 def available() -> float:
     """Bytes of memory that are free, by Linux; 8 GB where it does not say."""
     facts = Path("/proc/meminfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
     return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:")), 8e9)
 
 

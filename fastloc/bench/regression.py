@@ -183,7 +183,7 @@ def _commit(root: Path, name: str) -> str:
 
 def _git(root: Path, *command: str) -> str:
     try:
-        run = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True)
+        run = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, encoding="utf-8")
     except (OSError, subprocess.CalledProcessError) as error:
         said: Any = getattr(error, "stderr", "") or error
         raise FastlocError(f"git {command[0]}: {str(said).strip()}") from error

@@ -48,7 +48,7 @@ def commit(tree: Path | None = None) -> str:
     for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"), ("rev-parse", "--show-toplevel")):
         try:
             run = subprocess.run(["git", "--no-optional-locks", "-C", str(tree), *command], capture_output=True, text=True, timeout=20,
-                                 check=True)  # fmt: skip
+                                 check=True, encoding="utf-8")  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return f"version {__version__}"
         said.append(run.stdout.strip())
@@ -66,7 +66,7 @@ def throttled(device: str) -> str | None:
     for name in _THROTTLE:
         try:
             run = subprocess.run(["nvidia-smi", f"--id={index or 0}", f"--query-gpu={name}", "--format=csv,noheader"], capture_output=True,
-                                 text=True, timeout=20, check=True)  # fmt: skip
+                                 text=True, timeout=20, check=True, encoding="utf-8")  # fmt: skip
             bits = int(run.stdout.strip(), 16)
         except (OSError, subprocess.SubprocessError, ValueError):
             continue

@@ -45,11 +45,12 @@ class WorkerProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         try:
-            with log.open("w") as errors:
+            with log.open("w", encoding="utf-8") as errors:
                 # a session of its own: Ctrl-C is for this process, which ends the others
                 self.process = subprocess.Popen(
                     [str(each) for each in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                     env=os.environ | dict.fromkeys(_THREADS, str(threads)) | dict(environment or {}), start_new_session=True,
+                    encoding="utf-8",
                 )  # fmt: skip
         except OSError as error:
             raise WorkerError(f"its process could not be started: {error}") from error
@@ -127,5 +128,5 @@ class WorkerProcess:
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         if code == -signal.SIGKILL:
             how += " (out of memory?)"
-        words = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        words = [line for line in self.log.read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()]
         return f"its process ended {how}" + (f": {words[-1].strip()[:200]}" if words else "")

@@ -193,7 +193,7 @@ def _ask(code: str, *arguments: str) -> tuple[dict[str, Any], str]:
     """What the code tells, and in any case the most telling line of what it printed as an error."""
     command = [sys.executable, "-P", "-c", code, *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, errors="replace")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, errors="replace", encoding="utf-8")
     except subprocess.TimeoutExpired:
         return {}, f"no answer within {PATIENCE} seconds"
     except OSError as error:
@@ -229,7 +229,7 @@ def _torch_cuda() -> str | None:
     version = Path(spec.origin).parent / "version.py" if spec and spec.origin else None
     if version is None or not version.is_file():
         return None
-    found = re.search(r"^cuda\b.*=\s*'([\d.]+)'", version.read_text(), re.MULTILINE)
+    found = re.search(r"^cuda\b.*=\s*'([\d.]+)'", version.read_text(encoding="utf-8"), re.MULTILINE)
     return found.group(1) if found else None
 
 

@@ -28,7 +28,7 @@ def read(path: Path, steps: int) -> list[Told]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="") as lines:
+        with path.open(newline="", encoding="utf-8") as lines:
             rows = [_parsed(row) for row in csv.DictReader(lines)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise FastlocError(f"{path}: is not a loss curve of this program ({error})") from error

@@ -39,7 +39,9 @@ def test_a_path_is_one_line() -> None:
 def test_tables_and_lines_of_the_console_are_printable() -> None:
     assert isinstance(console.console(), console.PrintableConsole)
     for coloured in (False, True):
-        out = console.PrintableConsole(file=io.StringIO(), force_terminal=coloured, color_system="standard" if coloured else None)
+        out = console.PrintableConsole(
+            file=io.StringIO(), force_terminal=coloured, color_system="standard" if coloured else None, markup=False, highlight=False
+        )
         rows: Table = console.table("text")
         rows.add_row(Text("\x1b]0;owned\x07cat"))
         out.print(rows)

@@ -62,7 +62,7 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
     file = folder / f"{name}.onnx"
     if not file.exists():
         command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.told()), str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
         if done.returncode:
             said = done.stderr.strip().splitlines()
             raise RuntimeError(f"it could not be exported: {said[-1] if said else f'exit code {done.returncode}'}")

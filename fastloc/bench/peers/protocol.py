@@ -63,7 +63,7 @@ def serve(build: Callable[[Case], Passes], versions: dict[str, str], **more: Any
     """Answer until standard input ends. `build(case)` loads what a case needs; `more` goes into the first line."""
     # whatever libraries print, also native ones, goes to stderr from here on, so that stdout carries the protocol alone
     sys.stdout.flush()
-    out = os.fdopen(os.dup(1), "w")
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     prepared: dict[str, Prepared] = {}
     _say(out, {"protocol": PROTOCOL, "versions": versions, **more})
@@ -212,7 +212,7 @@ def _memory(one: Prepared, again: bool) -> dict[str, Any]:
 def peak() -> int:
     """Most bytes resident since `reset_peak`, or ever where that cannot be reset; 0 where the system does not tell."""
     if platform.system() == "Linux":
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), resident())
     try:
         import resource
@@ -226,14 +226,14 @@ def reset_peak() -> int:
     """Forget the peak so far, where the system can (Linux); the bytes resident now."""
     _tidy()
     if platform.system() == "Linux":
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return resident()
 
 
 def resident() -> int:
     if platform.system() != "Linux":
         return peak()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def _tidy() -> None:
