@@ -49,8 +49,7 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
         ids = encoder.tokenizer([prompt])[0]
         ids = ids[: int(ids.argmax()) + 1].cpu()
         embedded = text_state(encoder.tower)["token_embedding.weight"].float().cpu()[ids] + tower.pos[: len(ids)]
-        scale = getattr(encoder.tower, "logit_scale", None)
-        shares = shares_of(tower, embedded[None], _embedding(localizer, image), start, 100.0 if scale is None else float(scale.exp()))
+        shares = shares_of(tower, embedded[None], _embedding(localizer, image), start, localizer.logit_scale)
     return [(_word(encoder.tokenizer, int(each)), float(share)) for each, share in zip(ids[1:-1], shares, strict=True)]
 
 

@@ -1,6 +1,5 @@
 """Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
-import math
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,11 +18,10 @@ from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
-from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer, network, text_tower
+from fastloc.checkpoints.text_loading import folder_tokenizer, logit_scale, named_tokenizer, network, text_tower
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError, unknown
-from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils.schema import first_line, plain, read_file
 
 CONFIG = "open_clip_config.json"
@@ -47,12 +45,15 @@ class Source:
     recommended: Mapping[str, Any] = field(default_factory=dict)
     # the file of the projections that came with it
     projections: Path | None = None
-    # what cosines of pictures and texts are multiplied by before a softmax over texts, as the model was trained
-    logit_scale: float = LOGIT_SCALE
 
     @property
     def spec(self) -> ModelSpec | ResNetSpec:
         return self.weights.spec
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines of pictures and texts are multiplied by before a softmax over texts, as the model was trained."""
+        return self.weights.logit_scale
 
     @property
     def vit(self) -> Weights:
@@ -96,10 +97,11 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     spec = _spec(described.config, preprocess)
     state = _state(described, pretrained)
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
+    scale = logit_scale(state)
     weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_weights.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
-    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, _logit_scale(state))
+    return Source(described.name, replace(weights, logit_scale=scale), text, extras.get("recommended", {}), described.projections)
 
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
@@ -146,17 +148,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if reason:
         raise ModelError(f"{str(path)!r} {reason}; a state dict is wanted")
     return state  # type: ignore[no-any-return]  # its values have been looked at
-
-
-def _logit_scale(state: Mapping[str, Tensor]) -> float:
-    """The scale that a model was trained with, CLIP's own where its weights hold none."""
-    if "logit_scale" not in state:
-        return LOGIT_SCALE
-    tensor = state["logit_scale"]
-    scale = float(tensor.float().exp()) if tensor.numel() == 1 else math.nan
-    if not 0 < scale < math.inf:
-        raise ModelError(f"logit_scale must be the logarithm of one number above 0, got {list(tensor.shape)} with the scale {scale:g}")
-    return scale
 
 
 def _spec(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:

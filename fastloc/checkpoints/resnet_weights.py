@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.errors import ModelError
+from fastloc.recipes.schema import LOGIT_SCALE
 
 # of every BatchNorm, PyTorch's default
 EPS = 1e-5
@@ -67,6 +68,8 @@ class ResNetWeights:
     stem: tuple[Conv, Conv, Conv]
     stages: tuple[tuple[Bottleneck, ...], ...]
     pool: Pool
+    # see `fastloc.checkpoints.vit_weights.Weights`
+    logit_scale: float = LOGIT_SCALE
 
     @property
     def dtype(self) -> torch.dtype:

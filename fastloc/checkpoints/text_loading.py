@@ -4,6 +4,7 @@ Importing open_clip takes longer than importing torch, so it is imported by what
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import tokenizer_arguments
 from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
+from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils.schema import first_line
 
-__all__ = ["folder_tokenizer", "named_tokenizer", "network", "text_tower"]
+__all__ = ["folder_tokenizer", "logit_scale", "named_tokenizer", "network", "text_tower"]
 
 # the smallest image tower there is: fastloc runs the real one as tensors
 _NO_VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
 _CONTEXT = 77
+# what texts and pictures are compared by, no part of an encoder: absent in weights that were cut out of a model
+_COMPARED = ("logit_scale", "logit_bias")
 # what the names of a text tower begin with in the layout of open_clip's CustomTextCLIP
 _CUSTOM = "text."
 
@@ -86,14 +90,15 @@ def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.
         _check_sizes(config["text_cfg"], state)
     tower = TextTower(config) if plain else network({**config, "vision_cfg": _NO_VISION})
     layout = _CUSTOM if hasattr(tower, "text") or (plain and config.get("custom_text")) else ""
-    state = _in_layout(layout, {name: tensor for name, tensor in state.items() if not name.startswith("visual.")})
+    given, state = state, _in_layout(layout, {name: tensor for name, tensor in state.items() if not name.startswith("visual.")})
     # what a name of the module's lacks of the file's
     start = layout if plain else ""
     taken: dict[str, Tensor] = {}
     for name, tensor in tower.state_dict().items():
-        if name.startswith(("visual.", "logit_")):
-            continue
-        taken[name] = _own(_given(f"{start}{name}", state, tensor.shape))
+        if name in _COMPARED:
+            taken[name] = _compared(name, given, tensor)
+        elif not name.startswith("visual."):
+            taken[name] = _own(_given(f"{start}{name}", state, tensor.shape))
     tower.load_state_dict(taken, strict=False, assign=plain)
     if not plain:
         del tower.visual
@@ -110,6 +115,29 @@ def _check_sizes(text: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         (f"transformer.resblocks.{text.get('layers', 12) - 1}.ln_1.weight", (width,)),
     ):
         _given(f"{start}{name}", state, torch.Size(shape))
+
+
+def logit_scale(state: Mapping[str, Tensor]) -> float:
+    """What a model multiplies cosines by before a softmax over texts: exp(logit_scale) of its weights, CLIP's own where they hold none.
+
+    Raises:
+        ModelError: it is no one finite number above 0.
+    """
+    if "logit_scale" not in state:
+        return LOGIT_SCALE
+    tensor = state["logit_scale"]
+    scale = float(tensor.double().exp()) if tensor.numel() == 1 else math.nan
+    if not 0 < scale < math.inf:
+        found = f"{float(tensor):g}" if tensor.numel() == 1 else f"shape {tuple(tensor.shape)}"
+        raise ModelError(f"logit_scale of the weights must be the logarithm of a finite number, got {found}; the file is damaged")
+    return scale
+
+
+def _compared(name: str, state: Mapping[str, Tensor], own: Tensor) -> Tensor:
+    """The scale or bias of the weights in the shape of the module's; the scale that `logit_scale` gives where they hold none."""
+    if name in state and state[name].numel() == own.numel():
+        return _own(state[name]).reshape(own.shape)
+    return torch.full_like(own, math.log(logit_scale(state)), dtype=torch.float32) if name == "logit_scale" else own
 
 
 def _in_layout(layout: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

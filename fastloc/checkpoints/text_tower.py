@@ -29,7 +29,7 @@ _OTHER = {
 # what a whole configuration may say
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias"}
 _POOLS = ("first", "last", "argmax", "eos")
-# as every CLIP begins its training; a trained scale is the model's, see `fastloc.checkpoints.loading.Source.logit_scale`
+# as every CLIP begins its training; weights bring their own
 _LOGIT_SCALE = math.log(1 / 0.07)
 
 
@@ -67,6 +67,8 @@ class TextTower(nn.Module):
         else:
             self.text_projection = nn.Linear(width, embed, device="meta")
         self.logit_scale = nn.Parameter(torch.tensor(_scale(config.get("init_logit_scale"))))
+        bias = config.get("init_logit_bias")
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
         self.transformer = _Transformer(text, bool(config.get("quick_gelu")))
         self.token_embedding = nn.Embedding(text["vocab_size"], width, _weight=torch.empty(text["vocab_size"], width, device="meta"))
         self.ln_final = _norm(text)

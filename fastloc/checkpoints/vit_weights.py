@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import ModelError
+from fastloc.recipes.schema import LOGIT_SCALE
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Weights:
     ln_post_w: Tensor  # [C]
     ln_post_b: Tensor  # [C]
     proj: Tensor  # [C, E]
+    # what cosines of pictures and texts are multiplied by before a softmax over texts, as the model was trained
+    logit_scale: float = LOGIT_SCALE
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,15 +1,18 @@
 """Which words a score rests on: the text tower's relevance against its literal statement, and on the embedded model."""
 
+import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP
+from safetensors.torch import save_file
 from torch import Tensor
 
-from fastloc.analysis.text_relevance import shares_of, text_relevance, text_weights
+from fastloc.analysis.text_relevance import _embedding, shares_of, text_relevance, text_weights
 from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import ModelError, RecipeError, TextError
@@ -65,6 +68,25 @@ def localizer() -> Localizer:
 
 def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+
+
+@pytest.mark.parametrize("scale", [100.0, 300.0])
+def test_the_logit_is_at_the_scale_of_the_checkpoint(scale: float, tmp_path: Path) -> None:
+    """Shares depend on it: with 1/0.07, which every CLIP begins its training with, the larger one of two is smaller."""
+    settings = {**config(), "text_cfg": {**TEXT, "vocab_size": 49408}}
+    state = {name: torch.from_numpy(each) for name, each in seeded_state(vision_shapes(settings) | text_shapes(settings), 0).items()}
+    (tmp_path / "tiny.json").write_text(json.dumps(settings))
+    save_file({**state, "logit_scale": torch.tensor(scale).log()}, tmp_path / "tiny.safetensors")
+    mine = Localizer(str(tmp_path / "tiny.json"), str(tmp_path / "tiny.safetensors"), size=32)
+    found = text_relevance(mine, picture(), "one zebra")
+    ids = mine.source.text.tokenizer(["one zebra"])[0]
+    ids = ids[: int(ids.argmax()) + 1]
+    clip = CLIP(settings["embed_dim"], settings["vision_cfg"], settings["text_cfg"], quick_gelu=settings["quick_gelu"]).eval()
+    clip.load_state_dict(state)
+    weights, start = text_weights(clip).to(dtype=torch.float64), _embedding(mine, picture()).double()
+    wanted, other = (relevance.text_relevance(weights, embedded(clip, ids), start, 0, each) for each in (scale, 1 / 0.07))
+    assert np.abs(np.array([share for _, share in found]) - wanted.numpy()).max() < 1e-5
+    assert (wanted - other).abs().max() > 1e-3
 
 
 def test_words_of_the_embedded_model() -> None:

@@ -88,6 +88,7 @@ def test_a_model_from_the_hub_is_the_one_from_a_folder(published: HubServer, cac
     localizer = Localizer(f"hf-hub:{NAME}")
     np.testing.assert_array_equal(localizer(image, ["cat", "red car"]).heatmaps, wanted)
     assert wanted.max() > 0 and localizer.source.name == f"hf-hub:{NAME}"
+    assert localizer.logit_scale == pytest.approx(21.80, abs=0.01)
     fetched = {each.path.rpartition("/")[2] for each in published.asked("GET") if "/resolve/" in each.path}
     assert fetched == {hub.CONFIG, SAFE}
     # weights of another layout, which another program has put there

@@ -76,6 +76,41 @@ def test_a_text_tower_in_open_clip_s_custom_layout(config: Path, tmp_path: Path)
     same_as_open_clip(loading.load(str(config), str(saved(custom, tmp_path / "weights.pt"))), custom)
 
 
+@pytest.mark.parametrize("way", ["file", "folder", "tag", "named file", "custom layout", "one number in a row"])
+def test_every_way_of_loading_brings_the_scale_of_the_weights(way: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    made: Any = (open_clip.CustomTextCLIP if way == "custom layout" else open_clip.CLIP)(**CONFIG)
+    state = {**made.state_dict(), "logit_scale": torch.tensor([50.0] if way == "one number in a row" else 50.0).log()}
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "weights.safetensors")
+    given: tuple[str, str | None] = (str(config), str(tmp_path / "weights.safetensors"))
+    if way == "custom layout":
+        config.write_text(json.dumps({**CONFIG, "custom_text": True}))
+    elif way == "folder":
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
+        given = str(tmp_path), None
+    elif way in ("tag", "named file"):
+        monkeypatch.setattr(loading, "model_config", lambda name: CONFIG)
+        monkeypatch.setattr(loading, "_download", lambda *_: tmp_path / "weights.safetensors")
+        given = "ViT-B-32", "openai" if way == "tag" else given[1]
+    source = loading.load(*given)
+    assert source.logit_scale == source.weights.logit_scale == pytest.approx(50)
+    assert float(source.text.tower.logit_scale.exp()) == pytest.approx(50)
+    assert source.weights.to(dtype=torch.float64).logit_scale == source.logit_scale
+
+
+def test_the_embedded_models_scale():
+    source = loading.load()
+    assert source.logit_scale == pytest.approx(21.80, abs=0.01)
+    assert float(source.text.tower.logit_scale.exp()) == pytest.approx(source.logit_scale)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1000.0, -float("inf")])
+def test_a_scale_that_is_none(model: torch.nn.Module, config: Path, tmp_path: Path, value: float):
+    torch.save({**model.state_dict(), "logit_scale": torch.tensor(value)}, tmp_path / "weights.pt")
+    with pytest.raises(ModelError, match="logit_scale of the weights must be the logarithm of a finite number, got"):
+        loading.load(str(config), str(tmp_path / "weights.pt"))
+
+
 def test_the_embedded_model_is_what_open_clip_computes():
     """Its compact file, expanded, fills open_clip's own network of its configuration, and both agree."""
     content = json.loads(embedded.CONFIG.read_text())

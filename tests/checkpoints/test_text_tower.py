@@ -115,6 +115,22 @@ def test_half_precision_and_weights_of_before_the_custom_layout():
     torch.testing.assert_close(text_tower(config("custom"), halves).encode_text(tokens()), wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["plain", "custom", "tanh", "hugging"])
+def test_the_scale_and_bias_are_those_of_the_weights(kind: str):
+    """Not 1/0.07, which every CLIP begins its training with."""
+    settings = {**config("plain"), "nonscalar_logit_scale": True} if kind == "hugging" else config(kind)
+    state = {**theirs(settings).state_dict(), "logit_scale": torch.tensor(50.0).log().half()}
+    if kind == "tanh":
+        state["logit_bias"] = torch.tensor(-3.25)
+    tower: Any = text_tower(settings, state)
+    assert isinstance(tower, TextTower) == (kind != "hugging")
+    assert float(tower.logit_scale.exp()) == pytest.approx(50, rel=1e-3)
+    assert tower.logit_scale.dtype == torch.float32 and (kind != "tanh" or float(tower.logit_bias) == -3.25)
+    del state["logit_scale"]
+    # weights that were cut out of a model
+    assert float(text_tower(settings, state).logit_scale.exp()) == pytest.approx(100)
+
+
 def test_weights_of_another_architecture():
     state = theirs(config("custom")).state_dict()
     with pytest.raises(ModelError, match="weights of another architecture: 'positional_embedding' is missing"):
