@@ -41,7 +41,7 @@ def golden_of(localizer: "Localizer", options: Options, geometry: Geometry | Non
     score = localizer.recipe.readout
     found: dict[str, Tensor | None] = {"similarity": similarity, "scores": scores}
     if "heatmaps" in options.outputs:
-        found["heatmaps"] = heatmaps.heatmaps(similarity, where, score.order, score.logit_scale, score.reverse)
+        found["heatmaps"] = heatmaps.heatmaps(similarity, where, score.order, score.scale, score.reverse)
     if "labels" in options.outputs:
         found["labels"] = heatmaps.labels(-similarity if score.reverse else similarity, where).to(torch.uint8)
     arrays = {name: tensor.numpy() for name, tensor in found.items() if name in options.wanted(localizer.recipe) and tensor is not None}

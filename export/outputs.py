@@ -67,7 +67,8 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     picture = 1 - picture if readout.reverse else picture
     if readout.order == "picture":
         return _masked(picture, place)
-    competing = torch.softmax(readout.logit_scale * maps, 1)
+    assert readout.scale is not None
+    competing = torch.softmax(readout.scale * maps, 1)
     # a text without rivals would be 1 everywhere; told by a tensor, because an exported graph may take any number of texts
     alone = torch.ones_like(similarity[0, :, 0, 0]).sum() < 1.5
     return _masked(torch.where(alone, picture, competing), place)

@@ -115,7 +115,7 @@ def _parts(localizer: Localizer, options: Options) -> Parts:
         surgery = localizer.recipe.readout.score == "feature-surgery"
         empty = source.text.empty(localizer.template).clone() if surgery else None
     geometry = _geometry(localizer, options)
-    return Parts(source.vit, localizer.recipe, options, geometry, texts, empty)
+    return Parts(source.vit, localizer.recipe.at_scale(source.logit_scale), options, geometry, texts, empty)
 
 
 def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
@@ -190,7 +190,7 @@ def _fit(localizer: Localizer, options: Options) -> str:
 
 
 def _manifest(localizer: Localizer, options: Options) -> Manifest:
-    source, recipe = localizer.source, localizer.recipe
+    source, recipe = localizer.source, localizer.recipe.at_scale(localizer.source.logit_scale)
     _, opset = spelling(options.spelling, options.opset)
     names = options.texts
     usual = options.size or localizer.input_size

@@ -22,6 +22,7 @@ from doc_tables.markdown_table import TableError, markdown
 from fastloc import embedded
 from fastloc.embedded import CONFIG, QUALITY
 from fastloc.errors import FastlocError
+from fastloc.functional.readout import SURGERY_SCALE
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 HERE = Path(__file__).resolve().parents[1]
@@ -47,13 +48,29 @@ class Source:
 
 def recipe_table(_: Record) -> str:
     """The methods and where they are from; made of the recipes themselves."""
-    rows = [(f"`{row.name}`", row.summary, row.depth, _map(row), f"`{row.template}`", _linked(row.source)) for row in RECIPES.values()]
-    return markdown(("method", "what it computes", "blocks", "map", "template", "source"), rows)
+    rows = [
+        (f"`{row.name}`", row.summary, row.depth, _map(row), _scale(row), f"`{row.template}`", _linked(row.source))
+        for row in RECIPES.values()
+    ]
+    return markdown(("method", "what it computes", "blocks", "map", "scale", "template", "source"), rows)
 
 
 def _map(row: Recipe) -> str:
-    order = f"softmax, scale {row.readout.logit_scale:g}" if row.readout.order == "softmax" else f"min-max on the {row.readout.order}"
+    order = "softmax" if row.readout.order == "softmax" else f"min-max on the {row.readout.order}"
     return order + (", reversed" if row.readout.reverse else "")
+
+
+def _scale(row: Recipe) -> str:
+    """What cosines are multiplied by before a softmax over the texts, or before they are differentiated."""
+    if row.readout.score == "feature-surgery":
+        return f"{SURGERY_SCALE:g}, fixed"
+    if row.readout.order == "softmax":
+        return _number(row.readout.logit_scale)
+    return "" if row.target == "cosine" else _number(row.target_scale)
+
+
+def _number(scale: float | str) -> str:
+    return "the model's" if isinstance(scale, str) else f"{scale:g}, fixed"
 
 
 def _linked(source: str) -> str:

@@ -16,7 +16,6 @@ from fastloc.diagnostics.verify import judged
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.golden import TOLERANCES
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.recipes.schema import LOGIT_SCALE
 from gpu_parts import models, scenes
 from gpu_parts.job import Row
 from gpu_parts.likeness import compared, words
@@ -68,17 +67,21 @@ def pictures(model: str, limit: int | None) -> list[tuple[Geometry, Tensor]]:
     return [(where, each) for where, pixels in square for each in pixels.split(BATCH)]
 
 
+def _row(file: File) -> Recipe:
+    return RECIPES[file.method].at_scale(tower(file.model).logit_scale)
+
+
 def written(file: File, folder: Path) -> Row:
     """Export it, as `fastloc export` does. Raises what that raises, for a file whose golden is wrong on the CPU too."""
     from fastloc.export.options import Options
     from fastloc.export.to_onnx import export
 
-    row, size = RECIPES[file.method], SIZES[file.model]
+    row, size = _row(file), SIZES[file.model]
     given, empty = texts(file.model, row)
     # all that an export reads of a localizer; the texts are embedded already, so that no text tower is needed
     text = SimpleNamespace(digest="", empty=lambda template: empty)
     weights = tower(file.model)
-    source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text, logit_scale=LOGIT_SCALE)
+    source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text, logit_scale=weights.logit_scale)
     localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, input_size=size, fit="stretch")
     began = time.perf_counter()
     export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
@@ -102,7 +105,8 @@ def ran(file: File, provider: str, folder: Path, device: torch.device, settings:
     told["nodes"] = dict(Counter(node.provider for node in session.placement().nodes))
     rows, problems = judged(session.manifest.golden, session.run(session.manifest.golden_inputs()), file.dtype)
     told["golden"] = {row.output: row.max_error for row in rows}
-    given, score = texts(file.model, RECIPES[file.method])[0], RECIPES[file.method].readout
+    row = _row(file)
+    given, score = texts(file.model, row)[0], row.readout
     found = []
     for where, pixels in pictures(file.model, limit):
         outputs = session.run({"pixels": pixels.numpy(), "text_embeddings": given.numpy()})
@@ -129,7 +133,7 @@ def engine(file: File, device: torch.device, dtype: str, settings: dict[str, str
     """PyTorch's answer on the device, pixels -> grids [B, T, h, w]; `settings` are of float16's plan."""
     from fastloc.engine.vit_engine import Engine, Tower
 
-    row = RECIPES[file.method]
+    row = _row(file)
     made = models.tower(file.model, device, dtype) if file.model != "embedded" else Tower(tower("embedded"), device, dtype)
     run = Engine(made, row, {**(settings if dtype == "float16" else {}), "dtype": dtype})
     given, empty = (each.to(device) for each in texts(file.model, row))

@@ -31,7 +31,7 @@ def compared(score: ReadOut, pairs: Iterable[tuple[Geometry, Tensor, Tensor]]) -
         similarity.append(_largest(got, right))
         # picture by picture: at their own size they are large
         for both in zip(right.split(1), got.split(1), strict=True):
-            one, other = (heatmaps.heatmaps(each, where, score.order, score.logit_scale, score.reverse) for each in both)
+            one, other = (heatmaps.heatmaps(each, where, score.order, score.scale, score.reverse) for each in both)
             heatmap.append(_largest(one, other))
             one, other = (heatmaps.labels(-each if score.reverse else each, where) for each in both)
             equal, pixels = equal + int((one == other).sum()), pixels + one.numel()

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,19 +96,21 @@ def configuration() -> dict[str, Any]:
 def image_tower() -> vit_weights.Weights:
     """The embedded model's, float32 on the CPU."""
     content = configuration()
-    state = {name: tensor.float() for name, tensor in load_file(embedded.MODEL).items() if name.startswith("visual.")}
-    return vit_weights.from_open_clip(state, vit_spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
+    state = {name: tensor.float() for name, tensor in load_file(embedded.MODEL).items()}
+    visual = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
+    weights = vit_weights.from_open_clip(visual, vit_spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
+    return replace(weights, logit_scale=float(state["logit_scale"].exp()))
 
 
 def variants() -> dict[str, Recipe]:
     """Every method of patch features that is neither trained nor measured beforehand, with its official parameters, and with the model's
     recommended ones where they differ. Gradients cost a backward pass for each of the set's names."""
-    recommended = configuration()["fastloc"]["recommended"]["recipes"]
+    recommended, scale = configuration()["fastloc"]["recommended"]["recipes"], image_tower().logit_scale
     found = {}
     for name in (name for name, row in RECIPES.items() if row.reads == "patches" and not row.trained and row.rho is None):
-        found[name] = recipe(name)
-        if name in recommended and recipe(name, **recommended[name]) != found[name]:
-            found[f"{name} (recommended)"] = recipe(name, **recommended[name])
+        found[name] = recipe(name).at_scale(scale)
+        if name in recommended and (changed := recipe(name, **recommended[name]).at_scale(scale)) != found[name]:
+            found[f"{name} (recommended)"] = changed
     return found
 
 
@@ -193,7 +195,7 @@ def _peaks(grids: Tensor, row: Recipe, geometry: Geometry, wanted: list[list[int
         # a softmax needs all texts, the other read-outs treat each alone
         rivals = readout.order == "softmax"
         values = each[None] if rivals else each[None, indices]
-        told = readout.order, readout.logit_scale, readout.reverse
+        told = readout.order, readout.scale, readout.reverse
         heat = heatmaps.heatmaps(values, geometry, *told)[0]
         yield (heat[indices] if rivals else heat).flatten(1).argmax(1).tolist()
 

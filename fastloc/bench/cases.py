@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
+from fastloc.recipes import Recipe, recipe
+from fastloc.recipes.schema import LOGIT_SCALE
 
 # inputs that calls take in turns: fewer where they are large
 INPUTS, LARGE, FEWER = 4, 64 << 20, 2
@@ -53,6 +55,11 @@ class Case:
     def at(self, size: tuple[int, int], inputs: str) -> "Case":
         """The same at another input size."""
         return replace(self, size=size, inputs=inputs)
+
+    @property
+    def recipe(self) -> Recipe:
+        """At CLIP's own scale, as the peers' workers have it: seeded weights were never trained to one."""
+        return recipe(self.method, **self.changes).at_scale(LOGIT_SCALE)
 
     @property
     def patch(self) -> int:

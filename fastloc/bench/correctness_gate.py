@@ -11,7 +11,6 @@ from torch import Tensor
 from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.models import weights_of
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.recipes import recipe
 from fastloc.reference import parts
 from fastloc.reference import scores as literal
 
@@ -50,7 +49,7 @@ def fitting(case: Case) -> tuple[int, int]:
     """The size at which the reference, which writes every N x N map down, fits into memory: the case's own, or smaller of its shape."""
     heads = int(case.config["vision_cfg"]["width"]) // int(case.config["vision_cfg"].get("head_width", 64))
     # autograd keeps what every block needs for its backward
-    maps = MAPS if recipe(case.method).reads == "patches" else 2 * MAPS * int(case.config["vision_cfg"]["layers"])
+    maps = MAPS if case.recipe.reads == "patches" else 2 * MAPS * int(case.config["vision_cfg"]["layers"])
     most = (SHARE * available() / (maps * 4 * heads)) ** 0.5
     height, width = (side // case.patch for side in case.size)
     shrunk = min(1.0, (most / (height * width)) ** 0.5)
@@ -82,7 +81,7 @@ def _one(weights: Weights, image: Tensor, texts: Tensor, case: Case, kind: str) 
         return parts.cosine(embedding[:, None], texts).transpose(1, 2)[..., None]
     # what stands for the empty text wherever one is timed
     empty = texts.mean(0) / texts.mean(0).norm()
-    row = recipe(case.method, **case.changes)
+    row = case.recipe
     if row.reads != "patches":
         # in float32 the literal softmax has no gradient left next to a share of 1
         weights, texts, empty = weights.to(dtype=torch.float64), texts.double(), empty.double()

@@ -90,6 +90,10 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
         self.weight = self.split.head(example).to(self.device, self.dtype) if method == "cam" else None
         self.split.to(self.device, self.dtype)
 
+    @property
+    def logit_scale(self) -> None:
+        """None: a classifier compares nothing with texts, so there is no scale. What needs one refuses a classifier."""
+
     def maps(self, pixels: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Maps [B, T, h, w] and logits [B, C] of normalised pixels [B, 3, H, W], on this localizer's device.
 

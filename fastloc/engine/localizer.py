@@ -161,7 +161,7 @@ class Localizer(BaseLocalizer[list[str]]):
         row = recipe(method, **{**recommended, **changes})
         self.kind.check(row, plain.spec, plain.name)
         self.source = self.projected.source(row)
-        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered)
+        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
         # two given sides are meant to be met exactly
         self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
@@ -239,7 +239,7 @@ class Localizer(BaseLocalizer[list[str]]):
         grids, _, copies = self._similarity(frames, texts, geometry, bgr)
         readout = self.recipe.readout
         made = device_heatmaps.heatmaps(
-            grids, geometry, readout.order, readout.logit_scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
+            grids, geometry, readout.order, readout.scale, readout.reverse, dtype=dtype, fused=self.plan.readout == "triton"
         )
         return made if copies is None else made[:, copies.index]
 
@@ -262,7 +262,7 @@ class Localizer(BaseLocalizer[list[str]]):
         """The Prediction of one picture's similarities [T, h, w] and scores [T]."""
         readout = self.recipe.readout
         return Prediction(
-            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
+            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
             reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
         )  # fmt: skip
 

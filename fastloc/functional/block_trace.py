@@ -124,7 +124,7 @@ def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Reci
     spec = weights.spec
     normed = F.layer_norm(vjp.upcast(tokens), (spec.width,), vjp.upcast(weights.ln_post_w), vjp.upcast(weights.ln_post_b), spec.norm_eps)
     z = normed.mean(1) @ vjp.upcast(weights.proj)
-    towards, strength = at_unit_embedding(z, texts.to(z.dtype), recipe)
+    towards, strength = at_unit_embedding(z, texts.to(z.dtype), recipe, weights.logit_scale)
     at_z, shrink = vjp.unit(towards, z)
     length = torch.linalg.vector_norm(at_z, dim=-1).clamp_min(1e-30)
     at_norm = vjp.linear(at_z / length[..., None], weights.proj.transpose(0, 1))

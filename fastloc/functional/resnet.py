@@ -216,7 +216,7 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tu
     texts = texts.to(embedding.dtype)
     unit = F.normalize(embedding, dim=-1)[:, None]  # [B, 1, E]
     cosine = (unit @ texts.T)[:, 0]
-    gradient, strength = at_unit_embedding(embedding, texts, prepared.recipe)
+    gradient, strength = at_unit_embedding(embedding, texts, prepared.recipe, prepared.weights.logit_scale)
     gradient = gradient - (gradient * unit).sum(-1, keepdim=True) * unit
     length = torch.linalg.vector_norm(embedding, dim=-1)[:, None, None]
     out = gradient / length @ pool.out_w  # [B, T, C]

@@ -9,15 +9,17 @@ where q, k and v always come from the main path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
 from fastloc.imaging.heatmaps import ORDERS
 from fastloc.recipes.validation import check_count, frozen, is_share, is_table, known, positive
 
-# CLIP's own, as it was trained: what cosines are multiplied by before a softmax over texts
+# what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
 LOGIT_SCALE = 100.0
+# in a scale's place: that of the model, exp(logit_scale) of its checkpoint
+MODEL = "model"
 # streams of a term: which projection meets which
 TERMS = ("qk", "qq", "kk", "vv", "identity")
 POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
@@ -39,21 +41,34 @@ class ReadOut:
         score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
     order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
         "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin); "none" only upsamples.
+    logit_scale: a number where the authors fix one, or "model" for the model's own; see `Recipe.at_scale`.
     reverse: RCLIP's |1 - M| of the min-maxed map.
     """
 
     score: str = "cosine"
     order: str = "picture"
-    logit_scale: float = 40.0
+    logit_scale: float | str = MODEL
     reverse: bool = False
 
     def __post_init__(self) -> None:
         known("score", self.score, SCORES)
         known("order", self.order, tuple(ORDERS))
-        if not positive(self.logit_scale):
-            raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0")
+        if self.logit_scale != MODEL and not positive(self.logit_scale):
+            raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0, or {MODEL!r} for the model's own")
         if self.reverse and self.order not in ("grid", "picture"):
             raise RecipeError(f"reverse needs a min-maxed map, order 'grid' or 'picture', not {self.order!r}")
+
+    @property
+    def scale(self) -> float | None:
+        """The scale as a number, or None where the order needs none and none is given.
+
+        Raises RecipeError for the model's own where no model was asked, see `Recipe.at_scale`.
+        """
+        if not isinstance(self.logit_scale, str):
+            return self.logit_scale
+        if self.order == "softmax":
+            raise RecipeError(f"logit_scale must be a number to draw maps, got {self.logit_scale!r}; Recipe.at_scale puts a model's in")
+        return None
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class Recipe:
         this one alone).
     target: what is differentiated, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
         One text alone, whose share is always 1, has its logit differentiated instead.
-    target_scale: CLIP's logit scale as trained; LeGrad's target is always the cosine of its own pooled feature.
+    target_scale: a number, or "model" for the model's own; LeGrad's target is always the cosine of its own pooled feature.
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
     head: of "anchor", the one head that is shown; None for the mean.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
@@ -108,7 +123,7 @@ class Recipe:
     reads: str = "patches"
     start: int = 0
     target: str = "cosine"
-    target_scale: float = 100.0
+    target_scale: float | str = MODEL
     one_head: bool = False
     head: int | None = None
     trained: bool = False
@@ -134,6 +149,19 @@ class Recipe:
             if wrong:
                 raise RecipeError(f"recipe {self.name!r}: {message}")
         _check_temperature(self)
+
+    def at_scale(self, logit_scale: float) -> Recipe:
+        """The recipe with a model's own scale in every place that reads it, so that it says all that is computed."""
+        row = self
+        if row.readout.order == "softmax" and row.readout.logit_scale == MODEL:
+            row = replace(row, readout=replace(row.readout, logit_scale=logit_scale))
+        if row.target != "cosine" and row.target_scale == MODEL:
+            row = replace(row, target_scale=logit_scale)
+        return row
+
+    def score_scale(self, logit_scale: float) -> float:
+        """The scale of the target as a number; `logit_scale` is the model's own."""
+        return logit_scale if isinstance(self.target_scale, str) else self.target_scale
 
     @property
     def depth(self) -> str:
@@ -199,7 +227,8 @@ def _of_relevance(r: Recipe) -> list[tuple[bool, str]]:
         (type(r.start) is not int, f"start is {r.start!r}; it is a block, counted from 0, or from the end where negative"),
         (r.head is not None and (not anchor or type(r.head) is not int or r.head < 0),
          f"head is {r.head!r}; it is one head of an anchor's block"),
-        (not positive(r.target_scale), f"target_scale is {r.target_scale!r}; it is a number above 0"),
+        (r.target_scale != MODEL and not positive(r.target_scale),
+         f"target_scale is {r.target_scale!r}; it is a number above 0, or {MODEL!r} for the model's own"),
         (r.one_head and r.reads in ("legrad", "rollout", "anchor"), f"{r.reads!r} reads the encoder's own heads"),
         (r.target == "softmax-of-mean" and not r.reads.startswith("grad-cam"),
          f"{r.reads!r} reads the class token, and no mean of patches"),

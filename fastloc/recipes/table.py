@@ -13,8 +13,8 @@ __all__ = ["RECIPES", "recipe"]
 
 _SURGERY = "CLIP Surgery (Li et al., arXiv 2304.05653), xmed-lab/CLIP_Surgery"
 _SEGMENT = ReadOut(order="softmax", logit_scale=40.0)
-# CLIP's own scale
-_CLASSIFY = ReadOut(order="softmax", logit_scale=100.0)
+# at the model's own scale, exp(logit_scale) in the authors' code
+_CLASSIFY = ReadOut(order="softmax")
 
 _RELEVANCE = ReadOut(score="relevance", order="picture")
 _ON_GRID = replace(_RELEVANCE, order="grid")

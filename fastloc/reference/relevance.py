@@ -77,7 +77,7 @@ def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
     cosines = (parts.unit(embedding) @ texts.T)[0]
     if row.target == "cosine":
         return cosines
-    logits = row.target_scale * cosines
+    logits = row.score_scale(weights.logit_scale) * cosines
     return logits if row.target == "logit" or len(texts) == 1 else parts.softmax(logits)
 
 

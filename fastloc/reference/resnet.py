@@ -77,7 +77,7 @@ METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
 def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
     """What a published row says of normalised pixels [B, 3, H, W] and several texts [T, E] of unit length: [B, P, T]."""
     if row.reads == "grad-cam":
-        return grad_cam(weights, pixels, texts, row.position, row.target, row.target_scale).flatten(2).transpose(1, 2)
+        return grad_cam(weights, pixels, texts, row.position, row.target, row.score_scale(weights.logit_scale)).flatten(2).transpose(1, 2)
     if row.readout.score == "feature-surgery":
         return torch.cat([parts.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
     return parts.cosine(METHODS[row.name](weights, pixels), texts)

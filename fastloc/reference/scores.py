@@ -27,7 +27,7 @@ def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of a recipe that reads them: by the authors' own steps where it is their row."""
-    if row == RECIPES.get(row.name) and row.name in methods.METHODS:
+    if row.name in methods.METHODS and row == RECIPES[row.name].at_scale(weights.logit_scale):
         return methods.METHODS[row.name](weights, pixels)
     return any_recipe.features(weights, pixels, row)
 

@@ -22,6 +22,6 @@ def prediction(
     # one text alone is compared with the empty text, not with the image
     scores = outputs["scores"][index] if "scores" in outputs and len(texts) > 1 else None
     return Prediction(
-        texts=texts, similarity=outputs["similarity"][index], geometry=geometry, order=readout.order, logit_scale=readout.logit_scale,
-        reverse=readout.reverse, method=manifest.recipe.name, model=manifest.model.name, scores=scores,
+        texts=texts, similarity=outputs["similarity"][index], geometry=geometry, order=readout.order, reverse=readout.reverse,
+        logit_scale=readout.scale or manifest.model.logit_scale, method=manifest.recipe.name, model=manifest.model.name, scores=scores,
     )  # fmt: skip

@@ -51,9 +51,11 @@ class Locator:
         self.prepares = hasattr(self.localizer, "encode_texts") and hasattr(self.localizer, "predict_frame")
 
     @property
-    def logit_scale(self) -> float:
-        """What cosines with texts are multiplied by before a softmax, as the model was trained; CLIP's where it is not told."""
-        return float(getattr(self.localizer, "logit_scale", LOGIT_SCALE))
+    def logit_scale(self) -> float | None:
+        """What cosines with texts are multiplied by before a softmax, as the model was trained; None for a classifier, which has no such
+        scale. A function of (picture, texts) cannot say its own: CLIP's."""
+        scale = getattr(self.localizer, "logit_scale", LOGIT_SCALE)
+        return None if scale is None else float(scale)
 
     def prepare(self, texts: str | Sequence[str] | None, background: Sequence[str] = ()) -> Prompts:
         """Encode texts and background now, in this thread; None for all the texts that an exported file has.

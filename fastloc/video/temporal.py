@@ -44,18 +44,22 @@ class Temporal:
         smooth: half-life in seconds of the exponential mean of the similarity grid; 0 for none. What a frame counts depends on the time
             since the one before, so that it means the same at every frame rate.
         maps: a row of `MAPS`, or the two similarities (low, high) at which heat is 0 and 1.
-        scale: for "background", what cosines are multiplied by before the softmax: the model's own `logit_scale`.
+        scale: for "background", what cosines are multiplied by before the softmax: the model's own `logit_scale`; None where it has none.
 
     Raises FastlocError for values out of range.
     """
 
-    def __init__(self, smooth: float, maps: str | Sequence[float], scale: float) -> None:
+    def __init__(self, smooth: float, maps: str | Sequence[float], scale: float | None) -> None:
         if not (isinstance(smooth, (int, float)) and math.isfinite(smooth) and smooth >= 0):
             raise FastlocError(f"smooth {smooth!r} must be a half-life in seconds, 0 or more")
-        if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
+        if scale is not None and not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
             raise FastlocError(f"scale {scale!r} must be a number above 0")
-        self.smooth, self.scale = float(smooth), float(scale)
+        self.smooth, self.scale = float(smooth), None if scale is None else float(scale)
         self.maps, self.fixed = _chosen(maps)
+        if self.maps == "background" and scale is None:
+            raise FastlocError(
+                "maps='background' compares cosines at the model's logit scale, and a classifier has none: use maps='frame' or 'running'"
+            )
         self._before: Prediction | None = None
         self._time = 0.0
         self._range: Floats | None = None
@@ -69,6 +73,7 @@ class Temporal:
         passed, self._time = max(time - self._time, 0.0), time
         located, count = self._smoothed(located, passed), len(prompts.texts)
         if self.maps == "background":
+            assert self.scale is not None
             return against(located, count, self.scale)
         located = first(located, count)
         if self.maps == "frame":

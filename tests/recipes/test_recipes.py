@@ -63,11 +63,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **{f"anchor_{term}": {"score": "relevance", "reads": "anchor", "start": -1} for term in ("qk", "vv", "qq", "kk")},
 }
 USUAL = {
-    "reads": "patches", "start": 0, "target": "cosine", "target_scale": 100.0, "one_head": False, "head": None,
+    "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "head": None,
     "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None, "cross": None, "cross_weight": 0.0, "gain": 1.0,
     "trained": False, "score": "cosine", "reverse": False,
 }  # fmt: skip
-LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "cliptrase": 100.0, "tagclip": 100.0, "resclip": 40.0}
+LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0}
 
 
 def test_the_table_holds_these_methods() -> None:
@@ -81,8 +81,7 @@ def test_row(name: str) -> None:
     for field, usual in USUAL.items():
         value = getattr(row.readout if field in ("score", "reverse") else row, field)
         assert value == SPECIAL.get(name, {}).get(field, usual), field
-    if name in LOGIT_SCALE:
-        assert row.readout.logit_scale == LOGIT_SCALE[name]
+    assert row.readout.logit_scale == LOGIT_SCALE.get(name, "model")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -104,6 +103,32 @@ def test_rows_cannot_be_changed() -> None:
         RECIPES["gem"].blocks = 3  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
         RECIPES["gem"].readout.order = "grid"  # type: ignore[misc]
+
+
+# the model's own scale
+
+
+def test_a_models_scale_goes_where_it_is_read() -> None:
+    assert recipe("tagclip").at_scale(30.0) == recipe("tagclip", logit_scale=30.0)
+    assert recipe("bi_modal").at_scale(50.0) == recipe("bi_modal", target_scale=50.0)
+    # what the authors fix, what is given, and what no scale goes into
+    given = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
+    for row in (*given, recipe("naclip"), recipe("gem"), recipe("legrad")):
+        assert row.at_scale(30.0) == row
+    assert recipe("gem", order="softmax").at_scale(21.8).readout.scale == 21.8
+
+
+def test_maps_are_not_drawn_at_a_scale_that_nobody_knows() -> None:
+    assert recipe("gem").readout.scale is None and recipe("naclip").readout.scale == 40
+    with pytest.raises(RecipeError, match="logit_scale must be a number to draw maps, got 'model'; Recipe"):
+        _ = recipe("tagclip").readout.scale
+
+
+@pytest.mark.parametrize("value", ["models", "", 0, -1.0, float("nan"), None])
+@pytest.mark.parametrize(("name", "field"), [("tagclip", "logit_scale"), ("bi_modal", "target_scale")])
+def test_a_scale_is_a_number_or_the_models(name: str, field: str, value: Any) -> None:
+    with pytest.raises(RecipeError, match=f"{field} is .*; it is a number above 0, or 'model' for the model's own"):
+        recipe(name, **{field: value})
 
 
 # one method with changes

@@ -284,18 +284,19 @@ LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
 @pytest.mark.parametrize("name", towers.PATCHES)
 def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     """The whole method, the way its authors run it, against the fast rooms one after the other."""
-    weights, pixels, texts, row = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4), RECIPES[name]
+    weights, pixels, texts = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4)
+    row = RECIPES[name].at_scale(weights.logit_scale)
     if row.readout.score == "feature-surgery":
         scores = parts.feature_surgery(methods.clip_surgery(weights, pixels), texts)[:, 1:]
     else:
         scores = parts.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
-    options = (row.readout.logit_scale,) if row.readout.order == "softmax" else ()
+    options = (row.readout.scale,) if row.readout.order == "softmax" else ()
     wanted = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
 
     found = similarity(forward(weights, pixels, row, cls=needs_cls(row.readout, 4)), texts, row.readout)
     geometry = fit(size, (24, 40), towers.PATCH)
     for image in range(2):
-        heat = heatmaps.heatmaps(found[image].numpy(), geometry, row.readout.order, row.readout.logit_scale, row.readout.reverse)
+        heat = heatmaps.heatmaps(found[image].numpy(), geometry, row.readout.order, row.readout.scale, row.readout.reverse)
         assert heat.shape == (4, *size)
         # min-max divides by the range of a map, so absolute
         assert np.abs(heat - wanted[image].numpy()).max() < 1e-8

@@ -18,7 +18,6 @@ from fastloc.bench.cases import Case, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
-from fastloc.recipes import recipe
 from fastloc.utils.atomic_write import replacing_files
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +34,7 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
     inputs = read_inputs(case.told())
     run = _session(row, case, file, [*inputs["pixels"], *inputs["texts"]])
     texts, frames = inputs["texts"][0], inputs["frames"][0]
-    method = recipe(case.method, **case.changes)
+    method = case.recipe
     spec = _spec(case)
     geometry, order = fit(case.frame, case.size, spec.patch), method.readout
 
@@ -49,7 +48,7 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
 
         pictures = [prepare(Image.fromarray(each), geometry, spec.mean, spec.std, spec.interpolation) for each in frames]
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
-        return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.logit_scale, order.reverse) for each in found])
+        return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.scale, order.reverse) for each in found])
 
     told = {"provider": row.providers[case.device.partition(":")[0]]}
     return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, told=told)
@@ -79,7 +78,7 @@ def export(row: Backend, case: Case, file: Path) -> None:
 
     stored = row.stored or case.dtype
     options = Options(spelling=row.spelling, dtype=stored, size=case.size, batch=case.batch, count=case.texts)
-    method = recipe(case.method, **case.changes)
+    method = case.recipe
     weights = weights_of(case.config, case.preprocess, case.weights)
     options.check(weights.spec, method)
     empty = None

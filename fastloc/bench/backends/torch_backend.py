@@ -21,7 +21,6 @@ from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.functional.similarity import grids as functional
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
-from fastloc.recipes import recipe
 
 
 def versions() -> dict[str, str]:
@@ -66,7 +65,7 @@ def engine(row: Backend, case: Case) -> Passes:
     _strict()
     device = torch.device(case.device)
     weights = _weights(case)
-    method = recipe(case.method, **case.changes)
+    method = case.recipe
     settings = {**(row.settings if device.type == "cuda" else {}), **case.settings, "dtype": case.dtype}
     run = Engine(_tower(weights, device, case.dtype), method, settings)
     inputs = Inputs(case)
@@ -85,7 +84,7 @@ def engine(row: Backend, case: Case) -> Passes:
             grids = run(torch.from_numpy(np.stack(pictures)), inputs.texts, inputs.empty)[0]
         else:
             grids = run(torch.from_numpy(inputs.frames).to(device), inputs.texts, inputs.empty, geometry=geometry)[0]
-        heat = device_heatmaps.heatmaps(grids, geometry, order.order, order.logit_scale, order.reverse, fused=plan.readout == "triton")
+        heat = device_heatmaps.heatmaps(grids, geometry, order.order, order.scale, order.reverse, fused=plan.readout == "triton")
         return heat.cpu().numpy()
 
     told = {"plan": {name: getattr(plan, name) for name in FIELDS}}
@@ -98,7 +97,7 @@ def compiled(row: Backend, case: Case) -> Passes:
     _strict()
     device = torch.device(case.device)
     weights = _weights(case).to(device, DTYPES[case.dtype])
-    method, inputs = recipe(case.method, **case.changes), Inputs(case)
+    method, inputs = case.recipe, Inputs(case)
 
     def plain(pixels: Tensor) -> Tensor:
         return functional(weights, pixels, inputs.texts, method, inputs.empty)[0]
@@ -124,7 +123,7 @@ def official(row: Backend, case: Case) -> Passes:
     if case.method != "gem" or set(case.changes) - {"blocks", "iterations"}:
         raise ValueError("the official form is GEM's, with its blocks and iterations")
     device = torch.device(case.device)
-    weights, method, inputs = _weights(case).to(device, DTYPES[case.dtype]), recipe(case.method, **case.changes), Inputs(case)
+    weights, method, inputs = _weights(case).to(device, DTYPES[case.dtype]), case.recipe, Inputs(case)
 
     @torch.inference_mode()
     def model(index: int) -> Tensor:
