@@ -37,25 +37,26 @@ def golden_of(localizer: "Localizer", options: Options, geometry: Geometry | Non
     picture = options.frame or (size[0], size[1])
     blank = Golden(SEED, options.batch or 2, picture, 0 if options.texts else options.count or TEXTS, {})
     where = geometry or fit(picture, picture, spec.patch, "stretch")
-    similarity, scores = _pass(localizer, options, blank, where)
+    similarity, cosines = _pass(localizer, options, blank, where)
     score = localizer.recipe.readout
-    found: dict[str, Tensor | None] = {"similarity": similarity, "scores": scores}
+    found: dict[str, Tensor] = {"similarity": similarity, "scores": cosines[:, :-1], "background": cosines[:, -1:]}
     if "heatmaps" in options.outputs:
         found["heatmaps"] = heatmaps.heatmaps(similarity, where, score.order, score.scale, score.reverse)
     if "labels" in options.outputs:
         found["labels"] = heatmaps.labels(-similarity if score.reverse else similarity, where).to(torch.uint8)
-    arrays = {name: tensor.numpy() for name, tensor in found.items() if name in options.wanted(localizer.recipe) and tensor is not None}
+    arrays = {name: tensor.numpy() for name, tensor in found.items() if name in options.outputs}
     return replace(blank, outputs={name: Sample.take(array) for name, array in arrays.items()})
 
 
-def _pass(localizer: "Localizer", options: Options, blank: Golden, where: Geometry) -> tuple[Tensor, Tensor | None]:
+def _pass(localizer: "Localizer", options: Options, blank: Golden, where: Geometry) -> tuple[Tensor, Tensor]:
     source, recipe, template = localizer.source, localizer.recipe, localizer.template
     texts = source.text(options.texts, template) if options.texts else _texts(blank, source.spec.embed)
-    empty = source.text.empty(template) if recipe.readout.score == "feature-surgery" else None
     spec = source.spec
     pictures = [Image.fromarray(each) for each in blank.pictures()]
     pixels = torch.from_numpy(np.stack([prepare(each, where, spec.mean, spec.std, spec.interpolation) for each in pictures]))
-    return grids(source.vit, pixels, texts, recipe, empty)
+    similarity, cosines = grids(source.vit, pixels, texts, recipe, source.text.empty(template), background=True)
+    assert cosines is not None
+    return similarity, cosines
 
 
 def _texts(blank: Golden, embed: int) -> Tensor:

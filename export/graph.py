@@ -33,7 +33,7 @@ class Parts:
     options: Options
     geometry: Geometry | None  # of the frames, for kind "frames"
     texts: Tensor | None  # [T, E], baked
-    empty: Tensor | None  # [E], for feature surgery
+    empty: Tensor | None  # [E], the text without a thing: for feature surgery and the background
 
 
 class Graph(nn.Module):
@@ -49,7 +49,7 @@ class Graph(nn.Module):
         attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)
-        self.wanted = options.wanted(parts.recipe)
+        self.wanted = options.outputs
         # where the size is static the tracer shall see numbers, not how they are made
         grid = None if options.size is None else _grid(options.size, parts.weights)
         self.fixed = None if grid is None else position_table(self.prepared.weights, grid, parts.recipe)
@@ -62,9 +62,12 @@ class Graph(nn.Module):
         table = self.fixed
         if table is None:
             table = position_of_any_grid(weights.pos, weights.spec.grid, grid, self.prepared.recipe.position)
-        cls = readout.needs_cls(self.prepared.recipe.readout, self._count())
-        similarity, scores = answer(self.prepared, tokens, table, grid, texts, self._similarity, self.ops, cls)
-        found = {"similarity": similarity, "scores": scores}
+        cls = self.parts.options.embeds or readout.needs_cls(self.prepared.recipe.readout, self._count())
+        beside = self.parts.empty if "background" in self.wanted else None
+        similarity, cosines = answer(self.prepared, tokens, table, grid, texts, self._similarity, self.ops, cls, beside)
+        found = {"similarity": similarity, "scores": cosines}
+        if beside is not None and cosines is not None:
+            found |= {"scores": cosines[:, :-1], "background": cosines[:, -1:]}
         place = Place(self.parts.geometry, (picture.shape[-2], picture.shape[-1]), grid)
         for name in self.wanted:
             if name in MADE:

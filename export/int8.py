@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from fastloc.errors import FastlocError
 
 Feed = Mapping[str, NDArray[Any]]
-# products that are left in float32: the last, into the texts' space, is small and every score is read off it
-_KEPT = 1
 
 
 def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed]) -> ir.Model:
@@ -54,13 +52,27 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed]) -> ir.Mo
 
 
 def _products(model: ir.Model) -> list[str]:
-    """The names of the products with a weight."""
-    names = []
+    """The names of the products with a weight but for those behind the last LayerNorm, into the texts' space and with baked texts: they are
+    small, and every score is read off them."""
+    names, kept = [], _head(model)
     for i, node in enumerate(model.graph):
-        if node.op_type == "MatMul" and node.inputs[1] is not None and node.inputs[1].is_initializer():
+        if node.op_type == "MatMul" and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
             node.name = node.name or f"product_{i}"
             names.append(node.name)
-    return names[:-_KEPT]
+    return names
+
+
+def _head(model: ir.Model) -> set[ir.Node]:
+    """What lies between the outputs and the LayerNorms before them."""
+    found: set[ir.Node] = set()
+    waiting = [value.producer() for value in model.graph.outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in found or node.op_type == "LayerNormalization":
+            continue
+        found.add(node)
+        waiting += [value.producer() for value in node.inputs if value is not None]
+    return found
 
 
 class _Reader:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError, TextError, unknown
 from fastloc.export.inputs import why_not_onnx_resize
-from fastloc.functional import readout
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
 
@@ -23,7 +22,7 @@ class Options:
     fit: how pictures are brought to the size, see `fastloc.imaging.geometry.fit`; None is the localizer's, or "stretch" where that is
         "aspect" and pictures come resized to one size.
     kind, layout, bgr: what goes in as a picture; frame: the camera's (height, width) for kind "frames"; resize: how frames are resized.
-    outputs: "scores" is left out by itself where the method has none.
+    outputs: "scores" and "background" are what a runtime makes scores of; every method has them.
     licence: of the model's weights, in your words, for the metadata.
     """
 
@@ -40,7 +39,7 @@ class Options:
     bgr: bool = False
     frame: tuple[int, int] | None = None
     resize: str = "matmul"
-    outputs: tuple[str, ...] = ("similarity", "scores")
+    outputs: tuple[str, ...] = ("similarity", "scores", "background")
     licence: str = ""
 
     def check(self, spec: ModelSpec, recipe: Recipe) -> None:
@@ -57,10 +56,10 @@ class Options:
             if is_so():
                 raise FastlocError(message)
 
-    def wanted(self, recipe: Recipe) -> tuple[str, ...]:
-        """The outputs, without scores where the method has none."""
-        texts = len(self.texts) or self.count or 2
-        return tuple(name for name in self.outputs if name != "scores" or readout.needs_cls(recipe.readout, texts))
+    @property
+    def embeds(self) -> bool:
+        """Whether an output reads the image embedding."""
+        return "scores" in self.outputs or "background" in self.outputs
 
 
 def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callable[[], bool], str]]:
@@ -69,8 +68,6 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
     return [
         (lambda: not o.outputs, f"no output is asked for: choose of {', '.join(OUTPUTS)}"),
         (lambda: len(set(o.outputs)) != len(o.outputs), f"an output is asked for twice: {', '.join(o.outputs)}"),
-        (lambda: not o.wanted(recipe),
-         f"method {recipe.name!r} has no image-level scores, and nothing else is asked for: add 'similarity'"),
         (lambda: recipe.inv_temp == "matched",
          f"method {recipe.name!r} solves a temperature for every picture: use 'gem_calibrated', whose temperatures are measured once"),
         (lambda: o.layout not in INPUTS[o.kind].layouts,

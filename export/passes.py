@@ -10,6 +10,7 @@ from fastloc.export.options import Options
 _DIMENSIONS = {
     "similarity": ("batch", "texts", "rows", "columns"),
     "scores": ("batch", "texts"),
+    "background": ("batch",),
     "heatmaps": ("batch", "texts", "height", "width"),
     "labels": ("batch", "height", "width"),
 }

@@ -112,8 +112,7 @@ def _parts(localizer: Localizer, options: Options) -> Parts:
         texts = source.text(options.texts, localizer.template).clone() if options.texts else None
         if texts is not None:
             _check_distinct(options.texts, texts)
-        surgery = localizer.recipe.readout.score == "feature-surgery"
-        empty = source.text.empty(localizer.template).clone() if surgery else None
+        empty = source.text.empty(localizer.template).clone()
     geometry = _geometry(localizer, options)
     return Parts(source.vit, localizer.recipe.at_scale(source.logit_scale), options, geometry, texts, empty)
 
@@ -200,8 +199,9 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
             options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual,
             localizer.usual_fit,
         ),
-        texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.wanted(recipe), dtype=options.dtype,
+        texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.outputs, dtype=options.dtype,
         spelling=options.spelling, opset=opset, golden=golden_of(localizer, options, _geometry(localizer, options)),
+        calibration=localizer.calibration,
     )  # fmt: skip
 
 

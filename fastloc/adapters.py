@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["nv12_to_rgb", "result_of", "to_supervision"]
 
+# what a result is made of, and how many axes it has
+_RANKS = {"similarity": 4, "scores": 2, "background": 2}
 
-def to_supervision(result: Result, threshold: float = 0.5, *, masks: bool = True, min_area: int | None = None) -> sv.Detections:
+
+def to_supervision(
+    result: Result, threshold: float = 0.5, *, masks: bool = True, min_area: int | None = None, score: float | None = None
+) -> sv.Detections:
     """A result's boxes as `supervision.Detections`, for its annotators, trackers and zones: one for each of `Result.boxes`, in its order.
 
     xyxy float32 [N, 4]; mask bool [N, H, W], the region inside the box, or None without masks; confidence float32 [N], the highest value
@@ -34,7 +39,7 @@ def to_supervision(result: Result, threshold: float = 0.5, *, masks: bool = True
     `Detections.empty()`. Raises FastlocError without supervision, and as `Result.boxes` does.
     """
     library = _supervision()
-    by_text = result._boxes_by_text(threshold, min_area)
+    by_text = result._boxes_by_text(threshold, min_area, score)
     rows = [(index, box) for index, boxes in enumerate(by_text) for box in boxes]
     if not rows:
         nothing: sv.Detections = library.Detections.empty()
@@ -57,8 +62,8 @@ def result_of(
     For whoever runs the file elsewhere: in a GStreamer or DeepStream probe, or behind a server.
 
     Args:
-        outputs: the file's outputs by name, for one frame, with a batch of 1 or without: "similarity" [T, h, w], and "scores" [T] where
-            there are any. They are copied, so a pipeline may use its buffers again.
+        outputs: the file's outputs by name, for one frame, with a batch of 1 or without: "similarity" [T, h, w], and "scores" [T] and
+            "background" [1] where there are any. They are copied, so a pipeline may use its buffers again.
         manifest: what the file says of itself: `fastloc.onnx_file.header.read("gem.onnx").manifest()`, once.
         frame: the frame (see `fastloc.imaging.images.load`), or its (height, width) alone: the result's picture is black then.
         texts: of a file that has none baked in.
@@ -70,7 +75,7 @@ def result_of(
     picture = Image.new("RGB", frame[::-1]) if _is_size(frame) else images.load(frame, bgr=bgr)
     if "similarity" not in outputs:
         raise FastlocError(f"a result is made of the output 'similarity', and the outputs are {', '.join(outputs) or 'none'}")
-    found = {name: _batched(name, outputs[name], rank) for name, rank in (("similarity", 4), ("scores", 2)) if name in outputs}
+    found = {name: _batched(name, outputs[name], rank) for name, rank in _RANKS.items() if name in outputs}
     names = _names(manifest, texts, found["similarity"].shape[1])
     grid, patch = found["similarity"].shape[2:], manifest.model.patch
     size = None if manifest.input.size else (grid[0] * patch[0], grid[1] * patch[1])

@@ -16,6 +16,7 @@ from fastloc.diagnostics.verify import judged
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.onnx_file.golden import TOLERANCES
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes.presence import UNCALIBRATED
 from gpu_parts import models, scenes
 from gpu_parts.job import Row
 from gpu_parts.likeness import compared, words
@@ -82,7 +83,8 @@ def written(file: File, folder: Path) -> Row:
     text = SimpleNamespace(digest="", empty=lambda template: empty)
     weights = tower(file.model)
     source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text, logit_scale=weights.logit_scale)
-    localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, input_size=size, fit="stretch")
+    told = {"input_size": size, "fit": "stretch", "calibration": UNCALIBRATED}
+    localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, **told)
     began = time.perf_counter()
     export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
     return {"mb": file.path(folder).stat().st_size / 1e6, "seconds": time.perf_counter() - began, "problems": []}

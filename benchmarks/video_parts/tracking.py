@@ -88,8 +88,9 @@ class Remembered:
         found = self.said[asked]
         if asked == texts:
             return found
-        scores = None if found.scores is None else found.scores[[asked.index(text) for text in texts]]
-        return replace(found, texts=texts, similarity=found.similarity[[asked.index(text) for text in texts]], scores=scores)
+        index = [asked.index(text) for text in texts]
+        kept = {name: values[index] for name in ("scores", "image_scores") if (values := getattr(found, name)) is not None}
+        return replace(found, texts=texts, similarity=found.similarity[index], **kept)
 
     def __call__(self, *_: Any) -> Any:
         raise NotImplementedError("it is asked by `predict_frame`")

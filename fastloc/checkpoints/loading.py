@@ -22,6 +22,7 @@ from fastloc.checkpoints.text_loading import folder_tokenizer, logit_scale, name
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError, unknown
+from fastloc.recipes.presence import Calibration
 from fastloc.utils.schema import first_line, plain, read_file
 
 CONFIG = "open_clip_config.json"
@@ -45,6 +46,8 @@ class Source:
     recommended: Mapping[str, Any] = field(default_factory=dict)
     # the file of the projections that came with it
     projections: Path | None = None
+    # of its scores, "plain" and with its own projections, "projected"; others are not calibrated
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def spec(self) -> ModelSpec | ResNetSpec:
@@ -101,7 +104,13 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_weights.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
-    return Source(described.name, replace(weights, logit_scale=scale), text, extras.get("recommended", {}), described.projections)
+    weights = replace(weights, logit_scale=scale)
+    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, _calibrations(described))
+
+
+def _calibrations(described: _Description) -> dict[str, Calibration]:
+    told = described.extras.get("presence", {})
+    return {kind: Calibration.of(each, f"{described.name} ({kind})") for kind, each in told.items()}
 
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:

@@ -43,7 +43,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--layout", choices=("NHWC", "NCHW"), help="of frames (default: NHWC)")
     picture.add_argument("--bgr", action="store_true", help="channels come blue, green, red")
     picture.add_argument("--resize", choices=RESIZES, default="matmul", help="how frames are resized (default: matmul)")
-    picture.add_argument("--outputs", nargs="+", default=["similarity", "scores"], metavar="NAME", help="default: similarity scores")
+    picture.add_argument("--outputs", nargs="+", default=["similarity", "scores", "background"], metavar="NAME",
+                         help="default: similarity scores background")  # fmt: skip
     picture.add_argument("--texts", nargs="+", default=[], type=words, metavar="TEXT",
                          help="a vocabulary to bake in; else embeddings are an input")  # fmt: skip
     picture.add_argument("--texts-file", type=Path, metavar="FILE", help="the same, one text a line")

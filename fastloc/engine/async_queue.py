@@ -39,11 +39,11 @@ class Locating(Protocol):
 
     def geometry(self, picture: tuple[int, int]) -> Geometry: ...
 
-    def similarity(
+    def scored_similarity(
         self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
-    ) -> tuple[Tensor, Tensor | None]: ...
+    ) -> tuple[Tensor, Tensor]: ...
 
-    def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, scores: Floats | None) -> Prediction: ...
+    def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction: ...
 
 
 class Handle:
@@ -118,14 +118,14 @@ class AsyncQueue:
         lane.free()
         geometry = localizer.geometry(picture.size[::-1])
         frame = lane.upload(np.asarray(picture))
-        grids, scores = localizer.similarity(frame[None], prompts, geometry=geometry)
-        event = lane.download(grids, scores)
+        event = lane.download(*localizer.scored_similarity(frame[None], prompts, geometry=geometry))
 
         def wait() -> Result:
             event.synchronize()
-            grid, score = lane.downloaded()
+            grid, cosines = lane.downloaded()
             assert grid is not None
-            return localizer.prediction(geometry, prompts, grid, score).result(picture, name)
+            assert cosines is not None
+            return localizer.prediction(geometry, prompts, grid, cosines).result(picture, name)
 
         lane.handle = Handle(event.query, wait)
         return lane.handle

@@ -31,6 +31,7 @@ class Shape:
     bgr: bool
     texts: int
     plan: Plan
+    background: bool = False
 
 
 class BaseEngine(ABC):
@@ -63,8 +64,9 @@ class BaseEngine(ABC):
 
     @torch.inference_mode()
     def __call__(
-        self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None, *, geometry: Geometry | None = None, bgr: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+        self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None, *, geometry: Geometry | None = None, bgr: bool = False,
+        background: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Similarity grids [B, T, h, w] and, where the method reads the image embedding, its cosines with the texts [B, T].
 
         Args:
@@ -72,6 +74,7 @@ class BaseEngine(ABC):
             texts: [T, E], unit length.
             empty: [E], the empty text's embedding, for feature surgery with one text.
             bgr: the frames' channels are blue, green, red.
+            background: also compare the image embedding with `empty`, whatever the method: cosines are [B, T + 1] then.
 
         Raises:
             ModelError, FastlocError: pixels or frames of a shape that does not fit.
@@ -80,7 +83,7 @@ class BaseEngine(ABC):
             self._check(pixels)
         size = geometry.input if geometry else (pixels.shape[-2], pixels.shape[-1])
         with self.lock, self._guard():
-            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size))
+            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size), background)
             one_pass = self._passes(shape)
             inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
             if shape.plan.launch == "graph" and len(pixels):

@@ -28,6 +28,7 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
+from fastloc.recipes.presence import Calibration, presence
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
@@ -140,6 +141,11 @@ class Localizer(BaseLocalizer[list[str]]):
         return self.source.logit_scale
 
     @property
+    def calibration(self) -> Calibration:
+        """Of the scores, see `fastloc.recipes.presence`: the model's own where its configuration has one."""
+        return self.projected.calibration(self.source)
+
+    @property
     def weights(self) -> Weights | ResNetWeights:
         """The image tower on its device."""
         return self.tower.weights
@@ -209,8 +215,17 @@ class Localizer(BaseLocalizer[list[str]]):
             return grids, scores
         return grids[:, copies.index], None if scores is None else scores[:, copies.index]
 
+    def scored_similarity(
+        self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The same with the image-level cosines of every method, [B, T + 1]: behind those of the texts that of the background, the template
+        without a thing in it. It is one row more in the last block, and leaves the grids as they are. What `prediction` makes scores of."""
+        grids, cosines, copies = self._similarity(pixels, texts, geometry, bgr, background=True)
+        assert cosines is not None
+        return (grids, cosines) if copies is None else (grids[:, copies.index], cosines[:, [*copies.index, -1]])
+
     def _similarity(
-        self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool
+        self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool, *, background: bool = False
     ) -> tuple[Tensor, Tensor | None, Distinct | None]:
         """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are
         one: methods in which texts compete would split it among its copies."""
@@ -223,9 +238,9 @@ class Localizer(BaseLocalizer[list[str]]):
         copies = distinct_rows(encoded.cpu().numpy())
         text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
         empty = None
-        if self.recipe.readout.score == "feature-surgery" and len(text) == 1:
+        if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
-        return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr), copies
+        return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
 
     def heatmaps(self, frames: Any, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
         """Heatmaps [B, T, H, W] of camera frames, uint8 [B, H, W, 3], on the engine's device: within [0, 1], or bytes for torch.uint8.
@@ -258,12 +273,14 @@ class Localizer(BaseLocalizer[list[str]]):
             raise ImageError(f"frames are {tuple(frames.shape)} {frames.dtype}; torch.uint8 [B, H, W, 3] is wanted")
         return self.geometry((frames.shape[1], frames.shape[2]))
 
-    def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, scores: Floats | None) -> Prediction:
-        """The Prediction of one picture's similarities [T, h, w] and scores [T]."""
+    def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
+        """The Prediction of one picture's similarities [T, h, w] and image-level cosines [T + 1], see `scored_similarity`."""
         readout = self.recipe.readout
+        scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration)
         return Prediction(
             texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
             reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
+            image_scores=cosines[:-1],
         )  # fmt: skip
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
@@ -274,8 +291,7 @@ class Localizer(BaseLocalizer[list[str]]):
         """
         prompts = self._texts(texts)
         self.source.text(prompts, self.template)
-        if self.recipe.readout.score == "feature-surgery":
-            self.source.text.empty(self.template)
+        self.source.text.empty(self.template)
         if self.device.type == "cpu":
             # what follows is mostly computed in another thread
             release_idle_threads()
@@ -292,7 +308,7 @@ class Localizer(BaseLocalizer[list[str]]):
         if pixels.device.type == "cpu" and not self._resizes([geometry]):
             rgb = np.asarray(pixels.flip(-1) if bgr else pixels)
             return self._predict([Image.fromarray(rgb)], [geometry], prompts)[0]
-        return self._predictions([geometry], prompts, *self.similarity(pixels[None], prompts, geometry=geometry, bgr=bgr))[0]
+        return self._predictions([geometry], prompts, *self.scored_similarity(pixels[None], prompts, geometry=geometry, bgr=bgr))[0]
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
         self._process.check()
@@ -304,19 +320,17 @@ class Localizer(BaseLocalizer[list[str]]):
     def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: list[str]) -> list[Prediction]:
         if self._resizes(geometries):
             frames = torch.from_numpy(np.stack([np.asarray(picture) for picture in images]))
-            return self._predictions(geometries, texts, *self.similarity(frames, texts, geometry=geometries[0]))
+            return self._predictions(geometries, texts, *self.scored_similarity(frames, texts, geometry=geometries[0]))
         pixels = torch.stack([self.pixels(picture, geometry) for picture, geometry in zip(images, geometries, strict=True)])
-        return self._predictions(geometries, texts, *self.similarity(pixels, texts))
+        return self._predictions(geometries, texts, *self.scored_similarity(pixels, texts))
 
     def _resizes(self, geometries: list[Geometry]) -> bool:
         """True where the device resizes these pictures: those of one geometry, if the plan says so. Pillow resizes the others."""
         return len(set(geometries)) == 1 and self.engine.plan(len(geometries), geometries[0].input).frames != "pillow"
 
-    def _predictions(self, geometries: list[Geometry], prompts: list[str], grids: Tensor, scores: Tensor | None) -> list[Prediction]:
-        arrays, values = _array(grids), None if scores is None else _array(scores)
-        return [
-            self.prediction(geometry, prompts, arrays[i], None if values is None else values[i]) for i, geometry in enumerate(geometries)
-        ]
+    def _predictions(self, geometries: list[Geometry], prompts: list[str], grids: Tensor, cosines: Tensor) -> list[Prediction]:
+        arrays, values = _array(grids), _array(cosines)
+        return [self.prediction(geometry, prompts, arrays[i], values[i]) for i, geometry in enumerate(geometries)]
 
 
 def _made(kind: type[Localizer], arguments: dict[str, Any], choice: dict[str, Any] | None) -> Localizer:

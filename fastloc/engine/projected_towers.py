@@ -11,6 +11,7 @@ from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import OWN, Given, found
 from fastloc.engine.tower_kinds import AnyTower
 from fastloc.recipes import Recipe
+from fastloc.recipes.presence import UNCALIBRATED, Calibration
 
 
 class ProjectedTowers:
@@ -27,6 +28,7 @@ class ProjectedTowers:
 
     def __init__(self, source: Source, given: Given = None) -> None:
         self.plain, self.given = source, given is not None
+        self.own = given is None or given == OWN
         self.folded: Source | None = None
         self.towers: dict[int, AnyTower] = {}
         if given is not None:
@@ -39,6 +41,11 @@ class ProjectedTowers:
         if self.folded is None:
             self.folded = found(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
         return self.folded
+
+    def calibration(self, source: Source) -> Calibration:
+        """Of the scores of one of these sources; of projections that did not come with the model none is known."""
+        kind = "plain" if source is self.plain else "projected" if self.own else ""
+        return source.calibrations.get(kind, UNCALIBRATED)
 
     def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
         """The image tower of one of these sources on its device: the first one is made, another differs in its projection alone."""

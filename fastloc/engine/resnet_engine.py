@@ -59,7 +59,7 @@ class ResNetPass:
         spec, size = weights.spec, geometry.input if geometry else (shape.pixels[-2], shape.pixels[-1])
         self.table = resnet.position_table(weights, (size[0] // spec.patch[0], size[1] // spec.patch[1]), self.recipe)
         self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
-        self.cls = readout.needs_cls(self.recipe.readout, shape.texts)
+        self.cls = shape.background or readout.needs_cls(self.recipe.readout, shape.texts)
         self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
         # a frame's bytes stand in patches as (byte - 128) / 64; the convolutions read (byte / 255 - mean) / std
         mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (spec.mean, spec.std))
@@ -69,9 +69,10 @@ class ResNetPass:
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = resnet.features(self.prepared.weights, pixels if self.shape.geometry is None else self.normalised(pixels))
         if self.prepared.form.relevance:
-            return resnet.relevance(self.prepared, x, self.table, texts)
+            return resnet.relevance(self.prepared, x, self.table, texts, empty if self.shape.background else None)
         out = resnet.encode(self.prepared, x, self.table, cls=self.cls)
-        return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, texts)
+        compared = torch.cat([texts, empty[None]]) if self.shape.background and empty is not None else texts
+        return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, compared)
 
     def normalised(self, frames: Tensor) -> Tensor:
         """uint8 frames [B, H, W, 3] resized on their device, as the convolutions read them: [B, 3, h, w]."""

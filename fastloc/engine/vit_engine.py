@@ -84,7 +84,8 @@ class Pass:
         def read(out: Output, words: Tensor) -> Tensor:
             return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
 
-        return answer(self.prepared, self.tokens(pixels), self.table, self.grid, texts, read, self.ops, self.cls)
+        beside = empty if self.shape.background else None
+        return answer(self.prepared, self.tokens(pixels), self.table, self.grid, texts, read, self.ops, self.cls, beside)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """The patch embedding, [B, P, C]."""

@@ -192,7 +192,7 @@ def pooled(pool: Pool, x: Tensor, heads: int) -> Tensor:
     return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1), pool.out_w, pool.out_b)
 
 
-def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Grad-CAM on the last stage: maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least.
 
     M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the recipe's
@@ -203,7 +203,7 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tu
 
     because attention sums to 1 over the tokens, the mean token hands its gradient on to the positions, and what the keys get sums to 0.
 
-    Args: x [B, C, h, w], table [1+P, C], texts [T, E] of unit length.
+    Args: x [B, C, h, w], table [1+P, C], texts [T, E] of unit length; beside [E]: see `fastloc.functional.similarity.answer`.
     """
     pool, spec = prepared.pool, prepared.weights.spec
     positions = x.to(pool.position.dtype).flatten(2).transpose(1, 2)
@@ -215,7 +215,8 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor) -> tu
     embedding = F.linear((share @ v).transpose(1, 2).flatten(1), pool.out_w, pool.out_b)
     texts = texts.to(embedding.dtype)
     unit = F.normalize(embedding, dim=-1)[:, None]  # [B, 1, E]
-    cosine = (unit @ texts.T)[:, 0]
+    compared = texts if beside is None else torch.cat([texts, beside[None].to(texts)])
+    cosine = (unit @ compared.T)[:, 0]
     gradient, strength = at_unit_embedding(embedding, texts, prepared.recipe, prepared.weights.logit_scale)
     gradient = gradient - (gradient * unit).sum(-1, keepdim=True) * unit
     length = torch.linalg.vector_norm(embedding, dim=-1)[:, None, None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
@@ -16,7 +17,9 @@ from fastloc.recipes import Recipe
 Read = Callable[[Output, Tensor], Tensor]
 
 
-def grids(weights: Weights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+def grids(
+    weights: Weights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty: Tensor | None = None, *, background: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """What a method says of normalised pixels [B, 3, H, W] and texts [T, E], in plain PyTorch.
 
     Returns: similarity grids [B, T, h, w], float32 at least, and the image embedding's cosines with the texts [B, T] where the method
@@ -26,6 +29,7 @@ def grids(weights: Weights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty
         weights: of any floating dtype; it is the dtype of the products.
         texts: unit length.
         empty: [E], the empty text's embedding, for feature surgery with one text.
+        background: also compare the image embedding with `empty`: cosines are [B, T + 1] then, whatever the method.
 
     Raises:
         ModelError: the shape of `pixels` does not fit the model.
@@ -36,22 +40,28 @@ def grids(weights: Weights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
     table = position_table(weights, grid, recipe)
-    return answer(prepared, tokens, table, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty))
+    beside = empty if background else None
+    return answer(
+        prepared, tokens, table, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty), beside=beside
+    )
 
 
 def answer(
-    prepared: FoldedViT, tokens: Tensor, table: Tensor, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH, cls: bool | None = None
-) -> tuple[Tensor, Tensor | None]:
+    prepared: FoldedViT, tokens: Tensor, table: Tensor, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH, cls: bool | None = None,
+    beside: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The same from embedded patches [B, P, C] and the position table [1+P, C] of this grid.
 
     Args:
         read: compares patch features with the texts; not asked for what is no patch feature.
         cls: whether the image embedding is wanted; by default where the read-out needs it.
+        beside: [E], a text that the image embedding alone is compared with; its cosine comes behind those of the texts.
     """
     recipe = prepared.recipe
+    compared = texts if beside is None else torch.cat([texts, beside[None]])
     if recipe.reads == "patches":
-        wanted = readout.needs_cls(recipe.readout, texts.shape[0]) if cls is None else cls
+        wanted = beside is not None or (readout.needs_cls(recipe.readout, texts.shape[0]) if cls is None else cls)
         out = encode(prepared, tokens, table, grid, ops, cls=wanted)
-        return read(out, texts), readout.scores(out, texts)
+        return read(out, texts), readout.scores(out, compared)
     found, embedding = relevance(Scene(prepared, tokens, table, grid, texts, ops))
-    return found, readout.image_scores(embedding, texts)
+    return found, readout.image_scores(embedding, compared)

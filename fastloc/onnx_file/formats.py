@@ -65,7 +65,8 @@ RESIZES = {
 
 OUTPUTS = {
     "similarity": "float32 [B, T, h, w], one score a patch",
-    "scores": "float32 [B, T], image-level cosines, where the method computes them",
+    "scores": "float32 [B, T], image-level cosines",
+    "background": "float32 [B, 1], that of the background, which scores are held against",
     "heatmaps": "float32 [B, T, H, W] at the frame's size, read out as the method says",
     "labels": f"uint8 [B, H, W] at the frame's size, the most similar text of every pixel; {UNSEEN} where a crop hid it",
 }

@@ -206,6 +206,6 @@ def failures(rows: list[OutputComparison], dtype: str, score: str = "cosine") ->
         if row.output == "similarity" and score == "relevance":
             if row.minmax_mean is not None and row.minmax_mean > TOLERANCES[dtype]:
                 wrong.append(f"similarity is off by {row.minmax_mean:.1e} of its range, and {TOLERANCES[dtype]:.0e} is allowed for {dtype}")
-        elif row.output in ("similarity", "scores") and row.max_error is not None and row.max_error > TOLERANCES[dtype]:
+        elif row.output in ("similarity", "scores", "background") and row.max_error is not None and row.max_error > TOLERANCES[dtype]:
             wrong.append(f"{row.output} is off by {row.max_error:.1e}, and {TOLERANCES[dtype]:.0e} is allowed for {dtype}")
     return wrong

@@ -22,6 +22,7 @@ from fastloc.onnx_file import limits
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
 from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
+from fastloc.recipes.presence import UNCALIBRATED, Calibration
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.recipes.validation import frozen
 from fastloc.utils import versioned_json
@@ -153,7 +154,8 @@ class Texts:
 class Manifest:
     """All that a file says of itself.
 
-    outputs: of "similarity" [B,T,h,w] float32, "scores" [B,T] float32 (image-level cosines), "heatmaps" [B,T,H,W] float32 within [0, 1],
+    outputs: of "similarity" [B,T,h,w] float32, "scores" [B,T] float32 (image-level cosines), "background" [B,1] float32 (that of the
+        background, see `fastloc.recipes.presence`), "heatmaps" [B,T,H,W] float32 within [0, 1],
         "labels" [B,H,W] uint8 (255 where a crop hid the frame).
     dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.onnx_file.formats`.
     """
@@ -168,6 +170,7 @@ class Manifest:
     spelling: str
     opset: int
     golden: Golden | None = None
+    calibration: Calibration = UNCALIBRATED
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
@@ -235,6 +238,7 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         "input": Input(**_tuples(content["input"])),
         "texts": Texts(**_tuples(content["texts"])),
         "outputs": tuple(content["outputs"]),
+        "calibration": Calibration.of(content["calibration"], "the file") if "calibration" in content else UNCALIBRATED,
         "golden": None if content.get("golden") is None else Golden.of(content["golden"]),
     })  # fmt: skip
 

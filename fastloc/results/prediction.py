@@ -30,6 +30,8 @@ class Prediction:
     method: str = ""
     model: str = ""
     scores: Floats | None = None
+    image_scores: Floats | None = None
+    no_scores: str = ""
     limits: Floats | None = None
 
     @classmethod

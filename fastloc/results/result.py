@@ -42,7 +42,9 @@ class Result:
     order, logit_scale, reverse    how heatmaps are read out of the similarity: see `fastloc.imaging.heatmaps.heatmaps`
     method, model    names, for the record
     name        the picture's path, or ""
-    scores      float32 [T], image-level cosine of each text, or None where the method does not compute it
+    scores      float32 [T] within [0, 1], how likely each text is in the picture at all (see `fastloc.recipes.presence`; of a classifier
+                the class's probability), or None; `no_scores` then says why
+    image_scores    float32 [T], cosine of each text with the picture's own embedding, or None where there is none
     refinement  how heatmaps and labels are refined by the picture's colours, or None: see `refined`
     limits      float32 [T, 2], the similarities at which heat is 0 and 1 in place of each map's own lowest and highest, or None. Maps of
                 several pictures can then be compared, and a video's do not flicker; only for the orders "grid" and "picture".
@@ -61,6 +63,8 @@ class Result:
     model: str = ""
     name: str = ""
     scores: NDArray[np.float32] | None = None
+    image_scores: NDArray[np.float32] | None = None
+    no_scores: str = ""
     refinement: Refinement | None = None
     limits: NDArray[np.float32] | None = None
 
@@ -72,10 +76,9 @@ class Result:
         put = object.__setattr__
         put(self, "texts", tuple(self.texts))
         put(self, "similarity", np.asarray(self.similarity, np.float32))
-        if self.scores is not None:
-            put(self, "scores", np.asarray(self.scores, np.float32))
-        if self.limits is not None:
-            put(self, "limits", np.asarray(self.limits, np.float32))
+        for name in ("scores", "image_scores", "limits"):
+            if getattr(self, name) is not None:
+                put(self, name, np.asarray(getattr(self, name), np.float32))
         self._check()
 
     def _check(self) -> None:
@@ -84,8 +87,11 @@ class Result:
             raise TextError("a result needs at least one text")
         if len(shape) != 3 or shape[0] != count or 0 in shape:
             raise FastlocError(f"similarity must be [T, h, w] with T = {count} texts, not {list(shape)}")
-        if self.scores is not None and self.scores.shape != (count,):
-            raise FastlocError(f"scores must be [T] with T = {count} texts, not {list(self.scores.shape)}")
+        for name, values in (("scores", self.scores), ("image_scores", self.image_scores)):
+            if values is not None and values.shape != (count,):
+                raise FastlocError(f"{name} must be [T] with T = {count} texts, not {list(values.shape)}")
+        if self.scores is not None and not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise FastlocError("scores must lie within [0, 1]; cosines are image_scores")
         if self.limits is not None:
             maps.check_limits(self.limits, count, self.order)
         if self.picture.size[::-1] != self.geometry.picture:
@@ -151,8 +157,9 @@ class Result:
             return None
         return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement)
 
-    def points(self, threshold: float | None = None) -> list[Point]:
-        """The peak of each text, in the texts' order; texts whose peak lies below the threshold are left out.
+    def points(self, threshold: float | None = None, *, score: float | None = None) -> list[Point]:
+        """The peak of each text, in the texts' order; texts whose peak lies below the threshold, and those whose score lies below `score`
+        (0.5: more likely there than not), are left out. Raises FastlocError for a score where there are none.
 
         One point is a weak prompt for SAM. `sam_points` gives points on and beside each object, which transformers' SAM takes as
         image > object > point > (x, y):
@@ -170,8 +177,18 @@ class Result:
             # bool [1, 3, H, W]; CLIP Surgery keeps the one of the highest outputs.iou_scores
             masks = processor.image_processor.post_process_masks(outputs.pred_masks, *sizes)[0]
         """
-        peaks = self._peaks
-        return list(peaks) if threshold is None else [each for each in peaks if each.value >= _number("threshold", threshold)]
+        there = zip(self._peaks, self._there(score), strict=True)
+        least = -math.inf if threshold is None else _number("threshold", threshold)
+        return [peak for peak, is_there in there if is_there and peak.value >= least]
+
+    def _there(self, score: float | None) -> list[bool]:
+        """Of each text whether its score reaches `score`; of all of them for None."""
+        if score is None:
+            return [True] * len(self.texts)
+        if self.scores is None:
+            raise FastlocError(f"score {score!r} is asked for, and there are no scores: {self.no_scores or 'the method gave none'}")
+        least = _number("score", score)
+        return [bool(each >= least) for each in self.scores]
 
     def sam_points(self, threshold: float = 0.8, down_sample: int = 2, together: bool = False) -> list[SamPoints]:
         """Point prompts for SAM by CLIP Surgery's rule, one for each text in the texts' order; see `fastloc.results.sam_points`.
@@ -205,18 +222,21 @@ class Result:
         least = _number("threshold", threshold)
         return np.stack([self._mask(heat, least) for heat in self._maps()])
 
-    def boxes(self, threshold: float = 0.5, min_area: int | None = None) -> list[Box]:
+    def boxes(self, threshold: float = 0.5, min_area: int | None = None, *, score: float | None = None) -> list[Box]:
         """Boxes around the connected regions of each text's mask: texts in order, of each the region with the peak first, then by value.
 
         Regions of fewer than min_area pixels (default: a thousandth of the picture) are left out, except the one that holds the peak.
-        A text whose peak does not reach the threshold has no box.
+        A text whose peak does not reach the threshold has no box, and neither has one whose score does not reach `score`, if that is
+        given: every map has a hottest place, and a text that is not in the picture has one too. Raises FastlocError for a score where
+        there are none.
         """
-        return [box for boxes in self._boxes_by_text(threshold, min_area) for box in boxes]
+        return [box for boxes in self._boxes_by_text(threshold, min_area, score) for box in boxes]
 
-    def _boxes_by_text(self, threshold: float, min_area: int | None = None) -> list[list[Box]]:
+    def _boxes_by_text(self, threshold: float, min_area: int | None = None, score: float | None = None) -> list[list[Box]]:
         least = SPECK * math.prod(self.geometry.picture) if min_area is None else _number("min_area", min_area)
         least_heat = _number("threshold", threshold)
-        return [boxes_of(peak, self._mask(heat, least_heat), heat, least) for peak, heat in zip(self._peaks, self._maps(), strict=True)]
+        rows = zip(self._peaks, self._maps(), self._there(score), strict=True)
+        return [boxes_of(peak, self._mask(heat, least_heat), heat, least) if is_there else [] for peak, heat, is_there in rows]
 
     def _maps(self) -> Iterator[NDArray[np.float32]]:
         return (self._map(index) for index in range(len(self.texts)))
@@ -265,7 +285,8 @@ class Result:
         return write_whole(target, lambda file: sheet.save(file, format=kind))
 
     def to_npz(self, path: str | os.PathLike[str]) -> Path:
-        """Writes similarity, heatmaps, texts, scores (where there are any) and the geometry as a compressed .npz, whole or not at all."""
+        """Writes similarity, heatmaps, texts, scores and image_scores (where there are any) and the geometry as a compressed .npz, whole or
+        not at all."""
         target = Path(path)
         if target.suffix.lower() != ".npz":
             raise FastlocError(f"{target}: arrays are written as .npz, not {target.suffix or 'without an extension'!r}")
@@ -275,14 +296,14 @@ class Result:
             "texts": np.array(self.texts),
             **{key: np.array(value) for key, value in asdict(self.geometry).items()},
         }
-        if self.scores is not None:
-            arrays["scores"] = self.scores
+        arrays |= {name: values for name in ("scores", "image_scores") if (values := getattr(self, name)) is not None}
         return write_whole(target, lambda file: np.savez_compressed(file, **arrays))
 
-    def to_dict(self, threshold: float = 0.5) -> dict[str, Any]:
-        """Plain numbers, strings and lists, ready for JSON: sizes, method, model, and of each text its score, peak and boxes."""
+    def to_dict(self, threshold: float = 0.5, *, score: float | None = None) -> dict[str, Any]:
+        """Plain numbers, strings and lists, ready for JSON: sizes, method, model, and of each text its score, peak and boxes, which are
+        those of `boxes(threshold, score=score)`."""
         (height, width), (h, w) = self.geometry.picture, self.geometry.input
-        boxes = self._boxes_by_text(threshold)
+        boxes = self._boxes_by_text(threshold, score=score)
         return {
             "name": self.name,
             "picture": {"height": height, "width": width},
@@ -294,10 +315,13 @@ class Result:
             "limits": None if self.limits is None else self.limits.tolist(),
             "refinement": None if self.refinement is None else asdict(self.refinement),
             "threshold": float(threshold),
+            "min_score": None if score is None else float(score),
+            "no_scores": self.no_scores or None,
             "texts": [
                 {
                     "text": peak.text,
                     "score": None if self.scores is None else float(self.scores[index]),
+                    "image_score": None if self.image_scores is None else float(self.image_scores[index]),
                     "peak": _without_text(peak),
                     "boxes": [_without_text(box) for box in boxes[index]],
                 }

@@ -174,12 +174,10 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
             return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
         once = Selection(tuple(chosen.names[i] for i in copies.first), np.ascontiguousarray(chosen.vectors[copies.first]))
         found = self._cut(self._feeds(array, once), batch, len(once.names))
-        if len(once.names) == 1:
-            # one text alone is compared with the empty text, not with the image
-            found.pop("scores", None)
         # a label is the first of equal texts
         numbers = np.array([*copies.first, -1], np.int32)
-        return {name: numbers[each] if name == "labels" else each[:, copies.index] for name, each in found.items()}
+        every = {name: each if name == "background" else each[:, copies.index] for name, each in found.items() if name != "labels"}
+        return every if "labels" not in found else {**every, "labels": numbers[found["labels"]]}
 
     def _feeds(self, array: Any, chosen: Selection) -> dict[str, Any]:
         """The inputs by name, filled up to the numbers that a static file wants."""

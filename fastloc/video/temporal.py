@@ -137,8 +137,8 @@ def first(located: Prediction, count: int) -> Prediction:
     """The first `count` texts alone."""
     if len(located.texts) == count:
         return located
-    scores = None if located.scores is None else located.scores[:count]
-    return replace(located, texts=located.texts[:count], similarity=located.similarity[:count], scores=scores)
+    kept = {name: values[:count] for name in ("scores", "image_scores") if (values := getattr(located, name)) is not None}
+    return replace(located, texts=located.texts[:count], similarity=located.similarity[:count], **kept)
 
 
 def _same(before: Prediction, now: Prediction) -> bool:

@@ -78,7 +78,8 @@ def test_one_text_is_one_map_and_feature_surgery_has_its_single_form():
     picture, _, _ = samples()[0]
     result = engine().with_method("clip_surgery")(picture, "cat")
     assert result.texts == ("cat",)
-    assert result.scores is None
+    assert result.scores is not None
+    assert result.scores.shape == (1,)
     several = engine().with_method("clip_surgery")(picture, ["cat", "pizza"])
     assert several.scores is not None
     assert several.scores.shape == (2,)

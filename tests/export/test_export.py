@@ -60,22 +60,25 @@ def session(made: Parts) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
 
 
-def answer(weights: Weights, row: Recipe, given: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor | None]:
+def answer(weights: Weights, row: Recipe, given: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        return grids(weights, given, prompts, row, EMPTY)
+        similarity, cosines = grids(weights, given, prompts, row, EMPTY, background=True)
+    assert cosines is not None
+    return similarity, cosines
 
 
 def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts: Tensor) -> None:
     """All outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
-    similarity, scores = answer(made.weights, made.recipe, given, prompts)
+    similarity, cosines = answer(made.weights, made.recipe, given, prompts)
     limit = TOLERANCE[made.options.dtype]
     fed = {"pixels": given.numpy()} | ({} if made.options.texts else {"text_embeddings": prompts.numpy()})
     names = [each.name for each in run.get_outputs()]
     found = dict(zip(names, run.run(names, fed), strict=True))
     error = np.abs(found["similarity"] - similarity.numpy()).max()
     assert error <= limit, f"similarity {found['similarity'].shape} is off by {error:.1e}"
-    if scores is not None:
-        assert np.abs(found["scores"] - scores.numpy()).max() <= limit
+    assert np.abs(found["scores"] - cosines[:, :-1].numpy()).max() <= limit
+    assert found["background"].shape == (len(given), 1)
+    assert np.abs(found["background"] - cosines[:, -1:].numpy()).max() <= limit
     if "heatmaps" in found:
         check_maps(found, made.recipe, fit(given.shape[2:], given.shape[2:], PATCH))
 
@@ -84,13 +87,13 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
     """Heatmaps and labels against those that `fastloc.imaging.heatmaps` makes of the same similarity."""
     score = row.readout
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
-        wanted = heatmaps.heatmaps(grid, where, score.order, score.logit_scale, score.reverse)
+        wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
         assert np.abs(heat - wanted).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - wanted).max():.1e}"
         labels = heatmaps.labels(-grid if score.reverse else grid, where).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 
-EVERYTHING = ("similarity", "scores", "heatmaps", "labels")
+EVERYTHING = ("similarity", "scores", "background", "heatmaps", "labels")
 
 
 @pytest.mark.slow("exports with dynamic axes in every spelling", quick=1)
@@ -147,7 +150,7 @@ def test_a_baked_vocabulary(count: int) -> None:
     made = parts(ROWS["clip_surgery"], Options(size=SIZE, texts=tuple("abcd"[:count])))
     run = session(made)
     assert [each.name for each in run.get_inputs()] == ["pixels"]
-    assert ("scores" in [each.name for each in run.get_outputs()]) == (count > 1)
+    assert [each.name for each in run.get_outputs()] == ["similarity", "scores", "background"]
     check(run, made, pixels(1, (5, 7), torch.float32), texts(count).float())
 
 
@@ -195,6 +198,10 @@ def traced(options: Options) -> Any:
     return trace(parts(ROWS["gem"], options))
 
 
+# what the image embedding adds is one row of the last block
+MAPS = ("similarity",)
+
+
 def operators(options: Options) -> list[str]:
     return [node.op_type for node in traced(options).graph]
 
@@ -203,7 +210,7 @@ def operators(options: Options) -> list[str]:
 @pytest.mark.parametrize(("spelling", "op"), [("ort", "MultiHeadAttention"), ("onnx", "Attention"), ("decomposed", "Softmax")])
 def test_the_graph_is_the_restructured_one(spelling: str, op: str) -> None:
     """Three blocks, two of them changed: the last block's own attention is not there, and the streams of a block run as one."""
-    found = operators(Options(spelling=spelling, size=SIZE))
+    found = operators(Options(spelling=spelling, size=SIZE, outputs=MAPS))
     assert found.count(op) == 2 + 2 * 2
     # patches into rows, and similarity: attention itself needs none
     assert spelling == "decomposed" or found.count("Transpose") <= 3
@@ -211,7 +218,7 @@ def test_the_graph_is_the_restructured_one(spelling: str, op: str) -> None:
 
 def test_one_product_for_all_changed_blocks() -> None:
     # patch embedding; q, k and v of three blocks; out and MLP of two; the joint projection; into the texts' space; the similarity
-    assert operators(Options(size=SIZE)).count("MatMul") == 1 + 3 + 3 * 2 + 1 + 1 + 1
+    assert operators(Options(size=SIZE, outputs=MAPS)).count("MatMul") == 1 + 3 + 3 * 2 + 1 + 1 + 1
 
 
 def test_weights_are_stored_as_they_are_multiplied() -> None:
@@ -221,7 +228,7 @@ def test_weights_are_stored_as_they_are_multiplied() -> None:
 
 
 def test_half_precision_is_in_the_file() -> None:
-    model = trace(parts(ROWS["gem"], Options(dtype="float16", size=SIZE)))
+    model = trace(parts(ROWS["gem"], Options(dtype="float16", size=SIZE, outputs=MAPS)))
     products = [node for node in model.graph if node.op_type == "MatMul" and node.inputs[1] is not None and node.inputs[1].is_initializer()]
     assert {node.inputs[1].dtype for node in products if node.inputs[1] is not None} == {ir.DataType.FLOAT16}
     norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
@@ -234,7 +241,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"opset": 17}, "is written in opset 18, 19, 20, 21, 22, 23, not 17"),
     ({"outputs": ()}, "no output is asked for"),
     ({"outputs": ("heatmap",)}, "unknown output 'heatmap': did you mean 'heatmaps'"),
-    ({"outputs": ("scores",)}, "method 'gem' has no image-level scores"),
     ({"outputs": ("labels", "labels")}, "asked for twice"),
     ({"kind": "frames", "layout": "NHWC"}, "needs the camera's frame"),
     ({"kind": "frames", "layout": "NHWC", "frame": (9, 9)}, "give the encoder's input size too"),

@@ -19,6 +19,7 @@ from fastloc.recipes import RECIPES, Recipe, recipe
 from towers import PATCH, error, pixels, texts, tower
 
 SIZE = (3 * PATCH, 5 * PATCH)
+EMPTY = texts(1, seed=1)[0].float()
 # of the largest value; half precision is a softmax of a hundred cosines here
 PARITY = {"float32": 1e-4, "float16": 3e-2}
 # tracing takes seconds: each function once, and what another spelling, precision or number of texts could change
@@ -30,7 +31,7 @@ CASES = [
 
 
 def parts(row: Recipe, options: Options) -> Parts:
-    return Parts(tower(torch.float32, layers=2, activation="quick_gelu"), row, options, None, None, None)
+    return Parts(tower(torch.float32, layers=2, activation="quick_gelu"), row, options, None, None, EMPTY)
 
 
 def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count: int) -> None:
@@ -38,12 +39,13 @@ def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count
     given, words = pixels(batch, grid, torch.float32), texts(count).float()
     names = [each.name for each in run.get_outputs()]
     found = dict(zip(names, run.run(names, {"pixels": given.numpy(), "text_embeddings": words.numpy()}), strict=True))
-    wanted, scores = grids(made.weights, given, words, made.recipe)
-    assert scores is not None and names == ["similarity", "scores"]
+    wanted, cosines = grids(made.weights, given, words, made.recipe, EMPTY, background=True)
+    assert cosines is not None and names == ["similarity", "scores", "background"]
     limit = PARITY[made.options.dtype]
     wrong = error(torch.from_numpy(found["similarity"]), wanted)
     assert wrong < limit, f"batch {batch}, grid {grid}, {count} texts: off by {wrong:.1e}"
-    assert np.abs(found["scores"] - scores.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
+    together = np.concatenate([found["scores"], found["background"]], 1)
+    assert np.abs(together - cosines.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
 
 
 @pytest.mark.slow("an export of every gradient method", quick=2)
@@ -60,7 +62,7 @@ def test_the_file_computes_what_pytorch_does(name: str, spelling: str, dtype: st
 def test_a_weight_that_a_backward_reads_is_in_the_file_once() -> None:
     # so wide that the tracer leaves transpositions to us
     weights = tower(torch.float32, layers=2, width=256, head_width=64)
-    made = Parts(weights, RECIPES["legrad"], Options(size=SIZE), None, None, None)
+    made = Parts(weights, RECIPES["legrad"], Options(size=SIZE), None, None, EMPTY)
     stored = sum(each.const_value.nbytes for each in trace(made).graph.initializers.values() if each.const_value is not None)
     assert stored < 1.05 * sum(each.nbytes for each in named_tensors(weights).values())
 
@@ -71,9 +73,8 @@ def test_eight_bits_are_refused(dtype: str) -> None:
         Options(dtype=dtype).check(tower(torch.float32).spec, RECIPES["legrad"])
 
 
-def test_scores_are_always_there() -> None:
-    assert Options(count=1).wanted(RECIPES["rollout"]) == ("similarity", "scores")
-    Options(outputs=("scores",)).check(tower(torch.float32).spec, RECIPES["grad_eclip"])
+def test_scores_alone_can_be_asked_for() -> None:
+    Options(outputs=("scores", "background")).check(tower(torch.float32).spec, RECIPES["grad_eclip"])
 
 
 def test_a_golden_is_judged_by_the_range_of_its_maps() -> None:
@@ -94,7 +95,7 @@ def test_the_whole_export(tmp_path: Path) -> None:
 
     localizer = Localizer(method="legrad", size=48)
     manifest = export(localizer, tmp_path / "legrad.onnx", Options(size=(48, 48), texts=("red circle", "dog")))
-    assert manifest.recipe == recipe("legrad") and manifest.outputs == ("similarity", "scores")
+    assert manifest.recipe == recipe("legrad") and manifest.outputs == ("similarity", "scores", "background")
     picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
     found, wanted = OnnxLocalizer(tmp_path / "legrad.onnx")(picture), localizer(picture, ["red circle", "dog"])
     assert np.abs(found.similarity - wanted.similarity).max() < 1e-4 * np.abs(wanted.similarity).max()

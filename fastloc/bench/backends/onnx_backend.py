@@ -75,10 +75,13 @@ def export(row: Backend, case: Case, file: Path) -> None:
     from fastloc.export.int8 import quantized
     from fastloc.export.options import Options
     from fastloc.export.to_onnx import save, trace
+    from fastloc.functional.readout import needs_cls
 
     stored = row.stored or case.dtype
-    options = Options(spelling=row.spelling, dtype=stored, size=case.size, batch=case.batch, count=case.texts)
     method = case.recipe
+    # what is timed is what the engine's pass computes
+    outputs = ("similarity", "scores") if needs_cls(method.readout, case.texts) else ("similarity",)
+    options = Options(spelling=row.spelling, dtype=stored, size=case.size, batch=case.batch, count=case.texts, outputs=outputs)
     weights = weights_of(case.config, case.preprocess, case.weights)
     options.check(weights.spec, method)
     empty = None
