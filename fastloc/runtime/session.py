@@ -202,7 +202,7 @@ class OnnxSession:
                 )
         outputs = {each.name: each for each in self.session.get_outputs()}
         for name in self.manifest.outputs:
-            axes, kind = (3, "uint8") if name == "labels" else (2 if name == "scores" else 4, "float32")
+            axes, kind = (3, "uint8") if name == "labels" else (2 if name in ("scores", "background") else 4, "float32")
             if name not in outputs or outputs[name].type != TYPES[kind] or len(outputs[name].shape) not in (0, axes):
                 raise ModelError(f"{self.header.path}: its metadata names an output {name!r}, {kind} of {axes} axes: its graph has none")
 
