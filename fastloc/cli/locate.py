@@ -72,6 +72,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
     )
+    output.add_argument(
+        "--min-score", type=float, metavar="F",
+        help="score from which a text has boxes at all, such as 0.5: more likely in the picture than not (default: every text has)",
+    )  # fmt: skip
     output.add_argument("--refine", choices=("pamr",), help="let the maps follow the picture's edges (seconds for a large picture)")
     output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
     output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
@@ -146,7 +150,7 @@ def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, arg
     if job.npz:
         result.to_npz(job.npz)
     files = {"overlay": job.overlay and str(job.overlay), "npz": job.npz and str(job.npz)}
-    return {**result.to_dict(args.threshold), **files}
+    return {**result.to_dict(args.threshold, score=args.min_score), **files}
 
 
 def _complain(errors: Iterable[ImageError], count: int) -> int:

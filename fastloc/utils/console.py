@@ -68,13 +68,16 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 def finding(out: Console, title: str, found: dict[str, Any], written: list[Path]) -> None:
     """Print where each text is. `found` is a `Result.to_dict()`, `written` the files that were made of it."""
     out.print(Text(title, "bold"), Text(f"{found['picture']['width']} x {found['picture']['height']}"), soft_wrap=True)
-    rows = table("text", "x", "y", "box", "peak", "similarity", right=("x", "y", "peak", "similarity"))
+    rows = table("text", "x", "y", "box", "peak", "score", "similarity", right=("x", "y", "peak", "score", "similarity"))
     for each in found["texts"]:
         peak = each["peak"]
+        score = "-" if each["score"] is None else f"{each['score']:.2f}"
         # a gradient is no cosine: it may be of any size
-        numbers = (f"{peak['value']:.2f}", f"{peak['similarity']:.3g}")
+        numbers = (f"{peak['value']:.2f}", score, f"{peak['similarity']:.3g}")
         rows.add_row(Text(each["text"]), str(peak["x"]), str(peak["y"]), _boxes(each["boxes"]), *numbers)
     out.print(rows)
+    if found["no_scores"]:
+        out.print(Text(f"no scores: {found['no_scores']}"), soft_wrap=True)
     for path in written:
         out.print(f"written: {shown(path)}", soft_wrap=True)
     out.print()

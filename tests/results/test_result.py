@@ -107,6 +107,17 @@ def test_boxes_hold_their_regions():
     assert [box.text for box in make().boxes()] == list(TEXTS)
 
 
+def test_boxes_and_points_are_left_out_by_score():
+    result = make(scores=np.array([0.5, 0.4, 0.9]))
+    assert {box.text for box in result.boxes(score=0.5)} == {TEXTS[0], TEXTS[2]} == {point.text for point in result.points(score=0.5)}
+    assert result.boxes(0.9, score=0.95) == [] == result.points(score=0.95)
+    assert result.points(2.0, score=0.0) == [] and result.boxes(score=0) == result.boxes()
+    with pytest.raises(FastlocError, match="score nan must be a finite number"):
+        result.boxes(score=float("nan"))
+    with pytest.raises(FastlocError, match="score 0.5 is asked for, and there are no scores: the reason"):
+        make(no_scores="the reason").boxes(score=0.5)
+
+
 def test_labels():
     result = make()
     np.testing.assert_array_equal(result.labels(), heatmaps.upsample(result.similarity, result.geometry).argmax(0))
@@ -129,7 +140,10 @@ def test_labels():
         ({"texts": ("a",)}, FastlocError, "T = 1"),
         ({"similarity": np.zeros((3, 64))}, FastlocError, r"\[3, 64\]"),
         ({"similarity": np.full((3, 8, 8), np.nan)}, FastlocError, "'gem' holds NaN"),
-        ({"scores": np.zeros(2)}, FastlocError, "scores"),
+        ({"scores": np.zeros(2)}, FastlocError, "scores must be"),
+        ({"image_scores": np.zeros(2)}, FastlocError, "image_scores must be"),
+        ({"scores": np.array([0.1, 0.2, 1.5])}, FastlocError, r"within \[0, 1\]; cosines are image_scores"),
+        ({"scores": np.array([0.1, 0.2, np.nan])}, FastlocError, r"within \[0, 1\]"),
         ({"geometry": fit((100, 60), 64, 8)}, FastlocError, "100 x 60"),
     ],
 )
@@ -164,12 +178,14 @@ def test_short_repr_and_plain_dataclasses():
 
 
 def test_to_dict_is_json_and_complete():
-    result = make(scores=np.array([0.1, 0.2, 0.3]), texts=("a", "a", "b"))
+    result = make(scores=np.array([0.1, 0.2, 0.3]), image_scores=np.array([-0.1, 0.2, 0.3]), texts=("a", "a", "b"))
     data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert data["picture"] == {"height": 60, "width": 100} and data["input"] == {"height": 64, "width": 64, "fit": "stretch"}
     assert data["method"] == "gem" and data["model"] == "tiny" and data["grid"] == {"height": 8, "width": 8}
     assert [each["text"] for each in data["texts"]] == ["a", "a", "b"]
     assert [round(each["score"], 3) for each in data["texts"]] == [0.1, 0.2, 0.3]
+    assert [round(each["image_score"], 3) for each in data["texts"]] == [-0.1, 0.2, 0.3]
+    assert data["min_score"] is None and data["no_scores"] is None
     # a text asked for twice keeps its own boxes
     assert sum(len(each["boxes"]) for each in data["texts"]) == len(result.boxes())
     for point, each in zip(result.points(), data["texts"], strict=True):
@@ -177,11 +193,12 @@ def test_to_dict_is_json_and_complete():
 
 
 def test_npz(tmp_path):
-    result = make(scores=np.zeros(3))
+    result = make(scores=np.zeros(3), image_scores=np.full(3, -0.5))
     path = result.to_npz(tmp_path / "maps.npz")
     with np.load(path) as back:
         np.testing.assert_array_equal(back["similarity"], result.similarity)
         np.testing.assert_array_equal(back["heatmaps"], result.heatmaps)
+        assert (back["scores"] == 0).all() and (back["image_scores"] == -0.5).all()
         assert back["texts"].tolist() == list(TEXTS) and back["picture"].tolist() == [60, 100] and str(back["fit"]) == "stretch"
     with pytest.raises(FastlocError, match=r"\.npz"):
         result.to_npz(tmp_path / "maps.npy")

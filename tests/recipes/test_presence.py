@@ -1,0 +1,51 @@
+"""The score of a text's presence: its formula, its range and what a calibration may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastloc.errors import ModelError
+from fastloc.recipes.presence import UNCALIBRATED, Calibration, presence
+
+
+def test_uncalibrated_it_is_a_softmax_of_the_text_and_the_background() -> None:
+    cosines, background, scale = np.array([0.31, 0.24, 0.1], np.float32), 0.24, 100.0
+    pairs = np.exp(scale * np.stack([cosines, np.full(3, background)]).astype(np.float64))
+    found = presence(cosines, background, scale)
+    np.testing.assert_allclose(found, pairs[0] / pairs.sum(0), rtol=1e-5)
+    assert found.dtype == np.float32 and found[1] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_calibration_moves_it_and_keeps_the_order() -> None:
+    cosines = np.linspace(-1, 1, 9, dtype=np.float32)
+    plain, moved = presence(cosines, 0.2, 5.0), presence(cosines, 0.2, 5.0, Calibration(0.9, 2.0))
+    assert (np.diff(plain) > 0).all() and (np.diff(moved) > 0).all() and (moved[3:] > plain[3:])[:-1].all()
+    np.testing.assert_allclose(np.log(moved / (1 - moved.astype(np.float64))), 0.9 * 5 * (cosines - 0.2) + 2, rtol=1e-3)
+
+
+def test_the_ends_of_the_range_hold() -> None:
+    with np.errstate(all="raise"):
+        found = presence(np.array([-1, 1], np.float32), 0.0, 1e5)
+    assert found.tolist() == [0, 1]
+
+
+def test_a_calibration_out_of_json() -> None:
+    assert Calibration.of({"slope": 1, "offset": -0.5}, "it") == Calibration(1.0, -0.5)
+    assert UNCALIBRATED == Calibration(1.0, 0.0)
+
+
+BROKEN: list[Any] = [
+    None, [], [1.0, 2.0], "1", {}, {"slope": 1.0}, {"slope": 0, "offset": 0}, {"slope": -1.0, "offset": 0.0}, {"slope": True, "offset": 0},
+    {"slope": float("nan"), "offset": 0}, {"slope": float("inf"), "offset": 0}, {"slope": 1, "offset": float("inf")},
+    {"slope": "1", "offset": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=str)
+def test_what_is_no_calibration_is_one_line(content: Any) -> None:
+    with pytest.raises(ModelError, match="the calibration of it must be a slope above 0 and an offset, got ") as caught:
+        Calibration.of(content, "it")
+    assert "\n" not in str(caught.value)
