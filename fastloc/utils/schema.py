@@ -25,9 +25,10 @@ T = TypeVar("T")
 JSON_BYTES = 16 << 20
 # characters of a value that a message shows, and of what a library says
 SHOWN, LINE = 60, 300
-_AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?", re.DOTALL)
-_TYPES = re.compile(r"Expected `(?P<rule>[^`]*)`(?P<more>.*?)(?:, got (?P<got>.*))?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+# msgspec's messages; compiled by the first of them
+_AT = r"(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?"
+_TYPES = r"Expected `(?P<rule>[^`]*)`(?P<more>.*?)(?:, got (?P<got>.*))?"
+_MISSING = r"Object missing required field `(?P<name>[^`]*)`"
 
 
 def decode(content: str | bytes, kind: type[T], name: str, limit: int | None = None, error: type[FastlocError] = ModelError) -> T:
@@ -145,12 +146,12 @@ def _line(error: Exception) -> str:
     """What msgspec says, as fastloc's messages are written."""
     if isinstance(error, RecursionError):
         return "it must not be nested so deep"
-    found = _AT.fullmatch(first_line(error))
+    found = re.fullmatch(_AT, first_line(error))
     what, at = (found["what"], found["at"] or "") if found else (str(error), "")
     at = at.removeprefix(".")
-    if missing := _MISSING.fullmatch(what):
+    if missing := re.fullmatch(_MISSING, what):
         return f"{at}{': ' if at else ''}{missing['name']!r} is missing"
-    if types := _TYPES.fullmatch(what):
+    if types := re.fullmatch(_TYPES, what):
         got = f", got {types['got'].strip('`')}" if types["got"] else ""
         return f"{at or 'it'} must be {types['rule'].replace('`', '')}{types['more']}{got}"
     return f"{at}: {what}" if at else what

@@ -263,6 +263,8 @@ BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
     "no rows": ({"captions.csv": b"image,caption\n"}, "holds 0 usable pairs of picture and caption; two or more are wanted"),
     "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "two or more are wanted; 1 left out, no such picture: a.png"),
     "json": ({"captions.jsonl": b"{]"}, "line 1: is not JSON"),
+    "deep": ({"captions.jsonl": b"[" * 100_000}, "line 1: is not JSON (it must not be nested so deep)"),
+    "huge": ({"captions.jsonl": b'{"image": 1e999}'}, "line 1: is not JSON ([...]: Number out of range)"),
     "list": ({"captions.jsonl": b"[1]"}, "line 1: is not a JSON object"),
     "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "a path and a caption, or a list of them, are wanted, not 3"),
     "bytes": ({"captions.csv": b"\xff\xfe\xfd"}, "captions.csv: cannot be read"),

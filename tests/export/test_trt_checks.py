@@ -22,6 +22,7 @@ from fastloc.export.trt import flavours
 from fastloc.export.trt import report as engine_file
 from fastloc.export.trt.build import Profiles, Progress, build
 from fastloc.utils.hardware import Gpu
+from mutations import json_edits, raw
 from onnx_files import change, change_metadata
 from repo import SUPPORT
 
@@ -275,10 +276,14 @@ def test_what_is_known_of_an_engine_is_read_back_and_bound_to_it(stand_in: Any, 
         (text.replace('"format": 1', '"format": 2'), "has format 2"),
         ("{}", "damaged"),
         (text.replace('"bytes"', '"bites"'), "damaged"),
+        ("[" * 100_000, "damaged"),
+        (text.replace('"loaded": true', '"loaded": 3'), "loaded must be bool, got int"),
     ):
         known.write_text(spoilt)
         with pytest.raises(ModelError, match=message):
             engine_file.read(engine)
+    edits = json_edits(json.loads(text), 5, 100)
+    assert raw(edits, lambda made: (known.write_text(json.dumps(made)), engine_file.read(engine))) == []
     known.write_text(text)
     engine.write_bytes(b"another engine")
     with pytest.raises(ModelError, match="not the engine that"):

@@ -19,6 +19,7 @@ from fastloc.export.to_onnx import export
 from fastloc.recipes import recipe, temperatures
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.runtime.localizer import OnnxLocalizer
+from mutations import json_edits, raw
 
 SIZE = (48, 48)
 SAMPLE = embedded.SAMPLES / "market.webp"
@@ -134,6 +135,13 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a field less": (lambda content: {key: value for key, value in content.items() if key != "tower"}, "'tower' is missing"),
     "a table of zeros": (lambda content: content | {"table": [[[[0.0], [1.0], [1.0]]]]}, "table must be of numbers above 0"),
     "a ragged table": (lambda content: content | {"table": [[[[1.0], [1.0, 2.0], [1.0]]]]}, "table must be of numbers above 0"),
+    "nested too deep": (lambda content: '{"format": 1, "table": ' + "[" * 100_000, "must not be nested so deep"),
+    "a table of texts": (lambda content: content | {"table": [[[["1"]]]]}, r"table\[0\]\[0\]\[0\]\[0\] must be float, got str"),
+    "a number beyond all others": (lambda content: json.dumps(content)[:-1] + ', "rho": 1e400}', "rho: Number out of range"),
+    "a rho that is no share": (lambda content: content | {"rho": 7}, "rho must be a number from 1e-06 to 1, got 7"),
+    "an unknown stream": (lambda content: content | {"streams": ["vv", "kk", "zz"]}, "unknown stream 'zz'"),
+    "a stream twice": (lambda content: content | {"streams": ["vv", "kk", "kk"]}, "streams must be named once each"),
+    "a name of two lines": (lambda content: content | {"model": "a\nb"}, "model must be one line"),
     "another number of streams": (lambda content: content | {"table": [[[[1.0], [1.0]]]]}, "table must be of numbers above 0"),
 }
 
@@ -146,6 +154,16 @@ def test_a_broken_file(case: str, file: Path, tmp_path: Path) -> None:
     path.write_text(made if isinstance(made, str) else json.dumps(made))
     with pytest.raises(ModelError, match=message):
         Temperatures.load(path)
+
+
+def test_no_edit_ends_in_anything_else(file: Path, tmp_path: Path) -> None:
+    path, row = tmp_path / "t.json", recipe("gem_calibrated")
+
+    def call(made: object) -> None:
+        path.write_text(json.dumps(made))
+        Temperatures.load(path).table_for(row)
+
+    assert raw(json_edits(json.loads(file.read_text()), 5, 300), call) == []
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fastloc.bench.peers.seeded import seeded_texts
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.text import embeddings
 from fastloc.text.embeddings import FORMATS, TextEmbeddings
+from mutations import byte_edits, raw
 
 TOWER, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 NAMES = ("red car", 'a "quoted" 日本語 🎉', "cat\nnip")
@@ -107,6 +108,32 @@ def test_damaged_files(ending: str, tmp_path: Path):
         with pytest.raises(ModelError, match=rf"{name}\{ending}: is not .* or is damaged") as caught:
             TextEmbeddings.load(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_no_edit_ends_in_anything_else(ending: str, tmp_path: Path):
+    whole, path = tmp_path / f"whole{ending}", tmp_path / f"edited{ending}"
+    made().save(whole)
+    assert raw(byte_edits(whole.read_bytes(), 5, 200), lambda content: (path.write_bytes(content), TextEmbeddings.load(path))) == []
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{"template": "a\nb"}, {"tower": "\x1b[31m"}, {"names": '["\\ud800"]'}, {"format": "9" * 99}, {"format": [1]},
+     {"names": "[" * 100_000}, {"tower": b"x"}],
+)  # fmt: skip
+def test_what_no_message_could_show(arrays: dict[str, Any], tmp_path: Path):
+    with pytest.raises(ModelError, match="holds no text embeddings of fastloc's") as caught:
+        TextEmbeddings.load(npz(tmp_path / "words.npz", **arrays))
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+def test_an_array_larger_than_its_file_is_refused(tmp_path: Path):
+    about = {"format": "1", "names": "[]", "template": "gem", "tower": TOWER}
+    np.savez_compressed(tmp_path / "words.npz", vectors=np.zeros((1 << 10, 1 << 13), np.float32), **about)
+    assert (tmp_path / "words.npz").stat().st_size < 50_000
+    with pytest.raises(ModelError, match="unpack to at most 16,777,216 bytes"):
+        TextEmbeddings.load(tmp_path / "words.npz")
 
 
 def test_a_safetensors_file_of_a_model_holds_no_texts(tmp_path: Path):
