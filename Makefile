@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint web kernels goldens peers quality clean
+.PHONY: help demo test test-all lint web kernels goldens peers quality lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,6 +12,9 @@ RUN := $(PY) -P -m
 # any Python from 3.11 on; `make PYTHON=python3.12 test` chooses one
 PYTHON ?=
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+# LOCKED=1 installs what the lock names and nothing else, by its hashes; without it the newest that pyproject.toml allows
+LOCKED ?=
+LOCK := .ci/requirements.lock
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 help: ## list the targets
@@ -48,16 +51,30 @@ peers: $(VENV)/.stamp ## set up the packages that the benchmark compares with, i
 quality: $(VENV)/.stamp ## measure how often every method points at the object
 	@$(PY) benchmarks/quality.py
 
+lock: $(VENV)/tools/.stamp ## write .ci/requirements.lock again: every version and hash that LOCKED=1 installs
+	@$(VENV)/tools/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-config --no-header --quiet --output-file $(LOCK)
+
+sbom: $(VENV)/.stamp $(VENV)/tools/.stamp ## write sbom.json: what is installed in .venv, with licences, as CycloneDX
+	@$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  --output-format JSON --output-file sbom.json $(PY)
+
 clean: ## remove .venv and everything else that can be made again
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fastloc-demo.png
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fastloc-demo.png sbom.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/node_modules/onnxruntime-web: | $(VENV)/.stamp
 	@npm install --prefix $(VENV) --no-save --no-audit --no-fund --ignore-scripts --loglevel=error onnxruntime-web@1.30
 
+# programs about packages, apart from the packages that they are about
+$(VENV)/tools/.stamp: Makefile | $(VENV)/.stamp
+	@$(PY) -m venv --clear $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9 cyclonedx-bom==7.5.0
+	@touch $@
+
 # a usable .venv is kept, whoever made it; pip gets a say only when pyproject.toml is newer than the last install.
 # -qq: pip's warnings about this machine's package sources are not ours to report
-$(VENV)/.stamp: pyproject.toml
+$(VENV)/.stamp: pyproject.toml $(if $(LOCKED),$(LOCK))
 	@if ! $(VENV)/bin/python -c 'import pip; $(USABLE)' 2>/dev/null; then \
 	  for python in $(or $(PYTHON),$(PYTHONS)); do \
 	    if $$python -c '$(USABLE)' 2>/dev/null; then found=$$python; break; fi; \
@@ -69,5 +86,10 @@ $(VENV)/.stamp: pyproject.toml
 	  echo "making $(VENV) with $$($$found --version)"; $$found -m venv --clear $(VENV); \
 	fi
 	@echo 'installing fastloc and what it needs into $(VENV) (the first time about 6 GB on disk, mostly PyTorch)'
-	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
+	@if [ -n '$(LOCKED)' ]; then \
+	  $(VENV)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(LOCK); \
+	  $(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	else \
+	  $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -e '.[dev]'; \
+	fi
 	@touch $@

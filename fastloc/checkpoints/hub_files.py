@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 PATIENCE = 2.5
 # an ETag becomes the name of a file
 _ETAG = re.compile(r"[A-Za-z0-9][\w.+=-]*", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+# the ETag of a file in the large storage is its sha256, and of another one git's name of its content
+_SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 # its names are public, and made on demand, which a type checker does not see
 _utils: Any = huggingface_hub.utils
 
@@ -160,13 +161,22 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
             repository,
             f"{name} broke off after {came:,} of {about.size or 0:,} bytes ({_reason(error)}); another try goes on from there",
         ) from error
-    if _SHA256.fullmatch(blob.name):
-        with partial.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == blob.name
-        if not whole:
-            partial.unlink()
-            raise _failed(repository, f"{name} came damaged (its sha256 is not the hub's) and is deleted; try again")
+    kind = "sha256" if _SHA256.fullmatch(blob.name) else "sha1" if _GIT.fullmatch(blob.name) else None
+    if kind is not None and _digest(partial, kind) != blob.name:
+        partial.unlink()
+        raise _failed(repository, f"{name} came damaged (its {kind} is not the hub's) and is deleted; try again")
     partial.replace(blob)
+
+
+def _digest(path: Path, kind: str) -> str:
+    """The sha256 of a file, or git's name of its content: the sha1 with the size before it."""
+    with path.open("rb") as file:
+        if kind == "sha256":
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+        return found.hexdigest()
 
 
 def _error_line(repository: Repository, error: Exception, size: int = 0) -> ModelError:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import config_schema, hub, open_clip_files, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
+from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
 from fastloc.checkpoints.hub_repository import PREFIX, Repository
 from fastloc.checkpoints.open_clip_files import model_config
@@ -87,14 +87,15 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
             open_clip_config.json and its weights; "hf-hub:OWNER/NAME", with "@REVISION" if wanted, a repository on the Hugging Face
             hub that is laid out so; or a path to an open_clip model configuration (.json).
         pretrained: an open_clip tag ("laion2b_s34b_b88k"), or a path to a .pt or .safetensors file; "random" for seeded random
-            weights, good for timing only.
+            weights, good for timing only. A tag or file may end in "@sha256:" and 64 digits, and "sha256:…" alone pins the weights that
+            come with a model: other content is refused before it is read.
         mean, std: of the pixels, per channel, in place of the configuration's.
 
     Raises:
         ModelError: unknown or unsupported model, unknown tag, unreadable file, weights of another architecture, or weights that are
             not on this machine and cannot be downloaded.
     """
-    described = _describe(model, pretrained)
+    described, pretrained = _pinned(model, pretrained)
     preprocess = {**described.preprocess, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
     # a tower of another kind is told before its weights are read
     spec = _spec(described.config, preprocess)
@@ -117,10 +118,21 @@ def _calibrations(described: _Description) -> dict[str, Calibration]:
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
     """All tensors of a model under open_clip's names. Arguments and errors as for `load`."""
-    described = _describe(model, pretrained)
+    described, pretrained_tag = _pinned(model, pretrained)
     # a tower from another library is not made, whatever that library would do for it
     _spec(described.config, described.preprocess)
-    return _state(described, pretrained)
+    return _state(described, pretrained_tag)
+
+
+def _pinned(model: str, pretrained: str | None) -> tuple[_Description, str | None]:
+    """The model's description, and `pretrained` without its pin. Raises ModelError also for other weights than were pinned."""
+    pretrained, digest = pins.split(pretrained)
+    described = _describe(model, pretrained)
+    if digest is not None:
+        if described.file is None:
+            raise ModelError(f"weights {pretrained!r} are made here, and have no file with sha256 {digest}; leave the pin out")
+        pins.check(described.file, digest)
+    return described, pretrained
 
 
 def models() -> list[dict[str, Any]]:

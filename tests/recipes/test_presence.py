@@ -34,7 +34,7 @@ def test_the_ends_of_the_range_hold() -> None:
 
 def test_a_calibration_out_of_json() -> None:
     assert Calibration.of({"slope": 1, "offset": -0.5}, "it") == Calibration(1.0, -0.5)
-    assert UNCALIBRATED == Calibration(1.0, 0.0)
+    assert Calibration(1.0, 0.0) == UNCALIBRATED
 
 
 BROKEN: list[Any] = [

@@ -141,7 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
         content = files[file]
         headers = {"X-Repo-Commit": COMMIT}
         if len(content) <= LARGE:
-            return self._send(200, content, {**headers, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'})
+            digest = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            sent = content[::-1] if self.server_of.faults.damaged and self.command == "GET" else content
+            return self._send(200, sent, {**headers, "ETag": f'"{digest}"'})
         digest = hashlib.sha256(content).hexdigest()
         headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
         return self._send(302, b"", {**headers, "Location": f"http://localhost:{self.server_of.port}/large/{digest}"})
