@@ -122,9 +122,11 @@ def read(engine: str | os.PathLike[str]) -> EngineReport:
         ModelError: no such engine, nothing is beside it, what is there is damaged or of a newer fastloc, or belongs to another engine.
     """
     path = Path(engine)
+    if not path.name:
+        raise ModelError(f"{path}: no such engine")
     known = beside(path)
     for each, what in ((path, "no such engine"), (known, f"{path} was not built by fastloc, or copied without this file")):
-        if not each.is_file():
+        if not os.path.isfile(each):
             raise ModelError(f"{each}: {what}")
     text = read_file(known, str(known))
     number = decode(text, _Format, f"{known}: damaged").format

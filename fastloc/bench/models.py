@@ -1,6 +1,7 @@
 """The models that are measured: the embedded one, architectures with seeded weights, and open_clip's by name and tag."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def _model(name: str) -> Model:
     if reason:
         raise ModelError(f"model {architecture!r} is not supported: {reason}")
     preprocess: dict[str, Any] = {}
-    if pretrained and not Path(pretrained).exists():
+    if pretrained and not os.path.exists(pretrained):
         config, preprocess = _tagged(architecture, pretrained, config)
     return Model(architecture, config, preprocess, pretrained)
 

@@ -4,6 +4,7 @@ A time in a record is of another hour, and often of another machine; so nothing 
 commit that the earlier checkout is made of.
 """
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def compare(target: str, threshold: float, seconds: float, threads: int, say: Ca
     Raises:
         FastlocError: no records, no checkout, a commit that is not there or has no benchmark, or no case that can run here.
     """
-    rows = schema.read(Path(target)) if Path(target).exists() else []
+    rows = schema.read(Path(target)) if os.path.exists(target) else []
     root = _root()
     commit = _commit(root, rows[-1]["commit"].removesuffix("+") if rows else target)
     todo = _cases(rows) if rows else _usual()

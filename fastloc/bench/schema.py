@@ -5,6 +5,7 @@ A file is one run; a folder is one machine. Rows are appended as they are measur
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,9 +157,10 @@ def read(path: Path) -> list[Row]:
     Raises:
         FastlocError: there is none, or a line is not a row.
     """
-    files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
+    # a name that no file system takes is neither
+    files = [path] if os.path.isfile(path) else sorted(path.rglob(f"*{SUFFIX}")) if os.path.isdir(path) else []
     if not files:
-        what = "holds no records" if path.is_dir() else "does not exist"
+        what = "holds no records" if os.path.isdir(path) else "does not exist"
         raise FastlocError(f"{str(path)!r} {what}; a {SUFFIX} file of `python -m fastloc.bench`, or a folder of them, is wanted")
     return sorted((row for file in files for row in _lines(file)), key=lambda row: str(row["run"]))
 

@@ -1,6 +1,7 @@
 """Classifiers by name: torchvision's and timm's, or a module of one's own, each with what its pixels and classes are called."""
 
 import difflib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def _path(weights: str | Path | None) -> Path | None:
     if weights is None or weights == RANDOM:
         return None
     ends = str(weights).endswith((".pt", ".pth", ".bin", ".safetensors"))
-    return Path(weights) if isinstance(weights, Path) or ends or "/" in weights or Path(weights).is_file() else None
+    return Path(weights) if isinstance(weights, Path) or ends or "/" in weights or os.path.isfile(weights) else None
 
 
 def _fill(loaded: Classifier, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -152,8 +153,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: the file is missing, not of these kinds, damaged, or holds something else than tensors by name.
     """
-    if not path.is_file():
-        raise ModelError(f"weights file {str(path)!r} does not exist" if not path.exists() else f"{str(path)!r} is not a file")
+    if not os.path.isfile(path):
+        raise ModelError(f"weights file {str(path)!r} does not exist" if not os.path.exists(path) else f"{str(path)!r} is not a file")
     try:
         with warnings.catch_warnings():
             # torch remarks on the pickle's protocol before it refuses it
@@ -199,8 +200,8 @@ def _describe(model: str, pretrained: str | None) -> _Description:
         return _directory("embedded", embedded.FOLDER)
     if model.startswith(PREFIX):
         return _repository(model, pretrained)
-    if model.startswith("local-dir:") or path.is_dir():
-        if not path.is_dir():
+    if model.startswith("local-dir:") or os.path.isdir(path):
+        if not os.path.isdir(path):
             raise ModelError(f"model directory {str(path)!r} does not exist")
         return _directory(path.name, path)
     if model.endswith(".json"):
@@ -220,7 +221,7 @@ def _directory(name: str, path: Path) -> _Description:
         raise ModelError(f"model directory {str(path)!r} holds no .safetensors, .bin or .pt file")
     return _Description(
         name, config, content.get("preprocess_cfg", {}), content.get("fastloc", {}), candidates[0], lambda: folder_tokenizer(config, path),
-        projections if projections.is_file() else None,
+        projections if os.path.isfile(projections) else None,
     )  # fmt: skip
 
 
@@ -264,7 +265,7 @@ def _named(model: str, pretrained: str | None) -> _Description:
         raise ModelError(f"model {model!r} is not supported: {reason}")
     preprocess: dict[str, Any] = {}
     if pretrained is not None and (
-        pretrained == RANDOM or Path(pretrained).exists() or "/" in pretrained or pretrained.endswith((".pt", ".bin", ".safetensors"))
+        pretrained == RANDOM or os.path.exists(pretrained) or "/" in pretrained or pretrained.endswith((".pt", ".bin", ".safetensors"))
     ):
         file = None if pretrained == RANDOM else Path(pretrained)
     else:

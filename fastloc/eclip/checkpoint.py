@@ -4,6 +4,7 @@ Orders and captions follow from seed and step, so nothing else is needed to go o
 """
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
     Raises:
         FastlocError: no or a damaged checkpoint, other settings, another model or other data than it was written with.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FastlocError(f"there is nothing to resume: {path} does not exist")
     try:
         with safe_open(str(path), "pt") as file:

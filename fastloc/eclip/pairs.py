@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +102,7 @@ def _usable(rows: Iterable[tuple[str, Callable[[], bytes], list[str]]], left: Le
 
 def _from_table(given: Path, left: Left) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
     table = given
-    if given.is_dir():
+    if os.path.isdir(given):
         found = [given / name for name in TABLES if (given / name).is_file()]
         if not found:
             raise FastlocError(f"{given} holds none of {', '.join(TABLES)}: a table with a column image and a column caption is wanted")
@@ -111,7 +112,7 @@ def _from_table(given: Path, left: Left) -> Iterator[tuple[str, Callable[[], byt
         captions.setdefault(name, []).extend(texts)
     for name, texts in captions.items():
         path = table.parent / name
-        if path.is_file():
+        if os.path.isfile(path):
             yield name, path.read_bytes, texts
         else:
             left.out("no such picture", name)

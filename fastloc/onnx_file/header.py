@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> Header:
     """
     found = Header(Path(path))
     try:
-        if found.path.exists() and not (found.path.is_file() or found.path.is_dir()):
+        if os.path.exists(found.path) and not (os.path.isfile(found.path) or os.path.isdir(found.path)):
             # a pipe would be waited for
             raise Damaged("is not a file")
         with found.path.open("rb") as file:
@@ -152,7 +152,7 @@ def _check_external(found: Header) -> None:
     for name, needed in found.external.items():
         data = found.path.parent / name
         try:
-            size = data.stat().st_size if data.is_file() else None
+            size = data.stat().st_size if os.path.isfile(data) else None
         except OSError as error:
             raise ModelError(f"{found.path}: its weights are in {data}, which cannot be read ({error.strerror})") from None
         if size is None:

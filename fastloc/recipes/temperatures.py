@@ -132,4 +132,4 @@ def shipped_with(model: str) -> Path | None:
     """The file of temperatures that came with a model: with fastloc, or in the model's own folder. None where there is none."""
     folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
     path = folder / NAME
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None

@@ -118,7 +118,7 @@ def text_source(path: Path, manifest: Manifest, text: str | os.PathLike[str] | N
     if embeddings is not None:
         return fixed_embeddings(embeddings, manifest)
     beside = path.with_name(f"{path.stem}.text.onnx")
-    if text is None and not beside.exists():
+    if text is None and not os.path.exists(beside):
         return NoTexts(
             f"{path} takes text embeddings, and nothing makes them: give embeddings='file.npz' (--embeddings), or text='tower.text.onnx' "
             f"(--text-tower; {beside.name} beside the file is found by itself)"

@@ -61,8 +61,10 @@ class TextEmbeddings:
         try:
             with replacing(target) as part:
                 write(self, part)
-        except OSError as error:
-            raise FastlocError(f"{target}: cannot be written ({error.strerror or error})") from error
+        except FastlocError:
+            raise
+        except (OSError, ValueError) as error:
+            raise FastlocError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], tower: str | None = None) -> TextEmbeddings:
@@ -74,8 +76,8 @@ class TextEmbeddings:
         """
         source = Path(path)
         read = FORMATS[ending(source)][1]
-        if not source.is_file():
-            raise ModelError(f"{source}: " + ("is a folder" if source.is_dir() else "no such file"))
+        if not os.path.isfile(source):
+            raise ModelError(f"{source}: " + ("is a folder" if os.path.isdir(source) else "no such file"))
         found = _read(source, *read(source))
         if tower is not None:
             found.check(tower, str(source))

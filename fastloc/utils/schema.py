@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -84,7 +85,7 @@ def read_file(path: Path, name: str, limit: int | None = None, error: type[Fastl
     most = JSON_BYTES if limit is None else limit
     try:
         # a pipe would be waited for
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise error(f"{name} cannot be read: it is not a file")
         with path.open("rb") as file:
             content = file.read(most + 1)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from fastloc import Localizer, OnnxLocalizer
+from fastloc.bench import schema
+from fastloc.checkpoints.projections import Projections
+from fastloc.diagnostics.inspect_file import inspect
+from fastloc.eclip.pairs import Left, read_pairs
+from fastloc.errors import FastlocError
+from fastloc.export.trt import report
+from fastloc.recipes.temperatures import Temperatures
+from fastloc.text.embeddings import TextEmbeddings
 from repo import REPO
 
 ROOMS = ("fastloc", "kernels", "export", "benchmarks")
@@ -102,3 +111,29 @@ def test_json_from_elsewhere_goes_through_the_schemas() -> None:
 @pytest.mark.parametrize("file", OWN)
 def test_the_table_names_files_that_exist(file: str) -> None:
     assert (Path(REPO) / file).is_file()
+
+
+# files whose names no file system takes
+
+READERS: dict[str, Callable[[str], object]] = {
+    "a model": Localizer,
+    "a model's folder": lambda name: Localizer(f"local-dir:{name}"),
+    "a configuration": lambda name: Localizer(f"{name}.json", "random"),
+    "weights": lambda name: Localizer("ViT-B-16", f"{name}.pt"),
+    "an exported file": lambda name: OnnxLocalizer(f"{name}.onnx"),
+    "a text tower": lambda name: OnnxLocalizer(text=name),
+    "embeddings": lambda name: TextEmbeddings.load(f"{name}.npz"),
+    "temperatures": Temperatures.load,
+    "projections": Projections.load,
+    "a file to inspect": inspect,
+    "pairs": lambda name: read_pairs([Path(name)], Left()),
+    "records": lambda name: schema.read(Path(name)),
+    "an engine": report.read,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800"], ids=["long", "a NUL", "half a character"])
+def test_a_name_that_no_file_system_takes(reader: str, name: str) -> None:
+    with pytest.raises(FastlocError):
+        READERS[reader](name)
