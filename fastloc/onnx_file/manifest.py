@@ -94,6 +94,8 @@ class Input:
         one_of("kind of input", self.kind, INPUTS)
         one_of("layout", self.layout, ("NCHW", "NHWC"))
         one_of("fit", self.fit, FITS)
+        if self.model_fit:
+            one_of("fit of the model", self.model_fit, FITS)
         if self.batch is not None:
             count("batch", self.batch, limits.BATCH)
         for name, size in (("size", self.size), ("frame", self.frame), ("usual", both_sides(self.usual))):

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import ModelError
+from fastloc.utils.schema import number
 
 __all__ = ["UNCALIBRATED", "Calibration", "presence"]
 
@@ -32,6 +33,10 @@ class Calibration:
 
     slope: float = 1.0
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        number("slope", self.slope, 1e-9, 1e9)
+        number("offset", self.offset, -1e9, 1e9)
 
     @classmethod
     def of(cls, content: Any, name: str) -> Calibration:
@@ -49,7 +54,8 @@ class Calibration:
 
 def _number(value: Any) -> float:
     """A finite number as it is, anything else as NaN."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else math.nan
+    # the largest whole numbers are no floats
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 else math.nan
 
 
 UNCALIBRATED = Calibration()

@@ -139,7 +139,7 @@ def test_a_tower_of_another_library_is_not_made(tmp_path: Path) -> None:
 
 # weights
 
-SCALE = "logit_scale must be the logarithm of one number above 0"
+SCALE = "logit_scale of the weights must be the logarithm of a finite number"
 VALUES: dict[str, tuple[str, Callable[[Tensor], object], str]] = {
     "a number by that name": ("visual.proj", lambda tensor: 3, "holds no tensors by name: 'visual.proj' is a int"),
     "a view of one number": ("visual.proj", lambda tensor: torch.zeros(1).expand(10**6, 10**6), "views that repeat a few numbers"),

@@ -39,6 +39,7 @@ OWN = {
     "fastloc/bench/peers/protocol.py": "a process of our own",
     "fastloc/bench/worker_pool.py": "a process of our own",
     "fastloc/diagnostics/probes.py": "a process of our own",
+    "fastloc/live/messages.py": "messages of the live page, by a schema of their own",
     "fastloc/live/protocol.py": "messages of the live page",
     "export/text/tokenizer.py": "what a tokenizer in memory says of itself",
     "export/trt/build.py": "a process of our own",
