@@ -14,6 +14,7 @@ from fastloc.errors import FastlocError, ModelError
 from fastloc.imaging.geometry import FITS
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes.presence import Calibration
 from fastloc.text.cleaning import CLEANERS
 from fastloc.utils.schema import convert, count, number, one_of, shown
 
@@ -174,6 +175,8 @@ class _Extras:
     words: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     recommended: _Recommended = field(default_factory=_Recommended)
+    # of scores, by "plain" and "projected"
+    presence: dict[str, Calibration] = field(default_factory=dict)
 
 
 @dataclass

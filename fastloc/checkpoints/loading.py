@@ -111,10 +111,8 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
 
 
 def _calibrations(described: _Description) -> dict[str, Calibration]:
-    told = described.extras.get("presence", {})
-    if not isinstance(told, dict):
-        raise ModelError(f"the calibrations of {described.name} must be an object, got {told!r}")
-    return {kind: Calibration.of(each, f"{described.name} ({kind})") for kind, each in told.items()}
+    # its schema has checked them
+    return {kind: Calibration(**each) for kind, each in described.extras.get("presence", {}).items()}
 
 
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:

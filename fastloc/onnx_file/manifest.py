@@ -240,7 +240,7 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         "input": Input(**_tuples(content["input"])),
         "texts": Texts(**_tuples(content["texts"])),
         "outputs": tuple(content["outputs"]),
-        "calibration": Calibration.of(content["calibration"], "the file") if "calibration" in content else UNCALIBRATED,
+        "calibration": Calibration(**content["calibration"]) if "calibration" in content else UNCALIBRATED,
         "golden": None if content.get("golden") is None else Golden.of(content["golden"]),
     })  # fmt: skip
 

@@ -11,16 +11,13 @@ fitted on pictures that are known to hold some texts and not to hold others. doc
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.errors import ModelError
-from fastloc.utils.schema import number
+from fastloc.errors import FastlocError
+from fastloc.recipes.validation import positive
 
 __all__ = ["UNCALIBRATED", "Calibration", "presence"]
 
@@ -35,27 +32,10 @@ class Calibration:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        number("slope", self.slope, 1e-9, 1e9)
-        number("offset", self.offset, -1e9, 1e9)
-
-    @classmethod
-    def of(cls, content: Any, name: str) -> Calibration:
-        """From {"slope", "offset"} of JSON; `name` is the file's or model's, for errors.
-
-        Raises:
-            ModelError: it is not that: a slope is a number above 0, an offset any number.
-        """
-        told = content if isinstance(content, Mapping) else {}
-        slope, offset = (_number(told.get(each)) for each in ("slope", "offset"))
-        if not slope > 0 or math.isnan(offset):
-            raise ModelError(f"the calibration of {name} must be a slope above 0 and an offset, got {content!r}")
-        return cls(slope, offset)
-
-
-def _number(value: Any) -> float:
-    """A finite number as it is, anything else as NaN."""
-    # the largest whole numbers are no floats
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 else math.nan
+        if not positive(self.slope):
+            raise FastlocError(f"slope of a calibration must be a finite number above 0, got {self.slope!r}")
+        if not (self.offset == 0 or positive(abs(self.offset))):
+            raise FastlocError(f"offset of a calibration must be a finite number, got {self.offset!r}")
 
 
 UNCALIBRATED = Calibration()

@@ -57,7 +57,8 @@ def test_scores_are_the_definition(method: str) -> None:
     result = localizer(MARKET, TEXTS)
     assert result.scores is not None and result.image_scores is not None and result.no_scores == ""
     np.testing.assert_allclose(result.scores, literal(localizer, MARKET, TEXTS), atol=1e-4)
-    assert result.scores[0] > 0.5 > result.scores[1]
+    # a name alone, without a sentence, is further from what the model read
+    assert result.scores[0] > (0.5 if localizer.template != "plain" else 0.4) > 0.1 > result.scores[1:].max()
 
 
 @pytest.mark.parametrize("method", [name for name, row in RECIPES.items() if row.inv_temp != "matched"])
@@ -169,8 +170,9 @@ def test_projections_of_ones_own_are_not_calibrated(tmp_path: Path) -> None:
 def test_a_damaged_calibration_of_a_model_is_one_line(tmp_path: Path) -> None:
     content = json.loads(embedded.CONFIG.read_text())
     (tmp_path / "model.safetensors").symlink_to(embedded.MODEL)
-    for broken in ({"plain": {"slope": "1"}}, {"plain": 3}):
+    for broken in ({"plain": {"slope": "1"}}, {"plain": 3}, {"plain": {"slope": 0}}, 7):
         content["fastloc"]["presence"] = broken
         (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
-        with pytest.raises(ModelError, match=r"the calibration of .* must be a slope above 0 and an offset"):
+        with pytest.raises(ModelError, match=r"presence|slope") as caught:
             Localizer(str(tmp_path))
+        assert "\n" not in str(caught.value)
