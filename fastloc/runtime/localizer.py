@@ -193,7 +193,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         """Outputs for what was asked, without what it was filled up with."""
         found = self.session.run(feeds)
         for name, array in found.items():
-            if len(array) < batch or (name != "labels" and array.shape[1] < texts):
+            if len(array) < batch or (name not in ("labels", "background") and array.shape[1] < texts):
                 raise ModelError(f"{self.path}: its output {name!r} must be of {batch} pictures and {texts} texts, got {list(array.shape)}")
         return {name: array[:batch] if name == "labels" else array[:batch, :texts] for name, array in found.items()}
 

@@ -27,7 +27,7 @@ def test_a_calibration_moves_it_and_keeps_the_order() -> None:
 
 
 def test_the_ends_of_the_range_hold() -> None:
-    with np.errstate(all="raise"):
+    with np.errstate(over="raise", invalid="raise"):
         found = presence(np.array([-1, 1], np.float32), 0.0, 1e5)
     assert found.tolist() == [0, 1]
 
