@@ -17,6 +17,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
+from fastloc.cli.live import bound
 from fastloc.live.connections import Connection, Connections, descriptors
 from fastloc.live.fault_log import FaultLog
 from fastloc.live.limits import Limits
@@ -145,10 +146,20 @@ def test_who_answers_no_ping_loses_its_place(bright: Bright) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_who_reads_nothing_loses_its_place(bright: Bright, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [{"stuck": 0.3}, {"pulse": 0.3}], ids=str)
+def test_who_reads_nothing_loses_its_place(bright: Bright, monkeypatch: pytest.MonkeyPatch, limit: dict[str, float]) -> None:
     """Nothing that the server sends is taken, its closing frame neither."""
     monkeypatch.setattr("fastloc.live.app.FAREWELL", 0.1)
-    limits = Limits(stuck=0.3, fps=100_000, head=0.3)
+    monkeypatch.setattr("fastloc.live.server.PATIENCE", 0.1)
+
+    def bound_small(host: str, port: int) -> socket.socket:
+        """What it accepts has small buffers too, which are soon full."""
+        made = bound(host, port)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return made
+
+    monkeypatch.setattr("live_server.bound", bound_small)
+    limits = Limits(**{"stuck": 60, "pulse": 60, "fps": 100_000, "head": 0.3, **limit})
     texts = tuple(f"text {i}" for i in range(12))
     with served(bright, texts, limits=limits) as (server, address), socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -156,12 +167,13 @@ def test_who_reads_nothing_loses_its_place(bright: Bright, monkeypatch: pytest.M
         client.connect(("127.0.0.1", port_of(address)))
         client.sendall(handshake(address))
         until(lambda: server.live.state["clients"])
-        picture = sent(1)
+        began, picture = time.monotonic(), sent(1)
         message = struct.pack("!BBHI", 0x82, 0x80 | 126, len(picture), 0) + picture
         with contextlib.suppress(ConnectionError, TimeoutError):
             while server.live.state["clients"]:
                 client.sendall(message)
         until(lambda: not server.live.state["clients"] and not len(server.connections))
+        assert time.monotonic() - began < 8
 
 
 FLOODS = {"pings": frame(9, b"x" * 100) * 1000, "pieces": frame(1, b"", last=False) + frame(0, b"", last=False) * 3000}
@@ -171,10 +183,40 @@ FLOODS = {"pings": frame(9, b"x" * 100) * 1000, "pieces": frame(1, b"", last=Fal
 def test_floods_of_frames_that_are_no_messages_are_cut_off(bright: Bright, flood: bytes) -> None:
     with served(bright, limits=Limits(fps=1)) as (server, address), opened(address, handshake(address)) as (client,):
         until(lambda: server.live.state["clients"])
+        began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             client.sendall(flood)
         assert ended(client)
         until(lambda: not server.live.state["clients"])
+        assert time.monotonic() - began < 3
+
+
+RUBBISH = {"no frame": frame(3, b"x"), "behind a close": frame(8, b"\x03\xe8") + frame(1, b"\xff\xfe"), "no UTF-8": frame(1, b"\xff\xfe")}
+
+
+@pytest.mark.parametrize("content", RUBBISH.values(), ids=RUBBISH.keys())
+def test_rubbish_ends_a_websocket_without_a_word_in_the_log(bright: Bright, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    with served(bright) as (server, address), opened(address, handshake(address)) as (client,):
+        assert client.recv(1000).startswith(b"HTTP/1.1 101")
+        began = time.monotonic()
+        client.sendall(content)
+        assert ended(client)
+        until(lambda: not len(server.connections) and not server.live.state["clients"])
+        assert time.monotonic() - began < 3
+    assert capsys.readouterr().err == ""
+
+
+def test_rubbish_behind_an_answer_ends_a_connection_without_a_word_in_the_log(bright: Bright, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(bright) as (server, address):
+        head = f"GET /state HTTP/1.1\r\nHost: 127.0.0.1:{port_of(address)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with opened(address, head.encode()) as (client,):
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += client.recv(1000)
+            client.sendall(b"ZZZ\r\n")
+            assert ended(client)
+        until(lambda: not len(server.connections))
+    assert capsys.readouterr().err == ""
 
 
 def test_tls_that_is_half_spoken_is_not_waited_for(bright: Bright, tmp_path: Path) -> None:

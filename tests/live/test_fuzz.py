@@ -42,33 +42,34 @@ def mutated(rng: random.Random, content: bytes) -> bytes:
     return bytes(found)
 
 
-def head(rng: random.Random) -> bytes:
-    return mutated(rng, rng.choice((*HEADS, UPGRADE)))
+def head(rng: random.Random) -> list[bytes]:
+    return [mutated(rng, rng.choice((*HEADS, UPGRADE)))]
 
 
-def frames(rng: random.Random) -> bytes:
+def frames(rng: random.Random) -> list[bytes]:
     """A WebSocket, and frames in it of which some cannot be."""
-    found = UPGRADE
+    found = b""
     for _ in range(rng.randint(1, 5)):
         content = rng.choice(CONTENTS)
         first = rng.choice((0x80, 0x80, 0x80, 0, 0xC0)) | rng.choice((0, 1, 1, 2, 2, 8, 9, 10, 3))
         length = bytes([0x80 | len(content)]) if len(content) < 126 else struct.pack("!BH", 0x80 | 126, len(content))
         found += bytes([first]) + length + bytes(4) + content
-    return mutated(rng, found) if rng.random() < 0.2 else found
+    return [UPGRADE, mutated(rng, found) if rng.random() < 0.2 else found]
 
 
 @pytest.mark.parametrize("make", [head, frames])
 def test_mutations_end_and_leave_nothing_behind(
-    bright: Bright, capsys: pytest.CaptureFixture[str], make: Callable[[random.Random], bytes]
+    bright: Bright, capsys: pytest.CaptureFixture[str], make: Callable[[random.Random], list[bytes]]
 ) -> None:
     rng = random.Random(7)
     with served(bright, limits=Limits(fps=1000, head=0.3, idle=0.3, stuck=1, clients=100)) as (server, address):
         host = address.removeprefix("http://").encode()
         for _ in range(150):
             with socket.create_connection(("127.0.0.1", int(host.partition(b":")[2])), timeout=0.005) as client:
-                with contextlib.suppress(OSError):
-                    client.sendall(make(rng).replace(b"HOST", host))
-                    client.recv(1000)
+                for part in make(rng):
+                    with contextlib.suppress(OSError):
+                        client.sendall(part.replace(b"HOST", host))
+                        client.recv(1000)
                 if rng.random() < 0.3:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         until(lambda: not len(server.connections), "connections are kept")

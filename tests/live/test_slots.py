@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from fastloc.live import app
 from fastloc.live.limits import Limits
 from fastloc.live.method_pool import Methods
+from fastloc.live.outbox import SendBuffer
 from live_client import HOST, ORIGIN, Bright, joined, live_of, sent
 from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
 from live_server import serving, until
@@ -85,6 +86,23 @@ def test_tasks_end_even_where_a_cancellation_is_swallowed(monkeypatch: pytest.Mo
 
     # the last one is given up, and keeps no place
     assert asyncio.run(run()) == [True, True, False] and swallowed[:2] == [1, 9]
+
+
+def test_who_was_closed_under_our_feet_is_gone(bright: Bright) -> None:
+    """uvicorn closes where a frame is none, and says so by a RuntimeError to who goes on sending."""
+
+    class Closed:
+        async def send_text(self, text: str) -> None:
+            raise RuntimeError("Unexpected ASGI message")
+
+    async def run() -> None:
+        outbox = SendBuffer(asyncio.get_running_loop())
+        outbox.say(type="welcome")
+        await live._speak(Closed(), outbox)  # type: ignore[arg-type]
+
+    live = live_of(bright)
+    asyncio.run(run())
+    live.close()
 
 
 @pytest.mark.parametrize("room", ["fastloc", "benchmarks"])
