@@ -21,7 +21,7 @@ from fastloc.video.output.writer import VideoWriter, fitted  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
 from written import largest_file, partial, pictures, sounds, times  # noqa: E402
 
-UNITS = (*(Fraction(1, each) for each in (90000, 1000, 15360, 24, 7, 10**9)), Fraction(1001, 30000))
+UNITS = (*(Fraction(1, each) for each in (90000, 1000, 15360, 24, 7, 10**6)), Fraction(1001, 30000))
 
 
 def uneven(count: int, unit: Fraction, start: int, seed: int = 0) -> list[int]:

@@ -31,6 +31,8 @@ LOOSE = Fraction(1, 20)
 TRIED = 3
 # seconds that are read before a time that is looked for: where a file is gone to is not exact
 NEAR = 5
+# seconds of nothing after the pictures' end, behind which there is no more sound; and anywhere
+GAP, LONGEST = 600, 1_000_000
 
 
 class Sound:
@@ -57,6 +59,8 @@ class Sound:
             self._warn("cannot be read", error)
         self._packets = self._read()
         self._next = next(self._packets, None)
+        # seconds that pictures and sound have come to
+        self._reached = begin
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -67,20 +71,25 @@ class Sound:
         `shift` seconds are taken off every timestamp, and what would then begin before 0 is left out.
         """
         while self._next is not None and (time is None or _time(self._next) < time):
-            track = self._tracks.get(self._next.stream.index)
-            if track is not None and not (shift and _time(self._next) < shift):
+            track, now = self._tracks.get(self._next.stream.index), _time(self._next)
+            if track is not None and not (shift and now < shift):
                 try:
+                    if time is None and now > self._reached + GAP:
+                        raise ValueError(f"it goes on {float(now - self._reached):.0f} s after the pictures")
                     track.put(self._next, shift)
-                except (av.FFmpegError, ValueError) as error:
+                except (av.FFmpegError, ValueError, OverflowError) as error:
                     self._drop(track, error)
+                else:
+                    self._reached = max(self._reached, now)
             self._next = next(self._packets, None)
+        self._reached = max(self._reached, time or self._reached)
 
     def finish(self) -> None:
         """Write what encoders hold back, and let go of the file."""
         for track in list(self._tracks.values()):
             try:
                 track.finish()
-            except (av.FFmpegError, ValueError) as error:
+            except (av.FFmpegError, ValueError, OverflowError) as error:
                 self._drop(track, error)
         self.close()
 
@@ -94,11 +103,11 @@ class Sound:
         if codec is None:
             self._warn(f"track {stream.index} is of a kind that this FFmpeg does not know")
         elif codec.codec.canonical_name in container.copied and _takes(self._path, stream.index, container):
-            self._tracks[stream.index] = _Copied(stream, output, container.early)
+            self._tracks[stream.index] = _Copied(stream, output, container)
         elif encoder is None:
             self._warn(f"track {stream.index} cannot be copied, and this build of FFmpeg has no encoder for it")
         else:
-            self._tracks[stream.index] = _Encoded(stream, output, container.early, encoder)
+            self._tracks[stream.index] = _Encoded(stream, output, container, encoder)
 
     def _read(self) -> Iterator[Any]:
         """Packets with a time, in the file's order."""
@@ -124,9 +133,9 @@ class Sound:
 class _Track:
     """One sound track on its way."""
 
-    def __init__(self, source: Any, output: OutputContainer, early: bool, made: Any) -> None:
+    def __init__(self, source: Any, output: OutputContainer, container: Container, made: Any) -> None:
         self.source, self.made = source, made
-        self._output, self._early = output, early
+        self._output, self._container = output, container
         for key, value in source.metadata.items():
             if key in ("language", "title"):
                 made.metadata[key] = value
@@ -140,16 +149,23 @@ class _Track:
     def write(self, packets: list[Any]) -> None:
         """Write packets; without those that end before 0, where the container cannot say so."""
         for packet in packets:
-            if self._early or packet.dts is None or packet.dts + (packet.duration or 0) > 0 or packet.dts >= 0:
+            if self._container.early or packet.dts is None or packet.dts + (packet.duration or 0) > 0 or packet.dts >= 0:
                 self._output.mux(packet)
+
+    def check_gap(self, seconds: Fraction, rate: int) -> None:
+        """Raises ValueError for what is further from what came before than the container can hold, or than makes sense."""
+        ticks = self._container.ticks
+        if seconds > LONGEST or (ticks is not None and seconds * rate > ticks):
+            raise ValueError(f"nothing for {float(seconds):.0f} s")
 
 
 class _Copied(_Track):
     """Packets as they are."""
 
-    def __init__(self, source: Any, output: OutputContainer, early: bool) -> None:
-        super().__init__(source, output, early, output.add_stream_from_template(source))
+    def __init__(self, source: Any, output: OutputContainer, container: Container) -> None:
+        super().__init__(source, output, container, output.add_stream_from_template(source))
         self._last: int | None = None
+        self._rate = source.codec_context.sample_rate or RATE
         # AAC of broadcasts: each packet begins with what a file says once
         bare = source.codec_context.codec.canonical_name == "aac" and not source.codec_context.extradata
         self._filter = BitStreamFilterContext("aac_adtstoasc", source) if bare else None
@@ -160,8 +176,10 @@ class _Copied(_Track):
         # a container takes no packet that goes back in time: damage in the source
         if self._last is not None and dts <= self._last:
             return
+        self.check_gap((dts - (self._last or 0)) * packet.time_base, self._rate)
         self._last = dts
-        packet.pts, packet.dts = (dts if packet.pts is None else packet.pts - ticks), dts
+        # of sound they are the same
+        packet.pts = packet.dts = dts
         packets = [packet] if self._filter is None else self._filter.filter(packet)
         for each in packets:
             each.stream = self.made
@@ -171,7 +189,7 @@ class _Copied(_Track):
 class _Encoded(_Track):
     """Decoded, and encoded as AAC or Opus, whose packets follow each other without a gap: gaps are filled with silence."""
 
-    def __init__(self, source: Any, output: OutputContainer, early: bool, encoder: Sounds) -> None:
+    def __init__(self, source: Any, output: OutputContainer, container: Container, encoder: Sounds) -> None:
         codec = source.codec_context
         self._format = encoder.format
         self._rate = codec.sample_rate if codec.sample_rate in encoder.rates else RATE
@@ -180,7 +198,7 @@ class _Encoded(_Track):
         made: Any = output.add_stream(encoder.encoder, rate=self._rate, layout=layout, bit_rate=encoder.bits * self._channels)
         made.codec_context.format = encoder.format
         made.time_base = Fraction(1, self._rate)
-        super().__init__(source, output, early, made)
+        super().__init__(source, output, container, made)
         self._resampler = av.AudioResampler(encoder.format, layout, self._rate)
         # samples before the next one, on the output's clock
         self._at: int | None = None
@@ -197,6 +215,8 @@ class _Encoded(_Track):
 
     def _meet(self, time: Fraction | None) -> None:
         """Silence up to this time, where samples are missing."""
+        if time is not None:
+            self.check_gap(time - Fraction(self._at or 0, self._rate), self._rate)
         if self._at is None:
             self._at = round((time or 0) * self._rate)
         while time is not None and time - Fraction(self._at, self._rate) > LOOSE:
@@ -220,7 +240,7 @@ def _takes(path: Path, index: int, container: Container) -> bool:
         trial = av.open(io.BytesIO(), "w", format=container.name, options=container.muxing(seekable=True))
         with trial, av.open(local_place(path), options=LOCAL.options()) as source:
             stream = source.streams[index]
-            track = _Copied(stream, trial, container.early)
+            track = _Copied(stream, trial, container)
             for packet in itertools.islice((each for each in source.demux(stream) if each.dts is not None), TRIED):
                 track.put(packet, Fraction(0))
     except (av.FFmpegError, ValueError):

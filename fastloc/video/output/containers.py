@@ -55,6 +55,7 @@ class Container:
     sounds     encoders of sound that cannot be copied, likewise
     copied     codecs of sound that players expect in it
     mark       bytes that stand before pictures in a file
+    ticks      of a track's clock, which two of its packets may be apart at most: FFmpeg ends the process where they are more; None for any
     early      whether sound may begin before 0, as the first packet of AAC does: elsewhere all that follows would be moved
     options    for FFmpeg's muxer: what is written can be played at any moment
     finish     more of them for a file, in which what is behind can be gone back to
@@ -65,6 +66,7 @@ class Container:
     sounds: tuple[Sounds, ...]
     copied: tuple[str, ...]
     mark: bytes
+    ticks: int | None
     early: bool
     options: dict[str, str]
     finish: dict[str, str] = field(default_factory=dict)
@@ -112,18 +114,20 @@ _AAC, _OPUS = Sounds("aac", "fltp", AAC_RATES, 96000), Sounds("libopus", "flt", 
 _FRAGMENTS = {"movflags": "+frag_keyframe+delay_moov", "frag_duration": str(FRAGMENT)}
 _WHOLE = {"movflags": "+hybrid_fragmented"}
 _CLUSTERS = {"cluster_time_limit": str(FRAGMENT // 1000), "flush_packets": "1"}
+# a little less than what 32 bits hold: readers take what is close to it for damage
+_TICKS = 2**31 - 2**16
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _IN_MP4 = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")
 _IN_MOV = ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le")
 _IN_MKV = (*_IN_MP4, "vorbis", "mp2", "dts", "truehd", "pcm_s16le", "pcm_s24le")
-_MP4 = Container("mp4", (_H264,), (_AAC,), _IN_MP4, b"moof", True, _FRAGMENTS, _WHOLE)
+_MP4 = Container("mp4", (_H264,), (_AAC,), _IN_MP4, b"moof", _TICKS, True, _FRAGMENTS, _WHOLE)
 # .mkv and .webm count milliseconds: the others keep any timestamp exactly
 CONTAINERS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", (_H264,), (_AAC,), _IN_MOV, b"moof", True, _FRAGMENTS, _WHOLE),
-    ".mkv": Container("matroska", (_H264,), (_AAC,), _IN_MKV, _CLUSTER, False, _CLUSTERS),
-    ".webm": Container("webm", (_VP9, _VP8), (_OPUS,), ("opus", "vorbis"), _CLUSTER, False, _CLUSTERS),
+    ".mov": Container("mov", (_H264,), (_AAC,), _IN_MOV, b"moof", _TICKS, True, _FRAGMENTS, _WHOLE),
+    ".mkv": Container("matroska", (_H264,), (_AAC,), _IN_MKV, _CLUSTER, None, False, _CLUSTERS),
+    ".webm": Container("webm", (_VP9, _VP8), (_OPUS,), ("opus", "vorbis"), _CLUSTER, None, False, _CLUSTERS),
 }
 
 

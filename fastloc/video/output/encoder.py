@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -11,6 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
+from fastloc.errors import FastlocWarning
 from fastloc.video.output.audio import Sound
 from fastloc.video.output.containers import Container
 from fastloc.video.output.picture_track import add_pictures
@@ -22,6 +24,8 @@ Pixels = NDArray[np.uint8]
 
 # a container's clock is made at least this fine, a power of two finer than the pictures': sound is placed on it too
 FINEST = 10000
+# a finer unit of time than this is not kept: frames could be a few seconds apart at most in it
+MICROSECOND = Fraction(1, 1_000_000)
 # microseconds of pictures that wait for sound of the same time, before they are written without it
 PATIENCE = 1_000_000
 # seconds from one picture that can be jumped to, to the next
@@ -36,7 +40,7 @@ class Encoder:
     file          a `PartialFile`
     container     a row of `CONTAINERS`
     size          (height, width), both even
-    time_base     the unit of timestamps, seconds, kept exactly
+    time_base     the unit of timestamps, seconds, kept exactly down to a microsecond
     rate          frames a second, about
     pixel_aspect  width over height of a pixel
     sound         a file whose sound is kept, or None
@@ -50,8 +54,14 @@ class Encoder:
         self, file: Any, container: Container, size: tuple[int, int], *, time_base: Fraction, rate: float, pixel_aspect: Fraction,
         sound: Path | None, shift: int, quality: int, preset: str,
     ) -> None:  # fmt: skip
-        self.size, self.time_base, self.shift = size, time_base, shift
+        # units of the encoder's time in one of the caller's
+        self._scale = min(time_base / MICROSECOND, Fraction(1))
+        time_base = max(time_base, MICROSECOND)
+        self.size, self.time_base, self.shift = size, time_base, round(shift * self._scale)
         clock = str(_clock(time_base))
+        # what frames may be apart, and how much was left out where they were more
+        self._most = None if container.ticks is None else int(container.ticks / (int(clock) * time_base))
+        self._left_out, self._name = 0, getattr(file, "path", "video")
         options = container.muxing(file.seekable())
         if "movflags" in options:
             options |= {"movie_timescale": clock, "video_track_timescale": clock}
@@ -74,7 +84,7 @@ class Encoder:
 
     def write(self, pixels: Pixels, pts: int | None) -> None:
         """Add one picture, uint8 [H, W, 3] RGB of `size`; without `pts` one frame after the last one, and always after it."""
-        at = self._place(pts)
+        at = self._place(None if pts is None else round(pts * self._scale)) - self._left_out
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         made = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         made.pts, made.time_base, made.duration = at - self.shift, self.time_base, self._step
@@ -107,7 +117,18 @@ class Encoder:
         else:
             before, self._last = self._last, max(pts, self._last + 1)
             self._step = self._last - before
+            if self._most is not None and self._step > self._most:
+                self._shorten()
         return self._last
+
+    def _shorten(self) -> None:
+        """Leave out what is too much of the time between two frames."""
+        assert self._most is not None
+        apart, most = (float(each * self.time_base) for each in (self._step, self._most))
+        told = f"{apart:.0f} s, more than this container can hold: it is made {most:.0f} s, and what follows comes earlier; .mkv keeps it"
+        warnings.warn(f"{self._name}: the time between two frames is {told}", FastlocWarning, stacklevel=2)
+        self._left_out += self._step - self._most
+        self._step = self._most
 
     def finish(self, rest: bool) -> None:
         """Write what is held back, and the index; once. rest: all sound that is left, else that up to the last picture's end."""
@@ -117,7 +138,7 @@ class Encoder:
         self._end_preview()
         self._mux(self._stream.encode(None))
         if self._sound is not None:
-            last = ((self._last or 0) + self._step) * self.time_base
+            last = ((self._last or 0) - self._left_out + self._step) * self.time_base
             self._sound.until(None if rest else last, self._offset)
             self._sound.finish()
         self._output.close()

@@ -46,7 +46,7 @@ class VideoWriter:
     frame no file is left. A target that is a link stays one, and the file it points at is replaced; a pipe or a device is written into.
 
     path          a row of `CONTAINERS` by its extension; .mkv and .webm round times to milliseconds
-    time_base     the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too
+    time_base     the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too, down to a microsecond
     rate          frames a second, about: for the encoder's budget and the last frame's duration
     pixel_aspect  width over height of a pixel
     sound         a file whose sound tracks are kept: see `fastloc.video.output.audio`
@@ -154,8 +154,8 @@ class VideoWriter:
         why = None
         try:
             work(*given)
-        except av.FFmpegError as error:
-            why = f"cannot be encoded ({error.strerror})"
+        except (av.FFmpegError, OverflowError) as error:
+            why = f"cannot be encoded ({getattr(error, 'strerror', None) or error})"
         if self._file.failed:
             why = f"cannot be written ({reason(self._file.failed)})"
         if why:
