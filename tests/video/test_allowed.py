@@ -94,6 +94,15 @@ def test_the_lures_are_ones(tmp_path: Path, server: Any, clip: bytes) -> None:
         av.open(str(lure(tmp_path, "playlist called mp4", server.address, clip)))
 
 
+def test_a_format_that_is_named_is_read(tmp_path: Path, server: Any, clip: bytes) -> None:
+    """On purpose; but what it names is a file then, not an address."""
+    path = lure(tmp_path, "playlist of files", server.address, clip)
+    assert shown(read(open_source(path, format="hls"))) == list(range(20))
+    with pytest.raises(VideoError):
+        open_source(lure(tmp_path, "playlist of addresses", server.address, clip), format="hls")
+    assert server.asked == []
+
+
 def test_a_pattern_of_names_is_one_name(tmp_path: Path) -> None:
     """image2 would read the pictures 001, 002 … instead."""
     for index in range(3):

@@ -64,12 +64,15 @@ def open_source(
             live is handed out at its own pace.
         rate: frames a second: of an iterable whose frames carry no time (by default 30), or that a camera is asked for.
         loop: begin a file anew at its end.
-        format: FFmpeg's name of the format or input device, where it must not be guessed.
-        options: more for FFmpeg's demuxer, protocol or device, as {"rtsp_transport": "udp"}.
+        format: FFmpeg's name of the format or input device, where it must not be guessed. One that is else not read, such as a playlist
+            of files ("hls", "concat"), is read where it is named here.
+        options: more for FFmpeg's demuxer, protocol or device, as {"rtsp_transport": "udp"}. A "protocol_whitelist" or "format_whitelist"
+            takes the place of the lists in `av_allowed`.
         timeout: seconds without data after which a connection counts as lost.
         retries: how often to try to open a lost connection or camera again before `frames` raises VideoError; None for ever.
         backoff: seconds before the first try, and at most before any; they double.
-        max_pixels: of one frame, as the file says it or as it comes in its middle.
+        max_pixels: of one frame, as the file says it or as it comes in its middle. Formats that say it late, as .flv does, decode one frame
+            before it is known; FFmpeg's own limit holds for that, 268 million.
 
     Raises: VideoError, one line, for what is none of these, is not there, cannot be read or holds no frame, and for an argument that means
         nothing for this kind of source. A connection that fails at first is not tried again.
