@@ -30,6 +30,7 @@ import torch
 
 from fastloc.kernels.launch import Build, recording
 from fastloc.kernels.table import OPS
+from fastloc.utils.termination import end_with_parent
 
 RECORD = Path(__file__).parent / "records" / "kernel_builds.json"
 COMMAND = "python benchmarks/compile_kernels.py"
@@ -122,7 +123,7 @@ def compile_all(jobs: dict[Job, Row], processes: int, *, reuse: bool) -> tuple[l
     """Every job's finished row in the record's order, and the rules that those which are judged break."""
     # kernels with many registers take longest, so the widest heads go first
     queue = sorted(jobs, key=lambda job: -job.head_width)
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         rows, problems = [], []
         for job, (found, broken) in zip(queue, pool.map(partial(compiled, reuse=reuse), queue), strict=True):
             rows.append(jobs[job] | found)

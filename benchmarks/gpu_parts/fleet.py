@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from fastloc.utils.termination import end_with_parent
 from gpu_parts.job import ROOT
 from gpu_parts.timing import first_line
 
@@ -98,6 +99,7 @@ def _start(items: list[Any], work: Work, device: torch.device) -> _Group:
 
 
 def _serve(items: list[Any], work: Work, device: torch.device, out: Connection) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     torch.cuda.set_device(device)
     for item in items:
@@ -172,4 +174,5 @@ def module(name: str, arguments: Sequence[str], seconds: float) -> tuple[int, st
 
 def _lead(work: Callable[[], None]) -> None:
     os.setpgrp()
+    end_with_parent()
     work()

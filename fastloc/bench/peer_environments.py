@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.utils.exit_status import exit_status
 from fastloc.utils.terminal import say
 from fastloc.utils.user_cache import user_cache
 
@@ -130,12 +131,13 @@ def main(argv: list[str] | None = None) -> int:
                                      epilog="\n".join(f"  {row.name:8} {row.summary}" for row in ENVIRONMENTS.values()),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ENVIRONMENTS)}; all where none is named")
-    try:
+
+    def work() -> int:
         set_up(parser.parse_args(argv).names or list(ENVIRONMENTS))
-    except FastlocError as error:
-        say(f"error: {error}", error=True)
-        return 1
-    return 0
+        return 0
+
+    # a set-up that is ended takes pip with it
+    return exit_status("fastloc.bench.peer_environments", work)
 
 
 if __name__ == "__main__":

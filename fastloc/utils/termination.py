@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
 from types import FrameType
 
-__all__ = ["SIGNALS", "Terminated", "Termination"]
+__all__ = ["SIGNALS", "Terminated", "Termination", "end_with_parent"]
 
 # a terminal that closes says SIGHUP; Windows has none
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -68,3 +69,23 @@ class Termination:
         else:
             return
         raise self.error
+
+
+def end_with_parent() -> None:
+    """In a process that `multiprocessing` started: end it as soon as the one that started it is gone, however that ended.
+
+    The workers of a pool hold both ends of their queue, and would wait at it for ever.
+    """
+    # what takes 20 ms to import, no command line needs
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_and_end, args=(parent.sentinel,), daemon=True, name="fastloc-parent").start()
+
+
+def _wait_and_end(sentinel: int) -> None:
+    from multiprocessing.connection import wait
+
+    wait([sentinel])
+    os._exit(1)
