@@ -12,7 +12,7 @@ from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
-__all__ = ["BACKGROUND", "ORDERS", "heatmaps", "labels", "minmax", "softmax", "upsample"]
+__all__ = ["BACKGROUND", "ORDERS", "heatmaps", "is_flat", "labels", "minmax", "softmax", "upsample"]
 
 Floats = NDArray[Any]
 
@@ -33,12 +33,17 @@ def minmax(x: Floats, axes: tuple[int, ...] = (-2, -1), out: Floats | None = Non
     """
     low, high = x.min(axis=axes, keepdims=True), x.max(axis=axes, keepdims=True)
     span = high - low
-    # interpolating a constant leaves rounding noise, which must not be blown up to a full-range map
-    flat = span <= 8 * np.finfo(x.dtype).eps * np.maximum(np.abs(low), np.abs(high))
+    flat = is_flat(low, high)
     scaled: Floats = np.subtract(x, low, out=out)
     # noise over infinity is 0
     scaled /= np.where(flat, np.inf, span).astype(x.dtype)
     return scaled
+
+
+def is_flat(low: Floats, high: Floats) -> NDArray[np.bool_]:
+    """True where a map's range is rounding noise: interpolating a constant leaves some, which must not be blown up to full heat."""
+    found: NDArray[np.bool_] = high - low <= 8 * np.finfo(low.dtype).eps * np.maximum(np.abs(low), np.abs(high))
+    return found
 
 
 def softmax(x: Floats, scale: float) -> Floats:

@@ -141,6 +141,12 @@ class Result:
         alone: NDArray[np.float32] = made[0].astype(np.float32, copy=False)
         return alone
 
+    @property
+    def flat(self) -> tuple[bool, ...]:
+        """True for each text whose map says nothing: all that the model saw of the picture is equally similar to it, up to rounding."""
+        seen = self.similarity[(slice(None), *self.geometry.seen((self.similarity.shape[1], self.similarity.shape[2])))]
+        return tuple(maps.is_flat(seen.min((1, 2)), seen.max((1, 2))).tolist())
+
     def refined(self, iterations: int = 10, dilations: tuple[int, ...] = (8, 16), budget: int = BUDGET) -> Result:
         """The same result with maps that follow the picture's edges, by PAMR (Araslanov & Roth 2020), with NACLIP's values.
 
@@ -320,6 +326,7 @@ class Result:
             "texts": [
                 {
                     "text": peak.text,
+                    "flat": self.flat[index],
                     "score": None if self.scores is None else float(self.scores[index]),
                     "image_score": None if self.image_scores is None else float(self.image_scores[index]),
                     "peak": _without_text(peak),

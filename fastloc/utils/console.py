@@ -76,6 +76,8 @@ def finding(out: Console, title: str, found: dict[str, Any], written: list[Path]
         numbers = (f"{peak['value']:.2f}", score, f"{peak['similarity']:.3g}")
         rows.add_row(Text(each["text"]), str(peak["x"]), str(peak["y"]), _boxes(each["boxes"]), *numbers)
     out.print(rows)
+    if flat := [each["text"] for each in found["texts"] if each.get("flat")]:
+        out.print(Text(f"flat, so that no place stands out: {', '.join(flat)}"), soft_wrap=True)
     if found["no_scores"]:
         out.print(Text(f"no scores: {found['no_scores']}"), soft_wrap=True)
     for path in written:

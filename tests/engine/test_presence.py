@@ -153,7 +153,8 @@ def test_without_scores_a_result_says_why() -> None:
 
     manifest, result = exported().manifest, exported()(MARKET, TEXTS)
     raw = {"similarity": result.similarity[None], "scores": result.image_scores[None]}
-    old = prediction(replace(manifest, outputs=("similarity", "scores"), golden=None), result.geometry, result.texts, raw, 0).result(result.picture)
+    older = replace(manifest, outputs=("similarity", "scores"), golden=None)
+    old = prediction(older, result.geometry, result.texts, raw, 0).result(result.picture)
     assert old.scores is None and old.image_scores is not None
     assert old.no_scores == "the file has no output 'background': export it again, with --outputs similarity scores background"
     assert old.to_dict()["no_scores"] == old.no_scores and old.boxes()

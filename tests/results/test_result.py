@@ -293,3 +293,15 @@ def test_layout_is_tidy(size, count):
         assert overlay.SMALLEST <= max(layout.tile) <= overlay.LARGEST
     last = layout.corner(count - 1)
     assert last[0] + layout.cell[0] <= layout.sheet[0] and last[1] + layout.cell[1] <= layout.sheet[1] - overlay.FOOT
+
+
+def test_a_map_of_rounding_noise_is_flat_and_says_so() -> None:
+    similarity = np.full((3, 4, 5), 0.25, np.float32)
+    similarity[1] += np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32) * np.float32(1e-8)
+    similarity[1, 0, 0] = np.nextafter(np.float32(0.25), np.float32(1))
+    similarity[2, 1, 2] = 0.26
+    picture, geometry = Image.new("RGB", (50, 40)), fit((40, 50), (40, 50), 10)
+    result = Result(picture=picture, texts=("a", "b", "c"), similarity=similarity, geometry=geometry, order="picture")
+    assert result.flat == (True, True, False) and not result.heatmaps[:2].any()
+    assert [each["flat"] for each in result.to_dict()["texts"]] == [True, True, False]
+    assert [each["boxes"] for each in result.to_dict()["texts"]][:2] == [[], []]

@@ -86,8 +86,7 @@ def limits_of(result: Result) -> Floats | None:
 def _ends(values: Floats) -> Floats:
     """The lowest and the highest of each map; twice the lowest for what `maps.minmax` takes for a constant map."""
     low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
-    flat = high - low <= 8 * np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
-    return np.stack([low, np.where(flat, low, high)], axis=1)
+    return np.stack([low, np.where(heatmaps.is_flat(low, high), low, high)], axis=1)
 
 
 def matrices_of(result: Result, size: tuple[int, int] | None = None) -> tuple[Floats, Floats]:
