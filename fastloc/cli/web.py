@@ -3,9 +3,10 @@
 import argparse
 import functools
 import os
+import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastloc.cli.arguments import lines_of
 from fastloc.errors import FastlocError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 PORT = 8000
 # loopback: a page that is served to others belongs on a real web server
 HOST = "127.0.0.1"
+# connections at a time, each with a thread, and seconds that one may say nothing
+CONNECTIONS, SILENCE = 32, 10.0
 # with these a browser lets the page use threads
 ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
@@ -78,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
 class Handler(SimpleHTTPRequestHandler):
     """Files of one folder, with the types that modules and WebAssembly need, and nothing kept in caches."""
 
+    timeout = SILENCE
+
     def guess_type(self, path: str | os.PathLike[str]) -> str:
         return TYPES.get(Path(path).suffix) or super().guess_type(path)
 
@@ -90,10 +95,33 @@ class Handler(SimpleHTTPRequestHandler):
         """Nothing: the page tells what it could not fetch."""
 
 
+class Server(ThreadingHTTPServer):
+    """A thread a connection, and so many at a time that neither threads nor descriptors run out; one more is closed at once."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(*args, **more)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a browser that leaves in the middle is no fault."""
+
+
 def serving(folder: Path, port: int) -> ThreadingHTTPServer:
     """A server of the folder on loopback, not yet running; port 0 takes a free one. Raises FastlocError for a port that is taken."""
     try:
-        return ThreadingHTTPServer((HOST, port), functools.partial(Handler, directory=str(folder)))
+        return Server((HOST, port), functools.partial(Handler, directory=str(folder)))
     except OSError as error:
         raise FastlocError(f"port {port} cannot be served on ({error.strerror}): name another one, --serve {port + 1}") from error
 

@@ -1,6 +1,7 @@
 """The live page: what a camera sees, and the heat of each text over it, in a browser.
 
-The rooms: `protocol` and `settings` (what is said over the WebSocket), `limits` and `security` (who may say how much), `outbox`, `session`
-and `engine` (who waits for whom), `methods` and `answer` (from a frame to heat), `hub` (a source that all clients share), `app` (the
-server), `page/` (what runs in the browser).
+The files: `protocol`, `messages` and `settings` (what is said over the WebSocket), `limits`, `security` and `attempts` (who may say how
+much), `outbox`, `session` and `scheduler` (who waits for whom), `method_pool` and `response` (from a frame to heat), `broadcast` (a source
+that all clients share), `app` (routes and clients), `server` and `connections` (sockets, places and deadlines), `fault_log`, `page/` (what
+runs in the browser).
 """

@@ -134,8 +134,13 @@ class PageServer(uvicorn.Server):
     def _keep(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.live.faults.note("a connection could not be served", error)
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -159,9 +164,14 @@ class PageServer(uvicorn.Server):
         """Speak TLS where it is spoken, and hand the connection to uvicorn's protocol."""
         state = {**self.lifespan.state, KEY: connection}
         times = {"ssl_handshake_timeout": self.live.limits.head, "ssl_shutdown_timeout": PATIENCE} if self.config.ssl else {}
-        with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Http(self.config, self.server_state, state), made, ssl=self.config.ssl, **times
-            )
-            return
-        connection.lost()
+        opened = False
+        try:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: Http(self.config, self.server_state, state), made, ssl=self.config.ssl, **times
+                )
+                opened = True
+        finally:
+            if not opened:
+                connection.lost()
+                made.close()

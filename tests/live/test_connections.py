@@ -219,7 +219,7 @@ def test_rubbish_behind_an_answer_ends_a_connection_without_a_word_in_the_log(br
     assert capsys.readouterr().err == ""
 
 
-def test_tls_that_is_half_spoken_is_not_waited_for(bright: Bright, tmp_path: Path) -> None:
+def test_tls_that_is_half_spoken_is_not_waited_for(bright: Bright, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     openssl = pytest.importorskip("shutil").which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
@@ -237,6 +237,7 @@ def test_tls_that_is_half_spoken_is_not_waited_for(bright: Bright, tmp_path: Pat
             with context.wrap_socket(made) as visitor:
                 visitor.sendall(f"GET /state HTTP/1.1\r\nHost: 127.0.0.1:{port_of(address)}\r\n\r\n".encode())
                 assert visitor.recv(1000).startswith(b"HTTP/1.1 200")
+    assert capsys.readouterr().err == ""
 
 
 def at(loop_work: Any) -> None:

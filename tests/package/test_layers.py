@@ -53,6 +53,8 @@ THIRD_PARTIES = {
     "av": ("video.sources video.output", ""),
     "starlette": ("live", "cli.live"),
     "uvicorn": ("live", "cli.live"),
+    "h11": ("live.server", ""),
+    "websockets": ("live.server", ""),
     "matplotlib": ("utils.plotting analysis.plots bench.report eclip.curve", ""),
     "rich": ("utils.console cli bench.report bench.cli eclip.cli", ""),
 }
