@@ -70,5 +70,12 @@ class Channel(Generic[T]):
             self._changed.notify_all()
             return left
 
+    def fail(self, error: BaseException) -> None:
+        """Drop what waits; this error is all that comes, also where the channel had ended."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._items.clear()
+            self._changed.notify_all()
+
     def __len__(self) -> int:
         return len(self._items)

@@ -136,7 +136,8 @@ class _Run:
     def _at_fork_reinit(self) -> None:
         # decoders, connections and threads stay with the parent: there is nothing to start here, and nothing to close
         self.lock, self.threads, self.forked = threading.Lock(), [threading.current_thread()], True
-        self.outbox.end(VideoError(f"{self.source.name}: was opened before fork(); open it in the process that reads it"), drop=True)
+        # also where all results were there already
+        self.outbox.fail(VideoError(f"{self.source.name}: was opened before fork(); open it in the process that reads it"))
 
     def start(self) -> None:
         with self.lock:
