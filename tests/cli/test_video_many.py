@@ -134,6 +134,18 @@ def ended_by(folder: Path, name: str, count: int, *arguments: str, camera: bool 
     return subprocess.run(command, cwd=folder, timeout=60, check=False, capture_output=True)
 
 
+def test_standard_output_by_its_names(run: Run, engine: StandIn, tmp_path: Path) -> None:
+    """Lines, or the video itself; what else there is to say goes to standard error."""
+    write_clip(tmp_path / "in.mp4", colours(5), audio="aac")
+    ended = run("video", "in.mp4", "-t", "cat", "--json", "/dev/stdout")
+    assert [json.loads(line)["index"] for line in ended.out.splitlines()] == list(range(5)) and "5 frames in" in ended.err
+    for name in ("/dev/stdout", "-"):
+        piped = ended_by(tmp_path, "SIGTERM", 99, "in.mp4", "-t", "cat", "-o", name)
+        assert piped.returncode == 0 and b"5 frames in" in piped.stderr, piped.stderr
+        (tmp_path / "piped").write_bytes(piped.stdout)
+        assert times(tmp_path / "piped") == times(tmp_path / "in.mp4")
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_it_as_ctrl_c_does(tmp_path: Path, name: str, status: int) -> None:
     """The file is finished where it is, under its partial name; the exit status is the signal's."""
