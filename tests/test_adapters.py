@@ -357,7 +357,8 @@ def test_raw_outputs_are_the_result_that_the_runtime_gives(size: tuple[int, int]
     for outputs, shown in ((raw, given), ({name: each[0] for name, each in raw.items()}, picture)):
         found = result_of(outputs, manifest, shown)
         assert np.abs(found.heatmaps - wanted.heatmaps).max() < 1e-5 and found.texts == names
-        assert found.scores is not None and wanted.scores is not None and np.allclose(found.scores, wanted.scores, atol=1e-6)
+        assert found.image_scores is not None and wanted.image_scores is not None
+        assert np.allclose(found.image_scores, wanted.image_scores, atol=1e-6) and found.no_scores == wanted.no_scores
         assert found.to_dict()["method"] == "gem" and found.picture.size == picture[::-1]
     # a pipeline's buffer is used again
     buffer = raw["similarity"].copy()

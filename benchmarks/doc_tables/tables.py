@@ -194,9 +194,26 @@ def parity_table(record: Record) -> str:
     return markdown(head, rows, right=6) + "\n" + words
 
 
+def presence_table(record: Record) -> str:
+    """How well scores tell what is in a picture from what is not."""
+    found = {row["method"]: row for row in record["methods"]}
+    if set(found) != set(RECIPES):
+        odd = ", ".join(sorted(set(found) ^ set(RECIPES)))
+        raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES['presence'].command}`")
+    rows = [
+        (f"`{name}`", f"{row['auc']:.3f}", f"{row['found']:.1%}", f"{row['false']:.1%}", f"{row['peak']:.3f}" if row["peak"] else "")
+        for name, row in found.items()
+    ]
+    head = ("method", "AUROC of the score", "present, 0.5 or more", "absent, 0.5 or more", "AUROC of the map's peak")
+    words = f"{record['scenes']} scenes, {record['present']} present and {record['absent']:,} absent texts; fastloc {record['fastloc']}, "
+    words += f"torch {record['torch']} on {record['machine']}.\n"
+    return markdown(head, rows, right=4) + "\n" + words
+
+
 TABLES = {
     "recipes": Source(recipe_table),
     "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
+    "presence": Source(presence_table, "presence.json", "python benchmarks/quality_parts/presence.py --record --calibrate"),
     "precision": Source(precision_table, "precision.json", "python benchmarks/quality_parts/precision.py --record"),
     "parity": Source(
         parity_table, "onnx_parity.json",

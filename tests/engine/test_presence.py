@@ -94,6 +94,19 @@ def test_the_exported_file_gives_the_same() -> None:
     assert [len(each.scores) for each in found] == [3, 3] and not np.array_equal(found[0].scores, found[1].scores)
 
 
+def test_raw_outputs_have_the_same_scores() -> None:
+    from fastloc.adapters import result_of
+
+    wanted, size = exported()(MARKET, TEXTS), exported().manifest.input
+    with Image.open(MARKET) as opened:
+        pixels = engine().pixels(opened.convert("RGB"), wanted.geometry).numpy()[None]
+    raw = exported().run(pixels, TEXTS)
+    assert size.kind == "pixels" and raw["background"].shape == (1, 1)
+    for outputs in (raw, {name: each[0] for name, each in raw.items()}):
+        found = result_of(outputs, exported().manifest, MARKET, texts=TEXTS)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+
+
 def test_a_file_with_baked_texts_and_one_of_several_pictures(tmp_path: Path) -> None:
     from fastloc.export.to_onnx import Options, export
 
