@@ -1,6 +1,10 @@
 """Signals that wait for what must not be torn, in a command as it is run."""
 
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,19 @@ def test_without_the_command_line_around_it_only_ctrl_c_is_taken() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow("a new process imports torch and begins an export")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-P", "-m", "fastloc", "export", "-o", "gem.onnx"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(1200):
+            if any(tmp_path.iterdir()) or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert [each.suffix for each in tmp_path.iterdir()] == [".part"], "it is being written"
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and told.splitlines()[-1] == f"fastloc: ended by {number.name}"
+    assert "Traceback" not in told and not list(tmp_path.iterdir())
