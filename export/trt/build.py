@@ -84,8 +84,8 @@ def build(
     """
     job, known = _job(Path(model), out, runtime, sm, profiles, timing_cache, workspace, optimization_level, tf32)
     target, part = known.target, Path(job["part"])
-    _claim(part, target)
     try:
+        _claim(part, target)
         start = time.monotonic()
         built = _run(job, known, progress or (lambda _: None))
         report = _report(job, known, built, time.monotonic() - start)

@@ -112,8 +112,9 @@ def replacing(path: Path) -> Iterator[Path]:
         return
     target = destination(path)
     part = part_of(target)
-    os.close(create(part, like=target))
     try:
+        # within, because an interruption may come as soon as it is there
+        os.close(create(part, like=target))
         yield part
         part.replace(target)
     finally:
@@ -132,9 +133,9 @@ def replacing_files(path: Path) -> Iterator[Path]:
     stream = is_stream(path)
     target = path if stream else destination(path)
     folder = part_of(target)
-    # nobody else may put a file in it
-    folder.mkdir(mode=0o700)
     try:
+        # nobody else may put a file in it; within, because an interruption may come as soon as it is there
+        folder.mkdir(mode=0o700)
         yield folder
         for file in sorted(folder.iterdir(), key=lambda each: each.name == path.name):
             if file.name != path.name:
@@ -145,7 +146,7 @@ def replacing_files(path: Path) -> Iterator[Path]:
             else:
                 file.replace(target)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 @contextmanager
@@ -166,8 +167,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 old.replace(target)
             raise
     finally:
+        _remove(folder)
+        _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, if it is there; who interrupts that has it finished first."""
+    try:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,39 @@ def test_a_folder_replaces_another_that_is_not_empty(tmp_path: Path) -> None:
     with replacing_folder(target) as part:
         (part / "new").write_text("new")
     assert [file.name for file in target.iterdir()] == ["new"] and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("way", "call"),
+    [
+        (replacing, "os.close"),
+        (replacing_files, "pathlib.Path.mkdir"),
+        (replacing_files, "shutil.rmtree"),
+        (replacing_folder, "pathlib.Path.mkdir"),
+        (replacing_folder, "shutil.rmtree"),
+    ],
+)
+def test_an_interruption_at_the_very_moment_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], AbstractContextManager[Path]], call: str
+) -> None:
+    """As soon as the part is there, and while it is removed: signals choose."""
+    owner, _, name = call.rpartition(".")
+    place: Any = {"os": os, "shutil": shutil, "pathlib.Path": Path}[owner]
+    usual, raised = getattr(place, name), []
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        found = None if name == "rmtree" and not raised else usual(*given, **more)
+        if not raised:
+            raised.append(name)
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(place, name, interrupted)
+    with suppress(KeyboardInterrupt), way(tmp_path / "x.txt") as part:
+        (part if way is replacing else part / "x.txt").write_text("whole")
+        raise KeyboardInterrupt
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
