@@ -41,20 +41,14 @@ class _Outline:
     text_cfg: dict[str, Any]
 
 
-@dataclass
-class _Norm:
-    eps: float = 1e-5
-
-    def __post_init__(self) -> None:
-        number("eps", self.eps, 0, 1)
-
-
-@dataclass
-class _Activation:
-    approximate: str = "none"
-
-    def __post_init__(self) -> None:
-        one_of("approximation of GELU", self.approximate, ("none", "tanh"))
+def _check_layers(norm: Mapping[str, float] | None, activation: Mapping[str, str] | None) -> None:
+    """Raise FastlocError for arguments of the norms and the activation that are not the two that models have."""
+    for name, value in (norm or {}).items():
+        one_of("argument of norm_kwargs", name, ("eps",))
+        number("eps", value, 0, 1)
+    for name, text in (activation or {}).items():
+        one_of("argument of act_kwargs", name, ("approximate",))
+        one_of("approximation of GELU", text, ("none", "tanh"))
 
 
 @dataclass
@@ -69,8 +63,8 @@ class _Vision:
     pool_type: str = "tok"
     final_ln_after_pool: bool | None = None
     no_ln_pre: bool | None = None
-    act_kwargs: _Activation | None = None
-    norm_kwargs: _Norm | None = None
+    act_kwargs: dict[str, str] | None = None
+    norm_kwargs: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         stages = isinstance(self.layers, list)
@@ -86,6 +80,7 @@ class _Vision:
         if self.width * (32 if stages else 1) % self.head_width:
             raise FastlocError(f"head_width must divide the width, {self.width}, got {self.head_width}")
         number("mlp_ratio", self.mlp_ratio, 1e-3, 64)
+        _check_layers(self.norm_kwargs, self.act_kwargs)
         if not stages:
             self._check_grid()
 
@@ -109,8 +104,8 @@ class _Text:
     eos_id: int = 2
     proj_type: str = "linear"
     proj_bias: bool | None = None
-    act_kwargs: _Activation | None = None
-    norm_kwargs: _Norm | None = None
+    act_kwargs: dict[str, str] | None = None
+    norm_kwargs: dict[str, float] | None = None
     hf_tokenizer_name: str | None = None
     tokenizer_kwargs: dict[str, Any] | None = None
     tokenizer_mode: str | None = None
@@ -120,6 +115,7 @@ class _Text:
             count(name, getattr(self, name), most)
         count("eos_id", self.eos_id, VOCABULARY, 0)
         number("mlp_ratio", self.mlp_ratio, 1e-3, 64)
+        _check_layers(self.norm_kwargs, self.act_kwargs)
         one_of("proj_type", self.proj_type, ("linear", "none"))
         if self.width % self.heads:
             raise FastlocError(f"heads must divide the width, {self.width}, got {self.heads}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastloc.errors import ModelError
 from fastloc.imaging.geometry import both_sides
+from fastloc.utils.schema import shown
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -79,7 +80,7 @@ def part_refusal(config: dict[str, Any]) -> str | None:
     if config.get("text_cfg", {}).get("hf_model_name"):
         return "its text tower is a transformers model"
     if vision.get("pool_type", "tok") not in ("tok", "avg"):
-        return f"its pooling {vision['pool_type']!r} gives no image embedding"
+        return f"its pooling {shown(vision['pool_type'])} gives no image embedding"
     return None
 
 
@@ -101,7 +102,7 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
         width=width,
         layers=vision.get("layers", 12),
         heads=width // vision.get("head_width", 64),
-        patch=both_sides(vision.get("patch_size", 16)),
+        patch=both_sides(vision.get("patch_size") or 16),
         image=both_sides(vision.get("image_size", 224)),
         embed=config["embed_dim"],
         activation=activation,
