@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.utils.schema import count, decode, one_of, shown
+from fastloc.utils.schema import count, decode, limited, one_of, shown
 
 __all__ = ["check"]
 
 # parts of a normalizer, a pre-tokenizer or a post-processor; pieces around a text; ids
 PARTS, PIECES, IDS = 64, 64, 1 << 31
+# parts of the whole definition, counted by the commas between them: the library makes 500 bytes of each, and the largest vocabulary there
+# is, 901,629 words with a number each, has 1.8 million
+ENTRIES = 3 << 20
 # characters that one character may become
 GROWTH = 4096
 
@@ -100,6 +103,9 @@ def check(definition: str, context: int, name: str, limit: int) -> None:
     name: the file. limit: bytes of the definition.
     """
     damaged = f"{name}: its tokenizer is damaged"
+    limited(len(definition), limit, damaged)
+    if definition.count(",") > ENTRIES:
+        raise ModelError(f"{damaged} (it must have at most {ENTRIES:,} parts)")
     found = decode(definition, _Definition, damaged, limit)
     cut, filled = found.truncation or _Truncation(0), found.padding or _Padding("none")
     for what, got, wanted in (

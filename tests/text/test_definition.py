@@ -12,7 +12,7 @@ from fastloc.errors import ModelError
 from fastloc.onnx_file import header
 from fastloc.onnx_file.text_manifest import TOKENIZER, unpack
 from fastloc.text import tokenizer
-from fastloc.text.definition import check
+from fastloc.text.definition import ENTRIES, check
 from fastloc.text.tokenizer import Tokens
 from mutations import json_edits, raw
 
@@ -75,6 +75,12 @@ def test_what_is_refused(case: str, small: dict[str, Any]) -> None:
         check(json.dumps({**small, **changes}), CONTEXT, "a.onnx", LIMIT)
     told = str(caught.value)
     assert message in told and told.startswith("a.onnx: its tokenizer is damaged") and "\n" not in told
+
+
+def test_a_vocabulary_has_a_limit(small: dict[str, Any]) -> None:
+    many = json.dumps(small)[:-1] + ', "added_tokens": [' + "0," * (ENTRIES + 1) + "0]}"
+    with pytest.raises(ModelError, match="it must have at most 3,145,728 parts"):
+        check(many, CONTEXT, "a.onnx", LIMIT)
 
 
 def test_no_edit_ends_in_anything_else(small: dict[str, Any]) -> None:
