@@ -106,7 +106,7 @@ def _model(view: memoryview, found: Header) -> None:
             left -= end - begin
             if left < 0:
                 raise Damaged(f"must have at most {METADATA_BYTES:,} bytes of metadata, got more")
-            key, value = _pair(view, begin, end)
+            key, value = _pair(view, begin, end, METADATA_BYTES)
             found.metadata[key] = value
     if _GRAPH not in seen:
         raise Damaged("is truncated, or not an ONNX file: it holds no graph")
@@ -161,7 +161,7 @@ def _check_external(found: Header) -> None:
             raise ModelError(f"{data}: is truncated: it has {size} bytes, and {found.path} needs {needed}")
 
 
-def _pair(view: memoryview, start: int, stop: int, most: int = METADATA_BYTES) -> tuple[str, str]:
+def _pair(view: memoryview, start: int, stop: int, most: int) -> tuple[str, str]:
     return _text(view, start, stop, 1, most), _text(view, start, stop, 2, most)
 
 

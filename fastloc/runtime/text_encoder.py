@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import ModelError, PlanError
-from fastloc.onnx_file import header
-from fastloc.onnx_file.text_manifest import TOKENIZER, TOKENIZER_BYTES, TextManifest, unpack
+from fastloc.onnx_file import header, text_manifest
+from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
 from fastloc.runtime.providers import available, choose, register, runtime
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
@@ -49,7 +49,7 @@ class OnnxTextEncoder:
         if not found.shipped:
             from fastloc.text.definition import check
 
-            check(definition, self.manifest.context, str(path), TOKENIZER_BYTES)
+            check(definition, self.manifest.context, str(path), text_manifest.TOKENIZER_BYTES)
         self.tokens = Tokens(definition, self.manifest.clean, self.manifest.zeroed, str(path))
         self._load = partial(_session, self.path, providers, threads)
         self.session: Any = self._load()

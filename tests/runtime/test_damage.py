@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from fastloc import embedded
 from fastloc.errors import ModelError
+from fastloc.onnx_file import header, text_manifest
 from fastloc.onnx_file.golden import picture, unit_texts
+from fastloc.onnx_file.text_manifest import TOKENIZER, pack, unpack
 from fastloc.runtime.localizer import OnnxLocalizer
+from fastloc.runtime.text_encoder import OnnxTextEncoder
 from mutations import json_edits, raw
 from onnx_files import EMBED, change_metadata, tiny_model
 
@@ -67,6 +73,33 @@ def test_an_output_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(found.session, "run", lambda feeds: {"similarity": np.zeros((1, 1, 4, 5), np.float32)})
     with pytest.raises(ModelError, match="'similarity' must be of 1 pictures and 2 texts"):
         found(picture(0, (32, 40)))
+
+
+def tower(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of the embedded text tower with another tokenizer."""
+    for file in (embedded.GEM_TEXT_ONNX, embedded.MODEL):
+        shutil.copy(file, folder)
+    path = folder / embedded.GEM_TEXT_ONNX.name
+    content = json.loads(unpack(header.read(path).metadata[TOKENIZER]))
+    edit(content)
+    model = onnx.load(path, load_external_data=False)
+    for entry in model.metadata_props:
+        if entry.key == TOKENIZER:
+            entry.value = pack(json.dumps(content))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_text_tower_s_tokenizer_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # one that the library would take, so that no process ends where it is not looked at
+    path = tower(tmp_path, lambda content: content["padding"].update(strategy="BatchLongest"))
+    with pytest.raises(ModelError, match=r"padding\.strategy must be \{'Fixed': 24\}, got 'BatchLongest'"):
+        OnnxTextEncoder(path)
+    path = tower(tmp_path, lambda content: None)
+    assert OnnxTextEncoder(path, threads=1)(["cat"], "gem").shape == (1, 192)
+    monkeypatch.setattr(text_manifest, "TOKENIZER_BYTES", 1 << 20)
+    with pytest.raises(ModelError, match="its tokenizer is damaged"):
+        OnnxTextEncoder(path)
 
 
 def test_no_edit_of_the_metadata_ends_in_anything_else(tmp_path: Path) -> None:
