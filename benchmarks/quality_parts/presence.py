@@ -69,11 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     if given.record:
         lines = ",\n".join("  " + json.dumps(row) for row in found["methods"])
         head = {key: value for key, value in found.items() if key != "methods"}
-        RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "methods": [\n' + lines + "\n ]\n}\n")
+        RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "methods": [\n' + lines + "\n ]\n}\n", encoding="utf-8")
     if given.calibrate:
-        content = json.loads(CONFIG.read_text())
+        content = json.loads(CONFIG.read_text(encoding="utf-8"))
         content["fastloc"]["presence"] = found["calibrations"]
-        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 
