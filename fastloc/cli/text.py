@@ -43,7 +43,7 @@ def add_embed(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
-    parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+    parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
     add_projections(parser)
 
 

@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, default=Path("fastloc-web"), metavar="DIR", help="folder to write (default: fastloc-web)"
     )
     parser.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
-    parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
+    parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
     parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
     parser.add_argument("--size", type=int, metavar="N", help="side of the model's square input in pixels (default: the model's own)")
     parser.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")

@@ -50,6 +50,7 @@ def _absolute(value: Any) -> Any:
         return type(value)(os.path.abspath(value))  # type: ignore[call-arg]
     if not isinstance(value, str):
         return value
-    prefix, path = (LOCAL, value.removeprefix(LOCAL)) if value.startswith(LOCAL) else ("", value)
+    prefix = LOCAL if value.startswith(LOCAL) else ""
+    path, at, pin = value.removeprefix(prefix).partition("@sha256:")
     there = os.path.isdir(path) or (os.path.splitext(path)[1] and os.path.isfile(path))
-    return prefix + os.path.abspath(path) if there and value != "embedded" else value
+    return prefix + os.path.abspath(path) + at + pin if there and value != "embedded" else value
