@@ -9,6 +9,7 @@ import onnx
 
 from fastloc.errors import FastlocError, ModelError
 from fastloc.utils.atomic_write import replacing_files
+from fastloc.utils.schema import first_line
 
 __all__ = ["check", "check_target", "written"]
 
@@ -47,7 +48,7 @@ def check(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=False)
     except onnx.checker.ValidationError as error:
-        raise ModelError(f"the exported file is not well formed: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"the exported file is not well formed: {first_line(error)}") from error
 
 
 def _save(model: Any, path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fastloc.errors import FastlocWarning, ModelError, TextError, unknown
+from fastloc.utils.schema import first_line
 
 RANDOM = "random"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -166,7 +167,7 @@ def _made(name: str, build: Callable[[], nn.Module]) -> nn.Module:
             return build()
         except Exception as error:
             # hubs fail in their own ways: offline, refused, no such file
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            first = first_line(error)
             raise ModelError(f"classifier {name.strip()} could not be made: {first}") from error
 
 

@@ -292,7 +292,7 @@ def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
         return Path(open_clip_files.tags().download_pretrained(row))
     except Exception as error:
         # a download from elsewhere fails in its own ways: offline, refused, no such file
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         raise ModelError(f"weights {tag!r} of {name} could not be downloaded: {first}") from error
 
 

@@ -17,6 +17,7 @@ from fastloc.imaging import colour, picture_files, picture_formats
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_formats import FORMATS
 from fastloc.imaging.pixel_depth import to_uint8
+from fastloc.utils.schema import first_line
 
 __all__ = ["FORMATS", "MAX_PIXELS", "load"]
 
@@ -215,7 +216,7 @@ def _from_tensor(tensor: Any, name: str, bgr: bool) -> Image.Image:
         array: NDArray[Any] = values.numpy()
     # quantised tensors, conjugate views and what else numpy has no word for
     except (TypeError, RuntimeError) as error:
-        raise ImageError(f"{name}: a tensor of {values.dtype} cannot be read as an array ({str(error).splitlines()[0]})") from None
+        raise ImageError(f"{name}: a tensor of {values.dtype} cannot be read as an array ({first_line(error)})") from None
     # channels first is what a tensor means where both readings are possible
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import ImageError, PlanError
+from fastloc.utils.schema import first_line
 
 __all__ = ["Bindings"]
 
@@ -117,7 +118,7 @@ class Bindings:
             try:
                 return np.from_dlpack(array)
             except (BufferError, RuntimeError, TypeError) as error:
-                raise ImageError(f"the array cannot be read through DLPack ({str(error).splitlines()[0]})") from error
+                raise ImageError(f"the array cannot be read through DLPack ({first_line(error)})") from error
         if kind != DLPACK_CUDA or self.memory != "cuda" or index != self.device:
             where = f"GPU {index}" if kind == DLPACK_CUDA else f"DLPack device ({kind}, {index})"
             here = "the CPU" if self.memory == "cpu" else f"GPU {self.device}"

@@ -14,6 +14,7 @@ from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.placement import CPU, HOST
 from fastloc.runtime.shape_profiles import Profiles, shapes
+from fastloc.utils.schema import first_line
 
 __all__ = ["PROVIDERS", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime", "session_settings"]
 
@@ -234,7 +235,7 @@ def runtime() -> ModuleType:
             "onnxruntime is not installed: pip install 'fastloc[onnx-cpu]', or 'fastloc[onnx-gpu]' for an NVIDIA GPU; not both"
         ) from None
     except ImportError as error:
-        raise FastlocError(f"onnxruntime cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise FastlocError(f"onnxruntime cannot be loaded: {first_line(error)}") from error
 
 
 def available(ort: Any) -> list[str]:
@@ -258,7 +259,7 @@ def register(row: Provider, ort: Any) -> list[Any]:
         ort.register_execution_provider_library(name, plugin.get_library_path())
     except Exception as error:
         if "already registered" not in str(error):
-            raise PlanError(f"provider {row.name!r}: its library does not load ({str(error).splitlines()[0]})") from error
+            raise PlanError(f"provider {row.name!r}: its library does not load ({first_line(error)})") from error
     devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
     if not devices:
         raise PlanError(f"provider {row.name!r} is installed, and finds no device that it can use on this machine")

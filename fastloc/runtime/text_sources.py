@@ -15,6 +15,7 @@ from fastloc.errors import FastlocError, ModelError, TextError, unknown
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
 from fastloc.utils.hashing import short
+from fastloc.utils.schema import first_line
 
 __all__ = [
     "BakedTexts", "EncodedTexts", "FixedEmbeddings", "NoTexts", "Selection", "TextSource", "check_embeddings", "fixed_embeddings",
@@ -161,7 +162,7 @@ def check_embeddings(vectors: Any, count: int, width: int) -> Floats:
     try:
         array = np.ascontiguousarray(np.asarray(vectors, np.float32))
     except (TypeError, ValueError) as error:
-        raise FastlocError(f"embeddings are not numbers, one row a text ({str(error).splitlines()[0]})") from error
+        raise FastlocError(f"embeddings are not numbers, one row a text ({first_line(error)})") from error
     if array.shape != (count, width):
         raise FastlocError(f"embeddings are {list(array.shape)}, and [{count}, {width}] is wanted: one row a text, of the file's width")
     lengths = np.linalg.norm(array.astype(np.float64), axis=1)
