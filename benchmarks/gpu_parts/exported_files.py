@@ -83,7 +83,7 @@ def written(file: File, folder: Path) -> Row:
     text = SimpleNamespace(digest="", empty=lambda template: empty)
     weights = tower(file.model)
     source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text, logit_scale=weights.logit_scale)
-    told = {"input_size": size, "fit": "stretch", "calibration": UNCALIBRATED}
+    told = {"input_size": size, "fit": "stretch", "usual_fit": "stretch", "calibration": UNCALIBRATED}
     localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, **told)
     began = time.perf_counter()
     export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
