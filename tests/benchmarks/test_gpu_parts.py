@@ -347,7 +347,8 @@ def test_exported_and_what_it_calls_wrong(files: Path, tmp_path: Path, monkeypat
     shutil.copy(FILE.path(files), FILE.path(tmp_path))
     change(FILE.path(tmp_path), louder)
     found = exported_files.ran(FILE, "cpu", tmp_path, CPU, {}, None)
-    assert [problem.split(" by ")[0] for problem in found["problems"]] == ["similarity is off"] * 2, found
+    wrong = ["similarity is off", "scores is off", "background is off", "similarity is off"]
+    assert [problem.split(" by ")[0] for problem in found["problems"]] == wrong, found
 
     def refuses(file: exported_files.File, folder: Path) -> None:
         raise ModelError("it does not compute what the model does")
