@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fastloc.errors import ImageError
 
-__all__ = ["EXTENSIONS", "FORMATS", "identified"]
+__all__ = ["EXTENSIONS", "FORMATS", "SCANS", "check_scans", "identified"]
 
 # what Pillow's `preinit` registers, and the modules of the others: importing all of its readers takes longer than reading most pictures.
 # the reader of JPEG opens a camera's MPO
@@ -26,6 +26,8 @@ EXTENSIONS = frozenset({
     ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp",
 })  # fmt: skip
+# passes over a JPEG: a progressive one has about ten, and each costs a walk over all its blocks, however few bytes it has
+SCANS = 100
 # brands of HEIC and HEIF, bytes 8 to 11 of a file whose bytes 4 to 7 are "ftyp"
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -41,8 +43,21 @@ def identified(file: BinaryIO, name: str) -> Image.Image:
         _register_heif(name)
         return Image.open(file, formats=("HEIF",))
     with suppress(UnidentifiedImageError):
-        return Image.open(file, formats=_COMMON)
+        opened = Image.open(file, formats=_COMMON)
+        if "progressive" in opened.info:
+            at = file.tell()
+            file.seek(0)
+            check_scans(file.read(), name)
+            file.seek(at)
+        return opened
     return Image.open(file, formats=_registered())
+
+
+def check_scans(content: bytes, name: str) -> None:
+    """Raise ImageError for a JPEG of more than `SCANS` scans: some bytes each could keep a core busy for minutes."""
+    # within a scan no such marker can occur
+    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > SCANS:
+        raise ImageError(f"{name} must be a JPEG of at most {SCANS} scans, got {content.count(bytes([0xFF, 0xDA]))}; save it again")
 
 
 def _registered() -> tuple[str, ...]:

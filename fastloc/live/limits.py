@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError, ImageError
+from fastloc.imaging.picture_formats import check_scans
 
 __all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Rate", "Violation", "decoded", "measured"]
 
@@ -21,8 +22,6 @@ FORMATS = ("JPEG", "WEBP", "PNG")
 WORDS = 65_536
 # a time in ms, of either sign; a double tells whole ones apart up to here
 MOMENT = 2.0**53
-# passes over a JPEG: a progressive one has about ten, and each costs a walk over all its blocks, however few bytes it has
-SCANS = 100
 # messages a second, of any kind, in multiples of the frames a second: beyond it a client is sent away
 FLOOD = 4
 
@@ -111,9 +110,7 @@ def measured(content: bytes, limits: Limits) -> tuple[int, int]:
         raise ImageError(f"the frame is no picture in {', '.join(FORMATS)}") from None
     if width * height > limits.pixels:
         raise ImageError(f"the frame is {width} x {height}, {width * height} pixels; the limit is {limits.pixels}")
-    # within a scan no such marker can occur
-    if content.count(b"\xff\xda") > SCANS and content.startswith(b"\xff\xd8"):
-        raise ImageError(f"the frame is a JPEG of more than {SCANS} scans, which is the limit")
+    check_scans(content, "the frame")
     return height, width
 
 

@@ -160,3 +160,13 @@ def test_addresses_that_lead_nowhere(site: str, path: str, words: str) -> None:
 def test_an_address_that_nobody_answers_keeps_its_name() -> None:
     with pytest.raises(ImageError, match=r"https://127\.0\.0\.1:9/a\.jpg: cannot be fetched \(.*refused"):
         images.load("https://127.0.0.1:9/a.jpg")
+
+
+def test_a_jpeg_of_many_passes_is_not_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (600, 600), "grey").save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    start = whole.rindex(b"\xff\xda")
+    assert images.load(whole).size == (600, 600)
+    with pytest.raises(ImageError, match=r"must be a JPEG of at most 100 scans, got 1\d\d\d"):
+        images.load(whole[:start] + 1000 * whole[start:-2] + whole[-2:])
