@@ -55,6 +55,8 @@ THIRD_PARTIES = {
     "uvicorn": ("live", "cli.live"),
     "h11": ("live.server", ""),
     "websockets": ("live.server", ""),
+    "msgspec": ("live.protocol live.messages", "utils.schema"),
+    "pillow_heif": ("", "imaging.picture_formats"),
     "matplotlib": ("utils.plotting analysis.plots bench.report eclip.curve", ""),
     "rich": ("utils.console cli bench.report bench.cli eclip.cli", ""),
 }
