@@ -35,6 +35,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 from fastloc.checkpoints.hub_repository import Repository
 from fastloc.errors import ModelError
+from fastloc.utils.atomic_write import no_follow
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -137,6 +138,9 @@ def _first_contact(repository: Repository, name: str) -> HfFileMetadata:
 def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetadata) -> None:
     """Download what is missing of a file, and give it its name in the cache once it is whole."""
     partial = blob.with_name(f"{blob.name}.incomplete")
+    if partial.is_symlink():
+        # no download leaves one
+        partial.unlink()
     have = partial.stat().st_size if partial.exists() else 0
     if about.size is not None and have > about.size:
         partial.unlink()
@@ -149,7 +153,7 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
     headers["Accept-Encoding"] = "identity"
     url = hf_hub_url(repository.name, name, revision=about.commit_hash)
     try:
-        with partial.open("ab") as file:
+        with open(partial, "ab", opener=no_follow) as file:
             http_get(url, file, resume_size=have, headers=headers, expected_size=about.size, displayed_filename=name)
     except HfHubHTTPError:
         raise

@@ -25,6 +25,7 @@ __all__ = [
     "create",
     "destination",
     "is_stream",
+    "no_follow",
     "part_of",
     "picture_format",
     "replacing",
@@ -94,6 +95,11 @@ def create(path: Path, like: Path | None = None) -> int:
         with suppress(OSError):
             os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
     return descriptor
+
+
+def no_follow(path: str, flags: int) -> int:
+    """An opener, for `open(…, opener=no_follow)`, of a file whose name others may guess: where it is a link it raises OSError."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def part_of(path: Path) -> Path:

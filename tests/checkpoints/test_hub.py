@@ -136,6 +136,17 @@ def test_what_is_left_of_a_longer_file_is_thrown_away(server: HubServer, cache: 
     assert fetched().read_bytes() == CONTENT
 
 
+def test_a_link_under_the_name_of_what_is_left_is_not_followed(server: HubServer, cache: Path, tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    server.faults = Faults(cut_at=300_000, cuts=1, reset=True)
+    refused()
+    (partial,) = cache.glob("models--*/blobs/*.incomplete")
+    partial.unlink()
+    partial.symlink_to(victim)
+    assert fetched().read_bytes() == CONTENT and victim.read_text() == "precious"
+
+
 def test_a_disk_that_is_too_small_is_told_before_the_download(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch):
     usage = type(shutil.disk_usage("/"))(10**9, 10**9 - 5_000, 5_000)
     monkeypatch.setattr(hub_files.shutil, "disk_usage", lambda _: usage)
