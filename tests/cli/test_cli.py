@@ -5,16 +5,15 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fastloc import cli
+from command_line import Run, run_fixture  # noqa: F401
 from fastloc.cli import locate
 from fastloc.errors import FastlocWarning, ModelError
 from fastloc.imaging.geometry import fit
@@ -22,33 +21,6 @@ from fastloc.imaging.images import load
 from fastloc.recipes import RECIPES
 from fastloc.results.result import Result
 from fastloc.utils import console
-
-
-class Ended(NamedTuple):
-    """How a command ended: exit status and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv: object) -> Ended:
-        capsys.readouterr()
-        try:
-            status = cli.main([str(each) for each in argv])
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        return Ended(status, *capsys.readouterr())
-
-    return call
 
 
 class StandIn:

@@ -6,33 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from fastloc import cli
+from command_line import Run, run_fixture  # noqa: F401
 from fastloc.embedded import GEM_ONNX, GEM_TEXT_ONNX, SAMPLES
 
 MARKET = SAMPLES / "market.webp"
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command line in an empty folder, with the embedded model's exported file."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            status = cli.main([str(each) for each in argv])
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        return status, *capsys.readouterr()
-
-    return call
 
 
 def found(out: str) -> list[str]:

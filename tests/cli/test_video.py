@@ -20,13 +20,14 @@ from PIL import Image
 av = pytest.importorskip("av")
 
 from clips import colours, index_of, write_clip, write_sound  # noqa: E402
+from command_line import Run, run_fixture  # noqa: E402, F401
 from fastloc.cli import video  # noqa: E402
 from fastloc.cli.video_progress import Spent, bar  # noqa: E402
 from fastloc.embedded import GEM_ONNX, SAMPLES  # noqa: E402
 from fastloc.errors import ModelError  # noqa: E402
 from fastloc.video.output.jobs import stem_of  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
-from video_command import Camera, Run, StandIn, engine_fixture, errors, run_fixture  # noqa: E402, F401
+from video_command import Camera, StandIn, engine_fixture, errors  # noqa: E402, F401
 from written import largest_file, partial, pictures, sounds, times  # noqa: E402
 
 UNEVEN = np.cumsum(np.random.default_rng(5).uniform(0.02, 0.12, 30)).tolist()

@@ -16,9 +16,10 @@ import pytest
 av = pytest.importorskip("av")
 
 from clips import colours, index_of, write_clip  # noqa: E402
+from command_line import Run, run_fixture  # noqa: E402, F401
 from fastloc.cli import video  # noqa: E402
 from repo import REPO, SUPPORT  # noqa: E402
-from video_command import Camera, Run, StandIn, engine_fixture, errors, run_fixture  # noqa: E402, F401
+from video_command import Camera, StandIn, engine_fixture, errors  # noqa: E402, F401
 from written import partial, pictures, times  # noqa: E402
 
 

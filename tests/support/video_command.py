@@ -4,31 +4,18 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clips import coded, index_of
-from fastloc import cli
+from command_line import Ended
 from fastloc.cli import video
 from fastloc.imaging.geometry import fit
 from fastloc.results.result import Result
 from fastloc.video.sources.base import Info
 from fastloc.video.sources.frame import Frame
-
-
-class Ended(NamedTuple):
-    """How a command ended: exit status and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 
 
 class StandIn:
@@ -56,22 +43,6 @@ def engine_fixture(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     made = StandIn()
     monkeypatch.setattr(video, "engine", lambda args: made)
     return made
-
-
-@pytest.fixture(name="run")
-def run_fixture(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv: object) -> Ended:
-        capsys.readouterr()
-        try:
-            status = cli.main([str(each) for each in argv])
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        return Ended(status, *capsys.readouterr())
-
-    return call
 
 
 def errors(ended: Ended) -> list[str]:
