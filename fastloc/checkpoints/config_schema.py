@@ -34,7 +34,7 @@ Sides = int | list[int]
 
 @dataclass
 class _Outline:
-    """What must be there before it can be told which kind of model it is."""
+    """The fields that say which kind of model it is."""
 
     embed_dim: Any
     vision_cfg: dict[str, Any]

@@ -40,7 +40,7 @@ class Attempts:
 
 
 def network(address: str) -> str:
-    """What one person has of addresses: an IPv4 address, or a /64 of IPv6 ones. What is no address stands for itself."""
+    """The addresses that one person has: an IPv4 address, or a /64 of IPv6 ones. What is no address stands for itself."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -38,7 +38,7 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being answered."""
+        """True while nothing is being answered."""
         return not self._requests
 
     def begin(self, seconds: float | None) -> None:
@@ -131,7 +131,7 @@ class Tracked:
 
 
 def descriptors() -> int:
-    """How many files this process may have open."""
+    """The number of files that this process may have open."""
     try:
         import resource
     except ImportError:

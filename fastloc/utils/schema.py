@@ -135,7 +135,7 @@ def shown(value: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """The message of an exception, in one line."""
     lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
     line = next((line for line in lines if line), type(error).__name__)
     # it may quote the file
@@ -144,7 +144,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _line(error: Exception) -> str:
-    """What msgspec says, as fastloc's messages are written."""
+    """The message of msgspec, as fastloc's messages are written."""
     if isinstance(error, RecursionError):
         return "it must not be nested so deep"
     found = re.fullmatch(_AT, first_line(error))

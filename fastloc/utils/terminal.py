@@ -20,7 +20,7 @@ _BYTES = range(0xDC80, 0xDD00)
 
 
 def from_bytes(text: str) -> str:
-    """What was typed, where the locale has it as bytes: a UTF-8 terminal under LC_ALL=C. Bytes that are no UTF-8 stay as they are."""
+    """The text that was typed, where the locale has it as bytes: a UTF-8 terminal under LC_ALL=C. Other bytes stay as they are."""
     if text.isascii():
         return text
     try:

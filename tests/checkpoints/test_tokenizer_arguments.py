@@ -1,4 +1,4 @@
-"""What reaches the library behind a model's tokenizer: a few harmless arguments, and never leave to run the model's code.
+"""Arguments that reach the library behind a model's tokenizer: a few harmless arguments, and never leave to run the model's code.
 
 A module of its name stands in for transformers, and does what that does: it runs code beside a model where it is told to.
 """
@@ -28,7 +28,7 @@ CODE = "raise SystemExit('code of the model ran')"
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What AutoTokenizer.from_pretrained is called with."""
+    """Arguments of AutoTokenizer.from_pretrained."""
     calls: list[tuple[str, dict[str, Any]]] = []
 
     class AutoTokenizer:

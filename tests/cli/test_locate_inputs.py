@@ -1,4 +1,4 @@
-"""What people give `fastloc locate` because every other tool takes it, and what exported files need beside themselves."""
+"""Inputs that people give `fastloc locate` because every other tool takes them, and what exported files need beside themselves."""
 
 from __future__ import annotations
 

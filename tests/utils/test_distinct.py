@@ -1,4 +1,4 @@
-"""What is asked twice is computed once, and answered in each place."""
+"""A thing that is asked twice is computed once, and answered in each place."""
 
 from __future__ import annotations
 

@@ -43,5 +43,5 @@ LOCAL = Allowed(("file",))
 
 
 def local_place(path: object) -> str:
-    """A file as FFmpeg is told of it: the prefix keeps a colon in the name from being read as a protocol."""
+    """A file as FFmpeg gets it: the prefix keeps a colon in the name from being read as a protocol."""
     return f"file:{path}"
