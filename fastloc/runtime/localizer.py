@@ -174,10 +174,13 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
             return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
         once = Selection(tuple(chosen.names[i] for i in copies.first), np.ascontiguousarray(chosen.vectors[copies.first]))
         found = self._cut(self._feeds(array, once), batch, len(once.names))
-        # a label is the first of equal texts
-        numbers = np.array([*copies.first, -1], np.int32)
-        every = {name: each if name == "background" else each[:, copies.index] for name, each in found.items() if name != "labels"}
-        return every if "labels" not in found else {**every, "labels": numbers[found["labels"]]}
+        # a label is the first of equal texts; 255, where a crop hid the frame, stays
+        numbers = np.arange(256, dtype=np.uint8)
+        numbers[: len(copies.first)] = copies.first
+        spread: dict[str, Array] = {name: each[:, copies.index] for name, each in found.items() if name not in ("labels", "background")}
+        if "labels" in found:
+            spread["labels"] = numbers[found["labels"]]
+        return {name: spread.get(name, each) for name, each in found.items()}
 
     def _feeds(self, array: Any, chosen: Selection) -> dict[str, Any]:
         """The inputs by name, filled up to the numbers that a static file wants."""

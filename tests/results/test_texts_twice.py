@@ -53,6 +53,16 @@ def test_an_exported_file_agrees() -> None:
     assert (twice.similarity == once.similarity[[0, 0, 1]]).all()
 
 
+def test_labels_of_an_exported_file_name_the_first_of_equal_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    localizer = OnnxLocalizer(threads=1)
+    chosen = localizer.text_source.select(["cat", "CAT", "pizza"])
+    labels = np.uint8([[[0, 1], [255, 0]]])
+    monkeypatch.setattr(localizer, "_cut", lambda feeds, batch, texts: {"labels": labels, "background": np.ones((1, 1), np.float32)})
+    found = localizer._outputs(np.zeros((1, 3, 96, 96), np.float32), chosen, 1)
+    assert found["labels"].tolist() == [[[0, 2], [255, 0]]] and found["labels"].dtype == np.uint8
+    assert found["background"].shape == (1, 1)
+
+
 def test_a_softmax_counts_equal_similarities_once() -> None:
     similarity = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
     geometry = fit((40, 50), (40, 50), 10)
