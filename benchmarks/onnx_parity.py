@@ -151,7 +151,8 @@ def write(key: str, rows: list[Row], methods: list[str]) -> None:
 def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:
     """A session of the file, and its bytes."""
     _, empty = likeness.words(row)
-    model = trace(Parts(scenes.image_tower(), row, case.options(), None, None, empty))
+    tower = scenes.image_tower()
+    model = trace(Parts(tower, row.at_scale(tower.logit_scale), case.options(), None, None, empty))
     if case.dtype.startswith("int8"):
         model = quantized(model, case.dtype, list(_calibration()) if case.dtype == "int8-static" else [])
     content = ir.to_proto(model).SerializeToString()

@@ -50,7 +50,7 @@ DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("na
 def parts(row: Recipe, options: Options, kind: dict[str, Any] | None = None, geometry: Geometry | None = None) -> Parts:
     weights = tower(torch.float32, layers=LAYERS, **(kind or {"activation": "quick_gelu"}))
     baked = texts(len(options.texts)).float() if options.texts else None
-    return Parts(weights, row, options, geometry, baked, EMPTY)
+    return Parts(weights, row.at_scale(weights.logit_scale), options, geometry, baked, EMPTY)
 
 
 def session(made: Parts) -> onnxruntime.InferenceSession:
