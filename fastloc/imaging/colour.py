@@ -12,12 +12,24 @@ from PIL import Image
 
 from fastloc.errors import FastlocWarning
 
-__all__ = ["to_srgb"]
+__all__ = ["is_srgb", "to_srgb"]
 
 # what a profile may speak of, by the mode of the picture it lies in
 _SPACES = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "LAB"}
 # values of the cube on which a profile is compared with sRGB, and levels it may differ by and still count as sRGB
 _CUBE, _SAME = 9, 1
+
+
+def is_srgb(picture: Image.Image) -> bool:
+    """True where `to_srgb` would give the picture back: it has no profile, or one that is sRGB or of another kind than its pixels."""
+    profile = picture.info.get("icc_profile")
+    if not isinstance(profile, bytes):
+        return picture.mode != "LAB"
+    try:
+        return _transform(profile, picture.mode) is None
+    # `to_srgb` says what is wrong with it
+    except Exception:
+        return False
 
 
 def to_srgb(picture: Image.Image, name: str) -> Image.Image:

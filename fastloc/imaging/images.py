@@ -119,7 +119,7 @@ def _to_rgb(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
             return _in_strips(upright, lambda strip: _over_white(colour.to_srgb(strip.convert("RGBA"), name)))
         if upright.mode in ("P", "PA", "1", "HSV", "YCbCr", "RGBX"):
             upright = _with_profile(upright.convert("RGB"), picture)
-        if "icc_profile" in upright.info or upright.mode == "LAB":
+        if not colour.is_srgb(upright):
             return _in_strips(upright, lambda strip: colour.to_srgb(strip, name).convert("RGB"))
         # a copy even where it is RGB already, so that the result never shares pixels with the source
         return upright.convert("RGB") if own or upright is picture or upright.mode != "RGB" else upright
