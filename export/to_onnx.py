@@ -73,7 +73,8 @@ def export(
         model.metadata_props[KEY] = manifest.dumps()
         save(model, made)
         _verify(made)
-    write_pipelines(target, pipelines)
+    if pipelines:
+        write_pipelines(target, pipelines)
     return manifest
 
 

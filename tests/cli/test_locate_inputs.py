@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,15 @@ def test_the_advice_about_texts_can_be_followed(run: Run) -> None:
 def test_options_of_files_are_not_for_models(run: Run) -> None:
     status, _, err = run("locate", MARKET, "-t", "cat", "--embeddings", "words.npz")
     assert status == 1 and "--embeddings is for an exported .onnx file" in err
+
+
+@pytest.mark.slow("exports a file")
+def test_an_export_into_a_pipe(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe.onnx").read_bytes()))
+    reader.start()
+    assert run("export", "-o", "pipe.onnx", "--batch", "1", "--texts", "cat")[0] == 0
+    reader.join(30)
+    (tmp_path / "whole.onnx").write_bytes(read[0])
+    assert run("locate", MARKET, "--model", "whole.onnx", "--json")[0] == 0 and (tmp_path / "pipe.onnx").is_fifo()
