@@ -91,6 +91,25 @@ def test_eight_bits(options: Options, localizer: Localizer, tmp_path: Path) -> N
     assert options.dtype == "int8-dynamic" or all((each == 0).all() and each.dtype == np.int8 for each in zeros)
 
 
+@pytest.mark.slow("quantises a file")
+@pytest.mark.parametrize("texts", [(), ("cat", "pizza")], ids=["embeddings", "baked"])
+def test_eight_bits_end_at_the_last_layer_norm(texts: tuple[str, ...], localizer: Localizer, tmp_path: Path) -> None:
+    export(localizer, tmp_path / "int8.onnx", Options(dtype="int8-dynamic", size=SIZE, texts=texts))
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    producers = {name: node for node in graph.node for name in node.output}
+    head: dict[str, str] = {}
+    waiting = [value.name for value in graph.output]
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if node is not None and name not in head and node.op_type != "LayerNormalization":
+            head[name] = node.op_type
+            waiting += node.input
+    # the projection into the texts' space and the products with texts are among them
+    assert "MatMul" in head.values() and not {"MatMulInteger", "DynamicQuantizeLinear", "MatMulIntegerToFloat"} & set(head.values())
+    assert any(node.op_type == "MatMulInteger" for node in graph.node)
+
+
 def test_a_file_that_computes_something_else_is_not_written(
     localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
