@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_execution, add_method, add_source
+from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source
 from fastloc.cli.localizers import engine
 from fastloc.cli.locate import PHOTOGRAPHS
 from fastloc.errors import FastlocError
@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
-    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
+    add_exported(group)
     method = parser.add_argument_group("method")
     add_method(method)
     method.add_argument(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import METHOD
-from fastloc.cli.arguments import add_execution, add_method, add_source
+from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source, add_texts, texts_of
 from fastloc.cli.interrupts import Interrupts
 from fastloc.cli.localizers import engine
 from fastloc.cli.locate import PHOTOGRAPHS
@@ -48,13 +48,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fastloc video IN [IN ...] -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
     told = "a video file, an address (rtsp://, http:// …), a camera (camera:0), or a quoted pattern of files"
     parser.add_argument("inputs", metavar="IN", nargs="+", help=told)
-    parser.add_argument(
-        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=True, type=prompt, help="what to look for"
-    )
+    add_texts(parser, required=False)
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
-    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
+    add_exported(group)
     add_method(parser.add_argument_group("method"))
     time = parser.add_argument_group("time")
     time.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="begin S seconds into the video")
@@ -81,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from fastloc.video.output.drawing import Drawer
     from fastloc.video.output.jobs import plan
 
+    args.texts = texts_of(args)
     sources, many = _sources(args.inputs)
     jobs = plan(sources, _method(args), args.output, args.json, many=many, force=args.force)
     drawer = Drawer(args.style, args.opacity, args.threshold)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -190,3 +191,22 @@ def test_ctrl_c_among_several(run: Run, engine: StandIn, tmp_path: Path) -> None
     assert len(times(tmp_path / "out" / "a.gem.mp4")) == 40
     assert 10 <= len(times(partial(tmp_path / "out" / "b.gem.mp4"))) <= 25
     assert len(list((tmp_path / "out").iterdir())) == 2 and Camera.live
+
+
+def test_options_of_exported_files(run: Run, tmp_path: Path) -> None:
+    from fastloc.embedded import GEM_ONNX, GEM_TEXT_ONNX, MODEL
+
+    write_clip(tmp_path / "a.mp4", colours(3))
+    assert run("embed", "cat", "-o", "words.npz").status == 0
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(GEM_ONNX.read_bytes())
+    # its weights, as they lie in the package
+    shutil.copy(MODEL, tmp_path)
+    without = run("video", "a.mp4", "-t", "cat", "--model", alone, "--json")
+    assert without.status == 1 and "--embeddings" in without.err and "--text-tower" in without.err
+    for given in (("--embeddings", "words.npz"), ("--text-tower", GEM_TEXT_ONNX)):
+        assert run("video", "a.mp4", "-t", "cat", "--model", alone, "--json", *given).status == 0
+    # the texts of embeddings need not be said again
+    ended = run("video", "a.mp4", "--model", alone, "--json", "--embeddings", "words.npz")
+    assert ended.status == 0 and '"cat"' in ended.out
+    assert run("video", "a.mp4", "--json").status == 2
