@@ -63,7 +63,7 @@ def _products(model: ir.Model) -> list[str]:
 
 
 def _head(model: ir.Model) -> set[ir.Node]:
-    """What lies between the outputs and the LayerNorms before them."""
+    """The nodes between the outputs and the LayerNorms before them."""
     found: set[ir.Node] = set()
     waiting = [value.producer() for value in model.graph.outputs]
     while waiting:

@@ -61,7 +61,7 @@ def _map(row: Recipe) -> str:
 
 
 def _scale(row: Recipe) -> str:
-    """What cosines are multiplied by before a softmax over the texts, or before they are differentiated."""
+    """The number that cosines are multiplied by before a softmax over the texts, or before they are differentiated."""
     if row.readout.score == "feature-surgery":
         return f"{SURGERY_SCALE:g}, fixed"
     if row.readout.order == "softmax":

@@ -140,7 +140,7 @@ def _differences(logits: Array, count: int) -> dict[str, Array]:
 
 
 def _check(localizer: Localizer, scene: scenes.Scene, logits: Array) -> None:
-    """What is measured here is what a Result holds."""
+    """Raise AssertionError unless the logits give the scores that a Result holds."""
     asked = scenes.names()[:3]
     result = localizer(scene.picture, asked)
     wanted = presence(logits[:3] / localizer.logit_scale, 0.0, localizer.logit_scale, localizer.calibration)

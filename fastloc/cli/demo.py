@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from fastloc.auto import EMBEDDED, METHOD, load
-from fastloc.cli.locate import PHOTOGRAPHS
+from fastloc.cli.localizers import PHOTOGRAPHS
 from fastloc.embedded import SAMPLES
 from fastloc.utils import console
 

@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ from fastloc.cli.arguments import (
     add_texts,
     read_picture,
 )  # fmt: skip
-from fastloc.cli.localizers import CHANGES, torch_engine
-from fastloc.cli.locate import PHOTOGRAPHS
+from fastloc.cli.localizers import CHANGES, note_embedded, torch_engine
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
@@ -80,8 +78,7 @@ def explain(args: argparse.Namespace) -> int:
     rows, kind = _rows(args.methods), picture_format(args.output)
     _check_files(args)
     picture, localizer = read_picture(args.image, args.max_pixels), localizer_of(args)
-    if args.model == "embedded":
-        print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
+    note_embedded(args, localizer)
     choices = {"fit": args.fit, "template": args.template, "official": args.official}
     with console.progress(len(rows), stdout_is_data=False) as (out, step):
         name = console.shown(Path(args.image).name)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source
-from fastloc.cli.localizers import engine
-from fastloc.cli.locate import PHOTOGRAPHS
+from fastloc.cli.localizers import PHOTOGRAPHS, engine
 from fastloc.errors import FastlocError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt

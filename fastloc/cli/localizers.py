@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLASSIFIER, EMBEDDED, EXPORTED, METHOD, kind_of, load
 from fastloc.errors import FastlocError
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.runtime.localizer import OnnxLocalizer
 
+# what to type for photographs
+PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
 # what can be asked of a classifier
@@ -35,6 +38,12 @@ def model_name(localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> str:
     """The name of the model that an exported file was made of; "" of others."""
     manifest = getattr(localizer, "manifest", None)
     return "" if manifest is None else str(manifest.model.name)
+
+
+def note_embedded(args: argparse.Namespace, localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> None:
+    """Say to standard error that the embedded model, or a file made of it, is no use for photographs."""
+    if EMBEDDED in (args.model, model_name(localizer)):
+        say(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", error=True)
 
 
 def torch_engine(args: argparse.Namespace) -> "Localizer":

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fastloc._version import __version__
-from fastloc.auto import EMBEDDED
 from fastloc.cli.arguments import (
     STDIN,
     add_execution,
@@ -23,7 +21,7 @@ from fastloc.cli.arguments import (
     read_picture,
     texts_of,
 )  # fmt: skip
-from fastloc.cli.localizers import engine, model_name
+from fastloc.cli.localizers import engine, note_embedded
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_files import is_address
 from fastloc.utils import console
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from fastloc.results.result import Result
     from fastloc.runtime.localizer import OnnxLocalizer
 
-# what to type for photographs; the embedded model is no use there
-PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
 
 
 @dataclass(frozen=True)
@@ -86,8 +82,7 @@ def locate(args: argparse.Namespace) -> int:
     folder, images, args.texts = _folder(args), pictures_of(args.images), texts_of(args)
     localizer = engine(args)
     jobs = plan(images, localizer.method, folder, npz=args.npz, overlay=not args.json or args.output is not None)
-    if EMBEDDED in (args.model, model_name(localizer)):
-        print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
+    note_embedded(args, localizer)
     found: list[dict[str, Any]] = []
     failed: list[tuple[str, ImageError]] = []
     with console.progress(len(jobs), stdout_is_data=args.json) as (out, step):

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastloc.auto import METHOD
 from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source, add_texts, texts_of
 from fastloc.cli.interrupts import Interrupts
-from fastloc.cli.localizers import engine
-from fastloc.cli.locate import PHOTOGRAPHS
+from fastloc.cli.localizers import engine, note_embedded
 from fastloc.cli.video_progress import Spent, bar
 from fastloc.errors import FastlocWarning, VideoError
 from fastloc.utils import console
@@ -116,8 +115,7 @@ def _sources(inputs: Sequence[str]) -> tuple[list[str], bool]:
 
 def _localizer(args: argparse.Namespace) -> Any:
     made = engine(args)
-    if args.model == "embedded":
-        print(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", file=sys.stderr)
+    note_embedded(args, made)
     return made
 
 

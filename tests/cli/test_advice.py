@@ -58,6 +58,6 @@ def test_every_extra_that_a_message_names_exists() -> None:
 
 @pytest.mark.parametrize("command", ["locate", "video"])
 def test_the_models_of_the_embedded_note_exist(command: str) -> None:
-    from fastloc.cli.locate import PHOTOGRAPHS
+    from fastloc.cli.localizers import PHOTOGRAPHS
 
     assert build_parser([command]).parse_args([command, "x", "-t", "cat", *PHOTOGRAPHS.split()]).model == "ViT-B-16"

@@ -19,7 +19,7 @@ from fastloc.embedded import SAMPLES
 from fastloc.engine.async_queue import DEPTH
 from fastloc.errors import FastlocError, PlanError
 from fastloc.results.result import Result
-from forked import forked, needs_fork
+from forked import forked, held, needs_fork
 from other_process import Located, locate_in
 
 PICTURE = SAMPLES / "market.webp"
@@ -70,21 +70,8 @@ def test_submit_in_a_forked_child(localizer: Localizer) -> None:
 
 @needs_fork
 def test_a_child_that_is_forked_while_a_thread_is_in_the_engine(localizer: Localizer) -> None:
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with localizer.engine.lock:
-            taken.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    taken.wait()
-    try:
+    with held(localizer.engine.lock):
         assert forked(lambda: localizer(PICTURE, "cat").texts, patience=10) == ("cat",)
-    finally:
-        done.set()
-        thread.join()
 
 
 @needs_fork

@@ -3,7 +3,6 @@
 import copy
 import multiprocessing
 import pickle
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from fastloc.results.result import Result
 from fastloc.runtime.providers import PROVIDERS
 from fastloc.runtime.text_encoder import OnnxTextEncoder
 from fastloc.runtime.text_sources import EncodedTexts
-from forked import forked, needs_fork
+from forked import forked, held, needs_fork
 from other_process import locate_in
 
 PICTURE = SAMPLES / "market.webp"
@@ -57,21 +56,8 @@ def test_a_forked_child_loads_the_file_again_and_answers_the_same(localizer: Onn
 
 @needs_fork
 def test_a_child_that_is_forked_while_a_thread_is_in_the_session(localizer: OnnxLocalizer) -> None:
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with localizer.session._lock:
-            taken.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    taken.wait()
-    try:
+    with held(localizer.session._lock):
         assert forked(lambda: localizer(PICTURE, "cat").texts, patience=10) == ("cat",)
-    finally:
-        done.set()
-        thread.join()
 
 
 @needs_fork

@@ -1,8 +1,10 @@
 """A function in a forked child, which may hang there."""
 
 import multiprocessing
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -42,3 +44,23 @@ def forked(work: Callable[[], Any], patience: float = PATIENCE) -> Any:
     if error is not None:
         raise error
     return value
+
+
+@contextmanager
+def held(lock: Any) -> Iterator[None]:
+    """The lock, held by a thread that no child has."""
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -2,8 +2,6 @@
 
 import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -15,29 +13,9 @@ from fastloc.imaging.geometry import fit
 from fastloc.results.result import Result
 from fastloc.utils import fork_safety
 from fastloc.utils.lru_cache import LruCache
-from forked import forked, needs_fork
+from forked import forked, held, needs_fork
 
 pytestmark = needs_fork
-
-
-@contextmanager
-def held(lock: Any) -> Iterator[None]:
-    """The lock, held by a thread that no child has."""
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            taken.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    taken.wait()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("kind", [threading.Lock, threading.RLock, threading.Condition, threading.Event])
