@@ -1,9 +1,7 @@
 """`fastloc video`: texts in every frame of videos, drawn into new ones, or as lines of JSON. One that fails does not stop the others."""
 
 import argparse
-import glob
 import math
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from fastloc.cli.video_progress import Spent, bar
 from fastloc.errors import FastlocWarning, VideoError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt
+from fastloc.utils.patterns import is_pattern, matching
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,13 +103,12 @@ def run(args: argparse.Namespace) -> int:
 def _sources(inputs: Sequence[str]) -> tuple[list[str], bool]:
     """The sources that were given, patterns replaced by the files that match; and whether they are several. Raises VideoError."""
     found: list[str] = []
-    patterns = [each for each in inputs if glob.has_magic(each) and "://" not in each and not os.path.exists(each)]
     for each in inputs:
-        matching = sorted(filter(os.path.isfile, glob.glob(each, recursive=True))) if each in patterns else [each]
-        if not matching:
+        named = matching(each) if is_pattern(each) else [each]
+        if not named:
             raise VideoError(f"{each}: no file matches this pattern")
-        found += matching
-    return found, bool(patterns) or len(inputs) > 1
+        found += named
+    return found, len(inputs) > 1 or any(map(is_pattern, inputs))
 
 
 def _localizer(args: argparse.Namespace) -> Any:

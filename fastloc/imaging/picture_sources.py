@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from fastloc.errors import ImageError
 from fastloc.imaging.picture_files import is_address
 from fastloc.imaging.picture_formats import EXTENSIONS
+from fastloc.utils.patterns import is_pattern, matching
 
 __all__ = ["LIST", "is_many", "paths", "pictures"]
 
@@ -65,14 +65,13 @@ def paths(source: str) -> list[str]:
                             f"in it give a pattern, '{os.path.join(source, '**', '*.jpg')}'")  # fmt: skip
     if source.endswith(LIST):
         return _listed(source)
-    found = sorted(each for each in glob.glob(source, recursive=True) if os.path.isfile(each))
-    return _some(found, f"{source}: no file matches this pattern")
+    return _some(matching(source), f"{source}: no file matches this pattern")
 
 
 def _many_paths(source: str) -> bool:
     if is_address(source):
         return False
-    return os.path.isdir(source) or source.endswith(LIST) or (glob.has_magic(source) and not os.path.exists(source))
+    return os.path.isdir(source) or source.endswith(LIST) or is_pattern(source)
 
 
 def _is_picture(path: str) -> bool:
