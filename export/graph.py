@@ -15,9 +15,10 @@ from fastloc.functional import readout
 from fastloc.functional.attention import local_form
 from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.op_set import TORCH, Ops, add_norm
-from fastloc.functional.position_embedding import position_of_any_grid
+from fastloc.functional.position_embedding import Positions, position_of_any_grid
+from fastloc.functional.rotary import rotations
 from fastloc.functional.similarity import answer
-from fastloc.functional.vit import Output, position_table
+from fastloc.functional.vit import Output, positions
 from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import Recipe
 
@@ -52,19 +53,20 @@ class Graph(nn.Module):
         self.wanted = options.outputs
         # where the size is static the tracer shall see numbers, not how they are made
         grid = None if options.size is None else _grid(options.size, parts.weights)
-        self.fixed = None if grid is None else position_table(self.prepared.weights, grid, parts.recipe)
+        self.fixed = None if grid is None else positions(self.prepared.weights, grid, parts.recipe)
 
     def forward(self, picture: Tensor, text_embeddings: Tensor | None = None) -> tuple[Tensor, ...]:
         texts = self.parts.texts if text_embeddings is None else text_embeddings
         assert texts is not None
         tokens, grid = self.embed(picture)
         weights = self.prepared.weights
-        table = self.fixed
-        if table is None:
+        places = self.fixed
+        if places is None:
             table = position_of_any_grid(weights.pos, weights.spec.grid, grid, self.prepared.recipe.position)
+            places = Positions(table, None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos))
         cls = self.parts.options.embeds or readout.needs_cls(self.prepared.recipe.readout, self._count())
         beside = self.parts.empty if "background" in self.wanted else None
-        similarity, cosines = answer(self.prepared, tokens, table, grid, texts, self._similarity, self.ops, cls, beside)
+        similarity, cosines = answer(self.prepared, tokens, places, grid, texts, self._similarity, self.ops, cls, beside)
         found = {"similarity": similarity, "scores": cosines}
         if beside is not None and cosines is not None:
             found |= {"scores": cosines[:, :-1], "background": cosines[:, -1:]}

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables
-from fastloc.functional.vit import patch_tokens
+from fastloc.functional.patch_stem import embedded_rows, patch_rows, patch_tokens
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
 
@@ -24,17 +24,15 @@ _MODES = {"bicubic": "cubic", "bilinear": "linear"}
 
 def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
     """The function that embeds what comes in; `weights` in float32, `dtype` of the tower."""
+    tower = weights.to(dtype=dtype)
     if kind == "pixels":
-        tower = weights.to(dtype=dtype)
         return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr))
     matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
 
     def patches(planes: Tensor) -> tuple[Tensor, Pair]:
         """Planes [B,3,H,W] of (byte - 128) / 64."""
-        (height, width), (ph, pw) = planes.shape[-2:], weights.spec.patch
-        grid = height // ph, width // pw
-        rows = planes.to(dtype).reshape(planes.shape[0], 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
-        return F.linear(rows.reshape(planes.shape[0], grid[0] * grid[1], 3 * ph * pw), matrix, bias), grid
+        rows, grid = patch_rows(planes.to(dtype), weights.spec.patch)
+        return embedded_rows(tower, rows, matrix, bias), grid
 
     if kind == "bytes":
         return lambda numbers: patches((_ordered(numbers, "NCHW", bgr) - 128) / 64)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, seeded_texts, vision_shapes
-from fastloc.checkpoints import vit_spec, vit_weights
+from fastloc.checkpoints import vit_layouts, vit_spec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
 from fastloc.reference import scores as literal
@@ -30,7 +30,7 @@ def seeded(name: str) -> Weights:
     """The image tower of a configuration, float32 on the CPU."""
     config = CONFIGS[name]
     state = {key: torch.from_numpy(array) for key, array in seeded_state(vision_shapes(config), 0).items()}
-    return vit_weights.from_open_clip(state, vit_spec.from_open_clip(config))
+    return vit_layouts.from_open_clip(state, vit_spec.from_open_clip(config))
 
 
 @cache

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import vit_spec, vit_weights
+from fastloc.checkpoints import vit_layouts, vit_spec
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional import heatmaps
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
@@ -93,12 +94,12 @@ def configuration() -> dict[str, Any]:
 
 
 @cache
-def image_tower() -> vit_weights.Weights:
+def image_tower() -> Weights:
     """The embedded model's, float32 on the CPU."""
     content = configuration()
     state = {name: tensor.float() for name, tensor in load_file(embedded.MODEL).items()}
     visual = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
-    weights = vit_weights.from_open_clip(visual, vit_spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
+    weights = vit_layouts.from_open_clip(visual, vit_spec.from_open_clip(content["model_cfg"], content.get("preprocess_cfg")))
     return replace(weights, logit_scale=float(state["logit_scale"].exp()))
 
 

@@ -15,8 +15,11 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.attention import attend
 from fastloc.functional.folding import without_scale
 from fastloc.functional.op_set import TORCH
-from fastloc.functional.position_embedding import resized_position
-from fastloc.functional.vit import check_pixels, embed, head, mlp, patch_tokens, pooled, project
+from fastloc.functional.patch_stem import patch_tokens
+from fastloc.functional.pools import head, pooled
+from fastloc.functional.position_embedding import Positions, resized_position
+from fastloc.functional.rotary import rotations
+from fastloc.functional.vit import check_pixels, embed, enter_block, mlp, out_projection, project, turned
 
 # sub-modules of a block, in the order in which they run
 MODULES = ("attention", "ffn")
@@ -49,13 +52,14 @@ def walk(weights: Weights, pixels: Tensor, position: str = POSITION) -> Iterator
     check_pixels(weights.spec, pixels)
     weights, spec = without_scale(weights), weights.spec
     tokens, grid = patch_tokens(weights, pixels)
-    x = embed(weights, tokens, resized_position(weights.pos, spec.grid, grid, position))
+    turns = None if spec.rope is None else rotations(spec, grid, weights.pos)
+    places = Positions(resized_position(weights.pos, spec.grid, grid, position), turns)
+    x = embed(weights, tokens, places)
     for block in weights.blocks:
-        _, y, _ = TORCH.add_norm(x, None, block.ln1_w, block.ln1_b, spec.norm_eps, False)
-        qkv = project(y, (block.qkv_w, block.qkv_b), spec.heads, "qkv")
-        attention = F.linear(attend(qkv["q"], qkv["k"], qkv["v"], spec.head_width**-0.5), block.out_w, block.out_b)
-        _, y, _ = TORCH.add_norm(x, attention, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-        step = Step(x, qkv.by_head, attention, mlp(block, y, spec))
+        _, y, _ = enter_block(block, x, None, spec, TORCH)
+        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places)
+        attention = out_projection(block, attend(qkv["q"], qkv["k"], qkv["v"], spec.head_width**-0.5), spec)
+        step = Step(x, qkv.by_head, attention, mlp(block, x + attention, spec))
         yield step
         x = step.after
 
@@ -84,26 +88,28 @@ def _cosine(weights: Weights, tokens: Tensor, texts: Tensor) -> Tensor:
 def anchors(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POSITION) -> Tensor:
     """The patch most similar to each text, int64 [B, T]: the largest cosine of the untouched encoder's patch features."""
     *_, last = walk(weights, pixels, position)
-    patches = F.normalize(head(weights, last.after[:, 1:]), dim=-1)
+    patches = F.normalize(head(weights, last.after[:, weights.spec.prefix :]), dim=-1)
     return (patches @ texts.to(patches.dtype).T).argmax(1)
 
 
 def attention_rows(weights: Weights, pixels: Tensor, patches: Tensor, position: str = POSITION) -> Tensor:
     """What chosen patches look at in every block: [B, L, 4, A, H, P], for patches int64 [B, A].
 
-    The patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2); the class token's column
-    is dropped, so that a row sums to what the patches get. Only "qk" is computed by the encoder; the others are CLIP Surgery's question.
+    The patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2); the columns of the tokens in
+    front are dropped, so that a row sums to what the patches get. Only "qk" is computed by the encoder; the others are CLIP Surgery's
+    question.
     """
     rows = []
     for step in walk(weights, pixels, position):
         streams = dict(zip("qkv", step.qkv.unbind(1), strict=True))
-        rows.append(torch.stack([_rows(streams[term[0]], streams[term[1]], patches) for term in ATTENTIONS], 1))
+        prefix = weights.spec.prefix
+        rows.append(torch.stack([_rows(streams[term[0]], streams[term[1]], patches, prefix) for term in ATTENTIONS], 1))
     return torch.stack(rows, 1)
 
 
-def _rows(p: Tensor, other: Tensor, patches: Tensor) -> Tensor:
+def _rows(p: Tensor, other: Tensor, patches: Tensor, prefix: int) -> Tensor:
     """p and other [B, H, N, d] -> [B, A, H, P]."""
-    index = (1 + patches)[:, None, :, None].expand(-1, p.shape[1], -1, p.shape[3])
+    index = (prefix + patches)[:, None, :, None].expand(-1, p.shape[1], -1, p.shape[3])
     chosen = p.gather(2, index)
     logits: Tensor = chosen @ other.mT * p.shape[3] ** -0.5
-    return logits.softmax(-1)[..., 1:].transpose(1, 2)
+    return logits.softmax(-1)[..., prefix:].transpose(1, 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fastloc.checkpoints import vit_weights
+from fastloc.checkpoints import vit_layouts
 from fastloc.checkpoints.text_encoder import causal, text_state
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
@@ -16,6 +16,7 @@ from fastloc.errors import ModelError, RecipeError
 from fastloc.functional import vit
 from fastloc.functional.block_trace import ALL, differentiated, trace
 from fastloc.functional.op_set import TORCH
+from fastloc.functional.position_embedding import Positions
 from fastloc.functional.relevance import walk_down
 from fastloc.imaging import images
 from fastloc.recipes import Recipe, recipe
@@ -59,7 +60,7 @@ def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale
     mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
     x, found = embedded, []
     for block in tower.blocks:
-        found.append(trace(block, x, None, tower.spec, TORCH, mask=mask))
+        found.append(trace(block, x, None, tower.spec, TORCH, Positions(tower.pos), mask=mask))
         x = found[-1].out
     row = Recipe("text", "", "", reads="bi-modal", target="logit", target_scale=scale, readout=recipe("bi_modal").readout)
     at_end, strength = differentiated(tower, x[:, -1:], nn.functional.normalize(image, dim=-1)[None], row)
@@ -83,10 +84,11 @@ def text_weights(tower: Any) -> Weights:
         projection = state["text_projection.weight"].T if "text_projection.weight" in state else torch.eye(width)
     spec = ModelSpec(
         width=width, layers=len(inner.transformer.resblocks), heads=first.attn.num_heads, patch=(1, 1), image=(1, 1),
-        embed=projection.shape[1], activation=_activation(first.mlp), norm_eps=first.ln_1.eps,
+        embed=projection.shape[1], hidden=first.mlp.c_fc.out_features, layer_scale=hasattr(first.ls_1, "gamma"),
+        activation=_activation(first.mlp), norm_eps=first.ln_1.eps,
     )  # fmt: skip
-    blocks = vit_weights.text_blocks(state, spec)
-    nothing = torch.zeros(0)
+    blocks = vit_layouts.text_blocks(state, spec)
+    nothing = torch.zeros(0, width)
     return Weights(spec, nothing, nothing, state["positional_embedding"], None, None, blocks, state["ln_final.weight"],
                    state["ln_final.bias"], projection)  # fmt: skip
 

@@ -151,7 +151,7 @@ def read_state(file: str | Path) -> dict[str, "Tensor"]:
 
 def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights":
     """The image tower of a file that `Model.write` wrote."""
-    from fastloc.checkpoints.vit_weights import from_open_clip
+    from fastloc.checkpoints.vit_layouts import from_open_clip
 
     # copied out of the file's mapping, which else would be read, and counted as a call's memory, when it is first used
     return from_open_clip({name: each.float().clone() for name, each in read_state(file).items()}, spec_of(config, preprocess))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastloc import embedded
-from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_spec, vit_weights
+from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_layouts, vit_spec
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
 from fastloc.checkpoints.hub_repository import PREFIX, Repository
 from fastloc.checkpoints.open_clip_files import model_config
@@ -103,7 +103,7 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     state = _state(described, pretrained)
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
     scale = logit_scale(state)
-    weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_weights.from_open_clip(visual, spec)
+    weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_layouts.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
     weights = replace(weights, logit_scale=scale)

@@ -98,9 +98,11 @@ class Projections:
                 f"projections were trained on {self.model} (towers {short(self.tower)} and {short(self.text_tower)}), and the model is "
                 f"{source.name} ({short(digest(weights))} and {short(source.text.digest)}): {TRAINER}"
             )
-        proj = _behind(weights.proj.to(self.image.device), self.image).to(weights.proj)
+        own = torch.eye(weights.spec.embed) if weights.proj is None else weights.proj
+        proj = _behind(own.to(self.image.device), self.image).to(weights.patch_w)
+        bias = None if weights.proj_b is None else _behind(weights.proj_b.to(self.image.device), self.image).to(weights.patch_w)
         text = TextEncoder(_text_tower(source, self.text), source.text.tokenizer, tuple(source.text.words), source.text.names)
-        return replace(source, weights=replace(weights, proj=proj), text=text)
+        return replace(source, weights=replace(weights, proj=proj, proj_b=bias), text=text)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""What an image tower looks like: the shape facts that come with a checkpoint, and which towers fastloc can run."""
+"""The spec of an image tower: the shape facts that come with a checkpoint, and which towers fastloc can run."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from fastloc.checkpoints.families import timm_towers
 from fastloc.errors import ModelError
 from fastloc.imaging.geometry import both_sides
 from fastloc.utils.schema import shown
@@ -12,12 +13,47 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """A plain pre-norm ViT with a class token, as open_clip's `VisionTransformer` builds it.
+class Rope:
+    """Rotary position embedding in two dimensions, the same in every block and head (RoFormer, arXiv 2104.09864).
 
-    Sizes are (height, width). `pool` is how the image embedding is read: the class token ("tok") or the mean of the
-    patches ("avg", CLIPA); with `norm_after_pool` the final LayerNorm comes after that mean. `mean` and `std` are per
-    channel for pixels in [0, 1]. `ln_pre` and `layer_scale` say which optional parameters the tower has.
+    Half of a head's pairs of channels turn by a patch's column, the other half by its row, with frequencies
+    10000^(-j / (d/4)), j = 0 … d/4 - 1; tokens in front of the patches do not turn.
+
+    Attributes:
+        first: the axis of the first half, "columns" (PE) or "rows" (EVA-02).
+        offset: added to every row and column, which count from 0.
+        grid: rows and columns are scaled to this grid of (height, width), whatever the picture's (EVA-02); None: they are cells.
+    """
+
+    first: str = "columns"
+    offset: float = 0.0
+    grid: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A vision transformer, as open_clip and timm build them: what differs between families is a field.
+
+    Sizes are (height, width), widths are numbers of channels.
+
+    Attributes:
+        hidden: width of the MLP, 0 for four times `width`; of one half of it where it is gated.
+        activation: "gelu", "gelu_tanh", "quick_gelu" or "silu".
+        gated: the MLP multiplies an activated half by another (SwiGLU with "silu").
+        class_token, registers: the tokens in front of the patches, the class token first.
+        stem: "patch", one convolution that steps by its own size, or "conv", several of these with GELU between (MobileCLIP-B).
+        norm: LayerNorms stand before attention and MLP ("pre") or behind them ("post", EVA02-E).
+        attn_norm, mlp_norm: a LayerNorm before the out-projection, and before the MLP's second product (EVA-02's sub-LN).
+        qk_norm: queries and keys of a head pass a LayerNorm.
+        rope: rotary positions beside the learned ones, or None.
+        pool: how the image embedding is read: the class token ("tok"), the mean of the patches ("avg", CLIPA), or one query's
+            attention to all tokens ("attn": SigLIP's MAP head, PE's pool, CoCa's pooler).
+        norm_after_pool: the last LayerNorm comes after that mean.
+        pool_heads: of an attention pool. pool_mlp: it ends with an MLP and its residual (MAP), and not with a LayerNorm (CoCa).
+        patch_read: where a pool ends with an MLP, a patch in the text's space is what the whole pool makes of it alone ("pool"), or
+            what its values and out-projection do ("value").
+        ln_pre, layer_scale: optional parameters that the tower has.
+        mean, std: per channel, for pixels in [0, 1].
     """
 
     width: int
@@ -26,10 +62,23 @@ class ModelSpec:
     patch: tuple[int, int]
     image: tuple[int, int]
     embed: int
+    hidden: int = 0
     activation: str = "gelu"
+    gated: bool = False
+    class_token: bool = True
+    registers: int = 0
+    stem: str = "patch"
+    norm: str = "pre"
     norm_eps: float = 1e-5
+    attn_norm: bool = False
+    mlp_norm: bool = False
+    qk_norm: bool = False
+    rope: Rope | None = None
     pool: str = "tok"
     norm_after_pool: bool = False
+    pool_heads: int = 0
+    pool_mlp: bool = True
+    patch_read: str = "pool"
     ln_pre: bool = True
     layer_scale: bool = False
     mean: tuple[float, ...] = OPENAI_MEAN
@@ -41,6 +90,15 @@ class ModelSpec:
         return self.width // self.heads
 
     @property
+    def mlp_width(self) -> int:
+        return self.hidden or 4 * self.width
+
+    @property
+    def prefix(self) -> int:
+        """How many tokens stand in front of the patches."""
+        return int(self.class_token) + self.registers
+
+    @property
     def grid(self) -> tuple[int, int]:
         """The (h, w) grid of patches the position embedding was trained on."""
         return self.image[0] // self.patch[0], self.image[1] // self.patch[1]
@@ -48,14 +106,9 @@ class ModelSpec:
 
 # what in an open_clip vision_cfg rules a tower out, and why; each test reads the configuration
 _REFUSALS = (
-    ("timm_model_name", "its image tower comes from timm (EVA, SigLIP, ConvNeXt, MobileCLIP …), which has other blocks than a CLIP ViT"),
-    ("attentional_pool", "its image tower pools with attention (CoCa), so patch tokens are not in the text's space"),
-    ("qk_norm", "its attention normalises q and k"),
     ("scaled_cosine_attn", "its attention is scaled cosine attention"),
     ("scale_heads", "its attention scales heads"),
-    ("scale_attn_inner", "its attention normalises inside"),
     ("scale_attn", "its attention normalises after the block"),
-    ("scale_fc", "its MLP normalises inside"),
 )
 
 
@@ -72,11 +125,13 @@ def is_resnet(config: dict[str, Any]) -> bool:
 def part_refusal(config: dict[str, Any]) -> str | None:
     """What fastloc does not run of this open_clip model configuration, whichever kind its image tower is of; None if it runs all."""
     vision = config.get("vision_cfg", {})
+    if vision.get("timm_model_name"):
+        return timm_towers.refusal(vision["timm_model_name"])
     for key, reason in _REFUSALS:
         if vision.get(key):
             return reason
-    if config.get("multimodal_cfg"):
-        return "it is a generative model (CoCa)"
+    if isinstance(vision.get("attentional_pool"), str):
+        return f"its pooler is {shown(vision['attentional_pool'])}, and of CoCa's the plain one is run"
     if config.get("text_cfg", {}).get("hf_model_name"):
         return "its text tower is a transformers model"
     if vision.get("pool_type", "tok") not in ("tok", "avg"):
@@ -87,31 +142,45 @@ def part_refusal(config: dict[str, Any]) -> str | None:
 def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = None) -> ModelSpec:
     """Read an open_clip model configuration (and its preprocess configuration: mean, std, interpolation).
 
+    The image tower is open_clip's own, one of timm's by name (`timm_model_name`, see `fastloc.checkpoints.timm_towers`), or
+    described field by field: `"vit"` in `vision_cfg` holds a ModelSpec's.
+
     Raises:
         ModelError: the tower is of a kind that fastloc does not run; the message says which.
     """
     reason = refusal(config)
     if reason:
-        raise ModelError(f"this model is not supported: {reason}; plain CLIP ViTs with open_clip's own text tower are")
+        raise ModelError(f"this model is not supported: {reason}")
     vision, preprocess = config["vision_cfg"], preprocess or {}
+    pixels = {
+        "mean": tuple(preprocess.get("mean") or OPENAI_MEAN),
+        "std": tuple(preprocess.get("std") or OPENAI_STD),
+        "interpolation": preprocess.get("interpolation") or "bicubic",
+    }
+    fields = dict(vision.get("vit") or timm_towers.tower_fields(vision.get("timm_model_name") or "") or _own(config))
+    for name in ("patch", "image"):
+        fields[name] = both_sides(fields[name])
+    if fields.get("rope") is not None:
+        rope = dict(fields["rope"])
+        fields["rope"] = Rope(**{**rope, "grid": both_sides(rope["grid"]) if rope.get("grid") else None})
+    return ModelSpec(**{**fields, "embed": config["embed_dim"], **pixels})
+
+
+def _own(config: dict[str, Any]) -> dict[str, Any]:
+    """open_clip's own VisionTransformer."""
+    vision = config["vision_cfg"]
     width = vision.get("width", 768)
     activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
     if (vision.get("act_kwargs") or {}).get("approximate") == "tanh" and activation == "gelu":
         activation = "gelu_tanh"
-    return ModelSpec(
-        width=width,
-        layers=vision.get("layers", 12),
-        heads=width // vision.get("head_width", 64),
-        patch=both_sides(vision.get("patch_size") or 16),
-        image=both_sides(vision.get("image_size", 224)),
-        embed=config["embed_dim"],
-        activation=activation,
-        norm_eps=(vision.get("norm_kwargs") or {}).get("eps", 1e-5),
-        pool=vision.get("pool_type", "tok"),
-        norm_after_pool=bool(vision.get("final_ln_after_pool")),
-        ln_pre=not vision.get("no_ln_pre"),
-        layer_scale=vision.get("ls_init_value") is not None,
-        mean=tuple(preprocess.get("mean") or OPENAI_MEAN),
-        std=tuple(preprocess.get("std") or OPENAI_STD),
-        interpolation=preprocess.get("interpolation") or "bicubic",
-    )
+    pool: dict[str, Any] = {"pool": vision.get("pool_type", "tok"), "norm_after_pool": bool(vision.get("final_ln_after_pool"))}
+    if vision.get("attentional_pool"):
+        pool = {"pool": "attn", "pool_heads": vision.get("attn_pooler_heads", 8), "pool_mlp": False}
+    return {
+        "width": width, "layers": vision.get("layers", 12), "heads": width // vision.get("head_width", 64),
+        "patch": both_sides(vision.get("patch_size") or 16), "image": both_sides(vision.get("image_size", 224)),
+        "hidden": int(width * vision.get("mlp_ratio", 4.0)), "activation": activation,
+        "norm_eps": (vision.get("norm_kwargs") or {}).get("eps", 1e-5), **pool,
+        "qk_norm": bool(vision.get("qk_norm")), "attn_norm": bool(vision.get("scale_attn_inner")), "mlp_norm": bool(vision.get("scale_fc")),
+        "ln_pre": not vision.get("no_ln_pre"), "layer_scale": vision.get("ls_init_value") is not None,
+    }  # fmt: skip

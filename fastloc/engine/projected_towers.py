@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import OWN, Given, found
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.tower_kinds import AnyTower
 from fastloc.recipes import Recipe
 from fastloc.recipes.presence import UNCALIBRATED, Calibration
@@ -50,11 +49,12 @@ class ProjectedTowers:
     def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
         """The image tower of one of these sources on its device: the first one is made, another differs in its projection alone."""
         if id(source) not in self.towers:
-            self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit.proj)
+            self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit)
         return self.towers[id(source)]
 
 
-def _with_projection(tower: Any, proj: Tensor) -> AnyTower:
+def _with_projection(tower: Any, like: Weights) -> AnyTower:
     other = copy.copy(tower)
-    other.weights = replace(tower.weights, proj=proj.to(tower.weights.proj))
+    proj, bias = (None if each is None else each.to(tower.weights.patch_w) for each in (like.proj, like.proj_b))
+    other.weights = replace(tower.weights, proj=proj, proj_b=bias)
     return other  # type: ignore[no-any-return]

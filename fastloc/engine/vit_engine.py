@@ -5,7 +5,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
@@ -18,8 +17,9 @@ from fastloc.functional import attention, readout
 from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.frame_patches import folded_embedding, frame_tables
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.patch_stem import embedded_rows, patch_tokens
 from fastloc.functional.similarity import answer
-from fastloc.functional.vit import Output, check_pixels, patch_tokens, position_table
+from fastloc.functional.vit import Output, check_pixels, positions
 from fastloc.recipes import Recipe
 
 
@@ -75,7 +75,7 @@ class Pass:
         spec, geometry = self.prepared.weights.spec, shape.geometry
         size = geometry.input if geometry else (shape.pixels[-2], shape.pixels[-1])
         self.grid = size[0] // spec.patch[0], size[1] // spec.patch[1]
-        self.table = position_table(self.prepared.weights, self.grid, self.recipe)
+        self.places = positions(self.prepared.weights, self.grid, self.recipe)
         self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
         self.cls = readout.needs_cls(self.recipe.readout, shape.texts)
         self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
@@ -85,7 +85,7 @@ class Pass:
             return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
 
         beside = empty if self.shape.background else None
-        return answer(self.prepared, self.tokens(pixels), self.table, self.grid, texts, read, self.ops, self.cls, beside)
+        return answer(self.prepared, self.tokens(pixels), self.places, self.grid, texts, read, self.ops, self.cls, beside)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """The patch embedding, [B, P, C]."""
@@ -96,7 +96,7 @@ class Pass:
             pixels, self.shape.geometry, spec.patch, spec.mean, spec.interpolation, self.prepared.weights.dtype,
             bgr=self.shape.bgr, fused=self.plan.frames == "triton",
         )  # fmt: skip
-        return F.linear(patches, self.tower.patch_matrix, self.tower.patch_bias)
+        return embedded_rows(self.prepared.weights, patches, self.tower.patch_matrix, self.tower.patch_bias)
 
 
 def pass_ops(plan: Plan, engine: Engine) -> Ops:

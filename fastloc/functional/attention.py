@@ -26,6 +26,7 @@ class Projections:
 
     packed: Tensor  # [B, N, K, H, d]
     letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
+    prefix: int = 1  # how many of the N tokens stand in front of the patches
 
     def __getitem__(self, letter: str) -> Tensor:
         """One projection, [B, N, H, d], a view."""
@@ -68,7 +69,7 @@ def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, 
 
 
 def local_form(how: Attend, most: int | None = SLICE) -> Form:
-    """The recipe's attention by `how`, for the patches only; the class token takes part as a key. See `Form`.
+    """The recipe's attention by `how`, for the patches only; tokens in front of them take part as keys. See `Form`.
 
     most: how many elements of a neighbour bias, times batch and heads, exist at a time; None for all of them, whatever the grid.
     """
@@ -102,13 +103,13 @@ def _local(
     # not repeat: TensorRT-RTX's builder ends with a fault on what that becomes in an exported graph
     values = torch.cat([v] * count, 2) if count > 1 else v
     if recipe.bias_std is None:
-        attended = how(queries[:, 1:], keys, values, last, None)
+        attended = how(queries[:, qkv.prefix :], keys, values, last, None)
     else:
-        attended = _biased(queries[:, 1:], keys, values, last, grid, recipe.bias_std, how, most)
+        attended = _biased(queries[:, qkv.prefix :], keys, values, last, grid, recipe.bias_std, how, most)
     if count > 1:
         attended = attended.reshape(*attended.shape[:2], count, heads * v.shape[3]).sum(2)
     if "identity" in recipe.terms:
-        attended = attended + v[:, 1:].flatten(2)
+        attended = attended + v[:, qkv.prefix :].flatten(2)
     if recipe.combine == "mean" and len(recipe.terms) > 1:
         attended = attended / len(recipe.terms)
     return attended
@@ -158,21 +159,22 @@ def _biased(
     q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend, most: int | None
 ) -> Tensor:
     """Attention with the neighbour bias, whose rows exist for some rows of the grid at a time."""
+    prefix = k.shape[1] - q.shape[1]
     if most is None:
-        return how(q, k, v, temperature, neighbour_bias(grid, std, 0, grid[0], q))
+        return how(q, k, v, temperature, neighbour_bias(grid, std, 0, grid[0], q, prefix))
     # PyTorch may write a biased attention's logits to memory, so these rows are counted like those of `attend_in_slices`
     rows = max(most // max(grid[1] * k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
     parts = []
     for start in range(0, grid[0], rows):
         stop = min(start + rows, grid[0])
-        bias = neighbour_bias(grid, std, start, stop, q)
+        bias = neighbour_bias(grid, std, start, stop, q, prefix)
         parts.append(how(q[:, start * grid[1] : stop * grid[1]], k, v, temperature, bias))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, like: Tensor) -> Tensor:
-    """NACLIP's logit bias for the patches in the grid's rows from `start` to `stop`, [rows*w, 1+P]: exp(-distance^2 / (2 std^2)) to
-    every patch, 0 for the class token's key. In the dtype and on the device of `like`."""
+def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, like: Tensor, prefix: int = 1) -> Tensor:
+    """NACLIP's logit bias for the patches in the grid's rows from `start` to `stop`, [rows*w, S+P]: exp(-distance^2 / (2 std^2)) to
+    every patch, 0 for the keys of the S tokens in front, `prefix`. In the dtype and on the device of `like`."""
     down, across = (torch.arange(side, device=like.device, dtype=_wide(like)) for side in grid)
 
     def bell(at: Tensor, to: Tensor) -> Tensor:
@@ -181,7 +183,7 @@ def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, lik
     # a Gaussian of the distance is the product of one for each axis
     dense = bell(down[start:stop], down)[:, None, :, None] * bell(across, across)[None, :, None, :]
     patches = dense.reshape((stop - start) * grid[1], grid[0] * grid[1])
-    return torch.cat([torch.zeros_like(patches[:, :1]), patches], 1).to(like.dtype)
+    return torch.cat([torch.zeros_like(patches[:, :1]).expand(-1, prefix), patches], 1).to(like.dtype)
 
 
 def inverse_temperatures(

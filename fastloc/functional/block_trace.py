@@ -13,8 +13,9 @@ from fastloc.functional import vjp
 from fastloc.functional.attention import Projections, Temperature
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.position_embedding import Positions
 from fastloc.functional.target import at_unit_embedding
-from fastloc.functional.vit import main_path, project
+from fastloc.functional.vit import main_path, project, turned
 from fastloc.recipes import Recipe
 
 # tokens of a sequence
@@ -52,11 +53,12 @@ class BlockTrace:
 
 
 def trace(
-    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, rows: slice = ALL, heads: int = 0, mask: Tensor | None = None
-) -> BlockTrace:
+    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, places: Positions, rows: slice = ALL, heads: int = 0,
+    mask: Tensor | None = None,
+) -> BlockTrace:  # fmt: skip
     """Run one block on x + delta; `heads` in place of the model's, `mask` [N, N] is added to the attention's logits."""
     x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, False)
-    qkv = project(y, (block.qkv_w, block.qkv_b), heads or spec.heads, "qkv")
+    qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv", heads=heads), spec, places)
     # TensorRT-RTX does not build ai.onnx Attention of one head as wide as the model
     how = _attend if heads else ops.attend
     attended = how(qkv["q"][:, rows], qkv["k"], qkv["v"], qkv.packed.shape[-1] ** -0.5, mask)
@@ -75,15 +77,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Ten
     return (maps @ v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
-def traces(prepared: FoldedViT, x: Tensor, ops: Ops, first: int) -> list[BlockTrace]:
+def traces(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, first: int) -> list[BlockTrace]:
     """The blocks from `first` on, of the embedded tokens x [B, N, C]; of the last, the rows that are read."""
     weights, recipe = prepared.weights, prepared.recipe
     delta, found = None, []
-    x, delta = main_path(weights, x, first, ops)
+    x, delta = main_path(weights, x, first, places, ops)
     last = weights.spec.layers - 1
     for i in range(first, last + 1):
         rows = FIRST if i == last and scored_rows(weights.spec, recipe) == FIRST and recipe.reads != "legrad" else ALL
-        one = trace(weights.blocks[i], x, delta, weights.spec, ops, rows, 1 if recipe.one_head and i == last else 0)
+        one = trace(weights.blocks[i], x, delta, weights.spec, ops, places, rows, 1 if recipe.one_head and i == last else 0)
         found.append(one)
         x, delta = one.out, None
     return found
@@ -123,6 +125,7 @@ def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Reci
     """(gradient [B, T, R, C], strength [B, T]) of the score of the mean of tokens [B, R, C] behind the last LayerNorm, times R."""
     spec = weights.spec
     normed = F.layer_norm(vjp.upcast(tokens), (spec.width,), vjp.upcast(weights.ln_post_w), vjp.upcast(weights.ln_post_b), spec.norm_eps)
+    assert weights.proj is not None
     z = normed.mean(1) @ vjp.upcast(weights.proj)
     towards, strength = at_unit_embedding(z, texts.to(z.dtype), recipe, weights.logit_scale)
     at_z, shrink = vjp.unit(towards, z)

@@ -44,13 +44,13 @@ class FoldedViT:
 
     @property
     def attends(self) -> bool:
-        """Whether the local path attends at all; where it does not, its terms are linear in the block's LayerNorm."""
+        """The local path attends; where it does not, a block's term is its values' out-projection."""
         return bool(self.recipe.streams)
 
     @property
     def projections_read(self) -> str:
-        """The projections that the local path reads, as letters."""
-        return letters("v", *self.recipe.streams) if self.attends else ""
+        """The projections that the local path reads, as letters; none where values and out-projection are one matrix."""
+        return letters("v", *self.recipe.streams) if self.attends or self.weights.spec.attn_norm else ""
 
     def rows(self, block: Block, read: str) -> Linear:
         """The part of the block's projection that gives the letters in `read`; the last block's if these are not neighbours."""
@@ -73,7 +73,9 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
         raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)
-    table = temperature_table(recipe, weights.spec.heads, weights.proj)
+    table = temperature_table(recipe, weights.spec.heads, weights.patch_w)
+    # a LayerNorm behind the out-projection is each block's own
+    joint = joint and weights.spec.norm == "pre"
     plain = FoldedViT(scaled, recipe, local, _side_by_side(local) if joint and local else None, table, None)
     return replace(plain, qv_rows=qkv_rows(scaled.blocks[-1], "qv")) if plain.projections_read == "qv" else plain
 
@@ -116,8 +118,12 @@ def qkv_rows(block: Block, read: str) -> Linear:
 
 
 def without_scale(weights: Weights) -> Weights:
-    """The same tower with LayerScale multiplied into the projections that it follows."""
-    return replace(weights, blocks=tuple(_block_without_scale(block) for block in weights.blocks))
+    """The same tower with LayerScale multiplied into the projections that it follows, and a pool's values and out-projection in one."""
+    pool = weights.pool
+    if pool is not None and pool.value_w is None:
+        value_w, value_b = _product((pool.out_w, pool.out_b), (pool.v_w, pool.v_b))
+        pool = replace(pool, value_w=value_w, value_b=value_b)
+    return replace(weights, blocks=tuple(_block_without_scale(block) for block in weights.blocks), pool=pool)
 
 
 def _block_without_scale(block: Block) -> Block:
@@ -133,13 +139,19 @@ def _scaled(weight: Tensor, bias: Tensor, scale: Tensor) -> Linear:
 
 
 def _local(block: Block, recipe: Recipe) -> Linear:
-    """What follows the attention of a changed block. Identity attention is v, itself linear: both fold into one matrix."""
-    if recipe.streams:
+    """The linear map behind the attention of a changed block. Identity attention is v, itself linear: both fold into one matrix, unless a
+    LayerNorm stands between."""
+    if recipe.streams or block.attn_norm_w is not None:
         return block.out_w, block.out_b
-    value_w, value_b = qkv_rows(block, "v")
-    accumulate_dtype = torch.promote_types(value_w.dtype, torch.float32)
-    out = block.out_w.to(accumulate_dtype)
-    return (out @ value_w.to(accumulate_dtype)).to(value_w.dtype), (out @ value_b.to(accumulate_dtype) + block.out_b).to(value_w.dtype)
+    return _product((block.out_w, block.out_b), qkv_rows(block, "v"))
+
+
+def _product(second: Linear, first: Linear) -> Linear:
+    """Two linear maps, one after the other, as one."""
+    dtype = first[0].dtype
+    accumulate_dtype = torch.promote_types(dtype, torch.float32)
+    matrix = second[0].to(accumulate_dtype)
+    return (matrix @ first[0].to(accumulate_dtype)).to(dtype), (matrix @ first[1].to(accumulate_dtype) + second[1]).to(dtype)
 
 
 def _side_by_side(local: tuple[Linear, ...]) -> Linear:

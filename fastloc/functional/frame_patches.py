@@ -109,9 +109,9 @@ def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bg
 
 
 def folded_embedding(weights: Weights) -> tuple[Tensor, Tensor]:
-    """The patch embedding's matrix [C, 3 * ph * pw] and bias [C] with preprocessing folded in, at least float32.
+    """The matrix [C, 3 * kh * kw] and bias [C] of the patch embedding's first convolution, with preprocessing folded in, at least float32.
 
-    `linear(patches, matrix, bias)` on these patches is `conv2d` of the normalised pixels: a byte is 64 p + 128, so
+    `embedded_rows(weights, patches, matrix, bias)` on these patches is the embedding of the normalised pixels: a byte is 64 p + 128, so
 
         (byte / 255 - mean) / std = p * 64 / (255 std) + (128 / 255 - mean) / std
 
@@ -121,6 +121,8 @@ def folded_embedding(weights: Weights) -> tuple[Tensor, Tensor]:
     mean, std = (kernel.new_tensor(each).view(3, 1, 1) for each in (weights.spec.mean, weights.spec.std))
     matrix = (kernel * (64 / (255 * std))).flatten(1)
     bias = (kernel * ((128 / 255 - mean) / std)).flatten(1).sum(1)
+    if weights.patch_b is not None:
+        bias = bias + weights.patch_b
     dtype = torch.promote_types(weights.dtype, torch.float32)
     return matrix.to(dtype), bias.to(dtype)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fastloc.functional.attention import Projections, Temperature, inverse_temperatures
 from fastloc.functional.folding import FoldedViT
-from fastloc.functional.op_set import Ops
+from fastloc.functional.op_set import Ops, normalised
 
 
 class LocalPath:
@@ -25,10 +25,12 @@ class LocalPath:
         # of the blocks whose own attention joins
         self.crossed: list[Projections] = []
         batch, tokens, width = x.shape
-        blocks = prepared.recipe.blocks
+        spec, blocks = prepared.weights.spec, prepared.recipe.blocks
+        self.prefix = spec.prefix
         deferred = ops.deferred and prepared.attends
         self.stash = x.new_empty(blocks, batch, tokens, 3 * width) if deferred else None
-        self.buffer = x.new_empty(batch, tokens - 1, blocks, width) if ops.slots and prepared.attends else None
+        slots = ops.slots and prepared.attends and prepared.joint is not None
+        self.buffer = x.new_empty(batch, tokens - self.prefix, blocks, width) if slots else None
 
     def slot(self, index: int) -> Tensor | None:
         """Where block `index`'s projections [B, N, 3C] are to be written; None for a tensor of their own."""
@@ -41,9 +43,10 @@ class LocalPath:
 
     def add_block(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
         """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
-        if qkv is None:
-            self._add(index, y[:, 1:])
+        if not self.prepared.attends:
+            self._add(index, y[:, self.prefix :] if qkv is None else qkv["v"][:, self.prefix :].flatten(2))
             return
+        assert qkv is not None
         temperatures = inverse_temperatures(
             self.prepared.recipe, self.prepared.table, lengths, self.prepared.weights.spec.head_width, index
         )
@@ -80,7 +83,7 @@ class LocalPath:
         if not self.crossed:
             return attended
         recipe, scale = self.prepared.recipe, v.shape[-1] ** -0.5
-        seen = [self.ops.attend(each["q"][:, 1:], each["k"], v, scale, None) for each in self.crossed]
+        seen = [self.ops.attend(each["q"][:, self.prefix :], each["k"], v, scale, None) for each in self.crossed]
         mixed = recipe.gain * ((1 - recipe.cross_weight) * attended + recipe.cross_weight / len(seen) * sum(seen[1:], seen[0]))
         return mixed if out is None else out.copy_(mixed)
 
@@ -91,16 +94,22 @@ class LocalPath:
         packed = stash.reshape(blocks, stash.shape[2], 3, heads, -1)
         temperatures = [_together([each[i] for _, each in self.waiting]) for i in range(len(self.waiting[0][1]))]
         out = None if self.buffer is None else self.buffer[0].transpose(0, 1)
-        attended = self.ops.local(Projections(packed, "qkv"), temperatures, self.prepared.recipe, self.grid, out)
+        attended = self.ops.local(Projections(packed, "qkv", self.prefix), temperatures, self.prepared.recipe, self.grid, out)
         for index in range(blocks):
             of_block = attended[index][None]
             self._add(index, self._crossed(of_block, self.waiting[index][0]["v"], None if out is None else of_block))
 
     def _add(self, index: int, attended: Tensor) -> None:
-        if self.prepared.joint is None:
-            self._plus(F.linear(attended, *self.prepared.local[index]))
-        else:
+        weights = self.prepared.weights
+        block = weights.blocks[self.prepared.first + index]
+        if block.attn_norm_w is not None:
+            normed = normalised(attended, block.attn_norm_w, block.attn_norm_b, weights.spec.norm_eps, self.ops)
+            attended = normed if self.buffer is None else attended.copy_(normed)
+        if self.prepared.joint is not None:
             self.terms.append(attended)
+            return
+        term = F.linear(attended, *self.prepared.local[index])
+        self._plus(term if weights.spec.norm == "pre" else normalised(term, block.ln1_w, block.ln1_b, weights.spec.norm_eps, self.ops))
 
     def _plus(self, term: Tensor) -> None:
         self.accumulated = term if self.accumulated is None else self.accumulated + term

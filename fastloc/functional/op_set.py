@@ -29,6 +29,8 @@ def activate(x: Tensor, activation: str) -> Tensor:
     """The MLP's activation in plain PyTorch."""
     if activation == "quick_gelu":
         return x * torch.sigmoid(1.702 * x)
+    if activation == "silu":
+        return F.silu(x)
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
@@ -55,3 +57,9 @@ class Ops:
 
 
 TORCH = Ops()
+
+
+def normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, ops: Ops = TORCH) -> Tensor:
+    """A LayerNorm [..., C] by the ops of a pass."""
+    assert bias is not None
+    return ops.add_norm(x, None, weight, bias, eps, False)[1]

@@ -1,11 +1,21 @@
-"""Position embeddings at another grid than the trained one, in the ways the methods' authors do it."""
+"""Position embeddings at another grid than the trained one, as the methods' authors resize them."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Positions:
+    """All that tells a ViT's tokens where they are."""
+
+    table: Tensor  # [S + P, C], added to the tokens
+    turns: Tensor | None = None  # [2, S + P, d/2], see `fastloc.functional.rotary.rotations`
+
+
 def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str) -> Tensor:
-    """Resize the patches' rows of `position` [1 + gh*gw, C] to `grid`; the class token's row is kept. -> [1 + h*w, C].
+    """Resize the patches' rows of `position` [S + gh*gw, C] to `grid`; the S rows in front are kept. -> [S + h*w, C].
 
     mode: "bicubic-antialias" (GEM, LeGrad), "bicubic" (MaskCLIP), "bilinear" (CLIP Surgery), or "bicubic-scale", the SCLIP
     family's resize by the factor (h + 0.1) / gh, which samples at other places than a resize by size.
@@ -31,9 +41,10 @@ def _axes(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mod
 
 def _resized(position: Tensor, trained: tuple[int, int], axes: tuple[Tensor, ...]) -> Tensor:
     rows, columns = axes
-    table = position[1:].to(rows.dtype).reshape(*trained, -1).permute(2, 0, 1)
+    prefix = len(position) - trained[0] * trained[1]
+    table = position[prefix:].to(rows.dtype).reshape(*trained, -1).permute(2, 0, 1)
     resized = (rows @ table @ columns.transpose(0, 1)).permute(1, 2, 0)
-    return torch.cat([position[:1], resized.flatten(0, 1).to(position.dtype)])
+    return torch.cat([position[:prefix], resized.flatten(0, 1).to(position.dtype)])
 
 
 def _diagonal(like: Tensor) -> Tensor:

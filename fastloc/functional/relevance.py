@@ -18,24 +18,26 @@ from fastloc.functional.attention import unit
 from fastloc.functional.block_trace import ALL, FIRST, BlockTrace, Target, by_head, of_texts, parts, scored_rows, times, together
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.pools import pooled
+from fastloc.functional.position_embedding import Positions
 from fastloc.functional.readout import cosine
-from fastloc.functional.vit import Grid, embed, encode, pooled
+from fastloc.functional.vit import Grid, embed, encode
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a relevance is computed from: embedded patches [B, P, C], their position table [1+P, C], grid, texts [T, E] of unit length."""
+    """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length."""
 
     prepared: FoldedViT
     tokens: Tensor
-    table: Tensor
+    places: Positions
     grid: Grid
     texts: Tensor
     ops: Ops = TORCH
 
     def traces(self, first: int) -> list[BlockTrace]:
-        x = embed(self.prepared.weights, self.tokens, self.table, self.ops)
-        return block_trace.traces(self.prepared, x, self.ops, first)
+        x = embed(self.prepared.weights, self.tokens, self.places, self.ops)
+        return block_trace.traces(self.prepared, x, self.places, self.ops, first)
 
     def last(self) -> tuple[BlockTrace, Target]:
         """The last block, and the gradient at what of its output is scored."""
@@ -50,7 +52,7 @@ class Scene:
         weights, ops = self.prepared.weights, self.ops
         if self.prepared.recipe.one_head:
             rows = FIRST if trace.out.shape[1] == 1 else ALL
-            trace = block_trace.trace(trace.block, trace.x, None, weights.spec, ops, rows)
+            trace = block_trace.trace(trace.block, trace.x, None, weights.spec, ops, self.places, rows)
         return pooled(weights, trace.out)
 
     @property
@@ -168,7 +170,7 @@ def rollout(scene: Scene) -> tuple[Tensor, Tensor]:
 def anchor(scene: Scene) -> tuple[Tensor, Tensor]:
     """The attention, in block `start` and by the recipe's one term, of the patch that is most similar to the text in the raw map."""
     recipe, name = scene.prepared.recipe, f"qkv{scene.prepared.start}"
-    out = encode(scene.prepared, scene.tokens, scene.table, scene.grid, scene.ops, cls=True, capture=(name,))
+    out = encode(scene.prepared, scene.tokens, scene.places, scene.grid, scene.ops, cls=True, capture=(name,))
     assert out.cls is not None
     projected = vjp.upcast(out.captured[name])
     queries, keys = (projected[:, "qkv".index(letter)] for letter in recipe.terms[0])

@@ -9,8 +9,10 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional import readout
 from fastloc.functional.folding import FoldedViT, fold
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.patch_stem import patch_tokens
+from fastloc.functional.position_embedding import Positions
 from fastloc.functional.relevance import Scene, relevance
-from fastloc.functional.vit import Grid, Output, check_pixels, encode, patch_tokens, position_table
+from fastloc.functional.vit import Grid, Output, check_pixels, encode, positions
 from fastloc.recipes import Recipe
 
 # patch features and texts [T, E] -> [B, T, h, w]
@@ -39,18 +41,18 @@ def grids(
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    table = position_table(weights, grid, recipe)
+    places = positions(weights, grid, recipe)
     beside = empty if background else None
     return answer(
-        prepared, tokens, table, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty), beside=beside
+        prepared, tokens, places, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty), beside=beside
     )
 
 
 def answer(
-    prepared: FoldedViT, tokens: Tensor, table: Tensor, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH, cls: bool | None = None,
-    beside: Tensor | None = None,
+    prepared: FoldedViT, tokens: Tensor, places: Positions, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH,
+    cls: bool | None = None, beside: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """The same from embedded patches [B, P, C] and the position table [1+P, C] of this grid.
+    """The same from embedded patches [B, P, C] and the positions of this grid.
 
     Args:
         read: compares patch features with the texts; not asked for what is no patch feature.
@@ -61,7 +63,7 @@ def answer(
     compared = texts if beside is None else torch.cat([texts, beside[None]])
     if recipe.reads == "patches":
         wanted = beside is not None or (readout.needs_cls(recipe.readout, texts.shape[0]) if cls is None else cls)
-        out = encode(prepared, tokens, table, grid, ops, cls=wanted)
+        out = encode(prepared, tokens, places, grid, ops, cls=wanted)
         return read(out, texts), readout.scores(out, compared)
-    found, embedding = relevance(Scene(prepared, tokens, table, grid, texts, ops))
+    found, embedding = relevance(Scene(prepared, tokens, places, grid, texts, ops))
     return found, readout.image_scores(embedding, compared)

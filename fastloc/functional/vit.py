@@ -6,7 +6,7 @@ token, for one row); projections that nothing reads are skipped; and no N x N ma
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,11 @@ from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.attention import Projections
 from fastloc.functional.folding import FoldedViT, Linear, fold, letters
 from fastloc.functional.local_path import LocalPath
-from fastloc.functional.op_set import TORCH, Ops
-from fastloc.functional.position_embedding import resized_position
+from fastloc.functional.op_set import TORCH, Ops, normalised
+from fastloc.functional.patch_stem import patch_tokens
+from fastloc.functional.pools import head, pooled
+from fastloc.functional.position_embedding import Positions, resized_position
+from fastloc.functional.rotary import rotated, rotations
 from fastloc.recipes import Recipe
 
 Grid = tuple[int, int]
@@ -52,13 +55,14 @@ def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = Fal
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    return encode(prepared, tokens, position_table(weights, grid, recipe), grid, cls=cls, capture=capture)
+    return encode(prepared, tokens, positions(weights, grid, recipe), grid, cls=cls, capture=capture)
 
 
 def encode(
-    prepared: FoldedViT, tokens: Tensor, table: Tensor, grid: Grid, ops: Ops = TORCH, *, cls: bool = False, capture: Collection[str] = ()
-) -> Output:
-    """From embedded patches [B, P, C] (without position) to the output; `table` [1+P, C] is the position embedding of this grid."""
+    prepared: FoldedViT, tokens: Tensor, places: Positions, grid: Grid, ops: Ops = TORCH, *, cls: bool = False,
+    capture: Collection[str] = (),
+) -> Output:  # fmt: skip
+    """From embedded patches [B, P, C] (without position) to the output; `places` are the positions of this grid."""
     weights, recipe = prepared.weights, prepared.recipe
     spec = weights.spec
     _check_captures(spec, capture)
@@ -68,119 +72,159 @@ def encode(
         if name in capture:
             kept[name] = tensor
 
-    x, delta = embed(weights, tokens, table, ops), None
+    x, delta = embed(weights, tokens, places, ops), None
     keep("embedded", x)
     local = LocalPath(prepared, ops, grid, x)
     last, last_rows = spec.layers - 1, _last_rows(prepared, x.shape[1], cls, capture)
+    # the local path reads what the main path attends with, unless the recipe wants it unrotated
+    apart = places.turns is not None and not recipe.rotary
     for i, block in enumerate(weights.blocks):
         changed, rows = i >= prepared.first, last_rows if i == last else x.shape[1]
-        x, y, lengths = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, changed and recipe.inv_temp == "adaptive")
+        x, y, lengths = enter_block(block, x, delta, spec, ops, changed and recipe.inv_temp == "adaptive")
         if i > 0:
             keep(f"block{i - 1}", x)
         if i == prepared.first and recipe.residual:
-            local.accumulated = x[:, 1:]
+            local.accumulated = x[:, spec.prefix :]
         slot = local.slot(i - prepared.first) if changed else None
         whole = rows > 1 or slot is not None or f"qkv{i}" in capture
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
-        qkv = project(y, prepared.rows(block, read), spec.heads, read, slot) if read else None
+        plain = project(y, prepared.rows(block, read), spec, read, slot) if read else None
+        qkv = turned(block, plain, spec, places, slot) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
         local.keep_projections(i, qkv)
         if changed:
-            local.add_block(i - prepared.first, y, lengths, qkv if prepared.attends else None)
+            attending = turned(block, plain, spec, Positions(places.table), slot) if apart and plain is not None else qkv
+            local.add_block(i - prepared.first, y, lengths, attending if prepared.projections_read else None)
         if rows == 0 or qkv is None:
             continue
-        q = qkv["q"][:, :rows] if "q" in read else project(y[:, :rows], prepared.rows(block, "q"), spec.heads, "q")["q"]
-        x, delta = _finish_block(block, x[:, :rows], q, qkv, spec, ops)
+        q = qkv["q"][:, :rows] if "q" in read else _queries(prepared, block, y[:, :rows], places)
+        x, delta = finish_block(block, x[:, :rows], q, qkv, spec, ops)
     if last_rows and delta is not None:
         x = x + delta
         keep(f"block{last}", x)
     patches = _local_patches(weights, local, x, recipe, ops)
     keep("local", patches)
-    return Output(head(weights, patches, ops), pooled(weights, x) if cls else None, grid, kept)
+    return Output(head(weights, patches, ops, recipe.patch_read), pooled(weights, x) if cls else None, grid, kept)
 
 
-def patch_tokens(weights: Weights, pixels: Tensor) -> tuple[Tensor, Grid]:
-    """The patch embedding of normalised pixels: [B,3,H,W] -> [B,P,C] and the grid.
+def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
+    """The learned positions of this grid and, where the tower has them, its rotary ones."""
+    turns = None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos)
+    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position), turns)
 
-    A convolution that steps by its own size is a product with the patches laid out as rows; unlike cuDNN's, it is not rounded to TF32.
+
+def embed(weights: Weights, tokens: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
+    """Tokens in front, position embedding and ln_pre: [B,P,C] -> [B,S+P,C]."""
+    x = tokens if weights.spec.prefix == 0 else torch.cat([weights.prefix.expand(tokens.shape[0], -1, -1), tokens], 1)
+    x = x + places.table
+    return x if weights.ln_pre_w is None else normalised(x, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, ops)
+
+
+def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | None = None, heads: int = 0) -> Projections:
+    """The projections named in `read` from y [B,N,C], with one product; into `slot` [B,N,K*C] where one is given.
+
+    heads: in place of the model's.
     """
-    (height, width), (ph, pw) = pixels.shape[-2:], weights.spec.patch
-    grid = height // ph, width // pw
-    rows = pixels.to(weights.dtype).reshape(pixels.shape[0], 3, grid[0], ph, grid[1], pw).permute(0, 2, 4, 1, 3, 5)
-    return F.linear(rows.reshape(pixels.shape[0], grid[0] * grid[1], 3 * ph * pw), weights.patch_w.flatten(1)), grid
-
-
-def position_table(weights: Weights, grid: Grid, recipe: Recipe) -> Tensor:
-    """The position embedding of this grid, [1+P, C]."""
-    return resized_position(weights.pos, weights.spec.grid, grid, recipe.position)
-
-
-def embed(weights: Weights, tokens: Tensor, table: Tensor, ops: Ops = TORCH) -> Tensor:
-    """Class token, position embedding and ln_pre: [B,P,C] -> [B,1+P,C]."""
-    x = torch.cat([weights.cls.expand(tokens.shape[0], 1, -1), tokens], 1) + table
-    if weights.ln_pre_w is None or weights.ln_pre_b is None:
-        return x
-    return ops.add_norm(x, None, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, False)[1]
-
-
-def project(y: Tensor, rows: Linear, heads: int, read: str, slot: Tensor | None = None) -> Projections:
-    """The projections named in `read` from y [B,N,C], with one product; into `slot` [B,N,K*C] where one is given."""
     if slot is None:
         packed = F.linear(y, *rows)
     else:
         packed = slot
         torch.addmm(rows[1], y.flatten(0, 1), rows[0].T, out=slot.view(-1, slot.shape[-1]))
-    return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read)
+    heads = heads or spec.heads
+    return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read, spec.prefix)
 
 
-def main_path(weights: Weights, x: Tensor, blocks: int, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
+def turned(block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None) -> Projections:
+    """The projections that a block attends with: queries and keys normalised and rotated where the tower does so.
+
+    slot: where `plain` lies already; what is changed is written there too.
+    """
+    count = sum(letter in "qk" for letter in plain.letters)
+    if count == 0 or not (spec.qk_norm or places.turns is not None):
+        return plain
+    changed = plain.packed[:, :, :count]
+    if spec.qk_norm:
+        norms = {"q": (block.q_norm_w, block.q_norm_b), "k": (block.k_norm_w, block.k_norm_b)}
+        each = [F.layer_norm(plain[letter], (spec.head_width,), *norms[letter], spec.norm_eps) for letter in plain.letters[:count]]
+        changed = torch.stack(each, 2)
+    if places.turns is not None:
+        changed = rotated(changed, places.turns[:, : changed.shape[1]])
+    packed = changed if count == len(plain.letters) else torch.cat([changed, plain.packed[:, :, count:]], 2)
+    return replace(plain, packed=packed if slot is None else slot.view(packed.shape).copy_(packed))
+
+
+def enter_block(
+    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, lengths: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The stream x + delta, what the block's projections read of it, and the lengths of that; see `fastloc.functional.op_set.AddNorm`."""
+    if spec.norm == "pre":
+        return ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, lengths)
+    total = x if delta is None else x + delta
+    measured = torch.linalg.vector_norm(total, dim=-1, dtype=torch.promote_types(total.dtype, torch.float32)) if lengths else None
+    return total, total, measured
+
+
+def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
     """The encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and what the last block's MLP still has to add to it."""
-    delta = None
+    delta, spec = None, weights.spec
     for block in weights.blocks[:blocks]:
-        x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, weights.spec.norm_eps, False)
-        qkv = project(y, (block.qkv_w, block.qkv_b), weights.spec.heads, "qkv")
-        x, delta = _finish_block(block, x, qkv["q"], qkv, weights.spec, ops)
+        x, y, _ = enter_block(block, x, delta, spec, ops)
+        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places)
+        x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
     return x, delta
 
 
-def _finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
+def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
     """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
-    attended = F.linear(ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None), block.out_w, block.out_b)
-    x, y, _ = ops.add_norm(x, attended, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-    return x, mlp(block, y, spec, ops)
+    attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None)
+    branch = out_projection(block, attended, spec, ops)
+    if spec.norm == "post":
+        x = x + branch
+        return x, mlp(block, x, spec, ops)
+    x, y, _ = ops.add_norm(x, branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
+    return x, _mlp(block, y, spec, ops)
 
 
-def mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP branch behind its LayerNorm: [B,N,C] -> [B,N,C]."""
-    hidden = ops.activate(F.linear(y, block.fc_w, block.fc_b), spec.activation)
+def out_projection(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The attention's branch from what its heads see, [B,R,C] -> [B,R,C]."""
+    if block.attn_norm_w is not None:
+        attended = normalised(attended, block.attn_norm_w, block.attn_norm_b, spec.norm_eps, ops)
+    branch = F.linear(attended, block.out_w, block.out_b)
+    return branch if spec.norm == "pre" else normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
+
+
+def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP's branch of the stream x, its LayerNorm with it: [B,N,C] -> [B,N,C]."""
+    if spec.norm == "post":
+        return normalised(_mlp(block, x, spec, ops), block.ln2_w, block.ln2_b, spec.norm_eps, ops)
+    return _mlp(block, normalised(x, block.ln2_w, block.ln2_b, spec.norm_eps, ops), spec, ops)
+
+
+def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
+    hidden = F.linear(y, block.fc_w, block.fc_b)
+    if spec.gated:
+        gate, value = hidden.chunk(2, -1)
+        hidden = ops.activate(gate, spec.activation) * value
+    else:
+        hidden = ops.activate(hidden, spec.activation)
+    if block.mlp_norm_w is not None:
+        hidden = normalised(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps, ops)
     return F.linear(hidden, block.proj_w, block.proj_b)
 
 
-def head(weights: Weights, tokens: Tensor, ops: Ops = TORCH) -> Tensor:
-    """Last LayerNorm and projection into the text's space: [..., C] -> [..., E]."""
-    return ops.add_norm(tokens, None, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, False)[1] @ weights.proj
-
-
-def pooled(weights: Weights, x: Tensor) -> Tensor:
-    """The image embedding of the encoder, [B,N,C] -> [B,E], by the spec's pooling."""
-    if weights.spec.pool == "tok":
-        return head(weights, x[:, 0])
-    if weights.spec.norm_after_pool:
-        return head(weights, x[:, 1:].mean(1))
-    _, normed, _ = TORCH.add_norm(x[:, 1:], None, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, False)
-    return normed.mean(1) @ weights.proj
+def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions) -> Tensor:
+    spec = prepared.weights.spec
+    return turned(block, project(y, prepared.rows(block, "q"), spec, "q"), spec, places)["q"]
 
 
 def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe, ops: Ops) -> Tensor:
     if recipe.blocks == 0:
-        return x[:, 1:]
+        return x[:, weights.spec.prefix :]
     patches = local.sum()
     if not recipe.mlp:
         return patches
-    block, eps = weights.blocks[-1], weights.spec.norm_eps
-    _, y, _ = ops.add_norm(patches, None, block.ln2_w, block.ln2_b, eps, False)
-    return patches + mlp(block, y, weights.spec, ops)
+    return patches + mlp(weights.blocks[-1], patches, weights.spec, ops)
 
 
 def _last_rows(prepared: FoldedViT, tokens: int, cls: bool, capture: Collection[str]) -> int:

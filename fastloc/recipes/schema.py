@@ -23,6 +23,8 @@ MODEL = "model"
 # streams of a term: which projection meets which
 TERMS = ("qk", "qq", "kk", "vv", "identity")
 POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
+# how a patch passes an attention pool alone: the whole pool, or its values and out-projection without the MLP behind them
+PATCH_READS = ("pool", "value")
 SCORES = ("cosine", "feature-surgery", "relevance")
 # what a map is read from besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
 RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor")
@@ -91,6 +93,8 @@ class Recipe:
     residual: the local path starts from the first changed block's input, else from nothing.
     mlp: keep the block's MLP in the local path (one-block methods only).
     position: how the position embedding is resized to another grid.
+    rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
+    patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
     reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
         this one alone).
@@ -120,6 +124,8 @@ class Recipe:
     residual: bool = False
     mlp: bool = False
     position: str = "bicubic-scale"
+    rotary: bool = True
+    patch_read: str | None = None
     reads: str = "patches"
     start: int = 0
     target: str = "cosine"

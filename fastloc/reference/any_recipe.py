@@ -14,12 +14,12 @@ from fastloc.reference import entropy_matching, methods, parts
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of normalised pixels [B, 3, H, W], of any recipe that reads them."""
     if row.inv_temp == "matched":
-        return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual)
+        return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual, row)
     if row.blocks == 0:
-        return parts.encoder(weights, pixels, row.position)[1]
+        return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 
     grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
-    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std).to(weights.patch_w)
+    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, weights.spec.prefix).to(weights.patch_w)
     low, high = (12 * share for share in row.cross or (0.0, 0.0))
     middle = None if row.cross is None else methods.middle_attention(weights, pixels, row.position, low, high)
 
@@ -31,9 +31,9 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
         return total if middle is None else row.gain * ((1 - row.cross_weight) * total + row.cross_weight * middle @ v)
 
     if row.mlp:
-        return parts.last_block(weights, pixels, attention, row.position, plain=True)
-    g, _ = parts.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual)
-    return parts.project(weights, g)[:, 1:]
+        return parts.last_block(weights, pixels, attention, row.position, True, row.rotary, row.patch_read)
+    g, _ = parts.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual, row.rotary)
+    return parts.project(weights, g[:, weights.spec.prefix :], row.patch_read)
 
 
 def _attended(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], bias: Tensor | None) -> Tensor:

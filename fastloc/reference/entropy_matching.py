@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
+from fastloc.recipes import Recipe
 from fastloc.reference import methods, parts
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
@@ -29,8 +30,9 @@ def gem_calibrated(
 
 
 def gem_matched(
-    weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False
-) -> Tensor:
+    weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False,
+    row: Recipe | None = None,
+) -> Tensor:  # fmt: skip
     """The same with every map's inverse temperature solved: for each picture, block, head, stream and pass, one pass after the other."""
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -39,8 +41,8 @@ def gem_matched(
         streams = (attention_map(p, solved(p, rho)) @ torch.cat([v, v, v], 1)).chunk(3, 1)
         return (streams[0] + streams[1] + streams[2]) / 3
 
-    g, _ = parts.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual)
-    return parts.project(weights, g)[:, 1:]
+    g, _ = parts.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual, row is None or row.rotary)
+    return parts.project(weights, g[:, weights.spec.prefix :], row.patch_read if row else None)
 
 
 def calibrated(weights: Weights, pixels: Tensor, rho: float, blocks: int, iterations: int) -> Tensor:

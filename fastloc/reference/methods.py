@@ -1,12 +1,14 @@
 """Every method once more: slow, literal, in the steps of its authors' code. The fast path is tested against this one.
 
-It shares the tensors with the fast path and nothing else. Every token, the class token too, is carried through every block,
+It shares the tensors with the fast path and nothing else. Every token, those in front of the patches too, is carried through every block,
 the two streams of GEM and CLIP Surgery walk side by side, and every N x N attention map is written down. Any floating dtype
 works; the tests run float64. Where the authors' code leaves a case open:
 
 - LayerScale, which only GEM's code knows, scales what the block's attention and MLP add in every method;
 - the position embedding is resized whenever the grid is not the trained one, also when the number of patches is the same;
-- towers that pool by the mean have their own image embedding in the place of the class token's.
+- towers that pool otherwise have their own image embedding in the place of the class token's;
+- queries and keys of self-self attention are rotated where the tower rotates them, and the terms of a block are added before a LayerNorm
+  of its out-projection.
 
 Read at: WalBouss/GEM, xmed-lab/CLIP_Surgery, chongzhou96/MaskCLIP, wangf3014/SCLIP, mc-lan/ClearCLIP, sinahmr/NACLIP, leaves162/CLIPtrase,
 linyq2117/TagCLIP, yvhangyang/ResCLIP.
@@ -22,13 +24,14 @@ from torch import Tensor
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.reference.parts import (
     Grid,
+    angles,
     attend,
     dual_paths,
     embed,
     encoder,
+    entered,
     grid_of,
     last_block,
-    layer_norm,
     logits,
     pooled,
     project,
@@ -80,7 +83,7 @@ def gem(
         return (streams[0] + streams[1] + streams[2]) / 3
 
     g, _ = dual_paths(weights, pixels, depth - 1, attention, "bicubic-antialias", residual)
-    return project(weights, g)[:, 1:]
+    return project(weights, g[:, weights.spec.prefix :])
 
 
 def self_self(p: Tensor, v: Tensor, multipliers: list[Tensor | float]) -> Tensor:
@@ -111,7 +114,7 @@ def multipliers_of(
 def clip_surgery(weights: Weights, pixels: Tensor) -> Tensor:
     """CLIP Surgery (clip/clip_surgery_model.py): v-v attention in the last six blocks. [B, 1+P, E], the image embedding first."""
     g, x = dual_paths(weights, pixels, 6, lambda index, y, q, k, v: attend(v, v, v), "bilinear", residual=True)
-    return torch.cat([pooled(weights, x)[:, None], project(weights, g)[:, 1:]], 1)
+    return torch.cat([pooled(weights, x)[:, None], project(weights, g[:, weights.spec.prefix :])], 1)
 
 
 def maskclip(weights: Weights, pixels: Tensor) -> Tensor:
@@ -135,7 +138,7 @@ def clearclip(weights: Weights, pixels: Tensor) -> Tensor:
 
 def naclip(weights: Weights, pixels: Tensor, std: float = 5.0) -> Tensor:
     """NACLIP (clip/model.py, "reduced"): k-k attention plus a Gaussian of the patches' distance, without residual and MLP."""
-    bias = neighbourhood(grid_of(weights, pixels), std).to(weights.patch_w)
+    bias = neighbourhood(grid_of(weights, pixels), std, weights.spec.prefix).to(weights.patch_w)
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return softmax(logits(k, k) + bias) @ v
@@ -168,7 +171,7 @@ def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.
     The official code takes blocks 6 to 9 whatever the depth; that is 5/12 to 9/12 of the published model.
     """
     middle = middle_attention(weights, pixels, "bicubic-scale", 5, 9)
-    omega = neighbourhood(grid_of(weights, pixels), std).to(weights.patch_w)
+    omega = neighbourhood(grid_of(weights, pixels), std, weights.spec.prefix).to(weights.patch_w)
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return gain * ((1 - share) * softmax(logits(k, k) + omega) + share * middle) @ v
@@ -178,19 +181,19 @@ def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.
 
 def middle_attention(weights: Weights, pixels: Tensor, position: str, start: float, stop: float) -> Tensor:
     """The mean of the blocks' own q-k maps from `start` to `stop` twelfths of the depth, [B,H,N,N], the last block left out."""
-    spec, maps = weights.spec, []
+    spec, grid, maps = weights.spec, grid_of(weights, pixels), []
     x = embed(weights, pixels, position)
     for block in weights.blocks[:-1]:
-        q, k, _ = qkv(block, layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps), spec.heads)
+        q, k, _ = qkv(block, entered(block, x, spec), spec, angles(weights, grid))
         maps.append(softmax(logits(q, k)))
-        x = walk(weights, x, (block,))
+        x = walk(weights, x, (block,), grid)
     middle = [each for index, each in enumerate(maps) if start * spec.layers <= 12 * index < stop * spec.layers]
     # too few blocks for one to be there: the last of them
     return torch.stack(middle or maps[-1:]).mean(0)
 
 
-def neighbourhood(grid: Grid, std: float) -> Tensor:
-    """NACLIP's addition to the logits, float64 [1+P, 1+P], zero for the class token.
+def neighbourhood(grid: Grid, std: float, prefix: int = 1) -> Tensor:
+    """NACLIP's addition to the logits, float64 [S+P, S+P], zero for the S tokens in front, `prefix`.
 
     A window of (2h-1) x (2w-1) Gaussian weights around its middle is laid over every patch in turn; what it covers of the
     picture is that patch's row.
@@ -202,7 +205,7 @@ def neighbourhood(grid: Grid, std: float) -> Tensor:
             window[row, column] = math.exp(-((row - (h - 1)) ** 2 + (column - (w - 1)) ** 2) / (2 * std**2))
     deltas = torch.eye(h * w, dtype=torch.float64).reshape(h * w, 1, h, w)
     covered = F.conv2d(deltas, window[None, None], padding=(h - 1, w - 1))
-    return F.pad(covered.reshape(h * w, h * w), (1, 0, 1, 0))
+    return F.pad(covered.reshape(h * w, h * w), (prefix, 0, prefix, 0))
 
 
 # RCLIP without training reads the raw features; what differs is its map, `rclip_map`

@@ -22,48 +22,52 @@ Attention = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 # the walks through the encoder that the methods share
 
 
-def encoder(weights: Weights, pixels: Tensor, position: str) -> tuple[Tensor, Tensor]:
+def encoder(weights: Weights, pixels: Tensor, position: str, read: str | None = None) -> tuple[Tensor, Tensor]:
     """The untouched encoder: its image embedding [B, E] and its patch features [B, P, E]."""
-    x = walk(weights, embed(weights, pixels, position), weights.blocks)
-    return pooled(weights, x), project(weights, x)[:, 1:]
+    x = walk(weights, embed(weights, pixels, position), weights.blocks, grid_of(weights, pixels))
+    return pooled(weights, x), project(weights, x[:, weights.spec.prefix :], read)
 
 
 def dual_paths(
-    weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool
+    weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool, rotary: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """(g, x) after the last block, each [B, N, C]: x is the untouched path; g adds, in the last `blocks` blocks, `attention` of x."""
-    spec = weights.spec
+    """(g, x) after the last block, each [B, N, C]: x is the untouched path; g adds, in the last `blocks` blocks, `attention` of x.
+
+    rotary: `attention` gets queries and keys as the untouched path's, rotated where the tower does that.
+    """
+    spec, grid = weights.spec, grid_of(weights, pixels)
     if not 0 <= blocks <= spec.layers:
         raise ModelError(f"{blocks} changed blocks do not fit a model of {spec.layers}")
     first = spec.layers - blocks
-    x = walk(weights, embed(weights, pixels, position), weights.blocks[:first])
+    x = walk(weights, embed(weights, pixels, position), weights.blocks[:first], grid)
     g = x if residual else torch.zeros_like(x)
     for index, block in enumerate(weights.blocks[first:]):
-        y = layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-        q, k, v = qkv(block, y, spec.heads)
-        g = g + out(block, attention(index, y, q, k, v))
-        x = x + out(block, attend(q, k, v))
-        x = x + mlp(block, x, spec)
+        y = entered(block, x, spec)
+        g = g + out(block, attention(index, y, *qkv(block, y, spec, angles(weights, grid) if rotary else None)), spec)
+        x = walk(weights, x, (block,), grid)
     return g, x
 
 
-def last_block(weights: Weights, pixels: Tensor, attention: Attention, position: str, plain: bool) -> Tensor:
+def last_block(
+    weights: Weights, pixels: Tensor, attention: Attention, position: str, plain: bool, rotary: bool = True, read: str | None = None
+) -> Tensor:
     """Patch features with another attention in the last block; its residual and MLP are kept (`plain`) or dropped."""
-    spec, block = weights.spec, weights.blocks[-1]
-    x = walk(weights, embed(weights, pixels, position), weights.blocks[:-1])
-    y = layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-    attended = out(block, attention(0, y, *qkv(block, y, spec.heads)))
+    spec, block, grid = weights.spec, weights.blocks[-1], grid_of(weights, pixels)
+    x = walk(weights, embed(weights, pixels, position), weights.blocks[:-1], grid)
+    y = entered(block, x, spec)
+    attended = out(block, attention(0, y, *qkv(block, y, spec, angles(weights, grid) if rotary else None)), spec)
     if not plain:
-        return project(weights, attended)[:, 1:]
+        return project(weights, attended[:, spec.prefix :], read)
     x = x + attended
-    return project(weights, x + mlp(block, x, spec))[:, 1:]
+    return project(weights, (x + mlp(block, x, spec))[:, spec.prefix :], read)
 
 
-def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...]) -> Tensor:
+def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...], grid: Grid | None) -> Tensor:
+    """The stream x [B, N, C] behind these blocks, the untouched encoder's."""
     spec = weights.spec
+    turns = None if grid is None else angles(weights, grid)
     for block in blocks:
-        y = layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-        x = x + out(block, attend(*qkv(block, y, spec.heads)))
+        x = x + out(block, attend(*qkv(block, entered(block, x, spec), spec, turns)), spec)
         x = x + mlp(block, x, spec)
     return x
 
@@ -72,11 +76,12 @@ def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...]) -> Tensor:
 
 
 def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
-    """Patches cut out and multiplied by their weights, class token, position embedding, first LayerNorm: [B, 1+P, C]."""
-    height, width = weights.spec.patch
-    cut = pixels.to(weights.dtype).unfold(2, height, height).unfold(3, width, width)
-    patches = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2) @ weights.patch_w.flatten(1).T
-    x = torch.cat([weights.cls.repeat(len(pixels), 1, 1), patches], 1) + _position(weights, grid_of(weights, pixels), position)
+    """The stem's convolutions, the tokens in front, position embedding, first LayerNorm: [B, S+P, C]."""
+    planes = F.conv2d(pixels.to(weights.dtype), weights.patch_w, weights.patch_b, stride=weights.patch_w.shape[2:])
+    for step in weights.stem:
+        planes = F.conv2d(activate(planes, "gelu"), step.w, step.b, stride=step.w.shape[2:])
+    tokens = torch.cat([weights.prefix.repeat(len(pixels), 1, 1), planes.flatten(2).mT], 1)
+    x = tokens + _position(weights, grid_of(weights, pixels), position)
     if weights.ln_pre_w is None or weights.ln_pre_b is None:
         return x
     return layer_norm(x, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps)
@@ -92,7 +97,8 @@ def _position(weights: Weights, grid: Grid, mode: str) -> Tensor:
         return weights.pos
     # torch has no half-precision resize with antialias
     accumulate_dtype = torch.promote_types(weights.dtype, torch.float32)
-    table = weights.pos[1:].to(accumulate_dtype).reshape(1, *trained, -1).permute(0, 3, 1, 2)
+    front = weights.pos[: weights.spec.prefix]
+    table = weights.pos[weights.spec.prefix :].to(accumulate_dtype).reshape(1, *trained, -1).permute(0, 3, 1, 2)
     # GEM
     if mode == "bicubic-antialias":
         table = F.interpolate(table, size=grid, mode="bicubic", antialias=True)
@@ -103,7 +109,7 @@ def _position(weights: Weights, grid: Grid, mode: str) -> Tensor:
     # MaskCLIP "bicubic", CLIP Surgery "bilinear"
     else:
         table = F.interpolate(table, size=grid, mode=mode)
-    return torch.cat([weights.pos[:1], table.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1).to(weights.dtype)])
+    return torch.cat([front, table.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1).to(weights.dtype)])
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -112,12 +118,46 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + eps) * weight + bias
 
 
-def qkv(block: Block, y: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The three projections of y [B,N,C], each [B,H,N,d]."""
+def angles(weights: Weights, grid: Grid) -> Tensor | None:
+    """The angle of every token and pair of a head's channels, float64 [N, d/2]: patch by patch, 0 for the tokens in front."""
+    spec, rope = weights.spec, weights.spec.rope
+    if rope is None:
+        return None
+    quarter = spec.head_width // 4
+    rows = [[0.0] * (2 * quarter)] * spec.prefix
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            y, x = row + rope.offset, column + rope.offset
+            if rope.grid is not None:
+                # EVA-02: as many steps as the pre-training had patches, whatever the picture
+                y, x = y * rope.grid[0] / grid[0], x * rope.grid[1] / grid[1]
+            first, second = (x, y) if rope.first == "columns" else (y, x)
+            theta = [10000 ** (-j / quarter) for j in range(quarter)]
+            rows.append([first * each for each in theta] + [second * each for each in theta])
+    return torch.tensor(rows, dtype=torch.float64, device=weights.device)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """x [B,H,N,d], neighbouring channels as the parts of complex numbers, times e^(i angle)."""
+    pairs = torch.view_as_complex(x.to(torch.float64).reshape(*x.shape[:-1], -1, 2).contiguous())
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(turns), turns)).flatten(-2).to(x.dtype)
+
+
+def entered(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
+    """What a block's projections read of the stream x."""
+    return layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps) if spec.norm == "pre" else x
+
+
+def qkv(block: Block, y: Tensor, spec: ModelSpec, turns: Tensor | None = None, heads: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """The three projections of y [B,N,C], each [B,H,N,d]; queries and keys normalised and rotated where the tower does so."""
     batch, tokens, width = y.shape
+    heads = heads or spec.heads
     projected = (y @ block.qkv_w.T + block.qkv_b).reshape(batch, tokens, 3, heads, width // heads)
     q, k, v = projected.permute(2, 0, 3, 1, 4)
-    return q, k, v
+    if block.q_norm_w is not None and block.q_norm_b is not None and block.k_norm_w is not None and block.k_norm_b is not None:
+        q = layer_norm(q, block.q_norm_w, block.q_norm_b, spec.norm_eps)
+        k = layer_norm(k, block.k_norm_w, block.k_norm_b, spec.norm_eps)
+    return (q, k, v) if turns is None else (rotate(q, turns), rotate(k, turns), v)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -141,40 +181,100 @@ def softmax(x: Tensor) -> Tensor:
     return powers / powers.sum(-1, keepdim=True)
 
 
-def out(block: Block, attended: Tensor) -> Tensor:
-    """Heads merged, out-projected, scaled: [B,H,N,d] -> [B,N,C]."""
-    merged = attended.transpose(1, 2).flatten(2) @ block.out_w.T + block.out_b
-    return merged if block.ls1 is None else merged * block.ls1
+def out(block: Block, attended: Tensor, spec: ModelSpec) -> Tensor:
+    """Heads merged, normalised, out-projected, scaled, normalised, as the tower has it: [B,H,N,d] -> [B,N,C]."""
+    merged = attended.transpose(1, 2).flatten(2)
+    if block.attn_norm_w is not None and block.attn_norm_b is not None:
+        merged = layer_norm(merged, block.attn_norm_w, block.attn_norm_b, spec.norm_eps)
+    added = merged @ block.out_w.T + block.out_b
+    added = added if block.ls1 is None else added * block.ls1
+    return added if spec.norm == "pre" else layer_norm(added, block.ln1_w, block.ln1_b, spec.norm_eps)
 
 
 def mlp(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
     """What the MLP adds to x [B,N,C]."""
-    hidden = layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) @ block.fc_w.T + block.fc_b
-    added = activate(hidden, spec.activation) @ block.proj_w.T + block.proj_b
-    return added if block.ls2 is None else added * block.ls2
+    y = layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
+    hidden = y @ block.fc_w.T + block.fc_b
+    if spec.gated:
+        gate, value = hidden.chunk(2, -1)
+        hidden = activate(gate, spec.activation) * value
+    else:
+        hidden = activate(hidden, spec.activation)
+    if block.mlp_norm_w is not None and block.mlp_norm_b is not None:
+        hidden = layer_norm(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps)
+    added = hidden @ block.proj_w.T + block.proj_b
+    added = added if block.ls2 is None else added * block.ls2
+    return added if spec.norm == "pre" else layer_norm(added, block.ln2_w, block.ln2_b, spec.norm_eps)
 
 
 def activate(x: Tensor, name: str) -> Tensor:
-    """GELU by the error function, its tanh form (arXiv 1606.08415, section 2), or OpenAI's x sigmoid(1.702 x)."""
+    """GELU by the error function, its tanh form (arXiv 1606.08415, section 2), OpenAI's x sigmoid(1.702 x), or x sigmoid(x)."""
     if name == "gelu":
         return x * (1 + torch.erf(x / math.sqrt(2))) / 2
     if name == "gelu_tanh":
         return x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
-    return x / (1 + torch.exp(-1.702 * x))
+    return x / (1 + torch.exp(-(1.702 if name == "quick_gelu" else 1.0) * x))
 
 
-def project(weights: Weights, tokens: Tensor) -> Tensor:
-    """Last LayerNorm and projection: [..., C] -> [..., E]."""
-    return layer_norm(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps) @ weights.proj
+def project(weights: Weights, tokens: Tensor, read: str | None = None) -> Tensor:
+    """Tokens in the texts' space, each as if it were all that is pooled: [..., C] -> [..., E].
+
+    read: "value" leaves out an attention pool's MLP; None is the tower's own.
+    """
+    y = layer_norm(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps)
+    if weights.pool is None:
+        return to_texts(weights, y)
+    # whatever the query, one key has all of the attention
+    z = (y @ weights.pool.v_w.T + weights.pool.v_b) @ weights.pool.out_w.T + weights.pool.out_b
+    if (read or weights.spec.patch_read) == "value" and weights.spec.pool_mlp:
+        return to_texts(weights, z)
+    return to_texts(weights, behind_pool(weights, z))
+
+
+def to_texts(weights: Weights, x: Tensor) -> Tensor:
+    """The last projection."""
+    if weights.proj is None:
+        return x
+    return x @ weights.proj if weights.proj_b is None else x @ weights.proj + weights.proj_b
+
+
+def behind_pool(weights: Weights, z: Tensor) -> Tensor:
+    """What an attention pool makes of its out-projection z [..., D]: z + MLP(LN(z)), or LN(z) where it has no MLP."""
+    pool, spec = weights.pool, weights.spec
+    assert pool is not None
+    y = layer_norm(z, pool.norm_w, pool.norm_b, spec.norm_eps)
+    if pool.fc_w is None or pool.fc_b is None or pool.proj_w is None or pool.proj_b is None:
+        return y
+    hidden = activate(y @ pool.fc_w.T + pool.fc_b, "gelu" if spec.gated else spec.activation)
+    return z + hidden @ pool.proj_w.T + pool.proj_b
+
+
+def pool_attention(weights: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The attention of a pool's query to all tokens [B,H,1,N], and their values [B,H,N,d]."""
+    pool, heads = weights.pool, weights.spec.pool_heads
+    assert pool is not None
+    y = layer_norm(x, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps)
+    q = (pool.q_w @ pool.latent + pool.q_b).reshape(1, heads, 1, -1)
+    k, v = (
+        (y @ w.T + b).reshape(*y.shape[:2], heads, -1).transpose(1, 2) for w, b in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b))
+    )
+    return softmax(logits(q, k)), v
 
 
 def pooled(weights: Weights, x: Tensor) -> Tensor:
-    if weights.spec.pool == "tok":
-        return project(weights, x)[:, 0]
-    if weights.spec.norm_after_pool:
-        return project(weights, x[:, 1:].mean(1))
-    # a projection has no bias, so the mean may come after it
-    return project(weights, x)[:, 1:].mean(1)
+    """The encoder's image embedding [B, E] of the last block's tokens x [B, N, C]."""
+    spec = weights.spec
+    if spec.pool == "tok":
+        return project(weights, x[:, 0])
+    if spec.pool == "attn":
+        assert weights.pool is not None
+        attention, v = pool_attention(weights, x)
+        z = (attention @ v)[:, :, 0].flatten(1) @ weights.pool.out_w.T + weights.pool.out_b
+        return to_texts(weights, behind_pool(weights, z))
+    patches = x[:, spec.prefix :]
+    if spec.norm_after_pool:
+        return project(weights, patches.mean(1))
+    return to_texts(weights, layer_norm(patches, weights.ln_post_w, weights.ln_post_b, spec.norm_eps).mean(1))
 
 
 # scores and maps: patches [B, P, E] and unit texts [T, E] -> scores [B, P, T] -> maps [B, T, H, W]

@@ -44,17 +44,18 @@ class Walk:
 
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
     """All of it, with a graph for autograd. With `one_head` the last block attends with one head."""
-    return through(weights, parts.embed(weights, picture[None], row.position), row.one_head)
+    turns = parts.angles(weights, parts.grid_of(weights, picture[None]))
+    return through(weights, parts.embed(weights, picture[None], row.position), row.one_head, turns=turns)
 
 
-def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0) -> Walk:
+def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0, turns: Tensor | None = None) -> Walk:
     """The blocks, from embedded tokens [1, N, C] on; `mask` is added to the attention's logits."""
     spec, found = weights.spec, Walk()
     x = embedded.clone().requires_grad_()
     for i, block in enumerate(weights.blocks):
         heads = 1 if one_head and i == spec.layers - 1 else spec.heads
-        y = parts.layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps)
-        q, k, v = parts.qkv(block, y, heads)
+        y = parts.entered(block, x, spec)
+        q, k, v = parts.qkv(block, y, spec, turns, heads)
         attention = parts.softmax(parts.logits(q, k) + mask)
         attended = attention @ v
         found.states.append(x)
@@ -62,7 +63,7 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
         found.qkv.append((q, k, v))
         found.maps.append(attention)
         found.attended.append(attended)
-        x = x + parts.out(block, attended)
+        x = x + parts.out(block, attended, spec)
         x = x + parts.mlp(block, x, spec)
     found.states.append(x)
     return found
@@ -73,7 +74,7 @@ def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
     embedding = parts.pooled(weights, seen.end)
     if row.target == "softmax-of-mean":
         # CLIP-ES's forward_last_layer: the mean of the projected patches in the place of the class token
-        embedding = parts.project(weights, seen.end)[:, 1:].mean(1)
+        embedding = parts.project(weights, seen.end[:, weights.spec.prefix :]).mean(1)
     cosines = (parts.unit(embedding) @ texts.T)[0]
     if row.target == "cosine":
         return cosines
@@ -105,7 +106,7 @@ def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Rec
     grads = gradient(score(weights, seen, texts, row)[index], seen.attended[-1])
     g = grads.transpose(1, 2).flatten(2)[0, :1]
     q, k, v = seen.qkv[-1]
-    q_out, k_out = (parts.out(weights.blocks[-1], each)[0] for each in (q, k))
+    q_out, k_out = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
     alike = (parts.unit(q_out[:1]) * parts.unit(k_out[1:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
     values = v.transpose(1, 2).flatten(2)[0, 1:]

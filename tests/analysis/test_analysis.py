@@ -25,8 +25,8 @@ def steps(weights, images):
     """(input, qkv, what attention adds, what the MLP adds) of every block, by the reference's equations."""
     x = parts.embed(weights, images, "bilinear")
     for block in weights.blocks:
-        q, k, v = parts.qkv(block, parts.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps), weights.spec.heads)
-        attention = parts.out(block, parts.attend(q, k, v))
+        q, k, v = parts.qkv(block, parts.entered(block, x, weights.spec), weights.spec)
+        attention = parts.out(block, parts.attend(q, k, v), weights.spec)
         ffn = parts.mlp(block, x + attention, weights.spec)
         yield x, (q, k, v), attention, ffn
         x = x + attention + ffn

@@ -19,8 +19,8 @@ from fastloc.bench.cases import Case, write_inputs
 from fastloc.bench.peer_environments import ENVIRONMENTS, python_of
 from fastloc.bench.peer_table import PEERS, why_not
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
+from fastloc.checkpoints.vit_layouts import from_open_clip as weights_of
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
-from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES
 from fastloc.reference import methods, parts

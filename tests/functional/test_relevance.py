@@ -14,6 +14,7 @@ from fastloc.errors import RecipeError
 from fastloc.functional import vit
 from fastloc.functional.folding import fold
 from fastloc.functional.op_set import Ops
+from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.relevance import RELEVANCES
 from fastloc.functional.similarity import answer, grids
 from fastloc.recipes import RECIPES, Recipe, recipe, schema
@@ -93,8 +94,8 @@ def test_in_slices(name: str) -> None:
         if not runs(row, kind):
             continue
         prepared = fold(towers.tower(**kind), row)
-        tokens, grid = vit.patch_tokens(prepared.weights, towers.pixels(2, (3, 5)))
-        table = vit.position_table(prepared.weights, grid, row)
+        tokens, grid = patch_tokens(prepared.weights, towers.pixels(2, (3, 5)))
+        table = vit.positions(prepared.weights, grid, row)
         given = (prepared, tokens, table, grid, texts, lambda out, words: out.patches)
         whole = answer(*given, Ops(most=None))[0]
         for most in (1, 3000, 9000):

@@ -137,10 +137,10 @@ def test_captures(name: str, cls: bool) -> None:
     x = parts.embed(weights, pixels, row.position)
     assert error(out.captured["embedded"], x) < SAME[torch.float64]
     for i, block in enumerate(weights.blocks):
-        y = parts.layer_norm(x, block.ln1_w, block.ln1_b, weights.spec.norm_eps)
-        projected = parts.qkv(block, y, towers.HEADS)
+        y = parts.entered(block, x, weights.spec)
+        projected = parts.qkv(block, y, weights.spec)
         assert error(out.captured[f"qkv{i}"], torch.stack(projected, 1)) < 1e-11
-        x = x + parts.out(block, parts.attend(*projected))
+        x = x + parts.out(block, parts.attend(*projected), weights.spec)
         x = x + parts.mlp(block, x, weights.spec)
         assert error(out.captured[f"block{i}"], x) < 1e-11
     assert error(parts.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]

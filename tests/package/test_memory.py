@@ -18,7 +18,8 @@ from fastloc.functional.op_set import Ops
 from fastloc.functional.attention import FORMS
 from fastloc.functional.folding import fold
 from fastloc.recipes import recipe
-from fastloc.functional.vit import encode, patch_tokens, position_table
+from fastloc.functional.patch_stem import patch_tokens
+from fastloc.functional.vit import encode, positions
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -30,7 +31,7 @@ peaks = []
 with torch.inference_mode():
     for side in (24, 48, 96):
         tokens, grid = patch_tokens(prepared.weights, torch.rand(1, 3, 8 * side, 8 * side))
-        encode(prepared, tokens, position_table(prepared.weights, grid, row), grid, Ops(local=FORMS[form]))
+        encode(prepared, tokens, positions(prepared.weights, grid, row), grid, Ops(local=FORMS[form]))
         peaks.append(peak())
 print(json.dumps(peaks))
 """

@@ -19,9 +19,9 @@ from open_clip.model import CLIP
 
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, text_shapes, vision_shapes
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.checkpoints.vit_layouts import from_open_clip as weights_of
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.functional.readout import similarity
 from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps as maps

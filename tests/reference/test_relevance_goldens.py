@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, vision_shapes
+from fastloc.checkpoints.vit_layouts import from_open_clip as weights_of
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.checkpoints.vit_weights import from_open_clip as weights_of
 from fastloc.functional.similarity import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, vision_shapes
-from fastloc.checkpoints import vit_spec, vit_weights
+from fastloc.checkpoints import vit_layouts, vit_spec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES
 
@@ -36,7 +36,7 @@ def state(seed: int = 0, **kind: Any) -> dict[str, Tensor]:
 @cache
 def tower(dtype: torch.dtype = torch.float64, seed: int = 0, **kind: Any) -> Weights:
     """The weights of `config(**kind)`."""
-    return vit_weights.from_open_clip(state(seed, **kind), vit_spec.from_open_clip(config(**kind))).to(dtype=dtype)
+    return vit_layouts.from_open_clip(state(seed, **kind), vit_spec.from_open_clip(config(**kind))).to(dtype=dtype)
 
 
 def pixels(

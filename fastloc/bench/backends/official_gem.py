@@ -25,11 +25,12 @@ def gem(
         pixels: [B, 3, H, W], normalised. texts: [T, E], unit length.
         depth: the official parameter: one more than the number of changed blocks.
     """
-    spec = weights.spec
+    spec, proj = weights.spec, weights.proj
+    assert proj is not None
     patches = F.conv2d(pixels.to(weights.dtype), weights.patch_w, stride=spec.patch)
     grid = patches.shape[-2], patches.shape[-1]
     patches = patches.flatten(2).transpose(1, 2)
-    x = torch.cat([weights.cls.expand(len(patches), 1, -1), patches], 1)
+    x = torch.cat([weights.prefix.expand(len(patches), -1, -1), patches], 1)
     x = x + resized_position(weights.pos, spec.grid, grid, "bicubic-antialias")
     if weights.ln_pre_w is not None:
         x = _norm(x, weights.ln_pre_w, weights.ln_pre_b, spec.norm_eps)
@@ -39,7 +40,7 @@ def gem(
     changed = x
     for block in weights.blocks[first:]:
         changed, x = _gem_block(block, changed, x, spec.heads, spec.norm_eps, spec.activation, iterations)
-    features = F.normalize(_norm(changed, weights.ln_post_w, weights.ln_post_b, spec.norm_eps) @ weights.proj, dim=-1)
+    features = F.normalize(_norm(changed, weights.ln_post_w, weights.ln_post_b, spec.norm_eps) @ proj, dim=-1)
     scores = features[:, 1:] @ texts.to(weights.dtype).T
     maps = scores.transpose(1, 2).reshape(len(pixels), len(texts), *grid)
     return maps if size is None else F.interpolate(maps, size=size, mode="bilinear")

@@ -1,0 +1,1 @@
+"""Rows of the image towers that others name."""

@@ -1,0 +1,93 @@
+"""From tokens to the texts' space: the image embedding by the tower's pool, and what one patch alone means there.
+
+A patch is read as its pool would read a picture of this one token: behind the last LayerNorm and the projection, and behind an attention
+pool's values and out-projection, because a softmax over one key is 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Pool, Weights
+from fastloc.functional.op_set import TORCH, Ops, normalised
+
+__all__ = ["after_pool", "head", "pool_logits", "pooled", "projected"]
+
+
+def head(weights: Weights, tokens: Tensor, ops: Ops = TORCH, read: str | None = None) -> Tensor:
+    """Tokens in the texts' space, each read alone: [..., C] -> [..., E].
+
+    read: "pool" or "value" in place of the spec's, see `fastloc.checkpoints.vit_spec.ModelSpec`.
+    """
+    y = normalised(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, ops)
+    if weights.pool is None:
+        return projected(weights, y)
+    pool = weights.pool
+    if pool.value_w is not None:
+        z = F.linear(y, pool.value_w, pool.value_b)
+    else:
+        z = F.linear(F.linear(y, pool.v_w, pool.v_b), pool.out_w, pool.out_b)
+    return projected(weights, after_pool(pool, z, weights.spec, ops, (read or weights.spec.patch_read) == "pool"))
+
+
+def pooled(weights: Weights, x: Tensor) -> Tensor:
+    """The image embedding of the encoder, [B,N,C] -> [B,E], by the spec's pooling."""
+    spec = weights.spec
+    if spec.pool == "tok":
+        return head(weights, x[:, 0])
+    if spec.pool == "attn":
+        return _attended(weights, x)
+    patches = x[:, spec.prefix :]
+    if spec.norm_after_pool:
+        return head(weights, patches.mean(1))
+    return projected(weights, normalised(patches, weights.ln_post_w, weights.ln_post_b, spec.norm_eps).mean(1))
+
+
+def projected(weights: Weights, x: Tensor) -> Tensor:
+    """The last projection, [..., C] -> [..., E]; x itself where the tower ends in the texts' space."""
+    if weights.proj is None:
+        return x
+    product = x @ weights.proj
+    return product if weights.proj_b is None else product + weights.proj_b
+
+
+def after_pool(pool: Pool, z: Tensor, spec: ModelSpec, ops: Ops = TORCH, whole: bool = True) -> Tensor:
+    """What follows an attention pool's out-projection: z + MLP(LN(z)), z itself unless `whole`; LN(z) in a pool without an MLP."""
+    if pool.fc_w is not None and not whole:
+        return z
+    y = normalised(z, pool.norm_w, pool.norm_b, spec.norm_eps, ops)
+    if pool.fc_w is None or pool.proj_w is None:
+        return y
+    return z + F.linear(TORCH.activate(F.linear(y, pool.fc_w, pool.fc_b), pool_activation(spec)), pool.proj_w, pool.proj_b)
+
+
+def pool_activation(spec: ModelSpec) -> str:
+    """The activation of a pool's MLP: the blocks', unless that is the gate of a gated one."""
+    return "gelu" if spec.gated else spec.activation
+
+
+def pool_logits(weights: Weights, y: Tensor) -> Tensor:
+    """The logits of the pool's query for all tokens behind the last LayerNorm: [B,N,C] -> [B,H,N].
+
+    The query is the same for every picture, so keys are not made: its product with a head's rows of W_k is one vector [C] a head.
+    """
+    pool, heads = weights.pool, weights.spec.pool_heads
+    assert pool is not None
+    width = pool.latent.shape[0] // heads
+    query = F.linear(pool.latent, pool.q_w, pool.q_b).view(heads, width) * width**-0.5
+    towards = torch.einsum("hd,hdc->hc", query, pool.k_w.view(heads, width, -1))
+    # the keys' bias adds the same to every token's logit
+    return towards @ y.transpose(1, 2)
+
+
+def _attended(weights: Weights, x: Tensor) -> Tensor:
+    """An attention pool: the mean of the tokens by each head's weights goes through the head's values, not every token."""
+    pool, spec = weights.pool, weights.spec
+    assert pool is not None
+    y = normalised(x, weights.ln_post_w, weights.ln_post_b, spec.norm_eps)
+    maps = torch.softmax(pool_logits(weights, y).to(torch.promote_types(y.dtype, torch.float32)), -1).to(y.dtype)
+    seen = maps @ y  # [B, H, C]
+    values = torch.einsum("bhc,hdc->bhd", seen, pool.v_w.view(spec.pool_heads, -1, y.shape[2])).flatten(1) + pool.v_b
+    z = F.linear(values, pool.out_w, pool.out_b)
+    return projected(weights, after_pool(pool, z, spec))
