@@ -77,18 +77,18 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(**{row.name: getattr(args, row.name) for row in fields(Settings)})
     from fastloc.eclip.loss import rank
     from fastloc.eclip.pairs import Left, read_pairs
-    from fastloc.eclip.trainer import PROJECTIONS, Running, begin_processes, train
+    from fastloc.eclip.trainer import PROJECTIONS, Running, joined_processes, train
     from fastloc.engine.localizer import Localizer
 
     left = Left(args.strict)
     pairs = read_pairs(args.data, left)
-    device = begin_processes(args.device)
-    localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, fit=settings.fit, device=device, dtype=args.dtype)
     running = Running(args.save_every, args.stop_at, args.resume, args.cache, args.cache_limit << 20, args.workers)
-    with _progress(rank() == 0) as report:
-        made = train(localizer, pairs, args.output, settings, running, left, report)
-    if rank() == 0:
-        _tell(args, made.settings, left, args.output / PROJECTIONS)
+    with joined_processes(args.device) as device:
+        localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, fit=settings.fit, device=device, dtype=args.dtype)
+        with _progress(rank() == 0) as report:
+            made = train(localizer, pairs, args.output, settings, running, left, report)
+        if rank() == 0:
+            _tell(args, made.settings, left, args.output / PROJECTIONS)
     return 0
 
 

@@ -132,13 +132,26 @@ def _write_left(path: Path, left: Left) -> None:
     write_whole(path, lambda file: file.write(buffer.getvalue().encode()))
 
 
-def begin_processes(device: str | None) -> str | None:
-    """Join the processes that torchrun started, if it did; the device of this one."""
+@contextmanager
+def joined_processes(device: str | None) -> Iterator[str | None]:
+    """Within this context, this process is one of those that torchrun started, if it did; yields the device of this one.
+
+    At the end the group is taken down while the interpreter is whole. The threads of gloo hold tensors a moment longer than the call that
+    they work for: one that lets go of its last tensor while the interpreter shuts down ends the process with SIGABRT. NCCL's group stays as
+    it is after an error: to take it down waits for the others, which may wait for this one.
+    """
     if not dist.is_available() or not dist.is_torchelastic_launched():
-        return device
+        yield device
+        return
     cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
     dist.init_process_group("nccl" if cuda else "gloo")
     place = dist.get_node_local_rank()
     if cuda:
         torch.cuda.set_device(place)
-    return f"cuda:{place}" if cuda else "cpu"
+    try:
+        yield f"cuda:{place}" if cuda else "cpu"
+    except BaseException:
+        if not cuda:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()

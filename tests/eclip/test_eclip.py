@@ -367,12 +367,16 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path, capsys: pytest
     """Negatives of both, the gradient of the whole batch."""
     options = (*SMALL[:2], "--batch", "6", "--steps", "3", "--device", "cpu")
     assert trained(capsys, folder, "-o", tmp_path / "one", *options)[0] == 0
-    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastloc.eclip"]
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    logs = ["--log-dir", str(tmp_path / "logs"), "--redirects", "3"]
     done = subprocess.run(
-        [*command, str(folder), "-o", str(tmp_path / "two"), *options], capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [*command, *logs, "-m", "fastloc.eclip", str(folder), "-o", str(tmp_path / "two"), *options],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    # the launcher says which process failed, and each process's own file why
+    told = {path.parent.name: path.read_text()[-2000:] for path in (tmp_path / "logs").rglob("stderr.log")}
+    assert done.returncode == 0, "\n".join([done.stderr[-2000:], *(f"rank {name}:\n{text}" for name, text in sorted(told.items()))])
+    assert sorted(told) == ["0", "1"] and not any("destroy_process_group" in text for text in told.values())
     ours, theirs = (Projections.load(tmp_path / name / "projections.safetensors") for name in ("two", "one"))
     assert error(ours.image, theirs.image) < 1e-3 and error(ours.text, theirs.text) < 1e-3
     start = beginnings("orthogonal", 192, torch.Generator().manual_seed(0))[0]
