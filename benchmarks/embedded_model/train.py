@@ -1,10 +1,11 @@
-"""Train the embedded CLIP on composed emoji scenes, from image-level captions alone.
+"""Train the embedded CLIP, or another tower of its size, on composed emoji scenes, from image-level captions alone.
 
     python benchmarks/embedded_model/train.py --minutes 100 --out runs/embedded
+    python benchmarks/embedded_model/train.py --minutes 75 --tower siglip --embedded-text --batch 64 --out runs/siglip
 
 Resumable: the same command goes on from the last checkpoint in --out. The learning rate follows the share of the time (or
-of --steps) that is used up, so a run fits its budget on any machine. The loss is CLIP's symmetric cross-entropy, with one
-change: a caption counts as a positive of every picture in the batch that it is true of, as read off the full captions.
+of --steps) that is used up, so a run fits its budget on any machine. The loss is CLIP's symmetric cross-entropy, or SigLIP's of pairs,
+with one change: a caption counts as a positive of every picture in the batch that it is true of, as read off the full captions.
 """
 
 import argparse
@@ -19,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 HERE = Path(__file__).resolve().parents[1]
@@ -30,14 +30,15 @@ if str(HERE) not in sys.path:
 from embedded_model.emoji_scenes.captions import ARTICLES, JOINS, LISTS, Caption, full_caption, partial_caption  # noqa: E402
 from embedded_model.emoji_scenes.compose import compose  # noqa: E402
 from embedded_model.emoji_scenes.concepts import concepts, names  # noqa: E402
-from fastloc.embedded import CONFIG  # noqa: E402
+from embedded_model.towers import TOWERS, Tower, build, config, embedded_text, set_drop  # noqa: E402
 from fastloc.text.templates import sentences  # noqa: E402
 
-MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 TEMPLATES = sentences("surgery85")
 # patches are dropped until this share of the run, which halves the cost of a step
 DROP_UNTIL, DROP = 0.75, 0.5
 WARM_UP = 0.03
+# learning rate of a text tower that is trained already, in that of the image tower
+TEXT_PACE = 0.2
 
 
 @dataclass
@@ -101,32 +102,20 @@ def matches(captions: list[Caption], truths: list[frozenset[str]]) -> torch.Tens
     return held @ asserted.T >= asserted.sum(1)
 
 
-def contrastive_loss(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in both directions, the target spread evenly over the positives. logits, positive: [images, captions]."""
-    target = positive.float()
-    by_image = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
-    by_text = F.cross_entropy(logits.T, (target / target.sum(0, keepdim=True)).T)
-    return (by_image + by_text) / 2
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 [B,H,W,3] to float [B,3,H,W] with CLIP's mean and deviation."""
-    mean, std = torch.tensor(MEAN, device=pixels.device), torch.tensor(STD, device=pixels.device)
+def normalise(pixels: torch.Tensor, tower: Tower) -> torch.Tensor:
+    """uint8 [B,H,W,3] to float [B,3,H,W] with the tower's mean and deviation."""
+    mean, std = torch.tensor(tower.mean, device=pixels.device), torch.tensor(tower.std, device=pixels.device)
     return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def build(vocabulary: Vocabulary, device: str) -> tuple[open_clip.CLIP, dict]:
-    config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
-    text = {**config["text_cfg"], "vocab_size": len(vocabulary.ids)}
-    vision = {**config["vision_cfg"], "patch_dropout": DROP}
-    return open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=vision, text_cfg=text).to(device), config
-
-
-def optimizer_of(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
-    flat = [p for p in model.parameters() if p.ndim < 2]
-    deep = [p for p in model.parameters() if p.ndim >= 2]
-    groups = [{"params": deep, "weight_decay": 0.05}, {"params": flat, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+def optimizer_of(model: torch.nn.Module, rate: float, scalars: float, text: float) -> torch.optim.AdamW:
+    """AdamW; `scalars` and `text` are the paces of the logits' scale and bias and of the text tower, in the rate of the rest."""
+    groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+    for name, weights in model.named_parameters():
+        pace = scalars if weights.ndim == 0 else 1.0 if name.startswith("visual.") else text
+        groups.setdefault((pace, 0.05 if weights.ndim >= 2 else 0.0), []).append(weights)
+    rows = [{"params": params, "pace": pace, "weight_decay": decay} for (pace, decay), params in groups.items()]
+    return torch.optim.AdamW(rows, lr=rate, betas=(0.9, 0.98))
 
 
 def rate_at(share: float, peak: float) -> float:
@@ -148,10 +137,13 @@ def train(args: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = args.out / "checkpoint.pt"
-    config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
-    vocabulary = Vocabulary(config["text_cfg"]["context_length"])
-    model, _ = build(vocabulary, device)
-    optimizer = optimizer_of(model, args.rate)
+    shape, tower = config(), TOWERS[args.tower]
+    vocabulary = Vocabulary(shape["text_cfg"]["context_length"])
+    model = build(tower, len(vocabulary.ids), DROP)
+    if args.embedded_text:
+        embedded_text(model, vocabulary.ids)
+    model.to(device)
+    optimizer = optimizer_of(model, args.rate, tower.pace, TEXT_PACE if args.embedded_text else 1.0)
     progress = Progress()
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
@@ -160,13 +152,14 @@ def train(args: argparse.Namespace) -> None:
         progress = Progress(**state["progress"])
         print(f"resuming at step {progress.step}, {progress.seconds / 60:.1f} minutes in", flush=True)
     # a resumed run must not see its first scenes again
-    scenes = Scenes(args.batch, config["vision_cfg"]["image_size"], args.seed + progress.step, args.partials)
+    scenes = Scenes(args.batch, shape["vision_cfg"]["image_size"], args.seed + progress.step, args.partials)
     if args.compile:
         model.visual.compile()
     batches = iter(DataLoader(scenes, batch_size=None, num_workers=args.workers, prefetch_factor=4))
     loop(args, model, optimizer, progress, vocabulary, batches, device)
     save(checkpoint, model, optimizer, progress, vocabulary)
     record = {
+        "tower": args.tower, "embedded_text": args.embedded_text,
         "seed": args.seed, "steps": progress.step, "images": progress.images, "seconds": round(progress.seconds), "batch": args.batch,
         "final_loss": round(progress.loss or 0.0, 4),
         "peak_rate": args.rate, "partial_captions": args.partials, "patch_dropout": DROP, "patch_dropout_until": DROP_UNTIL,
@@ -178,19 +171,21 @@ def train(args: argparse.Namespace) -> None:
 
 
 def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
-    started, last_saved = time.monotonic() - progress.seconds, time.monotonic()
+    tower = TOWERS[args.tower]
+    started, last_saved, last_told = time.monotonic() - progress.seconds, time.monotonic(), -math.inf
     while True:
         progress.seconds = time.monotonic() - started
         share = progress.step / args.steps if args.steps else progress.seconds / (60 * args.minutes)
         if share >= 1:
             return
-        model.visual.patch_dropout.prob = DROP if share < DROP_UNTIL else 0.0
+        set_drop(model.visual, DROP if share < DROP_UNTIL else 0.0)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(share, args.rate)
+            group["lr"] = rate_at(share, args.rate) * group["pace"]
         pixels, captions, truths = next(batches)
-        image = model.encode_image(normalise(pixels.to(device)), normalize=True)
+        image = model.encode_image(normalise(pixels.to(device), tower), normalize=True)
         text = model.encode_text(vocabulary([caption.text for caption in captions]).to(device), normalize=True)
-        loss = contrastive_loss(model.logit_scale.exp() * image @ text.T, matches(captions, truths).to(device))
+        logits = model.logit_scale.exp() * image @ text.T + (0 if model.logit_bias is None else model.logit_bias)
+        loss = tower.loss(logits, matches(captions, truths).to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -200,10 +195,11 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
         progress.step += 1
         progress.images += args.batch
         progress.loss = loss.item() if progress.loss is None else 0.98 * progress.loss + 0.02 * loss.item()
-        if progress.step % 20 == 0:
+        if time.monotonic() - last_told > args.tell_every:
             speed = progress.images / max(progress.seconds, 1e-9)
             scale = model.logit_scale.exp().item()
-            print(f"step {progress.step} share {share:.3f} loss {progress.loss:.3f} scale {scale:.1f} images/s {speed:.0f}", flush=True)
+            print(f"step {progress.step} share {share:.3f} loss {progress.loss:.3f} scale {scale:.1f} images/s {speed:.1f}", flush=True)
+            last_told = time.monotonic()
         if time.monotonic() - last_saved > args.save_every:
             save(args.out / "checkpoint.pt", model, optimizer, progress, vocabulary)
             last_saved = time.monotonic()
@@ -212,6 +208,8 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--tower", choices=list(TOWERS), default="clip")
+    parser.add_argument("--embedded-text", action="store_true", help="begin with the embedded model's text tower instead of a random one")
     parser.add_argument("--minutes", type=float, default=120, help="time budget, earlier runs of a resumed training counted in")
     parser.add_argument("--steps", type=int, help="train for this many steps instead of a time")
     parser.add_argument("--batch", type=int, default=128)
@@ -220,6 +218,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="torch.compile the image tower: half a minute once, then about 1.15x")
+    parser.add_argument("--tell-every", type=float, default=30, help="seconds between lines of progress")
     parser.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
     train(parser.parse_args())
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from embedded_model import train
+from embedded_model import towers, train
 from embedded_model.emoji_scenes.captions import Caption, full_caption, partial_caption
 from embedded_model.emoji_scenes.compose import Scene, compose
 from embedded_model.emoji_scenes.concepts import Concept, concepts, names
@@ -57,7 +57,7 @@ def test_the_loss_is_least_where_logits_follow_the_matches():
     positive = torch.tensor([[True, False, True], [False, True, True]])
     right, wrong = 20.0 * positive, 20.0 * ~positive
     flat = torch.zeros(2, 3)
-    losses = [train.contrastive_loss(logits.float(), positive).item() for logits in (right, flat, wrong)]
+    losses = [towers.contrastive_loss(logits.float(), positive).item() for logits in (right, flat, wrong)]
     assert losses == sorted(losses)
     # spread evenly over two positives of a row or column is the best there is
     assert losses[0] == pytest.approx(np.log(2) / 2 * (1 + 1 / 3), abs=0.01)

@@ -1,0 +1,138 @@
+"""Towers that train.py trains: the small CLIP that ships, a SigLIP and a Perception Encoder of its size, and their losses.
+
+SigLIP (arXiv:2303.15343) and PE-Core (arXiv:2504.13181) are timm's own modules, so a trained file holds timm's names behind
+`visual.trunk.`; the text tower is that of the small CLIP in all three.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastloc.embedded import CONFIG
+
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def contrastive_loss(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy in both directions, the target spread evenly over the positives. logits, positive: [images, captions]."""
+    target = positive.float()
+    by_image = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
+    by_text = F.cross_entropy(logits.T, (target / target.sum(0, keepdim=True)).T)
+    return (by_image + by_text) / 2
+
+
+def sigmoid_loss(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid(z logit) with z = 1 for a true pair and -1 for another, the sum over pairs per picture (SigLIP, algorithm 1)."""
+    return -F.logsigmoid(torch.where(positive, logits, -logits)).sum() / len(logits)
+
+
+class Trunk(nn.Module):
+    """open_clip's name for a module of timm: its tensors are `visual.trunk.…`."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed pixels [B,3,H,W] as [B,E]."""
+        return self.trunk(pixels)
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    vision = config["vision_cfg"]
+    return {
+        "img_size": vision["image_size"], "patch_size": vision["patch_size"], "embed_dim": vision["width"], "depth": vision["layers"],
+        "num_heads": vision["width"] // vision["head_width"],
+    }  # fmt: skip
+
+
+def siglip(config: dict[str, Any], drop: float) -> nn.Module:
+    """SigLIP's tower: no class token, a learned position for every patch, GELU by tanh, a MAP head and no projection."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    options: dict[str, Any] = {"class_token": False, "global_pool": "map", "num_classes": 0, "act_layer": "gelu_tanh"}
+    return Trunk(VisionTransformer(**_shape(config), **options, patch_drop_rate=drop))
+
+
+def pe(config: dict[str, Any], drop: float) -> nn.Module:
+    """PE-Core's tower: absolute position and RoPE, norm_pre, a pool of 8 heads over class token and patches, a bare projection."""
+    from timm.models.eva import Eva
+
+    shape = _shape(config)
+    side = shape["img_size"] // shape["patch_size"]
+    trunk = Eva(
+        **shape, global_pool="map", attn_type="rope", use_pre_transformer_norm=True, use_rot_pos_emb=True, ref_feat_shape=(side, side),
+        rope_grid_offset=1.0, rope_grid_indexing="xy", attn_pool_num_heads=8, attn_pool_mlp_ratio=4.0,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5), num_classes=config["embed_dim"], patch_drop_rate=drop,
+    )  # fmt: skip
+    trunk.head = nn.Linear(shape["embed_dim"], config["embed_dim"], bias=False)
+    nn.init.normal_(trunk.head.weight, std=shape["embed_dim"] ** -0.5)
+    return Trunk(trunk)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A row of TOWERS: the image module (None: open_clip's own), pixels, loss, and where the logits begin."""
+
+    build: Callable[[dict[str, Any], float], nn.Module] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    scale: float = 1 / 0.07
+    bias: float | None = None
+    # learning rate of scale and bias, in that of the weights: a short run does not move them far enough otherwise
+    pace: float = 1.0
+
+
+TOWERS = {
+    "clip": Tower(None, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, contrastive_loss),
+    "siglip": Tower(siglip, *HALF, sigmoid_loss, 10.0, -10.0, 5.0),
+    "pe": Tower(pe, *HALF, contrastive_loss, pace=5.0),
+}
+
+
+def config() -> dict[str, Any]:
+    """The embedded model's architecture, as open_clip_config.json has it."""
+    return json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
+
+
+def build(row: Tower, words: int, drop: float) -> open_clip.CLIP:
+    """The whole model, random: `words` rows of token embeddings, patches dropped at the rate `drop` while it trains."""
+    shape = config()
+    text = {**shape["text_cfg"], "vocab_size": words}
+    vision = {**shape["vision_cfg"], "patch_dropout": drop}
+    start = {"init_logit_scale": math.log(row.scale), "init_logit_bias": row.bias}
+    model = open_clip.CLIP(embed_dim=shape["embed_dim"], vision_cfg=vision, text_cfg=text, **start)
+    if row.build is not None:
+        model.visual = row.build(shape, drop)
+    return model
+
+
+def set_drop(visual: nn.Module, share: float) -> None:
+    """Drop this share of a picture's patches from here on."""
+    trunk = getattr(visual, "trunk", None)
+    (visual.patch_dropout if trunk is None else trunk.patch_drop).prob = share
+
+
+def embedded_text(model: open_clip.CLIP, token_ids: torch.Tensor) -> None:
+    """Give the model the text tower of the embedded CLIP, for the rows that `token_ids` names."""
+    from safetensors.torch import load_file
+
+    from fastloc.embedded import MODEL
+
+    tensors = {key: value.float() for key, value in load_file(MODEL).items() if not key.startswith(("visual.", "logit_"))}
+    kept = tensors.pop("token_ids")
+    if not torch.equal(kept.long(), token_ids.long()):
+        raise ValueError("token_ids must be those of the embedded model, got others; train without --embedded-text")
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    wrong = [*unexpected, *(key for key in missing if not key.startswith(("visual.", "logit_")))]
+    if wrong:
+        raise ValueError(f"the embedded model's text tower does not fit: {', '.join(wrong)}")
