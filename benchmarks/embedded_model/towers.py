@@ -90,13 +90,21 @@ class Tower:
     bias: float | None = None
     # learning rate of scale and bias, in that of the weights: a short run does not move them far enough otherwise
     pace: float = 1.0
+    # how it differs from a CLIP's tower, as fields of fastloc.checkpoints.vit_spec.ModelSpec
+    fields: tuple[tuple[str, Any], ...] = ()
 
 
 TOWERS = {
     "clip": Tower(None, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, contrastive_loss),
-    "siglip": Tower(siglip, *HALF, sigmoid_loss, 10.0, -10.0, 5.0),
-    "pe": Tower(pe, *HALF, contrastive_loss, pace=5.0),
-}
+    "siglip": Tower(
+        siglip, *HALF, sigmoid_loss, 10.0, -10.0, 5.0,
+        (("activation", "gelu_tanh"), ("class_token", False), ("norm_eps", 1e-6), ("pool", "attn"), ("pool_heads", 6), ("ln_pre", False)),
+    ),
+    "pe": Tower(
+        pe, *HALF, contrastive_loss, pace=5.0,
+        fields=(("pool", "attn"), ("pool_heads", 8), ("rope", {"first": "columns", "offset": 1.0})),
+    ),
+}  # fmt: skip
 
 
 def config() -> dict[str, Any]:

@@ -1,0 +1,212 @@
+"""How a patch is best read where a tower pools by attention, and with RoPE whether self-self attention is better rotated: the quality set.
+
+    python benchmarks/quality_parts/readouts.py packed/siglip                              # a table
+    python benchmarks/quality_parts/readouts.py packed/siglip --kept siglip.npz --record   # also writes benchmarks/records/readouts.json
+
+The folders are those of embedded_model/pack_tower.py: a small SigLIP and a small PE, trained on the kind of scenes that the embedded CLIP
+was trained on. Every method of patch features is measured with its official parameters, and with those that are recommended for the
+embedded CLIP where they differ, in each option:
+
+    patch_read  "pool", the whole pool makes of a patch what it would make of a picture of this patch alone, or "value", its values and
+                out-projection alone, without the MLP behind them
+    rotary      queries and keys of the method's own attention are rotated as in the main path, or not; values never are
+
+Methods of gradients have no options, and those that do not run on such a pool say why. Errors are standard errors of a bootstrap over
+scenes; differences are of the same scenes, and are resampled together. --kept holds what is done, so that a run can be taken up again.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).resolve().parents[1]
+# python -P leaves a script's folder out
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+import fastloc  # noqa: E402
+from fastloc.engine.localizer import Localizer  # noqa: E402
+from fastloc.errors import FastlocError  # noqa: E402
+from fastloc.recipes import RECIPES, Recipe  # noqa: E402
+from gpu_parts.scenes import Scene, names, quality_set  # noqa: E402
+from quality import MEASURES, auc, judged  # noqa: E402
+
+RECORD = HERE / "records" / "readouts.json"
+REPORTED = ("pointing", "auc")
+RESAMPLES, SEED = 4000, 5
+# what a folder tells of its training
+TRAINING = "training.json"
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run a method: its parameters, and its options, None where it has none."""
+
+    method: str
+    parameters: str
+    patch_read: str | None
+    rotary: bool | None
+
+    @property
+    def key(self) -> str:
+        return "/".join(map(str, (self.method, self.parameters, self.patch_read, self.rotary)))
+
+    def localizer(self, model: Localizer) -> Localizer:
+        changes: dict[str, Any] = {} if self.patch_read is None else {"patch_read": self.patch_read}
+        if self.rotary is not None:
+            changes["rotary"] = self.rotary
+        return model.with_method(self.method, official=self.parameters == "official", **changes)
+
+
+def options(model: Localizer) -> Iterator[Option]:
+    """Every method that needs nothing trained or measured beforehand, in each of its options."""
+    spec = model.source.vit.spec
+    for name, row in RECIPES.items():
+        if row.trained or (row.rho is not None and row.inv_temp != "matched"):
+            continue
+        different = model.with_method(name).recipe != model.with_method(name, official=True).recipe
+        for parameters in ("official", "recommended") if different else ("official",):
+            for read in ("pool", "value") if row.reads == "patches" else (None,):
+                for rotary in (True, False) if spec.rope is not None and _rotates(row) else (None,):
+                    yield Option(name, parameters, read, rotary)
+
+
+def _rotates(row: Recipe) -> bool:
+    """The method has an attention of its own that reads queries or keys."""
+    return row.reads == "patches" and any(letter in term for term in row.terms for letter in "qk")
+
+
+def measured(model: Localizer, scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:
+    """The scores [questions, MEASURES] of every option, and the methods that do not run, with the reason."""
+    done = dict(np.load(kept)) if kept is not None and kept.exists() else {}
+    found, refused = {}, []
+    for option in options(model):
+        if option.key not in done:
+            try:
+                done[option.key] = np.concatenate(judged(option.localizer(model), scenes, names()))
+            except FastlocError as error:
+                refused.append({"method": option.method, "reason": str(error)})
+                continue
+            if kept is not None:
+                np.savez(kept, **done)
+        found[option] = done[option.key]
+        told = " ".join(f"{name} {value:.3f}" for name, value in zip(MEASURES, found[option].mean(0), strict=True))
+        print(f"{option.key:44} {told}", file=sys.stderr, flush=True)
+    return found, refused
+
+
+class Bootstrap:
+    """Resampled scenes, the same for everything that is asked, so that differences are those of pairs."""
+
+    def __init__(self, counts: list[int]) -> None:
+        rng = np.random.default_rng(SEED)
+        self.scene = np.repeat(np.arange(len(counts)), counts)
+        self.weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)[:, self.scene].astype(np.float64)
+
+    def __call__(self, values: Array) -> Array:
+        """The means of values [questions, ...] over each resample: [RESAMPLES, ...]."""
+        return np.einsum("rq,q...->r...", self.weights, values) / self.weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
+
+    def told(self, values: Array) -> Row:
+        """Mean and standard error of what REPORTED names, of values [questions, MEASURES]."""
+        columns = [MEASURES.index(name) for name in REPORTED]
+        means, errors = values[:, columns].mean(0), self(values[:, columns]).std(0)
+        return {
+            key: round(float(value), 4)
+            for name, mean, error in zip(REPORTED, means, errors, strict=True) for key, value in ((name, mean), (f"{name}_se", error))
+        }  # fmt: skip
+
+
+def rows_of(found: dict[Option, Array], again: Bootstrap) -> list[Row]:
+    return [{**vars(option), **again.told(values)} for option, values in found.items()]
+
+
+# what an option is compared with: field, the one, the other
+PAIRS: tuple[tuple[str, Any, Any], ...] = (("patch_read", "value", "pool"), ("rotary", False, True))
+
+
+def differences(found: dict[Option, Array], again: Bootstrap) -> list[Row]:
+    """The one option less the other, for each method and for the mean over all; positive where the one is better."""
+    rows: list[Row] = []
+    for field, one, other in PAIRS:
+        pairs = []
+        for option, values in found.items():
+            if getattr(option, field) != one:
+                continue
+            against = found.get(Option(**{**vars(option), field: other}))
+            if against is not None:
+                pairs.append(values - against)
+                rows.append({**vars(option), "of": field, field: f"{one} - {other}", **again.told(pairs[-1])})
+        if pairs:
+            rows.append({"method": "mean", "of": field, "pairs": len(pairs), field: f"{one} - {other}", **again.told(np.mean(pairs, 0))})
+    return rows
+
+
+def presence(model: Localizer, scenes: tuple[Scene, ...]) -> float:
+    """The area under the ROC curve of the picture's cosines with all names, of those that are there."""
+    told = model.with_method("maskclip")
+    cosines, there = [], []
+    for start in range(0, len(scenes), model.batch):
+        chunk = scenes[start : start + model.batch]
+        for scene, result in zip(chunk, told([each.picture for each in chunk], names()), strict=True):
+            cosines.append(result.image_scores)
+            there.append([name in scene.things for name in names()])
+    found, is_there = np.concatenate(cosines), np.concatenate(there)
+    return auc(found[is_there], found[~is_there])
+
+
+def section(folder: Path, scenes: tuple[Scene, ...], kept: Path | None) -> Row:
+    """What the record says of one tower."""
+    model = Localizer(str(folder), batch=16, device="cpu")
+    found, refused = measured(model, scenes, kept)
+    again = Bootstrap([len(scene.things) for scene in scenes])
+    training = folder / TRAINING
+    return {
+        "training": json.loads(training.read_text(encoding="utf-8")) if training.exists() else None,
+        "presence_auc": round(presence(model, scenes), 4), "rows": rows_of(found, again), "differences": differences(found, again),
+        "refused": refused, "date": datetime.now(UTC).date().isoformat(), "commit": _commit(), "fastloc": fastloc.__version__,
+        "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads", "dtype": "float32",
+    }  # fmt: skip
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a model folder of pack_tower.py; its name is the tower's in the record")
+    parser.add_argument("--limit", type=int, help="measure only the first scenes")
+    parser.add_argument("--kept", type=Path, help="a file (.npz) of what is measured, which a later run goes on from")
+    parser.add_argument("--record", action="store_true", help="write the tower's section of the record")
+    given = parser.parse_args(arguments)
+    if given.limit and given.record:
+        parser.error("a record is of all scenes")
+    scenes = quality_set()[: given.limit]
+    told = section(given.folder, scenes, given.kept)
+    if given.record:
+        before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+        towers = {**before.get("towers", {}), given.folder.name: told}
+        head = {"scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "resamples": RESAMPLES}
+        RECORD.write_text(json.dumps({**head, "towers": towers}, indent=1) + "\n", encoding="utf-8")
+    else:
+        print(json.dumps(told, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The study of read-outs: what is compared with what, and how its errors are made."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fastloc.recipes import RECIPES
+from quality import MEASURES, auc
+from quality_parts import readouts
+from quality_parts.readouts import Bootstrap, Option, differences
+
+
+def test_the_area_is_that_of_the_roc_curve():
+    rng = np.random.default_rng(0)
+    # many equal values, which count half
+    values, mask = rng.integers(0, 9, 400).astype(np.float32), rng.random(400) < 0.2
+    inside, outside = values[mask], values[~mask]
+    pairs = (inside[:, None] > outside).mean() + (inside[:, None] == outside).mean() / 2
+    assert auc(inside, outside) == pytest.approx(pairs, abs=1e-12)
+    sklearn = pytest.importorskip("sklearn.metrics")
+    assert auc(inside, outside) == pytest.approx(sklearn.roc_auc_score(mask, values), abs=1e-12)
+
+
+def model(rope: object, changes: str = "gem"):
+    """A stand-in that knows recipes alone; `changes` has recommended parameters."""
+
+    def with_method(name: str, official: bool = False) -> SimpleNamespace:
+        row = RECIPES[name]
+        return SimpleNamespace(recipe=row if official or name != changes else replace(row, iterations=0))
+
+    spec = SimpleNamespace(rope=rope)
+    return SimpleNamespace(source=SimpleNamespace(vit=SimpleNamespace(spec=spec)), with_method=with_method)
+
+
+def test_every_method_is_measured_in_the_options_that_it_has():
+    plain, turning = list(readouts.options(model(None))), list(readouts.options(model(object())))
+    assert {each.method for each in plain} == {name for name, row in RECIPES.items() if not row.trained} - {"gem_calibrated"}
+    assert {each.rotary for each in plain} == {None}
+    assert {(each.parameters, each.patch_read) for each in plain if each.method == "gem"} == {
+        (parameters, read) for parameters in ("official", "recommended") for read in ("pool", "value")
+    }
+    assert {each.patch_read for each in plain if each.method == "legrad"} == {None}
+    # v-v attention and attention of a patch to itself read no queries and keys
+    turned = {each.method for each in turning if each.rotary is False}
+    assert turned == {"gem", "gem_matched", "sclip", "clearclip", "naclip", "cliptrase", "resclip"}
+    assert len({each.key for each in turning}) == len(turning)
+
+
+def test_errors_are_of_scenes_and_not_of_questions():
+    rng = np.random.default_rng(1)
+    # all questions of a scene are answered alike
+    values = np.repeat(rng.random((200, 1)) < 0.5, 4, axis=0).astype(np.float64).repeat(len(MEASURES), 1)
+    told = Bootstrap([4] * 200).told(values)
+    assert told["pointing"] == pytest.approx(values[:, 0].mean(), abs=1e-4)
+    assert told["pointing_se"] == pytest.approx(0.5 / np.sqrt(200), rel=0.1)
+
+
+def test_a_difference_is_of_the_same_questions():
+    rng = np.random.default_rng(2)
+    pool = rng.random((90, len(MEASURES)))
+    found = {Option("gem", "official", "pool", None): pool, Option("gem", "official", "value", None): pool + 0.25}
+    found[Option("rollout", "official", None, None)] = pool
+    one, mean = differences(found, Bootstrap([3] * 30))
+    assert (one["method"], one["patch_read"], one["pointing"], one["pointing_se"]) == ("gem", "value - pool", 0.25, 0.0)
+    assert (mean["method"], mean["pairs"], mean["auc"]) == ("mean", 1, 0.25)
