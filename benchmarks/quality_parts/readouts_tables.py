@@ -1,0 +1,147 @@
+"""The tables of readouts.md, made from records/readouts.json, never typed.
+
+    python benchmarks/quality_parts/readouts_tables.py           # write them
+    python benchmarks/quality_parts/readouts_tables.py --check   # exit 1 and say that the page is out of date
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parents[1]
+# python -P leaves a script's folder out
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+from doc_tables.markdown_table import TableError, markdown  # noqa: E402
+
+RECORD, PAGE = HERE / "records" / "readouts.json", HERE.parent / "docs" / "methods" / "readouts.md"
+BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
+# field -> the option that is compared, what with, and what they are called
+FIELDS: dict[str, tuple[Any, Any, str, str]] = {
+    "patch_read": ("value", "pool", "`value`", "`pool`"), "rotary": (False, True, "not rotated", "rotated"),
+}  # fmt: skip
+TITLES = {"siglip": "SigLIP", "pe": "PE"}
+Record = dict[str, Any]
+
+
+def training(record: Record) -> str:
+    """How the towers were trained, and how well they tell what is in a picture."""
+    towers = record["towers"]
+    lines: tuple[tuple[str, Callable[[Record], Any]], ...] = (
+        ("pictures", lambda told: f"{told['training']['images']:,}"),
+        ("steps", lambda told: f"{told['training']['steps']:,} of {told['training']['batch']}"),
+        ("time, s", lambda told: f"{told['training']['seconds']:,}"), ("loss at the end", lambda told: told["training"]["final_loss"]),
+        ("parameters", lambda told: f"{told['training']['parameters']:,}"),
+        ("AUC of the picture's cosines, names that are there", lambda told: f"{told['presence_auc']:.3f}"),
+        ("measured", lambda told: f"{told['date']}, {told['commit']}"),
+    )  # fmt: skip
+    rows = [(head, *map(line, towers.values())) for head, line in lines]
+    return markdown(("", *(TITLES[name] for name in towers)), rows, right=len(towers))
+
+
+def summary(record: Record) -> str:
+    """Each comparison's mean over all methods that have both options."""
+    rows = []
+    for name, told in record["towers"].items():
+        for mean in (row for row in told["differences"] if row["method"] == "mean"):
+            _, _, one, other = FIELDS[mean["of"]]
+            pairs = [row for row in told["differences"] if row["method"] != "mean" and row["of"] == mean["of"]]
+            better, worse = (sum(sign * row["pointing"] > 2 * row["pointing_se"] for row in pairs) for sign in (1, -1))
+            rows.append((TITLES[name], f"{one} less {other}", _points(mean, "pointing"), _points(mean, "auc"), len(pairs), better, worse))
+    head = ("tower", "comparison", "pointing, points", "AUC, points", "pairs", "better in pointing", "worse")
+    return markdown(head, rows, right=5)
+
+
+def compared(tower: str, field: str) -> Callable[[Record], str]:
+    """A table of one comparison on one tower, method by method."""
+    one, other, one_name, other_name = FIELDS[field]
+    rest = next(each for each in FIELDS if each != field)
+
+    def made(record: Record) -> str:
+        told = record["towers"][tower]
+        found = {_key(row): row for row in told["rows"]}
+        rows = []
+        for change in (row for row in told["differences"] if row["of"] == field and row["method"] != "mean"):
+            pair = [found[_key({**change, field: option})] for option in (other, one)]
+            cells = (cell for name in ("pointing", "auc") for cell in (*(f"{row[name]:.3f}" for row in pair), _points(change, name)))
+            rows.append((f"`{change['method']}`", change["parameters"], *([_option(rest, change[rest])] if tower == "pe" else []), *cells))
+        names = ("method", "parameters", *([rest.replace("_", " ")] if tower == "pe" else []))
+        values = (other_name, one_name, "difference, points")
+        return markdown((*names, *(f"{name}: {each}" for name in ("pointing", "AUC") for each in values)), rows, right=6)
+
+    return made
+
+
+def gradients(record: Record) -> str:
+    """Methods without these options, on both towers; of those that do not run the reason."""
+    rows = []
+    towers = record["towers"]
+    for method in dict.fromkeys(row["method"] for told in towers.values() for row in told["rows"] if row["patch_read"] is None):
+        cells = []
+        for told in towers.values():
+            row = next((row for row in told["rows"] if row["method"] == method), None)
+            cells += [_with_error(row, name) if row else "" for name in ("pointing", "auc")]
+        rows.append((f"`{method}`", *cells))
+    head = ("method", *(f"{TITLES[name]}: {each}" for name in towers for each in ("pointing", "AUC")))
+    text = markdown(head, rows, right=len(head) - 1)
+    refused = dict.fromkeys((TITLES[name], row["method"], row["reason"]) for name, told in towers.items() for row in told["refused"])
+    return text + "".join(f"\n{name}: `{method}` does not run: {reason}.\n" for name, method, reason in refused)
+
+
+TABLES: dict[str, Callable[[Record], str]] = {
+    "readouts-training": training, "readouts-summary": summary, "readouts-siglip": compared("siglip", "patch_read"),
+    "readouts-pe": compared("pe", "patch_read"), "readouts-rotary": compared("pe", "rotary"), "readouts-gradients": gradients,
+}  # fmt: skip
+
+
+def _key(row: Record) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("method", "parameters", "patch_read", "rotary"))
+
+
+def _option(field: str, value: Any) -> str:
+    if value is None:
+        return ""
+    one, _, one_name, other_name = FIELDS[field]
+    return one_name if value == one else other_name
+
+
+def _points(row: Record, name: str) -> str:
+    return f"{100 * row[name]:+.1f} ± {100 * row[f'{name}_se']:.1f}"
+
+
+def _with_error(row: Record, name: str) -> str:
+    return f"{row[name]:.3f} ± {row[f'{name}_se']:.3f}"
+
+
+def filled(text: str, record: Record) -> str:
+    """The page with its tables made anew. Raises TableError where it asks for one that there is not."""
+
+    def fill(block: re.Match[str]) -> str:
+        if block["name"] not in TABLES:
+            raise TableError(f"there is no table {block['name']!r}; there are {', '.join(TABLES)}")
+        return block["start"] + TABLES[block["name"]](record) + block["end"]
+
+    return BLOCK.sub(fill, text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    check = parser.parse_args().check
+    text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text(encoding="utf-8"))
+    made = filled(text, record)
+    if check and made != text:
+        print(f"{PAGE.name} differs from its record: run `python benchmarks/quality_parts/readouts_tables.py`", file=sys.stderr)
+        return 1
+    if not check:
+        PAGE.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
