@@ -3,7 +3,7 @@
 Input `tokens`, int64 [n, context], any n; output `embeddings`, float32 [n, E], unit length. Attention is written in plain operators: on
 onnxruntime's CPU the fused operator is no quicker at a text's few tokens. What makes it quick is what
 `fastloc.checkpoints.text_encoder.encode_tokens` does
-too: a causal tower that reads its result at the end-of-text token is run without the columns behind the longest text.
+too: a tower that does not read the columns behind the longest text is run without them.
 """
 
 import copy
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from fastloc._version import __version__
 from fastloc.checkpoints.loading import Source
-from fastloc.checkpoints.text_encoder import causal, encode_causal, encode_tokens
+from fastloc.checkpoints.text.cut import Cut
+from fastloc.checkpoints.text_encoder import encode_tokens
 from fastloc.errors import FastlocError, ModelError, unknown
 from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written
@@ -116,27 +117,19 @@ class _Known(nn.Module):
         return is_row.to(self.rows.dtype) @ self.rows
 
 
-class _Whole(nn.Module):
-    """A tower as open_clip runs it."""
+class _Unit(nn.Module):
+    """A tower whose embeddings are of unit length."""
 
     def __init__(self, tower: Any) -> None:
         super().__init__()
         self.tower = tower
+        table = getattr(tower, "token_embedding", None)
+        few = sparse(table.weight) if table is not None and getattr(tower, "cut", None) is not None else None
+        if few is not None:
+            tower.token_embedding = _Known(few)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return F.normalize(self.tower.encode_text(tokens), dim=-1)
-
-
-class _Causal(nn.Module):
-    """A tower that can be cut, for tokens of any length up to its context."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        table = sparse(inner.token_embedding.weight)
-        self.inner, self.embed = inner, inner.token_embedding if table is None else _Known(table)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return F.normalize(encode_causal(self.inner, tokens, self.embed), dim=-1)
 
 
 def sparse(table: Tensor) -> _Sparse | None:
@@ -147,15 +140,18 @@ def sparse(table: Tensor) -> _Sparse | None:
 
 def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
     """The tower as an ONNX model: `tokens` int64 ["n", context] -> `embeddings` ["n", E]."""
-    tower = copy.deepcopy(tower).cpu() if _device(tower).type != "cpu" else tower
-    inner, context = causal(tower), tokens.shape[1]
+    # its table of tokens may become another one
+    tower = copy.copy(tower) if _device(tower).type == "cpu" else copy.deepcopy(tower).cpu()
+    tower._modules = dict(tower._modules)
+    cut: Cut | None = getattr(tower, "cut", None)
+    context = tokens.shape[1]
     many = torch.export.Dim("n", min=1)
     with warnings.catch_warnings(), torch.inference_mode():
         # the exporter remarks on what it calls inside PyTorch
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _Whole(tower) if inner is None else _Causal(inner), (tokens[:2] if inner is None else tokens[:2, : context // 2],), dynamo=True,
-            dynamic_shapes={"tokens": {0: many} if inner is None else {0: many, 1: torch.export.Dim("length", max=context)}},
+            _Unit(tower), (tokens[:2] if cut is None else tokens[:2, : context // 2],), dynamo=True,
+            dynamic_shapes={"tokens": {0: many} if cut is None else {0: many, 1: torch.export.Dim("length", max=context)}},
             input_names=["tokens"], output_names=["embeddings"], opset_version=opset, verbose=False,
         )  # fmt: skip
     assert program is not None
@@ -163,8 +159,8 @@ def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
     common.ClearMetadataAndDocStringPass()(program.model)
     model = program.model_proto
     model.producer_name = "fastloc"
-    if inner is not None:
-        _cut_columns(model.graph)
+    if cut is not None:
+        _cut_columns(model.graph, cut)
     dimensions = model.graph.input[0].type.tensor_type.shape.dim
     dimensions[1].dim_value = context
     if dimensions[0].dim_param != "n":
@@ -172,17 +168,28 @@ def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
     return model
 
 
-def _cut_columns(graph: Any) -> None:
-    """Let a graph for tokens of any length run on those up to the last end-of-text token, the highest id of its row."""
+def _cut_columns(graph: Any, cut: Cut) -> None:
+    """Let a graph for tokens of any length run on the columns that `Cut.columns` counts."""
     for node in graph.node:
         node.input[:] = ["tokens_cut" if name == "tokens" else name for name in node.input]
-    for name, value in (("cut_zero", 0), ("cut_one", 1)):
+    for name, value in (("cut_zero", 0), ("cut_one", 1), ("cut_token", cut.token), ("cut_more", 1 + cut.more)):
         graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), name))
     make = onnx.helper.make_node
+    ends = {
+        "highest": [],
+        "first": [make("Equal", ["tokens", "cut_token"], ["cut_is"]), make("Cast", ["cut_is"], ["cut_read"], to=onnx.TensorProto.INT64)],
+        "filled": [
+            make("Equal", ["tokens", "cut_token"], ["cut_is"]),
+            make("Not", ["cut_is"], ["cut_not"]),
+            make("Cast", ["cut_not"], ["cut_read"], to=onnx.TensorProto.INT64),
+        ],
+    }[cut.kind]
     before = [
-        make("ArgMax", ["tokens"], ["cut_ends"], axis=1, keepdims=0),
+        *ends,
+        make("ArgMax", ["cut_read" if ends else "tokens"], ["cut_ends"], axis=1, keepdims=0, select_last_index=int(cut.kind == "filled")),
         make("ReduceMax", ["cut_ends", "cut_zero"], ["cut_last"], keepdims=1),
-        make("Add", ["cut_last", "cut_one"], ["cut_length"]),
+        make("Add", ["cut_last", "cut_more"], ["cut_length"]),
+        # an end behind the last column is the last column
         make("Slice", ["tokens", "cut_zero", "cut_length", "cut_one"], ["tokens_cut"]),
     ]
     prepend(graph, before)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastloc.checkpoints.text.cut import Cut
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.templates import sentences
 from fastloc.utils.hashing import tower_digest
@@ -86,32 +87,20 @@ def text_state(tower: nn.Module) -> dict[str, Tensor]:
 
 
 def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
-    """open_clip's `encode_text`, [n, context] -> [n, E], without the columns behind the longest text.
+    """A tower's `encode_text`, [n, context] -> [n, E], without the columns that no text of the batch needs.
 
-    A causal tower that reads its result at the end-of-text token never looks at them, so cutting is exact, and short
-    prompts cost what they are long. Other towers run whole.
+    Cutting is exact: a causal tower never looks behind the token that it is read at, and one that masks padding at none of it. Towers
+    that read everything, as SigLIP's do, and open_clip's own modules run whole.
     """
-    inner = causal(tower)
-    if inner is None:
-        whole: Tensor = tower.encode_text(tokens)
-        return whole
-    return encode_causal(inner, tokens[:, : int(tokens.argmax(-1).max()) + 1], inner.token_embedding)
+    cut: Cut | None = getattr(tower, "cut", None)
+    embeddings: Tensor = tower.encode_text(tokens if cut is None else tokens[:, : cut.columns(tokens)])
+    return embeddings
 
 
 def causal(tower: Any) -> Any | None:
-    """The part of an open_clip model that encodes texts, if no token sees a later one and the result is read at the highest id, which
-    ends the text; else None."""
+    """The part of a text tower that encodes texts, its own or open_clip's, if no token sees a later one and the result is read at the token
+    that ends the text; else None."""
     inner = getattr(tower, "text", tower)
-    ends = getattr(inner, "text_pool_type", getattr(inner, "pool_type", "")) == "argmax" and getattr(inner, "cls_emb", None) is None
+    pool = getattr(inner, "text_pool_type", getattr(inner, "pool_type", ""))
+    ends = pool in ("argmax", "eos") and getattr(inner, "cls_emb", None) is None
     return inner if ends and getattr(inner, "attn_mask", None) is not None else None
-
-
-def encode_causal(inner: Any, tokens: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
-    """The embeddings [n, E] of tokens [n, N] that end within any N columns up to the context; `embed`: ids -> [n, N, C]."""
-    length = tokens.shape[1]
-    x = embed(tokens) + inner.positional_embedding[:length]
-    x = inner.ln_final(inner.transformer(x, attn_mask=inner.attn_mask[:length, :length]))
-    x = x[torch.arange(x.shape[0], device=x.device), tokens.argmax(-1)]
-    projection = inner.text_projection
-    out: Tensor = x if projection is None else projection(x) if isinstance(projection, nn.Linear) else x @ projection
-    return out

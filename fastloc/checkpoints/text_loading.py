@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import tokenizer_arguments
+from fastloc.checkpoints.text import transformers_towers
 from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
 from fastloc.recipes.schema import LOGIT_SCALE
@@ -72,8 +73,9 @@ def network(config: Mapping[str, Any]) -> Any:
 
     settings = copy.deepcopy(dict(config))
     custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
-        return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**settings).eval().requires_grad_(False)
+        return kind(**settings).eval().requires_grad_(False)
     except Exception as error:
         # a field that open_clip does not know, or a combination that torch does not take
         raise ModelError(f"open_clip cannot make a model of this configuration: {first_line(error)}") from error
@@ -85,24 +87,38 @@ def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.
     Raises:
         ModelError: weights of another architecture.
     """
-    plain = is_plain(config)
-    if not plain:
+    tower: Any
+    tower, layout = _own_tower(config, state)
+    own = tower is not None
+    if tower is None:
         _check_sizes(config["text_cfg"], state)
-    tower = TextTower(config) if plain else network({**config, "vision_cfg": _NO_VISION})
-    layout = _CUSTOM if hasattr(tower, "text") or (plain and config.get("custom_text")) else ""
+        tower = network({**config, "vision_cfg": _NO_VISION})
+        layout = _CUSTOM if hasattr(tower, "text") else ""
     given, state = state, _in_layout(layout, {name: tensor for name, tensor in state.items() if not name.startswith("visual.")})
     # what a name of the module's lacks of the file's
-    start = layout if plain else ""
+    start = layout if own else ""
     taken: dict[str, Tensor] = {}
     for name, tensor in tower.state_dict().items():
         if name in _COMPARED:
             taken[name] = _compared(name, given, tensor)
         elif not name.startswith("visual."):
             taken[name] = _own(_given(f"{start}{name}", state, tensor.shape))
-    tower.load_state_dict(taken, strict=False, assign=plain)
-    if not plain:
+    tower.load_state_dict(taken, strict=False, assign=own)
+    if not own:
         del tower.visual
-    return tower.eval().requires_grad_(False)
+    encoder: torch.nn.Module = tower.eval().requires_grad_(False)
+    return encoder
+
+
+def _own_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Any, str]:
+    """fastloc's own module for a configuration, without weights, and what its names begin with in the file; None where it has none."""
+    text = config["text_cfg"]
+    if text.get("hf_model_name"):
+        found = transformers_towers.sized(transformers_towers.row(text), state, _CUSTOM)
+        return transformers_towers.TransformersTower(found, text, config["embed_dim"]), _CUSTOM
+    if not is_plain(config):
+        return None, ""
+    return TextTower(config), _CUSTOM if config.get("custom_text") or "multimodal_cfg" in config else ""
 
 
 def _check_sizes(text: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

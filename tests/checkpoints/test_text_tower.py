@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from fastloc import embedded
 from fastloc.analysis.text_relevance import text_weights
@@ -73,7 +74,8 @@ def test_embeddings_are_open_clip_s(kind: str, dtype: torch.dtype):
         with mode():
             wanted, found = network.encode_text(ids), tower.encode_text(ids)
             torch.testing.assert_close(found, wanted, rtol=0, atol=atol)
-            torch.testing.assert_close(encode_tokens(tower, ids), encode_tokens(network, ids), rtol=0, atol=atol)
+            # without the columns behind the texts sums have another order, and what is used is of unit length
+            torch.testing.assert_close(normalize(encode_tokens(tower, ids)), normalize(wanted), rtol=0, atol=atol)
     # rows differ, so that being equal says something
     assert (found[0] - found[1]).abs().max() > 1e-2
 
@@ -146,9 +148,8 @@ def test_weights_of_another_architecture():
 @pytest.mark.parametrize(
     ("whole", "text"),
     [
-        ({"multimodal_cfg": {}}, {}), ({"nonscalar_logit_scale": True}, {}), ({}, {"hf_model_name": "roberta-base"}),
-        ({}, {"embed_cls": True}), ({}, {"qk_norm": True}), ({}, {"block_type": "custom"}), ({}, {"pool_type": "none"}),
-        ({}, {"output_tokens": True}), ({}, {"a_field_of_tomorrow": False}),
+        ({"nonscalar_logit_scale": True}, {}), ({}, {"hf_model_name": "roberta-base"}), ({}, {"qk_norm": True}),
+        ({}, {"block_type": "custom"}), ({}, {"pool_type": "none"}), ({}, {"a_field_of_tomorrow": False}),
     ],
 )  # fmt: skip
 def test_other_towers_are_left_to_open_clip(whole: dict[str, Any], text: dict[str, Any]):

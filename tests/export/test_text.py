@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,10 @@ import torch
 
 from fastloc import embedded
 from fastloc.checkpoints import loading
+from fastloc.checkpoints.text.transformers_towers import TransformersTower, row
 from fastloc.checkpoints.text_encoder import TextEncoder
+from fastloc.checkpoints.text_loading import text_tower
+from fastloc.checkpoints.text_tower import TextTower
 from fastloc.cli import text as cli_text
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, PlanError, TextError
 from fastloc.export import onnx_file
@@ -42,7 +46,20 @@ TOWERS: dict[str, tuple[bool, dict[str, Any]]] = {
     "first end token (worldwide)": (False, {"pool_type": "eos", "eos_id": END}),
     "first token, own blocks": (False, {"no_causal_mask": True, "pool_type": "first", "qk_norm": True, "scale_heads": True}),
     "class token, linear projection": (True, {"embed_cls": True, "proj_bias": True}),
-}
+    "no mask, last token, bias, tanh (SigLIP 2)": (True, {
+        "no_causal_mask": True, "pool_type": "last", "proj_bias": True, "act_kwargs": {"approximate": "tanh"},
+        "norm_kwargs": {"eps": 1e-6}}),
+    "no mask, end token (MobileCLIP2)": (True, {"no_causal_mask": True}),
+}  # fmt: skip
+# towers that open_clip does not have, or has around those of transformers: text_cfg
+OTHERS: dict[str, dict[str, Any]] = {
+    "TIPSv2": {
+        "context_length": CONTEXT, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 1, "no_causal_mask": True, "use_pad_mask": True,
+        "pool_type": "mean", "proj_type": "none", "activation": "relu", "positions": "sinusoidal", "scale_embedding": True},
+    "roberta": {"hf_model_name": "roberta-base", "context_length": CONTEXT},
+    "mt5": {"hf_model_name": "google/mt5-base", "context_length": CONTEXT},
+    "nllb": {"hf_model_name": "facebook/nllb-200-distilled-600M", "hf_pooler_type": "cls_pooler", "context_length": CONTEXT},
+}  # fmt: skip
 TEXTS = ("a photo of a cat.", "red car", "", "one two three four five six seven eight nine ten eleven twelve")
 
 
@@ -53,6 +70,7 @@ def network(kind: str = "plain", **more: Any) -> Any:
     vision = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
     torch.manual_seed(0)
     made: Any = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(EMBED, vision, text, quick_gelu=quick).eval()
+    made.settings = {"embed_dim": EMBED, "vision_cfg": vision, "text_cfg": text, "quick_gelu": quick, "custom_text": custom}
     for name, tensor in made.named_parameters():
         # fresh weights are so small that a sentence hardly differs from another
         tensor.data *= 20 if name.endswith(("token_embedding.weight", "positional_embedding")) else 2 if "attn" in name else 1
@@ -60,7 +78,8 @@ def network(kind: str = "plain", **more: Any) -> Any:
 
 
 def source(tower: Any, **options: Any) -> Any:
-    """What of a Source the text side is."""
+    """What of a Source the text side is: the tower that is loaded of open_clip's weights."""
+    tower = text_tower(tower.settings, tower.state_dict()) if hasattr(tower, "settings") else tower
     return SimpleNamespace(name="tiny", text=TextEncoder(tower, open_clip.SimpleTokenizer(context_length=CONTEXT), **options))
 
 
@@ -95,6 +114,20 @@ def test_every_kind_of_tower(kind: str, tmp_path: Path):
     check_tower(network(kind), tmp_path / "tower.text.onnx")
 
 
+@pytest.mark.slow("an export of every kind of text tower", quick=1)
+@pytest.mark.parametrize("kind", OTHERS)
+def test_towers_that_are_fastloc_s_own(kind: str, tmp_path: Path):
+    config = {"embed_dim": EMBED, "vision_cfg": {}, "custom_text": True, "text_cfg": OTHERS[kind]}
+    if kind == "TIPSv2":
+        made: Any = TextTower(config)
+    else:
+        sizes = replace(row(OTHERS[kind]), vocabulary=49408, width=64, layers=1, inner=80, positions=40)
+        made = TransformersTower(sizes, OTHERS[kind], EMBED)
+    numbers = torch.Generator().manual_seed(0)
+    state = {f"text.{name}": torch.randn(tensor.shape, generator=numbers) * 0.3 for name, tensor in made.state_dict().items()}
+    check_tower(text_tower(config, state), tmp_path / "tower.text.onnx")
+
+
 def test_the_plain_tower(file: Path):
     check_file(network(), file)
 
@@ -106,7 +139,7 @@ def check_tower(tower: Any, path: Path) -> None:
 
 def check_file(tower: Any, path: Path) -> None:
     tokens = open_clip.SimpleTokenizer(context_length=CONTEXT)(list(TEXTS))
-    wanted = tower.encode_text(tokens, normalize=True).numpy()
+    wanted = torch.nn.functional.normalize(tower.encode_text(tokens), dim=-1).numpy()
     inputs = session(path).get_inputs()[0]
     assert (inputs.name, inputs.shape, inputs.type) == ("tokens", ["n", CONTEXT], "tensor(int64)")
     for count in (1, 2, 4):

@@ -1,0 +1,30 @@
+"""Columns of tokens that a text tower reads: those behind them can be left out exactly, so short texts cost what they are long."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Cut"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The last column that a tower reads of a text.
+
+    kind    "highest": that of the highest id; "first": the first with id `token`; "filled": the last with another id than `token`
+    token   an id, see `kind`
+    more    columns behind that one, as far as there are
+    """
+
+    kind: str
+    token: int = 0
+    more: int = 0
+
+    def columns(self, tokens: Tensor) -> int:
+        """Columns that are enough for every row of tokens, int64 [n, N]; a row without such an id needs what argmax makes of it."""
+        if self.kind == "filled":
+            # the last one: the first from behind
+            last = tokens.shape[1] - 1 - (tokens != self.token).int().flip(1).argmax(1)
+        else:
+            last = (tokens if self.kind == "highest" else (tokens == self.token).int()).argmax(1)
+        return min(int(last.max()) + 1 + self.more, tokens.shape[1])
