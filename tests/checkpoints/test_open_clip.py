@@ -165,7 +165,8 @@ def test_refused_configuration(name: str) -> None:
     ("vision", "reason"),
     [
         ({"attentional_pool": "parallel"}, "its pooler is 'parallel'"), ({"scaled_cosine_attn": True}, "scaled cosine attention"),
-        ({"scale_heads": True}, "scales heads"), ({"scale_attn": True}, "normalises after the block"), ({"pool_type": "none"}, "its pooling 'none' gives no image embedding"),
+        ({"scale_heads": True}, "scales heads"), ({"scale_attn": True}, "normalises after the block"),
+        ({"pool_type": "none"}, "its pooling 'none' gives no image embedding"),
     ],
 )  # fmt: skip
 def test_refused_part(vision: dict[str, Any], reason: str) -> None:

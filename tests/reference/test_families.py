@@ -1,0 +1,64 @@
+"""Every method of patch features on every family of towers: the fast path against the literal one."""
+
+import pytest
+import torch
+
+import families
+import towers
+from fastloc.functional.vit import forward
+from fastloc.recipes import RECIPES, recipe
+from fastloc.reference import any_recipe, parts, scores
+from towers import PATCHES, error
+
+EXACT = 1e-10
+# (batch, grid): the trained one, and another that is not square
+SHAPES = ((1, (3, 5)), (3, (4, 4)))
+
+
+@pytest.mark.slow("every method on every family", quick=12)
+@pytest.mark.parametrize("method", PATCHES)
+@pytest.mark.parametrize("name", families.NAMES)
+def test_the_fast_path_is_the_literal_one(name: str, method: str) -> None:
+    weights, row = families.tower(name), RECIPES[method].at_scale(100.0)
+    for batch, grid in SHAPES:
+        pixels = towers.pixels(batch, grid)
+        out = forward(weights, pixels, row, cls=True)
+        assert error(out.patches, scores.features(weights, pixels, row)) < EXACT
+        assert out.cls is not None and error(out.cls, parts.encoder(weights, pixels, row.position)[0]) < EXACT
+
+
+OPTIONS = [("pe", {"rotary": False}), ("eva02", {"rotary": False}), ("pe-g", {"patch_read": "value"}), ("siglip", {"patch_read": "value"})]
+
+
+@pytest.mark.parametrize(("name", "changes"), OPTIONS, ids=str)
+@pytest.mark.parametrize("method", ["gem", "clearclip", "naclip", "sclip", "gem_matched"])
+def test_options_of_a_row(name: str, changes: dict[str, object], method: str) -> None:
+    weights, row, pixels = families.tower(name), recipe(method, **changes).at_scale(100.0), towers.pixels(2, (3, 5))
+    found = forward(weights, pixels, row).patches
+    assert error(found, any_recipe.features(weights, pixels, row)) < EXACT
+    assert error(found, forward(weights, pixels, recipe(method)).patches) > 1e-3, "the option changes nothing"
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+def test_pictures_of_a_batch_do_not_meet(name: str) -> None:
+    weights, pixels = families.tower(name), towers.pixels(3, (3, 5))
+    together = forward(weights, pixels, RECIPES["gem"], cls=True)
+    for i in range(3):
+        alone = forward(weights, pixels[i : i + 1], RECIPES["gem"], cls=True)
+        assert alone.cls is not None and together.cls is not None
+        assert error(together.patches[i : i + 1], alone.patches) < 1e-12
+        assert error(together.cls[i : i + 1], alone.cls) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["siglip", "siglip-value", "pe", "pe-g", "coca"])
+def test_one_token_alone_is_read_as_the_pool_reads_it(name: str) -> None:
+    """A picture of one patch and nothing else has that patch's feature as its embedding."""
+    weights = families.tower(name)
+    read = parts.project(weights, x := towers.array("token", 4, 32, low=-1.0), "pool")
+    alone = torch.cat([parts.pooled(weights, token[None, None]) for token in x])
+    assert error(read, alone) < 1e-12
+
+
+def test_a_mean_after_the_norm_is_the_mean_of_patches() -> None:
+    out = forward(families.tower("gap"), towers.pixels(2, (3, 5)), RECIPES["itsm"], cls=True)
+    assert out.cls is not None and error(out.patches.mean(1), out.cls) < 1e-12
