@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fastloc.checkpoints.families.timm_towers import tower_fields
+from fastloc.checkpoints.families.vit_schema import Vit
 from fastloc.errors import FastlocError, ModelError
 from fastloc.imaging.geometry import FITS
 from fastloc.imaging.preprocess import INTERPOLATIONS
@@ -65,6 +67,10 @@ class _Vision:
     no_ln_pre: bool | None = None
     act_kwargs: dict[str, str] | None = None
     norm_kwargs: dict[str, float] | None = None
+    attn_pooler_heads: int = 8
+    timm_model_name: str | None = None
+    # the tower field by field
+    vit: Vit | None = None
 
     def __post_init__(self) -> None:
         stages = isinstance(self.layers, list)
@@ -80,6 +86,7 @@ class _Vision:
         if self.width * (32 if stages else 1) % self.head_width:
             raise FastlocError(f"head_width must divide the width, {self.width}, got {self.head_width}")
         number("mlp_ratio", self.mlp_ratio, 1e-3, 64)
+        count("attn_pooler_heads", self.attn_pooler_heads, WIDTH)
         _check_layers(self.norm_kwargs, self.act_kwargs)
         if not stages:
             self._check_grid()
@@ -238,7 +245,11 @@ def tokenizer_arguments(text: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def parameters(config: Mapping[str, Any]) -> int:
     """About how many parameters a configuration's model has: those of its blocks and its table of tokens."""
-    vision, text = _Vision(**_known(_Vision, config["vision_cfg"])), _Text(**_known(_Text, config["text_cfg"]))
+    described = config["vision_cfg"].get("vit") or tower_fields(config["vision_cfg"].get("timm_model_name") or "") or {}
+    ratio = {"mlp_ratio": described["hidden"] / described["width"]} if described.get("hidden") else {}
+    shape = {"patch_size": described["patch"], "image_size": described["image"]} if described else {}
+    given = {**config["vision_cfg"], **described, **ratio, **{name: list(side) for name, side in shape.items()}, "vit": None}
+    vision, text = _Vision(**_known(_Vision, given)), _Text(**_known(_Text, config["text_cfg"]))
     blocks = sum(_each("layers", vision.layers, (1, 4))) * vision.width**2 * (4 + 2 * vision.mlp_ratio)
     texts = text.layers * text.width**2 * (4 + 2 * text.mlp_ratio) + text.width * (text.vocab_size + text.context_length)
     grid = max(_each("image_size", vision.image_size, (1, 2))) ** 2 * vision.width // 16

@@ -73,6 +73,9 @@ def network(config: Mapping[str, Any]) -> Any:
 
     settings = copy.deepcopy(dict(config))
     custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    if settings["vision_cfg"].get("timm_model_name"):
+        # nothing is downloaded for weights that are random
+        settings["vision_cfg"]["timm_model_pretrained"] = False
     kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
         return kind(**settings).eval().requires_grad_(False)

@@ -126,14 +126,12 @@ def part_refusal(config: dict[str, Any]) -> str | None:
     """What fastloc does not run of this open_clip model configuration, whichever kind its image tower is of; None if it runs all."""
     vision = config.get("vision_cfg", {})
     if vision.get("timm_model_name"):
-        return timm_towers.refusal(vision["timm_model_name"])
+        return timm_towers.refusal(vision["timm_model_name"], vision.get("timm_pool", "avg"))
     for key, reason in _REFUSALS:
         if vision.get(key):
             return reason
     if isinstance(vision.get("attentional_pool"), str):
         return f"its pooler is {shown(vision['attentional_pool'])}, and of CoCa's the plain one is run"
-    if config.get("text_cfg", {}).get("hf_model_name"):
-        return "its text tower is a transformers model"
     if vision.get("pool_type", "tok") not in ("tok", "avg"):
         return f"its pooling {shown(vision['pool_type'])} gives no image embedding"
     return None

@@ -103,7 +103,7 @@ def test_a_model_that_is_refused_is_not_downloaded(published: HubServer):
 
     config = {"model_cfg": {"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit"}, "text_cfg": {}}}
     published.repositories[NAME][hub.CONFIG] = json.dumps(config).encode()
-    with pytest.raises(ModelError, match=f"model 'hf-hub:{NAME}' is not supported: its image tower comes from timm"):
+    with pytest.raises(ModelError, match=f"model 'hf-hub:{NAME}' is not supported: its image tower is timm's vit"):
         load(f"hf-hub:{NAME}")
     assert not [each for each in published.requests if SAFE in each.path]
 

@@ -149,7 +149,6 @@ REFUSED = {
     "vit_relpos_medium_patch16_cls_224": "its image tower is timm's vit_relpos_medium_patch16_cls_224",
     "RN50": "its image tower is a ResNet, not a ViT",
     "RN50x64-quickgelu": "its image tower is a ResNet, not a ViT",
-    "roberta-ViT-B-32": "its text tower is a transformers model",
 }
 
 

@@ -105,10 +105,12 @@ def tower_fields(name: str) -> Fields | None:
     return None
 
 
-def refusal(name: str) -> str | None:
-    """Why a tower of timm's is not run; None if it is."""
-    if tower_fields(name) is not None:
-        return None
+def refusal(name: str, pool: str | None) -> str | None:
+    """Why a tower of timm's with this pool is not run; None if it is. An empty pool is the tower's own."""
+    fields = tower_fields(name)
+    if fields is not None:
+        own = {"attn": "map", "tok": "token"}.get(fields.get("pool", "tok"), "avg")
+        return None if pool in (own, "", None) else f"its pool is {pool!r}, and a {name} ends in {own!r}"
     return f"its image tower is timm's {name[:60]}, and of timm's the plain ViTs of CLIP, SigLIP, PE, EVA, MobileCLIP and TIPS are run"
 
 
