@@ -10,6 +10,7 @@ from typing import Any
 
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
 from fastloc.errors import ModelError
 
 __all__ = ["Tokenization", "tokenization", "tokenizer_json"]
@@ -41,11 +42,14 @@ def tokenization(source: Source) -> Tokenization:
     """A model's tokenizer as data.
 
     Raises:
-        ModelError: a tokenizer of another kind than CLIP's and open_clip's HFTokenizer, or with parts that data cannot say.
+        ModelError: a tokenizer of another kind than CLIP's, fastloc's own of a folder and open_clip's HFTokenizer, or with parts that data
+            cannot say.
     """
     tokenizer: Any = source.text.tokenizer
     if isinstance(tokenizer, BytePairs):
         return _byte_pairs(tokenizer, "lower", tokenizer.merges)
+    if isinstance(tokenizer, FolderTokenizer):
+        return Tokenization(tokenizer.definition, tokenizer.kind, tokenizer.zeroed)
     # whoever has one of these has imported it already
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 

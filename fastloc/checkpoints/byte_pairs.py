@@ -1,7 +1,6 @@
 """CLIP's tokenizer: words to byte pairs, as open_clip's `SimpleTokenizer` does it, from its vocabulary file and without importing it."""
 
 import gzip
-import html
 import re
 from collections.abc import Sequence
 from functools import cache, cached_property
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.open_clip_files import vocabulary_file
+from fastloc.checkpoints.text.repair import repaired
 
 __all__ = ["BytePairs"]
 
@@ -58,7 +58,7 @@ class BytePairs:
     def encode(self, text: str) -> list[int]:
         """The ids of a text, however long, without start and end."""
         plain = text.isascii() and text.isprintable() and "&" not in text
-        text = " ".join((text if plain else _repaired(text)).split()).lower()
+        text = " ".join(repaired(text).split()).lower()
         return [number for word in (_ascii() if plain else _unicode()).findall(text) for number in self._pieces(word)]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -102,14 +102,6 @@ def _joined(pieces: list[str], first: str, second: str) -> list[str]:
         else:
             made.append(pieces[index])
     return made
-
-
-def _repaired(text: str) -> str:
-    """A text without what it got on its way: broken encodings, HTML entities, control characters."""
-    # only now: plain text, which prompts are, needs no repair
-    import ftfy
-
-    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 
 @cache

@@ -16,7 +16,7 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # a fast tokenizer is whole with the first three; the others are what slow ones are made of
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
@@ -95,6 +95,31 @@ def weights(repository: Repository, model_config: Mapping[str, Any]) -> Path:
     return must_fetch(repository, WEIGHTS)
 
 
+def tokenizer(repository: Repository) -> Path:
+    """Get the files of a tokenizer.
+
+    Returns:
+        The folder that they are in. Where they are there already, no request is made.
+
+    Raises:
+        ModelError: see `fetch`.
+    """
+    found = _cached(repository, (_TOKENIZER[0], *_VOCABULARIES))
+    if found is not None:
+        return found.parent
+    # that of the vocabulary comes last, so where it is, all others are
+    for name in reversed(_TOKENIZER):
+        found = fetch(repository, [name]) or found
+        if found is not None:
+            repository = replace(repository, revision=found.parent.name)
+    if found is None or found.name != _TOKENIZER[0]:
+        slow = [path for name in _VOCABULARIES if (path := fetch(repository, [name])) is not None]
+        if not slow:
+            raise ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {_TOKENIZER[0]!r}")
+        return slow[0].parent
+    return found.parent
+
+
 def _tokenizer(repository: Repository) -> None:
     if _tokenizer_is_whole(repository):
         return
@@ -105,7 +130,14 @@ def _tokenizer(repository: Repository) -> None:
 
 
 def _tokenizer_is_whole(repository: Repository) -> bool:
-    from fastloc.checkpoints.hub_files import cached
-
     # the weights come last, so where they are with any file of a tokenizer, all of it is there
-    return cached(repository, WEIGHTS) is not None and cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
+    return _cached(repository, WEIGHTS) is not None and _cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
+
+
+def _cached(repository: Repository, names: Sequence[str]) -> Path | None:
+    try:
+        from fastloc.checkpoints.hub_files import cached
+    except ModuleNotFoundError:
+        # what asks next for a file says so
+        return None
+    return cached(repository, names)

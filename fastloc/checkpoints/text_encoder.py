@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastloc.checkpoints.text.cut import Cut
+from fastloc.errors import ModelError
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.templates import sentences
 from fastloc.utils.hashing import tower_digest
 from fastloc.utils.lru_cache import LruCache
+from fastloc.utils.schema import shown
 
 # sentences that go through the text tower at once
 CHUNK = 256
@@ -22,16 +24,20 @@ class TextEncoder:
     """One model's text side. Embeddings are kept by (template, text), so a text costs its encoding once.
 
     Args:
-        tower: an open_clip model with `encode_text`.
+        tower: a text tower or an open_clip model, with `encode_text`.
         tokenizer: list of str -> int64 [n, context].
         words: for a model with a small vocabulary, every word it was trained on; others are warned about.
         names: things it knows by name, for the warning's suggestions.
+
+    Raises:
+        ModelError: the tokenizer has ids that the tower has no rows for, or fills texts up with another id than the tower leaves out.
     """
 
     def __init__(
         self, tower: nn.Module, tokenizer: Callable[[list[str]], Tensor], words: Sequence[str] = (), names: Sequence[str] = ()
     ) -> None:
         self.tower, self.tokenizer = tower, tokenizer
+        _check_pair(tower, tokenizer)
         self.words, self.names = frozenset(words), tuple(names)
         self.cache = LruCache[tuple[str, str], Tensor]()
 
@@ -69,15 +75,40 @@ class TextEncoder:
     def _encode(self, filled: list[str]) -> Tensor:
         device = next(self.tower.parameters()).device
         with torch.inference_mode():
-            return F.normalize(encode_tokens(self.tower, self.tokenizer(filled).to(device)).float(), dim=-1)
+            rows = encode_tokens(self.tower, self.tokenizer(filled).to(device)).float()
+        lengths = rows.norm(dim=-1)
+        if not (lengths.isfinite() & (lengths > 0)).all():
+            worst = int((lengths.isfinite() & (lengths > 0)).int().argmin())
+            raise ModelError(
+                f"the text tower's embedding of {shown(filled[worst])} must be finite and not all zero, got length "
+                f"{float(lengths[worst]):g}; the weights are damaged, or the text has no token that the tower reads"
+            )
+        return F.normalize(rows, dim=-1)
 
     def _warn_of_length(self, text: str, filled: list[str]) -> None:
+        length: Any = getattr(self.tokenizer, "length", None)
         encode: Any = getattr(self.tokenizer, "encode", None)
         limit: int | None = getattr(self.tokenizer, "context_length", None)
-        if encode is None or limit is None:
+        if (length is None and encode is None) or limit is None:
             return
-        longest = max(len(encode(sentence)) for sentence in filled) + 2
+        longest = max(len(encode(sentence)) + 2 if length is None else length(sentence) for sentence in filled)
         warn_of_length(text, longest, limit, stacklevel=7)
+
+
+def _check_pair(tower: Any, tokenizer: Any) -> None:
+    """Raise ModelError for a tokenizer of another tower, as far as the two show it."""
+    rows, words = getattr(tower, "vocabulary", None), getattr(tokenizer, "vocabulary", None)
+    if rows is not None and words is not None and words > rows:
+        raise ModelError(
+            f"the tokenizer's vocabulary must be at most the text tower's table of tokens, {rows:,}, got {words:,}; "
+            f"the tokenizer of {str(tokenizer.folder)!r} is another model's"
+        )
+    pad, cut = getattr(tokenizer, "pad", None), getattr(tower, "cut", None)
+    if pad is not None and cut is not None and cut.kind == "filled" and pad != cut.token:
+        raise ModelError(
+            f"the tokenizer must fill texts up with id {cut.token}, which the text tower leaves out, got {pad}; "
+            f"the tokenizer of {str(tokenizer.folder)!r} is another model's, or its pad_token is"
+        )
 
 
 def text_state(tower: nn.Module) -> dict[str, Tensor]:

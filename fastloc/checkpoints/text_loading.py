@@ -1,4 +1,4 @@
-"""The text side of a model, tower and tokenizer: fastloc's own where a configuration wants CLIP's plain ones, open_clip's for any other.
+"""The text side of a model, tower and tokenizer: fastloc's own, and open_clip's for the few configurations that want another.
 
 Importing open_clip takes longer than importing torch, so it is imported by what needs it alone.
 """
@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastloc.checkpoints import hub
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import tokenizer_arguments
-from fastloc.checkpoints.text import transformers_towers
+from fastloc.checkpoints.hub_repository import Repository
+from fastloc.checkpoints.text import tokenizer_folder, transformers_towers
+from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
 from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
 from fastloc.recipes.schema import LOGIT_SCALE
-from fastloc.utils.schema import first_line
+from fastloc.utils.schema import first_line, shown
 
 __all__ = ["folder_tokenizer", "logit_scale", "named_tokenizer", "network", "text_tower"]
 
@@ -32,10 +35,14 @@ _CUSTOM = "text."
 
 
 def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
-    """The tokenizer of a configuration that lies in a folder, beside the files of its tokenizer if it has some."""
+    """The tokenizer of a configuration that lies in a folder, beside the files of its tokenizer if it has some.
+
+    Raises:
+        ModelError: the folder has no such files, or damaged ones.
+    """
     text = config["text_cfg"]
     if text.get("hf_tokenizer_name"):
-        return _hugging_face(str(directory), text, str(directory))
+        return _from_folder(directory, text, str(directory))
     length, arguments = text.get("context_length", _CONTEXT), tokenizer_arguments(text, str(directory))
     if not arguments:
         return BytePairs(length)
@@ -45,26 +52,46 @@ def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
 
 
 def named_tokenizer(name: str, config: Mapping[str, Any]) -> Any:
-    """The tokenizer of a model that open_clip knows by name."""
+    """The tokenizer of a model that open_clip knows by name: CLIP's, or one whose files are on the hub.
+
+    Raises:
+        ModelError: see `folder_tokenizer`, or files that cannot be downloaded.
+    """
     text = config["text_cfg"]
-    # open_clip takes SigLIP's tokenizer by the model's name
-    if not text.get("hf_tokenizer_name") and not text.get("tokenizer_kwargs") and "siglip" not in name.lower():
-        return BytePairs(text.get("context_length", _CONTEXT))
     if text.get("hf_tokenizer_name"):
-        return _hugging_face(text["hf_tokenizer_name"], text, name)
+        repository = Repository(text["hf_tokenizer_name"], f"the tokenizer of {name}", "the folder of a copy of the model with its files")
+        return _from_folder(hub.tokenizer(repository), text, name)
+    # open_clip takes SigLIP's tokenizer by the model's name
+    if not text.get("tokenizer_kwargs") and "siglip" not in name.lower():
+        return BytePairs(text.get("context_length", _CONTEXT))
     import open_clip
 
     # no other library is asked by its name now
     return open_clip.get_tokenizer(name)
 
 
-def _hugging_face(place: str, text: Mapping[str, Any], name: str) -> Any:
-    """open_clip's tokenizer around one of transformers', from a folder or the hub; no code that lies there is run."""
-    from open_clip.tokenizer import HFTokenizer
+def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:
+    """The tokenizer whose files lie in a folder: fastloc's own of a tokenizer.json, and transformers' of anything else."""
+    arguments, length = tokenizer_arguments(text, name), text.get("context_length", _CONTEXT)
+    if (folder / tokenizer_folder.FILE).is_file() and not arguments.get("tokenizer_mode"):
+        arguments.pop("tokenizer_mode", None)
+        return FolderTokenizer(folder, length, **arguments)
+    slow = [each for each in (*tokenizer_folder.SLOW, tokenizer_folder.FILE) if (folder / each).is_file()]
+    if not slow:
+        raise ModelError(
+            f"the tokenizer's folder {str(folder)!r} must have a {tokenizer_folder.FILE}, and has none; "
+            f"put the files of {shown(text['hf_tokenizer_name'])} there"
+        )
+    try:
+        from open_clip.tokenizer import HFTokenizer
 
-    length = text.get("context_length", _CONTEXT)
-    # without it transformers asks on the terminal, and runs the code after a yes
-    return HFTokenizer(place, context_length=length, trust_remote_code=False, **tokenizer_arguments(text, name))
+        # without it transformers asks on the terminal, and runs the code after a yes
+        return HFTokenizer(str(folder), context_length=length, trust_remote_code=False, **arguments)
+    except ImportError as error:
+        raise ModelError(
+            f"the tokenizer's folder {str(folder)!r} has {slow[0]} and no {tokenizer_folder.FILE} that fastloc reads by itself, which "
+            "needs transformers and sentencepiece: pip install transformers sentencepiece"
+        ) from error
 
 
 def network(config: Mapping[str, Any]) -> Any:

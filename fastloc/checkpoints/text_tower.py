@@ -91,6 +91,11 @@ class TextTower(nn.Module):
         self.register_buffer("attn_mask", mask, persistent=False)
 
     @property
+    def vocabulary(self) -> int:
+        """Rows of the table of tokens."""
+        return len(self.token_embedding.weight)
+
+    @property
     def cut(self) -> Cut | None:
         """Columns of tokens that this tower reads; None if it reads all, as one without a mask does, padding and all."""
         if self.cls_emb is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from fastloc.errors import FastlocError, ModelError
 from fastloc.utils.schema import count, decode, limited, one_of, shown
 
-__all__ = ["check"]
+__all__ = ["check", "check_parts"]
 
 # parts of a normalizer, a pre-tokenizer or a post-processor; pieces around a text; ids
 PARTS, PIECES, IDS = 64, 64, 1 << 31
@@ -102,11 +102,7 @@ def check(definition: str, context: int, name: str, limit: int) -> None:
 
     name: the file. limit: bytes of the definition.
     """
-    damaged = f"{name}: its tokenizer is damaged"
-    limited(len(definition), limit, damaged)
-    if definition.count(",") > ENTRIES:
-        raise ModelError(f"{damaged} (it must have at most {ENTRIES:,} parts)")
-    found = decode(definition, _Definition, damaged, limit)
+    found = check_parts(definition, name, limit)
     cut, filled = found.truncation or _Truncation(0), found.padding or _Padding("none")
     for what, got, wanted in (
         ("truncation.max_length", cut.max_length, context),
@@ -114,4 +110,13 @@ def check(definition: str, context: int, name: str, limit: int) -> None:
         ("padding.strategy", filled.strategy, {"Fixed": context}),
     ):
         if got != wanted:
-            raise ModelError(f"{damaged} ({what} must be {wanted}, got {shown(got)})")
+            raise ModelError(f"{name}: its tokenizer is damaged ({what} must be {wanted}, got {shown(got)})")
+
+
+def check_parts(definition: str, name: str, limit: int) -> _Definition:
+    """Read the outline of a definition. Raises ModelError unless it makes little of a little, however it cuts and fills texts."""
+    damaged = f"{name}: its tokenizer is damaged"
+    limited(len(definition), limit, damaged)
+    if definition.count(",") > ENTRIES:
+        raise ModelError(f"{damaged} (it must have at most {ENTRIES:,} parts)")
+    return decode(definition, _Definition, damaged, limit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastloc.errors import FastlocError, ModelError
 from fastloc.text.cleaning import clean
 from fastloc.utils.schema import first_line
 
-__all__ = ["Tokens"]
+__all__ = ["Tokens", "parsed"]
 
 
 class Tokens:
@@ -29,12 +30,21 @@ class Tokens:
     """
 
     def __init__(self, definition: str, kind: str = "lower", zeroed: int | None = None, name: str = "the file") -> None:
-        self.kind, self.zeroed, self.name = kind, zeroed, name
-        self.inner = _tokenizer(definition, name)
+        self._hold(parsed(definition, name), partial(clean, kind=kind), zeroed, name)
+
+    @classmethod
+    def around(cls, inner: Any, cleaner: Callable[[str], str], zeroed: int | None, name: str) -> Tokens:
+        """The same with a tokenizer of the library, which cuts and fills texts, and another way to clean them."""
+        made = cls.__new__(cls)
+        made._hold(inner, cleaner, zeroed, name)
+        return made
+
+    def _hold(self, inner: Any, cleaner: Callable[[str], str], zeroed: int | None, name: str) -> None:
+        self.inner, self.cleaner, self.zeroed, self.name = inner, cleaner, zeroed, name
 
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
         """The ids, int64 [n, context], and how many tokens each text would have uncut, start and end among them."""
-        cleaned = [clean(text, self.kind) for text in texts]
+        cleaned = [self.cleaner(text) for text in texts]
         # one by one, which is as quick: a batch starts threads, and a process that has these is warned of when it forks
         try:
             found = [self.inner.encode(each) for each in cleaned]
@@ -49,7 +59,8 @@ class Tokens:
         return int(sum(encoding.attention_mask)) + sum(int(sum(piece.attention_mask)) - framing for piece in encoding.overflowing)
 
 
-def _tokenizer(definition: str, name: str) -> Any:
+def parsed(definition: str, name: str) -> Any:
+    """The library's tokenizer of a definition. Raises ModelError if it is none, FastlocError if `tokenizers` is not installed."""
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:

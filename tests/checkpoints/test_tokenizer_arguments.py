@@ -17,7 +17,7 @@ import pytest
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from fastloc import embedded
-from fastloc.checkpoints import loading
+from fastloc.checkpoints import hub, loading
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import tokenizer_arguments
 from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer
@@ -72,6 +72,7 @@ def test_other_arguments_are_refused(name: str, value: object, asked: list[Any],
 
 def test_code_beside_a_model_is_not_run(asked: list[Any], tmp_path: Path) -> None:
     model = folder(tmp_path, hf_tokenizer_name="x")
+    (tmp_path / "spiece.model").write_bytes(b"")
     (tmp_path / "evil.py").write_text(CODE)
     with pytest.raises(ModelError, match=r"cannot be loaded: Loading .* requires you to execute the tokenizer file") as caught:
         loading.load(str(model))
@@ -83,6 +84,7 @@ def test_harmless_arguments_stay_with_open_clip(asked: list[Any], tmp_path: Path
     model = folder(
         tmp_path, hf_tokenizer_name="x", tokenizer_mode="clips", tokenizer_kwargs={"clean": "canonicalize", "strip_sep_token": True}
     )  # fmt: skip
+    (tmp_path / "spiece.model").write_bytes(b"")
     tokenizer: Any = loading.load(str(model)).text.tokenizer
     assert isinstance(tokenizer, HFTokenizer) and tokenizer.strip_sep_token and tokenizer.tokenizer_mode == "clips"
     assert tokenizer.clean_fn.__name__ == "_clean_canonicalize" and tokenizer.context_length == 24
@@ -90,13 +92,18 @@ def test_harmless_arguments_stay_with_open_clip(asked: list[Any], tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "ViT-L-14-CLIPA", "xlm-roberta-base-ViT-B-32"])
-def test_a_model_by_name_runs_no_code_either(name: str, asked: list[Any]) -> None:
+def test_a_model_by_name_runs_no_code_either(name: str, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that transformers alone reads come from the hub first, so it asks nobody."""
+    (tmp_path / "spiece.model").write_bytes(b"")
+    fetched = list[str]()
+    monkeypatch.setattr(hub, "tokenizer", lambda repository: fetched.append(repository.name) or tmp_path)
     config = open_clip.get_model_config(name)
     assert config is not None
     tokenizer = named_tokenizer(name, config)
     wanted = open_clip.get_tokenizer(name)
     ((place, options), (same, _)) = asked
-    assert place == same == config["text_cfg"]["hf_tokenizer_name"] and options == {"cache_dir": None, "trust_remote_code": False}
+    assert place == str(tmp_path) and fetched == [same] == [config["text_cfg"]["hf_tokenizer_name"]]
+    assert options == {"cache_dir": None, "trust_remote_code": False}
     for field in ("clean_fn", "strip_sep_token", "context_length", "tokenizer_mode"):
         assert getattr(tokenizer, field) == getattr(wanted, field)
 

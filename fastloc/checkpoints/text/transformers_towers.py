@@ -113,7 +113,7 @@ class TransformersTower(nn.Module):
 
     def __init__(self, found: Row, text: Mapping[str, Any], embed: int) -> None:
         super().__init__()
-        self.context_length, self.pad_id = text.get("context_length", 77), found.pad
+        self.context_length, self.pad_id, self.vocabulary = text.get("context_length", 77), found.pad, found.vocabulary
         self.pool, kind = text.get("hf_pooler_type", POOLERS[0]), text.get("hf_proj_type", "mlp")
         pooled = self.pool == "cls_pooler" and found.kind == "roberta"
         self.transformer: nn.Module = _KINDS[found.kind](found, pooled) if pooled else _KINDS[found.kind](found)

@@ -1,0 +1,163 @@
+"""A tokenizer from a folder that has a tokenizer.json, as transformers and open_clip read it, with the `tokenizers` package alone.
+
+What a folder says besides is in tokenizer_config.json and special_tokens_map.json: the token that fills texts up, and on which side. Some
+classes of transformers frame texts by themselves, whatever tokenizer.json says: a row of a table each.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastloc.checkpoints.text.repair import cleaned
+from fastloc.errors import ModelError
+from fastloc.text import definition
+from fastloc.text.tokenizer import Tokens, parsed
+from fastloc.utils.schema import plain, read_file, shown
+
+__all__ = ["FILE", "SLOW", "FolderTokenizer"]
+
+FILE = "tokenizer.json"
+_CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
+# what transformers alone reads, where there is no tokenizer.json
+SLOW = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.json", "vocab.txt")
+# bytes of a definition: MetaCLIP 2's has 901,629 words on lines of their own
+_MOST, _MOST_CONFIG = 1 << 28, 1 << 26
+# where neither file names one
+_PADS, _SEPARATORS = ("<pad>", "[PAD]"), ("[SEP]", "</s>")
+_LANGUAGE = "eng_Latn"
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What a class of transformers does by itself.
+
+    start, end   texts get a start and an end token where tokenizer_config.json says nothing; None: as tokenizer.json says
+    side         texts are filled up on it where nothing is said
+    language     a text begins with its language's token
+    """
+
+    start: bool | None = None
+    end: bool | None = None
+    side: str = "right"
+    language: bool = False
+
+
+# by tokenizer_class, without "Fast"
+_FAMILIES = {
+    "GemmaTokenizer": _Family(True, False, "left"),
+    "LlamaTokenizer": _Family(True, False, "left"),
+    "NllbTokenizer": _Family(language=True),
+}
+
+
+class FolderTokenizer:
+    """Texts to token ids.
+
+    Args:
+        folder: it holds a tokenizer.json.
+        context_length: ids in a row: longer texts are cut, and shorter ones filled up.
+        clean: how texts are cleaned first, see `fastloc.text.cleaning`.
+        strip_sep_token: its id becomes 0, as CLIPA was trained.
+        language: of texts, for tokenizers that mark it.
+
+    Raises:
+        ModelError: a damaged file, or a token that the vocabulary does not have. FastlocError: `tokenizers` is not installed.
+    """
+
+    def __init__(
+        self, folder: Path, context_length: int, clean: str = "whitespace", strip_sep_token: bool = False, language: str | None = None
+    ) -> None:
+        self.folder, self.context_length, self.kind = folder, context_length, clean
+        path = folder / FILE
+        text = read_file(path, f"tokenizer {str(path)!r}", _MOST).decode(errors="replace")
+        definition.check_parts(text, str(path), _MOST)
+        inner = parsed(text, str(path))
+        del text
+        config = {**_json(folder / _SPECIAL), **_json(folder / _CONFIG)}
+        family = _FAMILIES.get(str(config.get("tokenizer_class")).removesuffix("Fast"), _Family())
+        self._frame(inner, config, family, language)
+        token, self.pad = self._token(inner, config, "pad_token", _PADS)
+        side = config.get("padding_side", family.side)
+        for name, value in (("padding_side", side), ("truncation_side", config.get("truncation_side", "right"))):
+            if value not in ("left", "right"):
+                raise ModelError(f"{folder / _CONFIG}: {name} must be left or right, got {shown(value)}")
+        inner.enable_truncation(context_length, direction=config.get("truncation_side", "right"))
+        inner.enable_padding(length=context_length, direction=side, pad_id=self.pad, pad_token=token)
+        self.zeroed = self._token(inner, config, "sep_token", _SEPARATORS)[1] if strip_sep_token else None
+        self.tokens = Tokens.around(inner, partial(cleaned, kind=clean), self.zeroed, str(path))
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        """The ids, int64 [n, context]."""
+        return torch.from_numpy(self.tokens([texts] if isinstance(texts, str) else list(texts))[0])
+
+    def length(self, text: str) -> int:
+        """Tokens that a text would have uncut, those around it among them."""
+        return self.tokens([text])[1][0]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids."""
+        return str(self.tokens.inner.decode([int(each) for each in ids], skip_special_tokens=False))
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids that there may be."""
+        return int(self.tokens.inner.get_vocab_size())
+
+    @property
+    def definition(self) -> str:
+        """All but the cleaning as JSON for `tokenizers`: it cuts and fills texts up to the context."""
+        return str(self.tokens.inner.to_str())
+
+    def _token(self, inner: Any, config: dict[str, Any], name: str, usual: Sequence[str]) -> tuple[str, int]:
+        """A special token and its id."""
+        token = _content(config.get(name)) or next((each for each in usual if inner.token_to_id(each) is not None), None)
+        if token is None:
+            raise ModelError(f"{self.folder / _CONFIG}: {name} must be a token of {FILE}, and there is none; add it to the file")
+        number = inner.token_to_id(token)
+        if number is None:
+            where = self.folder / _CONFIG
+            raise ModelError(f"{where}: {name} must be a token of {FILE}, got {shown(token)}; these files do not belong together")
+        return token, int(number)
+
+    def _frame(self, inner: Any, config: dict[str, Any], family: _Family, language: str | None) -> None:
+        """Put the tokens around texts that the class of transformers puts there."""
+        if family.language:
+            code = language or config.get("src_lang") or _LANGUAGE
+            ends, legacy = self._token(inner, config, "eos_token", ("</s>",))[0], bool(config.get("legacy_behaviour"))
+            if inner.token_to_id(code) is None:
+                raise ModelError(f"{self.folder / FILE}: the language must be one of its tokens, such as {_LANGUAGE}, got {shown(code)}")
+            before, after = ([], [ends, code]) if legacy else ([code], [ends])
+        elif language is not None:
+            raise ModelError(f"{self.folder / _CONFIG}: language must be left out for a tokenizer that marks none, got {shown(language)}")
+        elif family.start is not None:
+            before = [self._token(inner, config, "bos_token", ("<bos>", "<s>"))[0]] if config.get("add_bos_token", family.start) else []
+            after = [self._token(inner, config, "eos_token", ("<eos>", "</s>"))[0]] if config.get("add_eos_token", family.end) else []
+        else:
+            return
+        template: Callable[..., Any] = _template()
+        tokens = [(each, inner.token_to_id(each)) for each in dict.fromkeys([*before, *after])]
+        inner.post_processor = template(single=[*before, "$A", *after], pair=[*before, "$A", "$B", *after], special_tokens=tokens)
+
+
+def _template() -> Callable[..., Any]:
+    from tokenizers.processors import TemplateProcessing
+
+    return TemplateProcessing
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The content of a file that need not be there."""
+    if not path.is_file():
+        return {}
+    return plain(read_file(path, f"tokenizer {str(path)!r}", _MOST_CONFIG), f"tokenizer {str(path)!r} is damaged", _MOST_CONFIG)
+
+
+def _content(token: Any) -> str | None:
+    """A token as transformers writes it: its text, or an object with that."""
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) and found else None
