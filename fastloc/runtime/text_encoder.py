@@ -106,6 +106,13 @@ class OnnxTextEncoder:
         if rows.shape != (len(tokens), self.manifest.embed) or rows.dtype != np.float32 or not np.isfinite(rows).all():
             wanted = [len(tokens), self.manifest.embed]
             raise ModelError(f"{self.path}: its embeddings must be finite float32 {wanted}, got {rows.dtype} {list(rows.shape)}")
+        shortest = float(np.linalg.norm(rows, axis=1).min(initial=1))
+        # what is nothing stays so when it is brought to unit length
+        if shortest < 0.5:
+            raise ModelError(
+                f"{self.path}: its embeddings must be of unit length, got {shortest:.3g}; a text has no token that the tower reads, or the "
+                "file is damaged"
+            )
         return rows
 
     def _check_graph(self) -> None:

@@ -7,9 +7,6 @@ from torch import Tensor
 
 __all__ = ["key_mask", "masked_mean", "sinusoids"]
 
-# what TIPS adds to a count of tokens, so that a text without any has a mean
-_TINY = 1e-8
-
 
 def key_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """What is added to logits [n, …, N, N]: [n, 1, N], 0 for keys that are seen, bool [n, N], and a number for others that exp makes 0.
@@ -22,7 +19,8 @@ def key_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
 def masked_mean(x: Tensor, kept: Tensor) -> Tensor:
     """The mean [n, C] of those tokens of x [n, N, C] that are kept, bool [n, N]; zeros where none is."""
     weights = kept.to(x.dtype)[..., None]
-    return (x * weights).sum(1) / (weights.sum(1) + _TINY)
+    # official code adds 1e-8 to the count, which is the same in float32, and which exporters leave out
+    return (x * weights).sum(1) / weights.sum(1).clamp_min(1)
 
 
 def sinusoids(count: int, width: int) -> Tensor:

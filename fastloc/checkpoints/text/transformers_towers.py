@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastloc.checkpoints.text.cut import Cut
-from fastloc.checkpoints.text.layers import key_mask, sinusoids
+from fastloc.checkpoints.text.layers import key_mask, masked_mean, sinusoids
 from fastloc.errors import ModelError, unknown
 
 __all__ = ["ROWS", "Row", "TransformersTower", "row", "sized"]
@@ -136,8 +136,7 @@ class TransformersTower(nn.Module):
         seen = tokens != self.pad_id
         x = self.transformer(tokens, seen)
         if self.pool == "mean_pooler":
-            weights = seen.to(x.dtype)[..., None]
-            x = (x * weights).sum(1) / weights.sum(1)
+            x = masked_mean(x, seen)
         else:
             pooler = getattr(self.transformer, "pooler", None)
             x = x[:, 0] if pooler is None else pooler.dense(x[:, 0]).tanh()
