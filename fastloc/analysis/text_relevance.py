@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastloc.checkpoints import vit_layouts
+from fastloc.checkpoints.text.cut import Cut
 from fastloc.checkpoints.text_encoder import causal, text_state
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
@@ -47,15 +48,19 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
     if not -tower.spec.layers <= start < tower.spec.layers:
         raise RecipeError(f"start is {start}, and the text tower's blocks are 0 … {tower.spec.layers - 1}")
     with torch.inference_mode():
-        ids = encoder.tokenizer([prompt])[0]
-        ids = ids[: int(ids.argmax()) + 1].cpu()
+        ids, nothing = encoder.tokenizer([prompt, ""])
+        # which id ends a text is the tower's to say, and not every tokenizer starts one
+        cut: Cut = getattr(encoder.tower, "cut", None) or Cut("highest")
+        ids = ids[: cut.columns(ids[None])].cpu()
+        starts = int(cut.columns(nothing[None]) > 1)
         embedded = text_state(encoder.tower)["token_embedding.weight"].float().cpu()[ids] + tower.pos[: len(ids)]
-        shares = shares_of(tower, embedded[None], _embedding(localizer, image), start, localizer.logit_scale)
-    return [(_word(encoder.tokenizer, int(each)), float(share)) for each, share in zip(ids[1:-1], shares, strict=True)]
+        shares = shares_of(tower, embedded[None], _embedding(localizer, image), start, localizer.logit_scale, starts)
+    return [(_word(encoder.tokenizer, int(each)), float(share)) for each, share in zip(ids[starts:-1], shares, strict=True)]
 
 
-def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale: float) -> Tensor:
-    """The shares [N - 2] of embedded tokens [1, N, C], first and last of which start and end the text, for an image embedding [E]."""
+def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale: float, starts: int = 1) -> Tensor:
+    """The shares [N - starts - 1] of embedded tokens [1, N, C], the first `starts` and the last of which start and end the text, for an
+    image embedding [E]."""
     count = embedded.shape[1]
     mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
     x, found = embedded, []
@@ -67,7 +72,7 @@ def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale
     gradient = torch.cat([torch.zeros_like(x[:, None, :-1]), at_end], 2)
     first = torch.zeros_like(x[:, None, :, 0])
     first[..., -1] = 1
-    relevance = walk_down(found[start:], tower.spec, ALL, gradient, first, strength, None)[0, 0, 1:-1]
+    relevance = walk_down(found[start:], tower.spec, ALL, gradient, first, strength, None)[0, 0, starts:-1]
     return relevance / relevance.sum().clamp_min(torch.finfo(relevance.dtype).tiny)
 
 
@@ -90,7 +95,7 @@ def text_weights(tower: Any) -> Weights:
     blocks = vit_layouts.text_blocks(state, spec)
     nothing = torch.zeros(0, width)
     return Weights(spec, nothing, nothing, state["positional_embedding"], None, None, blocks, state["ln_final.weight"],
-                   state["ln_final.bias"], projection)  # fmt: skip
+                   state["ln_final.bias"], projection, state.get("text_projection.bias"))  # fmt: skip
 
 
 def _activation(mlp: Any) -> str:

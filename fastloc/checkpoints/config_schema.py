@@ -109,21 +109,34 @@ class _Text:
     no_causal_mask: bool | None = None
     pool_type: str = "argmax"
     eos_id: int = 2
+    pad_id: int = 0
+    embed_cls: bool | None = None
     proj_type: str = "linear"
     proj_bias: bool | None = None
+    # of TIPSv2, see `fastloc.checkpoints.text_tower`
+    activation: str = "gelu"
+    positions: str = "learned"
+    scale_embedding: bool | None = None
+    use_pad_mask: bool | None = None
     act_kwargs: dict[str, str] | None = None
     norm_kwargs: dict[str, float] | None = None
     hf_tokenizer_name: str | None = None
     tokenizer_kwargs: dict[str, Any] | None = None
     tokenizer_mode: str | None = None
+    hf_model_name: str | None = None
+    hf_proj_type: str | None = "mlp"
+    hf_pooler_type: str = "mean_pooler"
 
     def __post_init__(self) -> None:
         for name, most in (("context_length", CONTEXT), ("vocab_size", VOCABULARY), ("width", WIDTH), ("heads", WIDTH), ("layers", LAYERS)):
             count(name, getattr(self, name), most)
         count("eos_id", self.eos_id, VOCABULARY, 0)
+        count("pad_id", self.pad_id, VOCABULARY, 0)
         number("mlp_ratio", self.mlp_ratio, 1e-3, 64)
         _check_layers(self.norm_kwargs, self.act_kwargs)
         one_of("proj_type", self.proj_type, ("linear", "none"))
+        one_of("activation", self.activation, ("gelu", "relu"))
+        one_of("positions", self.positions, ("learned", "sinusoidal"))
         if self.width % self.heads:
             raise FastlocError(f"heads must divide the width, {self.width}, got {self.heads}")
 

@@ -89,6 +89,34 @@ def test_the_logit_is_at_the_scale_of_the_checkpoint(scale: float, tmp_path: Pat
     assert (wanted - other).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("family", "end"), [("mt5", 1), ("xlm-v", 2)])
+def test_the_token_that_ends_a_text_need_not_have_the_highest_id(family: str, end: int, tmp_path: Path) -> None:
+    """MetaCLIP 2's towers read the first id of the end; mT5's tokenizer starts no text."""
+    pytest.importorskip("tokenizers")
+    from tokenizer_families import make
+
+    text = {**TEXT, "vocab_size": 500, "pool_type": "eos", "eos_id": end, "hf_tokenizer_name": "x"}
+    settings = {**config(), "text_cfg": text}
+    state = {name: torch.from_numpy(each) for name, each in seeded_state(vision_shapes(settings) | text_shapes(settings), 0).items()}
+    make(family, tmp_path)
+    (tmp_path / "tiny.json").write_text(json.dumps(settings))
+    save_file(state, tmp_path / "tiny.safetensors")
+    mine = Localizer(str(tmp_path / "tiny.json"), str(tmp_path / "tiny.safetensors"), size=32)
+    found = text_relevance(mine, picture(), "a red car")
+    ids = mine.source.text.tokenizer(["a red car"])[0].tolist()
+    ids = ids[: ids.index(end) + 1]
+    starts = int(family == "xlm-v")
+    assert [word for word, _ in found] == [mine.source.text.tokenizer.decode([each]).strip() for each in ids[starts:-1]]
+    weights = text_weights(mine.source.text.tower)
+    embeddings = (mine.source.text.tower.token_embedding(torch.tensor(ids)) + weights.pos[: len(ids)])[None]
+    wanted = relevance.text_relevance(
+        weights.to(dtype=torch.float64), embeddings.double(), _embedding(mine, picture()).double(), 0, mine.logit_scale
+    )
+    # the reference leaves out the first token, be it a start or not
+    shares = np.array([share for _, share in found])[1 - starts :]
+    assert np.abs(shares / shares.sum() - wanted.numpy()).max() < 1e-5 and abs(sum(share for _, share in found) - 1) < 1e-5
+
+
 def test_words_of_the_embedded_model() -> None:
     found = text_relevance(localizer(), picture(), "a red circle")
     assert [word for word, _ in found] == ["a", "red", "circle"]

@@ -30,7 +30,7 @@ CONFIG["model_cfg"] |= {"quick_gelu": False, "custom_text": False, "init_logit_s
 CONFIG["model_cfg"]["vision_cfg"] |= {"mlp_ratio": 4.0, "norm_kwargs": {"eps": 1e-5}, "pool_type": "tok", "ls_init_value": None}
 CONFIG["model_cfg"]["text_cfg"] |= {
     "mlp_ratio": 4.0, "norm_kwargs": {"eps": 1e-5}, "act_kwargs": None, "eos_id": 2, "tokenizer_kwargs": {"clean": "lower"},
-    "proj_type": "linear",
+    "proj_type": "linear", "activation": "gelu", "positions": "learned", "pad_id": 0,
 }  # fmt: skip
 
 
@@ -68,6 +68,9 @@ FIELDS: dict[str, tuple[object, str]] = {
     "model_cfg.text_cfg.context_length": (10**6, "text_cfg: context_length must be a whole number from 1 to 4096"),
     "model_cfg.text_cfg.heads": (3, "heads must divide the width, 128, got 3"),
     "model_cfg.text_cfg.act_kwargs": ({"approximate": "x"}, "unknown approximation of GELU 'x'"),
+    "model_cfg.text_cfg.activation": ("tanh", "unknown activation 'tanh'"),
+    "model_cfg.text_cfg.positions": ("rope", "unknown positions 'rope'"),
+    "model_cfg.text_cfg.pad_id": (-1, "pad_id must be a whole number from 0 to 1048576"),
     "model_cfg.text_cfg.norm_kwargs": ({"device": 1.0}, "unknown argument of norm_kwargs 'device'"),
     "preprocess_cfg.mean": ([0, 0], "preprocess_cfg (mean must be array of length 3, got 2)"),
     "preprocess_cfg.std": ([0, 1, 1], "std must be a number from 1e-06 to 1e+06, got 0"),
