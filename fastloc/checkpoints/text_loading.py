@@ -18,7 +18,8 @@ from fastloc.checkpoints.config_schema import tokenizer_arguments
 from fastloc.checkpoints.hub_repository import Repository
 from fastloc.checkpoints.text import tokenizer_folder, transformers_towers
 from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
-from fastloc.checkpoints.text_tower import TextTower, is_plain
+from fastloc.checkpoints.text.transformers_towers import TransformersTower
+from fastloc.checkpoints.text_tower import ADDED, TextTower, is_plain
 from fastloc.errors import ModelError
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils.schema import first_line, shown
@@ -27,6 +28,10 @@ __all__ = ["folder_tokenizer", "logit_scale", "named_tokenizer", "network", "tex
 
 # the smallest image tower there is: fastloc runs the real one as tensors
 _NO_VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
+# and a text tower, for a model that gets one of fastloc's in its place
+_NO_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+# of random weights
+_SPREAD = 0.02
 _CONTEXT = 77
 # what texts and pictures are compared by, no part of an encoder: absent in weights that were cut out of a model
 _COMPARED = ("logit_scale", "logit_bias")
@@ -95,20 +100,54 @@ def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:
 
 
 def network(config: Mapping[str, Any]) -> Any:
-    """open_clip's own module for a configuration, with random weights."""
+    """A module of the whole model with random weights under open_clip's names: open_clip's own, but for text towers that it does not have
+    or takes from transformers, which are fastloc's.
+
+    Raises:
+        ModelError: a field that nobody knows, or sizes that do not fit together.
+    """
     import open_clip
 
     settings = copy.deepcopy(dict(config))
-    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
     if settings["vision_cfg"].get("timm_model_name"):
         # nothing is downloaded for weights that are random
         settings["vision_cfg"]["timm_model_pretrained"] = False
+    text = settings["text_cfg"]
+    own = bool(text.get("hf_model_name")) or any(name in text for name in ADDED) or text.get("pool_type") == "mean"
+    if own:
+        settings = {**{name: value for name, value in settings.items() if name != "multimodal_cfg"}, "text_cfg": _NO_TEXT}
+    custom = settings.pop("custom_text", False) or own
     kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
-        return kind(**settings).eval().requires_grad_(False)
+        made: Any = kind(**settings)
     except Exception as error:
         # a field that open_clip does not know, or a combination that torch does not take
         raise ModelError(f"open_clip cannot make a model of this configuration: {first_line(error)}") from error
+    if own:
+        made.text = _random(config)
+    return made.eval().requires_grad_(False)
+
+
+def _random(config: Mapping[str, Any]) -> torch.nn.Module:
+    """fastloc's own text tower of a configuration with random weights: 1 and 0 in norms and biases, small numbers elsewhere."""
+    text = config["text_cfg"]
+    if not text.get("hf_model_name") and not is_plain(config):
+        raise ModelError("no text tower is known for this configuration: text_cfg has fields of two kinds of towers")
+    tower: torch.nn.Module = (
+        TransformersTower(transformers_towers.row(text), text, config["embed_dim"]) if text.get("hf_model_name") else TextTower(config)
+    )
+    state = {}
+    for name, tensor in tower.state_dict().items():
+        if name not in _COMPARED:
+            bias, norm = name.endswith("bias"), tensor.ndim == 1
+            made = torch.zeros if bias else torch.ones if norm else torch.randn
+            state[name] = made(tensor.shape) * (1.0 if bias or norm else _SPREAD)
+    tower.load_state_dict(state, strict=False, assign=True)
+    # a whole model has these itself
+    for name in _COMPARED:
+        if hasattr(tower, name):
+            delattr(tower, name)
+    return tower
 
 
 def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.nn.Module:
@@ -145,7 +184,7 @@ def _own_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[
     text = config["text_cfg"]
     if text.get("hf_model_name"):
         found = transformers_towers.sized(transformers_towers.row(text), state, _CUSTOM)
-        return transformers_towers.TransformersTower(found, text, config["embed_dim"]), _CUSTOM
+        return TransformersTower(found, text, config["embed_dim"]), _CUSTOM
     if not is_plain(config):
         return None, ""
     return TextTower(config), _CUSTOM if config.get("custom_text") or "multimodal_cfg" in config else ""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fastloc.checkpoints.text.cut import Cut
 from fastloc.checkpoints.text.layers import key_mask, masked_mean, sinusoids
 
-__all__ = ["TextTower", "is_plain"]
+__all__ = ["ADDED", "TextTower", "is_plain"]
 
 # what a text_cfg may say, with open_clip's defaults
 _DEFAULTS: dict[str, Any] = {
@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 # what fastloc adds for TIPSv2, which open_clip does not know: the activation, fixed positions (sines, then cosines), embeddings times the
 # root of the width, and keys of padding that no token sees; its pool_type is "mean", over tokens that are no padding
-_ADDED: dict[str, Any] = {"activation": "gelu", "positions": "learned", "scale_embedding": False, "use_pad_mask": False}
+ADDED: dict[str, Any] = {"activation": "gelu", "positions": "learned", "scale_embedding": False, "use_pad_mask": False}
 # what it may say of other things: the tokenizer, what a generative model's decoder reads, and what open_clip reads for images alone
 _UNREAD = {"hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs", "final_ln_after_pool", "output_tokens"}
 # what makes the tower another one, unless it is switched off
@@ -44,7 +44,7 @@ def is_plain(config: Mapping[str, Any]) -> bool:
     text = config["text_cfg"]
     return (
         set(config) <= _PARTS
-        and set(text) <= {*_DEFAULTS, *_ADDED, *_UNREAD, *_OTHER}
+        and set(text) <= {*_DEFAULTS, *ADDED, *_UNREAD, *_OTHER}
         and not any(text.get(name) for name in _OTHER)
         and text.get("pool_type", "argmax") in _POOLS
     )
@@ -63,7 +63,7 @@ class TextTower(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        text = {**_DEFAULTS, **_ADDED, **config["text_cfg"]}
+        text = {**_DEFAULTS, **ADDED, **config["text_cfg"]}
         width, embed = text["width"], config["embed_dim"]
         self.context_length, self.text_pool_type, self.text_eos_id = text["context_length"], text["pool_type"], text["eos_id"]
         self.heads, self.pad_id, self.pad_mask = text["heads"], text["pad_id"], text["use_pad_mask"] and text["no_causal_mask"]
