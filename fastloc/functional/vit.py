@@ -89,7 +89,8 @@ def encode(
         whole = rows > 1 or slot is not None or f"qkv{i}" in capture
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
         plain = project(y, prepared.rows(block, read), spec, read, slot) if read else None
-        qkv = turned(block, plain, spec, places, slot) if plain is not None else None
+        # a slot is the local path's: what the main path attends with goes elsewhere if it is something else
+        qkv = turned(block, plain, spec, places, None if apart else slot) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
         local.keep_projections(i, qkv)

@@ -5,7 +5,10 @@ import torch
 
 import families
 import towers
-from fastloc.functional.vit import forward
+from fastloc.functional.folding import fold
+from fastloc.functional.op_set import Ops
+from fastloc.functional.patch_stem import patch_tokens
+from fastloc.functional.vit import encode, forward, positions
 from fastloc.recipes import RECIPES, recipe
 from fastloc.reference import any_recipe, parts, scores
 from towers import PATCHES, error
@@ -37,6 +40,21 @@ def test_options_of_a_row(name: str, changes: dict[str, object], method: str) ->
     found = forward(weights, pixels, row).patches
     assert error(found, any_recipe.features(weights, pixels, row)) < EXACT
     assert error(found, forward(weights, pixels, recipe(method)).patches) > 1e-3, "the option changes nothing"
+
+
+DEFERRED = [("pe", True), ("pe", False), ("eva02", False), ("registers", True), ("siglip", True), ("eva02-e", True), ("tips", True)]
+
+
+@pytest.mark.parametrize(("name", "rotary"), DEFERRED)
+def test_attention_that_waits_for_all_blocks_is_the_same(name: str, rotary: bool) -> None:
+    weights, row = families.tower(name), recipe("gem", rotary=rotary)
+    prepared, (tokens, grid) = fold(weights, row, joint=True), patch_tokens(weights, towers.pixels(1, (3, 5)))
+    places = positions(weights, grid, row)
+    wanted = encode(prepared, tokens, places, grid, cls=True)
+    with torch.inference_mode():
+        found = encode(prepared, tokens, places, grid, Ops(deferred=True, slots=True), cls=True)
+    assert wanted.cls is not None and found.cls is not None
+    assert error(found.patches, wanted.patches) < 1e-12 and error(found.cls, wanted.cls) < 1e-12
 
 
 @pytest.mark.parametrize("name", families.NAMES)
