@@ -270,7 +270,8 @@ def _named(model: str, pretrained: str | None) -> _Description:
         file, preprocess = _tagged(model, name, pretrained)
         # the tag knows which activation its weights were trained with
         config = {**config, "quick_gelu": bool(preprocess.get("quick_gelu"))}
-    return _Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: named_tokenizer(name, config))
+    random = pretrained == RANDOM
+    return _Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: named_tokenizer(name, config, random))
 
 
 def _tagged(model: str, name: str, tag: str | None) -> tuple[Path, dict[str, Any]]:

@@ -17,6 +17,7 @@ from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import tokenizer_arguments
 from fastloc.checkpoints.hub_repository import Repository
 from fastloc.checkpoints.text import tokenizer_folder, transformers_towers
+from fastloc.checkpoints.text.stand_in import StandIn
 from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
 from fastloc.checkpoints.text.transformers_towers import TransformersTower
 from fastloc.checkpoints.text_tower import ADDED, TextTower, is_plain
@@ -56,13 +57,17 @@ def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
     return SimpleTokenizer(context_length=length, clean=arguments.get("clean", "lower"))
 
 
-def named_tokenizer(name: str, config: Mapping[str, Any]) -> Any:
+def named_tokenizer(name: str, config: Mapping[str, Any], random: bool = False) -> Any:
     """The tokenizer of a model that open_clip knows by name: CLIP's, or one whose files are on the hub.
+
+    random: the model's weights are, so a stand-in does where files would be fetched.
 
     Raises:
         ModelError: see `folder_tokenizer`, or files that cannot be downloaded.
     """
     text = config["text_cfg"]
+    if text.get("hf_tokenizer_name") and random:
+        return StandIn(text)
     if text.get("hf_tokenizer_name"):
         repository = Repository(text["hf_tokenizer_name"], f"the tokenizer of {name}", "the folder of a copy of the model with its files")
         return _from_folder(hub.tokenizer(repository), text, name)

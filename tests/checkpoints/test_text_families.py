@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.text.cut import Cut
+from fastloc.checkpoints.text.stand_in import StandIn
 from fastloc.checkpoints.text.transformers_towers import ROWS, TransformersTower, row
 from fastloc.checkpoints.text_encoder import encode_tokens
 from fastloc.checkpoints.text_loading import network, text_tower
@@ -221,6 +222,30 @@ def test_towers_and_weights_that_cannot_be():
     with pytest.raises(ModelError, match=r"output\.dense\.weight' has shape \(3, 3\), the model wants \(128, 96\)"):
         text_tower(config, {**state, name: torch.zeros(3, 3)})
     assert row({"hf_model_name": "FacebookAI/xlm-roberta-large"}) == ROWS["xlm-roberta-large"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "tips"])
+def test_random_weights_are_made_without_transformers(kind: str, monkeypatch: pytest.MonkeyPatch):
+    text = TIPS if kind == "tips" else {"hf_model_name": KINDS[kind], "context_length": 24}
+    if kind != "tips":
+        monkeypatch.setitem(ROWS, KINDS[kind], replace(ROWS[KINDS[kind]], **SMALL))
+    config = {"embed_dim": 64, "vision_cfg": _VISION, "text_cfg": text}
+    made: Any = network(config)
+    state = made.state_dict()
+    assert {name.partition(".")[0] for name in state} == {"visual", "text", "logit_scale"}
+    tower: Any = text_tower({**config, "custom_text": True}, state)
+    tokens = StandIn(text)(["a cat", "a dog"])
+    found = tower.encode_text(tokens)
+    assert torch.isfinite(found).all() and (found[0] - found[1]).abs().max() > 1e-6
+    torch.testing.assert_close(encode_tokens(tower, tokens), found, rtol=0, atol=1e-6)
+
+
+def test_a_stand_in_ends_texts_where_towers_read_them():
+    for name in GROUPS:
+        text = small(name)["text_cfg"]
+        ids, end = StandIn(text)(["a cat", "", "x" * 100]), text.get("eos_id", 2) if text.get("pool_type") == "eos" else 299
+        assert ids.shape == (3, text["context_length"]) and [int((row == end).int().argmax()) for row in ids] == [5, 0, len(ids[0]) - 1]
+        assert int(ids.max()) < 300 and (ids[1, 1:] == 0).all()
 
 
 # TIPSv2
