@@ -71,12 +71,16 @@ class Option:
         return model.with_method(self.method, official=self.parameters == "official", **changes)
 
 
-def options(model: Localizer) -> Iterator[Option]:
-    """Every method that needs nothing trained or measured beforehand, in each of its options."""
+def methods() -> list[str]:
+    """The methods that need nothing trained or measured beforehand."""
+    return [name for name, row in RECIPES.items() if not row.trained and (row.rho is None or row.inv_temp == "matched")]
+
+
+def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
+    """The methods asked for, in each of their options."""
     spec = model.source.vit.spec
-    for name, row in RECIPES.items():
-        if row.trained or (row.rho is not None and row.inv_temp != "matched"):
-            continue
+    for name in asked:
+        row = RECIPES[name]
         different = model.with_method(name).recipe != model.with_method(name, official=True).recipe
         for parameters in ("official", "recommended") if different else ("official",):
             for read in ("pool", "value") if row.reads == "patches" else (None,):
@@ -89,11 +93,11 @@ def _rotates(row: Recipe) -> bool:
     return row.reads == "patches" and any(letter in term for term in row.terms for letter in "qk")
 
 
-def measured(model: Localizer, scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:
+def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:
     """The scores [questions, MEASURES] of every option, and the methods that do not run, with the reason."""
     done = dict(np.load(kept)) if kept is not None and kept.exists() else {}
     found, refused = {}, []
-    for option in options(model):
+    for option in options(model, asked):
         if option.key not in done:
             try:
                 done[option.key] = np.concatenate(judged(option.localizer(model), scenes, names()))
@@ -168,10 +172,10 @@ def presence(model: Localizer, scenes: tuple[Scene, ...]) -> float:
     return auc(found[is_there], found[~is_there])
 
 
-def section(folder: Path, scenes: tuple[Scene, ...], kept: Path | None) -> Row:
+def section(folder: Path, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> Row:
     """What the record says of one tower."""
     model = Localizer(str(folder), batch=16, device="cpu")
-    found, refused = measured(model, scenes, kept)
+    found, refused = measured(model, asked, scenes, kept)
     again = Bootstrap([len(scene.things) for scene in scenes])
     training = folder / TRAINING
     return {
@@ -190,14 +194,15 @@ def _commit() -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a model folder of pack_tower.py; its name is the tower's in the record")
+    parser.add_argument("--methods", nargs="+", default=methods(), choices=methods(), metavar="METHOD")
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
     parser.add_argument("--kept", type=Path, help="a file (.npz) of what is measured, which a later run goes on from")
     parser.add_argument("--record", action="store_true", help="write the tower's section of the record")
     given = parser.parse_args(arguments)
-    if given.limit and given.record:
-        parser.error("a record is of all scenes")
+    if given.record and (given.limit or given.methods != methods()):
+        parser.error("a record is of all scenes and methods")
     scenes = quality_set()[: given.limit]
-    told = section(given.folder, scenes, given.kept)
+    told = section(given.folder, given.methods, scenes, given.kept)
     if given.record:
         before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
         towers = {**before.get("towers", {}), given.folder.name: told}

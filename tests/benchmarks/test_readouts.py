@@ -36,7 +36,7 @@ def model(rope: object, changes: str = "gem"):
 
 
 def test_every_method_is_measured_in_the_options_that_it_has():
-    plain, turning = list(readouts.options(model(None))), list(readouts.options(model(object())))
+    plain, turning = (list(readouts.options(model(rope), readouts.methods())) for rope in (None, object()))
     assert {each.method for each in plain} == {name for name, row in RECIPES.items() if not row.trained} - {"gem_calibrated"}
     assert {each.rotary for each in plain} == {None}
     assert {(each.parameters, each.patch_read) for each in plain if each.method == "gem"} == {

@@ -1,12 +1,16 @@
 """The towers that train.py can train: their losses, which patches they drop, and the text tower that they begin with."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 pytest.importorskip("timm")
 
-from embedded_model import towers, train
+from embedded_model import pack_tower, towers, train
 from fastloc.checkpoints import loading
+from fastloc.functional import vit
+from fastloc.recipes import recipe
 from fastloc.text.templates import sentences
 
 PIXELS = torch.rand(3, 96, 96, 3).mul(255).to(torch.uint8)
@@ -80,3 +84,31 @@ def test_scale_and_bias_learn_at_their_own_pace():
     assert paces.keys() == {5.0, 1.0, 0.2}
     assert paces[5.0] == 2
     assert {group["weight_decay"] for group in groups if group["pace"] == 5.0} == {0.0}
+
+
+@pytest.mark.parametrize("name", ["siglip", "pe"])
+def test_a_packed_tower_is_the_trained_one(name: str, tmp_path: Path):
+    vocabulary = train.Vocabulary(24)
+    made = model(name, len(vocabulary.ids)).eval()
+    with torch.no_grad():
+        for weights in made.parameters():
+            weights.add_(0.1 * torch.randn_like(weights))
+    train.save(tmp_path / "checkpoint.pt", made, torch.optim.SGD(made.parameters()), train.Progress(), vocabulary)
+    folder = pack_tower.pack(tmp_path, tmp_path / "packed")
+    found = loading.load(str(folder))
+    pixels = train.normalise(PIXELS, towers.TOWERS[name])
+    row = recipe("itsm", position="bicubic")
+    with torch.no_grad():
+        wanted, cls = made.encode_image(pixels), vit.forward(found.vit, pixels, row, cls=True).cls
+    assert cls is not None
+    assert (cls - wanted).norm() < 1e-5 * wanted.norm()
+    assert torch.allclose(found.text(["cat"], "plain"), made.encode_text(vocabulary(["cat"]), normalize=True), atol=1e-5)
+    assert (found.vit.spec.mean, found.vit.spec.std) == towers.HALF
+
+
+def test_the_embedded_clip_is_packed_elsewhere(tmp_path: Path):
+    vocabulary = train.Vocabulary(24)
+    made = model("clip", len(vocabulary.ids))
+    train.save(tmp_path / "checkpoint.pt", made, torch.optim.SGD(made.parameters()), train.Progress(), vocabulary)
+    with pytest.raises(ValueError, match=r"pack\.py"):
+        pack_tower.pack(tmp_path, tmp_path / "packed")
