@@ -32,7 +32,6 @@ from fastloc.utils.hashing import tower_digest
 
 if TYPE_CHECKING:
     # these need open_clip, and `trace` does not
-    from fastloc.checkpoints.loading import Source
     from fastloc.engine.localizer import Localizer
 
 __all__ = ["Options", "export"]
@@ -190,12 +189,12 @@ def _fit(localizer: Localizer, options: Options) -> str:
 
 
 def _manifest(localizer: Localizer, options: Options) -> Manifest:
-    source, recipe = localizer.source, localizer.recipe.at_scale(localizer.source.logit_scale)
+    recipe = localizer.recipe.at_scale(localizer.source.logit_scale)
     _, opset = spelling(options.spelling, options.opset)
     names = options.texts
     usual = options.size or localizer.input_size
     return Manifest(
-        version=__version__, model=_model(source, options.licence), recipe=recipe,
+        version=__version__, model=_model(localizer, options.licence), recipe=recipe,
         input=Input(
             options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual,
             localizer.usual_fit,
@@ -206,13 +205,14 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
     )  # fmt: skip
 
 
-def _model(source: Source, licence: str) -> Model:
-    spec = source.spec
+def _model(localizer: Localizer, licence: str) -> Model:
+    source, spec = localizer.source, localizer.source.spec
     weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.vit).items()})
     mean, std = ((float(a), float(b), float(c)) for a, b, c in (spec.mean, spec.std))
     return Model(
-        source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence, source.logit_scale
-    )
+        source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence, source.logit_scale,
+        localizer.logit_bias,
+    )  # fmt: skip
 
 
 def _target(path: str | Path) -> Path:

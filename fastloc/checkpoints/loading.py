@@ -19,7 +19,7 @@ from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
-from fastloc.checkpoints.text_loading import folder_tokenizer, logit_scale, named_tokenizer, network, text_tower
+from fastloc.checkpoints.text_loading import folder_tokenizer, logit_bias, logit_scale, named_tokenizer, network, text_tower
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError, unknown
@@ -49,6 +49,8 @@ class Source:
     projections: Path | None = None
     # of its scores, "plain" and with its own projections, "projected"; others are not calibrated
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    # what is added to scaled cosines of pictures and texts before a sigmoid, of models that were trained so
+    logit_bias: float | None = None
 
     @property
     def spec(self) -> ModelSpec | ResNetSpec:
@@ -102,12 +104,12 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     spec = _spec(described.config, preprocess)
     state = _state(described, pretrained)
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
-    scale = logit_scale(state)
+    scale, bias = logit_scale(state), logit_bias(state)
     weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_layouts.from_open_clip(visual, spec)
     extras = described.extras
     text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
     weights = replace(weights, logit_scale=scale)
-    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, _calibrations(described))
+    return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, _calibrations(described), bias)
 
 
 def _calibrations(described: _Description) -> dict[str, Calibration]:

@@ -81,7 +81,8 @@ class TextEncoder:
             worst = int((lengths.isfinite() & (lengths > 0)).int().argmin())
             raise ModelError(
                 f"the text tower's embedding of {shown(filled[worst])} must be finite and not all zero, got length "
-                f"{float(lengths[worst]):g}; the weights are damaged, or the text has no token that the tower reads"
+                f"{float(lengths[worst]):g}; the weights are damaged, or the text has no token that the tower "
+                "reads, which a template with words gives it"
             )
         return F.normalize(rows, dim=-1)
 

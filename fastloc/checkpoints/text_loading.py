@@ -25,7 +25,7 @@ from fastloc.errors import ModelError
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils.schema import first_line, shown
 
-__all__ = ["folder_tokenizer", "logit_scale", "named_tokenizer", "network", "text_tower"]
+__all__ = ["folder_tokenizer", "logit_bias", "logit_scale", "named_tokenizer", "network", "text_tower"]
 
 # the smallest image tower there is: fastloc runs the real one as tensors
 _NO_VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
@@ -221,6 +221,22 @@ def logit_scale(state: Mapping[str, Tensor]) -> float:
         found = f"{float(tensor):g}" if tensor.numel() == 1 else f"shape {tuple(tensor.shape)}"
         raise ModelError(f"logit_scale of the weights must be the logarithm of a finite number, got {found}; the file is damaged")
     return scale
+
+
+def logit_bias(state: Mapping[str, Tensor]) -> float | None:
+    """What a model that was trained with a sigmoid (SigLIP) adds to scaled cosines; None for one that was trained with a softmax.
+
+    Raises:
+        ModelError: it is no one finite number.
+    """
+    if "logit_bias" not in state:
+        return None
+    tensor = state["logit_bias"]
+    bias = float(tensor) if tensor.numel() == 1 else math.nan
+    if not math.isfinite(bias):
+        found = f"{bias:g}" if tensor.numel() == 1 else f"shape {tuple(tensor.shape)}"
+        raise ModelError(f"logit_bias of the weights must be a finite number, got {found}; the file is damaged")
+    return bias
 
 
 def _compared(name: str, state: Mapping[str, Tensor], own: Tensor) -> Tensor:

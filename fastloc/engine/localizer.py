@@ -146,6 +146,11 @@ class Localizer(BaseLocalizer[list[str]]):
         return self.projected.calibration(self.source)
 
     @property
+    def logit_bias(self) -> float | None:
+        """What a model that was trained with a sigmoid adds to scaled cosines; None for others, and behind trained projections."""
+        return self.source.logit_bias if self.source is self.projected.plain else None
+
+    @property
     def weights(self) -> Weights | ResNetWeights:
         """The image tower on its device."""
         return self.tower.weights
@@ -276,7 +281,7 @@ class Localizer(BaseLocalizer[list[str]]):
     def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
         """The Prediction of one picture's similarities [T, h, w] and image-level cosines [T + 1], see `scored_similarity`."""
         readout = self.recipe.readout
-        scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration)
+        scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration, self.logit_bias)
         return Prediction(
             texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
             reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,

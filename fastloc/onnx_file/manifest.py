@@ -51,6 +51,7 @@ class Model:
     interpolation: str
     licence: str = ""
     logit_scale: float = LOGIT_SCALE  # what cosines are multiplied by before a softmax over texts, as the model was trained
+    logit_bias: float | None = None  # what is added behind it before a sigmoid, of models that were trained so
 
     def __post_init__(self) -> None:
         for name in ("name", "weights", "text"):
@@ -63,6 +64,8 @@ class Model:
             number("std", std, 1e-6, 1e6)
         one_of("interpolation", self.interpolation, INTERPOLATIONS)
         number("logit_scale", self.logit_scale, 1e-6, 1e6)
+        if self.logit_bias is not None:
+            number("logit_bias", self.logit_bias, -1e6, 1e6)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,12 @@ model was trained at: the one that is asked for, and the background, which is it
 
     score = sigmoid(slope * logit_scale * (cos(picture, text) - cos(picture, background)) + offset)
 
-Slope 1 and offset 0 are that softmax itself. A model whose configuration has a slope and an offset of its own was calibrated: they were
+Slope 1 and offset 0 are that softmax itself. A model that was trained with a sigmoid for each pair of picture and text (SigLIP) brings a
+bias, `logit_bias`, and needs no background: its own probability that the two belong together is
+
+    score = sigmoid(slope * (logit_scale * cos(picture, text) + logit_bias) + offset)
+
+A model whose configuration has a slope and an offset of its own was calibrated: they were
 fitted on pictures that are known to hold some texts and not to hold others. docs/methods/presence.md says on which, and what was tried.
 """
 
@@ -41,8 +46,13 @@ class Calibration:
 UNCALIBRATED = Calibration()
 
 
-def presence(cosines: Floats, background: float, logit_scale: float, calibration: Calibration = UNCALIBRATED) -> Floats:
-    """The scores [T], within [0, 1], of a picture's cosines with texts [T] and with the background."""
-    logits = np.float64(logit_scale) * (np.asarray(cosines, np.float64) - np.float64(background))
-    found: Floats = (1 / (1 + np.exp(-(calibration.slope * logits + calibration.offset).clip(-700, 700)))).astype(np.float32)
-    return found
+def presence(
+    cosines: Floats, background: float, logit_scale: float, calibration: Calibration = UNCALIBRATED, logit_bias: float | None = None
+) -> Floats:
+    """The scores [T], within [0, 1], of a picture's cosines with texts [T] and with the background; with a bias in its place, if there is
+    one (Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, algorithm 1)."""
+    found = np.asarray(cosines, np.float64)
+    scale = np.float64(logit_scale)
+    logits = scale * (found - np.float64(background)) if logit_bias is None else scale * found + np.float64(logit_bias)
+    scores: Floats = (1 / (1 + np.exp(-(calibration.slope * logits + calibration.offset).clip(-700, 700)))).astype(np.float32)
+    return scores

@@ -24,7 +24,8 @@ def prediction(
     lacking = [name for name in ("scores", "background") if name not in outputs]
     scores = None
     if cosines is not None and not lacking:
-        scores = presence(cosines, float(outputs["background"][index, 0]), manifest.model.logit_scale, manifest.calibration)
+        model = manifest.model
+        scores = presence(cosines, float(outputs["background"][index, 0]), model.logit_scale, manifest.calibration, model.logit_bias)
     no_scores = f"the file has no output {lacking[0]!r}: export it again, with --outputs similarity scores background" if lacking else ""
     return Prediction(
         texts=texts, similarity=outputs["similarity"][index], geometry=geometry, order=readout.order, reverse=readout.reverse,

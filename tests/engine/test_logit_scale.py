@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fastloc import CnnLocalizer, Localizer, OnnxLocalizer
 from fastloc.bench.peers.seeded import seeded_state, text_shapes, vision_shapes
@@ -140,3 +140,27 @@ def test_a_classifier_says_that_it_has_none() -> None:
     assert localizer.logit_scale is None
     with pytest.raises(FastlocError, match="maps='background' compares cosines at the model's logit scale, and a classifier has none"):
         Temporal(0.0, "background", localizer.logit_scale)
+
+
+def test_the_scores_of_a_model_with_a_bias_are_its_own_probabilities(folder: Path, tmp_path: Path) -> None:
+    """In both engines; the weights are those of the others."""
+    path = tmp_path / "biased.safetensors"
+    save_file({**load_file(folder / "30.safetensors"), "logit_bias": torch.tensor([-2.5])}, path)
+    made = Localizer(str(folder / "tiny.json"), str(path), size=(24, 40))
+    assert made.logit_bias == -2.5
+    result = made(picture(), TEXTS)
+    assert result.image_scores is not None and result.scores is not None
+    wanted = 1 / (1 + np.exp(2.5 - 30 * result.image_scores.astype(np.float64)))
+    np.testing.assert_allclose(result.scores, wanted, rtol=1e-5)
+    export(made, tmp_path / "biased.onnx", Options(size=(24, 40), outputs=("similarity", "scores", "background")))
+    file = OnnxLocalizer(tmp_path / "biased.onnx", embeddings={text: made.source.text([text], made.template)[0].numpy() for text in TEXTS})
+    assert file.manifest.model.logit_bias == -2.5
+    np.testing.assert_allclose(file(picture(), TEXTS).scores, wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("bias", "found"), [(float("nan"), "nan"), (float("inf"), "inf")])
+def test_a_bias_that_is_none(bias: float, found: str, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "biased.safetensors"
+    save_file({**load_file(folder / "30.safetensors"), "logit_bias": torch.tensor(bias)}, path)
+    with pytest.raises(FastlocError, match=f"logit_bias of the weights must be a finite number, got {found}; the file is damaged"):
+        Localizer(str(folder / "tiny.json"), str(path))
