@@ -12,6 +12,8 @@ from fastloc.checkpoints.hub_repository import Repository
 from fastloc.errors import ModelError
 
 CONFIG = "open_clip_config.json"
+# transformers', which is read where a repository has no other
+OTHER_CONFIG = "config.json"
 # safetensors first: it holds tensors and nothing else
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # a fast tokenizer is whole with the first three; the others are what slow ones are made of
@@ -44,9 +46,13 @@ def must_fetch(repository: Repository, names: Sequence[str]) -> Path:
     """The same for a file that must be there. Raises ModelError also where the repository has none of them."""
     found = fetch(repository, names)
     if found is None:
-        wanted = " or ".join(map(repr, names))
-        raise ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {wanted}")
+        raise _lacks(repository, names)
     return found
+
+
+def _lacks(repository: Repository, names: Sequence[str]) -> ModelError:
+    wanted = " or ".join(map(repr, names))
+    return ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {wanted}")
 
 
 def tagged(model: str, tag: str, place: str) -> Path:
@@ -69,7 +75,7 @@ def tagged(model: str, tag: str, place: str) -> Path:
 
 
 def config(repository: Repository) -> tuple[Path, Repository]:
-    """Get open_clip's configuration of a model.
+    """Get open_clip's configuration of a model, or transformers' where a repository has no other.
 
     Returns:
         The file, whose folder is where the model's other files go; and the repository at its commit, so that all are of one commit.
@@ -77,12 +83,17 @@ def config(repository: Repository) -> tuple[Path, Repository]:
     Raises:
         ModelError: see `fetch`.
     """
-    path = must_fetch(repository, [CONFIG])
+    path = fetch(repository, [CONFIG]) or fetch(repository, [OTHER_CONFIG])
+    if path is None:
+        raise _lacks(repository, (CONFIG, OTHER_CONFIG))
     return path, replace(repository, revision=path.parent.name)
 
 
-def weights(repository: Repository, model_config: Mapping[str, Any]) -> Path:
+def weights(repository: Repository, model_config: Mapping[str, Any], names: Sequence[str] = WEIGHTS) -> Path:
     """Get a model's weights and, before them, the files of the tokenizer that its configuration asks for.
+
+    Args:
+        names: of the weights' file, the preferred one first.
 
     Returns:
         The file of the weights.
@@ -91,8 +102,8 @@ def weights(repository: Repository, model_config: Mapping[str, Any]) -> Path:
         ModelError: see `fetch`.
     """
     if model_config.get("text_cfg", {}).get("hf_tokenizer_name"):
-        _tokenizer(repository)
-    return must_fetch(repository, WEIGHTS)
+        _tokenizer(repository, names)
+    return must_fetch(repository, names)
 
 
 def tokenizer(repository: Repository) -> Path:
@@ -120,8 +131,23 @@ def tokenizer(repository: Repository) -> Path:
     return found.parent
 
 
-def _tokenizer(repository: Repository) -> None:
-    if _tokenizer_is_whole(repository):
+def transformers_files(repository: Repository) -> None:
+    """Get what a model of transformers needs beside its configuration: the files of processor and tokenizer, and the weights last.
+
+    Raises:
+        ModelError: see `fetch`; also for an index of weights that is damaged, or a file that it lists and the repository lacks.
+    """
+    # of a model that is used, for its reading comes with torch
+    from fastloc.checkpoints.foreign import processor, transformers_folder
+
+    fetch(repository, processor.FILES)
+    file = weights(repository, {"text_cfg": {"hf_tokenizer_name": repository.name}}, transformers_folder.WEIGHTS)
+    for name in transformers_folder.shards(file):
+        must_fetch(repository, [name])
+
+
+def _tokenizer(repository: Repository, weights_names: Sequence[str]) -> None:
+    if _tokenizer_is_whole(repository, weights_names):
         return
     fast = [fetch(repository, [name]) for name in _TOKENIZER]
     slow = [fetch(repository, [name]) for name in _VOCABULARIES] if fast[0] is None else fast
@@ -129,9 +155,9 @@ def _tokenizer(repository: Repository) -> None:
         raise ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {_TOKENIZER[0]!r}")
 
 
-def _tokenizer_is_whole(repository: Repository) -> bool:
+def _tokenizer_is_whole(repository: Repository, weights_names: Sequence[str]) -> bool:
     # the weights come last, so where they are with any file of a tokenizer, all of it is there
-    return _cached(repository, WEIGHTS) is not None and _cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
+    return _cached(repository, weights_names) is not None and _cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
 
 
 def _cached(repository: Repository, names: Sequence[str]) -> Path | None:

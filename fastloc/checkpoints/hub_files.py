@@ -16,13 +16,13 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import huggingface_hub.utils
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -56,6 +56,9 @@ def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
     found = cached(repository, names)
     if found is not None:
         return found
+    names = [name for name in names if try_to_load_from_cache(repository.name, name, revision=repository.revision) is not _CACHED_NO_EXIST]
+    if not names:
+        return None
     if constants.HF_HUB_OFFLINE:
         raise ModelError(
             f"{repository.subject} must be downloaded once, and HF_HUB_OFFLINE forbids it; unset it, or give {repository.instead}"
@@ -64,9 +67,23 @@ def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
         for name in names:
             try:
                 return _download(repository, name)
-            except EntryNotFoundError:
-                continue
+            except EntryNotFoundError as error:
+                _note_absence(repository, name, error)
     return None
+
+
+def _note_absence(repository: Repository, name: str, error: EntryNotFoundError) -> None:
+    """Write into the cache, as the hub's client does, that a commit has no such file: nobody asks again."""
+    response: Any = getattr(error, "response", None)
+    commit = response.headers.get("X-Repo-Commit") if response is not None else None
+    if commit is None or not _GIT.fullmatch(commit):
+        return
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository.name, repo_type="model"))
+    with suppress(OSError):
+        for path, text in ((folder / ".no_exist" / commit / name, ""), (folder / "refs" / repository.revision, commit)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text != repository.revision and not path.exists():
+                path.write_text(text, encoding="utf-8")
 
 
 def cached(repository: Repository, names: Sequence[str]) -> Path | None:

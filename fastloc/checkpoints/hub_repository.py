@@ -1,4 +1,4 @@
-"""A model's repository on the Hugging Face hub: `hf-hub:owner/name`, or `hf-hub:owner/name@revision`."""
+"""A model's repository on the Hugging Face hub: `hf-hub:owner/name` or `hf:owner/name`, with `@revision` if wanted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fastloc.errors import ModelError
 
-PREFIX = "hf-hub:"
+# open_clip's, and a shorter one
+PREFIXES = ("hf-hub:", "hf:")
 # as the hub names its users, repositories and revisions
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
@@ -31,12 +32,12 @@ class Repository:
 
     @classmethod
     def parse(cls, model: str) -> Repository:
-        """Read `hf-hub:owner/name` or `hf-hub:owner/name@revision`.
+        """Read `hf-hub:owner/name` or `hf:owner/name`, with `@revision` or without.
 
         Raises:
             ModelError: it is spelled otherwise.
         """
-        name, at, revision = model.removeprefix(PREFIX).partition("@")
+        name, at, revision = model.partition(":")[2].partition("@")
         wrong = ".." in name + revision or name.endswith((".git", ".ipynb"))
         if wrong or not _NAME.fullmatch(name) or (at and not _REVISION.fullmatch(revision)):
             raise ModelError(

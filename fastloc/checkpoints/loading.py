@@ -14,7 +14,8 @@ from torch import Tensor
 from fastloc import embedded
 from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_layouts, vit_spec
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
-from fastloc.checkpoints.hub_repository import PREFIX, Repository
+from fastloc.checkpoints.foreign import layouts, transformers_folder
+from fastloc.checkpoints.hub_repository import PREFIXES, Repository
 from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
@@ -80,6 +81,8 @@ class _Description:
     file: Path | None
     tokenizer: Callable[[], Any]
     projections: Path | None = None
+    # names of a file's tensors in open_clip's
+    renames: Callable[[dict[str, Tensor]], dict[str, Tensor]] = layouts.as_open_clip
 
 
 def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Source:
@@ -87,8 +90,10 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
 
     Args:
         model: "embedded"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
-            open_clip_config.json and its weights; "hf-hub:OWNER/NAME", with "@REVISION" if wanted, a repository on the Hugging Face
-            hub that is laid out so; or a path to an open_clip model configuration (.json).
+            open_clip_config.json and its weights, or with what transformers writes of a CLIP, MetaCLIP 2, SigLIP, SigLIP 2 or TIPSv2
+            (config.json, weights, processor and tokenizer); "hf:OWNER/NAME" or "hf-hub:OWNER/NAME", with "@REVISION" if wanted, a
+            repository on the Hugging Face hub that is laid out in either way, open_clip's first; or a path to an open_clip model
+            configuration (.json).
         pretrained: an open_clip tag ("laion2b_s34b_b88k"), or a path to a .pt or .safetensors file; "random" for seeded random
             weights, good for timing only. A tag or file may end in "@sha256:" and 64 digits, and "sha256:…" alone pins the weights that
             come with a model: other content is refused before it is read.
@@ -130,6 +135,8 @@ def _pinned(model: str, pretrained: str | None) -> tuple[_Description, str | Non
     pretrained, digest = pins.split(pretrained)
     described = _describe(model, pretrained)
     if digest is not None:
+        if described.file is not None and transformers_folder.shards(described.file):
+            raise ModelError(f"a pin must be of one file, and the weights of {described.name} lie in several; leave the pin out")
         if described.file is None:
             raise ModelError(f"weights {pretrained!r} are made here, and have no file with sha256 {digest}; leave the pin out")
         pins.check(described.file, digest)
@@ -191,14 +198,18 @@ def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]
         torch.manual_seed(0)
         return _expand_tokens(network(described.config).state_dict(), described.config)
     assert described.file is not None
-    return _expand_tokens(read_state(described.file), described.config)
+    names = transformers_folder.shards(described.file)
+    state: dict[str, Tensor] = {}
+    for file in [described.file.with_name(name) for name in names] or [described.file]:
+        state |= read_state(file)
+    return _expand_tokens(described.renames(state), described.config)
 
 
 def _describe(model: str, pretrained: str | None) -> _Description:
     path = Path(model.removeprefix("local-dir:"))
     if model == "embedded" and pretrained in (None, RANDOM):
         return _directory("embedded", embedded.FOLDER)
-    if model.startswith(PREFIX):
+    if model.startswith(PREFIXES):
         return _repository(model, pretrained)
     if model.startswith("local-dir:") or os.path.isdir(path):
         if not os.path.isdir(path):
@@ -210,6 +221,8 @@ def _describe(model: str, pretrained: str | None) -> _Description:
 
 
 def _directory(name: str, path: Path) -> _Description:
+    if not os.path.exists(path / CONFIG) and os.path.isfile(path / transformers_folder.CONFIG):
+        return _transformers(name, path)
     content = _json(path / CONFIG)
     if "model_cfg" not in content:
         raise ModelError(f"{str(path / CONFIG)!r} has no 'model_cfg'")
@@ -229,6 +242,11 @@ def _repository(model: str, pretrained: str | None) -> _Description:
     if pretrained is not None:
         raise ModelError(f"pretrained must be None with {model!r}, whose repository holds the weights, got {pretrained!r}; leave it out")
     path, repository = hub.config(Repository.parse(model))
+    if path.name == transformers_folder.CONFIG:
+        # a model that is refused is not downloaded
+        _transformers_config(transformers_folder.Folder.read(path.parent))
+        hub.transformers_files(repository)
+        return _transformers(model, path.parent)
     content = _json(path)
     config = _checked(content, content.get("model_cfg"), path)
     # a model that is refused is not downloaded
@@ -238,6 +256,21 @@ def _repository(model: str, pretrained: str | None) -> _Description:
     file = hub.weights(repository, config)
     # others may have put weights of another layout into the same folder of the cache
     return replace(_directory(model, path.parent), file=file)
+
+
+def _transformers(name: str, path: Path) -> _Description:
+    """A folder as transformers writes it."""
+    folder = transformers_folder.Folder.read(path)
+    outline = _transformers_config(folder)
+    preprocess, file, config = folder.preprocess(), transformers_folder.weights(path), folder.with_tokenizer()
+    return _Description(
+        name, config, preprocess, {}, file, lambda: folder_tokenizer(config, path),
+        renames=lambda state: layouts.as_open_clip_of(state, folder.found, outline, str(path / transformers_folder.CONFIG)),
+    )  # fmt: skip
+
+
+def _transformers_config(folder: transformers_folder.Folder) -> dict[str, Any]:
+    return _checked({}, folder.config, folder.path / transformers_folder.CONFIG)
 
 
 def _configuration(path: Path, pretrained: str | None) -> _Description:

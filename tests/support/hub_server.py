@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self._error(404, "RevisionNotFound")
         if file not in files:
-            return self._error(404, "EntryNotFound")
+            return self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         content = files[file]
         headers = {"X-Repo-Commit": COMMIT}
         if len(content) <= LARGE:

@@ -1,0 +1,153 @@
+"""Tensors under other names: a table of rows says which tensors of a file make one of open_clip's, and how."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastloc.errors import ModelError
+
+__all__ = ["Layout", "Row", "one", "pair", "renamed"]
+
+# what is done to a tensor, or to several that are joined on their first axis
+_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda tensor: tensor,
+    "transposed": lambda tensor: tensor.T,
+    "with a batch": lambda tensor: tensor[None],
+    "as a token": lambda tensor: tensor[None, None],
+    "as a convolution": lambda tensor: _convolution(tensor),
+    # of queries, keys and values in one
+    "queries": lambda tensor: tensor[: len(tensor) // 3],
+    "keys and values": lambda tensor: tensor[len(tensor) // 3 :],
+    "as a logarithm": lambda tensor: -tensor.float().log(),
+}
+# channels of a picture
+_COLOURS = 3
+# a name that stands for three, of queries, keys and values
+_EACH = re.compile(r"\{(\w+),(\w+),(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor of open_clip's.
+
+    Attributes:
+        to: its name; "{i}" is the number of a block.
+        of: the name in the file, or "{a,b,c}" for three that are joined on the first axis.
+        shape: of each in the file, in letters: one letter is one size throughout a file, and a figure is itself.
+        change: what is done to it, a key of `_CHANGES`.
+        needed: it must be there.
+    """
+
+    to: str
+    of: str
+    shape: str
+    change: str = ""
+    needed: bool = True
+
+    def sources(self) -> list[str]:
+        """The names of the file that it is made of."""
+        found = _EACH.search(self.of)
+        return [self.of] if found is None else [self.of.replace(found[0], name) for name in found.groups()]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to name the tensors of a model.
+
+    Attributes:
+        name: of a class or a program, as errors call it.
+        mark: a name that every such file has, and no other layout's.
+        rows: every tensor.
+        unused: patterns of names that are left out.
+    """
+
+    name: str
+    mark: str
+    rows: tuple[Row, ...]
+    unused: tuple[str, ...] = ()
+
+
+def one(to: str, of: str, shape: str, change: str = "", needed: bool = True) -> tuple[Row, ...]:
+    """The row of one tensor, for tables that are made of tuples of rows."""
+    return (Row(to, of, shape, change, needed),)
+
+
+def pair(to: str, of: str, shape: str) -> tuple[Row, ...]:
+    """The rows of a weight and of its bias, whose shape is the weight's first letter."""
+    return Row(f"{to}.weight", f"{of}.weight", shape), Row(f"{to}.bias", f"{of}.bias", shape[0])
+
+
+def renamed(state: Mapping[str, Tensor], layout: Layout, sizes: Mapping[str, int], layers: Mapping[str, int]) -> dict[str, Tensor]:
+    """The tensors under open_clip's names, shared where nothing is done to them.
+
+    Args:
+        sizes: of letters that are known from elsewhere; the others are what the file has, the same throughout.
+        layers: blocks by what the names of their tensors begin with; of others those that the file has are counted.
+
+    Raises:
+        ModelError: a tensor is missing, has another shape, or is none of the layout's.
+    """
+    letters, made, used = dict(sizes), {}, set()
+    for row in _every(layout.rows, state, layers):
+        sources = row.sources()
+        if not row.needed and not any(name in state for name in sources):
+            continue
+        parts = [_taken(state, name, row.shape, letters, layout) for name in sources]
+        made[row.to] = _CHANGES[row.change](parts[0] if len(parts) == 1 else torch.cat(parts))
+        used.update(sources)
+    unused = [re.compile(pattern) for pattern in layout.unused]
+    other = next((name for name in state if name not in used and not any(each.fullmatch(name) for each in unused)), None)
+    if other is not None:
+        raise ModelError(f"weights of another architecture: {other[:80]!r} is there, and {layout.name} of this size has no such part")
+    return made
+
+
+def _every(rows: Sequence[Row], state: Mapping[str, Tensor], layers: Mapping[str, int]) -> Iterator[Row]:
+    """The rows of a table, those of blocks once for each block."""
+    for row in rows:
+        if "{i}" not in row.of:
+            yield row
+            continue
+        known = next((count for start, count in layers.items() if row.to.startswith(start)), None)
+        for index in range(_counted(row, state) if known is None else known):
+            yield Row(row.to.replace("{i}", str(index)), row.of.replace("{i}", str(index)), row.shape, row.change, row.needed)
+
+
+def _counted(row: Row, state: Mapping[str, Tensor]) -> int:
+    """Blocks that a file has, one after the other from 0."""
+    names, index = row.sources(), 0
+    while names[0].replace("{i}", str(index)) in state:
+        index += 1
+    return index
+
+
+def _taken(state: Mapping[str, Tensor], name: str, shape: str, letters: dict[str, int], layout: Layout) -> Tensor:
+    tensor = state.get(name)
+    if tensor is None:
+        raise ModelError(f"weights of another architecture: {name!r} is missing, which {layout.name} has")
+    wanted = [int(letter) if letter.isdigit() else letters.get(letter) for letter in shape.split()]
+    found = tuple(tensor.shape)
+    if len(found) != len(wanted) or any(size not in (None, got) for size, got in zip(wanted, found, strict=True)):
+        told = tuple("any" if size is None else size for size in wanted)
+        raise ModelError(
+            f"weights of another architecture: {name!r} has shape {found}, the model wants ({', '.join(map(str, told))}"
+            f"{',' if len(told) == 1 else ''})"
+        )
+    letters.update(zip((letter for letter in shape.split() if not letter.isdigit()), _lettered(found, shape), strict=True))
+    return tensor
+
+
+def _convolution(linear: Tensor) -> Tensor:
+    """The kernel [C, 3, p, p] of a linear layer on the pixels of a square patch: rows, columns, channels."""
+    side = math.isqrt(linear.shape[1] // _COLOURS)
+    if _COLOURS * side**2 != linear.shape[1]:
+        raise ModelError(f"weights of another architecture: the patch embedding has {linear.shape[1]} inputs, which are no square patch's")
+    return linear.reshape(-1, side, side, _COLOURS).permute(0, 3, 1, 2).contiguous()
+
+
+def _lettered(found: tuple[int, ...], shape: str) -> list[int]:
+    return [size for size, letter in zip(found, shape.split(), strict=True) if not letter.isdigit()]
