@@ -187,7 +187,7 @@ def section(folder: Path, asked: list[str], scenes: tuple[Scene, ...], kept: Pat
 
 
 def _commit() -> str:
-    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, encoding="utf-8", check=False)
     return asked.stdout.strip()
 
 

@@ -147,7 +147,7 @@ def test_a_pass_is_what_was_counted(given: Setting) -> None:
         run(pixels, words, empty)
     assert sum(each.flops for each in works) == counter.get_total_flops(), {each.name: each.flops for each in works}
     prepared = run.prepared(plan)
-    table = run._passes(Shape(tuple(pixels.shape), pixels.dtype, None, False, len(words), plan)).table
+    table = run._passes(Shape(tuple(pixels.shape), pixels.dtype, None, False, len(words), plan)).places.table
     folded = [each for pair in (*prepared.local, prepared.joint, prepared.qv_rows) if pair is not None for each in pair]
     with torch.inference_mode(), Seen([*named_tensors(prepared.weights).values(), *folded, table]) as seen:
         run(pixels, words, empty)
