@@ -12,6 +12,7 @@ from fastloc.checkpoints import vit_layouts, vit_spec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
 from fastloc.reference import scores as literal
+from gpu_parts import families
 from gpu_parts.job import Job, Row
 
 Size = tuple[int, int]
@@ -27,7 +28,10 @@ TEXTS = 4
 
 @cache
 def seeded(name: str) -> Weights:
-    """The image tower of a configuration, float32 on the CPU."""
+    """The image tower of a configuration, or a family's small one, float32 on the CPU."""
+    if name in families.NAMES:
+        # heads of 16 channels, which kernels take
+        return families.tower(name, torch.float32, width=64, heads=4)
     config = CONFIGS[name]
     state = {key: torch.from_numpy(array) for key, array in seeded_state(vision_shapes(config), 0).items()}
     return vit_layouts.from_open_clip(state, vit_spec.from_open_clip(config))
@@ -61,7 +65,7 @@ def drawn_pixels(batch: int, size: Size, device: torch.device, seed: int = 0) ->
 
 def texts(name: str, device: torch.device, count: int = TEXTS) -> Tensor:
     """Unit vectors [T, E], float32."""
-    return torch.from_numpy(seeded_texts(count, CONFIGS[name]["embed_dim"], 0)).to(device)
+    return torch.from_numpy(seeded_texts(count, seeded(name).spec.embed, 0)).to(device)
 
 
 def exact(weights: Weights, given: Tensor, words: Tensor, recipe: Recipe) -> Tensor:

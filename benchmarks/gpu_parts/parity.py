@@ -1,4 +1,5 @@
-"""End to end: a seeded ViT through the engine, in every recipe, dtype and plan, against `fastloc.reference.methods` in float64.
+"""End to end: seeded ViTs through the engine against `fastloc.reference.methods` in float64, one in every recipe, dtype and plan, and one
+of each family.
 
 An engine's error, ‖grids − exact‖ / ‖exact‖, is at most twice that of the plain functional pass in the same dtype on the same device,
 plus half a unit in the last place. A replayed graph gives what the eager call gave, for other pixels too; an image alone what it
@@ -15,7 +16,7 @@ from torch import Tensor
 from fastloc.engine.plan import DTYPES
 from fastloc.functional.similarity import grids
 from fastloc.recipes import RECIPES
-from gpu_parts import fleet, models, parity_io
+from gpu_parts import families, fleet, models, parity_io
 from gpu_parts.job import Job, Row
 
 # plan fields that are overridden one at a time, and their options
@@ -35,6 +36,7 @@ def run(job: Job) -> None:
     # made once, and shared by the processes that are forked
     models.seeded(name)
     groups = [list(items(job, name, recipe, size)) for recipe, size in _places(job, name)]
+    groups += [list(_family(family)) for family in (families.NAMES[:2] if job.quick else families.NAMES)]
     groups += parity_io.items(job, name)
 
     def work(item: Item) -> Row | None:
@@ -77,6 +79,14 @@ def items(job: Job, name: str, recipe: str, size: tuple[int, int]) -> Iterator[I
             for field in OVERRIDES if RECIPES[recipe].reads == "patches" else ("norm", "launch"):
                 options = OVERRIDES[field]
                 yield from ({**head, "dtype": "float16", "settings": {field: option}} for option in options)
+
+
+def _family(name: str) -> Iterator[Item]:
+    """The checks of another family's small tower: three kinds of local path, every dtype as it is planned."""
+    for recipe in ("gem", "naclip", "maskclip"):
+        for batch in (1, 3):
+            head = {"check": "engine", "model": name, "recipe": recipe, "size": [24, 40], "batch": batch, "settings": {}}
+            yield from ({**head, "dtype": dtype} for dtype in ("float16", "bfloat16", "float32"))
 
 
 def check(item: Item, device: torch.device) -> Row | None:
