@@ -42,7 +42,7 @@ def load(
     """Load a model and return the localizer that runs it.
 
     Args:
-        model: a name ("ViT-B-16", "hf-hub:owner/name"), a folder, or "embedded": a `fastloc.Localizer`; an .onnx file that `fastloc export`
+        model: a name ("ViT-B-16", "hf:owner/name"), a folder, or "embedded": a `fastloc.Localizer`; an .onnx file that `fastloc export`
             wrote: a `fastloc.OnnxLocalizer`; "torchvision:NAME", "timm:NAME", or a module from pixels to logits: a `fastloc.CnnLocalizer`.
         pretrained: the weights' tag or file, of models that do not have theirs with them.
         options: of that class, by name, such as method="clip_surgery", size=448 or providers="cuda".

@@ -21,7 +21,7 @@ STDIN = "-"
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
     """Which model."""
-    known = "see `fastloc models`; a folder; hf-hub:OWNER/NAME; an exported .onnx file (default: embedded)"
+    known = "see `fastloc models`; a folder; hf:OWNER/NAME; OpenAI's .pt; an exported .onnx file (default: embedded)"
     group.add_argument("--model", default="embedded", metavar="NAME", help=known)
     group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
 

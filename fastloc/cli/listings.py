@@ -61,8 +61,8 @@ def models(args: argparse.Namespace) -> int:
         rows.add_row(Text(row["name"], "bold"), Text(_weights(row)))
     out = console.console()
     out.print(rows)
-    out.print("Also: a folder with an open_clip_config.json and weights, or hf-hub:OWNER/NAME for such a repository on the hub;")
-    out.print("or any name above with a file of weights as --pretrained.")
+    out.print("Also: a folder that open_clip or transformers wrote, or hf:OWNER/NAME for such a repository on the hub; any name above with")
+    out.print("a file of weights as --pretrained; or OpenAI's own ViT-B-32.pt and the like.")
     out.print("torchvision:NAME and timm:NAME are classifiers, for `fastloc locate --method cam` or grad_cam, with class names as texts.")
     return 0
 

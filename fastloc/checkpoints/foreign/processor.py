@@ -42,6 +42,8 @@ class _Processor:
             value = getattr(self, name)
             if isinstance(value, list) and len(value) != _COLOURS:
                 raise FastlocError(f"{name} must be {_COLOURS} numbers, one for each channel, got {len(value)}")
+            for each in value if isinstance(value, list) else [] if value is None else [value]:
+                number(name, each, *((-1e6, 1e6) if name == "image_mean" else (1e-6, 1e6)))
         if self.resample is not None and self.resample not in _RESAMPLE:
             known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE.items())
             raise FastlocError(f"resample must be among {known}, got {shown(self.resample)}")
