@@ -120,7 +120,7 @@ def answers(case: Case, model: Any) -> dict[str, np.ndarray]:
 def write(case: Case, out: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         model, state = model_of(case, Path(name))
-        config = json.loads((Path(name) / "config.json").read_text())
+        config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
     meta = {
         "config": config, "seed": case.seed, "shapes": {name: list(tensor.shape) for name, tensor in sorted(state.items())},
         "versions": {package: version(package) for package in ("torch", "transformers")},
