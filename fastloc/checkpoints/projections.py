@@ -25,6 +25,7 @@ from fastloc._version import __version__
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.text.transformers_towers import TransformersTower
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.errors import ModelError
 from fastloc.utils.atomic_write import write_whole
@@ -168,10 +169,14 @@ def _text_tower(source: Source, phi: Tensor) -> nn.Module:
     tower: Any = source.text.tower
     copied = copy.deepcopy(tower, {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())})
     inner = getattr(copied, "text", copied)
+    phi = phi.to(next(tower.parameters()))
+    if isinstance(inner, TransformersTower) and not isinstance(inner.proj, nn.Identity):
+        # of two steps the last one
+        _fold_linear(inner.proj[-1] if isinstance(inner.proj, nn.Sequential) else inner.proj, phi)  # type: ignore[arg-type]
+        return inner
     if not hasattr(inner, "text_projection"):
         raise ModelError(f"the text tower of {source.name} ends in no projection of open_clip's own towers, so that phi_t cannot follow it")
     projection = inner.text_projection
-    phi = phi.to(next(tower.parameters()))
     if projection is None:
         inner.text_projection = nn.Parameter(phi.T.contiguous(), requires_grad=False)
     elif isinstance(projection, nn.Linear):

@@ -19,6 +19,7 @@ from fastloc.checkpoints import loading
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.projections import KEY, Projections
+from fastloc.checkpoints.text.transformers_towers import ROWS, TransformersTower
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.engine.localizer import Localizer
 from fastloc.engine.projected_towers import ProjectedTowers
@@ -96,6 +97,23 @@ def test_folded_into_any_text_tower(kind: str) -> None:
     assert towers.error(encoded(folded, texts), before @ made.text.double().T) < 1e-10
     assert torch.equal(encoded(plain, texts), before), "the plain model was changed"
     assert folded.text.digest != digest_before and digest(folded.vit) != digest(plain.vit)
+
+
+@pytest.mark.parametrize("steps", ["linear", "mlp"])
+def test_folded_into_a_tower_of_transformers(steps: str) -> None:
+    text = {"hf_model_name": "roberta-base", "hf_proj_type": steps, "context_length": 16}
+    tower: Any = TransformersTower(replace(ROWS["roberta-base"], vocabulary=49408, width=64, layers=1, inner=48), text, towers.EMBED)
+    numbers = torch.Generator().manual_seed(0)
+    tower.load_state_dict({name: torch.randn(each.shape, generator=numbers) for name, each in tower.state_dict().items()}, assign=True)
+    tower = tower.double().eval().requires_grad_(False)
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    plain = Source("tiny", towers.tower(), TextEncoder(tower, tokenizer))
+    made, texts = random_maps(plain), ["a cat", "two dogs in the rain"]
+    before, digest_before = encoded(plain, texts), plain.text.digest
+    folded = made.applied(plain)
+    assert towers.error(encoded(folded, texts), before @ made.text.double().T) < 1e-10
+    assert torch.equal(encoded(plain, texts), before), "the plain model was changed"
+    assert folded.text.digest != digest_before and set(folded.text.tower.state_dict()) == set(tower.state_dict())
 
 
 def test_what_does_not_change_is_shared() -> None:

@@ -86,6 +86,9 @@ def test_embeddings_are_open_clip_s(name: str):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
         torch.testing.assert_close(cut / size, wanted / size, rtol=0, atol=1e-6)
     assert (found[0] - found[1]).abs().max() > 1e-2
+    with torch.inference_mode():
+        found, wanted = tower.double().encode_text(tokens), theirs_.double().encode_text(tokens, normalize=False)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
 def test_columns_that_are_left_out_are_those_that_nothing_reads():

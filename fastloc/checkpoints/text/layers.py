@@ -13,7 +13,7 @@ def key_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
 
     It is finite, so a text without any token gives no NaN.
     """
-    return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def masked_mean(x: Tensor, kept: Tensor) -> Tensor:
