@@ -1,8 +1,6 @@
 """Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
 import os
-import pickle
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +11,9 @@ from torch import Tensor
 
 from fastloc import embedded
 from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_layouts, vit_spec
+from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
-from fastloc.checkpoints.foreign import layouts, transformers_folder
+from fastloc.checkpoints.foreign import layouts, openai, transformers_folder
 from fastloc.checkpoints.hub_repository import PREFIXES, Repository
 from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
@@ -31,6 +30,7 @@ CONFIG = "open_clip_config.json"
 # trained projections that lie in a model's folder beside its weights, see `fastloc.checkpoints.projections`
 PROJECTIONS = "eclip.safetensors"
 RANDOM = "random"
+_ARCHIVES = (".pt", ".pth", ".jit")
 # open_clip's own, where a configuration says nothing
 _VOCABULARY = 49408
 # of a table of tokens that a file holds in part
@@ -83,6 +83,11 @@ class _Description:
     projections: Path | None = None
     # names of a file's tensors in open_clip's
     renames: Callable[[dict[str, Tensor]], dict[str, Tensor]] = layouts.as_open_clip
+    # where they had to be read for the description
+    state: dict[str, Tensor] | None = None
+
+
+read_state = state_dicts.read
 
 
 def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Source:
@@ -92,8 +97,8 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
         model: "embedded"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
             open_clip_config.json and its weights, or with what transformers writes of a CLIP, MetaCLIP 2, SigLIP, SigLIP 2 or TIPSv2
             (config.json, weights, processor and tokenizer); "hf:OWNER/NAME" or "hf-hub:OWNER/NAME", with "@REVISION" if wanted, a
-            repository on the Hugging Face hub that is laid out in either way, open_clip's first; or a path to an open_clip model
-            configuration (.json).
+            repository on the Hugging Face hub that is laid out in either way, open_clip's first; a path to an open_clip model
+            configuration (.json); or one of OpenAI's own archives (.pt).
         pretrained: an open_clip tag ("laion2b_s34b_b88k"), or a path to a .pt or .safetensors file; "random" for seeded random
             weights, good for timing only. A tag or file may end in "@sha256:" and 64 digits, and "sha256:…" alone pins the weights that
             come with a model: other content is refused before it is read.
@@ -133,6 +138,9 @@ def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
 def _pinned(model: str, pretrained: str | None) -> tuple[_Description, str | None]:
     """The model's description, and `pretrained` without its pin. Raises ModelError also for other weights than were pinned."""
     pretrained, digest = pins.split(pretrained)
+    if digest is not None and model.endswith(_ARCHIVES) and pretrained is None:
+        # its description is read from it
+        pins.check(Path(model), digest)
     described = _describe(model, pretrained)
     if digest is not None:
         if described.file is not None and transformers_folder.shards(described.file):
@@ -140,6 +148,9 @@ def _pinned(model: str, pretrained: str | None) -> tuple[_Description, str | Non
         if described.file is None:
             raise ModelError(f"weights {pretrained!r} are made here, and have no file with sha256 {digest}; leave the pin out")
         pins.check(described.file, digest)
+    if described.file is not None and openai.is_openai(described.file):
+        # which no tensor says
+        described = replace(described, config={**described.config, "quick_gelu": True})
     return described, pretrained
 
 
@@ -152,33 +163,6 @@ def models() -> list[dict[str, Any]]:
         reason = _refusal(open_clip.get_model_config(name))
         rows.append({"name": name, "pretrained": open_clip.list_pretrained_tags_by_model(name), "refused": reason})
     return rows
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict from .safetensors or a torch file, never running code that a pickle holds.
-
-    Raises:
-        ModelError: the file is missing, not of these kinds, damaged, or holds something else than tensors by name.
-    """
-    if not os.path.isfile(path):
-        raise ModelError(f"weights file {str(path)!r} does not exist" if not os.path.exists(path) else f"{str(path)!r} is not a file")
-    try:
-        with warnings.catch_warnings():
-            # torch remarks on the pickle's protocol before it refuses it
-            warnings.simplefilter("ignore")
-            state = state_dicts.content(path)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{str(path)!r} is not a plain state dict (a pickle with code, or a TorchScript archive), and is not run; "
-            "save its state_dict() as .safetensors"
-        ) from error
-    except Exception as error:
-        # damaged files fail in as many ways as there are formats
-        raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
-    reason = state_dicts.faults(state, path.stat().st_size) if isinstance(state, dict) else "holds no tensors by name"
-    if reason:
-        raise ModelError(f"{str(path)!r} {reason}; a state dict is wanted")
-    return state  # type: ignore[no-any-return]  # its values have been looked at
 
 
 def _spec(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:
@@ -197,6 +181,8 @@ def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]
             raise ModelError(f"{described.name} has more than {MOST_PARAMETERS:,} parameters, too many to be made with random weights")
         torch.manual_seed(0)
         return _expand_tokens(network(described.config).state_dict(), described.config)
+    if described.state is not None:
+        return described.state
     assert described.file is not None
     names = transformers_folder.shards(described.file)
     state: dict[str, Tensor] = {}
@@ -217,6 +203,8 @@ def _describe(model: str, pretrained: str | None) -> _Description:
         return _directory(path.name, path)
     if model.endswith(".json"):
         return _configuration(path, pretrained)
+    if model.endswith(_ARCHIVES):
+        return _archive(path, pretrained)
     return _named(model, pretrained)
 
 
@@ -271,6 +259,21 @@ def _transformers(name: str, path: Path) -> _Description:
 
 def _transformers_config(folder: transformers_folder.Folder) -> dict[str, Any]:
     return _checked({}, folder.config, folder.path / transformers_folder.CONFIG)
+
+
+def _archive(path: Path, pretrained: str | None) -> _Description:
+    """One of OpenAI's own files, whose tensors say which model it is."""
+    if pretrained is not None:
+        raise ModelError(f"pretrained must be None with {path.name!r}, which holds its weights, got {pretrained!r}; leave it out")
+    state = read_state(path)
+    if not openai.is_openai(path):
+        raise ModelError(
+            f"model must be named with {str(path)!r}, which does not say what it is, as OpenAI's archives do; give the architecture's name "
+            "as model, and this file as pretrained"
+        )
+    config = _checked({}, openai.model_config(state, str(path)), path)
+    context = config["text_cfg"]["context_length"]
+    return _Description(path.stem, config, {}, {}, path, lambda: BytePairs(context), state=openai.without_sizes(state))
 
 
 def _configuration(path: Path, pretrained: str | None) -> _Description:

@@ -1,37 +1,73 @@
 """Files of weights to tensors by name, as they are written by open_clip, by its trainer and by anything that saves a state dict."""
 
+import argparse
+import os
+import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["content", "faults"]
+from fastloc.checkpoints.foreign import torchscript
+from fastloc.checkpoints.foreign.wrappers import unwrapped
+from fastloc.errors import ModelError
+
+__all__ = ["content", "faults", "read"]
 
 # times that the same numbers may be there under several names: tied weights are there twice
 SHARED = 4
 
-# a trainer's wrapper around the model, which every name of its state dict begins with
-_WRAPPER = "module"
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from .safetensors or a torch file, a TorchScript archive too, never running code that it holds.
+
+    Raises:
+        ModelError: the file is missing, not of these kinds, damaged, or holds something else than tensors by name.
+    """
+    if not os.path.isfile(path):
+        raise ModelError(f"weights file {str(path)!r} does not exist" if not os.path.exists(path) else f"{str(path)!r} is not a file")
+    try:
+        with warnings.catch_warnings():
+            # torch remarks on the pickle's protocol before it refuses it
+            warnings.simplefilter("ignore")
+            state = content(path)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{str(path)!r} is not a plain state dict (a pickle with code), and is not run; save its state_dict() as .safetensors"
+        ) from error
+    except ModelError:
+        raise
+    except Exception as error:
+        # damaged files fail in as many ways as there are formats
+        raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
+    reason = faults(state, path.stat().st_size) if isinstance(state, dict) else "holds no tensors by name"
+    if reason:
+        raise ModelError(f"{str(path)!r} {reason}; a state dict is wanted")
+    return state  # type: ignore[no-any-return]  # its values have been looked at
 
 
 def content(path: Path) -> Any:
     """The content of a .safetensors or torch file on the CPU, without what a trainer keeps beside the state dict and in front of its names.
 
-    Nothing that a pickle holds is run. Raises whatever the readers raise, and ValueError for a torch file that would unpack to more than
-    it has; what is no state dict is given back as it is.
+    Nothing that a pickle holds is run. Raises whatever the readers raise, ModelError for weights that are not one set, and ValueError for a
+    torch file that would unpack to more than it has; what is no state dict is given back as it is.
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         found: Any = load_file(path)
+    elif torchscript.is_archive(path):
+        found = torchscript.tensors(path)
     else:
         _check_archive(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(found, Mapping) and "state_dict" in found:
-        found = found["state_dict"]
-    return _unwrapped(found) if isinstance(found, Mapping) else found
+        # a trainer's command line, which is numbers and strings by name
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    return unwrapped(found, str(path))
 
 
 def faults(state: Mapping[Any, Any], size: int) -> str | None:
@@ -57,10 +93,3 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
             raise ValueError("its parts are compressed")
-
-
-def _unwrapped(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    first = next(iter(state), None)
-    if isinstance(first, str) and first.startswith(_WRAPPER):
-        return {str(name)[len(_WRAPPER) + 1 :]: tensor for name, tensor in state.items()}
-    return dict(state)
