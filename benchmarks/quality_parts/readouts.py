@@ -11,7 +11,8 @@ embedded CLIP where they differ, in each option:
                 out-projection alone, without the MLP behind them
     rotary      queries and keys of the method's own attention are rotated as in the main path, or not; values never are
 
-Methods of gradients have no options, and those that do not run on such a pool say why. Errors are standard errors of a bootstrap over
+Methods of gradients and attention have no options, and those that do not run on such a pool say why; a record names those that were left
+out with --methods. Errors are standard errors of a bootstrap over
 scenes; differences are of the same scenes, and are resampled together. --kept holds what is done, so that a run can be taken up again.
 """
 
@@ -44,6 +45,8 @@ from quality import MEASURES, auc, judged  # noqa: E402
 RECORD = HERE / "records" / "readouts.json"
 REPORTED = ("pointing", "auc")
 RESAMPLES, SEED = 4000, 5
+# a method whose AUC is less localises badly on such a tower, and says little about how it is best read
+WORKS = 0.7
 # what a folder tells of its training
 TRAINING = "training.json"
 
@@ -143,19 +146,25 @@ PAIRS: tuple[tuple[str, Any, Any], ...] = (("patch_read", "value", "pool"), ("ro
 
 
 def differences(found: dict[Option, Array], again: Bootstrap) -> list[Row]:
-    """The one option less the other, for each method and for the mean over all; positive where the one is better."""
+    """The one option less the other, for each method and for means over methods; positive where the one is better.
+
+    Means are over all methods, and over those that localise: AUC of WORKS or more in one of the two options.
+    """
     rows: list[Row] = []
     for field, one, other in PAIRS:
-        pairs = []
+        pairs, works = [], []
         for option, values in found.items():
             if getattr(option, field) != one:
                 continue
             against = found.get(Option(**{**vars(option), field: other}))
             if against is not None:
                 pairs.append(values - against)
+                works.append(max(each[:, MEASURES.index("auc")].mean() for each in (values, against)) >= WORKS)
                 rows.append({**vars(option), "of": field, field: f"{one} - {other}", **again.told(pairs[-1])})
-        if pairs:
-            rows.append({"method": "mean", "of": field, "pairs": len(pairs), field: f"{one} - {other}", **again.told(np.mean(pairs, 0))})
+        for over, chosen in (("all", pairs), ("works", [pair for pair, good in zip(pairs, works, strict=True) if good])):
+            if chosen:
+                mean = again.told(np.mean(chosen, 0))
+                rows.append({"method": "mean", "over": over, "of": field, "pairs": len(chosen), field: f"{one} - {other}", **mean})
     return rows
 
 
@@ -199,14 +208,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kept", type=Path, help="a file (.npz) of what is measured, which a later run goes on from")
     parser.add_argument("--record", action="store_true", help="write the tower's section of the record")
     given = parser.parse_args(arguments)
-    if given.record and (given.limit or given.methods != methods()):
-        parser.error("a record is of all scenes and methods")
+    lacking = [name for name in methods() if name not in given.methods]
+    if given.record and (given.limit or any(RECIPES[name].reads == "patches" for name in lacking)):
+        parser.error("a record is of all scenes and all methods of patch features")
     scenes = quality_set()[: given.limit]
-    told = section(given.folder, given.methods, scenes, given.kept)
+    told = {**section(given.folder, given.methods, scenes, given.kept), "lacking": lacking}
     if given.record:
         before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
         towers = {**before.get("towers", {}), given.folder.name: told}
-        head = {"scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "resamples": RESAMPLES}
+        head = {"scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "resamples": RESAMPLES, "works": WORKS}
         RECORD.write_text(json.dumps({**head, "towers": towers}, indent=1) + "\n", encoding="utf-8")
     else:
         print(json.dumps(told, indent=1))

@@ -45,16 +45,25 @@ def training(record: Record) -> str:
 
 
 def summary(record: Record) -> str:
-    """Each comparison's mean over all methods that have both options."""
+    """Each comparison's mean over the methods that have both options: all, and those that localise."""
     rows = []
     for name, told in record["towers"].items():
         for mean in (row for row in told["differences"] if row["method"] == "mean"):
             _, _, one, other = FIELDS[mean["of"]]
             pairs = [row for row in told["differences"] if row["method"] != "mean" and row["of"] == mean["of"]]
+            pairs = [row for row in pairs if mean["over"] == "all" or _best_auc(told, row) >= record["works"]]
             better, worse = (sum(sign * row["pointing"] > 2 * row["pointing_se"] for row in pairs) for sign in (1, -1))
-            rows.append((TITLES[name], f"{one} less {other}", _points(mean, "pointing"), _points(mean, "auc"), len(pairs), better, worse))
-    head = ("tower", "comparison", "pointing, points", "AUC, points", "pairs", "better in pointing", "worse")
+            over = "all" if mean["over"] == "all" else f"AUC {record['works']} or more"
+            cells = (_points(mean, "pointing"), _points(mean, "auc"), len(pairs), better, worse)
+            rows.append((TITLES[name], f"{one} less {other}", over, *cells))
+    head = ("tower", "comparison", "methods", "pointing, points", "AUC, points", "pairs", "better in pointing", "worse")
     return markdown(head, rows, right=5)
+
+
+def _best_auc(told: Record, change: Record) -> float:
+    """Of a comparison the AUC of the better option."""
+    found = {_key(row): row for row in told["rows"]}
+    return max(found[_key({**change, change["of"]: option})]["auc"] for option in FIELDS[change["of"]][:2])
 
 
 def compared(tower: str, field: str) -> Callable[[Record], str]:
@@ -77,10 +86,13 @@ def compared(tower: str, field: str) -> Callable[[Record], str]:
     return made
 
 
-def gradients(record: Record) -> str:
-    """Methods without these options, on both towers; of those that do not run the reason."""
+def others(record: Record) -> str:
+    """Methods without these options, on both towers; of those that do not run the reason, and those that were not measured."""
     rows = []
     towers = record["towers"]
+    lacking = dict.fromkeys(name for told in towers.values() for name in told["lacking"])
+    if lacking:
+        return f"Not measured: {', '.join(f'`{name}`' for name in lacking)}.\n"
     for method in dict.fromkeys(row["method"] for told in towers.values() for row in told["rows"] if row["patch_read"] is None):
         cells = []
         for told in towers.values():
@@ -95,7 +107,7 @@ def gradients(record: Record) -> str:
 
 TABLES: dict[str, Callable[[Record], str]] = {
     "readouts-training": training, "readouts-summary": summary, "readouts-siglip": compared("siglip", "patch_read"),
-    "readouts-pe": compared("pe", "patch_read"), "readouts-rotary": compared("pe", "rotary"), "readouts-gradients": gradients,
+    "readouts-pe": compared("pe", "patch_read"), "readouts-rotary": compared("pe", "rotary"), "readouts-others": others,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,15 +64,19 @@ def test_a_difference_is_of_the_same_questions():
     pool = rng.random((90, len(MEASURES)))
     found = {Option("gem", "official", "pool", None): pool, Option("gem", "official", "value", None): pool + 0.25}
     found[Option("rollout", "official", None, None)] = pool
-    one, mean = differences(found, Bootstrap([3] * 30))
+    one, mean, working = differences(found, Bootstrap([3] * 30))
     assert (one["method"], one["patch_read"], one["pointing"], one["pointing_se"]) == ("gem", "value - pool", 0.25, 0.0)
-    assert (mean["method"], mean["pairs"], mean["auc"]) == ("mean", 1, 0.25)
+    assert (mean["method"], mean["over"], mean["pairs"], mean["auc"]) == ("mean", "all", 1, 0.25)
+    assert (working["over"], working["pairs"]) == ("works", 1)
+    # the better of the two is at 0.6
+    poor = {option: values - 0.15 for option, values in found.items()}
+    assert [row.get("over") for row in differences(poor, Bootstrap([3] * 30))] == [None, "all"]
 
 
-def made_up(rope: bool) -> dict[str, object]:
+def made_up(rope: bool) -> dict[str, Any]:
     """A tower's section of the record with GEM in its options, where `value` and unrotated are better by 0.25 each."""
     rng = np.random.default_rng(3)
-    base, found = rng.random((90, len(MEASURES))) / 2, {}
+    base, found = 0.2 + rng.random((90, len(MEASURES))) / 2, {}
     for read in ("pool", "value"):
         for rotary in (True, False) if rope else (None,):
             found[Option("gem", "official", read, rotary)] = base + 0.25 * (read == "value") + 0.125 * (rotary is False)
@@ -80,19 +85,23 @@ def made_up(rope: bool) -> dict[str, object]:
     training = {"images": 6400, "steps": 100, "batch": 64, "seconds": 60, "final_loss": 3.5, "parameters": 3000000}
     return {
         "training": training, "presence_auc": 0.8, "rows": readouts.rows_of(found, again), "differences": differences(found, again),
-        "refused": [{"method": "grad_eclip", "reason": "no class token"}], "date": "2026-01-01", "commit": "abc",
+        "refused": [{"method": "grad_eclip", "reason": "no class token"}], "date": "2026-01-01", "commit": "abc", "lacking": [],
     }  # fmt: skip
 
 
 def test_tables_say_what_the_record_says():
-    record = {"towers": {"siglip": made_up(False), "pe": made_up(True)}}
+    record: dict[str, Any] = {"works": 0.7, "towers": {"siglip": made_up(False), "pe": made_up(True)}}
     made = {name: table(record) for name, table in readouts_tables.TABLES.items()}
-    assert "| SigLIP | `value` less `pool` | +25.0 ± 0.0 | +25.0 ± 0.0 | 1 | 1 | 0 |" in made["readouts-summary"]
-    assert "| PE | not rotated less rotated | +12.5 ± 0.0 | +12.5 ± 0.0 | 2 | 2 | 0 |" in made["readouts-summary"]
+    assert "| SigLIP | `value` less `pool` | all | +25.0 ± 0.0 | +25.0 ± 0.0 | 1 | 1 | 0 |" in made["readouts-summary"]
+    assert "| PE | not rotated less rotated | all | +12.5 ± 0.0 | +12.5 ± 0.0 | 2 | 2 | 0 |" in made["readouts-summary"]
+    # of the pairs only that of `value` reaches 0.7
+    assert "| PE | not rotated less rotated | AUC 0.7 or more | +12.5 ± 0.0 | +12.5 ± 0.0 | 1 | 1 | 0 |" in made["readouts-summary"]
     assert made["readouts-siglip"].count("`gem`") == 1
     assert made["readouts-pe"].count("`gem`") == made["readouts-rotary"].count("`gem`") == 2
     assert "| `gem` | official | not rotated |" in made["readouts-pe"] and "| `gem` | official | `value` |" in made["readouts-rotary"]
-    assert "`grad_eclip` does not run: no class token." in made["readouts-gradients"] and "`gem`" not in made["readouts-gradients"]
+    assert "`grad_eclip` does not run: no class token." in made["readouts-others"] and "`gem`" not in made["readouts-others"]
     assert "| pictures | 6,400 | 6,400 |" in made["readouts-training"]
+    record["towers"]["pe"]["lacking"] = ["legrad"]
+    assert readouts_tables.TABLES["readouts-others"](record) == "Not measured: `legrad`.\n"
     with pytest.raises(TableError, match="there is no table 'none'"):
         readouts_tables.filled("<!-- table: none -->\n<!-- end -->", record)
