@@ -15,10 +15,10 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional import vit
-from fastloc.functional.block_trace import ALL, differentiated, trace
+from fastloc.functional.block_trace import trace, walk_down
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.position_embedding import Positions
-from fastloc.functional.relevance import walk_down
+from fastloc.functional.target import ALL, differentiated
 from fastloc.imaging import images
 from fastloc.recipes import Recipe, recipe
 from fastloc.text.prompts import checked
@@ -72,7 +72,7 @@ def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale
     gradient = torch.cat([torch.zeros_like(x[:, None, :-1]), at_end], 2)
     first = torch.zeros_like(x[:, None, :, 0])
     first[..., -1] = 1
-    relevance = walk_down(found[start:], tower.spec, ALL, gradient, first, strength, None)[0, 0, starts:-1]
+    relevance = walk_down(found[start:], ALL, gradient, first, strength, None)[0, 0, starts:-1]
     return relevance / relevance.sum().clamp_min(torch.finfo(relevance.dtype).tiny)
 
 

@@ -1,25 +1,24 @@
-"""What a backward needs of the forward pass: the activations of a block, and the gradient at the last block's output."""
+"""One block of the main path with what a backward needs of it, and that backward: from the gradient at its output rows to its input.
+
+The forward is made of the pieces of `fastloc.functional.vit`, the backward of those of `fastloc.functional.vjp`.
+"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.checkpoints.vit_weights import Block, Weights
+from fastloc.checkpoints.vit_weights import Block
 from fastloc.functional import vjp
 from fastloc.functional.attention import Projections, Temperature
 from fastloc.functional.folding import FoldedViT
-from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.position_embedding import Positions
-from fastloc.functional.target import at_unit_embedding
-from fastloc.functional.vit import main_path, project, turned
-from fastloc.recipes import Recipe
-
-# tokens of a sequence
-FIRST, PATCHES, ALL = slice(0, 1), slice(1, None), slice(None)
+from fastloc.functional.target import ALL, FIRST, scored_rows
+from fastloc.functional.vit import enter_block, main_path, mlp_end, out_linear, project, turned
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,17 @@ class BlockTrace:
     """One block of the main path. R rows are computed behind the attention: the class token's alone, or all N."""
 
     block: Block
-    x: Tensor  # [B, N, C], what the block reads
-    y: Tensor  # [B, N, C], its first LayerNorm
-    qkv: Projections  # [B, N, 3, H, d]
+    spec: ModelSpec
+    x: Tensor  # [B, N, C], the stream that the block reads
+    y: Tensor  # [B, N, C], what its projections read: the first LayerNorm, or x itself
+    plain: Projections  # [B, N, 3, H, d]
+    qkv: Projections  # the same, normalised and rotated where the tower does so; with one head [B, N, 3, 1, C]
+    turns: Tensor | None  # [2, N, d/2]
     attended: Tensor  # [B, R, C], before the out-projection
+    branch: Tensor  # [B, R, C], the out-projection
     middle: Tensor  # [B, R, C], the stream between attention and MLP
-    hidden: Tensor  # [B, R, M], before the activation
+    hidden: Tensor  # [B, R, G], before the activation
+    added: Tensor  # [B, R, C], the MLP's last product
     out: Tensor  # [B, R, C]
     mask: Tensor | None = None  # [N, N], added to the logits of a trace of all rows
 
@@ -41,6 +45,11 @@ class BlockTrace:
         """Of the logits: the heads' width to the power of -0.5."""
         scale: float = self.qkv.packed.shape[-1] ** -0.5
         return scale
+
+    @property
+    def turning(self) -> bool:
+        """Queries and keys are something else than what is projected."""
+        return self.spec.qk_norm or self.turns is not None
 
     def heads(self, letter: str) -> Tensor:
         """One projection as [B, H, N, d], float32 at least."""
@@ -53,21 +62,29 @@ class BlockTrace:
 
 
 def trace(
-    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, places: Positions, rows: slice = ALL, heads: int = 0,
-    mask: Tensor | None = None,
+    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, places: Positions, rows: slice = ALL,
+    one_head: bool = False, mask: Tensor | None = None,
 ) -> BlockTrace:  # fmt: skip
-    """Run one block on x + delta; `heads` in place of the model's, `mask` [N, N] is added to the attention's logits."""
-    x, y, _ = ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, False)
-    qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv", heads=heads), spec, places)
+    """Run one block on x + delta; with one head, what the heads' queries and keys are is side by side in it. `mask` [N, N] is added to the
+    attention's logits."""
+    x, y, _ = enter_block(block, x, delta, spec, ops)
+    plain = project(y, (block.qkv_w, block.qkv_b), spec, "qkv")
+    qkv = turned(block, plain, spec, places)
+    if one_head:
+        qkv = replace(qkv, packed=qkv.packed.flatten(3)[:, :, :, None])
     # TensorRT-RTX does not build ai.onnx Attention of one head as wide as the model
-    how = _attend if heads else ops.attend
+    how = _attend if one_head else ops.attend
     attended = how(qkv["q"][:, rows], qkv["k"], qkv["v"], qkv.packed.shape[-1] ** -0.5, mask)
-    projected = F.linear(attended, block.out_w, block.out_b)
-    middle, normed, _ = ops.add_norm(x[:, rows], projected, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-    hidden = F.linear(normed, block.fc_w, block.fc_b)
+    branch = out_linear(block, attended, spec, ops)
+    if spec.norm == "post":
+        middle = read = x[:, rows] + normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
+    else:
+        middle, read, _ = ops.add_norm(x[:, rows], branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
+    hidden = F.linear(read, block.fc_w, block.fc_b)
     # an activation of the plan's may overwrite what it reads
-    out = middle + F.linear(TORCH.activate(hidden, spec.activation), block.proj_w, block.proj_b)
-    return BlockTrace(block, x, y, qkv, attended, middle, hidden, out, mask)
+    added = mlp_end(block, hidden, spec, replace(ops, activate=TORCH.activate))
+    end = normalised(added, block.ln2_w, block.ln2_b, spec.norm_eps, ops) if spec.norm == "post" else added
+    return BlockTrace(block, spec, x, y, plain, qkv, places.turns, attended, branch, middle, hidden, added, middle + end, mask)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
@@ -80,58 +97,170 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Ten
 def traces(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, first: int) -> list[BlockTrace]:
     """The blocks from `first` on, of the embedded tokens x [B, N, C]; of the last, the rows that are read."""
     weights, recipe = prepared.weights, prepared.recipe
-    delta, found = None, []
+    spec, found = weights.spec, []
+    delta: Tensor | None
     x, delta = main_path(weights, x, first, places, ops)
-    last = weights.spec.layers - 1
+    last = spec.layers - 1
     for i in range(first, last + 1):
-        rows = FIRST if i == last and scored_rows(weights.spec, recipe) == FIRST and recipe.reads != "legrad" else ALL
-        one = trace(weights.blocks[i], x, delta, weights.spec, ops, places, rows, 1 if recipe.one_head and i == last else 0)
-        found.append(one)
-        x, delta = one.out, None
+        rows = FIRST if i == last and scored_rows(spec, recipe) == FIRST and recipe.reads != "legrad" else ALL
+        # an attention pool's is the last attention, where that is all that is read of one
+        one_head = recipe.one_head and i == last and not (recipe.reads == "grad-eclip" and spec.pool == "attn")
+        found.append(trace(weights.blocks[i], x, delta, spec, ops, places, rows, one_head))
+        x, delta = found[-1].out, None
     return found
 
 
-def scored_rows(spec: ModelSpec, recipe: Recipe) -> slice:
-    """The tokens that the embedding is read from."""
-    return FIRST if spec.pool == "tok" and recipe.target != "softmax-of-mean" else PATCHES
+# the backward
 
 
-@dataclass(frozen=True)
-class Target:
-    """A score of every text, differentiated: `gradient` [B, T, R or 1, C] at the last block's rows, times `strength` [B, T].
+def at_middle(trace: BlockTrace, gradient: Tensor, rows: slice) -> Tensor:
+    """From the gradient at a block's output rows to that between its attention and MLP: [B, t, R or 1, C] -> [B, t, R, C]."""
+    middle, hidden, added = (each[:, rows] for each in (trace.middle, trace.hidden, trace.added))
+    return vjp.mlp_half(gradient, middle, hidden, added, trace.block, trace.spec)
 
-    Apart, so that the gradient is of the order of 1 in half precision.
+
+def at_attention(trace: BlockTrace, gradient: Tensor, rows: slice) -> Tensor:
+    """The same to its attention's output, before the out-projection and its LayerNorm: [B, t, R, C]."""
+    return _at_attended(trace, at_middle(trace, gradient, rows), rows)
+
+
+def _at_attended(trace: BlockTrace, middle: Tensor, rows: slice) -> Tensor:
+    return vjp.attention_end(middle, trace.attended[:, rows], trace.branch[:, rows], trace.block, trace.spec)
+
+
+def mean_at_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: int | None) -> Tensor:
+    """The mean over the patches of the gradient at y, [B, t, C], from that at the attention's output [B, t, R, C]."""
+    spec = trace.spec
+    if trace.turning or (rows == ALL and spec.prefix):
+        at_y, _ = through_attention(trace, rows, attended, most=most)
+        return at_y[:, :, spec.prefix :].mean(2)
+    return vjp.linear(_sums_over_patches(trace, rows, attended, most), trace.block.qkv_w) / (trace.y.shape[1] - spec.prefix)
+
+
+def _sums_over_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: int | None) -> Tensor:
+    """The sums over the patches of the gradients at q, k and v, [B, t, 3C], from that at the attention's output [B, t, R, C].
+
+    A row of attention sums to 1 and its gradient to 0, so sums over the patches are what the columns of the tokens in front lack.
     """
+    q, k, v = (trace.heads(letter) for letter in "qkv")
+    heads, prefix = q.shape[1], trace.spec.prefix
+    gradient, outputs = by_head(attended, heads), by_head(vjp.upcast(trace.attended[:, None, rows]), heads)
+    zero = torch.zeros_like(gradient[:, :, :, 0])
+    sums = {"q": zero, "k": zero, "v": zero}
+    queries = q[:, :, rows]
+    for part in parts(queries.shape[2], q.shape[0] * heads * q.shape[2], most):
+        at, maps = gradient[:, :, :, part], trace.maps(queries[:, :, part])
+        along = (at * outputs[:, :, :, part]).sum(-1)
+        if prefix:
+            front = maps[:, :, None, :, :prefix]
+            lacking = (front * (times(at, v[:, :, :prefix].transpose(2, 3)) - along[..., None])).sum(-1)
+            sums["v"] = sums["v"] + (at * (1 - front.sum(-1, keepdim=True))).sum(3)
+            sums["k"] = sums["k"] - lacking @ queries[:, :, part]
+        else:
+            sums["v"] = sums["v"] + at.sum(3)
+        if rows != FIRST:
+            column = (_by_values(maps, at) * v[:, :, None]).sum(-1) - along @ maps
+            sums["q"] = sums["q"] + column @ k
+    scaled = (sums["q"] * trace.scale, sums["k"] * trace.scale, sums["v"])
+    return torch.cat([together(each[:, :, :, None])[:, :, 0] for each in scaled], -1)
 
-    gradient: Tensor
-    strength: Tensor
+
+def walk_down(found: list[BlockTrace], rows: slice, gradient: Tensor, row: Tensor, strength: Tensor, most: int | None) -> Tensor:
+    """Bi-Modal's row [B, t, N] behind all blocks, from its scored rows [B, t or 1, R] and the gradient [B, t, R or 1, C] at these."""
+    for place, trace in reversed(list(enumerate(found))):
+        gradient, seen = through_block(trace, rows, gradient, row, strength, below=place > 0, most=most)
+        row, rows = placed(seen, row, rows), ALL
+    return row
 
 
-def target(weights: Weights, out: Tensor, texts: Tensor, recipe: Recipe) -> Target:
-    """Of the last block's output [B, R, C], R = 1 where the class token is all that is read, and texts [T, E] of unit length."""
-    spec = weights.spec
-    if scored_rows(spec, recipe) == FIRST:
-        tokens, count = out[:, :1], 1
-    elif recipe.target == "softmax-of-mean" or not spec.norm_after_pool:
-        tokens, count = out[:, 1:], out.shape[1] - 1
-    else:
-        # one gradient for all rows
-        tokens, count = out[:, 1:].mean(1, keepdim=True), out.shape[1] - 1
-    gradient, strength = differentiated(weights, tokens, texts, recipe)
-    return Target(gradient, strength / count)
+def through_block(
+    trace: BlockTrace, rows: slice, gradient: Tensor, row: Tensor | None = None, strength: Tensor | None = None, *, below: bool = True,
+    most: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A whole block's backward, from its output rows [B, t, R or 1, C] to its input [B, t, N, C].
+
+    row: [B, t, R]; with it, also the sum over rows of row times the mean over heads of ReLU(A dy/dA), [B, t, N].
+    below: whether the gradient at the input is wanted at all.
+    """
+    middle = at_middle(trace, gradient, rows)
+    at_y, seen = through_attention(trace, rows, _at_attended(trace, middle, rows), row, strength, below=below, most=most)
+    if not below:
+        return gradient, seen
+    if trace.spec.norm == "pre":
+        at_y = vjp.layer_norm(at_y, trace.x, trace.block.ln1_w, trace.spec.norm_eps)
+    return _plus(at_y, middle, rows), seen
 
 
-def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """(gradient [B, T, R, C], strength [B, T]) of the score of the mean of tokens [B, R, C] behind the last LayerNorm, times R."""
-    spec = weights.spec
-    normed = F.layer_norm(vjp.upcast(tokens), (spec.width,), vjp.upcast(weights.ln_post_w), vjp.upcast(weights.ln_post_b), spec.norm_eps)
-    assert weights.proj is not None
-    z = normed.mean(1) @ vjp.upcast(weights.proj)
-    towards, strength = at_unit_embedding(z, texts.to(z.dtype), recipe, weights.logit_scale)
-    at_z, shrink = vjp.unit(towards, z)
-    length = torch.linalg.vector_norm(at_z, dim=-1).clamp_min(1e-30)
-    at_norm = vjp.linear(at_z / length[..., None], weights.proj.transpose(0, 1))
-    return vjp.layer_norm(at_norm[:, :, None], tokens, weights.ln_post_w, spec.norm_eps), strength * length * shrink
+def through_attention(
+    trace: BlockTrace, rows: slice, attended: Tensor, row: Tensor | None = None, strength: Tensor | None = None, *, below: bool = True,
+    most: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """From the gradient at the attention's output rows [B, t, R, C] to y [B, t, N, C]; the rest as of `through_block`."""
+    by_heads = by_head(attended, trace.qkv.packed.shape[3])
+    q, k, v = (trace.heads(letter) for letter in "qkv")
+    zero, seen = torch.zeros((), device=v.device, dtype=v.dtype), torch.zeros((), device=v.device, dtype=v.dtype)
+    at_q, at_k, at_v, queries = [], zero, zero, q[:, :, rows]
+    for part in parts(queries.shape[2], by_heads.shape[0] * by_heads.shape[1] * by_heads.shape[2] * k.shape[2], most):
+        at, maps = by_heads[:, :, :, part], trace.maps(queries[:, :, part])
+        by_map = times(at, v.transpose(2, 3))
+        if row is not None and strength is not None:
+            positive = torch.relu(by_map * maps[:, :, None]).mean(1)
+            seen = seen + (row[:, :, None, part] @ positive)[:, :, 0] * strength[..., None]
+        if below:
+            logits = vjp.softmax(by_map, maps[:, :, None]) * trace.scale
+            at_q.append(times(logits, k))
+            at_k = at_k + logits.transpose(3, 4) @ queries[:, :, None, part]
+            at_v = at_v + _by_values(maps, at)
+    if not below:
+        return attended, seen
+    sides = torch.cat([_at_projection(trace, "k", together(at_k), ALL), together(at_v)], -1)
+    width = trace.x.shape[2]
+    at_y = vjp.linear(sides, trace.block.qkv_w[width:])
+    at_queries = _at_projection(trace, "q", together(torch.cat(at_q, 3)), rows)
+    return _plus(at_y, vjp.linear(at_queries, trace.block.qkv_w[:width]), rows), seen
+
+
+def _at_projection(trace: BlockTrace, letter: str, gradient: Tensor, rows: slice) -> Tensor:
+    """From the gradient at queries or keys as they are attended with to that at what is projected: [B, t, R, C]."""
+    if not trace.turning:
+        return gradient
+    norm_w = trace.block.q_norm_w if letter == "q" else trace.block.k_norm_w
+    turns = None if trace.turns is None else trace.turns[:, rows]
+    return vjp.turned(gradient, trace.plain[letter][:, rows], turns, norm_w if trace.spec.qk_norm else None, trace.spec.norm_eps)
+
+
+def positive(trace: BlockTrace, attended: Tensor, most: int | None) -> Tensor:
+    """The mean over heads and queries of ReLU(dy/dA), [B, t, P], from the gradient at the attention's output [B, t, N, C]."""
+    v = trace.heads("v")[:, :, trace.spec.prefix :].transpose(2, 3)
+    gradient = by_head(attended, v.shape[1])
+    total = torch.zeros((), device=v.device, dtype=v.dtype)
+    for part in parts(gradient.shape[3], gradient.shape[0] * gradient.shape[1] * gradient.shape[2] * v.shape[3], most):
+        total = total + torch.relu(times(gradient[:, :, :, part], v)).sum((1, 3))
+    return total / (gradient.shape[1] * gradient.shape[3])
+
+
+# shapes, and sums in slices
+
+
+def placed(seen: Tensor, row: Tensor, rows: slice) -> Tensor:
+    """seen [B, t, N] plus row [B, t, R] at its rows."""
+    return _plus(seen[..., None], row[..., None], rows)[..., 0]
+
+
+def _plus(whole: Tensor, part: Tensor, rows: slice) -> Tensor:
+    """whole [B, t, N, C] plus part [B, t, R, C] at these rows, which are all, the first, or all from one on."""
+    if rows == ALL:
+        return whole + part
+    split = rows.stop if rows == FIRST else rows.start
+    first, rest = whole[:, :, :split], whole[:, :, split:]
+    return torch.cat([first + part, rest] if rows == FIRST else [first, rest + part], 2)
+
+
+def _by_values(maps: Tensor, at: Tensor) -> Tensor:
+    """A^T times the gradient: [B, H, R, N] and [B, H, t, R, d] -> [B, H, t, N, d], one product for all texts."""
+    beside = at.transpose(2, 3).flatten(3)
+    product = maps.transpose(2, 3) @ beside
+    return product.reshape(*product.shape[:3], at.shape[2], at.shape[4]).transpose(2, 3)
 
 
 def by_head(gradient: Tensor, heads: int) -> Tensor:

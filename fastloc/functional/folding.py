@@ -85,7 +85,7 @@ def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
         raise RecipeError(f"recipe {recipe.name!r}: start is {recipe.start}, and the model's blocks are 0 … {spec.layers - 1}")
     if recipe.head is not None and recipe.head >= spec.heads:
         raise RecipeError(f"recipe {recipe.name!r}: head is {recipe.head}, and the model's heads are 0 … {spec.heads - 1}")
-    if recipe.reads == "grad-eclip" and spec.pool != "tok":
+    if recipe.reads == "grad-eclip" and spec.pool == "avg":
         what = "reads the gradient of the class token, and the model's embedding is the mean of its patches"
         raise RecipeError(f"recipe {recipe.name!r} {what}")
 

@@ -12,7 +12,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Pool, Weights
 from fastloc.functional.op_set import TORCH, Ops, normalised
 
-__all__ = ["after_pool", "head", "pool_logits", "pooled", "projected"]
+__all__ = ["after_pool", "head", "pool_activation", "pool_maps", "pool_output", "pool_queries", "pooled", "projected"]
 
 
 def head(weights: Weights, tokens: Tensor, ops: Ops = TORCH, read: str | None = None) -> Tensor:
@@ -67,27 +67,32 @@ def pool_activation(spec: ModelSpec) -> str:
     return "gelu" if spec.gated else spec.activation
 
 
-def pool_logits(weights: Weights, y: Tensor) -> Tensor:
-    """The logits of the pool's query for all tokens behind the last LayerNorm: [B,N,C] -> [B,H,N].
+def pool_queries(pool: Pool, heads: int) -> Tensor:
+    """The pool's query, the same for every picture, as what its product with a token's key is of the token: [H, C].
 
-    The query is the same for every picture, so keys are not made: its product with a head's rows of W_k is one vector [C] a head.
+    The keys' bias adds the same to every token's logit, and is left out.
     """
-    pool, heads = weights.pool, weights.spec.pool_heads
-    assert pool is not None
     width = pool.latent.shape[0] // heads
     query = F.linear(pool.latent, pool.q_w, pool.q_b).view(heads, width) * width**-0.5
-    towards = torch.einsum("hd,hdc->hc", query, pool.k_w.view(heads, width, -1))
-    # the keys' bias adds the same to every token's logit
-    return towards @ y.transpose(1, 2)
+    return torch.einsum("hd,hdc->hc", query, pool.k_w.view(heads, width, -1))
+
+
+def pool_maps(pool: Pool, y: Tensor, heads: int) -> Tensor:
+    """The attention of the pool's query to all tokens that it reads: [B,N,C] -> [B,H,N], float32 at least."""
+    logits = pool_queries(pool, heads) @ y.transpose(1, 2)
+    return torch.softmax(logits.to(torch.promote_types(y.dtype, torch.float32)), -1)
+
+
+def pool_output(pool: Pool, y: Tensor, maps: Tensor) -> Tensor:
+    """The pool's out-projection of what its heads see: the mean of the tokens by each head's weights goes through the head's values, not
+    every token. [B,N,C] and [B,H,N] -> [B,D]."""
+    seen = maps.to(y.dtype) @ y  # [B, H, C]
+    values = torch.einsum("bhc,hdc->bhd", seen, pool.v_w.view(maps.shape[1], -1, y.shape[2])).flatten(1) + pool.v_b
+    return F.linear(values, pool.out_w, pool.out_b)
 
 
 def _attended(weights: Weights, x: Tensor) -> Tensor:
-    """An attention pool: the mean of the tokens by each head's weights goes through the head's values, not every token."""
     pool, spec = weights.pool, weights.spec
     assert pool is not None
     y = normalised(x, weights.ln_post_w, weights.ln_post_b, spec.norm_eps)
-    maps = torch.softmax(pool_logits(weights, y).to(torch.promote_types(y.dtype, torch.float32)), -1).to(y.dtype)
-    seen = maps @ y  # [B, H, C]
-    values = torch.einsum("bhc,hdc->bhd", seen, pool.v_w.view(spec.pool_heads, -1, y.shape[2])).flatten(1) + pool.v_b
-    z = F.linear(values, pool.out_w, pool.out_b)
-    return projected(weights, after_pool(pool, z, spec))
+    return projected(weights, after_pool(pool, pool_output(pool, y, pool_maps(pool, y, spec.pool_heads)), spec))

@@ -189,10 +189,15 @@ def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: Mod
 
 def out_projection(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
     """The attention's branch from what its heads see, [B,R,C] -> [B,R,C]."""
+    branch = out_linear(block, attended, spec, ops)
+    return branch if spec.norm == "pre" else normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
+
+
+def out_linear(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The same before a LayerNorm that stands behind it."""
     if block.attn_norm_w is not None:
         attended = normalised(attended, block.attn_norm_w, block.attn_norm_b, spec.norm_eps, ops)
-    branch = F.linear(attended, block.out_w, block.out_b)
-    return branch if spec.norm == "pre" else normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
+    return F.linear(attended, block.out_w, block.out_b)
 
 
 def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
@@ -203,15 +208,23 @@ def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
 
 
 def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
-    hidden = F.linear(y, block.fc_w, block.fc_b)
-    if spec.gated:
-        gate, value = hidden.chunk(2, -1)
-        hidden = ops.activate(gate, spec.activation) * value
-    else:
-        hidden = ops.activate(hidden, spec.activation)
+    return mlp_end(block, F.linear(y, block.fc_w, block.fc_b), spec, ops)
+
+
+def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP from what its activation reads, [B,N,G] -> [B,N,C]."""
+    hidden = activated(hidden, spec, ops)
     if block.mlp_norm_w is not None:
         hidden = normalised(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps, ops)
     return F.linear(hidden, block.proj_w, block.proj_b)
+
+
+def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP's activation, of a gated one times its other half: [B,N,G] -> [B,N,M]."""
+    if not spec.gated:
+        return ops.activate(hidden, spec.activation)
+    gate, value = hidden.chunk(2, -1)
+    return ops.activate(gate, spec.activation) * value
 
 
 def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions) -> Tensor:

@@ -8,9 +8,19 @@ tensor expressions: they run in inference mode, are captured, exported and batch
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.checkpoints.vit_weights import Block
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Block, Pool
+from fastloc.functional import op_set
+from fastloc.functional.op_set import TORCH
+from fastloc.functional.pools import pool_activation
+from fastloc.functional.rotary import rotated
+from fastloc.functional.vit import activated
+
+# the activations x sigmoid(factor x)
+_GATES = {"quick_gelu": 1.702, "silu": 1.0}
 
 
 def upcast(x: Tensor) -> Tensor:
@@ -51,9 +61,10 @@ def unit(gradient: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 def slope(hidden: Tensor, activation: str) -> Tensor:
     """The activation's derivative at `hidden`, float32 at least."""
     x = upcast(hidden)
-    if activation == "quick_gelu":
-        gate = torch.sigmoid(1.702 * x)
-        return gate * (1 + 1.702 * x * (1 - gate))
+    if activation in _GATES:
+        factor = _GATES[activation]
+        gate = torch.sigmoid(factor * x)
+        return gate * (1 + factor * x * (1 - gate))
     if activation == "gelu_tanh":
         factor = math.sqrt(2 / math.pi)
         bent = torch.tanh(factor * (x + 0.044715 * x * x * x))
@@ -61,11 +72,67 @@ def slope(hidden: Tensor, activation: str) -> Tensor:
     return (1 + torch.erf(x * math.sqrt(0.5))) / 2 + x * torch.exp(-x * x / 2) * (1 / math.sqrt(2 * math.pi))
 
 
-def mlp_half(gradient: Tensor, middle: Tensor, hidden: Tensor, block: Block, activation: str, eps: float) -> Tensor:
-    """Of x -> x + MLP(LayerNorm(x)) at x = middle [B, R, C], hidden [B, R, M] being what the activation reads:
-    [B, T, R or 1, C] -> [B, T, R, C]. A gradient that all rows share passes the MLP's second product once."""
-    inner = linear(gradient, block.proj_w) * slope(hidden, activation)[:, None]
-    return gradient + layer_norm(linear(inner, block.fc_w), middle, block.ln2_w, eps)
+def mlp_half(gradient: Tensor, middle: Tensor, hidden: Tensor, added: Tensor, block: Block, spec: ModelSpec) -> Tensor:
+    """Of x -> x + MLP(LayerNorm(x)), or x + LayerNorm(MLP(x)) where norms stand behind: [B, T, R or 1, C] -> [B, T, R, C].
+
+    A gradient that all rows share passes what it can of the MLP once.
+
+    Args:
+        middle: [B, R, C], where it is taken. hidden: [B, R, G], what the activation reads. added: [B, R, C], the MLP's last product.
+    """
+    if spec.norm == "post":
+        return gradient + _mlp(layer_norm(gradient, added, block.ln2_w, spec.norm_eps), hidden, block, spec)
+    return gradient + layer_norm(_mlp(gradient, hidden, block, spec), middle, block.ln2_w, spec.norm_eps)
+
+
+def _mlp(gradient: Tensor, hidden: Tensor, block: Block, spec: ModelSpec) -> Tensor:
+    inner = linear(gradient, block.proj_w)
+    if block.mlp_norm_w is not None:
+        inner = layer_norm(inner, activated(hidden, spec), block.mlp_norm_w, spec.norm_eps)
+    if not spec.gated:
+        return linear(inner * slope(hidden, spec.activation)[:, None], block.fc_w)
+    gate, value = upcast(hidden)[:, None].chunk(2, -1)
+    by_gate = inner * value * slope(gate, spec.activation)
+    return linear(torch.cat([by_gate, inner * TORCH.activate(gate, spec.activation)], -1), block.fc_w)
+
+
+def attention_end(gradient: Tensor, attended: Tensor, branch: Tensor, block: Block, spec: ModelSpec) -> Tensor:
+    """Of what follows the heads' outputs, from the gradient at the stream behind it, without its residual: [B, T, R, C] -> [B, T, R, C].
+
+    Args:
+        attended: [B, R, C], the heads' outputs. branch: [B, R, C], their out-projection, before a LayerNorm behind it.
+    """
+    if spec.norm == "post":
+        gradient = layer_norm(gradient, branch, block.ln1_w, spec.norm_eps)
+    found = linear(gradient, block.out_w)
+    return found if block.attn_norm_w is None else layer_norm(found, attended, block.attn_norm_w, spec.norm_eps)
+
+
+def turned(gradient: Tensor, plain: Tensor, turns: Tensor | None, norm_w: Tensor | None, eps: float) -> Tensor:
+    """Of the LayerNorm of every head and the rotation of queries or keys, where there are any: [B, T, R, C] -> [B, T, R, C].
+
+    Args:
+        plain: [B, R, H, d], the projection. turns: [2, R, d/2], see `fastloc.functional.rotary`.
+    """
+    heads = gradient.reshape(*gradient.shape[:3], *plain.shape[2:])
+    if turns is not None:
+        # a rotation's transpose turns back
+        back = torch.stack([upcast(turns[0]), -upcast(turns[1])])
+        heads = rotated(heads.flatten(0, 1), back).reshape(heads.shape)
+    if norm_w is not None:
+        heads = layer_norm(heads, plain, norm_w, eps)
+    return heads.flatten(3)
+
+
+def pool_end(gradient: Tensor, z: Tensor, pool: Pool, spec: ModelSpec, whole: bool = True) -> Tensor:
+    """Of `fastloc.functional.pools.after_pool` at z [B, R, D]: [B, T, R or 1, D] -> [B, T, R or 1, D]."""
+    if pool.fc_w is None or pool.proj_w is None:
+        return layer_norm(gradient, z, pool.norm_w, spec.norm_eps)
+    if not whole:
+        return gradient
+    hidden = F.linear(op_set.normalised(z, pool.norm_w, pool.norm_b, spec.norm_eps), pool.fc_w, pool.fc_b)
+    inner = linear(gradient, pool.proj_w) * slope(hidden, pool_activation(spec))[:, None]
+    return gradient + layer_norm(linear(inner, pool.fc_w), z, pool.norm_w, spec.norm_eps)
 
 
 def softmax(gradient: Tensor, weights: Tensor) -> Tensor:

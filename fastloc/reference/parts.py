@@ -249,16 +249,25 @@ def behind_pool(weights: Weights, z: Tensor) -> Tensor:
     return z + hidden @ pool.proj_w.T + pool.proj_b
 
 
-def pool_attention(weights: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The attention of a pool's query to all tokens [B,H,1,N], and their values [B,H,N,d]."""
-    pool, heads = weights.pool, weights.spec.pool_heads
+def last_norm(weights: Weights, x: Tensor) -> Tensor:
+    return layer_norm(x, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps)
+
+
+def pool_qkv(weights: Weights, y: Tensor, heads: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """A pool's query [1,H,1,d], and the keys and values of what it reads, y [B,N,C], each [B,H,N,d]."""
+    pool, heads = weights.pool, heads or weights.spec.pool_heads
     assert pool is not None
-    y = layer_norm(x, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps)
     q = (pool.q_w @ pool.latent + pool.q_b).reshape(1, heads, 1, -1)
     k, v = (
         (y @ w.T + b).reshape(*y.shape[:2], heads, -1).transpose(1, 2) for w, b in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b))
     )
-    return softmax(logits(q, k)), v
+    return q, k, v
+
+
+def pool_out(weights: Weights, attended: Tensor) -> Tensor:
+    """A pool's heads [B,H,N,d] merged and out-projected: [B,N,D]."""
+    assert weights.pool is not None
+    return attended.transpose(1, 2).flatten(2) @ weights.pool.out_w.T + weights.pool.out_b
 
 
 def pooled(weights: Weights, x: Tensor) -> Tensor:
@@ -267,9 +276,7 @@ def pooled(weights: Weights, x: Tensor) -> Tensor:
     if spec.pool == "tok":
         return project(weights, x[:, 0])
     if spec.pool == "attn":
-        assert weights.pool is not None
-        attention, v = pool_attention(weights, x)
-        z = (attention @ v)[:, :, 0].flatten(1) @ weights.pool.out_w.T + weights.pool.out_b
+        z = pool_out(weights, attend(*pool_qkv(weights, last_norm(weights, x))))[:, 0]
         return to_texts(weights, behind_pool(weights, z))
     patches = x[:, spec.prefix :]
     if spec.norm_after_pool:

@@ -6,7 +6,12 @@ as a value, so that anything can be differentiated by anything: nothing is hooke
 Where their code leaves a case open:
 
 - the position embedding and LayerScale are treated as in `fastloc.reference.methods`; an out-projection is taken with its LayerScale;
+- several tokens in front of the patches, or none: all of them are dropped where the class token is;
 - towers that pool by the mean: relevance starts from all patches alike in the place of the class token;
+- attention pools: one more attention above the last block, whose query is no token. Bi-Modal's and rollout's matrices end with its row,
+  and Grad-ECLIP reads its query, keys, values and attention, with one head where it says so, in the place of the last block's;
+- one head of queries and keys that are normalised or rotated: the heads' own, side by side;
+- norms behind attention and MLP: in the place of the first LayerNorm's output is what the projections read, for them alone;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.
 
 Read at: jacobgil/pytorch-grad-cam, linyq2117/CLIP-ES, Cyang-Zhao/Grad-Eclip, hila-chefer/Transformer-MM-Explainability, WalBouss/LeGrad,
@@ -36,16 +41,40 @@ class Walk:
     qkv: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
     attended: list[Tensor] = field(default_factory=list)
+    pool: "PoolWalk | None" = None
 
     @property
     def end(self) -> Tensor:
         return self.states[-1]
 
 
+@dataclass
+class PoolWalk:
+    """The way through an attention pool: q [1, H, 1, d], k and v [1, H, N, d], map [1, H, 1, N], what the heads see [1, H, 1, d]."""
+
+    qkv: tuple[Tensor, Tensor, Tensor]
+    map: Tensor
+    attended: Tensor
+    out: Tensor  # [1, D]
+
+
+def pool_walk(weights: Weights, y: Tensor, heads: int = 0) -> PoolWalk:
+    """Of what the pool reads, [1, N, C]."""
+    q, k, v = parts.pool_qkv(weights, y, heads)
+    attention = parts.softmax(parts.logits(q, k))
+    attended = attention @ v
+    return PoolWalk((q, k, v), attention, attended, parts.pool_out(weights, attended)[:, 0])
+
+
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
-    """All of it, with a graph for autograd. With `one_head` the last block attends with one head."""
+    """All of it, with a graph for autograd. With `one_head` the last block, or the pool read in its place, attends with one head."""
     turns = parts.angles(weights, parts.grid_of(weights, picture[None]))
-    return through(weights, parts.embed(weights, picture[None], row.position), row.one_head, turns=turns)
+    pools = weights.spec.pool == "attn"
+    of_pool = pools and row.reads == "grad-eclip"
+    found = through(weights, parts.embed(weights, picture[None], row.position), row.one_head and not of_pool, turns=turns)
+    if pools:
+        found.pool = pool_walk(weights, parts.last_norm(weights, found.end), 1 if row.one_head and of_pool else 0)
+    return found
 
 
 def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0, turns: Tensor | None = None) -> Walk:
@@ -53,9 +82,11 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
     spec, found = weights.spec, Walk()
     x = embedded.clone().requires_grad_()
     for i, block in enumerate(weights.blocks):
-        heads = 1 if one_head and i == spec.layers - 1 else spec.heads
-        y = parts.entered(block, x, spec)
-        q, k, v = parts.qkv(block, y, spec, turns, heads)
+        # a copy, so that what the projections read is not the stream itself anywhere
+        y = parts.entered(block, x, spec).clone()
+        q, k, v = parts.qkv(block, y, spec, turns)
+        if one_head and i == spec.layers - 1:
+            q, k, v = (each.transpose(1, 2).flatten(2)[:, None] for each in (q, k, v))
         attention = parts.softmax(parts.logits(q, k) + mask)
         attended = attention @ v
         found.states.append(x)
@@ -71,7 +102,8 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
 
 def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
     """What is differentiated, [T]: see `fastloc.recipes.schema.TARGETS`."""
-    embedding = parts.pooled(weights, seen.end)
+    pool = seen.pool
+    embedding = parts.pooled(weights, seen.end) if pool is None else parts.to_texts(weights, parts.behind_pool(weights, pool.out))
     if row.target == "softmax-of-mean":
         # CLIP-ES's forward_last_layer: the mean of the projected patches in the place of the class token
         embedding = parts.project(weights, seen.end[:, weights.spec.prefix :]).mean(1)
@@ -88,8 +120,8 @@ def gradient(of: Tensor, by: Tensor) -> Tensor:
 
 def grad_cam(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
     """BaseCAM.forward of pytorch-grad-cam, its reshape_transform dropping the class token from activations and gradients."""
-    target = seen.normed[-1]
-    grads, activations = gradient(score(weights, seen, texts, row)[index], target)[0, 1:], target[0, 1:]
+    target, front = seen.normed[-1], weights.spec.prefix
+    grads, activations = gradient(score(weights, seen, texts, row)[index], target)[0, front:], target[0, front:]
     channel_weights = grads.mean(0)
     return (channel_weights[None] * activations).sum(-1).clamp(min=0)
 
@@ -98,24 +130,32 @@ def grad_cam_input(weights: Weights, seen: Walk, texts: Tensor, index: int, row:
     """grad_cam of Grad-ECLIP's generate_emap.py: the input of the last block, the class token's gradient in the mean."""
     target = seen.states[-2]
     grads = gradient(score(weights, seen, texts, row)[index], target)[0]
-    return (grads.mean(0, keepdim=True) * target[0, 1:]).sum(-1).clamp(min=0)
+    return (grads.mean(0, keepdim=True) * target[0, weights.spec.prefix :]).sum(-1).clamp(min=0)
 
 
 def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
     """grad_eclip of generate_emap.py."""
-    grads = gradient(score(weights, seen, texts, row)[index], seen.attended[-1])
-    g = grads.transpose(1, 2).flatten(2)[0, :1]
-    q, k, v = seen.qkv[-1]
-    q_out, k_out = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
-    alike = (parts.unit(q_out[:1]) * parts.unit(k_out[1:])).sum(-1)
+    front, of_text = weights.spec.prefix, score(weights, seen, texts, row)[index]
+    if seen.pool is None:
+        g, (q, k, v) = gradient(of_text, seen.attended[-1])[:, :, :1], seen.qkv[-1]
+        q_out, k_out = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
+    else:
+        g, (q, k, v) = gradient(of_text, seen.pool.attended), seen.pool.qkv
+        q_out, k_out = (parts.pool_out(weights, each)[0] for each in (q, k))
+    alike = (parts.unit(q_out[:1]) * parts.unit(k_out[front:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
-    values = v.transpose(1, 2).flatten(2)[0, 1:]
-    return (g * values * alike[:, None]).sum(-1).clamp(min=0)
+    g, values = (each.transpose(1, 2).flatten(2)[0] for each in (g, v))
+    return (g * values[front:] * alike[:, None]).sum(-1).clamp(min=0)
 
 
 def bi_modal(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
     """interpret of CLIP_explainability.ipynb: R <- R + cam R from `start` on; the class token's row."""
-    return _read(weights, _accumulated(seen, score(weights, seen, texts, row)[index], row.start))
+    y = score(weights, seen, texts, row)[index]
+    relevance = _accumulated(seen, y, row.start)
+    if seen.pool is None:
+        return _read(weights, relevance)
+    cam = (gradient(y, seen.pool.map) * seen.pool.map).clamp(min=0)[0].mean(0)
+    return (cam @ relevance)[0, weights.spec.prefix :]
 
 
 def text_relevance(weights: Weights, embedded: Tensor, image: Tensor, start: int, scale: float) -> Tensor:
@@ -150,34 +190,51 @@ def rollout(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe
     for attention in seen.maps[row.start :]:
         mixed = attention[0].mean(0) + torch.eye(count, dtype=texts.dtype, device=texts.device)
         joint = (mixed / mixed.sum(-1, keepdim=True)) @ joint
-    return _read(weights, joint)
+    if seen.pool is None:
+        return _read(weights, joint)
+    return (seen.pool.map[0].mean(0) @ joint)[0, weights.spec.prefix :]
 
 
 def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
-    """compute_legrad_clip of legrad/wrapper.py, on the grid of patches: adding up and upsampling can change places."""
-    total = torch.zeros(seen.end.shape[1] - 1, dtype=seen.end.dtype, device=seen.end.device)
+    """compute_legrad_clip, compute_legrad_siglip and compute_legrad_coca of legrad/wrapper.py, on the grid of patches: adding up and
+    upsampling can change places. Without the second's correction by an empty text."""
+    front = weights.spec.prefix
+    total = torch.zeros(seen.end.shape[1] - front, dtype=seen.end.dtype, device=seen.end.device)
     first = row.start + (len(seen.maps) if row.start < 0 else 0)
     for i in range(first, len(seen.maps)):
-        feature = parts.project(weights, seen.states[i + 1].mean(1))
-        similarity = (texts[index] * parts.unit(feature)).sum()
-        grad = gradient(similarity, seen.maps[i]).clamp(min=0)
-        total = total + grad[0].mean(0).mean(0)[1:]
+        out = seen.states[i + 1]
+        if weights.spec.pool != "attn":
+            feature = parts.project(weights, out.mean(1))
+            attention, similarity = seen.maps[i], (texts[index] * parts.unit(feature)).sum()
+        elif weights.spec.pool_mlp:
+            # trunk.attn_pool reads what the block puts out: trunk.norm is not called
+            pool = pool_walk(weights, out)
+            feature = parts.to_texts(weights, parts.behind_pool(weights, pool.out))
+            attention, similarity = pool.map, (texts[index] * parts.unit(feature)).sum()
+        else:
+            # attn_pool has its own LayerNorm of what it reads; ln_post is not called, and nothing normalised
+            pool = pool_walk(weights, parts.last_norm(weights, out))
+            attention, similarity = pool.map, (texts[index] * parts.to_texts(weights, pool.out)).sum()
+        grad = gradient(similarity, attention).clamp(min=0)
+        total = total + grad[0].mean(0).mean(0)[front:]
     return total
 
 
 def anchor(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
     """The row of an attention map that belongs to the patch whose raw feature is most similar to the text."""
-    patches = parts.project(weights, seen.end)[0, 1:]
+    front = weights.spec.prefix
+    patches = parts.project(weights, seen.end)[0, front:]
     best = int((parts.unit(patches) @ texts[index]).argmax())
     left, right = (seen.qkv[row.start]["qkv".index(letter)] for letter in row.terms[0])
     attention = parts.softmax(parts.logits(left, right))[0]
     shown = attention.mean(0) if row.head is None else attention[row.head]
-    return shown[1 + best, 1:]
+    return shown[front + best, front:]
 
 
 def _read(weights: Weights, relevance: Tensor) -> Tensor:
     """The class token's row, or the mean of the patches' rows where these are pooled: [P]."""
-    return relevance[0, 1:] if weights.spec.pool == "tok" else relevance[1:, 1:].mean(0)
+    front = weights.spec.prefix
+    return relevance[0, front:] if weights.spec.pool == "tok" else relevance[front:, front:].mean(0)
 
 
 LITERAL: dict[str, Callable[[Weights, Walk, Tensor, int, Recipe], Tensor]] = {

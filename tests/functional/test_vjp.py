@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import families
 import towers
 from fastloc.functional import vjp
+from fastloc.functional.folding import without_scale
+from fastloc.functional.vit import mlp_end, out_linear
 from fastloc.reference import parts
 from towers import error
 
@@ -41,7 +44,7 @@ def test_linear() -> None:
     assert error(vjp.linear(gradient, weight), wanted) < EXACT
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "silu"])
 def test_slope(activation: str) -> None:
     x = torch.linspace(-9, 9, 301, dtype=torch.float64).requires_grad_()
     (wanted,) = torch.autograd.grad(parts.activate(x, activation).sum(), x)
@@ -60,14 +63,49 @@ def test_softmax() -> None:
     assert error(found, by_autograd(lambda x: torch.softmax(x, -1), x, gradient)) < EXACT
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu"])
+@pytest.mark.parametrize("family", ["clip", "clipa", "eva02", "eva02-e", "tips-g"])
 @pytest.mark.parametrize("rows", [R, 1])
-def test_mlp_half(rows: int, activation: str) -> None:
-    weights = towers.tower(activation=activation)
+def test_mlp_half(rows: int, family: str) -> None:
+    weights = without_scale(families.tower(family))
     block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, rows, C)
-    hidden = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) @ block.fc_w.T + block.fc_b
+    read = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
+    hidden = read @ block.fc_w.T + block.fc_b
     wanted = by_autograd(lambda x: x + parts.mlp(block, x, spec), x, gradient)
-    assert error(vjp.mlp_half(gradient, x, hidden, block, activation, spec.norm_eps), wanted) < EXACT
+    assert error(vjp.mlp_half(gradient, x, hidden, mlp_end(block, hidden, spec), block, spec), wanted) < EXACT
+
+
+@pytest.mark.parametrize("family", ["clip", "eva02", "eva02-e"])
+def test_attention_end(family: str) -> None:
+    weights = families.tower(family)
+    block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, R, C)
+    wanted = by_autograd(lambda x: parts.out(block, x[:, None], spec), x, gradient)
+    assert error(vjp.attention_end(gradient, x, out_linear(block, x, spec), block, spec), wanted) < EXACT
+
+
+@pytest.mark.parametrize(("turning", "normed"), [(True, False), (False, True), (True, True)])
+def test_turned(turning: bool, normed: bool) -> None:
+    heads, width = 4, C // 4
+    x, gradient, weight = numbers("x", B, R, heads, width), numbers("g", B, T, R, C), numbers("w", width)
+    angles = numbers("angles", R, width // 2)
+    turns = torch.stack([angles.cos(), angles.sin()]) if turning else None
+
+    def forward(x: Tensor) -> Tensor:
+        y = F.layer_norm(x, (width,), weight, None, 1e-5) if normed else x
+        return (parts.rotate(y.transpose(1, 2), angles).transpose(1, 2) if turning else y).flatten(2)
+
+    found = vjp.turned(gradient, x, turns, weight if normed else None, 1e-5)
+    assert error(found.reshape(B, T, R, heads, width), by_autograd(forward, x, gradient)) < EXACT
+
+
+@pytest.mark.parametrize(("family", "whole"), [("siglip", True), ("siglip", False), ("pe", True), ("coca", True)])
+@pytest.mark.parametrize("rows", [R, 1])
+def test_pool_end(rows: int, family: str, whole: bool) -> None:
+    weights = families.tower(family)
+    assert weights.pool is not None
+    pool, width = weights.pool, weights.pool.out_w.shape[0]
+    z, gradient = numbers("z", B, R, width), numbers("g", B, T, rows, width)
+    wanted = by_autograd(lambda z: parts.behind_pool(weights, z) if whole else z + 0, z, gradient)
+    assert error(vjp.pool_end(gradient, z, pool, weights.spec, whole).expand_as(wanted), wanted) < EXACT
 
 
 def test_half_precision_is_multiplied_in_and_nothing_else() -> None:
