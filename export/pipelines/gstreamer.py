@@ -63,7 +63,7 @@ def _ranges(manifest: Manifest) -> str:
     if manifest.input.kind != "pixels":
         return ";".join(["0.0,255.0"] * 3)
     pairs = zip(manifest.model.mean, manifest.model.std, strict=True)
-    return ";".join(f"{-mean / std:.9g},{(1 - mean) / std:.9g}" for mean, std in pairs)
+    return ";".join(f"{(0 - mean) / std:.9g},{(1 - mean) / std:.9g}" for mean, std in pairs)
 
 
 def _scaled(manifest: Manifest) -> str:

@@ -69,7 +69,7 @@ def trace(
     attention's logits."""
     x, y, _ = enter_block(block, x, delta, spec, ops)
     plain = project(y, (block.qkv_w, block.qkv_b), spec, "qkv")
-    qkv = turned(block, plain, spec, places)
+    qkv = turned(block, plain, spec, places, ops=ops)
     if one_head:
         qkv = replace(qkv, packed=qkv.packed.flatten(3)[:, :, :, None])
     # TensorRT-RTX does not build ai.onnx Attention of one head as wide as the model

@@ -59,7 +59,8 @@ class Ops:
 TORCH = Ops()
 
 
-def normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, ops: Ops = TORCH) -> Tensor:
+def normalised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ops: Ops = TORCH) -> Tensor:
     """A LayerNorm [..., C] by the ops of a pass."""
+    assert weight is not None
     assert bias is not None
     return ops.add_norm(x, None, weight, bias, eps, False)[1]

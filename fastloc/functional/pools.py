@@ -31,17 +31,17 @@ def head(weights: Weights, tokens: Tensor, ops: Ops = TORCH, read: str | None = 
     return projected(weights, after_pool(pool, z, weights.spec, ops, (read or weights.spec.patch_read) == "pool"))
 
 
-def pooled(weights: Weights, x: Tensor) -> Tensor:
+def pooled(weights: Weights, x: Tensor, ops: Ops = TORCH) -> Tensor:
     """The image embedding of the encoder, [B,N,C] -> [B,E], by the spec's pooling."""
     spec = weights.spec
     if spec.pool == "tok":
-        return head(weights, x[:, 0])
+        return head(weights, x[:, 0], ops)
     if spec.pool == "attn":
-        return _attended(weights, x)
+        return _attended(weights, x, ops)
     patches = x[:, spec.prefix :]
     if spec.norm_after_pool:
-        return head(weights, patches.mean(1))
-    return projected(weights, normalised(patches, weights.ln_post_w, weights.ln_post_b, spec.norm_eps).mean(1))
+        return head(weights, patches.mean(1), ops)
+    return projected(weights, normalised(patches, weights.ln_post_w, weights.ln_post_b, spec.norm_eps, ops).mean(1))
 
 
 def projected(weights: Weights, x: Tensor) -> Tensor:
@@ -79,8 +79,8 @@ def pool_queries(pool: Pool, heads: int) -> Tensor:
 
 def pool_maps(pool: Pool, y: Tensor, heads: int) -> Tensor:
     """The attention of the pool's query to all tokens that it reads: [B,N,C] -> [B,H,N], float32 at least."""
-    logits = pool_queries(pool, heads) @ y.transpose(1, 2)
-    return torch.softmax(logits.to(torch.promote_types(y.dtype, torch.float32)), -1)
+    dtype = torch.promote_types(y.dtype, torch.float32)
+    return torch.softmax(pool_queries(pool, heads).to(dtype) @ y.to(dtype).transpose(1, 2), -1)
 
 
 def pool_output(pool: Pool, y: Tensor, maps: Tensor) -> Tensor:
@@ -91,8 +91,8 @@ def pool_output(pool: Pool, y: Tensor, maps: Tensor) -> Tensor:
     return F.linear(values, pool.out_w, pool.out_b)
 
 
-def _attended(weights: Weights, x: Tensor) -> Tensor:
+def _attended(weights: Weights, x: Tensor, ops: Ops) -> Tensor:
     pool, spec = weights.pool, weights.spec
     assert pool is not None
-    y = normalised(x, weights.ln_post_w, weights.ln_post_b, spec.norm_eps)
-    return projected(weights, after_pool(pool, pool_output(pool, y, pool_maps(pool, y, spec.pool_heads)), spec))
+    y = normalised(x, weights.ln_post_w, weights.ln_post_b, spec.norm_eps, ops)
+    return projected(weights, after_pool(pool, pool_output(pool, y, pool_maps(pool, y, spec.pool_heads)), spec, ops))

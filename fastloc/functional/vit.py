@@ -90,23 +90,23 @@ def encode(
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
         plain = project(y, prepared.rows(block, read), spec, read, slot) if read else None
         # a slot is the local path's: what the main path attends with goes elsewhere if it is something else
-        qkv = turned(block, plain, spec, places, None if apart else slot) if plain is not None else None
+        qkv = turned(block, plain, spec, places, None if apart else slot, ops) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
         local.keep_projections(i, qkv)
         if changed:
-            attending = turned(block, plain, spec, Positions(places.table), slot) if apart and plain is not None else qkv
+            attending = turned(block, plain, spec, Positions(places.table), slot, ops) if apart and plain is not None else qkv
             local.add_block(i - prepared.first, y, lengths, attending if prepared.projections_read else None)
         if rows == 0 or qkv is None:
             continue
-        q = qkv["q"][:, :rows] if "q" in read else _queries(prepared, block, y[:, :rows], places)
+        q = qkv["q"][:, :rows] if "q" in read else _queries(prepared, block, y[:, :rows], places, ops)
         x, delta = finish_block(block, x[:, :rows], q, qkv, spec, ops)
     if last_rows and delta is not None:
         x = x + delta
         keep(f"block{last}", x)
     patches = _local_patches(weights, local, x, recipe, ops)
     keep("local", patches)
-    return Output(head(weights, patches, ops, recipe.patch_read), pooled(weights, x) if cls else None, grid, kept)
+    return Output(head(weights, patches, ops, recipe.patch_read), pooled(weights, x, ops) if cls else None, grid, kept)
 
 
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
@@ -136,7 +136,9 @@ def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | 
     return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read, spec.prefix)
 
 
-def turned(block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None) -> Projections:
+def turned(
+    block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None, ops: Ops = TORCH
+) -> Projections:
     """The projections that a block attends with: queries and keys normalised and rotated where the tower does so.
 
     slot: where `plain` lies already; what is changed is written there too.
@@ -147,7 +149,8 @@ def turned(block: Block, plain: Projections, spec: ModelSpec, places: Positions,
     changed = plain.packed[:, :, :count]
     if spec.qk_norm:
         norms = {"q": (block.q_norm_w, block.q_norm_b), "k": (block.k_norm_w, block.k_norm_b)}
-        each = [F.layer_norm(plain[letter], (spec.head_width,), *norms[letter], spec.norm_eps) for letter in plain.letters[:count]]
+        # a kernel takes four axes only where they lie as they are counted
+        each = [normalised(plain[letter].contiguous(), *norms[letter], spec.norm_eps, ops) for letter in plain.letters[:count]]
         changed = torch.stack(each, 2)
     if places.turns is not None:
         changed = rotated(changed, places.turns[:, : changed.shape[1]])
@@ -171,7 +174,7 @@ def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: 
     delta, spec = None, weights.spec
     for block in weights.blocks[:blocks]:
         x, y, _ = enter_block(block, x, delta, spec, ops)
-        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places)
+        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places, ops=ops)
         x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
     return x, delta
 
@@ -227,9 +230,9 @@ def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
     return ops.activate(gate, spec.activation) * value
 
 
-def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions) -> Tensor:
+def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions, ops: Ops) -> Tensor:
     spec = prepared.weights.spec
-    return turned(block, project(y, prepared.rows(block, "q"), spec, "q"), spec, places)["q"]
+    return turned(block, project(y, prepared.rows(block, "q"), spec, "q"), spec, places, ops=ops)["q"]
 
 
 def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe, ops: Ops) -> Tensor:
