@@ -8,20 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.checkpoints.foreign import transformers_keys
+from fastloc.checkpoints.foreign import other_keys, transformers_keys
 from fastloc.checkpoints.foreign.renaming import Layout, renamed
 from fastloc.checkpoints.foreign.transformers_config import Class
 from fastloc.errors import ModelError
 
-__all__ = ["as_open_clip", "as_open_clip_of", "layout_of"]
+__all__ = ["LAYOUTS", "as_open_clip", "as_open_clip_of", "layout_of"]
 
+# a file is of the first one whose mark it has
+LAYOUTS = (*transformers_keys.LAYOUTS, *other_keys.LAYOUTS)
 # a linear layer on pixels has two axes, a convolution four
 _PATCHES = "vision_model.embeddings.patch_embedding.weight"
 
 
 def layout_of(state: Mapping[str, Tensor]) -> Layout | None:
     """The layout by its mark; None for open_clip's own names, and for names of anything else."""
-    for layout in transformers_keys.LAYOUTS:
+    for layout in LAYOUTS:
         if layout.mark in state and not (layout.name == "a SiglipModel" and _PATCHES in state and state[_PATCHES].ndim == 2):
             return layout
     return None

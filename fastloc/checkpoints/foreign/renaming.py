@@ -17,6 +17,8 @@ _CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "": lambda tensor: tensor,
     "transposed": lambda tensor: tensor.T,
     "with a batch": lambda tensor: tensor[None],
+    "without a batch": lambda tensor: tensor[0],
+    "without two batches": lambda tensor: tensor[0, 0],
     "as a token": lambda tensor: tensor[None, None],
     "as a convolution": lambda tensor: _convolution(tensor),
     # of queries, keys and values in one

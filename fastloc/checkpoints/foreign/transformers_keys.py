@@ -153,7 +153,6 @@ _TIPS_FILE = (
     *one("logit_scale", "temperature", "", "as a logarithm", needed=False),
 )  # fmt: skip
 
-# a file is of the first one whose mark it has
 LAYOUTS = (
     Layout("a CLIPModel", "vision_model.embeddings.class_embedding", _CLIP, _POSITIONS),
     Layout("a SiglipModel", "vision_model.head.probe", _SIGLIP, _POSITIONS),
