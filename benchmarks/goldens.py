@@ -12,7 +12,7 @@ from fastloc.bench.peer_environments import python_of, set_up
 from fastloc.errors import FastlocError
 
 # each writes the goldens of its packages, and lists the cases
-SCRIPTS = ("gem_vit.py", "relevance.py", "cnn.py")
+SCRIPTS = ("gem_vit.py", "relevance.py", "cnn.py", "transformers_models.py")
 
 if __name__ == "__main__":
     try:

@@ -1,6 +1,6 @@
-"""Write tests/goldens/transformers_*.npz: image and text embeddings of transformers 5.24's own models for seeded weights and inputs.
+"""Write tests/goldens/transformers_*.npz: image and text embeddings of transformers 5.23's own models for seeded weights and inputs.
 
-Run it in an environment with torch and transformers, which needs no checkpoint: `python transformers_models.py [-o folder]`.
+Run it through `python benchmarks/goldens.py`, which makes the environment it needs.
 
 What surprises in the official code, all of it kept in the answers:
 
@@ -9,8 +9,8 @@ What surprises in the official code, all of it kept in the answers:
 - CLIPModel reads a text at its highest id where eos_token_id is 2, and MetaClip2Model at the first 2.
 - Siglip2Model takes patches that are cut out already, and resizes its positions for every picture, bilinearly and with antialiasing.
 
-A file holds `image` [B, E] and `text` [T, E], float32, as the projections leave them, and `meta` (JSON): the configuration as
-config.json has it, and names and shapes of the tensors in the file.
+A file holds `image` [B, E] and `text` [T, E], float32, as the projections leave them, Siglip2Model's also `larger` [B, E] of pictures
+twice as high and wide, and `meta` (JSON): the configuration as config.json has it, and names and shapes of the tensors in the file.
 """
 
 import argparse
@@ -101,20 +101,28 @@ def model_of(case: Case, folder: Path) -> Any:
     return kind.from_pretrained(folder).eval(), state
 
 
+def pictures(case: Case, side: int) -> dict[str, Tensor]:
+    """What a model takes of the seed's pixels."""
+    pixels = torch.from_numpy(seeded_pixels((BATCH, 3, side, side), case.seed))
+    if case.kind != "Siglip2":
+        return {"pixel_values": pixels}
+    grid = side // PATCH
+    # rows, columns, channels of each patch
+    cut = pixels.reshape(BATCH, 3, grid, PATCH, grid, PATCH).permute(0, 2, 4, 3, 5, 1).reshape(BATCH, grid * grid, -1)
+    return {
+        "pixel_values": cut, "pixel_attention_mask": torch.ones(BATCH, grid * grid),
+        "spatial_shapes": torch.tensor([[grid, grid]] * BATCH),
+    }  # fmt: skip
+
+
 def answers(case: Case, model: Any) -> dict[str, np.ndarray]:
-    pixels = torch.from_numpy(seeded_pixels((BATCH, 3, SIDE, SIDE), case.seed))
     ids = tokens()
     masks = {"attention_mask": (ids != PAD).long()} if case.kind == "Tipsv2" else {}
-    given: dict[str, Any] = {"pixel_values": pixels}
-    if case.kind == "Siglip2":
-        grid = SIDE // PATCH
-        # rows, columns, channels of each patch
-        cut = pixels.reshape(BATCH, 3, grid, PATCH, grid, PATCH).permute(0, 2, 4, 3, 5, 1).reshape(BATCH, grid * grid, -1)
-        shapes = torch.tensor([[grid, grid]] * BATCH)
-        given = {"pixel_values": cut, "pixel_attention_mask": torch.ones(BATCH, grid * grid), "spatial_shapes": shapes}
+    sides = {"image": SIDE, "larger": 2 * SIDE} if case.kind == "Siglip2" else {"image": SIDE}
     with torch.no_grad():
-        image, text = model.get_image_features(**given), model.get_text_features(input_ids=ids, **masks)
-    return {name: getattr(each, "pooler_output", each).numpy() for name, each in (("image", image), ("text", text))}
+        found = {name: model.get_image_features(**pictures(case, side)) for name, side in sides.items()}
+        found["text"] = model.get_text_features(input_ids=ids, **masks)
+    return {name: getattr(each, "pooler_output", each).numpy() for name, each in found.items()}
 
 
 def write(case: Case, out: Path) -> None:

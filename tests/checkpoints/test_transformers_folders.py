@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def test_embeddings_are_those_of_transformers(name: str, tmp_path: Path):
     state = golden(name).state
     scale = 1 / state["temperature"] if "temperature" in state else state["logit_scale"].exp()
     assert source.logit_scale == pytest.approx(float(scale))
+
+
+def test_siglip_2_at_another_grid_resizes_positions_as_transformers_does_where_it_is_larger(tmp_path: Path):
+    source, found = loading.load(str(write(tmp_path, "siglip2"))), golden("siglip2")
+    wanted = found.larger
+    assert wanted is not None
+    off = {}
+    for mode in ("bilinear", "bicubic-scale"):
+        with torch.no_grad():
+            image = forward(source.vit, found.larger_pixels, replace(RECIPES["itsm"], position=mode), cls=True).cls
+        assert image is not None
+        off[mode] = error(image, wanted)
+    # the recipes' own way is another one
+    assert off["bilinear"] < TOLERANCE and off["bicubic-scale"] > 1e-3
 
 
 @pytest.mark.parametrize(("shards", "pickled"), [(3, False), (1, True), (2, True)])
@@ -146,9 +161,9 @@ def test_how_a_class_cleans_texts(name: str, kind: str | None, clean: str, tmp_p
 
 
 def test_a_localizer_of_a_folder(tmp_path: Path):
-    from fastloc import Localizer
+    import fastloc
 
-    localizer = Localizer(str(write(tmp_path, "tipsv2")), method="itsm", template="{}")
+    localizer = fastloc.load(write(tmp_path, "tipsv2"), method="itsm", template="{}")
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     heatmaps = localizer(image, ["w7 w9", "w30"]).heatmaps
     assert heatmaps.shape == (2, 40, 56) and np.isfinite(heatmaps).all() and heatmaps.max() > heatmaps.min()

@@ -32,6 +32,9 @@ class Golden:
     tokens: Tensor
     image: Tensor
     text: Tensor
+    # of pixels twice as high and wide, of Siglip2Model alone
+    larger: Tensor | None
+    larger_pixels: Tensor
 
 
 @cache
@@ -39,10 +42,12 @@ def golden(name: str) -> Golden:
     with np.load(REPO / "tests" / "goldens" / f"transformers_{name}.npz") as stored:
         meta = json.loads(str(stored["meta"]))
         tokens, image, text = (torch.from_numpy(stored[each]) for each in ("tokens", "image", "text"))
+        larger = torch.from_numpy(stored["larger"]) if "larger" in stored else None
     state = {key: torch.from_numpy(array) for key, array in seeded_state(meta["shapes"], meta["seed"]).items()}
     if "temperature" in state:
         state["temperature"] = torch.tensor(_TEMPERATURE)
-    return Golden(meta["config"], state, torch.from_numpy(seeded_pixels((BATCH, 3, SIDE, SIDE), meta["seed"])), tokens, image, text)
+    pixels = [torch.from_numpy(seeded_pixels((BATCH, 3, side, side), meta["seed"])) for side in (SIDE, 2 * SIDE)]
+    return Golden(meta["config"], state, pixels[0], tokens, image, text, larger, pixels[1])
 
 
 def tokenizer_json(words: int) -> str:
