@@ -10,6 +10,7 @@ from typing import Any
 
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.text.stand_in import StandIn
 from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
 from fastloc.errors import ModelError
 
@@ -50,6 +51,8 @@ def tokenization(source: Source) -> Tokenization:
         return _byte_pairs(tokenizer, "lower", tokenizer.merges)
     if isinstance(tokenizer, FolderTokenizer):
         return Tokenization(tokenizer.definition, tokenizer.kind, tokenizer.zeroed)
+    if isinstance(tokenizer, StandIn):
+        raise ModelError(f"{source.name} has random weights and no tokenizer, only a stand-in that no file holds; give pretrained weights")
     # whoever has one of these has imported it already
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
