@@ -1,4 +1,4 @@
-"""A whole model of SigLIP's kind: attention pool, sigmoid, a tokenizer of its own; in the engine, in files without torch, and in a browser."""
+"""A whole model of SigLIP's kind: attention pool, sigmoid, a tokenizer of its own; in the engine, in files, and in a browser."""
 
 from __future__ import annotations
 
