@@ -90,7 +90,8 @@ def config(repository: Repository) -> tuple[Path, Repository]:
 
 
 def weights(repository: Repository, model_config: Mapping[str, Any], names: Sequence[str] = WEIGHTS) -> Path:
-    """Get a model's weights and, before them, the files of the tokenizer that its configuration asks for.
+    """Get a model's weights and, before them, the files of the tokenizer that its configuration asks for: its own, or those of the
+    repository that it names.
 
     Args:
         names: of the weights' file, the preferred one first.
@@ -101,8 +102,9 @@ def weights(repository: Repository, model_config: Mapping[str, Any], names: Sequ
     Raises:
         ModelError: see `fetch`.
     """
-    if model_config.get("text_cfg", {}).get("hf_tokenizer_name"):
-        _tokenizer(repository, names)
+    name = model_config.get("text_cfg", {}).get("hf_tokenizer_name")
+    if name and not _own_tokenizer(repository, names):
+        tokenizer(repository if name == repository.name else Repository.of_tokenizer(name, repository.subject))
     return must_fetch(repository, names)
 
 
@@ -146,18 +148,13 @@ def transformers_files(repository: Repository) -> None:
         must_fetch(repository, [name])
 
 
-def _tokenizer(repository: Repository, weights_names: Sequence[str]) -> None:
-    if _tokenizer_is_whole(repository, weights_names):
-        return
+def _own_tokenizer(repository: Repository, weights_names: Sequence[str]) -> bool:
+    """Get the files of a tokenizer that lie beside a model's weights; False where none do."""
+    # the weights come last, so where they are, all of it is there that there is
+    if _cached(repository, weights_names) is not None:
+        return _cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
     fast = [fetch(repository, [name]) for name in _TOKENIZER]
-    slow = [fetch(repository, [name]) for name in _VOCABULARIES] if fast[0] is None else fast
-    if not any(slow):
-        raise ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {_TOKENIZER[0]!r}")
-
-
-def _tokenizer_is_whole(repository: Repository, weights_names: Sequence[str]) -> bool:
-    # the weights come last, so where they are with any file of a tokenizer, all of it is there
-    return _cached(repository, weights_names) is not None and _cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
+    return any([fetch(repository, [name]) for name in _VOCABULARIES] if fast[0] is None else fast)
 
 
 def _cached(repository: Repository, names: Sequence[str]) -> Path | None:

@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 
 from fastloc.errors import ModelError
+from fastloc.utils.schema import shown
 
 # open_clip's, and a shorter one
 PREFIXES = ("hf-hub:", "hf:")
 # as the hub names its users, repositories and revisions
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_OWNERLESS = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
 
 
@@ -45,3 +47,14 @@ class Repository:
                 "hf-hub:laion/CLIP-ViT-B-16-laion2B-s34B-b88K is one"
             )
         return cls(name, f"model {model!r}", "the folder of a copy as model", revision or "main")
+
+    @classmethod
+    def of_tokenizer(cls, name: str, model: str) -> Repository:
+        """The repository that a model's `hf_tokenizer_name` is; some of the oldest have no owner.
+
+        Raises:
+            ModelError: it is the name of none.
+        """
+        if ".." in name or not _OWNERLESS.fullmatch(name):
+            raise ModelError(f"hf_tokenizer_name of {model} must be a repository, owner/name, got {shown(name)}")
+        return cls(name, f"the tokenizer of {model}", "the folder of a copy of the model with its files")

@@ -19,7 +19,15 @@ from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.text_encoder import TextEncoder
-from fastloc.checkpoints.text_loading import folder_tokenizer, logit_bias, logit_scale, named_tokenizer, network, text_tower
+from fastloc.checkpoints.text_loading import (
+    folder_tokenizer,
+    logit_bias,
+    logit_scale,
+    named_tokenizer,
+    network,
+    repository_tokenizer,
+    text_tower,
+)
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError, unknown
@@ -243,7 +251,7 @@ def _repository(model: str, pretrained: str | None) -> _Description:
         raise ModelError(f"model {model!r} is not supported: {reason}")
     file = hub.weights(repository, config)
     # others may have put weights of another layout into the same folder of the cache
-    return replace(_directory(model, path.parent), file=file)
+    return replace(_directory(model, path.parent), file=file, tokenizer=lambda: repository_tokenizer(model, config, path.parent))
 
 
 def _transformers(name: str, path: Path) -> _Description:

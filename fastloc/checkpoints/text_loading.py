@@ -25,7 +25,7 @@ from fastloc.errors import ModelError
 from fastloc.recipes.schema import LOGIT_SCALE
 from fastloc.utils.schema import first_line, shown
 
-__all__ = ["folder_tokenizer", "logit_bias", "logit_scale", "named_tokenizer", "network", "text_tower"]
+__all__ = ["folder_tokenizer", "logit_bias", "logit_scale", "named_tokenizer", "network", "repository_tokenizer", "text_tower"]
 
 # the smallest image tower there is: fastloc runs the real one as tensors
 _NO_VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
@@ -69,8 +69,7 @@ def named_tokenizer(name: str, config: Mapping[str, Any], random: bool = False) 
     if text.get("hf_tokenizer_name") and random:
         return StandIn(text)
     if text.get("hf_tokenizer_name"):
-        repository = Repository(text["hf_tokenizer_name"], f"the tokenizer of {name}", "the folder of a copy of the model with its files")
-        return _from_folder(hub.tokenizer(repository), text, name)
+        return _from_folder(hub.tokenizer(Repository.of_tokenizer(text["hf_tokenizer_name"], name)), text, name)
     # open_clip takes SigLIP's tokenizer by the model's name
     if not text.get("tokenizer_kwargs") and "siglip" not in name.lower():
         return BytePairs(text.get("context_length", _CONTEXT))
@@ -78,6 +77,17 @@ def named_tokenizer(name: str, config: Mapping[str, Any], random: bool = False) 
 
     # no other library is asked by its name now
     return open_clip.get_tokenizer(name)
+
+
+def repository_tokenizer(model: str, config: Mapping[str, Any], directory: Path) -> Any:
+    """The tokenizer of a model from the hub whose files are in a folder of the cache: its own, or one of the repository that it names.
+
+    Raises:
+        ModelError: see `named_tokenizer`.
+    """
+    own = any((directory / each).is_file() for each in (tokenizer_folder.FILE, *tokenizer_folder.SLOW))
+    name = config["text_cfg"].get("hf_tokenizer_name")
+    return folder_tokenizer(config, directory) if own or not name else named_tokenizer(f"model {model!r}", config)
 
 
 def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:

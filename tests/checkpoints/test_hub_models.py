@@ -54,8 +54,16 @@ def test_the_files_of_a_model_are_of_one_commit_and_the_tokenizer_comes_before_t
 def test_a_tokenizer_that_the_repository_lacks(server: HubServer):
     server.repositories[NAME] = {hub.CONFIG: b"{}", SAFE: CONTENT}
     _, repository = hub.config(Repository.parse(f"hf-hub:{NAME}"))
-    with pytest.raises(ModelError, match=f"model 'hf-hub:{NAME}' could not be downloaded: repository '{NAME}' has no 'tokenizer.json'"):
-        hub.weights(repository, {"text_cfg": {"hf_tokenizer_name": "bert"}})
+    wants = {"text_cfg": {"hf_tokenizer_name": "owner/bert"}}
+    with pytest.raises(ModelError, match=f"the tokenizer of model 'hf-hub:{NAME}' could not be downloaded: .* no repository 'owner/bert'"):
+        hub.weights(repository, wants)
+    with pytest.raises(ModelError, match=r"hf_tokenizer_name of model 'hf-hub:.*' must be a repository, owner/name, got '\.\./x'"):
+        hub.weights(repository, {"text_cfg": {"hf_tokenizer_name": "../x"}})
+    # the repository that is named has one
+    server.repositories["owner/bert"] = {"tokenizer.json": b"{}"}
+    assert hub.weights(repository, wants).name == SAFE
+    server.requests.clear()
+    assert hub.weights(repository, wants).name == SAFE and server.requests == []
 
 
 def test_safetensors_go_first_and_other_weights_do_where_there_are_none(server: HubServer):

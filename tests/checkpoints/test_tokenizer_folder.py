@@ -12,10 +12,11 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.text.repair import cleaned
 from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
 from fastloc.checkpoints.text_encoder import TextEncoder
-from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer
+from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer, repository_tokenizer
 from fastloc.checkpoints.text_tower import TextTower
 from fastloc.errors import FastlocWarning, ModelError
 from hub_fixtures import cache_fixture, server_fixture  # noqa: F401
@@ -235,3 +236,13 @@ def test_what_transformers_alone_reads_is_fetched_too(server: HubServer, monkeyp
     with pytest.raises(ModelError, match=r"has spiece\.model and no tokenizer\.json"):
         named_tokenizer("ViT-B-16-SigLIP2", SIGLIP)
     assert server.requests == []
+
+
+def test_a_repository_s_own_tokenizer_goes_before_the_one_it_names(server: HubServer, folders: dict[str, Path], tmp_path: Path):
+    server.repositories["timm/ViT-B-16-SigLIP2"] = published(folders["siglip2"])
+    named = repository_tokenizer("hf-hub:a/b", SIGLIP, tmp_path)
+    assert named.pad == 0 and named.folder != tmp_path
+    own = repository_tokenizer("hf-hub:a/b", SIGLIP, folders["xlm-v"])
+    assert own.pad == 1 and own.folder == folders["xlm-v"]
+    # a model without either has CLIP's
+    assert isinstance(repository_tokenizer("hf-hub:a/b", {"text_cfg": {}}, tmp_path), BytePairs)
