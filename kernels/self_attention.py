@@ -2,9 +2,9 @@
 
     out[b, n − first, h d : (h+1) d] = scale (sum over streams (q, k) of softmax(t x_q x_k^T + bias) v [+ v])
 
-t is the inverse temperature. NACLIP's bias is exp(−distance² / (2 std²)) between patches and 0 for the class token's key; it is
+t is the inverse temperature. NACLIP's bias is exp(−distance² / (2 std²)) between patches and 0 for the keys of tokens in front; it is
 computed from the indices, so that no N x N tensor is read: of a query and a key the two differences of coordinates, scaled so
-that the bias is exp2(−dy² − dx²), where the class token lies out of sight. Two tiles of keys go through the loop at a time: the
+that the bias is exp2(−dy² − dx²), where tokens in front lie out of sight. Two tiles of keys go through the loop at a time: the
 second's scores are asked for before the first's exponentials, which then run beside them; with the bias the compiler keeps them apart.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -27,20 +27,20 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 @triton.jit
-def _place(tokens, W, root):
+def _place(tokens, first, W, root):
     """The patches' coordinates times `root`; a division of floats is exact enough here, and one of integers takes thirty instructions."""
-    patches = (tokens - 1).to(tl.float32)
+    patches = (tokens - first).to(tl.float32)
     y = tl.floor((patches + 0.5) * (1.0 / W))
     return y * root, (patches - y * W) * root
 
 
 @triton.jit
-def _logits(s, factor, y_i, x_i, keys, N, W, root, BIAS: tl.constexpr):
+def _logits(s, factor, y_i, x_i, keys, N, first, W, root, BIAS: tl.constexpr):
     """In powers of 2; minus infinity for keys past the end."""
     s = s * factor + tl.where(keys < N, 0.0, float("-inf"))[None, :]
     if BIAS:
-        y_j, x_j = _place(keys, W, root)
-        dy = y_i[:, None] - tl.where(keys > 0, y_j, 1e15)[None, :]
+        y_j, x_j = _place(keys, first, W, root)
+        dy = y_i[:, None] - tl.where(keys > first - 1, y_j, 1e15)[None, :]
         dx = x_i[:, None] - x_j[None, :]
         s += tiles.LOG2E * tl.exp2(-(dy * dy + dx * dx))
     return s
@@ -102,7 +102,7 @@ def _self_attention_kernel(
     rows = first + tl.program_id(0) * BM + tl.arange(0, BM)
     x += b * (x_b * 8) + head * (x_h * 8)
     v += b * (v_b * 8) + head * (v_h * 8)
-    y_i, x_i = _place(rows, W, root)
+    y_i, x_i = _place(rows, first, W, root)
 
     o0 = tl.zeros([BM, D0], tl.float32)
     o1 = tl.zeros([BM, D1 if D1 > 0 else 16], tl.float32)
@@ -142,12 +142,12 @@ def _self_attention_kernel(
             values1 = values0
             if D1 > 0:
                 values1 = tiles.load_rows(values, keys, v_n * 8, N, D0, D1, D)
-            left = _logits(left, factor, y_i, x_i, keys, N, W, root, BIAS)
+            left = _logits(left, factor, y_i, x_i, keys, N, first, W, root, BIAS)
             a0, a1, greatest, total = _attend(left, values0, values1, a0, a1, greatest, total, D1)
             values0 = tiles.load_rows(values, keys + BN, v_n * 8, N, 0, D0, D)
             if D1 > 0:
                 values1 = tiles.load_rows(values, keys + BN, v_n * 8, N, D0, D1, D)
-            right = _logits(right, factor, y_i, x_i, keys + BN, N, W, root, BIAS)
+            right = _logits(right, factor, y_i, x_i, keys + BN, N, first, W, root, BIAS)
             a0, a1, greatest, total = _attend(right, values0, values1, a0, a1, greatest, total, D1)
         o0 += a0 / total[:, None]
         if D1 > 0:
@@ -179,8 +179,8 @@ def self_attention(
         pairs: for every stream the indices on axis K of its queries and of its keys.
         scale: of the sum; 1/S for the mean.
         add_v: one more stream, the values as they are.
-        first: 0 to N; 1 leaves the class token's query out.
-        bias_std: NACLIP's deviation in patches, above 0; needs `grid` and first 1.
+        first: 0 to N; 1 leaves the class token's query out. With a bias, how many tokens stand in front of the patches.
+        bias_std: NACLIP's deviation in patches, above 0; needs `grid`.
         grid: (h, w) of the patches, N = 1 + h w; read only with `bias_std`.
         out: [B, N - first, H * d] to write to, of x's dtype, strides multiples of 8, the last 1.
         configuration: {"BM", "BN", "num_warps", "num_stages"} in place of the shipped one; two tiles of BN keys at a time.
@@ -224,10 +224,8 @@ def why_not(
     if bias_std is not None:
         if not bias_std > 0:
             reasons.append(f"bias_std is {bias_std}; a number above 0 is wanted")
-        if first != 1:
-            reasons.append(f"first is {first}; the neighbourhood bias has no row for the class token's query, so 1 is wanted")
-        if grid is None or tokens != 1 + grid[0] * grid[1]:
-            reasons.append(f"grid is {grid}; for the bias of {tokens} tokens one of {tokens - 1} patches is wanted")
+        if grid is None or tokens != first + grid[0] * grid[1]:
+            reasons.append(f"grid is {grid}; for the bias of {tokens} tokens from {first} on one of {tokens - first} patches is wanted")
     return reasons
 
 
@@ -243,7 +241,7 @@ def reference(
         q = (q * inv_temp[..., None, None]).to(q.dtype)
     else:
         number = inv_temp
-    bias = None if bias_std is None or grid is None else _bias(grid, bias_std).to(v)
+    bias = None if bias_std is None or grid is None else _bias(grid, bias_std, first).to(v)
     # one axis for streams and heads, as scaled_dot_product_attention's fast kernels want it
     values = v.repeat(1, len(pairs), 1, 1)
     attended = F.scaled_dot_product_attention(q.flatten(1, 2), k.flatten(1, 2), values, attn_mask=bias, scale=number)
@@ -253,11 +251,11 @@ def reference(
     return (total * scale).transpose(1, 2).flatten(2)
 
 
-def _bias(grid: tuple[int, int], std: float) -> Tensor:
-    """[P, 1 + P] float64."""
+def _bias(grid: tuple[int, int], std: float, first: int) -> Tensor:
+    """[P, first + P] float64."""
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).double()
     squared = (places[:, None] - places[None]).square().sum(-1)
-    return F.pad(torch.exp(-squared / (2 * std**2)), (1, 0))
+    return F.pad(torch.exp(-squared / (2 * std**2)), (first, 0))
 
 
 def _case(label: str, batch: int, tokens: int, heads: int, width: int, pairs: Pairs, *, temperature: float | None = None,
@@ -285,6 +283,8 @@ CASES = (
     _case("N=197 d=32 long vectors", 1, 197, 1, 32, ((1, 0),), magnitude=6.0, temperature=0.3),
     _case("N=99 d=96 grid 7x14 with a bias", 1, 99, 1, 96, ((1, 1),), temperature=0.1, bias_std=5.0, grid=(7, 14)),
     _case("N=34 d=48 grid 11x3 with a narrow bias, two streams", 2, 34, 2, 48, ((1, 1), (0, 0)), bias_std=0.7, grid=(11, 3)),
+    _case("N=35 d=64 grid 5x7 with a bias, nothing in front", 2, 35, 2, 64, ((1, 1),), temperature=0.1, bias_std=2.0, grid=(5, 7), first=0),
+    _case("N=37 d=72 grid 11x3 with a bias, four tokens in front", 2, 37, 2, 72, ((1, 1),), bias_std=1.0, grid=(11, 3), first=4),
     _case("N=66 d=104 three streams", 1, 66, 1, 104, ((0, 0), (1, 1), (2, 2)), temperature=0.09),
     _case("N=50 d=128 cancelling", 1, 50, 1, 128, ((0, 2),), magnitude=0.01, temperature=1.0),
     _case("N=785 d=64 ViT-B/16 at 448 v-v", 2, 785, 12, 64, ((2, 2),), temperature=0.125, large=True),

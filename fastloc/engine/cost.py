@@ -19,8 +19,9 @@ LARGE = 1e13
 def operations(spec: ModelSpec, size: tuple[int, int]) -> float:
     """Multiplications and additions of one pass through a ViT on an input of (height, width): projections and MLPs grow with the tokens,
     attention with their square."""
-    tokens = math.prod(side // step for side, step in zip(size, spec.patch, strict=True)) + 1
-    return spec.layers * (24.0 * tokens * spec.width**2 + 4.0 * tokens**2 * spec.width)
+    tokens = math.prod(side // step for side, step in zip(size, spec.patch, strict=True)) + spec.prefix
+    products = 8.0 * spec.width**2 + 2.0 * (2 + spec.gated) * spec.width * spec.mlp_width
+    return spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width)
 
 
 def announce(spec: ModelSpec | ResNetSpec, size: tuple[int, int]) -> None:

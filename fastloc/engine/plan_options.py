@@ -100,6 +100,7 @@ OPTIONS: dict[str, tuple[PlanOption, ...]] = {
     ),
     "projection": (
         PlanOption("joint", "the terms of all changed blocks side by side, one product, summed in float32",
+               impossible=_if(lambda s, c: s.spec.norm == "post", "each block's term passes a LayerNorm of its own (post-norm)"),
                unwise=_all(_if(_on_cpu, "on a CPU it is no quicker (measured) and holds all terms at once"),
                            _if(lambda s, c: s.recipe.blocks < 2, "the recipe changes fewer than two blocks"))),
         PlanOption("per-block", "each changed block's term is projected and added at once"),

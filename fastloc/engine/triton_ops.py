@@ -27,6 +27,7 @@ def attention(
     last = _full(temperatures[-1], batch, len(recipe.streams), heads, x.device)
     ending: dict[str, Any] = {
         "scale": 1 / len(recipe.terms) if recipe.combine == "mean" else 1.0, "add_v": "identity" in recipe.terms, "out": out,
+        "first": qkv.prefix,
     }  # fmt: skip
     attended: Tensor
     if recipe.unit:
@@ -84,7 +85,11 @@ def cosine(patches: Tensor, texts: Tensor) -> Tensor:
 
 
 def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch.dtype) -> list[str]:
-    """Every reason why kernels cannot do this recipe's attention; of shapes and dtypes, not of the device."""
+    """Every reason why kernels cannot do this recipe's attention; of shapes and dtypes, not of the device.
+
+    Any number of tokens may stand in front of the patches, and queries and keys come normalised and rotated: of a tower, the head width
+    alone can rule kernels out.
+    """
     if not recipe.streams:
         return [f"the local path of {recipe.name} does not attend"]
     if recipe.unit and any(term[0] != term[1] for term in recipe.streams):
@@ -96,25 +101,31 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     pick = tuple("qkv".index(term[0]) for term in recipe.streams)
     module = OPS["self_self_ensemble" if recipe.unit else "self_attention"].module
     if recipe.unit:
-        reasons: list[str] = module.why_not(x, x[:, 2], inverse, pick, scale=1.0)
+        reasons: list[str] = module.why_not(x, x[:, 2], inverse, pick, scale=1.0, first=spec.prefix)
     else:
         pairs = tuple(("qkv".index(term[0]), "qkv".index(term[1])) for term in recipe.streams)
-        reasons = module.why_not(x, x[:, 2], inverse, pairs, scale=1.0)
+        reasons = module.why_not(x, x[:, 2], inverse, pairs, scale=1.0, first=spec.prefix)
     return reasons
 
 
 def why_not_norm(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
-    """The same of residual + LayerNorm."""
-    x, row = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, spec.width), (spec.width,)))
-    reasons: list[str] = OPS["add_norm"].module.why_not(x, x, row, row, spec.norm_eps)
-    return reasons
+    """The same of residual + LayerNorm, at every width that the tower has one of."""
+    # CoCa's pool ends in a LayerNorm of the texts' space
+    others = ((spec.mlp_width, spec.mlp_norm), (spec.embed, spec.pool == "attn" and not spec.pool_mlp))
+    reasons: list[str] = []
+    for width in (spec.width, *(each for each, there in others if there)):
+        x, row = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, width), (width,)))
+        reasons += OPS["add_norm"].module.why_not(x, x, row, row, spec.norm_eps)
+    return list(dict.fromkeys(reasons))
 
 
 def why_not_activation(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
     """The same of the activation."""
     if spec.activation != "quick_gelu":
         return [f"the model's activation is {spec.activation}, which is one kernel of PyTorch's already"]
-    reasons: list[str] = OPS["quick_gelu"].module.why_not(torch.empty(1, 2, 4 * spec.width, dtype=dtype, device="meta"))
+    if spec.gated:
+        return ["the model's MLP is gated: half of its rows are activated, and the kernel takes whole rows"]
+    reasons: list[str] = OPS["quick_gelu"].module.why_not(torch.empty(1, 2, spec.mlp_width, dtype=dtype, device="meta"))
     return reasons
 
 

@@ -189,9 +189,9 @@ def test_outputs_say_why_not(op: Any, more: dict[str, Any], reason: str) -> None
     ("more", "reason"),
     [
         ({"grid": (2, 4)}, ""),
-        ({"grid": None}, "grid is None; for the bias of 9 tokens one of 8 patches is wanted"),
-        ({"grid": (3, 3)}, "grid is (3, 3); for the bias of 9 tokens one of 8 patches is wanted"),
-        ({"grid": (2, 4), "first": 0}, "first is 0; the neighbourhood bias has no row for the class token's query"),
+        ({"grid": None}, "grid is None; for the bias of 9 tokens from 1 on one of 8 patches is wanted"),
+        ({"grid": (3, 3)}, "grid is (3, 3); for the bias of 9 tokens from 1 on one of 8 patches is wanted"),
+        ({"grid": (2, 4), "first": 0}, "grid is (2, 4); for the bias of 9 tokens from 0 on one of 9 patches is wanted"),
         ({"grid": (2, 4), "bias_std": 0.0}, "bias_std is 0.0; a number above 0 is wanted"),
         ({"grid": (2, 4), "pairs": ((0, 3),)}, "the keys' side of pairs asks for projection 3"),
     ],
