@@ -13,7 +13,7 @@ from fastloc import embedded
 from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_layouts, vit_spec
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
-from fastloc.checkpoints.foreign import layouts, openai, transformers_folder
+from fastloc.checkpoints.foreign import openai
 from fastloc.checkpoints.hub_repository import PREFIXES, Repository
 from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.resnet_spec import ResNetSpec
@@ -38,6 +38,12 @@ CONFIG = "open_clip_config.json"
 # trained projections that lie in a model's folder beside its weights, see `fastloc.checkpoints.projections`
 PROJECTIONS = "eclip.safetensors"
 RANDOM = "random"
+# what the names of open_clip's own files begin with
+_OWN_WEIGHTS = "open_clip"
+# of weights in several files
+_INDEX = ".index.json"
+# what the pool of PE's own files is known by, whose other names look like open_clip's
+_PE_MARK = "visual.attn_pool.probe"
 _ARCHIVES = (".pt", ".pth", ".jit")
 # open_clip's own, where a configuration says nothing
 _VOCABULARY = 49408
@@ -90,7 +96,7 @@ class _Description:
     tokenizer: Callable[[], Any]
     projections: Path | None = None
     # names of a file's tensors in open_clip's
-    renames: Callable[[dict[str, Tensor]], dict[str, Tensor]] = layouts.as_open_clip
+    renames: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     # where they had to be read for the description
     state: dict[str, Tensor] | None = None
 
@@ -151,7 +157,7 @@ def _pinned(model: str, pretrained: str | None) -> tuple[_Description, str | Non
         pins.check(Path(model), digest)
     described = _describe(model, pretrained)
     if digest is not None:
-        if described.file is not None and transformers_folder.shards(described.file):
+        if described.file is not None and described.file.name.endswith(_INDEX):
             raise ModelError(f"a pin must be of one file, and the weights of {described.name} lie in several; leave the pin out")
         if described.file is None:
             raise ModelError(f"weights {pretrained!r} are made here, and have no file with sha256 {digest}; leave the pin out")
@@ -191,12 +197,31 @@ def _state(described: _Description, pretrained: str | None) -> dict[str, Tensor]
         return _expand_tokens(network(described.config).state_dict(), described.config)
     if described.state is not None:
         return described.state
-    assert described.file is not None
-    names = transformers_folder.shards(described.file)
     state: dict[str, Tensor] = {}
-    for file in [described.file.with_name(name) for name in names] or [described.file]:
+    for file in _files(described):
         state |= read_state(file)
-    return _expand_tokens(described.renames(state), described.config)
+    return _expand_tokens((described.renames or _as_open_clip)(state), described.config)
+
+
+def _files(described: _Description) -> list[Path]:
+    """The files of a model's weights."""
+    if described.file is None:
+        return []
+    if not described.file.name.endswith(_INDEX):
+        return [described.file]
+    from fastloc.checkpoints.foreign.transformers_folder import shards
+
+    return [described.file.with_name(name) for name in shards(described.file)]
+
+
+def _as_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file under open_clip's names, whatever program wrote it."""
+    if any(name.startswith("visual.") for name in state) and _PE_MARK not in state:
+        return state
+    # the tables of names are made where a file has others
+    from fastloc.checkpoints.foreign.layouts import as_open_clip
+
+    return as_open_clip(state)
 
 
 def _describe(model: str, pretrained: str | None) -> _Description:
@@ -217,14 +242,15 @@ def _describe(model: str, pretrained: str | None) -> _Description:
 
 
 def _directory(name: str, path: Path) -> _Description:
-    if not os.path.exists(path / CONFIG) and os.path.isfile(path / transformers_folder.CONFIG):
+    if not os.path.exists(path / CONFIG) and os.path.isfile(path / hub.OTHER_CONFIG):
         return _transformers(name, path)
     content = _json(path / CONFIG)
     if "model_cfg" not in content:
         raise ModelError(f"{str(path / CONFIG)!r} has no 'model_cfg'")
     config = _checked(content, content["model_cfg"], path / CONFIG)
     files = [*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin")), *sorted(path.glob("*.pt"))]
-    candidates = [file for file in files if file.name != PROJECTIONS]
+    # a copy of a repository may hold the same weights once more, in transformers' layout: open_clip's own go first
+    candidates = sorted((file for file in files if file.name != PROJECTIONS), key=lambda file: not file.name.startswith(_OWN_WEIGHTS))
     projections = path / PROJECTIONS
     if not candidates:
         raise ModelError(f"model directory {str(path)!r} holds no .safetensors, .bin or .pt file")
@@ -238,11 +264,8 @@ def _repository(model: str, pretrained: str | None) -> _Description:
     if pretrained is not None:
         raise ModelError(f"pretrained must be None with {model!r}, whose repository holds the weights, got {pretrained!r}; leave it out")
     path, repository = hub.config(Repository.parse(model))
-    if path.name == transformers_folder.CONFIG:
-        # a model that is refused is not downloaded
-        _transformers_config(transformers_folder.Folder.read(path.parent))
-        hub.transformers_files(repository)
-        return _transformers(model, path.parent)
+    if path.name == hub.OTHER_CONFIG:
+        return _transformers(model, path.parent, repository)
     content = _json(path)
     config = _checked(content, content.get("model_cfg"), path)
     # a model that is refused is not downloaded
@@ -254,19 +277,20 @@ def _repository(model: str, pretrained: str | None) -> _Description:
     return replace(_directory(model, path.parent), file=file, tokenizer=lambda: repository_tokenizer(model, config, path.parent))
 
 
-def _transformers(name: str, path: Path) -> _Description:
-    """A folder as transformers writes it."""
-    folder = transformers_folder.Folder.read(path)
-    outline = _transformers_config(folder)
-    preprocess, file, config = folder.preprocess(), transformers_folder.weights(path), folder.with_tokenizer()
+def _transformers(name: str, path: Path, repository: Repository | None = None) -> _Description:
+    """A folder as transformers writes it, whose other files are fetched first if it is a repository's."""
+    from fastloc.checkpoints.foreign import layouts, transformers_folder
+
+    folder, file = transformers_folder.Folder.read(path), path / transformers_folder.CONFIG
+    outline = _checked({}, folder.config, file)
+    if repository is not None:
+        # a model that is refused is not downloaded
+        hub.transformers_files(repository)
+    preprocess, weights, config = folder.preprocess(), transformers_folder.weights(path), folder.with_tokenizer()
     return _Description(
-        name, config, preprocess, {}, file, lambda: folder_tokenizer(config, path),
-        renames=lambda state: layouts.as_open_clip_of(state, folder.found, outline, str(path / transformers_folder.CONFIG)),
+        name, config, preprocess, {}, weights, lambda: folder_tokenizer(config, path),
+        renames=lambda state: layouts.as_open_clip_of(state, folder.found, outline, str(file)),
     )  # fmt: skip
-
-
-def _transformers_config(folder: transformers_folder.Folder) -> dict[str, Any]:
-    return _checked({}, folder.config, folder.path / transformers_folder.CONFIG)
 
 
 def _archive(path: Path, pretrained: str | None) -> _Description:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastloc import embedded
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.foreign import transformers_folder
@@ -181,3 +182,11 @@ assert not {"transformers", "open_clip", "timm"} & set(sys.modules)
 def test_neither_transformers_nor_open_clip_nor_timm_is_imported(tmp_path: Path):
     done = subprocess.run([sys.executable, "-P", "-c", ALONE, write(tmp_path, "siglip")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_with_both_configurations_is_read_by_open_clip_s(tmp_path: Path):
+    write(tmp_path, "clip")
+    for name, copied in ((loading.CONFIG, loading.CONFIG), ("model.safetensors", "open_clip_model.safetensors")):
+        (tmp_path / copied).write_bytes((embedded.FOLDER / name).read_bytes())
+    source, wanted = loading.load(str(tmp_path)), loading.load()
+    assert source.spec == wanted.spec and source.text.digest == wanted.text.digest
