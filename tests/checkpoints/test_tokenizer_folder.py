@@ -93,11 +93,16 @@ def changed(source: Path, path: Path, **config: Any) -> Path:
 
 def test_sides_and_tokens_are_those_of_the_files(folders: dict[str, Path], tmp_path: Path):
     ids = FolderTokenizer(folders["siglip2"], CONTEXT)(["a cat"])[0]
-    # the class fills up on the left and starts texts, unless it is told otherwise
-    bare = changed(folders["siglip2"], tmp_path / "bare", padding_side=None, add_bos_token=None, add_eos_token=None)
-    found = FolderTokenizer(bare, CONTEXT)(["a cat"])[0]
-    count = int((ids != 0).sum()) - 1
-    assert found[-count - 1 :].tolist() == [2, *ids[:count].tolist()] and not found[: -count - 1].any()
+    count = int((ids != 0).sum())
+    # these classes fill up on the left, unless it is told otherwise, and leave the frame to tokenizer.json where nothing is said of it
+    for index, name in enumerate(("GemmaTokenizer", "Siglip2Tokenizer", "GemmaTokenizerFast")):
+        bare = changed(
+            folders["siglip2"], tmp_path / str(index), tokenizer_class=name, padding_side=None, add_bos_token=None, add_eos_token=None
+        )
+        found = FolderTokenizer(bare, CONTEXT)(["a cat"])[0]
+        assert found[-count:].tolist() == ids[:count].tolist() and not found[:-count].any()
+    started = changed(folders["siglip2"], tmp_path / "started", add_bos_token=True, add_eos_token=False)
+    assert FolderTokenizer(started, CONTEXT)(["a cat"])[0, :count].tolist() == [2, *ids[: count - 1].tolist()]
     # an object instead of a text, in the older file
     older = changed(folders["mt5"], tmp_path / "older", pad_token=None)
     (older / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": "<unk>", "lstrip": False}}))

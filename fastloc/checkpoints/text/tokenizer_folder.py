@@ -36,7 +36,8 @@ _LANGUAGE = "eng_Latn"
 class _Family:
     """What a class of transformers does by itself.
 
-    start, end   texts get a start and an end token where tokenizer_config.json says nothing; None: as tokenizer.json says
+    start, end   of a start and an end token, where tokenizer_config.json says one of the two alone; None, or where it says neither: as
+                 tokenizer.json says
     side         texts are filled up on it where nothing is said
     language     a text begins with its language's token
     """
@@ -51,6 +52,7 @@ class _Family:
 _FAMILIES = {
     "GemmaTokenizer": _Family(True, False, "left"),
     "LlamaTokenizer": _Family(True, False, "left"),
+    "Siglip2Tokenizer": _Family(side="left"),
     "NllbTokenizer": _Family(language=True),
 }
 
@@ -134,7 +136,7 @@ class FolderTokenizer:
             before, after = ([], [ends, code]) if legacy else ([code], [ends])
         elif language is not None:
             raise ModelError(f"{self.folder / _CONFIG}: language must be left out for a tokenizer that marks none, got {shown(language)}")
-        elif family.start is not None:
+        elif family.start is not None and ("add_bos_token" in config or "add_eos_token" in config):
             before = [self._token(inner, config, "bos_token", ("<bos>", "<s>"))[0]] if config.get("add_bos_token", family.start) else []
             after = [self._token(inner, config, "eos_token", ("<eos>", "</s>"))[0]] if config.get("add_eos_token", family.end) else []
         else:
