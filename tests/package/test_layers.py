@@ -44,6 +44,9 @@ THIRD_PARTIES = {
         "cli adapters auto",
     ),
     "open_clip": ("bench.peers", "checkpoints.loading checkpoints.text_loading checkpoints.open_clip_files export.text bench.models"),
+    # of a tokenizer that has slow files alone open_clip imports it
+    "transformers": ("bench.peers", ""),
+    "tokenizers": ("", "text.tokenizer checkpoints.text.tokenizer_folder"),
     "torchvision": ("checkpoints.classifiers", ""),
     "timm": ("checkpoints.classifiers", ""),
     "triton": ("kernels", ""),
