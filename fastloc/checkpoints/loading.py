@@ -1,5 +1,6 @@
 """Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,8 @@ from fastloc import embedded
 from fastloc.checkpoints import config_schema, hub, open_clip_files, pins, resnet_spec, resnet_weights, state_dicts, vit_layouts, vit_spec
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
+from fastloc.checkpoints.families import catalogue
+from fastloc.checkpoints.families.licences import licence
 from fastloc.checkpoints.foreign import openai
 from fastloc.checkpoints.hub_repository import PREFIXES, Repository
 from fastloc.checkpoints.open_clip_files import model_config
@@ -169,14 +172,31 @@ def _pinned(model: str, pretrained: str | None) -> tuple[_Description, str | Non
 
 
 def models() -> list[dict[str, Any]]:
-    """Every model by name: {"name", "pretrained": tags, "refused": why not, or None}; the embedded one first."""
-    import open_clip
+    """Every model, the embedded one first, then by family, those that are refused last.
 
-    rows: list[dict[str, Any]] = [{"name": "embedded", "pretrained": [], "refused": None}]
-    for name in open_clip.list_models():
-        reason = _refusal(open_clip.get_model_config(name))
-        rows.append({"name": name, "pretrained": open_clip.list_pretrained_tags_by_model(name), "refused": reason})
-    return rows
+    Each row: {"name", "family", "pretrained": tags, "licences": of the tags whose licence is known, "input": (height, width), "parameters":
+    of the image tower (None for a ResNet), "embed", "text": see `fastloc.checkpoints.families.catalogue.text_tower`, "refused": why not,
+    or None}. Read from open_clip's files, which is not imported.
+    """
+    own = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))["model_cfg"]
+    rows = [_listed("embedded", own, {})]
+    for name in open_clip_files.model_names():
+        config = model_config(name)
+        assert config is not None
+        rows.append(_listed(name, config, open_clip_files.repositories(name)))
+    return sorted(rows, key=lambda row: (row["refused"] is not None, catalogue.FAMILIES.index(row["family"])))
+
+
+def _listed(name: str, config: dict[str, Any], repositories: Mapping[str, str]) -> dict[str, Any]:
+    reason = _refusal(config)
+    spec = None if reason else _spec(config, {})
+    known = {tag: licence(repository) for tag, repository in repositories.items()}
+    return {
+        "name": name, "family": catalogue.family(name), "pretrained": list(repositories),
+        "licences": {tag: each for tag, each in known.items() if each is not None}, "input": None if spec is None else list(spec.image),
+        "parameters": catalogue.image_parameters(spec) if isinstance(spec, ModelSpec) else None, "embed": config["embed_dim"],
+        "text": catalogue.text_tower(config), "refused": reason,
+    }  # fmt: skip
 
 
 def _spec(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:

@@ -1,6 +1,7 @@
 """Files of the installed open_clip package, read without importing it: that takes longer than importing torch."""
 
 import json
+import re
 import sys
 from functools import cache
 from importlib import import_module
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["folder", "model_config", "tags", "vocabulary_file"]
+__all__ = ["folder", "model_config", "model_names", "repositories", "tags", "vocabulary_file"]
 
 # the package that open_clip's table of tags is imported in, without what else `import open_clip` runs
 _ALONE = "fastloc_open_clip_files"
@@ -43,6 +44,22 @@ def model_config(name: str) -> dict[str, Any] | None:
 
     found: dict[str, Any] | None = open_clip.get_model_config(name)
     return found
+
+
+def model_names() -> list[str]:
+    """The models that open_clip knows, sizes in the order of their numbers."""
+    if "open_clip" in sys.modules:
+        # it knows configurations that were added to it too
+        found: list[str] = import_module("open_clip").list_models()
+        return found
+    files = [file for file in (folder() / "model_configs").glob("*.json") if set(json.loads(file.read_text(encoding="utf-8"))) >= _PARTS]
+    return sorted((file.stem for file in files), key=lambda name: [(len(part), part) for part in re.split(r"(\d+)", name.lower())])
+
+
+def repositories(name: str) -> dict[str, str]:
+    """Each tag of a model, and the repository on the hub that holds its weights ("" for a file elsewhere)."""
+    table = tags()
+    return {tag: table.get_pretrained_cfg(name, tag).get("hf_hub", "").rstrip("/") for tag in table.list_pretrained_tags_by_model(name)}
 
 
 def tags() -> ModuleType:

@@ -56,11 +56,21 @@ def models(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(listed, indent=2))
         return 0
-    rows = console.table("model", "pretrained")
-    for row in listed:
-        rows.add_row(Text(row["name"], "bold"), Text(_weights(row)))
     out = console.console()
-    out.print(rows)
+    refused = [row for row in listed if row["refused"]]
+    for family in dict.fromkeys(row["family"] for row in listed if not row["refused"]):
+        rows = console.table("model", "input", "image tower", "embed", "text tower", "weights", right=("input", "image tower", "embed"))
+        rows.title, rows.title_justify = family, "left"
+        for row in listed:
+            if row["family"] == family and not row["refused"]:
+                rows.add_row(Text(row["name"], "bold"), _input(row), _parameters(row), str(row["embed"]), _text(row), _weights(row))
+        out.print(rows)
+    if refused:
+        rows = console.table("model", "does not fit")
+        for row in refused:
+            rows.add_row(Text(row["name"], "bold"), Text(row["refused"]))
+        out.print(rows)
+    out.print("image tower: its parameters. weights: tags, with the licence where it is known; read the model's card before you use them.")
     out.print("Also: a folder that open_clip or transformers wrote, or hf:OWNER/NAME for such a repository on the hub; any name above with")
     out.print("a file of weights as --pretrained; or OpenAI's own ViT-B-32.pt and the like.")
     out.print("torchvision:NAME and timm:NAME are classifiers, for `fastloc locate --method cam` or grad_cam, with class names as texts.")
@@ -82,8 +92,28 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _weights(row: dict[str, Any]) -> str:
-    if row["refused"]:
-        return f"does not fit: {row['refused']}"
     if row["name"] == "embedded":
         return "comes with fastloc; knows emoji scenes, not photographs"
-    return ", ".join(row["pretrained"]) or "no published weights: give a file"
+    if not row["pretrained"]:
+        return "no published weights: give a file"
+    by_licence: dict[str, list[str]] = {}
+    for tag in row["pretrained"]:
+        by_licence.setdefault(row["licences"].get(tag, ""), []).append(tag)
+    return "; ".join(", ".join(tags) + (f" ({name})" if name else "") for name, tags in by_licence.items())
+
+
+def _input(row: dict[str, Any]) -> str:
+    height, width = row["input"]
+    return str(height) if height == width else f"{width}x{height}"
+
+
+def _parameters(row: dict[str, Any]) -> str:
+    count = row["parameters"]
+    return "" if count is None else f"{count / 1e9:.1f} B" if count >= 1e9 else f"{max(count / 1e6, 0.1):.{0 if count >= 1e7 else 1}f} M"
+
+
+def _text(row: dict[str, Any]) -> str:
+    text = row["text"]
+    kind = "" if text["kind"] == "transformer" else text["kind"].rpartition("/")[2] + ", "
+    tokenizer = "" if text["tokenizer"] in ("clip", row["text"]["kind"]) else f", {text['tokenizer'].rpartition('/')[2]}"
+    return f"{kind}{text['context']} tokens{tokenizer}"

@@ -281,6 +281,10 @@ def test_models_lists_what_fits(run: Run) -> None:
     assert len(everything) > len(listed) and any(row["refused"] for row in everything)
     ended = run("models")
     assert ended.status == 0 and "laion2b_s34b_b88k" in ended.out
+    # a table for each family, with its columns; refused ones only where they are asked for
+    for said in ("SigLIP 2", "PE-Core", "text tower", "webli (Apache-2.0)", "nllb-200-distilled-600M, 77 tokens", "1.9 B", "316 M"):
+        assert said in ended.out, said
+    assert "convnext_base" not in ended.out and "convnext_base" in run("models", "--all").out
 
 
 @pytest.mark.parametrize(

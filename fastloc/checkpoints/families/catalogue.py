@@ -1,0 +1,54 @@
+"""A list of what a model is: its family, the size of its image tower, its text tower. Read from configurations; no weights are made."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fastloc.checkpoints.vit_spec import ModelSpec
+
+__all__ = ["FAMILIES", "family", "image_parameters", "text_tower"]
+
+# the first pattern that a name holds; `FAMILIES` has the order of the list
+_PATTERNS = (
+    (r"^embedded$", "embedded"), (r"^nllb", "NLLB"), (r"SigLIP2", "SigLIP 2"), (r"SigLIP", "SigLIP"), (r"^PE-", "PE-Core"),
+    (r"^EVA", "EVA"), (r"^MobileCLIP", "MobileCLIP"), (r"^coca_", "CoCa"), (r"CLIPA", "CLIPA"), (r"-worldwide", "MetaCLIP 2"), (r"^TIPS|tips", "TIPS"),
+    (r"roberta|^mt5", "CLIP with other text towers"), (r"^RN\d", "CLIP ResNet"), (r"", "CLIP"),
+)  # fmt: skip
+FAMILIES = (
+    "embedded", "CLIP", "CLIP ResNet", "CLIP with other text towers", "CLIPA", "MetaCLIP 2", "CoCa", "SigLIP", "SigLIP 2", "PE-Core",
+    "EVA", "MobileCLIP", "TIPS", "NLLB",
+)  # fmt: skip
+# open_clip's own default
+_CONTEXT = 77
+
+
+def family(name: str) -> str:
+    """One of FAMILIES, by a model's name as open_clip has it."""
+    return next(found for pattern, found in _PATTERNS if re.search(pattern, name))
+
+
+def image_parameters(spec: ModelSpec) -> int:
+    """How many parameters the image tower has, to about a hundredth: a conv stem is counted as one convolution, and projections have a
+    bias."""
+    width, hidden, embed = spec.width, spec.mlp_width, spec.embed
+    norms = 4 * width + 2 * width * spec.attn_norm + 2 * hidden * spec.mlp_norm + 4 * spec.head_width * spec.qk_norm
+    mlp = (1 + spec.gated) * hidden * (width + 1) + hidden * width + width
+    block = 4 * width * (width + 1) + mlp + norms + 2 * width * spec.layer_scale
+    stem = 3 * spec.patch[0] * spec.patch[1] * width + (spec.prefix + spec.grid[0] * spec.grid[1]) * width
+    pool = 0
+    if spec.pool == "attn":
+        inner = width if spec.pool_mlp else embed
+        pool = 2 * inner * inner + 2 * inner * width + (2 * inner * hidden if spec.pool_mlp else 0)
+    # SigLIP's and TIPS's towers end in the texts' space
+    head = 0 if embed == width and spec.pool == "attn" and spec.pool_mlp else width * embed
+    return spec.layers * block + stem + pool + head + 2 * width * (1 + spec.ln_pre)
+
+
+def text_tower(config: Mapping[str, Any]) -> dict[str, Any]:
+    """{"kind", "context", "tokenizer"} of an open_clip model configuration: kind is "transformer" or a name on the hub, the tokenizer
+    "clip" or a name on the hub."""
+    text = config.get("text_cfg") or {}
+    return {
+        "kind": text.get("hf_model_name") or "transformer", "context": text.get("context_length") or _CONTEXT,
+        "tokenizer": text.get("hf_tokenizer_name") or text.get("hf_model_name") or "clip",
+    }  # fmt: skip
