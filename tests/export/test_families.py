@@ -38,8 +38,10 @@ ALL = ("similarity", "scores", "background")
 # those that people choose first are the quick ones: an attention pool without a class token, and rotated queries and keys
 FAMILIES = ("siglip", "pe", *(name for name in families.NAMES if name not in ("siglip", "pe")))
 # a spelling with each precision, and a method of each kind: self-self attention, class scores, and a bias of the logits
-STATIC = [("gem", "ort", "float32"), ("clip_surgery", "onnx", "float16"), ("naclip", "decomposed", "float32"), ("gem", "decomposed", "float16"),
-          ("clip_surgery", "ort", "float16"), ("gem", "onnx", "float32")]  # fmt: skip
+STATIC = [
+    ("gem", "ort", "float32"), ("clip_surgery", "onnx", "float16"), ("naclip", "decomposed", "float32"),
+    ("gem", "decomposed", "float16"), ("clip_surgery", "ort", "float16"), ("gem", "onnx", "float32"),
+]  # fmt: skip
 
 
 def row(method: str, **changes: Any) -> Recipe:
@@ -134,8 +136,11 @@ def test_bytes_and_frames(family: str, kind: str) -> None:
     check(session(trace(made)), made, fed, given, 2, 2e-3 if kind == "frames" else 1e-5)
 
 
+OPTIONS = [("pe", {"rotary": False}), ("eva02", {"rotary": False}), ("siglip", {"patch_read": "value"})]
+
+
 @pytest.mark.slow("an export of each option")
-@pytest.mark.parametrize(("family", "changes"), [("pe", {"rotary": False}), ("eva02", {"rotary": False}), ("siglip", {"patch_read": "value"})])
+@pytest.mark.parametrize(("family", "changes"), OPTIONS)
 def test_options_of_a_recipe(family: str, changes: dict[str, Any]) -> None:
     made = parts(family, row("gem", **changes), Options(size=SIZE))
     given = pixels(1, (5, 7), torch.float32)
