@@ -3,6 +3,8 @@
     python benchmarks/build_engines.py                         # print, about 20 minutes on two cores
     python benchmarks/build_engines.py --record                # also write benchmarks/records/engines.json
     python benchmarks/build_engines.py --methods gem --sm 89   # a part
+    python benchmarks/build_engines.py --families              # one B-sized model of the newer families, about 5 minutes
+    python benchmarks/build_engines.py --families --record     # also write benchmarks/records/engine_families.json
 
 ViT-B/16 with random weights at 448. GEM and CLIP Surgery for each compute capability alone and for all of them in one engine, with sizes
 fixed, with sizes open, and with a camera's frames going in; every other method for all of them in one. A file that is not taken is a row
@@ -28,11 +30,14 @@ from fastloc.export.trt.build import EngineReport, Profiles, build
 from fastloc.recipes import RECIPES
 from fastloc.utils import hardware
 
-RECORD = Path(__file__).parent / "records" / "engines.json"
+RECORDS = Path(__file__).parent / "records"
+RECORD, FAMILY_RECORD = RECORDS / "engines.json", RECORDS / "engine_families.json"
 MODEL, SIZE, FRAME = "ViT-B-16", (448, 448), (720, 1280)
 SMS = ("80", "86", "89", "120")
 # the two that no one else ships: every compute capability and every kind of input
 CLOSELY = ("gem", "clip_surgery")
+# an attention pool without a class token; rotated queries and keys before an attention pool
+FAMILIES, FAMILY_SIZE = ("ViT-B-16-SigLIP", "PE-Core-B-16"), (224, 224)
 WRITTEN = (("onnx", "float16"), ("decomposed", "float32"), ("decomposed", "float16"))
 Row = dict[str, Any]
 
@@ -79,6 +84,21 @@ def rows(methods: list[str], sms: list[str], folder: Path) -> Iterator[Row]:
             yield {**start, "sm": target, **built(path, target, kind.profiles)}
 
 
+def family_rows(sms: list[str], folder: Path) -> Iterator[Row]:
+    """GEM of each family's model, the image embedding with it, for all compute capabilities in one engine."""
+    for model in FAMILIES:
+        for spelling, dtype in WRITTEN:
+            start: Row = {"model": model, "method": "gem", "spelling": spelling, "dtype": dtype, "kind": "fixed"}
+            path = folder / "model.onnx"
+            try:
+                localizer = Localizer(model, "random", "gem", size=FAMILY_SIZE, fit="stretch")
+                export(localizer, path, Options(spelling=spelling, dtype=dtype, size=FAMILY_SIZE, count=4))
+            except FastlocError as error:
+                yield {**start, "failed": f"export: {error}"}
+                continue
+            yield {**start, "onnx_bytes": path.stat().st_size, "sm": sms, **built(path, sms, Profiles())}
+
+
 def built(path: Path, target: list[str], profiles: Profiles) -> Row:
     """One engine as numbers, or why there is none."""
     try:
@@ -94,7 +114,7 @@ def built(path: Path, target: list[str], profiles: Profiles) -> Row:
 
 
 def line(row: Row) -> str:
-    name = f"{row['method']:13} {row['spelling']:10} {row['dtype']:8} {row['kind']:6} {'+'.join(row.get('sm', [])):13}"
+    name = f"{row.get('model', MODEL):16} {row['method']:13} {row['spelling']:10} {row['dtype']:8} {row['kind']:6} {'+'.join(row.get('sm', [])):13}"
     if "failed" in row:
         return f"{name} FAILED {row['failed']}"
     return f"{name} {row['build_s']:6.1f} s {row['bytes'] / 2**20:6.1f} MB  {row['layers']} layers, products {row['products']}"
@@ -106,6 +126,7 @@ def main() -> int:
     methods = [name for name, row in RECIPES.items() if row.inv_temp != "matched"]
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
     parser.add_argument("--sm", nargs="+", choices=SMS, default=list(SMS))
+    parser.add_argument("--families", action="store_true", help="build a model of each newer family in place of all else")
     parser.add_argument("--record", action="store_true", help="write the record")
     chosen = parser.parse_args()
     whole = (chosen.methods, chosen.sm) == (methods, list(SMS))
@@ -114,18 +135,22 @@ def main() -> int:
     # the code that runs is the code of now; the tree may change meanwhile
     found, ran = [], commit()
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(chosen.methods, chosen.sm, Path(folder)):
+        given = family_rows(chosen.sm, Path(folder)) if chosen.families else rows(chosen.methods, chosen.sm, Path(folder))
+        for row in given:
             found.append(row)
             print(line(row), flush=True)
     if chosen.record:
-        RECORD.write_text(written(found, ran), encoding="utf-8")
+        written_to = FAMILY_RECORD if chosen.families else RECORD
+        written_to.write_text(written(found, ran, chosen.families), encoding="utf-8")
     return 1 if any("failed" in row for row in found) else 0
 
 
-def written(found: list[Row], ran: str) -> str:
+def written(found: list[Row], ran: str, families: bool = False) -> str:
     """The record of a commit, one row a line."""
     versions = {name: version(name) for name in ("tensorrt_rtx", "torch", "onnx", "onnxscript")}
-    head = {"benchmark": "build_engines", "model": f"{MODEL}, random weights", "size": SIZE, "frame": FRAME, "device": hardware.cpu()}
+    model = "of each row" if families else MODEL
+    head: Row = {"benchmark": "build_engines", "model": f"{model}, random weights", "size": FAMILY_SIZE if families else SIZE}
+    head |= {"device": hardware.cpu()} if families else {"frame": FRAME, "device": hardware.cpu()}
     lines = ",\n".join(f"  {json.dumps(row)}" for row in found)
     return json.dumps({**head, **versions, "commit": ran}, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n"
 
