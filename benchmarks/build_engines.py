@@ -114,7 +114,8 @@ def built(path: Path, target: list[str], profiles: Profiles) -> Row:
 
 
 def line(row: Row) -> str:
-    name = f"{row.get('model', MODEL):16} {row['method']:13} {row['spelling']:10} {row['dtype']:8} {row['kind']:6} {'+'.join(row.get('sm', [])):13}"
+    what = f"{row.get('model', MODEL):16} {row['method']:13} {row['spelling']:10} {row['dtype']:8}"
+    name = f"{what} {row['kind']:6} {'+'.join(row.get('sm', [])):13}"
     if "failed" in row:
         return f"{name} FAILED {row['failed']}"
     return f"{name} {row['build_s']:6.1f} s {row['bytes'] / 2**20:6.1f} MB  {row['layers']} layers, products {row['products']}"
