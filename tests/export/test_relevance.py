@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
+import families
 from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.errors import FastlocError
 from fastloc.export.graph import Parts
@@ -30,16 +31,30 @@ CASES = [
 ]  # fmt: skip
 
 
+# how a gradient reaches the tokens: through attention pools with and without an MLP, rotations, norms inside, and norms behind
+FAMILY_CASES = [
+    ("pe", "bi_modal", "ort"), ("siglip", "legrad", "onnx"), ("siglip", "grad_cam", "ort"), ("siglip", "grad_eclip", "decomposed"),
+    ("coca", "legrad", "ort"), ("coca", "rollout", "decomposed"), ("eva02", "bi_modal", "onnx"), ("eva02-e", "grad_cam_input", "ort"),
+    ("registers", "grad_cam", "decomposed"),
+]  # fmt: skip
+
+
 def parts(row: Recipe, options: Options) -> Parts:
     return Parts(tower(torch.float32, layers=2, activation="quick_gelu"), row, options, None, None, EMPTY)
 
 
+def words_for(made: Parts, count: int) -> torch.Tensor:
+    """[count, E] of unit length, the first those of `texts` where the model's are as wide."""
+    wide = torch.cat([texts(count), texts(count, seed=2)], 1)[:, : made.weights.spec.embed]
+    return torch.nn.functional.normalize(wide, dim=-1).float()
+
+
 def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count: int) -> None:
     run = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
-    given, words = pixels(batch, grid, torch.float32), texts(count).float()
+    given, words = pixels(batch, grid, torch.float32), words_for(made, count)
     names = [each.name for each in run.get_outputs()]
     found = dict(zip(names, run.run(names, {"pixels": given.numpy(), "text_embeddings": words.numpy()}), strict=True))
-    wanted, cosines = grids(made.weights, given, words, made.recipe, EMPTY, background=True)
+    wanted, cosines = grids(made.weights, given, words, made.recipe, made.empty, background=True)
     assert cosines is not None and names == ["similarity", "scores", "background"]
     limit = PARITY[made.options.dtype]
     wrong = error(torch.from_numpy(found["similarity"]), wanted)
@@ -57,6 +72,15 @@ def test_the_file_computes_what_pytorch_does(name: str, spelling: str, dtype: st
     assert "Tile" not in {node.op_type for node in model.graph}, "TensorRT-RTX's builder ends with a fault on it"
     for batch, grid, count in ((1, (4, 4), 1), (2, (3, 5), 4)) if dynamic else ((2, (3, 5), 3),):
         check(model, made, batch, grid, count)
+
+
+@pytest.mark.slow("an export of a gradient method of every kind of tower", quick=1)
+@pytest.mark.parametrize(("family", "name", "spelling"), FAMILY_CASES)
+def test_the_file_of_another_family(family: str, name: str, spelling: str) -> None:
+    weights = families.tower(family, torch.float32, layers=2)
+    empty = torch.nn.functional.normalize(torch.ones(weights.spec.embed), dim=0)
+    made = Parts(weights, RECIPES[name], Options(spelling=spelling, size=SIZE, count=3, batch=2), None, None, empty)  # type: ignore[arg-type]
+    check(trace(made), made, 2, (3, 5), 3)
 
 
 def test_a_weight_that_a_backward_reads_is_in_the_file_once() -> None:
