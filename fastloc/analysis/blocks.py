@@ -67,10 +67,12 @@ def walk(weights: Weights, pixels: Tensor, position: str = POSITION) -> Iterator
 def module_cosines(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POSITION) -> tuple[Tensor, Tensor]:
     """How much each sub-module's output speaks of each text: (contribution, accumulated), each [B, L, 2, T], cosines.
 
-    The output at the class token (of towers that pool by the mean, at the mean) goes through the last LayerNorm and projection, as the
-    encoder's own embedding does, and is compared with the unit texts [T, E]. How the paper maps it is not said, hence both:
-    "contribution" maps what the sub-module adds to the residual stream, "accumulated" the stream behind it. Axis 2 is `MODULES`. The last
-    accumulated value is the cosine of the image embedding.
+    The output is mapped as the encoder maps its last block's to the image embedding, by the class token, the mean of the patches or the
+    attention pool, and compared with the unit texts [T, E]. How the paper maps it is not said, hence both: "contribution" maps what the
+    sub-module adds to the residual stream, "accumulated" the stream behind it. Axis 2 is `MODULES`. The last accumulated value is the
+    cosine of the image embedding. No such map is linear, because of the last LayerNorm: contributions do not add up to what is accumulated.
+    Through an attention pool still less, whose attention is that of what it is given: of a contribution, where this sub-module alone
+    would have it look.
     """
     contribution, accumulated = [], []
     for step in walk(weights, pixels, position):

@@ -121,7 +121,7 @@ class Features:
         pixels = torch.stack([torch.zeros_like(some) if each is None else each for each in found]).to(self.localizer.device)
         block = self.weights.spec.layers - self.settings.block
         out = forward(self.weights, pixels.to(self.weights.dtype), self.localizer.recipe, capture=[f"qkv{block}"])
-        attention = free_attention(out.captured[f"qkv{block}"], self.settings.attention, self.settings.query)
+        attention = free_attention(out.captured[f"qkv{block}"], self.settings.attention, self.settings.query, self.weights.spec.prefix)
         there = torch.tensor([each is not None for each in found])
         rows[there] = torch.cat([out.patches.float(), attention.float()[..., None]], -1).cpu()[there]
         return rows
@@ -142,6 +142,8 @@ class Features:
 
 
 def _check(localizer: Localizer, settings: Settings) -> None:
-    layers = localizer.source.vit.spec.layers
-    if settings.block > layers:
-        raise FastlocError(f"block is {settings.block}, counted from the end, and {localizer.source.name} has {layers}")
+    spec, name = localizer.source.vit.spec, localizer.source.name
+    if settings.block > spec.layers:
+        raise FastlocError(f"block is {settings.block}, counted from the end, and {name} has {spec.layers}")
+    if settings.query == "cls" and settings.attention != "none" and not spec.class_token:
+        raise FastlocError(f"query must be 'mean' for {name}, which has no class token, got 'cls'; set it to 'mean'")

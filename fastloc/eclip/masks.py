@@ -7,22 +7,23 @@ from torch import Tensor
 from fastloc.eclip.settings import Settings
 
 
-def free_attention(qkv: Tensor, kind: str, query: str) -> Tensor:
+def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tensor:
     """How much attention each patch gets in one block, the mean over heads, times the number of patches: [B, P], 1 where all get the same.
 
     Args:
-        qkv: [B, 3, H, 1+P, d], the class token first.
+        qkv: [B, 3, H, S+P, d], the patches behind S tokens, the first of which is the class token where there is one.
         kind: which projection meets which, "qk", "qq", "kk" or "vv", scaled by d^-0.5; "none" is 1 for every patch.
         query: "cls", the class token's row, or "mean", the mean of the patches' rows.
+        prefix: S.
     """
-    patches = qkv.shape[3] - 1
+    patches = qkv.shape[3] - prefix
     if kind == "none":
         return qkv.new_ones(qkv.shape[0], patches)
     ours, others = (qkv[:, "qkv".index(letter)] for letter in kind)
-    asking = ours[:, :, :1] if query == "cls" else ours[:, :, 1:]
+    asking = ours[:, :, :1] if query == "cls" else ours[:, :, prefix:]
     # float32, whatever the encoder runs in
     logits = asking.float() @ others.float().mT * qkv.shape[-1] ** -0.5
-    return patches * torch.softmax(logits, -1)[..., 1:].mean((1, 2))
+    return patches * torch.softmax(logits, -1)[..., prefix:].mean((1, 2))
 
 
 def mask(attention: Tensor, settings: Settings) -> Tensor:

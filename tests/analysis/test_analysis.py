@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import families
 import towers
 from fastloc.analysis import blocks, metrics
 from fastloc.cli import main
@@ -23,19 +24,30 @@ KINDS = {
 
 def steps(weights, images):
     """(input, qkv, what attention adds, what the MLP adds) of every block, by the reference's equations."""
-    x = parts.embed(weights, images, "bilinear")
+    x, turns = parts.embed(weights, images, "bilinear"), parts.angles(weights, parts.grid_of(weights, images))
     for block in weights.blocks:
-        q, k, v = parts.qkv(block, parts.entered(block, x, weights.spec), weights.spec)
+        q, k, v = parts.qkv(block, parts.entered(block, x, weights.spec), weights.spec, turns)
         attention = parts.out(block, parts.attend(q, k, v), weights.spec)
         ffn = parts.mlp(block, x + attention, weights.spec)
         yield x, (q, k, v), attention, ffn
         x = x + attention + ffn
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# another pool, rotations, norms behind, several tokens in front
+FAMILIES = ("siglip", "pe", "coca", "eva02-e", "registers")
+
+
+def made(kind):
+    """The weights of a kind or family, and three texts as wide as its embedding."""
+    weights = families.tower(kind) if kind in FAMILIES else tower(**KINDS[kind])
+    wide = torch.cat([texts(3), texts(3, seed=1)], 1)[:, : weights.spec.embed]
+    return weights, torch.nn.functional.normalize(wide, dim=-1)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *FAMILIES])
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
 def test_module_cosines(kind, grid):
-    weights, images, names = tower(**KINDS[kind]), pixels(2, grid), texts(3)
+    (weights, names), images = made(kind), pixels(2, grid)
     contribution, accumulated = blocks.module_cosines(weights, images, names)
     wanted = []
     for x, _, attention, ffn in steps(weights, images):
@@ -50,10 +62,11 @@ def test_module_cosines(kind, grid):
     assert error(accumulated[:, -1, -1], parts.unit(embedding) @ names.T) < 1e-10
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
-def test_attention_rows_and_anchors(grid):
-    weights, images, names = tower(), pixels(2, grid), texts(3)
+@pytest.mark.parametrize(("kind", "grid"), [("plain", (4, 4)), *((kind, (3, 5)) for kind in ("plain", "siglip", "pe", "registers"))])
+def test_attention_rows_and_anchors(kind, grid):
+    (weights, names), images = made(kind), pixels(2, grid)
     _, patches = parts.encoder(weights, images, "bilinear")
+    front = weights.spec.prefix
     anchors = blocks.anchors(weights, images, names)
     assert torch.equal(anchors, parts.cosine(patches, names).argmax(1))
     rows = blocks.attention_rows(weights, images, anchors)
@@ -63,7 +76,7 @@ def test_attention_rows_and_anchors(grid):
         for term, (left, right) in enumerate(((q, k), (q, q), (k, k), (v, v))):
             whole = parts.softmax(parts.logits(left, right))
             for image in range(2):
-                wanted = whole[image][:, 1 + anchors[image], 1:].transpose(0, 1)
+                wanted = whole[image][:, front + anchors[image], front:].transpose(0, 1)
                 assert error(rows[image, index, term], wanted) < 1e-10, (index, blocks.ATTENTIONS[term])
 
 

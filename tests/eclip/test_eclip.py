@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+import families
 from fastloc import cli
 from fastloc.checkpoints.projections import Projections
 from fastloc.eclip import cli as trainer
+from fastloc.eclip import features as eclip_features
 from fastloc.eclip.features import Features
 from fastloc.eclip.loss import contrastive
 from fastloc.eclip.masks import free_attention, mask, pooled
@@ -77,15 +80,15 @@ def _content(index: int) -> Callable[[], bytes]:
 # masks, pooling, loss: against loops
 
 
-def _literal_attention(qkv: Tensor, kind: str, query: str) -> Tensor:
+def _literal_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tensor:
     batch, _, heads, tokens, width = qkv.shape
-    out = torch.zeros(batch, tokens - 1, dtype=torch.float64)
+    out = torch.zeros(batch, tokens - prefix, dtype=torch.float64)
     for b in range(batch):
         for h in range(heads):
             ours, others = qkv[b, "qkv".index(kind[0]), h], qkv[b, "qkv".index(kind[1]), h]
             rows = torch.stack([parts.softmax(ours[i] @ others.T / math.sqrt(width)) for i in range(tokens)])
-            out[b] += (rows[0, 1:] if query == "cls" else rows[1:, 1:].mean(0)) / heads
-    return out * (tokens - 1)
+            out[b] += (rows[0, prefix:] if query == "cls" else rows[prefix:, prefix:].mean(0)) / heads
+    return out * (tokens - prefix)
 
 
 @pytest.mark.parametrize("query", ["cls", "mean"])
@@ -94,6 +97,22 @@ def test_free_attention(kind: str, query: str) -> None:
     qkv = array("qkv", 2, 3, 4, 7, 8, low=-2, high=2)
     assert error(free_attention(qkv, kind, query), _literal_attention(qkv, kind, query)) < 1e-5
     assert torch.equal(free_attention(qkv, "none", query), torch.ones(2, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("query", "prefix"), [("cls", 2), ("mean", 0), ("mean", 2)])
+def test_free_attention_behind_any_number_of_tokens(query: str, prefix: int) -> None:
+    qkv = array("qkv", 2, 3, 4, 7, 8, low=-2, high=2)
+    found = free_attention(qkv, "qq", query, prefix)
+    assert error(found, _literal_attention(qkv, "qq", query, prefix)) < 1e-5
+    assert free_attention(qkv, "none", query, prefix).shape == found.shape
+
+
+def test_a_class_token_that_is_not_there_does_not_ask() -> None:
+    spec = families.spec("siglip")
+    made = SimpleNamespace(source=SimpleNamespace(vit=SimpleNamespace(spec=spec), name="a tower"))
+    with pytest.raises(FastlocError, match="query must be 'mean' for a tower, which has no class token, got 'cls'; set it to 'mean'"):
+        eclip_features._check(made, replace(LIKE, query="cls"))  # type: ignore[arg-type]
+    eclip_features._check(made, replace(LIKE, query="mean"))  # type: ignore[arg-type]
 
 
 ATTENTION = torch.tensor([[0.1, 0.4, 0.2, 0.9], [0.5, 0.5, 0.5, 0.5]])
