@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 import families
 import towers
 from fastloc.bench.peers.seeded import seeded_texts
+from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.functional.folding import fold
 from fastloc.functional.op_set import Ops
@@ -17,7 +18,7 @@ from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.similarity import answer, grids
 from fastloc.functional.vit import forward, positions
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.reference import relevance
+from fastloc.reference import any_recipe, parts, relevance
 from towers import error
 
 EXACT = 1e-10
@@ -122,3 +123,41 @@ def test_texts_and_images_do_not_mix(family: str) -> None:
         together = grids(weights, pictures, words, row)[0]
         for i in range(2):
             assert error(grids(weights, pictures[i : i + 1], words[1:2], row)[0], together[i : i + 1, 1:2]) < 1e-10, name
+
+
+@pytest.mark.slow("some families in half precision", quick=1)
+@pytest.mark.parametrize("family", ["siglip", "pe", "coca", "eva02", "eva02-e", "registers"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_other_dtypes(family: str, dtype: str) -> None:
+    """Of each map scaled to its own range, which is what is shown."""
+    words, limit = texts(3, family), {"float32": 1e-4, "float16": 3e-2}[dtype]
+    for name in ("grad_cam_input", "bi_modal", "legrad", "grad_eclip", "rollout"):
+        # a softmax of logits is steeper than half precision
+        row = RECIPES[name] if RECIPES[name].target != "softmax" else recipe(name, target="cosine")
+        exact = grids(families.tower(family), pixels(family, 2, (6, 7)), words, row)[0]
+        run = Engine(Tower(families.tower(family), torch.device("cpu"), dtype), row, {"dtype": dtype})
+        found = run(pixels(family, 2, (6, 7)).float(), words.float())[0]
+        assert found.dtype == torch.float32
+        assert (ranged(found.double()) - ranged(exact)).abs().mean() < limit, name
+
+
+def ranged(maps: Tensor) -> Tensor:
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-30)
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip-value", "coca", "gap", "registers"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_feature_surgery_of_pooled_towers(family: str, count: int) -> None:
+    """The read-out that compares patches with the image embedding, whatever makes that of them."""
+    weights, pictures, words = families.tower(family), pixels(family, 2, (3, 5)), texts(4, family)
+    row = RECIPES["clip_surgery"]
+    found, scores = grids(weights, pictures, words[:count], row, words[3])
+    cls, _ = parts.encoder(weights, pictures, row.position)
+    patches = any_recipe.features(weights, pictures, row)
+    if count == 1:
+        wanted = parts.minus_empty(patches, words[:1], words[3])
+    else:
+        wanted = parts.feature_surgery(torch.cat([cls[:, None], patches], 1), words[:count])[:, 1:]
+    assert error(found, wanted.transpose(1, 2).reshape(found.shape)) < EXACT
+    assert count == 1 or (scores is not None and error(scores, parts.unit(cls) @ words[:count].T) < EXACT)
