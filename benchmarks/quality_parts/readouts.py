@@ -82,8 +82,9 @@ def methods() -> list[str]:
 def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
     """The methods asked for, in each of their options."""
     spec = model.source.vit.spec
-    for name in asked:
-        row = RECIPES[name]
+    for name, row in RECIPES.items():
+        if name not in asked:
+            continue
         different = model.with_method(name).recipe != model.with_method(name, official=True).recipe
         for parameters in ("official", "recommended") if different else ("official",):
             for read in ("pool", "value") if row.reads == "patches" else (None,):

@@ -1,5 +1,6 @@
 """The study of read-outs: what is compared with what, and how its errors are made."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -105,3 +106,9 @@ def test_tables_say_what_the_record_says():
     assert readouts_tables.TABLES["readouts-others"](record) == "Not measured: `legrad`.\n"
     with pytest.raises(TableError, match="there is no table 'none'"):
         readouts_tables.filled("<!-- table: none -->\n<!-- end -->", record)
+
+
+def test_the_page_is_what_the_record_says():
+    text, record = readouts_tables.PAGE.read_text(encoding="utf-8"), json.loads(readouts_tables.RECORD.read_text(encoding="utf-8"))
+    assert {block["name"] for block in readouts_tables.BLOCK.finditer(text)} == set(readouts_tables.TABLES)
+    assert readouts_tables.filled(text, record) == text, "run `python benchmarks/quality_parts/readouts_tables.py`"
