@@ -23,7 +23,7 @@ SHARED = 4
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors or a torch file, a TorchScript archive too, never running code that it holds.
+    """Read a state dict from .safetensors, big_vision's .npz or a torch file, a TorchScript archive too, never running code that it holds.
 
     Raises:
         ModelError: the file is missing, not of these kinds, damaged, or holds something else than tensors by name.
@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def content(path: Path) -> Any:
-    """The content of a .safetensors or torch file on the CPU, without what a trainer keeps beside the state dict and in front of its names.
+    """The content of a file on the CPU, without what a trainer keeps beside the state dict and in front of its names.
 
     Nothing that a pickle holds is run. Raises whatever the readers raise, ModelError for weights that are not one set, and ValueError for a
     torch file that would unpack to more than it has; what is no state dict is given back as it is.
@@ -60,6 +60,10 @@ def content(path: Path) -> Any:
         from safetensors.torch import load_file
 
         found: Any = load_file(path)
+    elif path.suffix == ".npz":
+        from fastloc.checkpoints.foreign import big_vision
+
+        found = big_vision.read(path)
     elif torchscript.is_archive(path):
         found = torchscript.tensors(path)
     else:

@@ -23,8 +23,8 @@ LEAST, RATIO = 16 << 20, 4
 ARRAYS, HEAD = 64, 10_000
 
 
-def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of these names that the file has. Nothing that a pickle holds is run.
+def read(path: Path, names: Sequence[str] | None, arrays: int = ARRAYS) -> dict[str, NDArray[Any]]:
+    """The arrays of these names that the file has, None for all; `arrays` there may be. Nothing that a pickle holds is run.
 
     Raises:
         ValueError: it would unpack to more than LEAST bytes and RATIO times its size, or a head does not fit what it stands before. What
@@ -33,11 +33,11 @@ def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         parts = archive.infolist()
         most = max(LEAST, RATIO * path.stat().st_size)
-        if len(parts) > ARRAYS or sum(part.file_size for part in parts) > most:
-            raise ValueError(f"it must hold at most {ARRAYS} arrays and unpack to at most {most:,} bytes")
+        if len(parts) > arrays or sum(part.file_size for part in parts) > most:
+            raise ValueError(f"it must hold at most {arrays} arrays and unpack to at most {most:,} bytes")
         there = {part.filename.removesuffix(".npy"): part for part in parts}
         found = {}
-        for name in names:
+        for name in there if names is None else names:
             if name in there:
                 with archive.open(there[name]) as part:
                     found[name] = _array(part, there[name].file_size)

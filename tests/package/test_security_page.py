@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fastloc.checkpoints.foreign import torchscript
+from fastloc.checkpoints.foreign import big_vision, torchscript
 from fastloc.imaging import geometry, picture_files, picture_formats
 from fastloc.live.limits import WORDS, Limits
 from fastloc.onnx_file import header, limits, text_manifest
@@ -36,7 +36,7 @@ def test_the_tests_that_it_names_exist() -> None:
         ("metadata of an ONNX file", [f"{header.METADATA_BYTES >> 20} MiB", f"{text_manifest.TOKENIZER_BYTES >> 20} MiB"]),
         ("a TorchScript archive's `data.pkl`", [f"{torchscript.PICKLE_BYTES >> 20} MiB", f"{torchscript.NAMES:,}", str(torchscript.DEPTH)]),
         ("sizes and counts of a manifest", [str(limits.SIDE), str(limits.PATCH), str(limits.BATCH), str(limits.TEXTS), str(limits.EMBED)]),
-        ("an `.npz`, unpacked", [f"{npz.LEAST >> 20} MiB", f"{npz.RATIO} times"]),
+        ("an `.npz`, unpacked", [f"{npz.LEAST >> 20} MiB", f"{npz.RATIO} times", str(npz.ARRAYS), str(big_vision.ARRAYS)]),
         ("clients; frames a second", [str(LIVE.clients), f"{LIVE.fps:g}", f"{LIVE.pixels:,}"]),
         ("bytes of a frame; letters", [f"{LIVE.message // 10**6} MB", f"{WORDS:,}"]),
         ("texts; letters of one", [str(LIVE.texts), str(LIVE.letters), str(LIVE.methods)]),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastloc.checkpoints.foreign import other_keys, transformers_keys
+from fastloc.checkpoints.foreign import big_vision, other_keys, transformers_keys
 from fastloc.checkpoints.foreign.renaming import Layout, renamed
 from fastloc.checkpoints.foreign.transformers_config import Class
 from fastloc.errors import ModelError
@@ -16,7 +16,7 @@ from fastloc.errors import ModelError
 __all__ = ["LAYOUTS", "as_open_clip", "as_open_clip_of", "layout_of"]
 
 # a file is of the first one whose mark it has
-LAYOUTS = (*transformers_keys.LAYOUTS, *other_keys.LAYOUTS)
+LAYOUTS = (*transformers_keys.LAYOUTS, *other_keys.LAYOUTS, big_vision.LAYOUT)
 # a linear layer on pixels has two axes, a convolution four
 _PATCHES = "vision_model.embeddings.patch_embedding.weight"
 

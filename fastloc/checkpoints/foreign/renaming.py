@@ -28,8 +28,8 @@ _CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 # channels of a picture
 _COLOURS = 3
-# a name that stands for three, of queries, keys and values
-_EACH = re.compile(r"\{(\w+),(\w+),(\w+)\}")
+# a name that stands for several, of queries, keys and values
+_EACH = re.compile(r"\{(\w+(?:,\w+)+)\}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Row:
 
     Attributes:
         to: its name; "{i}" is the number of a block.
-        of: the name in the file, or "{a,b,c}" for three that are joined on the first axis.
+        of: the name in the file, or "{a,b,c}" for several that are joined on the first axis.
         shape: of each in the file, in letters: one letter is one size throughout a file, and a figure is itself.
         change: what is done to it, a key of `_CHANGES`.
         needed: it must be there.
@@ -53,7 +53,7 @@ class Row:
     def sources(self) -> list[str]:
         """The names of the file that it is made of."""
         found = _EACH.search(self.of)
-        return [self.of] if found is None else [self.of.replace(found[0], name) for name in found.groups()]
+        return [self.of] if found is None else [self.of.replace(found[0], name) for name in found[1].split(",")]
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,9 @@ def _every(rows: Sequence[Row], state: Mapping[str, Tensor], layers: Mapping[str
 
 
 def _counted(row: Row, state: Mapping[str, Tensor]) -> int:
-    """Blocks that a file has, one after the other from 0."""
-    names, index = row.sources(), 0
-    while names[0].replace("{i}", str(index)) in state:
-        index += 1
-    return index
+    """Blocks that a file has: how many different ones have this tensor, so that one in between that is missing is asked for."""
+    start, _, end = row.sources()[0].partition("{i}")
+    return sum(name.startswith(start) and name.endswith(end) and name[len(start) : len(name) - len(end)].isdecimal() for name in state)
 
 
 def _taken(state: Mapping[str, Tensor], name: str, shape: str, letters: dict[str, int], layout: Layout) -> Tensor:
