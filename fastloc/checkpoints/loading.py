@@ -253,6 +253,8 @@ def _describe(model: str, pretrained: str | None) -> _Description:
     if model.startswith("local-dir:") or os.path.isdir(path):
         if not os.path.isdir(path):
             raise ModelError(f"model directory {str(path)!r} does not exist")
+        if pretrained not in (None, RANDOM):
+            raise ModelError(f"pretrained must be None with model {model!r}, a folder with weights of its own, got {pretrained!r}; leave it out")
         return _directory(path.name, path)
     if model.endswith(".json"):
         return _configuration(path, pretrained)

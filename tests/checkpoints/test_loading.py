@@ -143,6 +143,7 @@ def test_random_weights_are_seeded():
         ("convnext_base", "laion400m_s13b_b51k", "'convnext_base' is not supported: its image tower is timm's convnext_base"),
         ("ViTamin-B", "datacomp1b", "'ViTamin-B' is not supported: its image tower is timm's vitamin_base_224"),
         ("local-dir:/nowhere", None, "model directory '/nowhere' does not exist"),
+        (str(embedded.FOLDER), "weights.pt", "a folder with weights of its own, got 'weights.pt'; leave it out"),
         ("nowhere.json", "random", "model configuration 'nowhere.json' cannot be read"),
     ],
 )
