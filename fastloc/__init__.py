@@ -58,7 +58,7 @@ def methods() -> list[str]:
 
 def models() -> "list[dict[str, Any]]":
     """Every model by name: {"name", "pretrained": tags, "refused": why it does not fit, or None}. Imports torch and open_clip."""
-    from fastloc.checkpoints.loading import models as every_model
+    from fastloc.checkpoints.sources.listing import models as every_model
 
     return every_model()
 

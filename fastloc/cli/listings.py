@@ -50,7 +50,7 @@ def methods(args: argparse.Namespace) -> int:
 
 def models(args: argparse.Namespace) -> int:
     """List the models that fit, the embedded one first; with --all also those that do not, and why."""
-    from fastloc.checkpoints.loading import models as every_model
+    from fastloc.checkpoints.sources.listing import models as every_model
 
     listed = [row for row in every_model() if args.all or row["refused"] is None]
     if args.json:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import families
-from fastloc.checkpoints import loading
 from fastloc.checkpoints.families.catalogue import FAMILIES, family, image_parameters
 from fastloc.checkpoints.families.licences import LICENCES, licence
+from fastloc.checkpoints.sources import listing
 from fastloc.checkpoints.vit_weights import Weights
 
 open_clip = pytest.importorskip("open_clip")
@@ -17,7 +17,7 @@ open_clip = pytest.importorskip("open_clip")
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, dict[str, object]]:
-    return {str(row["name"]): row for row in loading.models()}
+    return {str(row["name"]): row for row in listing.models()}
 
 
 def test_families_stand_together_and_refused_models_last(rows: dict[str, dict[str, object]]) -> None:
@@ -79,6 +79,6 @@ def test_licences() -> None:
 
 
 def test_the_list_is_read_without_open_clip_or_timm() -> None:
-    code = "import sys; from fastloc.checkpoints.loading import models; models(); print(*sys.modules)"
+    code = "import sys; from fastloc.checkpoints.sources.listing import models; models(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert not {"open_clip", "timm", "transformers"} & set(done.stdout.split())

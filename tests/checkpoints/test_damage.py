@@ -20,6 +20,7 @@ from torch import Tensor
 from fastloc import embedded
 from fastloc.checkpoints import config_schema, loading
 from fastloc.checkpoints.projections import Projections
+from fastloc.checkpoints.sources import description
 from fastloc.errors import ModelError
 from fastloc.recipes.temperatures import Temperatures
 from mutations import byte_edits, json_edits, raw
@@ -40,7 +41,7 @@ def state() -> dict[str, Tensor]:
 
 
 def written(folder: Path, content: object) -> Path:
-    (folder / loading.CONFIG).write_text(content if isinstance(content, str) else json.dumps(content))
+    (folder / description.CONFIG).write_text(content if isinstance(content, str) else json.dumps(content))
     return folder
 
 
@@ -106,7 +107,7 @@ def test_every_configuration_of_open_clip_fits_the_schema() -> None:
         config = open_clip.get_model_config(name)
         assert config is not None
         config_schema.outline(config, name)
-        if loading._refusal(config) is None:
+        if description.refusal(config) is None:
             config_schema.check({}, config, name)
             assert 1e7 < config_schema.parameters(config) < config_schema.MOST_PARAMETERS, name
             count += 1

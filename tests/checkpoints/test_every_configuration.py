@@ -12,7 +12,8 @@ import torch
 from open_clip.model import CLIPVisionCfg, _build_vision_tower
 from torch import Tensor, nn
 
-from fastloc.checkpoints import loading, vit_layouts, vit_spec
+from fastloc.checkpoints import vit_layouts, vit_spec
+from fastloc.checkpoints.sources import listing
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES
 from towers import error
@@ -33,7 +34,7 @@ REFUSED = (r"convnext_\w+", r"MobileCLIP2?-S\d", r"ViTamin-[\w-]+", r"swin_base_
 
 
 def test_every_name_was_decided_on() -> None:
-    for row in loading.models()[1:]:
+    for row in listing.models()[1:]:
         run, refused = (any(re.fullmatch(pattern, row["name"]) for pattern in patterns) for patterns in (RUN, REFUSED))
         assert run != refused, f"{row['name']} is in {'both' if run else 'none'} of the lists: decide, build it or say why not"
         assert (row["refused"] is None) == run, f"{row['name']}: {row['refused']}"

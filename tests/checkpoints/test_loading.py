@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from fastloc import embedded
 from fastloc.checkpoints import loading, vit_spec
+from fastloc.checkpoints.sources import description, listing
 from fastloc.errors import ModelError
 from fastloc.functional.vit import forward
 from fastloc.recipes import recipe
@@ -89,8 +90,8 @@ def test_every_way_of_loading_brings_the_scale_of_the_weights(way: str, config: 
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
         given = str(tmp_path), None
     elif way in ("tag", "named file"):
-        monkeypatch.setattr(loading, "model_config", lambda name: CONFIG)
-        monkeypatch.setattr(loading, "_download", lambda *_: tmp_path / "weights.safetensors")
+        monkeypatch.setattr(description, "model_config", lambda name: CONFIG)
+        monkeypatch.setattr(description, "_download", lambda *_: tmp_path / "weights.safetensors")
         given = "ViT-B-32", "openai" if way == "tag" else given[1]
     source = loading.load(*given)
     assert source.logit_scale == source.weights.logit_scale == pytest.approx(50)
@@ -188,7 +189,7 @@ def test_a_file_without_tensors(config: Path, tmp_path: Path):
 
 
 def test_the_list_of_models_says_which_are_refused_and_why():
-    rows = {row["name"]: row for row in loading.models()}
+    rows = {row["name"]: row for row in listing.models()}
     assert next(iter(rows)) == "embedded"
     assert rows["ViT-B-16"]["refused"] is None
     assert "openai" in rows["ViT-B-16"]["pretrained"]
@@ -201,8 +202,8 @@ def test_the_list_of_models_says_which_are_refused_and_why():
 
 @pytest.mark.parametrize(("name", "tag", "quick"), [("ViT-B-32", "openai", True), ("ViT-B-32", "laion2b_s34b_b79k", False)])
 def test_a_tag_brings_the_activation_and_statistics_of_its_training(monkeypatch: pytest.MonkeyPatch, name: str, tag: str, quick: bool):
-    monkeypatch.setattr(loading, "_download", lambda *_: Path("weights.safetensors"))
-    described = loading._describe(name, tag)
+    monkeypatch.setattr(description, "_download", lambda *_: Path("weights.safetensors"))
+    described = description.describe(name, tag)
     spec = vit_spec.from_open_clip(described.config, described.preprocess)
     assert (spec.activation == "quick_gelu") == quick
     assert spec.mean == vit_spec.OPENAI_MEAN

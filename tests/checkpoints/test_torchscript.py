@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from fastloc.checkpoints import loading, state_dicts
 from fastloc.checkpoints.foreign import torchscript
 from fastloc.checkpoints.resnet_weights import ResNetWeights
+from fastloc.checkpoints.sources import description
 from fastloc.checkpoints.vit_weights import Weights, named_tensors
 from fastloc.errors import ModelError
 from mutations import byte_edits, raw
@@ -200,4 +201,4 @@ def test_no_edit_of_an_archive_ends_in_a_traceback(tmp_path: Path):
 def test_the_sizes_are_no_part_of_a_model(tmp_path: Path):
     path = write(tmp_path / "x.pt", halved(state_of("vit")), sizes_of("vit"))
     assert set(SIZES) <= torchscript.names(path)
-    assert loading._archive(path, None).state is not None and not set(SIZES) & set(loading._archive(path, None).state or {})
+    assert description._archive(path, None).state is not None and not set(SIZES) & set(description._archive(path, None).state or {})

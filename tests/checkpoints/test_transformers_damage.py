@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fastloc.checkpoints import loading
+from fastloc.checkpoints.sources import description
 from fastloc.errors import ModelError
 from mutations import byte_edits, json_edits, raw
 from transformers_folders import SIDE, golden, preprocessor, write
@@ -195,7 +196,7 @@ def test_no_edit_of_its_files_ends_in_a_traceback(tmp_path: Path):
 
         def loaded(made: bytes, file: Path = file) -> object:
             file.write_bytes(made)
-            return loading._describe(str(tmp_path), None)
+            return description.describe(str(tmp_path), None)
 
         assert raw(byte_edits(original, 3, 60), loaded) == []
         assert raw(json_edits(json.loads(original), 3, 150), lambda made, loaded=loaded: loaded(json.dumps(made).encode())) == []

@@ -16,6 +16,7 @@ from fastloc.checkpoints import loading
 from fastloc.checkpoints.byte_pairs import BytePairs
 from fastloc.checkpoints.foreign import transformers_folder
 from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.sources import description
 from fastloc.checkpoints.text_encoder import encode_tokens
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES
@@ -186,7 +187,7 @@ def test_neither_transformers_nor_open_clip_nor_timm_is_imported(tmp_path: Path)
 
 def test_a_folder_with_both_configurations_is_read_by_open_clip_s(tmp_path: Path):
     write(tmp_path, "clip")
-    for name, copied in ((loading.CONFIG, loading.CONFIG), ("model.safetensors", "open_clip_model.safetensors")):
+    for name, copied in ((description.CONFIG, description.CONFIG), ("model.safetensors", "open_clip_model.safetensors")):
         (tmp_path / copied).write_bytes((embedded.FOLDER / name).read_bytes())
     source, wanted = loading.load(str(tmp_path)), loading.load()
     assert source.spec == wanted.spec and source.text.digest == wanted.text.digest

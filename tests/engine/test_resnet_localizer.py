@@ -14,6 +14,7 @@ from PIL import Image
 from fastloc import Localizer
 from fastloc.checkpoints import loading, resnet_spec, vit_spec
 from fastloc.checkpoints.resnet_weights import ResNetWeights, from_open_clip
+from fastloc.checkpoints.sources import listing
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.functional import resnet
@@ -61,7 +62,7 @@ def test_every_configuration_of_open_clip_fits(name: str) -> None:
 
 
 def test_the_list_of_models_has_them() -> None:
-    rows = {row["name"]: row for row in loading.models()}
+    rows = {row["name"]: row for row in listing.models()}
     assert len(RESNETS) == 10 and all(rows[name]["refused"] is None for name in RESNETS)
     assert "openai" in rows["RN50x64"]["pretrained"]
 

@@ -108,7 +108,7 @@ def test_there_are_command_lines() -> None:
 
 @pytest.mark.parametrize("line", [line for line in command_lines() if "--model" in line])
 def test_command_line_names_a_model_that_there_is(line: str) -> None:
-    from fastloc.checkpoints.loading import models
+    from fastloc.checkpoints.sources.listing import models
 
     args = build_parser().parse_args(shlex.split(line))
     if re.search(r"[:/]|\.(json|onnx)$", args.model):
