@@ -89,7 +89,7 @@ def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
     trace, target = scene.last()
 
     def weights(texts: slice) -> Tensor:
-        attended = at_attention(trace, target.gradient[:, texts], scene.rows)
+        attended = at_attention(trace, target.gradient(texts), scene.rows)
         return mean_at_patches(trace, scene.rows, attended, scene.ops.most)
 
     each = _whole(trace) if trace.turning else _behind(trace)
@@ -103,7 +103,7 @@ def grad_cam_input(scene: Scene) -> tuple[Tensor, Tensor]:
     trace, target = scene.last()
 
     def weights(texts: slice) -> Tensor:
-        gradient, _ = block_trace.through_block(trace, scene.rows, target.gradient[:, texts], most=scene.ops.most)
+        gradient, _ = block_trace.through_block(trace, scene.rows, target.gradient(texts), most=scene.ops.most)
         return gradient.mean(2)
 
     found = of_texts(scene.texts.shape[0], _whole(trace), scene.ops.most, weights)
@@ -119,7 +119,7 @@ def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
     if scene.spec.pool == "attn":
         return _grad_eclip_of_pool(scene)
     trace, target = scene.last()
-    attended = at_attention(trace, target.gradient, scene.rows)[:, :, 0]
+    attended = at_attention(trace, target.gradient(ALL), scene.rows)[:, :, 0]
     q, k, v = (trace.qkv[letter].flatten(2) for letter in "qkv")
     block, spec = trace.block, scene.spec
     q_out, k_out = (out_projection(block, each, spec) for each in (q[:, :1], k[:, spec.prefix :]))
@@ -156,7 +156,7 @@ def bi_modal(scene: Scene) -> tuple[Tensor, Tensor]:
     target = scene.target(found[-1])
 
     def walk(texts: slice) -> Tensor:
-        gradient, strength = target.gradient[:, texts], target.strength[:, texts]
+        gradient, strength = target.gradient(texts), target.strength[:, texts]
         row = _scored(scene, found[-1]) if target.seen is None else target.seen[:, texts] * strength[..., None]
         return block_trace.walk_down(found, scene.rows, gradient, row, strength, scene.ops.most)[:, :, scene.spec.prefix :]
 

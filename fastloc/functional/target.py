@@ -3,6 +3,7 @@
 Its gradient is followed to the last block's tokens through whatever makes the embedding of them: a class token, a mean, an attention pool.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,12 +53,12 @@ def at_unit_embedding(z: Tensor, texts: Tensor, recipe: Recipe, logit_scale: flo
 
 @dataclass(frozen=True)
 class Target:
-    """A score of every text, differentiated: `gradient` [B, T, R or 1, C] at the last block's rows, times `strength` [B, T].
+    """A score of every text, differentiated: a gradient at the last block's rows, times `strength` [B, T].
 
     Apart, so that the gradient is of the order of 1 in half precision.
     """
 
-    gradient: Tensor
+    gradient: Callable[[slice], Tensor]  # of some texts, [B, t, R or 1, C]: through a pool there is one for every token
     strength: Tensor
     # [B, T, N], of an attention pool: the mean over heads of ReLU(A dy/dA), A the pool's attention, without the strength
     seen: Tensor | None = None
@@ -78,14 +79,15 @@ def target(weights: Weights, out: Tensor, texts: Tensor, recipe: Recipe) -> Targ
         at_end, strength = scored(weights, seen.embedding, texts, recipe)
         outputs = seen.at_outputs(at_end)
         by_map = seen.at_maps(outputs)
-        return Target(seen.at_tokens(outputs, by_map), strength, torch.relu(by_map * seen.maps[:, None]).mean(2))
+        positive = torch.relu(by_map * seen.maps[:, None]).mean(2)
+        return Target(lambda some: seen.at_tokens(outputs[:, some], by_map[:, some]), strength, positive)
     tokens = out[:, rows]
     count = tokens.shape[1]
     if spec.pool == "avg" and spec.norm_after_pool and recipe.target != "softmax-of-mean":
         # one gradient for all rows
         tokens = tokens.mean(1, keepdim=True)
     gradient, strength = differentiated(weights, tokens, texts, recipe)
-    return Target(gradient, strength / count)
+    return Target(lambda some: gradient[:, some], strength / count)
 
 
 def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:

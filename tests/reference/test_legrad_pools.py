@@ -43,6 +43,7 @@ def attended(pool: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return (out + pool.mlp(pool.norm(out)))[:, 0], attention
 
 
+@pytest.mark.slow("imports timm")
 @pytest.mark.parametrize("start", [-2, 0])
 def test_of_siglip(trunk: Any, start: int) -> None:
     """compute_legrad_siglip of legrad/wrapper.py without its correction: the pool reads every block's output as it is."""
