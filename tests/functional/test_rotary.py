@@ -1,0 +1,41 @@
+"""A turn as a complex product, and by its parts where a graph is made: the same numbers."""
+
+import pytest
+import torch
+
+import families
+from fastloc.functional.rotary import rotated, rotations
+
+
+def parts(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Each pair by the 2 x 2 matrix of its angle."""
+    cos, sin = turns[0][:, None, None], turns[1][:, None, None]
+    matrix = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    return (matrix @ x.unflatten(-1, (-1, 2))[..., None])[..., 0].flatten(-2)
+
+
+@pytest.mark.parametrize("name", ["pe", "pe-g", "eva02"])
+def test_both_ways_turn_alike(name: str) -> None:
+    spec = families.spec(name)
+    grid = (3, 5)
+    turns = rotations(spec, grid, torch.zeros(1, dtype=torch.float64))
+    x = torch.randn(2, spec.prefix + 15, 3, spec.heads, spec.head_width, dtype=torch.float64)[:, :, :2]
+    wanted = parts(x, turns)
+    torch.testing.assert_close(rotated(x, turns), wanted, rtol=0, atol=1e-12)
+    # no complex numbers in a graph
+    made = torch.export.export(_Turn(), (x, turns))
+    assert not any("complex" in str(node.target) for node in made.graph.nodes)
+    torch.testing.assert_close(made.module()(x, turns), wanted, rtol=0, atol=1e-12)
+    half = rotated(x.bfloat16(), turns.bfloat16())
+    assert half.dtype == torch.bfloat16 and float((half.double() - wanted).norm() / wanted.norm()) < 0.01
+
+
+def test_gradients_pass_through() -> None:
+    turns = rotations(families.spec("pe"), (2, 2), torch.zeros(1, dtype=torch.float64))
+    x = torch.randn(1, 5, 2, 4, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda each: rotated(each, turns), x)
+
+
+class _Turn(torch.nn.Module):
+    def forward(self, x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+        return rotated(x, turns)
