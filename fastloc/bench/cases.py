@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
+from fastloc.checkpoints.vit_spec import ModelSpec, from_open_clip
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.schema import LOGIT_SCALE
 
@@ -62,13 +63,18 @@ class Case:
         return recipe(self.method, **self.changes).at_scale(LOGIT_SCALE)
 
     @property
+    def spec(self) -> ModelSpec:
+        return from_open_clip(self.config, self.preprocess)
+
+    @property
     def patch(self) -> int:
-        return int(self.config["vision_cfg"]["patch_size"])
+        return self.spec.patch[0]
 
     @property
     def tokens(self) -> int:
-        """Patches and the class token."""
-        return 1 + (self.size[0] // self.patch) * (self.size[1] // self.patch)
+        """Patches and the tokens in front of them."""
+        spec = self.spec
+        return spec.prefix + (self.size[0] // spec.patch[0]) * (self.size[1] // spec.patch[1])
 
 
 def write_inputs(folder: Path, batch: int, size: tuple[int, int], texts: int, embed: int, frame: tuple[int, int]) -> Path:

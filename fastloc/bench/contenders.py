@@ -11,9 +11,11 @@ from fastloc.bench.models import EMBEDDED, Model
 from fastloc.bench.peer_table import PEERS, why_not
 from fastloc.bench.quality import embedded_quality
 from fastloc.bench.roofline.columns import limit_columns
+from fastloc.bench.roofline.op_counts import plain
 from fastloc.bench.run_context import Work
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.session import Contender, Group
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.recipes import RECIPES
 
 # the method that peers are measured beside, and that the scaling suites are of
@@ -29,14 +31,21 @@ def group(work: Work, suite: str, name: str, one: Model, case: Case, contenders:
     """With the untouched encoder as what times are multiples of."""
     encoder = replace(case, method="itsm", changes={})
     anchor = contender(work, suite, one, encoder, BACKENDS["torch"], label=ENCODER)
-    against = [ENCODER, *(each.label for each in contenders if each.row["by"] == "peer" or each.row["contender"] == "official")]
+    if "open_clip" in work.request.backends:
+        contenders = [contender(work, suite, one, encoder, BACKENDS["open_clip"]), *contenders]
+    beside = ["open_clip"] if "open_clip" in work.request.backends else []
+    against = [ENCODER, *beside, *(each.label for each in contenders if each.row["by"] == "peer" or each.row["contender"] == "official")]
     return Group(name, [anchor, *contenders], against=against)
 
 
 def ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...]) -> list[Contender]:
     """Those of the backends that have the case's method."""
     rows = [BACKENDS[name] for name in names]
-    return [contender(work, suite, one, case, row) for row in rows if not row.methods or case.method in row.methods]
+    # the encoder of open_clip is in every group, see `group`
+    return [
+        contender(work, suite, one, case, row) for row in rows
+        if row.build != "open_clip" and (not row.methods or case.method in row.methods)
+    ]  # fmt: skip
 
 
 def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, label: str = "") -> Contender:
@@ -47,7 +56,11 @@ def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, labe
     }  # fmt: skip
     columns["quality"] = _quality(one, case)
     made = Contender(label or row.name, lambda: work.backend(row.name), case, columns, row.stored or case.dtype)
+    if row.build == "open_clip":
+        made.check = "encoder"
+        made.row["method"] = ENCODER
     if row.name == "official":
+        made.failed = beyond_official(one.spec)
         _refuse(made, official_bytes(case))
     return made
 
@@ -99,8 +112,11 @@ def _free(case: Case) -> float:
     return float(free)
 
 
+def beyond_official(spec: ModelSpec) -> str:
+    """Why GEM's official form is not run on a tower; "" where it is: it knows CLIP's own ViT, and no other family's parts."""
+    return "" if plain(spec) and spec.pool == "tok" else "the official form is of CLIP's own ViTs, and this tower has other parts"
+
+
 def official_bytes(case: Case) -> float:
     """About what the official form's N x N maps take."""
-    vision = case.config["vision_cfg"]
-    heads = int(vision["width"]) // int(vision.get("head_width", 64))
-    return OFFICIAL_MAPS * case.batch * heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)
+    return OFFICIAL_MAPS * case.batch * case.spec.heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)

@@ -47,9 +47,9 @@ def judged(found: Array, wanted: Array, precision: str) -> Verdict:
 
 def fitting(case: Case) -> tuple[int, int]:
     """The size at which the reference, which writes every N x N map down, fits into memory: the case's own, or smaller of its shape."""
-    heads = int(case.config["vision_cfg"]["width"]) // int(case.config["vision_cfg"].get("head_width", 64))
+    heads = case.spec.heads
     # autograd keeps what every block needs for its backward
-    maps = MAPS if case.recipe.reads == "patches" else 2 * MAPS * int(case.config["vision_cfg"]["layers"])
+    maps = MAPS if case.recipe.reads == "patches" else 2 * MAPS * case.spec.layers
     most = (SHARE * available() / (maps * 4 * heads)) ** 0.5
     height, width = (side // case.patch for side in case.size)
     shrunk = min(1.0, (most / (height * width)) ** 0.5)

@@ -78,10 +78,23 @@ class Model:
 
             state = checkpoint(self.name, self.pretrained)
         else:
-            state = {name: torch.from_numpy(array) for name, array in seeded_state(vision_shapes(self.config), 0).items()}
+            state = {name: torch.from_numpy(array) for name, array in seeded_state(_shapes(self.config), 0).items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: each.float().contiguous() for name, each in state.items() if name.startswith("visual.")}, file)
         return file
+
+
+def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The tensors of a configuration's image tower: plain ones are known here, others are asked of open_clip (and of timm through it)."""
+    vision = config["vision_cfg"]
+    if not vision.get("timm_model_name") and not vision.get("attentional_pool"):
+        return vision_shapes(config)
+    import torch
+    from open_clip.model import _build_vision_tower
+
+    with torch.device("meta"):
+        tower = _build_vision_tower(config["embed_dim"], vision, bool(config.get("quick_gelu")))
+    return {f"visual.{name}": tuple(each.shape) for name, each in tower.named_parameters()}
 
 
 def model(name: str) -> Model:

@@ -50,8 +50,7 @@ class Peer:
 
     def maps(self, case: Case) -> float:
         """About how many bytes its N x N attention maps take at their peak."""
-        vision = case.config["vision_cfg"]
-        heads = vision["width"] // vision.get("head_width", 64)
+        heads = case.spec.heads
         pictures = case.batch * (case.texts if self.repeated else 1)
         return float(self.alive * pictures * heads * case.tokens**2 * _DTYPES.get(case.dtype, 4))
 
@@ -87,6 +86,8 @@ def why_not(peer: Peer, case: Case) -> list[str]:
         reasons.append(f"it has an architecture of its own and is run beside {' and '.join(peer.models)} only, not {case.model}")
     reasons += [f"it takes one of {axis} a call, not {count}" for axis, count in (("batch", case.batch), ("texts", case.texts))
                 if count > 1 and axis not in peer.axes]  # fmt: skip
+    if "timm_model_name" in case.config["vision_cfg"] or case.config["vision_cfg"].get("attentional_pool"):
+        reasons.append(f"it is run on open_clip's own ViTs with a class token, and {case.model} is not one")
     if peer.square and case.size[0] != case.size[1]:
         reasons.append(f"it takes square pictures, not {case.size[0]}x{case.size[1]}")
     if case.dtype not in _DTYPES:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from fastloc.bench import contenders, correctness_gate, suites
+from fastloc.bench.cases import Case
 from fastloc.bench.models import model
+from fastloc.bench.peer_table import PEERS, why_not
 from fastloc.bench.request import Request
 from fastloc.bench.roofline import floor
 from fastloc.bench.run_context import Work
@@ -53,6 +55,26 @@ def test_methods_are_measured_beside_the_encoder_as_published_and_as_recommended
     assert gem["quality"]["pointing"] < better["quality"]["pointing"] and better["changes"] == recommended["gem"]
     # at another size the record of the quality set says nothing
     assert all(each.row["quality"] is None for group in groups("methods") for each in group.contenders)
+
+
+@pytest.mark.parametrize("name", ["PE-Core-B-16", "coca_ViT-B-32", "ViT-B-16-SigLIP", "EVA02-B-16", "MobileCLIP2-B"])
+def test_other_families_have_facts_of_their_own_and_no_official_form(name: str) -> None:
+    pytest.importorskip("open_clip")
+    one = model(name)
+    spec = one.spec
+    case = Case(one.name, one.config, "", "gem", (one.size, one.size), "", preprocess=one.preprocess)
+    assert case.patch == spec.patch[0] and case.tokens == spec.prefix + (one.size // case.patch) ** 2
+    assert contenders.beyond_official(spec) == "the official form is of CLIP's own ViTs, and this tower has other parts"
+    assert f"it is run on open_clip's own ViTs with a class token, and {name} is not one" in why_not(PEERS["gem_torch"], case)
+
+
+def test_open_clip_s_own_encoder_is_in_every_group_if_asked_for(plenty: None) -> None:
+    pytest.importorskip("open_clip")
+    assert contenders.beyond_official(model("ViT-B-16").spec) == ""
+    for group in groups("methods", methods=("itsm", "gem"), backends=("torch", "open_clip")):
+        assert labels(group) == ["encoder", "open_clip", "torch"] and list(group.against) == ["encoder", "open_clip"]
+        theirs = group.contenders[1]
+        assert theirs.check == "encoder" and theirs.row["method"] == "encoder" and "floor_ms" not in theirs.row
 
 
 def test_a_compiled_peer_has_a_process_and_a_row_of_its_own(plenty: None) -> None:

@@ -51,6 +51,8 @@ BACKENDS = {
         Backend("compile", "torch.compile of the functional pass", dtypes={"cpu": _ALL, "cuda": _ALL}, build="compiled"),
         Backend("official", "GEM in the official package's own tensor operations, every map written", dtypes={"cpu": _ALL, "cuda": _ALL},
                 build="official", methods=("gem",)),
+        Backend("open_clip", "open_clip's own encode_image, eager: the image embedding, no places", dtypes={"cpu": _ALL, "cuda": _ALL},
+                build="open_clip", packages=("open_clip",)),
         Backend("ort", "exported for onnxruntime (com.microsoft MultiHeadAttention)", "onnxruntime", _FILE, spelling="ort",
                 providers=_CPU_CUDA),
         Backend("onnx", "exported with ai.onnx Attention", "onnxruntime", _FILE, spelling="onnx", providers=_CPU_CUDA),

@@ -29,10 +29,16 @@ class Work:
     written: int
 
 
+def plain(spec: ModelSpec) -> bool:
+    """Whether a tower is made of what is counted here: CLIP's own blocks and stem, with the class token or a mean as its embedding."""
+    own = spec.stem == "patch" and spec.pool != "attn" and spec.norm == "pre" and not spec.gated and spec.activation != "silu"
+    return own and spec.class_token and not (spec.registers or spec.attn_norm or spec.mlp_norm or spec.qk_norm or spec.rope)
+
+
 class Tally:
     """What is common to every pass.
 
-    hidden: width of the blocks' MLPs, which a spec does not say; None for 4 C.
+    hidden: width of the blocks' MLPs, None for the spec's.
     """
 
     def __init__(self, spec: ModelSpec, batch: int, size: tuple[int, int], texts: int, dtype: str, hidden: int | None) -> None:
@@ -41,7 +47,7 @@ class Tally:
         # of what is never computed in half precision
         self.wide_bytes = max(self.bytes, 4)
         self.patches = (size[0] // spec.patch[0]) * (size[1] // spec.patch[1])
-        self.tokens, self.width, self.hidden = 1 + self.patches, spec.width, hidden or 4 * spec.width
+        self.tokens, self.width, self.hidden = spec.prefix + self.patches, spec.width, hidden or spec.mlp_width
         # numbers in [B, N, C] and in [B, P, C]
         self.n, self.p = batch * self.tokens * self.width, batch * self.patches * self.width
         self.works: dict[str, list[int]] = {}
@@ -97,7 +103,7 @@ class Tally:
 
     def embed(self) -> None:
         """Class token, position embedding and ln_pre."""
-        self.parameters("embedding", "cls", self.width)
+        self.parameters("embedding", "cls", self.spec.prefix * self.width)
         self.parameters("embedding", "table", self.tokens * self.width)
         self.move("embedding", self.p + self.n, 2 * self.n)
         if self.spec.ln_pre:
