@@ -15,17 +15,19 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError
 
 Feed = Mapping[str, NDArray[Any]]
 
 
-def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed]) -> ir.Model:
+def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], norms: int = 1) -> ir.Model:
     """The model with weights of 8 bits, one scale a column.
 
     Args:
         dtype: "int8-dynamic" (ranges of activations are found at every call) or "int8-static" (found on `calibration`, once).
         calibration: inputs by name, for "int8-static".
+        norms: how many LayerNorms stand in a row between the blocks and the texts' space, see `norms_of`.
 
     Raises:
         FastlocError: onnxruntime is not installed.
@@ -38,7 +40,7 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed]) -> ir.Mo
     with tempfile.TemporaryDirectory() as folder, _quiet():
         before, after = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         ir.save(model, before)
-        common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "nodes_to_quantize": _products(model)}
+        common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "nodes_to_quantize": _products(model, norms)}
         if dtype == "int8-dynamic":
             # 7 bits of weight: the sums of processors without VNNI saturate at 16 bits
             quantization.quantize_dynamic(before, after, reduce_range=True, **common)
@@ -51,10 +53,15 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed]) -> ir.Mo
         return ir.from_proto(ir.to_proto(made))
 
 
-def _products(model: ir.Model) -> list[str]:
-    """The names of the products with a weight but for those behind the last LayerNorm, into the texts' space and with baked texts: they are
-    small, and every score is read off them."""
-    names, kept = [], _head(model)
+def norms_of(spec: ModelSpec) -> int:
+    """LayerNorms that every way from the blocks into the texts' space passes: a pool that ends in one has it behind the tower's last."""
+    return 2 if spec.pool == "attn" and not spec.pool_mlp else 1
+
+
+def _products(model: ir.Model, norms: int) -> list[str]:
+    """The names of the products with a weight but for those behind the tower's last LayerNorm, of its pool, into the texts' space and with
+    baked texts: they are small, and every score is read off them."""
+    names, kept = [], _head(model, norms)
     for i, node in enumerate(model.graph):
         if node.op_type == "MatMul" and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
             node.name = node.name or f"product_{i}"
@@ -62,16 +69,22 @@ def _products(model: ir.Model) -> list[str]:
     return names
 
 
-def _head(model: ir.Model) -> set[ir.Node]:
-    """The nodes between the outputs and the LayerNorms before them."""
+def _head(model: ir.Model, norms: int) -> set[ir.Node]:
+    """The nodes between the outputs and the `norms`-th LayerNorms before them."""
     found: set[ir.Node] = set()
-    waiting = [value.producer() for value in model.graph.outputs]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in found or node.op_type == "LayerNormalization":
-            continue
-        found.add(node)
-        waiting += [value.producer() for value in node.inputs if value is not None]
+    starts = [value.producer() for value in model.graph.outputs]
+    for left in range(norms, 0, -1):
+        waiting, starts = starts, []
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in found:
+                continue
+            before = [value.producer() for value in node.inputs if value is not None]
+            if node.op_type == "LayerNormalization":
+                starts += before if left > 1 else []
+                continue
+            found.add(node)
+            waiting += before
     return found
 
 

@@ -18,7 +18,7 @@ from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.export.calibration import inputs_of
 from fastloc.export.golden_check import golden_of
 from fastloc.export.graph import Graph, Parts
-from fastloc.export.int8 import quantized
+from fastloc.export.int8 import norms_of, quantized
 from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines.table import check as check_pipelines
@@ -68,7 +68,7 @@ def export(
     with _whole(target) as made:
         model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
-            model = quantized(model, options.dtype, inputs_of(manifest, calibration))
+            model = quantized(model, options.dtype, inputs_of(manifest, calibration), norms_of(localizer.source.vit.spec))
         model.metadata_props[KEY] = manifest.dumps()
         save(model, made)
         _verify(made)

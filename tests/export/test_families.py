@@ -18,11 +18,14 @@ from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.diagnostics.verify import verify
 from fastloc.export.graph import Parts
+from fastloc.export.int8 import norms_of, quantized
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export, trace
+from fastloc.functional.folding import without_scale
 from fastloc.functional.similarity import grids
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
+from fastloc.onnx_file import golden
 from fastloc.onnx_file.formats import SPELLINGS
 from fastloc.onnx_file.golden import picture, unit_texts
 from fastloc.onnx_file.manifest import Manifest
@@ -149,6 +152,20 @@ def test_options_of_a_recipe(family: str, changes: dict[str, Any]) -> None:
     # the option is no other name of the same
     with pytest.raises(AssertionError, match="is off by"):
         check(session(trace(made)), plain, given.numpy(), given, 2, TOLERANCE["float32"])
+
+
+@pytest.mark.slow("quantises every family", quick=1)
+@pytest.mark.parametrize("family", ["coca", *(name for name in FAMILIES if name != "coca")])
+def test_eight_bits(family: str) -> None:
+    made = parts(family, row("gem"), Options(dtype="int8-dynamic", size=SIZE))
+    small = quantized(trace(made), "int8-dynamic", [], norms_of(made.weights.spec))
+    # neither the pool's products nor the projection
+    kept = [value.const_value.numpy() for value in small.graph.initializers.values() if value.const_value is not None]
+    folded = without_scale(made.weights).pool
+    for matrix in (folded.value_w.T if folded is not None and folded.value_w is not None else None, made.weights.proj):
+        assert matrix is None or any(each.shape == matrix.shape and np.allclose(each, matrix.numpy()) for each in kept)
+    given = pixels(1, (5, 7), torch.float32)
+    check(session(small), made, given.numpy(), given, 3, golden.TOLERANCES["int8-dynamic"])
 
 
 @pytest.fixture(scope="module")
