@@ -8,10 +8,16 @@ from torch import Tensor
 
 from fastloc.functional.attention import Attend, Temperature
 
+# of one query, for TensorRT-RTX 1.7 to take ai.onnx Attention
+LEAST_HEADS = 4
+
 
 def onnx_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
     """ai.onnx Attention. Every multiplier goes into q: TensorRT wants it there, and TensorRT-RTX 1.7's builder ends with a
-    segmentation fault where q and k are one tensor and the op's own scale is not 1."""
+    segmentation fault where q and k are one tensor and the op's own scale is not 1. It has no kernel either for one query of fewer than
+    four heads, which is two small products."""
+    if q.shape[1] == 1 and q.shape[2] < LEAST_HEADS:
+        return decomposed(q, k, v, temperature, bias)
     # [B, N, H*d], the layout of the projections: no transposition is written
     q_flat, k_flat, v_flat = (each.flatten(2) for each in ((q * temperature).to(q.dtype), k, v))
     heads = q.shape[2]

@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+import family_folders
 import fastloc
 from engine_inputs import left, rtx, tiny, why_no
 from fastloc.errors import ModelError, PlanError
@@ -100,6 +101,23 @@ def test_rtx_takes_a_real_vit(tmp_path: Path, method: str, spelling: str, dtype:
     assert io["pixels"] == ("input", "float32", (1, 3, 224, 224)) and io["text_embeddings"] == ("input", "float32", (3, 512))
     assert io["similarity"] == ("output", "float32", (1, 3, 14, 14))
     check_header(tmp_path / "vit.rtx.engine")
+
+
+# the main path's last block has one query where the embedding is the class token's, and a pool reads all tokens
+@pytest.mark.slow("exports and builds small towers", quick=1)
+@rtx
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("family", ["siglip", "eva02", "pe"])
+@pytest.mark.parametrize(("spelling", "dtype"), [("onnx", "float16"), ("decomposed", "float32")])
+def test_rtx_takes_every_kind_of_tower(tmp_path: Path, family: str, spelling: str, dtype: str) -> None:
+    from fastloc.export.to_onnx import Options, export
+
+    shape = {"width": 128, "heads": 2, "hidden": 256, "embed": 128, "layers": 3}
+    tower = family_folders.folder(tmp_path / "model", family, **shape)
+    path = tmp_path / "model.onnx"
+    export(fastloc.Localizer(str(tower), method="gem", blocks=2), path, Options(spelling=spelling, dtype=dtype, size=(40, 56), count=3))
+    report = build(path, sm=["80", "120"])
+    assert report.warnings == () and report.products[dtype] > 10, report.products
 
 
 # TensorRT
