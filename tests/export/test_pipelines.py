@@ -125,6 +125,22 @@ def test_an_export_for_deepstream_gives_the_engine_s_answer(tmp_path: Path, caps
     assert found.texts == wanted.texts and [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in wanted.points()]
 
 
+# SigLIP's and PE's pixels, and TIPSv2's
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), (0.0, 1.0)])
+def test_normalisation_is_the_model_s(mean: float, std: float, tmp_path: Path) -> None:
+    file, frame = tmp_path / "tiny.onnx", picture()
+    manifest = tiny_model(file, kind="pixels", names=NAMES, batch=1)
+    manifest = replace(manifest, model=replace(manifest.model, mean=(mean,) * 3, std=(std,) * 3))
+    change_metadata(file, manifest.dumps())
+    write(file, ["deepstream", "gstreamer"])
+    wanted = (frame / 255 - mean) / std
+    fed = nvinfer(sections(tmp_path / "config_infer_tiny.txt")["property"], frame)
+    assert np.abs(fed[0].transpose(1, 2, 0) - wanted).max() < 1e-6
+    section = sections(tmp_path / "tiny.onnx.modelinfo")["pixels"]
+    assert np.abs(onnxinference(section, frame)[0].transpose(1, 2, 0) - wanted).max() < 1e-6
+    assert "-0" not in section["ranges"].replace(",", ";").split(";")
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gstreamer", {"bgr": True, "kind": "frames", "frame": (64, 80), "layout": "NHWC"}, "without --bgr"),
     ("gstreamer", {"names": ()}, "--texts"),
