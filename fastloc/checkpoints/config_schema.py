@@ -13,7 +13,7 @@ from typing import Any
 from fastloc.checkpoints.families.timm_towers import tower_fields
 from fastloc.checkpoints.families.vit_schema import Vit
 from fastloc.errors import FastlocError, ModelError
-from fastloc.imaging.geometry import FITS
+from fastloc.imaging.geometry import FITS, both_sides
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.presence import Calibration
@@ -261,7 +261,8 @@ def parameters(config: Mapping[str, Any]) -> int:
     described = config["vision_cfg"].get("vit") or tower_fields(config["vision_cfg"].get("timm_model_name") or "") or {}
     ratio = {"mlp_ratio": described["hidden"] / described["width"]} if described.get("hidden") else {}
     shape = {"patch_size": described["patch"], "image_size": described["image"]} if described else {}
-    given = {**config["vision_cfg"], **described, **ratio, **{name: list(side) for name, side in shape.items()}, "vit": None}
+    heads = {"head_width": described["width"] // described["heads"], "vit": None} if described else {}
+    given = {**config["vision_cfg"], **described, **ratio, **heads, **{name: list(both_sides(side)) for name, side in shape.items()}}
     vision, text = _Vision(**_known(_Vision, given)), _Text(**_known(_Text, config["text_cfg"]))
     blocks = sum(_each("layers", vision.layers, (1, 4))) * vision.width**2 * (4 + 2 * vision.mlp_ratio)
     texts = text.layers * text.width**2 * (4 + 2 * text.mlp_ratio) + text.width * (text.vocab_size + text.context_length)

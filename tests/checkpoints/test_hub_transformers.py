@@ -21,7 +21,7 @@ from hub_fixtures import (
     environment,
     server_fixture,  # noqa: F401
 )
-from hub_server import HubServer, Request
+from hub_server import Faults, HubServer, Request
 from transformers_folders import SIDE, golden, preprocessor, write
 
 pytest.importorskip("tokenizers")
@@ -85,6 +85,20 @@ def test_refusals(edit: dict[str, bytes | None], message: str, server: HubServer
         files.pop(name, None)
         if content is not None:
             files[name] = content
+    with pytest.raises(ModelError) as caught:
+        loading.load(f"hf:{NAME}")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "message"),
+    [
+        ((403, "GatedRepo"), f"model 'hf:{NAME}' could not be downloaded: repository '{NAME}' is gated; accept its terms on http"),
+        ((404, "RepoNotFound"), f"has no repository '{NAME}', or it is private; check the name, or log in with `hf auth login`"),
+    ],
+)
+def test_gated_and_unknown_repositories(refuse: tuple[int, str], message: str, server: HubServer):
+    server.faults = Faults(refuse=refuse)
     with pytest.raises(ModelError) as caught:
         loading.load(f"hf:{NAME}")
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -187,6 +187,15 @@ def test_pins_and_tags_of_a_folder(tmp_path: Path):
     assert "must have sha256 0000" in told(write(tmp_path / "one", "clip"), pin)
 
 
+def test_weights_from_elsewhere(tmp_path: Path):
+    folder = write(tmp_path, "clip")
+    assert told(folder, "other.pt").endswith("a folder with weights of its own, got 'other.pt'; leave it out")
+    assert told(folder, "random").startswith(f"{tmp_path.name} describes its tower field by field, which no random weights are made for")
+    vit = {"width": 32, "layers": 1, "heads": 2, "patch": 8, "image": 32}
+    (tmp_path / "model.json").write_text(json.dumps({"embed_dim": 32, "vision_cfg": {"vit": vit}, "text_cfg": {}}))
+    assert "describes its tower field by field, which no random weights are made for" in told(tmp_path / "model.json", "random")
+
+
 def test_no_edit_of_its_files_ends_in_a_traceback(tmp_path: Path):
     write(tmp_path, "siglip")
     preprocessor(tmp_path, size={"height": SIDE, "width": SIDE}, image_mean=[0.5] * 3, resample=2)
