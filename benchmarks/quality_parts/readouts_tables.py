@@ -90,9 +90,6 @@ def others(record: Record) -> str:
     """Methods without these options, on both towers; of those that do not run the reason, and those that were not measured."""
     rows = []
     towers = record["towers"]
-    lacking = dict.fromkeys(name for told in towers.values() for name in told["lacking"])
-    if lacking:
-        return f"Not measured: {', '.join(f'`{name}`' for name in lacking)}.\n"
     for method in dict.fromkeys(row["method"] for told in towers.values() for row in told["rows"] if row["patch_read"] is None):
         cells = []
         for told in towers.values():
@@ -101,6 +98,9 @@ def others(record: Record) -> str:
         rows.append((f"`{method}`", *cells))
     head = ("method", *(f"{TITLES[name]}: {each}" for name in towers for each in ("pointing", "AUC")))
     text = markdown(head, rows, right=len(head) - 1)
+    lacking = dict.fromkeys(name for told in towers.values() for name in told["lacking"])
+    if lacking:
+        text += f"\nNot measured: {', '.join(f'`{name}`' for name in lacking)}.\n"
     refused = dict.fromkeys((TITLES[name], row["method"], row["reason"]) for name, told in towers.items() for row in told["refused"])
     return text + "".join(f"\n{name}: `{method}` does not run: {reason}.\n" for name, method, reason in refused)
 
