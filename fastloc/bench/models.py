@@ -162,6 +162,20 @@ def read_state(file: str | Path) -> dict[str, "Tensor"]:
     return found
 
 
+def open_clip_tower(config: dict[str, Any], file: str | Path, size: tuple[int, int]) -> Any:
+    """open_clip's own module of a file that `Model.write` wrote, for inputs of (height, width); positions are resized by its loader."""
+    from open_clip.model import _build_vision_tower, resize_pos_embed
+    from torch.nn import ModuleDict
+
+    vision = {**config["vision_cfg"], "image_size": list(size)}
+    tower = _build_vision_tower(config["embed_dim"], vision, bool(config.get("quick_gelu"))).eval()
+    state = read_state(file)
+    if not vision.get("timm_model_name"):
+        resize_pos_embed(state, ModuleDict({"visual": tower}))
+    tower.load_state_dict({name.removeprefix("visual."): each for name, each in state.items()})
+    return tower
+
+
 def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights":
     """The image tower of a file that `Model.write` wrote."""
     from fastloc.checkpoints.vit_layouts import from_open_clip

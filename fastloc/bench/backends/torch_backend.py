@@ -12,7 +12,7 @@ from fastloc.bench import run_facts
 from fastloc.bench.backends import official_gem
 from fastloc.bench.backends.table import Backend
 from fastloc.bench.cases import Case, read_inputs
-from fastloc.bench.models import read_state, weights_of
+from fastloc.bench.models import open_clip_tower, weights_of
 from fastloc.bench.peers.protocol import Passes
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import device_heatmaps
@@ -134,19 +134,10 @@ def official(row: Backend, case: Case) -> Passes:
 
 def open_clip(row: Backend, case: Case) -> Passes:
     """The untouched encoder as open_clip runs it: the cosines [B, T, 1, 1] of its image embedding."""
-    from open_clip.model import _build_vision_tower, resize_pos_embed
-
     torch.set_num_threads(case.threads)
     _strict()
-    device, inputs, vision = torch.device(case.device), Inputs(case), dict(case.config["vision_cfg"])
-    if tuple(case.spec.image) != case.size:
-        vision["image_size"] = list(case.size)
-    tower = _build_vision_tower(case.config["embed_dim"], vision, bool(case.config.get("quick_gelu"))).eval()
-    state = read_state(case.weights)
-    if "image_size" in vision and "timm_model_name" not in vision:
-        resize_pos_embed(state, torch.nn.ModuleDict({"visual": tower}))
-    tower.load_state_dict({name.removeprefix("visual."): each for name, each in state.items()})
-    tower = tower.to(device, DTYPES[case.dtype])
+    device, inputs = torch.device(case.device), Inputs(case)
+    tower = open_clip_tower(case.config, case.weights, case.size).to(device, DTYPES[case.dtype])
     texts = inputs.texts.to(DTYPES[case.dtype])
 
     @torch.inference_mode()
