@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import family_folders
 from browser import NO_GPU, PACKAGE, SOFTWARE_GPU, Page, chromium, needed, scenes, served
 from fastloc import Localizer
 from fastloc.cli import web
@@ -327,3 +328,16 @@ def test_webgpu_in_software(site: Path, tmp_path: Path) -> None:
         # the page's own check: the engine's similarities of a known picture
         error = page.evaluate("(await window.fastloc.ready).deviation")
     assert error <= TOLERANCE, f"off by {error:.1e}"
+
+
+def test_a_model_without_a_class_token_and_with_other_pixels(tmp_path: Path) -> None:
+    """SigLIP's preprocessing is in the graph: the page opens only where its own check computes what Python does."""
+    needed()
+    from fastloc.export.web_site import write_site
+
+    folder = family_folders.folder(tmp_path / "model", "siglip", layers=3)
+    small = Localizer(str(folder), method="gem", blocks=2, size=56, device="cpu", dtype="float32")
+    manifest = write_site(small, tmp_path / "site", ort=PACKAGE, texts=("cat", "red car", "dog"))
+    assert (manifest.model.mean, manifest.model.interpolation) == ((0.5,) * 3, "bilinear")
+    with served(tmp_path / "site") as url, chromium(tmp_path / "profile", *NO_GPU) as driver:
+        assert Page(driver, url).open() == "ready"
