@@ -79,6 +79,8 @@ class Model:
             state = checkpoint(self.name, self.pretrained)
         else:
             state = {name: torch.from_numpy(array) for name, array in seeded_state(_shapes(self.config), 0).items()}
+            # a BatchNorm of a stem divides by the root of these
+            state = {name: each.abs() + 0.5 if name.endswith("running_var") else each for name, each in state.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: each.float().contiguous() for name, each in state.items() if name.startswith("visual.")}, file)
         return file
@@ -94,7 +96,7 @@ def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
     with torch.device("meta"):
         tower = _build_vision_tower(config["embed_dim"], vision, bool(config.get("quick_gelu")))
-    return {f"visual.{name}": tuple(each.shape) for name, each in tower.named_parameters()}
+    return {f"visual.{name}": tuple(each.shape) for name, each in tower.state_dict().items() if each.is_floating_point()}
 
 
 def model(name: str) -> Model:
@@ -172,7 +174,8 @@ def open_clip_tower(config: dict[str, Any], file: str | Path, size: tuple[int, i
     state = read_state(file)
     if not vision.get("timm_model_name"):
         resize_pos_embed(state, ModuleDict({"visual": tower}))
-    tower.load_state_dict({name.removeprefix("visual."): each for name, each in state.items()})
+    # all but a BatchNorm's count of batches, which nothing reads
+    tower.load_state_dict({**tower.state_dict(), **{name.removeprefix("visual."): each for name, each in state.items()}})
     return tower
 
 
