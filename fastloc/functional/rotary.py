@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 
-__all__ = ["rotated", "rotations"]
+__all__ = ["rotate_in_place", "rotated", "rotations"]
 
 _BASE = 10000.0
 # exported and compiled graphs have no complex numbers, and half precision has none that every device multiplies
@@ -46,3 +46,15 @@ def rotated(x: Tensor, turns: Tensor) -> Tensor:
         return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+def rotate_in_place(x: Tensor, turns: Tensor) -> bool:
+    """`rotated` written over x itself, a view of a larger tensor that nobody else reads; False, and nothing done, where that cannot be.
+
+    It cannot be in half precision, in a traced graph, or where a gradient may be asked for.
+    """
+    if torch.is_grad_enabled() or x.dtype not in _COMPLEX or torch.compiler.is_compiling():
+        return False
+    cos, sin = turns.reshape(2, turns.shape[1], *[1] * (x.ndim - 3), turns.shape[2])
+    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(torch.complex(cos, sin))  # type: ignore[no-untyped-call]
+    return True

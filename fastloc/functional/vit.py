@@ -22,7 +22,7 @@ from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.pools import head, pooled
 from fastloc.functional.position_embedding import Positions, resized_position
-from fastloc.functional.rotary import rotated, rotations
+from fastloc.functional.rotary import rotate_in_place, rotated, rotations
 from fastloc.recipes import Recipe
 
 Grid = tuple[int, int]
@@ -90,7 +90,7 @@ def encode(
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
         plain = project(y, prepared.rows(block, read), spec, read, slot) if read else None
         # a slot is the local path's: what the main path attends with goes elsewhere if it is something else
-        qkv = turned(block, plain, spec, places, None if apart else slot, ops) if plain is not None else None
+        qkv = turned(block, plain, spec, places, None if apart else slot, ops, free=not apart) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
         local.keep_projections(i, qkv)
@@ -137,16 +137,20 @@ def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | 
 
 
 def turned(
-    block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None, ops: Ops = TORCH
-) -> Projections:
+    block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None, ops: Ops = TORCH,
+    *, free: bool = False,
+) -> Projections:  # fmt: skip
     """The projections that a block attends with: queries and keys normalised and rotated where the tower does so.
 
     slot: where `plain` lies already; what is changed is written there too.
+    free: nobody else reads `plain`, and it may be written over.
     """
     count = sum(letter in "qk" for letter in plain.letters)
     if count == 0 or not (spec.qk_norm or places.turns is not None):
         return plain
     changed = plain.packed[:, :, :count]
+    if free and not spec.qk_norm and places.turns is not None and rotate_in_place(changed, places.turns[:, : changed.shape[1]]):
+        return plain
     if spec.qk_norm:
         norms = {"q": (block.q_norm_w, block.q_norm_b), "k": (block.k_norm_w, block.k_norm_b)}
         # a kernel takes four axes only where they lie as they are counted
@@ -174,7 +178,7 @@ def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: 
     delta, spec = None, weights.spec
     for block in weights.blocks[:blocks]:
         x, y, _ = enter_block(block, x, delta, spec, ops)
-        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places, ops=ops)
+        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places, ops=ops, free=True)
         x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
     return x, delta
 
@@ -232,7 +236,7 @@ def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
 
 def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions, ops: Ops) -> Tensor:
     spec = prepared.weights.spec
-    return turned(block, project(y, prepared.rows(block, "q"), spec, "q"), spec, places, ops=ops)["q"]
+    return turned(block, project(y, prepared.rows(block, "q"), spec, "q"), spec, places, ops=ops, free=True)["q"]
 
 
 def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe, ops: Ops) -> Tensor:

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 import families
-from fastloc.functional.rotary import rotated, rotations
+import towers
+from fastloc.functional.rotary import rotate_in_place, rotated, rotations
+from fastloc.functional.vit import forward
+from fastloc.recipes import recipe
 
 
 def parts(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
@@ -39,3 +42,26 @@ def test_gradients_pass_through() -> None:
 class _Turn(torch.nn.Module):
     def forward(self, x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
         return rotated(x, turns)
+
+
+def test_a_turn_in_place_is_the_same_and_leaves_the_rest_alone() -> None:
+    spec = families.spec("pe")
+    turns = rotations(spec, (3, 5), torch.zeros(1, dtype=torch.float64))
+    packed = torch.randn(2, 16, 3, spec.heads, spec.head_width, dtype=torch.float64)
+    wanted, values = rotated(packed[:, :, :2], turns), packed[:, :, 2].clone()
+    assert not rotate_in_place(packed[:, :, :2], turns), "a gradient may be asked for"
+    with torch.inference_mode():
+        assert not rotate_in_place(packed[:, :, :2].half(), turns)
+        assert rotate_in_place(packed[:, :, :2], turns)
+    assert torch.equal(packed[:, :, :2], wanted) and torch.equal(packed[:, :, 2], values)
+
+
+@pytest.mark.parametrize("name", ["pe", "pe-g", "eva02"])
+@pytest.mark.parametrize("rotary", [True, False])
+def test_a_pass_is_the_same_where_it_turns_in_place(name: str, rotary: bool) -> None:
+    weights, pixels, row = families.tower(name), towers.pixels(2, (3, 5)), recipe("gem", rotary=rotary)
+    apart = forward(weights, pixels, row, cls=True)
+    with torch.inference_mode():
+        within = forward(weights, pixels, row, cls=True)
+    assert within.cls is not None and apart.cls is not None
+    assert torch.equal(within.patches, apart.patches) and torch.equal(within.cls, apart.cls)
