@@ -274,7 +274,9 @@ def test_methods_lists_every_recipe(run: Run) -> None:
 # from here on with torch and the embedded model
 
 
-def test_models_lists_what_fits(run: Run) -> None:
+def test_models_lists_what_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # cells are broken at the terminal's width, whatever that is here
+    monkeypatch.setenv("COLUMNS", "220")
     listed = json.loads(run("models", "--json").out)
     assert listed[0]["name"] == "embedded" and not any(row["refused"] for row in listed)
     everything = json.loads(run("models", "--all", "--json").out)

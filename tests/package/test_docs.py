@@ -111,7 +111,7 @@ def test_command_line_names_a_model_that_there_is(line: str) -> None:
     from fastloc.checkpoints.sources.listing import models
 
     args = build_parser().parse_args(shlex.split(line))
-    if re.search(r"[:/]|\.(json|onnx)$", args.model):
+    if re.search(r"[:/]|\.(json|onnx|pt)$", args.model):
         return
     known = {row["name"]: row for row in models()}
     assert args.model in known and known[args.model]["refused"] is None, args.model

@@ -29,6 +29,7 @@ OWN = {
     "fastloc/recipes/temperatures.py": "the shipped table",
     "fastloc/checkpoints/projections.py": "the shipped projections",
     "fastloc/checkpoints/open_clip_files.py": "the installed open_clip's own configurations",
+    "fastloc/checkpoints/sources/listing.py": "the shipped model's configuration",
     "fastloc/analysis/scenes.py": "the shipped samples",
     "fastloc/cli/demo.py": "the shipped samples",
     "fastloc/engine/calibration.py": "the shipped samples",
