@@ -102,7 +102,7 @@ def model_of(case: Case, folder: Path) -> Any:
 
 
 def pictures(case: Case, side: int) -> dict[str, Tensor]:
-    """What a model takes of the seed's pixels."""
+    """The seed's pixels in the form that a model takes."""
     pixels = torch.from_numpy(seeded_pixels((BATCH, 3, side, side), case.seed))
     if case.kind != "Siglip2":
         return {"pixel_values": pixels}

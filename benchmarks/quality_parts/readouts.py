@@ -1,4 +1,4 @@
-"""How a patch is best read where a tower pools by attention, and with RoPE whether self-self attention is better rotated: the quality set.
+"""The study of read-outs: a patch behind an attention pool, and with RoPE rotated or unrotated self-self attention, on the quality set.
 
     python benchmarks/quality_parts/readouts.py packed/siglip                              # a table
     python benchmarks/quality_parts/readouts.py packed/siglip --kept siglip.npz --record   # also writes benchmarks/records/readouts.json
@@ -183,7 +183,7 @@ def presence(model: Localizer, scenes: tuple[Scene, ...]) -> float:
 
 
 def section(folder: Path, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> Row:
-    """What the record says of one tower."""
+    """One tower's part of the record."""
     model = Localizer(str(folder), batch=16, device="cpu")
     found, refused = measured(model, asked, scenes, kept)
     again = Bootstrap([len(scene.things) for scene in scenes])

@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 
 def training(record: Record) -> str:
-    """How the towers were trained, and how well they tell what is in a picture."""
+    """The towers' training, and how well they tell one picture's names from others."""
     towers = record["towers"]
     lines: tuple[tuple[str, Callable[[Record], Any]], ...] = (
         ("pictures", lambda told: f"{told['training']['images']:,}"),

@@ -180,7 +180,7 @@ def through_block(
     """A whole block's backward, from its output rows [B, t, R or 1, C] to its input [B, t, N, C].
 
     row: [B, t, R]; with it, also the sum over rows of row times the mean over heads of ReLU(A dy/dA), [B, t, N].
-    below: whether the gradient at the input is wanted at all.
+    below: also give the gradient at the input.
     """
     middle = at_middle(trace, gradient, rows)
     at_y, seen = through_attention(trace, rows, _at_attended(trace, middle, rows), row, strength, below=below, most=most)
