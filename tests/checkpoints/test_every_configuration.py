@@ -58,7 +58,7 @@ TOWERS = _distinct()
 FIRST = ("ViT-B-16-SigLIP", "PE-Core-T-16-384", "EVA02-B-16", "MobileCLIP2-B", "coca_ViT-B-32")
 
 
-@pytest.mark.slow("every image tower of timm's that open_clip names", quick=5)
+@pytest.mark.slow("every image tower of timm's that open_clip names", quick=3)
 @pytest.mark.parametrize("name", sorted(TOWERS, key=lambda name: name not in FIRST))
 def test_parity(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TOWERS[name]

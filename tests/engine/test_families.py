@@ -30,7 +30,7 @@ def _texts(name: str) -> torch.Tensor:
     return torch.nn.functional.normalize(made, dim=-1)
 
 
-@pytest.mark.slow("every plan of every family", quick=8)
+@pytest.mark.slow("every plan of every family", quick=4)
 @pytest.mark.parametrize("method", [name for name in METHODS if name in RECIPES])
 @pytest.mark.parametrize("name", families.NAMES)
 def test_every_plan_gives_the_same(name: str, method: str) -> None:
@@ -46,7 +46,7 @@ def test_every_plan_gives_the_same(name: str, method: str) -> None:
             assert error(found, wanted) < EXACT, settings
 
 
-@pytest.mark.slow("kernels in the interpreter", quick=3)
+@pytest.mark.slow("kernels in the interpreter", quick=1)
 @pytest.mark.parametrize("schedule", ["per-block", "deferred"])
 @pytest.mark.parametrize("method", ["gem", "naclip", "clip_surgery"])
 @pytest.mark.parametrize("name", ["siglip", "pe-g", "eva02", "coca", "tips", "registers"])

@@ -80,7 +80,7 @@ def check(run: onnxruntime.InferenceSession, made: Parts, fed: np.ndarray, given
         assert error <= limit, f"{name} {one.shape} is off by {error:.1e}"
 
 
-@pytest.mark.slow("an export of every family in every spelling", quick=2)
+@pytest.mark.slow("an export of every family in every spelling", quick=1)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("method", "spelling", "dtype"), STATIC)
 def test_one_size(family: str, method: str, spelling: str, dtype: str) -> None:
@@ -154,7 +154,7 @@ def test_options_of_a_recipe(family: str, changes: dict[str, Any]) -> None:
         check(session(trace(made)), plain, given.numpy(), given, 2, TOLERANCE["float32"])
 
 
-@pytest.mark.slow("quantises every family", quick=1)
+@pytest.mark.slow("quantises every family")
 @pytest.mark.parametrize("family", ["coca", *(name for name in FAMILIES if name != "coca")])
 def test_eight_bits(family: str) -> None:
     made = parts(family, row("gem"), Options(dtype="int8-dynamic", size=SIZE))
