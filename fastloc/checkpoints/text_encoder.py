@@ -77,8 +77,11 @@ class TextEncoder:
         with torch.inference_mode():
             rows = encode_tokens(self.tower, self.tokenizer(filled).to(device)).float()
         lengths = rows.norm(dim=-1)
-        if not (lengths.isfinite() & (lengths > 0)).all():
-            worst = int((lengths.isfinite() & (lengths > 0)).int().argmin())
+        # a text without a word may be without a token too, and is then compared with nothing
+        silent = torch.tensor([not HAS_WORD.search(sentence) for sentence in filled], device=device)
+        good = lengths.isfinite() & ((lengths > 0) | silent)
+        if not good.all():
+            worst = int(good.int().argmin())
             raise ModelError(
                 f"the text tower's embedding of {shown(filled[worst])} must be finite and not all zero, got length "
                 f"{float(lengths[worst]):g}; the weights are damaged, or the text has no token that the tower "

@@ -230,7 +230,9 @@ def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
     """The MLP's activation, of a gated one times its other half: [B,N,G] -> [B,N,M]."""
     if not spec.gated:
         return ops.activate(hidden, spec.activation)
-    gate, value = hidden.chunk(2, -1)
+    # not a split, whose attributes differ between opsets
+    half = hidden.shape[-1] // 2
+    gate, value = hidden[..., :half], hidden[..., half:]
     return ops.activate(gate, spec.activation) * value
 
 

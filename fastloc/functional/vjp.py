@@ -91,7 +91,9 @@ def _mlp(gradient: Tensor, hidden: Tensor, block: Block, spec: ModelSpec) -> Ten
         inner = layer_norm(inner, activated(hidden, spec), block.mlp_norm_w, spec.norm_eps)
     if not spec.gated:
         return linear(inner * slope(hidden, spec.activation)[:, None], block.fc_w)
-    gate, value = upcast(hidden)[:, None].chunk(2, -1)
+    whole = upcast(hidden)[:, None]
+    half = whole.shape[-1] // 2
+    gate, value = whole[..., :half], whole[..., half:]
     by_gate = inner * value * slope(gate, spec.activation)
     return linear(torch.cat([by_gate, inner * TORCH.activate(gate, spec.activation)], -1), block.fc_w)
 
