@@ -170,9 +170,8 @@ def test_a_tokenizer_of_another_model(folders: dict[str, Path]):
 def test_embeddings_that_are_none(folders: dict[str, Path]):
     empty = TextEncoder(tower(**MEAN), FolderTokenizer(folders["tips"], CONTEXT))
     assert torch.isfinite(empty(["a cat"], "plain")).all()
-    # TIPS frames no text, so none is left of this one
-    with pytest.raises(ModelError, match=r"embedding of '' must be finite and not all zero, got length 0; .* no token that the tower"):
-        empty.empty("plain")
+    # TIPS frames no text, so nothing is left of this one, which is then compared with nothing
+    assert not empty.empty("plain").any()
     damaged = tower(pool_type="last")
     damaged.ln_final.bias[0] = torch.nan
     with pytest.raises(ModelError, match=r"embedding of 'a photo of a cat\.' must be finite and not all zero, got length nan"):
