@@ -83,8 +83,8 @@ def written(file: File, folder: Path) -> Row:
     text = SimpleNamespace(digest="", empty=lambda template: empty)
     weights = tower(file.model)
     source = SimpleNamespace(name=file.model, weights=weights, vit=weights, spec=weights.spec, text=text, logit_scale=weights.logit_scale)
-    told = {"input_size": size, "fit": "stretch", "usual_fit": "stretch", "calibration": UNCALIBRATED}
-    localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, logit_bias=None, **told)
+    fixed = {"input_size": size, "fit": "stretch", "usual_fit": "stretch", "calibration": UNCALIBRATED}
+    localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, logit_bias=None, **fixed)
     began = time.perf_counter()
     export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
     return {"mb": file.path(folder).stat().st_size / 1e6, "seconds": time.perf_counter() - began, "problems": []}

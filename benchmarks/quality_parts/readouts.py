@@ -111,8 +111,8 @@ def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept
             if kept is not None:
                 np.savez(kept, **done)
         found[option] = done[option.key]
-        told = " ".join(f"{name} {value:.3f}" for name, value in zip(MEASURES, found[option].mean(0), strict=True))
-        print(f"{option.key:44} {told}", file=sys.stderr, flush=True)
+        line = " ".join(f"{name} {value:.3f}" for name, value in zip(MEASURES, found[option].mean(0), strict=True))
+        print(f"{option.key:44} {line}", file=sys.stderr, flush=True)
     return found, refused
 
 
@@ -128,7 +128,7 @@ class Bootstrap:
         """The means of values [questions, ...] over each resample: [RESAMPLES, ...]."""
         return np.einsum("rq,q...->r...", self.weights, values) / self.weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
 
-    def told(self, values: Array) -> Row:
+    def summary(self, values: Array) -> Row:
         """Mean and standard error of what REPORTED names, of values [questions, MEASURES]."""
         columns = [MEASURES.index(name) for name in REPORTED]
         means, errors = values[:, columns].mean(0), self(values[:, columns]).std(0)
@@ -139,7 +139,7 @@ class Bootstrap:
 
 
 def rows_of(found: dict[Option, Array], again: Bootstrap) -> list[Row]:
-    return [{**vars(option), **again.told(values)} for option, values in found.items()]
+    return [{**vars(option), **again.summary(values)} for option, values in found.items()]
 
 
 # what an option is compared with: field, the one, the other
@@ -161,21 +161,21 @@ def differences(found: dict[Option, Array], again: Bootstrap) -> list[Row]:
             if against is not None:
                 pairs.append(values - against)
                 works.append(max(each[:, MEASURES.index("auc")].mean() for each in (values, against)) >= WORKS)
-                rows.append({**vars(option), "of": field, field: f"{one} - {other}", **again.told(pairs[-1])})
+                rows.append({**vars(option), "of": field, field: f"{one} - {other}", **again.summary(pairs[-1])})
         for over, chosen in (("all", pairs), ("works", [pair for pair, good in zip(pairs, works, strict=True) if good])):
             if chosen:
-                mean = again.told(np.mean(chosen, 0))
+                mean = again.summary(np.mean(chosen, 0))
                 rows.append({"method": "mean", "over": over, "of": field, "pairs": len(chosen), field: f"{one} - {other}", **mean})
     return rows
 
 
 def presence(model: Localizer, scenes: tuple[Scene, ...]) -> float:
     """The area under the ROC curve of the picture's cosines with all names, of those that are there."""
-    told = model.with_method("maskclip")
+    asked = model.with_method("maskclip")
     cosines, there = [], []
     for start in range(0, len(scenes), model.batch):
         chunk = scenes[start : start + model.batch]
-        for scene, result in zip(chunk, told([each.picture for each in chunk], names()), strict=True):
+        for scene, result in zip(chunk, asked([each.picture for each in chunk], names()), strict=True):
             cosines.append(result.image_scores)
             there.append([name in scene.things for name in names()])
     found, is_there = np.concatenate(cosines), np.concatenate(there)
@@ -213,14 +213,14 @@ def main(arguments: list[str] | None = None) -> int:
     if given.record and (given.limit or any(RECIPES[name].reads == "patches" for name in lacking)):
         parser.error("a record is of all scenes and all methods of patch features")
     scenes = quality_set()[: given.limit]
-    told = {**section(given.folder, given.methods, scenes, given.kept), "lacking": lacking}
+    tower = {**section(given.folder, given.methods, scenes, given.kept), "lacking": lacking}
     if given.record:
         before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-        towers = {**before.get("towers", {}), given.folder.name: told}
+        towers = {**before.get("towers", {}), given.folder.name: tower}
         head = {"scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "resamples": RESAMPLES, "works": WORKS}
         RECORD.write_text(json.dumps({**head, "towers": towers}, indent=1) + "\n", encoding="utf-8")
     else:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(tower, indent=1))
     return 0
 
 

@@ -4,8 +4,6 @@
     python benchmarks/quality_parts/readouts_tables.py --check   # exit 1 and say that the page is out of date
 """
 
-import argparse
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -18,9 +16,9 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from doc_tables.markdown_table import TableError, markdown  # noqa: E402
+from quality_parts import page  # noqa: E402
 
 RECORD, PAGE = HERE / "records" / "readouts.json", HERE.parent / "docs" / "methods" / "readouts.md"
-BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 # field -> the option that is compared, what with, and what they are called
 FIELDS: dict[str, tuple[Any, Any, str, str]] = {
     "patch_read": ("value", "pool", "`value`", "`pool`"), "rotary": (False, True, "not rotated", "rotated"),
@@ -33,12 +31,12 @@ def training(record: Record) -> str:
     """The towers' training, and how well they tell one picture's names from others."""
     towers = record["towers"]
     lines: tuple[tuple[str, Callable[[Record], Any]], ...] = (
-        ("pictures", lambda told: f"{told['training']['images']:,}"),
-        ("steps", lambda told: f"{told['training']['steps']:,} of {told['training']['batch']}"),
-        ("time, s", lambda told: f"{told['training']['seconds']:,}"), ("loss at the end", lambda told: told["training"]["final_loss"]),
-        ("parameters", lambda told: f"{told['training']['parameters']:,}"),
-        ("AUC of the picture's cosines, names that are there", lambda told: f"{told['presence_auc']:.3f}"),
-        ("measured", lambda told: f"{told['date']}, {told['commit']}"),
+        ("pictures", lambda tower: f"{tower['training']['images']:,}"),
+        ("steps", lambda tower: f"{tower['training']['steps']:,} of {tower['training']['batch']}"),
+        ("time, s", lambda tower: f"{tower['training']['seconds']:,}"), ("loss at the end", lambda tower: tower["training"]["final_loss"]),
+        ("parameters", lambda tower: f"{tower['training']['parameters']:,}"),
+        ("AUC of the picture's cosines, names that are there", lambda tower: f"{tower['presence_auc']:.3f}"),
+        ("measured", lambda tower: f"{tower['date']}, {tower['commit']}"),
     )  # fmt: skip
     rows = [(head, *map(line, towers.values())) for head, line in lines]
     return markdown(("", *(TITLES[name] for name in towers)), rows, right=len(towers))
@@ -47,11 +45,11 @@ def training(record: Record) -> str:
 def summary(record: Record) -> str:
     """Each comparison's mean over the methods that have both options: all, and those that localise."""
     rows = []
-    for name, told in record["towers"].items():
-        for mean in (row for row in told["differences"] if row["method"] == "mean"):
+    for name, tower in record["towers"].items():
+        for mean in (row for row in tower["differences"] if row["method"] == "mean"):
             _, _, one, other = FIELDS[mean["of"]]
-            pairs = [row for row in told["differences"] if row["method"] != "mean" and row["of"] == mean["of"]]
-            pairs = [row for row in pairs if mean["over"] == "all" or _best_auc(told, row) >= record["works"]]
+            pairs = [row for row in tower["differences"] if row["method"] != "mean" and row["of"] == mean["of"]]
+            pairs = [row for row in pairs if mean["over"] == "all" or _best_auc(tower, row) >= record["works"]]
             better, worse = (sum(sign * row["pointing"] > 2 * row["pointing_se"] for row in pairs) for sign in (1, -1))
             over = "all" if mean["over"] == "all" else f"AUC {record['works']} or more"
             cells = (_points(mean, "pointing"), _points(mean, "auc"), len(pairs), better, worse)
@@ -60,28 +58,28 @@ def summary(record: Record) -> str:
     return markdown(head, rows, right=5)
 
 
-def _best_auc(told: Record, change: Record) -> float:
+def _best_auc(tower: Record, change: Record) -> float:
     """Of a comparison the AUC of the better option."""
-    found = {_key(row): row for row in told["rows"]}
+    found = {_key(row): row for row in tower["rows"]}
     return max(found[_key({**change, change["of"]: option})]["auc"] for option in FIELDS[change["of"]][:2])
 
 
-def compared(tower: str, field: str) -> Callable[[Record], str]:
+def compared(name: str, field: str) -> Callable[[Record], str]:
     """A table of one comparison on one tower, method by method."""
     one, other, one_name, other_name = FIELDS[field]
     rest = next(each for each in FIELDS if each != field)
 
     def made(record: Record) -> str:
-        told = record["towers"][tower]
-        found = {_key(row): row for row in told["rows"]}
+        tower = record["towers"][name]
+        found = {_key(row): row for row in tower["rows"]}
         rows = []
-        for change in (row for row in told["differences"] if row["of"] == field and row["method"] != "mean"):
+        for change in (row for row in tower["differences"] if row["of"] == field and row["method"] != "mean"):
             pair = [found[_key({**change, field: option})] for option in (other, one)]
-            cells = (cell for name in ("pointing", "auc") for cell in (*(f"{row[name]:.3f}" for row in pair), _points(change, name)))
-            rows.append((f"`{change['method']}`", change["parameters"], *([_option(rest, change[rest])] if tower == "pe" else []), *cells))
-        names = ("method", "parameters", *([rest.replace("_", " ")] if tower == "pe" else []))
+            cells = (cell for key in ("pointing", "auc") for cell in (*(f"{row[key]:.3f}" for row in pair), _points(change, key)))
+            rows.append((f"`{change['method']}`", change["parameters"], *([_option(rest, change[rest])] if name == "pe" else []), *cells))
+        names = ("method", "parameters", *([rest.replace("_", " ")] if name == "pe" else []))
         values = (other_name, one_name, "difference, points")
-        return markdown((*names, *(f"{name}: {each}" for name in ("pointing", "AUC") for each in values)), rows, right=6)
+        return markdown((*names, *(f"{measure}: {each}" for measure in ("pointing", "AUC") for each in values)), rows, right=6)
 
     return made
 
@@ -90,18 +88,18 @@ def others(record: Record) -> str:
     """Methods without these options, on both towers; of those that do not run the reason, and those that were not measured."""
     rows = []
     towers = record["towers"]
-    for method in dict.fromkeys(row["method"] for told in towers.values() for row in told["rows"] if row["patch_read"] is None):
+    for method in dict.fromkeys(row["method"] for tower in towers.values() for row in tower["rows"] if row["patch_read"] is None):
         cells = []
-        for told in towers.values():
-            row = next((row for row in told["rows"] if row["method"] == method), None)
+        for tower in towers.values():
+            row = next((row for row in tower["rows"] if row["method"] == method), None)
             cells += [_with_error(row, name) if row else "" for name in ("pointing", "auc")]
         rows.append((f"`{method}`", *cells))
     head = ("method", *(f"{TITLES[name]}: {each}" for name in towers for each in ("pointing", "AUC")))
     text = markdown(head, rows, right=len(head) - 1)
-    lacking = dict.fromkeys(name for told in towers.values() for name in told["lacking"])
+    lacking = dict.fromkeys(name for tower in towers.values() for name in tower["lacking"])
     if lacking:
         text += f"\nNot measured: {', '.join(f'`{name}`' for name in lacking)}.\n"
-    refused = dict.fromkeys((TITLES[name], row["method"], row["reason"]) for name, told in towers.items() for row in told["refused"])
+    refused = dict.fromkeys((TITLES[name], row["method"], row["reason"]) for name, tower in towers.items() for row in tower["refused"])
     return text + "".join(f"\n{name}: `{method}` does not run: {reason}.\n" for name, method, reason in refused)
 
 
@@ -138,21 +136,11 @@ def filled(text: str, record: Record) -> str:
             raise TableError(f"there is no table {block['name']!r}; there are {', '.join(TABLES)}")
         return block["start"] + TABLES[block["name"]](record) + block["end"]
 
-    return BLOCK.sub(fill, text)
+    return page.BLOCK.sub(fill, text)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    check = parser.parse_args().check
-    text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text(encoding="utf-8"))
-    made = filled(text, record)
-    if check and made != text:
-        print(f"{PAGE.name} differs from its record: run `python benchmarks/quality_parts/readouts_tables.py`", file=sys.stderr)
-        return 1
-    if not check:
-        PAGE.write_text(made, encoding="utf-8")
-    return 0
+    return page.main(__doc__, PAGE, RECORD, filled, "benchmarks/quality_parts/readouts_tables.py")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,6 @@
     python benchmarks/quality_parts/temperature_tables.py --check   # exit 1 and say which table is out of date
 """
 
-import argparse
-import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,10 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from doc_tables.markdown_table import TableError, markdown  # noqa: E402
+from quality_parts import page  # noqa: E402
 
 RECORD, PAGE = HERE / "records" / "temperature.json", HERE.parent / "docs" / "methods" / "temperature.md"
 COMMAND = "python benchmarks/quality_parts/temperature.py --real FOLDER --photographs FOLDER"
-BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 SETS, SCORES = ("embedded", "real"), ("pointing", "iou", "auc")
 Record = dict[str, Any]
 
@@ -82,21 +79,11 @@ def _cell(row: Record | None, key: str, best: float) -> str:
 
 def filled(text: str, record: Record) -> str:
     """The page with its tables made anew."""
-    return BLOCK.sub(lambda block: block["start"] + table(record, block["name"]) + block["end"], text)
+    return page.BLOCK.sub(lambda block: block["start"] + table(record, block["name"]) + block["end"], text)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date")
-    check = parser.parse_args().check
-    text, record = PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text(encoding="utf-8"))
-    made = filled(text, record)
-    if check and made != text:
-        print(f"{PAGE.name} differs from its record: run `python benchmarks/quality_parts/temperature_tables.py`", file=sys.stderr)
-        return 1
-    if not check:
-        PAGE.write_text(made, encoding="utf-8")
-    return 0
+    return page.main(__doc__, PAGE, RECORD, filled, "benchmarks/quality_parts/temperature_tables.py")
 
 
 if __name__ == "__main__":

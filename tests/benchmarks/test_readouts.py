@@ -55,7 +55,7 @@ def test_errors_are_of_scenes_and_not_of_questions():
     rng = np.random.default_rng(1)
     # all questions of a scene are answered alike
     values = np.repeat(rng.random((200, 1)) < 0.5, 4, axis=0).astype(np.float64).repeat(len(MEASURES), 1)
-    told = Bootstrap([4] * 200).told(values)
+    told = Bootstrap([4] * 200).summary(values)
     assert told["pointing"] == pytest.approx(values[:, 0].mean(), abs=1e-4)
     assert told["pointing_se"] == pytest.approx(0.5 / np.sqrt(200), rel=0.1)
 
@@ -111,5 +111,5 @@ def test_tables_say_what_the_record_says():
 
 def test_the_page_is_what_the_record_says():
     text, record = readouts_tables.PAGE.read_text(encoding="utf-8"), json.loads(readouts_tables.RECORD.read_text(encoding="utf-8"))
-    assert {block["name"] for block in readouts_tables.BLOCK.finditer(text)} == set(readouts_tables.TABLES)
+    assert {block["name"] for block in readouts_tables.page.BLOCK.finditer(text)} == set(readouts_tables.TABLES)
     assert readouts_tables.filled(text, record) == text, "run `python benchmarks/quality_parts/readouts_tables.py`"

@@ -20,7 +20,7 @@ def record() -> dict[str, Any]:
 
 def test_the_page_is_current(record: dict[str, Any]) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
-    assert {block["name"] for block in tables.BLOCK.finditer(text)} == set(tables.TABLES)
+    assert {block["name"] for block in tables.page.BLOCK.finditer(text)} == set(tables.TABLES)
     assert tables.filled(text, record) == text, "run `python benchmarks/quality_parts/temperature_tables.py`"
 
 
