@@ -3,7 +3,7 @@
 Other layouts are turned into one of these before: see `fastloc.checkpoints.loading`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,8 +55,8 @@ _TIMM_TOWER: _Keys = {
 }  # fmt: skip
 _TIMM_POOL: _Keys = {
     "q_w": ("q.weight", "C C"), "q_b": ("q.bias", "C"), "out_w": ("proj.weight", "C C"), "out_b": ("proj.bias", "C"),
-    "norm_w": ("norm.weight", "C"), "norm_b": ("norm.bias", "C"), "fc_w": ("mlp.fc1.weight", "M C"), "fc_b": ("mlp.fc1.bias", "M"),
-    "proj_w": ("mlp.fc2.weight", "C M"), "proj_b": ("mlp.fc2.bias", "C"),
+    "norm_w": ("norm.weight", "C"), "norm_b": ("norm.bias", "C"), "fc_w": ("mlp.fc1.weight", "Q C"), "fc_b": ("mlp.fc1.bias", "Q"),
+    "proj_w": ("mlp.fc2.weight", "C Q"), "proj_b": ("mlp.fc2.bias", "C"),
 }  # fmt: skip
 _NORM_EPS = 1e-5
 
@@ -261,13 +261,11 @@ def _without_batch_norm(taken: _State, start: str, shape: str) -> tuple[Tensor, 
 def _map_pool(taken: _State, start: str) -> Pool:
     """timm's AttentionPoolLatent."""
     hidden = taken.state.get(f"{start}mlp.fc1.bias")
-    own = taken.letters["M"]
-    # a gated trunk's width is not the pool's
-    taken.letters["M"] = hidden.numel() if hidden is not None else own
+    # its MLP's width is not the trunk's
+    taken.letters["Q"] = hidden.numel() if hidden is not None else taken.letters["M"]
     kv_w, kv_b = taken.take(f"{start}kv.weight", "2C C"), taken.bias(f"{start}kv.bias", "2C")
     (k_w, v_w), (k_b, v_b) = kv_w.chunk(2), kv_b.chunk(2)
     parts = {name: taken.take(start + key, shape) for name, (key, shape) in _TIMM_POOL.items()}
-    taken.letters["M"] = own
     return Pool(latent=taken.take(f"{start}latent", "1 1 C")[0, 0], k_w=k_w, k_b=k_b, v_w=v_w, v_b=v_b, **parts)
 
 
@@ -277,7 +275,7 @@ def _timm_head(taken: _State) -> dict[str, Any]:
         if taken.has(f"{start}weight"):
             weight = taken.take(f"{start}weight", "E C")
             return {"proj": weight.T, "proj_b": taken.take(f"{start}bias", "E") if taken.has(f"{start}bias") else None}
-    unexpected = _first(name for name in taken.state if name.startswith(("visual.head.", "visual.trunk.head.")))
+    unexpected = next((name for name in taken.state if name.startswith(("visual.head.", "visual.trunk.head."))), None)
     if unexpected is not None:
         raise ModelError(f"weights of another architecture: {unexpected!r} is there, and the model has no such part")
     if taken.spec.embed != taken.spec.width:
@@ -286,7 +284,3 @@ def _timm_head(taken: _State) -> dict[str, Any]:
             f"{taken.spec.width}"
         )
     return {"proj": None, "proj_b": None}
-
-
-def _first(names: Iterable[str]) -> str | None:
-    return next(iter(names), None)

@@ -111,7 +111,7 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
 def why_not_norm(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
     """The same of residual + LayerNorm, at every width that the tower has one of."""
     # CoCa's pool ends in a LayerNorm of the texts' space
-    others = ((spec.mlp_width, spec.mlp_norm), (spec.embed, spec.pool == "attn" and not spec.pool_mlp))
+    others = ((spec.mlp_width, spec.mlp_norm), (spec.head_width, spec.qk_norm), (spec.embed, spec.pool == "attn" and not spec.pool_mlp))
     reasons: list[str] = []
     for width in (spec.width, *(each for each, there in others if there)):
         x, row = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, width), (width,)))
