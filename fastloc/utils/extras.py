@@ -8,4 +8,8 @@ EXTRAS = {
     "av": "video",
     **dict.fromkeys(("starlette", "uvicorn", "websockets"), "live"),
     "supervision": "supervision",
+    **dict.fromkeys(("pyarrow", "fsspec", "pycocotools"), "scale"),
+    "ray": "ray",
+    **dict.fromkeys(("python_multipart", "prometheus_client"), "serve"),
+    "httpx2": "client",
 }
