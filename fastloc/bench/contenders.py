@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from fastloc.bench import correctness_gate
-from fastloc.bench.backends.table import BACKENDS, Backend
+from fastloc.bench.backends.table import BACKENDS, EMBEDDINGS, Backend
 from fastloc.bench.cases import Case
 from fastloc.bench.models import EMBEDDED, Model
 from fastloc.bench.peer_table import PEERS, why_not
@@ -31,9 +31,9 @@ def group(work: Work, suite: str, name: str, one: Model, case: Case, contenders:
     """With the untouched encoder as what times are multiples of."""
     encoder = replace(case, method="itsm", changes={})
     anchor = contender(work, suite, one, encoder, BACKENDS["torch"], label=ENCODER)
-    if "open_clip" in work.request.backends:
-        contenders = [contender(work, suite, one, encoder, BACKENDS["open_clip"]), *contenders]
-    beside = ["open_clip"] if "open_clip" in work.request.backends else []
+    asked = [name for name in EMBEDDINGS if name in work.request.backends]
+    contenders = [*(contender(work, suite, one, encoder, BACKENDS[name]) for name in asked), *contenders]
+    beside = [name for name in asked if name == "open_clip"]
     against = [ENCODER, *beside, *(each.label for each in contenders if each.row["by"] == "peer" or each.row["contender"] == "official")]
     return Group(name, [anchor, *contenders], against=against)
 
@@ -41,10 +41,10 @@ def group(work: Work, suite: str, name: str, one: Model, case: Case, contenders:
 def ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...]) -> list[Contender]:
     """Those of the backends that have the case's method."""
     rows = [BACKENDS[name] for name in names]
-    # the encoder of open_clip is in every group, see `group`
+    # embeddings are in every group, see `group`
     return [
         contender(work, suite, one, case, row) for row in rows
-        if row.build != "open_clip" and (not row.methods or case.method in row.methods)
+        if row.name not in EMBEDDINGS and (not row.methods or case.method in row.methods)
     ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, labe
     }  # fmt: skip
     columns["quality"] = _quality(one, case)
     made = Contender(label or row.name, lambda: work.backend(row.name), case, columns, row.stored or case.dtype)
-    if row.build == "open_clip":
+    if row.name in EMBEDDINGS:
         made.check = "encoder"
         made.row["method"] = ENCODER
     if row.name == "official":

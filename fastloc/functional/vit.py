@@ -183,6 +183,15 @@ def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: 
     return x, delta
 
 
+def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
+    """The encoder's own answer alone, not normalised, and no patch is read: [B,3,H,W] -> [B,E].
+
+    weights: with LayerScale folded in, as `fastloc.functional.folding.without_scale` returns them.
+    """
+    x, delta = main_path(weights, embed(weights, patch_tokens(weights, pixels)[0], places, ops), len(weights.blocks), places, ops)
+    return pooled(weights, x if delta is None else x + delta, ops)
+
+
 def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
     """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
     attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None)

@@ -68,13 +68,13 @@ def test_other_families_have_facts_of_their_own_and_no_official_form(name: str) 
     assert f"it is run on open_clip's own ViTs with a class token, and {name} is not one" in why_not(PEERS["gem_torch"], case)
 
 
-def test_open_clip_s_own_encoder_is_in_every_group_if_asked_for(plenty: None) -> None:
+def test_embeddings_are_in_every_group_if_asked_for(plenty: None) -> None:
     pytest.importorskip("open_clip")
     assert contenders.beyond_official(model("ViT-B-16").spec) == ""
-    for group in groups("methods", methods=("itsm", "gem"), backends=("torch", "open_clip")):
-        assert labels(group) == ["encoder", "open_clip", "torch"] and list(group.against) == ["encoder", "open_clip"]
-        theirs = group.contenders[1]
-        assert theirs.check == "encoder" and theirs.row["method"] == "encoder" and "floor_ms" not in theirs.row
+    for group in groups("methods", methods=("itsm", "gem"), backends=("torch", "open_clip", "embedding")):
+        assert labels(group) == ["encoder", "open_clip", "embedding", "torch"] and list(group.against) == ["encoder", "open_clip"]
+        for each in group.contenders[1:3]:
+            assert each.check == "encoder" and each.row["method"] == "encoder" and "floor_ms" not in each.row
 
 
 def test_a_compiled_peer_has_a_process_and_a_row_of_its_own(plenty: None) -> None:

@@ -13,6 +13,8 @@ from fastloc.engine.plan import PlanRequest
 from fastloc.engine.plan_options import choose
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import PlanError
+from fastloc.functional import vit
+from fastloc.functional.folding import without_scale
 from fastloc.functional.similarity import grids
 from fastloc.kernels import device as kernels
 from fastloc.recipes import RECIPES, recipe
@@ -125,3 +127,10 @@ def test_operations_count_the_mlp_and_the_tokens_that_there_are() -> None:
     assert operations(plain, size) == 16 * (8 * 100**2 + 4 * 100 * 300) + 4 * 16**2 * 100
     gated = families.spec("tips-g", width=100, hidden=300, layers=1)
     assert operations(gated, size) == 18 * (8 * 100**2 + 6 * 100 * 300) + 4 * 18**2 * 100
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+def test_the_embedding_alone_is_that_of_the_whole_pass(name: str) -> None:
+    weights, pixels, row = families.tower(name), towers.pixels(2, (3, 5)), RECIPES["itsm"]
+    places = vit.positions(weights, (3, 5), row)
+    assert error(vit.image_embedding(without_scale(weights), pixels, places), vit.forward(weights, pixels, row, cls=True).cls) < EXACT

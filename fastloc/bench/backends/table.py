@@ -38,6 +38,8 @@ class Backend:
     packages: tuple[str, ...] = ()
 
 
+# that answer with the image embedding alone, whatever the method: they stand in every group
+EMBEDDINGS = ("open_clip", "embedding")
 _ALL = ("float32", "float16", "bfloat16")
 _CPU_CUDA = {"cpu": "cpu", "cuda": "cuda"}
 _FILE = {"cpu": ("float32", "float16"), "cuda": ("float32", "float16")}
@@ -53,6 +55,7 @@ BACKENDS = {
                 build="official", methods=("gem",)),
         Backend("open_clip", "open_clip's own encode_image, eager: the image embedding, no places", dtypes={"cpu": _ALL, "cuda": _ALL},
                 build="open_clip", packages=("open_clip",)),
+        Backend("embedding", "the same embedding by the engine, eager: no places", dtypes={"cpu": _ALL, "cuda": _ALL}, build="embedding"),
         Backend("ort", "exported for onnxruntime (com.microsoft MultiHeadAttention)", "onnxruntime", _FILE, spelling="ort",
                 providers=_CPU_CUDA),
         Backend("onnx", "exported with ai.onnx Attention", "onnxruntime", _FILE, spelling="onnx", providers=_CPU_CUDA),

@@ -19,6 +19,7 @@ from fastloc.engine import device_heatmaps
 from fastloc.engine.plan import DTYPES, FIELDS
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.functional.similarity import grids as functional
+from fastloc.functional.vit import image_embedding, positions
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
 
@@ -128,6 +129,23 @@ def official(row: Backend, case: Case) -> Passes:
     @torch.inference_mode()
     def model(index: int) -> Tensor:
         return official_gem.gem(weights, inputs.of(index), inputs.texts, method.blocks + 1, method.iterations)
+
+    return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)
+
+
+def embedding(row: Backend, case: Case) -> Passes:
+    """The untouched encoder as the engine runs it: the cosines [B, T, 1, 1] of its image embedding, and no patch is read."""
+    torch.set_num_threads(case.threads)
+    _strict()
+    device, inputs = torch.device(case.device), Inputs(case)
+    weights = _tower(_weights(case), device, case.dtype).weights
+    grid = case.size[0] // weights.spec.patch[0], case.size[1] // weights.spec.patch[1]
+    places, texts = positions(weights, grid, case.recipe), inputs.texts.to(weights.dtype)
+
+    @torch.inference_mode()
+    def model(index: int) -> Tensor:
+        found = image_embedding(weights, inputs.of(index).to(weights.dtype), places)
+        return (torch.nn.functional.normalize(found, dim=-1) @ texts.T)[..., None, None]
 
     return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fastloc.bench.backends.table import Backend
+from fastloc.bench.backends.table import EMBEDDINGS, Backend
 from fastloc.bench.cases import Case
 from fastloc.bench.models import Model
 from fastloc.bench.schema import Row
@@ -23,7 +23,7 @@ def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     from fastloc.recipes import recipe
 
     spec, method = one.spec, recipe(case.method, **case.changes)
-    if row.stored or row.build == "open_clip" or method.name in floor.UNCOUNTED or not plain(spec):
+    if row.stored or row.name in EMBEDDINGS or method.name in floor.UNCOUNTED or not plain(spec):
         return {}
     if row.build == "official":
         works = floor.official(spec, case.batch, case.size, case.texts, method.blocks + 1, method.iterations, dtype=case.dtype)
