@@ -83,9 +83,16 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
         while window := list(islice(source, AHEAD * self.batch)):
             yield from self._load_and_locate(window, texts, bgr, max_pixels)
 
+    def encode_texts(self, texts: str | Sequence[str] | None) -> Texts:
+        """The texts of a call in the localizer's own form, which `locate` takes. May run beside other calls.
+
+        Raises TextError as a call does.
+        """
+        return self._texts(texts)
+
     def locate(self, images: Sequence[Image.Image], texts: Texts, names: Sequence[str]) -> list[Result]:
         """The same for RGB pictures, texts in the localizer's own form, and the pictures' names."""
-        geometries = [self._place(picture, name) for picture, name in zip(images, names, strict=True)]
+        geometries = [self.place(picture, name) for picture, name in zip(images, names, strict=True)]
         results: dict[int, Result] = {}
         for chunk in chunks(geometries, self.batch):
             found = self._predict([images[i] for i in chunk], [geometries[i] for i in chunk], texts)
@@ -97,7 +104,8 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
         loaded = [load(image, bgr=bgr, max_pixels=max_pixels) for image in images]
         return self.locate(loaded, texts, [name_of(image) for image in images])
 
-    def _place(self, picture: Image.Image, name: str) -> Geometry:
+    def place(self, picture: Image.Image, name: str = "") -> Geometry:
+        """Where a picture lies in the model's input. Raises ImageError for one that the model does not take, with the name."""
         try:
             return self._geometry(picture.size[::-1], name)
         except ImageError as error:

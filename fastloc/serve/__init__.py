@@ -1,0 +1,1 @@
+"""A service that locates texts in pictures for other programs, over HTTP."""

@@ -1,0 +1,116 @@
+"""The HTTP application: a Starlette app around a `Service`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fastloc._version import __version__
+from fastloc.errors import FastlocError
+from fastloc.results.base_localizer import BaseLocalizer
+from fastloc.results.result import Result
+from fastloc.results.wire import FORMAT, to_wire
+from fastloc.serve.requests import Ask, read
+from fastloc.serve.service import Service
+from fastloc.serve.settings import Refused, Settings
+
+__all__ = ["application"]
+
+
+def application(localizer: BaseLocalizer[Any], settings: Settings | None = None) -> Starlette:
+    """The ASGI application of a localizer; `app.state.service` is its `Service`.
+
+    Raises:
+        FastlocError: settings that the localizer cannot follow.
+    """
+    service = Service(localizer, settings or Settings())
+    routes = [
+        Route("/v1/locate", _locate, methods=["POST"]),
+        Route("/v1/models", _models),
+        Route("/healthz", _health),
+        Route("/readyz", _ready),
+    ]
+    handlers: Any = {HTTPException: _http_error, FastlocError: _refused, Exception: _failed}
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=_lifespan)
+    app.state.service = service
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(app.state.service.close)
+
+
+async def _locate(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.check_open()
+    ask = await read(request, service.settings)
+    return await while_there(request, lambda: _located(service, ask))
+
+
+async def _located(service: Service, ask: Ask) -> Response:
+    results = await service.locate(ask.pictures, ask.texts, ask.method)
+    return Response(await service.aside(_written, service.name, results, ask), media_type="application/json")
+
+
+def _written(model: str, results: list[Result], ask: Ask) -> bytes:
+    write = to_wire if ask.similarity else Result.to_dict
+    found = [write(result, ask.threshold, score=ask.score) for result in results]
+    answer = {"format": FORMAT, "fastloc": __version__, "model": model, "method": results[0].method, "results": found}
+    return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
+
+
+async def while_there(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+    """The work's answer; a client that goes ends the work."""
+    doing = asyncio.ensure_future(work())
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else Response(status_code=499)
+    finally:
+        for task in (doing, gone):
+            task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _models(request: Request) -> Response:
+    service: Service = request.app.state.service
+    return JSONResponse({"models": [{"name": service.name, "method": method} for method in service.localizers]})
+
+
+async def _health(request: Request) -> Response:
+    return JSONResponse({"fastloc": __version__})
+
+
+async def _ready(request: Request) -> Response:
+    draining = request.app.state.service.draining
+    return JSONResponse({"ready": not draining}, 503 if draining else 200)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers=error.headers)
+
+
+async def _refused(request: Request, error: FastlocError) -> Response:
+    status, after = (error.status, error.after) if isinstance(error, Refused) else (422, None)
+    return JSONResponse({"error": " ".join(str(error).split())}, status, headers={"Retry-After": str(after)} if after else None)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the service failed; its log says why"}, 500)

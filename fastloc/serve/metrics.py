@@ -1,0 +1,27 @@
+"""What a service counts, for Prometheus: a registry of its own, so that several services of a process do not mix."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+PICTURES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counters, gauges and histograms of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        kind = {"registry": self.registry, "namespace": "fastloc"}
+        self.requests = Counter("requests", "Requests that were answered, by path and HTTP status", ["path", "status"], **kind)
+        self.latency = Histogram("request_seconds", "Time from a request's head to its answer", ["path"], buckets=SECONDS, **kind)
+        self.queue = Gauge("queue_pictures", "Pictures that wait or are worked on", **kind)
+        self.batch = Histogram("batch_pictures", "Pictures of a batch", buckets=PICTURES, **kind)
+        self.refused = Counter("refused", "Requests that were refused with 429 because the queue was full", **kind)
+
+    def text(self) -> bytes:
+        """All of them, as Prometheus reads them."""
+        return generate_latest(self.registry)

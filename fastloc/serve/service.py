@@ -1,0 +1,150 @@
+"""The work of a service, whatever protocol asks for it: limits, reading pictures, the localizers and their batches."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from fastloc.errors import FastlocError, TextError, unknown
+from fastloc.imaging.images import load
+from fastloc.results.base_localizer import BaseLocalizer
+from fastloc.results.result import Result
+from fastloc.serve.batcher import Batcher
+from fastloc.serve.metrics import Metrics
+from fastloc.serve.settings import Refused, Settings
+
+__all__ = ["Service"]
+
+T = TypeVar("T")
+# threads that read pictures and read results off
+THREADS = 2
+# seconds a picture, before any was located
+FIRST = 0.1
+# share of the newest picture in the mean of seconds a picture
+NEWEST = 0.1
+
+
+class Service:
+    """A localizer behind limits. `draining`: it ends, and takes no more requests.
+
+    Args:
+        localizer: any of fastloc's. `settings.methods` need one with `with_method`.
+        settings: limits.
+
+    Raises:
+        FastlocError: methods that this model cannot run.
+    """
+
+    def __init__(self, localizer: BaseLocalizer[Any], settings: Settings) -> None:
+        self.settings, self.metrics, self.draining = settings, Metrics(), False
+        self.method = str(localizer.method)  # type: ignore[attr-defined]  # every localizer has one
+        self.localizers = {self.method: localizer, **{name: _with_method(localizer, name) for name in settings.methods}}
+        self.batcher = Batcher(settings.batch, settings.wait, self.metrics.batch.observe)
+        self._aside = ThreadPoolExecutor(THREADS, thread_name_prefix="fastloc-serve-pictures")
+        # texts are encoded by one thread, so that each is encoded once
+        self._texts = ThreadPoolExecutor(1, thread_name_prefix="fastloc-serve-texts")
+        self._inside, self._pace = 0, FIRST
+
+    @property
+    def inside(self) -> int:
+        """Pictures that wait or are worked on."""
+        return self._inside
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        localizer = self.localizers[self.method]
+        for holder, field in (("source", "name"), ("classifier", "name")):
+            if hasattr(localizer, holder):
+                return str(getattr(getattr(localizer, holder), field))
+        return str(localizer.manifest.model.name)  # type: ignore[attr-defined]  # an exported file has one
+
+    def check_open(self) -> None:
+        """Raise Refused where a request cannot be taken now, whatever it asks for."""
+        if self.draining:
+            raise Refused(503, "the service is about to end; ask another one", 1)
+        if self._inside >= self.settings.queue:
+            self._full()
+
+    async def locate(self, pictures: Sequence[bytes | str], texts: Sequence[str], method: str | None = None) -> list[Result]:
+        """The results of pictures: encoded files' bytes or, where addresses are allowed, http(s) addresses; in order.
+
+        Raises:
+            Refused: a limit, with HTTP's status. ImageError, TextError: a picture or a text that cannot be used.
+        """
+        localizer = self._localizer(method)
+        wanted = self._checked(texts)
+        count = len(pictures)
+        if not 0 < count <= self.settings.pictures:
+            raise Refused(413 if count else 422, f"a request must hold 1 to {self.settings.pictures} pictures, got {count}")
+        self.check_open()
+        if self._inside and self._inside + count > self.settings.queue:
+            self._full()
+        begun = asyncio.get_running_loop().time()
+        self._count(count)
+        try:
+            async with asyncio.timeout(self.settings.seconds):
+                ready = asyncio.get_running_loop().run_in_executor(self._texts, localizer.encode_texts, wanted)
+                loaded = [await self.aside(self._loaded, picture, len(wanted)) for picture in pictures]
+                await ready
+                found = await self.batcher.locate(localizer, loaded, wanted)
+        except TimeoutError:
+            raise Refused(504, f"the answer took longer than {self.settings.seconds:g} s; send less at a time, or later") from None
+        finally:
+            self._count(-count)
+        self._pace += NEWEST * ((asyncio.get_running_loop().time() - begun) / max(self._inside + count, 1) - self._pace)
+        return found
+
+    async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What the work returns, done beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
+
+    def close(self) -> None:
+        """End all threads."""
+        self.batcher.close()
+        for pool in (self._aside, self._texts):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _localizer(self, method: str | None) -> BaseLocalizer[Any]:
+        if method is not None and method not in self.localizers:
+            raise Refused(422, unknown("method", method[:40], self.localizers))
+        return self.localizers[method or self.method]
+
+    def _checked(self, texts: Sequence[str]) -> list[str]:
+        settings = self.settings
+        wanted = [text.strip() for text in texts]
+        if not 0 < len(wanted) <= settings.texts:
+            raise Refused(413 if wanted else 422, f"a request must hold 1 to {settings.texts} texts, got {len(wanted)}")
+        for text in wanted:
+            if len(text) > settings.letters:
+                raise Refused(413, f"a text must have at most {settings.letters} letters, got {len(text)}: {text[:20] + '…'!r}")
+            # controls, and halves of surrogate pairs
+            if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+                raise TextError(f"a text must hold letters and signs alone, got {text[:40]!r}")
+        return wanted
+
+    def _loaded(self, picture: bytes | str, texts: int) -> Image.Image:
+        if isinstance(picture, str) and not self.settings.addresses:
+            raise Refused(403, "this service fetches no addresses; send the picture itself")
+        return load(picture, "image" if isinstance(picture, bytes) else None, max_pixels=self.settings.pixels)
+
+    def _count(self, more: int) -> None:
+        self._inside += more
+        self.metrics.queue.set(self._inside)
+
+    def _full(self) -> None:
+        self.metrics.refused.inc()
+        after = min(max(math.ceil(self._pace * self._inside), 1), 60)
+        raise Refused(429, f"{self._inside} pictures wait already, and {self.settings.queue} may; ask again in {after} s", after)
+
+
+def _with_method(localizer: Any, name: str) -> Any:
+    if not hasattr(localizer, "with_method"):
+        raise FastlocError(f"method {name!r} cannot be offered: this model has one method, {localizer.method!r}")
+    return localizer.with_method(name)
