@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,9 +19,11 @@ from fastloc.errors import FastlocError
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.results.wire import FORMAT, to_wire
+from fastloc.serve import open_inference
 from fastloc.serve.requests import Ask, read
 from fastloc.serve.service import Service
 from fastloc.serve.settings import Refused, Settings
+from fastloc.serve.while_there import while_there
 
 __all__ = ["application"]
 
@@ -38,6 +40,7 @@ def application(localizer: BaseLocalizer[Any], settings: Settings | None = None)
         Route("/v1/models", _models),
         Route("/healthz", _health),
         Route("/readyz", _ready),
+        *open_inference.routes(),
     ]
     handlers: Any = {HTTPException: _http_error, FastlocError: _refused, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=_lifespan)
@@ -70,23 +73,6 @@ def _written(model: str, results: list[Result], ask: Ask) -> bytes:
     found = [write(result, ask.threshold, score=ask.score) for result in results]
     answer = {"format": FORMAT, "fastloc": __version__, "model": model, "method": results[0].method, "results": found}
     return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
-
-
-async def while_there(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
-    """The work's answer; a client that goes ends the work."""
-    doing = asyncio.ensure_future(work())
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
-        return doing.result() if doing.done() else Response(status_code=499)
-    finally:
-        for task in (doing, gone):
-            task.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _models(request: Request) -> Response:

@@ -72,8 +72,8 @@ class Service:
         if self._inside >= self.settings.queue:
             self._full()
 
-    async def locate(self, pictures: Sequence[bytes | str], texts: Sequence[str], method: str | None = None) -> list[Result]:
-        """The results of pictures: encoded files' bytes or, where addresses are allowed, http(s) addresses; in order.
+    async def locate(self, pictures: Sequence[bytes | str | Image.Image], texts: Sequence[str], method: str | None = None) -> list[Result]:
+        """The results of pictures: encoded files' bytes, RGB pictures or, where addresses are allowed, http(s) addresses; in order.
 
         Raises:
             Refused: a limit, with HTTP's status. ImageError, TextError: a picture or a text that cannot be used.
@@ -129,10 +129,10 @@ class Service:
                 raise TextError(f"a text must hold letters and signs alone, got {text[:40]!r}")
         return wanted
 
-    def _loaded(self, picture: bytes | str, texts: int) -> Image.Image:
+    def _loaded(self, picture: bytes | str | Image.Image, texts: int) -> Image.Image:
         if isinstance(picture, str) and not self.settings.addresses:
             raise Refused(403, "this service fetches no addresses; send the picture itself")
-        return load(picture, "image" if isinstance(picture, bytes) else None, max_pixels=self.settings.pixels)
+        return load(picture, None if isinstance(picture, str) else "image", max_pixels=self.settings.pixels)
 
     def _count(self, more: int) -> None:
         self._inside += more
