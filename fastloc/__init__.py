@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fastloc.analysis.text_relevance import text_relevance
     from fastloc.auto import load
+    from fastloc.client.async_client import AsyncClient
+    from fastloc.client.client import Client
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.errors import FastlocError, FastlocWarning
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     from fastloc.video.stream import stream
 
 __all__ = [
-    "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result", "TextEmbeddings",
-    "__version__", "load", "methods", "models", "stream", "text_relevance",
+    "AsyncClient", "Client", "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result",
+    "TextEmbeddings", "__version__", "load", "methods", "models", "stream", "text_relevance",
 ]  # fmt: skip
 
 # public name -> the room it lives in
 _ROOMS = {
+    "AsyncClient": "client.async_client",
+    "Client": "client.client",
     "CnnLocalizer": "engine.classifier_localizer",
     "FastlocError": "errors",
     "FastlocWarning": "errors",

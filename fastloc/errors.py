@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "TextError", "VideoError", "unknown"]
+__all__ = [
+    "FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "ServiceError", "TextError", "VideoError",
+    "unknown",
+]  # fmt: skip
 
 # characters of a name that a message shows
 LONGEST = 100
@@ -29,6 +32,10 @@ class PlanError(FastlocError):
 
 class RecipeError(FastlocError):
     """A method that is not known, or whose parameters do not fit together."""
+
+
+class ServiceError(FastlocError):
+    """A service that cannot be reached, refuses a call, or answers in another form."""
 
 
 class TextError(FastlocError):

@@ -1,0 +1,1 @@
+"""Clients of a fastloc service: the call of a localizer, over HTTP."""

@@ -1,0 +1,116 @@
+"""The client that waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, overload
+
+import httpx2
+
+from fastloc.client import calls
+from fastloc.imaging.picture_files import MAX_PIXELS
+from fastloc.imaging.picture_sources import is_many, pictures
+from fastloc.results.result import Result
+
+__all__ = ["Client"]
+
+
+class Client:
+    """A service's localizer: pictures and texts in, the same `fastloc.Result` out as where the model runs.
+
+        with Client("http://127.0.0.1:8080", token) as client:
+            result = client("photo.jpg", ["a dog", "a red car"])
+
+    Threads may share one. Close it, or use it in a `with` block.
+
+    Args:
+        address: of the service, as it printed it: http://HOST:PORT.
+        token: that the service asks for; "" for none.
+        timeout: seconds of silence that end a call.
+        retries: how often a call that the service had no room for (429) is made again, each time after the wait that it asks for.
+        transport: httpx2's, for calls that do not go over the network.
+
+    Raises:
+        ServiceError: an address or a token that cannot be one.
+    """
+
+    def __init__(
+        self, address: str, token: str = "", *, timeout: float = calls.TIMEOUT, retries: int = calls.RETRIES,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self.address, self.retries = address, retries
+        self._http = httpx2.Client(**calls.options(address, token, timeout), transport=transport)
+
+    @overload
+    def __call__(
+        self, images: Sequence[Any], texts: str | Sequence[str], method: str | None = None, *, bgr: bool = ..., max_pixels: int = ...
+    ) -> list[Result]: ...
+    @overload
+    def __call__(
+        self, images: Any, texts: str | Sequence[str], method: str | None = None, *, bgr: bool = ..., max_pixels: int = ...
+    ) -> Result: ...
+    def __call__(
+        self, images: Any, texts: str | Sequence[str], method: str | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Result | list[Result]:
+        """Locate every text in every picture. Several pictures are sent by some connections at once, and the service batches them.
+
+        Args:
+            images: one picture or several, as for a call of `fastloc.Localizer`. Each is read here and is the result's picture.
+            texts: one prompt or several.
+            method: one of those that the service offers; None for its own.
+            bgr, max_pixels: as for a call of `fastloc.Localizer`.
+
+        Returns: one Result for one picture, else a list of one Result each, in order.
+
+        Raises:
+            ImageError: a picture that cannot be read. TextError: texts that are no strings. ServiceError: the service cannot be reached,
+            refuses, has no room after all retries, or answers in another form.
+        """
+
+        def located(image: Any) -> Result:
+            call = calls.ask(image, texts, method, bgr, max_pixels)
+            return calls.read_result(self._sent("POST", "v1/locate", call.parts), call)
+
+        if not is_many(images):
+            return located(images)
+        pool = ThreadPoolExecutor(calls.CONNECTIONS, thread_name_prefix="fastloc-client")
+        try:
+            return list(pool.map(located, pictures(images)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def models(self) -> list[calls.ServedModel]:
+        """What the service runs. Raises ServiceError as a call does."""
+        return calls.read_models(self._sent("GET", "v1/models"))
+
+    def ready(self) -> bool:
+        """True where the service takes calls; False where it cannot be reached, is starting or is about to stop."""
+        try:
+            return self._http.get("readyz").status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _sent(self, verb: str, path: str, parts: dict[str, Any] | None = None) -> httpx2.Response:
+        attempt = 0
+        while True:
+            try:
+                response = self._http.request(verb, path, **(parts or {}))
+            except httpx2.HTTPError as error:
+                raise calls.unreachable(self.address, error) from None
+            if (wait := calls.pause(response, attempt, self.retries)) is None:
+                return response
+            time.sleep(wait)
+            attempt += 1
