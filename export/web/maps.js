@@ -8,11 +8,12 @@ const EPSILON = 2 ** -23;
  * @param {number[]} shape [T, h, w]
  * @param {number[]} size [H, W] of the picture
  * @param {{order: string, logit_scale: number, reverse: boolean}} readout the recipe's
+ * @param {number[][]} spans where the picture begins and ends, down and across, in cells; the whole grid by default
  * @returns {Float32Array[]} T maps [H, W], flat; within [0, 1] but for order "none"
  */
-export function heatmaps(similarity, [count, high, wide], size, { order, logit_scale, reverse }) {
+export function heatmaps(similarity, [count, high, wide], size, { order, logit_scale, reverse }, spans = whole([high, wide])) {
   const grids = Array.from({ length: count }, (_, i) => similarity.slice(i * high * wide, (i + 1) * high * wide));
-  const up = (grid) => upsample(grid, [high, wide], size);
+  const up = (grid) => upsample(grid, [high, wide], size, spans);
   const flip = (map) => (reverse ? map.map((value) => 1 - value) : map);
   if (order === "grid") return grids.map((grid) => up(flip(minmax(grid))));
   const maps = grids.map(up);
@@ -32,9 +33,9 @@ export function peak(map, [, wide]) {
   return { x: x + 0.5, y: y + 0.5, index: y * wide + x };
 }
 
-/** Bilinear [h, w] -> [H, W]: cells lie over the whole picture, sampled at pixel centres, edges replicated. */
-export function upsample(grid, cells, size) {
-  const [rows, columns] = [0, 1].map((axis) => taps(cells[axis], size[axis]));
+/** Bilinear [h, w] -> [H, W]: cells lie over the whole picture, or as `spans` says, sampled at pixel centres, edges replicated. */
+export function upsample(grid, cells, size, spans = whole(cells)) {
+  const [rows, columns] = [0, 1].map((axis) => taps(cells[axis], size[axis], spans[axis]));
   const out = new Float32Array(size[0] * size[1]);
   const across = ({ low, next, weight }, row) => (1 - weight) * grid[row * cells[1] + low] + weight * grid[row * cells[1] + next];
   let i = 0;
@@ -44,10 +45,14 @@ export function upsample(grid, cells, size) {
   return out;
 }
 
+function whole(cells) {
+  return cells.map((count) => [0, count]);
+}
+
 // per pixel the two cells it lies between, and how far along
-function taps(cells, pixels) {
+function taps(cells, pixels, [from, to]) {
   return Array.from({ length: pixels }, (_, i) => {
-    const at = Math.min(Math.max(((i + 0.5) * cells) / pixels - 0.5, 0), cells - 1);
+    const at = Math.min(Math.max(from + ((i + 0.5) * (to - from)) / pixels - 0.5, 0), cells - 1);
     const low = Math.floor(at);
     return { low, next: Math.min(low + 1, cells - 1), weight: at - low };
   });

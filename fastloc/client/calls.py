@@ -14,12 +14,13 @@ import httpx2
 from PIL import Image
 
 from fastloc._version import __version__
-from fastloc.errors import ServiceError, TextError
+from fastloc.errors import ServiceError
 from fastloc.imaging import picture_files
 from fastloc.imaging.images import load
 from fastloc.results.batching import name_of
 from fastloc.results.result import Result
 from fastloc.results.wire import FORMAT, Located
+from fastloc.text.prompts import checked
 from fastloc.utils.schema import decode, first_line, number
 
 __all__ = [
@@ -112,16 +113,12 @@ def ask(image: Any, texts: str | Sequence[str], method: str | None, bgr: bool, m
     """The call for one picture. A file is sent as it is; pixels are sent as PNG, which loses nothing.
 
     Raises:
-        ImageError: the picture cannot be read. TextError: texts are no strings.
+        ImageError: the picture cannot be read. TextError: no prompt, or one that is empty or no string.
     """
-    every = [texts] if isinstance(texts, str) else list(texts)
-    for index, text in enumerate(every):
-        if not isinstance(text, str):
-            raise TextError(f"prompt {index} must be a string, got {type(text).__name__}: {text!r}")
     name = name_of(image)
     content = _content(image)
     picture = load(image if content is None else content, name or None, bgr=bgr, max_pixels=max_pixels)
-    data = {"texts": json.dumps(every), "similarity": "true"} | ({} if method is None else {"method": method})
+    data = {"texts": json.dumps(checked(texts)), "similarity": "true"} | ({} if method is None else {"method": method})
     sent = _png(picture) if content is None else content
     return Ask(picture, name, {"data": data, "files": {"image": ("picture", sent, "application/octet-stream")}})
 

@@ -66,7 +66,7 @@ class Client:
         Returns: one Result for one picture, else a list of one Result each, in order.
 
         Raises:
-            ImageError: a picture that cannot be read. TextError: texts that are no strings. ServiceError: the service cannot be reached,
+            ImageError: a picture that cannot be read. TextError: no prompt, or one that is empty or no string. ServiceError: the service cannot be reached,
             refuses, has no room after all retries, or answers in another form.
         """
 
