@@ -28,7 +28,7 @@ class AsyncClient:
         self, address: str, token: str = "", *, timeout: float = calls.TIMEOUT, retries: int = calls.RETRIES,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self.address, self.retries = address, retries
+        self.retries = retries
         self._http = httpx2.AsyncClient(**calls.options(address, token, timeout), transport=transport)
 
     @overload
@@ -86,7 +86,7 @@ class AsyncClient:
             try:
                 response = await self._http.request(verb, path, **(parts or {}))
             except httpx2.HTTPError as error:
-                raise calls.unreachable(self.address, error) from None
+                raise calls.unreachable(self._http.base_url, error) from None
             if (wait := calls.pause(response, attempt, self.retries)) is None:
                 return response
             await asyncio.sleep(wait)

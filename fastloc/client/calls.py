@@ -21,7 +21,7 @@ from fastloc.results.batching import name_of
 from fastloc.results.result import Result
 from fastloc.results.wire import FORMAT, Located
 from fastloc.text.prompts import checked
-from fastloc.utils.schema import decode, first_line, number
+from fastloc.utils.schema import decode, first_line, number, shown
 
 __all__ = [
     "CONNECTIONS", "RETRIES", "TIMEOUT", "Ask", "ServedModel", "ask", "options", "pause", "read_models", "read_result", "unreachable",
@@ -94,19 +94,23 @@ def options(address: str, token: str, timeout: float) -> dict[str, Any]:
         ServiceError: an address that is no http(s) address, or a token that no header can hold.
     """
     number("timeout", timeout, 0.001, 86400.0)
-    if not picture_files.is_address(address):
-        raise ServiceError(f"address must be http://HOST:PORT or https://HOST, got {address!r}")
     if not token.isascii() or not token.isprintable():
         raise ServiceError("token must be printable ASCII without line breaks; give it as the service printed it")
     headers = {"User-Agent": f"fastloc/{__version__}", "Accept": "application/json", "Accept-Encoding": "identity"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    try:
-        base = httpx2.URL(address.rstrip("/") + "/")
-    except httpx2.InvalidURL as error:
-        raise ServiceError(f"address must be http://HOST:PORT or https://HOST, got {address!r} ({first_line(error)})") from None
     # a call may wait for a connection as long as the calls before it take
-    return {"base_url": base, "headers": headers, "timeout": httpx2.Timeout(timeout, pool=None)}
+    return {"base_url": _url(address), "headers": headers, "timeout": httpx2.Timeout(timeout, pool=None)}
+
+
+def _url(address: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(address.rstrip("/") + "/")
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ServiceError(f"address must be http://HOST:PORT or https://HOST, got {shown(address)}")
+    return url
 
 
 def ask(image: Any, texts: str | Sequence[str], method: str | None, bgr: bool, max_pixels: int) -> Ask:
@@ -156,7 +160,7 @@ def read_result(response: httpx2.Response, call: Ask) -> Result:
     """
     answer = _read(response, _Answer)
     if len(answer.results) != 1:
-        raise ServiceError(f"{_place(response)} must answer with one result a picture, got {len(answer.results)}")
+        raise ServiceError(f"{_place(response.url)} must answer with one result a picture, got {len(answer.results)}")
     return answer.results[0].result(call.picture, call.name)
 
 
@@ -165,15 +169,16 @@ def read_models(response: httpx2.Response) -> list[ServedModel]:
     return _read(response, _Models).models
 
 
-def unreachable(address: str, error: Exception) -> ServiceError:
+def unreachable(url: httpx2.URL, error: Exception) -> ServiceError:
     """The error of a call without an answer."""
+    address = _place(url)
     if isinstance(error, httpx2.TimeoutException):
         return ServiceError(f"{address} did not answer in time; give a longer timeout, or ask again later")
     return ServiceError(f"{address} cannot be reached ({first_line(error)}); start a service there: python -m fastloc serve")
 
 
 def _read(response: httpx2.Response, kind: type[T]) -> T:
-    place = _place(response)
+    place = _place(response.url)
     if response.status_code != 200:
         raise ServiceError(_refused(place, response))
     told = decode(response.content, _Format, f"{place} must answer as a fastloc service does", ANSWER_BYTES, ServiceError)
@@ -188,9 +193,10 @@ def _refused(place: str, response: httpx2.Response) -> str:
     except ServiceError:
         reason = ""
     fix = _FIXES.get(response.status_code, "")
-    shown = first_line(ValueError(reason or response.reason_phrase or "no reason given"))
-    return f"{place} answers {response.status_code}: {shown}{'; ' * bool(fix)}{fix}"
+    line = first_line(ValueError(reason or response.reason_phrase or "no reason given"))
+    return f"{place} answers {response.status_code}: {line}{'; ' * bool(fix)}{fix}"
 
 
-def _place(response: httpx2.Response) -> str:
-    return str(response.url.copy_with(query=None, userinfo=b""))
+def _place(url: httpx2.URL) -> str:
+    """An address as messages show it: without a password."""
+    return str(url.copy_with(query=None, userinfo=b"")).rstrip("/")

@@ -41,7 +41,7 @@ class Client:
         self, address: str, token: str = "", *, timeout: float = calls.TIMEOUT, retries: int = calls.RETRIES,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self.address, self.retries = address, retries
+        self.retries = retries
         self._http = httpx2.Client(**calls.options(address, token, timeout), transport=transport)
 
     @overload
@@ -109,7 +109,7 @@ class Client:
             try:
                 response = self._http.request(verb, path, **(parts or {}))
             except httpx2.HTTPError as error:
-                raise calls.unreachable(self.address, error) from None
+                raise calls.unreachable(self._http.base_url, error) from None
             if (wait := calls.pause(response, attempt, self.retries)) is None:
                 return response
             time.sleep(wait)

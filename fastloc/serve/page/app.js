@@ -84,8 +84,8 @@ function draw(result) {
 
 function facts(peak, boxes, score, flat) {
   if (flat) return "equally similar everywhere";
-  const parts = [`peak at ${peak.x}, ${peak.y}`, boxes.length === 1 ? "1 box" : `${boxes.length} boxes`];
-  if (score !== null) parts.push(`there at all: ${Math.round(100 * score)} %`);
+  const parts = [`peak ${peak.x}, ${peak.y}`, boxes.length === 1 ? "1 box" : `${boxes.length} boxes`];
+  if (score !== null) parts.push(`present ${Math.round(100 * score)} %`);
   return parts.join(" · ");
 }
 
