@@ -66,8 +66,8 @@ class Client:
         Returns: one Result for one picture, else a list of one Result each, in order.
 
         Raises:
-            ImageError: a picture that cannot be read. TextError: no prompt, or one that is empty or no string. ServiceError: the service cannot be reached,
-            refuses, has no room after all retries, or answers in another form.
+            ImageError: a picture that cannot be read. TextError: no prompt, or one that is empty or no string. ServiceError: the service
+            cannot be reached, refuses, has no room after all retries, or answers in another form.
         """
 
         def located(image: Any) -> Result:

@@ -128,7 +128,7 @@ def test_several_pictures_keep_their_order_and_one_error_ends_them() -> None:
     ("status", "content", "line"),
     [
         (401, {"error": "the token is not right"}, "v1/locate answers 401: the token is not right; give the token that"),
-        (413, {"error": "a picture must have at most 10 pixels"}, "answers 413: a picture must have at most 10 pixels; send a smaller picture"),
+        (413, {"error": "a picture must have at most 10 pixels"}, "answers 413: a picture must have at most 10 pixels; send"),
         (500, "<html>\nProxy\n</html>", "answers 500: Internal Server Error"),
         (302, "", "answers 302: Found"),
         (422, {"error": "two\nlines\x1b[31m"}, "answers 422: two"),
