@@ -20,6 +20,7 @@ LAYERS = (
     ("fastloc", "__main__"),
     ("cli", "bench"),
     ("live", "serve"),
+    ("live", "scale"),
     ("analysis", "video", "eclip"),
     ("auto", "adapters", "client"),
     ("export", "diagnostics"),
@@ -41,7 +42,7 @@ FILES = {"__init__", "__main__", "_version", "errors", "auto", "adapters"}
 THIRD_PARTIES = {
     "torch": (
         "analysis.blocks analysis.tables analysis.text_relevance checkpoints functional reference kernels engine export eclip bench",
-        "cli adapters auto",
+        "cli adapters auto scale.locate",
     ),
     "open_clip": ("bench.peers", "checkpoints.loading checkpoints.text_loading checkpoints.open_clip_files export.text bench.models"),
     # of a tokenizer that has slow files alone open_clip imports it
@@ -55,6 +56,10 @@ THIRD_PARTIES = {
     "onnx_ir": ("export", ""),
     "av": ("video.sources video.output", ""),
     "starlette": ("live serve", "cli.live"),
+    "pyarrow": ("", "scale cli.scale"),
+    "pycocotools": ("", "scale"),
+    "fsspec": ("", "scale.sources"),
+    "starlette": ("live", "cli.live"),
     "uvicorn": ("live", "cli.live"),
     "prometheus_client": ("serve.metrics", ""),
     "httpx2": ("client", ""),

@@ -1,0 +1,22 @@
+"""Batches of any number of pictures: rows in Parquet, by one process or by many. `fastloc.scale.Locate` is what others' pipelines take."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastloc.scale.locate import Locate
+
+__all__ = ["Locate"]
+
+# public name -> the module it lives in
+_MODULES = {"Locate": "locate"}
+
+# hidden from type checkers, to which it would make every misspelt name a good one
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'fastloc.scale' has no attribute {name!r}; it offers {', '.join(_MODULES)}")
+        value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        globals()[name] = value
+        return value

@@ -1,0 +1,223 @@
+"""Rows of many pictures: windows of pictures, each read, decoded, located and read out by one of a few threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastloc.auto import METHOD, load
+from fastloc.errors import FastlocError, ImageError
+from fastloc.imaging import images
+from fastloc.results.base_localizer import BATCH
+from fastloc.scale.digests import weights_digest
+from fastloc.scale.readouts import rows_of
+from fastloc.scale.rows import Settings, arrays
+from fastloc.scale.sources.item import Item
+from fastloc.scale.sources.reading import content
+from fastloc.text.prompts import checked
+from fastloc.utils.described import Described
+from fastloc.utils.schema import first_line, number
+
+__all__ = ["Found", "Locate"]
+
+# batches of a window: pictures of two sizes still fill theirs
+BATCHES = 2
+# windows that are under way beside each one that a thread works on
+AHEAD = 2
+# columns of `__call__` that hold pictures
+PICTURES = ("image", "bytes", "path")
+
+Tag = TypeVar("Tag")
+Picture = tuple[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of the pictures of a window, and {"key", "reason"} of those that could not be used, both in the pictures' order."""
+
+    rows: list[dict[str, Any]]
+    errors: list[dict[str, str]]
+
+
+class Locate(Described):
+    """Locates texts in batches of pictures; what `ray.data.Dataset.map_batches` takes as a class.
+
+    It pickles as its arguments, and loads its model in the process that first calls it. The same pictures in one call give the same bytes in
+    every process: a CPU computes each window of pictures in one thread, several windows side by side, because the last bits of a sum depend
+    on how many threads share it. That sets PyTorch's number of threads in the process to 1.
+
+    Args:
+        texts: T prompts.
+        model, pretrained, method, device, options: see `fastloc.load`.
+        threshold: share of full heat from which a pixel is in a box and in the mask.
+        score: the least score, within [0, 1], of a text that has boxes and a mask; None for all.
+        masks: masks in COCO's run lengths.
+        grids: similarity grids [h, w] as float16.
+        batch: pictures that go through the model at once.
+        threads: windows that are computed side by side; by default the cores of this process.
+        max_pixels: what a picture may decode to.
+
+    Raises:
+        TextError, FastlocError: texts or numbers that cannot be used; the first call raises what `fastloc.load` does.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | os.PathLike[str] = "embedded",
+        pretrained: str | os.PathLike[str] | None = None,
+        method: str | None = None,
+        device: str | None = None,
+        threshold: float = 0.5,
+        score: float | None = None,
+        masks: bool = True,
+        grids: bool = False,
+        batch: int = BATCH,
+        threads: int | None = None,
+        max_pixels: int = images.MAX_PIXELS,
+        **options: Any,
+    ) -> None:
+        self._describe(locals(), "options")
+        self.texts = tuple(checked(texts))
+        for name, value, least in (("batch", batch, 1), ("max_pixels", max_pixels, 1), ("threads", 1 if threads is None else threads, 1)):
+            number(name, value, least, float("inf"))
+        number("threshold", threshold, -float("inf"), float("inf"))
+        if score is not None:
+            number("score", score, 0, 1)
+        self.model, self.pretrained, self.batch = os.fspath(model), pretrained, batch
+        self.threshold, self.score, self.masks, self.grids = float(threshold), score, masks, grids
+        self.max_pixels, self.options = max_pixels, options
+        self.threads = _cores() if threads is None else threads
+        self._chosen = {name: value for name, value in (("method", method), ("device", device)) if value is not None}
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Locate the texts in pictures.
+
+        Args:
+            batch: `key`, N strings, and one of `bytes` (N contents of picture files), `path` (N paths or addresses) and `image`
+                (uint8 [N, H, W, 3], or N arrays). Other columns are ignored.
+
+        Returns: the columns of `fastloc.scale.rows` as arrays, N x T rows in order, and `error`, "" in each of these; a picture that cannot
+            be used has one row behind them, with its `key` and the reason in `error`, whose other columns are 0, "" or None.
+
+        Raises FastlocError for a batch without such columns.
+        """
+        name = next((name for name in PICTURES if name in batch), None)
+        if name is None or "key" not in batch:
+            raise FastlocError(f"a batch must have the columns 'key' and one of {', '.join(PICTURES)}, got {', '.join(batch) or 'none'}")
+        pictures = list(zip(map(str, batch["key"]), batch[name], strict=True))
+        found = list(self.windows([(None, pictures)]))
+        rows = [row for _, each in found for row in each.rows]
+        errors = [error for _, each in found for error in each.errors]
+        made = arrays([*rows, *(_empty(error["key"]) for error in errors)])
+        made["error"] = np.array([*[""] * len(rows), *(error["reason"] for error in errors)], object)
+        return made
+
+    def windows(self, groups: Iterable[tuple[Tag, Sequence[Picture]]]) -> Iterator[tuple[Tag, Found]]:
+        """The findings of groups of pictures, (tag, [(key, picture)]), window by window in order, each with its group's tag.
+
+        A picture is whatever `fastloc.imaging.images.load` takes, or an `Item`. A window never holds pictures of two groups, so that what is
+        computed together does not depend on the groups before. Groups are drawn as their turn comes.
+        """
+        size = BATCHES * self.batch
+        cut = ((tag, group[start : start + size]) for tag, group in groups for start in range(0, len(group), size))
+        _ = self._engine
+        with ThreadPoolExecutor(self.threads, "fastloc-locate", self._limit_threads) as pool:
+            waiting: deque[tuple[Tag, Future[Found]]] = deque()
+            try:
+                for tag, window in cut:
+                    waiting.append((tag, pool.submit(self._window, window)))
+                    if len(waiting) >= AHEAD * self.threads:
+                        yield _finished(waiting)
+                while waiting:
+                    yield _finished(waiting)
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings that rows depend on. Loads the model."""
+        localizer, _ = self._engine
+        device = getattr(localizer, "device", None)
+        return Settings(
+            model=self.model, pretrained=str(self.pretrained or ""), method=localizer.method, digest=weights_digest(localizer),
+            texts=self.texts, threshold=self.threshold, score=self.score, masks=self.masks, grids=self.grids, batch=self.batch,
+            device="cpu" if device is None else str(device.type), max_pixels=self.max_pixels,
+            options={name: str(value) for name, value in sorted(self.options.items())},
+        )  # fmt: skip
+
+    @cached_property
+    def _engine(self) -> tuple[Any, Any]:
+        """The localizer, and its own form of the texts."""
+        options = {**self._chosen, **self.options}
+        if self.model.endswith(".onnx"):
+            options.setdefault("threads", 1)
+        localizer: Any = load(self.model, self.pretrained, **options)
+        if getattr(localizer, "manifest", None) is None:
+            localizer.batch = self.batch
+        return localizer, localizer._texts(self.texts)
+
+    @cached_property
+    def _turns(self) -> Any:
+        """A lock where one pass at a time is all that the model takes: on a GPU, and of a classifier, whose gradients are traced."""
+        localizer, _ = self._engine
+        one = not hasattr(localizer, "encode_texts") or str(getattr(localizer, "device", "cpu")) != "cpu"
+        return Lock() if one else nullcontext()
+
+    def _limit_threads(self) -> None:
+        if hasattr(self._engine[0], "device"):
+            import torch
+
+            torch.set_num_threads(1)
+
+    def _window(self, pictures: Sequence[Picture]) -> Found:
+        localizer, texts = self._engine
+        decoded, keys, errors = [], [], []
+        for key, source in pictures:
+            try:
+                decoded.append(self._decoded(key, source))
+                keys.append(key)
+            except FastlocError as error:
+                errors.append({"key": key, "reason": first_line(error)})
+        rows = []
+        with self._turns:
+            results = localizer.locate(decoded, texts, [""] * len(keys)) if keys else []
+        for key, result in zip(keys, results, strict=True):
+            rows += rows_of(result, key, self.threshold, self.score, masks=self.masks, grids=self.grids)
+        return Found(rows, errors)
+
+    def _decoded(self, key: str, source: Any) -> Any:
+        try:
+            picture = images.load(content(source) if isinstance(source, Item) else source, key, max_pixels=self.max_pixels)
+            self._engine[0]._geometry(picture.size[::-1], key)
+        except (OSError, MemoryError) as error:
+            raise ImageError(f"cannot be read ({first_line(error)})") from error
+        return picture
+
+
+def _finished(waiting: deque[tuple[Tag, Future[Found]]]) -> tuple[Tag, Found]:
+    tag, future = waiting.popleft()
+    return tag, future.result()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _empty(key: str) -> dict[str, Any]:
+    """The row of a picture that could not be used."""
+    numbers = dict.fromkeys(("width", "height", "text_index", "peak_x", "peak_y", "value", "similarity"), 0)
+    nothing = dict.fromkeys(("score", "boxes", "mask", "grid", "grid_height", "grid_width"))
+    return {"key": key, "text": "", **numbers, **nothing}
