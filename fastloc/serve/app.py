@@ -19,7 +19,7 @@ from fastloc.errors import FastlocError
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.results.wire import FORMAT, to_wire
-from fastloc.serve import open_inference
+from fastloc.serve import open_inference, page
 from fastloc.serve.requests import Ask, read
 from fastloc.serve.service import Service
 from fastloc.serve.settings import Refused, Settings
@@ -41,6 +41,7 @@ def application(localizer: BaseLocalizer[Any], settings: Settings | None = None)
         Route("/healthz", _health),
         Route("/readyz", _ready),
         *open_inference.routes(),
+        *page.routes(),
     ]
     handlers: Any = {HTTPException: _http_error, FastlocError: _refused, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=_lifespan)
