@@ -51,12 +51,12 @@ def decode(content: str | bytes, kind: type[T], name: str, limit: int | None = N
         raise error(f"{name} ({_line(raised)})") from raised
 
 
-def convert(content: object, kind: type[T], name: str, error: type[FastlocError] = ModelError) -> T:
-    """The same from what `plain` gave. Arguments and errors as for `decode`."""
+def convert(content: object, kind: type[T], name: str, error: type[FastlocError] = ModelError, *, strict: bool = True) -> T:
+    """The same from what `plain` gave. Arguments and errors as for `decode`; not strict: numbers may be strings, as of a command line."""
     import msgspec
 
     try:
-        return msgspec.convert(content, type=kind)
+        return msgspec.convert(content, type=kind, strict=strict)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as raised:
         raise error(f"{name} ({_line(raised)})") from raised
 

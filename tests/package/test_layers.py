@@ -63,6 +63,7 @@ THIRD_PARTIES = {
     "uvicorn": ("live", "cli.live"),
     "prometheus_client": ("serve.metrics", ""),
     "httpx2": ("client", ""),
+    "ray": ("serve.ray_app", ""),
     "h11": ("live.server", ""),
     "websockets": ("live.server", ""),
     "msgspec": ("live.protocol live.messages", "utils.schema"),

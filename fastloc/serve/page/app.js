@@ -165,9 +165,9 @@ async function start() {
   legend(at("legend"), now.colours);
   const [model] = models;
   at("about").textContent = `${model.name}; fastloc ${page.fastloc}.`;
-  const methods = model.methods ?? [];
-  at("method").replaceChildren(...methods.map((name) => element("option", { value: name, textContent: name, selected: name === model.method })));
-  at("method-row").hidden = methods.length < 2;
+  // the service's own method comes first
+  at("method").replaceChildren(...models.map(({ method }) => element("option", { value: method, textContent: method })));
+  at("method-row").hidden = models.length < 2;
   at("status").textContent = "Ready";
   state("ready");
 }
