@@ -1,7 +1,6 @@
 """The clients against a service that answers as it is asked to: results rebuilt, refusals in one line, retries."""
 
 import asyncio
-import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from fastloc.client import calls
 from fastloc.errors import FastlocError, ImageError, ServiceError, TextError
 from fastloc.imaging.geometry import fit
 from fastloc.results.wire import FORMAT, to_wire
+from same_results import same
 
 ADDRESS = "http://service.test:8080"
 TEXTS = ("cat", "red car")
@@ -57,15 +57,6 @@ def parts(request: httpx2.Request) -> dict[str, bytes]:
         head, _, body = part.partition(b"\r\n\r\n")
         found[head.partition(b'name="')[2].partition(b'"')[0].decode()] = body.removesuffix(b"\r\n")
     return found
-
-
-def same(found: Result, wanted: Result) -> None:
-    for field in dataclasses.fields(Result):
-        one, other = getattr(found, field.name), getattr(wanted, field.name)
-        if isinstance(other, np.ndarray):
-            assert one.dtype == other.dtype and np.array_equal(one, other), field.name
-        else:
-            assert one == other and type(one) is type(other), field.name
 
 
 @pytest.mark.parametrize(

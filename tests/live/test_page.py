@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 
 import moving
-from browser import NO_GPU, REQUIRED, Page, chromium
+from browser import NO_GPU, REQUIRED, Page, chromium, without_browser
 from live_server import serving, until
 
 pytest.importorskip("starlette")
@@ -39,21 +37,12 @@ TEXTS = ("red car", "pizza")
 STILL = 0.5, 0.22
 
 
-def missing() -> str:
-    reasons = [
-        ("chromium is not on the PATH (Debian: apt-get install chromium chromium-driver)", shutil.which("chromium") is None),
-        ("chromedriver is not on the PATH (Debian: apt-get install chromium-driver)", shutil.which("chromedriver") is None),
-        ("selenium is not installed (pip install selenium)", find_spec("selenium") is None),
-    ]
-    return "; ".join(reason for reason, is_so in reasons if is_so)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if missing() and REQUIRED:
-        pytest.fail(missing())
-    if missing():
-        pytest.skip(missing())
+    if without_browser() and REQUIRED:
+        pytest.fail(without_browser())
+    if without_browser():
+        pytest.skip(without_browser())
     return tmp_path_factory.mktemp("live")
 
 

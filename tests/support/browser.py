@@ -34,15 +34,20 @@ SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 PATIENCE = 60
 
 
-def missing() -> str:
-    """What keeps these tests from running here; "" if nothing does."""
+def without_browser() -> str:
+    """What keeps a browser from running here; "" if nothing does."""
     reasons = [
         ("chromium is not on the PATH (Debian: apt-get install chromium chromium-driver)", shutil.which("chromium") is None),
         ("chromedriver is not on the PATH (Debian: apt-get install chromium-driver)", shutil.which("chromedriver") is None),
         ("selenium is not installed (pip install selenium)", importlib.util.find_spec("selenium") is None),
-        (f"onnxruntime-web is not in {PACKAGE} (make web)", not PACKAGE.is_dir()),
     ]
     return "; ".join(reason for reason, is_so in reasons if is_so)
+
+
+def missing() -> str:
+    """What keeps tests of the static page from running here; "" if nothing does."""
+    runtime = "" if PACKAGE.is_dir() else f"onnxruntime-web is not in {PACKAGE} (make web)"
+    return "; ".join(filter(None, (without_browser(), runtime)))
 
 
 def needed() -> None:
