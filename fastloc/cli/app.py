@@ -28,6 +28,15 @@ Positions are in pixels of the upright picture, x to the right and y down.
 
 """ + _EXAMPLES.replace("  fastloc demo\n", "")
 
+_BATCH_EXAMPLES = """\
+Sources come before -t. The same command again goes on where it was ended, and ends with the same rows.
+
+examples:
+  fastloc batch photos -t "a dog" "a red car" -o rows --model ViT-B-16 --pretrained laion2b_s34b_b88k
+  fastloc batch "shards/*.tar" s3://bucket/more.parquet -t cat -o rows --no-heatmaps
+  fastloc batch photos -t cat -o rows --ray --actors 2
+"""
+
 _EXPLAIN_EXAMPLES = """\
 examples:
   fastloc explain photo.jpg -t cat "red car" --model ViT-B-16 --pretrained laion2b_s34b_b88k -o sheet.png --html sheet.html
@@ -69,6 +78,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
     given = sys.argv[1:] if argv is None else list(argv)
+    if " ".join(given[:2]) in {row.name for row in COMMANDS}:
+        given[:2] = [" ".join(given[:2])]
 
     def run() -> int:
         # here, because importing what a command needs can be interrupted, and fail, too
@@ -95,6 +106,7 @@ COMMANDS = (
     Command("video", "find texts in every frame of a video, a camera or a stream", "cli.video", epilog=_VIDEO_EXAMPLES),
     Command("explain", "show every method on one picture, side by side", "cli.explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
     Command("analyze", "look into a model block by block, and at which maps are inside out", "cli.analyze", run="analyze"),
+    Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
     Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
     Command("models", "list the models that fit", "cli.listings", "add_models", "models"),
     Command("plan", "tell how a method would be executed here, and why", "cli.listings", "add_plan", "plan"),

@@ -9,13 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fastloc.auto import METHOD, load
+from fastloc.auto import load
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
 from fastloc.results.base_localizer import BATCH
@@ -52,9 +51,9 @@ class Found:
 class Locate(Described):
     """Locates texts in batches of pictures; what `ray.data.Dataset.map_batches` takes as a class.
 
-    It pickles as its arguments, and loads its model in the process that first calls it. The same pictures in one call give the same bytes in
-    every process: a CPU computes each window of pictures in one thread, several windows side by side, because the last bits of a sum depend
-    on how many threads share it. That sets PyTorch's number of threads in the process to 1.
+    It pickles as its arguments, and loads its model in the process that first calls it. The same pictures in one call give the same bytes
+    in every process: a CPU computes each window of pictures in one thread, several windows side by side, because the last bits of a sum
+    depend on how many threads share it. That sets PyTorch's number of threads in the process to 1.
 
     Args:
         texts: T prompts.
@@ -127,12 +126,12 @@ class Locate(Described):
     def windows(self, groups: Iterable[tuple[Tag, Sequence[Picture]]]) -> Iterator[tuple[Tag, Found]]:
         """The findings of groups of pictures, (tag, [(key, picture)]), window by window in order, each with its group's tag.
 
-        A picture is whatever `fastloc.imaging.images.load` takes, or an `Item`. A window never holds pictures of two groups, so that what is
-        computed together does not depend on the groups before. Groups are drawn as their turn comes.
+        A picture is whatever `fastloc.imaging.images.load` takes, or an `Item`. A window never holds pictures of two groups, so
+        that what is computed together does not depend on the groups before. Groups are drawn as their turn comes.
         """
         size = BATCHES * self.batch
         cut = ((tag, group[start : start + size]) for tag, group in groups for start in range(0, len(group), size))
-        _ = self._engine
+        _ = self.localizer
         with ThreadPoolExecutor(self.threads, "fastloc-locate", self._limit_threads) as pool:
             waiting: deque[tuple[Tag, Future[Found]]] = deque()
             try:
@@ -149,7 +148,7 @@ class Locate(Described):
     @cached_property
     def settings(self) -> Settings:
         """The settings that rows depend on. Loads the model."""
-        localizer, _ = self._engine
+        localizer = self.localizer
         device = getattr(localizer, "device", None)
         return Settings(
             model=self.model, pretrained=str(self.pretrained or ""), method=localizer.method, digest=weights_digest(localizer),
@@ -157,6 +156,11 @@ class Locate(Described):
             device="cpu" if device is None else str(device.type), max_pixels=self.max_pixels,
             options={name: str(value) for name, value in sorted(self.options.items())},
         )  # fmt: skip
+
+    @property
+    def localizer(self) -> Any:
+        """The localizer, loaded on first use."""
+        return self._engine[0]
 
     @cached_property
     def _engine(self) -> tuple[Any, Any]:
@@ -172,12 +176,12 @@ class Locate(Described):
     @cached_property
     def _turns(self) -> Any:
         """A lock where one pass at a time is all that the model takes: on a GPU, and of a classifier, whose gradients are traced."""
-        localizer, _ = self._engine
+        localizer = self.localizer
         one = not hasattr(localizer, "encode_texts") or str(getattr(localizer, "device", "cpu")) != "cpu"
         return Lock() if one else nullcontext()
 
     def _limit_threads(self) -> None:
-        if hasattr(self._engine[0], "device"):
+        if hasattr(self.localizer, "device"):
             import torch
 
             torch.set_num_threads(1)
@@ -201,7 +205,7 @@ class Locate(Described):
     def _decoded(self, key: str, source: Any) -> Any:
         try:
             picture = images.load(content(source) if isinstance(source, Item) else source, key, max_pixels=self.max_pixels)
-            self._engine[0]._geometry(picture.size[::-1], key)
+            self.localizer._geometry(picture.size[::-1], key)
         except (OSError, MemoryError) as error:
             raise ImageError(f"cannot be read ({first_line(error)})") from error
         return picture

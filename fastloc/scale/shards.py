@@ -1,19 +1,19 @@
 """Shards of a batch: a fixed number of pictures in the source's order, committed as one Parquet file each.
 
-A shard is the unit of work, of commit, of resuming and of retrying. Its file appears under its name once it is whole and on the disk, and says
-which pictures and settings it was made of; a run that finds it so goes on behind it.
+A shard is the unit of work, of commit, of resuming and of retrying. Its file appears under its name once it is whole and on the disk, and
+says which pictures and settings it was made of; a run that finds it so goes on behind it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from fastloc.errors import FastlocError
 from fastloc.scale.locate import Found

@@ -1,0 +1,132 @@
+"""`fastloc batch`: texts in any number of pictures, as rows in Parquet. A run that was ended goes on where it was."""
+
+import argparse
+import time
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastloc.auto import CLIP, kind_of
+from fastloc.cli.arguments import add_execution, add_exported, add_method, add_pixels, add_source, add_texts, count
+from fastloc.cli.localizers import changes, note_embedded
+from fastloc.errors import FastlocError
+from fastloc.utils.terminal import say
+
+if TYPE_CHECKING:
+    from fastloc.scale.batch import Maker
+    from fastloc.scale.locate import Locate
+    from fastloc.scale.shards import Counts
+
+# seconds between two lines that say how far it is
+EVERY = 10.0
+# options of a localizer, by the names that arguments and localizers share
+_OPTIONS = ("projections", "size", "fit", "template", "dtype", "temperatures", "embeddings", "providers")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc batch`."""
+    # argparse's own line puts the sources last, where -t would swallow them
+    parser.usage = "fastloc batch SOURCE [SOURCE ...] -t TEXT [TEXT ...] -o OUT [options]"
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE",
+        help="a folder (with those in it), a quoted pattern, a .txt list, a .tar, a .parquet, or such addresses: s3://bucket/folder",
+    )  # fmt: skip
+    add_texts(parser)
+    group = parser.add_argument_group("model")
+    add_source(group)
+    add_execution(group)
+    add_exported(group)
+    add_method(parser.add_argument_group("method"))
+    add_pixels(group)
+    group.add_argument("--batch", type=count, default=8, metavar="N", help="pictures that go through the model at once (default: 8)")
+    group.add_argument("--threads", type=count, metavar="N", help="windows of pictures that are computed side by side (default: the cores)")
+    _add_output(parser.add_argument_group("output"))
+    group = parser.add_argument_group("sources")
+    group.add_argument("--image-column", default="", metavar="NAME", help="column of a .parquet with bytes or paths (default: usual names)")
+    group.add_argument("--key-column", default="", metavar="NAME", help="its column of keys (default: key, __key__, id, image_id, or none)")
+    group = parser.add_argument_group("Ray")
+    group.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help="actors of Ray make the shards: on this machine, or a cluster")
+    group.add_argument("--actors", type=count, metavar="N", help="how many (default: one a GPU, or one every 4 cores)")
+
+
+def _add_output(output: "argparse._ArgumentGroup") -> None:
+    output.add_argument("-o", "--output", required=True, metavar="OUT", help="folder of the rows: a new one, or that of the same command")
+    output.add_argument(
+        "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
+    )
+    output.add_argument("--min-score", type=float, metavar="F", help="score from which a text has boxes and a mask (default: any)")
+    output.add_argument("--no-heatmaps", action="store_true", help="peaks, boxes and scores alone: no masks")
+    output.add_argument("--grids", action="store_true", help="similarity grids too, as float16")
+    output.add_argument("--shard", type=count, default=1024, metavar="N", help="pictures of a file (default: 1024)")
+    output.add_argument("--retry-failed", action="store_true", help="try pictures again that could not be used")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
+    # a missing package is found now, not by the first picture
+    for package in ("pyarrow", "fsspec", "pycocotools"):
+        import_module(package)
+    from fastloc.scale.batch import batch
+    from fastloc.scale.sources.listing import Columns
+
+    folder = _folder(args)
+    locate = _locate(args)
+    note_embedded(args, locate.localizer)
+    counts = batch(
+        args.sources, locate, folder, shard=args.shard, columns=Columns(args.image_column, args.key_column), retry=args.retry_failed,
+        maker=_maker(args, locate, folder), report=_Progress(),
+    )  # fmt: skip
+    say(f"{folder}: {counts.pictures:,} pictures in, {counts.located:,} out, {counts.failed:,} failed")
+    if counts.failed:
+        where = folder / "errors.parquet"
+        say(f"fastloc: error: {counts.failed:,} of {counts.pictures:,} pictures could not be used: see {where}", error=True)
+    return 1 if counts.failed else 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    if "://" in args.output:
+        raise FastlocError(f"-o must be a folder, got the address {args.output}; mount it, or copy the folder there afterwards")
+    if args.no_heatmaps and args.grids:
+        raise FastlocError("--no-heatmaps must stand without --grids, got both; leave one out")
+    return Path(args.output)
+
+
+def _locate(args: argparse.Namespace) -> "Locate":
+    from fastloc.scale.locate import Locate
+
+    options: dict[str, Any] = {name: value for name in _OPTIONS if (value := getattr(args, name))}
+    options |= changes(args) | ({"official": True} if args.official else {}) | ({"plan": dict(args.plan)} if args.plan else {})
+    if args.text_tower:
+        options["text"] = args.text_tower
+    if kind_of(args.model) == CLIP and (wrong := [name for name in ("embeddings", "providers", "text") if name in options]):
+        raise FastlocError(f"--{wrong[0]} is for an exported .onnx file, got --model {args.model}; leave it out")
+    return Locate(
+        args.texts, model=args.model, pretrained=args.pretrained, method=args.method, device=args.device, threshold=args.threshold,
+        score=args.min_score, masks=not args.no_heatmaps, grids=args.grids, batch=args.batch, threads=args.threads,
+        max_pixels=args.max_pixels, **options,
+    )  # fmt: skip
+
+
+def _maker(args: argparse.Namespace, locate: "Locate", folder: Path) -> "Maker | None":
+    """The actors of Ray where they are asked for; None for this process."""
+    if args.ray is None:
+        if args.actors is not None:
+            raise FastlocError(f"--actors must come with --ray, got {args.actors} without; add --ray, or leave it out")
+        return None
+    from fastloc.scale import on_ray
+
+    return partial(on_ray.made, locate=locate, folder=folder, settings=locate.settings, address=args.ray or None, actors=args.actors)
+
+
+class _Progress:
+    """A line to standard error now and then."""
+
+    def __init__(self) -> None:
+        self.begun = self.last = time.monotonic()
+
+    def __call__(self, counts: "Counts") -> None:
+        now = time.monotonic()
+        if now - self.last >= EVERY:
+            self.last = now
+            say(f"fastloc: {counts.pictures:,} pictures, {counts.failed:,} failed, {now - self.begun:.0f} s", error=True)
