@@ -78,6 +78,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
     given = sys.argv[1:] if argv is None else list(argv)
+    # a command of two words
     if " ".join(given[:2]) in {row.name for row in COMMANDS}:
         given[:2] = [" ".join(given[:2])]
 

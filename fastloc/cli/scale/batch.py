@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLIP, kind_of
-from fastloc.cli.arguments import add_execution, add_exported, add_method, add_pixels, add_source, add_texts, count
+from fastloc.cli.arguments import add_execution, add_exported, add_method, add_pixels, add_source, add_texts
 from fastloc.cli.localizers import changes, note_embedded
 from fastloc.errors import FastlocError
+from fastloc.utils.argument_types import count
 from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
@@ -114,9 +115,9 @@ def _maker(args: argparse.Namespace, locate: "Locate", folder: Path) -> "Maker |
         if args.actors is not None:
             raise FastlocError(f"--actors must come with --ray, got {args.actors} without; add --ray, or leave it out")
         return None
-    from fastloc.scale import on_ray
+    from fastloc.scale.on_ray import made
 
-    return partial(on_ray.made, locate=locate, folder=folder, settings=locate.settings, address=args.ray or None, actors=args.actors)
+    return partial(made, locate=locate, folder=folder, settings=locate.settings, address=args.ray or None, actors=args.actors)
 
 
 class _Progress:

@@ -83,8 +83,9 @@ def _listed(source: str, columns: Columns, several: bool) -> Iterator[Item]:
     files, root = url_to_fs(source)
     if is_remote(source):
         files.invalidate_cache()
+    found: Iterator[str]
     if glob.has_magic(root) and not files.exists(root):
-        base, found = _unwild(root), (path for path in sorted(files.glob(root)) if files.isfile(path))
+        base, found = _unwild(root), iter([path for path in sorted(files.glob(root)) if files.isfile(path)])
     elif files.isdir(root):
         base, found = root, (path for path in _walk(files, root) if os.path.splitext(path)[1].lower() in EXTENSIONS)
     elif not is_remote(source) and not os.path.exists(root):

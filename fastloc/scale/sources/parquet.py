@@ -49,7 +49,7 @@ def cells(address: str, name: str, picture: str = "", key: str = "") -> Iterator
     number = 0
     for group in range(table.num_row_groups):
         count = table.metadata.row_group(group).num_rows
-        found = table.read_row_group(group, columns=wanted) if wanted else None
+        found = table.read_row_group(group, columns=wanted)
         for row in range(count):
             name_of_row = f"{name}#{number if not keys else found[keys][row].as_py()}"
             if is_text:

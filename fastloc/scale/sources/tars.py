@@ -24,12 +24,12 @@ def members(file: BinaryIO, address: str, key: str) -> Iterator[Item]:
     try:
         archive = tarfile.TarFile(fileobj=file)
     except tarfile.TarError:
-        raise ImageError(f"{address}: must be an uncompressed tar; unpack it with gunzip if it is compressed") from None
+        raise ImageError(f"{address}: must be a whole, uncompressed tar; a compressed one is unpacked with gunzip") from None
     with archive:
         try:
             for member in archive:
                 # it would keep every one
-                archive.members = []
+                archive.members = []  # type: ignore[attr-defined]
                 if member.isreg() and os.path.splitext(member.name)[1].lower() in EXTENSIONS:
                     yield Item(f"{key}/{member.name}", address, span=(member.offset_data, member.size))
         except tarfile.TarError as error:
