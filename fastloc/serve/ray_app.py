@@ -24,7 +24,8 @@ T = TypeVar("T")
 class Deployment:
     """What a replica runs and how many there are.
 
-    model, pretrained, method, size, device    as for `fastloc.load`; None: the model's own
+    model, pretrained, method, device    as for `fastloc.load`; None: the model's own
+    input_size  of the model, in pixels: `size` of `fastloc.load`
     min_replicas, max_replicas    there are as many in between as the load asks for
     target      requests that one replica works on at a time, on average, before Ray starts another
     num_cpus, num_gpus    that Ray sets aside for a replica; a share of a GPU, such as 0.25, puts several on one
@@ -33,7 +34,7 @@ class Deployment:
     model: str = EMBEDDED
     pretrained: str | None = None
     method: str | None = None
-    size: int | None = None
+    input_size: int | None = None
     device: str | None = None
     min_replicas: int = 1
     max_replicas: int = 4
@@ -50,8 +51,9 @@ class Deployment:
 
     def application(self, settings: Settings) -> ASGIApp:
         """The HTTP application around this model. Raises FastlocError as `fastloc.load` does."""
-        given = {name: value for name in ("method", "size", "device") if (value := getattr(self, name)) is not None}
-        return application(load(self.model, self.pretrained, **given), settings)
+        given = {"method": self.method, "size": self.input_size, "device": self.device}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return application(load(self.model, self.pretrained, **chosen), settings)
 
 
 def app(arguments: dict[str, Any]) -> serve.Application:

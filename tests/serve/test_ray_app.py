@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from ray import serve
 from fastloc import Client, Localizer
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ServiceError
-from fastloc.serve.ray_app import app
+from fastloc.scale import app
+from fastloc.serve.ray_app import Deployment
+from fastloc.serve.settings import Settings
 from same_results import same
 
 pytestmark = pytest.mark.slow("starts Ray")
@@ -37,6 +40,11 @@ def test_arguments_that_cannot_be(arguments: dict[str, Any], line: str) -> None:
     with pytest.raises(FastlocError) as raised:
         app(arguments)
     assert line in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_no_argument_means_two_things() -> None:
+    names = [field.name for kind in (Deployment, Settings) for field in fields(kind)]
+    assert len(names) == len(set(names))
 
 
 def test_arguments_reach_ray() -> None:
