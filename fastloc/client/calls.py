@@ -158,9 +158,9 @@ def read_result(response: httpx2.Response, call: Ask) -> Result:
     Raises:
         ServiceError: the service refused, or the answer is not one of this version.
     """
-    answer = _read(response, _Answer)
+    answer = _read(response, _Answer, call.name)
     if len(answer.results) != 1:
-        raise ServiceError(f"{_place(response.url)} must answer with one result a picture, got {len(answer.results)}")
+        raise ServiceError(f"{_place(response.url, call.name)} must answer with one result a picture, got {len(answer.results)}")
     return answer.results[0].result(call.picture, call.name)
 
 
@@ -177,8 +177,8 @@ def unreachable(url: httpx2.URL, error: Exception) -> ServiceError:
     return ServiceError(f"{address} cannot be reached ({first_line(error)}); start a service there: python -m fastloc serve")
 
 
-def _read(response: httpx2.Response, kind: type[T]) -> T:
-    place = _place(response.url)
+def _read(response: httpx2.Response, kind: type[T], picture: str = "") -> T:
+    place = _place(response.url, picture)
     if response.status_code != 200:
         raise ServiceError(_refused(place, response))
     told = decode(response.content, _Format, f"{place} must answer as a fastloc service does", ANSWER_BYTES, ServiceError)
@@ -197,6 +197,7 @@ def _refused(place: str, response: httpx2.Response) -> str:
     return f"{place} answers {response.status_code}: {line}{'; ' * bool(fix)}{fix}"
 
 
-def _place(url: httpx2.URL) -> str:
-    """An address as messages show it: without a password."""
-    return str(url.copy_with(query=None, userinfo=b"")).rstrip("/")
+def _place(url: httpx2.URL, picture: str = "") -> str:
+    """An address as messages show it: without a password, after the name of the picture that was sent there."""
+    address = str(url.copy_with(query=None, userinfo=b"")).rstrip("/")
+    return f"{picture}: {address}" if picture else address

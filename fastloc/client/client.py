@@ -24,7 +24,7 @@ class Client:
         with Client("http://127.0.0.1:8080", token) as client:
             result = client("photo.jpg", ["a dog", "a red car"])
 
-    Threads may share one. Close it, or use it in a `with` block.
+    Threads may share one, processes not: its connections are of one process. Close it, or use it in a `with` block.
 
     Args:
         address: of the service, as it printed it: http://HOST:PORT.

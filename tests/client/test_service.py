@@ -74,6 +74,13 @@ def test_what_the_service_refuses(client: Client, size: tuple[int, int], texts: 
     assert line in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_of_several_pictures_the_refused_one_is_named(client: Client, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGB", (900, 600)).save(large)
+    with pytest.raises(ServiceError, match=r"large\.png: http.* answers 422: image: must have at most max_pixels"):
+        client([*PICTURES, large], "cat")
+
+
 def test_the_awaited_client_waits_for_room(localizer: Localizer) -> None:
     async def found() -> list[Result]:
         # of eight at once the service refuses most with 429

@@ -14,6 +14,7 @@ EXEMPT = {
     "export/text/export.py": _CALL,
     "fastloc/bench/backends/onnx_backend.py": "a worker process, which forks nothing",
     "fastloc/cli/web.py": _SERVER,
+    "fastloc/client/client.py": _CALL,
     "fastloc/live/app.py": _SERVER,
     "fastloc/live/broadcast.py": _SERVER,
     "fastloc/live/fault_log.py": _SERVER,
