@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -53,7 +53,7 @@ class Locate(Described):
 
     It pickles as its arguments, and loads its model in the process that first calls it. The same pictures in one call give the same bytes
     in every process: a CPU computes each window of pictures in one thread, several windows side by side, because the last bits of a sum
-    depend on how many threads share it. That sets PyTorch's number of threads in the process to 1.
+    depend on how many threads share it. PyTorch's number of threads is 1 in the process as long as that lasts.
 
     Args:
         texts: T prompts.
@@ -131,8 +131,7 @@ class Locate(Described):
         """
         size = BATCHES * self.batch
         cut = ((tag, group[start : start + size]) for tag, group in groups for start in range(0, len(group), size))
-        _ = self.localizer
-        with ThreadPoolExecutor(self.threads, "fastloc-locate", self._limit_threads) as pool:
+        with self._pool() as pool:
             waiting: deque[tuple[Tag, Future[Found]]] = deque()
             try:
                 for tag, window in cut:
@@ -180,11 +179,22 @@ class Locate(Described):
         one = not hasattr(localizer, "encode_texts") or str(getattr(localizer, "device", "cpu")) != "cpu"
         return Lock() if one else nullcontext()
 
-    def _limit_threads(self) -> None:
-        if hasattr(self.localizer, "device"):
-            import torch
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads in each of which PyTorch, where it is what computes, computes alone."""
+        if not hasattr(self.localizer, "device"):
+            with ThreadPoolExecutor(self.threads, "fastloc-locate") as pool:
+                yield pool
+            return
+        import torch
 
-            torch.set_num_threads(1)
+        before = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(self.threads, "fastloc-locate", torch.set_num_threads, (1,)) as pool:
+                yield pool
+        finally:
+            # new threads elsewhere in the process would inherit it
+            torch.set_num_threads(before)
 
     def _window(self, pictures: Sequence[Picture]) -> Found:
         localizer, texts = self._engine

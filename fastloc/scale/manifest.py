@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from fastloc._version import __version__
 from fastloc.errors import FastlocError
@@ -77,15 +76,17 @@ def begin(folder: Path, settings: Settings, sources: Sequence[str], shard: int) 
     return manifest
 
 
-def finish(folder: Path, manifest: Manifest, counts: Counts, shards: int) -> list[Path]:
-    """Write errors.parquet and the manifest with its counts, remove shards beyond the source's end, and return their files.
+def finish(folder: Path, manifest: Manifest, counts: Counts, shards: int) -> None:
+    """Write errors.parquet and the manifest with its counts, and remove shards beyond the source's end.
 
     Raises FastlocError where the files do not hold what was counted.
     """
     import pyarrow.parquet as pq
 
     surplus = [path for part in ("rows", "errors") for path in parts(folder / part) if int(path.stem[5:]) >= shards]
-    for path in surplus:
+    # and what a killed write left under its random name
+    halves = [path for part in ("rows", "errors") for path in (folder / part).glob(".part-*.part")]
+    for path in (*surplus, *halves):
         path.unlink()
     rows = sum(pq.read_metadata(path).num_rows for path in parts(folder / "rows"))
     errors = [error for path in parts(folder / "errors") for error in pq.read_table(path).to_pylist()]
@@ -96,17 +97,12 @@ def finish(folder: Path, manifest: Manifest, counts: Counts, shards: int) -> lis
             "run the same command again"
         )
     write_table(folder / "errors.parquet", errors_table(errors, manifest.settings.metadata()))
-    _write(folder, Manifest(**{**_fields(manifest), "counts": counts, "shards": shards}))
-    return surplus
+    _write(folder, replace(manifest, counts=counts, shards=shards))
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
     content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, sort_keys=True).encode()
     write_whole(folder / MANIFEST, lambda file: file.write(content))
-
-
-def _fields(manifest: Manifest) -> dict[str, Any]:
-    return {field.name: getattr(manifest, field.name) for field in fields(manifest)}
 
 
 def _check(folder: Path, before: Manifest, now: Manifest) -> None:
