@@ -14,7 +14,7 @@ import httpx2
 from PIL import Image
 
 from fastloc._version import __version__
-from fastloc.errors import ServiceError
+from fastloc.errors import FastlocError, ServiceError
 from fastloc.imaging import picture_files
 from fastloc.imaging.images import load
 from fastloc.results.batching import name_of
@@ -149,7 +149,7 @@ def pause(response: httpx2.Response, attempt: int, retries: int) -> float | None
     if attempt >= retries or response.status_code not in (429, 503) or not after.isdecimal():
         return None
     # clients that were refused together do not come back together
-    return min(float(after[:9]), LONGEST_WAIT) * random.uniform(1, 1.5) if int(after[:9]) else random.uniform(0, 0.1) * (attempt + 1)
+    return min(max(int(after[:9]), 1), LONGEST_WAIT) * random.uniform(1, 1.5)
 
 
 def read_result(response: httpx2.Response, call: Ask) -> Result:
@@ -161,7 +161,10 @@ def read_result(response: httpx2.Response, call: Ask) -> Result:
     answer = _read(response, _Answer, call.name)
     if len(answer.results) != 1:
         raise ServiceError(f"{_place(response.url, call.name)} must answer with one result a picture, got {len(answer.results)}")
-    return answer.results[0].result(call.picture, call.name)
+    try:
+        return answer.results[0].result(call.picture, call.name)
+    except FastlocError as error:
+        raise ServiceError(f"{_place(response.url, call.name)} must answer for the picture and texts that were sent: {error}") from error
 
 
 def read_models(response: httpx2.Response) -> list[ServedModel]:
@@ -183,7 +186,8 @@ def _read(response: httpx2.Response, kind: type[T], picture: str = "") -> T:
         raise ServiceError(_refused(place, response))
     told = decode(response.content, _Format, f"{place} must answer as a fastloc service does", ANSWER_BYTES, ServiceError)
     if kind is _Answer and told.format != FORMAT:
-        raise ServiceError(f"{place} must answer in format {FORMAT}, got {told.format}; install the same fastloc here and there")
+        got = f"{told.format} of fastloc {shown(told.fastloc)}"
+        raise ServiceError(f"{place} must answer in format {FORMAT}, got {got}; install the same fastloc here and there")
     return decode(response.content, kind, f"{place} must answer as fastloc {__version__} does", ANSWER_BYTES, ServiceError)
 
 

@@ -55,7 +55,8 @@ class Client:
     def __call__(
         self, images: Any, texts: str | Sequence[str], method: str | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS
     ) -> Result | list[Result]:
-        """Locate every text in every picture. Several pictures are sent by some connections at once, and the service batches them.
+        """Locate every text in every picture. Several pictures are sent by some connections at once, and the service batches them; they and
+        their results are in memory together, so of very many give some at a time.
 
         Args:
             images: one picture or several, as for a call of `fastloc.Localizer`. Each is read here and is the result's picture.
@@ -80,7 +81,8 @@ class Client:
         try:
             return list(pool.map(located, pictures(images)))
         finally:
-            pool.shutdown(cancel_futures=True)
+            # after an error the calls that are under way are left to end by themselves
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def models(self) -> list[calls.ServedModel]:
         """What the service runs. Raises ServiceError as a call does."""

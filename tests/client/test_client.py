@@ -124,8 +124,8 @@ def test_several_pictures_keep_their_order_and_one_error_ends_them() -> None:
         (302, "", "answers 302: Found"),
         (422, {"error": "two\nlines\x1b[31m"}, "answers 422: two"),
         (200, "<html>", "must answer as a fastloc service does"),
-        (200, {"results": []}, "must answer in format 1, got None; install the same fastloc here and there"),
-        (200, {"format": 2, "results": "new"}, "must answer in format 1, got 2; install the same fastloc here and there"),
+        (200, {"results": []}, "must answer in format 1, got None of fastloc ''; install the same fastloc here and there"),
+        (200, {"format": 2, "fastloc": "9.0", "results": "new"}, "must answer in format 1, got 2 of fastloc '9.0'; install the same"),
         (200, {"format": FORMAT, "results": []}, "must answer with one result a picture, got 0"),
         (200, {"format": FORMAT, "results": [{"model": 3}]}, "results[0]"),
     ],
@@ -152,7 +152,7 @@ def test_an_answer_that_does_not_fit_together(place: tuple[str, ...], value: Any
     for name in place[:-1]:
         inner = inner[name]
     inner[place[-1]] = value
-    with pytest.raises(FastlocError) as raised:
+    with pytest.raises(ServiceError) as raised:
         client(lambda request: answer(results=[wire]))(picture(), TEXTS)
     assert "\n" not in str(raised.value)
 

@@ -85,7 +85,7 @@ function draw(result) {
 function facts(peak, boxes, score, flat) {
   if (flat) return "equally similar everywhere";
   const parts = [`peak ${peak.x}, ${peak.y}`, boxes.length === 1 ? "1 box" : `${boxes.length} boxes`];
-  if (score !== null) parts.push(`present ${Math.round(100 * score)} %`);
+  if (score !== null) parts.push(`present ${Math.round(100 * score)}\u00a0%`);
   return parts.join(" · ");
 }
 
