@@ -90,6 +90,8 @@ def test_a_file_is_sent_as_it_is_and_pixels_without_loss(tmp_path: Path) -> None
     with file.open("rb") as opened:
         ask(opened, ["[a, b]"])
     ask(np.asarray(picture()), TEXTS)
+    turned = ask(np.asarray(picture())[..., ::-1], TEXTS, bgr=True)
+    assert np.array_equal(np.asarray(turned.picture), np.asarray(picture())) and seen.pop()["image"] == seen[3]["image"]
     assert [each["image"] for each in seen[:3]] == [file.read_bytes()] * 3
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(seen[3]["image"]))), np.asarray(picture()))
     assert [json.loads(each["texts"]) for each in seen] == [["cat", "red car"], ["cat"], ["[a, b]"], ["cat", "red car"]]
