@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Regions", "regions"]
+__all__ = ["Regions", "of_runs", "regions"]
 
 Ints = NDArray[np.int64]
 
@@ -37,20 +37,24 @@ class Regions:
 
 def regions(mask: NDArray[np.bool_], heat: NDArray[np.float32]) -> Regions:
     """The regions of a mask, of which something must be true, and the heat [H, W] in them."""
-    high, wide = mask.shape
+    wide = mask.shape[1]
     # with a cold column on either side, rows can lie in one line without their runs meeting
     step = wide + 2
-    line = np.zeros((high, step), np.bool_)
+    line = np.zeros((len(mask), step), np.bool_)
     line[:, 1:-1] = mask
     changes = np.flatnonzero(line.ravel()[1:] != line.ravel()[:-1]) + 1
-    starts, ends = changes[::2], changes[1::2]
+    return of_runs(changes[::2], changes[1::2], step, _largest(heat, changes, step))
+
+
+def of_runs(starts: Ints, ends: Ints, step: int, largest: NDArray[np.float32]) -> Regions:
+    """The same of the mask's runs of pixels, [n] each, and the largest heat in each: pixel x of row y lies at y * step + x + 1."""
     belongs = _connected(starts, ends, step)
     boxes = np.stack([
-        _each(np.minimum, belongs, starts % step - 1, wide), _each(np.minimum, belongs, starts // step, high),
+        _each(np.minimum, belongs, starts % step - 1, step), _each(np.minimum, belongs, starts // step, int(ends[-1])),
         _each(np.maximum, belongs, ends % step - 1, 0), _each(np.maximum, belongs, starts // step + 1, 0),
     ], 1)  # fmt: skip
     area = _each(np.add, belongs, ends - starts, 0)
-    value = _each(np.maximum, belongs, _largest(heat, changes, step), -np.inf)
+    value = _each(np.maximum, belongs, largest, -np.inf)
     return Regions(boxes, area, value, starts, step, belongs)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.imaging.regions import regions
+from fastloc.imaging.regions import Regions, regions
 
-__all__ = ["Box", "Point", "boxes_of"]
+__all__ = ["Box", "Point", "boxes_of", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,18 @@ def boxes_of(peak: Point, mask: NDArray[np.bool_], heat: NDArray[np.float32], le
     top, left, part = _warm(mask)
     found = regions(part, heat[top : top + part.shape[0], left : left + part.shape[1]])
     hottest = found.at(peak.x - left, peak.y - top)
-    areas, values = found.area.tolist(), found.value.tolist()
-    kept = [index for index, area in enumerate(areas) if index == hottest or area >= least]
-    kept.sort(key=lambda index: (index == hottest, values[index], areas[index]), reverse=True)
     made = []
-    for index in kept:
+    for index in kept(found, hottest, least):
         x0, y0, x1, y1 = found.boxes[index].tolist()
-        made.append(Box(peak.text, x0 + left, y0 + top, x1 + left, y1 + top, values[index]))
+        made.append(Box(peak.text, x0 + left, y0 + top, x1 + left, y1 + top, float(found.value[index])))
     return made
+
+
+def kept(found: Regions, hottest: int, least: float) -> list[int]:
+    """The regions that are boxes, in their order: the one that holds the peak first, then by value and area, of at least `least` pixels."""
+    areas, values = found.area.tolist(), found.value.tolist()
+    large = [index for index, area in enumerate(areas) if index == hottest or area >= least]
+    return sorted(large, key=lambda index: (index == hottest, values[index], areas[index]), reverse=True)
 
 
 def _warm(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""Rows of one picture's Result."""
+"""Rows of one picture's Result: peak, boxes and mask of each text."""
 
 from __future__ import annotations
 
@@ -7,30 +7,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloc.errors import FastlocError
 from fastloc.results.result import Result
+from fastloc.scale.linear import LinearMap, is_linear
 
 __all__ = ["rle", "rows_of"]
 
 
 def rows_of(result: Result, key: str, threshold: float, score: float | None, *, masks: bool, grids: bool) -> list[dict[str, Any]]:
-    """A row for each text, see `fastloc.scale.rows`: peak, boxes and mask are those of the Result.
+    """A row for each text, see `fastloc.scale.rows`.
 
     A text whose score lies below `score` has no boxes, and None as its mask. Raises FastlocError for a score where there are none.
     """
-    found = result.to_dict(threshold, score=score)
-    pixels = result.masks(threshold) if masks else None
-    size = result.similarity.shape[1:] if grids else (None, None)
+    if score is not None and result.scores is None:
+        raise FastlocError(f"score must be left out where there are no scores, got {score:g}: {result.no_scores or 'the method gave none'}")
+    height, width = result.geometry.picture
+    found = (_linear if is_linear(result) else _whole)(result, threshold, masks)
     rows = []
-    for index, text in enumerate(found["texts"]):
-        absent = score is not None and text["score"] < score
-        peak = text["peak"]
+    for index, readout in enumerate(found):
+        likely = None if result.scores is None else float(result.scores[index])
+        absent = score is not None and likely is not None and likely < score
+        grid = result.similarity[index] if grids else None
         rows.append({
-            "key": key, **found["picture"], "text_index": index, "text": result.texts[index], "peak_x": peak["x"], "peak_y": peak["y"],
-            "value": peak["value"], "similarity": peak["similarity"], "score": text["score"], "boxes": text["boxes"],
-            "mask": None if pixels is None or absent else rle(pixels[index]),
-            "grid": result.similarity[index].astype(np.float16).ravel() if grids else None, "grid_height": size[0], "grid_width": size[1],
+            "key": key, "width": width, "height": height, "text_index": index, "text": result.texts[index], "score": likely,
+            **readout, **({"boxes": [], "mask": None} if absent else {}),
+            "grid": None if grid is None else grid.astype(np.float16).ravel(),
+            **dict(zip(("grid_height", "grid_width"), (None, None) if grid is None else grid.shape, strict=True)),
         })  # fmt: skip
     return rows
+
+
+def _linear(result: Result, threshold: float, masks: bool) -> list[dict[str, Any]]:
+    """Read off the grids, without a map."""
+    found = []
+    for index in range(len(result.texts)):
+        heat = LinearMap.of(result, index)
+        (x, y), runs = heat.peak, heat.runs(threshold)
+        similarity = heat.similarity(x, y)
+        found.append({
+            "peak_x": x, "peak_y": y, "value": 1.0, "similarity": -similarity if result.reverse else similarity,
+            "boxes": heat.boxes(runs), "mask": heat.rle(runs) if masks else None,
+        })  # fmt: skip
+    return found
+
+
+def _whole(result: Result, threshold: float, masks: bool) -> list[dict[str, Any]]:
+    """Read off the maps, as the Result does."""
+    pixels = result.masks(threshold) if masks else None
+    found = []
+    for index, text in enumerate(result.to_dict(threshold)["texts"]):
+        peak = text["peak"]
+        found.append({
+            "peak_x": peak["x"], "peak_y": peak["y"], "value": peak["value"], "similarity": peak["similarity"], "boxes": text["boxes"],
+            "mask": None if pixels is None else rle(pixels[index]),
+        })  # fmt: skip
+    return found
 
 
 def rle(mask: NDArray[np.bool_]) -> str:
