@@ -60,6 +60,13 @@ examples:
   fastloc export -o street.onnx --for deepstream --input bytes --spelling decomposed --size 448 --texts "a cyclist" "a bus"
 """
 
+_CONVERT_EXAMPLES = """\
+examples:
+  fastloc batch convert found --to coco -o found.json
+  fastloc batch convert found --to yolo -o found-yolo --images pictures --min-score 0.5
+  fastloc batch convert found --to label-studio -o found-tasks --images https://pictures.example/holiday
+"""
+
 _VIDEO_EXAMPLES = """\
 IN comes before -t, which takes every word or quoted phrase that follows it as one thing to look for.
 The output has the input's frames, each at its own time, and its sound. Until it is complete it lies beside its name as
@@ -104,6 +111,7 @@ class Command:
 
 COMMANDS = (
     Command("locate", "find texts in pictures", "cli.locate", run="locate", epilog=_LOCATE_EXAMPLES),
+    Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
     Command("video", "find texts in every frame of a video, a camera or a stream", "cli.video", epilog=_VIDEO_EXAMPLES),
     Command("explain", "show every method on one picture, side by side", "cli.explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
     Command("analyze", "look into a model block by block, and at which maps are inside out", "cli.analyze", run="analyze"),

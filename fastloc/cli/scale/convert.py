@@ -1,0 +1,28 @@
+"""`fastloc batch convert`: the rows of a batch as labels that other tools read."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fastloc.scale.labels.convert import FORMATS, convert
+from fastloc.utils import console
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc batch convert`."""
+    parser.add_argument("folder", metavar="OUT", type=Path, help="the folder that `fastloc batch -o` wrote")
+    parser.add_argument("--to", required=True, choices=tuple(FORMATS), help="the format")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="PATH", help="coco: the .json file to write; the others: the folder"
+    )
+    parser.add_argument("--images", default="", metavar="WHERE", help="the folder, or the address, that the pictures' keys are relative to")
+    parser.add_argument("--min-score", type=float, metavar="F", help="leave out texts whose calibrated score is below F, 0 to 1")
+    parser.add_argument("--min-heat", type=float, metavar="F", help="leave out objects whose heat is below F, 0 to 1")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command: 0. Raises FastlocError, OSError."""
+    made = convert(args.folder, args.to, args.output, images=args.images, score=args.min_score, heat=args.min_heat)
+    line = f"written: {console.shown(args.output)} ({made.pictures} pictures, {made.objects} objects of {made.texts} texts)"
+    print(line, file=sys.stderr if str(args.output).startswith("/dev/") else sys.stdout)
+    return 0

@@ -1,0 +1,210 @@
+"""Row files of a batch, read picture by picture: of each its objects, which are the boxes of its texts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.scale.labels.masks import Mask, of_boxes
+from fastloc.scale.rows import FORMAT, KEY, rows_table
+from fastloc.scale.shards import parts
+from fastloc.utils.schema import decode, shown
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+__all__ = ["Filter", "Object", "Picture", "Rows"]
+
+# rows that are in memory at once, each with a mask
+ROWS = 256
+COLUMNS = ("key", "width", "height", "text_index", "score", "boxes", "mask")
+
+
+@dataclass(frozen=True)
+class _Format:
+    format: int
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The settings that all row files of a batch bear."""
+
+    texts: tuple[str, ...]
+    model: str
+    method: str
+    masks: bool
+
+
+@dataclass(frozen=True)
+class Filter:
+    """The objects that become labels: those of texts whose score, and whose own heat, reach a least value. None takes all."""
+
+    score: float | None = None
+    heat: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """One box of a text, in pixels, x1 and y1 just outside it.
+
+    category    the index of the text among the distinct ones
+    heat        the highest in the box
+    score       the text's calibrated presence in the picture, within [0, 1], or None
+    mask        of the region, or None where the rows have no masks
+    """
+
+    category: int
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    heat: float
+    score: float | None
+    mask: Mask | None
+
+    @property
+    def confidence(self) -> float:
+        """The score; where there is none, the heat."""
+        return self.heat if self.score is None else self.score
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask, or of the box."""
+        return (self.x1 - self.x0) * (self.y1 - self.y0) if self.mask is None else int(self.mask.sum())
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: its key in the source, its size in pixels, and its objects, by text and by heat."""
+
+    key: str
+    width: int
+    height: int
+    objects: list[Object]
+
+
+class Rows:
+    """The rows that `fastloc batch` wrote to a folder.
+
+    folder  what `fastloc batch -o` was given; read for its `rows/part-*.parquet`
+    chosen  the objects that become labels
+
+    Raises FastlocError: no rows, a file that is damaged, of another format, or of another run than the others; scores that are asked for
+    where there are none.
+    """
+
+    def __init__(self, folder: Path, chosen: Filter) -> None:
+        self._chosen = chosen
+        self._parts = parts(folder / "rows")
+        if not self._parts:
+            raise FastlocError(f"{folder} must hold rows/part-*.parquet, got none; give the folder that `fastloc batch -o` wrote")
+        _gaps(self._parts)
+        headers = [_header(part) for part in self._parts]
+        for part, header in zip(self._parts, headers, strict=True):
+            if header != headers[0]:
+                raise FastlocError(f"{part}: its settings must be those of {self._parts[0].name}, got others; run the batch again")
+        self.header = headers[0]
+        # a text that was given twice has the same rows twice
+        first = {text: self.header.texts.index(text) for text in self.header.texts}
+        self.texts = tuple(first)
+        self._category = {index: category for category, index in enumerate(first.values())}
+        if len(first) < len(self.header.texts):
+            warnings.warn("texts that were given twice become one label", FastlocWarning, stacklevel=2)
+
+    def sizes(self) -> Iterator[tuple[str, int, int]]:
+        """Key, width and height of each picture, in the order of `pictures`."""
+        for (key, width, height), _ in itertools.groupby(self._rows(["key", "width", "height"]), _picture):
+            yield key, width, height
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pictures, in the rows' order."""
+        for (key, width, height), rows in itertools.groupby(self._rows(list(COLUMNS)), _picture):
+            yield Picture(key, width, height, [each for row in rows for each in self._objects(row)])
+
+    def _objects(self, row: dict[str, Any]) -> Iterator[Object]:
+        category, score = self._category.get(row["text_index"]), row["score"]
+        if category is None:
+            return
+        if self._chosen.score is not None:
+            if score is None:
+                raise FastlocError("the rows have no scores; leave the least score out, or run the batch with a model that has them")
+            if score < self._chosen.score:
+                return
+        least = -math.inf if self._chosen.heat is None else self._chosen.heat
+        boxes = [box for box in row["boxes"] if box["value"] >= least]
+        sides = [(box["x0"], box["y0"], box["x1"], box["y1"]) for box in boxes]
+        try:
+            found = of_boxes(row["mask"], row["height"], row["width"], sides) if boxes and row["mask"] else [None] * len(boxes)
+        except ValueError as error:
+            raise FastlocError(f"{row['key']}: its mask is damaged ({error}); run the batch again") from error
+        for box, side, mask in zip(boxes, sides, found, strict=True):
+            yield Object(category, *side, box["value"], score, mask)
+
+    def _rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        for part in self._parts:
+            with _opened(part) as file:
+                batches = file.iter_batches(batch_size=ROWS, columns=columns)
+                while (rows := _next(part, batches)) is not None:
+                    yield from rows
+
+
+def _picture(row: dict[str, Any]) -> tuple[str, int, int]:
+    return row["key"], row["width"], row["height"]
+
+
+def _gaps(files: list[Path]) -> None:
+    """Warn of shards that are not there."""
+    there = {int(found[1]) for file in files if (found := re.fullmatch(r"part-(\d+)", file.stem))}
+    if missing := sorted(set(range(max(there, default=-1) + 1)) - there):
+        warnings.warn(f"{len(missing)} shards have no rows, the first is {missing[0]}: the batch is not finished", FastlocWarning, stacklevel=3)
+
+
+def _opened(part: Path) -> ParquetFile:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(part)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(part, error) from error
+
+
+def _next(part: Path, batches: Iterator[Any]) -> list[dict[str, Any]] | None:
+    import pyarrow
+
+    try:
+        batch = next(batches, None)
+        return None if batch is None else batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(part, error) from error
+
+
+def _damaged(part: Path, error: Exception) -> FastlocError:
+    first = str(error).partition("\n")[0]
+    return FastlocError(f"{part} must be a whole Parquet file, got a damaged one ({first}); run the batch again: it makes what is missing")
+
+
+def _header(part: Path) -> _Header:
+    """What a row file says of its run. Raises FastlocError."""
+    with _opened(part) as file:
+        schema = file.schema_arrow
+    written = (schema.metadata or {}).get(KEY.encode())
+    if written is None:
+        raise FastlocError(f"{part} must be a row file of `fastloc batch`, got another Parquet file")
+    damaged = f"{part}: its metadata is damaged"
+    found = decode(written, _Format, damaged, error=FastlocError).format
+    if found != FORMAT:
+        raise FastlocError(f"{part}: its format must be {FORMAT}, got {shown(found)}; run the batch again into a new folder")
+    known = rows_table([], {}).schema
+    for name in COLUMNS:
+        if name not in schema.names or schema.field(name).type != known.field(name).type:
+            got = schema.field(name).type if name in schema.names else "none"
+            raise FastlocError(f"{part}: its column {name!r} must be of {known.field(name).type}, got {got}; run the batch again")
+    return decode(written, _Header, damaged, error=FastlocError)

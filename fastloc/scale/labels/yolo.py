@@ -1,0 +1,78 @@
+"""YOLO: a text file of polygons for each picture, and the `data.yaml` that names the classes, as ultralytics reads them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from fastloc.errors import FastlocError
+from fastloc.scale.labels.masks import polygon
+from fastloc.scale.labels.names import digest, relative_name
+from fastloc.scale.labels.source import Object, Picture, Rows
+from fastloc.utils.atomic_write import replacing_folder
+
+__all__ = ["write"]
+
+
+def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
+    """Write the folder, and yield each picture once its label is written.
+
+    `labels/<key>.txt` has a line an object: the class, from 0, and x and y of a polygon's corners as shares of the picture's width and
+    height; of a rectangle's where there are no masks. The format has no place for scores and for holes. `labels.csv` names the label of
+    each key. With `images`, the folder that the keys are relative to, `images/` has a link to each picture, under its label's name: the
+    reader looks for labels by it. Raises OSError, FastlocError for a picture that is not there.
+    """
+    with replacing_folder(path) as folder:
+        (folder / "labels").mkdir()
+        (folder / "images").mkdir()
+        names = "".join(f"  {index}: {_yaml(text)}\n" for index, text in enumerate(rows.texts))
+        (folder / "data.yaml").write_text(f"train: images\nval: images\nnames:\n{names}", encoding="utf-8")
+        with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as table:
+            listed = csv.writer(table)
+            listed.writerow(("key", "label"))
+            for picture in rows.pictures():
+                name, file = _created(folder / "labels", picture.key)
+                with file:
+                    file.writelines(_line(picture, each) for each in picture.objects)
+                listed.writerow((picture.key, f"labels/{name}.txt"))
+                if images:
+                    _link(Path(images).resolve() / picture.key, folder / "images" / name)
+                yield picture
+
+
+def _created(folder: Path, key: str) -> tuple[str, IO[str]]:
+    """A new file for the key, and its name without the ending; where that is taken, as of a.png beside a.jpg, it gets a digest."""
+    name = relative_name(key)
+    for each in (name, f"{PurePosixPath(name).name}-{digest(key)}"):
+        file = folder / f"{each}.txt"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return each, file.open("x", encoding="utf-8")
+        except (FileExistsError, NotADirectoryError):
+            continue
+    raise FastlocError(f"key must be of one picture, got {key!r} twice; run the batch again")
+
+
+def _link(picture: Path, link: Path) -> None:
+    if not picture.is_file():
+        raise FastlocError(f"--images must be the folder that the keys are relative to, got one without {picture}")
+    link = link.with_name(link.name + picture.suffix)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(picture)
+
+
+def _line(picture: Picture, each: Object) -> str:
+    if each.mask is None:
+        corners = [(each.x0, each.y0), (each.x1, each.y0), (each.x1, each.y1), (each.x0, each.y1)]
+    else:
+        corners = (polygon(each.mask) + (each.x0, each.y0)).tolist()
+    return f"{each.category} {' '.join(f'{x / picture.width:.6g} {y / picture.height:.6g}' for x, y in corners)}\n"
+
+
+def _yaml(text: str) -> str:
+    """A double-quoted scalar of YAML: JSON's, with what YAML does not take as a character written by its number."""
+    return re.sub(r"[^\n]", lambda found: found[0] if found[0].isprintable() else f"\\U{ord(found[0]):08x}", json.dumps(text, ensure_ascii=False))
