@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastloc.errors import FastlocError, FastlocWarning
-from fastloc.scale.labels import coco, label_studio, yolo
+from fastloc.scale.labels import coco, fiftyone, label_studio, yolo
 from fastloc.scale.labels.source import Filter, Picture, Rows
 from fastloc.utils.atomic_write import is_stream
 from fastloc.utils.schema import number, one_of
@@ -21,6 +21,7 @@ FORMATS: dict[str, Callable[[Rows, Path, str], Iterator[Picture]]] = {
     "coco": coco.write,
     "yolo": yolo.write,
     "label-studio": label_studio.write,
+    "fiftyone": fiftyone.write,
 }
 
 

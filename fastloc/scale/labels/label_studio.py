@@ -73,7 +73,8 @@ def _task(rows: Rows, picture: Picture, images: str) -> dict[str, Any]:
 
 def _results(texts: tuple[str, ...], picture: Picture, each: Object, index: int) -> Iterator[dict[str, Any]]:
     common = {
-        "to_name": "image", "original_width": picture.width, "original_height": picture.height, "image_rotation": 0, "score": each.confidence
+        "to_name": "image", "original_width": picture.width, "original_height": picture.height, "image_rotation": 0,
+        "score": each.confidence,
     }  # fmt: skip
     across, down = 100 / picture.width, 100 / picture.height
     text = texts[each.category]
@@ -81,7 +82,8 @@ def _results(texts: tuple[str, ...], picture: Picture, each: Object, index: int)
         "x": each.x0 * across, "y": each.y0 * down, "width": (each.x1 - each.x0) * across, "height": (each.y1 - each.y0) * down,
         "rotation": 0,
     }  # fmt: skip
-    yield {"id": f"box{index}", "type": "rectanglelabels", "from_name": "box", **common, "value": {**sides, "rectanglelabels": [text]}}
+    value: dict[str, Any] = {**sides, "rectanglelabels": [text]}
+    yield {"id": f"box{index}", "type": "rectanglelabels", "from_name": "box", **common, "value": value}
     if each.mask is not None:
         rle = brush(each.mask, each.x0, each.y0, picture.height, picture.width)
         value = {"format": "rle", "rle": rle, "brushlabels": [text]}

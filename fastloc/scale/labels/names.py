@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["digest", "relative_name"]
+__all__ = ["digest", "ending", "relative_name"]
 
 # endings of pictures; of other keys, such as `rows.parquet#3`, the whole key is the name
 _ENDING = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|heic|heif|avif|jp2|ppm|pgm)$", re.IGNORECASE)
@@ -15,9 +15,15 @@ LONGEST = 200
 
 def relative_name(key: str) -> str:
     """A path for a key, relative and without the ending of a picture. Where it cannot be the key's own, it ends in a digest of the key."""
-    plain = _ENDING.sub("", key)
+    plain = key.removesuffix(ending(key))
     name = "/".join(part for part in map(_part, re.split(r"[/\\]", plain)) if part)
     return name if name == plain else f"{name or 'picture'}-{digest(key)}"
+
+
+def ending(key: str) -> str:
+    """The ending of a picture that a key has, with its dot, or nothing."""
+    found = _ENDING.search(key)
+    return found[0] if found else ""
 
 
 def _part(text: str) -> str:

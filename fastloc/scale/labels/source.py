@@ -163,7 +163,8 @@ def _gaps(files: list[Path]) -> None:
     """Warn of shards that are not there."""
     there = {int(found[1]) for file in files if (found := re.fullmatch(r"part-(\d+)", file.stem))}
     if missing := sorted(set(range(max(there, default=-1) + 1)) - there):
-        warnings.warn(f"{len(missing)} shards have no rows, the first is {missing[0]}: the batch is not finished", FastlocWarning, stacklevel=3)
+        first = f"{len(missing)} shards have no rows, the first is {missing[0]}"
+        warnings.warn(f"{first}: the batch is not finished", FastlocWarning, stacklevel=3)
 
 
 def _opened(part: Path) -> ParquetFile:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fastloc.errors import FastlocError
 from fastloc.scale.labels.masks import polygon
-from fastloc.scale.labels.names import digest, relative_name
+from fastloc.scale.labels.names import digest, ending, relative_name
 from fastloc.scale.labels.source import Object, Picture, Rows
 from fastloc.utils.atomic_write import replacing_folder
 
@@ -40,7 +39,7 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
                     file.writelines(_line(picture, each) for each in picture.objects)
                 listed.writerow((picture.key, f"labels/{name}.txt"))
                 if images:
-                    _link(Path(images).resolve() / picture.key, folder / "images" / name)
+                    _link(Path(images).resolve() / picture.key, folder / "images" / f"{name}{ending(picture.key)}")
                 yield picture
 
 
@@ -60,7 +59,6 @@ def _created(folder: Path, key: str) -> tuple[str, IO[str]]:
 def _link(picture: Path, link: Path) -> None:
     if not picture.is_file():
         raise FastlocError(f"--images must be the folder that the keys are relative to, got one without {picture}")
-    link = link.with_name(link.name + picture.suffix)
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(picture)
 
@@ -69,10 +67,10 @@ def _line(picture: Picture, each: Object) -> str:
     if each.mask is None:
         corners = [(each.x0, each.y0), (each.x1, each.y0), (each.x1, each.y1), (each.x0, each.y1)]
     else:
-        corners = (polygon(each.mask) + (each.x0, each.y0)).tolist()
+        corners = [(x + each.x0, y + each.y0) for x, y in polygon(each.mask).tolist()]
     return f"{each.category} {' '.join(f'{x / picture.width:.6g} {y / picture.height:.6g}' for x, y in corners)}\n"
 
 
 def _yaml(text: str) -> str:
     """A double-quoted scalar of YAML: JSON's, with what YAML does not take as a character written by its number."""
-    return re.sub(r"[^\n]", lambda found: found[0] if found[0].isprintable() else f"\\U{ord(found[0]):08x}", json.dumps(text, ensure_ascii=False))
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in json.dumps(text, ensure_ascii=False))
