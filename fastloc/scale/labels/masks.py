@@ -23,14 +23,19 @@ def of_boxes(rle: str, height: int, width: int, boxes: Sequence[Sides]) -> list[
 
     Args:
         rle: `counts` of COCO's compressed RLE of the mask of [height, width].
+        boxes: within the picture.
 
     Raises:
-        ValueError: the mask cannot be decoded, or a box lies outside it.
+        ValueError: the mask cannot be decoded, or has no pixel in a box.
     """
     from pycocotools import mask as coco
     from scipy import ndimage
 
-    whole = coco.decode({"size": [height, width], "counts": rle}).astype(np.bool_)
+    pixels = coco.decode({"size": [height, width], "counts": rle})
+    # where run lengths end early, pixels hold whatever the memory did
+    if coco.encode(pixels)["counts"] != rle.encode():
+        raise ValueError(f"its run lengths do not fill {width} x {height}")
+    whole = pixels.astype(np.bool_)
     # corners touch, as in fastloc.imaging.regions
     numbered, _ = ndimage.label(whole, np.ones((3, 3), np.int8))
     regions: dict[Sides, list[int]] = {}
@@ -38,10 +43,11 @@ def of_boxes(rle: str, height: int, width: int, boxes: Sequence[Sides]) -> list[
         regions.setdefault((columns.start, rows.start, columns.stop, rows.stop), []).append(number)
     made = []
     for x0, y0, x1, y1 in boxes:
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise ValueError(f"a box {x0},{y0} to {x1},{y1} outside {width} x {height}")
         part, numbers = (slice(y0, y1), slice(x0, x1)), regions.get((x0, y0, x1, y1))
-        made.append(numbered[part] == numbers.pop(0) if numbers else whole[part])
+        mask = numbered[part] == numbers.pop(0) if numbers else whole[part]
+        if not mask.any():
+            raise ValueError("it is empty within a box")
+        made.append(mask)
     return made
 
 

@@ -17,7 +17,7 @@ def relative_name(key: str) -> str:
     """A path for a key, relative and without the ending of a picture. Where it cannot be the key's own, it ends in a digest of the key."""
     plain = key.removesuffix(ending(key))
     name = "/".join(part for part in map(_part, re.split(r"[/\\]", plain)) if part)
-    return name if name == plain else f"{name or 'picture'}-{digest(key)}"
+    return name if name and name == plain else f"{name or 'picture'}-{digest(key)}"
 
 
 def ending(key: str) -> str:

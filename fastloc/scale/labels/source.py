@@ -15,7 +15,7 @@ from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.scale.labels.masks import Mask, of_boxes
 from fastloc.scale.rows import FORMAT, KEY, rows_table
 from fastloc.scale.shards import parts
-from fastloc.utils.schema import decode, shown
+from fastloc.utils.schema import decode, first_line, shown
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -24,7 +24,7 @@ __all__ = ["Filter", "Object", "Picture", "Rows"]
 
 # rows that are in memory at once, each with a mask
 ROWS = 256
-COLUMNS = ("key", "width", "height", "text_index", "score", "boxes", "mask")
+COLUMNS = ("key", "width", "height", "text_index", "text", "score", "boxes", "mask")
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,17 @@ class Rows:
                 raise FastlocError("the rows have no scores; leave the least score out, or run the batch with a model that has them")
             if score < self._chosen.score:
                 return
+        height, width = row["height"], row["width"]
         least = -math.inf if self._chosen.heat is None else self._chosen.heat
         boxes = [box for box in row["boxes"] if box["value"] >= least]
         sides = [(box["x0"], box["y0"], box["x1"], box["y1"]) for box in boxes]
+        for x0, y0, x1, y1 in sides:
+            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+                raise _odd(row, f"its boxes must lie within {width} x {height}, got {x0},{y0} to {x1},{y1}")
         try:
-            found = of_boxes(row["mask"], row["height"], row["width"], sides) if boxes and row["mask"] else [None] * len(boxes)
+            found = [None] * len(boxes) if row["mask"] is None or not boxes else of_boxes(row["mask"], height, width, sides)
         except ValueError as error:
-            raise FastlocError(f"{row['key']}: its mask is damaged ({error}); run the batch again") from error
+            raise _odd(row, f"its mask is damaged ({first_line(error)})") from error
         for box, side, mask in zip(boxes, sides, found, strict=True):
             yield Object(category, *side, box["value"], score, mask)
 
@@ -157,6 +161,10 @@ class Rows:
 
 def _picture(row: dict[str, Any]) -> tuple[str, int, int]:
     return row["key"], row["width"], row["height"]
+
+
+def _odd(row: dict[str, Any], fault: str) -> FastlocError:
+    return FastlocError(f"{row['key']}, {row['text']!r}: {fault}; remove its row file, and run the batch again")
 
 
 def _gaps(files: list[Path]) -> None:
@@ -188,8 +196,8 @@ def _next(part: Path, batches: Iterator[Any]) -> list[dict[str, Any]] | None:
 
 
 def _damaged(part: Path, error: Exception) -> FastlocError:
-    first = str(error).partition("\n")[0]
-    return FastlocError(f"{part} must be a whole Parquet file, got a damaged one ({first}); run the batch again: it makes what is missing")
+    found = f"{part} must be a whole Parquet file, got a damaged one ({first_line(error)})"
+    return FastlocError(f"{found}; remove it, and run the batch again: it makes what is missing")
 
 
 def _header(part: Path) -> _Header:
