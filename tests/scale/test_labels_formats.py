@@ -19,23 +19,8 @@ from fastloc.scale.labels.label_studio import brush
 from fastloc.scale.labels.masks import polygon
 from fastloc.scale.shards import commit, shards
 from fastloc.scale.sources.item import Item
-from label_rows import TEXTS, Drawn, blobs, drawn, save_pictures, write_batch
+from label_rows import TEXTS, Drawn, blobs, comparable, drawn, objects, save_pictures, write_batch
 from repo import REPO
-
-
-def objects(picture: Drawn) -> list[tuple[int, list[int], Any]]:
-    """Category, box (x, y, width, height) and mask [H, W] of each region of a picture, in no order."""
-    found = []
-    for index, mask in enumerate(picture.masks):
-        numbered, count = ndimage.label(mask, np.ones((3, 3)))
-        for number, (rows, columns) in zip(range(1, count + 1), ndimage.find_objects(numbered), strict=True):
-            box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-            found.append((index, box, numbered == number))
-    return found
-
-
-def comparable(found: list[tuple[int, list[int], Any]]) -> list[tuple[int, list[int], bytes]]:
-    return sorted((index, box, np.ascontiguousarray(mask, bool).tobytes()) for index, box, mask in found)
 
 
 @pytest.fixture(name="folder")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from fastloc.imaging.regions import regions
 from fastloc.scale.readouts import rle
@@ -28,8 +29,6 @@ class Drawn:
 
 def blobs(seed: int, height: int, width: int) -> Any:
     """bool [height, width]: a few smooth regions."""
-    from scipy import ndimage
-
     field = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), min(height, width) / 12)
     return field > np.quantile(field, 0.8)
 
@@ -57,8 +56,8 @@ def rows_of(picture: Drawn, texts: Sequence[str], masks: bool = True) -> list[di
         heat = np.where(mask, np.float32(0.6), np.float32(0))
         boxes = regions(mask, heat).boxes.tolist() if mask.any() else []
         made.append({
-            "key": picture.key, "width": mask.shape[1], "height": mask.shape[0], "text_index": index, "text": text, "peak_x": 0, "peak_y": 0,
-            "value": 0.9, "similarity": 0.2, "score": score, "mask": rle(mask) if masks else None,
+            "key": picture.key, "width": mask.shape[1], "height": mask.shape[0], "text_index": index, "text": text,
+            "peak_x": 0, "peak_y": 0, "value": 0.9, "similarity": 0.2, "score": score, "mask": rle(mask) if masks else None,
             "boxes": [dict(zip(("x0", "y0", "x1", "y1"), box, strict=True), value=0.6 if n else 0.9) for n, box in enumerate(boxes)],
             "grid": None, "grid_height": None, "grid_width": None,
         })  # fmt: skip
@@ -82,3 +81,19 @@ def save_pictures(folder: Path, pictures: Sequence[Drawn]) -> Path:
         height, width = each.masks[0].shape
         Image.new("RGB", (width, height), (number, number, number)).save(path, format="PNG" if path.suffix == ".png" else "JPEG")
     return folder
+
+
+def objects(picture: Drawn) -> list[tuple[int, list[int], Any]]:
+    """Category, box (x, y, width, height) and mask [H, W] of each region of a picture, in no order."""
+    found = []
+    for index, mask in enumerate(picture.masks):
+        numbered, count = ndimage.label(mask, np.ones((3, 3)))
+        for number, (rows, columns) in zip(range(1, count + 1), ndimage.find_objects(numbered), strict=True):
+            box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
+            found.append((index, box, numbered == number))
+    return found
+
+
+def comparable(found: list[tuple[int, list[int], Any]]) -> list[tuple[int, list[int], bytes]]:
+    """Objects in an order of their own, and so that they can be compared."""
+    return sorted((index, box, np.ascontiguousarray(mask, bool).tobytes()) for index, box, mask in found)

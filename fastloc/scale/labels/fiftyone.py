@@ -97,7 +97,8 @@ def _dataset(name: str, rows: Rows) -> dict[str, Any]:
     return {
         "name": name, "version": VERSION, "created_at": _DATE, "last_modified_at": _DATE, "last_loaded_at": _DATE, "persistent": False,
         "media_type": "image", "group_media_types": {}, "tags": [], "info": {"method": rows.header.method, "model": rows.header.model},
-        "classes": {"predictions": list(rows.texts)}, "default_classes": [], "mask_targets": {}, "default_mask_targets": {}, "skeletons": {},
+        "classes": {"predictions": list(rows.texts)}, "default_classes": [], "mask_targets": {}, "default_mask_targets": {},
+        "skeletons": {},
         "sample_fields": fields, "frame_fields": [], "saved_views": [], "workspaces": [], "annotation_runs": {}, "brain_methods": {},
         "evaluations": {}, "runs": {},
     }  # fmt: skip
@@ -110,8 +111,8 @@ def _field(
     classes = "fiftyone.core.fields."
     return {
         "name": name, "ftype": classes + kind, "embedded_doc_type": f"fiftyone.core.{document}" if document else None,
-        "subfield": classes + subfield if subfield else None, "fields": fields or [], "db_field": stored or name, "description": None,
-        "info": None, "read_only": False, "created_at": _DATE,
+        "subfield": classes + subfield if subfield else None, "fields": fields or [], "db_field": stored or name,
+        "description": None, "info": None, "read_only": False, "created_at": _DATE,
     }  # fmt: skip
 
 

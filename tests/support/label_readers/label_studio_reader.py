@@ -17,7 +17,8 @@ for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8")):
     flat = [{**each, **each["value"]} for each in prediction["result"]]
     layers = decode_from_annotation("mask", flat)
     found.append({
-        "data": task["data"], "valid": interface.validate_task({"data": task["data"]}), "errors": interface.validate_prediction(prediction, return_errors=True),
+        "data": task["data"], "valid": interface.validate_task({"data": task["data"]}),
+        "errors": interface.validate_prediction(prediction, return_errors=True),
         "boxes": [[each["rectanglelabels"][0], each["x"], each["y"], each["width"], each["height"], each["score"]]
                   for each in flat if each["type"] == "rectanglelabels"],
         "masks": [[name, layer.shape, np.packbits(layer == 255).tobytes().hex(), sorted({*np.unique(layer).tolist()})]
