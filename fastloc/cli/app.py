@@ -37,6 +37,14 @@ examples:
   fastloc batch photos -t cat -o rows --ray --actors 2
 """
 
+_CONVERT_EXAMPLES = """\
+examples:
+  fastloc batch convert rows --to coco -o labels.json
+  fastloc batch convert rows --to yolo -o yolo --images photos --min-score 0.5
+  fastloc batch convert rows --to label-studio -o tasks --images https://host/photos
+  fastloc batch convert rows --to fiftyone -o dataset --images photos
+"""
+
 _EXPLAIN_EXAMPLES = """\
 examples:
   fastloc explain photo.jpg -t cat "red car" --model ViT-B-16 --pretrained laion2b_s34b_b88k -o sheet.png --html sheet.html
@@ -58,13 +66,6 @@ examples:
   fastloc export -o any.onnx --size dynamic --batch dynamic
   fastloc export -o street.onnx --for gstreamer --size 448 --texts "a cyclist" "a bus"
   fastloc export -o street.onnx --for deepstream --input bytes --spelling decomposed --size 448 --texts "a cyclist" "a bus"
-"""
-
-_CONVERT_EXAMPLES = """\
-examples:
-  fastloc batch convert found --to coco -o found.json
-  fastloc batch convert found --to yolo -o found-yolo --images pictures --min-score 0.5
-  fastloc batch convert found --to label-studio -o found-tasks --images https://pictures.example/holiday
 """
 
 _VIDEO_EXAMPLES = """\
@@ -111,11 +112,11 @@ class Command:
 
 COMMANDS = (
     Command("locate", "find texts in pictures", "cli.locate", run="locate", epilog=_LOCATE_EXAMPLES),
-    Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
     Command("video", "find texts in every frame of a video, a camera or a stream", "cli.video", epilog=_VIDEO_EXAMPLES),
     Command("explain", "show every method on one picture, side by side", "cli.explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
     Command("analyze", "look into a model block by block, and at which maps are inside out", "cli.analyze", run="analyze"),
     Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
+    Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
     Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
     Command("models", "list the models that fit", "cli.listings", "add_models", "models"),
     Command("plan", "tell how a method would be executed here, and why", "cli.listings", "add_plan", "plan"),

@@ -33,7 +33,7 @@ def fails(run: Run, tmp_path: Path, *argv: object, to: str = "coco") -> str:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_no_rows(run: Run, tmp_path: Path, to: str) -> None:
-    assert "out must hold rows/part-*.parquet, got none" in fails(run, tmp_path, to=to)
+    assert "out must hold manifest.json and rows/part-….parquet" in fails(run, tmp_path, to=to)
 
 
 def test_an_empty_batch_has_an_empty_label_file(run: Run, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_missing_shard_is_told(run: Run, tmp_path: Path) -> None:
     write_batch(tmp_path / "out", drawn())
     (tmp_path / "out/rows/part-000001.parquet").unlink()
     ended = run("batch", "convert", "out", "--to", "coco", "-o", "found.json")
-    assert ended.status == 0 and "1 shards have no rows, the first is 1: the batch is not finished" in ended.err
+    assert ended.status == 0 and "the batch is not finished, 2 shards of 3 are there" in ended.err
 
 
 def rewritten(tmp_path: Path, metadata: dict[str, str] | None, **columns: pa.Array) -> None:
@@ -114,7 +114,7 @@ def test_columns_of_another_type_and_missing_ones(run: Run, tmp_path: Path) -> N
 def test_shards_of_two_runs(run: Run, tmp_path: Path) -> None:
     write_batch(tmp_path / "out", drawn())
     rewritten(tmp_path, replace(SETTINGS, texts=("dog", *TEXTS[1:])).metadata())
-    assert "its settings must be those of part-000000.parquet, got others" in fails(run, tmp_path)
+    assert "its settings must be those of manifest.json, got others" in fails(run, tmp_path)
 
 
 @pytest.mark.parametrize("mask", ["", "?" * 50, "Z" * 9, "\x7f\x00"])

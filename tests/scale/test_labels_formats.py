@@ -14,11 +14,10 @@ from scipy import ndimage
 
 from fastloc.imaging import images
 from fastloc.scale import Locate
+from fastloc.scale.batch import batch
 from fastloc.scale.labels.convert import convert
 from fastloc.scale.labels.label_studio import brush
 from fastloc.scale.labels.masks import polygon
-from fastloc.scale.shards import commit, shards
-from fastloc.scale.sources.item import Item
 from label_rows import TEXTS, Drawn, blobs, comparable, drawn, objects, save_pictures, write_batch
 from repo import REPO
 
@@ -188,13 +187,12 @@ def test_what_a_batch_found_is_what_its_labels_say(tmp_path: Path) -> None:
     from fastloc import Localizer
 
     paths = sorted((REPO / "fastloc/embedded/samples").glob("*.webp"))
-    locate, texts = Locate(["cat", "red car"], batch=2), ["cat", "red car"]
-    [shard] = shards([Item(path.name, str(path)) for path in paths])
-    [(_, found)] = locate.windows([(None, [(item.key, item) for item in shard.items])])
-    commit(tmp_path / "out", shard, found, locate.settings)
+    texts = ["cat", "red car"]
+    batch([str(REPO / "fastloc/embedded/samples/*.webp")], Locate(texts, batch=2), tmp_path / "out", shard=2)
     convert(tmp_path / "out", "coco", tmp_path / "found.json")
     read = COCO(str(tmp_path / "found.json"))
     localizer = Localizer()
+    assert [each["file_name"] for each in read.imgs.values()] == [path.name for path in paths]
     for number, path in enumerate(paths, 1):
         result = localizer(images.load(path), texts)
         labels = read.loadAnns(read.getAnnIds(number))

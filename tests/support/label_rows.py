@@ -10,9 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from fastloc.imaging.regions import regions
+from fastloc.scale.manifest import begin, finish
 from fastloc.scale.readouts import rle
 from fastloc.scale.rows import Settings, rows_table
-from fastloc.scale.shards import write_table
+from fastloc.scale.shards import Counts, write_table
 
 TEXTS = ("cat", 'a "red" car: 5% <new>', "犬 🐕")
 SETTINGS = Settings("embedded", "", "gem", "sha256:0", TEXTS, 0.5, None, True, False, 8, "cpu", 10**8, {})
@@ -66,10 +67,12 @@ def rows_of(picture: Drawn, texts: Sequence[str], masks: bool = True) -> list[di
 
 def write_batch(folder: Path, pictures: Sequence[Drawn], *, texts: Sequence[str] = TEXTS, masks: bool = True, shard: int = 2) -> Path:
     """Write the folder of a batch that is finished, `shard` pictures a file. Returns it."""
-    metadata = replace(SETTINGS, texts=tuple(texts), masks=masks).metadata()
+    settings = replace(SETTINGS, texts=tuple(texts), masks=masks)
+    manifest, metadata, number = begin(folder, settings, ["pictures"], shard), settings.metadata(), 0
     for number, first in enumerate(range(0, len(pictures), shard)):
         rows = [row for picture in pictures[first : first + shard] for row in rows_of(picture, texts, masks)]
         write_table(folder / "rows" / f"part-{number:06d}.parquet", rows_table(rows, metadata))
+    finish(folder, manifest, Counts(len(pictures), len(pictures)), number + 1)
     return folder
 
 

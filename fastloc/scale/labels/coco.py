@@ -22,7 +22,7 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
     Raises OSError.
     """
     categories = [{"id": index, "name": text, "supercategory": ""} for index, text in enumerate(rows.texts, 1)]
-    info = {"description": f"made by fastloc with {rows.header.method} on {rows.header.model}, not by people"}
+    info = {"description": f"made by fastloc with {rows.settings.method} on {rows.settings.model}, not by people"}
     with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         file.write(f'{{"info": {_json(info)},\n"licenses": [],\n"categories": {_json(categories)},\n"images": [')
         for number, (key, width, height) in enumerate(rows.sizes(), 1):

@@ -96,7 +96,7 @@ def _dataset(name: str, rows: Rows) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "name": name, "version": VERSION, "created_at": _DATE, "last_modified_at": _DATE, "last_loaded_at": _DATE, "persistent": False,
-        "media_type": "image", "group_media_types": {}, "tags": [], "info": {"method": rows.header.method, "model": rows.header.model},
+        "media_type": "image", "group_media_types": {}, "tags": [], "info": {"method": rows.settings.method, "model": rows.settings.model},
         "classes": {"predictions": list(rows.texts)}, "default_classes": [], "mask_targets": {}, "default_mask_targets": {},
         "skeletons": {},
         "sample_fields": fields, "frame_fields": [], "saved_views": [], "workspaces": [], "annotation_runs": {}, "brain_methods": {},

@@ -25,7 +25,7 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
     /data/local-files/?d=folder for files that Label Studio serves itself. Raises OSError.
     """
     with replacing_folder(path) as folder:
-        (folder / "config.xml").write_text(_configuration(rows.texts, rows.header.masks), encoding="utf-8")
+        (folder / "config.xml").write_text(_configuration(rows.texts, rows.settings.masks), encoding="utf-8")
         with (folder / "tasks.json").open("w", encoding="utf-8") as file:
             file.write("[")
             for number, picture in enumerate(rows.pictures()):
@@ -64,7 +64,7 @@ def _task(rows: Rows, picture: Picture, images: str) -> dict[str, Any]:
     where = f"{images.rstrip('/')}/{quote(picture.key)}" if images else picture.key
     results = [result for index, each in enumerate(picture.objects) for result in _results(rows.texts, picture, each, index)]
     prediction = {
-        "model_version": f"fastloc {rows.header.method} {rows.header.model}",
+        "model_version": f"fastloc {rows.settings.method} {rows.settings.model}",
         "score": max((each.confidence for each in picture.objects), default=0.0),
         "result": results,
     }

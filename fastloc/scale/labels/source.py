@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.scale.labels.masks import Mask, of_boxes
-from fastloc.scale.rows import FORMAT, KEY, rows_table
+from fastloc.scale.manifest import MANIFEST, read
+from fastloc.scale.rows import FORMAT, KEY, Settings, rows_table
 from fastloc.scale.shards import parts
 from fastloc.utils.schema import decode, first_line, shown
 
@@ -30,16 +30,6 @@ COLUMNS = ("key", "width", "height", "text_index", "text", "score", "boxes", "ma
 @dataclass(frozen=True)
 class _Format:
     format: int
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The settings that all row files of a batch bear."""
-
-    texts: tuple[str, ...]
-    model: str
-    method: str
-    masks: bool
 
 
 @dataclass(frozen=True)
@@ -93,29 +83,30 @@ class Picture:
 class Rows:
     """The rows that `fastloc batch` wrote to a folder.
 
-    folder  what `fastloc batch -o` was given; read for its `rows/part-*.parquet`
+    folder  what `fastloc batch -o` was given; read for its manifest and `rows/part-*.parquet`
     chosen  the objects that become labels
 
-    Raises FastlocError: no rows, a file that is damaged, of another format, or of another run than the others; scores that are asked for
-    where there are none.
+    Raises FastlocError: no rows; a file that is damaged, of another format, or of other settings than the manifest's; scores that are asked
+    for where there are none.
     """
 
     def __init__(self, folder: Path, chosen: Filter) -> None:
         self._chosen = chosen
-        self._parts = parts(folder / "rows")
-        if not self._parts:
-            raise FastlocError(f"{folder} must hold rows/part-*.parquet, got none; give the folder that `fastloc batch -o` wrote")
-        _gaps(self._parts)
-        headers = [_header(part) for part in self._parts]
-        for part, header in zip(self._parts, headers, strict=True):
-            if header != headers[0]:
-                raise FastlocError(f"{part}: its settings must be those of {self._parts[0].name}, got others; run the batch again")
-        self.header = headers[0]
+        self._parts, manifest = parts(folder / "rows"), read(folder)
+        if manifest is None or not self._parts:
+            raise FastlocError(f"{folder} must hold {MANIFEST} and rows/part-….parquet; give the folder that `fastloc batch -o` wrote")
+        if len(self._parts) != manifest.shards:
+            there = f"{len(self._parts)} shards of {'?' if manifest.shards is None else manifest.shards} are there"
+            warnings.warn(f"{folder}: the batch is not finished, {there}; the labels are theirs", FastlocWarning, stacklevel=2)
+        self.settings = manifest.settings
+        for part in self._parts:
+            if _settings(part) != self.settings:
+                raise FastlocError(f"{part}: its settings must be those of {MANIFEST}, got others; remove it, and run the batch again")
         # a text that was given twice has the same rows twice
-        first = {text: self.header.texts.index(text) for text in self.header.texts}
+        first = {text: self.settings.texts.index(text) for text in self.settings.texts}
         self.texts = tuple(first)
         self._category = {index: category for category, index in enumerate(first.values())}
-        if len(first) < len(self.header.texts):
+        if len(first) < len(self.settings.texts):
             warnings.warn("texts that were given twice become one label", FastlocWarning, stacklevel=2)
 
     def sizes(self) -> Iterator[tuple[str, int, int]]:
@@ -167,14 +158,6 @@ def _odd(row: dict[str, Any], fault: str) -> FastlocError:
     return FastlocError(f"{row['key']}, {row['text']!r}: {fault}; remove its row file, and run the batch again")
 
 
-def _gaps(files: list[Path]) -> None:
-    """Warn of shards that are not there."""
-    there = {int(found[1]) for file in files if (found := re.fullmatch(r"part-(\d+)", file.stem))}
-    if missing := sorted(set(range(max(there, default=-1) + 1)) - there):
-        first = f"{len(missing)} shards have no rows, the first is {missing[0]}"
-        warnings.warn(f"{first}: the batch is not finished", FastlocWarning, stacklevel=3)
-
-
 def _opened(part: Path) -> ParquetFile:
     import pyarrow
     from pyarrow.parquet import ParquetFile
@@ -200,8 +183,8 @@ def _damaged(part: Path, error: Exception) -> FastlocError:
     return FastlocError(f"{found}; remove it, and run the batch again: it makes what is missing")
 
 
-def _header(part: Path) -> _Header:
-    """What a row file says of its run. Raises FastlocError."""
+def _settings(part: Path) -> Settings:
+    """The settings that a row file was made with. Raises FastlocError."""
     with _opened(part) as file:
         schema = file.schema_arrow
     written = (schema.metadata or {}).get(KEY.encode())
@@ -216,4 +199,4 @@ def _header(part: Path) -> _Header:
         if name not in schema.names or schema.field(name).type != known.field(name).type:
             got = schema.field(name).type if name in schema.names else "none"
             raise FastlocError(f"{part}: its column {name!r} must be of {known.field(name).type}, got {got}; run the batch again")
-    return decode(written, _Header, damaged, error=FastlocError)
+    return decode(written, Settings, damaged, error=FastlocError)
