@@ -13,7 +13,10 @@ Mask = NDArray[np.bool_]
 Sides = tuple[int, int, int, int]
 # pixels that a polygon may lie beside the mask's edge
 TOLERANCE = 0.75
-_AHEAD = ((1, 0), (0, 1), (-1, 0), (0, -1))
+# right, down, left and up: the step from a corner to the next, and from the corner to the pixels ahead of it, on the left and on the right
+_STEPS = (
+    ((1, 0), (0, -1), (0, 0)), ((0, 1), (0, 0), (-1, 0)), ((-1, 0), (-1, 0), (-1, -1)), ((0, -1), (-1, -1), (0, -1)),
+)  # fmt: skip
 
 
 def of_boxes(rle: str, height: int, width: int, boxes: Sequence[Sides]) -> list[Mask]:
@@ -77,25 +80,18 @@ def _corners(padded: Mask) -> NDArray[np.int64]:
     y, x = divmod(int(padded.argmax()), padded.shape[1])
     start, way, found = (x, y), 0, []
     while True:
-        # the region lies to the right of the way; of the two pixels ahead, the left one turns left, also across a corner
-        ahead, down = _AHEAD[way], _AHEAD[(way + 1) % 4]
+        # the region lies to the right of the way; a pixel ahead on the left turns it left, also where it touches with a corner alone
+        ahead, left, right = _STEPS[way]
         x, y = x + ahead[0], y + ahead[1]
-        left_x, left_y = _pixel(x, y, ahead, (-down[0], -down[1]))
-        right_x, right_y = _pixel(x, y, ahead, down)
-        if rows[left_y][left_x]:
+        if rows[y + left[1]][x + left[0]]:
             way = (way - 1) % 4
-        elif rows[right_y][right_x]:
+        elif rows[y + right[1]][x + right[0]]:
             continue
         else:
             way = (way + 1) % 4
         found.append((x - 1, y - 1))
         if (x, y) == start and way == 0:
             return np.array(found, np.int64)
-
-
-def _pixel(x: int, y: int, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    """The pixel that touches the corner (x, y) towards two directions."""
-    return x - (one[0] + other[0] < 0), y - (one[1] + other[1] < 0)
 
 
 def _simplified(ring: NDArray[np.int64]) -> NDArray[np.int64]:
