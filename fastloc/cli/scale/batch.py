@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +45,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sources")
     group.add_argument("--image-column", default="", metavar="NAME", help="column of a .parquet with bytes or paths (default: usual names)")
     group.add_argument("--key-column", default="", metavar="NAME", help="its column of keys (default: key, __key__, id, image_id, or none)")
-    group = parser.add_argument_group("Ray")
-    group.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help="actors of Ray make the shards: on this machine, or a cluster")
-    group.add_argument("--actors", type=count, metavar="N", help="how many (default: one a GPU, or one every 4 cores)")
+    _add_ray(parser.add_argument_group("Ray"))
+
+
+def _add_ray(ray: "argparse._ArgumentGroup") -> None:
+    told = "have actors of Ray make the shards: of the cluster at HOST:PORT, of the one this machine is in (auto), or of this machine alone"
+    ray.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=f"{told} (local; default: RAY_ADDRESS, or local)")
+    ray.add_argument("--actors", type=count, metavar="N", help="how many (default: as many as GPUs allow, or one every 4 cores)")
+    ray.add_argument("--actor-gpus", type=float, metavar="F", help="GPUs of an actor, 0.5 for two on one (default: 1 on cuda)")
 
 
 def _add_output(output: "argparse._ArgumentGroup") -> None:
@@ -72,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from fastloc.scale.sources.listing import Columns
 
     folder = _folder(args)
+    _check_ray(args)
     locate = _locate(args)
     note_embedded(args, locate.localizer)
     counts = batch(
@@ -109,15 +114,25 @@ def _locate(args: argparse.Namespace) -> "Locate":
     )  # fmt: skip
 
 
+def _check_ray(args: argparse.Namespace) -> None:
+    """Raise FastlocError for what is wrong with Ray, before the model is loaded."""
+    if args.ray is not None:
+        from fastloc.scale.ray_session import check
+
+        check(args.ray)
+    for name in ("actors", "actor_gpus"):
+        if args.ray is None and (value := getattr(args, name)) is not None:
+            option = name.replace("_", "-")
+            raise FastlocError(f"--{option} must come with --ray, got {value:g} without; add --ray, or leave it out")
+
+
 def _maker(args: argparse.Namespace, locate: "Locate", folder: Path) -> "Maker | None":
     """The actors of Ray where they are asked for; None for this process."""
     if args.ray is None:
-        if args.actors is not None:
-            raise FastlocError(f"--actors must come with --ray, got {args.actors} without; add --ray, or leave it out")
         return None
-    from fastloc.scale.on_ray import made
+    from fastloc.scale import on_ray
 
-    return partial(made, locate=locate, folder=folder, settings=locate.settings, address=args.ray or None, actors=args.actors)
+    return lambda shards: on_ray.run(locate, shards, folder, address=args.ray, actors=args.actors, gpus=args.actor_gpus)
 
 
 class _Progress:
