@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 import traceback
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from fastloc.scale.one_process import located
 from fastloc.scale.ray_session import connected
 from fastloc.scale.rows import Settings
 from fastloc.scale.shards import Counts, Shard, commit
-from fastloc.utils.schema import first_line
+from fastloc.utils.schema import first_line, number
 
 __all__ = ["Actor", "Pool", "pool_of", "run"]
 
@@ -128,18 +129,29 @@ class Actor:
 
 
 def pool_of(nodes: Iterable[Mapping[str, Any]], actors: int | None, gpus: float) -> Pool:
-    """The actors for the machines of a cluster, as `ray.nodes()` lists them. Raises FastlocError for more than there is room for."""
+    """The actors for the machines of a cluster, as `ray.nodes()` lists them: each with as many cores as all can have.
+
+    Raises FastlocError for more than there is room for, and for numbers that cannot be.
+    """
+    if actors is not None:
+        number("actors", actors, 1, float("inf"))
+    number("gpus of an actor", gpus, 0, float("inf"))
+    if gpus > 1 and gpus % 1:
+        raise FastlocError(f"gpus of an actor must be a whole number or a part of one, got {gpus:g}; use {int(gpus)}")
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     usable = [each for each in resources if each.get("CPU", 0) >= 1 and each.get("GPU", 0) >= gpus]
     if not usable:
         raise FastlocError(f"an actor needs a CPU core and {gpus:g} GPUs, which no machine of the cluster has")
-    smallest = int(min(each["CPU"] for each in usable))
     if actors is None:
         actors = sum(int(each["GPU"] / gpus) if gpus else max(1, int(each["CPU"]) // CORES) for each in usable)
-    cores = max(1, min(int(sum(each["CPU"] for each in usable)) // actors, smallest))
-    room = sum(min(int(each["CPU"]) // cores, int(each["GPU"] / gpus) if gpus else actors) for each in usable)
-    if actors > room:
-        raise FastlocError(f"actors must be at most {room} in this cluster, got {actors}; an actor takes {cores} cores and {gpus:g} GPUs")
+
+    def room(cores: int) -> int:
+        return sum(min(int(each["CPU"]) // cores, int(each["GPU"] / gpus) if gpus else sys.maxsize) for each in usable)
+
+    most = int(max(each["CPU"] for each in usable))
+    cores = next((cores for cores in range(most, 0, -1) if room(cores) >= actors), None)
+    if cores is None:
+        raise FastlocError(f"actors must be at most {room(1)} in this cluster, got {actors}; each takes a core or more and {gpus:g} GPUs")
     return Pool(actors, cores, gpus)
 
 
