@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 import traceback
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -65,11 +66,14 @@ def run(
 
         pool = pool_of(ray.nodes(), actors, float(settings.device == "cuda") if gpus is None else gpus)
         described = ray.data.from_items([{"shard": packed} for packed in waiting.values()], override_num_blocks=len(waiting))
-        made = described.map_batches(
-            Actor, fn_constructor_args=(locate, folder, settings, pool.cores, os.getcwd()), batch_size=1,
-            compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=1), num_cpus=pool.cores, num_gpus=pool.gpus,
-            max_restarts=-1, max_task_retries=RETRIES,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # of the last two, for which the versions that are allowed have no other place
+            warnings.filterwarnings("ignore", ".*ray_remote_args")
+            made = described.map_batches(
+                Actor, fn_constructor_args=(locate, folder, settings, pool.cores, os.getcwd()), batch_size=1,
+                compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=1), num_cpus=pool.cores, num_gpus=pool.gpus,
+                max_restarts=-1, max_task_retries=RETRIES,
+            )  # fmt: skip
         # of actors' deaths alone: every exception comes back as an error
         made.context.max_errored_blocks = -1
         try:

@@ -7,10 +7,8 @@ import os
 import re
 import signal
 import socket
-import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fastloc.errors import FastlocError
@@ -49,8 +47,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
     address = _address(address)
     # Ray puts a handler of its own in place of the command line's
     handler = signal.getsignal(signal.SIGTERM)
-    # what Ray says of its workers, it says on standard output
-    with redirect_stdout(sys.stderr), _quiet():
+    with _quiet():
         try:
             _start(ray, address)
             with suppress(ValueError):
@@ -115,10 +112,7 @@ def _quiet() -> Iterator[None]:
     context.enable_progress_bars = context.print_on_execution_start = False
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"ray\.")
-            warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-            yield
+        yield
     finally:
         context.enable_progress_bars, context.print_on_execution_start, level = shown
         logger.setLevel(level)

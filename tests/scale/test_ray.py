@@ -108,7 +108,8 @@ def test_actors_need_ray(option: str, run: Run) -> None:
 def nodes(*machines: tuple[float, float]) -> list[dict[str, object]]:
     """Machines of so many cores and GPUs, and one that has gone."""
     alive = [{"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus} for cpus, gpus in machines]
-    return [*({"Alive": True, "Resources": each} for each in alive), {"Alive": False, "Resources": {"CPU": 640.0, "GPU": 80.0}}, {"Alive": True, "Resources": {"memory": 1.0}}]
+    gone = {"Alive": False, "Resources": {"CPU": 640.0, "GPU": 80.0}}
+    return [*({"Alive": True, "Resources": each} for each in [*alive, {"memory": 1.0}]), gone]
 
 
 @pytest.mark.parametrize(

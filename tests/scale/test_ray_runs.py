@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from deadly import Deadly
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError
 from fastloc.scale import on_ray
@@ -111,19 +112,18 @@ def test_an_actor_that_is_killed_loses_and_doubles_nothing(
     assert killed and counts == COUNTS and contents(folder) == contents(alone)
 
 
-class Deadly(Locate):
-    """Kills every process but the test's that comes to one picture."""
-
-    def windows(self, groups):  # type: ignore[no-untyped-def]
-        for tag, pictures in groups:
-            if os.getpid() != self.options["spared"] and any(key == "04.png" for key, _ in pictures):
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield from super().windows([(tag, pictures)])
-
-
 @pytest.mark.slow(SLOW)
-def test_pictures_that_kill_every_actor_hold_up_no_others(ray: object, pictures: Path, alone: Path, tmp_path: Path) -> None:
-    pass
+def test_pictures_that_kill_every_actor_hold_up_no_others(
+    ray: object, pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "RETRIES", 1)
+    folder, locate = tmp_path / "out", Deadly(["cat", "pizza"], batch=2, grids=True)
+    with pytest.raises(FastlocError, match=r"^1 shards are not finished \(2\): their actors died 2 times; the same command tries these again$"):
+        batch([str(pictures)], locate, folder, shard=SHARD, maker=lambda shards: on_ray.run(locate, shards, folder, actors=1))
+    missing = {"rows/part-000002.parquet", "errors.parquet", "manifest.json"}
+    assert {name: content for name, content in contents(alone).items() if name not in missing}.items() <= contents(folder).items()
+    assert batch([str(pictures)], locate, folder, shard=SHARD) == COUNTS
+    assert contents(folder) == contents(alone)
 
 
 @pytest.mark.slow(SLOW)
@@ -150,23 +150,21 @@ def test_locate_is_a_stage_of_anybodys_pipeline(ray: object, pictures: Path, loc
 
 
 @pytest.mark.slow(SLOW)
-def test_a_driver_that_is_killed_goes_on_where_it_was(pictures: Path, alone: Path, store: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra ray is not installed")
+def test_a_driver_that_is_killed_goes_on_where_it_was(ray: Any, pictures: Path, alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = [
         sys.executable, "-P", "-m", "fastloc", "batch", str(pictures), "-t", "cat", "pizza", "-o", str(folder), "--shard", str(SHARD),
-        "--batch", "2", "--grids", "--ray", "local", "--actors", "1",
+        "--batch", "2", "--grids", "--ray", ray.get_runtime_context().gcs_address, "--actors", "1",
     ]  # fmt: skip
-    environment = {**os.environ, "RAY_TMPDIR": str(store)}
-    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
     while not list(folder.glob("rows/part-*")) and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("rows/part-*")}
     assert 0 < len(before) < PICTURES // SHARD
-    ended = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=False)
-    assert ended.returncode == 1 and f"{PICTURES} pictures in, {PICTURES - 1} out, 1 failed" in ended.stdout
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    assert ended.returncode == 1 and ended.stdout == f"{folder}: {PICTURES} pictures in, {PICTURES - 1} out, 1 failed\n"
     after = {path.name: path.stat().st_mtime_ns for path in folder.glob("rows/part-*")}
     assert before.items() <= after.items() and contents(folder) == contents(alone)

@@ -1,7 +1,10 @@
 """`fastloc batch`: texts in any number of pictures, as rows in Parquet. A run that was ended goes on where it was."""
 
 import argparse
+import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ from fastloc.utils.terminal import say
 if TYPE_CHECKING:
     from fastloc.scale.batch import Maker
     from fastloc.scale.locate import Locate
-    from fastloc.scale.shards import Counts
+    from fastloc.scale.shards import Counts, Shard
 
 # seconds between two lines that say how far it is
 EVERY = 10.0
@@ -132,7 +135,12 @@ def _maker(args: argparse.Namespace, locate: "Locate", folder: Path) -> "Maker |
         return None
     from fastloc.scale import on_ray
 
-    return lambda shards: on_ray.run(locate, shards, folder, address=args.ray, actors=args.actors, gpus=args.actor_gpus)
+    def made(shards: Iterable["Shard"]) -> Iterator[tuple[int, "Counts"]]:
+        # where Ray says that an actor has died
+        with redirect_stdout(sys.stderr):
+            yield from on_ray.run(locate, shards, folder, address=args.ray, actors=args.actors, gpus=args.actor_gpus)
+
+    return made
 
 
 class _Progress:
