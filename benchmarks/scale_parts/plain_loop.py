@@ -39,7 +39,7 @@ class Plain:
         clip = open_clip.CLIP(**config).eval()
         if model == "embedded":
             # its text tower has a vocabulary of its own; texts are encoded once, before the time begins
-            clip.load_state_dict({name: each for name, each in load_file(embedded.MODEL).items() if name.startswith("visual.")}, strict=False)
+            clip.load_state_dict({name: each for name, each in load_file(embedded.MODEL).items() if name.startswith("visual.")}, False)
         visual = {name: tensor for name, tensor in clip.state_dict().items() if name.startswith("visual.")}
         self.weights = vit_layouts.from_open_clip(visual, from_open_clip(config))
         self.size, self.texts = size, list(texts)

@@ -1,0 +1,40 @@
+"""Time that parts share: each takes its part of what is left, and what one leaves over is the next one's."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+Job = TypeVar("Job")
+
+
+class Budget:
+    """Seconds from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        return self._until - time.monotonic()
+
+    def share(self, part: float, of: float) -> "Budget":
+        """The part of what is left, where what is to come counts `of` in all."""
+        return Budget(max(self.left, 0.0) * part / of)
+
+
+def rounds(jobs: Sequence[Job], budget: Budget, most: int = 9) -> Iterator[tuple[int, Job]]:
+    """(round, job): all jobs once, then again while what one took last time is left of the budget.
+
+    Every other round goes backwards, so that a machine that slowly changes treats all alike.
+    """
+    took: dict[int, float] = {}
+    for number in range(most):
+        order = range(len(jobs)) if number % 2 == 0 else reversed(range(len(jobs)))
+        for index in order:
+            if number and budget.left < took[index]:
+                continue
+            began = time.monotonic()
+            yield number, jobs[index]
+            took[index] = time.monotonic() - began
+        if budget.left < min(took.values(), default=0.0):
+            return

@@ -1,0 +1,165 @@
+"""Pictures a second over files of 1080p: the command in one process and with Ray's actors, the plain loop, the model on ready tensors.
+
+Contenders take turns, each in a fresh process. Of a command three things are kept: the whole time; the steady rate, from the times at which
+it committed its shards; and the start, which is what the whole time has beyond the pictures at the steady rate.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scale_parts import pictures
+from scale_parts.budget import Budget, rounds
+from scale_parts.models import MODELS, Model
+from scale_parts.processes import FASTLOC, CommandError, Memory, checked, last_line, started
+
+Row = dict[str, Any]
+HERE = Path(__file__).parent
+BATCH, SHARDS, TEXTS = 8, 10, 3
+# what a decoding thread is taken to read when a run's length is chosen: pictures of 1080p a second
+DECODED = 60.0
+TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all contenders of a model get."""
+
+    model: Model
+    folder: Path
+    files: Path
+    count: int
+    shard: int
+    seconds: float
+
+    @property
+    def texts(self) -> list[str]:
+        return pictures.texts(TEXTS)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row of the table: `part` is what it is chosen by."""
+
+    name: str
+    part: str
+    run: Callable[[Work], Row]
+
+
+def batch(work: Work, actors: int = 0) -> Row:
+    """`fastloc batch`, its rows counted."""
+    out = work.folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [*FASTLOC, "batch", work.files, "-t", *work.texts, "-o", out, *work.model.arguments, "--batch", BATCH, "--shard", work.shard,
+               *(["--ray", "--actors", actors] if actors else [])]  # fmt: skip
+    row = _timed(command, work.folder / "batch.log")
+    parts = committed(out)
+    row |= {"pictures": work.count, "shard": work.shard, **rate(parts, work.shard, max(actors, 1)), **content(out)}
+    wanted = work.count * len(work.texts)
+    if row["rows"] != wanted:
+        raise CommandError(f"{row['rows']} rows of {wanted}")
+    return _with_start(row)
+
+
+def plain(work: Work) -> Row:
+    """The plain loop."""
+    command = [sys.executable, "-P", HERE / "plain_loop.py", work.files, work.folder / "plain.jsonl", "--model", work.model.name,
+               "--size", *work.model.input, "--seconds", work.seconds, "-t", *work.texts]  # fmt: skip
+    return _with_start(_told(command, work.folder / "plain.log"))
+
+
+def ready(work: Work) -> Row:
+    """The model on ready tensors."""
+    tag = ["--pretrained", work.model.pretrained] if work.model.pretrained else []
+    command = [sys.executable, "-P", HERE / "ready.py", "--model", work.model.name, *tag, "--size", *work.model.input, "--batch", BATCH,
+               "--seconds", work.seconds / 2, "-t", *work.texts]  # fmt: skip
+    return _told(command, work.folder / "ready.log")
+
+
+CONTENDERS = (
+    Contender("one process", "process", batch),
+    Contender("Ray, 1 actor", "ray", lambda work: batch(work, 1)),
+    Contender("Ray, 2 actors", "ray", lambda work: batch(work, 2)),
+    Contender("plain loop", "loop", plain),
+    Contender("model alone", "process", ready),
+)
+
+
+def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, models: Sequence[str] = tuple(MODELS)) -> Iterator[Row]:
+    """Rows of every contender of the chosen parts, round after round; what fails is a row that says why."""
+    works = [_work(MODELS[name], seconds, folder / name) for name in models]
+    jobs = [(work, each) for work in works for each in CONTENDERS if each.part in parts]
+    for number, (work, each) in rounds(jobs, budget):
+        head = {"part": each.part, "contender": each.name, "model": work.model.name, "weights": work.model.weights, "round": number,
+                "height": work.model.input[0], "width": work.model.input[1], "texts": TEXTS, "batch": BATCH,
+                "picture": list(pictures.FULL_HD)}  # fmt: skip
+        try:
+            yield {**head, **each.run(work)}
+        except CommandError as error:
+            yield {**head, "failed": str(error)}
+
+
+def _work(model: Model, seconds: float, folder: Path) -> Work:
+    folder.mkdir(parents=True)
+    first = Work(model, folder, folder / "pictures", 0, 0, seconds)
+    alone = ready(first)
+    shard = shard_size(alone["steady"], seconds)
+    pictures.write(first.files, SHARDS * shard, pictures.FULL_HD)
+    return Work(model, folder, first.files, SHARDS * shard, shard, seconds)
+
+
+def shard_size(model_rate: float, seconds: float) -> int:
+    """Pictures of a shard, whole batches, so that SHARDS of them take about this long."""
+    wanted = min(model_rate, DECODED) * seconds / SHARDS
+    return max(BATCH, round(wanted / BATCH) * BATCH)
+
+
+def _timed(command: Sequence[Any], log: Path) -> Row:
+    log.unlink(missing_ok=True)
+    began = time.monotonic()
+    with started(command, log) as process, Memory(process.pid) as memory:
+        checked(process, log, TIMEOUT)
+    return {"wall_s": time.monotonic() - began, "peak_mb": memory.peak_mb}
+
+
+def _told(command: Sequence[Any], log: Path) -> Row:
+    """Of a script that prints its pictures and seconds."""
+    row = _timed(command, log)
+    told = json.loads(last_line(log))
+    return {**row, **told, "steady": told["pictures"] / told["seconds"]}
+
+
+def committed(out: Path) -> list[float]:
+    """When each finished shard was written, in order."""
+    return sorted(path.stat().st_mtime for path in (out / "rows").glob("part-*.parquet"))
+
+
+def rate(times: Sequence[float], shard: int, workers: int = 1) -> Row:
+    """Pictures a second from the moment when every worker has done a shard until the last one is done."""
+    if len(times) <= workers:
+        return {"steady": None, "commits": len(times)}
+    return {"steady": (len(times) - workers) * shard / (times[-1] - times[workers - 1]), "commits": len(times)}
+
+
+def content(out: Path) -> Row:
+    """Rows, their bytes, and the digest of the files: one process and many actors write the same."""
+    from pyarrow import parquet
+
+    digest, rows, size = hashlib.sha256(), 0, 0
+    for path in sorted((out / "rows").glob("part-*.parquet")):
+        digest.update(path.read_bytes())
+        rows += parquet.ParquetFile(path).metadata.num_rows
+        size += path.stat().st_size
+    return {"rows": rows, "row_bytes": size, "rows_sha256": digest.hexdigest()[:16]}
+
+
+def _with_start(row: Row) -> Row:
+    if row["steady"]:
+        row["start_s"] = row["wall_s"] - row["pictures"] / row["steady"]
+    return row
