@@ -22,9 +22,10 @@ def run(seconds: float, budget: Budget, folder: Path, models: tuple[str, ...] = 
     for name in models:
         localizer = _localizer(MODELS[name])
         for number, masks in rounds((True, False), budget.share(1, len(models)), most=3):
-            yield {"part": "stages", "contender": "with masks" if masks else "without masks", "model": name,
-                   "weights": MODELS[name].weights, "round": number, "texts": TEXTS, "batch": BATCH, "picture": list(pictures.FULL_HD),
-                   "bits_per_pixel": pictures.bits_per_pixel(files, pictures.FULL_HD), **measured(localizer, files, masks, seconds, folder)}  # fmt: skip
+            head = {"part": "stages", "contender": "with masks" if masks else "without masks", "model": name,
+                    "weights": MODELS[name].weights, "round": number, "texts": TEXTS, "batch": BATCH, "picture": list(pictures.FULL_HD),
+                    "bits_per_pixel": pictures.bits_per_pixel(files, pictures.FULL_HD)}  # fmt: skip
+            yield {**head, **measured(localizer, files, masks, seconds, folder)}
 
 
 def measured(localizer: Any, files: list[Path], masks: bool, seconds: float, folder: Path) -> Row:
