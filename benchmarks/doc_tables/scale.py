@@ -41,7 +41,7 @@ def throughput(rows: Rows) -> str:
                 continue
             good = [row for row in here if row.get("steady")]
             versus = [_digits(median(found) / median(rates[other])) if rates.get(other) else "" for other in ("model alone", "one process")]
-            whole = _digits(median(row["pictures"] / row["wall_s"] for row in good))
+            whole = _digits(median(row["pictures"] / row["wall_s"] for row in good)) if "pictures" in good[0] else ""
             started = [row["start_s"] for row in good if "start_s" in row]
             cells.append((model, name, _spread(found), *versus, whole, _digits(median(started)) if started else "",
                           f"{median(row['peak_mb'] for row in good):.0f}", len(found)))  # fmt: skip

@@ -6,6 +6,7 @@ it committed its shards; and the start, which is what the whole time has beyond 
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -21,7 +22,9 @@ from scale_parts.processes import FASTLOC, CommandError, Memory, checked, last_l
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
-BATCH, SHARDS, TEXTS = 8, 10, 3
+BATCH, SHARDS, TEXTS = 4, 8, 3
+# pictures that a thread of `fastloc batch` works on at a time, and that a shard has for every core at least
+WINDOW = 2 * BATCH
 # what a decoding thread is taken to read when a run's length is chosen: pictures of 1080p a second
 DECODED = 60.0
 TIMEOUT = 300.0
@@ -78,7 +81,7 @@ def ready(work: Work) -> Row:
     """The model on ready tensors."""
     tag = ["--pretrained", work.model.pretrained] if work.model.pretrained else []
     command = [sys.executable, "-P", HERE / "ready.py", "--model", work.model.name, *tag, "--size", *work.model.input, "--batch", BATCH,
-               "--seconds", work.seconds / 2, "-t", *work.texts]  # fmt: skip
+               "--seconds", work.seconds, "-t", *work.texts]  # fmt: skip
     return _told(command, work.folder / "ready.log")
 
 
@@ -134,9 +137,9 @@ def _row(contender: Contender, work: Work, number: int) -> Row:
 
 
 def shard_size(model_rate: float, seconds: float) -> int:
-    """Pictures of a shard, whole batches, so that SHARDS of them take about this long."""
-    wanted = min(model_rate, DECODED) * seconds / SHARDS
-    return max(BATCH, round(wanted / BATCH) * BATCH)
+    """Pictures of a shard, as many windows as there are cores or a multiple, so that SHARDS of them take about this long."""
+    unit = WINDOW * (os.cpu_count() or 1)
+    return max(unit, round(min(model_rate, DECODED) * seconds / SHARDS / unit) * unit)
 
 
 def _timed(command: Sequence[Any], log: Path) -> Row:
@@ -148,10 +151,9 @@ def _timed(command: Sequence[Any], log: Path) -> Row:
 
 
 def _told(command: Sequence[Any], log: Path) -> Row:
-    """Of a script that prints its pictures and seconds."""
+    """Of a script that prints its part of the row as JSON."""
     row = _timed(command, log)
-    told = json.loads(last_line(log))
-    return {**row, **told, "steady": told["pictures"] / told["seconds"]}
+    return {**row, **json.loads(last_line(log))}
 
 
 def committed(out: Path) -> list[float]:
