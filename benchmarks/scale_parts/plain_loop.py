@@ -5,7 +5,7 @@
 Loading, the transform and the text encoder are open_clip's; GEM runs in the tensor ops of the official package
 (`fastloc.bench.backends.official_gem`), whose own wrapper needs an older open_clip. It writes each picture's peaks and boxes, as JSON
 lines, and prints as JSON how many it did and how many a second. Weights are random but for the embedded model's image tower: what
-is measured is what it costs. `Plain` is also what the naive server calls.
+is measured is what it costs.
 """
 
 import argparse
