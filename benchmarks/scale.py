@@ -55,7 +55,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, quic
         elif group[0] == "stages":
             yield from stages.run(seconds, mine, here)
         else:
-            yield from growth.run(max(mine.left, seconds), here, 1000 if quick else growth.PICTURES, 64 if quick else growth.SHARD)
+            yield from growth.run(60.0, here, 640, 64) if quick else growth.run(max(mine.left, seconds), here)
 
 
 def problem(row: Row) -> str:

@@ -34,18 +34,19 @@ def throughput(rows: Rows) -> str:
         mine = [row for row in rows if row["part"] in ("process", "ray", "loop") and row["model"] == model]
         rates = {name: [row["steady"] for row in mine if row["contender"] == name and row.get("steady")]
                  for name in dict.fromkeys(row["contender"] for row in mine)}  # fmt: skip
+        digests = {row["rows_sha256"] for row in mine if row["contender"] == "one process" and "rows_sha256" in row}
         for name, found in rates.items():
             here = [row for row in mine if row["contender"] == name]
             if not found:
-                cells.append((model, name, here[0].get("failed", "too few shards"), *[""] * 5, 0))
+                cells.append((model, name, here[0].get("failed", "too few shards"), *[""] * 6, 0))
                 continue
             good = [row for row in here if row.get("steady")]
             versus = [_digits(median(found) / median(rates[other])) if rates.get(other) else "" for other in ("model alone", "one process")]
             whole = _digits(median(row["pictures"] / row["wall_s"] for row in good)) if "pictures" in good[0] else ""
             started = [row["start_s"] for row in good if "start_s" in row]
             cells.append((model, name, _spread(found), *versus, whole, _digits(median(started)) if started else "",
-                          f"{median(row['peak_mb'] for row in good):.0f}", len(found)))  # fmt: skip
-    head = ("model", "contender", "pictures/s", "x model alone", "x one process", "with its start", "start, s", "peak MB", "rounds")
+                          f"{median(row['peak_mb'] for row in good):.0f}", _same(good, digests), len(found)))  # fmt: skip
+    head = ("model", "contender", "pictures/s", "x model alone", "x one process", "with its start", "start, s", "peak MB", "bytes of rows", "rounds")
     return f"{markdown(head, cells, right=len(head) - 2)}\n{_where(rows)}"
 
 
@@ -166,6 +167,12 @@ def filled(text: str, content: str) -> str:
 
 def _known(rows: Rows) -> list[cost.Measured]:
     return [known for model in MODELS if (known := cost.measured(rows, model))]
+
+
+def _same(rows: Rows, digests: set[str]) -> str:
+    """What the rows' files are beside those of one process; "" for a contender that writes none, or without those."""
+    mine = {row["rows_sha256"] for row in rows if "rows_sha256" in row}
+    return "" if not (mine and digests) else "the same" if mine == digests and len(mine) == 1 else "differ"
 
 
 def _where(rows: Rows) -> str:

@@ -23,18 +23,14 @@ class Budget:
 
 
 def rounds(jobs: Sequence[Job], budget: Budget, most: int = 9) -> Iterator[tuple[int, Job]]:
-    """(round, job): all jobs once, then again while what one took last time is left of the budget.
-
-    Every other round goes backwards, so that a machine that slowly changes treats all alike.
-    """
+    """(round, job): all jobs once, in turns, then again while what one took last time is left of the budget."""
     took: dict[int, float] = {}
     for number in range(most):
-        order = range(len(jobs)) if number % 2 == 0 else reversed(range(len(jobs)))
-        for index in order:
+        for index, job in enumerate(jobs):
             if number and budget.left < took[index]:
                 continue
             began = time.monotonic()
-            yield number, jobs[index]
+            yield number, job
             took[index] = time.monotonic() - began
         if budget.left < min(took.values(), default=0.0):
             return

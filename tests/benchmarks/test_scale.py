@@ -37,13 +37,13 @@ def test_the_page_is_its_record_s() -> None:
 def rows() -> list[dict[str, Any]]:
     """A record of round numbers: decoding takes 20 ms, the model of 100 GFLOP 80 ms."""
     both = {"model": "ViT-B-16", "weights": "random", "texts": 3, "batch": 4, "picture": [1000, 1000], **FACTS}
-    batch = {"rows": 300, "row_bytes": 500_000, "pictures": 100, "wall_s": 20.0, "start_s": 10.0, "peak_mb": 900.0}
+    batch = {"rows": 300, "row_bytes": 500_000, "pictures": 100, "wall_s": 20.0, "start_s": 10.0, "peak_mb": 900.0, "rows_sha256": "a"}
     levels = {"answers": 90, "refused": 2, "wrong": 0, "failures": 0, "p50_ms": 50.0, "p95_ms": 60.0, "p99_ms": 70.0, "peak_mb": 500.0}
     return [
         {**both, "part": "process", "contender": "model alone", "round": 0, "steady": 12.5, "gflop": 100.0, "wall_s": 5.0,
          "peak_mb": 800.0},
         *({**both, **batch, "part": "process", "contender": "one process", "round": i, "steady": (9.0, 10.0, 12.0)[i]} for i in range(3)),
-        {**both, **batch, "part": "ray", "contender": "Ray, 2 actors", "round": 0, "steady": 9.0},
+        {**both, **batch, "part": "ray", "contender": "Ray, 2 actors", "round": 0, "steady": 9.0, "rows_sha256": "b"},
         {**both, "part": "loop", "contender": "plain loop", "round": 0, "failed": "exit status 1: no"},
         {**both, "part": "stages", "contender": "with masks", "round": 0, "bits_per_pixel": 2.0, "decode_ms": 20.0, "preprocess_ms": 5.0,
          "model_ms": 60.0, "readout_ms": 10.0, "write_ms": 5.0},
@@ -58,8 +58,8 @@ def test_tables_say_what_was_measured_and_what_failed(tmp_path: Path) -> None:
     record.write(tmp_path / "r.jsonl", rows())
     text = "".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in tables.TABLES)
     made = tables.filled(text, (tmp_path / "r.jsonl").read_text(encoding="utf-8"))
-    assert "| ViT-B-16 | one process | 10 (9 … 12) | 0.8 | 1 | 5 | 10 | 900 | 3 |" in made
-    assert "| ViT-B-16 | Ray, 2 actors | 9 | 0.72 | 0.9 |" in made and "| plain loop | exit status 1: no |" in made
+    assert "| ViT-B-16 | one process | 10 (9 … 12) | 0.8 | 1 | 5 | 10 | 900 | the same | 3 |" in made
+    assert "| ViT-B-16 | Ray, 2 actors | 9 | 0.72 | 0.9 | 5 | 10 | 900 | differ | 1 |" in made and "| plain loop | exit status 1: no |" in made
     assert "| ViT-B-16 | with masks | 20 (20 %) | 5 (5 %) | 60 (60 %) | 10 (10 %) | 5 (5 %) | 100 |" in made
     assert "| fastloc serve | 4 | 30 | 50 | 60 | 70 | 4 |  | 90 | 0 | 0 | 2 | 500 |" in made
     assert "| 500 | stopped, of 1000 | 1000 | 70 | +0.001 ± 0.002 | +0.01 ± 0.02 | 700 |" in made
