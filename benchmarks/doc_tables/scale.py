@@ -42,10 +42,9 @@ def throughput(rows: Rows) -> str:
                 continue
             good = [row for row in here if row.get("steady")]
             versus = [_digits(median(found) / median(rates[other])) if rates.get(other) else "" for other in ("model alone", "one process")]
-            whole = _digits(median(row["pictures"] / row["wall_s"] for row in good)) if "pictures" in good[0] else ""
-            started = [row["start_s"] for row in good if "start_s" in row]
-            cells.append((model, name, _spread(found), *versus, whole, _digits(median(started)) if started else "",
-                          f"{median(row['peak_mb'] for row in good):.0f}", _same(good, digests), len(found)))  # fmt: skip
+            whole = [row["pictures"] / row["wall_s"] for row in good if "pictures" in row]
+            cells.append((model, name, _spread(found), *versus, _digits(median(whole)) if whole else "", _middle(good, "start_s"),
+                          _middle(good, "peak_mb"), _same(good, digests), len(found)))  # fmt: skip
     head = ("model", "contender", "pictures/s", "x model alone", "x one process", "with its start", "start, s", "peak MB", "bytes of rows", "rounds")
     return f"{markdown(head, cells, right=len(head) - 2)}\n{_where(rows)}"
 
