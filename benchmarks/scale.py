@@ -49,7 +49,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, quic
         left -= share
         here = folder / group[0]
         if group[0] == "process":
-            yield from throughput.run(parts, seconds, mine, here)
+            yield from throughput.run(parts, seconds, mine, here, {"embedded": 1.0} if quick else throughput.SHARES)
         elif group[0] == "serve":
             yield from service.run(parts, seconds, mine, here, service.CLIENTS[:2] if quick else service.CLIENTS)
         elif group[0] == "stages":

@@ -45,7 +45,8 @@ def throughput(rows: Rows) -> str:
             whole = [row["pictures"] / row["wall_s"] for row in good if "pictures" in row]
             cells.append((model, name, _spread(found), *versus, _digits(median(whole)) if whole else "", _middle(good, "start_s"),
                           _middle(good, "peak_mb"), _same(good, digests), len(found)))  # fmt: skip
-    head = ("model", "contender", "pictures/s", "x model alone", "x one process", "with its start", "start, s", "peak MB", "bytes of rows", "rounds")
+    head = ("model", "contender", "pictures/s", "x model alone", "x one process", "with its start", "start, s", "peak MB", "bytes of rows",
+            "rounds")  # fmt: skip
     return f"{markdown(head, cells, right=len(head) - 2)}\n{_where(rows)}"
 
 
