@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import sys
 import traceback
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +55,7 @@ def run(
     Raises:
         FastlocError: no such cluster, more than it has, an error of an actor, or shards that could not be finished.
     """
-    waiting = {shard.number: _packed(shard) for shard in shards}
+    waiting = {shard.number: shard for shard in shards}
     if not waiting:
         return
     settings = locate.settings
@@ -65,7 +63,7 @@ def run(
         from ray.data import ActorPoolStrategy
 
         pool = pool_of(ray.nodes(), actors, float(settings.device == "cuda") if gpus is None else gpus)
-        described = ray.data.from_items([{"shard": packed} for packed in waiting.values()], override_num_blocks=len(waiting))
+        described = ray.data.from_items([{"shard": shard} for shard in waiting.values()], override_num_blocks=len(waiting))
         with warnings.catch_warnings():
             # of the last two, for which the versions that are allowed have no other place
             warnings.filterwarnings("ignore", ".*ray_remote_args")
@@ -92,7 +90,7 @@ def run(
 
 
 class Actor:
-    """The class that Ray Data's actors are of: shards come in as they were packed, and what became of each goes out.
+    """The class that Ray Data's actors are of: shards come in, and what became of each goes out.
 
     Args:
         locate: loads its model here, with the first shard.
@@ -109,8 +107,7 @@ class Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Make shards. The answer has `number`, `pictures`, `located`, `failed` and `error` of each, "" unless the run cannot go on."""
         made: dict[str, list[Any]] = {name: [] for name in ("number", "pictures", "located", "failed", "error")}
-        for packed in batch["shard"]:
-            shard: Shard = pickle.loads(zlib.decompress(packed))
+        for shard in batch["shard"]:
             counts, error = Counts(), ""
             try:
                 counts = self._made(shard)
@@ -157,11 +154,6 @@ def pool_of(nodes: Iterable[Mapping[str, Any]], actors: int | None, gpus: float)
     if cores is None:
         raise FastlocError(f"actors must be at most {room(1)} in this cluster, got {actors}; each takes a core or more and {gpus:g} GPUs")
     return Pool(actors, cores, gpus)
-
-
-def _packed(shard: Shard) -> bytes:
-    # keys are alike: a tenth of the bytes is left
-    return zlib.compress(pickle.dumps(shard), 1)
 
 
 def _different(here: Settings, run: Settings) -> str:

@@ -1,9 +1,7 @@
 """Ray without Ray: what is refused before it starts, how actors fit machines, and what an actor answers."""
 
-import pickle
 import socket
 import sys
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,7 +158,7 @@ def answer(locate: Locate, folder: Path, here: Path, **changes: object) -> dict[
     (here / "none.png").write_bytes(b"none")
     shard = Shard(3, (Item("good", str(SAMPLES / "street.png")), Item("none", "none.png")))
     actor = Actor(locate, folder, replace(locate.settings, **changes), 1, str(here))
-    return actor({"shard": [zlib.compress(pickle.dumps(shard))]})
+    return actor({"shard": [shard]})
 
 
 @pytest.fixture(name="here")
