@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastloc.live.broadcast import Broadcast
     from fastloc.live.limits import Limits
     from fastloc.live.method_pool import Methods
-    from fastloc.live.security import Rules
+    from fastloc.web_server.security import Rules
 
 HOST, PORT = "127.0.0.1", 8010
 PORTS = 65535
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     # what is not installed is told before anything else is done
     for package in ("uvicorn", "websockets", "starlette"):
         import_module(package)
-    from fastloc.live.security import rules
+    from fastloc.web_server.security import rules
 
     check_certificate(args.certfile, args.keyfile)
     listening = bound(args.host, args.port)

@@ -21,17 +21,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastloc._version import __version__
 from fastloc.imaging.overlay import colour_table
+from fastloc.live import guard_pages
 from fastloc.live.broadcast import Broadcast
-from fastloc.live.fault_log import FaultLog
-from fastloc.live.limits import FLOOD, WORDS, Limits, Rate, Violation
+from fastloc.live.limits import FLOOD, WORDS, Limits, Violation
 from fastloc.live.messages import Asked, Ping, Refused, Seen, read_words, written
 from fastloc.live.method_pool import Methods, Setup
 from fastloc.live.outbox import SendBuffer
 from fastloc.live.protocol import read_frame
 from fastloc.live.scheduler import Engine
-from fastloc.live.security import Guard, Rules
 from fastloc.live.session import Session
 from fastloc.live.settings import Settings
+from fastloc.web_server.fault_log import FaultLog
+from fastloc.web_server.rate import Rate
+from fastloc.web_server.security import Guard, Rules
 
 __all__ = ["Live"]
 
@@ -58,7 +60,7 @@ class Live:
         note: str = "",
     ) -> None:
         self.methods, self.settings, self.limits, self.hub, self.side, self.note = methods, settings, limits, hub, side, note
-        self.faults = FaultLog()
+        self.faults = FaultLog("fastloc: live")
         self.engine = Engine(self.faults)
         # texts are encoded here, beside the frames, for one client at a time
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="fastloc-live-texts")
@@ -68,7 +70,8 @@ class Live:
         self.closing = False
         files = [Route(f"/{path.name}", _file) for path in sorted(PAGE.iterdir()) if path.suffix in TYPES]
         routes = [Route("/", _file), Route("/state", self._state), WebSocketRoute("/ws", self._client), *files]
-        self.app = Starlette(routes=routes, middleware=[Middleware(Guard, rules=rules)], lifespan=self._lifespan)
+        guard = Middleware(Guard, rules=rules, pages=guard_pages, open_paths=guard_pages.OPEN)
+        self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._lifespan)
 
     @property
     def state(self) -> dict[str, Any]:

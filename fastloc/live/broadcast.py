@@ -13,10 +13,10 @@ from typing import Any
 from PIL import Image
 
 from fastloc.errors import FastlocError
-from fastloc.live.limits import Rate
 from fastloc.live.session import Session, Waiting
 from fastloc.video.sources.base import Source
 from fastloc.video.sources.frame import Frame
+from fastloc.web_server.rate import Rate
 
 __all__ = ["Broadcast"]
 

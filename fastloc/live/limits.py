@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +13,7 @@ from PIL import Image
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_formats import check_scans
 
-__all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Rate", "Violation", "decoded", "measured"]
+__all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Violation", "decoded", "measured"]
 
 FORMATS = ("JPEG", "WEBP", "PNG")
 # letters of a JSON message; all that can be asked for at once is shorter, however it is escaped
@@ -71,28 +69,6 @@ class Violation(FastlocError):
     def __init__(self, message: str, code: int = 1008) -> None:
         super().__init__(message)
         self.code = code
-
-
-class Rate:
-    """At most `rate` a second on the average, `burst` of them at once."""
-
-    def __init__(self, rate: float, burst: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.rate, self.burst, self._clock = rate, max(burst or rate / 4, 2.0), clock
-        self._left, self._at = self.burst, clock()
-
-    def allows(self) -> bool:
-        """Whether one more may come now; it is then counted."""
-        if self.left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    @property
-    def left(self) -> float:
-        """How many may come at once, now."""
-        now = self._clock()
-        self._left, self._at = min(self.burst, self._left + (now - self._at) * self.rate), now
-        return self._left
 
 
 def measured(content: bytes, limits: Limits) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from fastloc.live.fault_log import FaultLog
 from fastloc.live.session import Session
+from fastloc.web_server.fault_log import FaultLog
 
 __all__ = ["Engine"]
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastloc.errors import FastlocError, TextError
-from fastloc.live.limits import Limits, Rate, decoded, measured
+from fastloc.live.limits import Limits, decoded, measured
 from fastloc.live.messages import Refused
 from fastloc.live.method_pool import Methods, Setup
 from fastloc.live.outbox import SendBuffer
@@ -17,6 +17,7 @@ from fastloc.live.protocol import Answer, Sent, write_answer
 from fastloc.live.response import answered
 from fastloc.live.settings import changed
 from fastloc.video.sources.frame import Frame
+from fastloc.web_server.rate import Rate
 
 __all__ = ["Counted", "Session", "Waiting"]
 

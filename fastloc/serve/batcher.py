@@ -137,7 +137,9 @@ def _sharing(jobs: list[_Job]) -> list[_Job]:
 
 
 def _located(jobs: list[_Job]) -> list[Result]:
-    texts = jobs[0].texts if all(job.texts == jobs[0].texts for job in jobs) else tuple(dict.fromkeys(text for job in jobs for text in job.texts))
+    # jobs that share their texts also share the copies of one that is given twice
+    same = all(job.texts == jobs[0].texts for job in jobs)
+    texts = jobs[0].texts if same else tuple(dict.fromkeys(text for job in jobs for text in job.texts))
     localizer = jobs[0].localizer
     results = localizer.locate([job.picture for job in jobs], localizer.encode_texts(texts), [""] * len(jobs))
     return [result if job.texts == texts else _part(result, texts, job.texts) for job, result in zip(jobs, results, strict=True)]

@@ -15,12 +15,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        kind = {"registry": self.registry, "namespace": "fastloc"}
-        self.requests = Counter("requests", "Requests that were answered, by path and HTTP status", ["path", "status"], **kind)
-        self.latency = Histogram("request_seconds", "Time from a request's head to its answer", ["path"], buckets=SECONDS, **kind)
-        self.queue = Gauge("queue_pictures", "Pictures that wait or are worked on", **kind)
-        self.batch = Histogram("batch_pictures", "Pictures of a batch", buckets=PICTURES, **kind)
-        self.refused = Counter("refused", "Requests that were refused with 429 because the queue was full", **kind)
+        own = self.registry
+        answered = "Requests that were answered, by path and HTTP status"
+        self.requests = Counter("fastloc_requests", answered, ["path", "status"], registry=own)
+        took = "Time from a request's head to the end of its answer"
+        self.latency = Histogram("fastloc_request_seconds", took, ["path"], buckets=SECONDS, registry=own)
+        self.queue = Gauge("fastloc_queue_pictures", "Pictures that wait or are worked on", registry=own)
+        self.batch = Histogram("fastloc_batch_pictures", "Pictures of a batch", buckets=PICTURES, registry=own)
+        self.refused = Counter("fastloc_refused", "Requests that were refused with 429 because the queue was full", registry=own)
 
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""

@@ -63,7 +63,7 @@ class Service:
         for holder, field in (("source", "name"), ("classifier", "name")):
             if hasattr(localizer, holder):
                 return str(getattr(getattr(localizer, holder), field))
-        return str(localizer.manifest.model.name)  # type: ignore[attr-defined]  # an exported file has one
+        return str(localizer.manifest.model.name)
 
     def check_open(self) -> None:
         """Raise Refused where a request cannot be taken now, whatever it asks for."""
@@ -114,7 +114,8 @@ class Service:
     def _localizer(self, method: str | None) -> BaseLocalizer[Any]:
         if method is not None and method not in self.localizers:
             raise Refused(422, unknown("method", method[:40], self.localizers))
-        return self.localizers[method or self.method]
+        found: BaseLocalizer[Any] = self.localizers[method or self.method]
+        return found
 
     def _checked(self, texts: Sequence[str]) -> list[str]:
         settings = self.settings

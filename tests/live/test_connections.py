@@ -18,9 +18,9 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
 from fastloc.cli.live import bound
-from fastloc.live.connections import Connection, Connections, descriptors
-from fastloc.live.fault_log import FaultLog
 from fastloc.live.limits import Limits
+from fastloc.web_server.connections import Connection, Connections, descriptors
+from fastloc.web_server.fault_log import FaultLog
 from live_client import Bright, joined, sent
 from live_fixtures import bright_fixture  # noqa: F401
 from live_process import live_process
@@ -150,7 +150,7 @@ def test_who_answers_no_ping_loses_its_place(bright: Bright) -> None:
 def test_who_reads_nothing_loses_its_place(bright: Bright, monkeypatch: pytest.MonkeyPatch, limit: dict[str, float]) -> None:
     """Nothing that the server sends is taken, its closing frame neither."""
     monkeypatch.setattr("fastloc.live.app.FAREWELL", 0.1)
-    monkeypatch.setattr("fastloc.live.server.PATIENCE", 0.1)
+    monkeypatch.setattr("fastloc.web_server.server.PATIENCE", 0.1)
 
     def bound_small(host: str, port: int) -> socket.socket:
         """What it accepts has small buffers too, which are soon full."""
@@ -302,7 +302,7 @@ def test_a_process_of_few_descriptors_has_fewer_connections() -> None:
 
 
 def test_the_log_is_short_however_often_something_happens(capsys: pytest.CaptureFixture[str]) -> None:
-    log = FaultLog()
+    log = FaultLog("fastloc: live")
     for i in range(1000):
         log.note(f"\x1b[31mnumber {i}", ZeroDivisionError("of ours"))
     said = capsys.readouterr().err

@@ -13,8 +13,9 @@ pytest.importorskip("websockets")
 from starlette.websockets import WebSocketDisconnect
 
 from fastloc.errors import ImageError
-from fastloc.live.limits import Limits, Rate, decoded, measured
+from fastloc.live.limits import Limits, decoded, measured
 from fastloc.live.protocol import Sent, write_frame
+from fastloc.web_server.rate import Rate
 from live_client import Bright, encoded, picture, sent
 from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
 from live_server import until

@@ -16,8 +16,8 @@ pytest.importorskip("websockets")
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from fastloc.cli.live import url
-from fastloc.live.attempts import Attempts
-from fastloc.live.security import Rules, rules
+from fastloc.web_server.attempts import Attempts
+from fastloc.web_server.security import Rules, rules
 from live_client import HOST, ORIGIN, Bright, live_of
 from live_fixtures import bright_fixture  # noqa: F401
 

@@ -17,15 +17,17 @@ EXEMPT = {
     "fastloc/client/client.py": _CALL,
     "fastloc/live/app.py": _SERVER,
     "fastloc/live/broadcast.py": _SERVER,
-    "fastloc/live/fault_log.py": _SERVER,
     "fastloc/live/method_pool.py": _SERVER,
     "fastloc/live/outbox.py": _SERVER,
     "fastloc/live/scheduler.py": _SERVER,
     "fastloc/live/session.py": _SERVER,
+    "fastloc/serve/batcher.py": _SERVER,
+    "fastloc/serve/service.py": _SERVER,
     "fastloc/utils/heartbeat.py": _CALL,
     "fastloc/video/sources/av_base.py": _STREAM,
     "fastloc/video/sources/iterables.py": _STREAM,
     "fastloc/video/sources/reconnecting_source.py": _STREAM,
+    "fastloc/web_server/fault_log.py": _SERVER,
 }
 
 

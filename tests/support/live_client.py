@@ -19,12 +19,12 @@ from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.live.method_pool import Methods
 from fastloc.live.protocol import Answer, Sent, read_answer, write_frame
-from fastloc.live.security import Rules, rules
 from fastloc.live.settings import Settings
 from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.video.sources.base import Info
 from fastloc.video.sources.frame import Frame
+from fastloc.web_server.security import Rules, rules
 
 HOST = "127.0.0.1:8010"
 ORIGIN = {"origin": f"http://{HOST}"}

@@ -38,9 +38,9 @@ def main(descriptors: int | None, limits: dict[str, Any] | None = None, token: s
     from fastloc.live.broadcast import Broadcast
     from fastloc.live.limits import Limits
     from fastloc.live.method_pool import Methods
-    from fastloc.live.security import rules
     from fastloc.live.server import PageServer
     from fastloc.live.settings import Settings
+    from fastloc.web_server.security import rules
     from live_client import Bright, Film
 
     class Camera(Film):

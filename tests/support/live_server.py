@@ -12,9 +12,9 @@ from fastloc.live.app import Live
 from fastloc.live.broadcast import Broadcast
 from fastloc.live.limits import Limits
 from fastloc.live.method_pool import Methods
-from fastloc.live.security import rules
 from fastloc.live.server import PageServer
 from fastloc.live.settings import Settings
+from fastloc.web_server.security import rules
 
 # seconds; a busy core takes its time
 PATIENCE = 15

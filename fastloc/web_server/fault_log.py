@@ -9,7 +9,7 @@ import threading
 import traceback
 from typing import Any
 
-from fastloc.live.limits import Rate
+from fastloc.web_server.rate import Rate
 
 __all__ = ["FaultLog"]
 
@@ -20,9 +20,10 @@ _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class FaultLog:
-    """Written to standard error, from any thread."""
+    """Written to standard error, from any thread. program: the name that begins each line."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
+        self._program = program
         self._lock, self._rate, self._unsaid = threading.Lock(), Rate(1 / EVERY, burst=BURST), 0
 
     def note(self, told: str, error: BaseException | None = None) -> None:
@@ -32,7 +33,7 @@ class FaultLog:
                 self._unsaid += 1
                 return
             unsaid, self._unsaid = self._unsaid, 0
-        lines = [f"fastloc: live: {told}" + (f" ({unsaid} more were not told)" if unsaid else "")]
+        lines = [f"{self._program}: {told}" + (f" ({unsaid} more were not told)" if unsaid else "")]
         if error is not None:
             lines += "".join(traceback.format_exception(error)).splitlines()
         print(*(_CONTROLS.sub(" ", line) for line in lines), sep="\n", file=sys.stderr)

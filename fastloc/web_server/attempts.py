@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
-from fastloc.live.limits import Rate
+from fastloc.web_server.rate import Rate
 
 __all__ = ["Attempts", "network"]
 

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import html
 import ipaddress
 import re
 import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastloc.errors import FastlocError
-from fastloc.live.attempts import Attempts
+from fastloc.web_server.attempts import Attempts
 
-__all__ = ["Guard", "Rules", "rules"]
+__all__ = ["Guard", "Pages", "Rules", "rules"]
 
 # letters of a token that is given
 SHORTEST = 12
 PORTS = 65535
-# fetched by the page that says why nobody gets in
-OPEN = ("/style.css",)
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -54,7 +51,7 @@ class Rules:
     hosts: tuple[str, ...]
     numbers: bool
     token: str = field(repr=False)
-    cookie: str = "fastloc_live"
+    cookie: str = "fastloc"
     secure: bool = False
     # what the cookie holds: not made of the token, so that nobody can try tokens by it
     ticket: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
@@ -82,7 +79,9 @@ class Rules:
         return (f"[{name}]" if found["six"] else name) + (f":{int(port)}" if port else "")
 
 
-def rules(host: str, port: int, token: str | None = None, names: Sequence[str] = (), secure: bool = False) -> Rules:
+def rules(
+    host: str, port: int, token: str | None = None, names: Sequence[str] = (), secure: bool = False, program: str = "fastloc_live"
+) -> Rules:
     """The rules for a server bound to a host. Any host but loopback has a token, made up where none is given.
 
     Raises FastlocError for a token that is too short to be one, and for a name that is none.
@@ -100,14 +99,33 @@ def rules(host: str, port: int, token: str | None = None, names: Sequence[str] =
         own += [machine, f"{machine}.local", socket.getfqdn().lower()]
         token = token or secrets.token_urlsafe(24)
     # cookies do not tell ports apart
-    return Rules((*own, *(name.lower() for name in names)), not local, token or "", f"fastloc_live_{port}", secure)
+    return Rules((*own, *(name.lower() for name in names)), not local, token or "", f"{program}_{port}", secure)
+
+
+class Pages(Protocol):
+    """A server's own form of what a guard answers."""
+
+    def refusal(self, status: int, title: str, why: str) -> Response:
+        """The answer to a request that is not let through."""
+        ...
+
+    def signed_in(self) -> Response:
+        """The answer to a token that came with the address: a page that goes on to "/"."""
+        ...
 
 
 class Guard:
-    """Lets requests through to the app that keep to the rules, and says to others why not."""
+    """Lets requests through to the app that keep to the rules, and says to others why not.
 
-    def __init__(self, app: ASGIApp, rules: Rules, attempts: Attempts | None = None) -> None:
-        self.app, self.rules, self.attempts = app, rules, attempts or Attempts()
+    Args:
+        pages: the server's answers to those who do not get in, and to one who just did.
+        open_paths: paths that need no token.
+    """
+
+    def __init__(
+        self, app: ASGIApp, rules: Rules, pages: Pages, open_paths: Sequence[str] = (), attempts: Attempts | None = None
+    ) -> None:
+        self.app, self.rules, self.pages, self.open_paths, self.attempts = app, rules, pages, open_paths, attempts or Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -124,19 +142,24 @@ class Guard:
 
     def _refusal(self, connection: HTTPConnection, host: str, served: str | None) -> Response | None:
         if served is None:
-            return _told(403, "This is not this page's address", f"It is not served as {host[:80]!r}: use the address that was printed.")
+            why = f"It is not served as {host[:80]!r}: use the address that was printed."
+            return self.pages.refusal(403, "This is not this page's address", why)
         if connection.scope["type"] == "websocket" and not self._own(connection.headers, host):
             return PlainTextResponse("another page may not speak to this server", 403)
+        origin = connection.headers.get("origin", "")
+        if connection.scope.get("method") == "POST" and origin and origin.partition("://")[2] != host:
+            return self.pages.refusal(403, "Another page may not speak to this server", "The request's Origin is not its Host.")
         if connection.scope["type"] == "http" and connection.url.path == "/" and "token" in connection.query_params:
             return self._wrong(connection, connection.query_params["token"]) or self._sign_in()
-        if connection.scope["path"] in OPEN or self.rules.signed_in(connection):
+        if connection.scope["path"] in self.open_paths or self.rules.signed_in(connection):
             return None
         kind, _, given = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._wrong(connection, given)
         if connection.scope["type"] == "websocket":
             return PlainTextResponse("a token is needed", 401)
-        return _told(401, "A token is needed", "Open the address that was printed where the server was started, with its token.")
+        why = "Open the address that was printed where the server was started, with its token."
+        return self.pages.refusal(401, "A token is needed", why)
 
     def _wrong(self, connection: HTTPConnection, token: str) -> Response | None:
         """What is said to a token that is not right, or that comes too soon after those before; None for the right one."""
@@ -144,14 +167,14 @@ class Guard:
             return None
         address = connection.client.host if connection.client else ""
         if wait := self.attempts.wait(address):
-            refusal = _told(429, "Too many wrong tokens", f"A token is looked at again in {wait} s.")
+            refusal = self.pages.refusal(429, "Too many wrong tokens", f"A token is looked at again in {wait} s.")
             refusal.headers["Retry-After"] = str(wait)
             return refusal
         if self.rules.known(token):
             return None
         self.attempts.failed(address)
         why = "Open the address that was printed where the server was started; each start may have another token."
-        return _told(401, "This token is not right", why)
+        return self.pages.refusal(401, "This token is not right", why)
 
     def _own(self, headers: Headers, host: str) -> bool:
         """Whether a WebSocket was opened by a page from this very address."""
@@ -160,7 +183,7 @@ class Guard:
     def _sign_in(self) -> Response:
         """A cookie in exchange for the token, which then leaves the address bar and the history."""
         # a redirect would be answered without a SameSite cookie where the address was clicked on another site
-        page = HTMLResponse(_page("Signed in", '<a href="/">Go on to the page</a>', '<meta http-equiv="refresh" content="0; url=/">'))
+        page = self.pages.signed_in()
         if self.rules.token:
             page.set_cookie(self.rules.cookie, self.rules.ticket, httponly=True, samesite="strict", secure=self.rules.secure, path="/")
         return page
@@ -178,19 +201,6 @@ def _with_headers(send: Send, served: str | None) -> Send:
         await send(message)
 
     return sent
-
-
-def _told(status: int, title: str, why: str) -> Response:
-    return HTMLResponse(_page(title, html.escape(why)), status)
-
-
-def _page(title: str, body: str, head: str = "") -> str:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'{head}<title>fastloc live</title><link rel="stylesheet" href="/style.css"></head><body><header><h1><svg viewBox="0 0 32 32" '
-        f'aria-hidden="true"><circle cx="16" cy="16" r="11"/><circle cx="16" cy="16" r="3.5"/></svg>fastloc live</h1></header>'
-        f'<main class="alone"><h2>{html.escape(title)}</h2><p>{body}</p></main></body></html>'
-    )
 
 
 def _digest(secret: str) -> bytes:

@@ -11,18 +11,37 @@ import asyncio
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastloc.live.attempts import network
-from fastloc.live.limits import Limits
+from fastloc.web_server.attempts import network
 
-__all__ = ["KEY", "Connection", "Connections", "Tracked"]
+__all__ = ["KEY", "Connection", "ConnectionLimits", "Connections", "Tracked"]
 
 # a connection's name in the state of its requests
 KEY = "fastloc.connection"
 # connections for each network: this share of all, and of a server of many clients these more than it has clients
 SHARE, MORE = 4, 16
+
+
+class ConnectionLimits(Protocol):
+    """A server's limits, of which these are its connections'.
+
+    head         seconds for a request's head, a TLS handshake, and between two requests
+    stuck        seconds that a request may take, its answer included
+    clients      clients that the server is for
+    connections  that may be open at a time
+    """
+
+    @property
+    def head(self) -> float: ...
+    @property
+    def stuck(self) -> float: ...
+    @property
+    def clients(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
 
 
 class Connection:
@@ -73,7 +92,7 @@ class Connection:
 class Connections:
     """The open ones. most: how many, if the limits allow for more than the process has descriptors for."""
 
-    def __init__(self, limits: Limits, most: int | None = None) -> None:
+    def __init__(self, limits: ConnectionLimits, most: int | None = None) -> None:
         self.limits = limits
         self.most = min(limits.connections, most or descriptors() // 2)
         self.each = max(self.most // SHARE, limits.clients + MORE)
@@ -115,7 +134,7 @@ class Connections:
 class Tracked:
     """The app, which tells each request's connection when it begins and ends."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

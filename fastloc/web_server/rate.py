@@ -1,0 +1,30 @@
+"""A bound on how often something may happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["Rate"]
+
+
+class Rate:
+    """At most `rate` a second on the average, `burst` of them at once."""
+
+    def __init__(self, rate: float, burst: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self.burst, self._clock = rate, max(burst or rate / 4, 2.0), clock
+        self._left, self._at = self.burst, clock()
+
+    def allows(self) -> bool:
+        """Whether one more may come now; it is then counted."""
+        if self.left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    @property
+    def left(self) -> float:
+        """How many may come at once, now."""
+        now = self._clock()
+        self._left, self._at = min(self.burst, self._left + (now - self._at) * self.rate), now
+        return self._left
