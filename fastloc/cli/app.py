@@ -68,6 +68,13 @@ examples:
   fastloc export -o street.onnx --for deepstream --input bytes --spelling decomposed --size 448 --texts "a cyclist" "a bus"
 """
 
+_SERVE_EXAMPLES = """\
+examples:
+  fastloc serve --model ViT-B-16 --pretrained laion2b_s34b_b88k
+  fastloc serve --methods clearclip naclip --host 0.0.0.0 --token "$TOKEN"
+  curl -F image=@photo.jpg -F texts=cat -F "texts=red car" http://127.0.0.1:8020/v1/locate
+"""
+
 _VIDEO_EXAMPLES = """\
 IN comes before -t, which takes every word or quoted phrase that follows it as one thing to look for.
 The output has the input's frames, each at its own time, and its sound. Until it is complete it lies beside its name as
@@ -130,6 +137,7 @@ COMMANDS = (
     Command("pipeline", "write what GStreamer, DeepStream or Triton need beside an exported model", "cli.pipeline"),
     Command("web", "write a page that runs a model in the browser", "cli.web"),
     Command("live", "serve a page that shows where the texts are in what a camera sees", "cli.live"),
+    Command("serve", "answer other programs that ask over HTTP where texts are in pictures", "cli.scale.serve", epilog=_SERVE_EXAMPLES),
     Command("doctor", "tell what is installed, what does not fit together, and what to do", "cli.doctor"),
     Command("demo", "find three things in a picture that comes with fastloc", "cli.demo", run="demo"),
 )

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from fastloc._version import __version__
 from fastloc.errors import FastlocError
+from fastloc.imaging.heatmaps import minmax
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.results.wire import FORMAT, to_wire
-from fastloc.serve import open_inference, page
+from fastloc.serve import open_inference, openapi, page
+from fastloc.serve.measured import Measured
 from fastloc.serve.requests import Ask, read
 from fastloc.serve.service import Service
 from fastloc.serve.settings import Refused, Settings
@@ -37,14 +43,20 @@ def application(localizer: BaseLocalizer[Any], settings: Settings | None = None)
     service = Service(localizer, settings or Settings())
     routes = [
         Route("/v1/locate", _locate, methods=["POST"]),
+        Route("/v1/heatmap", _heatmap, methods=["POST"]),
         Route("/v1/models", _models),
         Route("/healthz", _health),
         Route("/readyz", _ready),
+        Route("/metrics", _metrics),
+        Route("/openapi.json", _openapi),
+        Route("/docs", _docs),
         *open_inference.routes(),
         *page.routes(),
     ]
     handlers: Any = {HTTPException: _http_error, FastlocError: _refused, Exception: _failed}
-    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=_lifespan)
+    paths = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+    measured = Middleware(Measured, metrics=service.metrics, paths=paths)
+    app = Starlette(routes=routes, middleware=[measured], exception_handlers=handlers, lifespan=_lifespan)
     app.state.service = service
     return app
 
@@ -58,15 +70,44 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _locate(request: Request) -> Response:
+    return await _answered(request, _located)
+
+
+async def _heatmap(request: Request) -> Response:
+    overlay = request.query_params.get("overlay", "").lower() in ("1", "true")
+    return await _answered(request, lambda service, ask: _drawn(service, ask, overlay))
+
+
+async def _answered(request: Request, answer: Callable[[Service, Ask], Awaitable[Response]]) -> Response:
     service: Service = request.app.state.service
+    # a body that cannot be answered is not read
     service.check_open()
-    ask = await read(request, service.settings)
-    return await while_there(request, lambda: _located(service, ask))
+    with service.request():
+        ask = await read(request, service.settings)
+        return await while_there(request, lambda: answer(service, ask))
 
 
 async def _located(service: Service, ask: Ask) -> Response:
     results = await service.locate(ask.pictures, ask.texts, ask.method)
     return Response(await service.aside(_written, service.name, results, ask), media_type="application/json")
+
+
+async def _drawn(service: Service, ask: Ask, overlay: bool) -> Response:
+    if len(ask.pictures) != 1 or len(ask.texts) != 1:
+        raise Refused(422, f"a heatmap is of one picture and one text, got {len(ask.pictures)} and {len(ask.texts)}")
+    (result,) = await service.locate(ask.pictures, ask.texts, ask.method)
+    return Response(await service.aside(_png, result, overlay), media_type="image/png")
+
+
+def _png(result: Result, overlay: bool) -> bytes:
+    file = io.BytesIO()
+    if overlay:
+        result.overlay().save(file, "PNG")
+    else:
+        # raw similarities have no common 0 and 1
+        heat = minmax(result.heatmaps)[0] if result.order == "none" else result.heatmaps[0]
+        Image.fromarray(np.rint(heat * 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _written(model: str, results: list[Result], ask: Ask) -> bytes:
@@ -90,6 +131,18 @@ async def _ready(request: Request) -> Response:
     return JSONResponse({"ready": not draining}, 503 if draining else 200)
 
 
+async def _metrics(request: Request) -> Response:
+    return Response(request.app.state.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(openapi.schema())
+
+
+async def _docs(request: Request) -> Response:
+    return HTMLResponse(openapi.page())
+
+
 async def _http_error(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers=error.headers)
 
@@ -100,4 +153,5 @@ async def _refused(request: Request, error: FastlocError) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    request.app.state.service.faults.note("a request could not be answered", error)
     return JSONResponse({"error": "the service failed; its log says why"}, 500)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from fastloc.errors import FastlocError, TextError, unknown
 from fastloc.imaging.images import load
+from fastloc.imaging.picture_files import is_address
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.serve.batcher import Batcher
 from fastloc.serve.metrics import Metrics
 from fastloc.serve.settings import Refused, Settings
+from fastloc.web_server.fault_log import FaultLog
 
 __all__ = ["Service"]
 
@@ -26,6 +29,8 @@ T = TypeVar("T")
 THREADS = 2
 # seconds a picture, before any was located
 FIRST = 0.1
+# a camera's usual picture
+USUAL = (640, 480)
 # share of the newest picture in the mean of seconds a picture
 NEWEST = 0.1
 
@@ -49,7 +54,8 @@ class Service:
         self._aside = ThreadPoolExecutor(THREADS, thread_name_prefix="fastloc-serve-pictures")
         # texts are encoded by one thread, so that each is encoded once
         self._texts = ThreadPoolExecutor(1, thread_name_prefix="fastloc-serve-texts")
-        self._inside, self._pace = 0, FIRST
+        self.faults = FaultLog("fastloc: serve")
+        self._inside, self._requests, self._pace = 0, 0, FIRST
 
     @property
     def inside(self) -> int:
@@ -64,6 +70,20 @@ class Service:
             if hasattr(localizer, holder):
                 return str(getattr(getattr(localizer, holder), field))
         return str(localizer.manifest.model.name)
+
+    @property
+    def busy(self) -> bool:
+        """True while requests are read, worked on or answered."""
+        return bool(self._requests or self._inside)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A request, from its body to its answer: the service does not end meanwhile."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
 
     def check_open(self) -> None:
         """Raise Refused where a request cannot be taken now, whatever it asks for."""
@@ -91,8 +111,7 @@ class Service:
         try:
             async with asyncio.timeout(self.settings.seconds):
                 ready = asyncio.get_running_loop().run_in_executor(self._texts, localizer.encode_texts, wanted)
-                loaded = [await self.aside(self._loaded, picture, len(wanted)) for picture in pictures]
-                await ready
+                loaded, _ = await asyncio.gather(self._all_loaded(pictures, len(wanted)), ready)
                 found = await self.batcher.locate(localizer, loaded, wanted)
         except TimeoutError:
             raise Refused(504, f"the answer took longer than {self.settings.seconds:g} s; send less at a time, or later") from None
@@ -100,6 +119,16 @@ class Service:
             self._count(-count)
         self._pace += NEWEST * ((asyncio.get_running_loop().time() - begun) / max(self._inside + count, 1) - self._pace)
         return found
+
+    def warm_up(self) -> None:
+        """Locate a text in a grey picture with each method, so that no request waits for what is loaded or compiled at first.
+
+        Raises what is wrong with the model.
+        """
+        for localizer in self.localizers.values():
+            # an exported file may know some texts alone; "0" is a classifier's first class
+            known = getattr(localizer, "texts", None) or "0"
+            localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
 
     async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """What the work returns, done beside the event loop."""
@@ -130,10 +159,20 @@ class Service:
                 raise TextError(f"a text must hold letters and signs alone, got {text[:40]!r}")
         return wanted
 
+    async def _all_loaded(self, pictures: Sequence[bytes | str | Image.Image], texts: int) -> list[Image.Image]:
+        return [await self.aside(self._loaded, picture, texts) for picture in pictures]
+
     def _loaded(self, picture: bytes | str | Image.Image, texts: int) -> Image.Image:
         if isinstance(picture, str) and not self.settings.addresses:
             raise Refused(403, "this service fetches no addresses; send the picture itself")
-        return load(picture, None if isinstance(picture, str) else "image", max_pixels=self.settings.pixels)
+        # a path would be a file of the service's own machine
+        if isinstance(picture, str) and not is_address(picture):
+            raise Refused(422, f"url must be an http(s) address, got {picture[:60]!r}")
+        loaded = load(picture, None if isinstance(picture, str) else "image", max_pixels=self.settings.pixels)
+        if loaded.width * loaded.height * texts > self.settings.cells:
+            most = f"{self.settings.cells:,} pixels times texts"
+            raise Refused(413, f"a picture must have at most {most}, got {loaded.width} x {loaded.height} x {texts}; ask for fewer texts")
+        return loaded
 
     def _count(self, more: int) -> None:
         self._inside += more
