@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from fastloc.errors import FastlocError, TextError, unknown
+from fastloc.errors import FastlocError, FastlocWarning, TextError, unknown
 from fastloc.imaging.images import load
 from fastloc.imaging.picture_files import is_address
 from fastloc.results.base_localizer import BaseLocalizer
@@ -128,7 +129,10 @@ class Service:
         for localizer in self.localizers.values():
             # an exported file may know some texts alone; "0" is a classifier's first class
             known = getattr(localizer, "texts", None) or "0"
-            localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
+            with warnings.catch_warnings():
+                # nobody asked for this text
+                warnings.simplefilter("ignore", FastlocWarning)
+                localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
 
     async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """What the work returns, done beside the event loop."""
