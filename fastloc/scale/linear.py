@@ -96,20 +96,22 @@ class LinearMap:
     def runs(self, threshold: float) -> tuple[Ints, Ints, Floats]:
         """Starts and ends [n] of the warm runs of the columns, pixel (x, y) at x * (H + 2) + y + 1, and the greatest heat in each."""
         (first, last), (top, bottom) = self.ends, self.pieces
-        begins, stops, length = first >= threshold, last >= threshold, bottom - top
-        with np.errstate(divide="ignore", invalid="ignore"):
-            crossing = length * (threshold - first) / (last - first)
-        start = np.where(begins, 0, np.clip(np.ceil(crossing), 1, length))
-        stop = np.where(stops, length, np.clip(np.floor(crossing), 0, length - 1))
-        warm = begins | stops
-        column = (np.arange(len(first)) + self.columns.inside.start)[:, None] * (self.size[0] + 2)
-        starts = (column + top + 1 + np.nan_to_num(start))[warm].astype(np.int64)
-        ends = (column + top + 2 + np.nan_to_num(stop))[warm].astype(np.int64)
+        begins, stops = first >= threshold, last >= threshold
+        column, piece = np.nonzero(begins | stops)
+        length, cold_above, cold_below = (bottom - top)[piece], ~begins[column, piece], ~stops[column, piece]
+        column_start = (column + self.columns.inside.start) * (self.size[0] + 2)
+        starts, ends = column_start + top[piece] + 1, column_start + bottom[piece] + 2
+        first, last = first[column, piece], last[column, piece]
+        for half, edge, side in ((cold_above, starts, 1), (cold_below, ends, -1)):
+            # pixels from the cold end on that are still cold: at least that end, at most all but the warm one
+            cold, warm = (first, last) if side == 1 else (last, first)
+            share = (threshold - cold[half]) / (warm[half] - cold[half])
+            edge[half] += side * np.clip(np.ceil(share * length[half]), 1, length[half]).astype(np.int64)
         if not len(starts):
             return starts, ends, np.zeros(0)
         apart = starts[1:] != ends[:-1]
         begin = np.flatnonzero(np.concatenate(([True], apart)))
-        return starts[begin], ends[np.concatenate((apart, [True]))], np.maximum.reduceat(np.maximum(first, last)[warm], begin)
+        return starts[begin], ends[np.concatenate((apart, [True]))], np.maximum.reduceat(np.maximum(first, last), begin)
 
     def boxes(self, runs: tuple[Ints, Ints, Floats]) -> list[dict[str, Any]]:
         """Boxes of the warm regions, as `Result.boxes` has them."""
