@@ -18,6 +18,7 @@ from fastloc.auto import load
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
 from fastloc.results.base_localizer import BATCH
+from fastloc.results.result import Result
 from fastloc.scale.digests import weights_digest
 from fastloc.scale.readouts import rows_of
 from fastloc.scale.rows import Settings, arrays
@@ -131,7 +132,7 @@ class Locate(Described):
         """
         size = BATCHES * self.batch
         cut = ((tag, group[start : start + size]) for tag, group in groups for start in range(0, len(group), size))
-        with self._pool() as pool:
+        with _undivided(self.localizer), ThreadPoolExecutor(self.threads, "fastloc-locate") as pool:
             waiting: deque[tuple[Tag, Future[Found]]] = deque()
             try:
                 for tag, window in cut:
@@ -170,7 +171,10 @@ class Locate(Described):
         localizer: Any = load(self.model, self.pretrained, **options)
         if getattr(localizer, "manifest", None) is None:
             localizer.batch = self.batch
-        return localizer, localizer._texts(self.texts)
+        # a text that the model cannot take is found now, not by each picture
+        prepare = getattr(localizer, "encode_texts", localizer._texts)
+        with _undivided(localizer):
+            return localizer, prepare(self.texts)
 
     @cached_property
     def _turns(self) -> Any:
@@ -179,38 +183,29 @@ class Locate(Described):
         one = not hasattr(localizer, "encode_texts") or str(getattr(localizer, "device", "cpu")) != "cpu"
         return Lock() if one else nullcontext()
 
-    @contextmanager
-    def _pool(self) -> Iterator[ThreadPoolExecutor]:
-        """Threads in each of which PyTorch, where it is what computes, computes alone."""
-        if not hasattr(self.localizer, "device"):
-            with ThreadPoolExecutor(self.threads, "fastloc-locate") as pool:
-                yield pool
-            return
-        import torch
-
-        before = torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(self.threads, "fastloc-locate", torch.set_num_threads, (1,)) as pool:
-                yield pool
-        finally:
-            # new threads elsewhere in the process would inherit it
-            torch.set_num_threads(before)
-
     def _window(self, pictures: Sequence[Picture]) -> Found:
-        localizer, texts = self._engine
-        decoded, keys, errors = [], [], []
+        decoded, keys, rows, errors = [], [], [], []
         for key, source in pictures:
             try:
                 decoded.append(self._decoded(key, source))
                 keys.append(key)
             except FastlocError as error:
                 errors.append({"key": key, "reason": first_line(error)})
-        rows = []
-        with self._turns:
-            results = localizer.locate(decoded, texts, [""] * len(keys)) if keys else []
-        for key, result in zip(keys, results, strict=True):
-            rows += rows_of(result, key, self.threshold, self.score, masks=self.masks, grids=self.grids)
+        for key, result in zip(keys, self._results(decoded), strict=True):
+            if isinstance(result, FastlocError):
+                errors.append({"key": key, "reason": first_line(result)})
+            else:
+                rows += rows_of(result, key, self.threshold, self.score, masks=self.masks, grids=self.grids)
         return Found(rows, errors)
+
+    def _results(self, pictures: list[Any]) -> list[Result | FastlocError]:
+        """The Result of each picture, or the reason why the model has none: of half precision that overflows, NaN."""
+        localizer, texts = self._engine
+        try:
+            with self._turns:
+                return list(localizer.locate(pictures, texts, [""] * len(pictures)))
+        except FastlocError as error:
+            return [error] if len(pictures) == 1 else [each for picture in pictures for each in self._results([picture])]
 
     def _decoded(self, key: str, source: Any) -> Any:
         try:
@@ -224,6 +219,22 @@ class Locate(Described):
 def _finished(waiting: deque[tuple[Tag, Future[Found]]]) -> tuple[Tag, Found]:
     tag, future = waiting.popleft()
     return tag, future.result()
+
+
+@contextmanager
+def _undivided(localizer: Any) -> Iterator[None]:
+    """Within this context PyTorch, where it is what computes, divides no operation among threads, here and in threads begun here."""
+    if not hasattr(localizer, "device"):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cores() -> int:

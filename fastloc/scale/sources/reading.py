@@ -37,14 +37,16 @@ def _content(item: Item) -> Any:
         from fastloc.scale.sources.parquet import cell
 
         return cell(item.address, *item.cell)
-    from fsspec.core import open as opened
+    from fsspec.core import url_to_fs
 
-    with opened(item.address, "rb") as file:
-        start, size = item.span or (0, MAX_BYTES + 1)
-        file.seek(start)
-        found: bytes = file.read(size)
-    if item.span is None and len(found) > MAX_BYTES:
-        raise ImageError(f"{item.address}: must hold at most {MAX_BYTES:,} bytes")
-    if item.span is not None and len(found) < size:
+    files, path = url_to_fs(item.address)
+    if item.span is None:
+        return files.cat_file(path)
+    start, size = item.span
+    if size > MAX_BYTES:
+        raise ImageError(f"{item.key}: must hold at most {MAX_BYTES:,} bytes, got {size:,}")
+    # one request for these bytes: an open file would read ahead
+    found = files.cat_file(path, start, start + size)
+    if len(found) < size:
         raise ImageError(f"{item.address}: ends within {item.key}; copy it again")
     return found
