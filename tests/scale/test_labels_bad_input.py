@@ -189,6 +189,14 @@ def test_a_pipe_takes_coco(run: Run, tmp_path: Path) -> None:
     assert ended.out == "" and "5 pictures, 0 objects" in ended.err
 
 
+@pytest.mark.parametrize("to", [each for each in FORMATS if each != "coco"])
+def test_no_folder_takes_a_stream_s_place(run: Run, tmp_path: Path, to: str) -> None:
+    write_batch(tmp_path / "out", drawn()[:1])
+    with (tmp_path / "printed").open("wb") as file:
+        line = fails(run, tmp_path, "-o", f"/dev/fd/{file.fileno()}", to=to)
+    assert "output must be a name that is free" in line and (tmp_path / "printed").is_file()
+
+
 def test_pictures_that_are_not_where_one_says(run: Run, tmp_path: Path) -> None:
     write_batch(tmp_path / "out", drawn()[:2])
     save_pictures(tmp_path / "pictures", drawn()[:1])

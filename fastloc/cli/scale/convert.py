@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command: 0. Raises FastlocError, OSError."""
+    """Run the command: 0. Raises FastlocError."""
     made = convert(args.folder, args.to, args.output, images=args.images, score=args.min_score, heat=args.min_heat)
     line = f"written: {console.shown(args.output)} ({made.pictures} pictures, {made.objects} objects of {made.texts} texts)"
     print(line, file=sys.stderr if str(args.output).startswith("/dev/") else sys.stdout)

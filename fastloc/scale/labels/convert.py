@@ -47,31 +47,33 @@ def convert(folder: Path, to: str, path: Path, *, images: str = "", score: float
 
     Raises:
         FastlocError: an argument out of range, an output that is there, no rows, damaged ones, or others than this fastloc reads; rows
-            without scores, where `score` is given.
-        OSError: the output cannot be written.
+            without scores, where `score` is given; an output that cannot be written.
     """
     one_of("format", to, FORMATS)
     for name, value, least, most in (("score", score, 0, 1), ("heat", heat, -math.inf, math.inf)):
         if value is not None:
             number(name, value, least, most)
-    if not is_free(path):
+    if not _free(path, to == "coco"):
         raise FastlocError(f"output must be a name that is free, got {path}; give another, or remove what is there")
     if not path.absolute().parent.is_dir():
         raise FastlocError(f"{path}: the folder {path.parent} does not exist")
     rows = Rows(folder, Filter(score, heat))
     pictures = objects = boxes = 0
-    for picture in FORMATS[to](rows, path, images):
-        pictures += 1
-        objects += len(picture.objects)
-        boxes += sum(each.mask is None for each in picture.objects)
+    try:
+        for picture in FORMATS[to](rows, path, images):
+            pictures += 1
+            objects += len(picture.objects)
+            boxes += sum(each.mask is None for each in picture.objects)
+    except OSError as error:
+        raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
     if to == "yolo" and boxes:
         warnings.warn(f"{boxes} objects have no mask: their polygons are the boxes' rectangles", FastlocWarning, stacklevel=2)
     return Written(pictures, objects, len(rows.texts))
 
 
-def is_free(path: Path) -> bool:
-    """True for a name that nothing has, and for a pipe or a device."""
+def _free(path: Path, stream: bool) -> bool:
+    """True for a name that nothing has, and for a pipe or a device where a stream will do."""
     try:
-        return is_stream(path) or not path.exists()
+        return not path.exists() or (stream and is_stream(path))
     except OSError:
         return False
