@@ -98,7 +98,9 @@ async def _answered(service: Service, asked: tensors.Request, found: dict[str, A
     for output in asked.outputs:
         if output.name not in OUTPUTS:
             raise Refused(400, f"outputs must be among {', '.join(OUTPUTS)}, got {output.name[:40]!r}")
-    pictures, texts = _pictures(service, found.get("image")), _strings(found.get("texts"))
+    # pixels are copied, and base64 is read
+    pictures = await service.aside(_pictures, service, found.get("image"))
+    texts = _strings(found.get("texts"))
     results = await service.locate(pictures, texts, asked.parameters.method)
     names = [output.name for output in asked.outputs] or [name for name in OUTPUTS if _has(results, name)]
 
@@ -111,6 +113,8 @@ async def _answered(service: Service, asked: tensors.Request, found: dict[str, A
 
 
 def _pictures(service: Service, image: Any) -> list[bytes | str | Image.Image]:
+    if image is not None:
+        service.check_count(len(image))
     if isinstance(image, list):
         return [tensors.base64_or_bytes(each) for each in image]
     if image is None or image.ndim != 4 or image.shape[3] != 3:

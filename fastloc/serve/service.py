@@ -93,6 +93,11 @@ class Service:
         if self._inside >= self.settings.queue:
             self._full()
 
+    def check_count(self, pictures: int) -> None:
+        """Raise Refused for a number of pictures that no request may hold."""
+        if not 0 < pictures <= self.settings.pictures:
+            raise Refused(413 if pictures else 422, f"a request must hold 1 to {self.settings.pictures} pictures, got {pictures}")
+
     async def locate(self, pictures: Sequence[bytes | str | Image.Image], texts: Sequence[str], method: str | None = None) -> list[Result]:
         """The results of pictures: encoded files' bytes, RGB pictures or, where addresses are allowed, http(s) addresses; in order.
 
@@ -102,8 +107,7 @@ class Service:
         localizer = self._localizer(method)
         wanted = self._checked(texts)
         count = len(pictures)
-        if not 0 < count <= self.settings.pictures:
-            raise Refused(413 if count else 422, f"a request must hold 1 to {self.settings.pictures} pictures, got {count}")
+        self.check_count(count)
         self.check_open()
         if self._inside and self._inside + count > self.settings.queue:
             self._full()

@@ -21,6 +21,8 @@ __all__ = ["HEADER", "Request", "Tensor", "read", "written"]
 HEADER = "Inference-Header-Content-Length"
 # a BYTES element's length, in front of it
 _LENGTH = 4
+# of a number in a header, and sides of a tensor
+_DIGITS, _SIDES = 20, 8
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def read(body: bytes, length: str | None) -> tuple[Request, dict[str, Any]]:
     Raises:
         Refused: JSON, a shape or bytes that do not fit together.
     """
-    if length is not None and not (length.isdecimal() and int(length[:20]) <= len(body)):
-        raise Refused(400, f"{HEADER} must be a number of bytes within the body's {len(body)}, got {length[:20]!r}")
-    end = len(body) if length is None else int(length)
+    end = len(body) if length is None else int(length) if length.isdecimal() and len(length) <= _DIGITS else -1
+    if not 0 <= end <= len(body):
+        raise Refused(400, f"{HEADER} must be a number of bytes within the body's {len(body)}, got {(length or '')[:_DIGITS]!r}")
     request = decode(body[:end], Request, "the body must be a request of the Open Inference Protocol", len(body), _BadRequest)
     rest, found = memoryview(body)[end:], {}
     for tensor in request.inputs:
@@ -84,13 +86,15 @@ def read(body: bytes, length: str | None) -> tuple[Request, dict[str, Any]]:
             raise Refused(400, f"inputs must have names of their own, got {tensor.name[:40]!r} twice")
         found[tensor.name] = _array(tensor, None if size is None else rest[:size])
         rest = rest[size or 0 :]
+    if rest:
+        raise Refused(400, f"the body must end with the bytes of its inputs, got {len(rest)} more; say their number in binary_data_size")
     return request, found
 
 
 def _array(tensor: Tensor, content: memoryview | None) -> Any:
     name = tensor.name[:40]
-    if not tensor.shape or min(tensor.shape) < 1:
-        raise Refused(400, f"shape of {name!r} must be of numbers above 0, got {tensor.shape[:8]}")
+    if not 0 < len(tensor.shape) <= _SIDES or min(tensor.shape) < 1:
+        raise Refused(400, f"shape of {name!r} must be of 1 to {_SIDES} numbers above 0, got {tensor.shape[:_SIDES]}")
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
         parts = _texts(name, tensor.data) if content is None else _parts(name, content)

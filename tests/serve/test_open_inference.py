@@ -110,7 +110,7 @@ def test_json_and_bytes_give_the_localizer_s_own_numbers(app: Any) -> None:
         ([picture(), picture(), texts()], b"", 400, "inputs must have names of their own, got 'image' twice"),
         ([picture(), texts(), {**texts(), "name": "mask"}], b"", 400, "inputs must be image and texts, got 'mask'"),
         ([picture(), {**texts(), "shape": [3]}], b"", 400, "'texts' must hold the 3 elements of shape [3], got 2"),
-        ([picture(), {**texts(), "shape": [-1]}], b"", 400, "shape of 'texts' must be of numbers above 0, got [-1]"),
+        ([picture(), {**texts(), "shape": [-1]}], b"", 400, "shape of 'texts' must be of 1 to 8 numbers above 0, got [-1]"),
         ([{**picture(), "datatype": "FP32"}, texts()], b"", 400, "datatype of 'image' must be BYTES or UINT8, got 'FP32'"),
         ([{**picture(), "data": ["bm8="]}, texts()], b"", 422, "image"),
         ([{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [[[[0, 256, 0]]]]}, texts()], b"", 400, "0 to 255"),
@@ -118,6 +118,11 @@ def test_json_and_bytes_give_the_localizer_s_own_numbers(app: Any) -> None:
          "binary_data_size of 'image' must be within the 3 bytes left, got 9"),
         ([picture(), {"name": "texts", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}}], b"\xff\0\0\0a", 400,
          "one ends beyond them"),
+        ([picture(), {"name": "texts", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}}], b"\1\0\0\0ab", 400,
+         "the body must end with the bytes of its inputs, got 1 more"),
+        ([{"name": "image", "datatype": "UINT8", "shape": [1000, 1, 1, 3], "parameters": {"binary_data_size": 3000}}, texts()],
+         bytes(3000), 413, "a request must hold 1 to 16 pictures, got 1000"),
+        ([{**picture(), "shape": [1] * 9}, texts()], b"", 400, "shape of 'image' must be of 1 to 8 numbers above 0"),
         ([{"name": "image", "datatype": "UINT8", "shape": [1, 1001, 1000, 3], "parameters": {"binary_data_size": 3_003_000}}, texts()],
          bytes(3_003_000), 413, "a picture must have at most 1,000,000 pixels, got 1,001,000"),
     ],
@@ -131,7 +136,8 @@ def test_what_does_not_fit_is_one_line(app: Any, inputs: list[dict[str, Any]], r
 def test_rubbish_is_refused(app: Any) -> None:
     path = "/v2/models/embedded/infer"
     assert ask(app, path, b"{").status_code == 400
-    assert ask(app, path, b"{}", {"Inference-Header-Content-Length": "3"}).status_code == 400
+    for length in ("3", "-1", "0" * 5000):
+        assert ask(app, path, b"{}", {"Inference-Header-Content-Length": length}).status_code == 400
     assert ask(app, path, b"{}", {"Content-Encoding": "gzip"}).status_code == 415
     unknown = infer(app, [picture(), texts()], outputs=[{"name": "mask"}])
     assert "outputs must be among similarity, points, scores, got 'mask'" in unknown.json()["error"]
