@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from browser import NO_GPU, REQUIRED, Page, chromium, without_browser
 from fastloc import Localizer, Result
@@ -26,7 +27,7 @@ browsed = pytest.mark.slow("a real browser")
 
 def fetched(path: str) -> httpx2.Response:
     async def got() -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=Starlette(routes=routes()))
+        transport = httpx2.ASGITransport(app=Starlette(routes=[Mount("/below", routes=routes()), *routes()]))
         async with httpx2.AsyncClient(transport=transport, base_url="http://service.test") as client:
             return await client.get(path)
 
@@ -38,7 +39,7 @@ def test_every_file_is_served_as_what_it_is(path: str) -> None:
     response = fetched(path)
     kind = {"js": "text/javascript", "css": "text/css"}.get(path.rpartition(".")[2], "text/html")
     assert response.status_code == 200 and response.headers["Content-Type"] == f"{kind}; charset=utf-8"
-    assert response.content == FILES[path].read_bytes()
+    assert response.content == fetched(f"/below{path}").content == FILES[path].read_bytes()
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
