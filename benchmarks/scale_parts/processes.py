@@ -93,13 +93,18 @@ def started(command: Sequence[Any], log: Path, **more: Any) -> Iterator[subproce
 
 
 def end(process: "subprocess.Popen[bytes]", patience: float = PATIENCE) -> None:
-    """Ask it to end, wait, and kill what is left of its group."""
+    """Ask it to end, wait, and kill what is left of its group and of its children, some of which are in groups of their own."""
+    children: set[int] = set()
     if process.poll() is None:
+        children = tree(process.pid) - {process.pid}
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
     process.wait()
 
 

@@ -43,7 +43,8 @@ def rows() -> list[dict[str, Any]]:
         {**both, "part": "process", "contender": "model alone", "round": 0, "steady": 12.5, "gflop": 100.0, "wall_s": 5.0,
          "peak_mb": 800.0},
         *({**both, **batch, "part": "process", "contender": "one process", "round": i, "steady": (9.0, 10.0, 12.0)[i]} for i in range(3)),
-        {**both, **batch, "part": "ray", "contender": "Ray, 2 actors", "round": 0, "steady": 9.0, "rows_sha256": "b"},
+        {**both, **batch, "part": "ray", "contender": "Ray, 2 actors", "round": 0, "steady": 9.0,
+         "rows_sha256": "b"},
         {**both, "part": "loop", "contender": "plain loop", "round": 0, "failed": "exit status 1: no"},
         {**both, "part": "stages", "contender": "with masks", "round": 0, "bits_per_pixel": 2.0, "decode_ms": 20.0, "preprocess_ms": 5.0,
          "model_ms": 60.0, "readout_ms": 10.0, "write_ms": 5.0},
@@ -57,14 +58,15 @@ def rows() -> list[dict[str, Any]]:
 def test_tables_say_what_was_measured_and_what_failed(tmp_path: Path) -> None:
     record.write(tmp_path / "r.jsonl", rows())
     text = "".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in tables.TABLES)
-    made = tables.filled(text, (tmp_path / "r.jsonl").read_text(encoding="utf-8"))
+    content = (tmp_path / "r.jsonl").read_text(encoding="utf-8")
+    made = tables.filled(text, content)
     assert "| ViT-B-16 | one process | 10 (9 … 12) | 0.8 | 1 | 5 | 10 | 900 | the same | 3 |" in made
     assert "| ViT-B-16 | Ray, 2 actors | 9 | 0.72 | 0.9 | 5 | 10 | 900 | differ | 1 |" in made and "| plain loop | exit status 1: no |" in made
     assert "| ViT-B-16 | with masks | 20 (20 %) | 5 (5 %) | 60 (60 %) | 10 (10 %) | 5 (5 %) | 100 |" in made
     assert "| fastloc serve | 4 | 30 | 50 | 60 | 70 | 4 |  | 90 | 0 | 0 | 2 | 500 |" in made
     assert "| 500 | stopped, of 1000 | 1000 | 70 | +0.001 ± 0.002 | +0.01 ± 0.02 | 700 |" in made
     # the page does not change when it is made again, and an empty record has no numbers
-    assert tables.filled(made, (tmp_path / "r.jsonl").read_text(encoding="utf-8")) == made
+    assert tables.filled(made, content) == made
     assert "## " not in tables.filled(text, "") and "one process" not in tables.filled(text, "")
 
 
