@@ -32,6 +32,7 @@ if str(HERE) not in sys.path:
 
 from scale_parts import growth, record, service, stages, throughput  # noqa: E402
 from scale_parts.budget import Budget  # noqa: E402
+from scale_parts.models import MODELS  # noqa: E402
 
 Row = dict[str, Any]
 # groups of parts that take turns, in order of importance, and their shares of the time
@@ -53,7 +54,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, quic
         elif group[0] == "serve":
             yield from service.run(parts, seconds, mine, here, service.CLIENTS[:2] if quick else service.CLIENTS)
         elif group[0] == "stages":
-            yield from stages.run(seconds, mine, here)
+            yield from stages.run(seconds, mine, here, ("embedded",) if quick else tuple(MODELS))
         else:
             yield from growth.run(60.0, here, 640, 64) if quick else growth.run(max(mine.left, seconds), here)
 

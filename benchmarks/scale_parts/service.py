@@ -36,10 +36,14 @@ class Server:
     command: tuple[Any, ...]
     # it says at /metrics what waits and how large its batches are
     watched: bool = False
+    # numbers of clients, where it is not asked by all of them
+    clients: tuple[int, ...] = ()
 
 
 SERVERS = (
     Server("fastloc serve", "serve", (*FASTLOC, "serve", "--port", 0), watched=True),
+    # fewer than the most clients, so that some are refused
+    Server("fastloc serve, queue 16", "serve", (*FASTLOC, "serve", "--port", 0, "--queue", 16), watched=True, clients=CLIENTS[-1:]),
     Server("naive, in the loop", "naive", (sys.executable, "-P", HERE / "naive_app.py")),
     Server("naive, in threads", "naive", (sys.executable, "-P", HERE / "naive_app.py", "--threads")),
 )
@@ -55,7 +59,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, clie
         log = folder / "server.log"
         try:
             with served(server, log) as (url, process):
-                for count in clients:
+                for count in server.clients or clients:
                     with Memory(process) as memory:
                         row = asyncio.run(load(url, count, seconds, asked, texts, server.watched))
                     yield {**head, **row, "peak_mb": memory.peak_mb}

@@ -1,7 +1,7 @@
 """The time of each stage for a picture of 1080p in one thread, a stage after the other: what threads of `fastloc batch` do side by side."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ STAGES = ("decode", "preprocess", "model", "readout", "write")
 THRESHOLD = 0.5
 
 
-def run(seconds: float, budget: Budget, folder: Path, models: tuple[str, ...] = tuple(MODELS)) -> Iterator[Row]:
+def run(seconds: float, budget: Budget, folder: Path, models: Sequence[str] = tuple(MODELS)) -> Iterator[Row]:
     """A row a model, read-out with and without masks, and round."""
     folder.mkdir(parents=True)
     files = pictures.write(folder / "pictures", 3 * BATCH, pictures.FULL_HD)
