@@ -19,9 +19,9 @@ def run(seconds: float, budget: Budget, folder: Path, models: Sequence[str] = tu
     """A row a model, read-out with and without masks, and round."""
     folder.mkdir(parents=True)
     files = pictures.write(folder / "pictures", 3 * BATCH, pictures.FULL_HD)
-    for name in models:
+    for index, name in enumerate(models):
         localizer = _localizer(MODELS[name])
-        for number, masks in rounds((True, False), budget.share(1, len(models)), most=3):
+        for number, masks in rounds((True, False), budget.share(1, len(models) - index), most=3):
             head = {"part": "stages", "contender": "with masks" if masks else "without masks", "model": name,
                     "weights": MODELS[name].weights, "round": number, "texts": TEXTS, "batch": BATCH, "picture": list(pictures.FULL_HD),
                     "bits_per_pixel": pictures.bits_per_pixel(files, pictures.FULL_HD)}  # fmt: skip
@@ -31,15 +31,15 @@ def run(seconds: float, budget: Budget, folder: Path, models: Sequence[str] = tu
 def measured(localizer: Any, files: list[Path], masks: bool, seconds: float, folder: Path) -> Row:
     """{"pictures", "decode_ms" …}: milliseconds of a picture in each stage."""
     texts = localizer.encode_texts(pictures.texts(TEXTS))
-    took, done, turn, until = dict.fromkeys(STAGES, 0.0), 0, 0, time.monotonic() + seconds
     # the first batch warms up
-    _batch(localizer, files[:BATCH], texts, masks, folder / "warm.parquet")
+    _batch(localizer, files[:BATCH], texts, masks, folder / "rows.parquet")
+    took, done, until = dict.fromkeys(STAGES, 0.0), 0, time.monotonic() + seconds
     while time.monotonic() < until or not done:
-        start = turn * BATCH % len(files)
+        start = done % len(files)
         times = _batch(localizer, files[start : start + BATCH], texts, masks, folder / "rows.parquet")
         for stage, begin, end in zip(STAGES, times[:-1], times[1:], strict=True):
             took[stage] += end - begin
-        done, turn = done + BATCH, turn + 1
+        done += BATCH
     return {"pictures": done, **{f"{stage}_ms": 1000 * value / done for stage, value in took.items()}}
 
 
@@ -50,7 +50,6 @@ def _localizer(model: Model) -> Any:
 
     # as `fastloc batch` computes a window of pictures
     torch.set_num_threads(1)
-
     size = {} if model.name == "embedded" else {"size": model.input[0]}
     return Localizer(model.name, model.pretrained, batch=BATCH, **size)
 
