@@ -26,6 +26,7 @@ from fastloc.scale.sources.item import Item
 from fastloc.scale.sources.reading import content
 from fastloc.text.prompts import checked
 from fastloc.utils.described import Described
+from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.schema import first_line, number
 
 __all__ = ["Found", "Locate"]
@@ -95,9 +96,11 @@ class Locate(Described):
         number("threshold", threshold, -float("inf"), float("inf"))
         if score is not None:
             number("score", score, 0, 1)
-        self.model, self.pretrained, self.batch = os.fspath(model), pretrained, batch
+        # as they pickle: paths mean the same in every process, and the settings that name them are equal
+        meant = self._description()
+        self.model, self.pretrained, self.batch = os.fspath(meant["model"]), meant["pretrained"], batch
         self.threshold, self.score, self.masks, self.grids = float(threshold), score, masks, grids
-        self.max_pixels, self.options = max_pixels, options
+        self.max_pixels, self.options = max_pixels, {name: meant[name] for name in options}
         self.threads = _cores() if threads is None else threads
         self._chosen = {name: value for name, value in (("method", method), ("device", device)) if value is not None}
 
@@ -181,7 +184,7 @@ class Locate(Described):
         """A lock where one pass at a time is all that the model takes: on a GPU, and of a classifier, whose gradients are traced."""
         localizer = self.localizer
         one = not hasattr(localizer, "encode_texts") or str(getattr(localizer, "device", "cpu")) != "cpu"
-        return Lock() if one else nullcontext()
+        return renewed_after_fork(Lock()) if one else nullcontext()
 
     def _window(self, pictures: Sequence[Picture]) -> Found:
         decoded, keys, rows, errors = [], [], [], []

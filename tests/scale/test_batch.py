@@ -19,6 +19,7 @@ from pycocotools import mask as coco
 
 import command_line
 from fastloc import Localizer
+from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError
 from fastloc.scale import Locate
 from fastloc.scale.batch import batch
@@ -109,6 +110,14 @@ def test_rows_have_the_same_bytes_on_any_number_of_threads_and_in_pickled_copies
     assert "_engine" not in vars(other)
     batch([str(photos)], other, photos.parent / "one_thread", shard=4)
     assert rows(photos.parent / "one_thread") == rows(made)
+
+
+def test_settings_are_the_same_in_a_copy_that_runs_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GEM_ONNX.parent)
+    here = Locate(TEXTS, model=GEM_ONNX.name)
+    copy = pickle.dumps(here)
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(copy).settings == here.settings
 
 
 def test_called_with_arrays_it_gives_the_same_rows_as_arrays(photos: Path, locate: Locate, made: Path) -> None:

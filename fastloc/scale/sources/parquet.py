@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.errors import ImageError
 from fastloc.scale.sources.item import Item
+from fastloc.utils.fork_safety import renewed_after_fork
 
 if TYPE_CHECKING:
     import pyarrow
@@ -21,7 +22,7 @@ __all__ = ["cell", "cells"]
 PICTURES = ("image", "bytes", "jpg", "jpeg", "png", "webp", "content", "img", "path", "file", "file_name", "url", "uri")
 KEYS = ("key", "__key__", "id", "image_id")
 
-_reading = Lock()
+_reading = renewed_after_fork(Lock())
 
 
 def cells(address: str, name: str, picture: str = "", key: str = "") -> Iterator[Item]:
