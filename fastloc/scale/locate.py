@@ -44,7 +44,7 @@ Picture = tuple[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of the pictures of a window, and {"key", "reason"} of those that could not be used, both in the pictures' order."""
+    """Rows of the pictures of a window, in their order, and {"key", "reason"} of those that could not be used."""
 
     rows: list[dict[str, Any]]
     errors: list[dict[str, str]]
