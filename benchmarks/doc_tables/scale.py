@@ -100,6 +100,7 @@ def inputs(rows: Rows) -> str:
     for known in _known(rows):
         cells += [
             (known.model, "decode a picture in one thread, ms", _digits(known.decode_ms), "measured"),
+            (known.model, "decode, resize, read out and write one in one thread, ms", _digits(known.host_ms), "measured"),
             (known.model, "GFLOP of a picture", _digits(known.gflop), "counted from the plan"),
             (known.model, f"pictures a second of one process, {known.cores} cores", _digits(known.rate), "measured"),
             (known.model, "bytes of a picture", f"{known.picture_bytes:.0f}", "measured, of pictures that were made"),
@@ -117,7 +118,7 @@ def devices(rows: Rows) -> str:
     for known in _known(rows):
         for device in cost.DEVICES:
             found = cost.cost(device, known)
-            kind = "prediction" if device.tflops else "measured" if device.cores == known.cores else "measured, by cores"
+            kind = "prediction" if device.tflops else "measured" if device.cores == known.cores else "measured, times cores"
             whole = _count(found.hours(1e9)), _count(found.money(1e9))
             cells.append((known.model, device.name, _digits(found.rate), found.bound, kind, *whole))
     head = ("model", "machine", "pictures/s", "bound by", "rate is", "machine hours for 10^9", "$ for 10^9")

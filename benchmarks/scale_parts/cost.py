@@ -1,10 +1,10 @@
 """A cost model of up to 10^9 pictures: hours, money, egress and storage of rows, from the record and a table of assumptions.
 
-A machine's decoding threads and its model run side by side, so the slower of the two bounds it:
+With a GPU the cores decode, resize, read out and write while the model runs, so the slower of the two bounds a machine:
 
-    decoded/s = cores x decode rate of a core               (measured here; a core there is assumed to be as fast)
+    host/s    = cores / seconds of those stages             (measured here; a core there is assumed to be as fast)
     located/s = FLOP/s x utilisation / FLOP of a picture    (FLOP counted from the plan; a GPU's rate is a prediction)
-    hours     = pictures / min(decoded/s, located/s) / 3600,   money = hours x price
+    hours     = pictures / min(host/s, located/s) / 3600,   money = hours x price
 
 Machines without a GPU do both on the same cores: the rate of `fastloc batch` that was measured here, by the number of cores. Nothing else
 is scaled, and nothing here was run on a GPU.
@@ -19,26 +19,27 @@ Row = dict[str, Any]
 SIZES = (10**6, 10**7, 10**8, 10**9)
 # machines that share the work, in the table of sizes
 MACHINES = 64
+# stages that stay on the cores beside a GPU
+HOST = ("decode", "preprocess", "readout", "write")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A class of machine. price: dollars an hour; tflops: dense, in half precision, 0 without a GPU; source: of the assumption."""
+    """A class of machine. price: dollars an hour; tflops: dense, in half precision, 0 without a GPU."""
 
     name: str
     cores: int
     price: float
     tflops: float
-    source: str
 
 
 # edit these, and run `python benchmarks/doc_tables/scale.py`: every number below is assumed
 DEVICES = (
-    Device("2 cores", 2, 0.10, 0, "price: the order of list prices of general machines, 0.05 $ a core and hour"),
-    Device("16 cores", 16, 0.80, 0, "price: 0.05 $ a core and hour"),
-    Device("L4, 8 cores", 8, 0.85, 121, "dense FP16 of NVIDIA's data sheet; price: the order of list prices"),
-    Device("A100, 12 cores", 12, 3.50, 312, "dense FP16 of NVIDIA's data sheet; price: the order of list prices"),
-    Device("H100, 26 cores", 26, 5.00, 989, "dense FP16 of NVIDIA's data sheet; price: the order of list prices"),
+    Device("2 cores", 2, 0.10, 0),
+    Device("16 cores", 16, 0.80, 0),
+    Device("L4, 8 cores", 8, 0.85, 121),
+    Device("A100, 12 cores", 12, 3.50, 312),
+    Device("H100, 26 cores", 26, 5.00, 989),
 )
 UTILISATION = 0.35
 EGRESS = 0.09
@@ -49,18 +50,19 @@ ASSUMED = (
     ("storage, $ a GB and month", f"{STORAGE:g}", "the order of list prices of object storage"),
     ("speed of a core", "1", "as fast as a core that was measured on"),
     ("scaling over machines", "1", "shards have nothing in common"),
-    *((f"{each.name}: $ an hour", f"{each.price:.2f}", each.source) for each in DEVICES),
-    *((f"{each.name}: TFLOP/s", f"{each.tflops:g}", each.source) for each in DEVICES if each.tflops),
+    *((f"{each.name}: $ an hour", f"{each.price:.2f}", "the order of list prices") for each in DEVICES),
+    *((f"{each.name}: TFLOP/s", f"{each.tflops:g}", "dense FP16 of NVIDIA's data sheet") for each in DEVICES if each.tflops),
 )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the record says of a model: milliseconds of decoding a picture in one thread, GFLOP of a picture, pictures a second of one
-    process on `cores`, bytes of a JPEG and of a picture's rows."""
+    """What the record says of a model: milliseconds of a picture in one thread, to decode it and in all stages but the model; its GFLOP;
+    pictures a second of one process on `cores`; bytes of a JPEG and of a picture's rows."""
 
     model: str
     decode_ms: float
+    host_ms: float
     gflop: float
     rate: float
     cores: int
@@ -71,16 +73,23 @@ class Measured:
 def measured(rows: Sequence[Row], model: str) -> Measured | None:
     """None where a part that is needed was not measured."""
     mine = [row for row in rows if row.get("model") == model and "failed" not in row]
-    stages = [row for row in mine if row["part"] == "stages"]
+    # the command's default
+    stages = [row for row in mine if row["part"] == "stages" and row["contender"] == "with masks"]
     ready = [row for row in mine if row.get("contender") == "model alone"]
     batch = [row for row in mine if row["part"] == "process" and row.get("rows") and row.get("steady")]
     if not (stages and ready and batch):
         return None
     height, width = stages[0]["picture"]
     return Measured(
-        model, median(row["decode_ms"] for row in stages), ready[0]["gflop"], median(row["steady"] for row in batch), batch[0]["cores"],
-        stages[0]["bits_per_pixel"] * height * width / 8, median(row["row_bytes"] / row["pictures"] for row in batch),
-    )  # fmt: skip
+        model=model,
+        decode_ms=median(row["decode_ms"] for row in stages),
+        host_ms=median(sum(row[f"{stage}_ms"] for stage in HOST) for row in stages),
+        gflop=ready[0]["gflop"],
+        rate=median(row["steady"] for row in batch),
+        cores=batch[0]["cores"],
+        picture_bytes=stages[0]["bits_per_pixel"] * height * width / 8,
+        row_bytes=median(row["row_bytes"] / row["pictures"] for row in batch),
+    )
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,9 @@ class Cost:
 def cost(device: Device, known: Measured) -> Cost:
     if not device.tflops:
         return Cost(device, known.rate * device.cores / known.cores, "processor")
-    decoded = device.cores * 1000 / known.decode_ms
+    host = device.cores * 1000 / known.host_ms
     located = device.tflops * 1e3 * UTILISATION / known.gflop
-    return Cost(device, min(decoded, located), "decode" if decoded < located else "model")
+    return Cost(device, min(host, located), "host" if host < located else "model")
 
 
 def egress(pictures: float, known: Measured) -> float:

@@ -74,15 +74,15 @@ def test_tables_say_what_was_measured_and_what_failed(tmp_path: Path) -> None:
 # the cost model
 
 
-def test_the_slower_of_decoding_and_the_model_bounds_a_machine() -> None:
+def test_the_slower_of_the_cores_and_the_model_bounds_a_machine() -> None:
     known = cost.measured(rows(), "ViT-B-16")
-    assert known == cost.Measured("ViT-B-16", 20.0, 100.0, 10.0, 2, 250_000.0, 5000.0) and cost.measured(rows(), "embedded") is None
-    processor = cost.cost(cost.Device("p", 16, 1.0, 0, ""), known)
+    assert known == cost.Measured("ViT-B-16", 20.0, 40.0, 100.0, 10.0, 2, 250_000.0, 5000.0) and cost.measured(rows(), "embedded") is None
+    processor = cost.cost(cost.Device("p", 16, 1.0, 0), known)
     assert (processor.rate, processor.bound, processor.hours(288_000), processor.money(288_000)) == (80.0, "processor", 1.0, 1.0)
-    # 4 cores decode 200 a second; a GPU of 100 TFLOP/s locates in 1000 x its utilisation
-    few = cost.cost(cost.Device("g", 4, 2.0, 100, ""), known)
-    assert (few.rate, few.bound) == (200.0, "decode") and few.money(720_000) == pytest.approx(2.0)
-    many = cost.cost(cost.Device("g", 64, 2.0, 100, ""), known)
+    # 4 cores do all but the model for 100 a second; a GPU of 100 TFLOP/s locates in 1000 x its utilisation
+    few = cost.cost(cost.Device("g", 4, 2.0, 100), known)
+    assert (few.rate, few.bound) == (100.0, "host") and few.money(360_000) == pytest.approx(2.0)
+    many = cost.cost(cost.Device("g", 64, 2.0, 100), known)
     assert (many.rate, many.bound) == (pytest.approx(1000 * cost.UTILISATION), "model")
     assert cost.egress(1e9, known) == pytest.approx(250_000 * cost.EGRESS) and cost.storage(1e9, known)[0] == pytest.approx(5000)
     told = tables.devices(rows())
