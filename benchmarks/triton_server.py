@@ -164,8 +164,8 @@ def running(environment: Path, backends: Path | None, models: Path, folder: Path
     port = free_port()
     line, there = command(environment, backends, models, port)
     with (folder / "server.log").open("w", encoding="utf-8") as log, subprocess.Popen(line, env=there, stdout=log, stderr=log) as process:
+        client = triton.InferenceServerClient(f"127.0.0.1:{port}", concurrency=len(COUNTS))
         try:
-            client = triton.InferenceServerClient(f"127.0.0.1:{port}", concurrency=len(COUNTS))
             end = time.monotonic() + PATIENCE
             while not _is_ready(client):
                 if process.poll() is not None or time.monotonic() > end:
@@ -173,6 +173,8 @@ def running(environment: Path, backends: Path | None, models: Path, folder: Path
                 time.sleep(0.2)
             yield client
         finally:
+            # the server waits half a minute for connections that are open
+            client.close()
             process.terminate()
 
 
