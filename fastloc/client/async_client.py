@@ -20,7 +20,7 @@ __all__ = ["AsyncClient"]
 class AsyncClient:
     """`fastloc.Client` whose calls are awaited; arguments, answers and errors are the same. Pictures are read beside the event loop.
 
-        async with AsyncClient("http://127.0.0.1:8080", token) as client:
+        async with AsyncClient("http://127.0.0.1:8020", token) as client:
             result = await client("photo.jpg", ["a dog", "a red car"])
     """
 

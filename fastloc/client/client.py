@@ -21,7 +21,7 @@ __all__ = ["Client"]
 class Client:
     """A service's localizer: pictures and texts in, the same `fastloc.Result` out as where the model runs.
 
-        with Client("http://127.0.0.1:8080", token) as client:
+        with Client("http://127.0.0.1:8020", token) as client:
             result = client("photo.jpg", ["a dog", "a red car"])
 
     Threads may share one, processes not: its connections are of one process. Close it, or use it in a `with` block.

@@ -50,10 +50,12 @@ class Deployment:
         number("num_gpus", self.num_gpus, 0, 100)
 
     def application(self, settings: Settings) -> ASGIApp:
-        """The HTTP application around this model. Raises FastlocError as `fastloc.load` does."""
+        """The HTTP application around this model, which has made a batch already. Raises FastlocError as `fastloc.load` does."""
         given = {"method": self.method, "size": self.input_size, "device": self.device}
         chosen = {name: value for name, value in given.items() if value is not None}
-        return application(load(self.model, self.pretrained, **chosen), settings)
+        made = application(load(self.model, self.pretrained, **chosen), settings)
+        made.state.service.warm_up()
+        return made
 
 
 def app(arguments: dict[str, Any]) -> serve.Application:

@@ -81,6 +81,16 @@ def test_of_several_pictures_the_refused_one_is_named(client: Client, tmp_path: 
         client([*PICTURES, large], "cat")
 
 
+def test_a_token_lets_in_and_a_wrong_one_does_not(localizer: Localizer) -> None:
+    with serving(localizer, "correct-horse-battery") as address:
+        with Client(address, "correct-horse-battery") as client:
+            same(client(PICTURES[0], TEXTS), localizer(PICTURES[0], TEXTS))
+        for token in ("", "correct-horse-bakery"):
+            with Client(address, token) as client, pytest.raises(ServiceError, match=r"answers 401: .*; give the token that") as raised:
+                client(PICTURES[0], TEXTS)
+            assert not token or token not in str(raised.value)
+
+
 def test_the_awaited_client_waits_for_room(localizer: Localizer) -> None:
     async def found() -> list[Result]:
         # of eight at once the service refuses most with 429
