@@ -197,7 +197,7 @@ def _refused(place: str, response: httpx2.Response) -> str:
     except ServiceError:
         reason = ""
     fix = _FIXES.get(response.status_code, "")
-    line = first_line(ValueError(reason or response.reason_phrase or "no reason given"))
+    line = first_line(ValueError(reason or response.reason_phrase or "no reason given")).rstrip(".")
     return f"{place} answers {response.status_code}: {line}{'; ' * bool(fix)}{fix}"
 
 
