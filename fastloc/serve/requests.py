@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from fastloc.serve.settings import Refused, Settings
@@ -58,43 +58,43 @@ async def read(request: Request, settings: Settings) -> Ask:
     content = await read_body(request, settings)
     if kind == "application/json":
         return _decoded(content, Ask, "the body", settings.size)
+    limits = {"max_files": settings.pictures, "max_fields": settings.texts + len(_VALUES), "max_part_size": settings.size}
     try:
-        # the body has been read: it is taken apart in memory
-        async with request.form(max_files=settings.pictures, max_fields=settings.texts + 8, max_part_size=settings.size) as form:
-            return await _form(form)
-    except HTTPException as error:
-        raise Refused(400, f"the body is no multipart form ({error.detail})") from None
+        form = await MultiPartParser(request.headers, _once(content), **limits).parse()
+    except MultiPartException as error:
+        raise Refused(400, f"the body is no multipart form ({error.message})") from None
+    try:
+        return await _form(form)
+    finally:
+        await form.close()
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """The whole body, which the request keeps. Raises Refused for one that is too large or too slow."""
+    """The whole body. Raises Refused for one that is too large or too slow."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > settings.size:
         raise _large(settings)
-    receive, count = request._receive, 0
-
-    async def counted() -> Any:
-        nonlocal count
-        message = await receive()
-        count += len(message.get("body", b""))
-        if count > settings.size:
-            raise _large(settings)
-        return message
-
-    request._receive = counted
+    parts, count = [], 0
     try:
         async with asyncio.timeout(settings.body):
-            return await request.body()
+            async for part in request.stream():
+                count += len(part)
+                if count > settings.size:
+                    raise _large(settings)
+                parts.append(part)
     except TimeoutError:
         raise Refused(408, f"the body must arrive within {settings.body:g} s") from None
     except ClientDisconnect:
         raise Refused(400, "the client has gone") from None
-    finally:
-        request._receive = receive
+    return b"".join(parts)
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
 
 
 async def _form(form: FormData) -> Ask:
-    files = [await each.read() for each in form.getlist("image") + form.getlist("images") if isinstance(each, UploadFile)]
+    files: list[bytes | Address] = [await each.read() for each in form.getlist("image") + form.getlist("images") if isinstance(each, UploadFile)]
     texts = [each for each in form.getlist("texts") if isinstance(each, str)]
     if len(texts) == 1 and texts[0].lstrip().startswith("["):
         texts = _decoded(texts[0].encode(), list[str], "texts", len(texts[0]) * 4)
@@ -104,14 +104,10 @@ async def _form(form: FormData) -> Ask:
         value = form.get(name)
         if isinstance(value, str):
             values[name] = value if kind is str else _decoded(value.encode(), kind, name, 100)
-    return _made(texts, files, values)
+    return Ask(texts=texts, images=files, **values)
 
 
 _VALUES: dict[str, Any] = {"method": str, "threshold": float, "score": float, "similarity": bool}
-
-
-def _made(texts: Sequence[str], files: Sequence[bytes], values: dict[str, Any]) -> Ask:
-    return Ask(texts=list(texts), images=list(files), **values)
 
 
 def _decoded(content: bytes, kind: type[T], name: str, limit: int) -> T:

@@ -32,6 +32,8 @@ THREADS = 2
 FIRST = 0.1
 # a camera's usual picture
 USUAL = (640, 480)
+# requests that are read or answered at once, in multiples of the queue: their bodies are in memory
+READING = 2
 # share of the newest picture in the mean of seconds a picture
 NEWEST = 0.1
 
@@ -90,7 +92,7 @@ class Service:
         """Raise Refused where a request cannot be taken now, whatever it asks for."""
         if self.draining:
             raise Refused(503, "the service is about to end; ask another one", 1)
-        if self._inside >= self.settings.queue:
+        if self._inside >= self.settings.queue or self._requests >= READING * self.settings.queue:
             self._full()
 
     def check_count(self, pictures: int) -> None:
