@@ -74,10 +74,11 @@ def test_notice_names_every_direct_dependency_and_no_other() -> None:
     assert {name: sorted(extras) for name, (_, extras) in listed().items()} == {name: sorted(extras) for name, extras in named.items()}
 
 
-# as packages name them that have no SPDX expression
+# as packages name them that have no SPDX expression, in a classifier or in words
 CLASSIFIERS = {
     "BSD License": "BSD-3-Clause", "MIT License": "MIT", "Apache Software License": "Apache-2.0",
     "Other/Proprietary License": "Proprietary", "Python Software Foundation License": "PSF-based",
+    "FreeBSD": "BSD-2-Clause", "Apache 2.0": "Apache-2.0",
 }  # fmt: skip
 
 
@@ -88,7 +89,8 @@ def test_licences_are_those_that_the_packages_declare(name: str) -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("not installed here")
     licence = listed()[name][0].partition(" (")[0]
-    declared = re.findall(r"[\w.-]+", about.get("License-Expression") or about.get("License") or "")
+    plain = about.get("License") or ""
+    declared = [CLASSIFIERS[plain]] if plain in CLASSIFIERS else re.findall(r"[\w.-]+", about.get("License-Expression") or plain)
     declared += [CLASSIFIERS[each.rpartition(" :: ")[2]] for each in about.get_all("Classifier", []) if each.startswith("License ::")]
     assert licence in declared, f"{name} declares {declared}"
 
