@@ -94,7 +94,8 @@ async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def _form(form: FormData) -> Ask:
-    files: list[bytes | Address] = [await each.read() for each in form.getlist("image") + form.getlist("images") if isinstance(each, UploadFile)]
+    given = form.getlist("image") + form.getlist("images")
+    files: list[bytes | Address] = [await each.read() for each in given if isinstance(each, UploadFile)]
     texts = [each for each in form.getlist("texts") if isinstance(each, str)]
     if len(texts) == 1 and texts[0].lstrip().startswith("["):
         texts = _decoded(texts[0].encode(), list[str], "texts", len(texts[0]) * 4)
