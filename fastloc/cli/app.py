@@ -92,10 +92,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
-    given = sys.argv[1:] if argv is None else list(argv)
-    # a command of two words
-    if " ".join(given[:2]) in {row.name for row in COMMANDS}:
-        given[:2] = [" ".join(given[:2])]
+    given = words(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
         # here, because importing what a command needs can be interrupted, and fail, too
@@ -103,6 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
 
     return exit_status("fastloc", run)
+
+
+def words(argv: Sequence[str]) -> list[str]:
+    """The arguments, with a command of two words as one."""
+    first = " ".join(argv[:2])
+    return [first, *argv[2:]] if first in {row.name for row in COMMANDS} else list(argv)
 
 
 @dataclass(frozen=True)

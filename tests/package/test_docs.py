@@ -16,7 +16,7 @@ from embedded_model.moving_scenes import clip, write
 from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import embedded_quality
-from fastloc.cli.app import build_parser
+from fastloc.cli.app import build_parser, words
 from fastloc.embedded import QUALITY
 from fastloc.engine.classifier_localizer import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
@@ -84,7 +84,7 @@ def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("line", command_lines())
 def test_command_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        args = build_parser().parse_args(shlex.split(line))
+        args = build_parser().parse_args(words(shlex.split(line)))
     except SystemExit:
         pytest.fail(f"fastloc {line}: {capsys.readouterr().err.splitlines()[-1]}")
     assert (getattr(args, "method", None) or "gem") in {*RECIPES, *CLASSIFIERS}
@@ -110,7 +110,7 @@ def test_there_are_command_lines() -> None:
 def test_command_line_names_a_model_that_there_is(line: str) -> None:
     from fastloc.checkpoints.sources.listing import models
 
-    args = build_parser().parse_args(shlex.split(line))
+    args = build_parser().parse_args(words(shlex.split(line)))
     if re.search(r"[:/]|\.(json|onnx|pt)$", args.model):
         return
     known = {row["name"]: row for row in models()}

@@ -11,11 +11,12 @@ from fastloc.imaging import geometry, picture_files, picture_formats
 from fastloc.live.limits import WORDS, Limits
 from fastloc.onnx_file import header, limits, text_manifest
 from fastloc.results.result import Result
+from fastloc.serve.settings import Settings
 from fastloc.utils import npz, schema
 from repo import REPO
 
 TEXT = (REPO / "SECURITY.md").read_text(encoding="utf-8")
-LIVE = Limits()
+LIVE, SERVE = Limits(), Settings()
 
 
 def test_the_tests_that_it_names_exist() -> None:
@@ -39,10 +40,15 @@ def test_the_tests_that_it_names_exist() -> None:
         ("an `.npz`, unpacked", [f"{npz.LEAST >> 20} MiB", f"{npz.RATIO} times", str(npz.ARRAYS), str(big_vision.ARRAYS)]),
         ("clients; frames a second", [str(LIVE.clients), f"{LIVE.fps:g}", f"{LIVE.pixels:,}"]),
         ("bytes of a frame; letters", [f"{LIVE.message // 10**6} MB", f"{WORDS:,}"]),
-        ("texts; letters of one", [str(LIVE.texts), str(LIVE.letters), str(LIVE.methods)]),
+        ("texts; letters of one; methods", [str(LIVE.texts), str(LIVE.letters), str(LIVE.methods)]),
         ("connections; of one network", [str(LIVE.connections)]),
         ("seconds for a request's head", [f"{LIVE.head:g}"]),
         ("seconds until an answer is taken", [f"{LIVE.stuck:g}", f"{LIVE.idle:g}"]),
+        ("bytes of a request; pictures", [f"{SERVE.size // 10**6} MB", str(SERVE.pictures), f"{SERVE.pixels:,}", f"{SERVE.cells:,}"]),
+        ("texts; letters of one |", [str(SERVE.texts), str(SERVE.letters)]),
+        ("pictures that wait", [str(SERVE.queue)]),
+        ("seconds for a request's body", [f"{SERVE.body:g}", f"{SERVE.seconds:g}"]),
+        ("connections; of one address", [str(SERVE.connections), str(SERVE.clients)]),
     ],
 )
 def test_its_numbers_are_those_of_the_code(row: str, numbers: list[str]) -> None:
