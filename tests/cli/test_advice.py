@@ -17,7 +17,7 @@ from fastloc.eclip.cli import parser as eclip_parser
 from repo import REPO
 
 # options of pip and docker that messages name
-FOREIGN = {"--force-reinstall", "--index-url", "--gpus"}
+FOREIGN = {"--head", "--force-reinstall", "--index-url", "--gpus"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 
 
