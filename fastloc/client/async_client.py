@@ -60,7 +60,7 @@ class AsyncClient:
                 task.cancel()
 
     async def models(self) -> list[calls.ServedModel]:
-        """What the service runs; see `fastloc.Client.models`."""
+        """The model and methods of the service; see `fastloc.Client.models`."""
         return calls.read_models(await self._sent("GET", "v1/models"))
 
     async def ready(self) -> bool:

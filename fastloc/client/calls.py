@@ -184,9 +184,9 @@ def _read(response: httpx2.Response, kind: type[T], picture: str = "") -> T:
     place = _place(response.url, picture)
     if response.status_code != 200:
         raise ServiceError(_refused(place, response))
-    told = decode(response.content, _Format, f"{place} must answer as a fastloc service does", ANSWER_BYTES, ServiceError)
-    if kind is _Answer and told.format != FORMAT:
-        got = f"{told.format} of fastloc {shown(told.fastloc)}"
+    found = decode(response.content, _Format, f"{place} must answer as a fastloc service does", ANSWER_BYTES, ServiceError)
+    if kind is _Answer and found.format != FORMAT:
+        got = f"{found.format} of fastloc {shown(found.fastloc)}"
         raise ServiceError(f"{place} must answer in format {FORMAT}, got {got}; install the same fastloc here and there")
     return decode(response.content, kind, f"{place} must answer as fastloc {__version__} does", ANSWER_BYTES, ServiceError)
 

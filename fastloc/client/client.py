@@ -85,7 +85,7 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def models(self) -> list[calls.ServedModel]:
-        """What the service runs. Raises ServiceError as a call does."""
+        """The model and methods of the service. Raises ServiceError as a call does."""
         return calls.read_models(self._sent("GET", "v1/models"))
 
     def ready(self) -> bool:

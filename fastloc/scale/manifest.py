@@ -45,10 +45,10 @@ def read(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     content = read_file(path, str(path), error=FastlocError)
-    told = decode(content, _Format, str(path), error=FastlocError)
-    if told.format != FORMAT:
+    found = decode(content, _Format, str(path), error=FastlocError)
+    if found.format != FORMAT:
         raise FastlocError(
-            f"{path} must be of format {FORMAT}, got {shown(told.format)} of fastloc {shown(told.fastloc)}; give another folder with -o"
+            f"{path} must be of format {FORMAT}, got {shown(found.format)} of fastloc {shown(found.fastloc)}; give another folder with -o"
         )
     return decode(content, Manifest, str(path), error=FastlocError)
 

@@ -117,7 +117,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def _part(path: Path) -> _Part | None:
-    """What a shard's file was made of; None where there is none, or half of one."""
+    """The origin of a shard's file; None where there is none, or half of one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""What a service counts, for Prometheus: a registry of its own, so that several services of a process do not mix."""
+"""Counters of a service for Prometheus, in a registry of their own, so that several services of a process do not mix."""
 
 from __future__ import annotations
 

@@ -133,15 +133,15 @@ class Service:
         Raises what is wrong with the model.
         """
         for localizer in self.localizers.values():
-            # an exported file may know some texts alone; "0" is a classifier's first class
-            known = getattr(localizer, "texts", None) or "0"
+            # an exported file may know some texts alone, and a classifier knows classes, by their numbers too
+            known = getattr(localizer, "texts", None) or ("0" if hasattr(localizer, "classifier") else "cat")
             with warnings.catch_warnings():
                 # nobody asked for this text
                 warnings.simplefilter("ignore", FastlocWarning)
                 localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
 
     async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What the work returns, done beside the event loop."""
+        """Run the work beside the event loop and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a service allows a request, and how it makes batches."""
+"""Limits of a service and of its requests, and how it makes batches."""
 
 from __future__ import annotations
 

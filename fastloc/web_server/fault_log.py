@@ -33,7 +33,7 @@ class FaultLog:
                 self._unsaid += 1
                 return
             unsaid, self._unsaid = self._unsaid, 0
-        lines = [f"{self._program}: {told}" + (f" ({unsaid} more were not told)" if unsaid else "")]
+        lines = [f"{self._program}: {told}" + (f" ({unsaid} more are left out)" if unsaid else "")]
         if error is not None:
             lines += "".join(traceback.format_exception(error)).splitlines()
         print(*(_CONTROLS.sub(" ", line) for line in lines), sep="\n", file=sys.stderr)

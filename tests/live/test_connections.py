@@ -309,4 +309,4 @@ def test_the_log_is_short_however_often_something_happens(capsys: pytest.Capture
     assert said.count("ZeroDivisionError: of ours") == 5 and "\x1b" not in said
     log._rate._at -= 10
     log.note("again")
-    assert capsys.readouterr().err == "fastloc: live: again (995 more were not told)\n"
+    assert capsys.readouterr().err == "fastloc: live: again (995 more are left out)\n"
