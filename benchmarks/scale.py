@@ -3,6 +3,7 @@
     python benchmarks/scale.py -o benchmarks/records/scale.jsonl --minutes 8   # everything that fits, in this order
     python benchmarks/scale.py --parts process,ray,loop --minutes 20           # some of it, with more rounds
     python benchmarks/scale.py --parts growth --minutes 20                     # to 10^5 pictures
+    python benchmarks/scale.py --parts soak --minutes 10
     python benchmarks/scale.py --quick                                         # whether it works
 
     process   `fastloc batch` in one process over 1080p JPEG files, and the model alone on ready tensors
@@ -12,6 +13,7 @@
     naive     a FastAPI handler as tutorials write one, in turns with it
     stages    milliseconds of decode, preprocess, model, read-out and write
     growth    memory and time over up to 10^5 small pictures
+    soak      `fastloc serve` under 64 clients for all of the minutes; only where it is named
 
 All is called as a user calls it, in processes of its own. Parts share the minutes: every part runs once, and again while there is time.
 A record keeps the rows of parts that did not run. Times mean something on a machine that does nothing else.
@@ -37,7 +39,8 @@ from scale_parts.models import MODELS  # noqa: E402
 Row = dict[str, Any]
 # groups of parts that take turns, in order of importance, and their shares of the time
 GROUPS = {("process", "ray", "loop"): 0.58, ("serve", "naive"): 0.22, ("stages",): 0.07, ("growth",): 0.13}
-PARTS = tuple(part for group in GROUPS for part in group)
+USUAL = tuple(part for group in GROUPS for part in group)
+PARTS = (*USUAL, "soak")
 MINUTES, SECONDS = 8.0, 5.0
 
 
@@ -45,6 +48,8 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, quic
     """Rows of the chosen parts, as they are measured."""
     chosen = {group: share for group, share in GROUPS.items() if set(group) & set(parts)}
     left = sum(chosen.values())
+    if "soak" in parts:
+        yield from service.soak(seconds if quick else budget.left, folder / "soak")
     for group, share in chosen.items():
         mine = budget.share(share, left)
         left -= share
@@ -94,7 +99,7 @@ def positive(text: str) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", type=parts_of, default=list(PARTS), metavar="PART,…", help=", ".join(PARTS))
+    parser.add_argument("--parts", type=parts_of, default=list(USUAL), metavar="PART,…", help=", ".join(PARTS))
     parser.add_argument("--minutes", type=positive, default=MINUTES, help=f"for all of them (default: {MINUTES:g})")
     parser.add_argument("--seconds", type=positive, help=f"of one measurement (default: {SECONDS:g})")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the record; its rows of other parts stay")

@@ -80,6 +80,23 @@ def service(rows: Rows) -> str:
     return f"{markdown(head, cells, right=len(head) - 1)}\n{_where(rows)}"
 
 
+def soak(rows: Rows) -> str:
+    cells = []
+    for row in rows:
+        if "failed" in row:
+            cells.append((row["failed"], *[""] * 9))
+            continue
+        # who comes last waits until the queue before it has been worked off
+        bound = 1000 * row["queue_most"] / row["rate"]
+        slope = f"{row['memory_slope']:+.3g} ± {row['memory_slope_error']:.2g}"
+        total = (row[key] for key in ("answers", "wrong", "failures", "refused"))
+        times = (_digits(row[f"p{q}_ms"]) for q in (50, 99))
+        cells.append((f"{row['seconds'] / 60:.0f}", row["clients"], *total, *times, _digits(bound), slope))
+    head = ("minutes", "clients", "answers", "wrong", "failed", "429", "p50, ms", "p99, ms", "longest queue times a picture's time, ms",
+            "memory, MB a minute")  # fmt: skip
+    return f"{markdown(head, cells, right=len(head))}\n{_where(rows)}"
+
+
 def growth(rows: Rows) -> str:
     cells = []
     for row in rows:
@@ -144,6 +161,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Rows], str]]] = {
     "throughput": (("process", "ray", "loop"), throughput),
     "stages": (("stages",), stages),
     "service": (("serve", "naive"), service),
+    "soak": (("soak",), soak),
     "growth": (("growth",), growth),
     "inputs": ((), inputs),
     "assumptions": ((), assumptions),

@@ -57,15 +57,15 @@ def slopes(times: Sequence[float], shard: int, samples: Sequence[tuple[float, fl
     first = int(WARM * len(times))
     kept = [(float(np.interp(at, times, done)), mb) for at, mb in samples if times[first] <= at <= times[-1]]
     took = np.diff(times)[first:]
-    row |= {"rate": shard / float(np.median(took)), **_slope("shard_time", done[1:][first:] / 1000, 100 * took / np.median(took))}
+    row |= {"rate": shard / float(np.median(took)), **slope("shard_time", done[1:][first:] / 1000, 100 * took / np.median(took))}
     if len(kept) >= 3:
-        row |= _slope("memory", np.array([at for at, _ in kept]) / 1000, np.array([mb for _, mb in kept]))
+        row |= slope("memory", np.array([at for at, _ in kept]) / 1000, np.array([mb for _, mb in kept]))
     return row
 
 
-def _slope(name: str, x: Any, y: Any) -> Row:
+def slope(name: str, x: Any, y: Any) -> Row:
     """Of means of stretches: values near each other are alike, and the error of single ones would be too small."""
     count = min(MEANS, len(x))
     means = [np.array([part.mean() for part in np.array_split(np.asarray(each, float), count)]) for each in (x, y)]
-    slope, error = sloped(*means)
-    return {f"{name}_slope": slope, f"{name}_slope_error": error, f"{name}_first": float(means[1][0]), f"{name}_last": float(means[1][-1])}
+    found, error = sloped(*means)
+    return {f"{name}_slope": found, f"{name}_slope_error": error, f"{name}_first": float(means[1][0]), f"{name}_last": float(means[1][-1])}

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from scale_parts import pictures
 from scale_parts.budget import Budget, rounds
+from scale_parts.growth import WARM, slope
 from scale_parts.load import Asked, answer_of, load
 from scale_parts.processes import FASTLOC, CommandError, Memory, last_line, started
 
@@ -65,6 +67,23 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, clie
                     yield {**head, **row, "peak_mb": memory.peak_mb}
         except CommandError as error:
             yield {**head, "failed": str(error)}
+
+
+def soak(seconds: float, folder: Path) -> Iterator[Row]:
+    """One row: a service under the most clients for long, every answer checked, and the slope of its memory in MB a minute."""
+    folder.mkdir(parents=True)
+    server, texts, asked = SERVERS[0], pictures.texts(TEXTS), requests(folder)
+    head = {"part": "soak", "contender": server.name, "model": "embedded", "weights": "trained", "round": 0, "texts": TEXTS,
+            "picture": list(pictures.REQUEST)}  # fmt: skip
+    try:
+        with served(server, folder / "server.log") as (url, process), Memory(process) as memory:
+            row = asyncio.run(load(url, CLIENTS[-1], seconds, asked, texts, server.watched))
+    except CommandError as error:
+        yield {**head, "failed": str(error)}
+        return
+    kept = memory.samples[int(WARM * len(memory.samples)) :]
+    minutes, mb = (np.array([each[axis] for each in kept]) for axis in (0, 1))
+    yield {**head, **row, **slope("memory", minutes / 60, mb), "peak_mb": memory.peak_mb}
 
 
 def requests(folder: Path) -> list[Asked]:

@@ -1,4 +1,4 @@
-"""What engines of every kind of tower share: a pass for each shape, kept, captured where the plan says so, and one call at a time."""
+"""What engines of every kind of tower share: a pass for each shape, kept, captured where the plan says so; on a GPU one call at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -86,10 +86,12 @@ class BaseEngine(ABC):
             shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size), background)
             one_pass = self._passes(shape)
             inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
-            if shape.plan.launch == "graph" and len(pixels):
-                grids, scores = self.graphs(shape, one_pass, inputs)
-            else:
-                grids, scores = one_pass(*inputs)
+            # what is launched shares streams and graphs; on a CPU a pass only reads, and several threads may each run theirs
+            if self.device.type != "cpu":
+                launched = shape.plan.launch == "graph" and len(pixels)
+                grids, scores = self.graphs(shape, one_pass, inputs) if launched else one_pass(*inputs)
+        if self.device.type == "cpu":
+            grids, scores = one_pass(*inputs)
         assert grids is not None
         return grids, scores
 

@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from fastloc import CnnLocalizer, Localizer
 from fastloc.embedded import SAMPLES
 from fastloc.engine.async_queue import DEPTH
+from fastloc.engine.vit_engine import Pass
 from fastloc.errors import FastlocError, PlanError
 from fastloc.results.result import Result
 from forked import forked, held, needs_fork
@@ -184,3 +186,20 @@ def test_a_new_process_answers_as_this_one_does(localizer: Localizer, start: str
     assert same(receiver.recv(), localizer.with_method("naclip")(PICTURE, "cat"))
     process.join(60)
     assert process.exitcode == 0
+
+
+def test_threads_run_passes_side_by_side_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two passes waits for the other to have begun, and both answer as one alone does."""
+    localizer = Localizer(device="cpu")
+    pixels, texts = torch.zeros(1, 96, 96, 3, dtype=torch.uint8), ["cat", "pizza"]
+    alone = localizer.similarity(pixels, texts)[0]
+    both, plain = threading.Barrier(2, timeout=60), Pass.__call__
+
+    def met(self: Pass, *inputs: torch.Tensor) -> Any:
+        both.wait()
+        return plain(self, *inputs)
+
+    monkeypatch.setattr(Pass, "__call__", met)
+    with ThreadPoolExecutor(2) as pool:
+        for found, _ in pool.map(lambda _: localizer.similarity(pixels, texts), range(2)):
+            assert torch.equal(found, alone)
