@@ -52,19 +52,24 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", action="extend", default=[], metavar="NAME", help="methods that the page offers (default: all quick ones)"
     )
     server = parser.add_argument_group("server")
-    told = f"address to serve on; any but loopback has a token (default: {HOST})"
-    server.add_argument("--host", default=HOST, metavar="NAME", help=told)
-    server.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to serve on, 0 for a free one (default: {PORT})")
-    server.add_argument("--token", metavar="TEXT", help="what has to be known to see the page (default: made up where one is needed)")
-    told = "other names that the page is reached by"
-    server.add_argument("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=told)
-    server.add_argument("--certfile", type=Path, metavar="FILE", help="certificate, to serve over https: other machines' cameras need that")
-    server.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, where that is in a file of its own")
+    add_server(server, PORT, "page")
     server.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-clients", type=count, default=4, metavar="N", help="browsers at a time (default: 4)")
     limits.add_argument("--max-fps", type=count, default=30, metavar="N", help="frames a second of each (default: 30)")
     limits.add_argument("--max-pixels", type=count, default=1_500_000, metavar="N", help="pixels of a frame (default: 1500000)")
+
+
+def add_server(group: "argparse._ArgumentGroup", port: int, served: str) -> None:
+    """The options of a command that serves something: where, to whom and by which certificate."""
+    known = f"address to serve on; any but loopback has a token (default: {HOST})"
+    group.add_argument("--host", default=HOST, metavar="NAME", help=known)
+    group.add_argument("--port", type=int, default=port, metavar="N", help=f"port to serve on, 0 for a free one (default: {port})")
+    group.add_argument("--token", metavar="TEXT", help=f"token that opens the {served} (default: made up where one is needed)")
+    known = f"other names that the {served} is reached by"
+    group.add_argument("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=known)
+    group.add_argument("--certfile", type=Path, metavar="FILE", help="certificate, to serve over https")
+    group.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, where that is in a file of its own")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,11 +2,10 @@
 
 import argparse
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source
-from fastloc.cli.live import HOST, bound, check_certificate, url
+from fastloc.cli.live import add_server, bound, check_certificate, url
 from fastloc.cli.localizers import engine, note_embedded
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
@@ -29,14 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", action="extend", default=[], metavar="NAME", help="other methods that requests may ask for (default: none)"
     )
     server = parser.add_argument_group("server")
-    known = f"address to serve on; any but loopback has a token (default: {HOST})"
-    server.add_argument("--host", default=HOST, metavar="NAME", help=known)
-    server.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to serve on, 0 for a free one (default: {PORT})")
-    server.add_argument("--token", metavar="TEXT", help="what a request must bear (default: made up where one is needed)")
-    known = "other names that the service is reached by"
-    server.add_argument("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=known)
-    server.add_argument("--certfile", type=Path, metavar="FILE", help="certificate, to serve over https")
-    server.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, where that is in a file of its own")
+    add_server(server, PORT, "service")
     server.add_argument("--allow-urls", action="store_true", help="fetch pictures that requests name by http(s) addresses, from anywhere")
     batches = parser.add_argument_group("batches")
     batches.add_argument("--batch", type=count, metavar="N", help="pictures that the model takes at once (default: the model's own)")
