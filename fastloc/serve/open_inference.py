@@ -26,6 +26,7 @@ from fastloc.serve.while_there import while_there
 __all__ = ["routes"]
 
 VERSION = "1"
+VERSIONS = "/versions/{version:str}", ""
 INPUTS = {"image": ("BYTES", [-1]), "texts": ("BYTES", [-1])}
 # of N pictures and T texts: the patch grid; x, y, the heat and the similarity of each peak; scores within [0, 1]
 OUTPUTS = {"similarity": ("FP32", [-1, -1, -1, -1]), "points": ("FP32", [-1, -1, 4]), "scores": ("FP32", [-1, -1])}
@@ -37,9 +38,10 @@ def routes() -> list[BaseRoute]:
         Route("/v2", _server),
         Route("/v2/health/live", _live),
         Route("/v2/health/ready", _ready),
-        *(Route(f"/v2/models/{{name:str}}{version}", _model) for version in ("", "/versions/{version:str}")),
-        *(Route(f"/v2/models/{{name:str}}{version}/ready", _model_ready) for version in ("", "/versions/{version:str}")),
-        *(Route(f"/v2/models/{{name:str}}{version}/infer", _infer, methods=["POST"]) for version in ("", "/versions/{version:str}")),
+        # names may hold slashes, such as hf:OWNER/NAME; a path alone would match what follows the name, too, and comes last
+        *(Route(f"/v2/models/{{name:path}}{version}/infer", _infer, methods=["POST"]) for version in VERSIONS),
+        *(Route(f"/v2/models/{{name:path}}{version}/ready", _model_ready) for version in VERSIONS),
+        *(Route(f"/v2/models/{{name:path}}{version}", _model) for version in VERSIONS),
     ]
 
 

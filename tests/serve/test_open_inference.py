@@ -19,6 +19,7 @@ from fastloc import Localizer
 from fastloc.embedded import SAMPLES
 from fastloc.imaging.images import load
 from fastloc.serve.app import application
+from fastloc.serve.service import Service
 from fastloc.serve.settings import Settings
 
 TEXTS = ["cat", "pizza"]
@@ -172,3 +173,13 @@ def test_triton_s_client_calls_it() -> None:
             answer = client.infer("embedded", inputs, outputs=outputs, request_id="a")
             check({name: answer.as_numpy(name) for name in ("points", "similarity", "scores")}, expected)
             assert answer.get_response()["id"] == "a"
+
+
+def test_a_model_s_name_may_hold_slashes(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Service, "name", "hf:owner/name")
+    for version in ("", "/versions/1"):
+        assert ask(app, f"/v2/models/hf:owner/name{version}").json()["name"] == "hf:owner/name"
+        assert ask(app, f"/v2/models/hf:owner/name{version}/ready").json() == {"name": "hf:owner/name", "ready": True}
+        asked = json.dumps({"inputs": [picture(), texts()]}).encode()
+        assert arrays(ask(app, f"/v2/models/hf:owner/name{version}/infer", asked))["points"].shape == (1, 2, 4)
+    assert ask(app, "/v2/models/owner/name/ready").status_code == 404
