@@ -65,7 +65,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, quic
 
 
 def problem(row: Row) -> str:
-    """What is not as it must be; "" if all is well."""
+    """The fault of a row; "" if all is well."""
     about = f"{row['part']}, {row['contender']}, {row['model']}"
     if "failed" in row:
         return f"{about}: {row['failed']}"
@@ -114,8 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
         for row in run(args.parts, seconds, budget, Path(folder), args.quick):
             rows.append({**row, **facts})
             print(line(row), flush=True)
-            if told := problem(row):
-                problems.append(told)
+            if fault := problem(row):
+                problems.append(fault)
             # what a run that is stopped has measured
             if args.output:
                 record.write(args.output, [*kept, *rows])

@@ -112,7 +112,7 @@ def growth(rows: Rows) -> str:
 
 
 def inputs(rows: Rows) -> str:
-    """What the cost model takes from the record."""
+    """The numbers that the cost model takes from the record."""
     cells = []
     for known in _known(rows):
         cells += [
@@ -189,7 +189,7 @@ def _known(rows: Rows) -> list[cost.Measured]:
 
 
 def _same(rows: Rows, digests: set[str]) -> str:
-    """What the rows' files are beside those of one process; "" for a contender that writes none, or without those."""
+    """A comparison of the rows' files with those of one process; "" for a contender that writes none, or without those."""
     mine = {row["rows_sha256"] for row in rows if "rows_sha256" in row}
     return "" if not (mine and digests) else "the same" if mine == digests and len(mine) == 1 else "differ"
 

@@ -57,7 +57,7 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What the record says of a model: milliseconds of a picture in one thread, to decode it and in all stages but the model; its GFLOP;
+    """Facts of the record about a model: milliseconds of a picture in one thread, to decode it and in all stages but the model; its GFLOP;
     pictures a second of one process on `cores`; bytes of a JPEG and of a picture's rows."""
 
     model: str

@@ -31,7 +31,7 @@ class Asked:
 
 @dataclass
 class Seen:
-    """What came back."""
+    """The answers that came back."""
 
     ms: list[float] = field(default_factory=list)
     refused: int = 0
@@ -39,7 +39,7 @@ class Seen:
     failed: int = 0
     why: str = ""
     # metrics over time
-    told: list[dict[str, float]] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
 
 
 def answer_of(result: dict[str, Any]) -> list[tuple[str, int, int, float]]:
@@ -104,7 +104,7 @@ async def _ask(client: httpx2.AsyncClient, one: Asked, texts: Sequence[str], see
 async def _watch(client: httpx2.AsyncClient, seen: Seen) -> None:
     while True:
         with suppress(httpx2.HTTPError):
-            seen.told.append(metrics((await client.get("/metrics")).text))
+            seen.metrics.append(metrics((await client.get("/metrics")).text))
         await asyncio.sleep(SAMPLED)
 
 
@@ -121,9 +121,9 @@ def summed(seen: Seen, seconds: float) -> Row:
                 "rate": len(seen.ms) / seconds}  # fmt: skip
     if seen.ms:
         row |= {f"p{q}_ms": float(np.percentile(seen.ms, q)) for q in (50, 95, 99)}
-    queue = [told[QUEUE] for told in seen.told if QUEUE in told]
+    queue = [one[QUEUE] for one in seen.metrics if QUEUE in one]
     if queue:
         row |= {"queue_mean": float(np.mean(queue)), "queue_most": max(queue)}
-        pictures, batches = (seen.told[-1].get(name, 0.0) - seen.told[0].get(name, 0.0) for name in (PICTURES, BATCHES))
+        pictures, batches = (seen.metrics[-1].get(name, 0.0) - seen.metrics[0].get(name, 0.0) for name in (PICTURES, BATCHES))
         row["batch_mean"] = pictures / batches if batches else None
     return row
