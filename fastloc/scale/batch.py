@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from fastloc.scale import manifest, one_process
@@ -39,12 +40,15 @@ def batch(
             add up.
     """
     settings = locate.settings
+    # a source that is not there leaves no folder behind
+    listed = iter(items(sources, columns))
+    first = list(islice(listed, 1))
     begun = manifest.begin(folder, settings, sources, shard)
     total, count = Counts(), 0
 
     def missing() -> Iterator[Shard]:
         nonlocal total, count
-        for each in shards(items(sources, columns), shard):
+        for each in shards(chain(first, listed), shard):
             count += 1
             finished = done(folder, each, settings)
             if finished is None or (retry and finished.failed):

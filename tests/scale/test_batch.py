@@ -316,3 +316,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_rows(photos: Path, locate: L
     assert subprocess.run(command, cwd=REPO, env=environment, capture_output=True, timeout=100).returncode == 1
     assert rows(out) == rows(made)
     assert not list(out.rglob("*.part"))
+
+
+def test_a_source_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FastlocError, match="no such file or folder"):
+        batch([str(tmp_path / "nowhere")], Locate(["cat"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
