@@ -15,10 +15,11 @@ from fastloc.functional import readout
 from fastloc.functional.attention import local_form
 from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.op_set import TORCH, Ops, add_norm
+from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import Positions, position_of_any_grid
 from fastloc.functional.rotary import rotations
 from fastloc.functional.similarity import answer
-from fastloc.functional.vit import Output, positions
+from fastloc.functional.vit import positions
 from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import Recipe
 

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.attention import attend
+from fastloc.functional.blocks import embed, enter_block, mlp, out_projection, project, turned
 from fastloc.functional.folding import without_scale
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.pools import head, pooled
 from fastloc.functional.position_embedding import Positions, resized_position
 from fastloc.functional.rotary import rotations
-from fastloc.functional.vit import check_pixels, embed, enter_block, mlp, out_projection, project, turned
+from fastloc.functional.vit import check_pixels
 
 # sub-modules of a block, in the order in which they run
 MODULES = ("attention", "ffn")

@@ -17,7 +17,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.functional.attention import attend, unit
-from fastloc.functional.entropy_matching import entropy, matched
+from fastloc.functional.methods.entropy_matching import entropy, matched
 from fastloc.functional.vit import forward
 from fastloc.imaging import images
 from fastloc.recipes import Recipe, recipe

@@ -16,7 +16,7 @@ from fastloc.checkpoints.classifiers import SIZE, Classifier, load, of_module
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
 from fastloc.engine.plan import DTYPES
 from fastloc.errors import RecipeError, unknown
-from fastloc.functional import cam
+from fastloc.functional.methods import cam
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.results.base_localizer import BATCH, BaseLocalizer

@@ -17,9 +17,10 @@ from fastloc.functional import attention, readout
 from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.frame_patches import folded_embedding, frame_tables
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import embedded_rows, patch_tokens
 from fastloc.functional.similarity import answer
-from fastloc.functional.vit import Output, check_pixels, positions
+from fastloc.functional.vit import check_pixels, positions
 from fastloc.recipes import Recipe
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.errors import RecipeError
-from fastloc.functional.entropy_matching import matched
+from fastloc.functional.methods.entropy_matching import matched
 from fastloc.recipes import Recipe
 
 # logits that exist at once where they have to exist, in elements: 16 MB of float32
@@ -190,7 +190,7 @@ def inverse_temperatures(
     recipe: Recipe, table: Tensor | None, lengths: Tensor | None, head_width: int, index: int
 ) -> list[Temperature]:
     """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block; none where each is
-    solved from what it multiplies (`fastloc.functional.entropy_matching`).
+    solved from what it multiplies (`fastloc.functional.methods.entropy_matching`).
 
     Args:
         table: `temperature_table` of a recipe that has one.

@@ -1,6 +1,6 @@
 """One block of the main path with what a backward needs of it, and that backward: from the gradient at its output rows to its input.
 
-The forward is made of the pieces of `fastloc.functional.vit`, the backward of those of `fastloc.functional.vjp`.
+The forward is made of the pieces of `fastloc.functional.blocks`, the backward of those of `fastloc.functional.vjp`.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block
 from fastloc.functional import vjp
 from fastloc.functional.attention import Projections, Temperature
+from fastloc.functional.blocks import enter_block, main_path, mlp_end, out_linear, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.position_embedding import Positions
 from fastloc.functional.target import ALL, FIRST, scored_rows
-from fastloc.functional.vit import enter_block, main_path, mlp_end, out_linear, project, turned
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.errors import TextError
-from fastloc.functional.vit import Output
+from fastloc.functional.output import Output
 from fastloc.recipes import ReadOut
 
 # CLIP Surgery's literal factor on the class scores, not the model's logit scale

@@ -19,13 +19,15 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.functional import block_trace, target, vjp
 from fastloc.functional.attention import unit
 from fastloc.functional.block_trace import BlockTrace, at_attention, mean_at_patches, of_texts, parts, placed, positive
+from fastloc.functional.blocks import embed, out_projection
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.output import Grid
 from fastloc.functional.pools import pooled
 from fastloc.functional.position_embedding import Positions
 from fastloc.functional.readout import cosine
 from fastloc.functional.target import ALL, FIRST, Target, scored, scored_rows, trace_pool
-from fastloc.functional.vit import Grid, embed, encode, out_projection
+from fastloc.functional.vit import encode
 
 
 @dataclass(frozen=True)

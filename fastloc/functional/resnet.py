@@ -14,9 +14,9 @@ from torch import Tensor
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
+from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
 from fastloc.functional.target import at_unit_embedding
-from fastloc.functional.vit import Output
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.validation import positive
 

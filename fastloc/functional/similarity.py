@@ -9,10 +9,11 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional import readout
 from fastloc.functional.folding import FoldedViT, fold
 from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.output import Grid, Output
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.position_embedding import Positions
 from fastloc.functional.relevance import Scene, relevance
-from fastloc.functional.vit import Grid, Output, check_pixels, encode, positions
+from fastloc.functional.vit import check_pixels, encode, positions
 from fastloc.recipes import Recipe
 
 # patch features and texts [T, E] -> [B, T, h, w]

@@ -5,37 +5,23 @@ needs no second stream; the main path of the last block runs only if its result 
 token, for one row); projections that nothing reads are skipped; and no N x N map is kept in memory.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError, RecipeError
-from fastloc.functional.attention import Projections
-from fastloc.functional.folding import FoldedViT, Linear, fold, letters
+from fastloc.functional.blocks import embed, enter_block, finish_block, main_path, mlp, project, turned
+from fastloc.functional.folding import FoldedViT, fold, letters
 from fastloc.functional.local_path import LocalPath
-from fastloc.functional.op_set import TORCH, Ops, normalised
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.output import Grid, Output
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.pools import head, pooled
 from fastloc.functional.position_embedding import Positions, resized_position
-from fastloc.functional.rotary import rotate_in_place, rotated, rotations
+from fastloc.functional.rotary import rotations
 from fastloc.recipes import Recipe
-
-Grid = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Output:
-    """What one pass returns. `captured` holds the intermediates that were asked for, by name."""
-
-    patches: Tensor  # [B, P, E], in the text's space, not normalised
-    cls: Tensor | None  # [B, E], the encoder's own image embedding, not normalised; None unless asked for
-    grid: Grid
-    captured: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = False, capture: Collection[str] = ()) -> Output:
@@ -115,74 +101,6 @@ def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
     return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position), turns)
 
 
-def embed(weights: Weights, tokens: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
-    """Tokens in front, position embedding and ln_pre: [B,P,C] -> [B,S+P,C]."""
-    x = tokens if weights.spec.prefix == 0 else torch.cat([weights.prefix.expand(tokens.shape[0], -1, -1), tokens], 1)
-    x = x + places.table
-    return x if weights.ln_pre_w is None else normalised(x, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, ops)
-
-
-def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | None = None, heads: int = 0) -> Projections:
-    """The projections named in `read` from y [B,N,C], with one product; into `slot` [B,N,K*C] where one is given.
-
-    heads: in place of the model's.
-    """
-    if slot is None:
-        packed = F.linear(y, *rows)
-    else:
-        packed = slot
-        torch.addmm(rows[1], y.flatten(0, 1), rows[0].T, out=slot.view(-1, slot.shape[-1]))
-    heads = heads or spec.heads
-    return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read, spec.prefix)
-
-
-def turned(
-    block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None, ops: Ops = TORCH,
-    *, free: bool = False,
-) -> Projections:  # fmt: skip
-    """The projections that a block attends with: queries and keys normalised and rotated where the tower does so.
-
-    slot: where `plain` lies already; what is changed is written there too.
-    free: nobody else reads `plain`, and it may be written over.
-    """
-    count = sum(letter in "qk" for letter in plain.letters)
-    if count == 0 or not (spec.qk_norm or places.turns is not None):
-        return plain
-    changed = plain.packed[:, :, :count]
-    if free and not spec.qk_norm and places.turns is not None and rotate_in_place(changed, places.turns[:, : changed.shape[1]]):
-        return plain
-    if spec.qk_norm:
-        norms = {"q": (block.q_norm_w, block.q_norm_b), "k": (block.k_norm_w, block.k_norm_b)}
-        # a kernel takes four axes only where they lie as they are counted
-        each = [normalised(plain[letter].contiguous(), *norms[letter], spec.norm_eps, ops) for letter in plain.letters[:count]]
-        changed = torch.stack(each, 2)
-    if places.turns is not None:
-        changed = rotated(changed, places.turns[:, : changed.shape[1]])
-    packed = changed if count == len(plain.letters) else torch.cat([changed, plain.packed[:, :, count:]], 2)
-    return replace(plain, packed=packed if slot is None else slot.view(packed.shape).copy_(packed))
-
-
-def enter_block(
-    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, lengths: bool = False
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The stream x + delta, what the block's projections read of it, and the lengths of that; see `fastloc.functional.op_set.AddNorm`."""
-    if spec.norm == "pre":
-        return ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, lengths)
-    total = x if delta is None else x + delta
-    measured = torch.linalg.vector_norm(total, dim=-1, dtype=torch.promote_types(total.dtype, torch.float32)) if lengths else None
-    return total, total, measured
-
-
-def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
-    """The encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and what the last block's MLP still has to add to it."""
-    delta, spec = None, weights.spec
-    for block in weights.blocks[:blocks]:
-        x, y, _ = enter_block(block, x, delta, spec, ops)
-        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places, ops=ops, free=True)
-        x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
-    return x, delta
-
-
 def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
     """The encoder's own answer alone, not normalised, and no patch is read: [B,3,H,W] -> [B,E].
 
@@ -190,59 +108,6 @@ def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Op
     """
     x, delta = main_path(weights, embed(weights, patch_tokens(weights, pixels)[0], places, ops), len(weights.blocks), places, ops)
     return pooled(weights, x if delta is None else x + delta, ops)
-
-
-def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
-    """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
-    attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None)
-    branch = out_projection(block, attended, spec, ops)
-    if spec.norm == "post":
-        x = x + branch
-        return x, mlp(block, x, spec, ops)
-    x, y, _ = ops.add_norm(x, branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-    return x, _mlp(block, y, spec, ops)
-
-
-def out_projection(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The attention's branch from what its heads see, [B,R,C] -> [B,R,C]."""
-    branch = out_linear(block, attended, spec, ops)
-    return branch if spec.norm == "pre" else normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
-
-
-def out_linear(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The same before a LayerNorm that stands behind it."""
-    if block.attn_norm_w is not None:
-        attended = normalised(attended, block.attn_norm_w, block.attn_norm_b, spec.norm_eps, ops)
-    return F.linear(attended, block.out_w, block.out_b)
-
-
-def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP's branch of the stream x, its LayerNorm with it: [B,N,C] -> [B,N,C]."""
-    if spec.norm == "post":
-        return normalised(_mlp(block, x, spec, ops), block.ln2_w, block.ln2_b, spec.norm_eps, ops)
-    return _mlp(block, normalised(x, block.ln2_w, block.ln2_b, spec.norm_eps, ops), spec, ops)
-
-
-def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
-    return mlp_end(block, F.linear(y, block.fc_w, block.fc_b), spec, ops)
-
-
-def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP from what its activation reads, [B,N,G] -> [B,N,C]."""
-    hidden = activated(hidden, spec, ops)
-    if block.mlp_norm_w is not None:
-        hidden = normalised(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps, ops)
-    return F.linear(hidden, block.proj_w, block.proj_b)
-
-
-def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP's activation, of a gated one times its other half: [B,N,G] -> [B,N,M]."""
-    if not spec.gated:
-        return ops.activate(hidden, spec.activation)
-    # not a split, whose attributes differ between opsets
-    half = hidden.shape[-1] // 2
-    gate, value = hidden[..., :half], hidden[..., half:]
-    return ops.activate(gate, spec.activation) * value
 
 
 def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions, ops: Ops) -> Tensor:

@@ -14,10 +14,10 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Pool
 from fastloc.functional import op_set
+from fastloc.functional.blocks import activated
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.pools import pool_activation
 from fastloc.functional.rotary import rotated
-from fastloc.functional.vit import activated
 
 # the activations x sigmoid(factor x)
 _GATES = {"quick_gelu": 1.702, "silu": 1.0}

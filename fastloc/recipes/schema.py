@@ -83,7 +83,7 @@ class Recipe:
     iterations: passes p <- softmax(inv_temp p p^T) p before the last one (GEM; needs `unit`).
     inv_temp: multiplier of the attention logits. None: head_width^-0.5. "adaptive": GEM's, mean over tokens of
         ||LN1(x)|| times head_width^-0.5, per image and block. "matched": per image, block, head, stream and pass, solved for `rho`
-        (`fastloc.functional.entropy_matching`). A number, or a Table per block, head, stream and pass.
+        (`fastloc.functional.methods.entropy_matching`). A number, or a Table per block, head, stream and pass.
     rho: the share of all tokens over which a row of unit self-self attention spreads: its mean entropy is log(rho N). Where inv_temp is
         not "matched", it was solved beforehand (`fastloc calibrate`): a Localizer then puts the model's own table in its place.
     bias_std: adds NACLIP's Gaussian of the distance between patches, of this deviation in patches, to the logits.

@@ -32,7 +32,7 @@ class Temperatures:
     """A table and what it was measured on.
 
     table       inverse temperatures, nested tuples [blocks][heads][streams][passes]; the last block last
-    rho         the share of the tokens that rows were matched to, see `fastloc.functional.entropy_matching`
+    rho         the share of the tokens that rows were matched to, see `fastloc.functional.methods.entropy_matching`
     streams     the terms of the table's third axis, such as ("vv", "kk", "qq")
     sizes       the model's inputs while measuring, (height, width) in pixels, each once
     pictures    how many pictures the table is the geometric mean of

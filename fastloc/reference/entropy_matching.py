@@ -1,7 +1,7 @@
 """Temperatures matched to a row entropy once more: slow and literal, with every map written down, by bisection alone.
 
-`fastloc.functional.entropy_matching` and `fastloc.engine.calibration` are tested against this; nothing is shared but weights and the steps
-in `reference`.
+`fastloc.functional.methods.entropy_matching` and `fastloc.engine.calibration` are tested against this; nothing is shared but
+weights and the steps in `reference`.
 """
 
 import math

@@ -16,7 +16,7 @@ from fastloc.engine.plan_options import choose
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.export.options import Options
-from fastloc.functional import entropy_matching
+from fastloc.functional.methods import entropy_matching
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.schema import Table

@@ -16,7 +16,7 @@ from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
 from fastloc.engine.classifier_localizer import CnnLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
-from fastloc.functional import cam
+from fastloc.functional.methods import cam
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
 from official_goldens.cnn import CASES, network, pixels

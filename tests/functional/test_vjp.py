@@ -10,8 +10,8 @@ from torch import Tensor
 import families
 import towers
 from fastloc.functional import vjp
+from fastloc.functional.blocks import mlp_end, out_linear
 from fastloc.functional.folding import without_scale
-from fastloc.functional.vit import mlp_end, out_linear
 from fastloc.reference import parts
 from towers import error
 

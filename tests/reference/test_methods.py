@@ -12,8 +12,9 @@ from torch import Tensor
 import towers
 from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.functional import attention
+from fastloc.functional.output import Output
 from fastloc.functional.readout import needs_cls, similarity
-from fastloc.functional.vit import Output, forward
+from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES, recipe

@@ -1,0 +1,136 @@
+"""The encoder's blocks, piece by piece: what the main path and every method that reads it are made of."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Block, Weights
+from fastloc.functional.attention import Projections
+from fastloc.functional.folding import Linear
+from fastloc.functional.op_set import TORCH, Ops, normalised
+from fastloc.functional.position_embedding import Positions
+from fastloc.functional.rotary import rotate_in_place, rotated
+
+
+def embed(weights: Weights, tokens: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
+    """Tokens in front, position embedding and ln_pre: [B,P,C] -> [B,S+P,C]."""
+    x = tokens if weights.spec.prefix == 0 else torch.cat([weights.prefix.expand(tokens.shape[0], -1, -1), tokens], 1)
+    x = x + places.table
+    return x if weights.ln_pre_w is None else normalised(x, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, ops)
+
+
+def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | None = None, heads: int = 0) -> Projections:
+    """The projections named in `read` from y [B,N,C], with one product; into `slot` [B,N,K*C] where one is given.
+
+    heads: in place of the model's.
+    """
+    if slot is None:
+        packed = F.linear(y, *rows)
+    else:
+        packed = slot
+        torch.addmm(rows[1], y.flatten(0, 1), rows[0].T, out=slot.view(-1, slot.shape[-1]))
+    heads = heads or spec.heads
+    return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read, spec.prefix)
+
+
+def turned(
+    block: Block, plain: Projections, spec: ModelSpec, places: Positions, slot: Tensor | None = None, ops: Ops = TORCH,
+    *, free: bool = False,
+) -> Projections:  # fmt: skip
+    """The projections that a block attends with: queries and keys normalised and rotated where the tower does so.
+
+    slot: where `plain` lies already; what is changed is written there too.
+    free: nobody else reads `plain`, and it may be written over.
+    """
+    count = sum(letter in "qk" for letter in plain.letters)
+    if count == 0 or not (spec.qk_norm or places.turns is not None):
+        return plain
+    changed = plain.packed[:, :, :count]
+    if free and not spec.qk_norm and places.turns is not None and rotate_in_place(changed, places.turns[:, : changed.shape[1]]):
+        return plain
+    if spec.qk_norm:
+        norms = {"q": (block.q_norm_w, block.q_norm_b), "k": (block.k_norm_w, block.k_norm_b)}
+        # a kernel takes four axes only where they lie as they are counted
+        each = [normalised(plain[letter].contiguous(), *norms[letter], spec.norm_eps, ops) for letter in plain.letters[:count]]
+        changed = torch.stack(each, 2)
+    if places.turns is not None:
+        changed = rotated(changed, places.turns[:, : changed.shape[1]])
+    packed = changed if count == len(plain.letters) else torch.cat([changed, plain.packed[:, :, count:]], 2)
+    return replace(plain, packed=packed if slot is None else slot.view(packed.shape).copy_(packed))
+
+
+def enter_block(
+    block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, lengths: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The stream x + delta, what the block's projections read of it, and the lengths of that; see `fastloc.functional.op_set.AddNorm`."""
+    if spec.norm == "pre":
+        return ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, lengths)
+    total = x if delta is None else x + delta
+    measured = torch.linalg.vector_norm(total, dim=-1, dtype=torch.promote_types(total.dtype, torch.float32)) if lengths else None
+    return total, total, measured
+
+
+def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
+    """The encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and what the last block's MLP still has to add to it."""
+    delta, spec = None, weights.spec
+    for block in weights.blocks[:blocks]:
+        x, y, _ = enter_block(block, x, delta, spec, ops)
+        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places, ops=ops, free=True)
+        x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
+    return x, delta
+
+
+def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
+    """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
+    attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None)
+    branch = out_projection(block, attended, spec, ops)
+    if spec.norm == "post":
+        x = x + branch
+        return x, mlp(block, x, spec, ops)
+    x, y, _ = ops.add_norm(x, branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
+    return x, _mlp(block, y, spec, ops)
+
+
+def out_projection(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The attention's branch from what its heads see, [B,R,C] -> [B,R,C]."""
+    branch = out_linear(block, attended, spec, ops)
+    return branch if spec.norm == "pre" else normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
+
+
+def out_linear(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The same before a LayerNorm that stands behind it."""
+    if block.attn_norm_w is not None:
+        attended = normalised(attended, block.attn_norm_w, block.attn_norm_b, spec.norm_eps, ops)
+    return F.linear(attended, block.out_w, block.out_b)
+
+
+def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP's branch of the stream x, its LayerNorm with it: [B,N,C] -> [B,N,C]."""
+    if spec.norm == "post":
+        return normalised(_mlp(block, x, spec, ops), block.ln2_w, block.ln2_b, spec.norm_eps, ops)
+    return _mlp(block, normalised(x, block.ln2_w, block.ln2_b, spec.norm_eps, ops), spec, ops)
+
+
+def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
+    return mlp_end(block, F.linear(y, block.fc_w, block.fc_b), spec, ops)
+
+
+def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP from what its activation reads, [B,N,G] -> [B,N,C]."""
+    hidden = activated(hidden, spec, ops)
+    if block.mlp_norm_w is not None:
+        hidden = normalised(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps, ops)
+    return F.linear(hidden, block.proj_w, block.proj_b)
+
+
+def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP's activation, of a gated one times its other half: [B,N,G] -> [B,N,M]."""
+    if not spec.gated:
+        return ops.activate(hidden, spec.activation)
+    # not a split, whose attributes differ between opsets
+    half = hidden.shape[-1] // 2
+    gate, value = hidden[..., :half], hidden[..., half:]
+    return ops.activate(gate, spec.activation) * value

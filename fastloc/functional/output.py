@@ -1,0 +1,18 @@
+"""The result of one pass through an image tower."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one pass returns. `captured` holds the intermediates that were asked for, by name."""
+
+    patches: Tensor  # [B, P, E], in the text's space, not normalised
+    cls: Tensor | None  # [B, E], the encoder's own image embedding, not normalised; None unless asked for
+    grid: Grid
+    captured: Mapping[str, Tensor] = field(default_factory=dict)
