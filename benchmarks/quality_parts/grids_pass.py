@@ -178,3 +178,35 @@ def peaks(found: Tensor, grid: tuple[int, int], long: Tensor) -> list[list[float
         row, column = divmod(at, grid[1])
         rows.append([round(float((long < long[at]).float().mean()), 3), min(row, column, grid[0] - 1 - row, grid[1] - 1 - column)])
     return rows
+
+
+def shares(model: Model) -> dict[str, float]:
+    """Means over blocks, streams, heads, patches' rows and the pictures that tables are measured on, at the table of gem_calibrated.
+
+    number: the table's geometric mean. spread: exp(entropy) / N. Weight of a token, times that in a uniform row: own (the token itself),
+    class, near (other patches within a cell of the trained grid, up, down and across), long (the 5% of patches that are longest before the
+    last block).
+    """
+    table, prefix, found = model.table(Row()), model.weights.spec.prefix, []
+    for picture in model.measured_on:
+        kept, grid = encoded(model.weights, model.pixels(images.load(picture))[0], Row().position, False)
+        places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).float()
+        rows = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))[:MEASURED_ROWS]
+        reach = torch.tensor([side / cells for side, cells in zip(grid, model.weights.spec.grid, strict=True)])
+        near = ((places[rows, None] - places).abs() <= reach + 1e-6).all(-1)
+        near[torch.arange(len(rows)), rows] = False
+        long = lengths(kept, prefix)
+        far_out = long >= long.quantile(0.95)
+        for beta, (_, _, qkv) in zip(table, kept[-1 - BLOCKS : -1], strict=True):
+            u = streams(qkv)
+            p = torch.softmax(u[:, :, prefix + rows] @ u.mT * beta, -1)
+            patches = p[..., prefix:]
+            own = patches[:, :, torch.arange(len(rows)), rows]
+            spread = torch.special.entr(p).sum(-1).exp() / p.shape[-1]
+            parts = own, p[..., :prefix].sum(-1), (patches * near).sum(-1), (patches * far_out).sum(-1)
+            uniform = 1.0, prefix, near.float().sum(-1).mean(), far_out.sum()
+            weights = [float(each.mean() / count * p.shape[-1]) for each, count in zip(parts, uniform, strict=True)]
+            found.append([float(spread.mean()), *weights])
+    names = ("spread", "own", "class", "near", "long")
+    values = dict(zip(names, np.mean(found, 0), strict=True))
+    return {"number": round(float(table.log().mean().exp()), 2), **{name: round(float(value), 4) for name, value in values.items()}}

@@ -4,8 +4,8 @@
     python benchmarks/quality_parts/search.py --judge --real FOLDER --others FOLDER
 
 From each start every other value of every field is measured, and the one with the largest gain is taken: the mean over questions of the
-differences of pointing, IoU and area, added up. It has to be more than twice its standard error. That is repeated until no value gains.
-Trials and judgements are kept in records/search.json at once, and are not measured again.
+differences of pointing, IoU and area, added up. It has to be more than twice its standard error. That is repeated until no value gains,
+three times at most. Steps and judgements are kept in records/search.json, and are not measured again.
 
     pointing, iou, auc   as in temperature.py; errors are those of a bootstrap over pictures, differences are of the same questions
 """
@@ -41,9 +41,9 @@ from quality_parts.temperature import Embedded, Real, answers  # noqa: E402
 
 RECORD = HERE / "records" / "search.json"
 # of no other set: training, tuning, the quality set and the samples have their own
-SEED, SCENES = 9_000_004, 200
-# a gain counts from this many standard errors on
-ERRORS = 2.0
+SEED, SCENES = 9_000_004, 60
+# a gain counts from this many standard errors on, and a search ends after so many steps
+ERRORS, STEPS = 2.0, 3
 SCORES = ("pointing", "iou", "auc")
 Row = dict[str, Any]
 
@@ -52,9 +52,8 @@ Row = dict[str, Any]
 class Choice:
     """Fields of a recipe; the defaults are gem_calibrated's.
 
-    temperature: "rho F", measured on the sample scenes; "number F"; "adaptive", GEM's; or "plain", none of unit vectors but of the
-    projections as they are, at head_width^-0.5.
-    cross: also the own attention of middle blocks, as ResCLIP has it (one block).
+    temperature: "rho F", measured on the sample scenes; "number F"; "adaptive", GEM's; or "plain", of projections as they are, at
+    head_width^-0.5.
     """
 
     blocks: int = 6
@@ -63,7 +62,6 @@ class Choice:
     iterations: int = 0
     residual: bool = False
     bias_std: float | None = None
-    cross: bool = False
     score: str = "cosine"
     order: str = "picture"
 
@@ -75,9 +73,11 @@ class Choice:
         """The model with this choice. Raises RecipeError for fields that cannot go together."""
         row = {**vars(self)}
         kind, _, number = row.pop("temperature").partition(" ")
-        values: dict[str, Any] = {"rho": lambda: _table(localizer, float(number), self), "number": lambda: float(number)}
-        row |= {"unit": kind != "plain", "inv_temp": values[kind]() if kind in values else None if kind == "plain" else kind}
-        row |= {"cross": (5 / 12, 9 / 12), "cross_weight": 0.3, "gain": 2.0} if row.pop("cross") else {}
+        row["unit"] = kind != "plain"
+        if kind in ("adaptive", "plain"):
+            row["inv_temp"] = kind if kind == "adaptive" else None
+        else:
+            row["inv_temp"] = _table(localizer, float(number), self) if kind == "rho" else float(number)
         return localizer.with_method("gem", official=True, **row, **more)
 
 
@@ -91,13 +91,12 @@ FIELDS: dict[str, tuple[Any, ...]] = {
         "rho 0.2", "rho 0.35", "rho 0.5", "rho 0.6", "rho 0.7", "rho 0.8", "number 5", "number 10", "number 20", "number 40",
         "adaptive", "plain",
     ),
-    "iterations": (0, 1, 2), "residual": (False, True), "bias_std": (None, 1.0, 2.0, 5.0), "cross": (False, True),
-    "score": ("cosine", "feature-surgery"), "order": ("picture", "grid"),
+    "iterations": (0, 1, 2), "residual": (False, True), "bias_std": (None, 1.0, 2.0, 5.0), "score": ("cosine", "feature-surgery"),
+    "order": ("picture", "grid"),
 }  # fmt: skip
 STARTS: dict[str, Choice] = {
     "gem_calibrated": Choice(),
     "clip_surgery": Choice(terms=("vv",), temperature="plain", residual=True, score="feature-surgery", order="grid"),
-    "one block": Choice(blocks=1, terms=("kk",), temperature="plain", bias_std=5.0),
 }
 
 
@@ -158,10 +157,8 @@ def search(record: Row) -> None:
     err = Console(stderr=True)
     for name, choice in STARTS.items():
         steps = [each for each in record["steps"] if each["start"] == name]
-        choice = _choice(steps[-1]) if steps else choice
-        while not steps or steps[-1]["taken"]:
-            if steps:
-                choice = replace(choice, **{steps[-1]["field"]: _frozen(steps[-1]["value"])})
+        while not steps or (steps[-1]["taken"] and len(steps) < STEPS):
+            choice = _behind(steps[-1]) if steps else choice
             base, trials = tried(choice), []
             for field, value, other in neighbours(choice):
                 try:
@@ -188,8 +185,10 @@ def save(record: Row, path: Path = RECORD) -> None:
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
-def _choice(row: Row) -> Choice:
-    return Choice(**{field: _frozen(row[field]) for field in Choice.__dataclass_fields__})
+def _behind(step: Row) -> Choice:
+    """What is chosen after a step."""
+    choice = Choice(**{field: _frozen(step[field]) for field in Choice.__dataclass_fields__})
+    return replace(choice, **{step["field"]: _frozen(step["value"])}) if step["taken"] else choice
 
 
 def _frozen(value: Any) -> Any:
@@ -201,7 +200,7 @@ def ends(record: Row) -> dict[str, Choice]:
     found = {}
     for name, start in STARTS.items():
         found[name] = start
-        end = _choice([each for each in record["steps"] if each["start"] == name][-1])
+        end = _behind([each for each in record["steps"] if each["start"] == name][-1])
         if end not in found.values():
             found[f"found from {name}"] = end
     return found

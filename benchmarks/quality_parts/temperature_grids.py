@@ -31,7 +31,7 @@ if str(HERE) not in sys.path:
 from embedded_model.emoji_scenes.concepts import concepts  # noqa: E402
 from embedded_model.make_scenes import drawn  # noqa: E402
 from gpu_parts.scenes import Scene  # noqa: E402
-from quality_parts.grids_pass import Model, Row, encoded, lengths, peaks, scores, similarity  # noqa: E402
+from quality_parts.grids_pass import Model, Row, encoded, lengths, peaks, scores, shares, similarity  # noqa: E402
 from quality_parts.readouts import Bootstrap  # noqa: E402
 from quality_parts.search import against, save  # noqa: E402
 from quality_parts.temperature import JUDGED, Embedded, Real  # noqa: E402
@@ -39,7 +39,7 @@ from quality_parts.temperature import JUDGED, Embedded, Real  # noqa: E402
 RECORD = HERE / "records" / "temperature_grids.json"
 # of no other set: training, tuning, the quality set, the samples and the search have their own
 SEED, TABLE_SEED, PICTURES = 9_000_011, 9_000_012, 5
-SIZES = {"scenes": (96, 192), "embedded": (96, 192), "others": (224, 336, 448), "real": (224, 336, 448, 672)}
+SIZES = {"scenes": (96, 144, 192, 288), "embedded": (96, 144, 192, 288), "others": (224, 336, 448, 672), "real": (224, 336, 448, 672)}
 
 
 _GEM = {"residual": True, "iterations": 1}
@@ -147,15 +147,20 @@ def main() -> int:
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), metavar="ROW", default=list(ROWS))
     args = parser.parse_args()
     args.kept.mkdir(parents=True, exist_ok=True)
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"attention": []}
     rows = []
     for name, (judged, measured_on) in sets(args.real, args.others).items():
         for size in SIZES[name]:
             lines = args.kept / f"{name}-{size}.jsonl"
             if name in args.sets and size in (args.sizes or SIZES[name]):
-                measure(Model(judged, size, measured_on), args.rows, lines)
+                model = Model(judged, size, measured_on)
+                measure(model, args.rows, lines)
+                # the judged sets have the same model and the same tables
+                if name in ("scenes", "others") and (name, size) not in {(each["set"], each["size"]) for each in record["attention"]}:
+                    record["attention"].append({"set": name, "size": size, **shares(model)})
                 Console(stderr=True).print(f"{name} {size}")
             rows += [{"set": name, "size": size, **row} for row in summary(_lines(lines))]
-    save({"rows": rows}, RECORD)
+    save({"attention": record["attention"], "rows": rows}, RECORD)
     return 0
 
 
