@@ -230,6 +230,8 @@ def judge(record: Row, args: argparse.Namespace) -> None:
     """Scores of every start and end on sets that the search never saw, and differences from the first start."""
     for name, judged in _sets(args).items():
         scenes = judged.judged if isinstance(judged, Embedded) else judged.photos
+        if ends(record).keys() <= {each["label"] for each in record["judged"] if each["set"] == name}:
+            continue
         again, base = Bootstrap([len(scene.things) for scene in scenes]), None
         for label, choice in ends(record).items():
             localizer = judged.localizer(96 if isinstance(judged, Embedded) else 336)
