@@ -28,6 +28,7 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
+from fastloc.recipes.official import official_form
 from fastloc.recipes.presence import Calibration, presence
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
@@ -64,7 +65,8 @@ class Localizer(BaseLocalizer[list[str]]):
             and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
-        official: use the method's official parameters even where the model's own configuration recommends others.
+        official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
+            leave out what the model's own configuration recommends. Arguments that you give win over it.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: pictures that go through the image tower at once.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
@@ -97,7 +99,7 @@ class Localizer(BaseLocalizer[list[str]]):
         # what `with_method` was called with, on the way from those arguments to this method
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
-        recipe(method, **changes)
+        recipe(method, official=official, **changes)
         self.measured = MeasuredTemperatures(model, temperatures)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
@@ -114,10 +116,11 @@ class Localizer(BaseLocalizer[list[str]]):
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
 
     def with_method(
-        self, method: str, *, official: bool = False, fit: str | None = None, template: str | None = None, **changes: Any
+        self, method: str, *, official: bool | None = None, fit: str | None = None, template: str | None = None, **changes: Any
     ) -> Localizer:
-        """The same model with another method; weights and remembered texts are shared."""
+        """The same model with another method; weights and remembered texts are shared. official: None for this localizer's."""
         self._process.check()
+        official = self.official if official is None else official
         other = copy.copy(self)
         other._choose(method, official, fit, template, changes)
         other._choice = {"method": method, "official": official, "fit": fit, "template": template, **changes}
@@ -168,16 +171,17 @@ class Localizer(BaseLocalizer[list[str]]):
         self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
     ) -> None:
         plain = self.projected.plain
+        self.official, form = official, official_form(method, official)
         recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
-        row = recipe(method, **{**recommended, **changes})
+        row = recipe(method, official=official, **{**recommended, **changes})
         self.kind.check(row, plain.spec, plain.name)
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
         # two given sides are meant to be met exactly
-        self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
+        self.usual_fit: str = form.fit or self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
         self.template = template or self.recipe.template
-        self.input_size = _size(self.source) if self.size is None else self.size
+        self.input_size = _size(self.source, form.size) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
         cost.announce(self.source.spec, self.geometry((100, 100)).input)
@@ -347,8 +351,9 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
-def _size(source: loading.Source) -> int | tuple[int, int]:
-    if "size" in source.recommended:
+def _size(source: loading.Source, official: int | None) -> int | tuple[int, int]:
+    if official is None and "size" in source.recommended:
         return int(source.recommended["size"])
-    height, width = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))
+    wanted = (max(USUAL_SIZE, side) if official is None else official for side in source.spec.image)
+    height, width = (max(side // step, 1) * step for side, step in zip(wanted, source.spec.patch, strict=True))
     return height if height == width else (height, width)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastloc.errors import RecipeError, unknown
+from fastloc.recipes.official import official_form
 from fastloc.recipes.schema import ReadOut, Recipe
 
 __all__ = ["RECIPES", "recipe"]
@@ -91,15 +92,17 @@ RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}
 _READOUT_FIELDS = ("score", "order", "logit_scale", "reverse")
 
 
-def recipe(name: str, /, **changes: Any) -> Recipe:
+def recipe(name: str, /, *, official: bool = False, **changes: Any) -> Recipe:
     """The named method, with fields of its Recipe or ReadOut changed: `recipe("gem", inv_temp=20.0, order="grid")`.
+
+    official: to the letter of the authors' code, see `fastloc.recipes.official`; changes win over that.
 
     Raises:
         RecipeError: an unknown name or field, or values that contradict one another.
     """
     if name not in RECIPES:
         raise RecipeError(unknown("method", name, sorted(RECIPES)))
-    row = RECIPES[name]
+    row, changes = RECIPES[name], {**official_form(name, official).changes, **changes}
     known = [field for field in row.__dataclass_fields__ if field not in ("name", "summary", "source", "readout")]
     for field in changes:
         if field not in (*known, *_READOUT_FIELDS):
