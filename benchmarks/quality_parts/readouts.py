@@ -71,7 +71,7 @@ class Option:
         changes: dict[str, Any] = {} if self.patch_read is None else {"patch_read": self.patch_read}
         if self.rotary is not None:
             changes["rotary"] = self.rotary
-        return model.with_method(self.method, official=self.parameters == "official", **changes)
+        return model.with_method(self.method, recommended=self.parameters != "official", **changes)
 
 
 def methods() -> list[str]:
@@ -85,7 +85,7 @@ def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
     for name, row in RECIPES.items():
         if name not in asked:
             continue
-        different = model.with_method(name).recipe != model.with_method(name, official=True).recipe
+        different = model.with_method(name).recipe != model.with_method(name, recommended=False).recipe
         for parameters in ("official", "recommended") if different else ("official",):
             for read in ("pool", "value") if row.reads == "patches" else (None,):
                 for rotary in (True, False) if spec.rope is not None and _rotates(row) else (None,):

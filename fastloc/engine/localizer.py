@@ -67,6 +67,7 @@ class Localizer(BaseLocalizer[list[str]]):
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
             leave out what the model's own configuration recommends. Arguments that you give win over it.
+        recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: pictures that go through the image tower at once.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
@@ -90,6 +91,7 @@ class Localizer(BaseLocalizer[list[str]]):
         temperatures: Given = None,
         projections: GivenProjections = None,
         official: bool = False,
+        recommended: bool = True,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         batch: int = BATCH,
@@ -110,20 +112,22 @@ class Localizer(BaseLocalizer[list[str]]):
         self._queue = AsyncQueue()
         self._process = DeviceProcess(self.device)
         self.kind = tower_kind(source.weights)
-        self._choose(method, official, fit, template, changes, self.measured.given)
+        self._choose(method, official, recommended, fit, template, changes, self.measured.given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
 
     def with_method(
-        self, method: str, *, official: bool | None = None, fit: str | None = None, template: str | None = None, **changes: Any
-    ) -> Localizer:
+        self, method: str, *, official: bool | None = None, recommended: bool = True, fit: str | None = None, template: str | None = None,
+        **changes: Any,
+    ) -> Localizer:  # fmt: skip
         """The same model with another method; weights and remembered texts are shared. official: None for this localizer's."""
         self._process.check()
         official = self.official if official is None else official
         other = copy.copy(self)
-        other._choose(method, official, fit, template, changes)
-        other._choice = {"method": method, "official": official, "fit": fit, "template": template, **changes}
+        other._choose(method, official, recommended, fit, template, changes)
+        named = {"method": method, "official": official, "recommended": recommended, "fit": fit, "template": template}
+        other._choice = {**named, **changes}
         other.tower = self.projected.tower(other.source)
         other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
         # a setting that this method rules out is told now, not at the first picture
@@ -168,12 +172,13 @@ class Localizer(BaseLocalizer[list[str]]):
         return both_sides(self.input_size)
 
     def _choose(
-        self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
-    ) -> None:
+        self, method: str, official: bool, recommended: bool, fit: str | None, template: str | None, changes: dict[str, Any],
+        tempered: bool = False,
+    ) -> None:  # fmt: skip
         plain = self.projected.plain
         self.official, form = official, official_form(method, official)
-        recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
-        row = recipe(method, official=official, **{**recommended, **changes})
+        of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
+        row = recipe(method, official=official, **{**of_model, **changes})
         self.kind.check(row, plain.spec, plain.name)
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
@@ -274,7 +279,7 @@ class Localizer(BaseLocalizer[list[str]]):
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         grids = -grids if self.recipe.readout.reverse else grids
-        return device_heatmaps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
+        return device_heatmaps.labels(grids, geometry, threshold, self.recipe.readout.order, fused=self.plan.readout == "triton")
 
     def frame_geometry(self, frames: Tensor) -> Geometry:
         """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""

@@ -129,8 +129,10 @@ def why_not_activation(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
     return reasons
 
 
-def why_not_readout(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
-    """The same of the cosines."""
+def why_not_readout(spec: ModelSpec, order: str, dtype: torch.dtype) -> list[str]:
+    """The same of the cosines, and of the maps' order."""
     patches, texts = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, spec.embed), (1, spec.embed)))
     reasons: list[str] = OPS["cosine"].module.why_not(patches, texts)
+    if order not in OPS["heatmap"].module.ORDERS:
+        return [*reasons, f"maps of order {order!r} have no kernel"]
     return reasons

@@ -98,7 +98,7 @@ def encode(
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
     """The learned positions of this grid and, where the tower has them, its rotary ones."""
     turns = None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos)
-    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position), turns)
+    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position, recipe.keep_position), turns)
 
 
 def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:

@@ -32,15 +32,19 @@ class OfficialForm:
 
 
 _SAME = OfficialForm()
+_TABLE = "the trained positions where the grid has as many patches in another shape"
+_TWO_STEPS = "maps pass the input's pixels on the way to the picture"
 OFFICIAL: dict[str, OfficialForm] = {
-    # demo.py; every second picture of it, and all that SAM is prompted with, is of 512 x 512
-    "clip_surgery": OfficialForm(size=512, fit="stretch", note="512 x 512 pixels; size=224 is the demo's first picture"),
-    # configs/*.py; Cityscapes has 560, and 448 for COCO-Stuff in SCLIP
-    "sclip": OfficialForm(size=336, fit="aspect", note="short side 336"),
-    "clearclip": OfficialForm(size=448, fit="aspect", note="short side 448"),
-    "naclip": OfficialForm(size=336, fit="aspect", note="short side 336"),
-    "resclip": OfficialForm(size=336, fit="aspect", note="short side 336"),
-}
+    # demo.py: CLIP itself at 224; on ResNets clip_model.py keeps all of the pool's rows
+    **dict.fromkeys(("itsm", "rclip"), OfficialForm(
+        {"terms": ("qk",), "keep_position": True}, 224, "stretch", f"224 x 224 pixels; on ResNets the pool's own attention; {_TABLE}")),
+    # demo.py: 224 in its first call of this method, 512 in all others
+    "clip_surgery": OfficialForm({"keep_position": True}, 512, "stretch", f"512 x 512 pixels, or size=224; {_TABLE}"),
+    # configs/*.py: SCLIP also has 448 for COCO-Stuff, and all but ClearCLIP 560 for Cityscapes
+    "sclip": OfficialForm({"keep_position": True}, 336, "aspect", f"short side 336; {_TABLE}"),
+    "clearclip": OfficialForm({"keep_position": True}, 448, "aspect", f"short side 448; {_TABLE}"),
+    "naclip": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
+}  # fmt: skip
 
 
 def official_form(method: str, official: bool = True) -> OfficialForm:

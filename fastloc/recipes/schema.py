@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
-from fastloc.imaging.heatmaps import ORDERS
+from fastloc.imaging.heatmaps import COMPETING, ORDERS
 from fastloc.recipes.validation import check_count, frozen, is_share, is_table, known, positive
 
 # what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
@@ -42,7 +42,8 @@ class ReadOut:
     score: "cosine", or "feature-surgery" (CLIP Surgery: removes what all texts share; with one text, the empty text's
         score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
     order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
-        "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin); "none" only upsamples.
+        "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin), "softmax-input" upsamples it to the
+        input and from there to the picture (NACLIP); "none" only upsamples.
     logit_scale: a number where the authors fix one, or "model" for the model's own; see `Recipe.at_scale`.
     reverse: RCLIP's |1 - M| of the min-maxed map.
     """
@@ -68,7 +69,7 @@ class ReadOut:
         """
         if not isinstance(self.logit_scale, str):
             return self.logit_scale
-        if self.order == "softmax":
+        if self.order in COMPETING:
             raise RecipeError(f"logit_scale must be a number to draw maps, got {self.logit_scale!r}; Recipe.at_scale puts a model's in")
         return None
 
@@ -93,6 +94,8 @@ class Recipe:
     residual: the local path starts from the first changed block's input, else from nothing.
     mlp: keep the block's MLP in the local path (one-block methods only).
     position: how the position embedding is resized to another grid.
+    keep_position: of a grid with as many patches as the trained one, in another shape, the embedding is left as it is, as in the code of
+        CLIP Surgery, SCLIP and its kin; False: it is resized, so that neighbours stay neighbours.
     rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
     reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
@@ -124,6 +127,7 @@ class Recipe:
     residual: bool = False
     mlp: bool = False
     position: str = "bicubic-scale"
+    keep_position: bool = False
     rotary: bool = True
     patch_read: str | None = None
     reads: str = "patches"
@@ -159,7 +163,7 @@ class Recipe:
     def at_scale(self, logit_scale: float) -> Recipe:
         """The recipe with a model's own scale in every place that reads it, so that it says all that is computed."""
         row = self
-        if row.readout.order == "softmax" and row.readout.logit_scale == MODEL:
+        if row.readout.order in COMPETING and row.readout.logit_scale == MODEL:
             row = replace(row, readout=replace(row.readout, logit_scale=logit_scale))
         if row.target != "cosine" and row.target_scale == MODEL:
             row = replace(row, target_scale=logit_scale)

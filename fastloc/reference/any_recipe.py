@@ -13,6 +13,7 @@ from fastloc.reference import entropy_matching, methods, parts
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of normalised pixels [B, 3, H, W], of any recipe that reads them."""
+    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.inv_temp == "matched":
         return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual, row)
     if row.blocks == 0:

@@ -5,7 +5,7 @@ the two streams of GEM and CLIP Surgery walk side by side, and every N x N atten
 works; the tests run float64. Where the authors' code leaves a case open:
 
 - LayerScale, which only GEM's code knows, scales what the block's attention and MLP add in every method;
-- the position embedding is resized whenever the grid is not the trained one, also when the number of patches is the same;
+- the position embedding is resized whenever the grid is not the trained one; `parts.keeping_position` says where authors leave it;
 - towers that pool otherwise have their own image embedding in the place of the class token's;
 - queries and keys of self-self attention are rotated where the tower rotates them, and the terms of a block are added before a LayerNorm
   of its out-projection.

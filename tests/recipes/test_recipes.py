@@ -65,7 +65,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 USUAL = {
     "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "head": None,
     "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None, "cross": None, "cross_weight": 0.0, "gain": 1.0,
-    "trained": False, "score": "cosine", "reverse": False,
+    "keep_position": False, "trained": False, "score": "cosine", "reverse": False,
 }  # fmt: skip
 LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0}
 

@@ -18,6 +18,7 @@ from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES, recipe
+from fastloc.recipes.official import OFFICIAL
 from fastloc.recipes.schema import Table
 from fastloc.reference import methods, parts
 from fastloc.reference import scores as literal
@@ -50,6 +51,26 @@ def test_patches(name: str, kind: dict[str, object]) -> None:
         wrong = error(out.patches, literal.features(weights, pixels, RECIPES[name]))
         assert wrong < EXACT, f"{what} grid {grid}, batch {batch}: off by {wrong:.1e}"
         assert out.grid == grid and out.cls is None
+
+
+@pytest.mark.parametrize("name", [name for name in OFFICIAL if RECIPES[name].reads == "patches"])
+def test_official_forms(name: str) -> None:
+    """On a tower that has every block that authors name by its number."""
+    weights, row = towers.tower(layers=10), recipe(name, official=True)
+    for what, grid in GRIDS.items():
+        pixels = towers.pixels(2, grid)
+        wrong = error(forward(weights, pixels, row).patches, literal.features(weights, pixels, row))
+        assert wrong < EXACT, f"{what} grid {grid}: off by {wrong:.1e}"
+
+
+def test_as_many_positions_in_another_shape_are_kept_where_a_row_says_so() -> None:
+    weights = towers.tower()
+    kept = recipe("itsm", keep_position=True)
+    for what, grid in GRIDS.items():
+        pixels = towers.pixels(1, grid)
+        apart = error(forward(weights, pixels, kept).patches, forward(weights, pixels, RECIPES["itsm"]).patches)
+        assert apart > 1e-3 if what == "same count" else apart == 0, what
+        assert error(forward(weights, pixels, kept).patches, literal.features(weights, pixels, kept)) < EXACT
 
 
 @pytest.mark.parametrize("pool", ["tok", "avg", "avg-norm"])
