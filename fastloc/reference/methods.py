@@ -48,7 +48,7 @@ Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 
 
 def itsm(weights: Weights, pixels: Tensor, position: str = "bilinear") -> Tensor:
-    """Image-text similarity map: the encoder's own patch tokens (arXiv 2209.07046, whose code was never released)."""
+    """Image-text similarity map (arXiv 2209.07046): the encoder's own patch tokens, as clip/clip_model.py of CLIP Surgery returns them."""
     return encoder(weights, pixels, position)[1]
 
 
