@@ -18,6 +18,7 @@ from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes import recipe as named
 from fastloc.recipes.validation import positive
 
 Grid = tuple[int, int]
@@ -99,9 +100,12 @@ def check(recipe: Recipe, spec: ResNetSpec, name: str = "this model") -> None:
     if recipe.name not in FORMS:
         known = ", ".join(each for each in FORMS if each in RECIPES)
         raise RecipeError(f"method {recipe.name!r} is one of transformers, and {name} is a ResNet; on ResNets there are: {known}")
-    form, row = FORMS[recipe.name], RECIPES.get(recipe.name, recipe)
+    form = FORMS[recipe.name]
+    # of the authors' form too, whose every field need not mean something here
+    usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
-        if getattr(recipe, field.name) != getattr(row, field.name) and field.name not in (*form.fields, *_EVERYWHERE):
+        told = [getattr(row, field.name) for row in usual]
+        if getattr(recipe, field.name) not in told and field.name not in (*form.fields, *_EVERYWHERE):
             meant = ", ".join((*form.fields, "order, score, logit_scale, reverse, template and fit"))
             raise RecipeError(f"{field.name} means nothing to {recipe.name!r} on a ResNet, and {name} is one; what can be changed: {meant}")
     if "terms" in form.fields and recipe.terms not in ((), ("qk",)):

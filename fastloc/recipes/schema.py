@@ -79,7 +79,8 @@ class Recipe:
     """One method.
 
     blocks: how many of the last blocks feed the local path (a count; 0 is the encoder's own patch tokens).
-    terms: the attentions of the local path, their outputs averaged ("mean") or added ("sum").
+    terms: the attentions of the local path, their outputs averaged ("mean") or added ("sum"); of a ResNet see
+        `fastloc.functional.resnet.FORMS`.
     unit: L2-normalise each head's projections before they attend to themselves.
     iterations: passes p <- softmax(inv_temp p p^T) p before the last one (GEM; needs `unit`).
     inv_temp: multiplier of the attention logits. None: head_width^-0.5. "adaptive": GEM's, mean over tokens of
