@@ -183,7 +183,7 @@ def test_fields_that_describe_a_row_are_not_parameters(field: str) -> None:
         ({"position": "cubic"}, "unknown position mode 'cubic'"),
         ({"combine": "max"}, "unknown combine 'max'"),
         ({"score": "cos"}, "unknown score 'cos'"),
-        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, none"),
+        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, softmax-input, none"),
     ],
 )
 def test_unknown_value(changes: dict[str, Any], message: str) -> None:

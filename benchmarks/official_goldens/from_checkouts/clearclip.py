@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 from sclip import CONFIG, Case
-from segmentors import Checkout, answer, checkout, pixels, segmentor, state, stub_mmseg, texts
+from seeded_checkout import logit_scale, state
+from segmentors import Checkout, answer, checkout, pixels, segmentor, stub_mmseg, texts
 
 CASES = (
     Case("trained", (64, 64), (50, 90), 3, 8, batch=2),
@@ -45,7 +46,7 @@ def main(given: Checkout) -> None:
     from open_clip import model as models
 
     for case in CASES:
-        meta = asdict(case) | {"model": CONFIG, "logit_scale": float(state(CONFIG, case.seed)["logit_scale"].exp())}
+        meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
         given.write(f"clearclip_{case.name}", meta, golden(case, script, models))
 
 

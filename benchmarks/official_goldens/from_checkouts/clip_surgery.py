@@ -21,8 +21,9 @@ surgery of all texts, `single` [1, 1 + P, 1], that of the first text against the
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import packaging.version
 import torch
-from seeded_checkout import Checkout, checkout, config, exact, openai_clip, pixels, seeded_texts, state, stub
+from seeded_checkout import Checkout, checkout, config, exact, logit_scale, openai_clip, pixels, seeded_texts, stub
 from torch import Tensor, nn
 
 VIT = config(64, 16, 7)
@@ -108,7 +109,7 @@ def golden(case: Case, clip: Any, kinds: dict[bool, Any]) -> dict[str, Any]:
 
 
 def main(given: Checkout) -> None:
-    stub("pkg_resources")
+    stub("pkg_resources", packaging=packaging)
     from clip import clip, clip_model, clip_surgery_model
 
     exact(clip_model)
@@ -116,7 +117,7 @@ def main(given: Checkout) -> None:
     kinds = {False: clip_model.CLIP, True: clip_surgery_model.CLIPSurgery}
     for case in CASES:
         of: dict[str, Any] = VIT if case.tower == "vit" else {"vision_cfg": RESNET}
-        scale = float(state(VIT, case.seed)["logit_scale"].exp())
+        scale = logit_scale(VIT, case.seed)
         given.write(f"clip_surgery_{case.name}", asdict(case) | {"model": of, "logit_scale": scale}, golden(case, clip, kinds))
 
 

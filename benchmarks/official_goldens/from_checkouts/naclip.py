@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from sclip import CONFIG, Case
-from seeded_checkout import exact
-from segmentors import Checkout, answer, checkout, openai_clip, pixels, segmentor, state, stub_mmseg, texts
+from seeded_checkout import exact, logit_scale
+from segmentors import Checkout, answer, checkout, openai_clip, pixels, segmentor, stub_mmseg, texts
 
 CASES = (
     Case("trained", (64, 64), (50, 90), 3, 4, batch=2),
@@ -46,7 +46,7 @@ def main(given: Checkout) -> None:
 
     exact(models)
     for case in CASES:
-        meta = asdict(case) | {"model": CONFIG, "logit_scale": float(state(CONFIG, case.seed)["logit_scale"].exp())}
+        meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
         given.write(f"naclip_{case.name}", meta, golden(case, script, models))
 
 

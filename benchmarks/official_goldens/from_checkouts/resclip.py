@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from sclip import Case
-from seeded_checkout import exact
-from segmentors import Checkout, answer, checkout, config, openai_clip, pixels, segmentor, state, stub_mmseg, texts
+from seeded_checkout import exact, logit_scale
+from segmentors import Checkout, answer, checkout, config, openai_clip, pixels, segmentor, stub_mmseg, texts
 
 # the depth of the published model, and one on which a share of the depth would name other blocks
 DEPTHS = {"trained": 12, "wide": 16, "one_text": 12, "same_count": 10}
@@ -55,7 +55,7 @@ def main(given: Checkout) -> None:
     exact(models)
     for case in CASES:
         of = config(64, 16, DEPTHS[case.name])
-        meta = asdict(case) | {"model": of, "logit_scale": float(state(of, case.seed)["logit_scale"].exp())}
+        meta = asdict(case) | {"model": of, "logit_scale": logit_scale(of, case.seed)}
         given.write(f"resclip_{case.name}", meta, golden(case, of, script, models))
 
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from seeded_checkout import exact
-from segmentors import Checkout, answer, checkout, config, openai_clip, pixels, segmentor, state, stub_mmseg, texts
+from seeded_checkout import exact, logit_scale
+from segmentors import Checkout, answer, checkout, config, openai_clip, pixels, segmentor, stub_mmseg, texts
 
 CONFIG = config(64, 16, 4)
 
@@ -62,7 +62,7 @@ def main(given: Checkout) -> None:
 
     exact(models)
     for case in CASES:
-        meta = asdict(case) | {"model": CONFIG, "logit_scale": float(state(CONFIG, case.seed)["logit_scale"].exp())}
+        meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
         given.write(f"sclip_{case.name}", meta, golden(case, script, models))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -77,7 +77,7 @@ def checkout(repository: str, about: str | None) -> Checkout:
 class Stub(ModuleType):
     """A module from which any name can be imported."""
 
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
     __version__ = "4.0"
 
     def __getattr__(self, key: str) -> MagicMock:
@@ -90,6 +90,10 @@ def stub(*names: str, **attributes: Any) -> None:
     """Put stand-ins, with these attributes, in the place of modules that are imported and not needed here."""
     for name in names:
         sys.modules[name] = Stub(name)
+        package, _, part = name.rpartition(".")
+        if package in sys.modules:
+            # an `import package.part as name` asks the package
+            setattr(sys.modules[package], part, sys.modules[name])
         for key, value in attributes.items():
             setattr(sys.modules[name], key, value)
 
@@ -109,6 +113,11 @@ def state(of: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
     """The whole CLIP of a configuration, float64, under OpenAI's names, which are open_clip's."""
     arrays = seeded_state(vision_shapes(of) | text_shapes(of), seed)
     return {key: torch.from_numpy(array).double() for key, array in arrays.items()}
+
+
+def logit_scale(of: Mapping[str, Any], seed: int) -> float:
+    """What its cosines are multiplied by."""
+    return float(state(of, seed)["logit_scale"].exp())
 
 
 def openai_clip(kind: Any, of: Mapping[str, Any], seed: int) -> Any:

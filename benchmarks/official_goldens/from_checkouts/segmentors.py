@@ -3,18 +3,20 @@
 from types import SimpleNamespace
 from typing import Any
 
+import packaging.version
 import torch
-from seeded_checkout import Checkout, checkout, config, openai_clip, pixels, state, stub, texts
+from seeded_checkout import Checkout, checkout, config, openai_clip, pixels, stub, texts
 from torch import Tensor, nn
 
-__all__ = ["Checkout", "answer", "checkout", "config", "openai_clip", "pixels", "segmentor", "state", "stub_mmseg", "texts"]
+__all__ = ["Checkout", "answer", "checkout", "config", "openai_clip", "pixels", "segmentor", "stub_mmseg", "texts"]
 
 
 def stub_mmseg(*more: str) -> None:
     """Stand-ins for mmseg and mmengine: their segmentor is a plain module, and what they register stays as it is."""
     models = SimpleNamespace(register_module=lambda: lambda kind: kind)
     names = ("mmengine", "mmengine.structures", "mmseg", "mmseg.models", "mmseg.models.data_preprocessor", "mmseg.models.segmentors")
-    stub(*names, "mmseg.registry", "pkg_resources", *more, BaseSegmentor=nn.Module, MODELS=models, PixelData=SimpleNamespace)
+    classes = {"BaseSegmentor": nn.Module, "MODELS": models, "PixelData": SimpleNamespace}
+    stub(*names, "mmseg.registry", "pkg_resources", *more, packaging=packaging, **classes)
 
 
 def segmentor(kind: Any, net: Any, words: Tensor, logit_scale: float, **fields: Any) -> Any:
