@@ -38,6 +38,7 @@ if str(HERE) not in sys.path:
 import fastloc  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.errors import FastlocError  # noqa: E402
+from fastloc.functional.folding import letters  # noqa: E402
 from fastloc.recipes import RECIPES, Recipe  # noqa: E402
 from gpu_parts.scenes import Scene, names, quality_set  # noqa: E402
 from quality import MEASURES, auc, judged  # noqa: E402
@@ -94,7 +95,7 @@ def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
 
 def _rotates(row: Recipe) -> bool:
     """The method has an attention of its own that reads queries or keys."""
-    return row.reads == "patches" and any(letter in term for term in row.terms for letter in "qk")
+    return not {"q", "k"}.isdisjoint(letters(*row.streams))
 
 
 def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:

@@ -45,10 +45,13 @@ EXPORTED = {name: RECIPES[name] for name in PATCHES if RECIPES[name].inv_temp !=
 ROWS = {name: replace(row, blocks=min(row.blocks, 2)) for name, row in {**EXPORTED, **VARIANTS}.items()}
 # tracing takes seconds, most of all for files that take any size: each part of a method in some spelling here, and everything in
 # benchmarks/onnx_parity.py
-STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk")
+STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl",
+                                                                                           "itaclip")
                                                for each in ("onnx", "decomposed"))]  # fmt: skip
 DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort"),
-           ("official", "onnx")]  # fmt: skip
+           ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "onnx"), ("official", "onnx")]  # fmt: skip
+HALF = [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx"),
+        ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "ort")]  # fmt: skip
 
 
 def parts(row: Recipe, options: Options, kind: dict[str, Any] | None = None, geometry: Geometry | None = None) -> Parts:
@@ -118,7 +121,7 @@ def test_every_method(name: str, spelling: str) -> None:
 
 
 @pytest.mark.slow("an export of each in float16", quick=1)
-@pytest.mark.parametrize(("name", "spelling"), [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx")])
+@pytest.mark.parametrize(("name", "spelling"), HALF)
 def test_half_precision(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, dtype="float16", size=SIZE, outputs=EVERYTHING))
     check(session(made), made, pixels(1, (5, 7), torch.float32), texts(3).float())
