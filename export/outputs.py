@@ -70,7 +70,10 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     if readout.order == "picture":
         return _masked(picture, place)
     assert readout.scale is not None
-    competing = torch.softmax(readout.scale * maps, 1)
+    if readout.order == "softmax-grid":
+        competing = place.upsampled(torch.softmax(readout.scale * similarity, 1), readout.order).clamp(0, 1)
+    else:
+        competing = torch.softmax(readout.scale * maps, 1)
     # a text without rivals would be 1 everywhere; told by a tensor, because an exported graph may take any number of texts
     alone = torch.ones_like(similarity[0, :, 0, 0]).sum() < 1.5
     return _masked(torch.where(alone, picture, competing), place)

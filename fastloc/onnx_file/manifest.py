@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.imaging.geometry import FITS, Geometry, both_sides, fit
+from fastloc.imaging.geometry import FITS, VARYING, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.onnx_file import limits
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
@@ -128,8 +128,8 @@ class Input:
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
         """Where a picture of (height, width) lies in the encoder's input; `size` in place of the usual one."""
         wanted = self.size or size or self.usual
-        if self.fit == "aspect" and isinstance(wanted, tuple):
-            # of a size that "aspect" made, the short side is what it was asked for
+        if self.fit in VARYING and isinstance(wanted, tuple):
+            # of a size that such a fit made, the short side is what it was asked for
             wanted = min(wanted)
         return fit(picture, wanted, patch, self.fit)
 
