@@ -65,7 +65,9 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     maps = place.upsampled(similarity, readout.order)
     if readout.order == "none":
         return maps
-    picture = _minmax(maps, place.covered(maps))
+    # what one text alone is read out from passes no input
+    direct = place.upsampled(similarity, "picture") if through_input(readout.order) else maps
+    picture = _minmax(direct, place.covered(direct))
     picture = 1 - picture if readout.reverse else picture
     if readout.order == "picture":
         return _masked(picture, place)

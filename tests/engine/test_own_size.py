@@ -1,5 +1,7 @@
 """Pictures at their own size, as the authors of TagCLIP, CLIP-ES and Grad-ECLIP take them, and what an exported file makes of it."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,19 @@ from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocWarning
 from fastloc.export import to_onnx
 from fastloc.export.options import Options
+from fastloc.imaging.geometry import fit
 
 SIZES = [(75, 100), (40, 40), (100, 75)]
 
 
+@cache
 def official(method: str) -> Localizer:
-    return Localizer(method=method, official=True)
+    return embedded().with_method(method, official=True)
+
+
+@cache
+def embedded() -> Localizer:
+    return Localizer()
 
 
 @pytest.mark.parametrize(("method", "grid"), [("tagclip", (10, 13)), ("grad_eclip", (9, 13))])
@@ -37,7 +46,7 @@ def test_the_size_is_the_largest_short_side() -> None:
     localizer = official("grad_eclip")
     assert (localizer.fit, localizer.input_size) == ("own", 640)
     assert localizer.geometry((1280, 1920)).input == (640, 960)
-    assert Localizer(method="grad_eclip", official=True, size=320).geometry((1280, 1920)).input == (320, 480)
+    assert fit((1280, 1920), 320, 8, localizer.fit).input == (320, 480)
     with pytest.raises(FastlocError, match="size must give an input of at most"):
         localizer.geometry((640, 640 * 1000))
 

@@ -189,7 +189,7 @@ def test_fields_that_describe_a_row_are_not_parameters(field: str) -> None:
         ({"combine": "max"}, "unknown combine 'max'"),
         ({"cross_terms": "kk"}, "unknown cross term 'kk': known cross terms: qk, own"),
         ({"score": "cos"}, "unknown score 'cos'"),
-        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, softmax-input, none"),
+        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax"),
     ],
 )
 def test_unknown_value(changes: dict[str, Any], message: str) -> None:

@@ -53,7 +53,8 @@ def test_all_goldens_are_there() -> None:
     assert len(MAPS) == 3 + 9 + 4
 
 
-@pytest.mark.parametrize(("name", "array", "method", "changes"), MAPS, ids=lambda each: str(each))
+@pytest.mark.slow("every golden in two precisions", quick="array")
+@pytest.mark.parametrize(("name", "array", "method", "changes"), MAPS, ids=str)
 def test_maps(name: str, array: str, method: str, changes: dict[str, Any]) -> None:
     row, wanted = row_of(name, method, changes), torch.from_numpy(goldens.golden(name)[1][array])
     for dtype, limit in goldens.precisions():

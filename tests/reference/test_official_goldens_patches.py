@@ -79,16 +79,18 @@ def test_features(name: str) -> None:
     assert error(seen(name, literal), wanted(name)) < allowed(name, 1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "same_count" not in name])
-def test_the_row_has_the_official_features(name: str) -> None:
+@pytest.mark.slow("every golden by the row's own statement", quick="method")
+@pytest.mark.parametrize(("method", "name"), [(method_of(name), name) for name in NAMES if "same_count" not in name])
+def test_the_row_has_the_official_features(method: str, name: str) -> None:
     """Position tables apart, a form changes how maps are read out and no feature: the published statement of the row is theirs too."""
-    row = RECIPES[method_of(name)].at_scale(goldens.tower(name).logit_scale)
+    row = RECIPES[method].at_scale(goldens.tower(name).logit_scale)
     found = scores.features(goldens.tower(name), inputs(name, torch.float64), row)
     assert error(seen(name, found), wanted(name)) < allowed(name, 1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_maps(name: str) -> None:
+@pytest.mark.slow("every golden's maps in two precisions", quick="method")
+@pytest.mark.parametrize(("method", "name"), [(method_of(name), name) for name in NAMES])
+def test_maps(method: str, name: str) -> None:
     meta, arrays = goldens.golden(name)
     for dtype, limit in goldens.precisions():
         row = row_of(name)
@@ -97,13 +99,13 @@ def test_maps(name: str) -> None:
         if "cosines" in arrays:
             assert error(found, torch.from_numpy(arrays["cosines"])) < limit
         readout = row.readout
-        if method_of(name) == "cliptrase":
+        if method == "cliptrase":
             # no softmax is taken there: the logits are compared
             logits = readout.scale * heatmaps.heatmaps(found[0].numpy(), geometry_of(name), "none")  # type: ignore[operator]
             assert error(torch.from_numpy(logits[:, :: meta["step"], :: meta["step"]]), torch.from_numpy(arrays["logits"])) < limit
         elif len(goldens.texts(name)) == 1:
             assert np.all(arrays["shares"] == 1), "one text's share is 1 wherever one looks"
-        elif method_of(name) == "maskclip":
+        elif method == "maskclip":
             made = np.stack([heatmaps.heatmaps(each.numpy(), geometry_of(name), readout.order, readout.scale) for each in found])
             shown = made[..., :: meta["step"], :: meta["step"]]
             assert error(torch.from_numpy(shown), torch.from_numpy(arrays["shares"])) < limit
