@@ -23,7 +23,7 @@ from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines.table import check as check_pipelines
 from fastloc.export.pipelines.table import write as write_pipelines
-from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit
+from fastloc.imaging.geometry import BOUNDED, VARYING, Geometry, both_sides, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.atomic_write import replacing_files
@@ -124,7 +124,7 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
     how = _fit(localizer, options)
     if how in VARYING:
         # a short side is what is given there, and the frame says the rest; where the frame's own counts, it is the largest that is taken
-        size = min(options.size) if how == "aspect" else max(both_sides(localizer.input_size))
+        size = min(both_sides(localizer.input_size)) if how in BOUNDED else min(options.size)
     made = fit(options.frame, size, localizer.source.spec.patch, how)
     if made.input != options.size:
         height, width = made.input
@@ -193,11 +193,12 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
     recipe = localizer.recipe.at_scale(localizer.source.logit_scale)
     _, opset = spelling(options.spelling, options.opset)
     names = options.texts
-    usual = options.size or localizer.input_size
+    how = _fit(localizer, options)
+    usual = localizer.input_size if how in BOUNDED else options.size or localizer.input_size
     return Manifest(
         version=__version__, model=_model(localizer, options.licence), recipe=recipe,
         input=Input(
-            options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual,
+            options.kind, options.layout, options.bgr, options.size, options.frame, how, options.batch, usual,
             localizer.usual_fit,
         ),
         texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.outputs, dtype=options.dtype,

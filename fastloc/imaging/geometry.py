@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloc.errors import FastlocError, ImageError, unknown
 from fastloc.imaging.axis_sampling import Axis, sample
 
-__all__ = ["FITS", "VARYING", "Geometry", "both_sides", "fit", "size_text"]
+__all__ = ["BOUNDED", "FITS", "VARYING", "Geometry", "both_sides", "fit", "size_text"]
 
 Pair = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -191,11 +191,13 @@ def _own(picture: Pair, size: Pair, patch: Pair, up: bool = False) -> Fitted:
 
 
 FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {
-    "stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox, "own": _own,
-    "own-up": partial(_own, up=True),
+    "stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox,
+    "own": _own, "own-up": partial(_own, up=True),
 }  # fmt: skip
-# of these, the fits that give every shape of picture an input of its own; their size is of the short side
-VARYING = ("aspect", "own", "own-up")
+# of these, the fits whose size is the largest short side that is left as it is
+BOUNDED = ("own", "own-up")
+# the fits that give every shape of picture an input of its own; their size is of the short side
+VARYING = ("aspect", *BOUNDED)
 
 
 def _pair(what: str, value: int | Pair) -> Pair:

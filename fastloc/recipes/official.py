@@ -15,6 +15,7 @@ __all__ = ["NATIVE", "OFFICIAL", "OfficialForm", "official_form"]
 
 NATIVE = "native"
 
+
 @dataclass(frozen=True)
 class OfficialForm:
     """How the authors run one method.

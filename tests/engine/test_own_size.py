@@ -12,6 +12,7 @@ from fastloc.errors import FastlocWarning
 from fastloc.export import to_onnx
 from fastloc.export.options import Options
 from fastloc.imaging.geometry import fit
+from fastloc.onnx_file.manifest import Input
 
 SIZES = [(75, 100), (40, 40), (100, 75)]
 
@@ -69,5 +70,12 @@ def test_a_file_of_one_size_is_not_every_pictures_own() -> None:
     frames = to_onnx._completed(Options(kind="frames", layout="NHWC", frame=(75, 100)), localizer)
     made = to_onnx._geometry(localizer, frames)
     assert made is not None and made.input == frames.size == (80, 104)
+    # down to 72 pixels, and then as if it were 640 that bounds it: the file says both
+    nearest = official("grad_eclip")
+    frames = to_onnx._completed(Options(kind="frames", layout="NHWC", frame=(75, 108)), nearest)
+    made = to_onnx._geometry(nearest, frames)
+    assert made is not None and made.input == frames.size == (72, 112)
+    given = Input("frames", "NHWC", False, frames.size, (75, 108), "own", 1, 640)
+    assert given.geometry((75, 108), (8, 8)) == made
     with pytest.raises(FastlocError, match="fit 'own-up' brings frames of 75x100 to 80x104, not 96x96"):
         to_onnx._geometry(localizer, Options(kind="frames", layout="NHWC", frame=(75, 100), size=(96, 96)))
