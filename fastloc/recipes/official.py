@@ -34,8 +34,8 @@ class OfficialForm:
 
 
 _SAME = OfficialForm()
-_TABLE = "the trained positions where the grid has as many patches in another shape"
-_TWO_STEPS = "maps pass the input's pixels on the way to the picture"
+_TABLE = "positions kept for as many patches in another shape"
+_TWO_STEPS = "maps by way of the input's pixels"
 _UP = "the picture's own size, rounded up to whole patches, short side 1024 at most"
 _NEAREST = "the picture's own size, rounded to whole patches, short side 640 at most"
 _CENTRE = "the centre, at the size that the model was trained at"

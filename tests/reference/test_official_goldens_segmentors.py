@@ -38,7 +38,7 @@ def wanted(name: str, key: str) -> Tensor:
 
 
 def allowed(method: str, limit: float) -> float:
-    return max(limit, 1e-6) if method in ("naclip", "resclip") else limit
+    return max(limit, 2e-8) if method in ("naclip", "resclip") else limit
 
 
 def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
