@@ -48,6 +48,10 @@ OFFICIAL: dict[str, OfficialForm] = {
     "resclip": OfficialForm(
         {"keep_position": True, "order": "softmax-input", "cross": None, "cross_blocks": (5, 6, 7, 8), "cross_weight": 0.6}, 336, "aspect",
         f"blocks 5 to 8 on any depth, their weight that of its demo, 0.6; short side 336; {_TWO_STEPS}; {_TABLE}"),
+    # configs/*.py: 560 for Cityscapes, and 448 for ITACLIP's COCO-Stuff
+    "pearl": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
+    "itaclip": OfficialForm(
+        {"keep_position": True, "cross_blocks": (6, 7, 9)}, 336, "aspect", f"blocks 6, 7 and 9 on any depth; short side 336; {_TABLE}"),
 }  # fmt: skip
 
 
