@@ -69,6 +69,10 @@ OFFICIAL: dict[str, OfficialForm] = {
     # clip.load's own transform
     "bi_modal": OfficialForm(size=NATIVE, fit="crop", note=_CENTRE),
     "bi_modal_last": OfficialForm(size=NATIVE, fit="crop", note=_CENTRE),
+    # configs/*.py: 560 for Cityscapes, and 448 for ITACLIP's COCO-Stuff
+    "pearl": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
+    "itaclip": OfficialForm(
+        {"keep_position": True, "cross_blocks": (6, 7, 9)}, 336, "aspect", f"blocks 6, 7 and 9 on any depth; short side 336; {_TABLE}"),
 }  # fmt: skip
 
 

@@ -47,9 +47,9 @@ STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", 
                                                                                            "itaclip")
                                                for each in ("onnx", "decomposed"))]  # fmt: skip
 DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort"),
-           ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "onnx"), ("official", "onnx")]  # fmt: skip
+           ("pearl", "ort"), ("itaclip", "decomposed"), ("official", "onnx")]  # fmt: skip
 HALF = [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx"),
-        ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "ort")]  # fmt: skip
+        ("pearl", "ort"), ("pearl", "decomposed"), ("itaclip", "onnx")]  # fmt: skip
 
 
 def parts(row: Recipe, options: Options, kind: dict[str, Any] | None = None, geometry: Geometry | None = None) -> Parts:
