@@ -1,4 +1,4 @@
-"""What the scripts beside this file share: a checkout of authors' code, made to run in float64 with weights from a seed.
+"""Shared by the scripts beside this file: a checkout of authors' code, made to run in float64 with weights from a seed.
 
 Authors' code is imported from where it lies and never copied. What it imports and does not need for its maps is stubbed, and its casts
 are taken out: to half precision, which their GPUs want, to float32 in LayerNorm, and to a GPU. So an answer is what their arithmetic says,
@@ -118,7 +118,7 @@ def state(of: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
 
 
 def logit_scale(of: Mapping[str, Any], seed: int) -> float:
-    """What its cosines are multiplied by."""
+    """The multiplier of its cosines."""
     return float(state(of, seed)["logit_scale"].exp())
 
 
