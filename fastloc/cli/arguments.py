@@ -37,7 +37,7 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
 
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """Which method, and how pictures and texts are brought to it; `sized` reads --size."""
-    group.add_argument("--method", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    group.add_argument("--method", metavar="NAME", help="see `fastloc methods`, or best (default: gem)")
     add_inputs(group, sized)
     group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
     group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
@@ -48,7 +48,8 @@ def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
 
 def add_temperatures(group: "argparse._ArgumentGroup") -> None:
     """What was measured on the model."""
-    group.add_argument("--temperatures", type=Path, metavar="FILE", help="inverse temperatures from `fastloc calibrate` on this model")
+    about = "inverse temperatures from `fastloc calibrate` on this model; none: refuse a model without (default: measure it once)"
+    group.add_argument("--temperatures", type=Path, metavar="FILE", help=about)
 
 
 def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:

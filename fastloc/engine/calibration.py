@@ -27,13 +27,15 @@ from fastloc.recipes.validation import frozen
 if TYPE_CHECKING:
     from fastloc.engine.localizer import Localizer
 
+# the share of the tokens by default, and how many sample scenes a model is measured on by itself
+RHO, SCENES = 0.7, 3
 # (block, pass, unit vectors [B, N, S*H, d]) -> multipliers [B or 1, 1, S*H, 1]
 Choice = Callable[[int, int, Tensor], Tensor]
 
 
 @torch.inference_mode()
 def calibrate(
-    localizer: "Localizer", pictures: Sequence[Any], *, rho: float = 0.7, blocks: int = 6, iterations: int = 1,
+    localizer: "Localizer", pictures: Sequence[Any], *, rho: float = RHO, blocks: int = 6, iterations: int = 1,
     streams: tuple[str, ...] = ("vv", "kk", "qq"), source: str = "pictures",
 ) -> Temperatures:  # fmt: skip
     """Measure a model.

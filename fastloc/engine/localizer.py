@@ -17,6 +17,8 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
+from fastloc.engine.best_method import BEST, best_method
+from fastloc.engine.calibration import RHO, SCENES, at_hand, calibrate
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
@@ -29,6 +31,7 @@ from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.presence import Calibration, presence
+from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
@@ -50,7 +53,8 @@ class Localizer(BaseLocalizer[list[str]]):
 
     Args:
         model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
-        method: a row of `fastloc.recipes.RECIPES`.
+        method: a row of `fastloc.recipes.RECIPES`, or "best" for the one that measurements recommend for the kind of model, see
+            `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
         fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.imaging.geometry.fit`; by default "stretch" to a given (height,
@@ -61,7 +65,9 @@ class Localizer(BaseLocalizer[list[str]]):
             float16 on a GPU, float32 on a CPU.
         plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
-            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
+            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated;
+            a model without any is measured on the sample scenes at the first use, with a warning that says so, and the table is kept in
+            the user's cache. "none" refuses instead.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: use the method's official parameters even where the model's own configuration recommends others.
@@ -97,7 +103,8 @@ class Localizer(BaseLocalizer[list[str]]):
         # what `with_method` was called with, on the way from those arguments to this method
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
-        recipe(method, **changes)
+        if method != BEST:
+            recipe(method, **changes)
         self.measured = MeasuredTemperatures(model, temperatures)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
@@ -168,11 +175,13 @@ class Localizer(BaseLocalizer[list[str]]):
         self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
     ) -> None:
         plain = self.projected.plain
+        if method == BEST:
+            method = best_method(plain.spec)
         recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
         row = recipe(method, **{**recommended, **changes})
         self.kind.check(row, plain.spec, plain.name)
         self.source = self.projected.source(row)
-        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
+        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
         # two given sides are meant to be met exactly
         self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
@@ -181,6 +190,15 @@ class Localizer(BaseLocalizer[list[str]]):
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
         cost.announce(self.source.spec, self.geometry((100, 100)).input)
+
+    def _measure(self, row: Recipe) -> Temperatures:
+        """Inverse temperatures of the model for a recipe, measured on the sample scenes at the model's own input size."""
+        other = copy.copy(self)
+        other.source, other.input_size, other.fit = self.projected.plain, self.projected.plain.spec.image, row.fit
+        return calibrate(
+            other, at_hand("scenes", SCENES, other.input_size), rho=RHO if row.rho is None else row.rho, blocks=row.blocks,
+            iterations=row.iterations, streams=row.streams, source="fastloc's scenes",
+        )  # fmt: skip
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
