@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.auto import EXPORTED, kind_of
-from fastloc.errors import ImageError, TextError
+from fastloc.auto import CLASSIFIER, CLIP, EXPORTED, kind_of
+from fastloc.errors import FastlocError, ImageError, TextError
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_sources import paths
 from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size, words
@@ -86,11 +86,36 @@ def add_texts(parser: argparse.ArgumentParser, *, required: bool = True) -> None
     )  # fmt: skip
 
 
+def add_like(parser: argparse.ArgumentParser) -> None:
+    """Examples of what to look for."""
+    parser.add_argument(
+        "--like", nargs="+", action="extend", default=[], type=words, metavar="PICTURE[:X0,Y0,X1,Y1[=TEXT]]",
+        help="look for what an example shows, in a box of its picture in pixels, mixed with a text where one is given",
+    )  # fmt: skip
+
+
 def texts_of(args: argparse.Namespace) -> list[str] | None:
-    """The texts that were given; None for those of an exported file. Ends as argparse does where neither is there."""
-    if not args.texts and kind_of(args.model) != EXPORTED:
+    """The texts and examples that were given; None for those of an exported file. Ends as argparse does where neither is there.
+
+    Raises FastlocError for an example that cannot be used.
+    """
+    kind = kind_of(args.model)
+    if args.like and kind != CLIP:
+        instead = "give the result of `fastloc embed --like` as --embeddings"
+        why = "a classifier knows its classes alone" if kind == CLASSIFIER else f"the file takes embeddings: {instead}"
+        raise FastlocError(f"--like cannot be given with {args.model}: {why}")
+    if not args.texts and not args.like and kind != EXPORTED:
         args.usage_error("the following arguments are required: -t/--text")
-    return args.texts or None
+    return [*(args.texts or ()), *examples_of(args.like)] or None
+
+
+def examples_of(given: Sequence[str]) -> list[str]:
+    """The examples that `--like` names. Raises FastlocError for one that cannot be used."""
+    if not given:
+        return []
+    from fastloc.imaging.example import Example
+
+    return [Example.typed(each) for each in given]
 
 
 def add_pixels(group: "argparse._ArgumentGroup") -> None:

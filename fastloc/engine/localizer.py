@@ -20,6 +20,7 @@ from fastloc.engine.async_queue import AsyncQueue, Handle
 from fastloc.engine.best_method import BEST, best_method
 from fastloc.engine.calibration import RHO, SCENES, at_hand, calibrate
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
+from fastloc.engine.examples import Examples, encoded
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
@@ -27,6 +28,7 @@ from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
+from fastloc.imaging.example import Example
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
@@ -35,6 +37,7 @@ from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
+from fastloc.text.embeddings import TextEmbeddings
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.distinct import Distinct, distinct_rows
@@ -49,7 +52,8 @@ USUAL_SIZE = 448
 class Localizer(BaseLocalizer[list[str]]):
     """Answers "where in this picture is that?" with one model and one method.
 
-    The texts of a call are prompts in any words. Methods with feature surgery compare them with one another.
+    The texts of a call are prompts in any words, and `fastloc.Example`s, which show what is looked for. Methods with feature surgery
+    compare them with one another.
 
     Args:
         model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
@@ -182,6 +186,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self.kind.check(row, plain.spec, plain.name)
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
+        self._examples = Examples()
         # two given sides are meant to be met exactly
         self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
@@ -257,9 +262,9 @@ class Localizer(BaseLocalizer[list[str]]):
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
-        encoded = self.source.text(texts, self.template)
-        copies = distinct_rows(encoded.cpu().numpy())
-        text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
+        rows = self._encoded(texts)
+        copies = distinct_rows(rows.cpu().numpy())
+        text = (rows if copies is None else rows[copies.first]).to(self.device, accumulate_dtype)
         empty = None
         if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
@@ -299,11 +304,13 @@ class Localizer(BaseLocalizer[list[str]]):
     def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
         """The Prediction of one picture's similarities [T, h, w] and image-level cosines [T + 1], see `scored_similarity`."""
         readout = self.recipe.readout
+        shown = any(isinstance(prompt, Example) for prompt in prompts)
         scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration, self.logit_bias)
         return Prediction(
-            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
-            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
-            image_scores=cosines[:-1],
+            texts=tuple(map(str, prompts)), similarity=grid, geometry=geometry, order=readout.order,
+            logit_scale=readout.scale or self.logit_scale, reverse=readout.reverse, method=self.recipe.name, model=self.source.name,
+            scores=None if shown else scores, image_scores=cosines[:-1],
+            no_scores="an example is among the texts, and scores are calibrated for texts" if shown else "",
         )  # fmt: skip
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
@@ -313,7 +320,7 @@ class Localizer(BaseLocalizer[list[str]]):
         Raises TextError as a call does.
         """
         prompts = self._texts(texts)
-        self.source.text(prompts, self.template)
+        self._encoded(prompts)
         self.source.text.empty(self.template)
         if self.device.type == "cpu":
             # what follows is mostly computed in another thread
@@ -335,7 +342,20 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
         self._process.check()
-        return checked(() if texts is None else texts)
+        return checked(() if texts is None else texts, examples=True)
+
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of texts and examples, float32 [T, E], unit length."""
+        return encoded(self, texts, self._examples)
+
+    def embeddings(self, texts: str | Sequence[str]) -> TextEmbeddings:
+        """Embeddings of texts and examples for an exported file of this model and method, which takes them in place of texts.
+
+        Raises TextError as a call does.
+        """
+        prompts = self._texts(texts)
+        names = tuple(str(prompt) for prompt in prompts)
+        return TextEmbeddings(names, self._encoded(prompts).float().cpu().numpy(), self.template, self.source.text.digest)
 
     def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
         return self.geometry(picture)
