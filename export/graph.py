@@ -63,7 +63,8 @@ class Graph(nn.Module):
         weights = self.prepared.weights
         places = self.fixed
         if places is None:
-            table = position_of_any_grid(weights.pos, weights.spec.grid, grid, self.prepared.recipe.position)
+            row = self.prepared.recipe
+            table = position_of_any_grid(weights.pos, weights.spec.grid, grid, row.position, row.keep_position)
             places = Positions(table, None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos))
         cls = self.parts.options.embeds or readout.needs_cls(self.prepared.recipe.readout, self._count())
         beside = self.parts.empty if "background" in self.wanted else None

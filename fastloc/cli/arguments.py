@@ -60,7 +60,7 @@ def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") 
 
 def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """How pictures and texts are brought to a method; `sized` reads --size."""
-    group.add_argument("--official", action="store_true", help="the method as published, without what the model recommends")
+    group.add_argument("--official", action="store_true", help="the method as its authors run it, without what the model recommends")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
     group.add_argument(
         "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"

@@ -33,14 +33,17 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 def methods(args: argparse.Namespace) -> int:
     """List the recipes."""
     from fastloc.recipes import RECIPES
+    from fastloc.recipes.official import official_form
 
     if args.json:
         fields = ("name", "summary", "source", "blocks", "trained", "template", "fit")
-        print(json.dumps([{field: getattr(row, field) for field in fields} for row in RECIPES.values()], indent=2))
+        listed = [{field: getattr(row, field) for field in fields} | {"official": official_form(row.name).note} for row in RECIPES.values()]
+        print(json.dumps(listed, indent=2))
         return 0
     rows = console.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
     for row in RECIPES.values():
-        about = Text.assemble(row.summary, "\n", (row.source, "dim"))
+        note = official_form(row.name).note
+        about = Text.assemble(row.summary, "\n", (row.source, "dim"), (f"\n--official: {note}" if note else "", "dim"))
         rows.add_row(Text(row.name, "bold"), about, row.depth, row.template)
     out = console.console()
     out.print(rows)

@@ -99,7 +99,7 @@ def walk(weights: Weights, pixels: Tensor, row: Recipe, choose: Choice) -> Itera
     if not 1 <= row.blocks <= layers:
         raise RecipeError(f"blocks is {row.blocks}; 1 to {layers} fit the model")
     names = [f"qkv{i}" for i in range(layers - row.blocks, layers)]
-    captured = forward(weights, pixels, recipe("itsm", position=row.position), capture=names).captured
+    captured = forward(weights, pixels, recipe("itsm", position=row.position, keep_position=row.keep_position), capture=names).captured
     for block, name in enumerate(names):
         p = torch.cat([captured[name][:, "qkv".index(term[0])] for term in row.streams], 1).transpose(1, 2)
         for step in range(row.iterations + 1):

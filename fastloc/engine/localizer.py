@@ -32,6 +32,7 @@ from fastloc.imaging.example import Example
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
+from fastloc.recipes.official import official_form
 from fastloc.recipes.presence import Calibration, presence
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
@@ -74,7 +75,9 @@ class Localizer(BaseLocalizer[list[str]]):
             the user's cache. "none" refuses instead.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
-        official: use the method's official parameters even where the model's own configuration recommends others.
+        official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
+            leave out what the model's own configuration recommends. Arguments that you give win over it.
+        recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: pictures that go through the image tower at once.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
@@ -98,6 +101,7 @@ class Localizer(BaseLocalizer[list[str]]):
         temperatures: Given = None,
         projections: GivenProjections = None,
         official: bool = False,
+        recommended: bool = True,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         batch: int = BATCH,
@@ -108,7 +112,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
         if method != BEST:
-            recipe(method, **changes)
+            recipe(method, official=official, **changes)
         self.measured = MeasuredTemperatures(model, temperatures)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
@@ -119,19 +123,22 @@ class Localizer(BaseLocalizer[list[str]]):
         self._queue = AsyncQueue()
         self._process = DeviceProcess(self.device)
         self.kind = tower_kind(source.weights)
-        self._choose(method, official, fit, template, changes, self.measured.given)
+        self._choose(method, official, recommended, fit, template, changes, self.measured.given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
 
     def with_method(
-        self, method: str, *, official: bool = False, fit: str | None = None, template: str | None = None, **changes: Any
-    ) -> Localizer:
-        """The same model with another method; weights and remembered texts are shared."""
+        self, method: str, *, official: bool | None = None, recommended: bool = True, fit: str | None = None, template: str | None = None,
+        **changes: Any,
+    ) -> Localizer:  # fmt: skip
+        """The same model with another method; weights and remembered texts are shared. official: None for this localizer's."""
         self._process.check()
+        official = self.official if official is None else official
         other = copy.copy(self)
-        other._choose(method, official, fit, template, changes)
-        other._choice = {"method": method, "official": official, "fit": fit, "template": template, **changes}
+        other._choose(method, official, recommended, fit, template, changes)
+        named = {"method": method, "official": official, "recommended": recommended, "fit": fit, "template": template}
+        other._choice = {**named, **changes}
         other.tower = self.projected.tower(other.source)
         other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
         # a setting that this method rules out is told now, not at the first picture
@@ -176,22 +183,24 @@ class Localizer(BaseLocalizer[list[str]]):
         return both_sides(self.input_size)
 
     def _choose(
-        self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
-    ) -> None:
+        self, method: str, official: bool, recommended: bool, fit: str | None, template: str | None, changes: dict[str, Any],
+        tempered: bool = False,
+    ) -> None:  # fmt: skip
         plain = self.projected.plain
         if method == BEST:
             method = best_method(plain.spec)
-        recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
-        row = recipe(method, **{**recommended, **changes})
+        self.official, form = official, official_form(method, official)
+        of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
+        row = recipe(method, official=official, **{**of_model, **changes})
         self.kind.check(row, plain.spec, plain.name)
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
         self._examples = Examples()
         # two given sides are meant to be met exactly
-        self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
+        self.usual_fit: str = form.fit or self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
         self.template = template or self.recipe.template
-        self.input_size = _size(self.source) if self.size is None else self.size
+        self.input_size = _size(self.source, form.size) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
         cost.announce(self.source.spec, self.geometry((100, 100)).input)
@@ -293,7 +302,7 @@ class Localizer(BaseLocalizer[list[str]]):
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         grids = -grids if self.recipe.readout.reverse else grids
-        return device_heatmaps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
+        return device_heatmaps.labels(grids, geometry, threshold, self.recipe.readout.order, fused=self.plan.readout == "triton")
 
     def frame_geometry(self, frames: Tensor) -> Geometry:
         """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""
@@ -385,8 +394,9 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
-def _size(source: loading.Source) -> int | tuple[int, int]:
-    if "size" in source.recommended:
+def _size(source: loading.Source, official: int | None) -> int | tuple[int, int]:
+    if official is None and "size" in source.recommended:
         return int(source.recommended["size"])
-    height, width = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))
+    wanted = (max(USUAL_SIZE, side) if official is None else official for side in source.spec.image)
+    height, width = (max(side // step, 1) * step for side, step in zip(wanted, source.spec.patch, strict=True))
     return height if height == width else (height, width)

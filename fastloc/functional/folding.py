@@ -14,6 +14,8 @@ from fastloc.recipes import Recipe
 
 # a linear map's weight [out, in] and bias [out]
 Linear = tuple[Tensor, Tensor]
+# the projections that a term reads, where its name does not say it
+_READ = {"procrustes": "qk"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class FoldedViT:
         return self.weights.spec.layers - self.recipe.blocks
 
     @property
-    def crossed(self) -> range:
-        """The blocks whose own attention joins the last one's."""
+    def crossed(self) -> tuple[int, ...]:
+        """The blocks whose attention joins the last one's."""
         return crossed(self.recipe, self.weights.spec.layers)
 
     @property
@@ -69,8 +71,7 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
     _check_relevance(weights.spec, recipe)
     scaled = without_scale(weights)
-    if recipe.cross and weights.spec.layers < 2:
-        raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
+    _check_crossed(weights.spec, recipe)
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)
     table = temperature_table(recipe, weights.spec.heads, weights.patch_w)
@@ -90,20 +91,32 @@ def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
         raise RecipeError(f"recipe {recipe.name!r} {what}")
 
 
-def crossed(recipe: Recipe, layers: int) -> range:
-    """The blocks of a tower of `layers` whose own attention joins the last one's."""
+def _check_crossed(spec: ModelSpec, recipe: Recipe) -> None:
+    if recipe.crosses and spec.layers < 2:
+        raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
+    for block in recipe.cross_blocks:
+        if isinstance(block, int) and block > spec.layers - 2:
+            known = f"the model's blocks before the last are 0 … {spec.layers - 2}"
+            raise RecipeError(f"recipe {recipe.name!r}: cross_blocks names block {block}, and {known}")
+
+
+def crossed(recipe: Recipe, layers: int) -> tuple[int, ...]:
+    """The blocks of a tower of `layers` whose attention joins the last one's, each once."""
+    # a share such as 5/12 of 12 blocks must not end up a rounding error above or below 5
+    if recipe.cross_blocks:
+        numbers = (each if isinstance(each, int) else math.floor(each * layers + 1e-9) for each in recipe.cross_blocks)
+        return tuple(sorted({min(each, layers - 2) for each in numbers}))
     if recipe.cross is None:
-        return range(0)
-    # a share such as 5/12 of 12 blocks must not end up a rounding error above 5
+        return ()
     first, end = (math.ceil(share * layers - 1e-9) for share in recipe.cross)
     # where the depth has no block in the share, the nearest
     first = min(first, layers - 2)
-    return range(first, max(min(end, layers - 1), first + 1))
+    return tuple(range(first, max(min(end, layers - 1), first + 1)))
 
 
 def letters(*read: str) -> str:
-    """The letters of q, k and v that are in any of these, in that order: ("vv", "kq") -> "qkv"."""
-    return "".join(letter for letter in "qkv" if any(letter in each for each in read))
+    """The letters of q, k and v that any of these letters or terms read, in that order: ("vv", "kq") -> "qkv"."""
+    return "".join(letter for letter in "qkv" if any(letter in _READ.get(each, each) for each in read))
 
 
 def qkv_rows(block: Block, read: str) -> Linear:

@@ -76,15 +76,19 @@ class Geometry:
         """(rows, columns) of the patch grid that hold any of the picture: all but a letterbox's pure padding. Never empty."""
         return self._seen(0, grid[0]), self._seen(1, grid[1])
 
-    def resampling(self, grid: Pair) -> tuple[Floats, Floats]:
+    def resampling(self, grid: Pair, through_input: bool = False) -> tuple[Floats, Floats]:
         """Bilinear matrices rows [H, h] and columns [W, w], float64, so that heatmap [H, W] = rows @ values [h, w] @ columns.T.
 
         The patch grid lies over the model's input, whatever its size. Same rule as `interpolate(mode="bilinear", align_corners=False)`:
         sampled at pixel centres, edges replicated, no antialiasing. Rows of `covered` sum to 1 and rows outside it are 0. Padding of a
         letterbox has no weight: the picture's own border patches are replicated instead.
+
+        through_input: in two steps, from the grid to the input's pixels, and from these to the picture's.
         """
-        rows, columns = self.sampling(grid)
-        return rows.matrix(), columns.matrix()
+        rows, columns = self.sampling(grid if not through_input else self.input)
+        if not through_input:
+            return rows.matrix(), columns.matrix()
+        return rows.matrix() @ self._on_input(0, grid[0]).matrix(), columns.matrix() @ self._on_input(1, grid[1]).matrix()
 
     def sampling(self, grid: Pair) -> tuple[Axis, Axis]:
         """The same as `resampling`, as two tables (rows, columns): which two cells each pixel lies between, and how far along."""
@@ -102,6 +106,12 @@ class Geometry:
         start = max(math.floor(-self.corner[axis] / cell), 0)
         stop = min(math.ceil((self.resized[axis] - self.corner[axis]) / cell), cells)
         return slice(start, max(stop, start + 1))
+
+    def _on_input(self, axis: int, cells: int) -> Axis:
+        """The sampling of the input's own pixels."""
+        pixels = self.input[axis]
+        at: Floats = (np.arange(pixels, dtype=np.float64) + 0.5) * (cells / pixels) - 0.5
+        return sample(at, cells, slice(0, pixels), self._seen(axis, cells))
 
     def _axis(self, axis: int, cells: int) -> Axis:
         centres = np.arange(self.picture[axis], dtype=np.float64) + 0.5

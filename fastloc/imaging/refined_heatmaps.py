@@ -21,12 +21,13 @@ __all__ = ["heatmaps", "labels", "similarity_maps"]
 Floats = NDArray[Any]
 
 
-def similarity_maps(similarity: Floats, geometry: Geometry, picture: NDArray[np.uint8], how: Refinement) -> Floats:
-    """Similarity [T, h, w] upsampled and refined by the picture, uint8 [H, W, 3]: [T, H, W], 0 where a crop hid the picture.
+def similarity_maps(similarity: Floats, geometry: Geometry, picture: NDArray[np.uint8], how: Refinement, order: str = "none") -> Floats:
+    """Similarity [T, h, w] upsampled as the order has it, and refined by the picture, uint8 [H, W, 3]: [T, H, W], 0 where a crop hid the
+    picture.
 
     What a crop hid takes no part: the border of what the model saw is the border.
     """
-    raw = maps.upsample(similarity, geometry)
+    raw = maps.upsample(similarity, geometry, order)
     rows, columns = geometry.covered()
     raw[:, rows, columns] = refine(np.ascontiguousarray(raw[:, rows, columns]), picture[rows, columns], how)
     return raw
@@ -36,16 +37,16 @@ def heatmaps(
     raw: Floats, similarity: Floats, geometry: Geometry, order: str, logit_scale: float | None, reverse: bool, limits: Floats | None = None
 ) -> Floats:
     """Heatmaps [T, H, W] of refined similarity maps, read out as `maps.heatmaps` does."""
-    if order == "softmax" and (copies := distinct_rows(similarity)):
+    if order in maps.COMPETING and (copies := distinct_rows(similarity)):
         return heatmaps(raw[copies.first], similarity[copies.first], geometry, order, logit_scale, reverse, limits)[copies.index]
     shown = np.zeros_like(raw)
     inside = (slice(None), *geometry.covered())
     low, slope = _on_the_grid(similarity, geometry)
     if limits is not None:
         shown[inside] = maps.between(raw[inside], limits)
-    elif order == "softmax" and len(raw) > 1 and logit_scale is not None:
+    elif order in maps.COMPETING and len(raw) > 1 and logit_scale is not None:
         shown[inside] = maps.softmax(raw[inside], logit_scale)
-    elif order in ("picture", "softmax"):
+    elif order == "picture" or order in maps.COMPETING:
         # weights sum to 1 but for rounding, which a map without contrast must not be made of
         shown[inside] = maps.minmax(raw[inside]) * (slope > 0)
     elif order == "grid":

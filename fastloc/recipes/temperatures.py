@@ -22,7 +22,7 @@ __all__ = ["NAME", "Temperatures", "shipped_with"]
 # raised when a reader of an older version would misread a file
 FORMAT = 1
 # terms that have a temperature of their own
-STREAMS = tuple(term for term in TERMS if term != "identity")
+STREAMS = tuple(term for term in TERMS if term not in ("identity", "procrustes"))
 # of the file that a model's folder may hold
 NAME = "temperatures.json"
 

@@ -23,6 +23,13 @@ def is_share(value: object) -> bool:
     return numbers and 0 <= value[0] < value[1] <= 1  # type: ignore[index]  # it is a tuple
 
 
+def are_blocks(value: object) -> bool:
+    """A tuple of blocks, each a number counted from 0 or a fraction of the depth below 1; or an empty one."""
+    return isinstance(value, tuple) and all(
+        (type(each) is int and each >= 0) or (isinstance(each, float) and 0 <= each < 1) for each in value
+    )
+
+
 def check_count(recipe: str, field: str, value: object) -> None:
     """Raise RecipeError for what is no count."""
     if type(value) is not int or value < 0:

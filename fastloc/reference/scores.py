@@ -18,6 +18,7 @@ def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: 
     Args:
         empty: [E], the empty text's embedding, for feature surgery with one text.
     """
+    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.readout.score == "feature-surgery":
         return torch.cat([_surgery(weights, one[None], texts, row, empty) for one in pixels])
     if row.reads != "patches":

@@ -133,7 +133,7 @@ class Result:
 
     def _map(self, index: int) -> NDArray[np.float32]:
         """One text's heatmap [H, W]: of all of them, or by itself where they are too many and it does not depend on the others."""
-        if not self._too_large or self.order == "softmax" or self.refinement is not None:
+        if not self._too_large or self.order in maps.COMPETING or self.refinement is not None:
             one: NDArray[np.float32] = self.heatmaps[index]
             return one
         limits = None if self.limits is None else self.limits[index : index + 1]
@@ -161,7 +161,7 @@ class Result:
         """The refined similarity [T, H, W], where there is a refinement."""
         if self.refinement is None:
             return None
-        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement)
+        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement, self.order)
 
     def points(self, threshold: float | None = None, *, score: float | None = None) -> list[Point]:
         """The peak of each text, in the texts' order; texts whose peak lies below the threshold, and those whose score lies below `score`
@@ -219,7 +219,7 @@ class Result:
         ties = np.stack(np.divmod(np.flatnonzero(heat == heat.max()), heat.shape[1]), 1)
         # beyond the border patch's centre the map is flat: the middle of equal pixels points better than the first
         y, x = ties[np.square(ties - ties.mean(axis=0)).sum(axis=1).argmin()] + (rows.start, columns.start)
-        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]))
+        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]), maps.through_input(self.order))
         similarity = up[y] @ self.similarity[index] @ across[x]
         return Point(self.texts[index], int(x), int(y), float(heat.max()), float(similarity))
 
@@ -260,7 +260,7 @@ class Result:
         """
         refined = self._refined
         if refined is None:
-            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry)
+            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry, order=self.order)
         else:
             chosen = refined_heatmaps.labels(refined, self.geometry, self.reverse)
         if threshold is not None:

@@ -268,7 +268,7 @@ def test_methods_lists_every_recipe(run: Run) -> None:
     assert ended.status == 0 and all(name in ended.out for name in RECIPES)
     listed = json.loads(run("methods", "--json").out)
     assert [row["name"] for row in listed] == list(RECIPES)
-    assert listed[0].keys() == {"name", "summary", "source", "blocks", "trained", "template", "fit"}
+    assert listed[0].keys() == {"name", "summary", "source", "blocks", "trained", "template", "fit", "official"}
 
 
 def test_the_recommended_methods_come_with_their_measurements(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

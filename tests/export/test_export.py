@@ -15,12 +15,14 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, TextError
+from fastloc.export import outputs
 from fastloc.export.graph import Parts
 from fastloc.export.options import Options, check_texts
+from fastloc.export.outputs import Place
 from fastloc.export.to_onnx import trace
 from fastloc.functional.similarity import grids
 from fastloc.imaging import heatmaps
-from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.geometry import FITS, Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.formats import DTYPES, SPELLINGS, UNSEEN
 from fastloc.onnx_file.golden import picture
@@ -35,6 +37,7 @@ VARIANTS = {
     "gem-table": recipe("gem", blocks=2, inv_temp=((((5.0, 4.0),) * 3,) * 4, (((3.0, 6.0), (2.0, 1.0), (4.0, 2.0)),) * 4)),
     "gem-plain": recipe("gem", iterations=0, inv_temp=5.0, residual=False),
     "qk": recipe("clearclip", terms=("qk", "identity"), blocks=2),
+    "official": recipe("naclip", official=True),
 }
 # three blocks, of which two are changed: tracing takes its time, and a fourth block is like the third
 LAYERS = 3
@@ -42,9 +45,13 @@ EXPORTED = {name: RECIPES[name] for name in PATCHES if RECIPES[name].inv_temp !=
 ROWS = {name: replace(row, blocks=min(row.blocks, 2)) for name, row in {**EXPORTED, **VARIANTS}.items()}
 # tracing takes seconds, most of all for files that take any size: each part of a method in some spelling here, and everything in
 # benchmarks/onnx_parity.py
-STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk")
+STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl",
+                                                                                           "itaclip")
                                                for each in ("onnx", "decomposed"))]  # fmt: skip
-DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort")]
+DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort"),
+           ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "onnx"), ("official", "onnx")]  # fmt: skip
+HALF = [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx"),
+        ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "ort")]  # fmt: skip
 
 
 def parts(row: Recipe, options: Options, kind: dict[str, Any] | None = None, geometry: Geometry | None = None) -> Parts:
@@ -89,7 +96,7 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
         wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
         assert np.abs(heat - wanted).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - wanted).max():.1e}"
-        labels = heatmaps.labels(-grid if score.reverse else grid, where).astype(np.uint8)
+        labels = heatmaps.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 
@@ -101,8 +108,8 @@ EVERYTHING = ("similarity", "scores", "background", "heatmaps", "labels")
 def test_any_batch_size_and_texts(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, batch=None, outputs=EVERYTHING))
     run = session(made)
-    # the trained grid, a wide one, a high one; one picture, several; one text, several
-    for batch, grid, count in ((1, (4, 4), 3), (3, (3, 9), 1), (2, (8, 5), 2)):
+    # the trained grid, a wide one, a high one, one of as many patches; one picture, several; one text, several
+    for batch, grid, count in ((1, (4, 4), 3), (3, (3, 9), 1), (2, (8, 5), 2), (1, (2, 8), 3)):
         check(run, made, pixels(batch, grid, torch.float32), texts(count).float())
 
 
@@ -114,7 +121,7 @@ def test_every_method(name: str, spelling: str) -> None:
 
 
 @pytest.mark.slow("an export of each in float16", quick=1)
-@pytest.mark.parametrize(("name", "spelling"), [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx")])
+@pytest.mark.parametrize(("name", "spelling"), HALF)
 def test_half_precision(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, dtype="float16", size=SIZE, outputs=EVERYTHING))
     check(session(made), made, pixels(1, (5, 7), torch.float32), texts(3).float())
@@ -180,6 +187,16 @@ def test_camera_frames_as_pillow_resizes_them(fitted: str, frame: tuple[int, int
     # one step of 255 in some pixels
     assert np.abs(found["similarity"] - wanted.numpy()).max() < 2e-3
     check_maps(found, made.recipe, where)
+
+
+@pytest.mark.parametrize("fitted", FITS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_maps_pass_the_input_in_the_graph_too(fitted: str, count: int) -> None:
+    where, row = fit((60, 100), SIZE, PATCH, fitted), recipe("naclip", official=True)
+    values = torch.from_numpy(np.random.default_rng(0).standard_normal((1, count, 5, 7)).astype(np.float32))
+    place = Place(where, SIZE, (5, 7))
+    found = {name: made(values, place, row.readout).numpy() for name, made in outputs.MADE.items()}
+    check_maps({"similarity": values.numpy(), **found}, row, where)
 
 
 def test_bytes_are_pixels_before_normalisation() -> None:

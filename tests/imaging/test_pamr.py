@@ -115,13 +115,13 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
     rows, columns = plain.geometry.covered()
     inside = (slice(None), rows, columns)
     picture = np.ascontiguousarray(np.asarray(plain.picture)[rows, columns])
-    raw = literal(heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry)[inside], picture, 2, (1, 3))
+    raw = literal(heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry, order)[inside], picture, 2, (1, 3))
     wanted = np.zeros_like(plain.heatmaps)
     if order == "grid":
         wanted[inside] = literal(plain.heatmaps[inside].astype(np.float64), picture, 2, (1, 3))
     elif order == "picture":
         wanted[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
-    elif order == "softmax":
+    elif order in heatmaps.COMPETING:
         wanted[inside] = heatmaps.softmax(raw, 9.0)
     else:
         wanted[inside] = raw

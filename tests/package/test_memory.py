@@ -41,7 +41,8 @@ MAP = TOKENS**2 * 4 / 2**20
 
 
 @pytest.mark.slow("a process with a large pass for every method")
-@pytest.mark.parametrize(("name", "form"), [("gem", "sdpa"), ("gem", "bmm"), ("naclip", "sdpa"), ("clip_surgery", "sdpa")])
+@pytest.mark.parametrize(("name", "form"), [("gem", "sdpa"), ("gem", "bmm"), ("naclip", "sdpa"), ("clip_surgery", "sdpa"),
+                                            ("pearl", "sdpa"), ("pearl", "bmm"), ("itaclip", "sdpa")])  # fmt: skip
 def test_peak_memory_grows_with_the_tokens(name: str, form: str) -> None:
     run = subprocess.run(
         [sys.executable, "-P", "-c", _SCRIPT, name, form], capture_output=True, text=True, check=False,

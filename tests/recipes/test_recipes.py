@@ -29,6 +29,8 @@ ROWS = {
     "cliptrase": (1, ("qq", "kk", "vv"), "sum", True, True, "bicubic-scale", "softmax", "openai80"),
     "tagclip": (1, ("identity",), "mean", True, True, "bilinear", "softmax", "surgery85"),
     "resclip": (1, ("kk",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "pearl": (1, ("procrustes",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "itaclip": (1, ("qq", "kk"), "sum", True, False, "bicubic-scale", "softmax", "openai80"),
     "grad_cam": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
     "grad_cam_clip_es": (0, (), "mean", False, False, "bilinear", "grid", "a clean origami {}."),
     "grad_cam_input": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
@@ -50,6 +52,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gem_matched": {"unit": True, "inv_temp": "matched", "rho": 0.7},
     "naclip": {"bias_std": 5.0},
     "resclip": {"bias_std": 5.0, "cross": (5 / 12, 9 / 12), "cross_weight": 0.3, "gain": 2.0},
+    "pearl": {"procrustes_weight": 0.08},
+    "itaclip": {"cross_blocks": (6 / 12, 7 / 12, 9 / 12), "cross_terms": "own", "cross_weight": 0.5},
     "clip_surgery": {"score": "feature-surgery"},
     "rclip": {"reverse": True},
     "grad_cam": {"score": "relevance", "reads": "grad-cam", "target": "softmax"},
@@ -64,10 +68,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
 }
 USUAL = {
     "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "head": None,
-    "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None, "cross": None, "cross_weight": 0.0, "gain": 1.0,
-    "trained": False, "score": "cosine", "reverse": False,
+    "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None,
+    "procrustes_weight": 0.0, "cross": None, "cross_blocks": (), "cross_terms": "qk", "cross_weight": 0.0, "gain": 1.0,
+    "keep_position": False, "trained": False, "score": "cosine", "reverse": False,
 }  # fmt: skip
-LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0}
+LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0, "pearl": 40.0, "itaclip": 40.0}
 
 
 def test_the_table_holds_these_methods() -> None:
@@ -182,8 +187,9 @@ def test_fields_that_describe_a_row_are_not_parameters(field: str) -> None:
         ({"terms": "vv"}, "unknown attention term 'v'"),
         ({"position": "cubic"}, "unknown position mode 'cubic'"),
         ({"combine": "max"}, "unknown combine 'max'"),
+        ({"cross_terms": "kk"}, "unknown cross term 'kk': known cross terms: qk, own"),
         ({"score": "cos"}, "unknown score 'cos'"),
-        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, none"),
+        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, softmax-input, none"),
     ],
 )
 def test_unknown_value(changes: dict[str, Any], message: str) -> None:
@@ -216,7 +222,22 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("maskclip", {"bias_std": 5.0}, "a neighbour bias needs plain attention terms"),
     ("resclip", {"cross": (0.75, 0.25)}, "cross is (0.75, 0.25); two shares of the depth, 0 … 1, are wanted, the smaller first"),
     ("resclip", {"cross": 0.5}, "cross is 0.5; two shares of the depth, 0 … 1, are wanted, the smaller first"),
-    ("resclip", {"cross": None}, "cross_weight and gain are for cross attention; give cross too"),
+    ("resclip", {"cross": None}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+    ("sclip", {"cross_terms": "own"}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+    ("resclip", {"cross_blocks": (5,)}, "cross and cross_blocks are two ways to name the same blocks; give one of them"),
+    *(("itaclip", {"cross_blocks": given},
+       f"cross_blocks is {given!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted")
+      for given in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
+    ("itaclip", {"cross_blocks": ()}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+    ("itaclip", {"inv_temp": "adaptive"}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
+    ("itaclip", {"inv_temp": ((((2.0,),),),)}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
+    ("itaclip", {"blocks": 2}, "cross attention joins that of the last block: blocks=1, and a term"),
+    *(("pearl", {"procrustes_weight": given}, f"procrustes_weight is {given!r}; it is a number, 0 or more")
+      for given in (-0.1, float("nan"), float("inf"), "0.08", None)),
+    ("sclip", {"procrustes_weight": 0.1}, "procrustes_weight is for the term 'procrustes'"),
+    ("pearl", {"unit": True}, "the term 'procrustes' aligns projections as they are: unit must be False"),
+    ("pearl", {"iterations": 1}, "iterations need unit projections and self-self terms"),
+    ("anchor_qk", {"terms": ("procrustes",)}, "an anchor's attention is one term: qk, qq, kk or vv"),
     ("resclip", {"cross_weight": 1.5}, "cross_weight is 1.5; a share in 0 … 1 is wanted"),
     ("resclip", {"gain": 0.0}, "gain is 0.0; it is a number above 0"),
     ("gem", {"cross": (0.2, 0.5)}, "cross attention joins that of the last block: blocks=1, and a term"),
@@ -239,6 +260,10 @@ SOUND: list[tuple[str, dict[str, Any]]] = [
     ("gem", {"blocks": 0, "terms": (), "iterations": 0}), ("gem", {"blocks": 1}), ("gem", {"iterations": 0, "unit": False}),
     ("gem", {"inv_temp": None}), ("gem", {"inv_temp": 1}), ("gem", {"inv_temp": ((((1.0,),),),)}), ("gem", {"terms": ("vv",)}),
     ("clearclip", {"blocks": 3}), ("naclip", {"terms": ("qk", "kk")}), ("sclip", {"combine": "mean", "mlp": False, "blocks": 2}),
+    ("pearl", {"procrustes_weight": 0}), ("pearl", {"terms": ("procrustes", "kk", "identity"), "blocks": 3}),
+    ("pearl", {"inv_temp": "adaptive"}),
+    ("itaclip", {"cross_blocks": (6, 7, 9)}), ("itaclip", {"cross_blocks": (0, 0.0, 0.99)}), ("itaclip", {"inv_temp": 0.2}),
+    ("itaclip", {"cross": (5 / 12, 9 / 12), "cross_blocks": ()}), ("resclip", {"cross_terms": "own"}),
 ]  # fmt: skip
 
 
