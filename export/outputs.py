@@ -65,12 +65,17 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     maps = place.upsampled(similarity, readout.order)
     if readout.order == "none":
         return maps
-    picture = _minmax(maps, place.covered(maps))
+    # what one text alone is read out from passes no input
+    direct = place.upsampled(similarity, "picture") if through_input(readout.order) else maps
+    picture = _minmax(direct, place.covered(direct))
     picture = 1 - picture if readout.reverse else picture
     if readout.order == "picture":
         return _masked(picture, place)
     assert readout.scale is not None
-    competing = torch.softmax(readout.scale * maps, 1)
+    if readout.order == "softmax-grid":
+        competing = place.upsampled(torch.softmax(readout.scale * similarity, 1), readout.order).clamp(0, 1)
+    else:
+        competing = torch.softmax(readout.scale * maps, 1)
     # a text without rivals would be 1 everywhere; told by a tensor, because an exported graph may take any number of texts
     alone = torch.ones_like(similarity[0, :, 0, 0]).sum() < 1.5
     return _masked(torch.where(alone, picture, competing), place)

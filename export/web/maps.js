@@ -13,7 +13,9 @@ const EPSILON = 2 ** -23;
  * @returns {Float32Array[]} T maps [H, W], flat; within [0, 1] but for order "none"
  */
 export function heatmaps(similarity, [count, high, wide], size, { order, logit_scale, reverse }, patch, spans = whole([high, wide])) {
-  const grids = Array.from({ length: count }, (_, i) => similarity.slice(i * high * wide, (i + 1) * high * wide));
+  const onGrid = order === "softmax-grid" && count > 1;
+  const scores = Array.from({ length: count }, (_, i) => similarity.slice(i * high * wide, (i + 1) * high * wide));
+  const grids = onGrid ? softmax(scores, logit_scale) : scores;
   const up = (grid) => {
     if (order !== "softmax-input" || count === 1) return upsample(grid, [high, wide], size, spans);
     const input = [high * patch[0], wide * patch[1]];
@@ -22,7 +24,7 @@ export function heatmaps(similarity, [count, high, wide], size, { order, logit_s
   const flip = (map) => (reverse ? map.map((value) => 1 - value) : map);
   if (order === "grid") return grids.map((grid) => up(flip(minmax(grid))));
   const maps = grids.map(up);
-  if (order === "none") return maps;
+  if (order === "none" || onGrid) return maps;
   // one text alone would be 1 everywhere
   if (order.startsWith("softmax") && count > 1) return softmax(maps, logit_scale);
   return maps.map((map) => flip(minmax(map)));

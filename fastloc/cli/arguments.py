@@ -63,7 +63,8 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
     group.add_argument("--official", action="store_true", help="the method as its authors run it, without what the model recommends")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
     group.add_argument(
-        "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
+        "--fit", choices=("stretch", "aspect", "crop", "letterbox", "own", "own-up"),
+        help="how a picture is brought to that size (default: the method's)",
     )
     group.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
 

@@ -29,10 +29,10 @@ from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
 from fastloc.imaging.example import Example
-from fastloc.imaging.geometry import Geometry, both_sides, fit
+from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
-from fastloc.recipes.official import official_form
+from fastloc.recipes.official import NATIVE, official_form
 from fastloc.recipes.presence import Calibration, presence
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
@@ -62,8 +62,8 @@ class Localizer(BaseLocalizer[list[str]]):
             `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
-        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.imaging.geometry.fit`; by default "stretch" to a given (height,
-            width), else the one recommended for the model, else the recipe's.
+        fit: "stretch", "aspect", "crop", "letterbox", "own" or "own-up", see `fastloc.imaging.geometry.fit`; by default "stretch" to a
+            given (height, width), else the one recommended for the model, else the recipe's.
         template: see `fastloc.text.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
@@ -203,7 +203,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self.input_size = _size(self.source, form.size) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
-        cost.announce(self.source.spec, self.geometry((100, 100)).input)
+        cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input)
 
     def _measure(self, row: Recipe) -> Temperatures:
         """Inverse temperatures of the model for a recipe, measured on the sample scenes at the model's own input size."""
@@ -225,6 +225,13 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
         """Where a picture of (height, width) lies in the model's input."""
+        found = self._fitted(picture)
+        if self.fit in VARYING:
+            # the others' inputs are of one size, which was announced
+            cost.announce(self.source.spec, found.input)
+        return found
+
+    def _fitted(self, picture: tuple[int, int]) -> Geometry:
         return fit(picture, self.input_size, self.source.spec.patch, self.fit)
 
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
@@ -394,9 +401,12 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
-def _size(source: loading.Source, official: int | None) -> int | tuple[int, int]:
+def _size(source: loading.Source, official: int | str | None) -> int | tuple[int, int]:
     if official is None and "size" in source.recommended:
         return int(source.recommended["size"])
-    wanted = (max(USUAL_SIZE, side) if official is None else official for side in source.spec.image)
+    if isinstance(official, int):
+        wanted = official, official
+    else:
+        wanted = source.spec.image if official == NATIVE else both_sides([max(USUAL_SIZE, side) for side in source.spec.image])
     height, width = (max(side // step, 1) * step for side, step in zip(wanted, source.spec.patch, strict=True))
     return height if height == width else (height, width)

@@ -92,11 +92,14 @@ def heatmaps(
         order = "picture"
     if order in ("grid", "picture"):
         values = _scaled(values, geometry, order, reverse)
+    if order == "softmax-grid" and logit_scale is not None:
+        # largest first taken off, so that no product is infinite where it is not meant
+        values = torch.softmax(logit_scale * (values - values.amax(1, keepdim=True)), 1)
     maps = _upsampled(values, geometry, order)
-    if order in ("grid", "picture"):
+    if order in ("grid", "picture", "softmax-grid"):
         # the matrices' rows sum to 1 only up to rounding
         maps.clamp_(0, 1)
-    if order in COMPETING and logit_scale is not None:
+    elif order in COMPETING and logit_scale is not None:
         maps = _competing(maps, geometry, logit_scale)
     return maps.mul_(255).round_().to(dtype) if dtype == torch.uint8 else maps.to(dtype)
 

@@ -114,7 +114,8 @@ def grad_cam_input(scene: Scene) -> tuple[Tensor, Tensor]:
 
 def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
     """ReLU(g . v_i) w_i: g the gradient at the class token's attention output, before the out-projection; w_i the cosine of the
-    out-projected q of the class token and k of patch i, min-maxed over the patches (generate_emap.py).
+    class token's q and patch i's k, min-maxed over the patches: behind the out-projection (generate_emap.py), or before it where the recipe
+    compares "plain" ones (grad_eclip_image.ipynb).
 
     With an attention pool, its query takes the class token's place, and its attention the last block's.
     """
@@ -124,8 +125,10 @@ def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
     attended = at_attention(trace, target.gradient(ALL), scene.rows)[:, :, 0]
     q, k, v = (trace.qkv[letter].flatten(2) for letter in "qkv")
     block, spec = trace.block, scene.spec
-    q_out, k_out = (out_projection(block, each, spec) for each in (q[:, :1], k[:, spec.prefix :]))
-    return _activation(scene, attended, v, target.strength) * _spatial(q_out, k_out), scene.embedding(trace)
+    q, k = q[:, :1], k[:, spec.prefix :]
+    if scene.prepared.recipe.compares == "projected":
+        q, k = (out_projection(block, each, spec) for each in (q, k))
+    return _activation(scene, attended, v, target.strength) * _spatial(q, k), scene.embedding(trace)
 
 
 def _grad_eclip_of_pool(scene: Scene) -> tuple[Tensor, Tensor]:
@@ -135,9 +138,11 @@ def _grad_eclip_of_pool(scene: Scene) -> tuple[Tensor, Tensor]:
     at_end, strength = scored(weights, seen.embedding, scene.texts, recipe)
     outputs = seen.at_outputs(at_end).flatten(2)
     pool = seen.pool
-    q, v = F.linear(pool.latent, pool.q_w, pool.q_b)[None, None], F.linear(seen.y, pool.v_w, pool.v_b)
-    q_out, k_out = (F.linear(each, pool.out_w, pool.out_b) for each in (q, F.linear(seen.y[:, prefix:], pool.k_w, pool.k_b)))
-    spatial = _spatial(q_out.expand(trace.out.shape[0], -1, -1), k_out)
+    v = F.linear(seen.y, pool.v_w, pool.v_b)
+    q, k = F.linear(pool.latent, pool.q_w, pool.q_b)[None, None], F.linear(seen.y[:, prefix:], pool.k_w, pool.k_b)
+    if recipe.compares == "projected":
+        q, k = (F.linear(each, pool.out_w, pool.out_b) for each in (q, k))
+    spatial = _spatial(q.expand(trace.out.shape[0], -1, -1), k)
     return _activation(scene, outputs, v, strength) * spatial, scene.embedding(trace)
 
 

@@ -14,6 +14,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloc.errors import FastlocError, ImageError, unknown
 from fastloc.imaging.axis_sampling import Axis, sample
 
-__all__ = ["FITS", "Geometry", "both_sides", "fit", "size_text"]
+__all__ = ["BOUNDED", "FITS", "VARYING", "Geometry", "both_sides", "fit", "size_text"]
 
 Pair = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -127,9 +128,12 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
       aspect     short side at this size, long side to the nearest multiple of the patch (SCLIP and its kin, without the sliding window)
       crop       resized to cover this size, then its centre (CLIP's own preprocessing)
       letterbox  resized to lie within this size, the rest filled with the model's mean colour
+      own        the picture's own size, each side to the nearest multiple of the patch; a short side above this size is brought to it
+                 first (Grad-ECLIP)
+      own-up     the same, each side up to the next multiple (TagCLIP, CLIP-ES)
 
     Raises FastlocError for an input of more than `MAX_INPUT` pixels or `MAX_PATCHES` patches, an unknown fit, a size or picture that is not
-    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with "aspect";
+    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with one of `VARYING`;
     ImageError for a picture longer than 32:1 with "aspect" or "crop".
     """
     if name not in FITS:
@@ -139,6 +143,8 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
         raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
+    if name in VARYING and wanted[0] != wanted[1]:
+        raise FastlocError(f"fit {name!r} takes one size, for the short side, not {size_text(wanted)}")
     inputs, resized, corner = FITS[name](seen, wanted, cell)
     _check_cost(inputs, cell, size)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
@@ -152,8 +158,6 @@ def _stretch(picture: Pair, size: Pair, patch: Pair) -> Fitted:
 
 
 def _aspect(picture: Pair, size: Pair, patch: Pair) -> Fitted:
-    if size[0] != size[1]:
-        raise FastlocError(f"fit 'aspect' takes one size, for the short side, not {size_text(size)}")
     short = min(picture)
     # the short side comes out at exactly size[0], which is a multiple already
     height, width = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
@@ -174,7 +178,26 @@ def _letterbox(picture: Pair, size: Pair, patch: Pair) -> Fitted:
     return size, (height, width), (-((size[0] - height) // 2), -((size[1] - width) // 2))
 
 
-FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {"stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox}
+def _own(picture: Pair, size: Pair, patch: Pair, up: bool = False) -> Fitted:
+    short, sides = min(picture), []
+    most = min(size[0], short)
+    for side, cell in zip(picture, patch, strict=True):
+        # in whole numbers, because what is a multiple already must stay one
+        pixels, whole = side * most, short * cell
+        cells = -(-pixels // whole) if up else (2 * pixels + whole) // (2 * whole)
+        sides.append(max(cells, 1) * cell)
+    height, width = sides
+    return (height, width), (height, width), (0, 0)
+
+
+FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {
+    "stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox,
+    "own": _own, "own-up": partial(_own, up=True),
+}  # fmt: skip
+# of these, the fits whose size is the largest short side that is left as it is
+BOUNDED = ("own", "own-up")
+# the fits that give every shape of picture an input of its own; their size is of the short side
+VARYING = ("aspect", *BOUNDED)
 
 
 def _pair(what: str, value: int | Pair) -> Pair:

@@ -21,10 +21,11 @@ ORDERS = {
     "picture": "bilinear, then min-max (GEM)",
     "softmax": "bilinear, then softmax of logit_scale x similarity over the texts (SCLIP and its kin)",
     "softmax-input": "bilinear to the model's input and from there to the picture, then that softmax (NACLIP, ResCLIP, MaskCLIP)",
+    "softmax-grid": "that softmax on the patch grid, then bilinear (TagCLIP)",
     "none": "bilinear only",
 }
 # of these, where texts compete
-COMPETING = ("softmax", "softmax-input")
+COMPETING = ("softmax", "softmax-input", "softmax-grid")
 
 BACKGROUND = -1
 
@@ -98,6 +99,10 @@ def heatmaps(
         return heatmaps(np.asarray(similarity)[copies.first], geometry, order, logit_scale)[copies.index]
     if order in COMPETING and len(similarity) == 1:
         order = "picture"
+    if order == "softmax-grid" and logit_scale is not None:
+        maps = upsample(softmax(_checked(similarity), logit_scale), geometry)
+        # the matrices' rows sum to 1 only up to rounding
+        return np.clip(maps, 0, 1, out=maps)
     maps = upsample(similarity, geometry, order)
     inside = (slice(None), *geometry.covered())
     if order == "picture":

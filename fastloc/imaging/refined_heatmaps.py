@@ -36,7 +36,8 @@ def similarity_maps(similarity: Floats, geometry: Geometry, picture: NDArray[np.
 def heatmaps(
     raw: Floats, similarity: Floats, geometry: Geometry, order: str, logit_scale: float | None, reverse: bool, limits: Floats | None = None
 ) -> Floats:
-    """Heatmaps [T, H, W] of refined similarity maps, read out as `maps.heatmaps` does."""
+    """Heatmaps [T, H, W] of refined similarity maps, read out as `maps.heatmaps` does; a softmax stands behind the refinement in every
+    order that has one."""
     if order in maps.COMPETING and (copies := distinct_rows(similarity)):
         return heatmaps(raw[copies.first], similarity[copies.first], geometry, order, logit_scale, reverse, limits)[copies.index]
     shown = np.zeros_like(raw)

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["OFFICIAL", "OfficialForm", "official_form"]
+__all__ = ["NATIVE", "OFFICIAL", "OfficialForm", "official_form"]
+
+NATIVE = "native"
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,14 @@ class OfficialForm:
     """How the authors run one method.
 
     changes: fields of the Recipe or its ReadOut, in place of the row's.
-    size: the model's input in pixels, the short side where the fit is "aspect"; of another patch the multiple below it. None: as without
-        the form.
+    size: the model's input in pixels, the short side where the fit is one of `fastloc.imaging.geometry.VARYING`; of another patch the
+        multiple below it. `NATIVE`: the size that the model was trained at. None: as without the form.
     fit: see `fastloc.imaging.geometry.fit`, in place of the model's and the row's. None: as without the form.
     note: what differs from the row, in one line.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
-    size: int | None = None
+    size: int | str | None = None
     fit: str | None = None
     note: str = ""
 
@@ -34,6 +36,9 @@ class OfficialForm:
 _SAME = OfficialForm()
 _TABLE = "the trained positions where the grid has as many patches in another shape"
 _TWO_STEPS = "maps pass the input's pixels on the way to the picture"
+_UP = "the picture's own size, rounded up to whole patches, short side 1024 at most"
+_NEAREST = "the picture's own size, rounded to whole patches, short side 640 at most"
+_CENTRE = "the centre, at the size that the model was trained at"
 OFFICIAL: dict[str, OfficialForm] = {
     # demo.py: CLIP itself at 224; on ResNets clip_model.py keeps all of the pool's rows
     **dict.fromkeys(("itsm", "rclip"), OfficialForm(
@@ -52,6 +57,22 @@ OFFICIAL: dict[str, OfficialForm] = {
     "pearl": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
     "itaclip": OfficialForm(
         {"keep_position": True, "cross_blocks": (6, 7, 9)}, 336, "aspect", f"blocks 6, 7 and 9 on any depth; short side 336; {_TABLE}"),
+    # configs/maskclip: (2048, 512) with its shape kept
+    "maskclip": OfficialForm(
+        {"order": "softmax-input", "logit_scale": 1.0, "keep_position": True}, 512, "aspect",
+        f"a softmax of cosines that nothing scales; {_TWO_STEPS}; short side 512; {_TABLE}",
+    ),
+    # clip_self_correlation.py; its second setting is 336
+    "cliptrase": OfficialForm({"keep_position": True}, 224, "crop", f"the centre, 224 x 224, or size=336; {_TABLE}"),
+    # classify.py and generate_cams_voc12.py take a picture as it is; those of their data sets have short sides of 640 at most
+    "tagclip": OfficialForm({"order": "softmax-grid"}, 1024, "own-up", f"the softmax on the grid of patches; {_UP}"),
+    "grad_cam_clip_es": OfficialForm(size=1024, fit="own-up", note=_UP),
+    # generate_emap.py
+    "grad_cam_input": OfficialForm(size=640, fit="own", note=_NEAREST),
+    "grad_eclip": OfficialForm(size=640, fit="own", note=f"{_NEAREST}; the notebook's form is compares='plain'"),
+    # clip.load's own transform
+    "bi_modal": OfficialForm(size=NATIVE, fit="crop", note=_CENTRE),
+    "bi_modal_last": OfficialForm(size=NATIVE, fit="crop", note=_CENTRE),
 }  # fmt: skip
 
 

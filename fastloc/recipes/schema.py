@@ -32,6 +32,7 @@ SCORES = ("cosine", "feature-surgery", "relevance")
 RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor")
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
+COMPARES = ("projected", "plain")
 
 # [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
@@ -45,7 +46,8 @@ class ReadOut:
         score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
     order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
         "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin), "softmax-input" upsamples it to the
-        input and from there to the picture (NACLIP); "none" only upsamples.
+        input and from there to the picture (NACLIP), "softmax-grid" takes the softmax on the grid and upsamples the shares (TagCLIP);
+        "none" only upsamples.
     logit_scale: a number where the authors fix one, or "model" for the model's own; see `Recipe.at_scale`.
     reverse: RCLIP's |1 - M| of the min-maxed map.
     """
@@ -112,6 +114,8 @@ class Recipe:
         One text alone, whose share is always 1, has its logit differentiated instead.
     target_scale: a number, or "model" for the model's own; LeGrad's target is always the cosine of its own pooled feature.
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
+    compares: of "grad-eclip", the q and k whose cosines weigh the patches: "projected" (behind the out-projection, as the evaluation
+        scripts have it) or "plain" (as the block attends with them, as the notebook has it).
     head: of "anchor", the one head that is shown; None for the mean.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
     fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
@@ -145,6 +149,7 @@ class Recipe:
     target: str = "cosine"
     target_scale: float | str = MODEL
     one_head: bool = False
+    compares: str = "projected"
     head: int | None = None
     trained: bool = False
     readout: ReadOut = ReadOut()
@@ -166,6 +171,7 @@ class Recipe:
         known("cross term", self.cross_terms, CROSS_TERMS)
         known("thing to read", self.reads, ("patches", *RELEVANCES))
         known("target", self.target, TARGETS)
+        known("q and k to compare", self.compares, COMPARES)
         known("fit", self.fit, tuple(FITS))
         for wrong, message in _contradictions(self):
             if wrong:
@@ -227,6 +233,7 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.procrustes_weight != 0 and "procrustes" not in r.terms, "procrustes_weight is for the term 'procrustes'"),
         (r.unit and "procrustes" in r.terms, "the term 'procrustes' aligns projections as they are: unit must be False"),
         *_of_cross(r),
+        (r.compares != "projected" and r.reads != "grad-eclip", f"compares is for what reads 'grad-eclip', not {r.reads!r}"),
         *(_of_patches(r) if r.reads == "patches" else _of_relevance(r)),
         (r.bias_std is not None and (r.iterations > 0 or "identity" in r.terms), "a neighbour bias needs plain attention terms"),
     ]  # fmt: skip

@@ -134,15 +134,16 @@ def grad_cam_input(weights: Weights, seen: Walk, texts: Tensor, index: int, row:
 
 
 def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
-    """grad_eclip of generate_emap.py."""
+    """grad_eclip of generate_emap.py, and of grad_eclip_image.ipynb, which compares q and k without the out-projection."""
     front, of_text = weights.spec.prefix, score(weights, seen, texts, row)[index]
     if seen.pool is None:
         g, (q, k, v) = gradient(of_text, seen.attended[-1])[:, :, :1], seen.qkv[-1]
-        q_out, k_out = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
+        projected = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
     else:
         g, (q, k, v) = gradient(of_text, seen.pool.attended), seen.pool.qkv
-        q_out, k_out = (parts.pool_out(weights, each)[0] for each in (q, k))
-    alike = (parts.unit(q_out[:1]) * parts.unit(k_out[front:])).sum(-1)
+        projected = (parts.pool_out(weights, each)[0] for each in (q, k))
+    q_seen, k_seen = projected if row.compares == "projected" else (each.transpose(1, 2).flatten(2)[0] for each in (q, k))
+    alike = (parts.unit(q_seen[:1]) * parts.unit(k_seen[front:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
     g, values = (each.transpose(1, 2).flatten(2)[0] for each in (g, v))
     return (g * values[front:] * alike[:, None]).sum(-1).clamp(min=0)

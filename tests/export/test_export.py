@@ -192,9 +192,10 @@ def test_camera_frames_as_pillow_resizes_them(fitted: str, frame: tuple[int, int
 @pytest.mark.parametrize("fitted", FITS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_maps_pass_the_input_in_the_graph_too(fitted: str, count: int) -> None:
-    where, row = fit((60, 100), SIZE, PATCH, fitted), recipe("naclip", official=True)
-    values = torch.from_numpy(np.random.default_rng(0).standard_normal((1, count, 5, 7)).astype(np.float32))
-    place = Place(where, SIZE, (5, 7))
+    where, row = fit((60, 100), 48, PATCH, fitted), recipe("naclip", official=True)
+    grid = where.grid(PATCH)
+    values = torch.from_numpy(np.random.default_rng(0).standard_normal((1, count, *grid)).astype(np.float32))
+    place = Place(where, where.input, grid)
     found = {name: made(values, place, row.readout).numpy() for name, made in outputs.MADE.items()}
     check_maps({"similarity": values.numpy(), **found}, row, where)
 

@@ -29,6 +29,7 @@ READOUTS = (
     {"order": "picture", "logit_scale": 40.0, "reverse": False},
     {"order": "softmax", "logit_scale": 40.0, "reverse": False},
     {"order": "softmax-input", "logit_scale": 40.0, "reverse": False},
+    {"order": "softmax-grid", "logit_scale": 40.0, "reverse": False},
     {"order": "none", "logit_scale": 40.0, "reverse": False},
 )
 

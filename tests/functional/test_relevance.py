@@ -33,6 +33,7 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
     ("grad_cam_input", {"one_head": False}), ("grad_cam_input", {"target": "softmax-of-mean"}),
     ("bi_modal", {"start": 3}), ("bi_modal", {"start": -2, "target": "cosine"}), ("bi_modal", {"target": "softmax", "target_scale": 5.0}),
     ("legrad", {"start": 0}), ("legrad", {"start": -1}), ("grad_eclip", {"one_head": False}), ("grad_eclip", {"target": "softmax"}),
+    ("grad_eclip", {"compares": "plain"}), ("grad_eclip", {"compares": "plain", "one_head": False}),
     ("rollout", {"start": 4}), ("anchor_qk", {"start": 2}), ("anchor_vv", {"head": 3}), ("anchor_kk", {"start": 0, "head": 1}),
 ]  # fmt: skip
 
@@ -183,6 +184,8 @@ def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], messag
         ("grad_cam", {"head": 1}, "head is 1; it is one head of an anchor's block"),
         ("legrad", {"one_head": True}, "'legrad' reads the encoder's own heads"),
         ("legrad", {"target": "softmax"}, "'legrad' has no target to choose"),
+        ("grad_cam", {"compares": "plain"}, "compares is for what reads 'grad-eclip', not 'grad-cam'"),
+        ("grad_eclip", {"compares": "heads"}, "unknown q and k to compare 'heads'"),
         ("legrad", {"start": 1.5}, "start is 1.5; it is a block"),
         ("anchor_qk", {"terms": ("qk", "vv")}, "an anchor's attention is one term"),
         ("anchor_qk", {"terms": ("identity",)}, "an anchor's attention is one term"),

@@ -40,6 +40,7 @@ def test_each_order_is_its_definition():
         "picture": scaled(raw),
         "softmax": torch.softmax(torch.from_numpy(40 * raw), 0).numpy(),
         "softmax-input": torch.softmax(torch.from_numpy(40 * bilinear(bilinear(values, (96, 96)), (50, 70))), 0).numpy(),
+        "softmax-grid": bilinear(torch.softmax(torch.from_numpy(40 * values), 0).numpy(), (50, 70)),
         "none": raw,
     }
     assert wanted.keys() == heatmaps.ORDERS.keys()
@@ -49,6 +50,7 @@ def test_each_order_is_its_definition():
     # the two min-max orders are not the same thing, and neither are the two ways to the picture
     assert np.abs(wanted["grid"] - wanted["picture"]).max() > 1e-3
     assert np.abs(wanted["softmax"] - wanted["softmax-input"]).max() > 1e-3
+    assert np.abs(wanted["softmax"] - wanted["softmax-grid"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("order", ["grid", "picture"])

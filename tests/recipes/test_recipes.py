@@ -67,7 +67,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **{f"anchor_{term}": {"score": "relevance", "reads": "anchor", "start": -1} for term in ("qk", "vv", "qq", "kk")},
 }
 USUAL = {
-    "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "head": None,
+    "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "compares": "projected", "head": None,
     "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None,
     "procrustes_weight": 0.0, "cross": None, "cross_blocks": (), "cross_terms": "qk", "cross_weight": 0.0, "gain": 1.0,
     "keep_position": False, "trained": False, "score": "cosine", "reverse": False,
@@ -189,7 +189,7 @@ def test_fields_that_describe_a_row_are_not_parameters(field: str) -> None:
         ({"combine": "max"}, "unknown combine 'max'"),
         ({"cross_terms": "kk"}, "unknown cross term 'kk': known cross terms: qk, own"),
         ({"score": "cos"}, "unknown score 'cos'"),
-        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, softmax-input, none"),
+        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax"),
     ],
 )
 def test_unknown_value(changes: dict[str, Any], message: str) -> None:

@@ -78,9 +78,10 @@ def test_pictures_give_what_the_golden_says(tmp_path: Path, kind: dict[str, Any]
     assert alone.texts == NAMES and alone.method == "gem" and alone.model == "tiny" and alone.heatmaps.shape == (3, *golden.size)
 
 
-def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone(tmp_path: Path):
+@pytest.mark.parametrize("way", ["aspect", "own-up"])
+def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone(tmp_path: Path, way: str):
     made = tiny_model(tmp_path / "tiny.onnx", size=None)
-    change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit="aspect", usual=40)).dumps())
+    change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit=way, usual=40)).dumps())
     localizer = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))
     pictures = [Image.fromarray(picture(i, size)) for i, size in enumerate(((50, 70), (80, 60), (100, 140), (41, 40)))]
     together = localizer(pictures)
