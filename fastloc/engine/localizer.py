@@ -18,7 +18,8 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
-from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
+from fastloc.engine.measured_registers import MeasuredRegisters
+from fastloc.engine.measured_temperatures import MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
@@ -28,7 +29,10 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
+from fastloc.recipes.measured import Given
 from fastloc.recipes.presence import Calibration, presence
+from fastloc.recipes.register_neurons import RegisterNeurons
+from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
@@ -62,6 +66,8 @@ class Localizer(BaseLocalizer[list[str]]):
         plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
             and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
+        registers: a file that `fastloc registers` wrote for this very model, or such `RegisterNeurons`: test-time registers, for this
+            method and all chosen later. By default what came with the model, for methods whose recipe asks for registers.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: use the method's official parameters even where the model's own configuration recommends others.
@@ -85,7 +91,8 @@ class Localizer(BaseLocalizer[list[str]]):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
-        temperatures: Given = None,
+        temperatures: Given[Temperatures] = None,
+        registers: Given[RegisterNeurons] = None,
         projections: GivenProjections = None,
         official: bool = False,
         mean: tuple[float, ...] = (),
@@ -98,7 +105,8 @@ class Localizer(BaseLocalizer[list[str]]):
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
         recipe(method, **changes)
-        self.measured = MeasuredTemperatures(model, temperatures)
+        self.measured = MeasuredTemperatures(Temperatures, model, temperatures)
+        self.registers = MeasuredRegisters(RegisterNeurons, model, registers)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
         source = loading.load(model, pretrained, mean, std)
@@ -171,6 +179,7 @@ class Localizer(BaseLocalizer[list[str]]):
         recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
         row = recipe(method, **{**recommended, **changes})
         self.kind.check(row, plain.spec, plain.name)
+        row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
         # two given sides are meant to be met exactly

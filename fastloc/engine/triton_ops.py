@@ -99,12 +99,13 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     x = torch.empty(1, 3, spec.heads, tokens, spec.head_width, dtype=dtype, device="meta")
     inverse = torch.empty(1, len(recipe.streams), spec.heads, dtype=torch.float32, device="meta")
     pick = tuple("qkv".index(term[0]) for term in recipe.streams)
+    first = spec.prefix + recipe.registers
     module = OPS["self_self_ensemble" if recipe.unit else "self_attention"].module
     if recipe.unit:
-        reasons: list[str] = module.why_not(x, x[:, 2], inverse, pick, scale=1.0, first=spec.prefix)
+        reasons: list[str] = module.why_not(x, x[:, 2], inverse, pick, scale=1.0, first=first)
     else:
         pairs = tuple(("qkv".index(term[0]), "qkv".index(term[1])) for term in recipe.streams)
-        reasons = module.why_not(x, x[:, 2], inverse, pairs, scale=1.0, first=spec.prefix)
+        reasons = module.why_not(x, x[:, 2], inverse, pairs, scale=1.0, first=first)
     return reasons
 
 

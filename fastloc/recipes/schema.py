@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
 from fastloc.imaging.heatmaps import ORDERS
-from fastloc.recipes.validation import check_count, frozen, is_share, is_table, known, positive
+from fastloc.recipes.validation import NEURONS, check_count, frozen, is_neuron_table, is_share, is_table, known, positive
 
 # what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
 LOGIT_SCALE = 100.0
@@ -31,6 +31,8 @@ RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", 
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
 
+# (block, neurons of its MLP), both counted from 0
+NeuronTable = tuple[tuple[int, tuple[int, ...]], ...]
 # [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 
@@ -94,6 +96,9 @@ class Recipe:
     mlp: keep the block's MLP in the local path (one-block methods only).
     position: how the position embedding is resized to another grid.
     rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
+    registers: test-time registers: so many tokens of zeros behind those in front, which take `neurons` over from the patches
+        (`fastloc.functional.methods.registers`). Any recipe can have them; they are keys and values, and no map shows them.
+    neurons: which neurons of which blocks' MLPs these are; a Localizer puts the model's own in (`fastloc registers`).
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
     reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
@@ -125,6 +130,8 @@ class Recipe:
     mlp: bool = False
     position: str = "bicubic-scale"
     rotary: bool = True
+    registers: int = 0
+    neurons: NeuronTable = ()
     patch_read: str | None = None
     reads: str = "patches"
     start: int = 0
@@ -142,10 +149,12 @@ class Recipe:
         object.__setattr__(self, "terms", tuple(self.terms))
         object.__setattr__(self, "inv_temp", frozen(self.inv_temp))
         object.__setattr__(self, "cross", frozen(self.cross))
+        object.__setattr__(self, "neurons", frozen(self.neurons))
         for term in self.terms:
             known("attention term", term, TERMS)
         check_count(self.name, "blocks", self.blocks)
         check_count(self.name, "iterations", self.iterations)
+        check_count(self.name, "registers", self.registers)
         known("position mode", self.position, POSITION_MODES)
         known("combine", self.combine, ("mean", "sum"))
         known("thing to read", self.reads, ("patches", *RELEVANCES))
@@ -209,6 +218,8 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.cross is None and (r.cross_weight, r.gain) != (0.0, 1.0), "cross_weight and gain are for cross attention; give cross too"),
         (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),
         (not positive(r.gain), f"gain is {r.gain!r}; it is a number above 0"),
+        (not is_neuron_table(r.neurons), f"neurons must be {NEURONS}"),
+        (bool(r.neurons) and not r.registers, "neurons are for test-time registers; give registers=1 too"),
         *(_of_patches(r) if r.reads == "patches" else _of_relevance(r)),
         (r.bias_std is not None and (r.iterations > 0 or "identity" in r.terms), "a neighbour bias needs plain attention terms"),
     ]

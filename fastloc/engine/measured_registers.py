@@ -1,0 +1,27 @@
+"""Chooses and loads the register neurons of a model."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fastloc.checkpoints.digests import digest
+from fastloc.checkpoints.loading import Source
+from fastloc.recipes import Recipe
+from fastloc.recipes.measured import OfModel
+from fastloc.recipes.register_neurons import RegisterNeurons
+
+
+class MeasuredRegisters(OfModel[RegisterNeurons]):
+    """The register neurons of one model: where they are given every method has registers, else those that ask for some."""
+
+    def applied(self, row: Recipe, changes: Mapping[str, Any], source: Source) -> Recipe:
+        """The recipe with the model's neurons, and as many registers as it asks for itself, or else as many as come with them.
+
+        Raises:
+            ModelError: the recipe asks for registers and there are no neurons, or another model's.
+        """
+        given = self.given and "registers" not in changes
+        if row.neurons or not (row.registers or given):
+            return row
+        found = self.get(row.name, source.name, lambda: digest(source.vit))
+        return replace(row, registers=row.registers or found.registers, neurons=found.neurons)
