@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,6 @@ from fastloc.imaging import images
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
-from fastloc.recipes.measured import Given
 from fastloc.recipes.presence import Calibration, presence
 from fastloc.recipes.register_neurons import RegisterNeurons
 from fastloc.recipes.temperatures import Temperatures
@@ -91,8 +91,8 @@ class Localizer(BaseLocalizer[list[str]]):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
-        temperatures: Given[Temperatures] = None,
-        registers: Given[RegisterNeurons] = None,
+        temperatures: str | os.PathLike[str] | Temperatures | None = None,
+        registers: str | os.PathLike[str] | RegisterNeurons | None = None,
         projections: GivenProjections = None,
         official: bool = False,
         mean: tuple[float, ...] = (),

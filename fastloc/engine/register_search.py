@@ -77,7 +77,7 @@ class Rule:
 
     def lengths(self, tokens: Tensor, prefix: int) -> Tensor:
         """What is compared, [N]: lengths, or those of patches in medians and 0 for the tokens in front."""
-        found = torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
+        found: Tensor = torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
         if self.threshold is not None:
             return found
         return torch.cat([torch.zeros_like(found[:prefix]), found[prefix:] / found[prefix:].median().clamp_min(1e-30)])

@@ -18,11 +18,9 @@ from fastloc.utils.hashing import short
 from fastloc.utils.schema import count, one_line, read_file, shown
 from fastloc.utils.versioned_json import read
 
-__all__ = ["Given", "Measured", "OfModel", "beside"]
+__all__ = ["Measured", "OfModel", "beside"]
 
 Kind = TypeVar("Kind", bound="Measured")
-# how a caller names one: a file, the object itself, or nothing
-Given = str | os.PathLike[str] | Kind | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +102,7 @@ class OfModel(Generic[Kind]):
         ModelError: what is given is neither, or a file that is none.
     """
 
-    def __init__(self, kind: type[Kind], model: str, given: Given[Kind]) -> None:
+    def __init__(self, kind: type[Kind], model: str, given: str | os.PathLike[str] | Kind | None) -> None:
         self.kind, self.model, self.given = kind, model, given is not None
         self.found: Kind | None = None if given is None else _loaded(kind, given)
         self.checked = False

@@ -79,13 +79,13 @@ def test_no_edit_ends_in_anything_else(file: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pixels = torch.cat(list(calibration.inputs(Localizer(method="itsm", device="cpu"), SAMPLES)))
+    pixels = torch.cat(list(calibration.inputs(Localizer(method="itsm", size=(96, 96), device="cpu"), SAMPLES)))
     return planted_outliers.folder(tmp_path_factory.mktemp("models") / "planted", pixels)
 
 
 def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "r.json"
-    assert main(["registers", *SAMPLES, "--model", str(planted), "--top", "1", "--tokens", "2", "-o", str(file)]) == 0
+    assert main(["registers", *SAMPLES, "--model", str(planted), "--size", "96x96", "--top", "1", "--tokens", "2", "-o", str(file)]) == 0
     told = capsys.readouterr().out
     assert "3 times the median patch" in told and "with registers 0" in told and str(file) in told
     found = RegisterNeurons.load(file)

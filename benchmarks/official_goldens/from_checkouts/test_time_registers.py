@@ -119,10 +119,11 @@ def write(case: Case, source: Checkout) -> None:
 def main() -> None:
     source = checkout("nickjiang2378/test-time-registers", __doc__)
     stub("einops")
-    # the package without its __init__, which imports what downloads
-    package = ModuleType("clip")
-    package.__path__ = [str(source.folder / "clip" / "clip")]
-    sys.modules["clip"] = package
+    # clip without its __init__, which imports what downloads; shared has none, and fastloc a file of that name
+    for name, folder in (("clip", "clip/clip"), ("shared", "shared")):
+        package = ModuleType(name)
+        package.__path__ = [str(source.folder / folder)]
+        sys.modules[name] = package
     sys.path.insert(0, str(source.folder / "clip"))
     torch.set_default_dtype(torch.float64)
     with torch.no_grad():
