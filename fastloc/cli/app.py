@@ -136,6 +136,7 @@ COMMANDS = (
     Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
     Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
     Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
+    Command("methods best", "print the method recommended for each kind of model, and why", "cli.listings", "add_list", "best"),
     Command("models", "list the models that fit", "cli.listings", "add_models", "models"),
     Command("plan", "tell how a method would be executed here, and why", "cli.listings", "add_plan", "plan"),
     Command("calibrate", "measure the inverse temperatures that suit a model", "cli.measure.calibrate", epilog=_CALIBRATE_EXAMPLES),

@@ -13,6 +13,7 @@ from fastloc.cli.arguments import (
     STDIN,
     add_execution,
     add_exported,
+    add_like,
     add_method,
     add_pixels,
     add_source,
@@ -57,6 +58,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a picture: a file, an http(s) address, or - for standard input; or several: a folder, a quoted pattern, a .txt list of paths",
     )  # fmt: skip
     add_texts(parser, required=False)
+    add_like(parser)
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)

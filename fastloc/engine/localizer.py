@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,24 +17,29 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
+from fastloc.engine.best_method import BEST, best_method
+from fastloc.engine.calibration import RHO, SCENES, at_hand, calibrate
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
-from fastloc.engine.measured_registers import MeasuredRegisters
-from fastloc.engine.measured_temperatures import MeasuredTemperatures
+from fastloc.engine.examples import Examples, encoded
+from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
+from fastloc.engine.registers.of_model import Given as GivenRegisters
+from fastloc.engine.registers.of_model import MeasuredRegisters
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
+from fastloc.imaging.example import Example
 from fastloc.imaging.geometry import Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.presence import Calibration, presence
-from fastloc.recipes.register_neurons import RegisterNeurons
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
+from fastloc.text.embeddings import TextEmbeddings
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.distinct import Distinct, distinct_rows
@@ -50,11 +54,13 @@ USUAL_SIZE = 448
 class Localizer(BaseLocalizer[list[str]]):
     """Answers "where in this picture is that?" with one model and one method.
 
-    The texts of a call are prompts in any words. Methods with feature surgery compare them with one another.
+    The texts of a call are prompts in any words, and `fastloc.Example`s, which show what is looked for. Methods with feature surgery
+    compare them with one another.
 
     Args:
         model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
-        method: a row of `fastloc.recipes.RECIPES`.
+        method: a row of `fastloc.recipes.RECIPES`, or "best" for the one that measurements recommend for the kind of model, see
+            `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
         fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.imaging.geometry.fit`; by default "stretch" to a given (height,
@@ -65,7 +71,9 @@ class Localizer(BaseLocalizer[list[str]]):
             float16 on a GPU, float32 on a CPU.
         plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
-            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
+            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated;
+            a model without any is measured on the sample scenes at the first use, with a warning that says so, and the table is kept in
+            the user's cache. "none" refuses instead.
         registers: a file that `fastloc registers` wrote for this very model, or such `RegisterNeurons`: test-time registers, for this
             method and all chosen later. By default what came with the model, for methods whose recipe asks for registers.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
@@ -91,8 +99,8 @@ class Localizer(BaseLocalizer[list[str]]):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
-        temperatures: str | os.PathLike[str] | Temperatures | None = None,
-        registers: str | os.PathLike[str] | RegisterNeurons | None = None,
+        temperatures: Given = None,
+        registers: GivenRegisters = None,
         projections: GivenProjections = None,
         official: bool = False,
         mean: tuple[float, ...] = (),
@@ -104,9 +112,9 @@ class Localizer(BaseLocalizer[list[str]]):
         # what `with_method` was called with, on the way from those arguments to this method
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
-        recipe(method, **changes)
-        self.measured = MeasuredTemperatures(Temperatures, model, temperatures)
-        self.registers = MeasuredRegisters(RegisterNeurons, model, registers)
+        if method != BEST:
+            recipe(method, **changes)
+        self.measured, self.registers = MeasuredTemperatures(model, temperatures), MeasuredRegisters(model, registers)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
         source = loading.load(model, pretrained, mean, std)
@@ -176,12 +184,15 @@ class Localizer(BaseLocalizer[list[str]]):
         self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
     ) -> None:
         plain = self.projected.plain
+        if method == BEST:
+            method = best_method(plain.spec)
         recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
         row = recipe(method, **{**recommended, **changes})
         self.kind.check(row, plain.spec, plain.name)
         row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)
-        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
+        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
+        self._examples = Examples()
         # two given sides are meant to be met exactly
         self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
@@ -190,6 +201,15 @@ class Localizer(BaseLocalizer[list[str]]):
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
         cost.announce(self.source.spec, self.geometry((100, 100)).input)
+
+    def _measure(self, row: Recipe) -> Temperatures:
+        """Inverse temperatures of the model for a recipe, measured on the sample scenes at the model's own input size."""
+        other = copy.copy(self)
+        other.source, other.input_size, other.fit = self.projected.plain, self.projected.plain.spec.image, row.fit
+        return calibrate(
+            other, at_hand("scenes", SCENES, other.input_size), rho=RHO if row.rho is None else row.rho, blocks=row.blocks,
+            iterations=row.iterations, streams=row.streams, source="fastloc's scenes",
+        )  # fmt: skip
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
@@ -248,9 +268,9 @@ class Localizer(BaseLocalizer[list[str]]):
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
-        encoded = self.source.text(texts, self.template)
-        copies = distinct_rows(encoded.cpu().numpy())
-        text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
+        rows = self._encoded(texts)
+        copies = distinct_rows(rows.cpu().numpy())
+        text = (rows if copies is None else rows[copies.first]).to(self.device, accumulate_dtype)
         empty = None
         if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
@@ -290,11 +310,13 @@ class Localizer(BaseLocalizer[list[str]]):
     def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
         """The Prediction of one picture's similarities [T, h, w] and image-level cosines [T + 1], see `scored_similarity`."""
         readout = self.recipe.readout
+        shown = any(isinstance(prompt, Example) for prompt in prompts)
         scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration, self.logit_bias)
         return Prediction(
-            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
-            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
-            image_scores=cosines[:-1],
+            texts=tuple(map(str, prompts)), similarity=grid, geometry=geometry, order=readout.order,
+            logit_scale=readout.scale or self.logit_scale, reverse=readout.reverse, method=self.recipe.name, model=self.source.name,
+            scores=None if shown else scores, image_scores=cosines[:-1],
+            no_scores="an example is among the texts, and scores are calibrated for texts" if shown else "",
         )  # fmt: skip
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
@@ -304,7 +326,7 @@ class Localizer(BaseLocalizer[list[str]]):
         Raises TextError as a call does.
         """
         prompts = self._texts(texts)
-        self.source.text(prompts, self.template)
+        self._encoded(prompts)
         self.source.text.empty(self.template)
         if self.device.type == "cpu":
             # what follows is mostly computed in another thread
@@ -326,7 +348,20 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
         self._process.check()
-        return checked(() if texts is None else texts)
+        return checked(() if texts is None else texts, examples=True)
+
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of texts and examples, float32 [T, E], unit length."""
+        return encoded(self, texts, self._examples)
+
+    def embeddings(self, texts: str | Sequence[str]) -> TextEmbeddings:
+        """Embeddings of texts and examples for an exported file of this model and method, which takes them in place of texts.
+
+        Raises TextError as a call does.
+        """
+        prompts = self._texts(texts)
+        names = tuple(str(prompt) for prompt in prompts)
+        return TextEmbeddings(names, self._encoded(prompts).float().cpu().numpy(), self.template, self.source.text.digest)
 
     def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
         return self.geometry(picture)

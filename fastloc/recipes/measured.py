@@ -107,21 +107,15 @@ class OfModel(Generic[Kind]):
         self.found: Kind | None = None if given is None else _loaded(kind, given)
         self.checked = False
 
-    def get(self, method: str, name: str, digest: Callable[[], str]) -> Kind:
-        """The one for a method, of a model of this name whose image tower has this digest.
+    def get(self, name: str, digest: Callable[[], str]) -> Kind | None:
+        """The one for the model of this name, whose image tower has this digest; None where there is none.
 
         Raises:
-            ModelError: there is none, or another model's.
+            ModelError: it is another model's.
         """
-        if self.found is None:
-            path, option = beside(self.model, self.kind), self.kind.NAME
-            if path is None:
-                raise ModelError(
-                    f"method {method!r} needs {self.kind.WHAT} measured on {name}, and there are none: `fastloc {self.kind.COMMAND}` "
-                    f"measures them; then give {option}=FILE (--{option} FILE)"
-                )
+        if self.found is None and (path := beside(self.model, self.kind)):
             self.found = self.kind.load(path)
-        if not self.checked:
+        if self.found is not None and not self.checked:
             self.found.check_tower(name, digest())
             self.checked = True
         return self.found

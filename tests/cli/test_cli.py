@@ -272,6 +272,14 @@ def test_methods_lists_every_recipe(run: Run) -> None:
     assert listed[0].keys() == {"name", "summary", "source", "blocks", "trained", "template", "fit"}
 
 
+def test_the_recommended_methods_come_with_their_measurements(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    listed = json.loads(run("methods", "best", "--json").out)
+    assert listed.keys() == {"token", "pool", "resnet"} and all(kind["best"] in RECIPES and kind["why"] for kind in listed.values())
+    ended = run("methods", "best")
+    assert ended.status == 0 and "gem_calibrated for a model with a class token" in ended.out and "0.849 ± 0.014" in ended.out
+
+
 # from here on with torch and the embedded model
 
 

@@ -9,7 +9,7 @@ import torch
 import planted_outliers
 from fastloc.engine import calibration
 from fastloc.engine.localizer import Localizer
-from fastloc.engine.register_search import Rule, outliers_left, search
+from fastloc.engine.registers.search import Rule, outliers_left, search
 from fastloc.errors import FastlocError, RecipeError
 from fastloc.functional.vit import forward
 from fastloc.recipes import recipe
@@ -128,7 +128,7 @@ def test_registers_that_are_given_are_every_methods(planted: Localizer, found: R
 
 def test_what_lies_beside_a_model_is_for_methods_that_ask(planted: Localizer, found: RegisterNeurons) -> None:
     assert planted.with_method("gem").recipe.registers == 0
-    with pytest.raises(FastlocError, match=r"'gem' needs register neurons measured on .*, and there are none: `fastloc registers`"):
+    with pytest.raises(FastlocError, match=r"'gem' needs register neurons of .*, and there are none: `fastloc registers`"):
         planted.with_method("gem", registers=1)
     beside = Path(planted._arguments["model"]) / "registers.json"
     found.save(beside)

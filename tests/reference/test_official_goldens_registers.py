@@ -18,7 +18,7 @@ from fastloc.bench.peers.seeded import seeded_pixels, seeded_state, vision_shape
 from fastloc.checkpoints.vit_layouts import from_open_clip as weights_of
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.engine.register_search import Rule, neuron_scores
+from fastloc.engine.registers.search import Rule, neuron_scores
 from fastloc.functional.vit import forward
 from fastloc.recipes import Recipe, recipe
 from fastloc.reference import parts

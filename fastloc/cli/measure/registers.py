@@ -10,7 +10,7 @@ from fastloc.utils import console
 from fastloc.utils.argument_types import count, size
 
 if TYPE_CHECKING:
-    from fastloc.engine.register_search import Search
+    from fastloc.engine.registers.search import Search
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.suffix != ".json":
         raise FastlocError(f"{args.output}: register neurons are written as .json")
     from fastloc.engine.localizer import Localizer
-    from fastloc.engine.register_search import Rule, outliers_left, search
+    from fastloc.engine.registers.search import Rule, outliers_left, search
 
     rule = Rule(args.threshold, args.ratio, args.at, args.depth, args.top, not args.dense)
     pictures: list[Any] = pictures_of(args.images)

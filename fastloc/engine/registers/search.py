@@ -7,7 +7,7 @@ of their notebook.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.calibration import inputs
+from fastloc.engine.model_reader import ModelReader
 from fastloc.errors import FastlocError, RecipeError
 from fastloc.functional import block_trace
 from fastloc.functional.blocks import activated, embed
@@ -25,9 +26,6 @@ from fastloc.functional.vit import forward, positions
 from fastloc.recipes import recipe
 from fastloc.recipes.register_neurons import RegisterNeurons
 from fastloc.utils.schema import count, number
-
-if TYPE_CHECKING:
-    from fastloc.engine.localizer import Localizer
 
 __all__ = ["Rule", "Search", "neuron_scores", "outliers_left", "search"]
 
@@ -93,7 +91,7 @@ class Search:
 
 @torch.inference_mode()
 def search(
-    localizer: "Localizer", pictures: Sequence[Any], rule: Rule | None = None, *, registers: int = 1, source: str = "pictures"
+    localizer: ModelReader, pictures: Sequence[Any], rule: Rule | None = None, *, registers: int = 1, source: str = "pictures"
 ) -> Search:
     """Find a model's register neurons.
 
@@ -168,7 +166,7 @@ def neuron_scores(weights: Weights, pixels: Tensor, rule: Rule) -> tuple[Tensor,
 
 
 @torch.inference_mode()
-def outliers_left(localizer: "Localizer", pictures: Sequence[Any], rule: Rule, found: RegisterNeurons) -> tuple[int, int]:
+def outliers_left(localizer: ModelReader, pictures: Sequence[Any], rule: Rule, found: RegisterNeurons) -> tuple[int, int]:
     """How many patches of all pictures together are outliers, without registers and with them."""
     weights, counts = localizer.source.vit.to(localizer.device), [0, 0]
     rows = recipe("itsm", position=_ROW.position), recipe("itsm", position=_ROW.position, registers=found.registers, neurons=found.neurons)
