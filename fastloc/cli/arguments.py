@@ -43,13 +43,14 @@ def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
     group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
     add_projections(group)
     group.add_argument("--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
-    add_temperatures(group)
+    add_measured(group)
 
 
-def add_temperatures(group: "argparse._ArgumentGroup") -> None:
+def add_measured(group: "argparse._ArgumentGroup") -> None:
     """What was measured on the model."""
     about = "inverse temperatures from `fastloc calibrate` on this model; none: refuse a model without (default: measure it once)"
     group.add_argument("--temperatures", type=Path, metavar="FILE", help=about)
+    group.add_argument("--registers", type=Path, metavar="FILE", help="test-time registers: neurons from `fastloc registers` on this model")
 
 
 def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:

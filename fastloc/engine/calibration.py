@@ -54,16 +54,21 @@ def calibrate(
         raise RecipeError("there is no picture to calibrate on; one or more are wanted")
     weights = localizer.source.vit.to(localizer.device)
     logs, sizes = [], []
-    for given in pictures:
-        picture = images.load(given)
-        geometry = localizer.geometry(picture.size[::-1])
-        sizes.append(geometry.input)
-        logs.append(solved(weights, localizer.pixels(picture, geometry)[None].to(localizer.device), row).double().log())
+    for pixels in inputs(localizer, pictures):
+        sizes.append((pixels.shape[-2], pixels.shape[-1]))
+        logs.append(solved(weights, pixels, row).double().log())
     table = torch.cat(logs).mean(0).exp().tolist()
     return Temperatures(
         table=frozen(table), rho=rho, streams=tuple(streams), sizes=tuple(dict.fromkeys(sizes)), pictures=len(pictures), source=source,
         model=localizer.source.name, tower=digest(localizer.source.vit),
     )  # fmt: skip
+
+
+def inputs(localizer: ModelReader, pictures: Sequence[Any]) -> Iterator[Tensor]:
+    """Each picture as the model's input: normalised float32 [1, 3, H, W] on its device. Raises ImageError."""
+    for given in pictures:
+        picture = images.load(given)
+        yield localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None].to(localizer.device)
 
 
 def solved(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:

@@ -1,6 +1,7 @@
 """The embedding of an example: its own patch features under the method that looks for it, in a text embedding's place."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,10 @@ def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
 
 
 def _of_crop(localizer: ModelReader, example: Example) -> Tensor:
-    crop = example.crop
-    out = _forward(localizer, RECIPES["itsm"], localizer.pixels(crop, localizer.geometry(crop.size[::-1])), cls=True)
+    crop, row = example.crop, localizer.recipe
+    # the encoder's own embedding, with the registers that the method has
+    plain = replace(RECIPES["itsm"], registers=row.registers, neurons=row.neurons)
+    out = _forward(localizer, plain, localizer.pixels(crop, localizer.geometry(crop.size[::-1])), cls=True)
     assert out.cls is not None
     return F.normalize(out.cls[0].double().cpu(), dim=-1)
 

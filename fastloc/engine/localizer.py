@@ -24,6 +24,8 @@ from fastloc.engine.examples import Examples, encoded
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
+from fastloc.engine.registers.of_model import Given as GivenRegisters
+from fastloc.engine.registers.of_model import MeasuredRegisters
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
@@ -73,6 +75,8 @@ class Localizer(BaseLocalizer[list[str]]):
             and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated;
             a model without any is measured on the sample scenes at the first use, with a warning that says so, and the table is kept in
             the user's cache. "none" refuses instead.
+        registers: a file that `fastloc registers` wrote for this very model, or such `RegisterNeurons`: test-time registers, for this
+            method and all chosen later. By default what came with the model, for methods whose recipe asks for registers.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
@@ -99,6 +103,7 @@ class Localizer(BaseLocalizer[list[str]]):
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
         temperatures: Given = None,
+        registers: GivenRegisters = None,
         projections: GivenProjections = None,
         official: bool = False,
         recommended: bool = True,
@@ -113,7 +118,7 @@ class Localizer(BaseLocalizer[list[str]]):
         # a wrong method or field is told before a model is loaded
         if method != BEST:
             recipe(method, official=official, **changes)
-        self.measured = MeasuredTemperatures(model, temperatures)
+        self.measured, self.registers = MeasuredTemperatures(model, temperatures), MeasuredRegisters(model, registers)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
         source = loading.load(model, pretrained, mean, std)
@@ -193,6 +198,7 @@ class Localizer(BaseLocalizer[list[str]]):
         of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
         row = recipe(method, official=official, **{**of_model, **changes})
         self.kind.check(row, plain.spec, plain.name)
+        row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
         self._examples = Examples()

@@ -12,7 +12,8 @@ from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError
 from fastloc.recipes import Recipe
-from fastloc.recipes.temperatures import Temperatures, shipped_with
+from fastloc.recipes.measured import OfModel
+from fastloc.recipes.temperatures import Temperatures
 from fastloc.utils.user_cache import user_cache
 
 # in a file's place: do not measure a model that comes without a table
@@ -22,23 +23,16 @@ Given = str | os.PathLike[str] | Temperatures | None
 Measure = Callable[[Recipe], Temperatures]
 
 
-class MeasuredTemperatures:
+class MeasuredTemperatures(OfModel[Temperatures]):
     """The temperatures of one model, read or measured when a method asks for them.
 
     Args:
-        model: as `fastloc.checkpoints.loading.load` takes it; a table may lie in its folder.
-        given: a file or a table to be read in that one's place; "none": a model without a table is not measured.
-
-    Raises:
-        ModelError: the file is none.
+        model, given: see `OfModel`; "none": a model without a table is not measured.
     """
 
     def __init__(self, model: str, given: Given) -> None:
-        self.model = model
-        self.measures = isinstance(given, Temperatures) or given is None or os.fspath(given) != NONE
-        self.given = given is not None and self.measures
-        self.found = None if given is None or not self.measures else given if isinstance(given, Temperatures) else Temperatures.load(given)
-        self.checked = False
+        self.measures = isinstance(given, Temperatures) or str(given) != NONE
+        super().__init__(Temperatures, model, given if self.measures else None)
         # what was measured here, by the name of the file that keeps it
         self.made: dict[str, Temperatures] = {}
 
@@ -58,14 +52,8 @@ class MeasuredTemperatures:
         return replace(row, inv_temp=self._of(source, row, measure).table_for(row))
 
     def _of(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
-        if self.found is None and (path := shipped_with(self.model)):
-            self.found = Temperatures.load(path)
-        if self.found is None:
-            return self._own(source, row, measure)
-        if not self.checked:
-            self.found.check_tower(source.name, digest(source.vit))
-            self.checked = True
-        return self.found
+        found = self.get(source.name, lambda: digest(source.vit))
+        return self._own(source, row, measure) if found is None else found
 
     def _own(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
         """Those of an earlier run on this machine, or of a measurement now, which is kept for the next."""

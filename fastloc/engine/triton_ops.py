@@ -108,7 +108,7 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     inverse = torch.empty(1, len(recipe.streams), spec.heads, dtype=torch.float32, device="meta")
     module = OPS["self_self_ensemble" if recipe.unit else "self_attention"].module
     which = tuple("qkv".index(term[0]) for term in recipe.streams) if recipe.unit else _pairs(recipe, letters)
-    reasons: list[str] = module.why_not(x, x[:, -1], inverse, which, scale=1.0, first=spec.prefix)
+    reasons: list[str] = module.why_not(x, x[:, -1], inverse, which, scale=1.0, first=spec.prefix + recipe.registers)
     return reasons
 
 

@@ -10,6 +10,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import RecipeError
 from fastloc.functional.attention import temperature_table
+from fastloc.functional.methods.registers import with_registers
 from fastloc.recipes import Recipe
 
 # a linear map's weight [out, in] and bias [out]
@@ -22,7 +23,8 @@ _READ = {"procrustes": "qk"}
 class FoldedViT:
     """One tower ready for one recipe."""
 
-    weights: Weights  # without LayerScale: it is folded into the projections before it
+    # without LayerScale, which is folded into the projections before it; the recipe's registers are among the tokens in front
+    weights: Weights
     recipe: Recipe
     local: tuple[Linear, ...]  # of each changed block: what is attended -> its term of the local path
     joint: Linear | None  # the same side by side, [C, m*C] and the sum of biases [C]; None where each block's is applied by itself
@@ -65,12 +67,13 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
     """Fold `weights` for `recipe`; `joint` also lays the local path's projections side by side, for one product over all blocks.
 
     Raises:
-        RecipeError: the recipe changes more blocks than the tower has, or its table is for another number of heads.
+        RecipeError: the recipe changes more blocks than the tower has, its table is for another number of heads, or its registers do
+            not fit.
     """
     if recipe.blocks > weights.spec.layers:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
     _check_relevance(weights.spec, recipe)
-    scaled = without_scale(weights)
+    scaled = with_registers(without_scale(weights), recipe)
     _check_crossed(weights.spec, recipe)
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)

@@ -42,7 +42,7 @@ def grids(
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    places = positions(weights, grid, recipe)
+    places = positions(prepared.weights, grid, recipe)
     beside = empty if background else None
     return answer(
         prepared, tokens, places, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty), beside=beside

@@ -41,7 +41,7 @@ def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = Fal
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    return encode(prepared, tokens, positions(weights, grid, recipe), grid, cls=cls, capture=capture)
+    return encode(prepared, tokens, positions(prepared.weights, grid, recipe), grid, cls=cls, capture=capture)
 
 
 def encode(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
 from fastloc.imaging.heatmaps import COMPETING, ORDERS
-from fastloc.recipes.validation import are_blocks, check_count, frozen, is_share, is_table, known, positive
+from fastloc.recipes.validation import NEURONS, are_blocks, check_count, frozen, is_neuron_table, is_share, is_table, known, positive
 
 # what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
 LOGIT_SCALE = 100.0
@@ -34,6 +34,8 @@ RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", 
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
 COMPARES = ("projected", "plain")
 
+# (block, neurons of its MLP), both counted from 0
+NeuronTable = tuple[tuple[int, tuple[int, ...]], ...]
 # [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 
@@ -106,6 +108,9 @@ class Recipe:
     keep_position: of a grid with as many patches as the trained one, in another shape, the embedding is left as it is, as in the code of
         CLIP Surgery, SCLIP and its kin; False: it is resized, so that neighbours stay neighbours.
     rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
+    registers: test-time registers: so many tokens of zeros behind those in front, which take `neurons` over from the patches
+        (`fastloc.functional.methods.registers`). Any recipe can have them; they are keys and values, and no map shows them.
+    neurons: which neurons of which blocks' MLPs these are; a Localizer puts the model's own in (`fastloc registers`).
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
     reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
@@ -143,6 +148,8 @@ class Recipe:
     position: str = "bicubic-scale"
     keep_position: bool = False
     rotary: bool = True
+    registers: int = 0
+    neurons: NeuronTable = ()
     patch_read: str | None = None
     reads: str = "patches"
     start: int = 0
@@ -162,10 +169,12 @@ class Recipe:
         object.__setattr__(self, "inv_temp", frozen(self.inv_temp))
         object.__setattr__(self, "cross", frozen(self.cross))
         object.__setattr__(self, "cross_blocks", frozen(self.cross_blocks))
+        object.__setattr__(self, "neurons", frozen(self.neurons))
         for term in self.terms:
             known("attention term", term, TERMS)
         check_count(self.name, "blocks", self.blocks)
         check_count(self.name, "iterations", self.iterations)
+        check_count(self.name, "registers", self.registers)
         known("position mode", self.position, POSITION_MODES)
         known("combine", self.combine, ("mean", "sum"))
         known("cross term", self.cross_terms, CROSS_TERMS)
@@ -234,6 +243,8 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.unit and "procrustes" in r.terms, "the term 'procrustes' aligns projections as they are: unit must be False"),
         *_of_cross(r),
         (r.compares != "projected" and r.reads != "grad-eclip", f"compares is for what reads 'grad-eclip', not {r.reads!r}"),
+        (not is_neuron_table(r.neurons), f"neurons must be {NEURONS}"),
+        (bool(r.neurons) and not r.registers, "neurons are for test-time registers; give registers=1 too"),
         *(_of_patches(r) if r.reads == "patches" else _of_relevance(r)),
         (r.bias_std is not None and (r.iterations > 0 or "identity" in r.terms), "a neighbour bias needs plain attention terms"),
     ]  # fmt: skip

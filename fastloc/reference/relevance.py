@@ -27,6 +27,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.reference import parts
+from fastloc.reference.registers import with_registers
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -249,7 +250,7 @@ def relevance(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe) -> T
 
     It needs autograd, and so weights that were not made in inference mode.
     """
-    rows = []
+    rows, weights = [], with_registers(weights, row)
     with torch.inference_mode(False), torch.enable_grad():
         for picture in pixels.to(weights.dtype):
             seen = walk(weights, picture, row)

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.reference import any_recipe, methods, parts, relevance
+from fastloc.reference.registers import with_registers
 
 
 def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
@@ -37,5 +38,5 @@ def _surgery(weights: Weights, picture: Tensor, texts: Tensor, row: Recipe, empt
     patches = features(weights, picture, row)
     if empty is not None and len(texts) == 1:
         return parts.minus_empty(patches, texts, empty)
-    embedding, _ = parts.encoder(weights, picture, row.position)
+    embedding, _ = parts.encoder(with_registers(weights, row), picture, row.position)
     return parts.feature_surgery(torch.cat([embedding[:, None], patches], 1), texts)[:, 1:]

@@ -122,12 +122,13 @@ def test_options_reach_the_engine(run: Run, engine: type[StandIn], tmp_path: Pat
     run("locate", "a.png", "-t", "cat")
     run(*"locate a.png -t cat --model M --pretrained P --method m --size 48x64 --fit crop --template plain --device cpu".split(),
         *"--dtype bfloat16 --plan attention=bmm launch=eager --official --blocks 3 --iterations 0 --inv-temp 20".split(),
-        "--projections", "phi.safetensors", "--temperatures", "t.json")  # fmt: skip
+        "--projections", "phi.safetensors", "--temperatures", "t.json", "--registers", "r.json")  # fmt: skip
     plain = {"size": None, "fit": None, "template": None, "device": None, "dtype": None, "plan": {}, "official": False,
-             "projections": None, "temperatures": None}  # fmt: skip
+             "projections": None, "temperatures": None, "registers": None}  # fmt: skip
     chosen = {
         "size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True,
         "plan": {"attention": "bmm", "launch": "eager"}, "projections": "phi.safetensors", "temperatures": Path("t.json"),
+        "registers": Path("r.json"),
     }  # fmt: skip
     assert engine.made == [
         (("embedded", None, "gem"), plain),

@@ -72,12 +72,14 @@ def count(
         hidden: width of the blocks' MLPs, which a spec does not say; by default 4 C.
 
     Raises:
-        RecipeError: the recipe reads no patch features, or solves its temperatures; see UNCOUNTED.
+        RecipeError: the recipe reads no patch features, solves its temperatures, or has registers; see UNCOUNTED.
     """
     if recipe.reads != "patches":
         raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of recipes that read patches is")
     if recipe.inv_temp == "matched":
         raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of temperatures that are given is")
+    if recipe.registers:
+        raise RecipeError(f"the work of {recipe.name!r} with test-time registers is not counted: only that without is")
     return _Engine(spec, recipe, plan, batch, size, texts, hidden).run()
 
 
