@@ -180,7 +180,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self.input_size = _size(self.source) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
-        cost.announce(self.source.spec, self.geometry((100, 100)).input)
+        cost.announce(self.source.spec, self.geometry((100, 100)).input, self.recipe)
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
@@ -243,7 +243,7 @@ class Localizer(BaseLocalizer[list[str]]):
         copies = distinct_rows(encoded.cpu().numpy())
         text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
         empty = None
-        if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
+        if background or self.recipe.reads_empty(len(text)):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
         return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
 

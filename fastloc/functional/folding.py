@@ -69,7 +69,7 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
     _check_relevance(weights.spec, recipe)
     scaled = without_scale(weights)
-    if recipe.cross and weights.spec.layers < 2:
+    if (recipe.cross or recipe.reads == "cliper") and weights.spec.layers < 2:
         raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)

@@ -27,7 +27,7 @@ POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
 PATCH_READS = ("pool", "value")
 SCORES = ("cosine", "feature-surgery", "relevance")
 # what a map is read from besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
-RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor")
+RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor", "cliper")
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
 
@@ -95,14 +95,16 @@ class Recipe:
     position: how the position embedding is resized to another grid.
     rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
-    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
+    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch,
+        CLIPer's shares.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
-        this one alone).
+        this one alone, "cliper" refines the shares of this one's level).
     target: what is differentiated, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
         One text alone, whose share is always 1, has its logit differentiated instead.
     target_scale: a number, or "model" for the model's own; LeGrad's target is always the cosine of its own pooled feature.
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
     head: of "anchor", the one head that is shown; None for the mean.
+    cutoff: of "cliper", the share of a map's maximum below which a cell of the refined level counts 0.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
     fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
     """
@@ -132,6 +134,7 @@ class Recipe:
     target_scale: float | str = MODEL
     one_head: bool = False
     head: int | None = None
+    cutoff: float = 0.0
     trained: bool = False
     readout: ReadOut = ReadOut()
     template: str = "openai80"
@@ -169,6 +172,10 @@ class Recipe:
         """The scale of the target as a number; `logit_scale` is the model's own."""
         return logit_scale if isinstance(self.target_scale, str) else self.target_scale
 
+    def reads_empty(self, texts: int) -> bool:
+        """Whether maps of this many texts depend on the empty text's embedding."""
+        return self.reads == "cliper" or (self.readout.score == "feature-surgery" and texts == 1)
+
     @property
     def depth(self) -> str:
         """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
@@ -176,6 +183,8 @@ class Recipe:
             return str(self.blocks)
         if self.reads == "anchor":
             return "1" if self.start == -1 else f"1 at {self.start}"
+        if self.reads == "cliper":
+            return "all"
         if self.reads in ("bi-modal", "legrad", "rollout"):
             return str(-self.start) if self.start < 0 else f"from {self.start}" if self.start else "all"
         return "1"
@@ -219,6 +228,7 @@ def _of_patches(r: Recipe) -> list[tuple[bool, str]]:
         (r.readout.score == "relevance", "the score 'relevance' is for recipes that read something else than patches"),
         ((r.start, r.head, r.one_head, r.target) != (0, None, False, "cosine"),
          "start, head, one_head and target are for recipes that read something else than patches"),
+        (r.cutoff != 0, "cutoff is for recipes that read 'cliper'"),
     ]  # fmt: skip
 
 
@@ -235,10 +245,13 @@ def _of_relevance(r: Recipe) -> list[tuple[bool, str]]:
          f"head is {r.head!r}; it is one head of an anchor's block"),
         (r.target_scale != MODEL and not positive(r.target_scale),
          f"target_scale is {r.target_scale!r}; it is a number above 0, or {MODEL!r} for the model's own"),
-        (r.one_head and r.reads in ("legrad", "rollout", "anchor"), f"{r.reads!r} reads the encoder's own heads"),
+        (r.one_head and r.reads in ("legrad", "rollout", "anchor", "cliper"), f"{r.reads!r} reads the encoder's own heads"),
         (r.target == "softmax-of-mean" and not r.reads.startswith("grad-cam"),
          f"{r.reads!r} reads the class token, and no mean of patches"),
         (r.reads in ("legrad", "rollout", "anchor") and r.target != "cosine", f"{r.reads!r} has no target to choose"),
+        (r.reads == "cliper" and r.target != "softmax", f"'cliper' shares a patch out among texts: target is 'softmax', not {r.target!r}"),
+        (r.cutoff != 0 and r.reads != "cliper", f"cutoff is for recipes that read 'cliper', not {r.reads!r}"),
+        (r.cutoff != 0 and not (positive(r.cutoff) and r.cutoff <= 1), f"cutoff is {r.cutoff!r}; a share in 0 … 1 is wanted"),
     ]  # fmt: skip
 
 
