@@ -209,7 +209,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self.input_size = _size(self.source, form.size) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
-        cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input)
+        cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input, self.recipe)
 
     def _measure(self, row: Recipe) -> Temperatures:
         """Inverse temperatures of the model for a recipe, measured on the sample scenes at the model's own input size."""
@@ -288,7 +288,7 @@ class Localizer(BaseLocalizer[list[str]]):
         copies = distinct_rows(rows.cpu().numpy())
         text = (rows if copies is None else rows[copies.first]).to(self.device, accumulate_dtype)
         empty = None
-        if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
+        if background or self.recipe.reads_empty(len(text)):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
         return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
 

@@ -95,7 +95,7 @@ def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
 
 
 def _check_crossed(spec: ModelSpec, recipe: Recipe) -> None:
-    if recipe.crosses and spec.layers < 2:
+    if (recipe.crosses or recipe.reads == "cliper") and spec.layers < 2:
         raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
     for block in recipe.cross_blocks:
         if isinstance(block, int) and block > spec.layers - 2:

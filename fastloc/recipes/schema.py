@@ -29,7 +29,7 @@ POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
 PATCH_READS = ("pool", "value")
 SCORES = ("cosine", "feature-surgery", "relevance")
 # what a map is read from besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
-RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor")
+RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor", "cliper")
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
 COMPARES = ("projected", "plain")
@@ -112,9 +112,10 @@ class Recipe:
         (`fastloc.functional.methods.registers`). Any recipe can have them; they are keys and values, and no map shows them.
     neurons: which neurons of which blocks' MLPs these are; a Localizer puts the model's own in (`fastloc registers`).
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
-    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
+    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch,
+        CLIPer's shares.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
-        this one alone).
+        this one alone, "cliper" refines the shares of this one's level).
     target: what is differentiated, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
         One text alone, whose share is always 1, has its logit differentiated instead.
     target_scale: a number, or "model" for the model's own; LeGrad's target is always the cosine of its own pooled feature.
@@ -122,6 +123,7 @@ class Recipe:
     compares: of "grad-eclip", the q and k whose cosines weigh the patches: "projected" (behind the out-projection, as the evaluation
         scripts have it) or "plain" (as the block attends with them, as the notebook has it).
     head: of "anchor", the one head that is shown; None for the mean.
+    cutoff: of "cliper", the share of a map's maximum below which a cell of the refined level counts 0.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
     fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
     """
@@ -158,6 +160,7 @@ class Recipe:
     one_head: bool = False
     compares: str = "projected"
     head: int | None = None
+    cutoff: float = 0.0
     trained: bool = False
     readout: ReadOut = ReadOut()
     template: str = "openai80"
@@ -200,6 +203,10 @@ class Recipe:
         """The scale of the target as a number; `logit_scale` is the model's own."""
         return logit_scale if isinstance(self.target_scale, str) else self.target_scale
 
+    def reads_empty(self, texts: int) -> bool:
+        """Whether maps of this many texts depend on the empty text's embedding."""
+        return self.reads == "cliper" or (self.readout.score == "feature-surgery" and texts == 1)
+
     @property
     def depth(self) -> str:
         """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
@@ -207,6 +214,8 @@ class Recipe:
             return str(self.blocks)
         if self.reads == "anchor":
             return "1" if self.start == -1 else f"1 at {self.start}"
+        if self.reads == "cliper":
+            return "all"
         if self.reads in ("bi-modal", "legrad", "rollout"):
             return str(-self.start) if self.start < 0 else f"from {self.start}" if self.start else "all"
         return "1"
@@ -272,6 +281,7 @@ def _of_patches(r: Recipe) -> list[tuple[bool, str]]:
         (r.readout.score == "relevance", "the score 'relevance' is for recipes that read something else than patches"),
         ((r.start, r.head, r.one_head, r.target) != (0, None, False, "cosine"),
          "start, head, one_head and target are for recipes that read something else than patches"),
+        (r.cutoff != 0, "cutoff is for recipes that read 'cliper'"),
     ]  # fmt: skip
 
 
@@ -288,10 +298,13 @@ def _of_relevance(r: Recipe) -> list[tuple[bool, str]]:
          f"head is {r.head!r}; it is one head of an anchor's block"),
         (r.target_scale != MODEL and not positive(r.target_scale),
          f"target_scale is {r.target_scale!r}; it is a number above 0, or {MODEL!r} for the model's own"),
-        (r.one_head and r.reads in ("legrad", "rollout", "anchor"), f"{r.reads!r} reads the encoder's own heads"),
+        (r.one_head and r.reads in ("legrad", "rollout", "anchor", "cliper"), f"{r.reads!r} reads the encoder's own heads"),
         (r.target == "softmax-of-mean" and not r.reads.startswith("grad-cam"),
          f"{r.reads!r} reads the class token, and no mean of patches"),
         (r.reads in ("legrad", "rollout", "anchor") and r.target != "cosine", f"{r.reads!r} has no target to choose"),
+        (r.reads == "cliper" and r.target != "softmax", f"'cliper' shares a patch out among texts: target is 'softmax', not {r.target!r}"),
+        (r.cutoff != 0 and r.reads != "cliper", f"cutoff is for recipes that read 'cliper', not {r.reads!r}"),
+        (r.cutoff != 0 and not (positive(r.cutoff) and r.cutoff <= 1), f"cutoff is {r.cutoff!r}; a share in 0 … 1 is wanted"),
     ]  # fmt: skip
 
 

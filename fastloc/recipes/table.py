@@ -92,6 +92,10 @@ _ROWS = (
     Recipe("rollout", "mean attention with the residual, multiplied through all blocks; the same for every text",
            "attention rollout (Abnar and Zuidema, ACL 2020), samiraabnar/attention_flow",
            reads="rollout", position="bicubic-antialias", readout=_RELEVANCE, template="plain"),
+    # without Stable Diffusion and crops; attention_thr is .1, .2 or .35 in its configurations
+    Recipe("cliper", "every block's input through the last block, by the balanced sum of all blocks' attention",
+           "CLIPer (Sun et al., ICCV 2025), linsun449/cliper.code",
+           reads="cliper", start=-1, target="softmax", cutoff=0.2, position="bilinear", readout=_RELEVANCE, fit="aspect"),
     *(Recipe(f"anchor_{term}", f"{term[0]}-{term[1]} attention of the patch most similar to the text, last block", _ANCHOR,
              reads="anchor", terms=(term,), start=-1, position="bilinear", readout=_ON_GRID, template="surgery85")
       for term in ("qk", "vv", "qq", "kk")),

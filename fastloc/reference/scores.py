@@ -17,13 +17,13 @@ def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: 
     """What a recipe says of normalised pixels [B, 3, H, W] and texts [T, E] of unit length: [B, P, T] in the weights' dtype.
 
     Args:
-        empty: [E], the empty text's embedding, for feature surgery with one text.
+        empty: [E], the empty text's embedding, for feature surgery with one text and for CLIPer's background.
     """
     weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.readout.score == "feature-surgery":
         return torch.cat([_surgery(weights, one[None], texts, row, empty) for one in pixels])
     if row.reads != "patches":
-        return relevance.relevance(weights, pixels, texts, row)
+        return relevance.relevance(weights, pixels, texts, row, empty)
     return parts.cosine(features(weights, pixels, row), texts)
 
 

@@ -39,6 +39,7 @@ ROWS = {
     "legrad": (0, (), "mean", False, False, "bicubic-antialias", "picture", "gem"),
     "grad_eclip": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
     "rollout": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "cliper": (0, (), "mean", False, False, "bilinear", "picture", "openai80"),
     "anchor_qk": (0, ("qk",), "mean", False, False, "bilinear", "grid", "surgery85"),
     "anchor_vv": (0, ("vv",), "mean", False, False, "bilinear", "grid", "surgery85"),
     "anchor_qq": (0, ("qq",), "mean", False, False, "bilinear", "grid", "surgery85"),
@@ -64,13 +65,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "legrad": {"score": "relevance", "reads": "legrad", "start": -2},
     "grad_eclip": {"score": "relevance", "reads": "grad-eclip", "one_head": True},
     "rollout": {"score": "relevance", "reads": "rollout"},
+    "cliper": {"score": "relevance", "reads": "cliper", "target": "softmax", "start": -1, "cutoff": 0.2},
     **{f"anchor_{term}": {"score": "relevance", "reads": "anchor", "start": -1} for term in ("qk", "vv", "qq", "kk")},
 }
 USUAL = {
     "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "compares": "projected", "head": None,
     "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None,
     "procrustes_weight": 0.0, "cross": None, "cross_blocks": (), "cross_terms": "qk", "cross_weight": 0.0, "gain": 1.0,
-    "keep_position": False, "trained": False, "score": "cosine", "reverse": False,
+    "keep_position": False, "trained": False, "score": "cosine", "reverse": False, "cutoff": 0.0,
 }  # fmt: skip
 LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0, "pearl": 40.0, "itaclip": 40.0}
 
