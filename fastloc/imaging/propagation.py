@@ -172,12 +172,13 @@ def _weights(cells: Floats, gray: Floats, affinity: Floats) -> tuple[Floats, Flo
 
 
 def _ties(difference: Floats, one: Floats, other: Floats, affinity: Floats) -> Floats:
-    agreement = np.einsum("t,tij,tij->ij", affinity, one, other)
+    agreement: Floats = np.einsum("t,tij,tij->ij", affinity, one, other)
     if not difference.size:
         return agreement
     difference = np.abs(difference)
-    ties: Floats = np.exp(-EDGE * difference / (difference.mean() + EPSILON)) * (1 + np.clip(agreement, 0, 1))
-    return np.minimum(ties, 1).astype(one.dtype)
+    ties = np.exp(-EDGE * difference / (difference.mean() + EPSILON)) * (1 + np.clip(agreement, 0, 1))
+    clipped: Floats = np.minimum(ties, 1).astype(one.dtype)
+    return clipped
 
 
 def _solved(cells: Floats, own: Floats, above: Floats, beside: Floats, iterations: int) -> Floats:
@@ -216,5 +217,5 @@ def _solved(cells: Floats, own: Floats, above: Floats, beside: Floats, iteration
 
 def _bilinear(cells: int, pixels: int) -> NDArray[np.float64]:
     """[pixels, cells], as `interpolate(mode="bilinear", align_corners=False)` enlarges."""
-    at = (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
+    at = (np.arange(pixels, dtype=np.float64) + 0.5) * (cells / pixels) - 0.5
     return sample(at, cells, slice(0, pixels), slice(0, cells)).matrix()
