@@ -74,7 +74,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--min-score", type=float, metavar="F",
         help="score from which a text has boxes at all, such as 0.5: more likely in the picture than not (default: every text has)",
     )  # fmt: skip
-    output.add_argument("--refine", choices=("pamr",), help="let the maps follow the picture's edges (seconds for a large picture)")
+    output.add_argument(
+        "--refine", choices=("pamr", "propagate"),
+        help="let the maps follow the picture's edges: pamr by pixels (seconds for a large picture), propagate by cells (PEARL)",
+    )  # fmt: skip
     output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
     output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
 
@@ -139,7 +142,7 @@ def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, arg
     if job.image == STDIN:
         result = replace(result, name=STDIN)
     if args.refine:
-        result = result.refined()
+        result = result.refined(args.refine)
     for path in job.files:
         path.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay:
