@@ -69,7 +69,8 @@ def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor]
         if term == "procrustes":
             products = procrustes.products(given["q"][:, head], given["k"][:, head], prefix, row.procrustes_weight)
         else:
-            products = _products(row, *(given[letter][:, head] for letter in term), by[:-1])
+            left, right = (given[letter][:, head] for letter in term)
+            products = _products(row, left, right, by[:-1])
         logits = products * by[-1]
         heads.append(parts.softmax(logits if bias is None else logits + bias).to(v.dtype))
     return torch.stack(heads, 1)

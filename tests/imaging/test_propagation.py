@@ -138,7 +138,7 @@ def test_a_result_propagates_before_it_reads_out(order, name, reverse):
     rows, columns = plain.geometry.covered()
     inside = (slice(None), rows, columns)
     sign = -1 if reverse else 1
-    raw = sign * heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry)[inside]
+    raw = sign * heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry, order)[inside]
     raw = sign * propagated(raw, np.asarray(plain.picture)[rows, columns], class_affinity(vectors), 4, 20)
     wanted = np.zeros_like(plain.heatmaps)
     if order == "grid":
@@ -148,7 +148,7 @@ def test_a_result_propagates_before_it_reads_out(order, name, reverse):
         wanted[inside] = 1 - heat if reverse else heat
     elif order == "picture":
         wanted[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
-    elif order == "softmax":
+    elif order in heatmaps.COMPETING:
         wanted[inside] = heatmaps.softmax(raw, 9.0)
     else:
         wanted[inside] = raw

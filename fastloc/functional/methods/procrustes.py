@@ -32,7 +32,8 @@ def aligned_queries(q: Tensor, k: Tensor, prefix: int, weight: float) -> Tensor:
     centred = keys - centres[1]
     turn = polar(centred.permute(0, 2, 3, 1) @ (queries - centres[0]).transpose(1, 2))
     turned = (queries.transpose(1, 2) @ turn.mT).transpose(1, 2)
-    return (turned + weight * centred).to(q.dtype)
+    aligned: Tensor = (turned + weight * centred).to(q.dtype)
+    return aligned
 
 
 def polar(matrix: Tensor) -> Tensor:
@@ -50,4 +51,5 @@ def polar(matrix: Tensor) -> Tensor:
     for _ in range(STEPS - 1):
         step = 1.5 * identity - 0.5 * (z @ y)
         y, z = y @ step, step @ z
-    return matrix @ z / size.sqrt()
+    factor: Tensor = matrix @ z / size.sqrt()
+    return factor
