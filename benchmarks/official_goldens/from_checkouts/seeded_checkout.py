@@ -45,7 +45,7 @@ class Checkout:
     @property
     def commit(self) -> str:
         command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout.strip()
 
     def write(self, name: str, meta: Mapping[str, Any], arrays: Arrays) -> None:
         """tests/goldens/NAME.npz: the arrays, and what they are of. Ends the program for a golden that says nothing, or is too large."""
