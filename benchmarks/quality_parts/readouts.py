@@ -94,7 +94,7 @@ def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
 
 def _rotates(row: Recipe) -> bool:
     """The method has an attention of its own that reads queries or keys."""
-    return row.reads == "patches" and any(letter in term for term in row.terms for letter in "qk")
+    return row.path != "local" or (row.reads == "patches" and any(letter in term for term in row.terms for letter in "qk"))
 
 
 def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:

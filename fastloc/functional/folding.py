@@ -34,8 +34,13 @@ class FoldedViT:
 
     @property
     def crossed(self) -> range:
-        """The blocks whose own attention joins the last one's."""
+        """The blocks whose own attention joins the last one's, or shows the path "sfp" its outliers."""
         return crossed(self.recipe, self.weights.spec.layers)
+
+    @property
+    def streams_read(self) -> tuple[int, ...]:
+        """The blocks behind which the paths "sc-clip" and "sfp" read the stream: `Recipe.path_blocks`, its range written out."""
+        return streams_read(self.recipe, self.weights.spec.layers)
 
     @property
     def start(self) -> int:
@@ -50,7 +55,8 @@ class FoldedViT:
     @property
     def projections_read(self) -> str:
         """The projections that the local path reads, as letters; none where values and out-projection are one matrix."""
-        return letters("v", *self.recipe.streams) if self.attends or self.weights.spec.attn_norm else ""
+        values = self.recipe.blocks and self.weights.spec.attn_norm
+        return letters("v", *self.recipe.streams) if self.attends or values else ""
 
     def rows(self, block: Block, read: str) -> Linear:
         """The part of the block's projection that gives the letters in `read`; the last block's if these are not neighbours."""
@@ -68,6 +74,7 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
     if recipe.blocks > weights.spec.layers:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
     _check_relevance(weights.spec, recipe)
+    _check_path(weights.spec, recipe)
     scaled = without_scale(weights)
     if recipe.cross and weights.spec.layers < 2:
         raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
@@ -90,8 +97,31 @@ def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
         raise RecipeError(f"recipe {recipe.name!r} {what}")
 
 
+def _check_path(spec: ModelSpec, recipe: Recipe) -> None:
+    if recipe.path == "local":
+        return
+    if spec.layers < 2:
+        raise RecipeError(f"recipe {recipe.name!r} reads what stands before the last block, and the model has one block")
+    if max(recipe.path_blocks, default=0) > spec.layers - 2:
+        raise RecipeError(f"recipe {recipe.name!r}: path_blocks is {recipe.path_blocks}, and 0 … {spec.layers - 2} stand before the last")
+
+
+def streams_read(recipe: Recipe, layers: int) -> tuple[int, ...]:
+    """The blocks of a tower of `layers` behind which the paths "sc-clip" and "sfp" read the stream; none on the local path."""
+    if recipe.path == "local":
+        return ()
+    similar, average, first, last = recipe.path_blocks or (8, 3, 3, 9)
+    numbers = (similar, average, *range(first, last + 1))
+    if recipe.path_blocks:
+        return numbers
+    # behind the block where as large a share of the depth is done as there, and never behind the last
+    return tuple(min(-(-(number + 1) * layers // 12), layers - 1) - 1 for number in numbers)
+
+
 def crossed(recipe: Recipe, layers: int) -> range:
-    """The blocks of a tower of `layers` whose own attention joins the last one's."""
+    """The blocks of a tower of `layers` whose own attention joins the last one's, or shows the path "sfp" its outliers."""
+    if recipe.path == "sfp":
+        return range(layers - 2, layers - 1)
     if recipe.cross is None:
         return range(0)
     # a share such as 5/12 of 12 blocks must not end up a rounding error above 5
