@@ -97,6 +97,8 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     Any number of tokens may stand in front of the patches, and queries and keys come normalised and rotated: of a tower, the head width
     alone can rule kernels out.
     """
+    if recipe.path != "local":
+        return [f"{recipe.name} attends by a map that its heads share and by PyTorch's fused attention; kernels are for the local path"]
     if not recipe.streams:
         return [f"the local path of {recipe.name} does not attend"]
     if recipe.unit and any(term[0] != term[1] for term in recipe.streams):

@@ -24,6 +24,8 @@ MODEL = "model"
 TERMS = ("qk", "qq", "kk", "vv", "identity", "procrustes")
 # of other blocks: the encoder's own attention, or the recipe's terms
 CROSS_TERMS = ("qk", "own")
+# what becomes of the encoder's streams: the sum of `terms`, or the methods of `fastloc.functional.methods.sc_clip`
+PATHS = ("local", "sc-clip", "sfp")
 POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
 # how a patch passes an attention pool alone: the whole pool, or its values and out-projection without the MLP behind them
 PATCH_READS = ("pool", "value")
@@ -85,6 +87,10 @@ class Recipe:
     """One method.
 
     blocks: how many of the last blocks feed the local path (a count; 0 is the encoder's own patch tokens).
+    path: "local", or in place of the local path and without any of its fields "sc-clip" or "sfp": the last block behind repaired outliers,
+        a map that middle blocks' similarity gives, and a second pass over the sum of middle blocks.
+    path_blocks: of those two, four blocks counted from 0: whose similarity repairs, whose averages at the end, the first and the last that
+        are added up; (8, 3, 3, 9) in the authors' code for every model. Empty: those at the same shares of the depth as there of 12.
     terms: the attentions of the local path, their outputs averaged ("mean") or added ("sum"); of a ResNet see
         `fastloc.functional.resnet.FORMS`.
     unit: L2-normalise each head's projections before they attend to themselves.
@@ -132,6 +138,8 @@ class Recipe:
     summary: str
     source: str
     blocks: int = 0
+    path: str = "local"
+    path_blocks: tuple[int, ...] = ()
     terms: tuple[str, ...] = ()
     combine: str = "mean"
     unit: bool = False
@@ -169,6 +177,7 @@ class Recipe:
     def __post_init__(self) -> None:
         # lists are welcome, a frozen row holds tuples
         object.__setattr__(self, "terms", tuple(self.terms))
+        object.__setattr__(self, "path_blocks", tuple(self.path_blocks))
         object.__setattr__(self, "inv_temp", frozen(self.inv_temp))
         object.__setattr__(self, "cross", frozen(self.cross))
         object.__setattr__(self, "cross_blocks", frozen(self.cross_blocks))
@@ -178,6 +187,7 @@ class Recipe:
         check_count(self.name, "blocks", self.blocks)
         check_count(self.name, "iterations", self.iterations)
         check_count(self.name, "registers", self.registers)
+        known("path", self.path, PATHS)
         known("position mode", self.position, POSITION_MODES)
         known("combine", self.combine, ("mean", "sum"))
         known("cross term", self.cross_terms, CROSS_TERMS)
@@ -210,6 +220,8 @@ class Recipe:
     @property
     def depth(self) -> str:
         """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
+        if self.path != "local":
+            return "1"
         if self.reads == "patches":
             return str(self.blocks)
         if self.reads == "anchor":
@@ -242,6 +254,7 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.iterations > 0 and not (r.unit and self_self), "iterations need unit projections and self-self terms"),
         (r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
          "matched temperatures need unit projections, self-self terms and rho"),
+        *_of_path(r),
         (r.rho is not None and not (positive(r.rho) and r.rho < 1), f"rho is {r.rho!r}; a share of the tokens between 0 and 1 is wanted"),
         (r.rho is not None and not r.unit, "rho is for unit projections"),
         (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),
@@ -273,6 +286,21 @@ def _of_cross(r: Recipe) -> list[tuple[bool, str]]:
         (r.cross_terms == "own" and not one_temperature, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
         (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),
         (not positive(r.gain), f"gain is {r.gain!r}; it is a number above 0"),
+    ]  # fmt: skip
+
+
+def _of_path(r: Recipe) -> list[tuple[bool, str]]:
+    numbers = all(type(each) is int and each >= 0 for each in r.path_blocks)
+    fits = len(r.path_blocks) == 4 and numbers and r.path_blocks[2] <= r.path_blocks[3]
+    if r.path == "local":
+        return [(bool(r.path_blocks), "path_blocks are for the paths 'sc-clip' and 'sfp'")]
+    local = (r.blocks, r.terms, r.combine, r.unit, r.iterations, r.inv_temp, r.rho, r.bias_std, r.cross, r.residual, r.mlp)
+    return [
+        (r.reads != "patches", f"path {r.path!r} gives patch features, and what is read is {r.reads!r}"),
+        (local != (0, (), "mean", False, 0, None, None, None, None, False, False),
+         f"path {r.path!r} stands in the local path's place, so no field of one can be changed"),
+        (bool(r.path_blocks) and not fits,
+         f"path_blocks is {r.path_blocks!r}; four blocks counted from 0 are wanted, the third not behind the fourth"),
     ]  # fmt: skip
 
 

@@ -68,6 +68,11 @@ _ROWS = (
            "ITACLIP (Aydin et al., CVPR Workshops 2025), m-arda-aydn/ITACLIP",
            blocks=1, terms=("qq", "kk"), combine="sum", cross_blocks=(6 / 12, 7 / 12, 9 / 12), cross_terms="own", cross_weight=0.5,
            residual=True, readout=_SEGMENT, fit="aspect"),
+    # one picture's features alone: the official code reads square crops
+    Recipe("sc_clip", "the last block over repaired patches, a map of middle blocks' similarity, and a second pass over their sum",
+           "SC-CLIP (Bai et al., arXiv 2411.15869), SuleBai/SC-CLIP", path="sc-clip", readout=_SEGMENT, fit="aspect"),
+    Recipe("sfp", "the same with outliers found by the class token's attention, and q-q attention beside k-k",
+           "SFP (Jin et al., ICCV 2025), Kimsure/SFP", path="sfp", readout=_SEGMENT, fit="aspect"),
     # its CLIP example: the activation is the last block's first LayerNorm, the class token is dropped
     Recipe("grad_cam", "Grad-CAM on the last block's LayerNorm, of the softmax over the texts",
            "Grad-CAM (Selvaraju et al., ICCV 2017), jacobgil/pytorch-grad-cam",

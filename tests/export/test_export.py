@@ -45,9 +45,8 @@ EXPORTED = {name: RECIPES[name] for name in PATCHES if RECIPES[name].inv_temp !=
 ROWS = {name: replace(row, blocks=min(row.blocks, 2)) for name, row in {**EXPORTED, **VARIANTS}.items()}
 # tracing takes seconds, most of all for files that take any size: each part of a method in some spelling here, and everything in
 # benchmarks/onnx_parity.py
-STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl",
-                                                                                           "itaclip")
-                                               for each in ("onnx", "decomposed"))]  # fmt: skip
+SPELLED = ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl", "itaclip", "sc_clip", "sfp")
+STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in SPELLED for each in ("onnx", "decomposed"))]
 DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort"),
            ("pearl", "ort"), ("pearl", "onnx"), ("pearl", "decomposed"), ("itaclip", "onnx"), ("official", "onnx")]  # fmt: skip
 HALF = [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx"),
