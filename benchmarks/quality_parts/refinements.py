@@ -36,7 +36,7 @@ from quality import MEASURES, _judge  # noqa: E402
 from quality_parts.readouts import RESAMPLES, Bootstrap, _commit  # noqa: E402
 
 RECORD, PAGE = HERE / "records" / "refinements.json", HERE.parent / "docs" / "methods" / "newer.md"
-METHODS = ("gem", "clip_surgery")
+METHODS = ("gem",)
 REFINEMENTS = ("none", "pamr", "propagate")
 TEXTS = ("all", "own")
 REPORTED = ("pointing", "miou", "auc")
