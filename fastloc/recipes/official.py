@@ -34,8 +34,8 @@ class OfficialForm:
 
 
 _SAME = OfficialForm()
-_TABLE = "the trained positions where the grid has as many patches in another shape"
-_TWO_STEPS = "maps pass the input's pixels on the way to the picture"
+_TABLE = "positions kept for as many patches in another shape"
+_TWO_STEPS = "maps by way of the input's pixels"
 _UP = "the picture's own size, rounded up to whole patches, short side 1024 at most"
 _NEAREST = "the picture's own size, rounded to whole patches, short side 640 at most"
 _CENTRE = "the centre, at the size that the model was trained at"
@@ -53,10 +53,6 @@ OFFICIAL: dict[str, OfficialForm] = {
     "resclip": OfficialForm(
         {"keep_position": True, "order": "softmax-input", "cross": None, "cross_blocks": (5, 6, 7, 8), "cross_weight": 0.6}, 336, "aspect",
         f"blocks 5 to 8 on any depth, their weight that of its demo, 0.6; short side 336; {_TWO_STEPS}; {_TABLE}"),
-    # configs/*.py: 560 for Cityscapes, and 448 for ITACLIP's COCO-Stuff
-    "pearl": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
-    "itaclip": OfficialForm(
-        {"keep_position": True, "cross_blocks": (6, 7, 9)}, 336, "aspect", f"blocks 6, 7 and 9 on any depth; short side 336; {_TABLE}"),
     # configs/maskclip: (2048, 512) with its shape kept
     "maskclip": OfficialForm(
         {"order": "softmax-input", "logit_scale": 1.0, "keep_position": True}, 512, "aspect",
@@ -73,6 +69,10 @@ OFFICIAL: dict[str, OfficialForm] = {
     # clip.load's own transform
     "bi_modal": OfficialForm(size=NATIVE, fit="crop", note=_CENTRE),
     "bi_modal_last": OfficialForm(size=NATIVE, fit="crop", note=_CENTRE),
+    # configs/*.py: 560 for Cityscapes, and 448 for ITACLIP's COCO-Stuff
+    "pearl": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
+    "itaclip": OfficialForm(
+        {"keep_position": True, "cross_blocks": (6, 7, 9)}, 336, "aspect", f"blocks 6, 7 and 9 on any depth; short side 336; {_TABLE}"),
 }  # fmt: skip
 
 

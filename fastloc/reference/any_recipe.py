@@ -71,8 +71,7 @@ def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor]
         if term == "procrustes":
             products = procrustes.products(given["q"][:, head], given["k"][:, head], prefix, row.procrustes_weight)
         else:
-            left, right = (given[letter][:, head] for letter in term)
-            products = _products(row, left, right, by[:-1])
+            products = _products(row, given[term[0]][:, head], given[term[1]][:, head], by[:-1])
         logits = products * by[-1]
         heads.append(parts.softmax(logits if bias is None else logits + bias).to(v.dtype))
     return torch.stack(heads, 1)

@@ -6,7 +6,7 @@ Its model ("reduced" and "naclip", its defaults) and its segmentor are run as th
 PASCAL VOC run it. What surprises in it, all of it kept in the answers:
 
 - similarities go to the picture in two bilinear steps, by way of the input's pixels, even without windows;
-- the Gaussian of the patches' distance is computed in float32, so a float64 answer is exact to 1e-7 only;
+- the Gaussian of the patches' distance is computed in float32, so a float64 answer is exact to some 1e-9 only;
 - positions as in SCLIP's code: as many patches as the trained grid has, in another shape, keep the trained table;
 - an input that the patch does not divide is cut by its convolution, and the map is stretched over what was cut.
 
