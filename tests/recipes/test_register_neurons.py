@@ -71,7 +71,7 @@ def test_no_edit_ends_in_anything_else(file: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps(made))
         RegisterNeurons.load(path)
 
-    assert raw(json_edits(json.loads(file.read_text()), 5, 200), call) == []
+    assert raw(json_edits(json.loads(file.read_text()), 5, 80), call) == []
 
 
 # at the command line

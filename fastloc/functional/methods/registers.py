@@ -84,6 +84,8 @@ def at_taken_over(block: RegisterBlock, gradient: Tensor, hidden: Tensor) -> Ten
     """
     front, gradient = block.taken.shape[0], gradient.expand(-1, -1, hidden.shape[1], -1)
     first, patches = gradient[:, :, :front], gradient[:, :, front:]
+    # one tensor, which is reduced and compared with that: a runtime may keep half precision wider in one of two places
+    hidden = hidden.to(gradient.dtype)
     kept = torch.cat([torch.where(block.taken, 0.0, first), torch.where(block.listed, 0.0, patches)], 2)
     there = ((hidden == _extreme(block, hidden)) & block.listed).to(gradient.dtype)
     share = there / there.sum((1, 2), keepdim=True)
