@@ -65,7 +65,8 @@ def by_density(patches: Tensor) -> list[int]:
     """The patches [P, C] whose local outlier factor is above the 0.95 quantile; none where a patch lacks 30 neighbours."""
     if len(patches) <= NEIGHBOURS:
         return []
-    factors = outlier_factors(patches)
+    # as there, never in half precision
+    factors = outlier_factors(patches).to(torch.promote_types(patches.dtype, torch.float32))
     return torch.nonzero(factors > torch.quantile(factors, 0.95))[:, 0].tolist()
 
 
@@ -90,7 +91,7 @@ def by_attention(weights: Weights, x: Tensor, grid: Grid) -> list[int]:
     mean = parts.softmax(parts.logits(q, k))[0].mean(0)
     of_class, of_self = 1.5 * mean[0, spec.prefix :], mean.diagonal()[spec.prefix :]
     salient = torch.nonzero(of_class > of_self)[:, 0].tolist()
-    return sorted(salient, key=lambda place: -float(of_class[place]))[:10]
+    return sorted(salient, key=lambda place: -of_class[place].item())[:10]
 
 
 def repaired(patches: Tensor, outliers: list[int], grid: Grid) -> Tensor:

@@ -210,7 +210,7 @@ def test_half_precision(name: str, dtype: torch.dtype) -> None:
     assert found.dtype == dtype and float((found.double() - exact).norm() / exact.norm()) < 0.1
 
 
-@pytest.mark.parametrize(("name", "cls"), itertools.product(ROWS, (False, True)))
+@pytest.mark.parametrize(("name", "cls"), [*itertools.product(ROWS, (False, True))])
 def test_what_the_main_path_captures_stays(name: str, cls: bool) -> None:
     weights, pixels, names = towers.tower(), towers.pixels(1, (6, 7)), ("embedded", "block5", "qkv5", "block6")
     wanted: dict[str, Any] = dict(vit.forward(weights, pixels, recipe("itsm", position="bicubic-scale"), capture=names).captured)
