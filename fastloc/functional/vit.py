@@ -42,7 +42,7 @@ def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = Fal
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    return encode(prepared, tokens, positions(weights, grid, recipe), grid, cls=cls, capture=capture)
+    return encode(prepared, tokens, positions(prepared.weights, grid, recipe), grid, cls=cls, capture=capture)
 
 
 def encode(
@@ -65,6 +65,7 @@ def encode(
     last, last_rows = spec.layers - 1, _last_rows(prepared, x.shape[1], cls, capture)
     # the local path reads what the main path attends with, unless the recipe wants it unrotated
     apart = places.turns is not None and not recipe.rotary
+    own = prepared.crossed if recipe.cross_terms == "own" else ()
     for i, block in enumerate(weights.blocks):
         changed, rows = i >= prepared.first, last_rows if i == last else x.shape[1]
         x, y, lengths = enter_block(block, x, delta, spec, ops, changed and recipe.inv_temp == "adaptive")
@@ -81,9 +82,10 @@ def encode(
         qkv = turned(block, plain, spec, places, None if apart else slot, ops, free=not apart) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
-        local.keep_projections(i, qkv)
+        unturned = apart and (changed or i in own)
+        attending = turned(block, plain, spec, Positions(places.table), slot, ops) if unturned and plain is not None else qkv
+        local.keep_projections(i, attending)
         if changed:
-            attending = turned(block, plain, spec, Positions(places.table), slot, ops) if apart and plain is not None else qkv
             local.add_block(i - prepared.first, y, lengths, attending if prepared.projections_read else None)
         if rows == 0 or qkv is None:
             continue
@@ -100,7 +102,7 @@ def encode(
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
     """The learned positions of this grid and, where the tower has them, its rotary ones."""
     turns = None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos)
-    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position), turns)
+    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position, recipe.keep_position), turns)
 
 
 def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:

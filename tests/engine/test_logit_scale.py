@@ -29,8 +29,10 @@ TEXTS = ["red circle", "dog", "a car"]
 # the scale of CLIP, and others
 SCALES = (100.0, 30.0)
 # methods whose authors take the model's scale, before a softmax or a gradient
-OWN = ("cliptrase", "tagclip", "grad_cam", "grad_cam_clip_es", "bi_modal", "bi_modal_last")
-FIXED = {"maskclip": 40, "sclip": 40, "clearclip": 50, "naclip": 40, "resclip": 40, "sc_clip": 40, "sfp": 40}
+OWN = ("cliptrase", "tagclip", "grad_cam", "grad_cam_clip_es", "bi_modal", "bi_modal_last", "cliper")
+FIXED = {
+    "maskclip": 40, "sclip": 40, "clearclip": 50, "naclip": 40, "resclip": 40, "pearl": 40, "itaclip": 40, "sc_clip": 40, "sfp": 40,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

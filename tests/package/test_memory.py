@@ -20,7 +20,8 @@ from fastloc.functional.attention import FORMS
 from fastloc.functional.folding import fold
 from fastloc.recipes import recipe
 from fastloc.functional.patch_stem import patch_tokens
-from fastloc.functional.vit import encode, positions
+from fastloc.functional.similarity import answer
+from fastloc.functional.vit import positions
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -33,7 +34,8 @@ peaks = []
 with torch.inference_mode():
     for side in (24, 48, 96):
         tokens, grid = patch_tokens(prepared.weights, torch.rand(1, 3, 8 * side, 8 * side))
-        encode(prepared, tokens, positions(prepared.weights, grid, row), grid, Ops(local=FORMS[form]))
+        places, text = positions(prepared.weights, grid, row), towers.texts(1).float()
+        answer(prepared, tokens, places, grid, text, lambda out, words: out.patches, Ops(local=FORMS[form]))
         peaks.append(peak())
 print(json.dumps(peaks))
 """
@@ -43,10 +45,10 @@ MAP = TOKENS**2 * 4 / 2**20
 
 
 @pytest.mark.slow("a process with a large pass for every method")
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [("gem", "sdpa"), ("gem", "bmm"), ("naclip", "sdpa"), ("clip_surgery", "sdpa"), ("sc_clip", "sdpa"), ("sfp", "sdpa")],
-)
+@pytest.mark.parametrize(("name", "form"), [
+    ("gem", "sdpa"), ("gem", "bmm"), ("naclip", "sdpa"), ("clip_surgery", "sdpa"), ("pearl", "sdpa"), ("pearl", "bmm"),
+    ("itaclip", "sdpa"), ("cliper", "sdpa"), ("sc_clip", "sdpa"), ("sfp", "sdpa"),
+])  # fmt: skip
 def test_peak_memory_grows_with_the_tokens(name: str, form: str) -> None:
     run = subprocess.run(
         [sys.executable, "-P", "-c", _SCRIPT, name, form], capture_output=True, text=True, check=False,

@@ -65,8 +65,9 @@ def attended(qkv: Projections, most: int | None) -> Tensor:
     of_class = STRENGTH * first[:, :, 0, qkv.prefix :].mean(1)
     of_self = (own - torch.cat(sums, 2)).exp()[:, :, qkv.prefix :].mean(1)
     salient = of_class > of_self
-    tenth: Tensor = of_class.masked_fill(~salient, 0).topk(torch.sym_min(MOST, of_class.shape[1])).values[:, -1:]
-    return salient & (of_class >= tenth)
+    tenth = of_class.masked_fill(~salient, 0).topk(torch.sym_min(MOST, of_class.shape[1])).values[:, -1:]
+    found: Tensor = salient & (of_class >= tenth)
+    return found
 
 
 def repaired(patches: Tensor, outliers: Tensor, grid: Grid) -> Tensor:
