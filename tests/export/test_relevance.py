@@ -63,6 +63,12 @@ def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count
     assert np.abs(together - cosines.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
 
 
+@pytest.mark.slow("an export of another field")
+def test_grad_eclip_s_second_form() -> None:
+    made = parts(recipe("grad_eclip", compares="plain"), Options(spelling="decomposed", batch=2, size=SIZE, count=3))
+    check(trace(made), made, 2, (3, 5), 3)
+
+
 @pytest.mark.slow("an export of every gradient method", quick=2)
 @pytest.mark.parametrize(("name", "spelling", "dtype", "dynamic"), CASES)
 def test_the_file_computes_what_pytorch_does(name: str, spelling: str, dtype: str, dynamic: bool) -> None:
