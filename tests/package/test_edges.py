@@ -36,6 +36,7 @@ OWN = {
     "fastloc/engine/calibration.py": "the shipped samples",
     "fastloc/bench/models.py": "the shipped model's configuration",
     "fastloc/bench/quality.py": "the shipped record",
+    "fastloc/engine/best_method.py": "the shipped measurements",
     "fastloc/bench/backends/onnx_backend.py": "a process of our own",
     "fastloc/bench/backends/torch_backend.py": "a process of our own",
     "fastloc/bench/peers/protocol.py": "a process of our own",
