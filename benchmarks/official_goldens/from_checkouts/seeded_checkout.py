@@ -12,7 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, ClassVar
 from unittest.mock import MagicMock
@@ -96,6 +98,21 @@ def stub(*names: str, **attributes: Any) -> None:
             setattr(sys.modules[package], part, sys.modules[name])
         for key, value in attributes.items():
             setattr(sys.modules[name], key, value)
+
+
+def cells(notebook: Path, *marks: str, **names: Any) -> Any:
+    """A module of a notebook's cells that hold one of these marks; `names` are what its other cells would have made."""
+    found = ["".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "cells.py"
+        file.write_text("\n".join(source for source in found if any(mark in source for mark in marks)), encoding="utf-8")
+        spec = spec_from_file_location("cells", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        vars(module).update(names)
+        spec.loader.exec_module(module)
+    return module
 
 
 def exact(module: Any) -> None:
