@@ -165,7 +165,7 @@ def test_towers_that_have_not_what_is_read() -> None:
 def test_rows_at_a_time_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (5, 8))
     whole = forward(weights, pixels, RECIPES[name]).patches
-    monkeypatch.setattr(sc_clip, "SLICE", 2 * 40 * 7)
+    monkeypatch.setattr(sc_clip, "CACHE", 2 * 40 * 7)
     assert error(forward(weights, pixels, RECIPES[name]).patches, whole) < 1e-12
 
 

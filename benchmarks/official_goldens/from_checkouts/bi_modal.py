@@ -14,13 +14,13 @@ Each file holds `relevance` [T, h, w], `texts` [T, E] (as its text tower encodes
 min-maxed behind the upsampling, every `step`-th pixel.
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from seeded_checkout import Checkout, checkout, config, exact, logit_scale, openai_clip, pixels, stub
+from seeded_checkout import Checkout, checkout, config, exact, from_notebook, logit_scale, openai_clip, pixels, stub
 from torch.nn import functional
 
 
@@ -87,14 +87,10 @@ def _drawn(mask: Any, inputs: torch.Tensor) -> Any:
 
 
 def notebook(case: Case, model: Any, given: Checkout) -> dict[str, Any]:
-    cells = json.loads((given.folder / "CLIP_explainability.ipynb").read_text(encoding="utf-8"))["cells"]
-    (code,) = ("".join(cell["source"]) for cell in cells if "def interpret(" in "".join(cell["source"]))
-    import numpy as np
-
-    names: dict[str, Any] = {"torch": torch, "np": np, "start_layer": -1, "start_layer_text": -1}
-    exec(code, names)
+    file, names = given.folder / "CLIP_explainability.ipynb", {"start_layer": -1, "start_layer_text": -1}
+    script = from_notebook(file, ["def interpret("], torch=torch, np=np, **names)
     inputs = pixels(1, (8 * case.grid,) * 2, case.seed)
-    _, found = names["interpret"](model=model, image=inputs, texts=words(case.texts), device="cpu", start_layer=case.start)
+    _, found = script.interpret(model=model, image=inputs, texts=words(case.texts), device="cpu", start_layer=case.start)
     return {"relevance": found.reshape(case.texts, case.grid, case.grid)}
 
 

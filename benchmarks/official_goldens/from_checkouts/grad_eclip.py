@@ -17,14 +17,13 @@ Each file holds `evaluation`, `notebook` and `grad_cam` [T, h, w], the maps befo
 
 import contextlib
 import io
-import json
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from seeded_checkout import EMBED, Checkout, checkout, config, pixels, state, stub, texts
+from seeded_checkout import EMBED, Checkout, checkout, config, from_notebook, pixels, state, stub, texts
 from torch import Tensor, nn
 
 CONFIG = config(64, 16, 4)
@@ -99,18 +98,14 @@ def evaluation(case: Case, script: Any, inputs: Tensor, words: Tensor) -> dict[s
 
 
 def notebook(given: Checkout, clip: Any, inputs: Tensor, words: Tensor) -> dict[str, Any]:
-    cells = json.loads((given.folder / "grad_eclip_image.ipynb").read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    names: dict[str, Any] = {"torch": torch, "F": nn.functional, "clipmodel": clip}
-    names |= {"clip_inres": clip.visual.input_resolution, "clip_ksize": clip.visual.conv1.kernel_size}
-    for source in sources:
-        if "def clip_encode_dense(" in source or "def grad_eclip(" in source:
-            exec(source, names)
+    sizes = {"clip_inres": clip.visual.input_resolution, "clip_ksize": clip.visual.conv1.kernel_size}
+    file, pieces = given.folder / "grad_eclip_image.ipynb", ["def clip_encode_dense(", "def grad_eclip("]
+    script = from_notebook(file, pieces, torch=torch, F=nn.functional, clipmodel=clip, **sizes)
     # it prints shapes
     with contextlib.redirect_stdout(io.StringIO()):
-        outputs, _, vs, qs, ks, _, attended, grid = names["clip_encode_dense"](inputs, n=1)
+        outputs, _, vs, qs, ks, _, attended, grid = script.clip_encode_dense(inputs, n=1)
         cosines = (nn.functional.normalize(outputs[:, 0], dim=-1) @ words.T)[0]
-        return {"notebook": torch.stack([names["grad_eclip"](each, qs, ks, vs, attended, grid) for each in cosines])}
+        return {"notebook": torch.stack([script.grad_eclip(each, qs, ks, vs, attended, grid) for each in cosines])}
 
 
 def main(given: Checkout) -> None:

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, ClassVar
 from unittest.mock import MagicMock
@@ -139,6 +141,23 @@ def pixels(batch: int, size: Sequence[int], seed: int) -> Tensor:
 def texts(count: int, seed: int) -> Tensor:
     """Unit vectors [T, E] in place of encoded texts, float64."""
     return nn.functional.normalize(torch.from_numpy(seeded_texts(count, EMBED, seed)).double(), dim=-1)
+
+
+def from_notebook(file: Path, holding: Sequence[str], **names: Any) -> ModuleType:
+    """The code cells of a notebook that hold one of these pieces, as a module that has these names beforehand."""
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    kept = [source for source in sources if any(piece in source for piece in holding)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "cells.py"
+        path.write_text("\n".join(kept), encoding="utf-8")
+        spec = spec_from_file_location("cells", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        vars(module).update(names)
+        spec.loader.exec_module(module)
+    return module
 
 
 class Stopped(Exception):

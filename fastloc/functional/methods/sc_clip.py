@@ -15,6 +15,7 @@ from fastloc.functional.block_trace import parts
 from fastloc.functional.blocks import enter_block, out_projection, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.outliers import attended, repaired, sparse
+from fastloc.functional.methods.row_blocks import CACHE
 from fastloc.functional.op_set import Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.position_embedding import Positions
@@ -42,7 +43,7 @@ def aggregated(
         seen: the projections of the last block but one, for "sfp".
     """
     spec, path = prepared.weights.spec, prepared.recipe.path
-    most = None if ops.most is None else SLICE
+    most = None if ops.most is None else min(ops.most, CACHE) if streams[spec.layers - 2].device.type == "cpu" else SLICE
     similar, average, *fused = prepared.streams_read
     last, total = streams[spec.layers - 2], sum((streams[i] for i in fused[1:]), streams[fused[0]])
     patches = last[:, spec.prefix :]
