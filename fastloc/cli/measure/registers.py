@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     out = console.console()
     out.print(_table(found))
     out.print(f"{found.neurons.tokens} outliers ({rule.words}) in {found.neurons.pictures} of {len(pictures)} pictures.")
-    out.print(f"Patches among them: {before}; with registers {after}.")
+    more = "; a greater --depth or --top may take the rest" if after else ""
+    out.print(f"Patches among them: {before}; with registers {after}{more}.")
     out.print(f"written: {console.shown(args.output)} (image tower {found.neurons.tower})", soft_wrap=True)
     return 0
 
