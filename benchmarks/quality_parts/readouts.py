@@ -95,7 +95,7 @@ def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
 
 def _rotates(row: Recipe) -> bool:
     """The method has an attention of its own that reads queries or keys."""
-    return not {"q", "k"}.isdisjoint(letters(*row.streams))
+    return row.path != "local" or not {"q", "k"}.isdisjoint(letters(*row.streams))
 
 
 def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:

@@ -51,6 +51,26 @@ def methods(args: argparse.Namespace) -> int:
     return 0
 
 
+def best(args: argparse.Namespace) -> int:
+    """Print the method that `--method best` takes for each kind of model, and the measurements behind it."""
+    from fastloc.engine.best_method import evidence
+
+    kinds = evidence()
+    if args.json:
+        print(json.dumps({key: asdict(kind) for key, kind in kinds.items()}, indent=2))
+        return 0
+    out = console.console()
+    for kind in kinds.values():
+        out.print(Text.assemble((kind.best, "bold"), f" for a model with {kind.kind}: {kind.why}."))
+        rows = console.table("method", "asked of", "questions", "pointing", "auc", right=("questions", "pointing", "auc"))
+        for row in kind.rows:
+            rows.add_row(row.method, row.set, str(row.questions), f"{row.pointing:.3f} ± {row.pointing_error:.3f}", f"{row.auc:.3f}")
+        if kind.rows:
+            out.print(rows)
+    out.print("pointing: the share of questions whose peak lies on the thing, with its standard error. No published CLIP was measured.")
+    return 0
+
+
 def models(args: argparse.Namespace) -> int:
     """List the models that fit, the embedded one first; with --all also those that do not, and why."""
     from fastloc.checkpoints.sources.listing import models as every_model

@@ -17,22 +17,30 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
+from fastloc.engine.best_method import BEST, best_method
+from fastloc.engine.calibration import RHO, SCENES, at_hand, calibrate
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
+from fastloc.engine.examples import Examples, encoded
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
+from fastloc.engine.registers.of_model import Given as GivenRegisters
+from fastloc.engine.registers.of_model import MeasuredRegisters
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
+from fastloc.imaging.example import Example
 from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.official import NATIVE, official_form
 from fastloc.recipes.presence import Calibration, presence
+from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
+from fastloc.text.embeddings import TextEmbeddings
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.distinct import Distinct, distinct_rows
@@ -47,11 +55,13 @@ USUAL_SIZE = 448
 class Localizer(BaseLocalizer[list[str]]):
     """Answers "where in this picture is that?" with one model and one method.
 
-    The texts of a call are prompts in any words. Methods with feature surgery compare them with one another.
+    The texts of a call are prompts in any words, and `fastloc.Example`s, which show what is looked for. Methods with feature surgery
+    compare them with one another.
 
     Args:
         model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
-        method: a row of `fastloc.recipes.RECIPES`.
+        method: a row of `fastloc.recipes.RECIPES`, or "best" for the one that measurements recommend for the kind of model, see
+            `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
         fit: "stretch", "aspect", "crop", "letterbox", "own" or "own-up", see `fastloc.imaging.geometry.fit`; by default "stretch" to a
@@ -62,7 +72,11 @@ class Localizer(BaseLocalizer[list[str]]):
             float16 on a GPU, float32 on a CPU.
         plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
-            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
+            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated;
+            a model without any is measured on the sample scenes at the first use, with a warning that says so, and the table is kept in
+            the user's cache. "none" refuses instead.
+        registers: a file that `fastloc registers` wrote for this very model, or such `RegisterNeurons`: test-time registers, for this
+            method and all chosen later. By default what came with the model, for methods whose recipe asks for registers.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
@@ -89,6 +103,7 @@ class Localizer(BaseLocalizer[list[str]]):
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
         temperatures: Given = None,
+        registers: GivenRegisters = None,
         projections: GivenProjections = None,
         official: bool = False,
         recommended: bool = True,
@@ -101,8 +116,9 @@ class Localizer(BaseLocalizer[list[str]]):
         # what `with_method` was called with, on the way from those arguments to this method
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
-        recipe(method, official=official, **changes)
-        self.measured = MeasuredTemperatures(model, temperatures)
+        if method != BEST:
+            recipe(method, official=official, **changes)
+        self.measured, self.registers = MeasuredTemperatures(model, temperatures), MeasuredRegisters(model, registers)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
         source = loading.load(model, pretrained, mean, std)
@@ -176,12 +192,16 @@ class Localizer(BaseLocalizer[list[str]]):
         tempered: bool = False,
     ) -> None:  # fmt: skip
         plain = self.projected.plain
+        if method == BEST:
+            method = best_method(plain.spec)
         self.official, form = official, official_form(method, official)
         of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
         row = recipe(method, official=official, **{**of_model, **changes})
         self.kind.check(row, plain.spec, plain.name)
+        row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)
-        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
+        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
+        self._examples = Examples()
         # two given sides are meant to be met exactly
         self.usual_fit: str = form.fit or self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
@@ -189,7 +209,16 @@ class Localizer(BaseLocalizer[list[str]]):
         self.input_size = _size(self.source, form.size) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
-        cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input)
+        cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input, self.recipe)
+
+    def _measure(self, row: Recipe) -> Temperatures:
+        """Inverse temperatures of the model for a recipe, measured on the sample scenes at the model's own input size."""
+        other = copy.copy(self)
+        other.source, other.input_size, other.fit = self.projected.plain, self.projected.plain.spec.image, row.fit
+        return calibrate(
+            other, at_hand("scenes", SCENES, other.input_size), rho=RHO if row.rho is None else row.rho, blocks=row.blocks,
+            iterations=row.iterations, streams=row.streams, source="fastloc's scenes",
+        )  # fmt: skip
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
@@ -255,11 +284,11 @@ class Localizer(BaseLocalizer[list[str]]):
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
-        encoded = self.source.text(texts, self.template)
-        copies = distinct_rows(encoded.cpu().numpy())
-        text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
+        rows = self._encoded(texts)
+        copies = distinct_rows(rows.cpu().numpy())
+        text = (rows if copies is None else rows[copies.first]).to(self.device, accumulate_dtype)
         empty = None
-        if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
+        if background or self.recipe.reads_empty(len(text)):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
         return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
 
@@ -297,11 +326,13 @@ class Localizer(BaseLocalizer[list[str]]):
     def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
         """The Prediction of one picture's similarities [T, h, w] and image-level cosines [T + 1], see `scored_similarity`."""
         readout = self.recipe.readout
+        shown = any(isinstance(prompt, Example) for prompt in prompts)
         scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration, self.logit_bias)
         return Prediction(
-            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
-            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
-            image_scores=cosines[:-1],
+            texts=tuple(map(str, prompts)), similarity=grid, geometry=geometry, order=readout.order,
+            logit_scale=readout.scale or self.logit_scale, reverse=readout.reverse, method=self.recipe.name, model=self.source.name,
+            scores=None if shown else scores, image_scores=cosines[:-1],
+            no_scores="an example is among the texts, and scores are calibrated for texts" if shown else "",
         )  # fmt: skip
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
@@ -311,7 +342,7 @@ class Localizer(BaseLocalizer[list[str]]):
         Raises TextError as a call does.
         """
         prompts = self._texts(texts)
-        self.source.text(prompts, self.template)
+        self._encoded(prompts)
         self.source.text.empty(self.template)
         if self.device.type == "cpu":
             # what follows is mostly computed in another thread
@@ -333,7 +364,20 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
         self._process.check()
-        return checked(() if texts is None else texts)
+        return checked(() if texts is None else texts, examples=True)
+
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of texts and examples, float32 [T, E], unit length."""
+        return encoded(self, texts, self._examples)
+
+    def embeddings(self, texts: str | Sequence[str]) -> TextEmbeddings:
+        """Embeddings of texts and examples for an exported file of this model and method, which takes them in place of texts.
+
+        Raises TextError as a call does.
+        """
+        prompts = self._texts(texts)
+        names = tuple(str(prompt) for prompt in prompts)
+        return TextEmbeddings(names, self._encoded(prompts).float().cpu().numpy(), self.template, self.source.text.digest)
 
     def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
         return self.geometry(picture)

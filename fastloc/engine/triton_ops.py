@@ -97,6 +97,8 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     Any number of tokens may stand in front of the patches, and queries and keys come normalised and rotated: of a tower, the head width
     alone can rule kernels out.
     """
+    if recipe.path != "local":
+        return [f"{recipe.name} attends by a map that its heads share and by PyTorch's fused attention; kernels are for the local path"]
     if not recipe.streams:
         return [f"the local path of {recipe.name} does not attend"]
     if recipe.unit and any(term[0] != term[1] for term in recipe.streams):
@@ -108,7 +110,7 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     inverse = torch.empty(1, len(recipe.streams), spec.heads, dtype=torch.float32, device="meta")
     module = OPS["self_self_ensemble" if recipe.unit else "self_attention"].module
     which = tuple("qkv".index(term[0]) for term in recipe.streams) if recipe.unit else _pairs(recipe, letters)
-    reasons: list[str] = module.why_not(x, x[:, -1], inverse, which, scale=1.0, first=spec.prefix)
+    reasons: list[str] = module.why_not(x, x[:, -1], inverse, which, scale=1.0, first=spec.prefix + recipe.registers)
     return reasons
 
 

@@ -26,6 +26,8 @@ class LocalPath:
         self.waiting: list[tuple[Projections, list[Temperature]]] = []
         # of the blocks whose attention joins
         self.crossed: list[Projections] = []
+        # by block, what stands behind those that another path reads
+        self.streams: dict[int, Tensor] = {}
         batch, tokens, width = x.shape
         spec, blocks = prepared.weights.spec, prepared.recipe.blocks
         self.prefix = spec.prefix
@@ -39,9 +41,15 @@ class LocalPath:
         return None if self.stash is None else self.stash[index]
 
     def keep_projections(self, block: int, qkv: Projections | None) -> None:
-        """Block `block`'s projections, kept if its attention joins the last block's."""
+        """Block `block`'s projections, kept if `FoldedViT.crossed` names it."""
         if qkv is not None and block in self.prepared.crossed:
             self.crossed.append(qkv)
+
+    def keep_stream(self, block: int, x: Tensor) -> None:
+        """What stands behind block `block`, kept if the recipe's path reads it."""
+        read = self.prepared.streams_read
+        if block in read or (read and block == self.prepared.weights.spec.layers - 2):
+            self.streams[block] = x
 
     def add_block(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
         """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""

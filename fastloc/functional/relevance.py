@@ -1,4 +1,4 @@
-"""Maps that are not read from patch features: gradients in closed form, attention rollout, the attention of one patch.
+"""Maps that are no cosines of patch features: gradients in closed form, attention rollout, the attention of one patch, CLIPer's shares.
 
 Every gradient here is that of a score of the image embedding with one text. Its backward runs through the blocks that the method needs and
 through no other, for all pictures and texts at once. Where the score reads the class token alone, the last block's gradient enters at one
@@ -21,6 +21,7 @@ from fastloc.functional.attention import unit
 from fastloc.functional.block_trace import BlockTrace, at_attention, mean_at_patches, of_texts, parts, placed, positive
 from fastloc.functional.blocks import embed, out_projection
 from fastloc.functional.folding import FoldedViT
+from fastloc.functional.methods.cliper import levels
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.pools import pooled
@@ -32,7 +33,10 @@ from fastloc.functional.vit import encode
 
 @dataclass(frozen=True)
 class Scene:
-    """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length."""
+    """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length.
+
+    empty: [E], the empty text's embedding, for a recipe that reads it (`Recipe.reads_empty`).
+    """
 
     prepared: FoldedViT
     tokens: Tensor
@@ -40,6 +44,7 @@ class Scene:
     grid: Grid
     texts: Tensor
     ops: Ops = TORCH
+    empty: Tensor | None = None
 
     def traces(self, first: int) -> list[BlockTrace]:
         x = embed(self.prepared.weights, self.tokens, self.places, self.ops)
@@ -245,9 +250,30 @@ def anchor(scene: Scene) -> tuple[Tensor, Tensor]:
     return shown[:, :, prefix:], out.cls
 
 
+def cliper(scene: Scene) -> tuple[Tensor, Tensor]:
+    """Shares of the texts in every level's patches, those of level `start` refined by the last level's attention, plus their mean over the
+    levels (modified_clip/model.py, CLIPer.forward).
+
+    A share is of a softmax over the texts, the empty text in the place of the authors' background words, and the texts' mean; without an
+    empty text there is no background. Cells below `cutoff` times their map's maximum count 0 in level `start`, in the mean too.
+    """
+    weights, recipe, texts = scene.prepared.weights, scene.prepared.recipe, scene.texts
+    x = embed(weights, scene.tokens, scene.places, scene.ops)
+    found = levels(scene.prepared, x, scene.places, scene.ops, FIRST if scene.rows == FIRST else ALL)
+    background = [] if scene.empty is None else [scene.empty[None]]
+    rivals = F.normalize(torch.cat([texts, *background, texts.mean(0, keepdim=True)]), dim=-1)
+    cosines = cosine(found.patches.flatten(0, 1), rivals)
+    shares = torch.softmax(recipe.score_scale(weights.logit_scale) * cosines, 1)[:, : texts.shape[0]]
+    by_level = list(shares.reshape(*found.patches.shape[:2], *shares.shape[1:]).unbind())
+    chosen = by_level[scene.prepared.start]
+    chosen = torch.where(chosen < recipe.cutoff * chosen.amax(-1, keepdim=True), 0.0, chosen)
+    by_level[scene.prepared.start] = chosen
+    return found.refined(chosen) + sum(by_level[1:], by_level[0]) / len(by_level), scene.embedding(found.last)
+
+
 RELEVANCES: dict[str, Relevance] = {
     "grad-cam": grad_cam, "grad-cam-input": grad_cam_input, "bi-modal": bi_modal, "legrad": legrad, "grad-eclip": grad_eclip,
-    "rollout": rollout, "anchor": anchor,
+    "rollout": rollout, "anchor": anchor, "cliper": cliper,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ NATIVE = "native"
 
 @dataclass(frozen=True)
 class OfficialForm:
-    """How the authors run one method.
+    """One method as its authors run it.
 
     changes: fields of the Recipe or its ReadOut, in place of the row's.
     size: the model's input in pixels, the short side where the fit is one of `fastloc.imaging.geometry.VARYING`; of another patch the

@@ -69,6 +69,11 @@ _ROWS = (
            "ITACLIP (Aydin et al., CVPR Workshops 2025), m-arda-aydn/ITACLIP",
            blocks=1, terms=("qq", "kk"), combine="sum", cross_blocks=(6 / 12, 7 / 12, 9 / 12), cross_terms="own", cross_weight=0.5,
            residual=True, readout=_SEGMENT, fit="aspect"),
+    # one picture's features alone: the official code reads square crops
+    Recipe("sc_clip", "the last block over repaired patches, a map of middle blocks' similarity, and a second pass over their sum",
+           "SC-CLIP (Bai et al., arXiv 2411.15869), SuleBai/SC-CLIP", path="sc-clip", readout=_SEGMENT, fit="aspect"),
+    Recipe("sfp", "the same with outliers found by the class token's attention, and q-q attention beside k-k",
+           "SFP (Jin et al., ICCV 2025), Kimsure/SFP", path="sfp", readout=_SEGMENT, fit="aspect"),
     # its CLIP example: the activation is the last block's first LayerNorm, the class token is dropped
     Recipe("grad_cam", "Grad-CAM on the last block's LayerNorm, of the softmax over the texts",
            "Grad-CAM (Selvaraju et al., ICCV 2017), jacobgil/pytorch-grad-cam",
@@ -94,6 +99,10 @@ _ROWS = (
     Recipe("rollout", "mean attention with the residual, multiplied through all blocks; the same for every text",
            "attention rollout (Abnar and Zuidema, ACL 2020), samiraabnar/attention_flow",
            reads="rollout", position="bicubic-antialias", readout=_RELEVANCE, template="plain"),
+    # without Stable Diffusion and crops; attention_thr is .1, .2 or .35 in its configurations
+    Recipe("cliper", "every block's input through the last block, by the balanced sum of all blocks' attention",
+           "CLIPer (Sun et al., ICCV 2025), linsun449/cliper.code",
+           reads="cliper", start=-1, target="softmax", cutoff=0.2, position="bilinear", readout=_RELEVANCE, fit="aspect"),
     *(Recipe(f"anchor_{term}", f"{term[0]}-{term[1]} attention of the patch most similar to the text, last block", _ANCHOR,
              reads="anchor", terms=(term,), start=-1, position="bilinear", readout=_ON_GRID, template="surgery85")
       for term in ("qk", "vv", "qq", "kk")),

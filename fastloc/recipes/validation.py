@@ -41,6 +41,21 @@ def positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
+# what a table of neurons is, in words
+NEURONS = "(block, neurons) pairs of whole numbers from 0, each block and each of its neurons once, blocks in ascending order"
+
+
+def is_neuron_table(value: object) -> bool:
+    """What NEURONS says; an empty table is one too."""
+    if not isinstance(value, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return False
+    lists = ([block for block, _ in value], *(neurons for _, neurons in value))
+    counts = all(isinstance(each, (list, tuple)) and all(type(number) is int and number >= 0 for number in each) for each in lists)
+    if not counts or not all(neurons for _, neurons in value):
+        return False
+    return all(len(set(each)) == len(each) for each in lists) and sorted(lists[0]) == lists[0]
+
+
 def is_table(part: object, lengths: tuple[int | None, ...]) -> bool:
     """Nested tuples of these lengths (None: any, 1 always allowed), equal within an axis, positive numbers inside."""
     if not lengths:

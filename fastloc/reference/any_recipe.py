@@ -8,14 +8,17 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import entropy_matching, methods, middle_blocks, parts, procrustes
+from fastloc.reference import aggregation, entropy_matching, methods, middle_blocks, parts, procrustes
+from fastloc.reference.registers import with_registers
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of normalised pixels [B, 3, H, W], of any recipe that reads them."""
-    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
+    weights = with_registers(parts.keeping_position(weights, pixels) if row.keep_position else weights, row)
     if row.inv_temp == "matched":
         return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual, row)
+    if row.path != "local":
+        return aggregation.features(weights, pixels, row)
     if row.blocks == 0:
         return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 

@@ -16,6 +16,7 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError
+from fastloc.reference.registers import Hooked
 
 Grid = tuple[int, int]
 Tower = TypeVar("Tower", Weights, ResNetWeights)
@@ -213,6 +214,8 @@ def mlp(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
         hidden = activate(gate, spec.activation) * value
     else:
         hidden = activate(hidden, spec.activation)
+    if isinstance(block, Hooked):
+        hidden = block.written(hidden)
     if block.mlp_norm_w is not None and block.mlp_norm_b is not None:
         hidden = layer_norm(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps)
     added = hidden @ block.proj_w.T + block.proj_b

@@ -14,6 +14,8 @@ Where their code leaves a case open:
 - norms behind attention and MLP: in the place of the first LayerNorm's output is what the projections read, for them alone;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.
 
+CLIPer, which differentiates nothing, is stated in `fastloc.reference.cliper`.
+
 Read at: jacobgil/pytorch-grad-cam, linyq2117/CLIP-ES, Cyang-Zhao/Grad-Eclip, hila-chefer/Transformer-MM-Explainability, WalBouss/LeGrad,
 samiraabnar/attention_flow.
 """
@@ -26,7 +28,8 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.reference import parts
+from fastloc.reference import cliper, parts
+from fastloc.reference.registers import with_registers
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -244,15 +247,18 @@ LITERAL: dict[str, Callable[[Weights, Walk, Tensor, int, Recipe], Tensor]] = {
 }  # fmt: skip
 
 
-def relevance(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
+def relevance(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
     """The scores [B, P, T] of any recipe that reads no patch features, whichever of its fields are changed.
 
-    It needs autograd, and so weights that were not made in inference mode.
+    It needs autograd, and so weights that were not made in inference mode. `empty` [E] is the empty text's embedding, which "cliper" reads.
     """
-    rows = []
+    rows, weights = [], with_registers(weights, row)
     with torch.inference_mode(False), torch.enable_grad():
         for picture in pixels.to(weights.dtype):
             seen = walk(weights, picture, row)
+            if row.reads == "cliper":
+                rows.append(cliper.scores(weights, seen.normed[:-1], seen.maps[:-1], seen.states[-2], texts, row, empty).detach())
+                continue
             one = [LITERAL[row.reads](weights, seen, texts, index, row).detach() for index in range(len(texts))]
             rows.append(torch.stack(one, -1))
     return torch.stack(rows)

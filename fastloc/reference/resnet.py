@@ -83,7 +83,7 @@ METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
 
 
 def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
-    """What a published row, or its official form, says of normalised pixels [B, 3, H, W] and several unit texts [T, E]: [B, P, T]."""
+    """Scores of a published row, or of its official form, for normalised pixels [B, 3, H, W] and several unit texts [T, E]: [B, P, T]."""
     weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.reads == "grad-cam":
         return grad_cam(weights, pixels, texts, row.position, row.target, row.score_scale(weights.logit_scale)).flatten(2).transpose(1, 2)

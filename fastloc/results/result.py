@@ -18,7 +18,6 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
-from fastloc.imaging.pamr import BUDGET, Refinement
 from fastloc.results import sam_points
 from fastloc.results.boxes import Box, Point, boxes_of
 from fastloc.results.sam_points import SamPoints
@@ -65,7 +64,7 @@ class Result:
     scores: NDArray[np.float32] | None = None
     image_scores: NDArray[np.float32] | None = None
     no_scores: str = ""
-    refinement: Refinement | None = None
+    refinement: refined_heatmaps.AnyRefinement | None = None
     limits: NDArray[np.float32] | None = None
 
     # bytes that the heatmaps of one result may take together; set another on the class
@@ -94,6 +93,8 @@ class Result:
             raise FastlocError("scores must lie within [0, 1]; cosines are image_scores")
         if self.limits is not None:
             maps.check_limits(self.limits, count, self.order)
+        if self.refinement is not None:
+            refined_heatmaps.check(self.refinement, count, self.geometry)
         if self.picture.size[::-1] != self.geometry.picture:
             height, width = self.geometry.picture
             raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {height} x {width}")
@@ -147,21 +148,27 @@ class Result:
         seen = self.similarity[(slice(None), *self.geometry.seen((self.similarity.shape[1], self.similarity.shape[2])))]
         return tuple(maps.is_flat(seen.min((1, 2)), seen.max((1, 2))).tolist())
 
-    def refined(self, iterations: int = 10, dilations: tuple[int, ...] = (8, 16), budget: int = BUDGET) -> Result:
-        """The same result with maps that follow the picture's edges, by PAMR (Araslanov & Roth 2020), with NACLIP's values.
+    def refined(self, method: str = "pamr", **settings: Any) -> Result:
+        """The same result with maps that follow the picture's edges. Heatmaps are refined at the picture's size, and all that is read off
+        them follows; labels are the largest refined similarity. `similarity`, and with it a point's, stays as it is.
 
-        Heatmaps are refined at the picture's size, and all that is read off them follows; labels are the largest refined similarity.
-        `similarity`, and with it a point's, stays as it is. See `fastloc.imaging.pamr.refine`, also for the working memory in bytes,
-        `budget`. Raises FastlocError for a count below 1.
+        Args:
+            method: "pamr" (Araslanov & Roth 2020, with NACLIP's values), see `fastloc.imaging.pamr.refine`; or "propagate" (PEARL's
+                text-aware Laplacian propagation), see `fastloc.imaging.propagation.propagate`.
+            settings: of "pamr" iterations=10, dilations=(8, 16) and budget, its working memory in bytes; of "propagate" the fields of
+                `fastloc.imaging.propagation.Propagation`: iterations=25, grid=80, affinity, budget.
+
+        Raises FastlocError for another method or setting, a value out of range, and a propagation that would take more than its budget.
         """
-        return replace(self, refinement=Refinement(iterations, dilations, budget))
+        return replace(self, refinement=refined_heatmaps.refinement(method, settings))
 
     @cached_property
     def _refined(self) -> NDArray[Any] | None:
         """The refined similarity [T, H, W], where there is a refinement."""
         if self.refinement is None:
             return None
-        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement, self.order)
+        how = self.refinement, self.order, self.reverse
+        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), *how)
 
     def points(self, threshold: float | None = None, *, score: float | None = None) -> list[Point]:
         """The peak of each text, in the texts' order; texts whose peak lies below the threshold, and those whose score lies below `score`
@@ -319,7 +326,7 @@ class Result:
             "model": self.model,
             "readout": {"order": self.order, "logit_scale": self.logit_scale, "reverse": self.reverse},
             "limits": None if self.limits is None else self.limits.tolist(),
-            "refinement": None if self.refinement is None else asdict(self.refinement),
+            "refinement": None if self.refinement is None else {"method": self.refinement.method, **asdict(self.refinement)},
             "threshold": float(threshold),
             "min_score": None if score is None else float(score),
             "no_scores": self.no_scores or None,

@@ -88,7 +88,7 @@ def check_count(manifest: Manifest, given: int, file: str) -> None:
         return
     if given > count:
         raise TextError(f"{given} texts are given, and {file} takes {count}: export it for more, or for any number")
-    if recipe.readout.score == "feature-surgery":
+    if recipe.readout.score == "feature-surgery" or recipe.target.startswith("softmax"):
         reason = f"method {recipe.name!r} compares all texts with one another"
     elif recipe.readout.order in COMPETING and "heatmaps" in manifest.outputs:
         reason = "its heatmaps are a softmax over all texts"

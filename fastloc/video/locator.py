@@ -65,7 +65,7 @@ class Locator:
         if texts is None and self.prepares:
             ready = self.localizer.encode_texts(None)
             return Prompts(tuple(ready.names), (), ready)
-        wanted = tuple(checked(() if texts is None else texts))
+        wanted = tuple(checked(() if texts is None else texts, examples=True))
         # a text that is asked for is no background
         others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in wanted)
         every = [*wanted, *others]

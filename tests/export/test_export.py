@@ -43,11 +43,11 @@ EXPORTED = {name: RECIPES[name] for name in PATCHES if RECIPES[name].inv_temp !=
 ROWS = {name: replace(row, blocks=min(row.blocks, 2)) for name, row in {**EXPORTED, **VARIANTS}.items()}
 # tracing takes seconds, most of all for files that take any size: each part of a method in some spelling here, and everything in
 # benchmarks/onnx_parity.py
-STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl",
-                                                                                           "itaclip")
-                                               for each in ("onnx", "decomposed"))]  # fmt: skip
+SPELLED = ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl", "itaclip")
+STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in SPELLED for each in ("onnx", "decomposed")),
+          ("sc_clip", "onnx"), ("sfp", "decomposed")]  # fmt: skip
 DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort"),
-           ("pearl", "ort"), ("itaclip", "decomposed"), ("official", "onnx")]  # fmt: skip
+           ("pearl", "ort"), ("itaclip", "decomposed"), ("official", "onnx"), ("sc_clip", "ort")]  # fmt: skip
 HALF = [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx"),
         ("pearl", "ort"), ("pearl", "decomposed"), ("itaclip", "onnx")]  # fmt: skip
 
@@ -230,6 +230,14 @@ def test_weights_are_stored_as_they_are_multiplied() -> None:
     model = traced(Options(size=SIZE))
     turned = [node.inputs[0] for node in model.graph if node.op_type == "Transpose"]
     assert not [value for value in turned if value is not None and value.is_initializer()]
+
+
+@pytest.mark.slow("an export")
+def test_small_matrices_of_a_head_are_no_weights() -> None:
+    """What PEARL's steps begin with is a constant, and products with a weight are those that the quantiser of 8 bits takes."""
+    plain, aligned = (trace(parts(ROWS[name], Options(size=SIZE, outputs=MAPS))) for name in ("clearclip", "pearl"))
+    count = [sum(node.op_type == "MatMul" and node.inputs[1].is_initializer() for node in each.graph) for each in (plain, aligned)]
+    assert count[0] == count[1]
 
 
 def test_half_precision_is_in_the_file() -> None:

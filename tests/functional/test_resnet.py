@@ -70,6 +70,14 @@ def test_official_forms_are_the_reference_s(method: str, grid: tuple[int, int], 
     assert resized > 1e-3 if grid == (4, 1) else resized == 0, "only as many positions in another shape are kept"
 
 
+@pytest.mark.parametrize("method", ["itsm", "rclip", "maskclip", "clip_surgery"])
+def test_scores_of_official_forms_are_the_reference_s(method: str) -> None:
+    """Of a form that is written for transformers too, all that means nothing here is let through."""
+    x, words, row = pixels(2, (4, 1)), texts(3), recipe(method, official=True)
+    grids, _ = engine(row)(x, words, texts(1, seed=7)[0])
+    assert error(grids.flatten(2).transpose(1, 2), reference_resnet.scores(tower(), x, words, row)) < 1e-10
+
+
 def test_the_raw_map_reads_each_position_alone_or_by_the_pool_s_attention() -> None:
     x = pixels(1, GRID)
     alone, attending = (resnet.forward(tower(), x, recipe("itsm", terms=terms)).patches for terms in ((), ("qk",)))

@@ -111,7 +111,7 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
     if reverse and order not in ("grid", "picture"):
         return
     plain = make(name, order=order, reverse=reverse)
-    result = plain.refined(2, (1, 3))
+    result = plain.refined(iterations=2, dilations=(1, 3))
     rows, columns = plain.geometry.covered()
     inside = (slice(None), rows, columns)
     picture = np.ascontiguousarray(np.asarray(plain.picture)[rows, columns])
@@ -134,12 +134,12 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
 
 def test_what_is_read_off_follows():
     plain = make()
-    result = plain.refined(2, (1, 3))
+    result = plain.refined(iterations=2, dilations=(1, 3))
     assert result.similarity is plain.similarity and plain.refinement is None
     for point, heat in zip(result.points(), result.heatmaps, strict=True):
         assert heat[point.y, point.x] == heat.max() == point.value
     np.testing.assert_array_equal(result.masks(0.5), result.heatmaps >= 0.5)
-    assert result.to_dict()["refinement"] == {"iterations": 2, "dilations": (1, 3), "budget": result.refinement.budget}
+    assert result.to_dict()["refinement"] == {"method": "pamr", "iterations": 2, "dilations": (1, 3), "budget": result.refinement.budget}
     assert plain.to_dict()["refinement"] is None
     assert np.asarray(result.overlay()).tobytes() != np.asarray(plain.overlay()).tobytes()
 
@@ -147,7 +147,7 @@ def test_what_is_read_off_follows():
 def test_a_map_without_contrast_stays_empty():
     for order in ("grid", "picture"):
         result = make(order=order)
-        flat = Result(**{**vars(result), "similarity": np.ones_like(result.similarity)}).refined(2, (1,))
+        flat = Result(**{**vars(result), "similarity": np.ones_like(result.similarity)}).refined(iterations=2, dilations=(1,))
         assert not flat.heatmaps.any(), order
 
 

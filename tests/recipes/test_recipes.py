@@ -31,6 +31,8 @@ ROWS = {
     "resclip": (1, ("kk",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
     "pearl": (1, ("procrustes",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
     "itaclip": (1, ("qq", "kk"), "sum", True, False, "bicubic-scale", "softmax", "openai80"),
+    "sc_clip": (0, (), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "sfp": (0, (), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
     "grad_cam": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
     "grad_cam_clip_es": (0, (), "mean", False, False, "bilinear", "grid", "a clean origami {}."),
     "grad_cam_input": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
@@ -39,6 +41,7 @@ ROWS = {
     "legrad": (0, (), "mean", False, False, "bicubic-antialias", "picture", "gem"),
     "grad_eclip": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
     "rollout": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "cliper": (0, (), "mean", False, False, "bilinear", "picture", "openai80"),
     "anchor_qk": (0, ("qk",), "mean", False, False, "bilinear", "grid", "surgery85"),
     "anchor_vv": (0, ("vv",), "mean", False, False, "bilinear", "grid", "surgery85"),
     "anchor_qq": (0, ("qq",), "mean", False, False, "bilinear", "grid", "surgery85"),
@@ -54,6 +57,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "resclip": {"bias_std": 5.0, "cross": (5 / 12, 9 / 12), "cross_weight": 0.3, "gain": 2.0},
     "pearl": {"procrustes_weight": 0.08},
     "itaclip": {"cross_blocks": (6 / 12, 7 / 12, 9 / 12), "cross_terms": "own", "cross_weight": 0.5},
+    "sc_clip": {"path": "sc-clip"},
+    "sfp": {"path": "sfp"},
     "clip_surgery": {"score": "feature-surgery"},
     "rclip": {"reverse": True},
     "grad_cam": {"score": "relevance", "reads": "grad-cam", "target": "softmax"},
@@ -64,15 +69,20 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "legrad": {"score": "relevance", "reads": "legrad", "start": -2},
     "grad_eclip": {"score": "relevance", "reads": "grad-eclip", "one_head": True},
     "rollout": {"score": "relevance", "reads": "rollout"},
+    "cliper": {"score": "relevance", "reads": "cliper", "target": "softmax", "start": -1, "cutoff": 0.2},
     **{f"anchor_{term}": {"score": "relevance", "reads": "anchor", "start": -1} for term in ("qk", "vv", "qq", "kk")},
 }
 USUAL = {
+    "path": "local", "path_blocks": (),
     "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "compares": "projected", "head": None,
     "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None,
     "procrustes_weight": 0.0, "cross": None, "cross_blocks": (), "cross_terms": "qk", "cross_weight": 0.0, "gain": 1.0,
-    "keep_position": False, "trained": False, "score": "cosine", "reverse": False,
+    "keep_position": False, "trained": False, "score": "cosine", "reverse": False, "cutoff": 0.0,
 }  # fmt: skip
-LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0, "pearl": 40.0, "itaclip": 40.0}
+LOGIT_SCALE = {
+    "maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0, "pearl": 40.0, "itaclip": 40.0, "sc_clip": 40.0,
+    "sfp": 40.0,
+}  # fmt: skip
 
 
 def test_the_table_holds_these_methods() -> None:
@@ -203,6 +213,13 @@ def test_unknown_value(changes: dict[str, Any], message: str) -> None:
 CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("gem", {"blocks": -1}, "blocks is -1; it is a count, 0 or more"),
     ("gem", {"terms": ()}, "changed blocks need at least one attention term"),
+    ("itsm", {"path_blocks": (8, 3, 3, 9)}, "path_blocks are for the paths 'sc-clip' and 'sfp'"),
+    ("sc_clip", {"blocks": 1, "terms": ("kk",)}, "path 'sc-clip' stands in the local path's place, so no field of one can be changed"),
+    ("sfp", {"residual": True}, "path 'sfp' stands in the local path's place"),
+    ("legrad", {"path": "sfp"}, "path 'sfp' gives patch features, and what is read is 'legrad'"),
+    ("sfp", {"path_blocks": (8, 3, 3)}, "path_blocks is (8, 3, 3); four blocks counted from 0 are wanted, the third not behind the fourth"),
+    ("sfp", {"path_blocks": (8, 3, 9, 3)}, "path_blocks is (8, 3, 9, 3); four blocks"),
+    ("sc_clip", {"path_blocks": (8, 3, -1, 3)}, "path_blocks is (8, 3, -1, 3); four blocks"),
     ("itsm", {"blocks": 2}, "changed blocks need at least one attention term"),
     ("gem", {"iterations": -1}, "iterations is -1; it is a count, 0 or more"),
     ("gem", {"unit": False}, "iterations need unit projections and self-self terms"),

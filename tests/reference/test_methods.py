@@ -57,7 +57,7 @@ def test_patches(name: str, kind: dict[str, object]) -> None:
 @pytest.mark.parametrize("name", [name for name in OFFICIAL if RECIPES[name].reads == "patches"])
 def test_official_forms(name: str) -> None:
     """On a tower that has every block that authors name by its number."""
-    weights, row = towers.tower(layers=10), recipe(name, official=True)
+    weights, row = towers.tower(layers=11), recipe(name, official=True)
     for what, grid in GRIDS.items():
         pixels = towers.pixels(2, grid)
         wrong = error(forward(weights, pixels, row).patches, literal.features(weights, pixels, row))

@@ -256,6 +256,8 @@ def test_fewer_texts_than_a_static_file_takes_are_filled_up_where_that_changes_n
         OnnxLocalizer(tmp_path / "two.onnx", embeddings=(NAMES, vectors()))(given)
     with pytest.raises(TextError, match=r"1 texts are given, and .* takes exactly 3: method 'clip_surgery' compares all texts"):
         tiny(tmp_path, count=3, method="clip_surgery")(given, ["dog"])
+    with pytest.raises(TextError, match=r"1 texts are given, and .* takes exactly 3: method 'grad_cam' compares all texts"):
+        tiny(tmp_path, count=3, method="grad_cam")(given, ["dog"])
     with pytest.raises(TextError, match="takes exactly 3: its heatmaps are a softmax over all texts"):
         tiny(tmp_path, count=3, method="sclip", outputs=("similarity", "heatmaps"))(given, ["dog"])
     assert tiny(tmp_path, count=3, method="sclip")(given, ["dog"]).texts == ("dog",)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from seeded_checkout import Checkout, cells, checkout, config, exact, logit_scale, openai_clip, pixels, stub
+from seeded_checkout import Checkout, checkout, config, exact, from_notebook, logit_scale, openai_clip, pixels, stub
 from torch.nn import functional
 
 
@@ -87,9 +87,10 @@ def _drawn(mask: Any, inputs: torch.Tensor) -> Any:
 
 
 def notebook(case: Case, model: Any, given: Checkout) -> dict[str, Any]:
-    made = cells(given.folder / "CLIP_explainability.ipynb", "def interpret(", torch=torch, np=np, start_layer=-1, start_layer_text=-1)
+    file, names = given.folder / "CLIP_explainability.ipynb", {"start_layer": -1, "start_layer_text": -1}
+    script = from_notebook(file, ["def interpret("], torch=torch, np=np, **names)
     inputs = pixels(1, (8 * case.grid,) * 2, case.seed)
-    _, found = made.interpret(model=model, image=inputs, texts=words(case.texts), device="cpu", start_layer=case.start)
+    _, found = script.interpret(model=model, image=inputs, texts=words(case.texts), device="cpu", start_layer=case.start)
     return {"relevance": found.reshape(case.texts, case.grid, case.grid)}
 
 

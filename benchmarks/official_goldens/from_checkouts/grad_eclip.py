@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from seeded_checkout import EMBED, Checkout, cells, checkout, config, pixels, state, stub, texts
+from seeded_checkout import EMBED, Checkout, checkout, config, from_notebook, pixels, state, stub, texts
 from torch import Tensor, nn
 
 CONFIG = config(64, 16, 4)
@@ -98,16 +98,14 @@ def evaluation(case: Case, script: Any, inputs: Tensor, words: Tensor) -> dict[s
 
 
 def notebook(given: Checkout, clip: Any, inputs: Tensor, words: Tensor) -> dict[str, Any]:
-    resolution, kernel = clip.visual.input_resolution, clip.visual.conv1.kernel_size
-    made = cells(
-        given.folder / "grad_eclip_image.ipynb", "def clip_encode_dense(", "def grad_eclip(",
-        torch=torch, F=nn.functional, clipmodel=clip, clip_inres=resolution, clip_ksize=kernel,
-    )  # fmt: skip
+    sizes = {"clip_inres": clip.visual.input_resolution, "clip_ksize": clip.visual.conv1.kernel_size}
+    file, pieces = given.folder / "grad_eclip_image.ipynb", ["def clip_encode_dense(", "def grad_eclip("]
+    script = from_notebook(file, pieces, torch=torch, F=nn.functional, clipmodel=clip, **sizes)
     # it prints shapes
     with contextlib.redirect_stdout(io.StringIO()):
-        outputs, _, vs, qs, ks, _, attended, grid = made.clip_encode_dense(inputs, n=1)
+        outputs, _, vs, qs, ks, _, attended, grid = script.clip_encode_dense(inputs, n=1)
         cosines = (nn.functional.normalize(outputs[:, 0], dim=-1) @ words.T)[0]
-        return {"notebook": torch.stack([made.grad_eclip(each, qs, ks, vs, attended, grid) for each in cosines])}
+        return {"notebook": torch.stack([script.grad_eclip(each, qs, ks, vs, attended, grid) for each in cosines])}
 
 
 def main(given: Checkout) -> None:

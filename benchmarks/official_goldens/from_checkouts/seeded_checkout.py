@@ -1,4 +1,4 @@
-"""What the scripts beside this file share: a checkout of authors' code, made to run in float64 with weights from a seed.
+"""Shared by the scripts beside this file: a checkout of authors' code, made to run in float64 with weights from a seed.
 
 Authors' code is imported from where it lies and never copied. What it imports and does not need for its maps is stubbed, and its casts
 are taken out: to half precision, which their GPUs want, to float32 in LayerNorm, and to a GPU. So an answer is what their arithmetic says,
@@ -100,21 +100,6 @@ def stub(*names: str, **attributes: Any) -> None:
             setattr(sys.modules[name], key, value)
 
 
-def cells(notebook: Path, *marks: str, **names: Any) -> Any:
-    """A module of a notebook's cells that hold one of these marks; `names` are what its other cells would have made."""
-    found = ["".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "cells.py"
-        file.write_text("\n".join(source for source in found if any(mark in source for mark in marks)), encoding="utf-8")
-        spec = spec_from_file_location("cells", file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        vars(module).update(names)
-        spec.loader.exec_module(module)
-    return module
-
-
 def exact(module: Any) -> None:
     """Take the cast to float32 out of a CLIP module's LayerNorm."""
     module.LayerNorm.forward = nn.LayerNorm.forward
@@ -133,7 +118,7 @@ def state(of: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
 
 
 def logit_scale(of: Mapping[str, Any], seed: int) -> float:
-    """What its cosines are multiplied by."""
+    """The multiplier of its cosines."""
     return float(state(of, seed)["logit_scale"].exp())
 
 
@@ -156,6 +141,23 @@ def pixels(batch: int, size: Sequence[int], seed: int) -> Tensor:
 def texts(count: int, seed: int) -> Tensor:
     """Unit vectors [T, E] in place of encoded texts, float64."""
     return nn.functional.normalize(torch.from_numpy(seeded_texts(count, EMBED, seed)).double(), dim=-1)
+
+
+def from_notebook(file: Path, holding: Sequence[str], **names: Any) -> ModuleType:
+    """The code cells of a notebook that hold one of these pieces, as a module that has these names beforehand."""
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    kept = [source for source in sources if any(piece in source for piece in holding)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "cells.py"
+        path.write_text("\n".join(kept), encoding="utf-8")
+        spec = spec_from_file_location("cells", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        vars(module).update(names)
+        spec.loader.exec_module(module)
+    return module
 
 
 class Stopped(Exception):

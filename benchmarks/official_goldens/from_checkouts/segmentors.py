@@ -1,4 +1,4 @@
-"""What scripts for SCLIP and its kin share: their segmentors are classes of mmseg, which is not installed here, and run without it."""
+"""Shared by the scripts for SCLIP and its kin: their segmentors are classes of mmseg, which is not installed here, and run without it."""
 
 from types import SimpleNamespace
 from typing import Any

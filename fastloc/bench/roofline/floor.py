@@ -21,8 +21,10 @@ from fastloc.recipes import RECIPES, Recipe
 __all__ = ["UNCOUNTED", "Totals", "Work", "count", "floor", "official", "totals"]
 
 
-# whose work depends on what their backward passes through
-UNCOUNTED = frozenset(name for name, row in RECIPES.items() if row.reads != "patches" or row.inv_temp == "matched")
+# whose work depends on what their backward passes through, on the picture, or is another path's
+UNCOUNTED = frozenset(
+    name for name, row in RECIPES.items() if row.reads != "patches" or row.inv_temp == "matched" or row.path != "local"
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,17 @@ def count(
         hidden: width of the blocks' MLPs, which a spec does not say; by default 4 C.
 
     Raises:
-        RecipeError: the recipe reads no patch features, or solves its temperatures; see UNCOUNTED.
+        RecipeError: the recipe reads no patch features, solves its temperatures, has registers, or has another path than the local one;
+            see UNCOUNTED.
     """
     if recipe.reads != "patches":
         raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of recipes that read patches is")
     if recipe.inv_temp == "matched":
         raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of temperatures that are given is")
+    if recipe.registers:
+        raise RecipeError(f"the work of {recipe.name!r} with test-time registers is not counted: only that without is")
+    if recipe.path != "local":
+        raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of the local path is")
     return _Engine(spec, recipe, plan, batch, size, texts, hidden).run()
 
 

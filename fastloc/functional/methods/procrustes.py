@@ -32,8 +32,8 @@ def aligned_queries(q: Tensor, k: Tensor, prefix: int, weight: float) -> Tensor:
     centred = keys - centres[1]
     turn = polar(centred.permute(0, 2, 3, 1) @ (queries - centres[0]).transpose(1, 2))
     turned = (queries.transpose(1, 2) @ turn.mT).transpose(1, 2)
-    aligned: Tensor = turned + weight * centred
-    return aligned.to(q.dtype)
+    aligned: Tensor = (turned + weight * centred).to(q.dtype)
+    return aligned
 
 
 def polar(matrix: Tensor) -> Tensor:
