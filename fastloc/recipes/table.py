@@ -50,10 +50,11 @@ _ROWS = (
            blocks=1, terms=("qq",), readout=replace(_SEGMENT, logit_scale=50.0), fit="aspect"),
     Recipe("naclip", "k-k attention with a neighbourhood bias in the last block", "NACLIP (Hajimiri et al., WACV 2025), sinahmr/NACLIP",
            blocks=1, terms=("kk",), bias_std=5.0, readout=_SEGMENT, fit="aspect"),
-    # features alone: the official code clusters patches by DBSCAN after them
+    # features alone: the official code clusters patches by DBSCAN after them, which makes a segmentation and belongs to its evaluation
     Recipe("cliptrase", "q-q plus k-k plus v-v attention in the last block", "CLIPtrase (Shao et al., ECCV 2024), leaves162/CLIPtrase",
            blocks=1, terms=("qq", "kk", "vv"), combine="sum", residual=True, mlp=True, readout=_CLASSIFY, fit="crop"),
-    # features alone: its off-diagonal logits are lowered by 100, which leaves each patch to itself
+    # features alone: its off-diagonal logits are lowered by 100, which leaves each patch to itself; the refinement by middle blocks and the
+    # class-wise re-identification behind them make labels of one picture, and belong to an evaluation
     Recipe("tagclip", "each patch attends to itself in the last block", "TagCLIP (Lin et al., AAAI 2024), linyq2117/TagCLIP",
            blocks=1, terms=("identity",), residual=True, mlp=True, position="bilinear", readout=_CLASSIFY, template="surgery85"),
     # without its second pass, which feeds a segmentation back
@@ -92,6 +93,7 @@ _ROWS = (
     Recipe("legrad", "positive gradients of the last two blocks' attention",
            "LeGrad (Bousselham et al., arXiv 2404.03214), WalBouss/LeGrad",
            reads="legrad", start=-2, position="bicubic-antialias", readout=_RELEVANCE, template="gem"),
+    # q and k behind the out-projection, as in its evaluation scripts; compares="plain" is its notebook's form
     Recipe("grad_eclip", "the class token's gradient on values, weighted by q-k similarity", _GRAD_ECLIP,
            reads="grad-eclip", one_head=True, position="bicubic", readout=_ON_GRID),
     Recipe("rollout", "mean attention with the residual, multiplied through all blocks; the same for every text",
