@@ -49,6 +49,10 @@ OFFICIAL: dict[str, OfficialForm] = {
     "sclip": OfficialForm({"keep_position": True}, 336, "aspect", f"short side 336; {_TABLE}"),
     "clearclip": OfficialForm({"keep_position": True}, 448, "aspect", f"short side 448; {_TABLE}"),
     "naclip": OfficialForm({"keep_position": True, "order": "softmax-input"}, 336, "aspect", f"short side 336; {_TWO_STEPS}; {_TABLE}"),
+    # clip/model.py, configs/*.py; 560 for Cityscapes
+    **dict.fromkeys(("sc_clip", "sfp"), OfficialForm(
+        {"keep_position": True, "path_blocks": (8, 3, 3, 9)}, 336, "aspect",
+        f"blocks 8, 3 and 3 to 9 on any depth; short side 336; {_TABLE}")),
     # clip/model.py, demo.py
     "resclip": OfficialForm(
         {"keep_position": True, "order": "softmax-input", "cross": None, "cross_blocks": (5, 6, 7, 8), "cross_weight": 0.6}, 336, "aspect",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.functional.attention import Projections
-from fastloc.functional.block_trace import parts
+from fastloc.functional.methods.row_blocks import by_rows
 from fastloc.functional.output import Grid
 from fastloc.functional.vjp import upcast
 
@@ -34,14 +34,16 @@ def sparse(patches: Tensor, most: int | None) -> Tensor:
     x = wide - wide.mean(1, keepdim=True)
     squares = x.square().sum(-1)
     near = torch.sym_min(NEIGHBOURS + 1, count)
-    radii, nearest = [], []
-    for rows in parts(count, batch * count, most):
+
+    def nearest(rows: slice) -> Tensor:
         distances = squares[:, rows, None] + squares[:, None] - 2 * (x[:, rows] @ x.transpose(1, 2))
-        found = distances.topk(near, largest=False)
-        radii.append(found.values[..., -1])
-        nearest.append(found.indices[..., 1:])
-    radius = torch.cat(radii, 1).clamp(min=0)
-    densities = (1 / radius).gather(1, torch.cat(nearest, 1).flatten(1)).reshape(batch, count, near - 1)
+        indices: Tensor = distances.topk(near, largest=False).indices
+        return indices
+
+    neighbours = by_rows(count, batch * count, most, nearest)
+    farthest = x.gather(1, neighbours[..., -1:].expand(-1, -1, x.shape[2]))
+    radius = (x - farthest).square().sum(-1)
+    densities = (1 / radius).gather(1, neighbours[..., 1:].flatten(1)).reshape(batch, count, near - 1)
     factors = radius * densities.mean(-1)
     usual = factors.sort(-1).values[:, 19 * (count - 1) // 20]
     # a tensor, because in an exported graph the number of patches may be one
@@ -58,12 +60,11 @@ def attended(qkv: Projections, most: int | None) -> Tensor:
     """
     q, k = upcast(qkv["q"]) * qkv.packed.shape[-1] ** -0.5, upcast(qkv["k"])
     own, keys, queries = (q * k).sum(-1).transpose(1, 2), k.permute(0, 2, 3, 1), q.transpose(1, 2)
-    sums = []
-    for rows in parts(q.shape[1], q.shape[0] * q.shape[1] * q.shape[2], most):
-        sums.append((queries[:, :, rows] @ keys).logsumexp(-1))
+    each = q.shape[0] * q.shape[1] * q.shape[2]
+    sums = by_rows(q.shape[1], each, most, lambda rows: (queries[:, :, rows] @ keys).logsumexp(-1).transpose(1, 2)).transpose(1, 2)
     first = torch.softmax(queries[:, :, :1] @ keys, -1)
     of_class = STRENGTH * first[:, :, 0, qkv.prefix :].mean(1)
-    of_self = (own - torch.cat(sums, 2)).exp()[:, :, qkv.prefix :].mean(1)
+    of_self = (own - sums).exp()[:, :, qkv.prefix :].mean(1)
     salient = of_class > of_self
     tenth = of_class.masked_fill(~salient, 0).topk(torch.sym_min(MOST, of_class.shape[1])).values[:, -1:]
     found: Tensor = salient & (of_class >= tenth)

@@ -5,7 +5,7 @@ time is made of them; where even that is too large, a block of its rows is, anew
 with the passes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -135,6 +135,23 @@ class Summed:
 
     def _at_once(self, like: Tensor) -> int | None:
         return min(self.most, CACHE) if self.most is not None and like.device.type == "cpu" else self.most
+
+
+def by_rows(count: int, each: int, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:
+    """make of some of `count` rows at a time, [B, R, …], as one [B, count, …]: as many as `most` numbers allow when one row has `each`.
+
+    Each is written where it belongs as it comes: kept results between large intermediates would leave memory full of holes.
+    """
+    if most is None or count * each <= most:
+        return make(slice(None))
+    whole: Tensor | None = None
+    for part in parts(count, each, most):
+        made = make(part)
+        whole = made.new_empty(len(made), count, *made.shape[2:]) if whole is None else whole
+        whole[:, part] = made
+        del made
+    assert whole is not None
+    return whole
 
 
 def joined(blocks: list[Tensor], axis: int) -> Tensor:

@@ -4,18 +4,17 @@ SC-CLIP (arXiv 2411.15869), SuleBai/SC-CLIP, clip/model.py; SFP (ICCV 2025), Kim
 picture at a time; the same steps for each picture take any batch and grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.functional.attention import SLICE, Projections
-from fastloc.functional.block_trace import parts
 from fastloc.functional.blocks import enter_block, out_projection, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.outliers import attended, repaired, sparse
-from fastloc.functional.methods.row_blocks import CACHE
+from fastloc.functional.methods.row_blocks import CACHE, by_rows
 from fastloc.functional.op_set import Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.position_embedding import Positions
@@ -51,9 +50,9 @@ def aggregated(
     outliers = attended(seen[0], most) if path == "sfp" and spec.class_token else sparse(patches, most)
 
     units = _unit(repaired(streams[similar][:, spec.prefix :], outliers, grid))
-    first, weights = averaged(units, repaired(patches, outliers, grid), most)
-    # of all cosines, or of those that have a share
-    mean = weights.sum(1) / units.shape[1] ** 2 if path == "sfp" else units.mean(1).square().sum(-1)
+    first = _averaged(units, repaired(patches, outliers, grid), most)
+    # of those cosines that have a share, or of all
+    mean = _weights(units, most).sum(1) / units.shape[1] ** 2 if path == "sfp" else units.mean(1).square().sum(-1)
 
     values, own = _last_block(prepared, first, TERMS[path], places, ops)
     more, beside = _last_block(prepared, total[:, spec.prefix :], "" if path == "sfp" else TERMS[path], places, ops)
@@ -66,21 +65,22 @@ def aggregated(
     if spec.class_token:
         both = both + CLASS_TOKEN * (last[:, :1] + total[:, :1])
     # one average of a sum, and not a sum of averages
-    return averaged(_unit(streams[average][:, spec.prefix :]), both, most)[0]
+    return _averaged(_unit(streams[average][:, spec.prefix :]), both, most)
 
 
-def averaged(units: Tensor, x: Tensor, most: int | None) -> tuple[Tensor, Tensor]:
-    """For each patch the average of x [B, P, C], weighted by the cosines of unit vectors [B, P, D] that are at least 0.4.
+def _averaged(units: Tensor, x: Tensor, most: int | None) -> Tensor:
+    """For each patch the average of x [B, P, C], weighted by the cosines of unit vectors [B, P, D] that are at least 0.4."""
 
-    Returns: the averages [B, P, C], and each patch's sum of weights [B, P].
-    """
-    found, sums = [], []
-    for rows in parts(units.shape[1], units.shape[0] * units.shape[1], most):
+    def some(rows: slice) -> Tensor:
         weights = _cut(units[:, rows] @ units.transpose(1, 2))
-        total = weights.sum(-1, keepdim=True)
-        found.append((weights / (total + 1e-6)).to(x.dtype) @ x)
-        sums.append(total[..., 0])
-    return torch.cat(found, 1), torch.cat(sums, 1)
+        return (weights / (weights.sum(-1, keepdim=True) + 1e-6)).to(x.dtype) @ x
+
+    return _by_patches(units, most, some)
+
+
+def _weights(units: Tensor, most: int | None) -> Tensor:
+    """The sum of each patch's weights in `_averaged`, [B, P]."""
+    return _by_patches(units, most, lambda rows: _cut(units[:, rows] @ units.transpose(1, 2)).sum(-1))
 
 
 def _shared(units: Tensor, mean: Tensor, values: Tensor, cut: bool, most: int | None) -> Tensor:
@@ -89,14 +89,19 @@ def _shared(units: Tensor, mean: Tensor, values: Tensor, cut: bool, most: int | 
     The largest of a row always has its share: where all patches are one vector, rounding would leave a row without any, and in the
     official code a row of NaN.
     """
-    found = []
-    for rows in parts(units.shape[1], units.shape[0] * units.shape[1], most):
+
+    def some(rows: slice) -> Tensor:
         cosines = units[:, rows] @ units.transpose(1, 2)
         cosines = _cut(cosines) if cut else cosines
         least = torch.minimum(mean[:, None, None], cosines.amax(-1, keepdim=True))
         maps = torch.softmax((SHARPNESS * cosines).masked_fill(cosines < least, -torch.inf), -1)
-        found.append(maps.to(values.dtype) @ values)
-    return torch.cat(found, 1)
+        return maps.to(values.dtype) @ values
+
+    return _by_patches(units, most, some)
+
+
+def _by_patches(units: Tensor, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:
+    return by_rows(units.shape[1], units.shape[0] * units.shape[1], most, make)
 
 
 def _last_block(prepared: FoldedViT, x: Tensor, terms: str, places: Positions, ops: Ops) -> tuple[Tensor, list[Tensor]]:
