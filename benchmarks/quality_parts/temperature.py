@@ -86,12 +86,16 @@ class Real:
         content = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
         ids = {name: int(key) for key, name in content["classes"].items()}
         self.photos: list[Scene] = []
+        # where there is nothing to ask for
+        self.rest: list[Path] = []
         for photo in content["photos"]:
             labels = np.asarray(Image.open(folder / photo["mask"]))
             things = tuple(name for name in photo["understood"] if (labels == ids[name]).mean() > 0.01)
             if things:
                 picture = images.load(folder / photo["file"])
                 self.photos.append(Scene(picture, things, np.stack([labels == ids[name] for name in things])))
+            else:
+                self.rest.append(folder / photo["file"])
         self.names = sorted({thing for photo in self.photos for thing in photo.things})
 
     @cache  # noqa: B019

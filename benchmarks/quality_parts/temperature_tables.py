@@ -1,4 +1,4 @@
-"""The tables of temperature.md, made from records/temperature.json, never typed.
+"""The tables of temperature.md, made from records/temperature.json and temperature_grids.json, never typed.
 
     python benchmarks/quality_parts/temperature_tables.py           # write them
     python benchmarks/quality_parts/temperature_tables.py --check   # exit 1 and say which table is out of date
@@ -17,7 +17,8 @@ if str(HERE) not in sys.path:
 from doc_tables import page  # noqa: E402
 from doc_tables.markdown_table import TableError, markdown  # noqa: E402
 
-RECORD, PAGE = HERE / "records" / "temperature.json", HERE.parent / "docs" / "methods" / "temperature.md"
+RECORD, GRIDS = HERE / "records" / "temperature.json", HERE / "records" / "temperature_grids.json"
+PAGE = HERE.parent / "docs" / "methods" / "temperature.md"
 COMMAND = "python benchmarks/quality_parts/temperature.py --real FOLDER --photographs FOLDER"
 SETS, SCORES = ("embedded", "real"), ("pointing", "iou", "auc")
 Record = dict[str, Any]
@@ -43,12 +44,43 @@ SHOWN = {
 }  # fmt: skip
 
 
+# table -> the set of the study of grids whose rows it holds
+OF_GRIDS = {f"grids-{name}": name for name in ("others", "scenes", "real", "embedded")}
+
+
+def records() -> Record:
+    """Both records, that of the grids under "grids"."""
+    return {**json.loads(RECORD.read_text(encoding="utf-8")), "grids": json.loads(GRIDS.read_text(encoding="utf-8"))}
+
+
+def grids(record: Record, name: str) -> str:
+    """Rows at each input size, and what they gain over the first row in the same questions."""
+    rows = []
+    for row in (each for each in record["grids"]["rows"] if each["set"] == name):
+        means = (f"{row[each]:.3f} ± {row[f'{each}_se']:.3f}" if each == "pointing" else f"{row[each]:.3f}" for each in SCORES)
+        gains = (f"{row[f'{each}_gain']:+.3f} ± {row[f'{each}_gain_se']:.3f}" for each in SCORES)
+        same = row["row"] == record["grids"]["rows"][0]["row"]
+        rows.append((row["size"], row["row"], row["questions"], *means, *(("",) * len(SCORES) if same else gains)))
+    return markdown(("pixels", "row", "questions", *SCORES, *(f"{each} gain" for each in SCORES)), rows, right=7)
+
+
+def attention(record: Record) -> str:
+    """What rows of the attention hold at each input size."""
+    columns = ("number", "spread", "own", "class", "near", "long")
+    rows = [(each["set"], each["size"], *(each[column] for column in columns)) for each in record["grids"]["attention"]]
+    return markdown(("set", "pixels", *columns), rows, right=len(columns))
+
+
 def table(record: Record, name: str) -> str:
     """One table as Markdown: both sets' scores side by side, the best of each column in bold.
 
     Raises:
         TableError: there is no such table, or the record has none of its rows.
     """
+    if name in OF_GRIDS:
+        return grids(record, OF_GRIDS[name])
+    if name == "grids-attention":
+        return attention(record)
     if name not in TABLES:
         raise TableError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
     head, sweeps = TABLES[name]
@@ -84,8 +116,8 @@ def filled(text: str, record: Record) -> str:
 
 
 def main() -> int:
-    def made(text: str, record: str) -> str:
-        return filled(text, json.loads(record))
+    def made(text: str, _: str) -> str:
+        return filled(text, records())
 
     return page.main(__doc__, PAGE, RECORD, made, "benchmarks/quality_parts/temperature_tables.py")
 
