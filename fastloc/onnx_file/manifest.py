@@ -23,7 +23,7 @@ from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
 from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.presence import UNCALIBRATED, Calibration
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.recipes.validation import frozen
 from fastloc.utils import versioned_json
 from fastloc.utils.schema import count, number, one_line, one_of, shown

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
-from fastloc.imaging.heatmaps import COMPETING, ORDERS
+from fastloc.imaging.heatmaps import COMPETING
+from fastloc.recipes.readout import MODEL, ReadOut
 from fastloc.recipes.validation import NEURONS, are_blocks, check_count, frozen, is_neuron_table, is_share, is_table, known, positive
 
-# what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
-LOGIT_SCALE = 100.0
-# in a scale's place: that of the model, exp(logit_scale) of its checkpoint
-MODEL = "model"
 # streams of a term: which projection meets which; the last is that of queries aligned with the keys (PEARL)
 TERMS = ("qk", "qq", "kk", "vv", "identity", "procrustes")
 # of other blocks: the encoder's own attention, or the recipe's terms
@@ -29,7 +26,6 @@ PATHS = ("local", "sc-clip", "sfp")
 POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
 # how a patch passes an attention pool alone: the whole pool, or its values and out-projection without the MLP behind them
 PATCH_READS = ("pool", "value")
-SCORES = ("cosine", "feature-surgery", "relevance")
 # what a map is read from besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
 RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor", "cliper")
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
@@ -40,46 +36,6 @@ COMPARES = ("projected", "plain")
 NeuronTable = tuple[tuple[int, tuple[int, ...]], ...]
 # [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """From patch features and text embeddings to maps.
-
-    score: "cosine", or "feature-surgery" (CLIP Surgery: removes what all texts share; with one text, the empty text's
-        score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
-    order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
-        "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin), "softmax-input" upsamples it to the
-        input and from there to the picture (NACLIP), "softmax-grid" takes the softmax on the grid and upsamples the shares (TagCLIP);
-        "none" only upsamples.
-    logit_scale: a number where the authors fix one, or "model" for the model's own; see `Recipe.at_scale`.
-    reverse: RCLIP's |1 - M| of the min-maxed map.
-    """
-
-    score: str = "cosine"
-    order: str = "picture"
-    logit_scale: float | str = MODEL
-    reverse: bool = False
-
-    def __post_init__(self) -> None:
-        known("score", self.score, SCORES)
-        known("order", self.order, tuple(ORDERS))
-        if self.logit_scale != MODEL and not positive(self.logit_scale):
-            raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0, or {MODEL!r} for the model's own")
-        if self.reverse and self.order not in ("grid", "picture"):
-            raise RecipeError(f"reverse needs a min-maxed map, order 'grid' or 'picture', not {self.order!r}")
-
-    @property
-    def scale(self) -> float | None:
-        """The scale as a number, or None where the order needs none and none is given.
-
-        Raises RecipeError for the model's own where no model was asked, see `Recipe.at_scale`.
-        """
-        if not isinstance(self.logit_scale, str):
-            return self.logit_scale
-        if self.order in COMPETING:
-            raise RecipeError(f"logit_scale must be a number to draw maps, got {self.logit_scale!r}; Recipe.at_scale puts a model's in")
-        return None
 
 
 @dataclass(frozen=True)
@@ -170,7 +126,7 @@ class Recipe:
     head: int | None = None
     cutoff: float = 0.0
     trained: bool = False
-    readout: ReadOut = ReadOut()
+    readout: ReadOut = ReadOut()  # noqa: RUF009  # it is frozen
     template: str = "openai80"
     fit: str = "stretch"
 

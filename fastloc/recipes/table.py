@@ -8,7 +8,8 @@ from typing import Any
 
 from fastloc.errors import RecipeError, unknown
 from fastloc.recipes.official import official_form
-from fastloc.recipes.schema import ReadOut, Recipe
+from fastloc.recipes.readout import ReadOut
+from fastloc.recipes.schema import Recipe
 
 __all__ = ["RECIPES", "recipe"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastloc.auto import load
 from fastloc.errors import FastlocError, FastlocWarning
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 from fastloc.video.sources.frame import Frame
