@@ -10,7 +10,7 @@ import towers
 from fastloc.errors import RecipeError
 from fastloc.functional.vit import forward
 from fastloc.imaging import geometry, heatmaps
-from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe, schema
+from fastloc.recipes import RECIPES, ReadOut, Recipe, readout, recipe
 from fastloc.text import templates
 
 # blocks, terms, combine, residual, mlp, position, order of the map, templates: from the authors' code, and said here once more
@@ -110,7 +110,7 @@ def test_row_fits_the_other_tables(name: str) -> None:
 
 
 def test_orders_are_those_of_the_maps() -> None:
-    assert list(schema.ORDERS) == list(heatmaps.ORDERS)
+    assert list(readout.ORDERS) == list(heatmaps.ORDERS)
 
 
 def test_rows_cannot_be_changed() -> None:
