@@ -1,4 +1,4 @@
-"""What the scripts beside this file share: a checkout of authors' code, made to run in float64 with weights from a seed.
+"""Shared by the scripts beside this file: a checkout of authors' code, made to run in float64 with weights from a seed.
 
 Authors' code is imported from where it lies and never copied. What it imports and does not need for its maps is stubbed, and its casts
 are taken out: to half precision, which their GPUs want, to float32 in LayerNorm, and to a GPU. So an answer is what their arithmetic says,
@@ -12,7 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, ClassVar
 from unittest.mock import MagicMock
@@ -45,7 +47,7 @@ class Checkout:
     @property
     def commit(self) -> str:
         command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout.strip()
 
     def write(self, name: str, meta: Mapping[str, Any], arrays: Arrays) -> None:
         """tests/goldens/NAME.npz: the arrays, and what they are of. Ends the program for a golden that says nothing, or is too large."""
@@ -90,6 +92,10 @@ def stub(*names: str, **attributes: Any) -> None:
     """Put stand-ins, with these attributes, in the place of modules that are imported and not needed here."""
     for name in names:
         sys.modules[name] = Stub(name)
+        package, _, part = name.rpartition(".")
+        if package in sys.modules:
+            # an `import package.part as name` asks the package
+            setattr(sys.modules[package], part, sys.modules[name])
         for key, value in attributes.items():
             setattr(sys.modules[name], key, value)
 
@@ -112,7 +118,7 @@ def state(of: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
 
 
 def logit_scale(of: Mapping[str, Any], seed: int) -> float:
-    """What its cosines are multiplied by."""
+    """The multiplier of its cosines."""
     return float(state(of, seed)["logit_scale"].exp())
 
 
@@ -135,6 +141,23 @@ def pixels(batch: int, size: Sequence[int], seed: int) -> Tensor:
 def texts(count: int, seed: int) -> Tensor:
     """Unit vectors [T, E] in place of encoded texts, float64."""
     return nn.functional.normalize(torch.from_numpy(seeded_texts(count, EMBED, seed)).double(), dim=-1)
+
+
+def from_notebook(file: Path, holding: Sequence[str], **names: Any) -> ModuleType:
+    """The code cells of a notebook that hold one of these pieces, as a module that has these names beforehand."""
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    kept = [source for source in sources if any(piece in source for piece in holding)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "cells.py"
+        path.write_text("\n".join(kept), encoding="utf-8")
+        spec = spec_from_file_location("cells", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        vars(module).update(names)
+        spec.loader.exec_module(module)
+    return module
 
 
 class Stopped(Exception):
