@@ -57,6 +57,8 @@ OFFICIAL: dict[str, OfficialForm] = {
     "resclip": OfficialForm(
         {"keep_position": True, "order": "softmax-input", "cross": None, "cross_blocks": (5, 6, 7, 8), "cross_weight": 0.6}, 336, "aspect",
         f"blocks 5 to 8 on any depth, their weight that of its demo, 0.6; short side 336; {_TWO_STEPS}; {_TABLE}"),
+    # ovs/main_ovs.py: 560 for Cityscapes with a ViT-B, 448 with a ViT-L
+    "cliper": OfficialForm(size=336, fit="aspect", note="short side 336"),
     # configs/maskclip: (2048, 512) with its shape kept
     "maskclip": OfficialForm(
         {"order": "softmax-input", "logit_scale": 1.0, "keep_position": True}, 512, "aspect",
