@@ -98,7 +98,7 @@ def auc(inside: np.ndarray, outside: np.ndarray) -> float:
 def variants(localizer: Localizer, methods: list[str]) -> Iterator[tuple[str, Localizer]]:
     """Every method with its official parameters, then with the model's recommended ones where they differ."""
     for method in methods:
-        official = localizer.with_method(method, official=True)
+        official = localizer.with_method(method, recommended=False)
         yield method, official
         recommended = localizer.with_method(method)
         if recommended.recipe != official.recipe:

@@ -43,7 +43,7 @@ def golden_of(localizer: "Localizer", options: Options, geometry: Geometry | Non
     if "heatmaps" in options.outputs:
         found["heatmaps"] = heatmaps.heatmaps(similarity, where, score.order, score.scale, score.reverse)
     if "labels" in options.outputs:
-        found["labels"] = heatmaps.labels(-similarity if score.reverse else similarity, where).to(torch.uint8)
+        found["labels"] = heatmaps.labels(-similarity if score.reverse else similarity, where, order=score.order).to(torch.uint8)
     arrays = {name: tensor.numpy() for name, tensor in found.items() if name in options.outputs}
     return replace(blank, outputs={name: Sample.take(array) for name, array in arrays.items()})
 

@@ -35,7 +35,7 @@ class Parts:
     options: Options
     geometry: Geometry | None  # of the frames, for kind "frames"
     texts: Tensor | None  # [T, E], baked
-    empty: Tensor | None  # [E], the text without a thing: for feature surgery and the background
+    empty: Tensor | None  # [E], the text without a thing: for maps that read it and the background
 
 
 class Graph(nn.Module):
@@ -63,11 +63,12 @@ class Graph(nn.Module):
         weights = self.prepared.weights
         places = self.fixed
         if places is None:
-            table = position_of_any_grid(weights.pos, weights.spec.grid, grid, self.prepared.recipe.position)
+            row = self.prepared.recipe
+            table = position_of_any_grid(weights.pos, weights.spec.grid, grid, row.position, row.keep_position)
             places = Positions(table, None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos))
         cls = self.parts.options.embeds or readout.needs_cls(self.prepared.recipe.readout, self._count())
         beside = self.parts.empty if "background" in self.wanted else None
-        similarity, cosines = answer(self.prepared, tokens, places, grid, texts, self._similarity, self.ops, cls, beside)
+        similarity, cosines = answer(self.prepared, tokens, places, grid, texts, self._similarity, self.ops, cls, beside, self.parts.empty)
         found = {"similarity": similarity, "scores": cosines}
         if beside is not None and cosines is not None:
             found |= {"scores": cosines[:, :-1], "background": cosines[:, -1:]}

@@ -20,7 +20,7 @@ class Options:
     batch: pictures a call, None for any number. size: the encoder's input (height, width), None for any multiples of the patch.
     texts: a vocabulary to bake in. count: how many text embeddings go in where none is baked, None for any number.
     fit: how pictures are brought to the size, see `fastloc.imaging.geometry.fit`; None is the localizer's, or "stretch" where that is
-        "aspect" and pictures come resized to one size.
+        one of `fastloc.imaging.geometry.VARYING` and pictures come resized to one size.
     kind, layout, bgr: what goes in as a picture; frame: the camera's (height, width) for kind "frames"; resize: how frames are resized.
     outputs: "scores" and "background" are what a runtime makes scores of; every method has them.
     licence: of the model's weights, in your words, for the metadata.

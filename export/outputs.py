@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastloc.functional.position_embedding import axis_weights
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.heatmaps import through_input
 from fastloc.onnx_file.formats import UNSEEN
 from fastloc.recipes import ReadOut
 
@@ -23,16 +24,17 @@ class Place:
     size: Pair
     grid: Pair
 
-    def upsampled(self, values: Tensor) -> Tensor:
-        """[B, T, h, w] -> [B, T, H, W], bilinear."""
-        rows, columns = self._matrices(values)
+    def upsampled(self, values: Tensor, order: str) -> Tensor:
+        """[B, T, h, w] -> [B, T, H, W], bilinear, as the order has it."""
+        rows, columns = self._matrices(values, through_input(order))
         return rows @ (values @ columns.transpose(0, 1))
 
-    def _matrices(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _matrices(self, values: Tensor, through: bool) -> tuple[Tensor, Tensor]:
+        # over the input itself there is no second step
         if self.geometry is None:
             rows, columns = (axis_weights(side, cells, "bilinear", values) for side, cells in zip(self.size, self.grid, strict=True))
             return rows, columns
-        rows, columns = (torch.from_numpy(each).to(values) for each in self.geometry.resampling(self.grid))
+        rows, columns = (torch.from_numpy(each).to(values) for each in self.geometry.resampling(self.grid, through))
         return rows, columns
 
     def covered(self, maps: Tensor) -> Tensor:
@@ -53,22 +55,27 @@ class Place:
 
 
 def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
-    """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.imaging.heatmaps.heatmaps` gives, with one text "softmax" by min-max on the picture
+    """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.imaging.heatmaps.heatmaps` gives, with one text a softmax by min-max on the picture
     too.
     """
     if readout.order == "grid":
         values = _minmax(similarity, place.seen(similarity))
         values = 1 - values if readout.reverse else values
-        return _masked(place.upsampled(values).clamp(0, 1), place)
-    maps = place.upsampled(similarity)
+        return _masked(place.upsampled(values, readout.order).clamp(0, 1), place)
+    maps = place.upsampled(similarity, readout.order)
     if readout.order == "none":
         return maps
-    picture = _minmax(maps, place.covered(maps))
+    # what one text alone is read out from passes no input
+    direct = place.upsampled(similarity, "picture") if through_input(readout.order) else maps
+    picture = _minmax(direct, place.covered(direct))
     picture = 1 - picture if readout.reverse else picture
     if readout.order == "picture":
         return _masked(picture, place)
     assert readout.scale is not None
-    competing = torch.softmax(readout.scale * maps, 1)
+    if readout.order == "softmax-grid":
+        competing = place.upsampled(torch.softmax(readout.scale * similarity, 1), readout.order).clamp(0, 1)
+    else:
+        competing = torch.softmax(readout.scale * maps, 1)
     # a text without rivals would be 1 everywhere; told by a tensor, because an exported graph may take any number of texts
     alone = torch.ones_like(similarity[0, :, 0, 0]).sum() < 1.5
     return _masked(torch.where(alone, picture, competing), place)
@@ -76,7 +83,7 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
 
 def labels(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     """[B,T,h,w] -> uint8 [B,H,W], the most similar text; UNSEEN where a crop hid the frame."""
-    maps = place.upsampled(-similarity if readout.reverse else similarity)
+    maps = place.upsampled(-similarity if readout.reverse else similarity, readout.order)
     best = maps.argmax(1)
     mask = place.mask(maps)
     if mask is not None:

@@ -23,7 +23,7 @@ from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines.table import check as check_pipelines
 from fastloc.export.pipelines.table import write as write_pipelines
-from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.geometry import BOUNDED, VARYING, Geometry, both_sides, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.atomic_write import replacing_files
@@ -121,14 +121,15 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
     if options.frame is None or options.size is None:
         return None
     size: int | tuple[int, int] = options.size
-    if localizer.fit == "aspect":
-        # the short side is what is given there; the frame says the rest
-        size = min(options.size)
-    made = fit(options.frame, size, localizer.source.spec.patch, _fit(localizer, options))
+    how = _fit(localizer, options)
+    if how in VARYING:
+        # a short side is what is given there, and the frame says the rest; where the frame's own counts, it is the largest that is taken
+        size = min(both_sides(localizer.input_size)) if how in BOUNDED else min(options.size)
+    made = fit(options.frame, size, localizer.source.spec.patch, how)
     if made.input != options.size:
         height, width = made.input
         raise FastlocError(
-            f"fit 'aspect' brings frames of {options.frame[0]}x{options.frame[1]} to {height}x{width}, "
+            f"fit {how!r} brings frames of {options.frame[0]}x{options.frame[1]} to {height}x{width}, "
             f"not {options.size[0]}x{options.size[1]}: give that size, or fit 'stretch'"
         )
     return made
@@ -183,20 +184,21 @@ def _completed(options: Options, localizer: Localizer) -> Options:
 def _fit(localizer: Localizer, options: Options) -> str:
     """How pictures are brought to the file's size; see `Options.fit`."""
     one_size = options.size is not None and options.kind != "frames"
-    if options.fit == "aspect" and one_size:
-        raise FastlocError("fit 'aspect' gives every shape of picture a size of its own: use a dynamic size, or fit 'stretch'")
-    return options.fit or ("stretch" if one_size and localizer.fit == "aspect" else localizer.fit)
+    if options.fit in VARYING and one_size:
+        raise FastlocError(f"fit {options.fit!r} gives every shape of picture a size of its own: use a dynamic size, or fit 'stretch'")
+    return options.fit or ("stretch" if one_size and localizer.fit in VARYING else localizer.fit)
 
 
 def _manifest(localizer: Localizer, options: Options) -> Manifest:
     recipe = localizer.recipe.at_scale(localizer.source.logit_scale)
     _, opset = spelling(options.spelling, options.opset)
     names = options.texts
-    usual = options.size or localizer.input_size
+    how = _fit(localizer, options)
+    usual = localizer.input_size if how in BOUNDED else options.size or localizer.input_size
     return Manifest(
         version=__version__, model=_model(localizer, options.licence), recipe=recipe,
         input=Input(
-            options.kind, options.layout, options.bgr, options.size, options.frame, _fit(localizer, options), options.batch, usual,
+            options.kind, options.layout, options.bgr, options.size, options.frame, how, options.batch, usual,
             localizer.usual_fit,
         ),
         texts=Texts(len(names) or options.count, names, localizer.template), outputs=options.outputs, dtype=options.dtype,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.errors import FastlocError, FastlocWarning
+    from fastloc.imaging.example import Example
     from fastloc.results.result import Result
     from fastloc.runtime.localizer import OnnxLocalizer
     from fastloc.text.embeddings import TextEmbeddings
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from fastloc.video.stream import stream
 
 __all__ = [
-    "AsyncClient", "Client", "CnnLocalizer", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline", "Result",
-    "TextEmbeddings", "__version__", "load", "methods", "models", "stream", "text_relevance",
+    "AsyncClient", "Client", "CnnLocalizer", "Example", "FastlocError", "FastlocWarning", "Localizer", "OnnxLocalizer", "Pipeline",
+    "Result", "TextEmbeddings", "__version__", "load", "methods", "models", "stream", "text_relevance",
 ]  # fmt: skip
 
 # public name -> the room it lives in
@@ -40,6 +41,7 @@ _ROOMS = {
     "AsyncClient": "client.async_client",
     "Client": "client.client",
     "CnnLocalizer": "engine.classifier_localizer",
+    "Example": "imaging.example",
     "FastlocError": "errors",
     "FastlocWarning": "errors",
     "Localizer": "engine.localizer",

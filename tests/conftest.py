@@ -1,7 +1,7 @@
 """Kernels run in Triton's interpreter where there is no GPU; `slow` marks what `make test` leaves to `make test-all`."""
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,17 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def measured_in_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep temperatures that tests measure out of the user's cache."""
+    from fastloc.engine import measured_temperatures
+
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setattr(measured_temperatures, "user_cache", lambda: folder)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

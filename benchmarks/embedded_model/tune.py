@@ -47,7 +47,7 @@ def tune(localizer: Localizer, count: int) -> dict[str, list[dict[str, Any]]]:
     trials = [(method, values) for method, grid in GRIDS.items() for values in product(*grid.values())]
     for method, values in track(trials, "tuning", console=Console(stderr=True)):
         changes = dict(zip(GRIDS[method], values, strict=True))
-        scores = measure(localizer.with_method(method, official=True, fit=FIT, **changes), scenes, names)
+        scores = measure(localizer.with_method(method, recommended=False, fit=FIT, **changes), scenes, names)
         found.setdefault(method, []).append({"changes": changes, **scores})
     return {method: sorted(rows, key=lambda row: (row["pointing"], row["auc"]), reverse=True) for method, rows in found.items()}
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the best into the model's configuration, and the record")
     parser.add_argument("--scenes", type=int, default=SCENES)
     args = parser.parse_args()
-    found = tune(Localizer(size=SIZE, fit=FIT, official=True, batch=16), args.scenes)
+    found = tune(Localizer(size=SIZE, fit=FIT, recommended=False, batch=16), args.scenes)
     for method, rows in found.items():
         print(method, *rows[:3], sep="\n  ")
     if args.write:

@@ -38,6 +38,7 @@ if str(HERE) not in sys.path:
 import fastloc  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.errors import FastlocError  # noqa: E402
+from fastloc.functional.folding import letters  # noqa: E402
 from fastloc.recipes import RECIPES, Recipe  # noqa: E402
 from gpu_parts.scenes import Scene, names, quality_set  # noqa: E402
 from quality import MEASURES, auc, judged  # noqa: E402
@@ -71,7 +72,7 @@ class Option:
         changes: dict[str, Any] = {} if self.patch_read is None else {"patch_read": self.patch_read}
         if self.rotary is not None:
             changes["rotary"] = self.rotary
-        return model.with_method(self.method, official=self.parameters == "official", **changes)
+        return model.with_method(self.method, recommended=self.parameters != "official", **changes)
 
 
 def methods() -> list[str]:
@@ -85,7 +86,7 @@ def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
     for name, row in RECIPES.items():
         if name not in asked:
             continue
-        different = model.with_method(name).recipe != model.with_method(name, official=True).recipe
+        different = model.with_method(name).recipe != model.with_method(name, recommended=False).recipe
         for parameters in ("official", "recommended") if different else ("official",):
             for read in ("pool", "value") if row.reads == "patches" else (None,):
                 for rotary in (True, False) if spec.rope is not None and _rotates(row) else (None,):
@@ -94,7 +95,7 @@ def options(model: Localizer, asked: list[str]) -> Iterator[Option]:
 
 def _rotates(row: Recipe) -> bool:
     """The method has an attention of its own that reads queries or keys."""
-    return row.reads == "patches" and any(letter in term for term in row.terms for letter in "qk")
+    return row.path != "local" or not {"q", "k"}.isdisjoint(letters(*row.streams))
 
 
 def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept: Path | None) -> tuple[dict[Option, Array], list[Row]]:

@@ -197,20 +197,20 @@ def measured(judged: Set, tables: Tables, row: Row) -> dict[str, Any]:
     template = {"template": "plain"} if isinstance(judged, Real) else {}
     if row.kind in PUBLISHED:
         order = {"order": row.order} if row.order else {}
-        return judged.judge(localizer.with_method(row.kind, official=True, **template, **order))
+        return judged.judge(localizer.with_method(row.kind, recommended=False, **template, **order))
     changes: dict[str, Any] = {"blocks": row.blocks, "iterations": row.iterations, "residual": row.residual, "terms": row.terms}
     if row.kind == "matched":
-        return judged.judge(localizer.with_method("gem_matched", official=True, **template, **changes, rho=row.rho))
+        return judged.judge(localizer.with_method("gem_matched", recommended=False, **template, **changes, rho=row.rho))
     if row.kind == "number":
-        return judged.judge(localizer.with_method("gem", official=True, **template, **changes, inv_temp=row.number))
+        return judged.judge(localizer.with_method("gem", recommended=False, **template, **changes, inv_temp=row.number))
     source = row.source or ("unrelated scenes" if isinstance(judged, Embedded) else "photographs")
     if source != "the other photographs":
         table = tables.of(row, source)
-        return judged.judge(localizer.with_method("gem", official=True, **template, **changes, inv_temp=table))
+        return judged.judge(localizer.with_method("gem", recommended=False, **template, **changes, inv_temp=table))
     assert isinstance(judged, Real)
     found = []
     for i, photo in enumerate(judged.photos):
-        chosen = localizer.with_method("gem", official=True, **template, **changes, inv_temp=tables.of(row, source, left_out=i))
+        chosen = localizer.with_method("gem", recommended=False, **template, **changes, inv_temp=tables.of(row, source, left_out=i))
         found += judged.answers(chosen, [photo])
     return summary(found)
 

@@ -54,10 +54,10 @@ function framed(picture, [high, wide]) {
 function draw(picture, known, { similarity, shape }) {
   const scale = Math.min(DRAWN / Math.max(picture.width, picture.height), 1);
   const size = [picture.height, picture.width].map((side) => Math.max(Math.round(side * scale), 1));
-  const { readout } = now.model.site.model.recipe;
+  const { recipe: { readout }, model: { patch } } = now.model.site.model;
   const [, ...cells] = shape;
   const area = cells[0] * cells[1];
-  tiles.replaceChildren(...heatmaps(similarity, shape, size, readout).map((map, i) => {
+  tiles.replaceChildren(...heatmaps(similarity, shape, size, readout, patch).map((map, i) => {
     const top = peak(map, size);
     const raw = upsample(similarity.subarray(i * area, (i + 1) * area), cells, size);
     // raw similarities have no common 0 and 1
@@ -181,5 +181,8 @@ ready.catch((error) => {
 window.fastloc = {
   ready,
   locate: async (bytes, names) => (await ready).locate(bytes, names),
-  heatmaps: async ({ similarity, shape }, size) => heatmaps(similarity, shape, size, (await ready).site.model.recipe.readout),
+  heatmaps: async ({ similarity, shape }, size) => {
+    const { recipe, model } = (await ready).site.model;
+    return heatmaps(similarity, shape, size, recipe.readout, model.patch);
+  },
 };

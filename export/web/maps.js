@@ -8,18 +8,25 @@ const EPSILON = 2 ** -23;
  * @param {number[]} shape [T, h, w]
  * @param {number[]} size [H, W] of the picture
  * @param {{order: string, logit_scale: number, reverse: boolean}} readout the recipe's
+ * @param {number[]} patch [h, w] of a cell in pixels of the model's input
  * @param {number[][]} spans where the picture begins and ends, down and across, in cells; the whole grid by default
  * @returns {Float32Array[]} T maps [H, W], flat; within [0, 1] but for order "none"
  */
-export function heatmaps(similarity, [count, high, wide], size, { order, logit_scale, reverse }, spans = whole([high, wide])) {
-  const grids = Array.from({ length: count }, (_, i) => similarity.slice(i * high * wide, (i + 1) * high * wide));
-  const up = (grid) => upsample(grid, [high, wide], size, spans);
+export function heatmaps(similarity, [count, high, wide], size, { order, logit_scale, reverse }, patch, spans = whole([high, wide])) {
+  const onGrid = order === "softmax-grid" && count > 1;
+  const scores = Array.from({ length: count }, (_, i) => similarity.slice(i * high * wide, (i + 1) * high * wide));
+  const grids = onGrid ? softmax(scores, logit_scale) : scores;
+  const up = (grid) => {
+    if (order !== "softmax-input" || count === 1) return upsample(grid, [high, wide], size, spans);
+    const input = [high * patch[0], wide * patch[1]];
+    return upsample(upsample(grid, [high, wide], input), input, size, spans.map((ends, axis) => ends.map((end) => end * patch[axis])));
+  };
   const flip = (map) => (reverse ? map.map((value) => 1 - value) : map);
   if (order === "grid") return grids.map((grid) => up(flip(minmax(grid))));
   const maps = grids.map(up);
-  if (order === "none") return maps;
+  if (order === "none" || onGrid) return maps;
   // one text alone would be 1 everywhere
-  if (order === "softmax" && count > 1) return softmax(maps, logit_scale);
+  if (order.startsWith("softmax") && count > 1) return softmax(maps, logit_scale);
   return maps.map((map) => flip(minmax(map)));
 }
 
@@ -51,8 +58,10 @@ function whole(cells) {
 
 // per pixel the two cells it lies between, and how far along
 function taps(cells, pixels, [from, to]) {
+  // whole cells, whatever the division before left of them
+  const [first, last] = [Math.max(Math.floor(from + 1e-6), 0), Math.min(Math.ceil(to - 1e-6), cells) - 1];
   return Array.from({ length: pixels }, (_, i) => {
-    const at = Math.min(Math.max(from + ((i + 0.5) * (to - from)) / pixels - 0.5, 0), cells - 1);
+    const at = Math.min(Math.max(from + ((i + 0.5) * (to - from)) / pixels - 0.5, first), last);
     const low = Math.floor(at);
     return { low, next: Math.min(low + 1, cells - 1), weight: at - low };
   });

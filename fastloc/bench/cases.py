@@ -10,7 +10,7 @@ import numpy as np
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
 from fastloc.checkpoints.vit_spec import ModelSpec, from_open_clip
 from fastloc.recipes import Recipe, recipe
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 
 # inputs that calls take in turns: fewer where they are large
 INPUTS, LARGE, FEWER = 4, 64 << 20, 2

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.errors import ModelError
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 
 # of every BatchNorm, PyTorch's default
 EPS = 1e-5

@@ -22,7 +22,7 @@ from fastloc.checkpoints.text.tokenizer_folder import FolderTokenizer
 from fastloc.checkpoints.text.transformers_towers import TransformersTower
 from fastloc.checkpoints.text_tower import ADDED, TextTower, is_plain
 from fastloc.errors import ModelError
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.utils.schema import first_line, shown
 
 __all__ = ["folder_tokenizer", "logit_bias", "logit_scale", "named_tokenizer", "network", "repository_tokenizer", "text_tower"]

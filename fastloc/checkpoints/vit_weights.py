@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 
 
 @dataclass(frozen=True)

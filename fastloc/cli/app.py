@@ -58,6 +58,14 @@ examples:
   fastloc locate photo.jpg -t cat --method gem_calibrated --model ViT-B-16 --pretrained laion2b_s34b_b88k --temperatures vit-b-16.json
 """
 
+_REGISTERS_EXAMPLES = """\
+The authors' own rule for ViT-B/16 of OpenAI and LAION is --threshold 30.
+
+examples:
+  fastloc registers "holiday/*.jpg" --model ViT-B-16 --pretrained openai -o registers.json
+  fastloc locate photo.jpg -t cat --model ViT-B-16 --pretrained openai --registers registers.json
+"""
+
 _EXPORT_EXAMPLES = """\
 examples:
   fastloc export -o gem.onnx --model ViT-B-16 --pretrained laion2b_s34b_b88k --size 448
@@ -128,9 +136,11 @@ COMMANDS = (
     Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
     Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
     Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
+    Command("methods best", "print the method recommended for each kind of model, and why", "cli.listings", "add_list", "best"),
     Command("models", "list the models that fit", "cli.listings", "add_models", "models"),
     Command("plan", "tell how a method would be executed here, and why", "cli.listings", "add_plan", "plan"),
-    Command("calibrate", "measure the inverse temperatures that suit a model", "cli.calibrate", epilog=_CALIBRATE_EXAMPLES),
+    Command("calibrate", "measure the inverse temperatures that suit a model", "cli.measure.calibrate", epilog=_CALIBRATE_EXAMPLES),
+    Command("registers", "find the neurons that make a model's outlier patches", "cli.measure.registers", epilog=_REGISTERS_EXAMPLES),
     Command("export", "write a model with a method as one ONNX file", "cli.export", epilog=_EXPORT_EXAMPLES),
     Command("export-text", "write a model's text tower and tokenizer as one ONNX file", "cli.text", "add_export", "run_export"),
     Command("embed", "encode texts once, into a file that an exported model takes", "cli.text", "add_embed", "run_embed"),

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.auto import EXPORTED, kind_of
-from fastloc.errors import ImageError, TextError
+from fastloc.auto import CLASSIFIER, CLIP, EXPORTED, kind_of
+from fastloc.errors import FastlocError, ImageError, TextError
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_sources import paths
 from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size, words
@@ -37,18 +37,20 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
 
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """Which method, and how pictures and texts are brought to it; `sized` reads --size."""
-    group.add_argument("--method", metavar="NAME", help="see `fastloc methods` (default: gem)")
+    group.add_argument("--method", metavar="NAME", help="see `fastloc methods`, or best (default: gem)")
     add_inputs(group, sized)
     group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
     group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
     add_projections(group)
     group.add_argument("--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
-    add_temperatures(group)
+    add_measured(group)
 
 
-def add_temperatures(group: "argparse._ArgumentGroup") -> None:
+def add_measured(group: "argparse._ArgumentGroup") -> None:
     """What was measured on the model."""
-    group.add_argument("--temperatures", type=Path, metavar="FILE", help="inverse temperatures from `fastloc calibrate` on this model")
+    about = "inverse temperatures from `fastloc calibrate` on this model; none: refuse a model without (default: measure it once)"
+    group.add_argument("--temperatures", type=Path, metavar="FILE", help=about)
+    group.add_argument("--registers", type=Path, metavar="FILE", help="test-time registers: neurons from `fastloc registers` on this model")
 
 
 def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:
@@ -59,10 +61,11 @@ def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") 
 
 def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """How pictures and texts are brought to a method; `sized` reads --size."""
-    group.add_argument("--official", action="store_true", help="the method as published, without what the model recommends")
+    group.add_argument("--official", action="store_true", help="the method as its authors run it, without what the model recommends")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
     group.add_argument(
-        "--fit", choices=("stretch", "aspect", "crop", "letterbox"), help="how a picture is brought to that size (default: the method's)"
+        "--fit", choices=("stretch", "aspect", "crop", "letterbox", "own", "own-up"),
+        help="how a picture is brought to that size (default: the method's)",
     )
     group.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
 
@@ -85,11 +88,36 @@ def add_texts(parser: argparse.ArgumentParser, *, required: bool = True) -> None
     )  # fmt: skip
 
 
+def add_like(parser: argparse.ArgumentParser) -> None:
+    """Examples of what to look for."""
+    parser.add_argument(
+        "--like", nargs="+", action="extend", default=[], type=words, metavar="PICTURE[:X0,Y0,X1,Y1[=TEXT]]",
+        help="look for what an example shows, in a box of its picture in pixels, mixed with a text where one is given",
+    )  # fmt: skip
+
+
 def texts_of(args: argparse.Namespace) -> list[str] | None:
-    """The texts that were given; None for those of an exported file. Ends as argparse does where neither is there."""
-    if not args.texts and kind_of(args.model) != EXPORTED:
+    """The texts and examples that were given; None for those of an exported file. Ends as argparse does where neither is there.
+
+    Raises FastlocError for an example that cannot be used.
+    """
+    kind = kind_of(args.model)
+    if args.like and kind != CLIP:
+        instead = "give the result of `fastloc embed --like` as --embeddings"
+        why = "a classifier knows its classes alone" if kind == CLASSIFIER else f"the file takes embeddings: {instead}"
+        raise FastlocError(f"--like cannot be given with {args.model}: {why}")
+    if not args.texts and not args.like and kind != EXPORTED:
         args.usage_error("the following arguments are required: -t/--text")
-    return args.texts or None
+    return [*(args.texts or ()), *examples_of(args.like)] or None
+
+
+def examples_of(given: Sequence[str]) -> list[str]:
+    """The examples that `--like` names. Raises FastlocError for one that cannot be used."""
+    if not given:
+        return []
+    from fastloc.imaging.example import Example
+
+    return [Example.typed(each) for each in given]
 
 
 def add_pixels(group: "argparse._ArgumentGroup") -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from fastloc.cli.arguments import (
     add_execution,
     add_inputs,
+    add_measured,
     add_pixels,
     add_projections,
     add_source,
-    add_temperatures,
     add_texts,
     read_picture,
 )  # fmt: skip
@@ -63,7 +63,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
-    add_temperatures(group)
+    add_measured(group)
     add_projections(group)
     parser.set_defaults(**dict.fromkeys(CHANGES))
 

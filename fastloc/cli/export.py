@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
     localizer = Localizer(
         args.model, args.pretrained, args.method or METHOD, size=None if size == "dynamic" else size, fit=args.fit, template=args.template,
-        official=args.official, temperatures=args.temperatures, projections=args.projections, device="cpu", **changes(args),
+        official=args.official, temperatures=args.temperatures, registers=args.registers, projections=args.projections, device="cpu",
+        **changes(args),
     )  # fmt: skip
     usual = both_sides(localizer.input_size)
     frames = args.kind == "frames"

@@ -33,18 +33,41 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 def methods(args: argparse.Namespace) -> int:
     """List the recipes."""
     from fastloc.recipes import RECIPES
+    from fastloc.recipes.official import official_form
 
     if args.json:
         fields = ("name", "summary", "source", "blocks", "trained", "template", "fit")
-        print(json.dumps([{field: getattr(row, field) for field in fields} for row in RECIPES.values()], indent=2))
+        listed = [{field: getattr(row, field) for field in fields} | {"official": official_form(row.name).note} for row in RECIPES.values()]
+        print(json.dumps(listed, indent=2))
         return 0
     rows = console.table("method", "what it computes, and where it is from", "blocks", "template", right=("blocks",))
     for row in RECIPES.values():
-        about = Text.assemble(row.summary, "\n", (row.source, "dim"))
+        note = official_form(row.name).note
+        about = Text.assemble(row.summary, "\n", (row.source, "dim"), (f"\n--official: {note}" if note else "", "dim"))
         rows.add_row(Text(row.name, "bold"), about, row.depth, row.template)
     out = console.console()
     out.print(rows)
     out.print("blocks: how many of the last blocks are changed, or read backwards. template: the sentences a text is put into by default.")
+    return 0
+
+
+def best(args: argparse.Namespace) -> int:
+    """Print the method that `--method best` takes for each kind of model, and the measurements behind it."""
+    from fastloc.engine.best_method import evidence
+
+    kinds = evidence()
+    if args.json:
+        print(json.dumps({key: asdict(kind) for key, kind in kinds.items()}, indent=2))
+        return 0
+    out = console.console()
+    for kind in kinds.values():
+        out.print(Text.assemble((kind.best, "bold"), f" for a model with {kind.kind}: {kind.why}."))
+        rows = console.table("method", "asked of", "questions", "pointing", "auc", right=("questions", "pointing", "auc"))
+        for row in kind.rows:
+            rows.add_row(row.method, row.set, str(row.questions), f"{row.pointing:.3f} ± {row.pointing_error:.3f}", f"{row.auc:.3f}")
+        if kind.rows:
+            out.print(rows)
+    out.print("pointing: the share of questions whose peak lies on the thing, with its standard error. No published CLIP was measured.")
     return 0
 
 

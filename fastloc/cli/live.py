@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source
+from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_source, examples_of
 from fastloc.cli.localizers import PHOTOGRAPHS, engine
 from fastloc.errors import FastlocError
 from fastloc.utils import console
@@ -42,6 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", type=prompt, help="what to look for at first"
     )
+    add_like(parser)
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
@@ -163,7 +164,9 @@ def _made(args: argparse.Namespace, methods: "Methods", limits: "Limits", guard:
     from fastloc.live.app import Live
     from fastloc.live.settings import Settings, changed
 
-    texts = args.texts or list(EMOJI if args.model == "embedded" else _known(methods) or USUAL)
+    examples = examples_of(args.like)
+    methods.examples |= {str(each): each for each in examples}
+    texts = [*(args.texts or ()), *map(str, examples)] or list(EMOJI if args.model == "embedded" else _known(methods) or USUAL)
     settings = changed(Settings((), (methods.first,)), {"texts": texts}, limits, methods.names)
     side = min(max(round(SPARE * max(methods.warm_up(settings.texts))), SIDES[0]), SIDES[1])
     note = f"The embedded model knows emoji scenes only; for photographs start with {PHOTOGRAPHS}." if args.model == "embedded" else ""

@@ -19,7 +19,9 @@ CHANGES = ("blocks", "iterations", "inv_temp")
 # what can be asked of a classifier
 _CLASSIFIER = ("pretrained", "method", "size", "fit", "device", "dtype")
 # what is decided when a file is exported
-_FIXED = ("pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", *CHANGES)
+_FIXED = (
+    "pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", "registers", *CHANGES,
+)  # fmt: skip
 
 
 # options of an exported file, and what `OnnxLocalizer` calls them
@@ -55,7 +57,7 @@ def torch_engine(args: argparse.Namespace) -> "Localizer":
     from fastloc.engine.localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}
-    options["temperatures"] = getattr(args, "temperatures", None)
+    options |= {name: getattr(args, name, None) for name in ("temperatures", "registers")}
     return Localizer(args.model, args.pretrained, args.method or METHOD, plan=dict(args.plan), **options, **changes(args))
 
 

@@ -13,6 +13,7 @@ from fastloc.cli.arguments import (
     STDIN,
     add_execution,
     add_exported,
+    add_like,
     add_method,
     add_pixels,
     add_source,
@@ -57,6 +58,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a picture: a file, an http(s) address, or - for standard input; or several: a folder, a quoted pattern, a .txt list of paths",
     )  # fmt: skip
     add_texts(parser, required=False)
+    add_like(parser)
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
@@ -72,7 +74,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--min-score", type=float, metavar="F",
         help="score from which a text has boxes at all, such as 0.5: more likely in the picture than not (default: every text has)",
     )  # fmt: skip
-    output.add_argument("--refine", choices=("pamr",), help="let the maps follow the picture's edges (seconds for a large picture)")
+    output.add_argument(
+        "--refine", choices=("pamr", "propagate"),
+        help="let the maps follow the picture's edges: pamr by pixels (seconds for a large picture), propagate by cells (PEARL)",
+    )  # fmt: skip
     output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
     output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
 
@@ -137,7 +142,7 @@ def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, arg
     if job.image == STDIN:
         result = replace(result, name=STDIN)
     if args.refine:
-        result = result.refined()
+        result = result.refined(args.refine)
     for path in job.files:
         path.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay:

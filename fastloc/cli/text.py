@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_projections, lines_of
+from fastloc.auto import METHOD
+from fastloc.cli.arguments import add_like, add_projections, examples_of, lines_of
 from fastloc.embedded import GEM_TEXT_ONNX
 from fastloc.errors import FastlocError
 from fastloc.utils import console
@@ -32,6 +33,8 @@ def add_embed(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fastloc embed TEXT [TEXT ...] -o FILE [options]"
     parser.add_argument("texts", nargs="*", type=words, metavar="TEXT", help="what to look for")
     parser.add_argument("--texts-file", type=Path, metavar="FILE", help="texts from a file, one a line; - for standard input")
+    add_like(parser)
+    parser.add_argument("--method", metavar="NAME", help="for --like: the method that the exported file has (default: gem)")
     _add_model(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="a text tower that `fastloc export-text` wrote, in place of --model")
     parser.add_argument(
@@ -77,6 +80,10 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     # a wrong one is told before a model is loaded
     ending(args.output)
     tower = args.text
+    if args.like:
+        return _with_examples(args, texts)
+    if args.method:
+        raise FastlocError("--method is for --like, and texts are encoded without one: leave it out")
     if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
         tower = GEM_TEXT_ONNX
     if tower is not None:
@@ -90,8 +97,21 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     return TextEmbeddings(tuple(texts), text(texts, args.template).numpy(), args.template, text.digest)
 
 
+def _with_examples(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
+    if args.text is not None:
+        raise FastlocError("--like needs the image tower, and --text is a text tower alone: give --model in its place")
+    from fastloc.engine.localizer import Localizer
+
+    localizer = Localizer(
+        args.model or "embedded", args.pretrained, args.method or METHOD, template=args.template, projections=args.projections
+    )
+    return localizer.embeddings([*texts, *examples_of(args.like)])
+
+
 def _texts(args: argparse.Namespace) -> list[str]:
     """The texts of the command line, then those of the file; blank lines are left out."""
     from fastloc.text.prompts import checked
 
+    if args.like and not args.texts and not args.texts_file:
+        return []
     return checked([*args.texts, *(lines_of(args.texts_file) if args.texts_file else [])])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import METHOD
-from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source, add_texts, texts_of
+from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_source, add_texts, texts_of
 from fastloc.cli.interrupts import Interrupts
 from fastloc.cli.localizers import engine, note_embedded
 from fastloc.cli.video_progress import Spent, bar
@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     told = "a video file, an address (rtsp://, http:// …), a camera (camera:0), or a quoted pattern of files"
     parser.add_argument("inputs", metavar="IN", nargs="+", help=told)
     add_texts(parser, required=False)
+    add_like(parser)
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)

@@ -72,7 +72,7 @@ class BaseEngine(ABC):
         Args:
             pixels: normalised floats [B, 3, H, W], or uint8 frames [B, H, W, 3] of the geometry's picture size.
             texts: [T, E], unit length.
-            empty: [E], the empty text's embedding, for feature surgery with one text.
+            empty: [E], the empty text's embedding, for maps that read it (`Recipe.reads_empty`).
             bgr: the frames' channels are blue, green, red.
             background: also compare the image embedding with `empty`, whatever the method: cosines are [B, T + 1] then.
 

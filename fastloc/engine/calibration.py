@@ -5,7 +5,7 @@ over the pictures.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.embedded import SAMPLES
+from fastloc.engine.model_reader import ModelReader
 from fastloc.errors import FastlocError, RecipeError, unknown
 from fastloc.functional.attention import attend, unit
 from fastloc.functional.methods.entropy_matching import entropy, matched
@@ -24,16 +25,15 @@ from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.recipes.validation import frozen
 
-if TYPE_CHECKING:
-    from fastloc.engine.localizer import Localizer
-
+# the share of the tokens by default, and how many sample scenes a model is measured on by itself
+RHO, SCENES = 0.7, 3
 # (block, pass, unit vectors [B, N, S*H, d]) -> multipliers [B or 1, 1, S*H, 1]
 Choice = Callable[[int, int, Tensor], Tensor]
 
 
 @torch.inference_mode()
 def calibrate(
-    localizer: "Localizer", pictures: Sequence[Any], *, rho: float = 0.7, blocks: int = 6, iterations: int = 1,
+    localizer: ModelReader, pictures: Sequence[Any], *, rho: float = RHO, blocks: int = 6, iterations: int = 1,
     streams: tuple[str, ...] = ("vv", "kk", "qq"), source: str = "pictures",
 ) -> Temperatures:  # fmt: skip
     """Measure a model.
@@ -54,16 +54,21 @@ def calibrate(
         raise RecipeError("there is no picture to calibrate on; one or more are wanted")
     weights = localizer.source.vit.to(localizer.device)
     logs, sizes = [], []
-    for given in pictures:
-        picture = images.load(given)
-        geometry = localizer.geometry(picture.size[::-1])
-        sizes.append(geometry.input)
-        logs.append(solved(weights, localizer.pixels(picture, geometry)[None].to(localizer.device), row).double().log())
+    for pixels in inputs(localizer, pictures):
+        sizes.append((pixels.shape[-2], pixels.shape[-1]))
+        logs.append(solved(weights, pixels, row).double().log())
     table = torch.cat(logs).mean(0).exp().tolist()
     return Temperatures(
         table=frozen(table), rho=rho, streams=tuple(streams), sizes=tuple(dict.fromkeys(sizes)), pictures=len(pictures), source=source,
         model=localizer.source.name, tower=digest(localizer.source.vit),
     )  # fmt: skip
+
+
+def inputs(localizer: ModelReader, pictures: Sequence[Any]) -> Iterator[Tensor]:
+    """Each picture as the model's input: normalised float32 [1, 3, H, W] on its device. Raises ImageError."""
+    for given in pictures:
+        picture = images.load(given)
+        yield localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None].to(localizer.device)
 
 
 def solved(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
@@ -99,7 +104,7 @@ def walk(weights: Weights, pixels: Tensor, row: Recipe, choose: Choice) -> Itera
     if not 1 <= row.blocks <= layers:
         raise RecipeError(f"blocks is {row.blocks}; 1 to {layers} fit the model")
     names = [f"qkv{i}" for i in range(layers - row.blocks, layers)]
-    captured = forward(weights, pixels, recipe("itsm", position=row.position), capture=names).captured
+    captured = forward(weights, pixels, recipe("itsm", position=row.position, keep_position=row.keep_position), capture=names).captured
     for block, name in enumerate(names):
         p = torch.cat([captured[name][:, "qkv".index(term[0])] for term in row.streams], 1).transpose(1, 2)
         for step in range(row.iterations + 1):

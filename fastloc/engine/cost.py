@@ -8,28 +8,53 @@ import warnings
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocWarning
+from fastloc.functional.op_set import TORCH
 from fastloc.imaging.geometry import size_text
+from fastloc.recipes import Recipe
 
-__all__ = ["LARGE", "announce", "operations"]
+__all__ = ["LARGE", "announce", "operations", "passes"]
 
 # floating-point operations of one picture from which on a CPU takes a minute or more
 LARGE = 1e13
 
 
-def operations(spec: ModelSpec, size: tuple[int, int]) -> float:
+def operations(spec: ModelSpec, size: tuple[int, int], recipe: Recipe | None = None) -> float:
     """Multiplications and additions of one pass through a ViT on an input of (height, width): projections and MLPs grow with the tokens,
-    attention with their square."""
-    tokens = math.prod(side // step for side, step in zip(size, spec.patch, strict=True)) + spec.prefix
+    attention with their square. With a recipe that reads "cliper" also those of its levels and its passes over the maps."""
+    tokens = _tokens(spec, size)
     products = 8.0 * spec.width**2 + 2.0 * (2 + spec.gated) * spec.width * spec.mlp_width
-    return spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width)
+    encoder = spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width)
+    if recipe is None or recipe.reads != "cliper":
+        return encoder
+    # values, out-projection and projection of each level, its own attention, and queries by keys of all earlier blocks in each pass
+    levels = spec.layers * tokens * (4.0 * spec.width**2 + 2.0 * spec.width * spec.embed + 2.0 * tokens * spec.width)
+    return encoder + levels + passes(spec, size, recipe) * (spec.layers - 1) * 2.0 * tokens**2 * spec.width
 
 
-def announce(spec: ModelSpec | ResNetSpec, size: tuple[int, int]) -> None:
-    """Warn of an input whose pass takes more than `LARGE` operations."""
-    if isinstance(spec, ModelSpec) and (cost := operations(spec, size)) > LARGE:
+def passes(spec: ModelSpec, size: tuple[int, int], recipe: Recipe) -> int:
+    """How often a pass makes attention maps anew because one head's is too large to keep: in recipes that read "cliper", else 0."""
+    if recipe.reads != "cliper" or TORCH.most is None or _tokens(spec, size) ** 2 <= TORCH.most:
+        return 0
+    # normalisers and first column sums, a round a level, and rows and columns for each of two products
+    return spec.layers + 6
+
+
+def announce(spec: ModelSpec | ResNetSpec, size: tuple[int, int], recipe: Recipe | None = None) -> None:
+    """Warn of an input whose pass takes more than `LARGE` operations, or makes attention maps anew that it cannot keep."""
+    if not isinstance(spec, ModelSpec):
+        return
+    cost, anew = operations(spec, size, recipe), ""
+    if recipe is not None and (times := passes(spec, size, recipe)):
+        kept = 4 * spec.heads * _tokens(spec, size) ** 2 / 1e9
+        anew = f"; method {recipe.name!r} makes its attention maps {times} times for it, because kept they would take {kept:,.1f} GB"
+    if cost > LARGE or anew:
+        minutes = ", which is minutes on a CPU" if cost > LARGE else ""
         warnings.warn(
-            f"an input of {size_text(size)} takes about {cost / 1e12:,.0f} TFLOP a picture, which is minutes on a CPU; a smaller --size is "
-            "faster",
+            f"an input of {size_text(size)} takes about {cost / 1e12:,.0f} TFLOP a picture{minutes}{anew}; a smaller --size is faster",
             FastlocWarning,
             stacklevel=3,
         )
+
+
+def _tokens(spec: ModelSpec, size: tuple[int, int]) -> int:
+    return math.prod(side // step for side, step in zip(size, spec.patch, strict=True)) + spec.prefix

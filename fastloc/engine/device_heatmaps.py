@@ -11,6 +11,7 @@ from fastloc.errors import FastlocError
 from fastloc.functional import heatmaps as plain
 from fastloc.functional.heatmaps import check_order, checked, tables
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.heatmaps import through_input
 from fastloc.kernels import device
 
 __all__ = ["heatmaps", "labels"]
@@ -30,12 +31,14 @@ def heatmaps(
     return _fused("heatmap", checked(similarity), geometry, order=order, logit_scale=logit_scale, reverse=reverse, dtype=dtype)
 
 
-def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None, *, fused: bool = False) -> Tensor:
-    """Labels int32 [B, H, W] as of `fastloc.functional.heatmaps.labels`. fused runs the Triton kernel. Raises FastlocError as `heatmaps`
-    does.
+def labels(
+    similarity: Tensor, geometry: Geometry, threshold: float | None = None, order: str = "none", *, fused: bool = False
+) -> Tensor:
+    """Labels int32 [B, H, W] as of `fastloc.functional.heatmaps.labels`. fused runs the Triton kernel, unless maps pass the input's pixels.
+    Raises FastlocError as `heatmaps` does.
     """
-    if not fused:
-        return plain.labels(similarity, geometry, threshold)
+    if not fused or through_input(order):
+        return plain.labels(similarity, geometry, threshold, order)
     return _fused("label_map", checked(similarity), geometry, threshold=threshold)
 
 

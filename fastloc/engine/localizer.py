@@ -17,21 +17,30 @@ from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
+from fastloc.engine.best_method import BEST, best_method
+from fastloc.engine.calibration import RHO, SCENES, at_hand, calibrate
 from fastloc.engine.devices import DeviceProcess, device_of, dtype_of
+from fastloc.engine.examples import Examples, encoded
 from fastloc.engine.measured_temperatures import Given, MeasuredTemperatures
 from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
+from fastloc.engine.registers.of_model import Given as GivenRegisters
+from fastloc.engine.registers.of_model import MeasuredRegisters
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import shared
 from fastloc.imaging import images
-from fastloc.imaging.geometry import Geometry, both_sides, fit
+from fastloc.imaging.example import Example
+from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe, recipe
+from fastloc.recipes.official import NATIVE, official_form
 from fastloc.recipes.presence import Calibration, presence
+from fastloc.recipes.temperatures import Temperatures
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.batching import name_of
 from fastloc.results.prediction import Prediction
+from fastloc.text.embeddings import TextEmbeddings
 from fastloc.text.prompts import checked
 from fastloc.text.templates import sentences
 from fastloc.utils.distinct import Distinct, distinct_rows
@@ -46,25 +55,33 @@ USUAL_SIZE = 448
 class Localizer(BaseLocalizer[list[str]]):
     """Answers "where in this picture is that?" with one model and one method.
 
-    The texts of a call are prompts in any words. Methods with feature surgery compare them with one another.
+    The texts of a call are prompts in any words, and `fastloc.Example`s, which show what is looked for. Methods with feature surgery
+    compare them with one another.
 
     Args:
         model, pretrained: see `fastloc.checkpoints.loading.load`; the default is the small CLIP that ships with fastloc.
-        method: a row of `fastloc.recipes.RECIPES`.
+        method: a row of `fastloc.recipes.RECIPES`, or "best" for the one that measurements recommend for the kind of model, see
+            `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
-        fit: "stretch", "aspect", "crop" or "letterbox", see `fastloc.imaging.geometry.fit`; by default "stretch" to a given (height,
-            width), else the one recommended for the model, else the recipe's.
+        fit: "stretch", "aspect", "crop", "letterbox", "own" or "own-up", see `fastloc.imaging.geometry.fit`; by default "stretch" to a
+            given (height, width), else the one recommended for the model, else the recipe's.
         template: see `fastloc.text.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
             float16 on a GPU, float32 on a CPU.
         plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
-            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated.
+            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated;
+            a model without any is measured on the sample scenes at the first use, with a warning that says so, and the table is kept in
+            the user's cache. "none" refuses instead.
+        registers: a file that `fastloc registers` wrote for this very model, or such `RegisterNeurons`: test-time registers, for this
+            method and all chosen later. By default what came with the model, for methods whose recipe asks for registers.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
-        official: use the method's official parameters even where the model's own configuration recommends others.
+        official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
+            leave out what the model's own configuration recommends. Arguments that you give win over it.
+        recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: pictures that go through the image tower at once.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
@@ -86,8 +103,10 @@ class Localizer(BaseLocalizer[list[str]]):
         dtype: str | torch.dtype | None = None,
         plan: Mapping[str, str] | None = None,
         temperatures: Given = None,
+        registers: GivenRegisters = None,
         projections: GivenProjections = None,
         official: bool = False,
+        recommended: bool = True,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         batch: int = BATCH,
@@ -97,8 +116,9 @@ class Localizer(BaseLocalizer[list[str]]):
         # what `with_method` was called with, on the way from those arguments to this method
         self._choice: dict[str, Any] | None = None
         # a wrong method or field is told before a model is loaded
-        recipe(method, **changes)
-        self.measured = MeasuredTemperatures(model, temperatures)
+        if method != BEST:
+            recipe(method, official=official, **changes)
+        self.measured, self.registers = MeasuredTemperatures(model, temperatures), MeasuredRegisters(model, registers)
         self.device = device_of(device)
         self.settings = {**(plan or {}), **({} if dtype is None else {"dtype": dtype_of(dtype)})}
         source = loading.load(model, pretrained, mean, std)
@@ -108,19 +128,22 @@ class Localizer(BaseLocalizer[list[str]]):
         self._queue = AsyncQueue()
         self._process = DeviceProcess(self.device)
         self.kind = tower_kind(source.weights)
-        self._choose(method, official, fit, template, changes, self.measured.given)
+        self._choose(method, official, recommended, fit, template, changes, self.measured.given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
 
     def with_method(
-        self, method: str, *, official: bool = False, fit: str | None = None, template: str | None = None, **changes: Any
-    ) -> Localizer:
-        """The same model with another method; weights and remembered texts are shared."""
+        self, method: str, *, official: bool | None = None, recommended: bool = True, fit: str | None = None, template: str | None = None,
+        **changes: Any,
+    ) -> Localizer:  # fmt: skip
+        """The same model with another method; weights and remembered texts are shared. official: None for this localizer's."""
         self._process.check()
+        official = self.official if official is None else official
         other = copy.copy(self)
-        other._choose(method, official, fit, template, changes)
-        other._choice = {"method": method, "official": official, "fit": fit, "template": template, **changes}
+        other._choose(method, official, recommended, fit, template, changes)
+        named = {"method": method, "official": official, "recommended": recommended, "fit": fit, "template": template}
+        other._choice = {**named, **changes}
         other.tower = self.projected.tower(other.source)
         other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
         # a setting that this method rules out is told now, not at the first picture
@@ -165,22 +188,37 @@ class Localizer(BaseLocalizer[list[str]]):
         return both_sides(self.input_size)
 
     def _choose(
-        self, method: str, official: bool, fit: str | None, template: str | None, changes: dict[str, Any], tempered: bool = False
-    ) -> None:
+        self, method: str, official: bool, recommended: bool, fit: str | None, template: str | None, changes: dict[str, Any],
+        tempered: bool = False,
+    ) -> None:  # fmt: skip
         plain = self.projected.plain
-        recommended = {} if official else plain.recommended.get("recipes", {}).get(method, {})
-        row = recipe(method, **{**recommended, **changes})
+        if method == BEST:
+            method = best_method(plain.spec)
+        self.official, form = official, official_form(method, official)
+        of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
+        row = recipe(method, official=official, **{**of_model, **changes})
         self.kind.check(row, plain.spec, plain.name)
+        row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)
-        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered).at_scale(plain.logit_scale)
+        self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
+        self._examples = Examples()
         # two given sides are meant to be met exactly
-        self.usual_fit: str = self.source.recommended.get("fit", self.recipe.fit)
+        self.usual_fit: str = form.fit or self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
         self.template = template or self.recipe.template
-        self.input_size = _size(self.source) if self.size is None else self.size
+        self.input_size = _size(self.source, form.size) if self.size is None else self.size
         # a wrong template, size or fit is told now, not at the first picture
         sentences(self.template)
-        cost.announce(self.source.spec, self.geometry((100, 100)).input)
+        cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input, self.recipe)
+
+    def _measure(self, row: Recipe) -> Temperatures:
+        """Inverse temperatures of the model for a recipe, measured on the sample scenes at the model's own input size."""
+        other = copy.copy(self)
+        other.source, other.input_size, other.fit = self.projected.plain, self.projected.plain.spec.image, row.fit
+        return calibrate(
+            other, at_hand("scenes", SCENES, other.input_size), rho=RHO if row.rho is None else row.rho, blocks=row.blocks,
+            iterations=row.iterations, streams=row.streams, source="fastloc's scenes",
+        )  # fmt: skip
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
         """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
@@ -193,6 +231,13 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
         """Where a picture of (height, width) lies in the model's input."""
+        found = self._fitted(picture)
+        if self.fit in VARYING:
+            # the others' inputs are of one size, which was announced
+            cost.announce(self.source.spec, found.input)
+        return found
+
+    def _fitted(self, picture: tuple[int, int]) -> Geometry:
         return fit(picture, self.input_size, self.source.spec.patch, self.fit)
 
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
@@ -239,11 +284,11 @@ class Localizer(BaseLocalizer[list[str]]):
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
-        encoded = self.source.text(texts, self.template)
-        copies = distinct_rows(encoded.cpu().numpy())
-        text = (encoded if copies is None else encoded[copies.first]).to(self.device, accumulate_dtype)
+        rows = self._encoded(texts)
+        copies = distinct_rows(rows.cpu().numpy())
+        text = (rows if copies is None else rows[copies.first]).to(self.device, accumulate_dtype)
         empty = None
-        if background or (self.recipe.readout.score == "feature-surgery" and len(text) == 1):
+        if background or self.recipe.reads_empty(len(text)):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
         return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
 
@@ -270,7 +315,7 @@ class Localizer(BaseLocalizer[list[str]]):
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
         grids = -grids if self.recipe.readout.reverse else grids
-        return device_heatmaps.labels(grids, geometry, threshold, fused=self.plan.readout == "triton")
+        return device_heatmaps.labels(grids, geometry, threshold, self.recipe.readout.order, fused=self.plan.readout == "triton")
 
     def frame_geometry(self, frames: Tensor) -> Geometry:
         """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""
@@ -281,11 +326,13 @@ class Localizer(BaseLocalizer[list[str]]):
     def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
         """The Prediction of one picture's similarities [T, h, w] and image-level cosines [T + 1], see `scored_similarity`."""
         readout = self.recipe.readout
+        shown = any(isinstance(prompt, Example) for prompt in prompts)
         scores = presence(cosines[:-1], float(cosines[-1]), self.logit_scale, self.calibration, self.logit_bias)
         return Prediction(
-            texts=tuple(prompts), similarity=grid, geometry=geometry, order=readout.order, logit_scale=readout.scale or self.logit_scale,
-            reverse=readout.reverse, method=self.recipe.name, model=self.source.name, scores=scores,
-            image_scores=cosines[:-1],
+            texts=tuple(map(str, prompts)), similarity=grid, geometry=geometry, order=readout.order,
+            logit_scale=readout.scale or self.logit_scale, reverse=readout.reverse, method=self.recipe.name, model=self.source.name,
+            scores=None if shown else scores, image_scores=cosines[:-1],
+            no_scores="an example is among the texts, and scores are calibrated for texts" if shown else "",
         )  # fmt: skip
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
@@ -295,7 +342,7 @@ class Localizer(BaseLocalizer[list[str]]):
         Raises TextError as a call does.
         """
         prompts = self._texts(texts)
-        self.source.text(prompts, self.template)
+        self._encoded(prompts)
         self.source.text.empty(self.template)
         if self.device.type == "cpu":
             # what follows is mostly computed in another thread
@@ -317,7 +364,20 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
         self._process.check()
-        return checked(() if texts is None else texts)
+        return checked(() if texts is None else texts, examples=True)
+
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of texts and examples, float32 [T, E], unit length."""
+        return encoded(self, texts, self._examples)
+
+    def embeddings(self, texts: str | Sequence[str]) -> TextEmbeddings:
+        """Embeddings of texts and examples for an exported file of this model and method, which takes them in place of texts.
+
+        Raises TextError as a call does.
+        """
+        prompts = self._texts(texts)
+        names = tuple(str(prompt) for prompt in prompts)
+        return TextEmbeddings(names, self._encoded(prompts).float().cpu().numpy(), self.template, self.source.text.digest)
 
     def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
         return self.geometry(picture)
@@ -347,8 +407,12 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
-def _size(source: loading.Source) -> int | tuple[int, int]:
-    if "size" in source.recommended:
+def _size(source: loading.Source, official: int | str | None) -> int | tuple[int, int]:
+    if official is None and "size" in source.recommended:
         return int(source.recommended["size"])
-    height, width = (max(USUAL_SIZE, side) // step * step for side, step in zip(source.spec.image, source.spec.patch, strict=True))
+    if isinstance(official, int):
+        wanted = official, official
+    else:
+        wanted = source.spec.image if official == NATIVE else both_sides([max(USUAL_SIZE, side) for side in source.spec.image])
+    height, width = (max(side // step, 1) * step for side, step in zip(wanted, source.spec.patch, strict=True))
     return height if height == width else (height, width)

@@ -1,38 +1,45 @@
-"""Chooses and loads the measured temperatures of a model."""
+"""Chooses, loads and, where there are none, measures the inverse temperatures of a model."""
 
 import os
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
-from fastloc.errors import ModelError, RecipeError
+from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError
 from fastloc.recipes import Recipe
-from fastloc.recipes.temperatures import Temperatures, shipped_with
+from fastloc.recipes.measured import OfModel
+from fastloc.recipes.temperatures import Temperatures
+from fastloc.utils.user_cache import user_cache
 
+# in a file's place: do not measure a model that comes without a table
+NONE = "none"
 Given = str | os.PathLike[str] | Temperatures | None
+# a recipe -> its temperatures on the model
+Measure = Callable[[Recipe], Temperatures]
 
 
-class MeasuredTemperatures:
-    """The temperatures of one model, read when a method asks for them.
+class MeasuredTemperatures(OfModel[Temperatures]):
+    """The temperatures of one model, read or measured when a method asks for them.
 
     Args:
-        model: as `fastloc.checkpoints.loading.load` takes it; a table may lie in its folder.
-        given: a file or a table to be read in that one's place.
-
-    Raises:
-        ModelError: the file is none.
+        model, given: see `OfModel`; "none": a model without a table is not measured.
     """
 
     def __init__(self, model: str, given: Given) -> None:
-        self.model = model
-        self.given = given is not None
-        self.found = given if given is None or isinstance(given, Temperatures) else Temperatures.load(given)
-        self.checked = False
+        self.measures = isinstance(given, Temperatures) or str(given) != NONE
+        super().__init__(Temperatures, model, given if self.measures else None)
+        # what was measured here, by the name of the file that keeps it
+        self.made: dict[str, Temperatures] = {}
 
-    def applied(self, row: Recipe, changes: Mapping[str, Any], source: Source, asked: bool) -> Recipe:
+    def applied(self, row: Recipe, changes: Mapping[str, Any], source: Source, asked: bool, measure: Measure) -> Recipe:
         """The recipe at the model's temperatures if these are `asked` for, or if it has a rho that nothing else meets; else the recipe.
+
+        measure: called once for a model that has no table, neither given nor its own nor kept from an earlier run.
 
         Raises:
             ModelError: there are no temperatures, or another model's. RecipeError: they do not fit the recipe.
@@ -42,18 +49,52 @@ class MeasuredTemperatures:
             return row
         if "inv_temp" in changes:
             raise RecipeError(f"inv_temp {changes['inv_temp']!r} and temperatures are given: give one of them")
-        return replace(row, inv_temp=self._of(source, row.name).table_for(row))
+        return replace(row, inv_temp=self._of(source, row, measure).table_for(row))
 
-    def _of(self, source: Source, method: str) -> Temperatures:
-        if self.found is None:
-            path = shipped_with(self.model)
-            if path is None:
-                raise ModelError(
-                    f"method {method!r} needs inverse temperatures measured on {source.name}, and there are none: "
-                    "`fastloc calibrate` measures them; then give temperatures=FILE (--temperatures FILE)"
-                )
-            self.found = Temperatures.load(path)
-        if not self.checked:
-            self.found.check_tower(source.name, digest(source.vit))
-            self.checked = True
-        return self.found
+    def _of(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
+        found = self.get(source.name, lambda: digest(source.vit))
+        return self._own(source, row, measure) if found is None else found
+
+    def _own(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
+        """Those of an earlier run on this machine, or of a measurement now, which is kept for the next."""
+        if not self.measures:
+            raise ModelError(
+                f"method {row.name!r} needs inverse temperatures measured on {source.name}, and there are none: leave out "
+                f"temperatures={NONE!r} (--temperatures none) to measure them now, or give a file that `fastloc calibrate` wrote"
+            )
+        tower = digest(source.vit)
+        asked = (f"rho{row.rho or 0:g}", f"{row.blocks}x{row.iterations + 1}", *row.streams)
+        name = "-".join([tower.rpartition(":")[2][:32], *asked]) + ".json"
+        if name not in self.made:
+            file = user_cache() / "temperatures" / name
+            self.made[name] = _kept(file, tower, row) or _measured(file, source.name, row, measure)
+        return self.made[name]
+
+
+def _kept(file: Path, tower: str, row: Recipe) -> Temperatures | None:
+    """The table in a file of the cache; None where it is not there, damaged or another's."""
+    try:
+        found = Temperatures.load(file)
+        found.table_for(row)
+    except FastlocError:
+        return None
+    return found if found.tower == tower else None
+
+
+def _measured(file: Path, model: str, row: Recipe, measure: Measure) -> Temperatures:
+    begun = time.perf_counter()
+    found = measure(row)
+    seconds = time.perf_counter() - begun
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        found.save(file)
+        kept = f"kept in {file}"
+    except (OSError, FastlocError) as error:
+        kept = f"not kept: {error}"
+    warnings.warn(
+        f"{model} comes without inverse temperatures: measured for {row.name!r} on {found.pictures} sample pictures in {seconds:.1f} s, "
+        f"{kept}; temperatures={NONE!r} (--temperatures none) refuses instead",
+        FastlocWarning,
+        stacklevel=6,
+    )
+    return found

@@ -28,7 +28,7 @@ class PlanRequest:
 
     @property
     def tokens(self) -> int:
-        return self.spec.prefix + self.size[0] // self.spec.patch[0] * (self.size[1] // self.spec.patch[1])
+        return self.spec.prefix + self.recipe.registers + self.size[0] // self.spec.patch[0] * (self.size[1] // self.spec.patch[1])
 
     @property
     def cuda(self) -> bool:

@@ -65,6 +65,11 @@ def _attention_kernels(request: PlanRequest, chosen: Chosen) -> list[str]:
     return found or triton_ops.why_not_attention(request.spec, request.recipe, request.tokens, DTYPES[chosen["dtype"]])
 
 
+def _readout_kernels(request: PlanRequest, chosen: Chosen) -> list[str]:
+    found = kernels.why_not(request.device)
+    return found or triton_ops.why_not_readout(request.spec, request.recipe.readout.order, DTYPES[chosen["dtype"]])
+
+
 def _on_cpu(request: PlanRequest, chosen: Chosen) -> bool:
     return not request.cuda
 
@@ -125,7 +130,7 @@ OPTIONS: dict[str, tuple[PlanOption, ...]] = {
     ),
     "readout": (
         PlanOption("triton", "normalisation and cosines in one pass; maps with their exact range known before they are drawn",
-               impossible=_kernels(triton_ops.why_not_readout), unwise=_INTERPRETER),
+               impossible=_readout_kernels, unwise=_INTERPRETER),
         PlanOption("torch", "PyTorch's own kernels"),
     ),
     "frames": (

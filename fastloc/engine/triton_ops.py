@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.functional.attention import Projections, Temperature
+from fastloc.functional.attention import Projections, Temperature, sides, with_aligned
 from fastloc.kernels.table import OPS
 from fastloc.recipes import Recipe
 
@@ -22,7 +22,8 @@ def attention(
     qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], out: Tensor | None = None
 ) -> Tensor:
     """The local path's attention; see `fastloc.functional.attention.Form`."""
-    x, v = qkv.by_head, qkv["v"].transpose(1, 2)
+    qkv = with_aligned(qkv, recipe)
+    x, v = qkv.by_head, qkv.values.transpose(1, 2)
     batch, _, heads = x.shape[:3]
     last = _full(temperatures[-1], batch, len(recipe.streams), heads, x.device)
     ending: dict[str, Any] = {
@@ -39,10 +40,16 @@ def attention(
             norms, pick = None, tuple(range(len(pick)))
         attended = op("self_self_ensemble")(x, v, last, pick, norms, **ending)
     else:
-        pairs = tuple((qkv.letters.index(term[0]), qkv.letters.index(term[1])) for term in recipe.streams)
+        pairs = _pairs(recipe, qkv.letters)
         bias = {} if recipe.bias_std is None else {"bias_std": recipe.bias_std, "grid": grid}
         attended = op("self_attention")(x, v, last, pairs, **bias, **ending)
     return attended
+
+
+def _pairs(recipe: Recipe, letters: str) -> tuple[tuple[int, int], ...]:
+    """Where the queries and the keys of every stream lie among the projections."""
+    indices = ([letters.index(letter) for letter in sides(term)] for term in recipe.streams)
+    return tuple((queries, keys) for queries, keys in indices)
 
 
 def _full(temperature: Temperature, batch: int, streams: int, heads: int, device: torch.device) -> Tensor:
@@ -90,21 +97,20 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
     Any number of tokens may stand in front of the patches, and queries and keys come normalised and rotated: of a tower, the head width
     alone can rule kernels out.
     """
+    if recipe.path != "local":
+        return [f"{recipe.name} attends by a map that its heads share and by PyTorch's fused attention; kernels are for the local path"]
     if not recipe.streams:
         return [f"the local path of {recipe.name} does not attend"]
     if recipe.unit and any(term[0] != term[1] for term in recipe.streams):
         return ["the kernels on unit vectors are for self-self terms, and one of " + ", ".join(recipe.streams) + " is not"]
     if recipe.inv_temp == "matched":
         return ["temperatures solved within the pass read every logit first; kernels take a table: method 'gem_calibrated'"]
-    x = torch.empty(1, 3, spec.heads, tokens, spec.head_width, dtype=dtype, device="meta")
+    letters = "aqkv" if "procrustes" in recipe.terms else "qkv"
+    x = torch.empty(1, len(letters), spec.heads, tokens, spec.head_width, dtype=dtype, device="meta")
     inverse = torch.empty(1, len(recipe.streams), spec.heads, dtype=torch.float32, device="meta")
-    pick = tuple("qkv".index(term[0]) for term in recipe.streams)
     module = OPS["self_self_ensemble" if recipe.unit else "self_attention"].module
-    if recipe.unit:
-        reasons: list[str] = module.why_not(x, x[:, 2], inverse, pick, scale=1.0, first=spec.prefix)
-    else:
-        pairs = tuple(("qkv".index(term[0]), "qkv".index(term[1])) for term in recipe.streams)
-        reasons = module.why_not(x, x[:, 2], inverse, pairs, scale=1.0, first=spec.prefix)
+    which = tuple("qkv".index(term[0]) for term in recipe.streams) if recipe.unit else _pairs(recipe, letters)
+    reasons: list[str] = module.why_not(x, x[:, -1], inverse, which, scale=1.0, first=spec.prefix + recipe.registers)
     return reasons
 
 
@@ -129,8 +135,10 @@ def why_not_activation(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
     return reasons
 
 
-def why_not_readout(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
-    """The same of the cosines."""
+def why_not_readout(spec: ModelSpec, order: str, dtype: torch.dtype) -> list[str]:
+    """The same of the cosines, and of the maps' order."""
     patches, texts = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, spec.embed), (1, spec.embed)))
     reasons: list[str] = OPS["cosine"].module.why_not(patches, texts)
+    if order not in OPS["heatmap"].module.ORDERS:
+        return [*reasons, f"maps of order {order!r} have no kernel"]
     return reasons

@@ -86,7 +86,7 @@ class Pass:
             return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
 
         beside = empty if self.shape.background else None
-        return answer(self.prepared, self.tokens(pixels), self.places, self.grid, texts, read, self.ops, self.cls, beside)
+        return answer(self.prepared, self.tokens(pixels), self.places, self.grid, texts, read, self.ops, self.cls, beside, empty)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """The patch embedding, [B, P, C]."""

@@ -6,7 +6,7 @@ spelled (PyTorch's fused attention, or matrix products in slices) is a row of FO
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastloc.errors import RecipeError
 from fastloc.functional.methods.entropy_matching import matched
+from fastloc.functional.methods.procrustes import aligned_queries
 from fastloc.recipes import Recipe
 
 # logits that exist at once where they have to exist, in elements: 16 MB of float32
@@ -27,10 +28,16 @@ class Projections:
     packed: Tensor  # [B, N, K, H, d]
     letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
     prefix: int = 1  # how many of the N tokens stand in front of the patches
+    given: Tensor | None = None  # [B, N, H, d], another block's values, which are attended to in place of this one's
 
     def __getitem__(self, letter: str) -> Tensor:
         """One projection, [B, N, H, d], a view."""
         return self.packed[:, :, self.letters.index(letter)]
+
+    @property
+    def values(self) -> Tensor:
+        """What is attended to, [B, N, H, d]."""
+        return self["v"] if self.given is None else self.given
 
     @property
     def by_head(self) -> Tensor:
@@ -86,16 +93,31 @@ def local_form(how: Attend, most: int | None = SLICE) -> Form:
 FORMS: dict[str, Form] = {"sdpa": local_form(attend), "bmm": local_form(attend_in_slices)}
 
 
+def sides(term: str) -> str:
+    """The letters of a term's queries and keys among the projections; "a" stands for aligned queries, see `with_aligned`."""
+    return "ak" if term == "procrustes" else term
+
+
+def with_aligned(qkv: Projections, recipe: Recipe) -> Projections:
+    """The projections, with aligned queries as one more in front of them where the recipe attends by these."""
+    if "procrustes" not in recipe.terms:
+        return qkv
+    queries = aligned_queries(qkv["q"], qkv["k"], qkv.prefix, recipe.procrustes_weight)
+    return replace(qkv, packed=torch.cat([queries[:, :, None], qkv.packed], 2), letters="a" + qkv.letters)
+
+
 def _local(
     qkv: Projections, temperatures: list[Temperature], recipe: Recipe, grid: tuple[int, int], how: Attend, most: int | None
 ) -> Tensor:
-    # the streams in the order in which the projections lie in memory, so that all of them together are no copy
-    order = sorted(range(len(recipe.streams)), key=lambda i: qkv.letters.index(recipe.streams[i][0]))
-    streams = [recipe.streams[i] for i in order]
-    v, count = qkv["v"], len(streams)
+    qkv = with_aligned(qkv, recipe)
+    streams = [sides(term) for term in recipe.streams]
+    # in the order in which the projections lie in memory, so that all of them together are no copy
+    order = sorted(range(len(streams)), key=lambda i: qkv.letters.index(streams[i][0]))
+    streams = [streams[i] for i in order]
+    v, count = qkv.values, len(streams)
     heads = v.shape[2]
-    queries = _beside(qkv, "".join(term[0] for term in streams))
-    keys = queries if all(term[0] == term[1] for term in streams) else _beside(qkv, "".join(term[1] for term in streams))
+    queries = _beside(qkv, "".join(each[0] for each in streams))
+    keys = queries if all(each[0] == each[1] for each in streams) else _beside(qkv, "".join(each[1] for each in streams))
     stacked = [_stacked(each, order, heads) for each in temperatures]
     if recipe.unit:
         queries, keys = iterate(queries, keys, stacked, recipe.iterations, how, recipe.rho)

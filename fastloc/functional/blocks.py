@@ -10,6 +10,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.functional.attention import Projections
 from fastloc.functional.folding import Linear
+from fastloc.functional.methods.registers import RegisterBlock, taken_over
 from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.position_embedding import Positions
 from fastloc.functional.rotary import rotate_in_place, rotated
@@ -120,10 +121,16 @@ def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
 
 def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
     """The MLP from what its activation reads, [B,N,G] -> [B,N,C]."""
-    hidden = activated(hidden, spec, ops)
+    hidden = neurons(block, hidden, spec, ops)
     if block.mlp_norm_w is not None:
         hidden = normalised(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps, ops)
     return F.linear(hidden, block.proj_w, block.proj_b)
+
+
+def neurons(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The MLP's activation with what test-time registers make of it, [B,N,G] -> [B,N,M]."""
+    hidden = activated(hidden, spec, ops)
+    return taken_over(block, hidden) if isinstance(block, RegisterBlock) else hidden
 
 
 def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:

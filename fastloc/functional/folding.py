@@ -10,17 +10,21 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import RecipeError
 from fastloc.functional.attention import temperature_table
+from fastloc.functional.methods.registers import with_registers
 from fastloc.recipes import Recipe
 
 # a linear map's weight [out, in] and bias [out]
 Linear = tuple[Tensor, Tensor]
+# the projections that a term reads, where its name does not say it
+_READ = {"procrustes": "qk"}
 
 
 @dataclass(frozen=True)
 class FoldedViT:
     """One tower ready for one recipe."""
 
-    weights: Weights  # without LayerScale: it is folded into the projections before it
+    # without LayerScale, which is folded into the projections before it; the recipe's registers are among the tokens in front
+    weights: Weights
     recipe: Recipe
     local: tuple[Linear, ...]  # of each changed block: what is attended -> its term of the local path
     joint: Linear | None  # the same side by side, [C, m*C] and the sum of biases [C]; None where each block's is applied by itself
@@ -33,9 +37,14 @@ class FoldedViT:
         return self.weights.spec.layers - self.recipe.blocks
 
     @property
-    def crossed(self) -> range:
-        """The blocks whose own attention joins the last one's."""
+    def crossed(self) -> tuple[int, ...]:
+        """The blocks whose attention joins the last one's, or shows the path "sfp" its outliers."""
         return crossed(self.recipe, self.weights.spec.layers)
+
+    @property
+    def streams_read(self) -> tuple[int, ...]:
+        """The blocks behind which the paths "sc-clip" and "sfp" read the stream: `Recipe.path_blocks`, its range written out."""
+        return streams_read(self.recipe, self.weights.spec.layers)
 
     @property
     def start(self) -> int:
@@ -50,7 +59,8 @@ class FoldedViT:
     @property
     def projections_read(self) -> str:
         """The projections that the local path reads, as letters; none where values and out-projection are one matrix."""
-        return letters("v", *self.recipe.streams) if self.attends or self.weights.spec.attn_norm else ""
+        values = self.recipe.blocks and self.weights.spec.attn_norm
+        return letters("v", *self.recipe.streams) if self.attends or values else ""
 
     def rows(self, block: Block, read: str) -> Linear:
         """The part of the block's projection that gives the letters in `read`; the last block's if these are not neighbours."""
@@ -63,14 +73,15 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
     """Fold `weights` for `recipe`; `joint` also lays the local path's projections side by side, for one product over all blocks.
 
     Raises:
-        RecipeError: the recipe changes more blocks than the tower has, or its table is for another number of heads.
+        RecipeError: the recipe changes more blocks than the tower has, its table is for another number of heads, or its registers do
+            not fit.
     """
     if recipe.blocks > weights.spec.layers:
         raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
     _check_relevance(weights.spec, recipe)
-    scaled = without_scale(weights)
-    if recipe.cross and weights.spec.layers < 2:
-        raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
+    _check_path(weights.spec, recipe)
+    scaled = with_registers(without_scale(weights), recipe)
+    _check_crossed(weights.spec, recipe)
     changed = scaled.blocks[weights.spec.layers - recipe.blocks :] if recipe.blocks else ()
     local = tuple(_local(block, recipe) for block in changed)
     table = temperature_table(recipe, weights.spec.heads, weights.patch_w)
@@ -90,20 +101,55 @@ def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
         raise RecipeError(f"recipe {recipe.name!r} {what}")
 
 
-def crossed(recipe: Recipe, layers: int) -> range:
-    """The blocks of a tower of `layers` whose own attention joins the last one's."""
+def _check_crossed(spec: ModelSpec, recipe: Recipe) -> None:
+    if (recipe.crosses or recipe.reads == "cliper") and spec.layers < 2:
+        raise RecipeError(f"recipe {recipe.name!r} reads the attention of blocks before the last, and the model has one block")
+    for block in recipe.cross_blocks:
+        if isinstance(block, int) and block > spec.layers - 2:
+            known = f"the model's blocks before the last are 0 … {spec.layers - 2}"
+            raise RecipeError(f"recipe {recipe.name!r}: cross_blocks names block {block}, and {known}")
+
+
+def _check_path(spec: ModelSpec, recipe: Recipe) -> None:
+    if recipe.path == "local":
+        return
+    if spec.layers < 2:
+        raise RecipeError(f"recipe {recipe.name!r} reads what stands before the last block, and the model has one block")
+    if max(recipe.path_blocks, default=0) > spec.layers - 2:
+        raise RecipeError(f"recipe {recipe.name!r}: path_blocks is {recipe.path_blocks}, and 0 … {spec.layers - 2} stand before the last")
+
+
+def streams_read(recipe: Recipe, layers: int) -> tuple[int, ...]:
+    """The blocks of a tower of `layers` behind which the paths "sc-clip" and "sfp" read the stream; none on the local path."""
+    if recipe.path == "local":
+        return ()
+    similar, average, first, last = recipe.path_blocks or (8, 3, 3, 9)
+    numbers = (similar, average, *range(first, last + 1))
+    if recipe.path_blocks:
+        return numbers
+    # behind the block where as large a share of the depth is done as there, and never behind the last
+    return tuple(min(-(-(number + 1) * layers // 12), layers - 1) - 1 for number in numbers)
+
+
+def crossed(recipe: Recipe, layers: int) -> tuple[int, ...]:
+    """The blocks of a tower of `layers` whose attention joins the last one's, or shows the path "sfp" its outliers, each once."""
+    if recipe.path == "sfp":
+        return (layers - 2,)
+    # a share such as 5/12 of 12 blocks must not end up a rounding error above or below 5
+    if recipe.cross_blocks:
+        numbers = (each if isinstance(each, int) else math.floor(each * layers + 1e-9) for each in recipe.cross_blocks)
+        return tuple(sorted({min(each, layers - 2) for each in numbers}))
     if recipe.cross is None:
-        return range(0)
-    # a share such as 5/12 of 12 blocks must not end up a rounding error above 5
+        return ()
     first, end = (math.ceil(share * layers - 1e-9) for share in recipe.cross)
     # where the depth has no block in the share, the nearest
     first = min(first, layers - 2)
-    return range(first, max(min(end, layers - 1), first + 1))
+    return tuple(range(first, max(min(end, layers - 1), first + 1)))
 
 
 def letters(*read: str) -> str:
-    """The letters of q, k and v that are in any of these, in that order: ("vv", "kq") -> "qkv"."""
-    return "".join(letter for letter in "qkv" if any(letter in each for each in read))
+    """The letters of q, k and v that any of these letters or terms read, in that order: ("vv", "kq") -> "qkv"."""
+    return "".join(letter for letter in "qkv" if any(letter in _READ.get(each, each) for each in read))
 
 
 def qkv_rows(block: Block, read: str) -> Linear:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.axis_sampling import Axis
 from fastloc.imaging.geometry import Geometry
-from fastloc.imaging.heatmaps import BACKGROUND, ORDERS
+from fastloc.imaging.heatmaps import BACKGROUND, COMPETING, ORDERS, through_input
 
 __all__ = ["AxisTensors", "check_order", "checked", "heatmaps", "labels", "tables"]
 
@@ -88,31 +88,35 @@ def heatmaps(
     """
     check_order(order, logit_scale, reverse, dtype)
     values = checked(similarity)
-    if order == "softmax" and values.shape[1] == 1:
+    if order in COMPETING and values.shape[1] == 1:
         order = "picture"
     if order in ("grid", "picture"):
         values = _scaled(values, geometry, order, reverse)
-    maps = _upsampled(values, geometry)
-    if order in ("grid", "picture"):
+    if order == "softmax-grid" and logit_scale is not None:
+        # largest first taken off, so that no product is infinite where it is not meant
+        values = torch.softmax(logit_scale * (values - values.amax(1, keepdim=True)), 1)
+    maps = _upsampled(values, geometry, order)
+    if order in ("grid", "picture", "softmax-grid"):
         # the matrices' rows sum to 1 only up to rounding
         maps.clamp_(0, 1)
-    if order == "softmax" and logit_scale is not None:
+    elif order in COMPETING and logit_scale is not None:
         maps = _competing(maps, geometry, logit_scale)
     return maps.mul_(255).round_().to(dtype) if dtype == torch.uint8 else maps.to(dtype)
 
 
-def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None) -> Tensor:
-    """The most similar text of every pixel, int32 [B, H, W], from similarities [B, T, h, w]; of equal ones the first.
+def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None, order: str = "none") -> Tensor:
+    """The most similar text of every pixel, int32 [B, H, W], from similarities [B, T, h, w] upsampled as the order has it; of equal
+    ones the first.
 
     `maps.BACKGROUND` (-1) where the model did not look and where the best similarity is below the threshold. Works through the texts one
     by one: a few maps a picture, however many texts. Raises FastlocError as `heatmaps` does.
     """
     values = checked(similarity)
     # text by text, in products of one shape: equal texts give equal bits, so that the first of them wins
-    best = _upsampled(values[:, 0], geometry)
+    best = _upsampled(values[:, 0], geometry, order)
     chosen = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
     for index in range(1, values.shape[1]):
-        rival = _upsampled(values[:, index], geometry)
+        rival = _upsampled(values[:, index], geometry, order)
         chosen.masked_fill_(rival > best, index)
         torch.maximum(best, rival, out=best)
     if threshold is not None:
@@ -149,20 +153,22 @@ def _competing(maps: Tensor, geometry: Geometry, logit_scale: float) -> Tensor:
     return framed
 
 
-def _upsampled(values: Tensor, geometry: Geometry) -> Tensor:
+def _upsampled(values: Tensor, geometry: Geometry, order: str) -> Tensor:
     """[..., h, w] -> [..., H, W], bilinear, 0 where the model did not look."""
-    rows, columns = _matrices(geometry, _grid(values), values.device, values.dtype)
+    rows, columns = _matrices(geometry, _grid(values), values.device, values.dtype, through_input(order))
     # the short product first
     return rows @ (values @ columns.T)
 
 
 @lru_cache(maxsize=64)
 def _matrices(
-    geometry: Geometry, grid: tuple[int, int], device: torch.device, dtype: torch.dtype, extremes: bool = False
+    geometry: Geometry, grid: tuple[int, int], device: torch.device, dtype: torch.dtype, through: bool = False, extremes: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Matrices [H, h] and [W, w] of the sampling, or their rows at the extremes alone."""
+    """Matrices [H, h] and [W, w] of the sampling, `through` the input's pixels, or their rows at the extremes alone."""
     with torch.inference_mode(False):
-        rows, columns = (axis.matrix()[axis.extremes] if extremes else axis.matrix() for axis in geometry.sampling(grid))
+        rows, columns = geometry.resampling(grid, through)
+        if extremes:
+            rows, columns = (matrix[axis.extremes] for matrix, axis in zip((rows, columns), geometry.sampling(grid), strict=True))
         return torch.from_numpy(rows).to(device, dtype), torch.from_numpy(columns).to(device, dtype)
 
 
@@ -172,8 +178,8 @@ def check_order(order: str, logit_scale: float | None, reverse: bool, dtype: tor
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
         raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
-    if order == "softmax" and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
-        raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
+    if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
+        raise FastlocError(f"order {order!r} needs a positive logit_scale, not {logit_scale!r}")
     if dtype not in DTYPES:
         raise FastlocError(f"dtype of heatmaps must be one of {', '.join(map(str, DTYPES))}, not {dtype}")
     if dtype == torch.uint8 and order == "none":

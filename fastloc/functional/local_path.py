@@ -1,5 +1,7 @@
 """The local path: a sum of terms, each fed by one changed block of the main path, so any order of work gives the same sum."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,8 +24,10 @@ class LocalPath:
         self.terms: list[Tensor] = []
         # what a deferred or a concurrent attention still has to read
         self.waiting: list[tuple[Projections, list[Temperature]]] = []
-        # of the blocks whose own attention joins
+        # of the blocks whose attention joins
         self.crossed: list[Projections] = []
+        # by block, what stands behind those that another path reads
+        self.streams: dict[int, Tensor] = {}
         batch, tokens, width = x.shape
         spec, blocks = prepared.weights.spec, prepared.recipe.blocks
         self.prefix = spec.prefix
@@ -37,9 +41,15 @@ class LocalPath:
         return None if self.stash is None else self.stash[index]
 
     def keep_projections(self, block: int, qkv: Projections | None) -> None:
-        """Block `block`'s projections, kept if its own attention joins the last block's."""
+        """Block `block`'s projections, kept if `FoldedViT.crossed` names it."""
         if qkv is not None and block in self.prepared.crossed:
             self.crossed.append(qkv)
+
+    def keep_stream(self, block: int, x: Tensor) -> None:
+        """What stands behind block `block`, kept if the recipe's path reads it."""
+        read = self.prepared.streams_read
+        if block in read or (read and block == self.prepared.weights.spec.layers - 2):
+            self.streams[block] = x
 
     def add_block(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
         """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
@@ -76,16 +86,23 @@ class LocalPath:
 
     def _attend(self, index: int, qkv: Projections, temperatures: list[Temperature]) -> Tensor:
         out = None if self.buffer is None else self.buffer[:, :, index]
-        return self._crossed(self.ops.local(qkv, temperatures, self.prepared.recipe, self.grid, out), qkv["v"], out)
+        attended = self.ops.local(qkv, temperatures, self.prepared.recipe, self.grid, out)
+        return self._crossed(attended, qkv["v"], temperatures, out)
 
-    def _crossed(self, attended: Tensor, v: Tensor, out: Tensor | None) -> Tensor:
+    def _crossed(self, attended: Tensor, v: Tensor, temperatures: list[Temperature], out: Tensor | None) -> Tensor:
         """With the middle blocks' attention to the last block's values: the mean of maps is the mean of what they give."""
         if not self.crossed:
             return attended
-        recipe, scale = self.prepared.recipe, v.shape[-1] ** -0.5
-        seen = [self.ops.attend(each["q"][:, self.prefix :], each["k"], v, scale, None) for each in self.crossed]
+        recipe = self.prepared.recipe
+        seen = [self._seen(each, v, temperatures) for each in self.crossed]
         mixed = recipe.gain * ((1 - recipe.cross_weight) * attended + recipe.cross_weight / len(seen) * sum(seen[1:], seen[0]))
         return mixed if out is None else out.copy_(mixed)
+
+    def _seen(self, other: Projections, v: Tensor, temperatures: list[Temperature]) -> Tensor:
+        """What another block's attention gives of the last block's values."""
+        if self.prepared.recipe.cross_terms == "own":
+            return self.ops.local(replace(other, given=v), temperatures, self.prepared.recipe, self.grid, None)
+        return self.ops.attend(other["q"][:, self.prefix :], other["k"], v, v.shape[-1] ** -0.5, None)
 
     def _attend_to_all(self, stash: Tensor) -> None:
         """One call over all blocks, which take the place of the batch."""
@@ -96,8 +113,8 @@ class LocalPath:
         out = None if self.buffer is None else self.buffer[0].transpose(0, 1)
         attended = self.ops.local(Projections(packed, "qkv", self.prefix), temperatures, self.prepared.recipe, self.grid, out)
         for index in range(blocks):
-            of_block = attended[index][None]
-            self._add(index, self._crossed(of_block, self.waiting[index][0]["v"], None if out is None else of_block))
+            of_block, (qkv, multipliers) = attended[index][None], self.waiting[index]
+            self._add(index, self._crossed(of_block, qkv["v"], multipliers, None if out is None else of_block))
 
     def _add(self, index: int, attended: Tensor) -> None:
         weights = self.prepared.weights

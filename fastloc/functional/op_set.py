@@ -42,7 +42,8 @@ class Ops:
     side: is a second CUDA stream: then it runs there, beside the main path;
     deferred: then the projections of all changed blocks are written into one buffer, and attended to by one call at the end
         (batch 1 only; not for autograd).
-    most: how many numbers of one tensor with an axis of texts exist at a time in a backward; None for all, whatever the shape.
+    most: how many numbers of one tensor with an axis of texts exist at a time in a backward, and how many of the attention maps that a
+        recipe keeps (`fastloc.functional.methods.row_blocks`); None for all, whatever the shape.
     slots: the form writes its terms straight into one buffer for the joint projection (not for autograd).
     """
 

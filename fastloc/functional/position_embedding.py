@@ -1,5 +1,6 @@
 """Position embeddings at another grid than the trained one, as the methods' authors resize them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,23 +15,30 @@ class Positions:
     turns: Tensor | None = None  # [2, S + P, d/2], see `fastloc.functional.rotary.rotations`
 
 
-def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str) -> Tensor:
+def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str, keep: bool = False) -> Tensor:
     """Resize the patches' rows of `position` [S + gh*gw, C] to `grid`; the S rows in front are kept. -> [S + h*w, C].
 
     mode: "bicubic-antialias" (GEM, LeGrad), "bicubic" (MaskCLIP), "bilinear" (CLIP Surgery), or "bicubic-scale", the SCLIP
     family's resize by the factor (h + 0.1) / gh, which samples at other places than a resize by size.
+    keep: all rows are kept for a grid of as many patches as the trained one, see `fastloc.recipes.Recipe`.
     """
-    return position if grid == trained else _resized(position, trained, _axes(position, trained, grid, mode))
+    same = grid == trained or (keep and math.prod(grid) == math.prod(trained))
+    return position if same else _resized(position, trained, _axes(position, trained, grid, mode))
 
 
-def position_of_any_grid(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str) -> Tensor:
+def position_of_any_grid(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str, keep: bool = False) -> Tensor:
     """The same for an exported graph, in which the grid may be unknown: nothing is decided by its size."""
     rows, columns = _axes(position, trained, grid, mode)
     sides = torch.stack([torch.full((), side, device=position.device) for side in grid])
     # a resize by another factor than the size's own would not leave the trained grid as it is
     same = (sides == torch.tensor(trained, device=position.device)).all()
     kept = (torch.where(same, _diagonal(axis), axis) for axis in (rows, columns))
-    return _resized(position, trained, tuple(kept))
+    resized = _resized(position, trained, tuple(kept))
+    if not keep:
+        return resized
+    rows = torch.arange(resized.shape[0], device=position.device)
+    as_many = sides.prod() == math.prod(trained)
+    return torch.where(as_many, position[rows.clamp_max(len(position) - 1)], resized)
 
 
 def _axes(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Maps that are not read from patch features: gradients in closed form, attention rollout, the attention of one patch.
+"""Maps that are no cosines of patch features: gradients in closed form, attention rollout, the attention of one patch, CLIPer's shares.
 
 Every gradient here is that of a score of the image embedding with one text. Its backward runs through the blocks that the method needs and
 through no other, for all pictures and texts at once. Where the score reads the class token alone, the last block's gradient enters at one
@@ -21,6 +21,7 @@ from fastloc.functional.attention import unit
 from fastloc.functional.block_trace import BlockTrace, at_attention, mean_at_patches, of_texts, parts, placed, positive
 from fastloc.functional.blocks import embed, out_projection
 from fastloc.functional.folding import FoldedViT
+from fastloc.functional.methods.cliper import levels
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.pools import pooled
@@ -32,7 +33,10 @@ from fastloc.functional.vit import encode
 
 @dataclass(frozen=True)
 class Scene:
-    """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length."""
+    """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length.
+
+    empty: [E], the empty text's embedding, for a recipe that reads it (`Recipe.reads_empty`).
+    """
 
     prepared: FoldedViT
     tokens: Tensor
@@ -40,6 +44,7 @@ class Scene:
     grid: Grid
     texts: Tensor
     ops: Ops = TORCH
+    empty: Tensor | None = None
 
     def traces(self, first: int) -> list[BlockTrace]:
         x = embed(self.prepared.weights, self.tokens, self.places, self.ops)
@@ -114,7 +119,8 @@ def grad_cam_input(scene: Scene) -> tuple[Tensor, Tensor]:
 
 def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
     """ReLU(g . v_i) w_i: g the gradient at the class token's attention output, before the out-projection; w_i the cosine of the
-    out-projected q of the class token and k of patch i, min-maxed over the patches (generate_emap.py).
+    class token's q and patch i's k, min-maxed over the patches: behind the out-projection (generate_emap.py), or before it where the recipe
+    compares "plain" ones (grad_eclip_image.ipynb).
 
     With an attention pool, its query takes the class token's place, and its attention the last block's.
     """
@@ -124,8 +130,10 @@ def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
     attended = at_attention(trace, target.gradient(ALL), scene.rows)[:, :, 0]
     q, k, v = (trace.qkv[letter].flatten(2) for letter in "qkv")
     block, spec = trace.block, scene.spec
-    q_out, k_out = (out_projection(block, each, spec) for each in (q[:, :1], k[:, spec.prefix :]))
-    return _activation(scene, attended, v, target.strength) * _spatial(q_out, k_out), scene.embedding(trace)
+    q, k = q[:, :1], k[:, spec.prefix :]
+    if scene.prepared.recipe.compares == "projected":
+        q, k = (out_projection(block, each, spec) for each in (q, k))
+    return _activation(scene, attended, v, target.strength) * _spatial(q, k), scene.embedding(trace)
 
 
 def _grad_eclip_of_pool(scene: Scene) -> tuple[Tensor, Tensor]:
@@ -135,9 +143,11 @@ def _grad_eclip_of_pool(scene: Scene) -> tuple[Tensor, Tensor]:
     at_end, strength = scored(weights, seen.embedding, scene.texts, recipe)
     outputs = seen.at_outputs(at_end).flatten(2)
     pool = seen.pool
-    q, v = F.linear(pool.latent, pool.q_w, pool.q_b)[None, None], F.linear(seen.y, pool.v_w, pool.v_b)
-    q_out, k_out = (F.linear(each, pool.out_w, pool.out_b) for each in (q, F.linear(seen.y[:, prefix:], pool.k_w, pool.k_b)))
-    spatial = _spatial(q_out.expand(trace.out.shape[0], -1, -1), k_out)
+    v = F.linear(seen.y, pool.v_w, pool.v_b)
+    q, k = F.linear(pool.latent, pool.q_w, pool.q_b)[None, None], F.linear(seen.y[:, prefix:], pool.k_w, pool.k_b)
+    if recipe.compares == "projected":
+        q, k = (F.linear(each, pool.out_w, pool.out_b) for each in (q, k))
+    spatial = _spatial(q.expand(trace.out.shape[0], -1, -1), k)
     return _activation(scene, outputs, v, strength) * spatial, scene.embedding(trace)
 
 
@@ -240,9 +250,30 @@ def anchor(scene: Scene) -> tuple[Tensor, Tensor]:
     return shown[:, :, prefix:], out.cls
 
 
+def cliper(scene: Scene) -> tuple[Tensor, Tensor]:
+    """Shares of the texts in every level's patches, those of level `start` refined by the last level's attention, plus their mean over the
+    levels (modified_clip/model.py, CLIPer.forward).
+
+    A share is of a softmax over the texts, the empty text in the place of the authors' background words, and the texts' mean; without an
+    empty text there is no background. Cells below `cutoff` times their map's maximum count 0 in level `start`, in the mean too.
+    """
+    weights, recipe, texts = scene.prepared.weights, scene.prepared.recipe, scene.texts
+    x = embed(weights, scene.tokens, scene.places, scene.ops)
+    found = levels(scene.prepared, x, scene.places, scene.ops, FIRST if scene.rows == FIRST else ALL)
+    background = [] if scene.empty is None else [scene.empty[None]]
+    rivals = F.normalize(torch.cat([texts, *background, texts.mean(0, keepdim=True)]), dim=-1)
+    cosines = cosine(found.patches.flatten(0, 1), rivals)
+    shares = torch.softmax(recipe.score_scale(weights.logit_scale) * cosines, 1)[:, : texts.shape[0]]
+    by_level = list(shares.reshape(*found.patches.shape[:2], *shares.shape[1:]).unbind())
+    chosen = by_level[scene.prepared.start]
+    chosen = torch.where(chosen < recipe.cutoff * chosen.amax(-1, keepdim=True), 0.0, chosen)
+    by_level[scene.prepared.start] = chosen
+    return found.refined(chosen) + sum(by_level[1:], by_level[0]) / len(by_level), scene.embedding(found.last)
+
+
 RELEVANCES: dict[str, Relevance] = {
     "grad-cam": grad_cam, "grad-cam-input": grad_cam_input, "bi-modal": bi_modal, "legrad": legrad, "grad-eclip": grad_eclip,
-    "rollout": rollout, "anchor": anchor,
+    "rollout": rollout, "anchor": anchor, "cliper": cliper,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes import recipe as named
 from fastloc.recipes.validation import positive
 
 Grid = tuple[int, int]
@@ -34,7 +35,8 @@ class Form:
     """What a method reads of a ResNet.
 
     position: the pool's position embedding is added to the positions.
-    attends: v-v attention of the mean token and all positions, else every position alone through values and output projection.
+    attends: v-v attention of the mean token and all positions, else every position alone through values and output projection, or, where
+        the recipe's term is "qk", by the pool's own attention.
     relevance: Grad-CAM on the last stage.
     fields: the recipe's fields that mean something here, besides its read-out, template and fit.
     """
@@ -42,18 +44,19 @@ class Form:
     position: bool = True
     attends: bool = False
     relevance: bool = False
-    fields: tuple[str, ...] = ("position",)
+    fields: tuple[str, ...] = ("position", "keep_position")
 
 
+_RAW = Form(fields=("position", "keep_position", "terms"))
 FORMS = {
-    # the raw map and its reverse; the original paper's own reading of the pool was not released
-    "itsm": Form(),
-    "rclip": Form(),
+    # the raw map and its reverse: each position alone, or, as released (clip_model.py of CLIP Surgery), all of them by the pool's attention
+    "itsm": _RAW,
+    "rclip": _RAW,
     # MaskCLIP's head (maskclip_head.py): two 1x1 convolutions on the last stage, without position embedding and mean token
     "maskclip": Form(position=False, fields=()),
     # the released surgery (clip_surgery_model.py, AttentionPool2d): q = k = v. unit=True is its unused ResNet branch, see `attended`
-    "clip_surgery": Form(attends=True, fields=("position", "unit", "inv_temp")),
-    "grad_cam": Form(relevance=True, fields=("position", "target", "target_scale")),
+    "clip_surgery": Form(attends=True, fields=("position", "keep_position", "unit", "inv_temp")),
+    "grad_cam": Form(relevance=True, fields=("position", "keep_position", "target", "target_scale")),
 }
 # what readers of any method may change
 _EVERYWHERE = ("readout", "template", "fit")
@@ -97,11 +100,19 @@ def check(recipe: Recipe, spec: ResNetSpec, name: str = "this model") -> None:
     if recipe.name not in FORMS:
         known = ", ".join(each for each in FORMS if each in RECIPES)
         raise RecipeError(f"method {recipe.name!r} is one of transformers, and {name} is a ResNet; on ResNets there are: {known}")
-    form, row = FORMS[recipe.name], RECIPES.get(recipe.name, recipe)
+    form = FORMS[recipe.name]
+    # of the authors' form too, whose every field need not mean something here
+    usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
-        if getattr(recipe, field.name) != getattr(row, field.name) and field.name not in (*form.fields, *_EVERYWHERE):
+        told = [getattr(row, field.name) for row in usual]
+        if getattr(recipe, field.name) not in told and field.name not in (*form.fields, *_EVERYWHERE):
             meant = ", ".join((*form.fields, "order, score, logit_scale, reverse, template and fit"))
             raise RecipeError(f"{field.name} means nothing to {recipe.name!r} on a ResNet, and {name} is one; what can be changed: {meant}")
+    if "terms" in form.fields and recipe.terms not in ((), ("qk",)):
+        raise RecipeError(
+            f"terms of {recipe.name!r} on a ResNet must be () for each position alone or ('qk',) for its pool's attention, "
+            f"got {recipe.terms!r}; 'clip_surgery' has v-v attention"
+        )
     if form.relevance and recipe.target not in TARGETS:
         raise RecipeError(unknown("target on ResNets", recipe.target, TARGETS))
     if recipe.inv_temp is not None and not positive(recipe.inv_temp):
@@ -149,7 +160,7 @@ def convolved(x: Tensor, conv: Conv, *, stride: int = 1, relu: bool = True) -> T
 
 def position_table(weights: ResNetWeights, grid: Grid, recipe: Recipe) -> Tensor:
     """The pool's position embedding of this grid, [1+P, C], the mean token's row first."""
-    return resized_position(weights.pool.position, weights.spec.grid, grid, recipe.position)
+    return resized_position(weights.pool.position, weights.spec.grid, grid, recipe.position, recipe.keep_position)
 
 
 def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -> Output:
@@ -159,8 +170,11 @@ def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -
     if prepared.form.attends:
         rows = attended(pool, tokens(positions, table), heads, prepared.recipe)
         return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
+    if "terms" in prepared.form.fields and prepared.recipe.terms:
+        rows = own_attention(pool, tokens(positions, table), heads)
+        return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
     read = positions + table[1:] if prepared.form.position else positions
-    embedding = pooled(pool, tokens(positions, table), heads) if cls else None
+    embedding = own_attention(pool, tokens(positions, table), heads, 1)[:, 0] if cls else None
     return Output(F.linear(read, *prepared.value), embedding, grid)
 
 
@@ -185,11 +199,12 @@ def attended(pool: Pool, x: Tensor, heads: int, recipe: Recipe) -> Tensor:
     return F.linear(out.transpose(1, 2).flatten(2), pool.out_w, pool.out_b)
 
 
-def pooled(pool: Pool, x: Tensor, heads: int) -> Tensor:
-    """The encoder's image embedding: the mean token's attention over all tokens. [B, 1+P, C] -> [B, E]."""
-    q = _by_head(F.linear(x[:, :1], pool.q_w, pool.q_b), heads)
+def own_attention(pool: Pool, x: Tensor, heads: int, rows: int | None = None) -> Tensor:
+    """The pool's attention of its first tokens, `rows` or all, over all of them: [B, 1+P, C] -> [B, rows, E]. The mean token's is the
+    encoder's image embedding."""
+    q = _by_head(F.linear(x[:, :rows], pool.q_w, pool.q_b), heads)
     k, v = (_by_head(F.linear(x, *each), heads) for each in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b)))
-    return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1), pool.out_w, pool.out_b)
+    return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), pool.out_w, pool.out_b)
 
 
 def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def grids(
     Args:
         weights: of any floating dtype; it is the dtype of the products.
         texts: unit length.
-        empty: [E], the empty text's embedding, for feature surgery with one text.
+        empty: [E], the empty text's embedding, for feature surgery with one text and for CLIPer's background.
         background: also compare the image embedding with `empty`: cosines are [B, T + 1] then, whatever the method.
 
     Raises:
@@ -42,16 +42,18 @@ def grids(
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    places = positions(weights, grid, recipe)
+    places = positions(prepared.weights, grid, recipe)
     beside = empty if background else None
-    return answer(
-        prepared, tokens, places, grid, texts, lambda out, words: readout.similarity(out, words, recipe.readout, empty), beside=beside
-    )
+
+    def read(out: Output, words: Tensor) -> Tensor:
+        return readout.similarity(out, words, recipe.readout, empty)
+
+    return answer(prepared, tokens, places, grid, texts, read, beside=beside, empty=empty)
 
 
 def answer(
     prepared: FoldedViT, tokens: Tensor, places: Positions, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH,
-    cls: bool | None = None, beside: Tensor | None = None,
+    cls: bool | None = None, beside: Tensor | None = None, empty: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The same from embedded patches [B, P, C] and the positions of this grid.
 
@@ -59,6 +61,7 @@ def answer(
         read: compares patch features with the texts; not asked for what is no patch feature.
         cls: whether the image embedding is wanted; by default where the read-out needs it.
         beside: [E], a text that the image embedding alone is compared with; its cosine comes behind those of the texts.
+        empty: [E], the empty text's embedding, for what is no patch feature and reads it (`Recipe.reads_empty`).
     """
     recipe = prepared.recipe
     compared = texts if beside is None else torch.cat([texts, beside[None]])
@@ -66,5 +69,5 @@ def answer(
         wanted = beside is not None or (readout.needs_cls(recipe.readout, texts.shape[0]) if cls is None else cls)
         out = encode(prepared, tokens, places, grid, ops, cls=wanted)
         return read(out, texts), readout.scores(out, compared)
-    found, embedding = relevance(Scene(prepared, tokens, places, grid, texts, ops))
+    found, embedding = relevance(Scene(prepared, tokens, places, grid, texts, ops, empty))
     return found, readout.image_scores(embedding, compared)

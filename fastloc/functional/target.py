@@ -16,7 +16,7 @@ from fastloc.functional import vjp
 from fastloc.functional.op_set import normalised
 from fastloc.functional.pools import after_pool, pool_maps, pool_output, pool_queries
 from fastloc.recipes import Recipe
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 
 __all__ = [
     "ALL", "FIRST", "PoolTrace", "Target", "at_unit_embedding", "differentiated", "scored", "scored_rows", "target", "trace_pool",

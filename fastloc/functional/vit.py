@@ -15,6 +15,7 @@ from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.blocks import embed, enter_block, finish_block, main_path, mlp, project, turned
 from fastloc.functional.folding import FoldedViT, fold, letters
 from fastloc.functional.local_path import LocalPath
+from fastloc.functional.methods.sc_clip import aggregated
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.output import Grid, Output
 from fastloc.functional.patch_stem import patch_tokens
@@ -41,7 +42,7 @@ def forward(weights: Weights, pixels: Tensor, recipe: Recipe, *, cls: bool = Fal
     check_pixels(weights.spec, pixels)
     prepared = fold(weights, recipe)
     tokens, grid = patch_tokens(prepared.weights, pixels)
-    return encode(prepared, tokens, positions(weights, grid, recipe), grid, cls=cls, capture=capture)
+    return encode(prepared, tokens, positions(prepared.weights, grid, recipe), grid, cls=cls, capture=capture)
 
 
 def encode(
@@ -64,11 +65,13 @@ def encode(
     last, last_rows = spec.layers - 1, _last_rows(prepared, x.shape[1], cls, capture)
     # the local path reads what the main path attends with, unless the recipe wants it unrotated
     apart = places.turns is not None and not recipe.rotary
+    own = prepared.crossed if recipe.cross_terms == "own" else ()
     for i, block in enumerate(weights.blocks):
         changed, rows = i >= prepared.first, last_rows if i == last else x.shape[1]
         x, y, lengths = enter_block(block, x, delta, spec, ops, changed and recipe.inv_temp == "adaptive")
         if i > 0:
             keep(f"block{i - 1}", x)
+            local.keep_stream(i - 1, x)
         if i == prepared.first and recipe.residual:
             local.accumulated = x[:, spec.prefix :]
         slot = local.slot(i - prepared.first) if changed else None
@@ -79,9 +82,10 @@ def encode(
         qkv = turned(block, plain, spec, places, None if apart else slot, ops, free=not apart) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
-        local.keep_projections(i, qkv)
+        unturned = apart and (changed or i in own)
+        attending = turned(block, plain, spec, Positions(places.table), slot, ops) if unturned and plain is not None else qkv
+        local.keep_projections(i, attending)
         if changed:
-            attending = turned(block, plain, spec, Positions(places.table), slot, ops) if apart and plain is not None else qkv
             local.add_block(i - prepared.first, y, lengths, attending if prepared.projections_read else None)
         if rows == 0 or qkv is None:
             continue
@@ -90,7 +94,7 @@ def encode(
     if last_rows and delta is not None:
         x = x + delta
         keep(f"block{last}", x)
-    patches = _local_patches(weights, local, x, recipe, ops)
+    patches = _patches(prepared, local, x, places, ops)
     keep("local", patches)
     return Output(head(weights, patches, ops, recipe.patch_read), pooled(weights, x, ops) if cls else None, grid, kept)
 
@@ -98,7 +102,7 @@ def encode(
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
     """The learned positions of this grid and, where the tower has them, its rotary ones."""
     turns = None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos)
-    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position), turns)
+    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position, recipe.keep_position), turns)
 
 
 def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
@@ -115,7 +119,10 @@ def _queries(prepared: FoldedViT, block: Block, y: Tensor, places: Positions, op
     return turned(block, project(y, prepared.rows(block, "q"), spec, "q"), spec, places, ops=ops, free=True)["q"]
 
 
-def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe, ops: Ops) -> Tensor:
+def _patches(prepared: FoldedViT, local: LocalPath, x: Tensor, places: Positions, ops: Ops) -> Tensor:
+    weights, recipe = prepared.weights, prepared.recipe
+    if recipe.path != "local":
+        return aggregated(prepared, local.streams, local.crossed, places, local.grid, ops)
     if recipe.blocks == 0:
         return x[:, weights.spec.prefix :]
     patches = local.sum()
@@ -126,8 +133,9 @@ def _local_patches(weights: Weights, local: LocalPath, x: Tensor, recipe: Recipe
 
 def _last_rows(prepared: FoldedViT, tokens: int, cls: bool, capture: Collection[str]) -> int:
     """How many tokens of the last block's main path anything reads."""
-    spec = prepared.weights.spec
-    if prepared.recipe.blocks == 0 or f"block{spec.layers - 1}" in capture or (cls and spec.pool != "tok"):
+    spec, recipe = prepared.weights.spec, prepared.recipe
+    plain = recipe.blocks == 0 and recipe.path == "local"
+    if plain or f"block{spec.layers - 1}" in capture or (cls and spec.pool != "tok"):
         return tokens
     return 1 if cls else 0
 

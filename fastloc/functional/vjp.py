@@ -14,7 +14,8 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Pool
 from fastloc.functional import op_set
-from fastloc.functional.blocks import activated
+from fastloc.functional.blocks import activated, neurons
+from fastloc.functional.methods.registers import RegisterBlock, at_taken_over
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.pools import pool_activation
 from fastloc.functional.rotary import rotated
@@ -88,7 +89,9 @@ def mlp_half(gradient: Tensor, middle: Tensor, hidden: Tensor, added: Tensor, bl
 def _mlp(gradient: Tensor, hidden: Tensor, block: Block, spec: ModelSpec) -> Tensor:
     inner = linear(gradient, block.proj_w)
     if block.mlp_norm_w is not None:
-        inner = layer_norm(inner, activated(hidden, spec), block.mlp_norm_w, spec.norm_eps)
+        inner = layer_norm(inner, neurons(block, hidden, spec), block.mlp_norm_w, spec.norm_eps)
+    if isinstance(block, RegisterBlock):
+        inner = at_taken_over(block, inner, activated(hidden, spec))
     if not spec.gated:
         return linear(inner * slope(hidden, spec.activation)[:, None], block.fc_w)
     whole = upcast(hidden)[:, None]

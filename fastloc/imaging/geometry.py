@@ -14,6 +14,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloc.errors import FastlocError, ImageError, unknown
 from fastloc.imaging.axis_sampling import Axis, sample
 
-__all__ = ["FITS", "Geometry", "both_sides", "fit", "size_text"]
+__all__ = ["BOUNDED", "FITS", "VARYING", "Geometry", "both_sides", "fit", "size_text"]
 
 Pair = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -76,15 +77,19 @@ class Geometry:
         """(rows, columns) of the patch grid that hold any of the picture: all but a letterbox's pure padding. Never empty."""
         return self._seen(0, grid[0]), self._seen(1, grid[1])
 
-    def resampling(self, grid: Pair) -> tuple[Floats, Floats]:
+    def resampling(self, grid: Pair, through_input: bool = False) -> tuple[Floats, Floats]:
         """Bilinear matrices rows [H, h] and columns [W, w], float64, so that heatmap [H, W] = rows @ values [h, w] @ columns.T.
 
         The patch grid lies over the model's input, whatever its size. Same rule as `interpolate(mode="bilinear", align_corners=False)`:
         sampled at pixel centres, edges replicated, no antialiasing. Rows of `covered` sum to 1 and rows outside it are 0. Padding of a
         letterbox has no weight: the picture's own border patches are replicated instead.
+
+        through_input: in two steps, from the grid to the input's pixels, and from these to the picture's.
         """
-        rows, columns = self.sampling(grid)
-        return rows.matrix(), columns.matrix()
+        rows, columns = self.sampling(grid if not through_input else self.input)
+        if not through_input:
+            return rows.matrix(), columns.matrix()
+        return rows.matrix() @ self._on_input(0, grid[0]).matrix(), columns.matrix() @ self._on_input(1, grid[1]).matrix()
 
     def sampling(self, grid: Pair) -> tuple[Axis, Axis]:
         """The same as `resampling`, as two tables (rows, columns): which two cells each pixel lies between, and how far along."""
@@ -103,6 +108,12 @@ class Geometry:
         stop = min(math.ceil((self.resized[axis] - self.corner[axis]) / cell), cells)
         return slice(start, max(stop, start + 1))
 
+    def _on_input(self, axis: int, cells: int) -> Axis:
+        """The sampling of the input's own pixels."""
+        pixels = self.input[axis]
+        at: Floats = (np.arange(pixels, dtype=np.float64) + 0.5) * (cells / pixels) - 0.5
+        return sample(at, cells, slice(0, pixels), self._seen(axis, cells))
+
     def _axis(self, axis: int, cells: int) -> Axis:
         centres = np.arange(self.picture[axis], dtype=np.float64) + 0.5
         at: Floats = (centres * self.scale[axis] - self.corner[axis]) * (cells / self.input[axis]) - 0.5
@@ -117,9 +128,12 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
       aspect     short side at this size, long side to the nearest multiple of the patch (SCLIP and its kin, without the sliding window)
       crop       resized to cover this size, then its centre (CLIP's own preprocessing)
       letterbox  resized to lie within this size, the rest filled with the model's mean colour
+      own        the picture's own size, each side to the nearest multiple of the patch; a short side above this size is brought to it
+                 first (Grad-ECLIP)
+      own-up     the same, each side up to the next multiple (TagCLIP, CLIP-ES)
 
     Raises FastlocError for an input of more than `MAX_INPUT` pixels or `MAX_PATCHES` patches, an unknown fit, a size or picture that is not
-    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with "aspect";
+    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with one of `VARYING`;
     ImageError for a picture longer than 32:1 with "aspect" or "crop".
     """
     if name not in FITS:
@@ -129,6 +143,8 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
         raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
+    if name in VARYING and wanted[0] != wanted[1]:
+        raise FastlocError(f"fit {name!r} takes one size, for the short side, not {size_text(wanted)}")
     inputs, resized, corner = FITS[name](seen, wanted, cell)
     _check_cost(inputs, cell, size)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
@@ -142,8 +158,6 @@ def _stretch(picture: Pair, size: Pair, patch: Pair) -> Fitted:
 
 
 def _aspect(picture: Pair, size: Pair, patch: Pair) -> Fitted:
-    if size[0] != size[1]:
-        raise FastlocError(f"fit 'aspect' takes one size, for the short side, not {size_text(size)}")
     short = min(picture)
     # the short side comes out at exactly size[0], which is a multiple already
     height, width = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
@@ -164,7 +178,26 @@ def _letterbox(picture: Pair, size: Pair, patch: Pair) -> Fitted:
     return size, (height, width), (-((size[0] - height) // 2), -((size[1] - width) // 2))
 
 
-FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {"stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox}
+def _own(picture: Pair, size: Pair, patch: Pair, up: bool = False) -> Fitted:
+    short, sides = min(picture), []
+    most = min(size[0], short)
+    for side, cell in zip(picture, patch, strict=True):
+        # in whole numbers, because what is a multiple already must stay one
+        pixels, whole = side * most, short * cell
+        cells = -(-pixels // whole) if up else (2 * pixels + whole) // (2 * whole)
+        sides.append(max(cells, 1) * cell)
+    height, width = sides
+    return (height, width), (height, width), (0, 0)
+
+
+FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {
+    "stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox,
+    "own": _own, "own-up": partial(_own, up=True),
+}  # fmt: skip
+# of these, the fits whose size is the largest short side that is left as it is
+BOUNDED = ("own", "own-up")
+# the fits that give every shape of picture an input of its own; their size is of the short side
+VARYING = ("aspect", *BOUNDED)
 
 
 def _pair(what: str, value: int | Pair) -> Pair:

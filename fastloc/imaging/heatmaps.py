@@ -12,7 +12,7 @@ from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
-__all__ = ["BACKGROUND", "ORDERS", "heatmaps", "is_flat", "labels", "minmax", "softmax", "upsample"]
+__all__ = ["BACKGROUND", "COMPETING", "ORDERS", "heatmaps", "is_flat", "labels", "minmax", "softmax", "through_input", "upsample"]
 
 Floats = NDArray[Any]
 
@@ -20,8 +20,12 @@ ORDERS = {
     "grid": "min-max on the patch grid, then bilinear (CLIP Surgery)",
     "picture": "bilinear, then min-max (GEM)",
     "softmax": "bilinear, then softmax of logit_scale x similarity over the texts (SCLIP and its kin)",
+    "softmax-input": "bilinear to the model's input and from there to the picture, then that softmax (NACLIP, ResCLIP, MaskCLIP)",
+    "softmax-grid": "that softmax on the patch grid, then bilinear (TagCLIP)",
     "none": "bilinear only",
 }
+# of these, where texts compete
+COMPETING = ("softmax", "softmax-input", "softmax-grid")
 
 BACKGROUND = -1
 
@@ -55,9 +59,14 @@ def softmax(x: Floats, scale: float) -> Floats:
     return powers
 
 
-def upsample(similarity: Floats, geometry: Geometry) -> Floats:
-    """[T, h, w] -> [T, H, W], bilinear; 0 on picture borders that a crop hid from the model (`Geometry.covered`)."""
-    values, rows, columns = _matrices(similarity, geometry)
+def through_input(order: str) -> bool:
+    """True where maps pass the pixels of the model's input on their way to the picture's."""
+    return order == "softmax-input"
+
+
+def upsample(similarity: Floats, geometry: Geometry, order: str = "none") -> Floats:
+    """[T, h, w] -> [T, H, W], bilinear, as the order has it; 0 on picture borders that a crop hid from the model (`Geometry.covered`)."""
+    values, rows, columns = _matrices(similarity, geometry, order)
     # the short product first: [T, h, w] @ [w, W] is small
     maps: Floats = rows @ (values @ columns.T)
     return maps
@@ -69,11 +78,11 @@ def heatmaps(
 ) -> Floats:  # fmt: skip
     """Heatmaps [T, H, W] of similarities [T, h, w] on the patch grid, within [0, 1] except for order "none".
 
-    order is a key of `ORDERS`. With "softmax" the texts compete; one text alone would be 1 everywhere, so it is
+    order is a key of `ORDERS`. With "softmax" and its kin the texts compete; one text alone would be 1 everywhere, so it is
     read out as "picture". A text that was asked twice has equal similarities: it competes once, and is answered in each place.
     reverse gives 1 - map of a min-max map, RCLIP's |1 - map|. Borders that a crop hid from the model are 0 and a letterbox's padding takes
     no part in the min and max. limits [T, 2] are the similarities at which heat is 0 and 1, in place of each map's min and max; beyond
-    them it is cut off. Raises FastlocError for an unknown order, "softmax" without a positive logit_scale, reverse or limits without a
+    them it is cut off. Raises FastlocError for an unknown order, a softmax without a positive logit_scale, reverse or limits without a
     min-max, and limits that are not finite or not in order.
     """
     if order not in ORDERS:
@@ -84,31 +93,36 @@ def heatmaps(
         return _limited(similarity, geometry, order, reverse, limits)
     if order == "grid":
         return _minmax_grid(similarity, geometry, reverse)
-    if order == "softmax" and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
-        raise FastlocError(f"order 'softmax' needs a positive logit_scale, not {logit_scale!r}")
-    if order == "softmax" and (copies := distinct_rows(np.asarray(similarity))):
+    if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
+        raise FastlocError(f"order {order!r} needs a positive logit_scale, not {logit_scale!r}")
+    if order in COMPETING and (copies := distinct_rows(np.asarray(similarity))):
         return heatmaps(np.asarray(similarity)[copies.first], geometry, order, logit_scale)[copies.index]
-    if order == "softmax" and len(similarity) == 1:
+    if order in COMPETING and len(similarity) == 1:
         order = "picture"
-    maps = upsample(similarity, geometry)
+    if order == "softmax-grid" and logit_scale is not None:
+        maps = upsample(softmax(_checked(similarity), logit_scale), geometry)
+        # the matrices' rows sum to 1 only up to rounding
+        return np.clip(maps, 0, 1, out=maps)
+    maps = upsample(similarity, geometry, order)
     inside = (slice(None), *geometry.covered())
     if order == "picture":
         region = maps[inside]
         minmax(region, out=region)
         if reverse:
             np.subtract(1, region, out=region)
-    if order == "softmax" and logit_scale is not None:
+    if order in COMPETING and logit_scale is not None:
         maps[inside] = softmax(maps[inside], logit_scale)
     return maps
 
 
-def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None) -> NDArray[np.int32]:
-    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w]; of equal ones the first.
+def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None, order: str = "none") -> NDArray[np.int32]:
+    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w] upsampled as the order has it; of equal ones
+    the first.
 
     `BACKGROUND` (-1) where the model did not look (a crop's borders) and where the best similarity is below the threshold. Works through
     the texts one by one: never more than two float maps of the picture's size, however many texts.
     """
-    values, rows, columns = _matrices(similarity, geometry)
+    values, rows, columns = _matrices(similarity, geometry, order)
     best = rows @ (values[0] @ columns.T)
     chosen = np.zeros(best.shape, np.int32)
     for index in range(1, len(values)):
@@ -158,9 +172,9 @@ def _limited(similarity: Floats, geometry: Geometry, order: str, reverse: bool, 
     return maps
 
 
-def _matrices(similarity: Floats, geometry: Geometry) -> tuple[Floats, Floats, Floats]:
+def _matrices(similarity: Floats, geometry: Geometry, order: str) -> tuple[Floats, Floats, Floats]:
     values = _checked(similarity)
-    rows, columns = geometry.resampling((values.shape[1], values.shape[2]))
+    rows, columns = geometry.resampling((values.shape[1], values.shape[2]), through_input(order))
     return values, rows.astype(values.dtype), columns.astype(values.dtype)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _WINDOW = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))
 @dataclass(frozen=True)
 class Refinement:
     """How maps are refined: see `refine`."""
+
+    method: ClassVar[str] = "pamr"
 
     iterations: int = 10
     dilations: tuple[int, ...] = (8, 16)

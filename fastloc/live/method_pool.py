@@ -58,6 +58,8 @@ class Methods:
         self.first = str(getattr(localizer, "method", "heat"))
         self.model = ""
         self._notes: dict[str, str] = {}
+        # what stands for a text of this name
+        self.examples: dict[str, str] = {}
         self._made = {self.first: Locator(localizer)}
         self.names = self._offered(names)
 
@@ -106,7 +108,7 @@ class Methods:
 
     def _way(self, name: str, settings: Settings, background: tuple[str, ...], before: Setup | None) -> Way:
         locator = self.locator(name)
-        prompts = locator.prepare(settings.texts, background)
+        prompts = locator.prepare([self.examples.get(text, text) for text in settings.texts], background)
         for way in before.ways if before else ():
             same = before is not None and (before.settings.smooth, before.settings.maps) == (settings.smooth, settings.maps)
             if same and way.method == name and way.prompts.every == prompts.every:

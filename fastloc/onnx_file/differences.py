@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastloc.imaging.geometry import size_text
+from fastloc.imaging.geometry import VARYING, size_text
 from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["PIPELINES", "differences"]
@@ -22,5 +22,5 @@ def differences(manifest: Manifest) -> list[str]:
     if not given.model_fit or given.model_fit == given.fit:
         return []
     size = size_text(given.size) if given.size else "any size"
-    advice = "--size dynamic keeps it" if given.model_fit == "aspect" else f"--fit {given.model_fit} keeps it"
+    advice = "--size dynamic keeps it" if given.model_fit in VARYING else f"--fit {given.model_fit} keeps it"
     return [f"fit is {given.fit!r} at {size}, and Localizer's is {given.model_fit!r}: maps and points of the same picture differ; {advice}"]

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.imaging.geometry import FITS, Geometry, both_sides, fit
+from fastloc.imaging.geometry import BOUNDED, FITS, VARYING, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.onnx_file import limits
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
 from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.presence import UNCALIBRATED, Calibration
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.recipes.validation import frozen
 from fastloc.utils import versioned_json
 from fastloc.utils.schema import count, number, one_line, one_of, shown
@@ -88,7 +88,7 @@ class Input:
     frame: Pair | None
     fit: str
     batch: int | None
-    # the usual size of a file that takes any: what the runtime resizes to unless told otherwise
+    # the usual size of a file that takes any: what the runtime resizes to unless told otherwise; for a fit of `BOUNDED` its bound
     usual: int | Pair
     # the fit that a localizer of the model has where none is asked for; "" in files that do not say
     model_fit: str = ""
@@ -127,9 +127,10 @@ class Input:
 
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
         """Where a picture of (height, width) lies in the encoder's input; `size` in place of the usual one."""
-        wanted = self.size or size or self.usual
-        if self.fit == "aspect" and isinstance(wanted, tuple):
-            # of a size that "aspect" made, the short side is what it was asked for
+        # of a picture that was left as it is, the file's size does not tell the largest short side
+        wanted = (None if self.fit in BOUNDED else self.size) or size or self.usual
+        if self.fit in VARYING and isinstance(wanted, tuple):
+            # of a size that such a fit made, the short side is what it was asked for
             wanted = min(wanted)
         return fit(picture, wanted, patch, self.fit)
 

@@ -3,7 +3,8 @@
     from fastloc.recipes import RECIPES, Recipe, ReadOut, recipe
 """
 
-from fastloc.recipes.schema import ReadOut, Recipe
+from fastloc.recipes.readout import ReadOut
+from fastloc.recipes.schema import Recipe
 from fastloc.recipes.table import RECIPES, recipe
 
 __all__ = ["RECIPES", "ReadOut", "Recipe", "recipe"]

@@ -13,64 +13,29 @@ from dataclasses import dataclass, replace
 
 from fastloc.errors import RecipeError
 from fastloc.imaging.geometry import FITS
-from fastloc.imaging.heatmaps import ORDERS
-from fastloc.recipes.validation import check_count, frozen, is_share, is_table, known, positive
+from fastloc.imaging.heatmaps import COMPETING
+from fastloc.recipes.readout import MODEL, ReadOut
+from fastloc.recipes.validation import NEURONS, are_blocks, check_count, frozen, is_neuron_table, is_share, is_table, known, positive
 
-# what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
-LOGIT_SCALE = 100.0
-# in a scale's place: that of the model, exp(logit_scale) of its checkpoint
-MODEL = "model"
-# streams of a term: which projection meets which
-TERMS = ("qk", "qq", "kk", "vv", "identity")
+# streams of a term: which projection meets which; the last is that of queries aligned with the keys (PEARL)
+TERMS = ("qk", "qq", "kk", "vv", "identity", "procrustes")
+# of other blocks: the encoder's own attention, or the recipe's terms
+CROSS_TERMS = ("qk", "own")
+# what becomes of the encoder's streams: the sum of `terms`, or the methods of `fastloc.functional.methods.sc_clip`
+PATHS = ("local", "sc-clip", "sfp")
 POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
 # how a patch passes an attention pool alone: the whole pool, or its values and out-projection without the MLP behind them
 PATCH_READS = ("pool", "value")
-SCORES = ("cosine", "feature-surgery", "relevance")
 # what a map is read from besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
-RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor")
+RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor", "cliper")
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
+COMPARES = ("projected", "plain")
 
+# (block, neurons of its MLP), both counted from 0
+NeuronTable = tuple[tuple[int, tuple[int, ...]], ...]
 # [blocks, heads, streams, passes] as nested tuples; an axis of length 1 stands for all
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """From patch features and text embeddings to maps.
-
-    score: "cosine", or "feature-surgery" (CLIP Surgery: removes what all texts share; with one text, the empty text's
-        score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
-    order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
-        "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin); "none" only upsamples.
-    logit_scale: a number where the authors fix one, or "model" for the model's own; see `Recipe.at_scale`.
-    reverse: RCLIP's |1 - M| of the min-maxed map.
-    """
-
-    score: str = "cosine"
-    order: str = "picture"
-    logit_scale: float | str = MODEL
-    reverse: bool = False
-
-    def __post_init__(self) -> None:
-        known("score", self.score, SCORES)
-        known("order", self.order, tuple(ORDERS))
-        if self.logit_scale != MODEL and not positive(self.logit_scale):
-            raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0, or {MODEL!r} for the model's own")
-        if self.reverse and self.order not in ("grid", "picture"):
-            raise RecipeError(f"reverse needs a min-maxed map, order 'grid' or 'picture', not {self.order!r}")
-
-    @property
-    def scale(self) -> float | None:
-        """The scale as a number, or None where the order needs none and none is given.
-
-        Raises RecipeError for the model's own where no model was asked, see `Recipe.at_scale`.
-        """
-        if not isinstance(self.logit_scale, str):
-            return self.logit_scale
-        if self.order == "softmax":
-            raise RecipeError(f"logit_scale must be a number to draw maps, got {self.logit_scale!r}; Recipe.at_scale puts a model's in")
-        return None
 
 
 @dataclass(frozen=True)
@@ -78,7 +43,12 @@ class Recipe:
     """One method.
 
     blocks: how many of the last blocks feed the local path (a count; 0 is the encoder's own patch tokens).
-    terms: the attentions of the local path, their outputs averaged ("mean") or added ("sum").
+    path: "local", or in place of the local path and without any of its fields "sc-clip" or "sfp": the last block behind repaired outliers,
+        a map that middle blocks' similarity gives, and a second pass over the sum of middle blocks.
+    path_blocks: of those two, four blocks counted from 0: whose similarity repairs, whose averages at the end, the first and the last that
+        are added up; (8, 3, 3, 9) in the authors' code for every model. Empty: those at the same shares of the depth as there of 12.
+    terms: the attentions of the local path, their outputs averaged ("mean") or added ("sum"); of a ResNet see
+        `fastloc.functional.resnet.FORMS`.
     unit: L2-normalise each head's projections before they attend to themselves.
     iterations: passes p <- softmax(inv_temp p p^T) p before the last one (GEM; needs `unit`).
     inv_temp: multiplier of the attention logits. None: head_width^-0.5. "adaptive": GEM's, mean over tokens of
@@ -87,22 +57,35 @@ class Recipe:
     rho: the share of all tokens over which a row of unit self-self attention spreads: its mean entropy is log(rho N). Where inv_temp is
         not "matched", it was solved beforehand (`fastloc calibrate`): a Localizer then puts the model's own table in its place.
     bias_std: adds NACLIP's Gaussian of the distance between patches, of this deviation in patches, to the logits.
-    cross: a share of the depth (from, to), such as (5/12, 9/12), whose blocks' own q-k attention joins the last block's (ResCLIP); those of
-        the encoder's last block never do.
+    procrustes_weight: of the k-k logits of centred keys, which the term "procrustes" adds to those of its aligned queries (PEARL's alpha).
+    cross: a share of the depth (from, to), such as (5/12, 9/12), whose blocks' own q-k attention joins the last block's (ResCLIP); that of
+        the encoder's last block never does.
+    cross_blocks: these blocks in place of a share: numbers counted from 0, or places in the depth as fractions of it below 1 (6/12 is
+        block 6 of 12, and 12 of 24).
+    cross_terms: what of those blocks joins: "qk", their attention in the encoder, or "own", the recipe's terms (ITACLIP).
     cross_weight, gain: then the map is gain ((1 - cross_weight) terms + cross_weight mean of those).
     residual: the local path starts from the first changed block's input, else from nothing.
     mlp: keep the block's MLP in the local path (one-block methods only).
     position: how the position embedding is resized to another grid.
+    keep_position: of a grid with as many patches as the trained one, in another shape, the embedding is left as it is, as in the code of
+        CLIP Surgery, SCLIP and its kin; False: it is resized, so that neighbours stay neighbours.
     rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
+    registers: test-time registers: so many tokens of zeros behind those in front, which take `neurons` over from the patches
+        (`fastloc.functional.methods.registers`). Any recipe can have them; they are keys and values, and no map shows them.
+    neurons: which neurons of which blocks' MLPs these are; a Localizer puts the model's own in (`fastloc registers`).
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
-    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch.
+    reads: "patches" (features, which are compared with the texts), or one of RELEVANCES: gradients, rollout, the attention of one patch,
+        CLIPer's shares.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
-        this one alone).
+        this one alone, "cliper" refines the shares of this one's level).
     target: what is differentiated, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
         One text alone, whose share is always 1, has its logit differentiated instead.
     target_scale: a number, or "model" for the model's own; LeGrad's target is always the cosine of its own pooled feature.
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
+    compares: of "grad-eclip", the q and k whose cosines weigh the patches: "projected" (behind the out-projection, as the evaluation
+        scripts have it) or "plain" (as the block attends with them, as the notebook has it).
     head: of "anchor", the one head that is shown; None for the mean.
+    cutoff: of "cliper", the share of a map's maximum below which a cell of the refined level counts 0.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
     fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
     """
@@ -111,6 +94,8 @@ class Recipe:
     summary: str
     source: str
     blocks: int = 0
+    path: str = "local"
+    path_blocks: tuple[int, ...] = ()
     terms: tuple[str, ...] = ()
     combine: str = "mean"
     unit: bool = False
@@ -118,38 +103,53 @@ class Recipe:
     inv_temp: str | float | Table | None = None
     rho: float | None = None
     bias_std: float | None = None
+    procrustes_weight: float = 0.0
     cross: tuple[float, float] | None = None
+    cross_blocks: tuple[int | float, ...] = ()
+    cross_terms: str = "qk"
     cross_weight: float = 0.0
     gain: float = 1.0
     residual: bool = False
     mlp: bool = False
     position: str = "bicubic-scale"
+    keep_position: bool = False
     rotary: bool = True
+    registers: int = 0
+    neurons: NeuronTable = ()
     patch_read: str | None = None
     reads: str = "patches"
     start: int = 0
     target: str = "cosine"
     target_scale: float | str = MODEL
     one_head: bool = False
+    compares: str = "projected"
     head: int | None = None
+    cutoff: float = 0.0
     trained: bool = False
-    readout: ReadOut = ReadOut()
+    readout: ReadOut = ReadOut()  # noqa: RUF009  # it is frozen
     template: str = "openai80"
     fit: str = "stretch"
 
     def __post_init__(self) -> None:
         # lists are welcome, a frozen row holds tuples
         object.__setattr__(self, "terms", tuple(self.terms))
+        object.__setattr__(self, "path_blocks", tuple(self.path_blocks))
         object.__setattr__(self, "inv_temp", frozen(self.inv_temp))
         object.__setattr__(self, "cross", frozen(self.cross))
+        object.__setattr__(self, "cross_blocks", frozen(self.cross_blocks))
+        object.__setattr__(self, "neurons", frozen(self.neurons))
         for term in self.terms:
             known("attention term", term, TERMS)
         check_count(self.name, "blocks", self.blocks)
         check_count(self.name, "iterations", self.iterations)
+        check_count(self.name, "registers", self.registers)
+        known("path", self.path, PATHS)
         known("position mode", self.position, POSITION_MODES)
         known("combine", self.combine, ("mean", "sum"))
+        known("cross term", self.cross_terms, CROSS_TERMS)
         known("thing to read", self.reads, ("patches", *RELEVANCES))
         known("target", self.target, TARGETS)
+        known("q and k to compare", self.compares, COMPARES)
         known("fit", self.fit, tuple(FITS))
         for wrong, message in _contradictions(self):
             if wrong:
@@ -159,7 +159,7 @@ class Recipe:
     def at_scale(self, logit_scale: float) -> Recipe:
         """The recipe with a model's own scale in every place that reads it, so that it says all that is computed."""
         row = self
-        if row.readout.order == "softmax" and row.readout.logit_scale == MODEL:
+        if row.readout.order in COMPETING and row.readout.logit_scale == MODEL:
             row = replace(row, readout=replace(row.readout, logit_scale=logit_scale))
         if row.target != "cosine" and row.target_scale == MODEL:
             row = replace(row, target_scale=logit_scale)
@@ -169,16 +169,29 @@ class Recipe:
         """The scale of the target as a number; `logit_scale` is the model's own."""
         return logit_scale if isinstance(self.target_scale, str) else self.target_scale
 
+    def reads_empty(self, texts: int) -> bool:
+        """Whether maps of this many texts depend on the empty text's embedding."""
+        return self.reads == "cliper" or (self.readout.score == "feature-surgery" and texts == 1)
+
     @property
     def depth(self) -> str:
         """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
+        if self.path != "local":
+            return "1"
         if self.reads == "patches":
             return str(self.blocks)
         if self.reads == "anchor":
             return "1" if self.start == -1 else f"1 at {self.start}"
+        if self.reads == "cliper":
+            return "all"
         if self.reads in ("bi-modal", "legrad", "rollout"):
             return str(-self.start) if self.start < 0 else f"from {self.start}" if self.start else "all"
         return "1"
+
+    @property
+    def crosses(self) -> bool:
+        """Attention of blocks before the last joins."""
+        return self.cross is not None or bool(self.cross_blocks)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -197,21 +210,54 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.iterations > 0 and not (r.unit and self_self), "iterations need unit projections and self-self terms"),
         (r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
          "matched temperatures need unit projections, self-self terms and rho"),
+        *_of_path(r),
         (r.rho is not None and not (positive(r.rho) and r.rho < 1), f"rho is {r.rho!r}; a share of the tokens between 0 and 1 is wanted"),
         (r.rho is not None and not r.unit, "rho is for unit projections"),
         (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),
         (r.bias_std is not None and not positive(r.bias_std), f"bias_std is {r.bias_std!r}; it is a deviation in patches, above 0"),
-        (
-            r.cross is not None and not is_share(r.cross),
-            f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first",
-        ),
-        (r.cross is not None and (r.blocks != 1 or not r.streams), "cross attention joins that of the last block: blocks=1, and a term"),
-        (r.cross is None and (r.cross_weight, r.gain) != (0.0, 1.0), "cross_weight and gain are for cross attention; give cross too"),
-        (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),
-        (not positive(r.gain), f"gain is {r.gain!r}; it is a number above 0"),
+        (r.procrustes_weight != 0 and not positive(r.procrustes_weight),
+         f"procrustes_weight is {r.procrustes_weight!r}; it is a number, 0 or more"),
+        (r.procrustes_weight != 0 and "procrustes" not in r.terms, "procrustes_weight is for the term 'procrustes'"),
+        (r.unit and "procrustes" in r.terms, "the term 'procrustes' aligns projections as they are: unit must be False"),
+        *_of_cross(r),
+        (r.compares != "projected" and r.reads != "grad-eclip", f"compares is for what reads 'grad-eclip', not {r.reads!r}"),
+        (not is_neuron_table(r.neurons), f"neurons must be {NEURONS}"),
+        (bool(r.neurons) and not r.registers, "neurons are for test-time registers; give registers=1 too"),
         *(_of_patches(r) if r.reads == "patches" else _of_relevance(r)),
         (r.bias_std is not None and (r.iterations > 0 or "identity" in r.terms), "a neighbour bias needs plain attention terms"),
-    ]
+    ]  # fmt: skip
+
+
+def _of_cross(r: Recipe) -> list[tuple[bool, str]]:
+    one_temperature = r.inv_temp is None or positive(r.inv_temp)
+    return [
+        (r.cross is not None and not is_share(r.cross),
+         f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first"),
+        (not are_blocks(r.cross_blocks),
+         f"cross_blocks is {r.cross_blocks!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted"),
+        (r.cross is not None and bool(r.cross_blocks), "cross and cross_blocks are two ways to name the same blocks; give one of them"),
+        (r.crosses and (r.blocks != 1 or not r.streams), "cross attention joins that of the last block: blocks=1, and a term"),
+        (not r.crosses and (r.cross_weight, r.gain, r.cross_terms) != (0.0, 1.0, "qk"),
+         "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+        (r.cross_terms == "own" and not one_temperature, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
+        (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),
+        (not positive(r.gain), f"gain is {r.gain!r}; it is a number above 0"),
+    ]  # fmt: skip
+
+
+def _of_path(r: Recipe) -> list[tuple[bool, str]]:
+    numbers = all(type(each) is int and each >= 0 for each in r.path_blocks)
+    fits = len(r.path_blocks) == 4 and numbers and r.path_blocks[2] <= r.path_blocks[3]
+    if r.path == "local":
+        return [(bool(r.path_blocks), "path_blocks are for the paths 'sc-clip' and 'sfp'")]
+    local = (r.blocks, r.terms, r.combine, r.unit, r.iterations, r.inv_temp, r.rho, r.bias_std, r.cross, r.residual, r.mlp)
+    return [
+        (r.reads != "patches", f"path {r.path!r} gives patch features, and what is read is {r.reads!r}"),
+        (local != (0, (), "mean", False, 0, None, None, None, None, False, False),
+         f"path {r.path!r} stands in the local path's place, so no field of one can be changed"),
+        (bool(r.path_blocks) and not fits,
+         f"path_blocks is {r.path_blocks!r}; four blocks counted from 0 are wanted, the third not behind the fourth"),
+    ]  # fmt: skip
 
 
 def _of_patches(r: Recipe) -> list[tuple[bool, str]]:
@@ -219,6 +265,7 @@ def _of_patches(r: Recipe) -> list[tuple[bool, str]]:
         (r.readout.score == "relevance", "the score 'relevance' is for recipes that read something else than patches"),
         ((r.start, r.head, r.one_head, r.target) != (0, None, False, "cosine"),
          "start, head, one_head and target are for recipes that read something else than patches"),
+        (r.cutoff != 0, "cutoff is for recipes that read 'cliper'"),
     ]  # fmt: skip
 
 
@@ -229,16 +276,19 @@ def _of_relevance(r: Recipe) -> list[tuple[bool, str]]:
         (r.readout.score != "relevance", f"what {r.reads!r} gives is a score already: its score is 'relevance', not {r.readout.score!r}"),
         (local != (0, False, 0, None, None, False, False, "mean"), f"{r.reads!r} has no local path, so no field of one can be changed"),
         (not anchor and bool(r.terms), f"terms are for what is read as 'patches' or 'anchor', not {r.reads!r}"),
-        (anchor and (len(r.terms) != 1 or r.terms[0] == "identity"), "an anchor's attention is one term: qk, qq, kk or vv"),
+        (anchor and (len(r.terms) != 1 or r.terms[0] in ("identity", "procrustes")), "an anchor's attention is one term: qk, qq, kk or vv"),
         (type(r.start) is not int, f"start is {r.start!r}; it is a block, counted from 0, or from the end where negative"),
         (r.head is not None and (not anchor or type(r.head) is not int or r.head < 0),
          f"head is {r.head!r}; it is one head of an anchor's block"),
         (r.target_scale != MODEL and not positive(r.target_scale),
          f"target_scale is {r.target_scale!r}; it is a number above 0, or {MODEL!r} for the model's own"),
-        (r.one_head and r.reads in ("legrad", "rollout", "anchor"), f"{r.reads!r} reads the encoder's own heads"),
+        (r.one_head and r.reads in ("legrad", "rollout", "anchor", "cliper"), f"{r.reads!r} reads the encoder's own heads"),
         (r.target == "softmax-of-mean" and not r.reads.startswith("grad-cam"),
          f"{r.reads!r} reads the class token, and no mean of patches"),
         (r.reads in ("legrad", "rollout", "anchor") and r.target != "cosine", f"{r.reads!r} has no target to choose"),
+        (r.reads == "cliper" and r.target != "softmax", f"'cliper' shares a patch out among texts: target is 'softmax', not {r.target!r}"),
+        (r.cutoff != 0 and r.reads != "cliper", f"cutoff is for recipes that read 'cliper', not {r.reads!r}"),
+        (r.cutoff != 0 and not (positive(r.cutoff) and r.cutoff <= 1), f"cutoff is {r.cutoff!r}; a share in 0 … 1 is wanted"),
     ]  # fmt: skip
 
 

@@ -23,6 +23,13 @@ def is_share(value: object) -> bool:
     return numbers and 0 <= value[0] < value[1] <= 1  # type: ignore[index]  # it is a tuple
 
 
+def are_blocks(value: object) -> bool:
+    """A tuple of blocks, each a number counted from 0 or a fraction of the depth below 1; or an empty one."""
+    return isinstance(value, tuple) and all(
+        (type(each) is int and each >= 0) or (isinstance(each, float) and 0 <= each < 1) for each in value
+    )
+
+
 def check_count(recipe: str, field: str, value: object) -> None:
     """Raise RecipeError for what is no count."""
     if type(value) is not int or value < 0:
@@ -32,6 +39,21 @@ def check_count(recipe: str, field: str, value: object) -> None:
 def positive(value: object) -> bool:
     """A finite number above 0; True is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+# what a table of neurons is, in words
+NEURONS = "(block, neurons) pairs of whole numbers from 0, each block and each of its neurons once, blocks in ascending order"
+
+
+def is_neuron_table(value: object) -> bool:
+    """What NEURONS says; an empty table is one too."""
+    if not isinstance(value, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return False
+    lists = ([block for block, _ in value], *(neurons for _, neurons in value))
+    counts = all(isinstance(each, (list, tuple)) and all(type(number) is int and number >= 0 for number in each) for each in lists)
+    if not counts or not all(neurons for _, neurons in value):
+        return False
+    return all(len(set(each)) == len(each) for each in lists) and sorted(lists[0]) == lists[0]
 
 
 def is_table(part: object, lengths: tuple[int | None, ...]) -> bool:

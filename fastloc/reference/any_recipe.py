@@ -8,27 +8,36 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import entropy_matching, methods, parts
+from fastloc.reference import aggregation, entropy_matching, methods, middle_blocks, parts, procrustes
+from fastloc.reference.registers import with_registers
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of normalised pixels [B, 3, H, W], of any recipe that reads them."""
+    weights = with_registers(parts.keeping_position(weights, pixels) if row.keep_position else weights, row)
     if row.inv_temp == "matched":
         return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual, row)
+    if row.path != "local":
+        return aggregation.features(weights, pixels, row)
     if row.blocks == 0:
         return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 
     grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
     bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, weights.spec.prefix).to(weights.patch_w)
-    low, high = (12 * share for share in row.cross or (0.0, 0.0))
-    middle = None if row.cross is None else methods.middle_attention(weights, pixels, row.position, low, high)
+
+    def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The terms' maps in one."""
+        given, total = {"q": q, "k": k, "v": v}, torch.zeros(*q.shape[:3], q.shape[2], dtype=q.dtype, device=q.device)
+        for term in row.terms:
+            one = torch.eye(q.shape[2]).to(q) if term == "identity" else _map(row, term, index, y, given, weights.spec.prefix, bias)
+            total = total + (one if row.combine == "sum" else one / len(row.terms))
+        return total
+
+    middle = _middle(weights, pixels, row, mapped)
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        given, total = {"q": q, "k": k, "v": v}, torch.zeros_like(v)
-        for term in row.terms:
-            one = v if term == "identity" else _attended(row, term, index, y, given, bias)
-            total = total + (one if row.combine == "sum" else one / len(row.terms))
-        return total if middle is None else row.gain * ((1 - row.cross_weight) * total + row.cross_weight * middle @ v)
+        total = mapped(index, y, q, k, v)
+        return (total if middle is None else row.gain * ((1 - row.cross_weight) * total + row.cross_weight * middle)) @ v
 
     if row.mlp:
         return parts.last_block(weights, pixels, attention, row.position, True, row.rotary, row.patch_read)
@@ -36,19 +45,43 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     return parts.project(weights, g[:, weights.spec.prefix :], row.patch_read)
 
 
-def _attended(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], bias: Tensor | None) -> Tensor:
-    """One term of one block, head by head: [B, H, N, d]."""
+def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attention) -> Tensor | None:
+    """The mean map of the other blocks that join, [B, H, N, N]."""
+    if not row.crosses:
+        return None
+    layers = weights.spec.layers
+    low, high = (12 * share for share in row.cross or (0.0, 0.0))
+    blocks = middle_blocks.at(layers, row.cross_blocks) or middle_blocks.between(layers, low, high)
+    own = row.cross_terms == "own"
+
+    def of_block(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # such terms have one temperature, which reads no tokens
+        return mapped(0, q, q, k, v) if own else parts.softmax(parts.logits(q, k))
+
+    return middle_blocks.middle_map(weights, pixels, row.position, blocks, of_block, row.rotary or not own)
+
+
+def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, bias: Tensor | None) -> Tensor:
+    """One term's map of one block, head by head: [B, H, N, N]."""
     v, stream, heads = given["v"], row.streams.index(term), []
     # None is the adaptive one there, and head_width^-0.5 here
     temperature = None if row.inv_temp == "adaptive" else v.shape[-1] ** -0.5 if row.inv_temp is None else row.inv_temp
     for head in range(v.shape[1]):
-        left, right = (given[letter][:, head] for letter in term)
         by = methods.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
-        for multiplier in by[:-1]:
-            left = parts.unit(left)
-            left = right = parts.softmax(left @ left.mT * multiplier) @ left
-        if row.unit:
-            left, right = parts.unit(left), parts.unit(right)
-        logits = left @ right.mT * by[-1]
-        heads.append(parts.softmax(logits if bias is None else logits + bias) @ v[:, head])
+        if term == "procrustes":
+            products = procrustes.products(given["q"][:, head], given["k"][:, head], prefix, row.procrustes_weight)
+        else:
+            products = _products(row, given[term[0]][:, head], given[term[1]][:, head], by[:-1])
+        logits = products * by[-1]
+        heads.append(parts.softmax(logits if bias is None else logits + bias).to(v.dtype))
     return torch.stack(heads, 1)
+
+
+def _products(row: Recipe, left: Tensor, right: Tensor, multipliers: list[Tensor | float]) -> Tensor:
+    """What the last pass multiplies by its temperature, [B, N, N]."""
+    for multiplier in multipliers:
+        left = parts.unit(left)
+        left = right = parts.softmax(left @ left.mT * multiplier) @ left
+    if row.unit:
+        left, right = parts.unit(left), parts.unit(right)
+    return left @ right.mT

@@ -5,13 +5,13 @@ the two streams of GEM and CLIP Surgery walk side by side, and every N x N atten
 works; the tests run float64. Where the authors' code leaves a case open:
 
 - LayerScale, which only GEM's code knows, scales what the block's attention and MLP add in every method;
-- the position embedding is resized whenever the grid is not the trained one, also when the number of patches is the same;
+- the position embedding is resized whenever the grid is not the trained one; `parts.keeping_position` says where authors leave it;
 - towers that pool otherwise have their own image embedding in the place of the class token's;
 - queries and keys of self-self attention are rotated where the tower rotates them, and the terms of a block are added before a LayerNorm
   of its out-projection.
 
 Read at: WalBouss/GEM, xmed-lab/CLIP_Surgery, chongzhou96/MaskCLIP, wangf3014/SCLIP, mc-lan/ClearCLIP, sinahmr/NACLIP, leaves162/CLIPtrase,
-linyq2117/TagCLIP, yvhangyang/ResCLIP.
+linyq2117/TagCLIP, yvhangyang/ResCLIP. PEARL and ITACLIP are in `procrustes` and `middle_blocks`.
 """
 
 import math
@@ -22,24 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.reference.parts import (
-    Grid,
-    angles,
-    attend,
-    dual_paths,
-    embed,
-    encoder,
-    entered,
-    grid_of,
-    last_block,
-    logits,
-    pooled,
-    project,
-    qkv,
-    softmax,
-    unit,
-    walk,
-)
+from fastloc.reference.middle_blocks import between, itaclip, middle_map
+from fastloc.reference.parts import Grid, attend, dual_paths, encoder, grid_of, last_block, logits, pooled, project, softmax, unit
+from fastloc.reference.procrustes import pearl
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 
@@ -48,7 +33,7 @@ Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 
 
 def itsm(weights: Weights, pixels: Tensor, position: str = "bilinear") -> Tensor:
-    """Image-text similarity map: the encoder's own patch tokens (arXiv 2209.07046, whose code was never released)."""
+    """Image-text similarity map (arXiv 2209.07046): the encoder's own patch tokens, as clip/clip_model.py of CLIP Surgery returns them."""
     return encoder(weights, pixels, position)[1]
 
 
@@ -170,26 +155,14 @@ def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.
 
     The official code takes blocks 6 to 9 whatever the depth; that is 5/12 to 9/12 of the published model.
     """
-    middle = middle_attention(weights, pixels, "bicubic-scale", 5, 9)
+    blocks = between(weights.spec.layers, 5, 9)
+    middle = middle_map(weights, pixels, "bicubic-scale", blocks, lambda q, k, v: softmax(logits(q, k)))
     omega = neighbourhood(grid_of(weights, pixels), std, weights.spec.prefix).to(weights.patch_w)
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return gain * ((1 - share) * softmax(logits(k, k) + omega) + share * middle) @ v
 
     return last_block(weights, pixels, attention, "bicubic-scale", plain=False)
-
-
-def middle_attention(weights: Weights, pixels: Tensor, position: str, start: float, stop: float) -> Tensor:
-    """The mean of the blocks' own q-k maps from `start` to `stop` twelfths of the depth, [B,H,N,N], the last block left out."""
-    spec, grid, maps = weights.spec, grid_of(weights, pixels), []
-    x = embed(weights, pixels, position)
-    for block in weights.blocks[:-1]:
-        q, k, _ = qkv(block, entered(block, x, spec), spec, angles(weights, grid))
-        maps.append(softmax(logits(q, k)))
-        x = walk(weights, x, (block,), grid)
-    middle = [each for index, each in enumerate(maps) if start * spec.layers <= 12 * index < stop * spec.layers]
-    # too few blocks for one to be there: the last of them
-    return torch.stack(middle or maps[-1:]).mean(0)
 
 
 def neighbourhood(grid: Grid, std: float, prefix: int = 1) -> Tensor:
@@ -213,5 +186,5 @@ METHODS: dict[str, Callable[[Weights, Tensor], Tensor]] = {
     "itsm": itsm, "rclip": itsm, "eclip": eclip, "gem": gem,
     "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
     "maskclip": maskclip, "sclip": sclip, "clearclip": clearclip, "naclip": naclip, "cliptrase": cliptrase, "tagclip": tagclip,
-    "resclip": resclip,
+    "resclip": resclip, "pearl": pearl, "itaclip": itaclip,
 }

@@ -5,16 +5,21 @@ Everything is written out: every token goes through every block, and every N x N
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import ModelError
+from fastloc.reference.registers import Hooked
 
 Grid = tuple[int, int]
+Tower = TypeVar("Tower", Weights, ResNetWeights)
 # (index of the changed block, y [B,N,C], q, k and v [B,H,N,d]) -> [B,H,N,d]
 Attention = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -89,6 +94,15 @@ def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
 
 def grid_of(weights: Weights, pixels: Tensor) -> Grid:
     return pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
+
+
+def keeping_position(weights: Tower, pixels: Tensor) -> Tower:
+    """The tower as CLIP Surgery, SCLIP and its kin treat it: they compare the number of patches alone with the trained one, so that a grid
+    of as many, in another shape, is taken for the trained grid."""
+    (height, width), (down, across) = pixels.shape[2:], weights.spec.patch
+    if height // down * (width // across) != math.prod(weights.spec.grid):
+        return weights
+    return replace(weights, spec=replace(weights.spec, image=(height, width)))
 
 
 def _position(weights: Weights, grid: Grid, mode: str) -> Tensor:
@@ -200,6 +214,8 @@ def mlp(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
         hidden = activate(gate, spec.activation) * value
     else:
         hidden = activate(hidden, spec.activation)
+    if isinstance(block, Hooked):
+        hidden = block.written(hidden)
     if block.mlp_norm_w is not None and block.mlp_norm_b is not None:
         hidden = layer_norm(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps)
     added = hidden @ block.proj_w.T + block.proj_b
@@ -329,9 +345,15 @@ def rclip_map(scores: Tensor, grid: Grid, size: Grid) -> Tensor:
     return torch.abs(1 - surgery_map(scores, grid, size))
 
 
-def segmentation_map(scores: Tensor, grid: Grid, size: Grid, logit_scale: float) -> Tensor:
-    """SCLIP (clip_segmentor.py) and its kin: bilinear, then a softmax over the texts."""
-    return softmax((_bilinear(scores, grid, size) * logit_scale).movedim(1, -1)).movedim(-1, 1)
+def segmentation_map(scores: Tensor, grid: Grid, size: Grid, logit_scale: float, through: Grid | None = None) -> Tensor:
+    """SCLIP (clip_segmentor.py) and its kin: bilinear, then a softmax over the texts.
+
+    through: NACLIP (naclip.py) and its kin pass this size, the input's, on the way.
+    """
+    maps = _bilinear(scores, grid, through or size)
+    if through is not None:
+        maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return softmax((maps * logit_scale).movedim(1, -1)).movedim(-1, 1)
 
 
 def _bilinear(scores: Tensor, grid: Grid, size: Grid) -> Tensor:

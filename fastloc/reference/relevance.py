@@ -14,6 +14,8 @@ Where their code leaves a case open:
 - norms behind attention and MLP: in the place of the first LayerNorm's output is what the projections read, for them alone;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.
 
+CLIPer, which differentiates nothing, is stated in `fastloc.reference.cliper`.
+
 Read at: jacobgil/pytorch-grad-cam, linyq2117/CLIP-ES, Cyang-Zhao/Grad-Eclip, hila-chefer/Transformer-MM-Explainability, WalBouss/LeGrad,
 samiraabnar/attention_flow.
 """
@@ -26,7 +28,8 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.reference import parts
+from fastloc.reference import cliper, parts
+from fastloc.reference.registers import with_registers
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -134,15 +137,16 @@ def grad_cam_input(weights: Weights, seen: Walk, texts: Tensor, index: int, row:
 
 
 def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
-    """grad_eclip of generate_emap.py."""
+    """grad_eclip of generate_emap.py, and of grad_eclip_image.ipynb, which compares q and k without the out-projection."""
     front, of_text = weights.spec.prefix, score(weights, seen, texts, row)[index]
     if seen.pool is None:
         g, (q, k, v) = gradient(of_text, seen.attended[-1])[:, :, :1], seen.qkv[-1]
-        q_out, k_out = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
+        projected = (parts.out(weights.blocks[-1], each, weights.spec)[0] for each in (q, k))
     else:
         g, (q, k, v) = gradient(of_text, seen.pool.attended), seen.pool.qkv
-        q_out, k_out = (parts.pool_out(weights, each)[0] for each in (q, k))
-    alike = (parts.unit(q_out[:1]) * parts.unit(k_out[front:])).sum(-1)
+        projected = (parts.pool_out(weights, each)[0] for each in (q, k))
+    q_seen, k_seen = projected if row.compares == "projected" else (each.transpose(1, 2).flatten(2)[0] for each in (q, k))
+    alike = (parts.unit(q_seen[:1]) * parts.unit(k_seen[front:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
     g, values = (each.transpose(1, 2).flatten(2)[0] for each in (g, v))
     return (g * values[front:] * alike[:, None]).sum(-1).clamp(min=0)
@@ -243,15 +247,18 @@ LITERAL: dict[str, Callable[[Weights, Walk, Tensor, int, Recipe], Tensor]] = {
 }  # fmt: skip
 
 
-def relevance(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
+def relevance(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
     """The scores [B, P, T] of any recipe that reads no patch features, whichever of its fields are changed.
 
-    It needs autograd, and so weights that were not made in inference mode.
+    It needs autograd, and so weights that were not made in inference mode. `empty` [E] is the empty text's embedding, which "cliper" reads.
     """
-    rows = []
+    rows, weights = [], with_registers(weights, row)
     with torch.inference_mode(False), torch.enable_grad():
         for picture in pixels.to(weights.dtype):
             seen = walk(weights, picture, row)
+            if row.reads == "cliper":
+                rows.append(cliper.scores(weights, seen.normed[:-1], seen.maps[:-1], seen.states[-2], texts, row, empty).detach())
+                continue
             one = [LITERAL[row.reads](weights, seen, texts, index, row).detach() for index in range(len(texts))]
             rows.append(torch.stack(one, -1))
     return torch.stack(rows)

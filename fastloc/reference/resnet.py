@@ -5,11 +5,11 @@ position of the raw map goes through the pool alone, and Grad-CAM's gradients co
 floating dtype works; the tests run float64. Where the authors' code leaves a case open:
 
 - the pool's position embedding is resized whenever the grid is not the trained one (the released pool only takes its own size);
-- the raw map of a ResNet has no released code: a position's embedding is what the pool makes of that position alone, with its own
-  position embedding;
+- `itsm` reads a position as what the pool makes of that position alone, with its own position embedding; `raw_map` is the released one;
 - Grad-CAM on CLIP differentiates the target that is asked for, of the image embedding with the text.
 
-Read at: xmed-lab/CLIP_Surgery (clip/clip_surgery_model.py), chongzhou96/MaskCLIP (mmseg/models/decode_heads/maskclip_head.py).
+Read at: xmed-lab/CLIP_Surgery (clip/clip_model.py, clip/clip_surgery_model.py), chongzhou96/MaskCLIP
+(mmseg/models/decode_heads/maskclip_head.py).
 """
 
 import math
@@ -38,6 +38,14 @@ def itsm(weights: ResNetWeights, pixels: Tensor, position: str = "bilinear") -> 
         token = (each + table[1 + index])[:, None]
         found.append(pool_attention(weights.pool, token, weights.spec.heads)[:, 0])
     return torch.stack(found, 1)
+
+
+def raw_map(weights: ResNetWeights, pixels: Tensor, position: str = "bilinear") -> Tensor:
+    """The raw map of CLIP Surgery's repository (clip/clip_model.py): the pool's attention of every token over all of them, [B, 1+P, E], the
+    mean token's row first."""
+    x = last_stage(weights, pixels)
+    tokens = torch.cat([_rows(x).mean(1, keepdim=True), _rows(x)], 1) + positions_of(weights, (x.shape[2], x.shape[3]), position)
+    return pool_attention(weights.pool, tokens, weights.spec.heads)
 
 
 def maskclip(weights: ResNetWeights, pixels: Tensor) -> Tensor:
@@ -75,11 +83,14 @@ METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
 
 
 def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
-    """What a published row says of normalised pixels [B, 3, H, W] and several texts [T, E] of unit length: [B, P, T]."""
+    """Scores of a published row, or of its official form, for normalised pixels [B, 3, H, W] and several unit texts [T, E]: [B, P, T]."""
+    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.reads == "grad-cam":
         return grad_cam(weights, pixels, texts, row.position, row.target, row.score_scale(weights.logit_scale)).flatten(2).transpose(1, 2)
     if row.readout.score == "feature-surgery":
         return torch.cat([parts.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
+    if row.terms == ("qk",):
+        return parts.cosine(raw_map(weights, pixels, row.position)[:, 1:], texts)
     return parts.cosine(METHODS[row.name](weights, pixels), texts)
 
 

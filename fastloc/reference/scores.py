@@ -10,18 +10,20 @@ from torch import Tensor
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.reference import any_recipe, methods, parts, relevance
+from fastloc.reference.registers import with_registers
 
 
 def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
     """What a recipe says of normalised pixels [B, 3, H, W] and texts [T, E] of unit length: [B, P, T] in the weights' dtype.
 
     Args:
-        empty: [E], the empty text's embedding, for feature surgery with one text.
+        empty: [E], the empty text's embedding, for feature surgery with one text and for CLIPer's background.
     """
+    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.readout.score == "feature-surgery":
         return torch.cat([_surgery(weights, one[None], texts, row, empty) for one in pixels])
     if row.reads != "patches":
-        return relevance.relevance(weights, pixels, texts, row)
+        return relevance.relevance(weights, pixels, texts, row, empty)
     return parts.cosine(features(weights, pixels, row), texts)
 
 
@@ -36,5 +38,5 @@ def _surgery(weights: Weights, picture: Tensor, texts: Tensor, row: Recipe, empt
     patches = features(weights, picture, row)
     if empty is not None and len(texts) == 1:
         return parts.minus_empty(patches, texts, empty)
-    embedding, _ = parts.encoder(weights, picture, row.position)
+    embedding, _ = parts.encoder(with_registers(weights, row), picture, row.position)
     return parts.feature_surgery(torch.cat([embedding[:, None], patches], 1), texts)[:, 1:]

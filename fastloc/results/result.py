@@ -18,7 +18,6 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
-from fastloc.imaging.pamr import BUDGET, Refinement
 from fastloc.results import sam_points
 from fastloc.results.boxes import Box, Point, boxes_of
 from fastloc.results.sam_points import SamPoints
@@ -65,7 +64,7 @@ class Result:
     scores: NDArray[np.float32] | None = None
     image_scores: NDArray[np.float32] | None = None
     no_scores: str = ""
-    refinement: Refinement | None = None
+    refinement: refined_heatmaps.AnyRefinement | None = None
     limits: NDArray[np.float32] | None = None
 
     # bytes that the heatmaps of one result may take together; set another on the class
@@ -94,6 +93,8 @@ class Result:
             raise FastlocError("scores must lie within [0, 1]; cosines are image_scores")
         if self.limits is not None:
             maps.check_limits(self.limits, count, self.order)
+        if self.refinement is not None:
+            refined_heatmaps.check(self.refinement, count, self.geometry)
         if self.picture.size[::-1] != self.geometry.picture:
             height, width = self.geometry.picture
             raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {height} x {width}")
@@ -133,7 +134,7 @@ class Result:
 
     def _map(self, index: int) -> NDArray[np.float32]:
         """One text's heatmap [H, W]: of all of them, or by itself where they are too many and it does not depend on the others."""
-        if not self._too_large or self.order == "softmax" or self.refinement is not None:
+        if not self._too_large or self.order in maps.COMPETING or self.refinement is not None:
             one: NDArray[np.float32] = self.heatmaps[index]
             return one
         limits = None if self.limits is None else self.limits[index : index + 1]
@@ -147,21 +148,27 @@ class Result:
         seen = self.similarity[(slice(None), *self.geometry.seen((self.similarity.shape[1], self.similarity.shape[2])))]
         return tuple(maps.is_flat(seen.min((1, 2)), seen.max((1, 2))).tolist())
 
-    def refined(self, iterations: int = 10, dilations: tuple[int, ...] = (8, 16), budget: int = BUDGET) -> Result:
-        """The same result with maps that follow the picture's edges, by PAMR (Araslanov & Roth 2020), with NACLIP's values.
+    def refined(self, method: str = "pamr", **settings: Any) -> Result:
+        """The same result with maps that follow the picture's edges. Heatmaps are refined at the picture's size, and all that is read off
+        them follows; labels are the largest refined similarity. `similarity`, and with it a point's, stays as it is.
 
-        Heatmaps are refined at the picture's size, and all that is read off them follows; labels are the largest refined similarity.
-        `similarity`, and with it a point's, stays as it is. See `fastloc.imaging.pamr.refine`, also for the working memory in bytes,
-        `budget`. Raises FastlocError for a count below 1.
+        Args:
+            method: "pamr" (Araslanov & Roth 2020, with NACLIP's values), see `fastloc.imaging.pamr.refine`; or "propagate" (PEARL's
+                text-aware Laplacian propagation), see `fastloc.imaging.propagation.propagate`.
+            settings: of "pamr" iterations=10, dilations=(8, 16) and budget, its working memory in bytes; of "propagate" the fields of
+                `fastloc.imaging.propagation.Propagation`: iterations=25, grid=80, affinity, budget.
+
+        Raises FastlocError for another method or setting, a value out of range, and a propagation that would take more than its budget.
         """
-        return replace(self, refinement=Refinement(iterations, dilations, budget))
+        return replace(self, refinement=refined_heatmaps.refinement(method, settings))
 
     @cached_property
     def _refined(self) -> NDArray[Any] | None:
         """The refined similarity [T, H, W], where there is a refinement."""
         if self.refinement is None:
             return None
-        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), self.refinement)
+        how = self.refinement, self.order, self.reverse
+        return refined_heatmaps.similarity_maps(self.similarity, self.geometry, np.asarray(self.picture), *how)
 
     def points(self, threshold: float | None = None, *, score: float | None = None) -> list[Point]:
         """The peak of each text, in the texts' order; texts whose peak lies below the threshold, and those whose score lies below `score`
@@ -219,7 +226,7 @@ class Result:
         ties = np.stack(np.divmod(np.flatnonzero(heat == heat.max()), heat.shape[1]), 1)
         # beyond the border patch's centre the map is flat: the middle of equal pixels points better than the first
         y, x = ties[np.square(ties - ties.mean(axis=0)).sum(axis=1).argmin()] + (rows.start, columns.start)
-        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]))
+        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]), maps.through_input(self.order))
         similarity = up[y] @ self.similarity[index] @ across[x]
         return Point(self.texts[index], int(x), int(y), float(heat.max()), float(similarity))
 
@@ -260,7 +267,7 @@ class Result:
         """
         refined = self._refined
         if refined is None:
-            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry)
+            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry, order=self.order)
         else:
             chosen = refined_heatmaps.labels(refined, self.geometry, self.reverse)
         if threshold is not None:
@@ -319,7 +326,7 @@ class Result:
             "model": self.model,
             "readout": {"order": self.order, "logit_scale": self.logit_scale, "reverse": self.reverse},
             "limits": None if self.limits is None else self.limits.tolist(),
-            "refinement": None if self.refinement is None else asdict(self.refinement),
+            "refinement": None if self.refinement is None else {"method": self.refinement.method, **asdict(self.refinement)},
             "threshold": float(threshold),
             "min_score": None if score is None else float(score),
             "no_scores": self.no_scores or None,

@@ -13,7 +13,7 @@ from PIL import Image
 from fastloc.errors import FastlocError
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import ORDERS
-from fastloc.imaging.pamr import Refinement
+from fastloc.imaging.refined_heatmaps import AnyRefinement, refinement
 from fastloc.results.result import Result
 from fastloc.utils.schema import count, one_of
 
@@ -78,6 +78,25 @@ class _ReadOut:
 
 
 @dataclass(frozen=True)
+class _Refinement:
+    """The settings of a row of `REFINEMENTS`; those of the other row are not there."""
+
+    iterations: int
+    budget: int
+    method: str = "pamr"
+    dilations: tuple[int, ...] | None = None
+    grid: int | None = None
+    affinity: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.made()
+
+    def made(self) -> AnyRefinement:
+        settings = {name: value for name, value in asdict(self).items() if name != "method" and value is not None}
+        return refinement(self.method, settings)
+
+
+@dataclass(frozen=True)
 class _Text:
     text: str
     score: float | None
@@ -95,7 +114,7 @@ class Located:
     geometry: _Geometry
     readout: _ReadOut
     limits: list[tuple[float, float]] | None
-    refinement: Refinement | None
+    refinement: _Refinement | None
     no_scores: str | None
 
     def result(self, picture: Image.Image, name: str = "") -> Result:
@@ -118,7 +137,7 @@ class Located:
             scores=_of_all([each.score for each in self.texts]),
             image_scores=_of_all([each.image_score for each in self.texts]),
             no_scores=self.no_scores or "",
-            refinement=self.refinement,
+            refinement=None if self.refinement is None else self.refinement.made(),
             limits=None if self.limits is None else np.array(self.limits, np.float32),
         )
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastloc.errors import ImageError, TextError
 from fastloc.imaging.geometry import Geometry, size_text
+from fastloc.imaging.heatmaps import COMPETING
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.shape_profiles import inputs_of
@@ -87,9 +88,9 @@ def check_count(manifest: Manifest, given: int, file: str) -> None:
         return
     if given > count:
         raise TextError(f"{given} texts are given, and {file} takes {count}: export it for more, or for any number")
-    if recipe.readout.score == "feature-surgery":
+    if recipe.readout.score == "feature-surgery" or recipe.target.startswith("softmax"):
         reason = f"method {recipe.name!r} compares all texts with one another"
-    elif recipe.readout.order == "softmax" and "heatmaps" in manifest.outputs:
+    elif recipe.readout.order in COMPETING and "heatmaps" in manifest.outputs:
         reason = "its heatmaps are a softmax over all texts"
     else:
         return

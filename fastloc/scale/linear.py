@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.imaging.axis_sampling import Axis
+from fastloc.imaging.heatmaps import COMPETING
 from fastloc.imaging.regions import of_runs
 from fastloc.results.boxes import kept
 from fastloc.results.result import SPECK, Result
@@ -28,7 +29,7 @@ Ints = NDArray[np.int64]
 
 def is_linear(result: Result) -> bool:
     """True where each heatmap is bilinear in one text's similarity, scaled by its own least and greatest value."""
-    alone = result.order == "picture" or (result.order == "softmax" and len(result.texts) == 1)
+    alone = result.order == "picture" or (result.order in COMPETING and len(result.texts) == 1)
     return alone and result.limits is None and result.refinement is None and not any(result.flat)
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection, Sequence
 
 from fastloc.errors import FastlocWarning, TextError
+from fastloc.imaging.example import Example
 
 __all__ = ["HAS_WORD", "checked", "nearest", "warn_of_length", "warn_of_nothing", "warn_of_unknown_words"]
 
@@ -17,11 +18,13 @@ HAS_WORD = re.compile(r"[^\W_]")
 SHOWN = 60
 
 
-def checked(texts: str | Sequence[str]) -> list[str]:
+def checked(texts: str | Sequence[str], *, examples: bool = False) -> list[str]:
     """The prompts, stripped of outer white space. Half a surrogate pair, which no encoding can write, becomes U+FFFD, with a warning.
 
+    examples: a `fastloc.Example` may stand among them, and stays what it is.
+
     Raises:
-        TextError: there is none, or one is empty or not a string.
+        TextError: there is none, or one is empty or not a string; an example where none can be used.
     """
     given = [texts] if isinstance(texts, str) else list(texts)
     if not given:
@@ -31,7 +34,9 @@ def checked(texts: str | Sequence[str]) -> list[str]:
             raise TextError(f"prompt {i} is {text!r}, of type {type(text).__name__}; a text is wanted")
         if not text.strip():
             raise TextError(f"prompt {i} is empty; say what to look for")
-    return [_writable(text.strip()) for text in given]
+        if isinstance(text, Example) and not examples:
+            raise TextError(f"prompt {i} must be a text, got the example {str(text)!r}; `fastloc embed --like` makes an embedding of it")
+    return [text if isinstance(text, Example) else _writable(text.strip()) for text in given]
 
 
 def _writable(text: str) -> str:

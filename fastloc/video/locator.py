@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastloc.auto import load
 from fastloc.errors import FastlocError, FastlocWarning
-from fastloc.recipes.schema import LOGIT_SCALE
+from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 from fastloc.video.sources.frame import Frame
@@ -65,7 +65,7 @@ class Locator:
         if texts is None and self.prepares:
             ready = self.localizer.encode_texts(None)
             return Prompts(tuple(ready.names), (), ready)
-        wanted = tuple(checked(() if texts is None else texts))
+        wanted = tuple(checked(() if texts is None else texts, examples=True))
         # a text that is asked for is no background
         others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in wanted)
         every = [*wanted, *others]

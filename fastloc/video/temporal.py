@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.imaging.heatmaps import COMPETING
 from fastloc.recipes import RECIPES
 from fastloc.results.prediction import Prediction
 from fastloc.video.locator import Prompts
@@ -126,7 +127,7 @@ def against(located: Prediction, count: int, scale: float) -> Prediction:
 
 
 def _check_limited(located: Prediction, maps: str) -> None:
-    if located.order == "softmax" and len(located.texts) > 1:
+    if located.order in COMPETING and len(located.texts) > 1:
         raise FastlocError(
             f"maps={maps!r} is for methods whose texts do not compete: heat of {located.method!r} is a text's share among them, which "
             "does not flicker: use maps='frame'"

@@ -22,6 +22,8 @@ from fastloc.engine.plan import Plan, PlanRequest
 from fastloc.engine.plan_options import choose
 from fastloc.engine.vit_engine import Engine, Shape, Tower
 from fastloc.errors import FastlocError, RecipeError
+from fastloc.functional.attention import sides
+from fastloc.functional.folding import crossed
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 CPU = torch.device("cpu")
@@ -103,6 +105,10 @@ def passes() -> Iterator[Setting]:
         yield Setting(row, (("attention", "sdpa"),), dtype="bfloat16")
         if row.streams:
             yield Setting(row, (("schedule", "deferred"), joint), batch=1)
+    mixed = recipe("pearl", terms=("kk", "procrustes", "identity"), blocks=2)
+    yield Setting(mixed)
+    yield Setting(mixed, (slices,), dtype="bfloat16")
+    yield Setting(recipe("itaclip", terms=("procrustes",), cross_blocks=(1, 4)), batch=1)
     for iterations in (0, 2):
         yield Setting(recipe("gem", iterations=iterations))
         yield Setting(recipe("gem", iterations=iterations, inv_temp=20.0), (slices,))
@@ -183,7 +189,7 @@ KERNELS = {"attention": "triton", "norm": "triton", "activation": "triton", "rea
 def test_what_is_not_counted_is_said() -> None:
     anchors = {f"anchor_{term}" for term in ("qk", "vv", "qq", "kk")}
     gradients = {"grad_cam", "grad_cam_clip_es", "grad_cam_input", "bi_modal", "bi_modal_last", "legrad", "grad_eclip"}
-    assert {*gradients, *anchors, "rollout", "gem_matched"} == floor.UNCOUNTED
+    assert {*gradients, *anchors, "rollout", "cliper", "gem_matched"} == floor.UNCOUNTED
     for name in floor.UNCOUNTED:
         given = Setting(RECIPES[name])
         with pytest.raises(RecipeError, match=f"the work of '{name}' is not counted"):
@@ -206,9 +212,10 @@ def test_kernels_do_the_same_products_and_move_less(name: str) -> None:
     assert moved[1] < moved[0]
     if RECIPES[name].streams:
         vectors = 2 * given.batch * 785 * 32
-        count, letters = len(RECIPES[name].streams), {"v", *"".join(RECIPES[name].streams)}
+        row = RECIPES[name]
+        count, letters = len(row.streams), {"v", *"".join(map(sides, row.streams))}
         # of one block: what the kernels read and write, and nothing else
-        steps, blocks = RECIPES[name].iterations, RECIPES[name].blocks
+        steps, blocks = row.iterations, row.blocks + (len(crossed(row, towers.LAYERS)) if row.cross_terms == "own" else 0)
         reads = (count * steps + count + 1 if steps else len(letters)) * vectors
         writes = count * steps * vectors + vectors * 784 // 785
         assert (fused["local attention"].read, fused["local attention"].written) == (blocks * reads, blocks * writes)

@@ -29,9 +29,9 @@ def test_the_area_is_that_of_the_roc_curve():
 def model(rope: object, changes: str = "gem"):
     """A stand-in that knows recipes alone; `changes` has recommended parameters."""
 
-    def with_method(name: str, official: bool = False) -> SimpleNamespace:
+    def with_method(name: str, recommended: bool = True) -> SimpleNamespace:
         row = RECIPES[name]
-        return SimpleNamespace(recipe=row if official or name != changes else replace(row, iterations=0))
+        return SimpleNamespace(recipe=row if not recommended or name != changes else replace(row, iterations=0))
 
     spec = SimpleNamespace(rope=rope)
     return SimpleNamespace(source=SimpleNamespace(vit=SimpleNamespace(spec=spec)), with_method=with_method)
@@ -47,7 +47,8 @@ def test_every_method_is_measured_in_the_options_that_it_has():
     assert {each.patch_read for each in plain if each.method == "legrad"} == {None}
     # v-v attention and attention of a patch to itself read no queries and keys
     turned = {each.method for each in turning if each.rotary is False}
-    assert turned == {"gem", "gem_matched", "sclip", "clearclip", "naclip", "cliptrase", "resclip"}
+    published = {"gem", "gem_matched", "sclip", "clearclip", "naclip", "cliptrase", "resclip"}
+    assert turned == published | {"pearl", "itaclip", "sc_clip", "sfp"}
     assert len({each.key for each in turning}) == len(turning)
 
 

@@ -122,12 +122,13 @@ def test_options_reach_the_engine(run: Run, engine: type[StandIn], tmp_path: Pat
     run("locate", "a.png", "-t", "cat")
     run(*"locate a.png -t cat --model M --pretrained P --method m --size 48x64 --fit crop --template plain --device cpu".split(),
         *"--dtype bfloat16 --plan attention=bmm launch=eager --official --blocks 3 --iterations 0 --inv-temp 20".split(),
-        "--projections", "phi.safetensors", "--temperatures", "t.json")  # fmt: skip
+        "--projections", "phi.safetensors", "--temperatures", "t.json", "--registers", "r.json")  # fmt: skip
     plain = {"size": None, "fit": None, "template": None, "device": None, "dtype": None, "plan": {}, "official": False,
-             "projections": None, "temperatures": None}  # fmt: skip
+             "projections": None, "temperatures": None, "registers": None}  # fmt: skip
     chosen = {
         "size": (48, 64), "fit": "crop", "template": "plain", "device": "cpu", "dtype": "bfloat16", "official": True,
         "plan": {"attention": "bmm", "launch": "eager"}, "projections": "phi.safetensors", "temperatures": Path("t.json"),
+        "registers": Path("r.json"),
     }  # fmt: skip
     assert engine.made == [
         (("embedded", None, "gem"), plain),
@@ -268,7 +269,15 @@ def test_methods_lists_every_recipe(run: Run) -> None:
     assert ended.status == 0 and all(name in ended.out for name in RECIPES)
     listed = json.loads(run("methods", "--json").out)
     assert [row["name"] for row in listed] == list(RECIPES)
-    assert listed[0].keys() == {"name", "summary", "source", "blocks", "trained", "template", "fit"}
+    assert listed[0].keys() == {"name", "summary", "source", "blocks", "trained", "template", "fit", "official"}
+
+
+def test_the_recommended_methods_come_with_their_measurements(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    listed = json.loads(run("methods", "best", "--json").out)
+    assert listed.keys() == {"token", "pool", "resnet"} and all(kind["best"] in RECIPES and kind["why"] for kind in listed.values())
+    ended = run("methods", "best")
+    assert ended.status == 0 and "gem_calibrated for a model with a class token" in ended.out and "0.849 ± 0.014" in ended.out
 
 
 # from here on with torch and the embedded model

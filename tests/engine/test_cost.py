@@ -12,6 +12,7 @@ from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.engine import cost
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.imaging.geometry import Geometry, fit
+from fastloc.recipes import RECIPES
 from fastloc.results.result import Result
 
 VIT_B_16 = ModelSpec(width=768, layers=12, heads=12, patch=(16, 16), image=(224, 224), embed=512)
@@ -42,6 +43,28 @@ def test_a_costly_input_is_announced() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cost.announce(VIT_B_16, (1024, 1024))
+
+
+def test_maps_that_are_made_anew_are_announced() -> None:
+    row, most = RECIPES["cliper"], 64 * 16
+    said = r"18 times for it, because kept they would take 0\.8 GB; a smaller --size"
+    with pytest.warns(FastlocWarning, match=said) as caught:
+        cost.announce(VIT_B_16, (most, most), row)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # 63 x 63 patches and a class token: one head's map is 15.8 million numbers
+        cost.announce(VIT_B_16, (most - 16, most - 16), row)
+        cost.announce(VIT_B_16, (most, most), RECIPES["rollout"])
+
+
+def test_levels_are_counted() -> None:
+    tokens, width, layers = 28 * 28 + 1, 768, 12
+    plain, cliper = (cost.operations(VIT_B_16, (448, 448), row) for row in (None, RECIPES["cliper"]))
+    assert cliper - plain == layers * tokens * (4 * width**2 + 2 * width * 512 + 2 * tokens * width)
+    # each pass makes the maps of all blocks but the last
+    large, small = (cost.operations(VIT_B_16, (side, side), RECIPES["cliper"]) for side in (1024, 1008))
+    assert large > small + 18 * (layers - 1) * 2 * 4097**2 * width
 
 
 def test_maps_that_memory_would_not_hold_are_refused_and_points_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

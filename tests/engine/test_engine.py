@@ -48,7 +48,7 @@ def test_every_way_gives_the_same(name: str) -> None:
         pixels = towers.pixels(batch, (3, 5))
         for schedule in ("per-block", "deferred") if batch == 1 and RECIPES[name].streams else ("per-block",):
             run = engine(name, attention=attention, projection=projection, schedule=schedule)
-            grids, _ = run(pixels, TEXTS)
+            grids, _ = run(pixels, TEXTS, TEXTS[0])
             assert error(grids, wanted(name, pixels)) < EXACT, (batch, attention, projection, schedule)
 
 
@@ -71,6 +71,34 @@ def test_with_kernels(name: str, deferred: bool) -> None:
     assert found.dtype == torch.float32
     # of the whole map: the largest of few differences is a matter of luck
     assert distance(found, exact) < 2 * distance(usual, exact)
+
+
+@pytest.mark.slow("kernels in the interpreter", quick=1)
+@pytest.mark.parametrize("name", ["gem", "naclip"])
+def test_registers_with_kernels(name: str) -> None:
+    """Test-time registers are tokens in front of the patches to every kernel."""
+    row, pixels = recipe(name, registers=2, neurons=((0, (3, 40)), (2, (7,)))), towers.pixels(2, (3, 5))
+    exact, _ = grids_of(towers.tower(**KIND), pixels, TEXTS, row)
+    settings = {**FUSED, "launch": "eager"}
+    fast, plain = (
+        Engine(Tower(towers.tower(**KIND), DEVICE, "float16"), row, each)
+        for each in ({**settings, "attention": "triton"}, {"dtype": "float16", "attention": "sdpa", "launch": "eager"})
+    )
+    assert fast.plan(2, (24, 40)).attention == "triton"
+    found, usual = (run(pixels.float(), TEXTS.float())[0].cpu() for run in (fast, plain))
+    assert distance(found, exact) < 2 * distance(usual, exact)
+
+
+def test_registers_on_frames() -> None:
+    row = recipe("gem", registers=2, neurons=((0, (3, 40)), (2, (7,))))
+    bytes_ = np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)
+    geometry, spec = fit((50, 70), 32, 8, "letterbox"), towers.tower(**KIND).spec
+    pictures = [Image.fromarray(frame) for frame in bytes_]
+    pixels = torch.stack([torch.from_numpy(prepare(each, geometry, spec.mean, spec.std, spec.interpolation)) for each in pictures])
+    run = Engine(Tower(towers.tower(**KIND), CPU, "float64"), row, {"dtype": "float64", "frames": "torch"})
+    found, _ = run(torch.from_numpy(bytes_), TEXTS, geometry=geometry)
+    # prepare works in float32
+    assert error(found, grids_of(towers.tower(**KIND), pixels.double(), TEXTS, row)[0]) < 2e-5
 
 
 def test_scores_come_where_the_method_reads_the_image() -> None:

@@ -23,7 +23,7 @@ from towers import error
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 # kernels run in Triton's interpreter on a CPU, and on a GPU where there is one
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-METHODS = ("itsm", "maskclip", "clip_surgery", "naclip", "gem")
+METHODS = ("itsm", "maskclip", "clip_surgery", "naclip", "gem", "pearl", "itaclip")
 EXACT = 1e-10
 
 

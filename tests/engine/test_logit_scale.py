@@ -30,7 +30,9 @@ TEXTS = ["red circle", "dog", "a car"]
 SCALES = (100.0, 30.0)
 # methods whose authors take the model's scale, before a softmax or a gradient
 OWN = ("cliptrase", "tagclip", "grad_cam", "grad_cam_clip_es", "bi_modal", "bi_modal_last")
-FIXED = {"maskclip": 40, "sclip": 40, "clearclip": 50, "naclip": 40, "resclip": 40}
+FIXED = {
+    "maskclip": 40, "sclip": 40, "clearclip": 50, "naclip": 40, "resclip": 40, "pearl": 40, "itaclip": 40, "sc_clip": 40, "sfp": 40,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_the_maps_are_those_of_the_authors_at_the_models_scale(method: str, scal
         assert np.abs(result.heatmaps - shares).max() < 1e-3
 
 
-@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize("method", [*OWN, "cliper"])
 def test_the_scale_matters(method: str, at: Any) -> None:
     """Where a map is a multiple of it (the last block alone), its heat is the same."""
     one, other = (at(scale).with_method(method)(picture(), TEXTS) for scale in SCALES)
@@ -83,7 +85,7 @@ def test_the_scale_matters(method: str, at: Any) -> None:
         assert np.abs(one.heatmaps - other.heatmaps).max() > 0.01
 
 
-@pytest.mark.parametrize("method", sorted(set(RECIPES) - set(OWN) - {"eclip", "gem_calibrated"}))
+@pytest.mark.parametrize("method", sorted(set(RECIPES) - set(OWN) - {"eclip", "gem_calibrated", "cliper"}))
 def test_what_the_authors_fix_stays(method: str, at: Any) -> None:
     row = at(30.0).with_method(method).recipe
     assert row == RECIPES[method]

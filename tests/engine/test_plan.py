@@ -134,6 +134,7 @@ def test_why_not_answers_for_every_recipe() -> None:
     for row in RECIPES.values():
         reasons = triton_ops.why_not_attention(VIT_B, row, 785, torch.float16)
         assert bool(reasons) == (not row.streams or row.inv_temp == "matched"), (row.name, reasons)
-    assert not triton_ops.why_not_norm(VIT_B, torch.float16) and not triton_ops.why_not_readout(VIT_B, torch.bfloat16)
+    assert not triton_ops.why_not_norm(VIT_B, torch.float16) and not triton_ops.why_not_readout(VIT_B, "softmax", torch.bfloat16)
+    assert triton_ops.why_not_readout(VIT_B, "softmax-input", torch.float16) == ["maps of order 'softmax-input' have no kernel"]
     assert not triton_ops.why_not_activation(VIT_B, torch.float16)
     assert "gelu" in triton_ops.why_not_activation(vit_spec.ModelSpec(768, 12, 12, (16, 16), (224, 224), 512), torch.float16)[0]

@@ -35,6 +35,7 @@ VARIANTS = {
     "gem-table": recipe("gem", blocks=2, inv_temp=((((5.0, 4.0),) * 3,) * 4, (((3.0, 6.0), (2.0, 1.0), (4.0, 2.0)),) * 4)),
     "gem-plain": recipe("gem", iterations=0, inv_temp=5.0, residual=False),
     "qk": recipe("clearclip", terms=("qk", "identity"), blocks=2),
+    "official": recipe("naclip", official=True),
 }
 # three blocks, of which two are changed: tracing takes its time, and a fourth block is like the third
 LAYERS = 3
@@ -42,9 +43,13 @@ EXPORTED = {name: RECIPES[name] for name in PATCHES if RECIPES[name].inv_temp !=
 ROWS = {name: replace(row, blocks=min(row.blocks, 2)) for name, row in {**EXPORTED, **VARIANTS}.items()}
 # tracing takes seconds, most of all for files that take any size: each part of a method in some spelling here, and everything in
 # benchmarks/onnx_parity.py
-STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in ("gem", "gem-table", "clip_surgery", "naclip", "qk")
-                                               for each in ("onnx", "decomposed"))]  # fmt: skip
-DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort")]
+SPELLED = ("gem", "gem-table", "clip_surgery", "naclip", "qk", "pearl", "itaclip")
+STATIC = [*((name, "ort") for name in ROWS), *((name, each) for name in SPELLED for each in ("onnx", "decomposed")),
+          ("sc_clip", "onnx"), ("sfp", "decomposed")]  # fmt: skip
+DYNAMIC = [("gem", "ort"), ("gem-table", "onnx"), ("clip_surgery", "onnx"), ("naclip", "decomposed"), ("maskclip", "ort"), ("itsm", "ort"),
+           ("pearl", "ort"), ("itaclip", "decomposed"), ("official", "onnx"), ("sc_clip", "ort")]  # fmt: skip
+HALF = [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx"),
+        ("pearl", "ort"), ("pearl", "decomposed"), ("itaclip", "onnx")]  # fmt: skip
 
 
 def parts(row: Recipe, options: Options, kind: dict[str, Any] | None = None, geometry: Geometry | None = None) -> Parts:
@@ -89,7 +94,7 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
         wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
         assert np.abs(heat - wanted).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - wanted).max():.1e}"
-        labels = heatmaps.labels(-grid if score.reverse else grid, where).astype(np.uint8)
+        labels = heatmaps.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 
@@ -101,8 +106,8 @@ EVERYTHING = ("similarity", "scores", "background", "heatmaps", "labels")
 def test_any_batch_size_and_texts(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, batch=None, outputs=EVERYTHING))
     run = session(made)
-    # the trained grid, a wide one, a high one; one picture, several; one text, several
-    for batch, grid, count in ((1, (4, 4), 3), (3, (3, 9), 1), (2, (8, 5), 2)):
+    # the trained grid, a wide one, a high one, one of as many patches; one picture, several; one text, several
+    for batch, grid, count in ((1, (4, 4), 3), (3, (3, 9), 1), (2, (8, 5), 2), (1, (2, 8), 3)):
         check(run, made, pixels(batch, grid, torch.float32), texts(count).float())
 
 
@@ -114,7 +119,7 @@ def test_every_method(name: str, spelling: str) -> None:
 
 
 @pytest.mark.slow("an export of each in float16", quick=1)
-@pytest.mark.parametrize(("name", "spelling"), [("gem", "onnx"), ("clip_surgery", "ort"), ("naclip", "decomposed"), ("maskclip", "onnx")])
+@pytest.mark.parametrize(("name", "spelling"), HALF)
 def test_half_precision(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, dtype="float16", size=SIZE, outputs=EVERYTHING))
     check(session(made), made, pixels(1, (5, 7), torch.float32), texts(3).float())
@@ -225,6 +230,14 @@ def test_weights_are_stored_as_they_are_multiplied() -> None:
     model = traced(Options(size=SIZE))
     turned = [node.inputs[0] for node in model.graph if node.op_type == "Transpose"]
     assert not [value for value in turned if value is not None and value.is_initializer()]
+
+
+@pytest.mark.slow("an export")
+def test_small_matrices_of_a_head_are_no_weights() -> None:
+    """What PEARL's steps begin with is a constant, and products with a weight are those that the quantiser of 8 bits takes."""
+    plain, aligned = (trace(parts(ROWS[name], Options(size=SIZE, outputs=MAPS))) for name in ("clearclip", "pearl"))
+    count = [sum(node.op_type == "MatMul" and node.inputs[1].is_initializer() for node in each.graph) for each in (plain, aligned)]
+    assert count[0] == count[1]
 
 
 def test_half_precision_is_in_the_file() -> None:

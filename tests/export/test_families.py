@@ -200,3 +200,21 @@ def test_options_of_a_recipe_are_in_the_manifest(siglip: Path, tmp_path: Path) -
     old = text.replace(', "rotary": false', "").replace(', "patch_read": "value"', "")
     assert "rotary" not in old and "patch_read" not in old
     assert (Manifest.loads(old).recipe.rotary, Manifest.loads(old).recipe.patch_read) == (True, None)
+
+
+REGISTERED = [("clip", "gem", "ort", "float32"), ("siglip", "bi_modal", "onnx", "float16"), ("eva02", "naclip", "decomposed", "float32")]
+
+
+@pytest.mark.slow("an export of every spelling with test-time registers")
+@pytest.mark.parametrize(("family", "method", "spelling", "dtype"), REGISTERED)
+def test_registers_at_test_time(family: str, method: str, spelling: str, dtype: str) -> None:
+    changed = row(method, registers=2, neurons=((0, (3, 40)), (1, (79,))))
+    dynamic = spelling == "decomposed"
+    made = parts(family, changed, Options(spelling=spelling, dtype=dtype, size=None if dynamic else SIZE, batch=None if dynamic else 2))
+    model = trace(made)
+    assert {"Where", "ReduceMax"} <= {node.op_type for node in model.graph}
+    given = pixels(2, (5, 7), torch.float32)
+    check(session(model), made, given.numpy(), given, 3, TOLERANCE[dtype])
+    plain = replace(made, recipe=row(method).at_scale(made.weights.logit_scale))
+    with pytest.raises(AssertionError, match="is off by"):
+        check(session(model), plain, given.numpy(), given, 3, TOLERANCE[dtype])

@@ -27,7 +27,8 @@ PARITY = {"float32": 1e-4, "float16": 3e-2}
 CASES = [
     *((name, "ort", "float32", False) for name in ("grad_cam", "grad_cam_input", "bi_modal", "legrad", "grad_eclip", "rollout")),
     ("grad_cam_clip_es", "decomposed", "float32", False), ("anchor_qk", "onnx", "float32", False), ("legrad", "onnx", "float16", False),
-    ("grad_cam", "decomposed", "float32", True),
+    ("grad_cam", "decomposed", "float32", True), ("cliper", "ort", "float32", False), ("cliper", "decomposed", "float32", True),
+    ("cliper", "onnx", "float16", False),
 ]  # fmt: skip
 
 
@@ -35,7 +36,7 @@ CASES = [
 FAMILY_CASES = [
     ("pe", "bi_modal", "ort"), ("siglip", "legrad", "onnx"), ("siglip", "grad_cam", "ort"), ("siglip", "grad_eclip", "decomposed"),
     ("coca", "legrad", "ort"), ("coca", "rollout", "decomposed"), ("eva02", "bi_modal", "onnx"), ("eva02-e", "grad_cam_input", "ort"),
-    ("registers", "grad_cam", "decomposed"),
+    ("registers", "grad_cam", "decomposed"), ("siglip", "cliper", "onnx"), ("eva02", "cliper", "ort"),
 ]  # fmt: skip
 
 
@@ -61,6 +62,12 @@ def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count
     assert wrong < limit, f"batch {batch}, grid {grid}, {count} texts: off by {wrong:.1e}"
     together = np.concatenate([found["scores"], found["background"]], 1)
     assert np.abs(together - cosines.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
+
+
+@pytest.mark.slow("an export of another field")
+def test_grad_eclip_s_second_form() -> None:
+    made = parts(recipe("grad_eclip", compares="plain"), Options(spelling="decomposed", batch=2, size=SIZE, count=3))
+    check(trace(made), made, 2, (3, 5), 3)
 
 
 @pytest.mark.slow("an export of every gradient method", quick=2)

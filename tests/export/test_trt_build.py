@@ -103,6 +103,19 @@ def test_rtx_takes_a_real_vit(tmp_path: Path, method: str, spelling: str, dtype:
     check_header(tmp_path / "vit.rtx.engine")
 
 
+@pytest.mark.slow("exports and builds a small tower")
+@rtx
+@pytest.mark.usefixtures("no_gpu")
+def test_rtx_takes_registers_at_test_time(tmp_path: Path) -> None:
+    """In the deepest backward, where half precision is compared with its own maximum."""
+    from fastloc.export.to_onnx import Options, export
+
+    tower = family_folders.folder(tmp_path / "model", "siglip", width=128, heads=2, hidden=256, embed=128, layers=3)
+    localizer = fastloc.Localizer(str(tower), method="itsm").with_method("bi_modal", registers=2, neurons=((0, (3, 40)), (1, (79,))))
+    export(localizer, tmp_path / "model.onnx", Options(spelling="onnx", dtype="float16", size=(40, 56), count=3))
+    assert build(tmp_path / "model.onnx", sm=["80"]).warnings == ()
+
+
 # the main path's last block has one query where the embedding is the class token's, and a pool reads all tokens
 @pytest.mark.slow("exports and builds small towers", quick=1)
 @rtx

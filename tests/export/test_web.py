@@ -28,6 +28,8 @@ READOUTS = (
     {"order": "grid", "logit_scale": 40.0, "reverse": True},
     {"order": "picture", "logit_scale": 40.0, "reverse": False},
     {"order": "softmax", "logit_scale": 40.0, "reverse": False},
+    {"order": "softmax-input", "logit_scale": 40.0, "reverse": False},
+    {"order": "softmax-grid", "logit_scale": 40.0, "reverse": False},
     {"order": "none", "logit_scale": 40.0, "reverse": False},
 )
 
@@ -139,7 +141,7 @@ def test_heatmaps_are_python_s(opened: Page, readout: dict[str, object], count: 
     found = opened.evaluate(
         """{
             const { heatmaps } = await import("./maps.js");
-            return heatmaps(Float32Array.from(arguments[0]), arguments[1], arguments[2], arguments[3]).map((map) => [...map]);
+            return heatmaps(Float32Array.from(arguments[0]), arguments[1], arguments[2], arguments[3], [8, 8]).map((map) => [...map]);
         }""",
         similarity.ravel().tolist(), list(similarity.shape), list(size), readout,
     )  # fmt: skip

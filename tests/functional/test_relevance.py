@@ -33,7 +33,9 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
     ("grad_cam_input", {"one_head": False}), ("grad_cam_input", {"target": "softmax-of-mean"}),
     ("bi_modal", {"start": 3}), ("bi_modal", {"start": -2, "target": "cosine"}), ("bi_modal", {"target": "softmax", "target_scale": 5.0}),
     ("legrad", {"start": 0}), ("legrad", {"start": -1}), ("grad_eclip", {"one_head": False}), ("grad_eclip", {"target": "softmax"}),
+    ("grad_eclip", {"compares": "plain"}), ("grad_eclip", {"compares": "plain", "one_head": False}),
     ("rollout", {"start": 4}), ("anchor_qk", {"start": 2}), ("anchor_vv", {"head": 3}), ("anchor_kk", {"start": 0, "head": 1}),
+    ("cliper", {"start": 2}), ("cliper", {"cutoff": 0.9}), ("cliper", {"target_scale": 5.0}),
 ]  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def runs(row: Recipe, kind: dict[str, Any]) -> bool:
 
 
 def test_the_names_are_those_of_the_functions() -> None:
-    assert schema.RELEVANCES == tuple(RELEVANCES) == tuple(relevance.LITERAL)
+    assert schema.RELEVANCES == tuple(RELEVANCES) == (*relevance.LITERAL, "cliper")
     assert {row.reads for row in RECIPES.values()} == {"patches", *RELEVANCES}
 
 
@@ -183,7 +185,14 @@ def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], messag
         ("grad_cam", {"head": 1}, "head is 1; it is one head of an anchor's block"),
         ("legrad", {"one_head": True}, "'legrad' reads the encoder's own heads"),
         ("legrad", {"target": "softmax"}, "'legrad' has no target to choose"),
+        ("grad_cam", {"compares": "plain"}, "compares is for what reads 'grad-eclip', not 'grad-cam'"),
+        ("grad_eclip", {"compares": "heads"}, "unknown q and k to compare 'heads'"),
         ("legrad", {"start": 1.5}, "start is 1.5; it is a block"),
+        ("legrad", {"cutoff": 0.1}, "cutoff is for recipes that read 'cliper', not 'legrad'"),
+        ("gem", {"cutoff": 0.1}, "cutoff is for recipes that read 'cliper'"),
+        ("cliper", {"cutoff": 1.5}, "cutoff is 1.5; a share in 0 … 1 is wanted"),
+        ("cliper", {"target": "logit"}, "'cliper' shares a patch out among texts: target is 'softmax', not 'logit'"),
+        ("cliper", {"one_head": True}, "'cliper' reads the encoder's own heads"),
         ("anchor_qk", {"terms": ("qk", "vv")}, "an anchor's attention is one term"),
         ("anchor_qk", {"terms": ("identity",)}, "an anchor's attention is one term"),
         ("gem", {"start": 1}, "start, head, one_head and target are for recipes that read something else than patches"),

@@ -82,7 +82,7 @@ def test_every_row_is_its_reference(name: str, family: str) -> None:
 CHANGED: list[tuple[str, dict[str, Any]]] = [
     ("grad_cam", {"target": "cosine"}), ("grad_cam", {"one_head": True}), ("grad_cam_clip_es", {"one_head": True}),
     ("grad_cam_input", {"one_head": False}), ("grad_cam_input", {"target": "softmax-of-mean"}), ("bi_modal", {"start": 3}),
-    ("legrad", {"start": 0}), ("grad_eclip", {"one_head": False}), ("grad_eclip", {"target": "softmax"}), ("rollout", {"start": 4}),
+    ("legrad", {"start": 0}), ("grad_eclip", {"one_head": False}), ("grad_eclip", {"compares": "plain"}), ("rollout", {"start": 4}),
     ("anchor_qk", {"start": 2}), ("anchor_vv", {"head": 3}),
 ]  # fmt: skip
 

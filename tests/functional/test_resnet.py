@@ -57,6 +57,35 @@ def test_patch_features_are_the_reference_s(method: str, grid: tuple[int, int], 
     assert gap < 1e-10, f"{method} at {grid}, batch {batch}: {gap:.1e}"
 
 
+@pytest.mark.parametrize(("method", "grid", "batch"), [*product(("itsm", "rclip", "clip_surgery"), GRIDS, (1, 3))])
+def test_official_forms_are_the_reference_s(method: str, grid: tuple[int, int], batch: int) -> None:
+    x = pixels(batch, grid)
+    out = resnet.forward(tower(), x, recipe(method, official=True), cls=True)
+    stated = reference_resnet.clip_surgery if method == "clip_surgery" else reference_resnet.raw_map
+    assert out.cls is not None and out.grid == grid
+    gap = error(torch.cat([out.cls[:, None], out.patches], 1), stated(parts.keeping_position(tower(), x), x))
+    assert gap < 1e-10, f"{method} at {grid}, batch {batch}: {gap:.1e}"
+    kept = recipe(method, official=True, keep_position=False)
+    resized = error(resnet.forward(tower(), x, kept).patches, out.patches)
+    assert resized > 1e-3 if grid == (4, 1) else resized == 0, "only as many positions in another shape are kept"
+
+
+@pytest.mark.parametrize("method", ["itsm", "rclip", "maskclip", "clip_surgery"])
+def test_scores_of_official_forms_are_the_reference_s(method: str) -> None:
+    """Of a form that is written for transformers too, all that means nothing here is let through."""
+    x, words, row = pixels(2, (4, 1)), texts(3), recipe(method, official=True)
+    grids, _ = engine(row)(x, words, texts(1, seed=7)[0])
+    assert error(grids.flatten(2).transpose(1, 2), reference_resnet.scores(tower(), x, words, row)) < 1e-10
+
+
+def test_the_raw_map_reads_each_position_alone_or_by_the_pool_s_attention() -> None:
+    x = pixels(1, GRID)
+    alone, attending = (resnet.forward(tower(), x, recipe("itsm", terms=terms)).patches for terms in ((), ("qk",)))
+    assert error(alone, attending) > 1e-2
+    with pytest.raises(RecipeError, match=r"terms of 'itsm' on a ResNet must be \(\) for each position alone or \('qk',\)"):
+        resnet.forward(tower(), x, recipe("itsm", terms=("vv",)))
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "bicubic-antialias"])
 def test_the_position_embedding_is_resized_as_the_recipe_says(mode: str) -> None:
     x = pixels(1, (3, 4))

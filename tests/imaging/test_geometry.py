@@ -9,7 +9,7 @@ from torchvision.transforms import InterpolationMode
 
 from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps
-from fastloc.imaging.geometry import FITS, Geometry, fit
+from fastloc.imaging.geometry import FITS, VARYING, Geometry, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def test_input_is_whole_patches_and_the_way_back_is_exact(picture, name):
     geometry = fit(picture, (64, 64), (16, 8), name)
     height, width = geometry.grid((16, 8))
     assert geometry.input == (height * 16, width * 8)
-    if name != "aspect":
+    if name not in VARYING:
         assert geometry.input == (64, 64)
     points = RNG.uniform(-5, 300, (4, 7, 2))
     np.testing.assert_allclose(geometry.to_picture(geometry.to_input(points)), points, rtol=0, atol=1e-9)
@@ -50,6 +50,23 @@ def test_each_fit_by_hand():
     assert fit((100, 200), 64, 16, "letterbox") == Geometry((100, 200), (64, 64), "letterbox", (32, 64), (-16, 0))
     assert fit((200, 100), (32, 64), 16, "letterbox").resized == (32, 16)
     assert fit((200, 100), (32, 64), 16, "crop").resized == (128, 64)
+    assert fit((75, 100), 640, 16, "own-up") == Geometry((75, 100), (80, 112), "own-up", (80, 112), (0, 0))
+    # 100 pixels are 6.25 patches
+    assert fit((75, 100), 640, 16, "own") == Geometry((75, 100), (80, 96), "own", (80, 96), (0, 0))
+
+
+def test_a_picture_keeps_its_own_size():
+    for side in range(1, 200):
+        # as its authors round: numpy's ceil, and int(x + 0.5), for any picture that is not too large
+        up, nearest = (fit((side, 333), 448, 16, name).input for name in ("own-up", "own"))
+        assert up == (int(np.ceil(side / 16) * 16), 336)
+        assert nearest == (max(int(side / 16 + 0.5), 1) * 16, 336)
+    # what is whole patches stays, and a larger one is brought to the size first
+    assert fit((480, 640), 1024, 16, "own").input == fit((480, 640), 1024, 16, "own-up").input == (480, 640)
+    assert fit((1280, 1920), 640, 16, "own").input == (640, 960)
+    assert fit((1000, 700), 640, 16, "own-up").input == (928, 640)
+    # a long one is no larger than it is
+    assert fit((10, 2000), 448, 16, "own").input == (16, 2000)
 
 
 def test_covered_and_seen_by_hand():
@@ -65,8 +82,8 @@ def test_covered_and_seen_by_hand():
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("size", [64, (16, 64), (64, 16)])
 def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size):
-    if name == "aspect" and size != 64:
-        pytest.skip("aspect takes one size")
+    if name in VARYING and size != 64:
+        pytest.skip("one size, for the short side")
     if name in ("aspect", "crop") and max(picture) > 32 * min(picture):
         pytest.skip("too long, tested below")
     geometry = fit(picture, size, 8, name)
@@ -89,6 +106,7 @@ def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size
         ("stretch", (9, 9), (64, 7), 16, ["7", "use 16"]),
         ("aspect", (9, 9), 100, 16, ["96 or 112"]),
         ("aspect", (9, 9), (64, 32), 16, ["one size"]),
+        ("own", (9, 9), (64, 32), 16, ["fit 'own' takes one size"]),
         ("stretch", (9, 9), 0, 16, ["size 0", "positive"]),
         ("stretch", (9, 9), -16, 16, ["-16"]),
         ("stretch", (9, 9), 64.0, 16, ["64.0", "whole number"]),

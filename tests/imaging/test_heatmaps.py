@@ -39,14 +39,18 @@ def test_each_order_is_its_definition():
         "grid": bilinear(scaled(values), (50, 70)),
         "picture": scaled(raw),
         "softmax": torch.softmax(torch.from_numpy(40 * raw), 0).numpy(),
+        "softmax-input": torch.softmax(torch.from_numpy(40 * bilinear(bilinear(values, (96, 96)), (50, 70))), 0).numpy(),
+        "softmax-grid": bilinear(torch.softmax(torch.from_numpy(40 * values), 0).numpy(), (50, 70)),
         "none": raw,
     }
     assert wanted.keys() == heatmaps.ORDERS.keys()
     for order, expected in wanted.items():
         got = heatmaps.heatmaps(values, STRETCH, order, logit_scale=40.0)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12, err_msg=order)
-    # the two min-max orders are not the same thing
+    # the two min-max orders are not the same thing, and neither are the two ways to the picture
     assert np.abs(wanted["grid"] - wanted["picture"]).max() > 1e-3
+    assert np.abs(wanted["softmax"] - wanted["softmax-input"]).max() > 1e-3
+    assert np.abs(wanted["softmax"] - wanted["softmax-grid"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("order", ["grid", "picture"])
@@ -79,7 +83,7 @@ def test_range_and_dtype(dtype, order, name):
         assert heat.min() >= 0 and heat.max() <= 1
     if order == "picture":
         assert (heat.max((1, 2)) == 1).all()
-    if order == "softmax":
+    if order in heatmaps.COMPETING:
         np.testing.assert_allclose(heat[(slice(None), *geometry.covered())].sum(0), 1, atol=1e-5)
 
 
@@ -112,12 +116,14 @@ def test_letterbox_padding_takes_no_part():
     values = np.zeros((1, 6, 6))
     values[0, 2, 4] = 1
     clean = {order: heatmaps.heatmaps(values, geometry, order) for order in ("grid", "picture", "none")}
+    through = heatmaps.upsample(values, geometry, "softmax-input")
     # rows 0 and 5 are padding alone; rows 1 and 4 hold some of the picture
     values[0, 0], values[0, 5] = 50, -50
     for order, wanted in clean.items():
         got = heatmaps.heatmaps(values, geometry, order)
         assert wanted.max() > 0.5
         np.testing.assert_array_equal(got, wanted, err_msg=order)
+    np.testing.assert_array_equal(heatmaps.upsample(values, geometry, "softmax-input"), through)
 
 
 def test_softmax_of_one_text_is_read_out_as_min_max_and_large_logits_do_not_overflow():
@@ -137,6 +143,8 @@ def test_refusals():
         ((values, STRETCH, "softmax", -1.0), "-1.0"),
         ((values, STRETCH, "softmax", float("nan")), "nan"),
         ((values, STRETCH, "softmax", 40.0, True), "reverse"),
+        ((values, STRETCH, "softmax-input"), "order 'softmax-input' needs a positive logit_scale"),
+        ((values, STRETCH, "softmax-input", 40.0, True), "reverse"),
         ((values, STRETCH, "none", None, True), "reverse"),
         ((values[0], STRETCH), r"\[6, 6\]"),
         ((values[:0], STRETCH), r"\[0, 6, 6\]"),
@@ -160,6 +168,8 @@ def test_labels_are_the_argmax(name, dtype):
     got = heatmaps.labels(values, geometry)
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, wanted)
+    wanted[inside] = heatmaps.upsample(values, geometry, "softmax-input").argmax(0)[inside]
+    np.testing.assert_array_equal(heatmaps.labels(values, geometry, order="softmax-input"), wanted)
 
 
 def test_labels_with_a_threshold():

@@ -111,17 +111,17 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
     if reverse and order not in ("grid", "picture"):
         return
     plain = make(name, order=order, reverse=reverse)
-    result = plain.refined(2, (1, 3))
+    result = plain.refined(iterations=2, dilations=(1, 3))
     rows, columns = plain.geometry.covered()
     inside = (slice(None), rows, columns)
     picture = np.ascontiguousarray(np.asarray(plain.picture)[rows, columns])
-    raw = literal(heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry)[inside], picture, 2, (1, 3))
+    raw = literal(heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry, order)[inside], picture, 2, (1, 3))
     wanted = np.zeros_like(plain.heatmaps)
     if order == "grid":
         wanted[inside] = literal(plain.heatmaps[inside].astype(np.float64), picture, 2, (1, 3))
     elif order == "picture":
         wanted[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
-    elif order == "softmax":
+    elif order in heatmaps.COMPETING:
         wanted[inside] = heatmaps.softmax(raw, 9.0)
     else:
         wanted[inside] = raw
@@ -134,12 +134,12 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
 
 def test_what_is_read_off_follows():
     plain = make()
-    result = plain.refined(2, (1, 3))
+    result = plain.refined(iterations=2, dilations=(1, 3))
     assert result.similarity is plain.similarity and plain.refinement is None
     for point, heat in zip(result.points(), result.heatmaps, strict=True):
         assert heat[point.y, point.x] == heat.max() == point.value
     np.testing.assert_array_equal(result.masks(0.5), result.heatmaps >= 0.5)
-    assert result.to_dict()["refinement"] == {"iterations": 2, "dilations": (1, 3), "budget": result.refinement.budget}
+    assert result.to_dict()["refinement"] == {"method": "pamr", "iterations": 2, "dilations": (1, 3), "budget": result.refinement.budget}
     assert plain.to_dict()["refinement"] is None
     assert np.asarray(result.overlay()).tobytes() != np.asarray(plain.overlay()).tobytes()
 
@@ -147,7 +147,7 @@ def test_what_is_read_off_follows():
 def test_a_map_without_contrast_stays_empty():
     for order in ("grid", "picture"):
         result = make(order=order)
-        flat = Result(**{**vars(result), "similarity": np.ones_like(result.similarity)}).refined(2, (1,))
+        flat = Result(**{**vars(result), "similarity": np.ones_like(result.similarity)}).refined(iterations=2, dilations=(1,))
         assert not flat.heatmaps.any(), order
 
 

@@ -2,15 +2,20 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
+from fastloc.embedded import SAMPLES
+from fastloc.engine.localizer import Localizer
+from fastloc.imaging.example import Example
 from fastloc.live.method_pool import Methods, quick
 from fastloc.live.settings import Settings
 from fastloc.recipes import RECIPES
+from fastloc.video.sources.frame import Frame
 from live_client import Aside, Bright, sent
 from live_fixtures import bright_fixture, open_live_fixture  # noqa: F401
 
@@ -140,3 +145,17 @@ def test_probabilities_are_of_the_scale_that_the_model_was_trained_with() -> Non
     pytest.importorskip("onnxruntime")
     setup = Methods(OnnxLocalizer()).setup(Settings(("cat",), ("gem",), maps="background"))
     assert [way.temporal.scale for way in setup.ways] == pytest.approx([21.8], abs=0.01)
+
+
+def test_an_example_stands_for_its_name() -> None:
+    localizer = Localizer()
+    methods, example = Methods(localizer, ("itsm",)), Example(SAMPLES / "garden.webp", (10, 10, 80, 80), name="flower")
+    methods.examples[str(example)] = example
+    setup = methods.setup(Settings((str(example), "cat"), ("gem", "itsm")))
+    for way in setup.ways:
+        frame = Frame(0, 0.0, 0.0, (96, 128), lambda: np.full((96, 128, 3), 90, np.uint8))
+        located = way.locator.locate(frame, way.prompts)
+        assert located.texts == (str(example), "cat") and type(located.texts[0]) is str
+        # not what the model makes of the file's name
+        alone = localizer.with_method(way.method).predict_frame(frame.rgb, [str(example)])
+        assert np.abs(located.similarity[0] - alone.similarity[0]).max() > 1e-3

@@ -48,7 +48,7 @@ def test_templates_and_other_plain_models_spare_open_clip_too(tmp_path: Path):
     """A configuration and weights in a folder, text with an accent, the ensemble of 85 sentences, feature surgery, a second method."""
     code = f"""
 from fastloc import Localizer
-localizer = Localizer({str(embedded.FOLDER)!r}, method="clip_surgery", official=True)
+localizer = Localizer({str(embedded.FOLDER)!r}, method="clip_surgery", recommended=False)
 localizer.with_method("sclip")(sys.argv[1], ["café", "dog & cat"])
 assert len(localizer(sys.argv[1], ["cat", "dog"]).texts) == 2
 """

@@ -16,6 +16,7 @@ from fastloc.diagnostics.inspect_file import inspect
 from fastloc.eclip.pairs import Left, read_pairs
 from fastloc.errors import FastlocError
 from fastloc.export.trt import report
+from fastloc.recipes.register_neurons import RegisterNeurons
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.text.embeddings import TextEmbeddings
 from repo import REPO
@@ -26,7 +27,7 @@ OWN = {
     "fastloc/utils/schema.py": "this is the edge",
     "fastloc/onnx_file/manifest.py": "the shipped file's manifest",
     "fastloc/onnx_file/text_manifest.py": "the shipped text tower's",
-    "fastloc/recipes/temperatures.py": "the shipped table",
+    "fastloc/recipes/measured.py": "the shipped table",
     "fastloc/checkpoints/projections.py": "the shipped projections",
     "fastloc/checkpoints/open_clip_files.py": "the installed open_clip's own configurations",
     "fastloc/checkpoints/sources/listing.py": "the shipped model's configuration",
@@ -35,6 +36,7 @@ OWN = {
     "fastloc/engine/calibration.py": "the shipped samples",
     "fastloc/bench/models.py": "the shipped model's configuration",
     "fastloc/bench/quality.py": "the shipped record",
+    "fastloc/engine/best_method.py": "the shipped measurements",
     "fastloc/bench/backends/onnx_backend.py": "a process of our own",
     "fastloc/bench/backends/torch_backend.py": "a process of our own",
     "fastloc/bench/peers/protocol.py": "a process of our own",
@@ -126,6 +128,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a text tower": lambda name: OnnxLocalizer(text=name),
     "embeddings": lambda name: TextEmbeddings.load(f"{name}.npz"),
     "temperatures": Temperatures.load,
+    "registers": RegisterNeurons.load,
     "projections": Projections.load,
     "a file to inspect": inspect,
     "pairs": lambda name: read_pairs([Path(name)], Left()),

@@ -78,7 +78,7 @@ def test_repaired_maps_lie_on_the_thing_and_the_raw_map_does_not():
 @pytest.mark.slow("a real ViT")
 @pytest.mark.parametrize("method", ["gem", "clip_surgery", "naclip", "maskclip"])
 def test_reference_on_real_weights(method: str):
-    chosen = localizer().with_method(method, official=True)
+    chosen = localizer().with_method(method, recommended=False)
     photo = questions()[0][0]
     with Image.open(photo) as picture:
         geometry = chosen.geometry(picture.size[::-1])

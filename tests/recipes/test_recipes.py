@@ -10,7 +10,7 @@ import towers
 from fastloc.errors import RecipeError
 from fastloc.functional.vit import forward
 from fastloc.imaging import geometry, heatmaps
-from fastloc.recipes import RECIPES, ReadOut, Recipe, recipe, schema
+from fastloc.recipes import RECIPES, ReadOut, Recipe, readout, recipe
 from fastloc.text import templates
 
 # blocks, terms, combine, residual, mlp, position, order of the map, templates: from the authors' code, and said here once more
@@ -29,6 +29,10 @@ ROWS = {
     "cliptrase": (1, ("qq", "kk", "vv"), "sum", True, True, "bicubic-scale", "softmax", "openai80"),
     "tagclip": (1, ("identity",), "mean", True, True, "bilinear", "softmax", "surgery85"),
     "resclip": (1, ("kk",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "pearl": (1, ("procrustes",), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "itaclip": (1, ("qq", "kk"), "sum", True, False, "bicubic-scale", "softmax", "openai80"),
+    "sc_clip": (0, (), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
+    "sfp": (0, (), "mean", False, False, "bicubic-scale", "softmax", "openai80"),
     "grad_cam": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
     "grad_cam_clip_es": (0, (), "mean", False, False, "bilinear", "grid", "a clean origami {}."),
     "grad_cam_input": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
@@ -37,6 +41,7 @@ ROWS = {
     "legrad": (0, (), "mean", False, False, "bicubic-antialias", "picture", "gem"),
     "grad_eclip": (0, (), "mean", False, False, "bicubic", "grid", "openai80"),
     "rollout": (0, (), "mean", False, False, "bicubic-antialias", "picture", "plain"),
+    "cliper": (0, (), "mean", False, False, "bilinear", "picture", "openai80"),
     "anchor_qk": (0, ("qk",), "mean", False, False, "bilinear", "grid", "surgery85"),
     "anchor_vv": (0, ("vv",), "mean", False, False, "bilinear", "grid", "surgery85"),
     "anchor_qq": (0, ("qq",), "mean", False, False, "bilinear", "grid", "surgery85"),
@@ -50,6 +55,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gem_matched": {"unit": True, "inv_temp": "matched", "rho": 0.7},
     "naclip": {"bias_std": 5.0},
     "resclip": {"bias_std": 5.0, "cross": (5 / 12, 9 / 12), "cross_weight": 0.3, "gain": 2.0},
+    "pearl": {"procrustes_weight": 0.08},
+    "itaclip": {"cross_blocks": (6 / 12, 7 / 12, 9 / 12), "cross_terms": "own", "cross_weight": 0.5},
+    "sc_clip": {"path": "sc-clip"},
+    "sfp": {"path": "sfp"},
     "clip_surgery": {"score": "feature-surgery"},
     "rclip": {"reverse": True},
     "grad_cam": {"score": "relevance", "reads": "grad-cam", "target": "softmax"},
@@ -60,14 +69,20 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "legrad": {"score": "relevance", "reads": "legrad", "start": -2},
     "grad_eclip": {"score": "relevance", "reads": "grad-eclip", "one_head": True},
     "rollout": {"score": "relevance", "reads": "rollout"},
+    "cliper": {"score": "relevance", "reads": "cliper", "target": "softmax", "start": -1, "cutoff": 0.2},
     **{f"anchor_{term}": {"score": "relevance", "reads": "anchor", "start": -1} for term in ("qk", "vv", "qq", "kk")},
 }
 USUAL = {
-    "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "head": None,
-    "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None, "cross": None, "cross_weight": 0.0, "gain": 1.0,
-    "trained": False, "score": "cosine", "reverse": False,
+    "path": "local", "path_blocks": (),
+    "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "compares": "projected", "head": None,
+    "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None,
+    "procrustes_weight": 0.0, "cross": None, "cross_blocks": (), "cross_terms": "qk", "cross_weight": 0.0, "gain": 1.0,
+    "keep_position": False, "trained": False, "score": "cosine", "reverse": False, "cutoff": 0.0,
 }  # fmt: skip
-LOGIT_SCALE = {"maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0}
+LOGIT_SCALE = {
+    "maskclip": 40.0, "sclip": 40.0, "clearclip": 50.0, "naclip": 40.0, "resclip": 40.0, "pearl": 40.0, "itaclip": 40.0, "sc_clip": 40.0,
+    "sfp": 40.0,
+}  # fmt: skip
 
 
 def test_the_table_holds_these_methods() -> None:
@@ -95,7 +110,7 @@ def test_row_fits_the_other_tables(name: str) -> None:
 
 
 def test_orders_are_those_of_the_maps() -> None:
-    assert list(schema.ORDERS) == list(heatmaps.ORDERS)
+    assert list(readout.ORDERS) == list(heatmaps.ORDERS)
 
 
 def test_rows_cannot_be_changed() -> None:
@@ -182,8 +197,9 @@ def test_fields_that_describe_a_row_are_not_parameters(field: str) -> None:
         ({"terms": "vv"}, "unknown attention term 'v'"),
         ({"position": "cubic"}, "unknown position mode 'cubic'"),
         ({"combine": "max"}, "unknown combine 'max'"),
+        ({"cross_terms": "kk"}, "unknown cross term 'kk': known cross terms: qk, own"),
         ({"score": "cos"}, "unknown score 'cos'"),
-        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax, none"),
+        ({"order": "pictures"}, "unknown order 'pictures': did you mean 'picture'? known orders: grid, picture, softmax"),
     ],
 )
 def test_unknown_value(changes: dict[str, Any], message: str) -> None:
@@ -197,6 +213,13 @@ def test_unknown_value(changes: dict[str, Any], message: str) -> None:
 CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("gem", {"blocks": -1}, "blocks is -1; it is a count, 0 or more"),
     ("gem", {"terms": ()}, "changed blocks need at least one attention term"),
+    ("itsm", {"path_blocks": (8, 3, 3, 9)}, "path_blocks are for the paths 'sc-clip' and 'sfp'"),
+    ("sc_clip", {"blocks": 1, "terms": ("kk",)}, "path 'sc-clip' stands in the local path's place, so no field of one can be changed"),
+    ("sfp", {"residual": True}, "path 'sfp' stands in the local path's place"),
+    ("legrad", {"path": "sfp"}, "path 'sfp' gives patch features, and what is read is 'legrad'"),
+    ("sfp", {"path_blocks": (8, 3, 3)}, "path_blocks is (8, 3, 3); four blocks counted from 0 are wanted, the third not behind the fourth"),
+    ("sfp", {"path_blocks": (8, 3, 9, 3)}, "path_blocks is (8, 3, 9, 3); four blocks"),
+    ("sc_clip", {"path_blocks": (8, 3, -1, 3)}, "path_blocks is (8, 3, -1, 3); four blocks"),
     ("itsm", {"blocks": 2}, "changed blocks need at least one attention term"),
     ("gem", {"iterations": -1}, "iterations is -1; it is a count, 0 or more"),
     ("gem", {"unit": False}, "iterations need unit projections and self-self terms"),
@@ -216,7 +239,22 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("maskclip", {"bias_std": 5.0}, "a neighbour bias needs plain attention terms"),
     ("resclip", {"cross": (0.75, 0.25)}, "cross is (0.75, 0.25); two shares of the depth, 0 … 1, are wanted, the smaller first"),
     ("resclip", {"cross": 0.5}, "cross is 0.5; two shares of the depth, 0 … 1, are wanted, the smaller first"),
-    ("resclip", {"cross": None}, "cross_weight and gain are for cross attention; give cross too"),
+    ("resclip", {"cross": None}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+    ("sclip", {"cross_terms": "own"}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+    ("resclip", {"cross_blocks": (5,)}, "cross and cross_blocks are two ways to name the same blocks; give one of them"),
+    *(("itaclip", {"cross_blocks": given},
+       f"cross_blocks is {given!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted")
+      for given in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
+    ("itaclip", {"cross_blocks": ()}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
+    ("itaclip", {"inv_temp": "adaptive"}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
+    ("itaclip", {"inv_temp": ((((2.0,),),),)}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
+    ("itaclip", {"blocks": 2}, "cross attention joins that of the last block: blocks=1, and a term"),
+    *(("pearl", {"procrustes_weight": given}, f"procrustes_weight is {given!r}; it is a number, 0 or more")
+      for given in (-0.1, float("nan"), float("inf"), "0.08", None)),
+    ("sclip", {"procrustes_weight": 0.1}, "procrustes_weight is for the term 'procrustes'"),
+    ("pearl", {"unit": True}, "the term 'procrustes' aligns projections as they are: unit must be False"),
+    ("pearl", {"iterations": 1}, "iterations need unit projections and self-self terms"),
+    ("anchor_qk", {"terms": ("procrustes",)}, "an anchor's attention is one term: qk, qq, kk or vv"),
     ("resclip", {"cross_weight": 1.5}, "cross_weight is 1.5; a share in 0 … 1 is wanted"),
     ("resclip", {"gain": 0.0}, "gain is 0.0; it is a number above 0"),
     ("gem", {"cross": (0.2, 0.5)}, "cross attention joins that of the last block: blocks=1, and a term"),
@@ -239,6 +277,10 @@ SOUND: list[tuple[str, dict[str, Any]]] = [
     ("gem", {"blocks": 0, "terms": (), "iterations": 0}), ("gem", {"blocks": 1}), ("gem", {"iterations": 0, "unit": False}),
     ("gem", {"inv_temp": None}), ("gem", {"inv_temp": 1}), ("gem", {"inv_temp": ((((1.0,),),),)}), ("gem", {"terms": ("vv",)}),
     ("clearclip", {"blocks": 3}), ("naclip", {"terms": ("qk", "kk")}), ("sclip", {"combine": "mean", "mlp": False, "blocks": 2}),
+    ("pearl", {"procrustes_weight": 0}), ("pearl", {"terms": ("procrustes", "kk", "identity"), "blocks": 3}),
+    ("pearl", {"inv_temp": "adaptive"}),
+    ("itaclip", {"cross_blocks": (6, 7, 9)}), ("itaclip", {"cross_blocks": (0, 0.0, 0.99)}), ("itaclip", {"inv_temp": 0.2}),
+    ("itaclip", {"cross": (5 / 12, 9 / 12), "cross_blocks": ()}), ("resclip", {"cross_terms": "own"}),
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ OPTIONS = [("pe", {"rotary": False}), ("eva02", {"rotary": False}), ("pe-g", {"p
 
 
 @pytest.mark.parametrize(("name", "changes"), OPTIONS, ids=str)
-@pytest.mark.parametrize("method", ["gem", "clearclip", "naclip", "sclip", "gem_matched"])
+@pytest.mark.parametrize("method", ["gem", "clearclip", "naclip", "sclip", "gem_matched", "pearl", "itaclip"])
 def test_options_of_a_row(name: str, changes: dict[str, object], method: str) -> None:
     weights, row, pixels = families.tower(name), recipe(method, **changes).at_scale(100.0), towers.pixels(2, (3, 5))
     found = forward(weights, pixels, row).patches

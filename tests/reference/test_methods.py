@@ -12,14 +12,16 @@ from torch import Tensor
 import towers
 from fastloc.errors import ModelError, RecipeError, TextError
 from fastloc.functional import attention
+from fastloc.functional.folding import crossed
 from fastloc.functional.output import Output
 from fastloc.functional.readout import needs_cls, similarity
 from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES, recipe
+from fastloc.recipes.official import OFFICIAL
 from fastloc.recipes.schema import Table
-from fastloc.reference import methods, parts
+from fastloc.reference import any_recipe, methods, parts
 from fastloc.reference import scores as literal
 from towers import error
 
@@ -50,6 +52,26 @@ def test_patches(name: str, kind: dict[str, object]) -> None:
         wrong = error(out.patches, literal.features(weights, pixels, RECIPES[name]))
         assert wrong < EXACT, f"{what} grid {grid}, batch {batch}: off by {wrong:.1e}"
         assert out.grid == grid and out.cls is None
+
+
+@pytest.mark.parametrize("name", [name for name in OFFICIAL if RECIPES[name].reads == "patches"])
+def test_official_forms(name: str) -> None:
+    """On a tower that has every block that authors name by its number."""
+    weights, row = towers.tower(layers=11), recipe(name, official=True)
+    for what, grid in GRIDS.items():
+        pixels = towers.pixels(2, grid)
+        wrong = error(forward(weights, pixels, row).patches, literal.features(weights, pixels, row))
+        assert wrong < EXACT, f"{what} grid {grid}: off by {wrong:.1e}"
+
+
+def test_as_many_positions_in_another_shape_are_kept_where_a_row_says_so() -> None:
+    weights = towers.tower()
+    kept = recipe("itsm", keep_position=True)
+    for what, grid in GRIDS.items():
+        pixels = towers.pixels(1, grid)
+        apart = error(forward(weights, pixels, kept).patches, forward(weights, pixels, RECIPES["itsm"]).patches)
+        assert apart > 1e-3 if what == "same count" else apart == 0, what
+        assert error(forward(weights, pixels, kept).patches, literal.features(weights, pixels, kept)) < EXACT
 
 
 @pytest.mark.parametrize("pool", ["tok", "avg", "avg-norm"])
@@ -204,9 +226,59 @@ def test_cross_attention_at_any_depth(layers: int) -> None:
     assert error(alone, methods.naclip(weights, pixels)) < EXACT
 
 
-def test_cross_attention_needs_a_block_before_the_last() -> None:
+@pytest.mark.parametrize("layers", [2, 3, 6, 12, 24])
+def test_blocks_at_places_of_any_depth(layers: int) -> None:
+    """ITACLIP's three blocks of twelve; fewer where a tower is not deep enough to tell them apart."""
+    weights, pixels = towers.tower(layers=layers), towers.pixels(2, (3, 5))
+    found = forward(weights, pixels, RECIPES["itaclip"]).patches
+    assert error(found, methods.METHODS["itaclip"](weights, pixels)) < EXACT
+    numbers = {2: (0,), 3: (1,), 6: (3, 4), 12: (6, 7, 9), 24: (12, 14, 18)}[layers]
+    assert crossed(RECIPES["itaclip"], layers) == numbers
+    assert torch.equal(found, forward(weights, pixels, recipe("itaclip", cross_blocks=numbers[::-1])).patches)
+
+
+CROSS: dict[str, dict[str, object]] = {
+    "numbers": {"cross_blocks": (0, 4, 4)}, "a number and a place": {"cross_blocks": (2, 0.7)}, "one": {"cross_blocks": (5,)},
+    "encoder's own": {"cross_terms": "qk"}, "share": {"cross_blocks": (), "cross": (0.2, 0.7)},
+    "with a bias": {"bias_std": 1.5}, "with the values": {"terms": ("identity", "vv", "qk"), "combine": "mean", "mlp": True},
+    "unit": {"terms": ("qk",), "unit": True, "inv_temp": 7.0},
+    "iterated": {"terms": ("vv", "kk"), "unit": True, "inv_temp": 9.0, "iterations": 1},
+    "aligned": {"terms": ("procrustes", "kk"), "procrustes_weight": 0.2, "gain": 1.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CROSS)
+def test_other_blocks_with_terms_of_their_own(name: str) -> None:
+    weights, pixels, row = towers.tower(scale=True), towers.pixels(2, (3, 5)), recipe("itaclip", **CROSS[name])
+    found = forward(weights, pixels, row).patches
+    assert error(found, any_recipe.features(weights, pixels, row)) < EXACT
+    assert error(found, forward(weights, pixels, recipe("itaclip")).patches) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["resclip", "itaclip"])
+def test_cross_attention_needs_a_block_before_the_last(method: str) -> None:
     with pytest.raises(RecipeError, match="reads the attention of blocks before the last, and the model has one block"):
-        forward(towers.tower(layers=1), towers.pixels(1, (2, 2)), RECIPES["resclip"])
+        forward(towers.tower(layers=1), towers.pixels(1, (2, 2)), RECIPES[method])
+
+
+def test_cross_attention_needs_the_blocks_that_are_named() -> None:
+    with pytest.raises(RecipeError, match="cross_blocks names block 6, and the model's blocks before the last are 0 … 5"):
+        forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("itaclip", cross_blocks=(5, 6)))
+
+
+FREE_ALIGNED = [
+    {"terms": ("procrustes",), "procrustes_weight": 0.5}, {"terms": ("qk", "procrustes", "identity"), "combine": "sum"},
+    {"terms": ("procrustes", "kk"), "inv_temp": "adaptive"}, {"terms": ("procrustes",), "bias_std": 2.0, "inv_temp": 0.9},
+    {"terms": ("vv", "procrustes"), "inv_temp": ((((2.0,), (0.3,)),),)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", FREE_ALIGNED, ids=str)
+def test_aligned_queries_beside_other_terms(changes: dict[str, object]) -> None:
+    weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
+    for blocks, mlp in ((3, False), (1, True)):
+        row = recipe("itsm", blocks=blocks, mlp=mlp, residual=True, **changes)
+        assert error(forward(weights, pixels, row).patches, any_recipe.features(weights, pixels, row)) < EXACT
 
 
 @pytest.mark.parametrize("std", [0.5, 2.0, 5.0])

@@ -93,6 +93,9 @@ def test_points_lie_on_the_picture(name, size):
     similarity = np.random.default_rng(0).normal(size=grid).astype(np.float32)
     found = sam_points("cat", similarity, geometry, 0.3, 1)
     x, y = found.coordinates.T
+    if grid == (1, 1):
+        assert not len(x), "one cell is neither the warmest nor the coldest"
+        return
     assert len(x) and (x >= 0).all() and (x < size[1]).all() and (y >= 0).all() and (y < size[0]).all()
     # the best cell of those that hold some of the picture is the last positive
     rows, columns = geometry.seen(grid)

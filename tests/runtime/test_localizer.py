@@ -78,9 +78,10 @@ def test_pictures_give_what_the_golden_says(tmp_path: Path, kind: dict[str, Any]
     assert alone.texts == NAMES and alone.method == "gem" and alone.model == "tiny" and alone.heatmaps.shape == (3, *golden.size)
 
 
-def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone(tmp_path: Path):
+@pytest.mark.parametrize("way", ["aspect", "own-up"])
+def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone(tmp_path: Path, way: str):
     made = tiny_model(tmp_path / "tiny.onnx", size=None)
-    change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit="aspect", usual=40)).dumps())
+    change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit=way, usual=40)).dumps())
     localizer = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))
     pictures = [Image.fromarray(picture(i, size)) for i, size in enumerate(((50, 70), (80, 60), (100, 140), (41, 40)))]
     together = localizer(pictures)
@@ -255,6 +256,8 @@ def test_fewer_texts_than_a_static_file_takes_are_filled_up_where_that_changes_n
         OnnxLocalizer(tmp_path / "two.onnx", embeddings=(NAMES, vectors()))(given)
     with pytest.raises(TextError, match=r"1 texts are given, and .* takes exactly 3: method 'clip_surgery' compares all texts"):
         tiny(tmp_path, count=3, method="clip_surgery")(given, ["dog"])
+    with pytest.raises(TextError, match=r"1 texts are given, and .* takes exactly 3: method 'grad_cam' compares all texts"):
+        tiny(tmp_path, count=3, method="grad_cam")(given, ["dog"])
     with pytest.raises(TextError, match="takes exactly 3: its heatmaps are a softmax over all texts"):
         tiny(tmp_path, count=3, method="sclip", outputs=("similarity", "heatmaps"))(given, ["dog"])
     assert tiny(tmp_path, count=3, method="sclip")(given, ["dog"]).texts == ("dog",)

@@ -155,7 +155,9 @@ def test_a_dropped_picture(page: Page) -> None:
 
 @browsed
 @pytest.mark.parametrize("name", ["stretch", "aspect", "crop", "letterbox"])
-@pytest.mark.parametrize(("order", "reverse"), [("grid", True), ("picture", False), ("softmax", False), ("none", False)])
+@pytest.mark.parametrize(
+    ("order", "reverse"), [("grid", True), ("picture", False), ("softmax", False), ("softmax-input", False), ("none", False)]
+)
 @pytest.mark.parametrize("size", [(61, 90), (120, 47)])
 def test_heat_is_that_of_the_library(page: Page, name: str, order: str, reverse: bool, size: tuple[int, int]) -> None:
     if page.url not in page.driver.current_url:

@@ -85,7 +85,7 @@ def export(row: Backend, case: Case, file: Path) -> None:
     weights = weights_of(case.config, case.preprocess, case.weights)
     options.check(weights.spec, method)
     empty = None
-    if case.texts == 1 and method.readout.score == "feature-surgery":
+    if method.reads_empty(case.texts):
         import torch
 
         empty = torch.from_numpy(read_inputs(case.told())["texts"][0].mean(0))

@@ -52,8 +52,8 @@ class Inputs:
         device = torch.device(case.device)
         self.pixels = [torch.from_numpy(each).to(device) for each in arrays["pixels"]]
         self.texts = torch.from_numpy(arrays["texts"][0]).to(device)
-        # what feature surgery compares a single text with; any unit vector costs the same
-        self.empty = self.texts.mean(0) / self.texts.mean(0).norm() if len(self.texts) == 1 else None
+        # in the empty text's place; any unit vector costs the same
+        self.empty = self.texts.mean(0) / self.texts.mean(0).norm() if case.recipe.reads_empty(len(self.texts)) else None
         self.frames = arrays["frames"][0]
 
     def of(self, index: int) -> Tensor:

@@ -12,15 +12,19 @@ from fastloc.bench.roofline.op_counts import INPUT_BYTES, Tally, Work
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.engine.plan import Plan
 from fastloc.errors import RecipeError
+from fastloc.functional.attention import sides
 from fastloc.functional.folding import crossed, letters
+from fastloc.functional.methods.procrustes import STEPS
 from fastloc.functional.readout import needs_cls
 from fastloc.recipes import RECIPES, Recipe
 
 __all__ = ["UNCOUNTED", "Totals", "Work", "count", "floor", "official", "totals"]
 
 
-# whose work depends on what their backward passes through
-UNCOUNTED = frozenset(name for name, row in RECIPES.items() if row.reads != "patches" or row.inv_temp == "matched")
+# whose work depends on what their backward passes through, on the picture, or is another path's
+UNCOUNTED = frozenset(
+    name for name, row in RECIPES.items() if row.reads != "patches" or row.inv_temp == "matched" or row.path != "local"
+)
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,17 @@ def count(
         hidden: width of the blocks' MLPs, which a spec does not say; by default 4 C.
 
     Raises:
-        RecipeError: the recipe reads no patch features, or solves its temperatures; see UNCOUNTED.
+        RecipeError: the recipe reads no patch features, solves its temperatures, has registers, or has another path than the local one;
+            see UNCOUNTED.
     """
     if recipe.reads != "patches":
         raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of recipes that read patches is")
     if recipe.inv_temp == "matched":
         raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of temperatures that are given is")
+    if recipe.registers:
+        raise RecipeError(f"the work of {recipe.name!r} with test-time registers is not counted: only that without is")
+    if recipe.path != "local":
+        raise RecipeError(f"the work of {recipe.name!r} is not counted: only that of the local path is")
     return _Engine(spec, recipe, plan, batch, size, texts, hidden).run()
 
 
@@ -154,10 +163,8 @@ class _Engine(Tally):
         self.mlp("mlp", i, self.batch * rows, self.plan.activation == "triton")
 
     def local(self, i: int, read: str) -> None:
-        if self.attends and self.plan.attention == "triton":
-            self.kernels()
-        elif self.attends:
-            self.stacked(read)
+        if self.attends:
+            self.attended(read)
         self.cross(len(crossed(self.recipe, self.spec.layers)))
         if not self.joint:
             # identity attention is folded into a matrix of its own
@@ -166,7 +173,10 @@ class _Engine(Tally):
     def cross(self, blocks: int) -> None:
         """`LocalPath._crossed`: attention of so many other blocks, their mean, and the mixture."""
         for _ in range(blocks):
-            self.attend("cross attention", self.patches, 1, self.p + 2 * self.n, self.p)
+            if self.recipe.cross_terms == "own":
+                self.attended("qkv")
+            else:
+                self.attend("cross attention", self.patches, 1, self.p + 2 * self.n, self.p)
             self.move("cross attention", 2 * self.p, self.p)
         for _ in range(3 if blocks else 0):
             self.move("cross attention", self.p, self.p)
@@ -187,9 +197,34 @@ class _Engine(Tally):
             self.mlp("local mlp", last, rows, self.plan.activation == "triton")
             self.sum(self.p)
 
+    def attended(self, read: str) -> None:
+        """The recipe's terms of one block, of which these projections are there."""
+        if "procrustes" in self.recipe.terms:
+            self.aligned(len(read))
+            read = "a" + read
+        if self.plan.attention == "triton":
+            self.kernels()
+        else:
+            self.stacked(read)
+
+    def aligned(self, projections: int) -> None:
+        """`attention.with_aligned`: queries from `procrustes.aligned_queries`, laid beside so many projections."""
+        n, p, width = self.n, self.p, self.spec.head_width
+        # numbers in all heads' matrices
+        square = self.batch * self.width * width
+        if self.bytes != self.wide_bytes:
+            # to float32 and back
+            self.add("alignment", read=2 * n * self.bytes + n * self.wide_bytes, written=n * self.bytes + 2 * n * self.wide_bytes)
+        # lengths, means and what is centred; the matrix; the root's steps; what is turned, and the keys' share
+        read = 5 * p + 2 * n + 2 * n + (8 * STEPS + 4) * square + n + square + 3 * n
+        written = 2 * p + 2 * n + square + (5 * STEPS + 3) * square + n + 2 * n
+        flops = 2 * 2 * n * width + 3 * STEPS * 2 * square * width
+        self.add("alignment", flops=flops, read=read * self.wide_bytes, written=written * self.wide_bytes)
+        self.move("alignment", (1 + projections) * n, (1 + projections) * n)
+
     def kernels(self) -> None:
         """`fused.attention`, one block."""
-        streams, iterations = self.recipe.streams, self.recipe.iterations
+        streams, iterations = [sides(term) for term in self.recipe.streams], self.recipe.iterations
         count = len(streams)
         if self.recipe.unit:
             self.move("local vectors", count * self.n, 0)
@@ -201,10 +236,10 @@ class _Engine(Tally):
 
     def stacked(self, read: str) -> None:
         """`attention._local`, one block: streams stacked on the head axis."""
-        recipe, count = self.recipe, len(self.recipe.streams)
-        self_self = all(term[0] == term[1] for term in recipe.streams)
+        recipe, streams, count = self.recipe, [sides(term) for term in self.recipe.streams], len(self.recipe.streams)
+        self_self = all(each[0] == each[1] for each in streams)
         for side in range(1 if self_self else 2):
-            together = "".join(term[side] for term in sorted(recipe.streams, key=lambda term: read.index(term[0])))
+            together = "".join(each[side] for each in sorted(streams, key=lambda each: read.index(each[0])))
             if count > 1 and together != read:
                 self.vectors(count * self.n)
             if recipe.unit:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # seconds between two lines that say how far it is
 EVERY = 10.0
 # options of a localizer, by the names that arguments and localizers share
-_OPTIONS = ("projections", "size", "fit", "template", "dtype", "temperatures", "embeddings", "providers")
+_OPTIONS = ("projections", "size", "fit", "template", "dtype", "temperatures", "registers", "embeddings", "providers")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -45,7 +45,8 @@ export function spread({ similarity, geometry, readout }, size) {
     }
   }
   const seen = [down.count, across.count];
-  const maps = heatmaps(kept, [texts, ...cells], seen, readout, [down.span, across.span]);
+  const patch = [geometry.input[0] / rows, geometry.input[1] / columns];
+  const maps = heatmaps(kept, [texts, ...cells], seen, readout, patch, [down.span, across.span]);
   // raw similarities have no common 0 and 1
   return maps.map((map) => within(readout.order === "none" ? minmax(map) : map, seen, [down.first, across.first], size));
 }

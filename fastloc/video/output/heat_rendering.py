@@ -66,7 +66,7 @@ def heat_of(result: Result, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]
 def order_of(result: Result) -> str:
     """The order of read-out."""
     # one text alone has no rivals: `maps.heatmaps` reads it out so as well
-    return "picture" if result.order == "softmax" and len(result.texts) == 1 else result.order
+    return "picture" if result.order in heatmaps.COMPETING and len(result.texts) == 1 else result.order
 
 
 def limits_of(result: Result) -> Floats | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloc.imaging.heatmaps import COMPETING
 from fastloc.results.result import Point, Result
 from fastloc.video.output.heat_rendering import extremes_of, limits_of, matrices_of, order_of, reduced
 
@@ -26,7 +27,7 @@ def peaks_of(result: Result) -> list[Point]:
     low, high = (corners.min(axis=(1, 2)), corners.max(axis=(1, 2))) if limits is None else limits.T
     best = corners.min(axis=(1, 2)) if result.reverse else corners.max(axis=(1, 2))
     values = np.where(high > low, (best - low) / np.where(high > low, high - low, 1), 0)
-    if order_of(result) == "softmax" or (result.limits is not None and not ((values > 0) & (values < 1)).all()):
+    if order_of(result) in COMPETING or (result.limits is not None and not ((values > 0) & (values < 1)).all()):
         return _enlarged(reduced(result), result.geometry.picture)
     inside = result.geometry.covered()
     found = []

@@ -72,17 +72,14 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
     """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
     import torch
 
-    from fastloc.engine.calibration import shares
-    from fastloc.imaging import images
+    from fastloc.engine.calibration import inputs, shares
     from fastloc.recipes import recipe
 
     row = recipe("gem_matched", rho=found.rho, blocks=found.blocks, iterations=found.iterations, terms=found.streams)
     weights = localizer.source.vit.to(localizer.device)
     table, rows = torch.tensor(found.table, dtype=torch.float64), []
     with torch.inference_mode():
-        for given in pictures:
-            picture = images.load(given)
-            pixels = localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None].to(localizer.device)
+        for pixels in inputs(localizer, pictures):
             rows.append(shares(weights, pixels, row, table))
     return torch.cat(rows).float().cpu().numpy()
 

@@ -1,0 +1,67 @@
+"""`fastloc registers`: a model's register neurons, found in a few pictures and written to a file."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastloc.cli.arguments import add_source, pictures_of
+from fastloc.errors import FastlocError
+from fastloc.utils import console
+from fastloc.utils.argument_types import count, size
+
+if TYPE_CHECKING:
+    from fastloc.engine.registers.search import Search
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc registers`."""
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE",
+        help="pictures (files, folders, quoted patterns, .txt lists); a hundred or more of the kind that will be seen",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .json file to write")
+    group = parser.add_argument_group("model")
+    add_source(group)
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    group.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
+    outliers = parser.add_argument_group("what is an outlier")
+    outliers.add_argument("--threshold", type=float, metavar="F", help="a token longer than this (default: see --ratio)")
+    outliers.add_argument(
+        "--ratio", type=float, default=3.0, metavar="F", help="a patch this many times as long as its picture's median (default: 3)"
+    )
+    outliers.add_argument("--at", type=int, default=-1, metavar="N", help="behind this block, from the end where negative (default: -1)")
+    kept = parser.add_argument_group("which neurons are kept")
+    kept.add_argument("--depth", type=float, default=0.5, metavar="F", help="of this share of the blocks, the first ones (default: 0.5)")
+    kept.add_argument("--top", type=count, default=10, metavar="N", help="how many (default: 10)")
+    kept.add_argument("--dense", action="store_true", help="also those that are active in most tokens")
+    kept.add_argument("--tokens", type=count, default=1, metavar="N", help="registers that take them over (default: 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, write the file, and tell what was found. Raises FastlocError, and writes nothing, where no token is an outlier."""
+    if args.output.suffix != ".json":
+        raise FastlocError(f"{args.output}: register neurons are written as .json")
+    from fastloc.engine.localizer import Localizer
+    from fastloc.engine.registers.search import Rule, outliers_left, search
+
+    rule = Rule(args.threshold, args.ratio, args.at, args.depth, args.top, not args.dense)
+    pictures: list[Any] = pictures_of(args.images)
+    localizer = Localizer(args.model, args.pretrained, "itsm", size=args.size, device=args.device)
+    with console.console(stderr=True).status(f"searching {localizer.source.name}"):
+        found = search(localizer, pictures, rule, registers=args.tokens)
+        before, after = outliers_left(localizer, pictures, rule, found.neurons)
+    found.neurons.save(args.output)
+    out = console.console()
+    out.print(_table(found))
+    out.print(f"{found.neurons.tokens} outliers ({rule.words}) in {found.neurons.pictures} of {len(pictures)} pictures.")
+    more = "; a greater --depth or --top may take the rest" if after else ""
+    out.print(f"Patches among them: {before}; with registers {after}{more}.")
+    out.print(f"written: {console.shown(args.output)} (image tower {found.neurons.tower})", soft_wrap=True)
+    return 0
+
+
+def _table(found: "Search") -> Any:
+    drawn = console.table("block", "neurons", "mean size at outliers", right=("block", "neurons"))
+    for (block, neurons), scores in zip(found.neurons.neurons, found.scores, strict=True):
+        drawn.add_row(str(block), ", ".join(map(str, neurons)), f"{min(scores):.2f} to {max(scores):.2f}")
+    return drawn

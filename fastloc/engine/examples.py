@@ -1,0 +1,92 @@
+"""The embedding of an example: its own patch features under the method that looks for it, in a text embedding's place."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.checkpoints.vit_weights import Weights
+from fastloc.engine.model_reader import ModelReader
+from fastloc.functional import resnet, vit
+from fastloc.functional.output import Output
+from fastloc.imaging.example import Example, cell_shares
+from fastloc.recipes import RECIPES, Recipe
+from fastloc.utils.lru_cache import LruCache
+
+# the length of a difference of unit vectors' means below which it is rounding
+LEAST = 1e-6
+# embeddings by the examples' keys, of one method
+Examples = LruCache[str, Tensor]
+
+
+def encoded(localizer: ModelReader, texts: Sequence[str], kept: Examples) -> Tensor:
+    """Embeddings of texts and examples in their order, float32 [T, E], unit length; `kept` holds those of earlier examples."""
+    examples = {text.key: text for text in texts if isinstance(text, Example)}
+    if not examples:
+        return localizer.source.text(texts, localizer.template)
+    found = dict(zip(examples, kept.all(list(examples), lambda key: example_embedding(localizer, examples[key])), strict=True))
+    words = [text for text in texts if not isinstance(text, Example)]
+    rows = iter(localizer.source.text(words, localizer.template) if words else ())
+    each = [found[text.key] if isinstance(text, Example) else next(rows) for text in texts]
+    return torch.stack([row.to(each[0].device) for row in each])
+
+
+@torch.inference_mode()
+def example_embedding(localizer: ModelReader, example: Example) -> Tensor:
+    """The example's embedding for the localizer's model and method, float32 [E] on the CPU, unit length.
+
+    Raises:
+        FastlocError: the box lies where the model does not look. TextError: its words cannot be used.
+    """
+    found = _of_patches(localizer, example) if reads_patches(localizer) else _of_crop(localizer, example)
+    if example.words:
+        words = localizer.source.text([example.words], localizer.template)[0].to(found)
+        found = F.normalize(example.share * found + (1 - example.share) * words, dim=-1)
+    return found.float().cpu()
+
+
+def reads_patches(localizer: ModelReader) -> bool:
+    """True for a method whose maps are cosines of patch features."""
+    if isinstance(localizer.weights, Weights):
+        return localizer.recipe.reads == "patches"
+    return not resnet.FORMS[localizer.recipe.name].relevance
+
+
+def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
+    picture = example.picture
+    geometry = localizer.geometry(picture.size[::-1])
+    out = _forward(localizer, localizer.recipe, localizer.pixels(picture, geometry), cls=False)
+    shares = torch.from_numpy(cell_shares(geometry, out.grid, example.box)).flatten()
+    features = F.normalize(out.patches[0].double().cpu(), dim=-1)
+    inside = shares @ features / shares.sum()
+    if example.weights == "map":
+        heat = features @ F.normalize(inside, dim=-1)
+        low, high = heat[shares > 0].aminmax()
+        # one patch, or patches that are all alike, count as they are
+        weights = shares * (heat - low) if high > low else shares
+        inside = weights @ features / weights.sum()
+    elif example.weights == "contrast" and bool((shares < 1).any()):
+        outside = 1 - shares
+        apart = inside - outside @ features / outside.sum()
+        # a picture of one colour has no contrast
+        inside = apart if float(apart.norm()) > LEAST else inside
+    return F.normalize(inside, dim=-1)
+
+
+def _of_crop(localizer: ModelReader, example: Example) -> Tensor:
+    crop, row = example.crop, localizer.recipe
+    # the encoder's own embedding, with the registers that the method has
+    plain = replace(RECIPES["itsm"], registers=row.registers, neurons=row.neurons)
+    out = _forward(localizer, plain, localizer.pixels(crop, localizer.geometry(crop.size[::-1])), cls=True)
+    assert out.cls is not None
+    return F.normalize(out.cls[0].double().cpu(), dim=-1)
+
+
+def _forward(localizer: ModelReader, recipe: Recipe, pixels: Tensor, cls: bool) -> Output:
+    weights = localizer.weights
+    given = pixels[None].to(localizer.device, weights.dtype)
+    if isinstance(weights, Weights):
+        return vit.forward(weights, given, recipe, cls=cls)
+    return resnet.forward(weights, given, recipe, cls=cls)

@@ -1,0 +1,35 @@
+"""The part of a localizer that measurements on its model read."""
+
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastloc.checkpoints.loading import Source
+from fastloc.checkpoints.resnet_weights import ResNetWeights
+from fastloc.checkpoints.vit_weights import Weights
+from fastloc.imaging.geometry import Geometry
+from fastloc.recipes import Recipe
+
+
+class ModelReader(Protocol):
+    """A model, a recipe, and how pictures are brought to it: `fastloc.Localizer`, without its calls."""
+
+    device: torch.device
+    source: Source
+    recipe: Recipe
+    template: str
+
+    @property
+    def weights(self) -> Weights | ResNetWeights:
+        """The image tower on its device."""
+        ...
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """Where a picture of (height, width) lies in the model's input."""
+        ...
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """One normalised input [3, h, w], float32 on the CPU."""
+        ...

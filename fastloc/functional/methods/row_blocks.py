@@ -1,0 +1,183 @@
+"""Softmax maps of several blocks added up to one sum S, of which no more stands in memory than may.
+
+S [B, H, N, N] is kept as it is where it is small. Larger, the blocks' queries and keys are kept in its place, and the S of one head at a
+time is made of them; where even that is too large, a block of its rows is, anew in every pass over it. Memory then grows with N, and time
+with the passes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fastloc.functional.attention import Attend, Temperature
+from fastloc.functional.block_trace import parts
+from fastloc.functional.vjp import upcast
+
+# how many numbers of a map a CPU works on at a time: 4 MB of float32, which its caches hold
+CACHE = 1 << 20
+# pictures that are worked on at a time, and of them the heads
+Groups = list[tuple[slice, list[slice]]]
+
+
+class Maps(Protocol):
+    """S of some pictures and heads, [b, h, N, N], one block of R rows after the other."""
+
+    # whether S is in memory, so that what is made of it may be too
+    kept: bool
+
+    def rows(self) -> Iterator[Tensor]:
+        """S's rows, [b, h, R, N]."""
+
+    def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """From row `first` on: which rows, those of S and those of its transpose, [b, h, R, N] each."""
+
+
+class Kept:
+    """S as it is."""
+
+    kept = True
+
+    def __init__(self, maps: Tensor, most: int | None) -> None:
+        self.maps, self.most = maps, most
+
+    def rows(self) -> Iterator[Tensor]:
+        for part in self._parts(0):
+            yield self.maps[:, :, part]
+
+    def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        # read more than once, and along its rows
+        across = self.maps.transpose(2, 3).contiguous()
+        for part in self._parts(first):
+            yield part, self.maps[:, :, part], across[:, :, part]
+
+    def _parts(self, first: int) -> Iterator[slice]:
+        batch, heads, tokens, _ = self.maps.shape
+        return _rows_from(first, tokens, batch * heads * tokens, self.most)
+
+
+class Recomputed:
+    """S made in every pass of each block's queries, with the logits' scale in them, and keys: [b, h, N, d] each."""
+
+    kept = False
+
+    def __init__(self, blocks: list[tuple[Tensor, Tensor]], most: int | None) -> None:
+        self.blocks, self.most = blocks, most
+        # of each row of each block's map
+        self.normalisers = [
+            torch.cat([torch.logsumexp(q[:, :, part] @ k.mT, -1) for part in self._parts(0)], -1) for q, k in blocks
+        ]
+
+    def rows(self) -> Iterator[Tensor]:
+        for part in self._parts(0):
+            yield self._along(part)
+
+    def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        for part in self._parts(first):
+            pairs = zip(self.blocks, self.normalisers, strict=True)
+            yield part, self._along(part), total(torch.exp(k[:, :, part] @ q.mT - each[:, :, None]) for (q, k), each in pairs)
+
+    def _along(self, part: slice) -> Tensor:
+        pairs = zip(self.blocks, self.normalisers, strict=True)
+        return total(torch.exp(q[:, :, part] @ k.mT - each[:, :, part, None]) for (q, k), each in pairs)
+
+    def _parts(self, first: int) -> Iterator[slice]:
+        batch, heads, tokens, _ = self.blocks[0][0].shape
+        return _rows_from(first, tokens, batch * heads * tokens, self.most)
+
+
+class Summed:
+    """Adds up the maps of the blocks that attend through `attend`, then gives the sum out, some pictures and heads at a time.
+
+    Args:
+        how: the attention of blocks whose maps are not kept.
+        most: how many numbers of maps exist at a time; None for all, whatever the shape.
+    """
+
+    def __init__(self, how: Attend, most: int | None) -> None:
+        self.how, self.most = how, most
+        self.groups: Groups = []
+        self.sums: list[list[Tensor]] = []
+        self.queries: list[Tensor] = []
+        self.keys: list[Tensor] = []
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
+        """See `fastloc.functional.attention.Attend`; nothing is added to the logits."""
+        batch, tokens, heads = q.shape[:3]
+        self.groups = _groups(batch, heads, tokens, self._at_once(q))
+        queries, keys = (upcast(q) * temperature).transpose(1, 2), upcast(k).transpose(1, 2)
+        if self.most is not None and batch * heads * tokens**2 > self.most:
+            self.queries.append(queries.contiguous())
+            self.keys.append(keys.contiguous())
+            return self.how(q, k, v, temperature, bias)
+        values, sums, seen = upcast(v).transpose(1, 2), [], []
+        for i, (images, several) in enumerate(self.groups):
+            maps = [torch.softmax(queries[images, some] @ keys[images, some].transpose(2, 3), -1) for some in several]
+            beside = [each @ values[images, some] for each, some in zip(maps, several, strict=True)]
+            seen.append(joined(beside, 1).transpose(1, 2).flatten(2))
+            sums.append([each + before for each, before in zip(maps, self.sums[i], strict=True)] if self.sums else maps)
+        self.sums = sums
+        return joined(seen, 0).to(v.dtype)
+
+    def maps(self, group: int, place: int) -> Maps:
+        """S of the `place`-th heads of the `group`-th pictures, see `groups`."""
+        if self.sums:
+            kept = self.sums[group][place]
+            return Kept(kept, self._at_once(kept))
+        images, some = self.groups[group][0], self.groups[group][1][place]
+        pairs = [(q[images, some], k[images, some]) for q, k in zip(self.queries, self.keys, strict=True)]
+        most = self._at_once(self.queries[0])
+        assert self.most is not None
+        if pairs[0][0].shape[2] ** 2 > self.most:
+            return Recomputed(pairs, most)
+        return Kept(total(torch.softmax(q @ k.mT, -1) for q, k in pairs), most)
+
+    def _at_once(self, like: Tensor) -> int | None:
+        return min(self.most, CACHE) if self.most is not None and like.device.type == "cpu" else self.most
+
+
+def by_rows(count: int, each: int, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:
+    """make of some of `count` rows at a time, [B, R, …], as one [B, count, …]: as many as `most` numbers allow when one row has `each`.
+
+    Each is written where it belongs as it comes: kept results between large intermediates would leave memory full of holes.
+    """
+    if most is None or count * each <= most:
+        return make(slice(None))
+    whole: Tensor | None = None
+    for part in parts(count, each, most):
+        made = make(part)
+        whole = made.new_empty(len(made), count, *made.shape[2:]) if whole is None else whole
+        whole[:, part] = made
+        del made
+    assert whole is not None
+    return whole
+
+
+def joined(blocks: list[Tensor], axis: int) -> Tensor:
+    """The blocks as one tensor; a single one is no copy."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, axis)
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one tensor, each let go of once it is added."""
+    whole: Tensor | None = None
+    for each in terms:
+        whole = each if whole is None else whole + each
+    assert whole is not None
+    return whole
+
+
+def _groups(batch: int, heads: int, tokens: int, most: int | None) -> Groups:
+    """As many pictures with all their heads as `most` numbers of maps allow, or as many heads of one."""
+    each = tokens**2
+    return [(images, list(parts(heads, each, most))) for images in parts(batch, heads * each, most)]
+
+
+def _rows_from(first: int, count: int, each: int, most: int | None) -> Iterator[slice]:
+    """Slices of the rows from `first` on, as many at a time as `most` numbers allow when one has `each`."""
+    if most is None:
+        yield slice(first, None)
+        return
+    for part in parts(count - first, each, most):
+        yield slice(first + part.start, first + part.stop)

@@ -1,0 +1,130 @@
+"""SC-CLIP and SFP written out: explicit distances, outlier factors by their definition, one picture, one outlier, one patch at a time.
+
+After SuleBai/SC-CLIP, clip/model.py, and Kimsure/SFP, SFP_ICCV/clip/model.py, which read square pictures one by one: for other grids the
+same steps, with a patch's place counted in the grid's columns.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fastloc.checkpoints.vit_weights import Weights
+from fastloc.recipes import Recipe
+from fastloc.reference import parts
+from fastloc.reference.parts import Grid
+
+NEIGHBOURS = 30
+# the official code's blocks, counted from 0 in a tower of 12: similarity, average, first and last of the sum
+BLOCKS = (8, 3, 3, 9)
+
+
+def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
+    """Patch features [B, P, E] of a recipe whose path is "sc-clip" or "sfp"."""
+    return torch.cat([_picture(weights, picture[None], row) for picture in pixels])
+
+
+def _picture(weights: Weights, picture: Tensor, row: Recipe) -> Tensor:
+    spec, grid, published = weights.spec, parts.grid_of(weights, picture), row.path == "sc-clip"
+    streams, x = [], parts.embed(weights, picture, row.position)
+    for block in weights.blocks[:-1]:
+        seen = x
+        x = parts.walk(weights, x, (block,), grid)
+        streams.append(x[0])
+    similar, average, first, last = row.path_blocks or BLOCKS
+    if not row.path_blocks:
+        similar, average = (at_depth(number, spec.layers) for number in (similar, average))
+    summed = [number if row.path_blocks else at_depth(number, spec.layers) for number in range(first, last + 1)]
+
+    patches = streams[-1][spec.prefix :]
+    outliers = by_density(patches) if published or not spec.class_token else by_attention(weights, seen, grid)
+    units = parts.unit(repaired(streams[similar][spec.prefix :], outliers, grid))
+    similarity = units @ units.T
+    cut = torch.where(similarity < 0.4, 0, similarity)
+    patches = averaged(cut, repaired(patches, outliers, grid))
+    # the official SFP cuts the similarity where it lies, and everything behind reads it cut
+    shared = shared_map(similarity if published else cut)
+    late = parts.unit(streams[average][spec.prefix :])
+    kept = late @ late.T
+    kept = torch.where(kept < 0.4, 0, kept)
+
+    one = _last_block(weights, patches, shared, "k" if published else "qk", grid, row.rotary)
+    total = torch.stack([streams[number] for number in summed]).sum(0)
+    two = _last_block(weights, total[spec.prefix :], shared, "k" if published else "", grid, row.rotary)
+    if spec.class_token:
+        one, two = one + 0.3 * streams[-1][:1], two + 0.3 * total[:1]
+    return parts.project(weights, (averaged(kept, one) + averaged(kept, two))[None], row.patch_read)
+
+
+def at_depth(number: int, layers: int) -> int:
+    """The block behind which as large a share of the depth is done as behind block `number` of 12, the last left out."""
+    return min(math.ceil((number + 1) * layers / 12) - 1, layers - 2)
+
+
+def by_density(patches: Tensor) -> list[int]:
+    """The patches [P, C] whose local outlier factor is above the 0.95 quantile; none where a patch lacks 30 neighbours."""
+    if len(patches) <= NEIGHBOURS:
+        return []
+    # as there, never in half precision
+    factors = outlier_factors(patches).to(torch.promote_types(patches.dtype, torch.float32))
+    return torch.nonzero(factors > torch.quantile(factors, 0.95))[:, 0].tolist()
+
+
+def outlier_factors(patches: Tensor) -> Tensor:
+    """The mean density of a patch's 30 neighbours by its own [P]: reachability is measured to the patch's own distance to the 30th."""
+    distances = ((patches[:, None] - patches[None]) ** 2).sum(-1)
+    nearest = distances.sort(1)
+    values, indices = (each[:, 1 : NEIGHBOURS + 1] for each in nearest)
+    radius = values[:, -1:]
+    reachability = torch.maximum(values, radius)
+    density = NEIGHBOURS / reachability.mean(1)
+    return (density[indices] / density[:, None]).mean(1)
+
+
+def by_attention(weights: Weights, x: Tensor, grid: Grid) -> list[int]:
+    """The patches that the class token looks at, times 1.5, more than they at themselves, in the block before the last: the ten most.
+
+    x: [1, N, C], what that block reads.
+    """
+    spec, block = weights.spec, weights.blocks[-2]
+    q, k, _ = parts.qkv(block, parts.entered(block, x, spec), spec, parts.angles(weights, grid))
+    mean = parts.softmax(parts.logits(q, k))[0].mean(0)
+    of_class, of_self = 1.5 * mean[0, spec.prefix :], mean.diagonal()[spec.prefix :]
+    salient = torch.nonzero(of_class > of_self)[:, 0].tolist()
+    return sorted(salient, key=lambda place: -of_class[place].item())[:10]
+
+
+def repaired(patches: Tensor, outliers: list[int], grid: Grid) -> Tensor:
+    """Each outlier the mean of its neighbours that are none, of patches [P, C]; without such a neighbour it stays."""
+    rows, columns = grid
+    result = patches.clone()
+    for place in outliers:
+        row, column = divmod(place, columns)
+        window = [(i, j) for i in range(row - 1, row + 2) for j in range(column - 1, column + 2) if 0 <= i < rows and 0 <= j < columns]
+        good = [i * columns + j for i, j in window if i * columns + j not in outliers]
+        if good:
+            result[place] = patches[good].mean(0)
+    return result
+
+
+def averaged(similarity: Tensor, x: Tensor) -> Tensor:
+    """Rows of x [P, C] averaged by rows of similarity [P, P]."""
+    return similarity / (similarity.sum(-1, keepdim=True) + 1e-6) @ x
+
+
+def shared_map(similarity: Tensor) -> Tensor:
+    """The softmax of three times what is above the mean of all, row by row; the largest of a row always has its share."""
+    logits = 3 * (similarity - similarity.mean())
+    hidden = (logits < 0) & (logits < logits.amax(-1, keepdim=True))
+    return parts.softmax(torch.where(hidden, -torch.inf, logits))
+
+
+def _last_block(weights: Weights, patches: Tensor, shared: Tensor, terms: str, grid: Grid, rotary: bool) -> Tensor:
+    """The last block's attention alone, the mean of the shared map and the terms' own: [P, C] -> [P, C]."""
+    spec, block = weights.spec, weights.blocks[-1]
+    turns = parts.angles(weights, grid) if rotary else None
+    turns = None if turns is None else turns[spec.prefix :]
+    q, k, v = parts.qkv(block, parts.entered(block, patches[None], spec), spec, turns)
+    maps = [parts.softmax(parts.logits(each, each)) for each in (q if term == "q" else k for term in terms)]
+    total = sum(maps, shared.expand(1, spec.heads, -1, -1)) / (1 + len(maps))
+    return parts.out(block, total @ v, spec)[0]
