@@ -2,7 +2,7 @@
 
     python benchmarks/quality_parts/temperature_grids.py --real FOLDER --others FOLDER --kept FOLDER
 
-Four sets. To choose by: "scenes", emoji scenes of a seed of their own, and "others", photographs with masks that no other table reports, in
+Four sets. To choose by: "scenes", emoji scenes of a seed of their own, and "others", photographs with masks that nothing was chosen on, in
 a folder of the same form as the real one. Judged: "embedded" and "real", those of temperature.py. The pass is written out here, so that
 rows share the encoder's work and can change it. What each picture gave is a line in --kept, and is not measured again; the record is made
 of all lines.

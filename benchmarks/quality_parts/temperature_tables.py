@@ -67,7 +67,8 @@ def grids(record: Record, name: str) -> str:
 def attention(record: Record) -> str:
     """What rows of the attention hold at each input size."""
     columns = ("number", "spread", "own", "class", "near", "long")
-    rows = [(each["set"], each["size"], *(each[column] for column in columns)) for each in record["grids"]["attention"]]
+    found = sorted(record["grids"]["attention"], key=lambda each: (each["set"], each["size"]))
+    rows = [(each["set"], each["size"], *(f"{each[column]:.2f}" for column in columns)) for each in found]
     return markdown(("set", "pixels", *columns), rows, right=len(columns))
 
 
