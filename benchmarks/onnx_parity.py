@@ -42,7 +42,7 @@ from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.imaging.preprocess import prepare  # noqa: E402
 from fastloc.recipes import Recipe  # noqa: E402
 from gpu_parts import likeness, scenes  # noqa: E402
-from quality_parts.kept_rows import Incomplete, together  # noqa: E402
+from quality_parts.kept_rows import Incomplete, marked, together  # noqa: E402
 
 RECORD = HERE / "records" / "onnx_parity.json"
 SIZE = (96, 96)
@@ -143,7 +143,7 @@ def write(key: str, rows: list[Row], methods: list[str]) -> None:
             "onnxruntime": onnxruntime.__version__, "fastloc": fastloc.__version__, "scenes": SCENES,
             "questions": sum(len(scene.things) for scene in scenes.quality_set()), "model_sha256": scenes.fingerprint()}  # fmt: skip
     rows = together(RECORD, head, key, rows, methods)
-    parts = {**{part: before[part] for part in ("rows", "latency") if part in before}, key: rows}
+    parts = {**{part: marked(before[part], before, head) for part in ("rows", "latency") if part in before}, key: rows}
     body = ",\n".join(f' "{part}": [\n' + ",\n".join("  " + json.dumps(row) for row in parts[part]) + "\n ]" for part in sorted(parts))
     RECORD.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + body + "\n}\n", encoding="utf-8")
 
