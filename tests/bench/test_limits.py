@@ -189,7 +189,7 @@ KERNELS = {"attention": "triton", "norm": "triton", "activation": "triton", "rea
 def test_what_is_not_counted_is_said() -> None:
     anchors = {f"anchor_{term}" for term in ("qk", "vv", "qq", "kk")}
     gradients = {"grad_cam", "grad_cam_clip_es", "grad_cam_input", "bi_modal", "bi_modal_last", "legrad", "grad_eclip"}
-    assert {*gradients, *anchors, "rollout", "cliper", "gem_matched"} == floor.UNCOUNTED
+    assert {*gradients, *anchors, "rollout", "cliper", "gem_matched", "sc_clip", "sfp"} == floor.UNCOUNTED
     for name in floor.UNCOUNTED:
         given = Setting(RECIPES[name])
         with pytest.raises(RecipeError, match=f"the work of '{name}' is not counted"):
