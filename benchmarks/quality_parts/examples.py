@@ -36,7 +36,7 @@ from quality import _judge  # noqa: E402
 from quality_parts.temperature import Real  # noqa: E402
 
 RECORD = HERE / "records" / "examples.json"
-METHODS = ("gem_calibrated", "clip_surgery", "gem", "itsm", "legrad")
+METHODS = ("gem_calibrated", "clip_surgery", "itsm", "legrad")
 RESAMPLES = 2000
 # what is looked for: (weights of the example or None, with words)
 ASKED: dict[str, tuple[str | None, bool]] = {
