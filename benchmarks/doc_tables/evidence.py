@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.embedded import EVIDENCE, QUALITY
+from fastloc.recipes import RECIPES
 
 HERE = Path(__file__).resolve().parents[1]
 RECORDS = HERE / "records"
@@ -25,11 +26,9 @@ Row = dict[str, Any]
 
 def kinds() -> dict[str, dict[str, Any]]:
     """The whole file."""
-    drawn, photographs = _quality(), _photographs()
-    pools = _pools()
     return {
-        "token": _kind("a class token or the mean of the patches (CLIP, EVA, MobileCLIP-B, TIPS)", drawn, photographs),
-        "pool": _kind("an attention pool (SigLIP, PE, CoCa)", *pools),
+        "token": _kind("a class token or the mean of the patches (CLIP, EVA, MobileCLIP-B, TIPS)", _quality(), _others(), _photographs()),
+        "pool": _kind("an attention pool (SigLIP, PE, CoCa)", *_pools()),
         "resnet": {
             "kind": "a CLIP ResNet", "best": "clip_surgery", "rows": [],
             "why": "no questions were asked of a ResNet here; CLIP Surgery's authors report it for ResNets (arXiv 2304.05653)",
@@ -65,6 +64,13 @@ def _photographs() -> dict[str, Row]:
     found = {row["label"]: row for row in rows} | {"gem_calibrated": default[0]}
     what = "a supervised ViT-Tiny, 12 photographs"
     return {name: _row(name, what, row["questions"], row["pointing"], row["auc"]) for name, row in found.items()}
+
+
+def _others() -> dict[str, Row]:
+    content = json.loads((RECORDS / "search.json").read_text(encoding="utf-8"))
+    rows = [row for row in content["judged"] if row["set"] == "others" and row["label"] in RECIPES]
+    what = "a supervised ViT-Tiny, 81 other photographs"
+    return {row["label"]: _row(row["label"], what, row["questions"], row["pointing"], row["auc"], row["pointing_se"]) for row in rows}
 
 
 def _pools() -> list[dict[str, Row]]:
