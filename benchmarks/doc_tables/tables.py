@@ -132,6 +132,11 @@ def _current(table: str, found: Iterable[str], methods: Iterable[str]) -> None:
         raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES[table].command}`")
 
 
+def _versions(record: Record, key: str) -> str:
+    """The versions that measured a record's rows: of those that were kept when others were measured again, their own."""
+    return " and ".join(sorted({str(row.get(key, record[key])) for row in record["rows"]}))
+
+
 def precision_table(record: Record) -> str:
     """What half precision changes on the quality set."""
     found: dict[str, Record] = {}
@@ -145,7 +150,7 @@ def precision_table(record: Record) -> str:
         method, _, variant = name.partition(" ")
         rows.append((f"`{method}` {variant}".rstrip(), f"{100 * by_dtype['float32']['pointing']:.2f}", *cells))
     head = ("method", "float32: pointing, %", "float16: points", "similarity error", "bfloat16: points", "similarity error")
-    words = f"The quality set ({record['scenes']} scenes), torch {record['torch']} on {record['machine']}, {record['device']}.\n"
+    words = f"The quality set ({record['scenes']} scenes), torch {_versions(record, 'torch')} on {record['machine']}, {record['device']}.\n"
     return markdown(head, rows, right=5) + "\n" + words
 
 
@@ -189,8 +194,8 @@ def parity_table(record: Record) -> str:
         ))  # fmt: skip
     head = ("spelling", "dtype", "size and batch", "similarity", "heatmap", "labels, %", "pointing, points", "MB", "time")
     words = f"{len({row['method'] for row in record['rows']})} methods and variants, {record['scenes']} scenes for the errors, "
-    words += f"{record['questions']} questions for pointing; onnxruntime {record['onnxruntime']}, "
-    words += f"torch {record['torch']} on {record['machine']}.\n"
+    words += f"{record['questions']} questions for pointing; onnxruntime {_versions(record, 'onnxruntime')}, "
+    words += f"torch {_versions(record, 'torch')} on {record['machine']}.\n"
     return markdown(head, rows, right=6) + "\n" + words
 
 

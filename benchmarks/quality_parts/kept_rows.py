@@ -1,5 +1,5 @@
-"""Rows of a record that stay when only some methods are measured again: those of the same model, versions and machine. A row that another
-version of fastloc measured stays too, and says which."""
+"""Rows of a record that stay when only some methods are measured again: those of the same model and kind of machine. A row that other
+versions measured says which."""
 
 import json
 from collections.abc import Iterable
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+# keys of a record's head that may differ
+VERSIONS = ("fastloc", "onnxruntime", "torch")
 
 
 class Incomplete(Exception):
@@ -14,18 +16,19 @@ class Incomplete(Exception):
 
 
 def marked(old: list[Row], before: Row, head: Row) -> list[Row]:
-    """Rows of an earlier record, with the version of fastloc that measured them where it is not the new head's."""
-    return old if before.get("fastloc") == head.get("fastloc") else [{"fastloc": before["fastloc"], **row} for row in old]
+    """Rows of an earlier record, with the versions that measured them where they are not the new head's."""
+    other = {key: before[key] for key in VERSIONS if key in before and before[key] != head.get(key)}
+    return [{**other, **row} for row in old]
 
 
 def together(path: Path, head: Row, part: str, rows: Iterable[Row], methods: Iterable[str]) -> list[Row]:
     """The new rows of one part of the record, and the old ones of all other methods, in the order of `methods`.
 
-    Old rows count if everything in the record's head but fastloc's version is as it is now; where that is another, they hold it as
-    "fastloc". Raises Incomplete where a method has no row then.
+    Old rows count if everything in the record's head but versions is as it is now; see `marked`. Raises Incomplete where a method has no
+    row then.
     """
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    same = all(before.get(key) == value for key, value in head.items() if key != "fastloc")
+    same = all(before.get(key) == value for key, value in head.items() if key not in VERSIONS)
     fresh = list(rows)
     old = [row for row in before.get(part, []) if row["method"] not in {each["method"] for each in fresh}] if same else []
     old = marked(old, before, head)
