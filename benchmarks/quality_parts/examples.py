@@ -106,7 +106,8 @@ def run(name: str, localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[di
     asked = questions(scenes)
     places = np.array([each.scene for each in asked])
     for method in METHODS:
-        each = localizer.with_method(method)
+        # the classifier's text side knows its classes' names alone
+        each = localizer.with_method(method, template="plain" if name == "real" else None)
         for what, (weights, words) in ASKED.items():
             # a method of gradients takes the crop's embedding, whatever the weights
             if not (method == "legrad" and weights in ("box", "map")):
@@ -125,10 +126,11 @@ def main() -> int:
     args = parser.parse_args()
     if args.record and (args.limit or not args.real):
         parser.error("a record is of both sets, whole")
-    sets: list[tuple[str, Localizer, Sequence[Scene]]] = [("embedded", Localizer(), quality_set()[: args.limit])]
+    sets: list[tuple[str, Localizer, Sequence[Scene]]] = []
     if args.real:
         real = Real(args.real, None)
         sets.append(("real", real.localizer(336), real.photos))
+    sets.append(("embedded", Localizer(), quality_set()[: args.limit]))
     rows, drawn = [], Table("set", "method", "asked by", "n", "pointing", "iou", "auc")
     for name, localizer, scenes in sets:
         for row in run(name, localizer, scenes):
