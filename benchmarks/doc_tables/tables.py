@@ -9,6 +9,7 @@ a run lie beside its rows, as SVG.
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -108,7 +109,8 @@ def _quality_words(record: Record) -> str:
     return (
         f"{record['scenes']} scenes, {record['questions']} questions; {versions}. "
         f"The raw map points at the thing in {raw:.1%} of the questions, chance is {record['chance']:.1%}; "
-        f"the best row, {best}, in {top:.1%}: {top / raw:.1f} times the raw map.\n"
+        f"the highest row, {best}, in {top:.1%}: {top / raw:.1f} times the raw map. One standard error of a row near it is "
+        f"{100 * math.sqrt(top * (1 - top) / record['questions']):.1f} points.\n"
     )
 
 
