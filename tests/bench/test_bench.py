@@ -14,7 +14,7 @@ import torch
 
 import towers
 from fastloc.bench import correctness_gate, regression, schema, session, stats
-from fastloc.bench.backends import table
+from fastloc.bench.backends import table, torch_backend
 from fastloc.bench.cases import Case, read_inputs, write_inputs
 from fastloc.bench.models import model
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
@@ -274,3 +274,12 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(FastlocError, match=r"a\.jsonl', line 1, is not a record: a record lacks run"):
         schema.read(tmp_path)
+
+
+def test_the_embedding_alone_is_open_clips_at_another_size_too(case: Case) -> None:
+    """The case's 32 x 48 pixels are not the trained size, so positions are resized."""
+    rows = (("embedding", torch_backend.embedding), ("open_clip", torch_backend.open_clip))
+    answers = [made(table.BACKENDS[name], case).answer for name, made in rows]
+    assert answers[0] is not None and answers[1] is not None
+    found, wanted = answers[0](), answers[1]()
+    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()

@@ -22,6 +22,7 @@ from fastloc.functional.similarity import grids as functional
 from fastloc.functional.vit import image_embedding, positions
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.preprocess import prepare
+from fastloc.recipes import recipe
 
 
 def versions() -> dict[str, str]:
@@ -140,7 +141,8 @@ def embedding(row: Backend, case: Case) -> Passes:
     device, inputs = torch.device(case.device), Inputs(case)
     weights = _tower(_weights(case), device, case.dtype).weights
     grid = case.size[0] // weights.spec.patch[0], case.size[1] // weights.spec.patch[1]
-    places, texts = positions(weights, grid, case.recipe), inputs.texts.to(weights.dtype)
+    # as open_clip resizes them
+    places, texts = positions(weights, grid, recipe("itsm", position="bicubic-antialias")), inputs.texts.to(weights.dtype)
 
     @torch.inference_mode()
     def model(index: int) -> Tensor:
