@@ -173,8 +173,8 @@ def test_a_reader_that_sleeps_gets_the_newest_result():
     source = Source(count=50, pace=0.004, live=True)
     with streamed(source, Engine()) as stream:
         first = next(stream)
-        wait_for(lambda: stream.counters.captured == 50)
-        time.sleep(0.02)
+        # all but the first, which was read, and the last, which waits
+        wait_for(lambda: stream.counters.captured == 50 and stream.counters.dropped == 48)
         last = next(stream)
         assert (first.index, last.index) == (0, 49)
         with pytest.raises(StopIteration):
