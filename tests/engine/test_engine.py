@@ -73,7 +73,7 @@ def test_with_kernels(name: str, deferred: bool) -> None:
     assert distance(found, exact) < 2 * distance(usual, exact)
 
 
-@pytest.mark.slow("kernels in the interpreter", quick=1)
+@pytest.mark.slow("kernels in the interpreter")
 @pytest.mark.parametrize("name", ["gem", "naclip"])
 def test_registers_with_kernels(name: str) -> None:
     """Test-time registers are tokens in front of the patches to every kernel."""

@@ -81,7 +81,7 @@ def test_the_file_computes_what_pytorch_does(name: str, spelling: str, dtype: st
         check(model, made, batch, grid, count)
 
 
-@pytest.mark.slow("an export of a gradient method of every kind of tower", quick=1)
+@pytest.mark.slow("an export of a gradient method of every kind of tower")
 @pytest.mark.parametrize(("family", "name", "spelling"), FAMILY_CASES)
 def test_the_file_of_another_family(family: str, name: str, spelling: str) -> None:
     weights = families.tower(family, torch.float32, layers=2)
