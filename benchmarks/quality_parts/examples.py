@@ -1,4 +1,4 @@
-"""How well an example points where a text does: every thing of a scene, looked for by its name, by another picture's example, by both.
+"""Pointing by an example beside pointing by a text: every thing of a scene, looked for by its name, by another picture's example, by both.
 
     python benchmarks/quality_parts/examples.py                           # a table
     python benchmarks/quality_parts/examples.py --real FOLDER --record    # also writes benchmarks/records/examples.json

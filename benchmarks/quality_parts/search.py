@@ -186,7 +186,7 @@ def save(record: Row, path: Path = RECORD) -> None:
 
 
 def _behind(step: Row) -> Choice:
-    """What is chosen after a step."""
+    """The choice after a step."""
     choice = Choice(**{field: _frozen(step[field]) for field in Choice.__dataclass_fields__})
     return replace(choice, **{step["field"]: _frozen(step["value"])}) if step["taken"] else choice
 

@@ -1,4 +1,4 @@
-"""Whether a temperature serves finer grids than the trained one: rows at several input sizes, on pictures to choose by and on judged ones.
+"""Temperatures on finer grids than the trained one: rows at several input sizes, on pictures to choose by and on judged ones.
 
     python benchmarks/quality_parts/temperature_grids.py --real FOLDER --others FOLDER --kept FOLDER
 

@@ -10,7 +10,7 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Output:
-    """What one pass returns. `captured` holds the intermediates that were asked for, by name."""
+    """The result of one pass. `captured` holds the intermediates that were asked for, by name."""
 
     patches: Tensor  # [B, P, E], in the text's space, not normalised
     cls: Tensor | None  # [B, E], the encoder's own image embedding, not normalised; None unless asked for

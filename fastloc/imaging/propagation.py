@@ -48,7 +48,7 @@ _COSINE = 0.75
 
 @dataclass(frozen=True)
 class Propagation:
-    """How maps are propagated: see `propagate`.
+    """The settings of a propagation: see `propagate`.
 
     iterations  steps of conjugate gradients
     grid        cells along a side that picture and maps are averaged to, up to half as many more; PEARL takes 80, and 224 for Cityscapes

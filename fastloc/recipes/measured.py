@@ -1,4 +1,4 @@
-"""What is measured on one model and kept in a file of JSON: made once by a command, refused by another model's image tower."""
+"""Measurements on one model, kept in a file of JSON: made once by a command, refused by another model's image tower."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Kind = TypeVar("Kind", bound="Measured")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What something was measured on.
+    """The model and the pictures of a measurement.
 
     sizes       the model's inputs while measuring, (height, width) in pixels, each once
     pictures    how many pictures were read
@@ -92,7 +92,7 @@ def beside(model: str, kind: type[Measured]) -> Path | None:
 
 
 class OfModel(Generic[Kind]):
-    """What was measured on one model: given, or beside the model and read when it is asked for.
+    """A measurement on one model: given, or beside the model and read when it is asked for.
 
     Args:
         model: as `fastloc.checkpoints.loading.load` takes it; a file may lie in its folder.

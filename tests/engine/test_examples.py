@@ -42,7 +42,7 @@ def mask_of(scene: str, thing: str) -> np.ndarray:
 
 
 def found_by(localizer: Localizer, weights: str) -> int:
-    """How many things of the sample scenes are pointed at by their own box."""
+    """The number of things in the sample scenes that are pointed at by their own box."""
     count = 0
     for scene, things in SCENES.items():
         for thing in things:

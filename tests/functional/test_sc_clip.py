@@ -190,7 +190,7 @@ def test_patches_that_are_one_vector(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_gradients_are_those_of_the_literal_statement(name: str) -> None:
-    """Which patches are outliers, near or similar is constant; all else passes a gradient on."""
+    """The choice of outliers and of near or similar patches is constant; all else passes a gradient on."""
     weights, found = towers.tower(), {}
     for way, pass_on in {"fast": lambda x: forward(weights, x, RECIPES[name]).patches,
                          "literal": lambda x: any_recipe.features(weights, x, RECIPES[name])}.items():  # fmt: skip

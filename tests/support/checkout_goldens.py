@@ -26,7 +26,7 @@ def names(*methods: str) -> list[str]:
 
 @cache
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """What a file is of, and its arrays."""
+    """The case of a file, and its arrays."""
     with np.load(GOLDENS / f"{name}.npz") as file:
         meta = json.loads(str(file["meta"]))
         assert set(meta["source"]) >= {"repository", "commit"} and len(meta["source"]["commit"]) == 40

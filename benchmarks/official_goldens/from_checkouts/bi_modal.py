@@ -3,7 +3,7 @@
     python benchmarks/official_goldens/from_checkouts/bi_modal.py CHECKOUT [-o folder]
 
 Both of its forms are run as they are: `interpret` of CLIP/example.py, which reads all blocks, and `interpret` of
-CLIP_explainability.ipynb, which reads the last one unless it is told otherwise. What surprises in them:
+CLIP_explainability.ipynb, which reads the last one by default. What surprises in them:
 
 - the position embedding is never resized: a picture is brought to the trained square, by CLIP's own centre crop;
 - example.py reshapes to 7 x 7 and upsamples to 224, whatever the model is: it is for ViT-B/32;

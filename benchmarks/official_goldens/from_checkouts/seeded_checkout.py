@@ -54,7 +54,7 @@ class Checkout:
         values = {key: np.asarray(each.detach() if isinstance(each, Tensor) else each) for key, each in arrays.items()}
         for key, each in values.items():
             if not np.isfinite(each).all() or not each.any():
-                raise SystemExit(f"{name}: {key} holds a NaN, or nothing but zeros: another seed is wanted")
+                raise SystemExit(f"{name}: {key} holds a NaN, or nothing but zeros: choose another seed")
         source = {"repository": self.repository, "commit": self.commit, "torch": version("torch"), "numpy": version("numpy")}
         path = self.out / f"{name}.npz"
         self.out.mkdir(parents=True, exist_ok=True)

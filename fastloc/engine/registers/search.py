@@ -37,7 +37,7 @@ _ROW = recipe("legrad", start=0)
 
 @dataclass(frozen=True)
 class Rule:
-    """Which tokens are outliers, and which neurons are kept.
+    """The rule of the search: outlier tokens, and the neurons that are kept.
 
     threshold: the length beyond which a token is one, the class token too, as the authors have it: 30 for ViT-B/16 of OpenAI and LAION.
         None: patches longer than `ratio` times the median patch of their picture, which fits any model.
@@ -63,18 +63,18 @@ class Rule:
 
     @property
     def words(self) -> str:
-        """Which tokens are outliers, for people."""
+        """The rule for outliers in words."""
         place = "" if self.at == -1 else f" behind block {self.at}"
         if self.threshold is not None:
             return f"tokens longer than {self.threshold:g}{place}"
         return f"patches longer than {self.ratio:g} times the median patch of their picture{place}"
 
     def outliers(self, tokens: Tensor, prefix: int) -> Tensor:
-        """Which of one picture's tokens [N, C] are outliers, [N], true or false; `prefix` of them stand in front of the patches."""
+        """True for the outliers of one picture's tokens [N, C], bool [N]; `prefix` of them stand in front of the patches."""
         return self.lengths(tokens, prefix) > (self.ratio if self.threshold is None else self.threshold)
 
     def lengths(self, tokens: Tensor, prefix: int) -> Tensor:
-        """What is compared, [N]: lengths, or those of patches in medians and 0 for the tokens in front."""
+        """The numbers that are compared, [N]: lengths, or those of patches in medians and 0 for the tokens in front."""
         found: Tensor = torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
         if self.threshold is not None:
             return found
@@ -83,7 +83,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Search:
-    """What was found: the neurons, and the score of each in their order, its mean size at the outliers."""
+    """The result: the neurons, and the score of each in their order, its mean size at the outliers."""
 
     neurons: RegisterNeurons
     scores: tuple[tuple[float, ...], ...]
@@ -107,7 +107,7 @@ def search(
     """
     rule = rule or Rule()
     if not pictures:
-        raise RecipeError("there is no picture to look for outliers in; one or more are wanted")
+        raise RecipeError("there is no picture to look for outliers in; give one or more")
     weights = localizer.source.vit.to(localizer.device)
     deep = _deep(weights, rule)
     total, seen, tokens, longest, sizes = torch.zeros(()), 0, 0, 0.0, []
@@ -137,7 +137,7 @@ def search(
 
 
 def _deep(weights: Weights, rule: Rule) -> int:
-    """How many of the first blocks have neurons to keep."""
+    """The number of first blocks that have neurons to keep."""
     layers = weights.spec.layers
     if not -layers <= rule.at < layers:
         raise RecipeError(f"block {rule.at} must be one of the model's, 0 … {layers - 1}, or from the end where negative")
@@ -167,7 +167,7 @@ def neuron_scores(weights: Weights, pixels: Tensor, rule: Rule) -> tuple[Tensor,
 
 @torch.inference_mode()
 def outliers_left(localizer: ModelReader, pictures: Sequence[Any], rule: Rule, found: RegisterNeurons) -> tuple[int, int]:
-    """How many patches of all pictures together are outliers, without registers and with them."""
+    """Counts of the outlier patches of all pictures together, without registers and with them."""
     weights, counts = localizer.source.vit.to(localizer.device), [0, 0]
     rows = recipe("itsm", position=_ROW.position), recipe("itsm", position=_ROW.position, registers=found.registers, neurons=found.neurons)
     name = f"block{rule.at % weights.spec.layers}"

@@ -29,7 +29,7 @@ LEAST = 1e-30
 
 @dataclass(frozen=True)
 class Levels:
-    """What CLIPer reads of a pass."""
+    """The parts of a pass that CLIPer reads."""
 
     patches: Tensor  # [L, B, P, E], in the texts' space, one level for each block
     refined: Refine

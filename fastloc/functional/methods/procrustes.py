@@ -14,7 +14,7 @@ EPS = 1e-6
 
 
 def aligned_queries(q: Tensor, k: Tensor, prefix: int, weight: float) -> Tensor:
-    """What attends to the keys `k` in the queries' place: q R^T + weight (k - m), [B, N, H, d] of q's dtype.
+    """Queries that attend to the keys `k` as PEARL's logits do: q R^T + weight (k - m), [B, N, H, d] of q's dtype.
 
     m and the queries' own centre are means over the patches, weighted by the queries' lengths; R, of each head and picture, is `polar` of
     k'^T q' over all tokens. In float32 at least: a matrix of d x d for each head is all that is made.
