@@ -108,19 +108,23 @@ class Methods:
 
     def _way(self, name: str, settings: Settings, background: tuple[str, ...], before: Setup | None) -> Way:
         locator = self.locator(name)
-        prompts = locator.prepare([self.examples.get(text, text) for text in settings.texts], background)
+        prompts = locator.prepare(self._meant(settings.texts), background)
         for way in before.ways if before else ():
             same = before is not None and (before.settings.smooth, before.settings.maps) == (settings.smooth, settings.maps)
             if same and way.method == name and way.prompts.every == prompts.every:
                 return Way(name, locator, prompts, way.temporal)
         return Way(name, locator, prompts, Temporal(settings.smooth, settings.maps, locator.logit_scale))
 
+    def _meant(self, texts: Sequence[str]) -> list[str]:
+        """The texts, and the examples where their names stand."""
+        return [self.examples.get(text, text) for text in texts]
+
     def warm_up(self, texts: Sequence[str]) -> tuple[int, int]:
         """Locate the texts in a grey frame, so that no client waits for what is loaded or compiled at first. Returns the (height, width)
         of the model's input for it. Raises what is wrong with the model or the texts."""
         locator = self.locator(self.first)
         frame = Frame(0, 0.0, 0.0, USUAL, lambda: np.full((*USUAL, 3), 128, np.uint8))
-        located = locator.locate(frame, locator.prepare(texts))
+        located = locator.locate(frame, locator.prepare(self._meant(texts)))
         self.model = located.model
         return located.geometry.input
 

@@ -1,5 +1,6 @@
 """The live page's texts and settings: encoded aside, swapped at once, and refused beside their input."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("websockets")
 
 from fastloc.embedded import SAMPLES
 from fastloc.engine.localizer import Localizer
+from fastloc.errors import FastlocWarning
 from fastloc.imaging.example import Example
 from fastloc.live.method_pool import Methods, quick
 from fastloc.live.settings import Settings
@@ -149,8 +151,12 @@ def test_probabilities_are_of_the_scale_that_the_model_was_trained_with() -> Non
 
 def test_an_example_stands_for_its_name() -> None:
     localizer = Localizer()
-    methods, example = Methods(localizer, ("itsm",)), Example(SAMPLES / "garden.webp", (10, 10, 80, 80), name="flower")
+    methods, example = Methods(localizer, ("itsm",)), Example(SAMPLES / "garden.webp", (10, 10, 80, 80), name="zorgle")
     methods.examples[str(example)] = example
+    with warnings.catch_warnings():
+        # the name is no word that the model knows
+        warnings.simplefilter("error", FastlocWarning)
+        methods.warm_up((str(example), "cat"))
     setup = methods.setup(Settings((str(example), "cat"), ("gem", "itsm")))
     for way in setup.ways:
         frame = Frame(0, 0.0, 0.0, (96, 128), lambda: np.full((96, 128, 3), 90, np.uint8))
