@@ -66,7 +66,7 @@ class Choice:
     order: str = "picture"
 
     @property
-    def told(self) -> Row:
+    def written(self) -> Row:
         return {**vars(self), "terms": list(self.terms)}
 
     def on(self, localizer: Localizer, **more: Any) -> Localizer:
@@ -168,12 +168,12 @@ def search(record: Row) -> None:
                 trials.append({"start": name, "step": len(steps), "field": field, "value": value, **found})
             best = max(trials, key=lambda trial: trial["gain"])
             taken = best["gain"] > ERRORS * best["gain_se"]
-            told = {"field": best["field"], "value": best["value"], "taken": taken}
-            steps.append({"start": name, "step": len(steps), **choice.told, **against(base, base, again), **told})
+            step = {"field": best["field"], "value": best["value"], "taken": taken}
+            steps.append({"start": name, "step": len(steps), **choice.written, **against(base, base, again), **step})
             record["steps"].append(steps[-1])
             record["trials"] += trials
             save(record)
-            err.print(f"{name}: {told}, gain {best['gain']} ± {best['gain_se']}")
+            err.print(f"{name}: {step}, gain {best['gain']} ± {best['gain_se']}")
 
 
 def save(record: Row, path: Path = RECORD) -> None:
@@ -239,7 +239,7 @@ def judge(record: Row, args: argparse.Namespace) -> None:
             found = np.array(answers(choice.on(localizer, **plain), scenes, judged.names, 2 if isinstance(judged, Embedded) else 4))
             base = found if base is None else base
             record["judged"] = [each for each in record["judged"] if (each["set"], each["label"]) != (name, label)]
-            record["judged"].append({"set": name, "label": label, **choice.told, **against(found, base, again)})
+            record["judged"].append({"set": name, "label": label, **choice.written, **against(found, base, again)})
             save(record)
 
 

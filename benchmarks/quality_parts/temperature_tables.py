@@ -65,7 +65,7 @@ def grids(record: Record, name: str) -> str:
 
 
 def attention(record: Record) -> str:
-    """What rows of the attention hold at each input size."""
+    """The contents of attention rows at each input size."""
     columns = ("number", "spread", "own", "class", "near", "long")
     found = sorted(record["grids"]["attention"], key=lambda each: (each["set"], each["size"]))
     rows = [(each["set"], each["size"], *(f"{each[column]:.2f}" for column in columns)) for each in found]

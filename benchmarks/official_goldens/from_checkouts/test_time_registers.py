@@ -103,11 +103,11 @@ def write(case: Case, source: Checkout) -> None:
     # between two lengths, so that no rounding decides
     threshold = float((lengths[place - 1] + lengths[place]) / 2)
     algorithms.load_images = lambda path, count: list(pictures)
-    told = {
+    asked = {
         "model": visual, "preprocess": lambda picture: picture, "run_model": lambda model, picture: model(picture, attn_method="direct"),
         "hook_manager": hooks, "num_layers": case.layers, "num_neurons_per_layer": visual.transformer.resblocks[0].mlp_width,
     }  # fmt: skip
-    found = algorithms.find_register_neurons(told, "", threshold, device="cpu", apply_sparsity_filter=case.sparse)
+    found = algorithms.find_register_neurons(asked, "", threshold, device="cpu", apply_sparsity_filter=case.sparse)
     arrays = {
         "embedding": embedding, "stream": stream[..., :: case.step], "found": torch.tensor(found[:BEST]),
         "outliers": torch.tensor(len(lengths) - place),
