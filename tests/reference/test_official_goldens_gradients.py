@@ -58,8 +58,7 @@ def test_all_goldens_are_there() -> None:
 def test_maps(name: str, array: str, method: str, changes: dict[str, Any]) -> None:
     row, wanted = row_of(name, method, changes), torch.from_numpy(goldens.golden(name)[1][array])
     for dtype, limit in goldens.precisions():
-        # a gradient divides by a length, and a sum of many is what is left of it
-        assert error(found(name, row, dtype), wanted) < 10 * limit, dtype
+        assert error(found(name, row, dtype), wanted) < limit, dtype
     literal = relevance.relevance(goldens.tower(name), goldens.pixels(name, size_of(name)), goldens.texts(name), row)[0].T
     assert error(literal.reshape(wanted.shape), wanted) < 1e-9
 

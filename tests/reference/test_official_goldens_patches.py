@@ -95,7 +95,7 @@ def test_maps(method: str, name: str) -> None:
     for dtype, limit in goldens.precisions():
         row = row_of(name)
         found = grids(goldens.tower(name, dtype), inputs(name, dtype), goldens.texts(name, dtype), row)[0]
-        limit = allowed(name, 10 * limit)
+        limit = allowed(name, limit)
         if "cosines" in arrays:
             assert error(found, torch.from_numpy(arrays["cosines"])) < limit
         readout = row.readout
