@@ -11,5 +11,6 @@ EXTRAS = {
     **dict.fromkeys(("pyarrow", "fsspec", "pycocotools"), "scale"),
     "ray": "ray",
     **dict.fromkeys(("python_multipart", "prometheus_client"), "serve"),
+    **dict.fromkeys(("sklearn", "h5py"), "evaluate"),
     "httpx2": "client",
 }

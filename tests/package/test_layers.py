@@ -19,7 +19,7 @@ MOST = 22
 LAYERS = (
     ("fastloc", "__main__"),
     ("cli", "bench"),
-    ("scale",),
+    ("scale", "evaluation"),
     ("live", "serve"),
     ("web_server",),
     ("analysis", "video", "eclip"),
@@ -42,7 +42,8 @@ FILES = {"__init__", "__main__", "_version", "errors", "auto", "adapters"}
 # package -> the rooms and files that may import it, and those that may in functions and for types
 THIRD_PARTIES = {
     "torch": (
-        "analysis.blocks analysis.tables analysis.text_relevance checkpoints functional reference kernels engine export eclip bench",
+        "analysis.blocks analysis.tables analysis.text_relevance checkpoints functional reference kernels engine export eclip bench "
+        "evaluation",
         "cli adapters auto scale.locate",
     ),
     "open_clip": ("bench.peers", "checkpoints.loading checkpoints.text_loading checkpoints.open_clip_files export.text bench.models"),
@@ -57,7 +58,9 @@ THIRD_PARTIES = {
     "onnx_ir": ("export", ""),
     "av": ("video.sources video.output", ""),
     "pyarrow": ("", "scale cli.scale"),
-    "pycocotools": ("", "scale"),
+    "pycocotools": ("", "scale evaluation.sets"),
+    "h5py": ("", "evaluation.sets"),
+    "sklearn": ("", "evaluation.metrics"),
     "fsspec": ("", "scale.sources"),
     "starlette": ("live serve web_server", "cli.live cli.scale.serve"),
     "uvicorn": ("live web_server", "cli.live cli.scale.serve"),
@@ -66,10 +69,10 @@ THIRD_PARTIES = {
     "ray": ("serve.ray_app", "scale.on_ray scale.ray_session"),
     "h11": ("web_server.server", ""),
     "websockets": ("live.server", ""),
-    "msgspec": ("live.protocol live.messages serve.openapi", "utils.schema"),
+    "msgspec": ("live.protocol live.messages serve.openapi evaluation.rows", "utils.schema"),
     "pillow_heif": ("", "imaging.picture_formats"),
     "matplotlib": ("utils.plotting analysis.plots bench.report eclip.curve", ""),
-    "rich": ("utils.console cli bench.report bench.cli eclip.cli", ""),
+    "rich": ("utils.console cli evaluation.running bench.report bench.cli eclip.cli", ""),
 }
 
 

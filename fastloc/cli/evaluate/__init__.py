@@ -1,0 +1,1 @@
+"""`fastloc evaluate` and its parts."""

@@ -1,0 +1,43 @@
+"""The seams of a run: the model that is asked, and the judge that makes rows of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from fastloc.evaluation.rows import Row
+from fastloc.evaluation.samples import Sample
+
+__all__ = ["Judge", "Subject"]
+
+Prepared = TypeVar("Prepared")
+
+
+class Subject(Protocol):
+    """A model with a method, as a judge asks it: an engine of PyTorch, or an exported file."""
+
+    method: str
+    model: str
+    digest: str  # of the weights, or of the file
+    patch: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    logit_scale: float
+    size: tuple[int, int] | None  # the only input size it takes; None: any multiple of the patch
+    device: torch.device
+
+    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]."""
+
+
+class Judge(Protocol[Prepared]):
+    """Makes rows of samples in two steps. Both must give the same for the same chunk, whatever ran before."""
+
+    def prepare(self, sample: Sample) -> Prepared:
+        """The work on a picture that needs no model; threads call it side by side."""
+
+    def judge(self, prepared: Sequence[Prepared]) -> list[Row]:
+        """The rows of one chunk of pictures, in their order; windows of several pictures share batches."""

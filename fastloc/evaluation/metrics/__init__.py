@@ -1,0 +1,1 @@
+"""Figures of rows, with intervals over pictures."""

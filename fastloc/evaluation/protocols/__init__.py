@@ -1,0 +1,1 @@
+"""Protocols of papers as rows, class names and published figures."""

@@ -1,0 +1,1 @@
+"""One map a text, and its measures."""

@@ -1,0 +1,1 @@
+"""Pages about runs, alone and side by side."""

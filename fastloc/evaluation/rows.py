@@ -1,0 +1,47 @@
+"""What a run keeps of a picture: one row, one line of JSON, enough for every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fastloc.utils import schema
+
+__all__ = ["Answer", "Row", "decoded", "encoded"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one question: its class (-1 of a phrase) and its measures by name, such as "iou", "auc", "hit", "tp"."""
+
+    label: int
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture's outcome.
+
+    key: the sample's.
+    counts: (true label, predicted label, pixels) of what occurs, without ignored pixels; predicted -1 is no class at all.
+    answers: in the order of the questions.
+    error: why there is neither.
+    """
+
+    key: str
+    counts: tuple[tuple[int, int, int], ...] = ()
+    answers: tuple[Answer, ...] = field(default=())
+    error: str = ""
+
+
+def encoded(row: Row) -> bytes:
+    """One line of JSON with its line feed; what is empty is left out."""
+    content = {name: value for name in ("key", "counts", "answers", "error") if (value := getattr(row, name))}
+    return msgspec.json.encode(content) + b"\n"
+
+
+def decoded(line: bytes, name: str) -> Row:
+    """The row of a line. Raises FastlocError whose message begins with name."""
+    return schema.decode(line, Row, name)

@@ -1,0 +1,1 @@
+"""Runs over a set: read ahead, chunk by chunk, kept and gone on with."""

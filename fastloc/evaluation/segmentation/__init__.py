@@ -1,0 +1,1 @@
+"""One label a pixel, as papers make it: windows, thresholds, refinement."""
