@@ -160,8 +160,9 @@ METHODS = {
         (
             Case("views", {**WINDOWS, "logit_scale": 60, "prob_thd": 0.3, "area_thd": 0.1, "pamr_steps": 10, "img_engineering": True,
                            "img_eng_coefficient": 0.7, "dataset_name": "voc21"}, 600, config(64, 16, LAYERS)),
-            Case("whole", {"slide_crop": 0, "prob_thd": 0.0, "img_engineering": True, "dataset_name": "coco_stuff"}, 81,
-                 config(64, 16, LAYERS), short=72, names=(1,) * 5),
+            # windows of 72 x 72 pixels, of which the patches see 64 x 64: the mirror images see others
+            Case("odd", {**WINDOWS, "slide_crop": 72, "slide_stride": 36, "img_engineering": True, "dataset_name": "coco_stuff"}, 81,
+                 config(64, 16, LAYERS), names=(1,) * 5),
         ),
         openai,
     ),
