@@ -1,0 +1,88 @@
+"""Pieces that the pages share: head and foot, tables, rows with bars. Texts are plain and get escaped here; `Markup` is HTML already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+
+from fastloc._version import __version__
+from fastloc.utils.html_page import document
+
+__all__ = ["Markup", "cells", "facts", "name", "section", "table", "whole_page"]
+
+_BRAND = '<svg viewBox="0 0 32 32" aria-hidden="true"><circle cx="16" cy="16" r="11"/><circle cx="16" cy="16" r="3.5"/></svg>'
+# letters of a name from outside that a page shows
+LONGEST = 200
+
+
+class Markup(str):
+    """HTML that is not escaped again."""
+
+    __slots__ = ()
+
+
+@cache
+def _style() -> str:
+    return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+
+
+def whole_page(title: str, lead: Sequence[str], links: Mapping[str, str], body: str) -> str:
+    """A page of a report: title and lines under it, links (id -> words) to its sections, and the sections."""
+    lines = "".join(f'<p class="faint">{markup(line)}</p>' for line in lead)
+    nav = "".join(f'<a href="#{escape(where)}">{escape(words)}</a>' for where, words in links.items())
+    return document(title, _style(), f"""<header>
+<p class="brand">{_BRAND}fastloc evaluate</p>
+<h1>{markup(title)}</h1>
+{lines}<nav>{nav}</nav>
+</header>
+<main>
+{body}
+</main>
+<footer>Written by fastloc {escape(__version__)}. The page holds everything and loads nothing.</footer>""")  # fmt: skip
+
+
+def section(where: str, title: str, about: str, body: str) -> str:
+    """A section with its anchor; about: one line under the title."""
+    line = f'<p class="note">{markup(about)}</p>' if about else ""
+    return f'<section id="{escape(where)}"><h2>{escape(title)}</h2>{line}\n{body}</section>\n'
+
+
+def markup(text: str) -> str:
+    """The text as HTML."""
+    return text if isinstance(text, Markup) else escape(text)
+
+
+def name(text: str) -> Markup:
+    """A name from outside: cut where it is long, and kept from turning the direction of what follows."""
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return Markup(f"<bdi>{escape(shown)}</bdi>")
+
+
+def cells(values: Iterable[str], numbers: Sequence[bool], kind: str = "td") -> str:
+    return "".join(
+        f'<{kind} class="number">{markup(value)}</{kind}>' if number else f"<{kind}>{markup(value)}</{kind}>"
+        for value, number in zip(values, numbers, strict=True)
+    )
+
+
+def table(heads: Mapping[str, bool], rows: Sequence[Sequence[str]], own: int | None = None) -> str:
+    """A table: heads by name, True for a column of numbers; `own` is the index of the row of the run itself."""
+    numbers = list(heads.values())
+    lines = "".join(
+        f'<tr class="own">{cells(row, numbers)}</tr>\n' if index == own else f"<tr>{cells(row, numbers)}</tr>\n"
+        for index, row in enumerate(rows)
+    )
+    return f'<div class="scroll"><table><thead><tr>{cells(heads, numbers, "th")}</tr></thead><tbody>\n{lines}</tbody></table></div>'
+
+
+def facts(found: Mapping[str, Sequence[tuple[str, str]]], changed: frozenset[str] = frozenset()) -> str:
+    """Lists of names and values under headings; the values of `changed` names stand out."""
+    parts = []
+    for heading, rows in found.items():
+        lines = "".join(
+            f"<dt>{escape(key)}</dt><dd{' class=changed' if key in changed else ''}>{name(value)}</dd>" for key, value in rows
+        )
+        parts.append(f"<div><h3>{escape(heading)}</h3><dl>{lines}</dl></div>")
+    return f'<div class="facts">{"".join(parts)}</div>'
