@@ -61,11 +61,11 @@ def strip(own: Estimate, label: str, marks: Sequence[tuple[str, float]]) -> str:
     words = sorted([(at(own.value), label, "own"), *((at(value), text, "") for text, value in marks)])
     lines = _levels([(x, len(text)) for x, text, _ in words])
     top = _LINE * (max(lines) + 1) + 8
-    parts = []
+    stems, parts = [], []
     for (x, text, kind), line in zip(words, lines, strict=True):
         y = _LINE * (max(lines) - line) + 12
         anchor = "end" if x > 75 else "start" if x < 25 else "middle"
-        parts.append(f'<line class="stem" x1="{x:.2f}%" x2="{x:.2f}%" y1="{y + 4}" y2="{top}"/>')
+        stems.append(f'<line class="stem" x1="{x:.2f}%" x2="{x:.2f}%" y1="{y + 4}" y2="{top}"/>')
         parts.append(f'<text class="{kind}" x="{x:.2f}%" y="{y}" text-anchor="{anchor}">{escape(text)}</text>')
     parts.append(f'<line class="axis" x1="0" x2="100%" y1="{top}" y2="{top}"/>')
     if not math.isnan(own.low):
@@ -77,7 +77,7 @@ def strip(own: Estimate, label: str, marks: Sequence[tuple[str, float]]) -> str:
         anchor = "start" if tick == ticks[0] else "end" if tick == ticks[-1] else "middle"
         end = " %" if tick == ticks[-1] else ""
         parts.append(f'<text x="{at(tick / 100):.2f}%" y="{top + 24}" text-anchor="{anchor}">{tick:g}{end}</text>')
-    return f'<svg class="strip" height="{top + _AXIS}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    return f'<svg class="strip" height="{top + _AXIS}" role="img" aria-label="{escape(label)}">{"".join(stems + parts)}</svg>'
 
 
 def _range(values: Sequence[float]) -> tuple[float, float, float]:

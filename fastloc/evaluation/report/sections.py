@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from fastloc._version import __version__
 from fastloc.utils.html_page import document
 
-__all__ = ["Markup", "cells", "facts", "name", "section", "table", "whole_page"]
+__all__ = ["Markup", "facts", "markup", "name", "section", "table", "whole_page"]
 
 _BRAND = '<svg viewBox="0 0 32 32" aria-hidden="true"><circle cx="16" cy="16" r="11"/><circle cx="16" cy="16" r="3.5"/></svg>'
 # letters of a name from outside that a page shows
@@ -60,21 +60,24 @@ def name(text: str) -> Markup:
     return Markup(f"<bdi>{escape(shown)}</bdi>")
 
 
-def cells(values: Iterable[str], numbers: Sequence[bool], kind: str = "td") -> str:
-    return "".join(
-        f'<{kind} class="number">{markup(value)}</{kind}>' if number else f"<{kind}>{markup(value)}</{kind}>"
-        for value, number in zip(values, numbers, strict=True)
-    )
-
-
 def table(heads: Mapping[str, bool], rows: Sequence[Sequence[str]], own: int | None = None) -> str:
     """A table: heads by name, True for a column of numbers; `own` is the index of the row of the run itself."""
-    numbers = list(heads.values())
-    lines = "".join(
-        f'<tr class="own">{cells(row, numbers)}</tr>\n' if index == own else f"<tr>{cells(row, numbers)}</tr>\n"
-        for index, row in enumerate(rows)
+    head = "".join(f"<th{_side(number)}>{escape(text)}</th>" for text, number in heads.items())
+    lines = "".join(_line(heads, row, index == own) for index, row in enumerate(rows))
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{lines}</tbody></table></div>'
+
+
+def _line(heads: Mapping[str, bool], row: Sequence[str], own: bool) -> str:
+    # a phone shows the head beside each cell
+    cells = (
+        f'<td{_side(number)} data-head="{escape(text)}">{markup(value)}</td>'
+        for (text, number), value in zip(heads.items(), row, strict=True)
     )
-    return f'<div class="scroll"><table><thead><tr>{cells(heads, numbers, "th")}</tr></thead><tbody>\n{lines}</tbody></table></div>'
+    return f'<tr{" class=own" if own else ""}>{"".join(cells)}</tr>\n'
+
+
+def _side(number: bool) -> str:
+    return ' class="number"' if number else ""
 
 
 def facts(found: Mapping[str, Sequence[tuple[str, str]]], changed: frozenset[str] = frozenset()) -> str:
