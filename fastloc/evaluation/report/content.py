@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-__all__ = ["ClassLine", "Colour", "Estimate", "Figure", "Pair", "Panel", "Published", "RunContent", "Shown"]
+__all__ = [
+    "ClassLine", "Colour", "Compared", "ComparisonContent", "Estimate", "Figure", "MethodLine", "Pair", "Panel", "Published", "RunContent",
+    "Shown",
+]  # fmt: skip
 
 Colour = tuple[int, int, int]
 
@@ -110,3 +113,46 @@ class RunContent:
     failures: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, tuple[tuple[str, str], ...]]
     changed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure of two runs on the same pictures: their shares in [0, 1] and the second less the first, resampled in pairs."""
+
+    name: str
+    first: float
+    second: float
+    difference: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonContent:
+    """Two runs side by side.
+
+    first, second: short names. pictures: that both have; alone: how many each has alone.
+    changes: (key, first, second) of pictures whose own figure, a share in [0, 1], moved most. settings: (name, first, second) that differ.
+    """
+
+    first: str
+    second: str
+    data: str
+    pictures: int
+    alone: tuple[int, int]
+    figures: tuple[Compared, ...]
+    per_class: str = "IoU"
+    classes: tuple[Compared, ...] = ()
+    changes: tuple[tuple[str, float, float], ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodLine:
+    """One run of several over the same pictures.
+
+    report: its page, as a link from the table's.
+    difference: the run's first figure less that of the run with the highest one, resampled in pairs; NaN for that run itself.
+    """
+
+    content: RunContent
+    report: str
+    difference: Estimate

@@ -89,7 +89,8 @@ def _published(content: RunContent) -> str:
         (name(row.method), name(row.model), name(row.protocol), percent(row.value), signed(own - row.value), name(row.source))
         for row in content.published
     ]
-    heads = {"method": False, "model": False, "protocol": False, f"{measure.name} %": True, "this run less it": True, "source": False}
+    heads = (("method", False), ("model", False), ("protocol", False), (f"{measure.name} %", True), ("this run less it", True),
+             ("source", False))  # fmt: skip
     reasons = "".join(f"<li>{escape(each)}</li>" for each in content.differences)
     why = f'<h3>Where this run differs from the first published row</h3><ul class="reasons">{reasons}</ul>' if reasons else ""
     about = "Published figures are of the authors' own code, weights and pictures; they bear no interval."
@@ -108,7 +109,8 @@ def _classes(content: RunContent) -> str:
         for each in shown
     )
     buttons = "".join(
-        f'<button type="button" data-list="class-list" data-key="{key}" aria-pressed="{str(key == "value").lower()}">{escape(words)}</button>'
+        f'<button type="button" data-list="class-list" data-key="{key}" aria-pressed="{"true" if key == "value" else "false"}">'
+        f"{escape(words)}</button>"
         for key, words in (("value", f"by {content.per_class}"), ("share", "by frequency"), ("name", "by name"))
     )
     about = f"{content.per_class} of each class in percent, with its 95 % interval over pictures.{rest}"
@@ -125,7 +127,8 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     top = max(each.share for each in pairs)
     rows = "".join(
         f'<li><span class="name">{name(each.true)} <span class="to">→</span> {name(each.predicted)}</span>'
-        f'{bar(Estimate(each.share), max(top, 1e-9))}<span class="number value" title="{each.pixels:,} pixels">{percent(each.share)} %</span></li>\n'
+        f'{bar(Estimate(each.share), max(top, 1e-9))}'
+        f'<span class="number value" title="{each.pixels:,} pixels">{percent(each.share)} %</span></li>\n'
         for each in pairs
     )
     about = "True class → predicted class, by the number of pixels; the bar is the share of the true class's pixels."
@@ -161,4 +164,4 @@ def _failures(content: RunContent) -> str:
     more = f" The first {MOST_FAILURES}; rows.jsonl has all." if rest > 0 else ""
     rows = [(name(key), name(reason)) for key, reason in content.failures[:MOST_FAILURES]]
     about = f"{counted(len(content.failures), 'picture')} could not be read; no figure counts them.{more}"
-    return section("failures", "Not evaluated", about, table({"picture": False, "why": False}, rows))
+    return section("failures", "Not evaluated", about, table((("picture", False), ("why", False)), rows))

@@ -43,8 +43,9 @@ def class_colours(groups: Iterable[Iterable[int]], background: int | None = None
 
 
 def shown_labels(
-    sample: Sample, predicted: Labels, value: float, best: bool, colours: Mapping[int, Colour], names: Sequence[str], notes: Sequence[str] = ()
-) -> Shown:
+    sample: Sample, predicted: Labels, value: float, best: bool, colours: Mapping[int, Colour], names: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Shown:  # fmt: skip
     """The picture, its true labels and the predicted ones, int16 [H, W], in colours; classes without a colour stay grey."""
     assert sample.labels is not None
     picture = _smaller(sample.picture)

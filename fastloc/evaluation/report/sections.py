@@ -10,8 +10,9 @@ from pathlib import Path
 from fastloc._version import __version__
 from fastloc.utils.html_page import document
 
-__all__ = ["Markup", "facts", "markup", "name", "section", "table", "whole_page"]
+__all__ = ["Heads", "Markup", "facts", "markup", "name", "section", "table", "whole_page"]
 
+Heads = Sequence[tuple[str, bool]]
 _BRAND = '<svg viewBox="0 0 32 32" aria-hidden="true"><circle cx="16" cy="16" r="11"/><circle cx="16" cy="16" r="3.5"/></svg>'
 # letters of a name from outside that a page shows
 LONGEST = 200
@@ -60,18 +61,18 @@ def name(text: str) -> Markup:
     return Markup(f"<bdi>{escape(shown)}</bdi>")
 
 
-def table(heads: Mapping[str, bool], rows: Sequence[Sequence[str]], own: int | None = None) -> str:
-    """A table: heads by name, True for a column of numbers; `own` is the index of the row of the run itself."""
-    head = "".join(f"<th{_side(number)}>{escape(text)}</th>" for text, number in heads.items())
+def table(heads: Heads, rows: Sequence[Sequence[str]], own: int | None = None) -> str:
+    """A table: heads, each with True for a column of numbers; `own` is the index of the row of the run itself."""
+    head = "".join(f"<th{_side(number)}>{escape(text)}</th>" for text, number in heads)
     lines = "".join(_line(heads, row, index == own) for index, row in enumerate(rows))
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{lines}</tbody></table></div>'
 
 
-def _line(heads: Mapping[str, bool], row: Sequence[str], own: bool) -> str:
+def _line(heads: Heads, row: Sequence[str], own: bool) -> str:
     # a phone shows the head beside each cell
     cells = (
         f'<td{_side(number)} data-head="{escape(text)}">{markup(value)}</td>'
-        for (text, number), value in zip(heads.items(), row, strict=True)
+        for (text, number), value in zip(heads, row, strict=True)
     )
     return f'<tr{" class=own" if own else ""}>{"".join(cells)}</tr>\n'
 
