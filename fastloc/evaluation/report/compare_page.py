@@ -11,8 +11,12 @@ from fastloc.evaluation.report.content import Compared, ComparisonContent
 from fastloc.evaluation.report.numbers import counted, percent, signed, signed_interval
 from fastloc.evaluation.report.sections import Markup, name, section, table, whole_page
 
-__all__ = ["comparison_page", "pairs_line"]
+__all__ = ["ABOUT", "comparison_page", "pairs_line"]
 
+ABOUT = (
+    "The difference is {second} less {first}, in percent points, with the 95 % interval of a paired bootstrap over pictures. "
+    "Where the interval holds 0, these pictures do not tell the two apart."
+)
 # lines of a list
 MOST_CLASSES = 400
 # above so many classes, the list has two columns
@@ -45,11 +49,8 @@ def _figures(content: ComparisonContent) -> str:
         for each in content.figures
     ]
     heads = (("figure", False), (f"{content.first} %", True), (f"{content.second} %", True), ("difference", True), ("", False))
-    about = (
-        f"The difference is {content.second} less {content.first}, in percent points, with the 95 % interval of a paired bootstrap "
-        "over pictures. A pale bar's interval holds 0: these pictures do not tell the two apart."
-    )
-    return section("figures", "Figures", about, table(heads, rows))
+    about = ABOUT.format(first=content.first, second=content.second)
+    return section("figures", "Figures", f"{about} Such bars are pale.", table(heads, rows))
 
 
 def _difference(each: Compared) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 __all__ = [
     "ClassLine", "Colour", "Compared", "ComparisonContent", "Estimate", "Figure", "MethodLine", "Pair", "Panel", "Published", "RunContent",
-    "Shown",
+    "Shown", "worth",
 ]  # fmt: skip
 
 Colour = tuple[int, int, int]
@@ -156,3 +157,8 @@ class MethodLine:
     content: RunContent
     report: str
     difference: Estimate
+
+
+def worth(estimate: Estimate) -> float:
+    """A key to sort by: the value, and of none -1."""
+    return -1.0 if math.isnan(estimate.value) else estimate.value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from fastloc.evaluation.report.content import Estimate
+from fastloc.evaluation.report.content import Estimate, RunContent
 
-__all__ = ["MINUS", "counted", "interval", "percent", "signed", "signed_interval"]
+__all__ = ["counted", "evaluated", "interval", "percent", "signed", "signed_interval"]
 
 MINUS = "−"
 _NONE = "–"
@@ -42,3 +42,9 @@ def signed_interval(estimate: Estimate) -> str:
 def counted(count: int, noun: str) -> str:
     """ "1 picture", "1,449 pictures"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def evaluated(content: RunContent) -> str:
+    """ "1,449 pictures", "1,447 of 1,449 pictures"."""
+    total = counted(content.total, "picture")
+    return total if content.pictures == content.total else f"{content.pictures:,} of {total}"

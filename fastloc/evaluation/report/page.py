@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from fastloc.evaluation.report.charts import bar, strip
-from fastloc.evaluation.report.content import ClassLine, Estimate, Pair, RunContent, Shown
-from fastloc.evaluation.report.numbers import counted, interval, percent, signed
+from fastloc.evaluation.report.content import Estimate, Pair, RunContent, Shown, worth
+from fastloc.evaluation.report.numbers import counted, evaluated, interval, percent, signed
 from fastloc.evaluation.report.pictures import fitting
 from fastloc.evaluation.report.sections import Markup, facts, name, section, table, whole_page
 from fastloc.utils.html_page import picture_element
@@ -46,15 +46,9 @@ def page(content: RunContent) -> str:
     if content.failures:
         parts.append(("failures", "Not evaluated", _failures(content)))
     parts.append(("run", "What ran", section("run", "What ran", "", facts(content.facts, content.changed))))
-    lead = Markup(f"{name(content.model)} · protocol {name(content.protocol)} · {escape(_done(content))}")
+    lead = Markup(f"{name(content.model)} · protocol {name(content.protocol)} · {escape(evaluated(content))}")
     title = Markup(f"{name(content.method)} on {name(content.data)}")
     return whole_page(title, [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
-
-
-def _done(content: RunContent) -> str:
-    if content.pictures == content.total:
-        return counted(content.pictures, "picture")
-    return f"{content.pictures:,} of {counted(content.total, 'picture')}"
 
 
 def _headline(content: RunContent) -> str:
@@ -83,7 +77,7 @@ def _published(content: RunContent) -> str:
     ends = f"<small>{escape(interval(measure.estimate))}</small>"
     rows: list[Sequence[str]] = [
         (Markup(f"{name(content.method)}<small>this run</small>"), name(content.model), name(content.protocol),
-         Markup(f"{percent(own)}{ends}"), "", _done(content))
+         Markup(f"{percent(own)}{ends}"), "", evaluated(content))
     ]  # fmt: skip
     rows += [
         (name(row.method), name(row.model), name(row.protocol), percent(row.value), signed(own - row.value), name(row.source))
@@ -98,11 +92,11 @@ def _published(content: RunContent) -> str:
 
 
 def _classes(content: RunContent) -> str:
-    lines = sorted(content.classes, key=_worth, reverse=True)
+    lines = sorted(content.classes, key=lambda each: worth(each.estimate), reverse=True)
     shown = lines if len(lines) <= MOST_CLASSES else [*lines[: MOST_CLASSES // 2], *lines[-MOST_CLASSES // 2 :]]
     rest = f" The best and the worst {MOST_CLASSES // 2} of {len(lines)} classes; result.json has all." if len(shown) < len(lines) else ""
     rows = "".join(
-        f'<li data-value="{_worth(each)}" data-share="{each.share}" data-name="{escape(each.name[:80])}">'
+        f'<li data-value="{worth(each.estimate)}" data-share="{each.share}" data-name="{escape(each.name[:80])}">'
         f'<span class="name" title="{escape(each.name[:400])}, {percent(each.share, 2)} % of what is counted">{name(each.name)}</span>'
         f'{bar(each.estimate)}<span class="number value">{percent(each.estimate.value)}</span>'
         f'<span class="number ends">{escape(interval(each.estimate))}</span></li>\n'
@@ -117,10 +111,6 @@ def _classes(content: RunContent) -> str:
     columns = "rows two" if len(shown) > FEW else "rows"
     body = f'<div class="order">{buttons}</div><ul class="{columns}" id="class-list">\n{rows}</ul>{_ORDER}'
     return section("classes", "Classes", about, body)
-
-
-def _worth(line: ClassLine) -> float:
-    return -1.0 if math.isnan(line.estimate.value) else line.estimate.value
 
 
 def _pairs(pairs: Sequence[Pair]) -> str:
