@@ -39,8 +39,8 @@ def methods_page(lines: Sequence[MethodLine]) -> str:
         parts.append(("classes", "Classes", _classes(lines)))
     models = ", ".join(dict.fromkeys(each.content.model for each in lines))
     lead = Markup(f"{name(models)} · {escape(counted(first.total, 'picture'))}")
-    title = Markup(f"{counted(len(lines), 'method')} on {name(first.data)}")
-    return whole_page(title, [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
+    title = f"{counted(len(lines), 'method')} on {first.data}"
+    return whole_page(title, name(title), [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
 
 
 def _row(line: MethodLine) -> tuple[str, ...]:

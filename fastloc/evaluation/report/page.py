@@ -47,8 +47,8 @@ def page(content: RunContent) -> str:
         parts.append(("failures", "Not evaluated", _failures(content)))
     parts.append(("run", "What ran", section("run", "What ran", "", facts(content.facts, content.changed))))
     lead = Markup(f"{name(content.model)} · protocol {name(content.protocol)} · {escape(evaluated(content))}")
-    title = Markup(f"{name(content.method)} on {name(content.data)}")
-    return whole_page(title, [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
+    heading = Markup(f"{name(content.method)} on {name(content.data)}")
+    return whole_page(f"{content.method} on {content.data}", heading, [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
 
 
 def _headline(content: RunContent) -> str:

@@ -29,13 +29,13 @@ def _style() -> str:
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
-def whole_page(title: str, lead: Sequence[str], links: Mapping[str, str], body: str) -> str:
-    """A page of a report: title and lines under it, links (id -> words) to its sections, and the sections."""
+def whole_page(title: str, heading: str, lead: Sequence[str], links: Mapping[str, str], body: str) -> str:
+    """A page of a report: its title, the heading and lines under it, links (id -> words) to its sections, and the sections."""
     lines = "".join(f'<p class="faint">{markup(line)}</p>' for line in lead)
     nav = "".join(f'<a href="#{escape(where)}">{escape(words)}</a>' for where, words in links.items())
     return document(title, _style(), f"""<header>
 <p class="brand">{_BRAND}fastloc evaluate</p>
-<h1>{markup(title)}</h1>
+<h1>{markup(heading)}</h1>
 {lines}<nav>{nav}</nav>
 </header>
 <main>
