@@ -79,7 +79,8 @@ def content(name: str = "sclip", value: float = 0.5) -> RunContent:
         name=name, method=name, model="ViT-B-16", data=NASTY, protocol="sclip", pictures=9, total=10,
         figures=(Figure("mIoU", Estimate(value, value - 0.02, value + 0.02), "over the set"), Figure("pixel accuracy", Estimate(0.75))),
         classes=(
-            ClassLine("cat", Estimate(0.25, 0.2, 0.3), 0.5), ClassLine(NASTY, Estimate(math.nan), 0.0), ClassLine("dog", Estimate(0.75), 0.5),
+            ClassLine("cat", Estimate(0.25, 0.2, 0.3), 0.5), ClassLine(NASTY, Estimate(math.nan), 0.0),
+            ClassLine("dog", Estimate(0.75), 0.5),
         ),
         pairs=(Pair("cat", NASTY, 1200, 0.3),), published=(Published("SCLIP", "ViT-B-16", "sclip", 0.591, NASTY),), differences=(NASTY,),
         shown=(shown(NASTY),), failures=((NASTY, NASTY),), facts={"Protocol": (("crop", "224"), ("names", NASTY))},

@@ -33,7 +33,7 @@ def comparison_page(content: ComparisonContent) -> str:
     parts.append(("settings", "What differs", _settings(content)))
     heading = Markup(f'{name(content.first)} <span class="faint">and</span> {name(content.second)}')
     lead = Markup(f"{name(content.data)} · {escape(pairs_line(content))}")
-    return whole_page(f"{content.first} and {content.second}", heading, [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
+    return whole_page(f"{content.first} and {content.second}", heading, lead, parts)
 
 
 def pairs_line(content: ComparisonContent) -> str:

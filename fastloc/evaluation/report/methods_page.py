@@ -40,7 +40,7 @@ def methods_page(lines: Sequence[MethodLine]) -> str:
     models = ", ".join(dict.fromkeys(each.content.model for each in lines))
     lead = Markup(f"{name(models)} · {escape(counted(first.total, 'picture'))}")
     title = f"{counted(len(lines), 'method')} on {first.data}"
-    return whole_page(title, name(title), [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
+    return whole_page(title, name(title), lead, parts)
 
 
 def _row(line: MethodLine) -> tuple[str, ...]:

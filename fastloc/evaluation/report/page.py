@@ -48,7 +48,7 @@ def page(content: RunContent) -> str:
     parts.append(("run", "What ran", section("run", "What ran", "", facts(content.facts, content.changed))))
     lead = Markup(f"{name(content.model)} · protocol {name(content.protocol)} · {escape(evaluated(content))}")
     heading = Markup(f"{name(content.method)} on {name(content.data)}")
-    return whole_page(f"{content.method} on {content.data}", heading, [lead], {where: words for where, words, _ in parts}, "".join(text for _, _, text in parts))
+    return whole_page(f"{content.method} on {content.data}", heading, lead, parts)
 
 
 def _headline(content: RunContent) -> str:

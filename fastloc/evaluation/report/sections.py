@@ -29,14 +29,15 @@ def _style() -> str:
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
-def whole_page(title: str, heading: str, lead: Sequence[str], links: Mapping[str, str], body: str) -> str:
-    """A page of a report: its title, the heading and lines under it, links (id -> words) to its sections, and the sections."""
-    lines = "".join(f'<p class="faint">{markup(line)}</p>' for line in lead)
-    nav = "".join(f'<a href="#{escape(where)}">{escape(words)}</a>' for where, words in links.items())
+def whole_page(title: str, heading: str, lead: str, parts: Sequence[tuple[str, str, str]]) -> str:
+    """A page of a report: its title, the heading, a line under it, and sections (id, words of the link to it, HTML)."""
+    nav = "".join(f'<a href="#{escape(where)}">{escape(words)}</a>' for where, words, _ in parts)
+    body = "".join(content for _, _, content in parts)
     return document(title, _style(), f"""<header>
 <p class="brand">{_BRAND}fastloc evaluate</p>
 <h1>{markup(heading)}</h1>
-{lines}<nav>{nav}</nav>
+<p class="faint">{markup(lead)}</p>
+<nav>{nav}</nav>
 </header>
 <main>
 {body}
