@@ -24,6 +24,7 @@ Names = tuple[tuple[str, ...], ...]
 _FOLDER = Path(__file__).with_name("class_names")
 # what separates the names of a class in a set's own list
 _SEPARATOR = ", "
+_BACKGROUND = ("background",)
 # key -> whose lists they are; "plain" are those of the set itself
 NAMES = {
     "plain": "the set's own names",
@@ -49,7 +50,7 @@ class _File:
 def class_names(key: str, data: str) -> Names:
     """The names of each class of a set, in the order of its labels. Blanks around a name are dropped: they are no tokens.
 
-    The rule "cliper" has one class more, ahead of the others, on sets without a background: predicted, it is no class at all.
+    The lists "cliper" have one class more, the background's, ahead of the others of a set without a background: predicted, it is no class.
 
     Raises:
         FastlocError: an unknown key, or a paper that has no list of this set.
@@ -65,13 +66,17 @@ def class_names(key: str, data: str) -> Names:
 def names_of(protocol: Protocol, dataset: DataSet) -> Names:
     """The names that a protocol asks for on a set: the paper's, or the set's own split at ", " where names is "plain".
 
+    With the rule "cliper" there is one class more, the background's, ahead of the others of a set without a background.
+
     Raises:
         FastlocError: as `class_names`, and names that are not those of the set's classes.
     """
+    ahead = protocol.rule == "cliper" and not dataset.background
     if protocol.names == "plain":
-        return tuple(tuple(each.split(_SEPARATOR)) for each in dataset.classes)
+        own = tuple(tuple(each.split(_SEPARATOR)) for each in dataset.classes)
+        return (_BACKGROUND, *own) if ahead else own
     names = class_names(protocol.names, protocol.data)
-    expected = len(dataset.classes) + (protocol.rule == "cliper" and not dataset.background)
+    expected = len(dataset.classes) + ahead
     if len(names) != expected:
         rule = f"have a line for each of the {expected} classes of {dataset.name}"
         raise FastlocError(f"names {protocol.names!r} must {rule}, got {len(names)}; use names=plain")

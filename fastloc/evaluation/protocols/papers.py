@@ -39,7 +39,7 @@ class Paper:
 
     def elsewhere(self, data: str) -> Protocol:
         """The protocol on a set that the paper does not have: its usual fields, and the set's own names."""
-        note = f"{self.name} has no {data}: its usual fields, with the set's own names and no threshold"
+        note = f"{self.name} has no {data}: its usual fields, with the set's own names" if self.sets else ""
         return self._row(data, {"names": "plain", "note": note})
 
     def _row(self, data: str, own: Mapping[str, Any]) -> Protocol:
