@@ -58,6 +58,7 @@ def _all(as_json: bool) -> None:
 
 
 def _one(name: str, as_json: bool) -> None:
+    from fastloc.evaluation.protocols.changes import CHANGEABLE
     from fastloc.evaluation.protocols.published import figures
     from fastloc.evaluation.protocols.table import PROTOCOLS
     from fastloc.evaluation.sets.table import row_of
@@ -77,12 +78,11 @@ def _one(name: str, as_json: bool) -> None:
             out.print(Text.assemble("\n", (title, "dim"), "".join(f"\n  {line}" for line in lines)), soft_wrap=True)
     out.print()
     if protocols:
-        # fields in which no two differ say nothing
-        fields = [field for field in asdict(protocols[0]) if len({str(getattr(each, field)) for each in protocols}) > 1]
-        shown = [field for field in fields if field not in ("paper", "source", "note", "refinement_settings")]
-        rows = console.table("protocol", *shown)
+        rows = console.table("protocol", "fields in which they differ")
+        fields = [name for name in CHANGEABLE if len({getattr(each, name) for each in protocols}) > 1]
         for each in protocols:
-            rows.add_row(Text(each.paper, "bold"), *(_cell(getattr(each, field)) for field in shown))
+            given = {name: value for name in fields if (value := getattr(each, name)) not in (None, "", ())}
+            rows.add_row(Text(each.paper, "bold"), ", ".join(f"{name}={_value(value)}" for name, value in given.items()))
         out.print(rows)
     if published:
         out.print(_table(published))
@@ -97,5 +97,5 @@ def _table(published: "Sequence[Figure]") -> Table:
     return rows
 
 
-def _cell(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else "" if value in (None, "", 0, 0.0) else str(value)
+def _value(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
