@@ -3,7 +3,6 @@
 import argparse
 
 from fastloc.cli.evaluate.run import add_set
-from fastloc.errors import FastlocError, unknown
 from fastloc.utils.terminal import say
 
 
@@ -14,11 +13,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is missing, one line each: 0 where nothing is, else 1. Raises FastlocError for an unknown set or option."""
-    from fastloc.evaluation.sets.table import SETS
+    from fastloc.evaluation.sets.table import row_of
 
-    if args.data_set not in SETS:
-        raise FastlocError(unknown("data set", args.data_set, SETS))
-    row, options = SETS[args.data_set], dict(args.set_options)
+    row, options = row_of(args.data_set), dict(args.set_options)
     missing = row.missing(args.data_set, args.data, options)
     for line in missing:
         say(line)

@@ -64,7 +64,8 @@ def class_names(key: str, data: str) -> Names:
 
 
 def names_of(protocol: Protocol, dataset: DataSet) -> Names:
-    """The names that a protocol asks for on a set: the paper's, or the set's own split at ", " where names is "plain".
+    """The names that a protocol asks for on a set: the paper's, or where names is "plain" the set's own: its `names`, or its classes split
+    at ", ".
 
     With the rule "cliper" there is one class more, the background's, ahead of the others of a set without a background.
 
@@ -73,7 +74,7 @@ def names_of(protocol: Protocol, dataset: DataSet) -> Names:
     """
     ahead = protocol.rule == "cliper" and not dataset.background
     if protocol.names == "plain":
-        own = tuple(tuple(each.split(_SEPARATOR)) for each in dataset.classes)
+        own: Names = getattr(dataset, "names", None) or tuple(tuple(each.split(_SEPARATOR)) for each in dataset.classes)
         return (_BACKGROUND, *own) if ahead else own
     names = class_names(protocol.names, protocol.data)
     expected = len(dataset.classes) + ahead
