@@ -92,6 +92,7 @@ def test_a_seed_is_a_scene_and_masks_are_exact():
     assert abs(inside - outside).max() > 40
 
 
+@pytest.mark.slow("trains twice")
 @with_font
 def test_training_runs_and_is_taken_up_again(tmp_path: Path):
     script = Path(train.__file__)

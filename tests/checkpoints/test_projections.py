@@ -233,6 +233,7 @@ def test_the_trained_map_finds_the_things_of_the_samples() -> None:
 # on the command line
 
 
+@pytest.mark.slow("exports and runs four commands")
 def test_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from fastloc.runtime.localizer import OnnxLocalizer
     from fastloc.text.embeddings import TextEmbeddings

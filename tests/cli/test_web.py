@@ -46,6 +46,7 @@ def test_half_a_request_is_not_waited_for(port: int, content: bytes) -> None:
         assert client.recv(1000) == b"" and time.monotonic() - began < 3
 
 
+@pytest.mark.slow("holds connections open for ten seconds")
 def test_many_connections_take_few_threads_and_keep_nobody_out_for_long(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     before = threading.active_count()
     with contextlib.ExitStack() as stack:

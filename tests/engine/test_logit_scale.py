@@ -144,6 +144,7 @@ def test_a_classifier_says_that_it_has_none() -> None:
         Temporal(0.0, "background", localizer.logit_scale)
 
 
+@pytest.mark.slow("exports a SigLIP")
 def test_the_scores_of_a_model_with_a_bias_are_its_own_probabilities(folder: Path, tmp_path: Path) -> None:
     """In both engines; the weights are those of the others."""
     path = tmp_path / "biased.safetensors"

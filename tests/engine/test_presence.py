@@ -107,6 +107,7 @@ def test_raw_outputs_have_the_same_scores() -> None:
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
 
 
+@pytest.mark.slow("exports two files")
 def test_a_file_with_baked_texts_and_one_of_several_pictures(tmp_path: Path) -> None:
     from fastloc.export.to_onnx import Options, export
 

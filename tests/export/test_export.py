@@ -101,7 +101,7 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
 EVERYTHING = ("similarity", "scores", "background", "heatmaps", "labels")
 
 
-@pytest.mark.slow("exports with dynamic axes in every spelling", quick=1)
+@pytest.mark.slow("exports with dynamic axes in every spelling")
 @pytest.mark.parametrize(("name", "spelling"), DYNAMIC)
 def test_any_batch_size_and_texts(name: str, spelling: str) -> None:
     made = parts(ROWS[name], Options(spelling=spelling, batch=None, outputs=EVERYTHING))

@@ -118,6 +118,7 @@ def test_a_golden_is_judged_by_the_range_of_its_maps() -> None:
         assert "of its range" in golden.failures(golden.compare(one, bad), "float32", "relevance")[0]
 
 
+@pytest.mark.slow("exports a gradient with its golden")
 def test_the_whole_export(tmp_path: Path) -> None:
     """With the embedded model: manifest, golden and check included."""
     from fastloc.engine.localizer import Localizer

@@ -14,7 +14,7 @@ from fastloc.evaluation.running.settings import FORMAT, RunFile, Settings, machi
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.schema import decode, plain, read_file, shown
 
-__all__ = ["RESULT", "ROWS", "RUN", "begin", "locked", "read"]
+__all__ = ["RESULT", "ROWS", "RUN", "begin", "check", "locked", "read"]
 
 RUN, ROWS, RESULT = "run.json", "rows.jsonl", "result.json"
 
@@ -36,21 +36,26 @@ def read(folder: Path) -> RunFile:
     return decode(content, RunFile, f"{path} is damaged", error=FastlocError)
 
 
-def begin(folder: Path, settings: Settings) -> RunFile:
-    """Make a run's folder, or go on with one of the same settings.
+def check(folder: Path, settings: Settings) -> bool:
+    """True for the folder of a run of the same settings, False for an empty one.
 
     Raises FastlocError for a folder of other settings, which it names, and for one that is not a run's.
     """
     if (folder / RUN).exists():
-        before = read(folder)
-        _check(folder, before.settings, settings)
-        return before
+        _check(folder, read(folder).settings, settings)
+        return True
     if any(folder.iterdir()):
         raise FastlocError(f"{folder} must be a new folder or a run's, got one that holds something else; give another with -o")
+    return False
+
+
+def begin(folder: Path, settings: Settings) -> None:
+    """Write run.json where there is none. Raises FastlocError as `check` does."""
+    if check(folder, settings):
+        return
     made = RunFile(settings=settings, versions=versions(), machine=machine())
     content = json.dumps(asdict(made), indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
     write_whole(folder / RUN, lambda file: file.write(content))
-    return made
 
 
 @contextmanager
@@ -70,6 +75,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         if os.name == "posix":
             _lock(descriptor, folder)
+        # what a killed write left under its random name
+        for part in folder.glob(".*.part"):
+            part.unlink()
         yield
     finally:
         if os.name == "posix":

@@ -99,7 +99,9 @@ class RowFile:
     def _lines(self) -> Iterator[bytes]:
         self._file.flush()
         self._file.seek(0)
-        yield from self._file
+        # `yield from` would close the file with the generator
+        for line in self._file:  # noqa: UP028
+            yield line
         self._file.seek(0, os.SEEK_END)
 
     def _whole(self) -> int:

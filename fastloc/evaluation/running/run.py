@@ -19,8 +19,8 @@ CHUNK = 8
 # chunks whose rows are replaced at once where failed pictures are tried again
 _RETRIED = 64
 
-# called with the name of a judge and rows of it that are new
-Report = Callable[[str, Sequence[Row]], None]
+# called with the name of a judge, rows of it, and whether they are made now or were there
+Report = Callable[[str, Sequence[Row], bool], None]
 
 
 def run(
@@ -46,11 +46,11 @@ def run(
     if report is not None:
         for name, file in files.items():
             for row in file.read():
-                report(name, [row])
+                report(name, [row], False)
     for _, name, rows in judged(dataset, judges, _missing(files), threads):
         files[name].append(rows)
         if report is not None:
-            report(name, rows)
+            report(name, rows, True)
 
 
 def _failed(files: Mapping[str, RowFile]) -> list[tuple[int, Sequence[Item], list[str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -17,9 +17,11 @@ from fastloc.imaging import images, picture_files, picture_formats
 from fastloc.utils import schema
 
 __all__ = [
-    "MASKS", "Listed", "Missing", "checked", "existing", "index_mask", "missing_pictures", "picture", "relative_files", "require",
+    "MASKS", "Colour", "Listed", "Missing", "checked", "existing", "index_mask", "missing_pictures", "picture", "relative_files", "require",
     "text_lines", "within", "yes_or_no",
 ]  # fmt: skip
+
+Colour = tuple[int, int, int]
 
 # lossless formats in which masks are found, the usual one first
 MASKS = (".png", ".tif", ".tiff", ".bmp")
@@ -45,12 +47,13 @@ class Listed(Protocol):
 
 
 def picture(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """A picture, RGB and upright. size: the (width, height) that its annotations are for.
+    """A picture, RGB, as the evaluations of papers read it: turned upright by its EXIF orientation, as mmsegmentation has OpenCV turn it
+    (CLIPer's Pillow does not), and its colour profile left out, as both do. size: the (width, height) that its annotations are for.
 
     Raises SampleError: it cannot be read, or has another size.
     """
     try:
-        found = images.load(path)
+        found = images.load(path, profile=False)
     except ImageError as error:
         raise SampleError(str(error)) from error
     if size is not None and found.size != size:
@@ -58,10 +61,14 @@ def picture(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     return found
 
 
-def index_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int32]:
-    """The numbers of an index mask, int32 [H, W]: palette indices, grey values of 8 or 16 bits. size: the picture's (width, height).
+def index_mask(path: Path, size: tuple[int, int], colours: Mapping[Colour, int] | None = None) -> NDArray[np.int32]:
+    """The numbers of an index mask, int32 [H, W]: palette indices, grey values of 8 or 16 bits.
 
-    Raises SampleError: it cannot be read, has colours or lossy pixels, or another size than the picture.
+    Args:
+        size: the picture's (width, height).
+        colours: colour -> the number it stands for; a palette that has another number for it was renumbered.
+
+    Raises SampleError: it cannot be read, has colours or lossy pixels, a renumbered palette, or another size than the picture.
     """
     try:
         with picture_files.opened(path) as (content, _):
@@ -86,12 +93,30 @@ def _numbers(content: BinaryIO, path: Path, size: tuple[int, int]) -> NDArray[np
                 )
             if opened.format in ("JPEG", "MPO"):
                 raise SampleError(f"mask {path} must be lossless, got JPEG, which changes numbers; save it as PNG")
+<<<<<<< HEAD
+            numbers = np.asarray(opened).astype(np.int32)
+            _check_palette(path, opened, numbers, colours or {})
+            return numbers
+    except SampleError:
+=======
             return np.asarray(opened).astype(np.int32)
     except FastlocError:
+>>>>>>> 61247ee4e6ed6986c86557726bfe9f2779c8f002
         raise
     # decoders raise whatever they like on a corrupt file
     except Exception as error:
         raise SampleError(f"mask {path} cannot be read: {schema.first_line(error)}") from error
+
+
+def _check_palette(path: Path, opened: Image.Image, numbers: NDArray[np.int32], colours: Mapping[Colour, int]) -> None:
+    palette = opened.getpalette("RGB") or []
+    for number in np.unique(numbers).tolist() if palette and colours else ():
+        red, green, blue = palette[3 * number : 3 * number + 3] or (0, 0, 0)
+        if colours.get((red, green, blue), number) != number:
+            raise SampleError(
+                f"mask {path} must have {colours[red, green, blue]} for the colour ({red}, {green}, {blue}), got {number}: its palette was "
+                "renumbered; take the set's own mask"
+            )
 
 
 def text_lines(path: Path) -> list[str]:
