@@ -72,14 +72,14 @@ def index_mask(path: Path, size: tuple[int, int], colours: Mapping[Colour, int] 
     """
     try:
         with picture_files.opened(path) as (content, _):
-            return _numbers(content, path, size)
+            return _numbers(content, path, size, colours or {})
     except SampleError:
         raise
     except ImageError as error:
         raise SampleError(f"mask {error}") from error
 
 
-def _numbers(content: BinaryIO, path: Path, size: tuple[int, int]) -> NDArray[np.int32]:
+def _numbers(content: BinaryIO, path: Path, size: tuple[int, int], colours: Mapping[Colour, int]) -> NDArray[np.int32]:
     try:
         with picture_formats.identified(content, str(path)) as opened:
             # before a pixel is decoded
@@ -93,15 +93,10 @@ def _numbers(content: BinaryIO, path: Path, size: tuple[int, int]) -> NDArray[np
                 )
             if opened.format in ("JPEG", "MPO"):
                 raise SampleError(f"mask {path} must be lossless, got JPEG, which changes numbers; save it as PNG")
-<<<<<<< HEAD
             numbers = np.asarray(opened).astype(np.int32)
-            _check_palette(path, opened, numbers, colours or {})
+            _check_palette(path, opened, numbers, colours)
             return numbers
-    except SampleError:
-=======
-            return np.asarray(opened).astype(np.int32)
     except FastlocError:
->>>>>>> 61247ee4e6ed6986c86557726bfe9f2779c8f002
         raise
     # decoders raise whatever they like on a corrupt file
     except Exception as error:
