@@ -78,11 +78,12 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
     if kind_of(asked.model) == CLASSIFIER:
         raise FastlocError(f"model must be a CLIP or an exported .onnx file, got the classifier {asked.model}")
     methods = list(dict.fromkeys(asked.methods)) or [METHOD]
-    papers = {method: _protocol(method, dataset, asked) for method in methods}
+    name = os.fspath(asked.model)
+    papers = {method: _protocol(method, name, dataset, asked) for method in methods}
     options = dict(asked.options)
     official = bool(options.pop("official", False))
     again = {name: options[name] for name in options if name in ("fit", "blocks", "iterations", "inv_temp")}
-    base = Localizer(os.fspath(asked.model), asked.pretrained, methods[0], **options)
+    base = Localizer(name, asked.pretrained, methods[0], **options)
     found = []
     for method in methods:
         own = PAPERS[papers[method][0].paper].method == method
@@ -117,15 +118,15 @@ def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken
         raise FastlocError(f"{wrong[0]} cannot be given with {path}: the file decides that; export another")
     options = {name: value for name, value in asked.options.items() if name in known}
     localizer = OnnxLocalizer(path, **options)
-    row, fields = _protocol(localizer.method, dataset, asked)
+    row, fields = _protocol(localizer.method, localizer.manifest.model.name, dataset, asked)
     name = Path(path).stem
     name = f"{name}-against" if name in taken else name
     return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, row, fields)]
 
 
-def _protocol(method: str, dataset: DataSet, asked: Asked) -> tuple[Protocol, tuple[str, ...]]:
-    """The protocol with its changes, and the names of those that changed it."""
-    row = protocol_of(method, dataset.name, asked.paper)
+def _protocol(method: str, model: str, dataset: DataSet, asked: Asked) -> tuple[Protocol, tuple[str, ...]]:
+    """The protocol with its changes, and the names of the fields that they changed."""
+    row = protocol_of(method, dataset.name, asked.paper, task=dataset.task, model=model)
     mine = with_changes(row, asked.changes)
     return mine, tuple(changed(row, mine))
 
@@ -158,8 +159,6 @@ def _judge(
         from fastloc.evaluation.questions.judge import QuestionJudge
 
         return QuestionJudge(localizer, protocol, dataset)
-    if dataset.task != "labels":
-        raise FastlocError(f"protocol {protocol.paper} must ask questions on {dataset.name}, which has no labels; use another --protocol")
     from fastloc.evaluation.segmentation.judge import SegmentationJudge
 
     return SegmentationJudge(subject, protocol, dataset, names)
