@@ -21,7 +21,6 @@ __all__ = ["Annotation", "Box", "Category", "Entry", "box", "by_picture", "mask"
 Box = tuple[float, float, float, float]
 # instances_train2017.json has 0.47 GB
 _BYTES = 4 << 30
-_NO_SEGMENTATION = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +34,14 @@ class Entry:
     caption: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(msgspec.Struct, frozen=True, gc=False):
     """One object. bbox: (x, y, width, height) in pixels; segmentation: JSON, read when it is drawn."""
 
     image_id: int
     category_id: int = 0
     id: int = 0
     bbox: tuple[float, ...] = ()
-    segmentation: msgspec.Raw = field(default_factory=lambda: _NO_SEGMENTATION)
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True)

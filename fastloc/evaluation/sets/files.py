@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,17 @@ def index_mask(path: Path, size: tuple[int, int], colours: Mapping[Colour, int] 
     Raises SampleError: it cannot be read, has colours or lossy pixels, a renumbered palette, or another size than the picture.
     """
     try:
-        with picture_files.opened(path) as (content, _), picture_formats.identified(content, str(path)) as opened:
+        with picture_files.opened(path) as (content, _):
+            return _numbers(content, path, size, colours or {})
+    except SampleError:
+        raise
+    except ImageError as error:
+        raise SampleError(f"mask {error}") from error
+
+
+def _numbers(content: BinaryIO, path: Path, size: tuple[int, int], colours: Mapping[Colour, int]) -> NDArray[np.int32]:
+    try:
+        with picture_formats.identified(content, str(path)) as opened:
             # before a pixel is decoded
             if opened.size != size:
                 raise SampleError(
@@ -86,10 +96,8 @@ def index_mask(path: Path, size: tuple[int, int], colours: Mapping[Colour, int] 
             if colours and opened.mode == "P":
                 _check_palette(path, opened, colours)
             return np.asarray(opened).astype(np.int32)
-    except SampleError:
+    except FastlocError:
         raise
-    except ImageError as error:
-        raise SampleError(f"mask {error}") from error
     # decoders raise whatever they like on a corrupt file
     except Exception as error:
         raise SampleError(f"mask {path} cannot be read: {schema.first_line(error)}") from error

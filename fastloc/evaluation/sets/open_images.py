@@ -53,7 +53,7 @@ class OpenImages:
         wanted = [(self.points, "the points and their answers"), (self.pictures, "the folder of the pictures")]
         files.require(*wanted, *([(self.names_file, "the names of the labels")] if names else []))
         read = _read(self.points)
-        self._pictures, self._points = _asked(read)
+        self._pictures, self._points = _asked(read, self.points)
         kept = np.unique(self._points.label)
         self.classes = self._named([read.labels[label] for label in kept], [read.texts[label] for label in kept])
         self._points = replace(self._points, label=np.searchsorted(kept, self._points.label))
@@ -116,13 +116,13 @@ class _Read:
     points: _Points
 
 
-def _asked(read: _Read) -> tuple[list[str], _Points]:
+def _asked(read: _Read, path: Path) -> tuple[list[str], _Points]:
     """The pictures and points of labels that have a yes in their picture. Raises FastlocError where there are none."""
     every = read.points
     _, pair = np.unique(every.picture * np.int64(len(read.labels)) + every.label, return_inverse=True)
     kept = np.flatnonzero(np.bincount(pair, every.inside)[pair] > 0)
     if not len(kept):
-        raise FastlocError("the file of points must have a yes, got none")
+        raise FastlocError(f"{path} must have a yes, got none")
     kept = kept[np.argsort(every.picture[kept], kind="stable")]
     pictures, picture = np.unique(every.picture[kept], return_inverse=True)
     names = [read.pictures[index] for index in pictures]
