@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ from fastloc.errors import FastlocError
 from fastloc.evaluation.samples import IGNORE, DataSet, Sample, SampleError
 from fastloc.evaluation.sets import coco_file
 from fastloc.evaluation.sets.more import MORE
+from mutations import byte_edits, json_edits, raw
 
 SCENES = miniature.scenes()
 NAMES = miniature.classes(SCENES)
@@ -396,3 +398,38 @@ def test_a_pickle_that_lies_there_alone_is_refused_with_the_command_that_saves_i
     (tmp_path / "refs(unc).p").write_bytes(b"(lp1\n.")
     [line] = MORE["refcoco"].missing("refcoco", tmp_path, {})
     assert "refs(unc).p must be JSON, got a pickle" in line and "json.dump(pickle.load(open('refs(unc).p', 'rb')" in line
+
+
+DAMAGED = [
+    ("coco-json", "coco", COCO), ("coco-boxes", "coco", COCO), ("refcoco", "own", "phrases.json"),
+    ("refcoco", "mdetr", "finetune_refcoco_val.json"), ("refcoco", "refs", "refs(unc).json"), ("refcoco", "refs", "instances.json"),
+    ("folder", "folder", "names.json"), ("refcoco", "qwen", "refcoco_val.jsonl"), ("open-images", "open-images", CSV),
+    ("folder", "folder", "masks/000000000001.png"),
+]  # fmt: skip
+
+
+@pytest.mark.slow("reads a set for each of hundreds of edits")
+@pytest.mark.parametrize(("name", "form", "file"), DAMAGED)
+def test_a_damaged_file_is_an_answer_or_one_line(name: str, form: str, file: str, tmp_path: Path) -> None:
+    if form in FORMS:
+        miniature.write_phrases(tmp_path, SCENES[:2], form)
+    else:
+        writers = {"folder": miniature.write_folder, "open-images": miniature.write_open_images, "coco": miniature.write_coco}
+        writers[form](tmp_path, SCENES[:2])
+    path = tmp_path / file
+    if file == "names.json":
+        miniature.write_json(path, {str(number): name for number, name in enumerate(["nothing", *miniature.classes(SCENES[:2])])})
+    options = {"names": file} if file == "names.json" else {}
+
+    def read(content: object) -> None:
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        # a fault of the set ends it; that of a picture does not
+        found = MORE[name].open(name, tmp_path, options)
+        MORE[name].missing(name, tmp_path, options)
+        for item in found.items():
+            with suppress(SampleError):
+                found.read(item)
+
+    content = path.read_bytes()
+    edits = json_edits(json.loads(content), 0, 200) if path.suffix == ".json" else byte_edits(content, 0, 150, 3000)
+    assert raw(edits, read) == []
