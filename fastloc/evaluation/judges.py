@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastloc.evaluation.rows import Row
@@ -29,8 +31,12 @@ class Subject(Protocol):
     size: tuple[int, int] | None  # the only input size it takes; None: any multiple of the patch
     device: torch.device
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]."""
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]. words: for the background, in
+        methods that read such (CLIPer)."""
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """The texts' embeddings [T, E], of unit length, for a refinement that compares them (PEARL's); None of a file that hides them."""
 
 
 class Judge(Protocol[Prepared]):

@@ -60,11 +60,11 @@ class Case:
 
 
 CASES = (
-    Case("normalized", 24, normalized=True),
-    Case("background", 65, score=0.3, below=0.3, attention=0.2, scale=50),
+    Case("normalized", 116, normalized=True),
+    Case("background", 129, background=3, score=0.3, below=0.3, attention=0.2, scale=50),
     # as on sets without a background, whose label 0 is ignored
     Case("all_classes", 14, picture=(97, 64), background=0, score=0.0, below=0.001, ignored=(0, 255)),
-    Case("squares", 67, picture=(64, 128), score=0.0, below=0.0001, attention=0.35, ignored=(0, 255), squares=True),
+    Case("squares", 83, background=2, picture=(64, 128), score=0.0, below=0.0001, attention=0.35, ignored=(0, 255), squares=True),
 )
 
 

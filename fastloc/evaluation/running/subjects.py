@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastloc.checkpoints.digests import digest
@@ -41,10 +42,14 @@ class EngineSubject:
         self.logit_scale = localizer.recipe.readout.scale or localizer.logit_scale
         self.dtype = str(localizer.weights.dtype).removeprefix("torch.")
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
         """See `fastloc.evaluation.judges.Subject`. Methods whose maps are inside out have them turned."""
-        grids, _ = self.localizer.similarity(pixels, texts)
+        grids, _ = self.localizer.similarity(pixels, texts, words=words)
         return -grids if self.localizer.recipe.readout.reverse else grids
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `fastloc.evaluation.judges.Subject`."""
+        return self.localizer.embeddings(texts).vectors
 
 
 class FileSubject:
@@ -69,15 +74,19 @@ class FileSubject:
         self.dtype = manifest.dtype
         self._chosen: tuple[tuple[str, ...], Selection] | None = None
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes."""
-        if self._chosen is None or self._chosen[0] != tuple(texts):
-            self._chosen = tuple(texts), self.localizer.encode_texts(texts)
-        array, vectors = _laid_out(self.manifest, pixels), self._chosen[1].vectors
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes. A file has a background of its own."""
+        array, vectors = _laid_out(self.manifest, pixels), self.vectors(texts)
         most = self.manifest.input.batch or len(array)
         parts = [self.localizer.similarity(array[start : start + most], vectors) for start in range(0, len(array), most)]
         grids = torch.from_numpy(np.concatenate(parts)).float()
         return -grids if self.manifest.recipe.readout.reverse else grids
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """See `fastloc.evaluation.judges.Subject`; None of texts that are baked in."""
+        if self._chosen is None or self._chosen[0] != tuple(texts):
+            self._chosen = tuple(texts), self.localizer.encode_texts(texts)
+        return self._chosen[1].vectors
 
 
 def subject_of(localizer: Localizer | OnnxLocalizer) -> EngineSubject | FileSubject:
