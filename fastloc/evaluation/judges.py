@@ -35,7 +35,7 @@ class Subject(Protocol):
         """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]. words: for the background, in
         methods that read such (CLIPer)."""
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
         """The texts' embeddings [T, E], of unit length, for a refinement that compares them (PEARL's); None of a file that hides them."""
 
 

@@ -95,11 +95,11 @@ class Subject:
         self.patch = goldens.tower(self.name).spec.patch
 
     def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
-        background = torch.from_numpy(self.vectors(words)) if words else None
-        vectors = torch.from_numpy(self.vectors(texts))
+        background = torch.from_numpy(self.embeddings(words)) if words else None
+        vectors = torch.from_numpy(self.embeddings(texts))
         return grids(goldens.tower(self.name), pixels.double(), vectors, _row(self.name), background)[0]
 
-    def vectors(self, texts: Sequence[str]) -> goldens.Floats:
+    def embeddings(self, texts: Sequence[str]) -> goldens.Floats:
         found = array(self.name, "texts")
         if self.method == "cliper":
             found = np.concatenate([array(self.name, "background"), found])

@@ -12,9 +12,9 @@ What surprises in them, all of it kept in the answers:
 - the two squares of a picture of Cityscapes are cut at the label's height, the right one first, and are questions of their own;
 - the metric adds 1e-5 to unions, and leaves out classes that are not in the truth, though they may be predicted.
 
-Each file holds `picture` uint8 [H, W, 3], `texts` [T, E], `background` [K, E], `maps` [T, h, w] at the picture's size, every
-`step`-th pixel, `labels` uint8 [H, W], 0 where no class is left, `truth` uint8 [H, W], `iou` [C] of every class, the background's first, and `miou`. The
-two squares of a picture have a leading axis, right one first, in `maps`, `labels` and `truth`.
+Each file holds `picture` uint8 [H, W, 3], `texts` [T, E], `background` [K, E], `maps` [T, h, w] at the picture's size, every `step`-th
+pixel, `labels` uint8 [H, W], 0 where no class is left, `truth` uint8 [H, W], `iou` [C] of every class, the background's first, and `miou`.
+The two squares of a picture have a leading axis, right one first, in `maps`, `labels` and `truth`.
 """
 
 import importlib

@@ -47,7 +47,7 @@ class EngineSubject:
         grids, _ = self.localizer.similarity(pixels, texts, words=words)
         return -grids if self.localizer.recipe.readout.reverse else grids
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `fastloc.evaluation.judges.Subject`."""
         return self.localizer.embeddings(texts).vectors
 
@@ -76,13 +76,13 @@ class FileSubject:
 
     def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
         """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes. A file has a background of its own."""
-        array, vectors = _laid_out(self.manifest, pixels), self.vectors(texts)
+        array, vectors = _laid_out(self.manifest, pixels), self.embeddings(texts)
         most = self.manifest.input.batch or len(array)
         parts = [self.localizer.similarity(array[start : start + most], vectors) for start in range(0, len(array), most)]
         grids = torch.from_numpy(np.concatenate(parts)).float()
         return -grids if self.manifest.recipe.readout.reverse else grids
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
         """See `fastloc.evaluation.judges.Subject`; None of texts that are baked in."""
         if self._chosen is None or self._chosen[0] != tuple(texts):
             self._chosen = tuple(texts), self.localizer.encode_texts(texts)
