@@ -1,4 +1,4 @@
-"""Whole evaluations of a picture, from its bytes to labels: those of ten papers' own segmentors against our judge and the literal statement.
+"""Whole evaluations of a picture, from bytes to labels: ten papers' own segmentors against our judge and the literal statement.
 
 The files are written by benchmarks/official_goldens/from_checkouts/evaluations.py and evaluations_cliper.py, which list the cases and say
 what surprises in that code. Towers are in float64 on both sides; inputs and logits of the judge are float32, as on any run.
@@ -47,7 +47,7 @@ def logits(name: str) -> Tensor:
     made = judge(name)
     given = made.prepare(sample(name))[1]
     pixels = [each.normalised(made.normalisation, torch.device("cpu")) for each in given]
-    grids = stacked_grids(made.subject, made.texts, made.protocol, given, pixels)
+    grids = stacked_grids(made.subject, made.texts, made.words, made.protocol, given, pixels)
     found = made.logits(given[0], pixels[0], grids[0])
     whole = torch.full((len(made.texts), *found.size), torch.nan, dtype=torch.float64)
     for block in found.blocks():
