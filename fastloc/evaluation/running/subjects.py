@@ -113,7 +113,7 @@ class FileSubject:
         """See `fastloc.evaluation.judges.Subject`. Raises FastlocError for a file whose texts are baked in."""
         vectors = self.localizer.encode_texts(texts).vectors
         if vectors is None:
-            raise FastlocError(f"refinement 'propagate' must be with a file that takes embeddings, got {self.localizer.path}; export another")
+            raise FastlocError(f"{self.localizer.path} must take embeddings for refinement=propagate, got baked texts; export it without")
         return vectors
 
 
