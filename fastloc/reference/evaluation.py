@@ -1,26 +1,29 @@
 """Labels under a paper's protocol once more: slow, literal, one window after another, maps [T, H, W] of every pixel.
 
 In the steps of the authors' segmentors: wangf3014/SCLIP clip_segmentor.py (forward_slide, postprocess_result), mc-lan/ClearCLIP
-clearclip_segmentor.py (padding), sinahmr/NACLIP naclip.py and pamr.py, linsun449/cliper.code util/miou.py and ovs/main_ovs.py.
+clearclip_segmentor.py (padding), sinahmr/NACLIP naclip.py and pamr.py, m-arda-aydn/ITACLIP itaclip_segmentor.py (views, closing),
+linsun449/cliper.code util/miou.py and ovs/main_ovs.py.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, one_hot, pad
+from torch.nn.functional import conv2d, interpolate, one_hot, pad
 
 Similarity = Callable[[Tensor], Tensor]
 Pair = tuple[int, int]
 
 
 def logits(
-    similarity: Similarity, pixels: Tensor, size: Pair, patch: Pair, *, crop: int = 224, stride: int = 112, odd: str = "floor"
+    similarity: Similarity, pixels: Tensor, size: Pair, patch: Pair, *, crop: int = 224, stride: int = 112, odd: str = "floor",
+    view_weight: float | None = None,
 ) -> Tensor:  # fmt: skip
     """[T, H, W] at the picture's size in front of the scale, of normalised pixels [3, h, w].
 
     similarity: grids [1, T, h, w] of a window [1, 3, h, w] whose sides the patch divides.
     crop, stride: of windows; crop 0: the whole picture. odd: "floor" or "pad" of sides that the patch does not divide.
+    view_weight: see `of_views`; None: windows as they are.
     """
     image = pixels[None]
     height, width = image.shape[2:]
@@ -33,7 +36,11 @@ def logits(
         for column in range(across):
             bottom, right = min(row * stride + crop, height), min(column * stride + crop, width)
             top, left = max(bottom - crop, 0), max(right - crop, 0)
-            window = of_window(similarity, image[:, :, top:bottom, left:right], patch, odd)
+            seen = image[:, :, top:bottom, left:right]
+            if view_weight is None:
+                window = of_window(similarity, seen, patch, odd)
+            else:
+                window = of_views(similarity, seen, patch, odd, view_weight)
             placed = pad(window, (left, width - right, top, height - bottom))
             total = placed if total is None else total + placed
             count[:, :, top:bottom, left:right] += 1
@@ -51,6 +58,19 @@ def of_window(similarity: Similarity, window: Tensor, patch: Pair, odd: str) -> 
         return made[:, :, top : top + height, left : left + width]
     seen = window[:, :, : height // patch[0] * patch[0], : width // patch[1] * patch[1]]
     return interpolate(similarity(seen), size=(height, width), mode="bilinear")
+
+
+def of_views(similarity: Similarity, window: Tensor, patch: Pair, odd: str, weight: float) -> Tensor:
+    """The same as ITACLIP averages it: of the window, in gray and blurred, with this weight, and of its two mirror images."""
+    red, green, blue = window[:, 0], window[:, 1], window[:, 2]
+    gray = (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1).expand(-1, 3, -1, -1)
+    places = torch.arange(-5, 6, dtype=window.dtype)
+    kernel = torch.exp(-(places[:, None] ** 2 + places**2) / (2 * 5**2))
+    kernel = (kernel / kernel.sum()).expand(3, 1, -1, -1)
+    blurred = conv2d(pad(window, (5, 5, 5, 5), mode="reflect"), kernel, groups=3)
+    upright = [of_window(similarity, each, patch, odd) for each in (window, gray, blurred)]
+    mirrored = [of_window(similarity, window.flip(side), patch, odd).flip(side) for side in (2, 3)]
+    return weight * torch.stack(upright).mean(0) + (1 - weight) * torch.stack(mirrored).mean(0)
 
 
 def _around(side: int, step: int) -> Pair:
@@ -114,3 +134,18 @@ def cliper_labels(grids: Tensor, size: Pair, thresholds: Sequence[float], normal
     valid = torch.where(maps < background, torch.zeros_like(maps), maps) * present
     value, chosen = valid.max(0)
     return torch.where(value == 0, torch.zeros_like(chosen), chosen + 1)
+
+
+def closed(found: Tensor, side: int) -> Tensor:
+    """Labels [H, W] after OpenCV's morphological closing by a square: pixels outside the picture take no part."""
+    half, (height, width) = side // 2, found.shape
+
+    def extremes(values: Tensor, largest: bool) -> Tensor:
+        made = torch.empty_like(values)
+        for y in range(height):
+            for x in range(width):
+                near = values[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+                made[y, x] = near.max() if largest else near.min()
+        return made
+
+    return extremes(extremes(found, True), False)

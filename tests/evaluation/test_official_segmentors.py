@@ -72,3 +72,17 @@ def test_labels(name: str) -> None:
 def test_logits(name: str) -> None:
     step, theirs = goldens.case(name)["step"], torch.from_numpy(goldens.array(name, "logits")).double()
     assert (logits(name)[:, ::step, ::step] - theirs).abs().max() < LIMIT
+
+
+def literal_labels(name: str, given: Input) -> Tensor:
+    """The same of one input by the literal statement, in float64; its parts that it leaves to others are theirs."""
+    subject, protocol, names = goldens.Subject(name), goldens.protocol(name), goldens.names(name)
+    pixels = given.normalised(judge(name).normalisation, subject.device).double()
+    size = given.truth.shape
+    if protocol.rule == "cliper":
+        maps = subject.similarity(pixels[None], [each for each, in names[1:]], names[0])[0]
+        return evaluation.cliper_labels(maps, size, protocol.thresholds, protocol.normalized) - (0 if goldens.dataset(name).background else 1)
+    texts = [each for of_class in names for each in of_class]
+    owner = torch.tensor([number for number, each in enumerate(names) for _ in each])
+    found = evaluation.logits(lambda window: subject.similarity(window, texts), pixels, size, subject.patch, protocol)
+    return evaluation.labels(found, owner, protocol.logit_scale, protocol)
