@@ -72,7 +72,7 @@ class CocoLabels(_Coco):
         self.background = unlabelled == "background"
         if self.background:
             if "background" in self.classes:
-                raise FastlocError(f"{self.file} must have no category background, got one; give unlabelled=ignore")
+                raise FastlocError(f"{self.file} must have no category background, got one; use --option unlabelled=ignore")
             self.classes = ("background", *(name for name in self.classes))
 
     def items(self) -> Sequence[Item]:

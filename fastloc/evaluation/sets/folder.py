@@ -68,7 +68,7 @@ class Folder:
         if without:
             raise FastlocError(
                 f"{self.masks / _stem(without[0])}.png is missing, as are those of {len(without) - 1:,} more of {len(pictures):,} "
-                "pictures; list the others in a file and give it as the option only"
+                "pictures; give a list of the others: --option only=FILE"
             )
         return [Item(name, self.pictures / name, self.masks / masks[_stem(name)]) for name in pictures]
 
