@@ -100,7 +100,8 @@ class CocoLabels(_Coco):
 
 
 class CocoBoxes(_Coco):
-    """Data set of questions: each category that a picture has is asked once, and all its boxes answer; see LAYOUT and OPTIONS."""
+    """Data set of questions: each category that a picture has is asked once, and all its boxes answer, those of crowds too; see LAYOUT and
+    OPTIONS."""
 
     task = "questions"
     background = False
