@@ -2,8 +2,8 @@
 
 What `cv2.resize(picture, (w, h), interpolation=cv2.INTER_LINEAR)` computes in whole numbers (opencv/opencv,
 modules/imgproc/src/resize.cpp): weights of 11 bits, rounded half to even, along rows first; the sums lose 4 bits, are weighted along
-columns, lose 16 bits each and then two more, with rounding. It samples at pixel centres and does not average over what a smaller picture leaves out. Where both sides are halved
-exactly it takes the mean of 2 x 2 pixels, rounded half up.
+columns, lose 16 bits each and then two more, with rounding. It samples at pixel centres and does not average over what a smaller picture
+leaves out. Where both sides are halved exactly it takes the mean of 2 x 2 pixels, rounded half up.
 """
 
 from __future__ import annotations
