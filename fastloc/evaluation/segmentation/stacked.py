@@ -15,11 +15,12 @@ __all__ = ["Best", "Block", "Factors", "Logits", "best"]
 # rows @ grids @ columns, [H, a], [T, a, b] and [b, W]: see `fastloc.evaluation.segmentation.windows`
 Factors = tuple[Tensor, Tensor, Tensor]
 
-# numbers in the logits of a tile: a CPU's cache holds them, and a GPU is filled by them; and those of a whole picture at a time
-_TILE = {"cpu": 1 << 19, "cuda": 1 << 25}
+# numbers in the logits of a tile, by kind of device: smaller ones cost a CPU's threads more waiting for each other; and those of whole
+# maps at a time
+_TILE = {"cpu": 1 << 22, "cuda": 1 << 25}
 _CHUNK = 1 << 25
 # rows of a tile where there are many texts
-_ROWS = 8
+_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
