@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import Sample
+from fastloc.imaging.geometry import Geometry
 
 __all__ = ["Judge", "Subject"]
 
@@ -28,6 +30,12 @@ class Subject(Protocol):
     logit_scale: float
     size: tuple[int, int] | None  # the only input size it takes; None: any multiple of the patch
     device: torch.device
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """Where a picture of (height, width) lies in the input, by the model's own size and fit. Raises FastlocError."""
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """One normalised input [3, h, w], float32 on the CPU."""
 
     def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]."""

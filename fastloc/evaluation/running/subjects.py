@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fastloc.checkpoints.digests import digest
@@ -14,8 +15,10 @@ from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.evaluation.judges import Subject
 from fastloc.evaluation.protocols.schema import Protocol
-from fastloc.imaging.geometry import both_sides, size_text
+from fastloc.imaging.geometry import Geometry, both_sides, size_text
+from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.runtime.inputs import geometry_of
 from fastloc.runtime.localizer import OnnxLocalizer
 from fastloc.runtime.text_sources import EncodedTexts, Selection
 
@@ -41,8 +44,16 @@ class EngineSubject:
         self.logit_scale = localizer.recipe.readout.scale or localizer.logit_scale
         self.dtype = str(localizer.weights.dtype).removeprefix("torch.")
 
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """See `fastloc.evaluation.judges.Subject`, as are the others."""
+        return self.localizer.geometry(picture)
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """One normalised input."""
+        return self.localizer.pixels(picture, geometry)
+
     def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`. Methods whose maps are inside out have them turned."""
+        """Similarity grids. Methods whose maps are inside out have them turned."""
         grids, _ = self.localizer.similarity(pixels, texts)
         return -grids if self.localizer.recipe.readout.reverse else grids
 
@@ -69,8 +80,16 @@ class FileSubject:
         self.dtype = manifest.dtype
         self._chosen: tuple[tuple[str, ...], Selection] | None = None
 
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """See `fastloc.evaluation.judges.Subject`, as are the others."""
+        return geometry_of(self.manifest, picture, self.localizer.size, str(self.localizer.path))
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """One normalised input."""
+        return torch.from_numpy(prepare(picture, geometry, self.mean, self.std, self.manifest.model.interpolation))
+
     def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes."""
+        """Similarity grids; batches are cut to those that the file takes."""
         if self._chosen is None or self._chosen[0] != tuple(texts):
             self._chosen = tuple(texts), self.localizer.encode_texts(texts)
         array, vectors = _laid_out(self.manifest, pixels), self._chosen[1].vectors
