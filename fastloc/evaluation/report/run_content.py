@@ -13,10 +13,10 @@ from fastloc.evaluation.report.run_facts import model_name, run_facts
 from fastloc.evaluation.running import folder
 from fastloc.evaluation.running.published import ran
 
-__all__ = ["class_measure", "ordered", "run_content"]
+__all__ = ["CLASS_MEASURES", "class_measure", "ordered", "run_content"]
 
 # of a class; the first that there is stands for it
-_CLASS_MEASURES = {"iou": "IoU", "point_iou": "IoU over points", "hit": "pointing accuracy"}
+CLASS_MEASURES = {"iou": "IoU", "point_iou": "IoU over points", "hit": "pointing accuracy"}
 
 
 def run_content(path: Path, shown: Sequence[Shown] = ()) -> RunContent:
@@ -30,7 +30,7 @@ def run_content(path: Path, shown: Sequence[Shown] = ()) -> RunContent:
         name=path.name, method=settings.method, model=model_name(settings), data=settings.data, protocol=settings.protocol.paper,
         pictures=summary.pictures, total=settings.pictures,
         figures=tuple(Figure(MEASURES[name].title, summary.figures[name], MEASURES[name].about) for name in ordered(summary)),
-        per_class=_CLASS_MEASURES.get(measure, ""),
+        per_class=CLASS_MEASURES.get(measure, ""),
         classes=tuple(ClassLine(each.name, _of_class(each, measure), each.share) for each in summary.classes if measure),
         confusions=summary.confusions, published=published, differences=differences, shown=tuple(shown), failures=summary.failures,
         failed=summary.failed, facts=run_facts(run), changed=frozenset(settings.changed),
@@ -45,7 +45,7 @@ def ordered(summary: Summary) -> list[str]:
 def class_measure(summary: Summary) -> str:
     """The figure that stands for each class; "" where there are no classes."""
     known = {name for each in summary.classes for name in each.figures}
-    return next((name for name in _CLASS_MEASURES if name in known), "")
+    return next((name for name in CLASS_MEASURES if name in known), "")
 
 
 def _of_class(found: ClassFigures, measure: str) -> Estimate:
