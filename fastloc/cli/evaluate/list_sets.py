@@ -72,24 +72,23 @@ def _one(name: str, as_json: bool) -> None:
             out.print(Text.assemble("\n", (title, "dim"), "".join(f"\n  {line}" for line in lines)), soft_wrap=True)
     out.print()
     if protocols:
-        # fields in which no two differ say nothing
-        fields = [field for field in asdict(protocols[0]) if len({str(getattr(each, field)) for each in protocols}) > 1]
-        shown = [field for field in fields if field not in ("paper", "source", "note", "refinement_settings")]
-        rows = console.table("protocol", *shown)
+        from fastloc.evaluation.protocols.describe import COLUMNS, described
+
+        rows = console.table("protocol", *COLUMNS)
         for each in protocols:
-            rows.add_row(Text(each.paper, "bold"), *(_cell(getattr(each, field)) for field in shown))
+            rows.add_row(Text(each.paper, "bold"), *described(each))
         out.print(rows)
+        for each in protocols:
+            if each.note:
+                out.print(Text.assemble((each.paper, "bold"), f": {each.note}"))
+        out.print()
     _published(out, figures)
 
 
 def _published(out: Console, figures: list) -> None:  # type: ignore[type-arg]
-    rows = console.table("published", "model", "protocol", "figure", "source", right=("figure",))
+    rows = console.table("published", "model", "protocol", "figure", "with", "source", right=("figure",))
     for each in figures:
-        source = f"{each.source}: {each.note}" if each.note else each.source
-        rows.add_row(Text(each.method, "bold"), each.model, each.protocol or "unknown", f"{each.metric} {each.value:g}", source)
+        figure = f"{each.metric} {each.percent}"
+        rows.add_row(Text(each.method, "bold"), each.model, each.protocol or "not said", figure, each.remarks, each.source)
     if figures:
         out.print(rows)
-
-
-def _cell(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else "" if value in (None, "", 0, 0.0) else str(value)
