@@ -83,7 +83,7 @@ def test_a_protocol_in_a_few_words() -> None:
         "thresholds": "score 0, background 0.0001, attention 0.35", "more": "mean over true classes",
     }  # fmt: skip
     assert words("pearl", "cityscapes")["refinement"] == "propagate, grid 224" and words("pearl", "voc21")["refinement"] == "propagate"
-    assert words("itaclip", "voc21")["more"] == "views, 0.7 of the first, closing 3"
+    assert words("itaclip", "voc21")["more"] == "views, flipped ones 0.3, closing 3"
     assert words("maskclip", "context59")["size"] == "520, long side at most 520"
     assert words("chefer", "imagenet-segmentation") == {
         "size": "224 x 224", "windows": "whole", "names": "the set's", "template": "the method's", "thresholds": "the map's mean",

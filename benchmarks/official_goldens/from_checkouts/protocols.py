@@ -200,7 +200,7 @@ NAMES: dict[str, tuple[str, Callable[[Path], dict[str, Names]], str]] = {
     "tagclip": ("TagCLIP", tagclip_names, "clip_text.py"),
 }
 # whose files are those of another paper where they are the same
-OTHERWISE = dict.fromkeys(("naclip", "resclip", "sc_clip", "sfp", "pearl", "clearclip", "proxyclip", "itaclip"), "sclip")
+OTHERWISE = dict.fromkeys(("naclip", "resclip", "sc_clip", "sfp", "pearl", "clearclip", "proxyclip"), "sclip")
 
 
 def facts(folder: Path) -> dict[str, Any]:

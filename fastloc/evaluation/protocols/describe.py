@@ -56,11 +56,12 @@ def _refinement(row: Protocol) -> str:
         return ""
     usual = {each.name: each.default for each in fields(REFINEMENTS[row.refinement])}
     own = {name: value for name, value in row.refinement_settings if usual[name] != value}
-    return ", ".join((row.refinement, *(f"{name} {'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in own.items())))
+    settings = (f"{name} {'+'.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in own.items())
+    return ", ".join((row.refinement, *settings))
 
 
 def _more(row: Protocol) -> list[str]:
-    found = [f"views, {row.view_weight:g} of the first"] if row.views else []
+    found = [f"views, flipped ones {1 - row.view_weight:.2g}"] if row.views else []
     found += [f"closing {row.closing}"] if row.closing else []
     found += ["mean over true classes"] if row.absent == "truth" else []
     found += [f"truth at {row.truth_side} x {row.truth_side}"] if row.truth_side else []
