@@ -13,7 +13,7 @@ CHEFER = Paper(
     "chefer", "ImageNet-Segmentation as Chefer et al. (CVPR 2021) measure it: foreground above the map's own mean",
     "hila-chefer/Transformer-Explainability@c3e578f baselines/ViT/imagenet_seg_eval.py, utils/metrices.py",
     {**_QUESTIONS, "resize": "square", "short_side": 224, "threshold": "mean", "truth_side": 224,
-     "note": "maps of a classifier's own class there, here of the picture's true class as a text; Pillow's bilinear there, here its bicubic"},
+     "note": "maps of a classifier's own class there, here of the picture's class as a text; Pillow's bilinear there, here its bicubic"},
     sets=("imagenet-segmentation",),
 )  # fmt: skip
 POINT_MIOU = Paper(

@@ -31,8 +31,9 @@ class Protocol:
     task: "labels", one label a pixel by argmax over texts; "questions", one map a text.
     resize: how a picture is brought to the model. "mmcv", factor min(long_side / long, short_side / short), OpenCV's bilinear on bytes;
         "fit", the localizer's own size and fit; "whole-patches", the short side to short_side and both sides to the nearest multiple of
-        the patch, halves up, Pillow's bicubic (CLIPer); "square", short_side x short_side, the shape not kept, Pillow's bicubic; "centre", the short
-        side to short_side and its middle square, Pillow's bicubic, and the truth likewise to its nearest pixels (CLIPtrase).
+        the patch, halves up, Pillow's bicubic (CLIPer); "square", short_side x short_side, the shape not kept, Pillow's bicubic;
+        "centre", the short side to short_side and its middle square, Pillow's bicubic, and the truth likewise by its nearest pixels
+        (CLIPtrase).
     short_side, long_side: in pixels, for all but "fit"; long_side for "mmcv" alone.
     crop, stride: of windows in pixels; crop 0: no windows.
     odd: sides that the patch does not divide, "floor" (what is left over is not seen, maps are stretched over it) or "pad" (zeros).
