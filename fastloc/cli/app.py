@@ -151,7 +151,7 @@ COMMANDS = (
     Command("analyze", "look into a model block by block, and at which maps are inside out", "cli.analyze", run="analyze"),
     Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
     Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
-    Command("evaluate", "evaluate methods on a data set as papers do, beside what they published", "cli.evaluate.run", epilog=_EVALUATE_EXAMPLES),
+    Command("evaluate", "evaluate methods on a data set as papers do", "cli.evaluate.run", epilog=_EVALUATE_EXAMPLES),
     Command("evaluate check", "tell what is missing in the layout of a data set", "cli.evaluate.check"),
     Command("evaluate list", "list data sets, protocols and published figures", "cli.evaluate.list_sets"),
     Command("evaluate compare", "put two runs side by side, picture by picture", "cli.evaluate.compare", epilog=_COMPARE_EXAMPLES),

@@ -2,13 +2,21 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from fastloc.cli.arguments import add_list
 from fastloc.utils import console
+
+if TYPE_CHECKING:
+    from fastloc.evaluation.protocols.published import Figure
+
+# what JSON has of a set and of a paper
+_SET, _PAPER = ("about", "task", "pictures", "classes"), ("about", "source", "method", "sets")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,20 +35,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _all(as_json: bool) -> None:
-    from fastloc.evaluation.protocols.published import FIGURES
+    from fastloc.evaluation.protocols.published import figures
     from fastloc.evaluation.protocols.table import PAPERS
     from fastloc.evaluation.sets.table import SETS
 
-    known = {name: sum(each.data == name for each in FIGURES) for name in SETS}
     if as_json:
-        sets = {name: {"about": row.about, "task": row.task, "pictures": row.pictures, "classes": row.classes} for name, row in SETS.items()}
-        papers = {name: {"about": row.about, "source": row.source, "method": row.method, "sets": row.sets} for name, row in PAPERS.items()}
+        sets = {name: {field: getattr(row, field) for field in _SET} for name, row in SETS.items()}
+        papers = {name: {field: getattr(row, field) for field in _PAPER} for name, row in PAPERS.items()}
         print(json.dumps({"sets": sets, "protocols": papers}, indent=2, ensure_ascii=False))
         return
     out = console.console()
-    rows = console.table("set", "pictures", "classes", "published figures", "what it is", right=("pictures", "classes", "published figures"))
+    rows = console.table("set", "pictures", "classes", "published", "what it is", right=("pictures", "classes", "published"))
     for name, row in SETS.items():
-        numbers = (f"{row.pictures:,}" if row.pictures else "", str(row.classes or ""), str(known[name] or ""))
+        numbers = (f"{row.pictures:,}" if row.pictures else "", str(row.classes or ""), str(len(figures(name)) or ""))
         rows.add_row(Text(name, "bold"), *numbers, row.about)
     out.print(rows)
     rows = console.table("protocol", "sets", "what it is, and where it is from", right=("sets",))
@@ -51,19 +58,18 @@ def _all(as_json: bool) -> None:
 
 
 def _one(name: str, as_json: bool) -> None:
-    from fastloc.evaluation.protocols.published import FIGURES
+    from fastloc.evaluation.protocols.changes import CHANGEABLE
+    from fastloc.evaluation.protocols.published import figures
     from fastloc.evaluation.protocols.table import PROTOCOLS
     from fastloc.evaluation.sets.table import row_of
 
     row = row_of(name)
     protocols = [each for (_, data), each in PROTOCOLS.items() if data == name]
-    figures = [each for each in FIGURES if each.data == name]
+    published = figures(name)
     if as_json:
-        found = {
-            "about": row.about, "task": row.task, "pictures": row.pictures, "classes": row.classes, "layout": row.layout,
-            "options": dict(row.options), "protocols": [asdict(each) for each in protocols], "published": [asdict(each) for each in figures],
-        }  # fmt: skip
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        found = {field: getattr(row, field) for field in (*_SET, "layout")} | {"options": dict(row.options)}
+        more = {"protocols": [asdict(each) for each in protocols], "published": [asdict(each) for each in published]}
+        print(json.dumps(found | more, indent=2, ensure_ascii=False))
         return
     out = console.console()
     out.print(Text.assemble((name, "bold"), f": {row.about}"))
@@ -72,24 +78,24 @@ def _one(name: str, as_json: bool) -> None:
             out.print(Text.assemble("\n", (title, "dim"), "".join(f"\n  {line}" for line in lines)), soft_wrap=True)
     out.print()
     if protocols:
-        # fields in which no two differ say nothing
-        fields = [field for field in asdict(protocols[0]) if len({str(getattr(each, field)) for each in protocols}) > 1]
-        shown = [field for field in fields if field not in ("paper", "source", "note", "refinement_settings")]
-        rows = console.table("protocol", *shown)
+        rows = console.table("protocol", "fields in which they differ")
+        fields = [name for name in CHANGEABLE if len({getattr(each, name) for each in protocols}) > 1]
         for each in protocols:
-            rows.add_row(Text(each.paper, "bold"), *(_cell(getattr(each, field)) for field in shown))
+            given = {name: value for name in fields if (value := getattr(each, name)) not in (None, "", ())}
+            rows.add_row(Text(each.paper, "bold"), ", ".join(f"{name}={_value(value)}" for name, value in given.items()))
         out.print(rows)
-    _published(out, figures)
+    if published:
+        out.print(_table(published))
 
 
-def _published(out: Console, figures: list) -> None:  # type: ignore[type-arg]
+def _table(published: "Sequence[Figure]") -> Table:
     rows = console.table("published", "model", "protocol", "figure", "source", right=("figure",))
-    for each in figures:
-        source = f"{each.source}: {each.note}" if each.note else each.source
-        rows.add_row(Text(each.method, "bold"), each.model, each.protocol or "unknown", f"{each.metric} {each.value:g}", source)
-    if figures:
-        out.print(rows)
+    for each in published:
+        source = f"{each.source}: {each.extra}" if each.extra else each.source
+        model = f"{each.model} {each.pretrained}"
+        rows.add_row(Text(each.method, "bold"), model, each.protocol or "not said", f"{each.metric} {each.value:g}", source)
+    return rows
 
 
-def _cell(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else "" if value in (None, "", 0, 0.0) else str(value)
+def _value(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

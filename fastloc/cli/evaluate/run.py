@@ -42,6 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     told = "change a field of it, such as crop=0 names=plain probability=0.1"
     group.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=VALUE", dest="changes", help=told)
+    told = "class names in the place of the protocol's, a class a line, several names of one split at commas"
+    group.add_argument("--names", type=Path, metavar="FILE", help=told)
     _add_output(parser.add_argument_group("run"))
 
 
@@ -80,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     changes = dict(args.changes) | ({"template": args.template} if args.template else {})
     found = evaluate(
         args.data_set, args.data, methods=args.methods, model=args.model, pretrained=args.pretrained, against=args.against,
-        protocol=args.protocol, changes=changes, set_options=dict(args.set_options), output=args.output, limit=args.limit,
-        retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
+        protocol=args.protocol, changes=changes, names=args.names, set_options=dict(args.set_options), output=args.output,
+        limit=args.limit, retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
     )  # fmt: skip
     _note_embedded(args, found)
     if args.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from fastloc.errors import FastlocError
@@ -115,4 +114,4 @@ class Protocol:
         if isinstance(self.threshold, str):
             one_of("threshold", self.threshold, ("mean",))
         else:
-            number("threshold", self.threshold, -math.inf, math.inf)
+            number("threshold", self.threshold, 0, 1)

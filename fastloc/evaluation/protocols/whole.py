@@ -10,7 +10,7 @@ __all__ = ["PAPERS"]
 
 Fields = dict[str, Any]
 _CLIPER_NOTE = "without Stable Diffusion's attention and without windows"
-_VOC_NOTE = f"{_CLIPER_NOTE}; the truth there is SegmentationClassAug, which has no ignored borders"
+_VOC_NOTE = f"{_CLIPER_NOTE}; the truth there is read from SegmentationClassAug"
 _OBJECT_NOTE = f"{_CLIPER_NOTE}; 5000 pictures of COCO 2014's validation there (val_5k.txt), here those of 2017's"
 _NO_CODE = "the paper's evaluation is unreleased: the input and the template of its demo, argmax without a threshold for the background"
 

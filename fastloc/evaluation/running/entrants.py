@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,13 @@ from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, protocol_of
 from fastloc.evaluation.running.subjects import EngineSubject, FileSubject, check_size, subject_of, with_template
 from fastloc.evaluation.samples import DataSet
+from fastloc.evaluation.sets import class_names
 from fastloc.runtime.localizer import OnnxLocalizer
 
-__all__ = ["Asked", "Entrant", "entrants"]
+__all__ = ["OWN", "Asked", "Entrant", "entrants"]
+
+# the names of a protocol that are of a file of the user's
+OWN = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,7 @@ class Asked:
     model, pretrained: see `fastloc.load`; against: an exported file that takes part too, or None.
     paper: whose protocol; None for each method's own where it has one for the set, else SCLIP's, else "plain".
     changes: fields of the protocol as they are typed, see `fastloc.evaluation.protocols.changes.with_changes`.
+    names: a file of class names in the place of the protocol's, see `fastloc.evaluation.sets.class_names.read`, or None.
     options: of the localizer, by name.
     """
 
@@ -41,6 +46,7 @@ class Asked:
     against: str | os.PathLike[str] | None = None
     paper: str | None = None
     changes: Mapping[str, str]
+    names: str | os.PathLike[str] | None = None
     options: Mapping[str, Any]
 
 
@@ -88,7 +94,7 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
     for method in methods:
         own = PAPERS[papers[method][0].paper].method == method
         localizer, letter = _with_method(base, method, papers[method][0], official or own, again)
-        found.append(_entrant(method, asked.model, asked.pretrained, localizer, letter, dataset, *papers[method]))
+        found.append(_entrant(method, asked.model, asked.pretrained, localizer, letter, dataset, asked.names, *papers[method]))
     return found
 
 
@@ -121,23 +127,25 @@ def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken
     row, fields = _protocol(localizer.method, localizer.manifest.model.name, dataset, asked)
     name = Path(path).stem
     name = f"{name}-against" if name in taken else name
-    return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, row, fields)]
+    return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, asked.names, row, fields)]
 
 
 def _protocol(method: str, model: str, dataset: DataSet, asked: Asked) -> tuple[Protocol, tuple[str, ...]]:
     """The protocol with its changes, and the names of the fields that they changed."""
     row = protocol_of(method, dataset.name, asked.paper, task=dataset.task, model=model)
     mine = with_changes(row, asked.changes)
+    if asked.names is not None:
+        mine = replace(mine, names=OWN)
     return mine, tuple(changed(row, mine))
 
 
 def _entrant(
     name: str, model: str | os.PathLike[str], pretrained: str | None, localizer: Localizer | OnnxLocalizer, official: bool,
-    dataset: DataSet, protocol: Protocol, fields: tuple[str, ...],
+    dataset: DataSet, own: str | os.PathLike[str] | None, protocol: Protocol, fields: tuple[str, ...],
 ) -> Entrant:  # fmt: skip
     subject = subject_of(localizer)
     check_size(subject, protocol, os.fspath(model))
-    names = _names(protocol, dataset)
+    names = _names(protocol, dataset, own)
     # a text that the model cannot take is found now, not by the first picture
     if texts := [text for each in names for text in each]:
         localizer.encode_texts(texts)
@@ -148,7 +156,13 @@ def _entrant(
     )  # fmt: skip
 
 
-def _names(protocol: Protocol, dataset: DataSet) -> Names:
+def _names(protocol: Protocol, dataset: DataSet, own: str | os.PathLike[str] | None) -> Names:
+    if own is not None:
+        found = class_names.read(Path(own)).names
+        expected = len(dataset.classes) + (protocol.rule == "cliper" and not dataset.background)
+        if len(found) != expected:
+            raise FastlocError(f"{own} must have a line for each of the {expected} classes of {dataset.name}, got {len(found)}")
+        return found
     return names_of(protocol, dataset) if protocol.task == "labels" else tuple((each,) for each in dataset.classes)
 
 

@@ -45,8 +45,9 @@ class Evaluated:
 def evaluate(
     data: str, root: str | os.PathLike[str], *, methods: str | Sequence[str] = (), model: str | os.PathLike[str] = "embedded",
     pretrained: str | None = None, against: str | os.PathLike[str] | None = None, protocol: str | None = None,
-    changes: Mapping[str, str] | None = None, set_options: Mapping[str, str] | None = None, output: str | os.PathLike[str] | None = None,
-    limit: int | None = None, retry: bool = False, threads: int | None = None, display: Display | None = None, **options: Any,
+    changes: Mapping[str, str] | None = None, names: str | os.PathLike[str] | None = None, set_options: Mapping[str, str] | None = None,
+    output: str | os.PathLike[str] | None = None, limit: int | None = None, retry: bool = False, threads: int | None = None,
+    display: Display | None = None, **options: Any,
 ) -> list[Evaluated]:  # fmt: skip
     """Evaluate methods of one model on a data set, each picture read once.
 
@@ -57,6 +58,7 @@ def evaluate(
         against: an exported file that takes part too.
         protocol: the paper whose protocol all are judged under; by default each method's own, else SCLIP's, else "plain".
         changes: fields of the protocol, as text: {"crop": "0"}.
+        names: a file of class names in the place of the protocol's, a class a line, several names of one split at commas.
         output: a folder, in which each method has one of its own with run.json, rows.jsonl and result.json: new, or that of a run with
             the same settings, which goes on where it was ended and ends with the same bytes. None: nothing is written.
         limit: evaluate the first so many pictures.
@@ -69,13 +71,13 @@ def evaluate(
     Raises:
         FastlocError: anything unknown, unreadable, missing or contradictory, before anything is written; a folder of other settings.
     """
-    dataset = open_set(data, root, **(set_options or {}))
+    dataset = open_set(data, Path(root), **(set_options or {}))
     items = dataset.items()[:limit]
     if not items:
         raise FastlocError(f"{data} must have pictures in {root}, got none")
     asked = Asked(
         methods=(methods,) if isinstance(methods, str) else methods, model=model, pretrained=pretrained, against=against, paper=protocol,
-        changes=changes or {}, options=options,
+        changes=changes or {}, names=names, options=options,
     )  # fmt: skip
     found = entrants(dataset, asked)
     settings = {each.name: _settings(each, dataset, items, Path(root), set_options or {}, options) for each in found}

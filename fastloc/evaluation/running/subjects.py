@@ -21,10 +21,16 @@ from fastloc.runtime.text_sources import EncodedTexts, Selection
 
 __all__ = ["EngineSubject", "FileSubject", "check_size", "subject_of", "with_template"]
 
+# ways to resize after which every picture has the same size
+_ONE_SIZE = ("square", "centre")
+
 
 class EngineSubject:
     """A localizer of PyTorch. Its texts are encoded at their first use and remembered."""
 
+    patch: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     size: tuple[int, int] | None = None
 
     def __init__(self, localizer: Localizer) -> None:
@@ -44,6 +50,10 @@ class EngineSubject:
 class FileSubject:
     """An exported file, in onnxruntime. Raises FastlocError for one that takes a camera's frames."""
 
+    patch: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int] | None
     device = torch.device("cpu")
 
     def __init__(self, localizer: OnnxLocalizer) -> None:
@@ -83,14 +93,14 @@ def with_template(localizer: OnnxLocalizer, template: str) -> OnnxLocalizer:
 
 
 def check_size(subject: Subject, protocol: Protocol, name: str) -> None:
-    """Raise FastlocError for a file of one input size that is not the windows' of the protocol."""
-    if subject.size is None or protocol.resize == "fit" or subject.size == both_sides(protocol.crop):
+    """Raise FastlocError for a file of one input size that is not that of the protocol's windows, or of its pictures."""
+    side = protocol.crop or (protocol.short_side if protocol.resize in _ONE_SIZE else 0)
+    if subject.size is None or protocol.resize == "fit" or (side and subject.size == both_sides(side)):
         return
-    windows = f"windows of {size_text(both_sides(protocol.crop))}" if protocol.crop else "whole pictures of any size"
-    size = str(protocol.crop) if protocol.crop else "dynamic"
+    wanted = f"inputs of {size_text(both_sides(side))}" if side else "whole pictures of any size"
     raise FastlocError(
-        f"{name} must take the {windows} of the protocol {protocol.paper} on {protocol.data}, got {size_text(subject.size)}; "
-        f"export it with `--size {size} --batch dynamic`"
+        f"{name} must take the {wanted} of the protocol {protocol.paper} on {protocol.data}, got {size_text(subject.size)}; "
+        f"`fastloc export --size {side or 'dynamic'} --batch dynamic` writes such a file"
     )
 
 
