@@ -257,6 +257,9 @@ def test_folders_without_pictures_are_said(tmp_path: Path) -> None:
     assert check("coco-stuff", tmp_path) == [f"{tmp_path / 'images/val2017'} must hold pictures *.jpg, got none"]
     Image.new("RGB", (4, 4)).save(tmp_path / "images/val2017" / "7.jpg")
     assert check("coco-stuff", tmp_path) == [f"{tmp_path / 'annotations/val2017' / '7_labelTrainIds.png'} is missing: a mask"]
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/val2017" / "a\nb.jpg")
+    (found,) = check("coco-stuff", tmp_path)
+    assert "must be one line" in found and "\n" not in found
 
 
 @pytest.mark.parametrize("name", ["voc21", "cityscapes"])

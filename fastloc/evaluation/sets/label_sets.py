@@ -16,8 +16,8 @@ from fastloc.utils import schema
 __all__ = ["LAYOUTS", "OPTIONS", "LabelSet", "Layout", "Stored", "described"]
 
 OPTIONS = {
-    "only": "file of the pictures to read, in its order, a name of the set's list or the beginning of a file's name a line (default: all)",
-    "masks": "folder of the masks in place of the set's own, such as SegmentationClassAug; numbers mean the same",
+    "only": "list of the pictures to read, a name a line, in its order (default: the set's own list, or all)",
+    "masks": "folder of the masks, such as SegmentationClassAug; numbers mean the same (default: the set's own)",
 }
 # lines of a check about files of one kind that are missing
 _LINES = 10
@@ -114,22 +114,22 @@ class LabelSet:
         forms = [(stored, _by_name(truths, stored.suffix)) for stored in self.layout.stored]
         found, gone, bare = [], [], []
         for name in self._listed(pictures):
-            truth = next(((self.masks / files_of[name], stored) for stored, files_of in forms if name in files_of), None)
+            truth = next(((by_name[name], stored) for stored, by_name in forms if name in by_name), None)
             if name not in pictures:
                 gone.append(self.pictures / f"{name}{self.layout.suffix}")
             if truth is None:
                 bare.append(self.masks / f"{name}{self.layout.stored[0].suffix}")
             if name in pictures and truth is not None:
-                found.append(Item(name, self.pictures / pictures[name], truth))
+                found.append(Item(name, pictures[name], truth))
         if lines := [*_lines("picture", gone), *_lines("mask", bare)]:
             raise files.Missing(lines)
         return found
 
     def read(self, item: Item) -> Sample:
         """One picture with its labels, int16 [H, W]. Raises SampleError."""
-        path, stored = item.truth
-        picture = files.picture(item.picture)
-        return Sample(item.key, picture, masks.read(path, picture.size, stored.table, self.layout.colours))
+        mask, stored = item.truth
+        picture = files.picture(self.pictures / item.picture)
+        return Sample(item.key, picture, masks.read(self.masks / mask, picture.size, stored.table, self.layout.colours))
 
     def missing(self) -> list[str]:
         """Nothing, where every picture has its mask. Raises FastlocError as `items` does."""
@@ -137,20 +137,18 @@ class LabelSet:
         return []
 
     def _listed(self, pictures: Mapping[str, str]) -> list[str]:
-        """The names of the pictures. Raises FastlocError: there is none, or one twice."""
-        if self.list_file is None:
-            if not pictures:
-                raise files.Missing([f"{self.pictures} must hold pictures *{self.layout.suffix}, got none"])
-            return list(pictures)
-        suffix = self.layout.suffix
-        names = [line[: -len(suffix)] if line.lower().endswith(suffix) else line for line in files.text_lines(self.list_file) if line]
+        """The names of the pictures. Raises FastlocError: there is none, one twice, or one that is no line."""
+        suffix, place, names = self.layout.suffix, self.list_file, [*pictures]
+        if place is not None:
+            names = [line[: -len(suffix)] if line.lower().endswith(suffix.lower()) else line for line in files.text_lines(place) if line]
         if not names:
-            raise files.Missing([f"{self.list_file} must list pictures, a name a line, got none"])
+            rule = f"{place} must list pictures, a name a line" if place else f"{self.pictures} must hold pictures *{suffix}"
+            raise FastlocError(f"{rule}, got none")
         for name in names:
-            schema.one_line(f"a name in {self.list_file}", name)
+            schema.one_line(f"a name in {place or self.pictures}", name)
         name, count = Counter(names).most_common(1)[0]
         if count > 1:
-            raise FastlocError(f"{self.list_file} must list each picture once, got {schema.shown(name)} {count} times; remove the others")
+            raise FastlocError(f"{place} must list each picture once, got {schema.shown(name)} {count} times; remove the others")
         return names
 
 
