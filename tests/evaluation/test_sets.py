@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from fastloc.evaluation.sets.table import SETS, check, open_set
 from gpu_parts.scenes import quality_set
 from miniature_sets import CITYSCAPES_IDS, COCO_IDS, STUFF_IDS, VOC_PALETTE, Miniature, write
 from mutations import byte_edits, raw
+from repo import REPO
 
 RAW = ("coco-object", "coco-stuff", "cityscapes")
 BYTES = np.arange(256)
@@ -74,6 +77,18 @@ def test_a_set_is_read_exactly(name: str, shipped: bool, tmp_path: Path) -> None
     seen = {int(label) for labels in made.labels.values() for label in np.unique(labels)}
     assert len(made.things) > 5 and set(made.things) <= seen
     assert [made.names[label] for label in made.things] == [*made.things.values()]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_set_is_read_as_mmsegmentation_reads_it(name: str, tmp_path: Path) -> None:
+    made = write(name, tmp_path)
+    found = open_set(name, tmp_path)
+    read = []
+    for item in found.items():
+        labels = found.read(item).labels
+        digest = hashlib.sha256(np.where(labels == IGNORE, 255, labels).astype(np.uint8).tobytes()).hexdigest()
+        read.append({"picture": made.picture(item.key).relative_to(tmp_path).as_posix(), "labels": digest})
+    assert read == json.loads((REPO / "tests/goldens/label_sets.json").read_text(encoding="utf-8"))[name]
 
 
 def test_classes_are_those_of_the_rows() -> None:
