@@ -127,11 +127,15 @@ def test_tables_are_the_converters_and_the_loader_s() -> None:
     assert masks.voc_colours() == {colour: number for number, colour in VOC_PALETTE.items()}
 
 
-def test_a_set_is_found_below_the_folder_that_is_given(tmp_path: Path) -> None:
-    made = write("voc21", tmp_path / "VOCdevkit" / "VOC2012")
-    for root in (tmp_path, tmp_path / "VOCdevkit", str(made.root)):
-        assert check("voc21", root) == []
-        assert [item.key for item in open_set("voc21", root).items()] == [*made.labels]
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_set_is_found_below_the_folder_that_is_given(name: str, tmp_path: Path) -> None:
+    for home in LAYOUTS[name].homes:
+        made = write(name, tmp_path / home, 1)
+        for root in (tmp_path, str(made.root)):
+            assert check(name, root) == []
+            assert [item.key for item in open_set(name, root).items()] == [*made.labels]
+        shutil.rmtree(made.root)
+    assert check(name, tmp_path)[0].startswith(f"{tmp_path / LAYOUTS[name].pictures} is missing")
 
 
 def test_coco_object_is_made_of_stuff_s_labels_too(tmp_path: Path) -> None:

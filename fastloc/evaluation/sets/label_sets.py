@@ -33,9 +33,9 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """Files of a set, below the folder that is given or one of homes.
+    """Files of a set, below the folder that is given or one of homes in it, as mmsegmentation's folder data has them.
 
-    pictures, masks: folders; a picture's file ends in suffix, upper case or lower, and may lie in a folder in them, which `inner` names.
+    pictures, masks: folders. suffix: of a picture's file, upper case or lower. inner: the folders in both, as a description names them.
     names: list of the pictures, one a line; "": every picture, by path.
     stored: forms of masks, the usual one first; a mask is read in the first form in which it is there.
     colours: of a palette, see `fastloc.evaluation.sets.files.index_mask`.
@@ -44,22 +44,22 @@ class Layout:
     pictures: str
     masks: str
     stored: tuple[Stored, ...]
+    homes: tuple[str, ...]
     suffix: str = ".jpg"
     inner: str = ""
     names: str = ""
-    homes: tuple[str, ...] = ("",)
     colours: Mapping[files.Colour, int] = field(default_factory=dict)
 
 
 def _voc(year: int, names: str, truth: str, table: Labels, colours: Mapping[files.Colour, int]) -> Layout:
     return Layout(
         pictures="JPEGImages", masks=truth, names=f"ImageSets/{names}/val.txt", stored=(Stored(".png", table),), colours=colours,
-        homes=("", f"VOC{year}", f"VOCdevkit/VOC{year}"),
+        homes=(f"VOC{year}", f"VOCdevkit/VOC{year}"),
     )  # fmt: skip
 
 
-def _coco(*stored: Stored) -> Layout:
-    return Layout(pictures="images/val2017", masks="annotations/val2017", stored=stored)
+def _coco(homes: tuple[str, ...], *stored: Stored) -> Layout:
+    return Layout(pictures="images/val2017", masks="annotations/val2017", stored=stored, homes=homes)
 
 
 _COLOURS = masks.voc_colours()
@@ -71,16 +71,16 @@ LAYOUTS: dict[str, Layout] = {
     "context60": _voc(2010, "SegmentationContext", "SegmentationClassContext", masks.counted(60), {}),
     "context59": _voc(2010, "SegmentationContext", "SegmentationClassContext", masks.reduced(59), {}),
     "coco-object": _coco(
-        Stored("_instanceTrainIds.png", masks.counted(81)), Stored(".png", masks.objects_of_stuff_ids()),
-        Stored("_labelTrainIds.png", masks.objects_of_labels()),
+        ("coco_object", "coco_stuff164k"), Stored("_instanceTrainIds.png", masks.counted(81)),
+        Stored(".png", masks.objects_of_stuff_ids()), Stored("_labelTrainIds.png", masks.objects_of_labels()),
     ),
-    "coco-stuff": _coco(Stored("_labelTrainIds.png", masks.counted(171)), Stored(".png", masks.stuff_ids())),
+    "coco-stuff": _coco(("coco_stuff164k",), Stored("_labelTrainIds.png", masks.counted(171)), Stored(".png", masks.stuff_ids())),
     "ade20k": Layout(
         pictures="images/validation", masks="annotations/validation", stored=(Stored(".png", masks.reduced(150)),),
-        homes=("", "ADEChallengeData2016"),
+        homes=("ADEChallengeData2016", "ade/ADEChallengeData2016"),
     ),
     "cityscapes": Layout(
-        pictures="leftImg8bit/val", masks="gtFine/val", suffix="_leftImg8bit.png", inner="CITY/",
+        pictures="leftImg8bit/val", masks="gtFine/val", homes=("cityscapes",), suffix="_leftImg8bit.png", inner="CITY/",
         stored=(Stored("_gtFine_labelTrainIds.png", masks.counted(19)), Stored("_gtFine_labelIds.png", masks.cityscapes_ids())),
     ),
 }  # fmt: skip
@@ -99,7 +99,7 @@ class LabelSet:
         """Raises FastlocError: a folder or the list is missing, with a line for each."""
         self.name, self.layout, self.classes = name, LAYOUTS[name], CLASSES[name]
         self.background = self.classes[0] == "background"
-        pictures = files.existing(root, [str(Path(each) / self.layout.pictures) for each in self.layout.homes])
+        pictures = files.existing(root, [str(Path(each) / self.layout.pictures) for each in ("", *self.layout.homes)])
         home = pictures.parents[len(Path(self.layout.pictures).parts) - 1]
         self.pictures, self.masks = pictures, home / (masks or self.layout.masks)
         names = only or self.layout.names
@@ -161,7 +161,7 @@ def described(name: str) -> tuple[str, ...]:
     usual, *others = [f"*{stored.suffix}" for stored in layout.stored]
     lines.append((f"{layout.masks}/{layout.inner}{usual}", "masks" + "".join(f", or else {each}" for each in others)))
     width = max(len(path) for path, _ in lines)
-    return tuple(f"{path:{width}}   {content}" for path, content in lines)
+    return (*(f"{path:{width}}   {content}" for path, content in lines), f"or all of it in {' or in '.join(layout.homes)}")
 
 
 def _paths(folder: Path, *suffixes: str) -> list[str]:
