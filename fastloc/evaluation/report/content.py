@@ -55,13 +55,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Published:
-    """A figure that somebody published for the same set, a share in [0, 1]."""
+    """A figure that somebody published for the same set, a share in [0, 1]; note: what it was made with besides."""
 
     method: str
     model: str
     protocol: str
     value: float
     source: str
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)

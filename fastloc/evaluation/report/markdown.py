@@ -82,7 +82,10 @@ def _published(content: RunContent) -> list[str]:
     measure = content.figures[0]
     own = measure.estimate.value
     rows = [(f"{content.method} (this run)", content.model, content.protocol, percent(own), "", "")]
-    rows += [(row.method, row.model, row.protocol, percent(row.value), signed(own - row.value), row.source) for row in content.published]
+    rows += [
+        (row.method, row.model, "; ".join(filter(None, (row.protocol, row.note))), percent(row.value), signed(own - row.value), row.source)
+        for row in content.published
+    ]
     heads = (("method", False), ("model", False), ("protocol", False), (f"{measure.name} %", True), ("this run less it", True),
              ("source", False))  # fmt: skip
     return _table(heads, rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from fastloc.evaluation.report.charts import bar, strip
-from fastloc.evaluation.report.content import Estimate, Pair, RunContent, Shown, worth
+from fastloc.evaluation.report.content import Estimate, Pair, Published, RunContent, Shown, worth
 from fastloc.evaluation.report.numbers import counted, evaluated, interval, percent, signed
 from fastloc.evaluation.report.pictures import fitting
 from fastloc.evaluation.report.sections import Markup, facts, name, section, table, whole_page
@@ -80,15 +80,19 @@ def _published(content: RunContent) -> str:
          Markup(f"{percent(own)}{ends}"), "", evaluated(content))
     ]  # fmt: skip
     rows += [
-        (name(row.method), name(row.model), name(row.protocol), percent(row.value), signed(own - row.value), name(row.source))
+        (name(row.method), name(row.model), _noted(row), percent(row.value), signed(own - row.value), name(row.source))
         for row in content.published
     ]
     heads = (("method", False), ("model", False), ("protocol", False), (f"{measure.name} %", True), ("this run less it", True),
              ("source", False))  # fmt: skip
     reasons = "".join(f"<li>{escape(each)}</li>" for each in content.differences)
     why = f'<h3>Where this run differs from the first published row</h3><ul class="reasons">{reasons}</ul>' if reasons else ""
-    about = "Published figures are of the authors' own code, weights and pictures; they bear no interval."
+    about = "Published figures as printed, of the authors' own code; they bear no interval. The first is the nearest to this run."
     return section("published", "Beside published figures", about, table(heads, rows, own=0) + why)
+
+
+def _noted(row: Published) -> Markup:
+    return Markup(f"{name(row.protocol)}<small>{name(row.note)}</small>" if row.note else name(row.protocol))
 
 
 def _classes(content: RunContent) -> str:

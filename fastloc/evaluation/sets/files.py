@@ -32,10 +32,10 @@ _LIST_BYTES = 64 << 20
 
 
 class Missing(FastlocError):
-    """Parts of a layout that are not there, a line for each; the message is the first, and how many more there are."""
+    """Parts of a layout that are not there, a line for each; the message is the first, and how many there are."""
 
     def __init__(self, lines: list[str]) -> None:
-        super().__init__(lines[0] + (f" (and {len(lines) - 1} more: see `fastloc evaluate check`)" if len(lines) > 1 else ""))
+        super().__init__(lines[0] + (f" (the first of {len(lines)} lines of `fastloc evaluate check`)" if len(lines) > 1 else ""))
         self.lines = lines
 
 
@@ -93,9 +93,9 @@ def _numbers(content: BinaryIO, path: Path, size: tuple[int, int], colours: Mapp
                 )
             if opened.format in ("JPEG", "MPO"):
                 raise SampleError(f"mask {path} must be lossless, got JPEG, which changes numbers; save it as PNG")
-            numbers = np.asarray(opened).astype(np.int32)
-            _check_palette(path, opened, numbers, colours)
-            return numbers
+            if colours and opened.mode == "P":
+                _check_palette(path, opened, colours)
+            return np.asarray(opened).astype(np.int32)
     except FastlocError:
         raise
     # decoders raise whatever they like on a corrupt file
@@ -103,9 +103,10 @@ def _numbers(content: BinaryIO, path: Path, size: tuple[int, int], colours: Mapp
         raise SampleError(f"mask {path} cannot be read: {schema.first_line(error)}") from error
 
 
-def _check_palette(path: Path, opened: Image.Image, numbers: NDArray[np.int32], colours: Mapping[Colour, int]) -> None:
+def _check_palette(path: Path, opened: Image.Image, colours: Mapping[Colour, int]) -> None:
+    """Raise SampleError for a number that occurs and has the colour of another."""
     palette = opened.getpalette("RGB") or []
-    for number in np.unique(numbers).tolist() if palette and colours else ():
+    for number in (number for number, count in enumerate(opened.histogram()) if count):
         red, green, blue = palette[3 * number : 3 * number + 3] or (0, 0, 0)
         if colours.get((red, green, blue), number) != number:
             raise SampleError(
