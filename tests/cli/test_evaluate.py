@@ -42,6 +42,7 @@ def test_one_method_of_the_embedded_model(run: Run, voc: Miniature, tmp_path: Pa
     assert ended.status == 0, ended.err
     assert "mIoU" in ended.out and "embedded" in ended.err
     assert set(kept(tmp_path / "out")) == {f"gem/{name}" for name in FILES}
+    assert {path.name for path in (tmp_path / "out/gem").iterdir()} == FILES | {"report.html", "report.md"}
     rows = (tmp_path / "out/gem/rows.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(row)["key"] for row in rows] == list(voc.labels)
     # every pixel that is not ignored
@@ -73,7 +74,7 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
 def test_a_command_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     made = named(write("voc21", tmp_path / "voc", 10))
     command = [sys.executable, "-P", "-m", "fastloc", "evaluate", "voc21", "--data", str(made.root), "--protocol", "plain", "--names",
-               str(made.root / "things.txt"), "--method", "gem", "itsm"]  # fmt: skip
+               str(made.root / "things.txt"), "--method", "gem", "itsm", "--no-reports"]  # fmt: skip
     subprocess.run([*command, "-o", tmp_path / "whole"], check=True, capture_output=True, timeout=120)
     rows = tmp_path / "out/gem/rows.jsonl"
     with subprocess.Popen([*command, "-o", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
