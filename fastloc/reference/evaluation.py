@@ -1,29 +1,34 @@
 """Labels under a paper's protocol once more: slow, literal, one window after another, maps [T, H, W] of every pixel.
 
 In the steps of the authors' segmentors: wangf3014/SCLIP clip_segmentor.py (forward_slide, postprocess_result), mc-lan/ClearCLIP
-clearclip_segmentor.py (padding), sinahmr/NACLIP naclip.py and pamr.py, linsun449/cliper.code util/miou.py and ovs/main_ovs.py.
+clearclip_segmentor.py (padding), sinahmr/NACLIP naclip.py and pamr.py, m-arda-aydn/ITACLIP itaclip_segmentor.py (views, closing),
+linsun449/cliper.code util/miou.py and ovs/main_ovs.py.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, one_hot, pad
-
-from fastloc.evaluation.protocols.schema import Protocol
+from torch.nn.functional import conv2d, interpolate, one_hot, pad
 
 Similarity = Callable[[Tensor], Tensor]
 Pair = tuple[int, int]
 
 
-def logits(similarity: Similarity, pixels: Tensor, size: Pair, patch: Pair, protocol: Protocol) -> Tensor:
+def logits(
+    similarity: Similarity, pixels: Tensor, size: Pair, patch: Pair, *, crop: int = 224, stride: int = 112, odd: str = "floor",
+    view_weight: float | None = None,
+) -> Tensor:  # fmt: skip
     """[T, H, W] at the picture's size in front of the scale, of normalised pixels [3, h, w].
 
     similarity: grids [1, T, h, w] of a window [1, 3, h, w] whose sides the patch divides.
+    crop, stride: of windows; crop 0: the whole picture. odd: "floor" or "pad" of sides that the patch does not divide.
+    view_weight: see `of_views`; None: windows as they are.
     """
     image = pixels[None]
     height, width = image.shape[2:]
-    crop, stride = (protocol.crop, protocol.stride) if protocol.crop else (max(height, width), max(height, width))
+    if not crop:
+        crop = stride = max(height, width)
     down = max(height - crop + stride - 1, 0) // stride + 1
     across = max(width - crop + stride - 1, 0) // stride + 1
     total, count = None, image.new_zeros(1, 1, height, width)
@@ -31,16 +36,16 @@ def logits(similarity: Similarity, pixels: Tensor, size: Pair, patch: Pair, prot
         for column in range(across):
             bottom, right = min(row * stride + crop, height), min(column * stride + crop, width)
             top, left = max(bottom - crop, 0), max(right - crop, 0)
-            window = of_window(similarity, image[:, :, top:bottom, left:right], patch, protocol.odd)
+            seen = image[:, :, top:bottom, left:right]
+            if view_weight is None:
+                window = of_window(similarity, seen, patch, odd)
+            else:
+                window = of_views(similarity, seen, patch, odd, view_weight)
             placed = pad(window, (left, width - right, top, height - bottom))
             total = placed if total is None else total + placed
             count[:, :, top:bottom, left:right] += 1
     assert total is not None
-    found = interpolate(total / count.to(total.dtype), size=size, mode="bilinear")
-    if protocol.refinement == "pamr":
-        settings = dict(protocol.refinement_settings)
-        found = pamr(interpolate(image.to(found.dtype), size=size, mode="bilinear"), found, **settings)
-    return found[0]
+    return interpolate(total / count.to(total.dtype), size=size, mode="bilinear")[0]
 
 
 def of_window(similarity: Similarity, window: Tensor, patch: Pair, odd: str) -> Tensor:
@@ -55,13 +60,28 @@ def of_window(similarity: Similarity, window: Tensor, patch: Pair, odd: str) -> 
     return interpolate(similarity(seen), size=(height, width), mode="bilinear")
 
 
+def of_views(similarity: Similarity, window: Tensor, patch: Pair, odd: str, weight: float) -> Tensor:
+    """The same as ITACLIP averages it: of the window, in gray and blurred, with this weight, and of its two mirror images."""
+    red, green, blue = window[:, 0], window[:, 1], window[:, 2]
+    gray = (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1).expand(-1, 3, -1, -1)
+    places = torch.arange(-5, 6, dtype=window.dtype)
+    kernel = torch.exp(-(places[:, None] ** 2 + places**2) / (2 * 5**2))
+    kernel = (kernel / kernel.sum()).expand(3, 1, -1, -1)
+    blurred = conv2d(pad(window, (5, 5, 5, 5), mode="reflect"), kernel, groups=3)
+    upright = [of_window(similarity, each, patch, odd) for each in (window, gray, blurred)]
+    mirrored = [of_window(similarity, window.flip(side), patch, odd).flip(side) for side in (2, 3)]
+    return weight * torch.stack(upright).mean(0) + (1 - weight) * torch.stack(mirrored).mean(0)
+
+
 def _around(side: int, step: int) -> Pair:
     missing = -side % step
     return missing // 2, missing - missing // 2
 
 
-def pamr(image: Tensor, maps: Tensor, iterations: int = 10, dilations: Sequence[int] = (8, 16)) -> Tensor:
-    """Maps [1, T, H, W] refined by an image [1, 3, H, W]."""
+def pamr(pixels: Tensor, maps: Tensor, iterations: int = 10, dilations: Sequence[int] = (8, 16)) -> Tensor:
+    """Maps [T, H, W] refined by normalised pixels [3, h, w], enlarged to their size."""
+    maps = maps[None]
+    image = interpolate(pixels[None].to(maps.dtype), size=maps.shape[2:], mode="bilinear")
     near = _neighbours(image, dilations)
     centre = image.unsqueeze(2)
     own = centre.expand(-1, -1, len(dilations), -1, -1)
@@ -69,7 +89,7 @@ def pamr(image: Tensor, maps: Tensor, iterations: int = 10, dilations: Sequence[
     weights = (-(centre - near).abs() / (1e-8 + 0.1 * deviation)).mean(1, keepdim=True).softmax(2)
     for _ in range(iterations):
         maps = (_neighbours(maps, dilations) * weights).sum(2)
-    return maps
+    return maps[0]
 
 
 def _neighbours(values: Tensor, dilations: Sequence[int]) -> Tensor:
@@ -78,24 +98,23 @@ def _neighbours(values: Tensor, dilations: Sequence[int]) -> Tensor:
     found = []
     for by in dilations:
         padded = pad(values, (by,) * 4, mode="replicate")
-        found += [
-            padded[:, :, y : y + height, x : x + width] for y in (0, by, 2 * by) for x in (0, by, 2 * by) if (y, x) != (by, by)
-        ]
+        places = [(y, x) for y in (0, by, 2 * by) for x in (0, by, 2 * by) if (y, x) != (by, by)]
+        found += [padded[:, :, y : y + height, x : x + width] for y, x in places]
     return torch.stack(found, 2)
 
 
-def labels(found: Tensor, owner: Tensor, scale: float, protocol: Protocol) -> Tensor:
+def labels(found: Tensor, owner: Tensor, scale: float, area: float | None = None, probability: float = 0.0) -> Tensor:
     """The class of every pixel, int64 [H, W], of logits [T, H, W] and each text's class."""
     shares = (found * scale).softmax(0)
     classes = int(owner.max()) + 1
     members = one_hot(owner).T[:, :, None, None]
     values = (shares[None] * members).max(1)[0]
-    if protocol.area is not None:
+    if area is not None:
         chosen = one_hot(values.argmax(0), classes).to(values.dtype)
         pixels = chosen[:, :, 1:].sum((0, 1))
-        values[1:] *= (pixels > protocol.area * pixels.sum()).to(values.dtype)[:, None, None]
+        values[1:] *= (pixels > area * pixels.sum()).to(values.dtype)[:, None, None]
     predicted = values.argmax(0)
-    predicted[values.max(0)[0] < protocol.probability] = 0
+    predicted[values.max(0)[0] < probability] = 0
     return predicted
 
 
@@ -115,3 +134,18 @@ def cliper_labels(grids: Tensor, size: Pair, thresholds: Sequence[float], normal
     valid = torch.where(maps < background, torch.zeros_like(maps), maps) * present
     value, chosen = valid.max(0)
     return torch.where(value == 0, torch.zeros_like(chosen), chosen + 1)
+
+
+def closed(found: Tensor, side: int) -> Tensor:
+    """Labels [H, W] after OpenCV's morphological closing by a square: pixels outside the picture take no part."""
+    half, (height, width) = side // 2, found.shape
+
+    def extremes(values: Tensor, largest: bool) -> Tensor:
+        made = torch.empty_like(values)
+        for y in range(height):
+            for x in range(width):
+                near = values[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+                made[y, x] = near.max() if largest else near.min()
+        return made
+
+    return extremes(extremes(found, True), False)

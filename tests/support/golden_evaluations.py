@@ -88,10 +88,12 @@ class Subject:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     logit_scale: float = 100.0
     size: tuple[int, int] | None = None
+    shares: bool = field(init=False)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
         self.method = case(self.name)["method"]
+        self.shares = self.method == "cliper"
         self.patch = goldens.tower(self.name).spec.patch
 
     def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:

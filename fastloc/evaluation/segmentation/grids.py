@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,9 +22,9 @@ _BATCH = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 
 
 def stacked_grids(
-    subject: Subject, texts: Sequence[str], protocol: Protocol, given: Sequence[Input], pixels: Sequence[Tensor]
+    subject: Subject, texts: Sequence[str], words: Sequence[str], protocol: Protocol, given: Sequence[Input], pixels: Sequence[Tensor]
 ) -> list[Tensor]:
-    """The grids of each input's windows beside each other, [T, n h, m w], of normalised pixels [3, h, w].
+    """The grids of each input's windows beside each other, [T, n h, m w], of normalised pixels [3, h, w]. words: for the background.
 
     Batches are of one chunk's inputs alone, so that a chunk has the same answer whatever ran before.
     """
@@ -40,7 +41,7 @@ def stacked_grids(
         for start in range(0, len(places), most):
             batch = places[start : start + most]
             cut = [pixels[number][:, top : top + vertical.side, left : left + horizontal.side] for number, top, left in batch]
-            grids = _similarity(subject, texts, protocol, torch.stack(cut), vertical, horizontal)
+            grids = _similarity(partial(subject.similarity, texts=texts, words=words), protocol, torch.stack(cut), vertical, horizontal)
             for (number, _, _), grid in zip(batch, grids, strict=True):
                 found[number].append(grid)
     return [_beside(grids, len(each.vertical.starts)) for each, grids in zip(given, found, strict=True)]
@@ -51,13 +52,13 @@ def _shape(axis: WindowAxis) -> tuple[int, int, int]:
 
 
 def _similarity(
-    subject: Subject, texts: Sequence[str], protocol: Protocol, windows: Tensor, vertical: WindowAxis, horizontal: WindowAxis
+    similarity: Callable[[Tensor], Tensor], protocol: Protocol, windows: Tensor, vertical: WindowAxis, horizontal: WindowAxis
 ) -> Tensor:
     """Grids [B, T, h, w] of windows [B, 3, side, side], padded or cut to what the model takes."""
     grids = []
     for view in views(windows) if protocol.views else (windows,):
         padded = pad(view, (horizontal.before, horizontal.after, vertical.before, vertical.after))
-        grids.append(subject.similarity(padded[..., : vertical.seen, : horizontal.seen], texts))
+        grids.append(similarity(padded[..., : vertical.seen, : horizontal.seen]))
     return joined(grids, protocol.view_weight) if protocol.views else grids[0]
 
 

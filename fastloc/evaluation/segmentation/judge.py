@@ -40,8 +40,11 @@ class SegmentationJudge:
 
     def __init__(self, subject: Subject, protocol: Protocol, dataset: DataSet, names: Sequence[Sequence[str]]) -> None:
         self.subject, self.protocol, self.classes = subject, protocol, len(names)
-        self.texts = [name for each in names for name in each]
-        self.owner = torch.tensor([number for number, each in enumerate(names) for _ in each], device=subject.device)
+        # what shares patches out by itself has the background's words beside the texts, and no map of theirs
+        self.words = tuple(names[0]) if protocol.rule == "cliper" and subject.shares else ()
+        asked = [(number, name) for number, each in enumerate(names) for name in each if number or not self.words]
+        self.texts = [name for _, name in asked]
+        self.owner = torch.tensor([number for number, _ in asked], device=subject.device)
         # of the data set's label numbers and these
         self.ahead = len(names) - len(dataset.classes)
         self.scale = subject.logit_scale if protocol.logit_scale is None else protocol.logit_scale
@@ -64,7 +67,7 @@ class SegmentationJudge:
     def labels(self, given: Sequence[Input]) -> list[Tensor]:
         """The predicted label of every pixel of the inputs' truths, int64 [H, W] on the device; -1 is no class."""
         pixels = [each.normalised(self.normalisation, self.subject.device) for each in given]
-        grids = stacked_grids(self.subject, self.texts, self.protocol, given, pixels)
+        grids = stacked_grids(self.subject, self.texts, self.words, self.protocol, given, pixels)
         return [self._labels(*each) for each in zip(given, pixels, grids, strict=True)]
 
     def logits(self, given: Input, pixels: Tensor, grids: Tensor) -> Logits:

@@ -1,9 +1,9 @@
 """OpenCV's bilinear resize of 8-bit pictures, and the size that mmcv's Resize asks it for.
 
-What `cv2.resize(picture, (w, h), interpolation=cv2.INTER_LINEAR)` computes, in whole numbers (opencv/opencv, modules/imgproc/src/resize.cpp):
-weights of 11 bits, rounded half to even, along rows first; the sums lose 4 bits, are weighted along columns, lose 16 bits each and then two
-more, with rounding. It samples at pixel centres and does not average over what a smaller picture leaves out. Where both sides are halved
-exactly it takes the mean of 2 x 2 pixels, rounded half up.
+What `cv2.resize(picture, (w, h), interpolation=cv2.INTER_LINEAR)` computes in whole numbers (opencv/opencv,
+modules/imgproc/src/resize.cpp): weights of 11 bits, rounded half to even, along rows first; the sums lose 4 bits, are weighted along
+columns, lose 16 bits each and then two more, with rounding. It samples at pixel centres and does not average over what a smaller picture
+leaves out. Where both sides are halved exactly it takes the mean of 2 x 2 pixels, rounded half up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def linear(picture: Bytes, size: Pair) -> Bytes:
         return picture
     if (height, width) == (2 * size[0], 2 * size[1]):
         total = picture.reshape(size[0], 2, size[1], 2, 3).sum((1, 3), np.uint16)
-        return ((total + 2) >> 2).astype(np.uint8)
+        halved: Bytes = ((total + 2) >> 2).astype(np.uint8)
+        return halved
     at, across = _taps(width, size[1])
     # beyond the left and the right border OpenCV sets the weight to 0, beyond the other two it reads the border's row twice
     across = np.where((at < 0) | (at >= width - 1), np.array([[_ONE], [0]], np.int32), across)
@@ -57,11 +58,12 @@ def linear(picture: Bytes, size: Pair) -> Bytes:
     made += lower
     made += 2
     made >>= 2
-    return made.astype(np.uint8)
+    resized: Bytes = made.astype(np.uint8)
+    return resized
 
 
 def _taps(before: int, after: int) -> tuple[Ints, Ints]:
-    """The pixel at or before each new one, int32 [after], -1 before the first, and the weights of it and of the next one, int32 [2, after]."""
+    """int32 [after]: the pixel at or before each new one, -1 before the first; int32 [2, after]: the weights of it and of the next one."""
     # OpenCV divides by the ratio of the sizes, and keeps the place in 32 bits
     place = ((np.arange(after) + 0.5) * (1 / (after / before)) - 0.5).astype(np.float32)
     low = np.floor(place)

@@ -1,8 +1,7 @@
 """Labels of a picture's logits by the rule of the mmseg family.
 
-Source: wangf3014/SCLIP clip_segmentor.py, postprocess_result. Probabilities are a softmax over names, a class has the largest of its names',
-and none of them needs to be computed for the most probable class: it is the one of the largest logit. The threshold needs that one's
-probability, which is a quotient of a power and a sum.
+Source: wangf3014/SCLIP clip_segmentor.py, postprocess_result. Probabilities are a softmax over names, and a class has the largest of its
+names'. The most probable class is that of the largest logit, so that no probability is computed for it; the threshold needs that one alone.
 """
 
 from __future__ import annotations
