@@ -127,7 +127,7 @@ def test_run_lengths_are_read_as_pycocotools_writes_them() -> None:
 
 def test_imagenet_segmentation(tmp_path: Path) -> None:
     rows = miniature.write_imagenet_segmentation(tmp_path, SCENES)
-    found = opened("imagenet-segmentation", tmp_path, names="names.txt")
+    found = opened("imagenet-segmentation", tmp_path)
     for sample, scene, (key, thing) in zip(samples(found), SCENES, rows, strict=True):
         [question] = sample.questions
         assert (sample.key, question.text, found.classes[question.label]) == (key, thing, thing)
@@ -138,7 +138,10 @@ def test_imagenet_segmentation(tmp_path: Path) -> None:
 @pytest.mark.slow("imports timm")
 def test_imagenet_s_classes_have_wordnet_s_names(tmp_path: Path) -> None:
     miniature.write_imagenet_segmentation(tmp_path, SCENES[1:2])
+    (tmp_path / "names.txt").rename(tmp_path / "others.txt")
     assert opened("imagenet-segmentation", tmp_path).classes == ("cat",)
+    (tmp_path / "others.txt").write_text("n02121620\ttom, tomcat", encoding="utf-8")
+    assert opened("imagenet-segmentation", tmp_path, names="others.txt").classes == ("tom",)
 
 
 def test_open_images_points(tmp_path: Path) -> None:
@@ -296,8 +299,8 @@ OF_THE_SET = [
 ]  # fmt: skip
 
 
-def written(name: str, root: Path) -> dict[str, str]:
-    """The miniature of a set, and the options that read it."""
+def write(name: str, root: Path) -> None:
+    """Write the miniature of a set."""
     if name == "refcoco":
         miniature.write_phrases(root, SCENES, "own")
     else:
@@ -306,18 +309,17 @@ def written(name: str, root: Path) -> dict[str, str]:
         writers.get(name, miniature.write_coco)(root, SCENES)
     if name == "open-images":
         (root / "oidv7-class-descriptions.csv").write_text("LabelName,DisplayName\n", encoding="utf-8")
-    return {"names": "names.txt"} if name == "imagenet-segmentation" else {}
 
 
 @pytest.mark.slow("writes a miniature each", quick="name")
 @pytest.mark.parametrize(("name", "fault", "message"), OF_THE_SET)
 def test_what_is_wrong_with_a_set_is_one_line(name: str, fault: Callable[[Path], object], message: str, tmp_path: Path) -> None:
-    options = written(name, tmp_path)
+    write(name, tmp_path)
     fault(tmp_path)
     with pytest.raises(FastlocError, match=message) as raised:
-        MORE[name].open(name, tmp_path, options).items()
+        MORE[name].open(name, tmp_path, {}).items()
     assert "\n" not in str(raised.value) and str(tmp_path) in str(raised.value)
-    assert MORE[name].missing(name, tmp_path, options) == [str(raised.value)]
+    assert MORE[name].missing(name, tmp_path, {}) == [str(raised.value)]
 
 
 FIRST = "pictures/000000000001.png"
@@ -364,12 +366,12 @@ OF_A_PICTURE = [
 def test_what_is_wrong_with_a_picture_is_one_line_and_the_others_are_read(
     name: str, fault: Callable[[Path], object], message: str, tmp_path: Path
 ) -> None:
-    options = written(name, tmp_path)
+    write(name, tmp_path)
     if name == "open-images":
         miniature_names = "\n".join(["LabelName,DisplayName", *(f"/m/{index:05},{each}" for index, each in enumerate(NAMES))])
         (tmp_path / "oidv7-class-descriptions.csv").write_text(miniature_names, encoding="utf-8")
     fault(tmp_path)
-    found = MORE[name].open(name, tmp_path, options)
+    found = MORE[name].open(name, tmp_path, {})
     first, *others = found.items()
     with pytest.raises(SampleError, match=message) as raised:
         found.read(first)

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from fastloc.errors import FastlocError
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.rows import Row
-from fastloc.evaluation.running import folder
+from fastloc.evaluation.running import folder, progress
 from fastloc.evaluation.running.pipeline import AHEAD
 from fastloc.evaluation.running.row_file import RowFile
 from fastloc.evaluation.running.run import run
@@ -25,6 +26,7 @@ from fastloc.evaluation.running.tally import Tally
 from stub_evaluation import Counting, Numbers
 
 CHUNK = 4
+PLAIN = Protocol(paper="plain", data="numbers", source="")
 
 
 def rows_of(path: Path | None, dataset: Numbers, judge: Counting, retry: bool = False) -> list[Row]:
@@ -129,12 +131,23 @@ def test_one_process_writes_to_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_figure_so_far_is_that_of_what_is_counted() -> None:
-    tally = Tally(3)
+    tally = Tally(("a", "b", "c"), PLAIN)
     assert str(tally) == ""
     tally.add(Row("a", counts=((0, 0, 6), (1, 1, 2), (1, 0, 2), (2, -1, 4))))
     tally.add(Row("b", error="broken"))
     assert (tally.rows, tally.failed) == (2, 1)
     assert str(tally) == f"mIoU {100 * np.mean([6 / 8, 2 / 4, 0]):.1f}"
+
+
+def test_a_line_now_and_then_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    dataset = Numbers(10, broken=(9,))
+    files = {name: RowFile(None, dataset.items(), CHUNK) for name in ("one", "two")}
+    with files["one"], files["two"], progress.shown({name: Tally(dataset.classes, PLAIN) for name in files}, 10) as report:
+        run(dataset, {name: Counting() for name in files}, files, threads=1, report=report)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6 and lines[0].startswith("fastloc: 4 of 20, ") and " s left, one mIoU 0.0" in lines[0]
+    assert lines[-1].startswith("fastloc: 20 of 20, ") and ", 0 s left, 2 failed, one mIoU 0.0, two mIoU 0.0" in lines[-1]
 
 
 @pytest.mark.slow("starts processes and kills them")

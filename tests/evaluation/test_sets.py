@@ -241,7 +241,7 @@ def test_what_is_missing_has_a_line_each(tmp_path: Path) -> None:
         f"{pictures / first_key}.jpg is missing: a picture", f"{truth / second}.png is missing: a mask",
     ]  # fmt: skip
     told = line(lambda: open_set("voc20", tmp_path).items())
-    assert told == f"{pictures / first_key}.jpg is missing: a picture (and 1 more lines: see `fastloc evaluate check`)"
+    assert told == f"{pictures / first_key}.jpg is missing: a picture (the first of 2 lines of `fastloc evaluate check`)"
     with made.list.open("a", encoding="utf-8") as names:
         names.writelines(f"{number}\n" for number in range(2000))
     found = check("voc20", tmp_path)

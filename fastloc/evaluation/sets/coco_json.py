@@ -72,7 +72,7 @@ class CocoLabels(_Coco):
         self.background = unlabelled == "background"
         if self.background:
             if "background" in self.classes:
-                raise FastlocError(f"{self.file} must have no category background, got one; give unlabelled=ignore")
+                raise FastlocError(f"{self.file} must have no category background, got one; use --option unlabelled=ignore")
             self.classes = ("background", *(name for name in self.classes))
 
     def items(self) -> Sequence[Item]:
@@ -100,7 +100,8 @@ class CocoLabels(_Coco):
 
 
 class CocoBoxes(_Coco):
-    """Data set of questions: each category that a picture has is asked once, and all its boxes answer; see LAYOUT and OPTIONS."""
+    """Data set of questions: each category that a picture has is asked once, and all its boxes answer, those of crowds too; see LAYOUT and
+    OPTIONS."""
 
     task = "questions"
     background = False

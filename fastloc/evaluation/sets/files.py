@@ -32,10 +32,10 @@ _LIST_BYTES = 64 << 20
 
 
 class Missing(FastlocError):
-    """Parts of a layout that are not there, a line for each; the message is the first, and how many more there are."""
+    """Parts of a layout that are not there, a line for each; the message is the first, and how many there are."""
 
     def __init__(self, lines: list[str]) -> None:
-        super().__init__(lines[0] + (f" (and {len(lines) - 1} more lines: see `fastloc evaluate check`)" if len(lines) > 1 else ""))
+        super().__init__(lines[0] + (f" (the first of {len(lines)} lines of `fastloc evaluate check`)" if len(lines) > 1 else ""))
         self.lines = lines
 
 

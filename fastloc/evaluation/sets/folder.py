@@ -68,14 +68,14 @@ class Folder:
         if without:
             raise FastlocError(
                 f"{self.masks / _stem(without[0])}.png is missing, as are those of {len(without) - 1:,} more of {len(pictures):,} "
-                "pictures; list the others in a file and give it as the option only"
+                "pictures; give a list of the others: --option only=FILE"
             )
-        return [Item(name, self.pictures / name, self.masks / masks[_stem(name)]) for name in pictures]
+        return [Item(name, name, masks[_stem(name)]) for name in pictures]
 
     def read(self, item: Item) -> Sample:
         """One picture with its labels, int16 [H, W]. Raises SampleError."""
-        picture = files.picture(item.picture)
-        return Sample(item.key, picture, self._labels(item.truth, files.index_mask(item.truth, picture.size)))
+        picture, mask = files.picture(self.pictures / item.picture), self.masks / item.truth
+        return Sample(item.key, picture, self._labels(mask, files.index_mask(mask, picture.size)))
 
     def missing(self) -> list[str]:
         """Nothing, where every picture has its mask. Raises FastlocError as `items` does."""

@@ -20,14 +20,14 @@ from fastloc.utils import schema
 
 __all__ = ["LAYOUT", "OPTIONS", "ImageNetSegmentation"]
 
-FILE = "gtsegs_ijcv.mat"
+FILE, NAMES = "gtsegs_ijcv.mat", "names.txt"
 LAYOUT = (
     f"{FILE}    /value/img, /value/gt, /value/id and /value/target, [N, 1] references; 4276 pictures of 445 classes",
-    "names.txt          if timm is not installed, or with the option names: lines \"n01440764 tench, Tinca tinca\"",
+    "names.txt          not needed: a line \"n01440764 tench, Tinca tinca\" a class; without it WordNet's first name of each, of timm",
 )  # fmt: skip
 OPTIONS = {
     "file": f"the MATLAB file (default: {FILE})",
-    "names": "file of the classes' names, a line \"n01440764 tench, Tinca tinca\" each (default: WordNet's first, of timm)",
+    "names": "file of the classes' names (default: names.txt, where it is)",
 }  # fmt: skip
 _SYNSET = re.compile(r"n\d{8}")
 # characters of an id such as n02114367_12345
@@ -47,10 +47,9 @@ class ImageNetSegmentation:
     def __init__(self, name: str, root: Path, *, file: str = FILE, names: str = "") -> None:
         """Raises FastlocError: the file is missing or of another form, or a class has no name."""
         self.name, self.file = name, root / file
-        self.names_file = root / names if names else None
-        files.require((self.file, "the MATLAB file of pictures and masks"))
-        if self.names_file is not None:
-            files.require((self.names_file, "the names of the classes"))
+        self.names_file = root / (names or NAMES)
+        wanted = [(self.names_file, "the names of the classes")] if names else []
+        files.require((self.file, "the MATLAB file of pictures and masks"), *wanted)
         with _opened(self.file) as content:
             self._rows = _rows(content, self.file)
         synsets = sorted({synset for _, synset in self._rows})
@@ -89,12 +88,11 @@ class ImageNetSegmentation:
         return []
 
     def _named(self, synsets: Sequence[str]) -> tuple[str, ...]:
-        found = _listed_names(self.names_file) if self.names_file else _wordnet_names()
-        source = self.names_file or "timm"
+        source, found = (self.names_file, _listed_names(self.names_file)) if self.names_file.exists() else ("timm", _wordnet_names())
         if without := [synset for synset in synsets if synset not in found]:
             raise FastlocError(
                 f"{source} must have names of all {len(synsets)} classes, got none of {without[0]} and {len(without) - 1} more; "
-                "give a file with all as the option names"
+                f"put a line for each in {NAMES}"
             )
         return tuple(found[synset] for synset in synsets)
 

@@ -99,10 +99,9 @@ class LabelSet:
         """Raises FastlocError: a folder or the list is missing, with a line for each."""
         self.name, self.layout, self.classes = name, LAYOUTS[name], CLASSES[name]
         self.background = self.classes[0] == "background"
-        home = files.existing(root, [str(Path(each) / self.layout.pictures) for each in self.layout.homes])
-        for _ in Path(self.layout.pictures).parts:
-            home = home.parent
-        self.pictures, self.masks = home / self.layout.pictures, home / (masks or self.layout.masks)
+        pictures = files.existing(root, [str(Path(each) / self.layout.pictures) for each in self.layout.homes])
+        home = pictures.parents[len(Path(self.layout.pictures).parts) - 1]
+        self.pictures, self.masks = pictures, home / (masks or self.layout.masks)
         names = only or self.layout.names
         self.list_file = home / names if names else None
         wanted = [(self.pictures, "the folder of the pictures"), (self.masks, "the folder of their masks")]
@@ -110,8 +109,9 @@ class LabelSet:
 
     def items(self) -> Sequence[Item]:
         """All pictures, in the order of the list, or else by path. Raises FastlocError: the list is wrong, or a file of it is missing."""
-        pictures = _by_name(self.pictures, self.layout.suffix)
-        forms = [(stored, _by_name(self.masks, stored.suffix)) for stored in self.layout.stored]
+        pictures = _by_name(_paths(self.pictures, self.layout.suffix), self.layout.suffix)
+        truths = _paths(self.masks, *(stored.suffix for stored in self.layout.stored))
+        forms = [(stored, _by_name(truths, stored.suffix)) for stored in self.layout.stored]
         found, gone, bare = [], [], []
         for name in self._listed(pictures):
             truth = next(((self.masks / files_of[name], stored) for stored, files_of in forms if name in files_of), None)
@@ -166,14 +166,15 @@ def described(name: str) -> tuple[str, ...]:
     return tuple(f"{path:{width}}   {content}" for path, content in lines)
 
 
-def _by_name(folder: Path, suffix: str) -> dict[str, str]:
-    """Name -> relative path, of the files of a folder that end in a suffix, upper case or lower; by path. Raises FastlocError."""
+def _paths(folder: Path, *suffixes: str) -> list[str]:
+    """Relative paths of the files of a folder that may end in one of the suffixes, sorted. Raises FastlocError."""
+    return files.relative_files(folder, {f".{suffix.rpartition('.')[2]}" for suffix in suffixes})
+
+
+def _by_name(paths: Sequence[str], suffix: str) -> dict[str, str]:
+    """Name -> path, of the paths that end in a suffix, upper case or lower."""
     wanted = suffix.lower()
-    return {
-        path[: -len(suffix)]: path
-        for path in files.relative_files(folder, (Path(suffix).suffix.lower() or suffix,))
-        if path.lower().endswith(wanted)
-    }
+    return {path[: -len(suffix)]: path for path in paths if path.lower().endswith(wanted)}
 
 
 def _lines(kind: str, paths: Iterable[Path]) -> list[str]:

@@ -62,11 +62,11 @@ class OpenImages:
 
     def items(self) -> Sequence[Item]:
         """The pictures with a label to ask, in the file's order."""
-        return [Item(key, self.pictures / f"{key}.jpg", index) for index, key in enumerate(self._pictures)]
+        return [Item(key, f"{key}.jpg", index) for index, key in enumerate(self._pictures)]
 
     def read(self, item: Item) -> Sample:
         """One picture with a question for each label in it, in the order of the classes. Raises SampleError."""
-        picture = files.picture(files.within(self.pictures, f"{item.key}.jpg"))
+        picture = files.picture(files.within(self.pictures, item.picture))
         here, all_points = slice(self._first[item.truth], self._first[item.truth + 1]), self._points
         x = np.minimum(all_points.x[here] * picture.width, np.nextafter(picture.width, 0))
         y = np.minimum(all_points.y[here] * picture.height, np.nextafter(picture.height, 0))

@@ -56,11 +56,11 @@ class Referring:
 
     def items(self) -> Sequence[Item]:
         """The pictures in the order of their first phrases."""
-        return [Item(name, self.pictures / name, asked) for name, asked in self._phrases.items()]
+        return [Item(name, name, asked) for name, asked in self._phrases.items()]
 
     def read(self, item: Item) -> Sample:
         """One picture with its phrases, in the file's order. Raises SampleError."""
-        picture = files.picture(item.picture)
+        picture = files.picture(files.within(self.pictures, item.picture))
         asked = []
         for each in item.truth:
             boxes = tuple(cut for box in each.boxes if (cut := _within(box, picture.size)))
