@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -136,9 +135,13 @@ def test_class_names_are_those_of_the_authors_files(paper: str, data: str) -> No
     told = GOLDEN["names"][paper][data]
     key = PROTOCOLS[paper, data].names
     names = class_names(key, data)
-    written = json.dumps([list(each) for each in names], ensure_ascii=False).encode()
     assert (len(names), sum(map(len, names))) == (told["classes"], told["names"])
-    assert hashlib.sha256(written).hexdigest()[:16] == told["digest"]
+    assert authors.digest(names) == told["digest"]
+
+
+@pytest.mark.parametrize("name", GOLDEN["templates"])
+def test_templates_are_those_of_the_authors_files(name: str) -> None:
+    assert authors.digest(sorted(sentences(name))) == GOLDEN["templates"][name]
 
 
 def test_the_word_that_is_background_and_class() -> None:

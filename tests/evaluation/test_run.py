@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from fastloc.errors import FastlocError
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.running import folder, progress
 from fastloc.evaluation.running.pipeline import AHEAD
@@ -25,6 +26,7 @@ from fastloc.evaluation.running.tally import Tally
 from stub_evaluation import Counting, Numbers
 
 CHUNK = 4
+PLAIN = Protocol(paper="plain", data="numbers", source="")
 
 
 def rows_of(path: Path | None, dataset: Numbers, judge: Counting, retry: bool = False) -> list[Row]:
@@ -129,7 +131,7 @@ def test_one_process_writes_to_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_figure_so_far_is_that_of_what_is_counted() -> None:
-    tally = Tally(3)
+    tally = Tally(("a", "b", "c"), PLAIN)
     assert str(tally) == ""
     tally.add(Row("a", counts=((0, 0, 6), (1, 1, 2), (1, 0, 2), (2, -1, 4))))
     tally.add(Row("b", error="broken"))
@@ -141,7 +143,7 @@ def test_a_line_now_and_then_says_how_far_it_is(capsys: pytest.CaptureFixture[st
     monkeypatch.setattr(progress, "EVERY", 0.0)
     dataset = Numbers(10, broken=(9,))
     files = {name: RowFile(None, dataset.items(), CHUNK) for name in ("one", "two")}
-    with files["one"], files["two"], progress.shown({name: Tally(5) for name in files}, 10) as report:
+    with files["one"], files["two"], progress.shown({name: Tally(dataset.classes, PLAIN) for name in files}, 10) as report:
         run(dataset, {name: Counting() for name in files}, files, threads=1, report=report)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 6 and lines[0].startswith("fastloc: 4 of 20, ") and " s left, one mIoU 0.0" in lines[0]

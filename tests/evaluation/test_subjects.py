@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
@@ -63,6 +64,15 @@ def test_a_localizer_is_asked_with_its_own_numbers() -> None:
     # maps that are inside out are turned
     turned = localizer.with_method("naclip", order="grid", reverse=True)
     assert torch.equal(EngineSubject(turned).similarity(pixels, TEXTS), -found)
+
+
+def test_a_picture_lies_in_both_kinds_of_model_as_their_localizers_have_it() -> None:
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8))
+    engine, file = EngineSubject(Localizer(device="cpu")), FileSubject(OnnxLocalizer())
+    made = {each: each.pixels(picture, each.geometry((90, 120))) for each in (engine, file)}
+    np.testing.assert_allclose(made[engine], made[file], atol=1e-6)
+    result = engine.localizer(picture, list(TEXTS))
+    np.testing.assert_allclose(engine.similarity(made[engine][None], TEXTS)[0], result.similarity, atol=1e-6)
 
 
 @pytest.mark.parametrize(

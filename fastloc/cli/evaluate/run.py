@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLIP, EMBEDDED, kind_of
 from fastloc.cli.arguments import add_execution, add_exported, add_inputs, add_measured, add_projections, add_source
+from fastloc.cli.evaluate.figures import as_json, show
 from fastloc.cli.localizers import PHOTOGRAPHS
 from fastloc.errors import FastlocError
 from fastloc.utils.argument_types import count, setting
@@ -87,10 +88,8 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     _note_embedded(args, found)
     if args.json:
-        print(json.dumps([_as_json(each) for each in found], indent=2, ensure_ascii=False))
+        print(json.dumps([as_json(each) for each in found], indent=2, ensure_ascii=False))
     else:
-        from fastloc.cli.evaluate.figures import show
-
         show(found)
     failed = sum(each.summary.failed for each in found)
     if failed:

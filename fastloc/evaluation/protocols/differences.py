@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.published import Figure, figures
 from fastloc.evaluation.protocols.schema import Protocol
-from fastloc.evaluation.protocols.table import PROTOCOLS
+from fastloc.evaluation.protocols.table import PAPERS, PROTOCOLS
 from fastloc.recipes.official import OFFICIAL
 
-__all__ = ["Ran", "beside", "differences"]
+__all__ = ["Ran", "beside", "differences", "overview"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,19 @@ def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
     if ran.dtype != "float32":
         lines.append(f"precision: {ran.dtype} here")
     return tuple(lines)
+
+
+def overview(model: str = "ViT-B-16", pretrained: str = "openai") -> dict[str, dict[str, Figure]]:
+    """What each paper's protocol is known to give its own method: protocol -> set -> figure, one without extras where there is one."""
+    found: dict[str, dict[str, Figure]] = {}
+    for figure in figures():
+        paper = PAPERS.get(figure.protocol)
+        own = paper is not None and paper.method in ("", figure.method)
+        if own and (figure.model, figure.pretrained, figure.changes) == (model, pretrained, ()):
+            row = found.setdefault(figure.protocol, {})
+            if figure.data not in row or (row[figure.data].extra and not figure.extra):
+                row[figure.data] = figure
+    return found
 
 
 def _fields(protocol: Protocol, figure: Figure) -> dict[str, tuple[object, object]] | None:

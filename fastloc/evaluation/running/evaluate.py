@@ -30,16 +30,12 @@ Display = Callable[[Mapping[str, Tally], int], AbstractContextManager[Report]]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What became of one method: its settings and figures, and the folder of its rows, or None.
-
-    failures: (key, reason) of pictures that could not be used, the first ten; `summary` counts all.
-    """
+    """What became of one method: its settings and figures, and the folder of its rows, or None."""
 
     name: str
     settings: Settings
     summary: Summary
     folder: Path | None
-    failures: tuple[tuple[str, str], ...]
 
 
 def evaluate(
@@ -86,11 +82,11 @@ def evaluate(
         if output is not None:
             stack.enter_context(_kept(Path(output)))
         files = _files(stack, folders, settings, items)
-        tallies = {name: Tally(len(dataset.classes)) for name in files}
+        tallies = {name: Tally(dataset.classes, each.protocol) for name, each in settings.items()}
         judges = {each.name: each.judge for each in found}
         with display(tallies, len(items)) if display is not None else nullcontext() as report:
             run(dataset, judges, files, threads=threads or workers(), retry=retry, report=report)
-        return [_evaluated(each, dataset, settings[each.name], files[each.name], folders[each.name]) for each in found]
+        return [_evaluated(name, settings[name], file, folders[name]) for name, file in files.items()]
 
 
 def _files(
@@ -110,19 +106,11 @@ def _files(
     }
 
 
-def _evaluated(entrant: Entrant, dataset: DataSet, settings: Settings, file: RowFile, path: Path | None) -> Evaluated:
-    failures: list[tuple[str, str]] = []
-
-    def rows() -> Iterator[Any]:
-        for row in file.read():
-            if row.error and len(failures) < 10:
-                failures.append((row.key, row.error))
-            yield row
-
-    summary = Summary.of(rows(), dataset.classes, settings.protocol)
+def _evaluated(name: str, settings: Settings, file: RowFile, path: Path | None) -> Evaluated:
+    summary = Summary.of(file.read, settings.classes, settings.protocol)
     if path is not None:
         write_whole(path / folder.RESULT, lambda out: out.write(summary.dumps()))
-    return Evaluated(entrant.name, settings, summary, path, tuple(failures))
+    return Evaluated(name, settings, summary, path)
 
 
 def _settings(
