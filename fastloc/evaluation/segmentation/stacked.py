@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["Best", "Block", "Factors", "Logits", "best"]
@@ -117,15 +119,14 @@ def _slices(length: int, most: int) -> Iterator[slice]:
     return (slice(start, min(start + most, length)) for start in range(0, length, most))
 
 
-def _bands(matrix: Tensor) -> list[tuple[int, int]]:
-    """Of each row [n, a]: the first number that is not 0, and the one behind the last; (a, 0) of a row of zeros."""
+def _bands(matrix: Tensor) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Of each row [n, a]: the first number that is not 0, and the one behind the last; a and 0 of a row of zeros."""
     used = matrix.ne(0).cpu().numpy()
-    length = used.shape[1]
-    return [(int(row.argmax()), length - int(row[::-1].argmax())) if row.any() else (length, 0) for row in used]
+    length, some = used.shape[1], used.any(1)
+    return np.where(some, used.argmax(1), length), np.where(some, length - used[:, ::-1].argmax(1), 0)
 
 
-def _read(bands: list[tuple[int, int]], pixels: slice) -> slice:
+def _read(bands: tuple[NDArray[np.intp], NDArray[np.intp]], pixels: slice) -> slice:
     """The numbers that a slice of rows reads, one at least."""
-    chosen = bands[pixels]
-    first, last = min(first for first, _ in chosen), max(last for _, last in chosen)
+    first, last = int(bands[0][pixels].min()), int(bands[1][pixels].max())
     return slice(first, last) if first < last else slice(0, 1)
