@@ -104,7 +104,7 @@ METHODS = {
     "sclip": Method(
         "SCLIP", "wangf3014/SCLIP", "clip_segmentor", "CLIPForSegmentation",
         (
-            Case("windows", {**WINDOWS, "logit_scale": 50, "prob_thd": 0.35, "area_thd": 0.1}, 170),
+            Case("windows", {**WINDOWS, "logit_scale": 50, "prob_thd": 0.45, "area_thd": 0.1}, 390),
             # one name a class, and no class 0
             Case("plain", {**WINDOWS, "slide_stride": 16}, 231, picture=(97, 64), names=(1,) * 5),
         ),
@@ -113,53 +113,53 @@ METHODS = {
     "naclip": Method(
         "NACLIP", "sinahmr/NACLIP", "naclip", "NACLIP",
         (
-            Case("windows", {**WINDOWS, "prob_thd": 0.3, "pamr_steps": 10}, 92),
+            Case("windows", {**WINDOWS, "prob_thd": 0.4, "pamr_steps": 10}, 192),
             # 72 x 106 pixels, of which the patches see 64 x 96
-            Case("whole", {"slide_crop": 0, "prob_thd": 0.3, "pamr_steps": 10}, 193, short=72),
+            Case("whole", {"slide_crop": 0, "prob_thd": 0.4, "pamr_steps": 10}, 13, short=72),
         ),
         openai,
     ),
     "clearclip": Method(
         "ClearCLIP", "mc-lan/ClearCLIP", "clearclip_segmentor", "ClearCLIPSegmentation",
         (
-            Case("padded", {**WINDOWS, "logit_scale": 50, "slide_crop": 75, "slide_stride": 40, "prob_thd": 0.35}, 114, short=83),
+            Case("padded", {**WINDOWS, "logit_scale": 50, "slide_crop": 75, "slide_stride": 40, "prob_thd": 0.45}, 114, short=83),
         ),
         open_clip, ",", ("BLIP", "BLIP.models", "BLIP.models.blip_retrieval", "gem"),
     ),
     "resclip": Method(
         "ResCLIP", "yvhangyang/ResCLIP", "resclip_segmentor", "ResCLIPSegmentation",
         (
-            Case("windows", {**WINDOWS, "prob_thd": 0.3, "attn_rcs_weights": [2.0, 0.6]}, 95, config(64, 16, LAYERS)),
+            Case("windows", {**WINDOWS, "prob_thd": 0.4, "attn_rcs_weights": [2.0, 0.6]}, 55, config(64, 16, LAYERS)),
         ),
         without_second_pass,
     ),
     "sc_clip": Method(
         "SC-CLIP", "SuleBai/SC-CLIP", "scclip_segmentor", "SCCLIPForSegmentation",
         (
-            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.3, "area_thd": 0.1}, 76, FINE, short=70),
+            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.4, "area_thd": 0.1}, 156, FINE, short=70),
         ),
         openai, stubs=("matplotlib.pyplot",),
     ),
     "sfp": Method(
         "SFP/SFP_ICCV", "Kimsure/SFP", "SFP_segmentor", "SFPForSegmentation",
         (
-            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.3, "area_thd": 0.1}, 257, FINE, short=70),
+            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.4, "area_thd": 0.1}, 137, FINE, short=70),
         ),
         openai, stubs=("matplotlib.pyplot",),
     ),
     "pearl": Method(
         "PEARL", "PGSmall/PEARL", "pearl_ovss", "PEARL",
         (
-            Case("windows", {**WINDOWS, "prob_thd": 0.3, "use_prop": "off"}, 198),
-            Case("propagated", {"slide_crop": 0, "prob_thd": 0.3, "grid": 34}, 59, short=72),
+            Case("windows", {**WINDOWS, "prob_thd": 0.4, "use_prop": "off"}, 198),
+            Case("propagated", {"slide_crop": 0, "prob_thd": 0.4, "grid": 34}, 59, short=72),
         ),
         openai,
     ),
     "itaclip": Method(
         "ITACLIP", "m-arda-aydn/ITACLIP", "itaclip_segmentor", "ITACLIP_Segmentor",
         (
-            Case("views", {**WINDOWS, "logit_scale": 60, "prob_thd": 0.3, "area_thd": 0.1, "pamr_steps": 10, "img_engineering": True,
-                           "img_eng_coefficient": 0.7, "dataset_name": "voc21"}, 600, config(64, 16, LAYERS)),
+            Case("views", {**WINDOWS, "logit_scale": 60, "prob_thd": 0.4, "area_thd": 0.1, "pamr_steps": 10, "img_engineering": True,
+                           "img_eng_coefficient": 0.7, "dataset_name": "voc21"}, 40, config(64, 16, LAYERS)),
             # windows of 72 x 72 pixels, of which the patches see 64 x 64: the mirror images see others
             Case("odd", {**WINDOWS, "slide_crop": 72, "slide_stride": 36, "img_engineering": True, "dataset_name": "coco_stuff"}, 81,
                  config(64, 16, LAYERS), names=(1,) * 5),
@@ -170,7 +170,7 @@ METHODS = {
         "ProxyCLIP", "mc-lan/ProxyCLIP", "proxyclip_segmentor", "ProxyCLIPSegmentation",
         (
             # without features of another model, which leaves the untouched encoder
-            Case("plain", {**WINDOWS, "slide_crop": 56, "slide_stride": 28, "prob_thd": 0.3}, 122, config(56, 8, 4), short=63),
+            Case("plain", {**WINDOWS, "slide_crop": 56, "slide_stride": 28, "prob_thd": 0.4}, 22, config(56, 8, 4), short=63),
         ),
         open_clip, "; ", ("openpyxl", "segment_anything", "mae", "mae.models_vit", "mae.pos_embed"),
     ),
