@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from fastloc.evaluation.report.content import Estimate
+from fastloc.evaluation.metrics.summary import Estimate
 
 __all__ = ["bar", "difference_bar", "strip"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastloc.errors import FastlocError
 from fastloc.evaluation.metrics.summary import Summary
+from fastloc.evaluation.report.write import write_reports
 from fastloc.evaluation.running import folder
 from fastloc.evaluation.running.entrants import Asked, Entrant, entrants
 from fastloc.evaluation.running.pipeline import workers
@@ -55,8 +56,9 @@ def evaluate(
         protocol: the paper whose protocol all are judged under; by default each method's own, else SCLIP's, else "plain".
         changes: fields of the protocol, as text: {"crop": "0"}.
         names: a file of class names in the place of the protocol's, a class a line, several names of one split at commas.
-        output: a folder, in which each method has one of its own with run.json, rows.jsonl and result.json: new, or that of a run with
-            the same settings, which goes on where it was ended and ends with the same bytes. None: nothing is written.
+        output: a folder, in which each method has one of its own with run.json, rows.jsonl, result.json, report.html and report.md: new,
+            or that of a run with the same settings, which goes on where it was ended and ends with the same bytes. Of several methods it
+            has a report over all. None: nothing is written.
         limit: evaluate the first so many pictures.
         retry: judge pictures again that failed.
         threads: that read pictures; by default the cores, 8 at most.
@@ -86,7 +88,10 @@ def evaluate(
         judges = {each.name: each.judge for each in found}
         with display(tallies, len(items)) if display is not None else nullcontext() as report:
             run(dataset, judges, files, threads=threads or workers(), retry=retry, report=report)
-        return [_evaluated(name, settings[name], file, folders[name]) for name, file in files.items()]
+        summed = [_evaluated(name, settings[name], file, folders[name]) for name, file in files.items()]
+        if output is not None:
+            write_reports(Path(output), dataset, judges)
+        return summed
 
 
 def _files(
