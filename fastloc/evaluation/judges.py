@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -39,11 +40,13 @@ class Subject(Protocol):
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
         """One normalised input [3, h, w], float32 on the CPU, resized as the model asks."""
 
-    def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
-        """Embeddings [T, E] of texts."""
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]. words: for the background, in
+        methods that read such (CLIPer)."""
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]."""
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The texts' embeddings [T, E], of unit length, for a refinement that compares them (PEARL's). Raises FastlocError where they are
+        hidden in a file."""
 
 
 class Judge(Protocol[Prepared]):

@@ -168,7 +168,7 @@ def test_lists_of_sets_protocols_and_what_is_published(run: Run) -> None:
     every = run("evaluate", "list")
     assert every.status == 0 and "coco-stuff" in every.out and "naclip" in every.out
     one = run("evaluate", "list", "voc21")
-    assert "SegmentationClass" in one.out and "64.07" in one.out and "logit_scale=65.0" in one.out
+    assert "SegmentationClass" in one.out and "64.07" in one.out and "0.1, area 0.1" in one.out
     found = json.loads(run("evaluate", "list", "voc21", "--json").out)
     assert found["pictures"] == 1449 and {row["paper"] for row in found["protocols"]} >= {"sclip", "naclip"}
     assert json.loads(run("evaluate", "list", "--json").out)["sets"]["ade20k"]["classes"] == 150

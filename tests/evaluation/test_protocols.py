@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ import pytest
 from fastloc.errors import FastlocError
 from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.names import NAMES, class_names, names_of, source
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, PROTOCOLS, protocol_of
 from fastloc.evaluation.samples import Item, Sample
 from fastloc.recipes.table import RECIPES
 from fastloc.text.templates import sentences
+from fastloc.utils import schema
 from official_goldens.from_checkouts import protocols as authors
 from repo import GOLDENS
 
@@ -123,6 +124,11 @@ def test_every_row_is_whole() -> None:
     assert {"sclip", "naclip", "clearclip", "gem", "clip_surgery", "chefer", "point_miou", "plain"} < set(PAPERS)
 
 
+def test_a_row_comes_back_from_json_as_it_was() -> None:
+    for row in PROTOCOLS.values():
+        assert schema.decode(json.dumps(asdict(row)), Protocol, "row") == row
+
+
 @pytest.mark.parametrize("paper", ["gem", "clip_surgery", "point_miou", "explanation"])
 def test_a_paper_without_evaluation_code_says_so(paper: str) -> None:
     assert all("unreleased" in row.note for row in PAPERS[paper].rows.values())
@@ -136,9 +142,13 @@ def test_class_names_are_those_of_the_authors_files(paper: str, data: str) -> No
     told = GOLDEN["names"][paper][data]
     key = PROTOCOLS[paper, data].names
     names = class_names(key, data)
-    written = json.dumps([list(each) for each in names], ensure_ascii=False).encode()
     assert (len(names), sum(map(len, names))) == (told["classes"], told["names"])
-    assert hashlib.sha256(written).hexdigest()[:16] == told["digest"]
+    assert authors.digest(names) == told["digest"]
+
+
+@pytest.mark.parametrize("name", GOLDEN["templates"])
+def test_templates_are_those_of_the_authors_files(name: str) -> None:
+    assert authors.digest(sorted(sentences(name))) == GOLDEN["templates"][name]
 
 
 def test_the_word_that_is_background_and_class() -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from fastloc.errors import FastlocError, unknown
 from fastloc.evaluation.protocols.names import NAMES, class_names
 from fastloc.evaluation.protocols.schema import Protocol
+from fastloc.imaging import refined_heatmaps
 from fastloc.text.templates import sentences
 from fastloc.utils import schema
 
@@ -64,8 +65,6 @@ def _check(row: Protocol) -> None:
         sentences(row.template)
     settings = dict(row.refinement_settings)
     if row.refinement:
-        from fastloc.imaging import refined_heatmaps
-
         refined_heatmaps.refinement(row.refinement, settings)
     elif settings:
         raise FastlocError(f"refinement must be pamr or propagate where {_SETTING}{next(iter(settings))} is given, got none")

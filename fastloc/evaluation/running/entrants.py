@@ -101,8 +101,12 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
 def _with_method(
     base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any]
 ) -> tuple[Localizer, bool]:  # fmt: skip
-    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code."""
+    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code. CLIPer shares patches out at the
+    protocol's scale, and cuts its attention off where the protocol says."""
     template = protocol.template or None
+    if method == "cliper" and protocol.rule == "cliper":
+        scale = {} if protocol.logit_scale is None else {"target_scale": protocol.logit_scale}
+        changes = {**scale, "cutoff": protocol.thresholds[2], **changes}
     try:
         return base.with_method(method, official=official, template=template, **changes), official
     except RecipeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +48,9 @@ class EngineSubject:
         self.dtype = str(localizer.weights.dtype).removeprefix("torch.")
         self.shares = localizer.recipe.target == _SHARES
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
         """See `fastloc.evaluation.judges.Subject`. Methods whose maps are inside out have them turned."""
-        grids, _ = self.localizer.similarity(pixels, texts)
+        grids, _ = self.localizer.similarity(pixels, texts, words=words)
         return -grids if self.localizer.recipe.readout.reverse else grids
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
@@ -62,7 +61,7 @@ class EngineSubject:
         """See `fastloc.evaluation.judges.Subject`."""
         return self.localizer.pixels(picture, geometry)
 
-    def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `fastloc.evaluation.judges.Subject`."""
         return self.localizer.embeddings(texts).vectors
 
@@ -90,11 +89,9 @@ class FileSubject:
         self.shares = manifest.recipe.target == _SHARES
         self._chosen: tuple[tuple[str, ...], Selection] | None = None
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes."""
-        if self._chosen is None or self._chosen[0] != tuple(texts):
-            self._chosen = tuple(texts), self.localizer.encode_texts(texts)
-        array, vectors = _laid_out(self.manifest, pixels), self._chosen[1].vectors
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes. A file has a background of its own."""
+        array, vectors = _laid_out(self.manifest, pixels), self._vectors(texts)
         most = self.manifest.input.batch or len(array)
         parts = [self.localizer.similarity(array[start : start + most], vectors) for start in range(0, len(array), most)]
         grids = torch.from_numpy(np.concatenate(parts)).float()
@@ -109,12 +106,17 @@ class FileSubject:
         model = self.manifest.model
         return torch.from_numpy(prepare(picture, geometry, model.mean, model.std, model.interpolation))
 
-    def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
-        """See `fastloc.evaluation.judges.Subject`. Raises FastlocError for a file whose texts are baked in."""
-        vectors = self.localizer.encode_texts(texts).vectors
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `fastloc.evaluation.judges.Subject`."""
+        vectors = self._vectors(texts)
         if vectors is None:
-            raise FastlocError(f"refinement 'propagate' must be with a file that takes embeddings, got {self.localizer.path}; export another")
+            raise FastlocError(f"{self.localizer.path} must take embeddings for such a refinement, got texts baked in; export another file")
         return vectors
+
+    def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        if self._chosen is None or self._chosen[0] != tuple(texts):
+            self._chosen = tuple(texts), self.localizer.encode_texts(texts)
+        return self._chosen[1].vectors
 
 
 def subject_of(localizer: Localizer | OnnxLocalizer) -> EngineSubject | FileSubject:
