@@ -19,7 +19,7 @@ from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import DataSet, Labels, Sample
 from fastloc.evaluation.segmentation.judge import SegmentationJudge
 
-__all__ = ["asked_pictures", "label_gallery", "mistakes"]
+__all__ = ["asked_pictures", "judged_again", "label_gallery", "mistakes"]
 
 # pictures of either kind
 _MOST = 6
@@ -46,7 +46,7 @@ def label_gallery(dataset: DataSet, judge: SegmentationJudge, asked: Asked, rows
     found = []
     for key in asked:
         with suppress(FastlocError):
-            found.append(_predicted(judge, dataset.read(items[key])))
+            found.append(judged_again(judge, dataset.read(items[key])))
     groups = [np.union1d(_truth(sample), labels).tolist() for sample, labels in found]
     colours = class_colours(groups, 0 if dataset.background else None)
     return tuple(
@@ -69,7 +69,7 @@ def mistakes(row: Row, classes: Sequence[str]) -> list[str]:
     ]
 
 
-def _predicted(judge: SegmentationJudge, sample: Sample) -> tuple[Sample, Labels]:
+def judged_again(judge: SegmentationJudge, sample: Sample) -> tuple[Sample, Labels]:
     """The sample as it was judged, and its predicted labels; two squares are side by side again."""
     _, parts = judge.prepare(sample)
     with torch.inference_mode():

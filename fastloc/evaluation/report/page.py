@@ -12,7 +12,7 @@ from fastloc.evaluation.report.content import Published, RunContent, Shown, exac
 from fastloc.evaluation.report.numbers import counted, evaluated, interval, percent, signed
 from fastloc.evaluation.report.pictures import fitting
 from fastloc.evaluation.report.sections import Markup, facts, name, section, table, whole_page
-from fastloc.utils.html_page import picture_element
+from fastloc.imaging.html_page import picture_element
 
 __all__ = ["page"]
 

@@ -24,8 +24,7 @@ def run_content(path: Path, shown: Sequence[Shown] = ()) -> RunContent:
     run, summary = folder.read(path), Summary.read(path / folder.RESULT)
     settings = run.settings
     measure = class_measure(summary)
-    title = MEASURES[summary.measure].title if summary.measure else ""
-    published, differences = published_rows(ran(settings, summary.failed), title)
+    published, differences = published_rows(ran(settings, summary.failed), summary.measure)
     return RunContent(
         name=path.name, method=settings.method, model=model_name(settings), data=settings.data, protocol=settings.protocol.paper,
         pictures=summary.pictures, total=settings.pictures,
