@@ -19,8 +19,10 @@ from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.names import Names, names_of
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, protocol_of
+from fastloc.evaluation.questions.judge import QuestionJudge
 from fastloc.evaluation.running.subjects import EngineSubject, FileSubject, check_size, subject_of, with_template
 from fastloc.evaluation.samples import DataSet
+from fastloc.evaluation.segmentation.judge import SegmentationJudge
 from fastloc.evaluation.sets import class_names
 from fastloc.runtime.localizer import OnnxLocalizer
 
@@ -165,7 +167,7 @@ def _entrant(
     device = localizer.device.type if isinstance(localizer, Localizer) else localizer.session.chosen[0].name
     return Entrant(
         name=name, model=os.fspath(model), pretrained=pretrained or "", official=official, localizer=localizer, subject=subject,
-        protocol=protocol, changed=fields, names=names, judge=_judge(subject, localizer, protocol, dataset, names), device=device,
+        protocol=protocol, changed=fields, names=names, judge=_judge(subject, protocol, dataset, names), device=device,
     )  # fmt: skip
 
 
@@ -179,13 +181,7 @@ def _names(protocol: Protocol, dataset: DataSet, own: str | os.PathLike[str] | N
     return names_of(protocol, dataset) if protocol.task == "labels" else tuple((each,) for each in dataset.classes)
 
 
-def _judge(
-    subject: EngineSubject | FileSubject, localizer: Localizer | OnnxLocalizer, protocol: Protocol, dataset: DataSet, names: Names
-) -> Judge[Any]:
+def _judge(subject: EngineSubject | FileSubject, protocol: Protocol, dataset: DataSet, names: Names) -> Judge[Any]:
     if protocol.task == "questions":
-        from fastloc.evaluation.questions.judge import QuestionJudge
-
-        return QuestionJudge(localizer, protocol, dataset)
-    from fastloc.evaluation.segmentation.judge import SegmentationJudge
-
+        return QuestionJudge(subject, protocol, dataset)
     return SegmentationJudge(subject, protocol, dataset, names)
