@@ -129,7 +129,7 @@ METHODS = {
     "resclip": Method(
         "ResCLIP", "yvhangyang/ResCLIP", "resclip_segmentor", "ResCLIPSegmentation",
         (
-            Case("windows", {**WINDOWS, "prob_thd": 0.4, "attn_rcs_weights": [2.0, 0.6]}, 55, config(64, 16, LAYERS)),
+            Case("windows", {**WINDOWS, "prob_thd": 0.4, "attn_rcs_weights": [2.0, 0.3]}, 55, config(64, 16, LAYERS)),
         ),
         without_second_pass,
     ),
@@ -151,7 +151,7 @@ METHODS = {
         "PEARL", "PGSmall/PEARL", "pearl_ovss", "PEARL",
         (
             Case("windows", {**WINDOWS, "prob_thd": 0.4, "use_prop": "off"}, 198),
-            Case("propagated", {"slide_crop": 0, "prob_thd": 0.4, "grid": 34}, 59, short=72),
+            Case("propagated", {"slide_crop": 0, "prob_thd": 0.4, "grid": 34, "alpha_kk": 0.3}, 59, short=72),
         ),
         openai,
     ),

@@ -93,7 +93,8 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
     found = []
     for method in methods:
         own = PAPERS[papers[method][0].paper].method == method
-        localizer, letter = _with_method(base, method, papers[method][0], official or own, again)
+        settings = {**dict(papers[method][0].method_settings), **again} if own else again
+        localizer, letter = _with_method(base, method, papers[method][0], official or own, settings)
         found.append(_entrant(method, asked.model, asked.pretrained, localizer, letter, dataset, asked.names, *papers[method]))
     return found
 

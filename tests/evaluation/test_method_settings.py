@@ -1,5 +1,8 @@
-"""CLIPer's background words: they reach the softmax over texts, from a class file to the engine."""
+"""Settings of a method that a protocol has: CLIPer's background words, its scale and cutoff, and a paper's weights by data set."""
 
+from typing import Any
+
+import pytest
 import torch
 
 from fastloc.engine.localizer import Localizer
@@ -8,7 +11,7 @@ from fastloc.functional.similarity import grids
 from golden_evaluations import Set
 from towers import array
 
-TEXTS, WORDS = ["mug", "key"], ["table", "wall", "floor"]
+TEXTS, WORDS = ["mug", "key"], ["door", "fork", "food"]
 
 
 def test_words_stand_for_the_background() -> None:
@@ -34,3 +37,18 @@ def test_a_protocol_sets_scale_and_cutoff() -> None:
     row = found.localizer.recipe
     assert (row.target_scale, row.cutoff) == (50.0, 0.25)
     assert found.judge.words == ("background",)
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "field", "own", "usual"),
+    [("pearl", "ade20k", "procrustes_weight", 0.3, 0.08), ("resclip", "cityscapes", "cross_weight", 0.2, 0.6)],
+)
+def test_a_paper_s_weights_are_for_its_own_method(method: str, data: str, field: str, own: float, usual: float) -> None:
+    for paper, options, expected in ((None, {}, own), ("sclip", {"official": True}, usual)):
+        row = localizer_of(method, data, paper, options).recipe
+        assert getattr(row, field) == expected
+
+
+def localizer_of(method: str, data: str, paper: str | None, options: dict[str, Any]) -> Localizer:
+    (found,) = entrants(Set(tuple(TEXTS), False, data), Asked(methods=(method,), paper=paper, changes={"names": "plain"}, options=options))
+    return found.localizer
