@@ -1,14 +1,18 @@
 """Settings of a method that a protocol has: CLIPer's background words, its scale and cutoff, and a paper's weights by data set."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from fastloc.engine.localizer import Localizer
+from fastloc.errors import FastlocWarning
 from fastloc.evaluation.running.entrants import Asked, entrants
 from fastloc.functional.similarity import grids
+from fastloc.onnx_file.golden import unit_texts
 from golden_evaluations import Set
+from onnx_files import EMBED, tiny_model
 from towers import array
 
 TEXTS, WORDS = ["mug", "key"], ["door", "fork", "food"]
@@ -47,6 +51,14 @@ def test_a_paper_s_weights_are_for_its_own_method(method: str, data: str, field:
     for paper, options, expected in ((None, {}, own), ("sclip", {"official": True}, usual)):
         row = localizer_of(method, data, paper, options).recipe
         assert getattr(row, field) == expected
+
+
+def test_a_file_of_other_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pearl.onnx"
+    tiny_model(path, method="pearl", size=None)
+    options = {"embeddings": (tuple(TEXTS), unit_texts(0, len(TEXTS), EMBED))}
+    with pytest.warns(FastlocWarning, match=r"pearl.onnx has procrustes_weight 0.08, and the protocol pearl on ade20k has 0.3: "):
+        entrants(Set(tuple(TEXTS), False, "ade20k"), Asked(model=path, changes={"names": "plain"}, options=options))
 
 
 def localizer_of(method: str, data: str, paper: str | None, options: dict[str, Any]) -> Localizer:
