@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pytest
 from fastloc.errors import FastlocError
 from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.names import NAMES, class_names, names_of, source
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, PROTOCOLS, protocol_of
 from fastloc.evaluation.samples import Item, Sample
 from fastloc.recipes.table import RECIPES
 from fastloc.text.templates import sentences
+from fastloc.utils import schema
 from official_goldens.from_checkouts import protocols as authors
 from repo import GOLDENS
 
@@ -127,6 +129,11 @@ def test_every_row_is_whole() -> None:
         assert with_changes(row, {}) == row
     assert all(paper.method in ("", *RECIPES) for paper in PAPERS.values())
     assert {"sclip", "naclip", "clearclip", "gem", "clip_surgery", "chefer", "point_miou", "plain"} < set(PAPERS)
+
+
+def test_a_row_comes_back_from_json_as_it_was() -> None:
+    for row in PROTOCOLS.values():
+        assert schema.decode(json.dumps(asdict(row)), Protocol, "row") == row
 
 
 @pytest.mark.parametrize("paper", ["gem", "clip_surgery", "point_miou", "explanation"])

@@ -5,13 +5,10 @@ Logits of windows are cosines brought to the window by bilinear interpolation, t
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastloc.evaluation.protocols.papers import Paper
+from fastloc.evaluation.protocols.papers import Fields, Paper
 
 __all__ = ["PAPERS"]
 
-Fields = dict[str, Any]
 _WHOLE: Fields = {"crop": 0}
 _PAMR: Fields = {"refinement": "pamr", "refinement_settings": (("iterations", 10), ("dilations", (8, 16)))}
 # what NACLIP, ResCLIP and PEARL do otherwise on single sets

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS, Paper
+from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS, Fields, Paper
 
 __all__ = ["PAPERS"]
 
-Fields = dict[str, Any]
 _CLIPER_NOTE = "without Stable Diffusion's attention and without windows"
 _VOC_NOTE = f"{_CLIPER_NOTE}; the truth there is read from SegmentationClassAug"
 _OBJECT_NOTE = f"{_CLIPER_NOTE}; 5000 pictures of COCO 2014's validation there (val_5k.txt), here those of 2017's"

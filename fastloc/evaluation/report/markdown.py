@@ -19,21 +19,25 @@ __all__ = ["comparison_markdown", "markdown", "methods_markdown"]
 def markdown(content: RunContent) -> str:
     """The report of one run, a document of its own."""
     lead = f"{plain(content.model)}, protocol {plain(content.protocol)}, {evaluated(content)}."
-    figures = [(each.name, percent(each.estimate.value), interval(each.estimate), each.about) for each in content.figures]
-    lines = [lead, "", *_table((("figure", False), ("%", True), ("95 % interval", True), ("", False)), figures)]
+    figures = [
+        (each.name, percent(each.estimate.value, 2), percent(each.estimate.error, 2), interval(each.estimate), each.about)
+        for each in content.figures
+    ]
+    head = (("figure", False), ("%", True), ("standard error", True), ("95 % interval", True), ("", False))
+    lines = [lead, "", *_table(head, figures)]
     if content.published:
         lines += ["", "## Beside published figures", "", *_published(content)]
     if content.differences:
         lines += ["", "Where this run differs from the first published row:", "", *(f"* {plain(each)}" for each in content.differences)]
     if content.classes:
         lines += ["", "## Classes", "", *_classes(content.per_class, content.classes)]
-    if content.pairs:
-        pairs = [(each.true, each.predicted, f"{each.pixels:,}", percent(each.share)) for each in content.pairs]
+    if content.confusions:
+        pairs = [(each.true, each.predicted or "no class", f"{each.pixels:,}", percent(each.share)) for each in content.confusions]
         heads = (("true", False), ("predicted", False), ("pixels", True), ("of the true class %", True))
         lines += ["", "## Confusions", "", *_table(heads, pairs)]
     if content.failures:
-        lines += ["", "## Not evaluated", "", f"{counted(len(content.failures), 'picture')} could not be read; no figure counts them.", ""]
-        lines += _table((("picture", False), ("why", False)), content.failures)
+        lines += ["", "## Not evaluated", "", f"{counted(content.failed, 'picture')} could not be used; no figure counts them.", ""]
+        lines += _table((("picture", False), ("why", False)), [(each.key, each.reason) for each in content.failures])
     lines += ["", "## What ran"]
     for heading, rows in content.facts.items():
         lines += ["", *_table(((heading, False), ("", False)), rows)]
@@ -81,11 +85,12 @@ def methods_markdown(lines: Sequence[MethodLine]) -> str:
 def _published(content: RunContent) -> list[str]:
     measure = content.figures[0]
     own = measure.estimate.value
-    rows = [(f"{content.method} (this run)", content.model, content.protocol, percent(own), "", "")]
+    rows = [(f"{content.method} (this run)", content.model, content.protocol, percent(own, 2), "", "")]
     rows += [
-        (row.method, row.model, "; ".join(filter(None, (row.protocol, row.note))), percent(row.value), signed(own - row.value), row.source)
+        (row.method, row.model, f"{row.protocol}; {row.note}" if row.note else row.protocol, percent(row.value, 2),
+         signed(own - row.value, 2), row.source)
         for row in content.published
-    ]
+    ]  # fmt: skip
     heads = (("method", False), ("model", False), ("protocol", False), (f"{measure.name} %", True), ("this run less it", True),
              ("source", False))  # fmt: skip
     return _table(heads, rows)
