@@ -18,6 +18,7 @@ from towers import array
 TEXTS, WORDS = ["mug", "key"], ["door", "fork", "food"]
 
 
+@pytest.mark.slow("CLIPer reads every block, twice")
 def test_words_stand_for_the_background() -> None:
     localizer = Localizer(method="cliper", dtype="float32")
     pixels = array("pixels", 1, 3, 48, 64).float()
@@ -43,6 +44,7 @@ def test_a_protocol_sets_scale_and_cutoff() -> None:
     assert found.judge.words == ("background",)
 
 
+@pytest.mark.slow("a localizer a case", quick=1)
 @pytest.mark.parametrize(
     ("method", "data", "field", "own", "usual"),
     [("pearl", "ade20k", "procrustes_weight", 0.3, 0.08), ("resclip", "cityscapes", "cross_weight", 0.2, 0.6)],
