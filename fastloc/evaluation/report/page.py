@@ -137,7 +137,11 @@ def _pictures(shown: Sequence[Shown]) -> str:
     for best, title in ((False, "Worst"), (True, "Best")):
         cards = "".join(_card(each, [next(files) for _ in each.panels]) for each in shown if each.best is best)
         parts.append(f'<h3>{title}</h3><div class="cards">{cards}</div>' if cards else "")
-    about = "By the picture's own figure. Each class has one colour; pixels that no metric counts are left as they are."
+    about = "By the picture's own figure. "
+    if any(each.legend for each in shown):
+        about += "Each class has one colour, what is outside them is grey; pixels that no metric counts are left as they are."
+    else:
+        about += "Of each picture one question: the worst of a bad one, the best of a good one. A ring marks the map's peak."
     return section("pictures", "Pictures", about, "\n".join(parts))
 
 
