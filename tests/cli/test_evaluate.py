@@ -93,6 +93,7 @@ def test_a_command_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> N
     assert kept(tmp_path / "out") == kept(tmp_path / "whole")
 
 
+@pytest.mark.slow("four runs")
 def test_a_broken_picture_and_a_broken_mask_are_counted_named_and_tried_again(run: Run, tmp_path: Path) -> None:
     made = named(write("voc21", tmp_path / "voc", 3))
     first, second, _ = made.labels

@@ -52,7 +52,7 @@ def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
     for name, here, there in (("method", ran.method, figure.method), ("model", ran.model, figure.model),
                               ("weights", ran.pretrained, figure.pretrained)):  # fmt: skip
         if here != there and (name != "model" or _model(here) != there):
-            lines.append(f"{name}: {here} here, {there} there")
+            lines.append(f"{name}: {here or 'its own'} here, {there or 'its own'} there")
     fields = _fields(ran.protocol, figure)
     if fields is None:
         lines.append("protocol: the source does not say which; class names, sizes and thresholds may differ")

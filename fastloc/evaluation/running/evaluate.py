@@ -136,8 +136,9 @@ def _settings(
     return Settings(
         data=dataset.name, root=str(root.resolve()), options=dict(set_options), task=entrant.protocol.task, classes=dataset.classes,
         names=entrant.names, background=dataset.background, pictures=len(items), keys=keys_hash(items), model=entrant.model,
-        pretrained=entrant.pretrained, method=entrant.localizer.method, digest=entrant.subject.digest, official=entrant.official,
-        protocol=entrant.protocol, changed=entrant.changed, device=entrant.device, dtype=entrant.subject.dtype,
+        pretrained=entrant.pretrained, method=entrant.localizer.method, digest=entrant.subject.digest,
+        encoder=entrant.subject.model, official=entrant.official, protocol=entrant.protocol, changed=entrant.changed,
+        device=entrant.device, dtype=entrant.subject.dtype,
         model_options={name: str(value) for name, value in sorted(options.items()) if value not in (None, False)}, chunk=CHUNK,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastloc.auto import EXPORTED, kind_of
 from fastloc.evaluation.protocols.differences import Ran
 from fastloc.evaluation.running.settings import Settings
 from fastloc.evaluation.sets.table import SETS
@@ -11,9 +12,12 @@ __all__ = ["ran"]
 
 def ran(settings: Settings, failed: int) -> Ran:
     """What published figures are compared with. failed: pictures that could not be used."""
-    row = SETS.get(settings.data)
+    row, model, pretrained = SETS.get(settings.data), settings.model, settings.pretrained
+    if kind_of(model) == EXPORTED:
+        # what the file was made of
+        model, _, pretrained = settings.encoder.partition("/")
     return Ran(
-        method=settings.method, model=settings.model, pretrained=settings.pretrained, protocol=settings.protocol,
+        method=settings.method, model=model, pretrained=pretrained, protocol=settings.protocol,
         official=settings.official, pictures=settings.pictures, expected=0 if row is None else row.pictures, failed=failed,
         dtype=settings.dtype,
     )  # fmt: skip
