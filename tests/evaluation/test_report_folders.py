@@ -68,6 +68,7 @@ def miou(found: Sequence[Row], times: np.ndarray) -> float:
 def test_the_content_of_a_run_is_its_summary_beside_published_figures(tmp_path: Path) -> None:
     found = run_content(write_run(tmp_path / "sclip", some_rows(0)))
     assert (found.pictures, found.total, found.failed, found.protocol) == (39, 40, 1, "sclip")
+    assert run_content(write_run(tmp_path / "changed", some_rows(0), changed=("crop",))).protocol == "sclip, crop changed"
     assert found.figures[0].name == "mIoU"
     assert found.figures[0].estimate.value == pytest.approx(miou(some_rows(0)[:-1], np.ones(39)))
     assert [each.name for each in found.classes] == list(CLASSES) and found.per_class == "IoU"

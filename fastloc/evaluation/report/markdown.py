@@ -47,15 +47,16 @@ def markdown(content: RunContent) -> str:
 def comparison_markdown(content: ComparisonContent) -> str:
     """Two runs side by side, a document of its own."""
     names = (f"{content.first} %", f"{content.second} %")
-    heads = ((names[0], True), (names[1], True), ("difference", True), ("95 % interval", True))
+    heads = ((names[0], True), (names[1], True), ("difference", True), ("standard error", True), ("95 % interval", True))
     about = COMPARED.format(first=content.first, second=content.second)
     lines = [f"{plain(content.data)}, {plain(pairs_line(content))}.", "", plain(about)]
     for title, what, rows in (("Figures", "figure", content.figures), ("Classes", "class", content.classes)):
         if rows:
             found = [
-                (each.name, percent(each.first), percent(each.second), signed(each.difference.value), signed_interval(each.difference))
+                (each.name, percent(each.first, 2), percent(each.second, 2), signed(each.difference.value, 2),
+                 percent(each.difference.error, 2), signed_interval(each.difference))
                 for each in rows
-            ]
+            ]  # fmt: skip
             lines += ["", f"## {title}", "", *_table(((what, False), *heads), found)]
     if content.changes:
         moved = [(key, percent(first), percent(second), signed(second - first)) for key, first, second in content.changes]
@@ -72,10 +73,10 @@ def methods_markdown(lines: Sequence[MethodLine]) -> str:
     rows = []
     for line in lines:
         content = line.content
-        own = percent(content.published[0].value) if content.published else ""
+        own = percent(content.published[0].value, 2) if content.published else ""
         estimate = content.figures[0].estimate
-        difference = (signed(line.difference.value), signed_interval(line.difference))
-        rows.append((content.method, content.protocol, percent(estimate.value), interval(estimate), *difference, own, evaluated(content)))
+        difference = (signed(line.difference.value, 2), signed_interval(line.difference))
+        rows.append((content.method, content.protocol, percent(estimate.value, 2), interval(estimate), *difference, own, evaluated(content)))
     heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), ("95 % interval", True),
              ("to the highest", True), ("95 % interval", True), ("published %", True), ("evaluated", True))  # fmt: skip
     models = ", ".join(dict.fromkeys(line.content.model for line in lines))
