@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -73,12 +74,14 @@ def methods_markdown(lines: Sequence[MethodLine]) -> str:
     rows = []
     for line in lines:
         content = line.content
-        own = percent(content.published[0].value, 2) if content.published else ""
-        estimate = content.figures[0].estimate
-        difference = (signed(line.difference.value, 2), signed_interval(line.difference))
-        rows.append((content.method, content.protocol, percent(estimate.value, 2), interval(estimate), *difference, own, evaluated(content)))
-    heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), ("95 % interval", True),
-             ("to the highest", True), ("95 % interval", True), ("published %", True), ("evaluated", True))  # fmt: skip
+        published = percent(content.published[0].value, 2) if content.published else ""
+        own, less = content.figures[0].estimate, line.difference
+        figure = (percent(own.value, 2), percent(own.error, 2), interval(own))
+        difference = ("", "", "") if math.isnan(less.value) else (signed(less.value, 2), percent(less.error, 2), signed_interval(less))
+        rows.append((content.method, content.protocol, *figure, *difference, published, evaluated(content)))
+    ends = (("standard error", True), ("95 % interval", True))
+    heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), *ends, ("to the highest", True), *ends,
+             ("published %", True), ("evaluated", True))  # fmt: skip
     models = ", ".join(dict.fromkeys(line.content.model for line in lines))
     return _whole(f"{counted(len(lines), 'method')} on {first.data}", [f"{plain(models)}.", "", METHODS, "", *_table(heads, rows)])
 

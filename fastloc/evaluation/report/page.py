@@ -56,7 +56,7 @@ def page(content: RunContent) -> str:
 def _headline(content: RunContent) -> str:
     first, *others = content.figures
     ends = interval(first.estimate)
-    about = f"95 % interval {ends}, bootstrap over pictures" if ends else ""
+    about = f"95 % interval {ends}, standard error {percent(first.estimate.error, 2)}, by a bootstrap over pictures" if ends else ""
     marks = [(f"{row.method} {row.model} {percent(row.value, 2)}", row.value) for row in content.published[:MOST_MARKS]]
     drawn = "" if math.isnan(first.estimate.value) else strip(first.estimate, f"this run {percent(first.estimate.value, 2)}", marks)
     tiles = "".join(
