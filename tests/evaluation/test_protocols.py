@@ -57,7 +57,7 @@ def mmseg_fields(told: dict[str, Any]) -> dict[str, Any]:
     long_side, short_side = told["scale"]
     found = {"long_side": long_side, "short_side": short_side, "crop": told["slide_crop"], "stride": told["slide_stride"],
              "logit_scale": told["logit_scale"], "probability": told["prob_thd"], "area": told.get("area_thd"), "refinement": "",
-             "refinement_settings": {}, "views": "", "closing": 0}  # fmt: skip
+             "refinement_settings": {}, "method_settings": {}, "views": "", "closing": 0}  # fmt: skip
     if told.get("pamr_steps"):
         settings = {"iterations": told["pamr_steps"], "dilations": tuple(told["pamr_stride"])}
         found |= {"refinement": "pamr", "refinement_settings": settings}
@@ -66,13 +66,19 @@ def mmseg_fields(told: dict[str, Any]) -> dict[str, Any]:
     if told.get("img_engineering"):
         # the closing is in the segmentor's code, for all sets
         found |= {"views": "itaclip", "view_weight": told["img_eng_coefficient"], "closing": 3}
+    if "attn_rcs_weights" in told:
+        found["method_settings"] = {"cross_weight": told["attn_rcs_weights"][1]}
+    # the method's own weight is that of the other sets
+    if told.get("alpha_kk", 0.08) != 0.08:
+        found["method_settings"] = {"procrustes_weight": told["alpha_kk"]}
     return found
 
 
 def cliper_fields(told: dict[str, Any]) -> dict[str, Any]:
     thresholds = tuple(told[name] for name in ("score_threshold", "bkg_thre", "attention_thr"))
     return {"short_side": told["size"], "logit_scale": told["logit_scale"], "thresholds": thresholds, "normalized": told["is_normalize"],
-            "template": TEMPLATES[told["semantic_templates"]], "rule": "cliper", "absent": "truth", "crop": 0}  # fmt: skip
+            "template": TEMPLATES[told["semantic_templates"]], "rule": "cliper", "absent": "truth", "crop": 0,
+            "method_settings": {} if told["select_layer"] == -1 else {"start": told["select_layer"]}}  # fmt: skip
 
 
 @pytest.mark.parametrize(("paper", "data"), SETTINGS)
@@ -91,8 +97,9 @@ def test_a_row_says_what_the_authors_configuration_says(paper: str, data: str) -
         assert told["keep_ratio"]
         assert row.resize == "mmcv"
     found = {name: getattr(row, name) for name in expected}
-    if "refinement_settings" in found:
-        found["refinement_settings"] = dict(row.refinement_settings)
+    for name in ("refinement_settings", "method_settings"):
+        if name in found:
+            found[name] = dict(getattr(row, name))
     assert found == expected
 
 

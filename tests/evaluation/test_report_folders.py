@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import stub_evaluation
 from fastloc.errors import FastlocError
 from fastloc.evaluation import rows as row_lines
 from fastloc.evaluation.metrics.bootstrap import weights
-from fastloc.evaluation.metrics.summary import Summary
+from fastloc.evaluation.metrics.summary import PictureScore, Summary
 from fastloc.evaluation.protocols.table import protocol_of
 from fastloc.evaluation.report.compare import compare
-from fastloc.evaluation.report.gallery import mistakes
+from fastloc.evaluation.report.gallery import mistakes, question_gallery
 from fastloc.evaluation.report.row_pairs import RowPairs
 from fastloc.evaluation.report.run_content import run_content
 from fastloc.evaluation.report.write import write_comparison, write_reports
-from fastloc.evaluation.rows import Row
+from fastloc.evaluation.rows import Answer, Row
 from fastloc.evaluation.running.settings import RunFile, Settings
+from fastloc.evaluation.samples import Item, Question, Sample
 
 CLASSES = ("background", "cat", "<dog>")
 
@@ -66,6 +68,7 @@ def miou(found: Sequence[Row], times: np.ndarray) -> float:
 def test_the_content_of_a_run_is_its_summary_beside_published_figures(tmp_path: Path) -> None:
     found = run_content(write_run(tmp_path / "sclip", some_rows(0)))
     assert (found.pictures, found.total, found.failed, found.protocol) == (39, 40, 1, "sclip")
+    assert run_content(write_run(tmp_path / "changed", some_rows(0), changed=("crop",))).protocol == "sclip, crop changed"
     assert found.figures[0].name == "mIoU"
     assert found.figures[0].estimate.value == pytest.approx(miou(some_rows(0)[:-1], np.ones(39)))
     assert [each.name for each in found.classes] == list(CLASSES) and found.per_class == "IoU"
@@ -98,13 +101,14 @@ def test_a_run_beside_itself_does_not_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [lambda each: each, reversed, lambda each: each[7:] + each[:7]], ids=["same", "reversed", "rotated"])
 def test_rows_pair_by_their_keys_in_any_order(order: Callable[[list[Row]], Sequence[Row]]) -> None:
     first, second = some_rows(1)[:30], some_rows(2)[5:]
-    pairs = RowPairs(first, order(second))
-    assert sorted((a.key, b.key) for a, b in pairs) == [(f"{number:03d}",) * 2 for number in range(5, 30)]
-    # the last one of the second failed
-    assert pairs.pictures == 25 and pairs.alone == [5, 9]
+    pairs = RowPairs(lambda: first, lambda: order(second))
+    for _ in range(2):
+        assert sorted((a.key, b.key) for a, b in pairs) == [(f"{number:03d}",) * 2 for number in range(5, 30)]
+        # the last one of the second failed
+        assert pairs.alone == (5, 9)
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "another set": ({"data": "voc20"}, "runs must have the same data, got voc21 and voc20"),
     "other classes": ({"classes": ("a", "b", "c")}, "runs must have the same classes, got others"),
 }
@@ -115,8 +119,14 @@ def test_runs_that_cannot_be_compared_are_refused(fault: str, tmp_path: Path) ->
     changes, message = FAULTS[fault]
     first, second = write_run(tmp_path / "a", some_rows(1)), write_run(tmp_path / "b", some_rows(2), **changes)
     with pytest.raises(FastlocError, match=message):
-        write_comparison(tmp_path / "page.html", first, second)
-    assert not (tmp_path / "page.html").exists()
+        compare(first, second)
+
+
+def test_a_comparison_is_written_as_its_name_says(tmp_path: Path) -> None:
+    content = compare(write_run(tmp_path / "a", some_rows(1)), write_run(tmp_path / "b", some_rows(2)))
+    for name, begins in (("both.html", "<!doctype html>"), ("both.md", "# a and b")):
+        write_comparison(tmp_path / name, content)
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
 
 
 def test_runs_without_a_picture_in_common_are_refused(tmp_path: Path) -> None:
@@ -143,3 +153,27 @@ def test_reports_of_several_methods_have_a_table_over_them(tmp_path: Path) -> No
 def test_mistakes_are_the_largest_confusions() -> None:
     row = Row("street", ((0, 0, 500), (1, 2, 300), (2, 1, 4), (0, -1, 196)))
     assert mistakes(row, CLASSES) == ["cat → <dog> 30.0 % of the pixels", "background → no class 19.6 % of the pixels"]
+
+
+class Questions:
+    """Pictures with two questions, whose maps are hot at the left and at the right."""
+
+    name, task, background, classes = "pointing", "questions", False, ("cat", "dog")
+
+    def items(self) -> list[Item]:
+        return [Item(key, key) for key in "ab"]
+
+    def read(self, item: Item) -> Sample:
+        return Sample(item.key, Image.new("RGB", (30, 20)), questions=tuple(Question(each, boxes=((0, 0, 9, 9),)) for each in self.classes))
+
+    def heatmaps(self, sample: Sample) -> list[np.ndarray]:
+        left = np.linspace(1, 0, 30, dtype=np.float32)[None].repeat(20, 0)
+        return [left, left[:, ::-1]]
+
+
+def test_a_good_picture_shows_its_best_question_and_a_bad_one_its_worst() -> None:
+    asked = {"a": (PictureScore("a", 0.5), False), "b": (PictureScore("b", 0.7), True)}
+    answers = (Answer(0, {"iou": 0.9, "hit": 0.0}), Answer(1, {"iou": 0.1}))
+    found = question_gallery(Questions(), Questions(), asked, {key: Row(key, answers=answers) for key in asked})
+    shown = [(each.key, each.value, each.best, each.notes) for each in found]
+    assert shown == [("a", 0.1, False, ("“dog”",)), ("b", 0.9, True, ("“cat”",))]

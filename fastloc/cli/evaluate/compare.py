@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     for name, first, second in content.settings:
         out.print(Text(f"{name}: {first} in {names[0]}, {second} in {names[1]}"), soft_wrap=True)
     if args.output is not None:
-        write_comparison(args.output, args.first, args.second)
+        write_comparison(args.output, content)
         out.print(f"written: {console.shown(args.output)}", soft_wrap=True)
     return 0
 

@@ -43,6 +43,7 @@ class Protocol:
     probability: below it the most probable class gives way to class 0. area: of the pixels outside class 0 the share that a class must
         exceed, or it is dropped; None: off.
     refinement: "" or a row of `fastloc.results.result.Result.refined`'s steps, with settings.
+    method_settings: fields of `fastloc.recipes.Recipe` that the paper sets on this data set, for its own method alone.
     rule: how maps become labels: "softmax" (the mmseg family) or "cliper".
     closing: side in pixels of the square of a morphological closing of labels; 0: none (ITACLIP).
     views: other views of a window that are averaged, or none: "" or "itaclip". view_weight: the share of the window and its views in gray
@@ -75,6 +76,7 @@ class Protocol:
     area: float | None = None
     refinement: str = ""
     refinement_settings: tuple[tuple[str, object], ...] = ()
+    method_settings: tuple[tuple[str, object], ...] = ()
     rule: str = "softmax"
     closing: int = 0
     views: str = ""

@@ -34,16 +34,18 @@ CLIPER = Paper(
         "ade20k": _cliper("cliper15", 100.0, 0.3, 0.3, 0.2),
     },
 )  # fmt: skip
+# the level that is refined: the last but one
+_REFINED: Fields = {"method_settings": (("start", -2),)}
 CLIPER_LARGE = Paper(
     "cliper-large", "CLIPer with a ViT-L/14", "linsun449/cliper.code@c05fa41 scripts/config/vit-l-14, util/miou.py",
     _CLIPER, method="cliper",
     own={
-        "voc21": _cliper("cliper15", 50.0, 0.5, 0.4, 0.1, normalized=True, note=_VOC_NOTE),
-        "context60": _cliper("openai80", 50.0, 0.3, 0.3, 0.2),
-        "coco-object": _cliper("openai80", 50.0, 0.5, 0.5, 0.1, note=_OBJECT_NOTE),
+        "voc21": _cliper("cliper15", 50.0, 0.5, 0.4, 0.1, normalized=True, note=_VOC_NOTE, **_REFINED),
+        "context60": _cliper("openai80", 50.0, 0.3, 0.3, 0.2, **_REFINED),
+        "coco-object": _cliper("openai80", 50.0, 0.5, 0.5, 0.1, note=_OBJECT_NOTE, **_REFINED),
         "voc20": _cliper("cliper15", 70.0, 0.1, 0.0001, 0.2, note=_VOC_NOTE),
-        "context59": _cliper("cliper15", 100.0, 0.45, 0.45, 0.2),
-        "coco-stuff": _cliper("openai80", 50.0, 0.2, 0.2, 0.2),
+        "context59": _cliper("cliper15", 100.0, 0.45, 0.45, 0.2, **_REFINED),
+        "coco-stuff": _cliper("openai80", 50.0, 0.2, 0.2, 0.2, **_REFINED),
         "cityscapes": _cliper("cliper15", 100.0, 0.0, 0.0001, 0.35, short_side=448, cut="squares"),
         "ade20k": _cliper("openai80", 50.0, 0.2, 0.2, 0.2),
     },

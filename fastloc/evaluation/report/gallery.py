@@ -5,28 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError
 from fastloc.evaluation.metrics.summary import PictureScore, Summary
 from fastloc.evaluation.report.content import Shown
 from fastloc.evaluation.report.numbers import percent
-from fastloc.evaluation.report.pictures import class_colours, shown_labels
-from fastloc.evaluation.rows import Row
+from fastloc.evaluation.report.pictures import class_colours, shown_labels, shown_question
+from fastloc.evaluation.rows import Answer, Row
 from fastloc.evaluation.samples import DataSet, Labels, Sample
 from fastloc.evaluation.segmentation.judge import SegmentationJudge
 
-__all__ = ["asked_pictures", "judged_again", "label_gallery", "mistakes"]
+__all__ = ["HeatmapJudge", "asked_pictures", "judged_again", "label_gallery", "mistakes", "question_gallery"]
 
 # pictures of either kind
 _MOST = 6
 # mistakes of a picture that are told, and the least share of its counted pixels
 _MISTAKES, _LEAST = 2, 0.01
 
+# measures of an answer, the first of which that there is says how good it is
+_MEASURES = ("iou", "point_iou", "hit")
+
 Asked = Mapping[str, tuple[PictureScore, bool]]
+
+
+@runtime_checkable
+class HeatmapJudge(Protocol):
+    """A judge of questions that gives its maps."""
+
+    def heatmaps(self, sample: Sample) -> Sequence[NDArray[np.float32]]:
+        """A map of values in [0, 1] a question, in their order, float32 [H, W] each at the picture's size."""
 
 
 def asked_pictures(summary: Summary) -> dict[str, tuple[PictureScore, bool]]:
@@ -56,6 +69,24 @@ def label_gallery(dataset: DataSet, judge: SegmentationJudge, asked: Asked, rows
         )
         for sample, labels in found
     )  # fmt: skip
+
+
+def question_gallery(dataset: DataSet, judge: HeatmapJudge, asked: Asked, rows: Mapping[str, Row]) -> tuple[Shown, ...]:
+    """Pictures with one question each and its map: the worst of a bad picture, the best of a good one. Arguments as for `label_gallery`."""
+    items = {item.key: item for item in dataset.items() if item.key in asked}
+    found = []
+    for key, (_, best) in asked.items():
+        with suppress(FastlocError):
+            sample, worth = dataset.read(items[key]), [_worth(answer) for answer in rows[key].answers]
+            number = worth.index((max if best else min)(worth))
+            heat = judge.heatmaps(sample)[number]
+            y, x = divmod(int(heat.argmax()), heat.shape[1])
+            found.append(shown_question(sample, sample.questions[number], heat, (x, y), worth[number], best))
+    return tuple(found)
+
+
+def _worth(answer: Answer) -> float:
+    return next((answer.measures[name] for name in _MEASURES if name in answer.measures), 0.0)
 
 
 def mistakes(row: Row, classes: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -47,15 +48,16 @@ def markdown(content: RunContent) -> str:
 def comparison_markdown(content: ComparisonContent) -> str:
     """Two runs side by side, a document of its own."""
     names = (f"{content.first} %", f"{content.second} %")
-    heads = ((names[0], True), (names[1], True), ("difference", True), ("95 % interval", True))
+    heads = ((names[0], True), (names[1], True), ("difference", True), ("standard error", True), ("95 % interval", True))
     about = COMPARED.format(first=content.first, second=content.second)
     lines = [f"{plain(content.data)}, {plain(pairs_line(content))}.", "", plain(about)]
     for title, what, rows in (("Figures", "figure", content.figures), ("Classes", "class", content.classes)):
         if rows:
             found = [
-                (each.name, percent(each.first), percent(each.second), signed(each.difference.value), signed_interval(each.difference))
+                (each.name, percent(each.first, 2), percent(each.second, 2), signed(each.difference.value, 2),
+                 percent(each.difference.error, 2), signed_interval(each.difference))
                 for each in rows
-            ]
+            ]  # fmt: skip
             lines += ["", f"## {title}", "", *_table(((what, False), *heads), found)]
     if content.changes:
         moved = [(key, percent(first), percent(second), signed(second - first)) for key, first, second in content.changes]
@@ -72,12 +74,14 @@ def methods_markdown(lines: Sequence[MethodLine]) -> str:
     rows = []
     for line in lines:
         content = line.content
-        own = percent(content.published[0].value) if content.published else ""
-        estimate = content.figures[0].estimate
-        difference = (signed(line.difference.value), signed_interval(line.difference))
-        rows.append((content.method, content.protocol, percent(estimate.value), interval(estimate), *difference, own, evaluated(content)))
-    heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), ("95 % interval", True),
-             ("to the highest", True), ("95 % interval", True), ("published %", True), ("evaluated", True))  # fmt: skip
+        published = percent(content.published[0].value, 2) if content.published else ""
+        own, less = content.figures[0].estimate, line.difference
+        figure = (percent(own.value, 2), percent(own.error, 2), interval(own))
+        difference = ("", "", "") if math.isnan(less.value) else (signed(less.value, 2), percent(less.error, 2), signed_interval(less))
+        rows.append((content.method, content.protocol, *figure, *difference, published, evaluated(content)))
+    ends = (("standard error", True), ("95 % interval", True))
+    heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), *ends, ("to the highest", True), *ends,
+             ("published %", True), ("evaluated", True))  # fmt: skip
     models = ", ".join(dict.fromkeys(line.content.model for line in lines))
     return _whole(f"{counted(len(lines), 'method')} on {first.data}", [f"{plain(models)}.", "", METHODS, "", *_table(heads, rows)])
 

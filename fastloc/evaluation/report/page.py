@@ -56,7 +56,7 @@ def page(content: RunContent) -> str:
 def _headline(content: RunContent) -> str:
     first, *others = content.figures
     ends = interval(first.estimate)
-    about = f"95 % interval {ends}, bootstrap over pictures" if ends else ""
+    about = f"95 % interval {ends}, standard error {percent(first.estimate.error, 2)}, by a bootstrap over pictures" if ends else ""
     marks = [(f"{row.method} {row.model} {percent(row.value, 2)}", row.value) for row in content.published[:MOST_MARKS]]
     drawn = "" if math.isnan(first.estimate.value) else strip(first.estimate, f"this run {percent(first.estimate.value, 2)}", marks)
     tiles = "".join(
@@ -137,7 +137,11 @@ def _pictures(shown: Sequence[Shown]) -> str:
     for best, title in ((False, "Worst"), (True, "Best")):
         cards = "".join(_card(each, [next(files) for _ in each.panels]) for each in shown if each.best is best)
         parts.append(f'<h3>{title}</h3><div class="cards">{cards}</div>' if cards else "")
-    about = "By the picture's own figure. Each class has one colour; pixels that no metric counts are left as they are."
+    about = "By the picture's own figure. "
+    if any(each.legend for each in shown):
+        about += "Each class has one colour, what is outside them is grey; pixels that no metric counts are left as they are."
+    else:
+        about += "Of each picture one question: the worst of a bad one, the best of a good one. A ring marks the map's peak."
     return section("pictures", "Pictures", about, "\n".join(parts))
 
 

@@ -12,6 +12,7 @@ from fastloc.evaluation.report.published_rows import published_rows
 from fastloc.evaluation.report.run_facts import model_name, run_facts
 from fastloc.evaluation.running import folder
 from fastloc.evaluation.running.published import ran
+from fastloc.evaluation.running.settings import Settings
 
 __all__ = ["CLASS_MEASURES", "class_measure", "ordered", "run_content"]
 
@@ -26,7 +27,7 @@ def run_content(path: Path, shown: Sequence[Shown] = ()) -> RunContent:
     measure = class_measure(summary)
     published, differences = published_rows(ran(settings, summary.failed), summary.measure)
     return RunContent(
-        name=path.name, method=settings.method, model=model_name(settings), data=settings.data, protocol=settings.protocol.paper,
+        name=path.name, method=settings.method, model=model_name(settings), data=settings.data, protocol=_protocol(settings),
         pictures=summary.pictures, total=settings.pictures,
         figures=tuple(Figure(MEASURES[name].title, summary.figures[name], MEASURES[name].about) for name in ordered(summary)),
         per_class=CLASS_MEASURES.get(measure, ""),
@@ -34,6 +35,11 @@ def run_content(path: Path, shown: Sequence[Shown] = ()) -> RunContent:
         confusions=summary.confusions, published=published, differences=differences, shown=tuple(shown), failures=summary.failures,
         failed=summary.failed, facts=run_facts(run), changed=frozenset(settings.changed),
     )  # fmt: skip
+
+
+def _protocol(settings: Settings) -> str:
+    """Its paper, and which fields are not the paper's."""
+    return f"{settings.protocol.paper}, {', '.join(settings.changed)} changed" if settings.changed else settings.protocol.paper
 
 
 def ordered(summary: Summary) -> list[str]:

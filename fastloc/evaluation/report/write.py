@@ -11,8 +11,8 @@ from fastloc.evaluation.judges import Judge
 from fastloc.evaluation.metrics.summary import Estimate, Summary
 from fastloc.evaluation.report.compare import compare
 from fastloc.evaluation.report.compare_page import comparison_page
-from fastloc.evaluation.report.content import MethodLine, RunContent, Shown, exact
-from fastloc.evaluation.report.gallery import asked_pictures, label_gallery
+from fastloc.evaluation.report.content import ComparisonContent, MethodLine, RunContent, Shown, exact
+from fastloc.evaluation.report.gallery import HeatmapJudge, asked_pictures, label_gallery, question_gallery
 from fastloc.evaluation.report.markdown import comparison_markdown, markdown, methods_markdown
 from fastloc.evaluation.report.methods_page import methods_page
 from fastloc.evaluation.report.page import page
@@ -52,9 +52,8 @@ def write_reports(root: Path, dataset: DataSet, judges: Mapping[str, Judge[Any]]
     return written
 
 
-def write_comparison(path: Path, first: Path, second: Path) -> None:
-    """Write a comparison of two runs as a page, or as Markdown where the file's name ends in ".md". Raises FastlocError, see `compare`."""
-    content = compare(first, second)
+def write_comparison(path: Path, content: ComparisonContent) -> None:
+    """Write a comparison as a page, or as Markdown where the file's name ends in ".md". Raises FastlocError: it cannot be written."""
     _save(path, comparison_markdown(content) if path.suffix == ".md" else comparison_page(content))
 
 
@@ -78,7 +77,9 @@ def _difference(root: Path, highest: RunContent, content: RunContent) -> Estimat
 def _gallery(path: Path, dataset: DataSet, judge: Judge[Any]) -> tuple[Shown, ...]:
     asked = asked_pictures(Summary.read(path / folder.RESULT))
     rows = {row.key: row for row in read_rows(path / folder.ROWS) if row.key in asked}
-    return label_gallery(dataset, judge, asked, rows) if isinstance(judge, SegmentationJudge) else ()
+    if isinstance(judge, SegmentationJudge):
+        return label_gallery(dataset, judge, asked, rows)
+    return question_gallery(dataset, judge, asked, rows) if isinstance(judge, HeatmapJudge) else ()
 
 
 def _write(path: Path, html: str, text: str) -> None:

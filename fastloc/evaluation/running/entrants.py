@@ -97,7 +97,8 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
     found = []
     for method in methods:
         own = PAPERS[papers[method][0].paper].method == method
-        localizer, letter = _with_method(base, method, papers[method][0], official or own, again)
+        changes = {**_method_settings(method, papers[method][0]), **again}
+        localizer, letter = _with_method(base, method, papers[method][0], official or own, changes)
         found.append(_entrant(method, asked.model, asked.pretrained, localizer, letter, dataset, asked.names, *papers[method]))
     return found
 
@@ -105,12 +106,8 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
 def _with_method(
     base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any]
 ) -> tuple[Localizer, bool]:  # fmt: skip
-    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code. CLIPer shares patches out at the
-    protocol's scale, and cuts its attention off where the protocol says."""
+    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code."""
     template = protocol.template or None
-    if method == "cliper" and protocol.rule == "cliper":
-        scale = {} if protocol.logit_scale is None else {"target_scale": protocol.logit_scale}
-        changes = {**scale, "cutoff": protocol.thresholds[2], **changes}
     try:
         return _tried(base.with_method(method, official=official, template=template, **changes)), official
     except RecipeError as error:
@@ -127,6 +124,17 @@ def _tried(localizer: Localizer) -> Localizer:
     return localizer
 
 
+def _method_settings(method: str, protocol: Protocol) -> dict[str, Any]:
+    """Fields of the recipe that a paper sets for its own method. CLIPer shares patches out at the protocol's scale, and cuts maps off where
+    the protocol says."""
+    if PAPERS[protocol.paper].method != method:
+        return {}
+    settings = dict(protocol.method_settings)
+    if protocol.rule == "cliper":
+        settings |= {"cutoff": protocol.thresholds[2]} | ({} if protocol.logit_scale is None else {"target_scale": protocol.logit_scale})
+    return settings
+
+
 def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken: Iterable[str] = ()) -> list[Entrant]:
     if kind_of(asked.model) == EXPORTED:
         if asked.methods:
@@ -140,6 +148,10 @@ def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken
     options = {name: value for name, value in asked.options.items() if name in known}
     localizer = OnnxLocalizer(path, **options)
     row, fields = _protocol(localizer.method, localizer.manifest.model.name, dataset, asked)
+    for field, value in _method_settings(localizer.method, row).items():
+        if (exported := getattr(localizer.manifest.recipe, field)) != value:
+            told = f"{path} has {field} {exported}, and the protocol {row.paper} on {row.data} has {value}: figures are not the paper's"
+            warnings.warn(told, FastlocWarning, stacklevel=2)
     name = Path(path).stem
     name = f"{name}-against" if name in taken else name
     return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, asked.names, row, fields)]
