@@ -75,6 +75,14 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
         assert kept(tmp_path / "out") == whole
 
 
+@pytest.mark.slow("a method twice")
+def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_says_so(run: Run, voc: Miniature, tmp_path: Path) -> None:
+    names = ("--names", voc.root / "things.txt", "--set", "short_side=64")
+    ended = run("evaluate", "voc21", "--data", voc.root, *names, "--method", "sc_clip", "-o", "out")
+    assert ended.status == 0 and "sc_clip runs as its row, not to the letter of its authors' code" in ended.err
+    assert json.loads((tmp_path / "out/sc_clip/run.json").read_bytes())["settings"]["official"] is False
+
+
 @pytest.mark.slow("starts processes and kills them")
 def test_a_command_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     made = named(write("voc21", tmp_path / "voc", 10))

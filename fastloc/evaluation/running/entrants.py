@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fastloc.auto import CLASSIFIER, EXPORTED, METHOD, kind_of
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, FastlocWarning, RecipeError
@@ -108,12 +110,19 @@ def _with_method(
         scale = {} if protocol.logit_scale is None else {"target_scale": protocol.logit_scale}
         changes = {**scale, "cutoff": protocol.thresholds[2], **changes}
     try:
-        return base.with_method(method, official=official, template=template, **changes), official
+        return _tried(base.with_method(method, official=official, template=template, **changes)), official
     except RecipeError as error:
         if not official:
             raise
         warnings.warn(f"{method} runs as its row, not to the letter of its authors' code: {error}", FastlocWarning, stacklevel=2)
-        return base.with_method(method, official=False, template=template, **changes), False
+        return _tried(base.with_method(method, official=False, template=template, **changes)), False
+
+
+def _tried(localizer: Localizer) -> Localizer:
+    """The localizer, once it has answered: what its method asks of the model is found here, not by the first picture."""
+    height, width = (4 * side for side in localizer.source.spec.patch)
+    localizer.similarity(torch.zeros(1, 3, height, width, device=localizer.device), ["a picture"])
+    return localizer
 
 
 def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken: Iterable[str] = ()) -> list[Entrant]:
@@ -163,10 +172,10 @@ def _entrant(
 def _names(protocol: Protocol, dataset: DataSet, own: str | os.PathLike[str] | None) -> Names:
     if own is not None:
         found = class_names.read(Path(own)).names
-        expected = len(dataset.classes) + (protocol.rule == "cliper" and not dataset.background)
-        if len(found) != expected:
-            raise FastlocError(f"{own} must have a line for each of the {expected} classes of {dataset.name}, got {len(found)}")
-        return found
+        if len(found) != len(dataset.classes):
+            raise FastlocError(f"{own} must have a line for each of the {len(dataset.classes)} classes of {dataset.name}, got {len(found)}")
+        # CLIPer's rule has no class at all ahead of the others
+        return found if dataset.background or protocol.rule != "cliper" else (("background",), *found)
     return names_of(protocol, dataset) if protocol.task == "labels" else tuple((each,) for each in dataset.classes)
 
 
