@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -189,3 +190,17 @@ def test_charts_stay_within_their_boxes() -> None:
     for value in (0.0, 0.004, 0.5, 1.0):
         places = [float(each) for each in re.findall(r'(?:cx|x|x1|x2)="([-\d.]+)%"', strip(exact(value), NASTY, [("other", 0.3)]))]
         assert places and min(places) >= 0 and max(places) <= 100
+
+
+@pytest.mark.slow("compresses noise several times")
+def test_a_page_of_the_largest_content_stays_below_3_mb() -> None:
+    random = np.random.default_rng(0)
+    worst = []
+    for number in range(12):
+        noise = random.integers(0, 256, (420, 420, 3), np.uint8)
+        one = Sample(f"{number}" * 300, Image.fromarray(noise), random.integers(0, 40, (420, 420)).astype(np.int16))
+        assert one.labels is not None
+        names = [f"{label} {NASTY}" * 9 for label in range(40)]
+        worst.append(shown_labels(one, one.labels[::-1], 0.1, number > 5, class_colours([set(range(40))]), names))
+    many = tuple(ClassLine(f"{number} {NASTY}" * 9, Estimate(0.5, 0.4, 0.6, 0.1), 0.001) for number in range(3000))
+    assert len(page(replace(content(), shown=tuple(worst), classes=many)).encode()) < 3_000_000
