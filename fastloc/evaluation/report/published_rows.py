@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from fastloc.evaluation.protocols.differences import Ran, beside, differences
+from fastloc.evaluation.protocols.differences import Ran, differences
 from fastloc.evaluation.report.content import Published
+from fastloc.evaluation.running.published import published
 
 __all__ = ["published_rows"]
 
 # rows of the table: those nearest to the run
 MOST = 12
-# a protocol's own measure -> what papers call it
-_METRICS = {"miou": "mIoU", "miou_true": "mIoU", "two_class_iou": "mIoU"}
 
 
 def published_rows(ran: Ran, measure: str) -> tuple[tuple[Published, ...], tuple[str, ...]]:
     """The published figures of a measure, a name in `MEASURES`, the nearest first, and the differences of the run from the first."""
-    found = [each for each in beside(ran) if each.metric == _METRICS.get(measure)][:MOST]
+    found = published(ran, measure)[:MOST]
     rows = tuple(
         Published(
             each.method, f"{each.model} {each.pretrained}", each.protocol or "not said", each.value / 100, each.source,
