@@ -174,7 +174,7 @@ def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniatu
     made.mask(second).unlink()
     ended = run("evaluate", "check", "voc21", "--data", made.root)
     assert ended.status == 1 and made.picture(first).name in ended.out and made.mask(second).name in ended.out
-    assert "JPEGImages" in ended.err
+    assert "2 parts are missing or wrong; see `fastloc evaluate list voc21`" in ended.err
     assert run("evaluate", "voc21", "--data", made.root).status == 1
     assert "unknown data set 'voc22'" in run("evaluate", "check", "voc22", "--data", ".").err
 

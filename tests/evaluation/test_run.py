@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fastloc.errors import FastlocError
 from fastloc.evaluation.protocols.schema import Protocol
@@ -179,8 +178,3 @@ def killed(path: Path, items: int) -> Iterator[int]:
             process.wait(timeout=60)
             assert process.returncode == (-signal.SIGKILL if kills < 2 else 0)
         yield kills
-
-
-def test_a_picture_is_what_the_stub_says() -> None:
-    sample = Numbers(3).read(Numbers(3).items()[2])
-    assert isinstance(sample.picture, Image.Image) and sample.labels is not None
