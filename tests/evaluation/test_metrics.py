@@ -71,8 +71,8 @@ def test_figures_are_those_of_mmsegmentation_and_torchmetrics(golden: dict[str, 
     assert np.array_equal(by_class["iou"].astype(np.float32), golden["mmseg_iou"], equal_nan=True)
     assert np.array_equal(by_class["accuracy"].astype(np.float32), golden["mmseg_acc"], equal_nan=True)
     names = ("miou", "class_accuracy", "pixel_accuracy")
-    # their mean over classes is added in float32
-    assert np.allclose([figures[name] for name in names], golden["mmseg_means"], rtol=2e-7, atol=0)
+    # it takes means in float32 too
+    assert (np.abs(np.float32([figures[name] for name in names]) - golden["mmseg_means"]) <= np.spacing(golden["mmseg_means"])).all()
     summary = Summary.of(lambda: rows, [str(each) for each in range(classes)], LABELS, resamples=10)
     assert [summary.figures[name].percent for name in names] == np.round(golden["mmseg_printed"], 2).tolist()
     assert round(100 * float(figures["miou_all"]), 2) == round(float(golden["mmseg_zero_printed"][0]), 2)
@@ -124,7 +124,9 @@ def test_weights_are_multinomial() -> None:
     assert np.abs(drawn.mean(0) - 1).max() < 6 / np.sqrt(4000)
     covariance = np.cov(drawn.T)
     assert np.abs(np.diag(covariance) - (1 - 1 / 150)).max() < 6 * np.sqrt(3 / 4000)
-    assert abs(covariance[:64, 64:].mean() + 1 / 150) < 2e-3 and abs((covariance[:64, :64].sum() - np.trace(covariance[:64, :64])) / 4032 + 1 / 150) < 2e-3
+    within = covariance[:64, :64]
+    assert abs(covariance[:64, 64:].mean() + 1 / 150) < 2e-3
+    assert abs((within.sum() - np.trace(within)) / (64 * 63) + 1 / 150) < 2e-3
 
 
 def test_resampled_sums_are_those_of_literal_resamples() -> None:
@@ -140,13 +142,15 @@ def test_as_many_vectors_as_pictures(given: int) -> None:
         resampled(np.ones((given, 2)), 100, 3)
 
 
+@pytest.mark.slow("two hundred bootstraps")
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     """Of a mean with a known expectation, over 200 draws of 60 pictures."""
     random, inside = np.random.default_rng(2), 0
     for number in range(200):
         values = random.random(60)
         answers = [Row(str(i), answers=(Answer(-1, {"iou": float(value)}),)) for i, value in enumerate(values)]
-        found = Summary.of(lambda answers=answers: answers, (), replace(LABELS, task="questions"), resamples=200, seed=number).figures["iou"]
+        summary = Summary.of(lambda answers=answers: answers, (), replace(LABELS, task="questions"), resamples=200, seed=number)
+        found = summary.figures["iou"]
         inside += found.low <= 0.5 <= found.high
         assert found.error == pytest.approx(values.std() / np.sqrt(60), rel=0.25)
     assert 180 <= inside <= 199
@@ -161,7 +165,8 @@ def test_memory_is_flat_in_the_number_of_pictures() -> None:
         return found
 
     peak(10)
-    assert peak(2400) - peak(200) < 100 * 1000
+    # a row that is kept has 500 bytes and more; garbage waits for its collector, in no fixed amount
+    assert peak(1500) - peak(300) < 200_000
 
 
 def test_failed_pictures_are_counted_and_listed() -> None:
@@ -231,4 +236,4 @@ def test_runs_are_compared_in_pairs() -> None:
     same = Comparison.of(lambda: zip(first, first, strict=True), NAMES, "labels", resamples=50)
     assert same.changes == () and same.figures["miou"].above == 0.5 and same.figures["miou"].difference.error == 0
     assert json.loads(found.dumps())["figures"]["miou"]["difference"]["low"] == mine.difference.low
-    assert Comparison.of(lambda: [], NAMES, "labels").pictures == 0
+    assert Comparison.of(list, NAMES, "labels").pictures == 0

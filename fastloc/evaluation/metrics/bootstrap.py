@@ -57,7 +57,7 @@ def resampled(vectors: Iterable[Floats], pictures: int, resamples: int = RESAMPL
             total = np.zeros((resamples, block.shape[1]))
         total[:, there] += drawn @ block[:, there]
     if total is None or next(iterator, None) is not None:
-        raise ValueError(f"there must be {pictures} vectors, got more, or none")
+        raise ValueError(f"there must be {pictures} vectors, and one at least, got {'more' if pictures else 'none'}")
     return total
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from fastloc.checkpoints.digests import digest
@@ -14,13 +17,17 @@ from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.evaluation.judges import Subject
 from fastloc.evaluation.protocols.schema import Protocol
-from fastloc.imaging.geometry import both_sides, size_text
+from fastloc.imaging.geometry import Geometry, both_sides, size_text
+from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.runtime.inputs import geometry_of
 from fastloc.runtime.localizer import OnnxLocalizer
 from fastloc.runtime.text_sources import EncodedTexts, Selection
 
 __all__ = ["EngineSubject", "FileSubject", "check_size", "subject_of", "with_template"]
 
+# the target of recipes whose grids are shares
+_SHARES = "softmax"
 # ways to resize after which every picture has the same size
 _ONE_SIZE = ("square", "centre")
 
@@ -40,11 +47,24 @@ class EngineSubject:
         self.patch, self.mean, self.std, self.device = spec.patch, spec.mean, spec.std, localizer.device
         self.logit_scale = localizer.recipe.readout.scale or localizer.logit_scale
         self.dtype = str(localizer.weights.dtype).removeprefix("torch.")
+        self.shares = localizer.recipe.target == _SHARES
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
         """See `fastloc.evaluation.judges.Subject`. Methods whose maps are inside out have them turned."""
-        grids, _ = self.localizer.similarity(pixels, texts)
+        grids, _ = self.localizer.similarity(pixels, texts, words=words)
         return -grids if self.localizer.recipe.readout.reverse else grids
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """See `fastloc.evaluation.judges.Subject`."""
+        return self.localizer.geometry(picture)
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """See `fastloc.evaluation.judges.Subject`."""
+        return self.localizer.pixels(picture, geometry)
+
+    def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
+        """See `fastloc.evaluation.judges.Subject`."""
+        return self.localizer.embeddings(texts).vectors
 
 
 class FileSubject:
@@ -67,10 +87,11 @@ class FileSubject:
         self.patch, self.mean, self.std, self.size = manifest.model.patch, manifest.model.mean, manifest.model.std, manifest.input.size
         self.logit_scale = manifest.recipe.readout.scale or localizer.logit_scale
         self.dtype = manifest.dtype
+        self.shares = manifest.recipe.target == _SHARES
         self._chosen: tuple[tuple[str, ...], Selection] | None = None
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes."""
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes. A file has a background of its own."""
         if self._chosen is None or self._chosen[0] != tuple(texts):
             self._chosen = tuple(texts), self.localizer.encode_texts(texts)
         array, vectors = _laid_out(self.manifest, pixels), self._chosen[1].vectors
@@ -78,6 +99,22 @@ class FileSubject:
         parts = [self.localizer.similarity(array[start : start + most], vectors) for start in range(0, len(array), most)]
         grids = torch.from_numpy(np.concatenate(parts)).float()
         return -grids if self.manifest.recipe.readout.reverse else grids
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """See `fastloc.evaluation.judges.Subject`. Raises ImageError for a picture that the fit does not bring to the file's size."""
+        return geometry_of(self.manifest, picture, self.localizer.size, str(self.localizer.path))
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """See `fastloc.evaluation.judges.Subject`."""
+        model = self.manifest.model
+        return torch.from_numpy(prepare(picture, geometry, model.mean, model.std, model.interpolation))
+
+    def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
+        """See `fastloc.evaluation.judges.Subject`. Raises FastlocError for a file whose texts are baked in."""
+        vectors = self.localizer.encode_texts(texts).vectors
+        if vectors is None:
+            raise FastlocError(f"{self.localizer.path} must take embeddings for refinement=propagate, got baked texts; export it without")
+        return vectors
 
 
 def subject_of(localizer: Localizer | OnnxLocalizer) -> EngineSubject | FileSubject:
