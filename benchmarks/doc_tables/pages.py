@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from doc_tables import bench, examples, families, newer_rows, scale, tables
+from doc_tables import bench, examples, families, newer_rows, protocols, scale, tables
 from doc_tables.markdown_table import TableError
 from doc_tables.page import BLOCK
 from fastloc.errors import FastlocError
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # pages with tables of their own, and what makes these of their records
 OWN: tuple[tuple[Path, Callable[[str], str]], ...] = tuple(
     (module.PAGE, module.current)
-    for module in (scale, families, examples, newer_rows, search_tables, readouts_tables, temperature_tables, refinements)
+    for module in (scale, families, examples, newer_rows, protocols, search_tables, readouts_tables, temperature_tables, refinements)
 )  # fmt: skip
 
 

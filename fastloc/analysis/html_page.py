@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 
@@ -13,6 +11,7 @@ from fastloc._version import __version__
 from fastloc.analysis.contact_sheet import NARROWEST, milliseconds
 from fastloc.analysis.explain import Column, Explained
 from fastloc.results.result import Point
+from fastloc.utils.html_page import document, picture_bytes, picture_element
 
 __all__ = ["page"]
 
@@ -48,21 +47,12 @@ pre { overflow-x: auto; margin: 8px 0 0; font: 12px/1.5 ui-monospace, monospace;
 def page(explained: Explained) -> str:
     """The page, HTML in UTF-8; whatever is not ours is escaped."""
     height, width = explained.size
-    name = escape(explained.name or "picture")
+    name = explained.name or "picture"
     texts = ", ".join(f"“{escape(text)}”" for text in explained.texts)
     least = max(explained.picture.width, NARROWEST) * 3 // 4 + 30
     style = _STYLE.replace("WIDE", str(least)).replace("ROWS", str(len(explained.texts) + 2))
     cards = "\n".join(_card(column, explained.texts) for column in explained.columns)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}: {len(explained.columns)} methods</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{name}: {texts}</h1>
+    body = f"""<h1>{escape(name)}: {texts}</h1>
 <p class="faint">{width} x {height} pixels, model {escape(explained.model)}, fastloc {escape(__version__)}</p>
 <p class="faint small">{escape(explained.timing[0].upper() + explained.timing[1:])}. A ring marks the peak;
 each map is shown from low (clear) to high (red).</p>
@@ -72,10 +62,8 @@ each map is shown from low (clear) to high (red).</p>
 <figure><figcaption>as it was read</figcaption>{_image(explained.picture, "the picture")}</figure>
 </article>
 {cards}
-</main>
-</body>
-</html>
-"""
+</main>"""
+    return document(f"{name}: {len(explained.columns)} methods", style, body)
 
 
 def _card(column: Column, texts: Sequence[str]) -> str:
@@ -99,8 +87,4 @@ def _figure(column: Column, text: str, tile: Image.Image, point: Point) -> str:
 
 
 def _image(picture: Image.Image, about: str) -> str:
-    file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=88, subsampling=0)
-    data = base64.b64encode(file.getvalue()).decode()
-    size = f'width="{picture.width}" height="{picture.height}"'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(about)}" {size} loading="lazy">'
+    return picture_element(picture_bytes(picture), picture.size, about)

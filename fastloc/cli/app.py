@@ -45,6 +45,22 @@ examples:
   fastloc batch convert rows --to fiftyone -o dataset --images photos
 """
 
+_EVALUATE_EXAMPLES = """\
+The same command again goes on where it was ended, and ends with the same rows.
+
+examples:
+  fastloc evaluate voc21 --data VOC --method naclip --model ViT-B-16 --pretrained openai -o naclip-voc21
+  fastloc evaluate voc21 --data VOC --method gem clearclip naclip --protocol sclip --model ViT-B-16 --pretrained openai -o three
+  fastloc evaluate folder --data mine --model gem-int8.onnx --against gem.onnx --protocol plain
+  fastloc evaluate check voc21 --data VOC
+"""
+
+_COMPARE_EXAMPLES = """\
+examples:
+  fastloc evaluate compare three/gem three/naclip
+  fastloc evaluate compare before/gem after/gem -o difference.html
+"""
+
 _EXPLAIN_EXAMPLES = """\
 examples:
   fastloc explain photo.jpg -t cat "red car" --model ViT-B-16 --pretrained laion2b_s34b_b88k -o sheet.png --html sheet.html
@@ -135,6 +151,10 @@ COMMANDS = (
     Command("analyze", "look into a model block by block, and at which maps are inside out", "cli.analyze", run="analyze"),
     Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
     Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
+    Command("evaluate", "evaluate methods on a data set as papers do", "cli.evaluate.run", epilog=_EVALUATE_EXAMPLES),
+    Command("evaluate check", "tell what is missing in the layout of a data set", "cli.evaluate.check"),
+    Command("evaluate list", "list data sets, protocols and published figures", "cli.evaluate.list_sets"),
+    Command("evaluate compare", "put two runs side by side, picture by picture", "cli.evaluate.compare", epilog=_COMPARE_EXAMPLES),
     Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
     Command("methods best", "print the method recommended for each kind of model, and why", "cli.listings", "add_list", "best"),
     Command("models", "list the models that fit", "cli.listings", "add_models", "models"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import Sample
+from fastloc.imaging.geometry import Geometry
 
 __all__ = ["Judge", "Subject"]
 
@@ -28,6 +31,16 @@ class Subject(Protocol):
     logit_scale: float
     size: tuple[int, int] | None  # the only input size it takes; None: any multiple of the patch
     device: torch.device
+    shares: bool  # grids are shares of a softmax over the texts already
+
+    def geometry(self, picture: tuple[int, int]) -> Geometry:
+        """Where a picture of (height, width) lies in an input of its own size and fit."""
+
+    def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
+        """One normalised input [3, h, w], float32 on the CPU, resized as the model asks."""
+
+    def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Embeddings [T, E] of texts."""
 
     def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]."""

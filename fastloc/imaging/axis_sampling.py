@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Axis", "sample"]
+__all__ = ["Axis", "bilinear", "sample"]
 
 
 # two axes are never compared by value: arrays have no single truth
@@ -69,3 +69,9 @@ def sample(at: NDArray[np.float64], cells: int, inside: slice, seen: slice) -> A
     clamped = np.clip(at, seen.start, seen.stop - 1)
     lower = np.floor(clamped)
     return Axis(cells, lower.astype(np.int32), clamped - lower, inside, seen)
+
+
+def bilinear(cells: int, pixels: int) -> NDArray[np.float64]:
+    """float64 [pixels, cells]: so many cells brought to so many pixels as `interpolate(mode="bilinear", align_corners=False)` does it."""
+    at = (np.arange(pixels, dtype=np.float64) + 0.5) * (cells / pixels) - 0.5
+    return sample(at, cells, slice(0, pixels), slice(0, cells)).matrix()

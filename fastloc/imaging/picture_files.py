@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from fastloc._version import __version__
-from fastloc.errors import ImageError
+from fastloc.errors import FastlocError, ImageError
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "content_of", "is_address", "opened"]
 
@@ -52,7 +52,8 @@ def opened(source: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int | Non
             os.set_blocking(descriptor, True)
             content = content_of(file, name)
         yield io.BytesIO(content), len(content)
-    except ImageError:
+    # of whoever reads it, too
+    except FastlocError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError
-from fastloc.imaging.axis_sampling import sample
+from fastloc.imaging.axis_sampling import bilinear
 from fastloc.imaging.heatmaps import softmax
 from fastloc.utils.distinct import distinct_rows
 from fastloc.utils.schema import count, number, shown
 
-__all__ = ["BUDGET", "Propagation", "propagate", "self_affinity"]
+__all__ = ["BUDGET", "Propagation", "propagate", "propagate_cells", "self_affinity"]
 
 Floats = NDArray[Any]
 Pair = tuple[int, int]
@@ -107,14 +107,19 @@ def propagate(maps: Floats, picture: NDArray[np.uint8], how: Propagation = Propa
     how.check(len(maps), size, maps.itemsize)
     down, across = how.steps(size)
     cells = np.stack([_averaged(each, down, across) for each in maps]).astype(maps.dtype, copy=False)
-    gray = _averaged(picture, down, across) @ _GRAY
-    affinity = np.array(how.affinity or _usual_affinity(len(maps)), maps.dtype)
-    found = _solved(cells, *_weights(cells, gray, affinity), how.iterations)
-    rows, columns = (_bilinear(found.shape[axis + 1], size[axis]).astype(maps.dtype) for axis in (0, 1))
+    found = propagate_cells(cells, _averaged(picture, down, across) @ _GRAY, how)
+    rows, columns = (bilinear(found.shape[axis + 1], size[axis]).astype(maps.dtype) for axis in (0, 1))
     spread = np.empty_like(maps)
     for each, whole in zip(found, spread, strict=True):
         np.matmul(rows, each @ columns.T, out=whole)
     return spread
+
+
+def propagate_cells(cells: Floats, gray: Floats, how: Propagation = Propagation()) -> Floats:
+    """Means of maps over cells, [T, h, w], float32 or float64, propagated along gray [h, w] in units of CLIP's deviations: the cells of
+    `propagate`, before they are brought back to the picture. Writes over `cells`, and gives them back."""
+    affinity = np.array(how.affinity or _usual_affinity(len(cells)), cells.dtype)
+    return _solved(cells, *_weights(cells, gray, affinity), how.iterations)
 
 
 def self_affinity(embeddings: Floats) -> tuple[float, ...]:
@@ -213,9 +218,3 @@ def _solved(cells: Floats, own: Floats, above: Floats, beside: Floats, iteration
         direction += residual
         before = now
     return cells
-
-
-def _bilinear(cells: int, pixels: int) -> NDArray[np.float64]:
-    """[pixels, cells], as `interpolate(mode="bilinear", align_corners=False)` enlarges."""
-    at = (np.arange(pixels, dtype=np.float64) + 0.5) * (cells / pixels) - 0.5
-    return sample(at, cells, slice(0, pixels), slice(0, cells)).matrix()

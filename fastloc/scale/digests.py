@@ -14,11 +14,9 @@ def weights_digest(localizer: Any) -> str:
     manifest, source = getattr(localizer, "manifest", None), getattr(localizer, "source", None)
     if manifest is not None:
         return str(manifest.model.weights)
-    if source is None:
-        tensors = localizer.split.module.state_dict()
-    else:
-        from fastloc.checkpoints import resnet_weights, vit_weights
+    if source is not None:
+        from fastloc.checkpoints.digests import digest
 
-        vit = isinstance(source.weights, vit_weights.Weights)
-        tensors = (vit_weights if vit else resnet_weights).named_tensors(source.weights)
+        return digest(source.weights)
+    tensors = localizer.split.module.state_dict()
     return tower_digest({name: tensor.float().cpu().numpy() for name, tensor in tensors.items()})

@@ -10,12 +10,22 @@ _SCENE = (
     "there is a {} in the scene.", "there is the {} in the scene.", "this is a {} in the scene.",
     "this is the {} in the scene.", "this is one {} in the scene.",
 )
+# CLIPer's template/car_template.txt
+_CLIPER = (
+    "a clean origami {}.", "a photo of a {}.", "This is a photo of a {}", "There is a {} in the scene", "There is the {} in the scene",
+    "a photo of a {} in the scene", "a photo of a small {}.", "a photo of a medium {}.", "a photo of a large {}.",
+    "This is a photo of a small {}.", "This is a photo of a medium {}.", "This is a photo of a large {}.",
+    "There is a small {} in the scene.", "There is a medium {} in the scene.", "There is a large {} in the scene.",
+)
 TEMPLATES = {
     "plain": "the prompt as it is",
     "gem": 'GEM\'s single one, "a photo of a {}."',
     "openai80": "OpenAI's 80 for ImageNet (SCLIP and its kin)",
     "surgery85": "those 80 and five about scenes (CLIP Surgery, MaskCLIP)",
+    "cliper15": "CLIPer's 15 about sizes and scenes",
 }
+
+_SENTENCES = {"plain": ("{}",), "gem": ("a photo of a {}.",), "openai80": EIGHTY, "surgery85": EIGHTY + _SCENE, "cliper15": _CLIPER}
 
 
 @cache
@@ -29,8 +39,4 @@ def sentences(template: str) -> tuple[str, ...]:
         return (template,)
     if template not in TEMPLATES:
         raise TextError(unknown("template", template, TEMPLATES) + '; or a text of your own with {}, such as "a drawing of a {}"')
-    if template == "plain":
-        return ("{}",)
-    if template == "gem":
-        return ("a photo of a {}.",)
-    return EIGHTY if template == "openai80" else EIGHTY + _SCENE
+    return _SENTENCES[template]

@@ -2,7 +2,7 @@
 
 # package -> the extra that brings it
 EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "open_clip", "safetensors", "huggingface_hub", "ftfy", "regex"), "engine"),
+    **dict.fromkeys(("torch", "torchvision", "open_clip", "timm", "safetensors", "huggingface_hub", "ftfy", "regex"), "engine"),
     **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
     **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
     "av": "video",

@@ -41,6 +41,13 @@ def test_a_picture_of_yours_keeps_its_pixels_and_its_profile() -> None:
     assert not (np.asarray(loaded) == COLOURS).all()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_a_profile_can_be_left_out(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(Image.fromarray(COLOURS), kind, icc_profile=icc.ADOBE_RGB, **options)
+    assert (np.asarray(images.load(content, profile=False)) == COLOURS).all()
+
+
 def test_srgb_stays_byte_for_byte() -> None:
     loaded = images.load(encoded(Image.fromarray(COLOURS), "PNG", icc_profile=SRGB))
     assert (np.asarray(loaded) == COLOURS).all()

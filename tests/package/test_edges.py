@@ -15,6 +15,7 @@ from fastloc.checkpoints.projections import Projections
 from fastloc.diagnostics.inspect_file import inspect
 from fastloc.eclip.pairs import Left, read_pairs
 from fastloc.errors import FastlocError
+from fastloc.evaluation.sets.table import open_set
 from fastloc.export.trt import report
 from fastloc.recipes.register_neurons import RegisterNeurons
 from fastloc.recipes.temperatures import Temperatures
@@ -134,6 +135,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "pairs": lambda name: read_pairs([Path(name)], Left()),
     "records": lambda name: schema.read(Path(name)),
     "an engine": report.read,
+    "a data set": lambda name: open_set("folder", name),
+    "a list of a data set": lambda name: open_set("refcoco", ".", phrases=name),
 }
 
 

@@ -27,7 +27,7 @@ REPO = Path(__file__).resolve().parents[3]
 # fastloc's modules for peers need no fastloc, and are found as the scripts beside them find them
 sys.path.insert(0, str(REPO / "fastloc" / "bench" / "peers"))
 
-from seeded import seeded_pixels, seeded_state, seeded_texts, text_shapes, vision_shapes  # noqa: E402
+from seeded import seeded_array, seeded_pixels, seeded_state, seeded_texts, text_shapes, vision_shapes  # noqa: E402, F401
 
 GOLDENS = REPO / "tests" / "goldens"
 EMBED = 32
@@ -65,15 +65,20 @@ class Checkout:
 
 
 def checkout(repository: str, about: str | None) -> Checkout:
-    """The checkout that the command line names, ready to import from: its folder is on sys.path, and float64 stays float64."""
+    """The checkout that the command line names, ready to import from."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help=f"folder of a clone of github.com/{repository}")
     parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
     given = parser.parse_args()
-    sys.path.insert(0, str(given.checkout))
+    return ready(Checkout(given.checkout, repository, given.out))
+
+
+def ready(source: Checkout) -> Checkout:
+    """The same, ready to import from: its folder is on sys.path, and float64 stays float64."""
+    sys.path.insert(0, str(source.folder))
     for cast in ("half", "cuda"):
         setattr(Tensor, cast, lambda self: self)
-    return Checkout(given.checkout, repository, given.out)
+    return source
 
 
 class Stub(ModuleType):

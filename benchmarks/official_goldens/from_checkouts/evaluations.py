@@ -1,0 +1,297 @@
+"""Write tests/goldens/evaluation_*.npz: whole evaluations of a picture by the segmentors of SCLIP and its kin, of seeded weights.
+
+    python benchmarks/official_goldens/from_checkouts/evaluations.py CHECKOUTS [-o folder] [METHOD …]
+
+CHECKOUTS holds the repositories by name, as in `METHODS`. Needs the packages of fastloc, opencv-python-headless below 5 and einops. Each
+segmentor is made by its own __init__ and asked by its own `predict`, with windows, thresholds and refinement; mmseg, the text tower and the
+tokenizer are stood in for, and the picture is resized as mmcv resizes it, by cv2.INTER_LINEAR on bytes. Towers are small, and windows and
+strides with them. What surprises in them, all of it kept in the answers:
+
+- probabilities are of all names; a class has its best name's, so those of the classes do not sum to 1, and only NACLIP, PEARL and ResCLIP
+  divide by their sum, behind the threshold;
+- a class that is too small has probability 0 and gives way to the next one, and not to class 0;
+- PAMR reads the normalised input, enlarged to the picture's size, and not the picture;
+- ClearCLIP's padding is on both sides of a window, ProxyCLIP's is to a multiple of 56 whatever the patch is;
+- ITACLIP blurs and grays normalised pixels, its closing is of class numbers as if they were brightness, so that of two classes the one with
+  the higher number grows;
+- ResCLIP's area threshold reads logits of the batch in place of the picture and fails: no configuration of theirs sets it.
+
+Each file holds `picture` uint8 [H, W, 3], `texts` [T, E], `logits` [T, h, w], cosines at the picture's size before the scale, refined ones
+where it refines, `probabilities` [C, h, w] of the classes, both every `step`-th pixel, and `labels` uint8 [H, W].
+"""
+
+import argparse
+import importlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from seeded_checkout import GOLDENS, Checkout, config, exact, openai_clip, ready, seeded_array, state, stub, texts
+from segmentors import stub_mmseg
+from torch import Tensor, nn
+
+LAYERS = 12
+SMALL, FINE = config(64, 16, 4), config(56, 8, LAYERS)
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden.
+
+    picture: its (height, width). short: the short side of the resized one. names: how many names each class has.
+    settings: of the segmentor's __init__, besides the model and the names.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    seed: int
+    model: dict[str, Any] = field(default_factory=lambda: SMALL)
+    picture: tuple[int, int] = (75, 110)
+    short: int = 80
+    names: tuple[int, ...] = (2, 1, 3, 1, 1)
+    step: int = 5
+
+
+@dataclass(frozen=True)
+class Method:
+    """A checkout's segmentor: folder, GitHub name, module and class, and what makes its model."""
+
+    folder: str
+    repository: str
+    module: str
+    kind: str
+    cases: tuple[Case, ...]
+    model: Callable[[Case], Any]
+    names: str = ", "
+    stubs: tuple[str, ...] = ()
+
+
+def openai(case: Case) -> Any:
+    """The CLIP class that SCLIP's kin change."""
+    models = importlib.import_module("clip.model")
+    exact(models)
+    return openai_clip(models.CLIP, case.model, case.seed)
+
+
+def open_clip(case: Case) -> Any:
+    """The copy of open_clip that ClearCLIP and ProxyCLIP change."""
+    net = importlib.import_module("open_clip.model").CLIP(**case.model).double().eval()
+    net.load_state_dict(state(case.model, case.seed))
+    return net
+
+
+def without_second_pass(case: Case) -> Any:
+    """ResCLIP's model, whose segmentor cannot leave out the pass that feeds its segmentation back."""
+    net = openai(case)
+    encode = net.encode_image
+    net.encode_image = lambda image, **options: encode(image, **{**options, "use_sfr": False})
+    return net
+
+
+WINDOWS = {"slide_crop": 64, "slide_stride": 32, "logit_scale": 40}
+FINE_WINDOWS = {**WINDOWS, "slide_crop": 56, "slide_stride": 28}
+METHODS = {
+    "sclip": Method(
+        "SCLIP", "wangf3014/SCLIP", "clip_segmentor", "CLIPForSegmentation",
+        (
+            Case("windows", {**WINDOWS, "logit_scale": 50, "prob_thd": 0.35, "area_thd": 0.1}, 170),
+            # one name a class, and no class 0
+            Case("plain", {**WINDOWS, "slide_stride": 16}, 231, picture=(97, 64), names=(1,) * 5),
+        ),
+        openai,
+    ),
+    "naclip": Method(
+        "NACLIP", "sinahmr/NACLIP", "naclip", "NACLIP",
+        (
+            Case("windows", {**WINDOWS, "prob_thd": 0.3, "pamr_steps": 10}, 92),
+            # 72 x 106 pixels, of which the patches see 64 x 96
+            Case("whole", {"slide_crop": 0, "prob_thd": 0.3, "pamr_steps": 10}, 193, short=72),
+        ),
+        openai,
+    ),
+    "clearclip": Method(
+        "ClearCLIP", "mc-lan/ClearCLIP", "clearclip_segmentor", "ClearCLIPSegmentation",
+        (
+            Case("padded", {**WINDOWS, "logit_scale": 50, "slide_crop": 75, "slide_stride": 40, "prob_thd": 0.35}, 114, short=83),
+        ),
+        open_clip, ",", ("BLIP", "BLIP.models", "BLIP.models.blip_retrieval", "gem"),
+    ),
+    "resclip": Method(
+        "ResCLIP", "yvhangyang/ResCLIP", "resclip_segmentor", "ResCLIPSegmentation",
+        (
+            Case("windows", {**WINDOWS, "prob_thd": 0.3, "attn_rcs_weights": [2.0, 0.6]}, 95, config(64, 16, LAYERS)),
+        ),
+        without_second_pass,
+    ),
+    "sc_clip": Method(
+        "SC-CLIP", "SuleBai/SC-CLIP", "scclip_segmentor", "SCCLIPForSegmentation",
+        (
+            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.3, "area_thd": 0.1}, 76, FINE, short=70),
+        ),
+        openai, stubs=("matplotlib.pyplot",),
+    ),
+    "sfp": Method(
+        "SFP/SFP_ICCV", "Kimsure/SFP", "SFP_segmentor", "SFPForSegmentation",
+        (
+            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.3, "area_thd": 0.1}, 257, FINE, short=70),
+        ),
+        openai, stubs=("matplotlib.pyplot",),
+    ),
+    "pearl": Method(
+        "PEARL", "PGSmall/PEARL", "pearl_ovss", "PEARL",
+        (
+            Case("windows", {**WINDOWS, "prob_thd": 0.3, "use_prop": "off"}, 198),
+            Case("propagated", {"slide_crop": 0, "prob_thd": 0.3, "grid": 34}, 59, short=72),
+        ),
+        openai,
+    ),
+    "itaclip": Method(
+        "ITACLIP", "m-arda-aydn/ITACLIP", "itaclip_segmentor", "ITACLIP_Segmentor",
+        (
+            Case("views", {**WINDOWS, "logit_scale": 60, "prob_thd": 0.3, "area_thd": 0.1, "pamr_steps": 10, "img_engineering": True,
+                           "img_eng_coefficient": 0.7, "dataset_name": "voc21"}, 600, config(64, 16, LAYERS)),
+            # windows of 72 x 72 pixels, of which the patches see 64 x 64: the mirror images see others
+            Case("odd", {**WINDOWS, "slide_crop": 72, "slide_stride": 36, "img_engineering": True, "dataset_name": "coco_stuff"}, 81,
+                 config(64, 16, LAYERS), names=(1,) * 5),
+        ),
+        openai,
+    ),
+    "proxyclip": Method(
+        "ProxyCLIP", "mc-lan/ProxyCLIP", "proxyclip_segmentor", "ProxyCLIPSegmentation",
+        (
+            # without features of another model, which leaves the untouched encoder
+            Case("plain", {**WINDOWS, "slide_crop": 56, "slide_stride": 28, "prob_thd": 0.3}, 122, config(56, 8, 4), short=63),
+        ),
+        open_clip, "; ", ("openpyxl", "segment_anything", "mae", "mae.models_vit", "mae.pos_embed"),
+    ),
+}  # fmt: skip
+
+
+def picture(size: tuple[int, int], seed: int) -> Bytes:
+    """Coarse blobs with a little noise, uint8 [H, W, 3]."""
+    height, width = size
+    blobs = seeded_array("blobs", (-(-height // 12), -(-width // 12), 3), seed, 128.0, 90.0).repeat(12, 0).repeat(12, 1)
+    noise = seeded_array("noise", (height, width, 3), seed, 0.0, 1.0)
+    return np.clip(np.rint(blobs[:height, :width] + noise), 0, 255).astype(np.uint8)
+
+
+def resized(given: Bytes, short: int) -> Bytes:
+    """As mmcv's Resize with keep_ratio and the scale (2048, short)."""
+    import cv2
+
+    height, width = given.shape[:2]
+    factor = min(2048 / max(height, width), short / min(height, width))
+    made: Bytes = cv2.resize(given, (int(width * factor + 0.5), int(height * factor + 0.5)), interpolation=cv2.INTER_LINEAR)
+    return made
+
+
+class Segmentor(nn.Module):
+    """mmseg's base class, as far as it is asked: it keeps the preprocessor."""
+
+    def __init__(self, data_preprocessor: Any) -> None:
+        super().__init__()
+        self.data_preprocessor = data_preprocessor
+
+
+def made(method: Method, case: Case, script: ModuleType, words: Tensor) -> Any:
+    """The segmentor by its own __init__; names are numbers, which the tokenizer hands on to the text tower."""
+    net = method.model(case)
+    net.encode_text = lambda tokens: words[tokens].clone()
+    of_text = SimpleNamespace(tokenize=lambda sentences: torch.tensor([int(re.findall(r"\d+", each)[0]) for each in sentences]))
+    kind, given = getattr(script, method.kind), {"device": "cpu", **case.settings}
+    if hasattr(script, "create_model"):
+        script.create_model, script.tokenizer = lambda *_, **__: net, of_text
+        given |= {"clip_type": "CLIP", "model_type": "ClearCLIP"}
+        given |= {"vfm_model": "dino"} if method.folder == "ProxyCLIP" else {"vit_type": "B"}
+    else:
+        script.clip.load, script.clip.tokenize = lambda *_, **__: (net, None), of_text.tokenize
+        given |= {"model_name" if method.folder == "ITACLIP" else "clip_path": ""}
+    torch.hub.load = lambda *_, **__: nn.Identity()
+    numbers = iter(range(len(words)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "names.txt"
+        path.write_text("\n".join(method.names.join(f"thing {next(numbers)}" for _ in range(count)) for count in case.names), "utf-8")
+        return kind(name_path=str(path), **given).double()
+
+
+def golden(method: Method, case: Case, script: ModuleType) -> dict[str, Any]:
+    words, shown = texts(sum(case.names), case.seed), picture(case.picture, case.seed)
+    segmentor = made(method, case, script, words)
+    segmentor.vfm_model = "none"
+    of_pixels = segmentor.data_preprocessor
+    mean, std = (torch.tensor(each, dtype=torch.float64) for each in (of_pixels.mean, of_pixels.std))
+    pixels = (torch.from_numpy(resized(shown, case.short)).double() - mean) / std
+    found: dict[str, Any] = {"picture": shown, "texts": words}
+    finish, step = segmentor.postprocess_result, case.step
+
+    def seen(logits: Tensor, *given: Any) -> Any:
+        found["logits"] = logits[0, :, ::step, ::step].to(torch.float32)
+        return finish(logits, *given)
+
+    segmentor.postprocess_result = seen
+    answers: dict[str, Any] = {}
+    with torch.no_grad():
+        segmentor.predict(pixels.permute(2, 0, 1)[None], [SimpleNamespace(metainfo={"ori_shape": case.picture}, set_data=answers.update)])
+    labels = answers["pred_sem_seg"].data[0].numpy().astype(np.uint8)
+    print(f"{case.name}: pixels of each class {np.bincount(labels.ravel(), minlength=len(case.names)).tolist()}")
+    return {**found, "probabilities": answers["seg_logits"].data[:, ::step, ::step].to(torch.float32), "labels": labels}
+
+
+def in_float64(module: ModuleType) -> None:
+    """NACLIP's PAMR makes its array in the default dtype, and has no other."""
+    forward = module.PAMR.forward
+
+    def exactly(self: Any, *given: Tensor) -> Tensor:
+        torch.set_default_dtype(torch.float64)
+        refined: Tensor = forward(self, *given)
+        torch.set_default_dtype(torch.float32)
+        return refined
+
+    module.PAMR.forward = exactly
+
+
+def write(name: str, checkouts: Path, out: Path) -> None:
+    """The goldens of one method."""
+    method = METHODS[name]
+    source = ready(Checkout(checkouts / method.folder, method.repository, out))
+    # casts to float32, for towers in half precision
+    setattr(Tensor, "float", lambda self: self)  # noqa: B010
+    stub_mmseg(*method.stubs)
+    sys.modules["mmseg.models.segmentors"].BaseSegmentor = Segmentor
+    sys.modules["mmseg.models.data_preprocessor"].SegDataPreProcessor = SimpleNamespace
+    stub("ftfy", "regex")
+    script = importlib.import_module(method.module)
+    if "pamr" in sys.modules:
+        in_float64(sys.modules["pamr"])
+    for case in method.cases:
+        source.write(f"evaluation_{name}_{case.name}", {"method": name, **asdict(case)}, golden(method, case, script))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkouts", type=Path, help="folder of the clones")
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"by default all: {' '.join(METHODS)}")
+    parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
+    given = parser.parse_args(arguments)
+    if len(given.methods) == 1:
+        write(given.methods[0], given.checkouts, given.out)
+        return
+    # the repositories' modules have one another's names
+    for name in given.methods or METHODS:
+        ended = subprocess.run([sys.executable, __file__, given.checkouts, name, "-o", given.out], check=False)
+        if ended.returncode:
+            raise SystemExit(f"{name} failed with exit status {ended.returncode}")
+
+
+if __name__ == "__main__":
+    main()

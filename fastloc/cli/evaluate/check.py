@@ -1,0 +1,29 @@
+"""`fastloc evaluate check`: what is missing in the layout of a data set, before anything runs."""
+
+import argparse
+
+from fastloc.cli.evaluate.run import add_set
+from fastloc.utils.terminal import say
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc evaluate check`."""
+    add_set(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is missing, one line each: 0 where nothing is, else 1. Raises FastlocError for an unknown set or option."""
+    from fastloc.evaluation.sets.table import row_of
+
+    row, options = row_of(args.data_set), dict(args.set_options)
+    missing = row.missing(args.data_set, args.data, options)
+    for line in missing:
+        say(line)
+    if missing:
+        layout = "\n".join(f"  {line}" for line in row.layout)
+        say(f"fastloc: error: {args.data}: the layout of {args.data_set} lacks something; it is\n{layout}", error=True)
+        return 1
+    count = len(row.open(args.data_set, args.data, options).items())
+    expected = f", of {row.pictures:,} published" if row.pictures not in (0, count) else ""
+    say(f"{args.data_set}: {count:,} pictures{expected}, nothing is missing in {args.data}")
+    return 0

@@ -1,0 +1,112 @@
+"""`fastloc evaluate`: methods on a data set under the protocol of a paper, and what papers published beside it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastloc.auto import CLIP, EMBEDDED, kind_of
+from fastloc.cli.arguments import add_execution, add_exported, add_inputs, add_measured, add_projections, add_source
+from fastloc.cli.evaluate.figures import as_json, show
+from fastloc.cli.localizers import PHOTOGRAPHS
+from fastloc.errors import FastlocError
+from fastloc.utils.argument_types import count, setting
+from fastloc.utils.terminal import say
+
+if TYPE_CHECKING:
+    from fastloc.evaluation.running.evaluate import Evaluated
+
+# options of a localizer, by the names that arguments and localizers share
+_OPTIONS = ("projections", "size", "fit", "device", "dtype", "temperatures", "registers", "official", "embeddings", "providers")
+# of an exported file alone
+_OF_FILES = ("embeddings", "providers", "text")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fastloc evaluate`."""
+    # argparse's own line puts the set last, where --method would swallow it
+    parser.usage = "fastloc evaluate SET --data DIR [--method NAME ...] [--protocol PAPER] [-o DIR] [options]"
+    add_set(parser)
+    add_model(parser.add_argument_group("model"))
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--method", nargs="+", action="extend", default=[], metavar="NAME", dest="methods",
+        help="one or several, in one pass over the pictures: see `fastloc methods` (default: gem, or that of an exported file)",
+    )  # fmt: skip
+    add_inputs(group)
+    add_measured(group)
+    add_projections(group)
+    group = parser.add_argument_group("protocol")
+    group.add_argument(
+        "--protocol", metavar="PAPER",
+        help="whose: see `fastloc evaluate list` (default: the method's own paper where it has this set, else sclip, else plain)",
+    )  # fmt: skip
+    told = "change a field of it, such as crop=0 names=plain probability=0.1"
+    group.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=VALUE", dest="changes", help=told)
+    told = "class names in the place of the protocol's, a class a line, several names of one split at commas"
+    group.add_argument("--names", type=Path, metavar="FILE", help=told)
+    _add_output(parser.add_argument_group("run"))
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Which data set, and where it lies."""
+    parser.add_argument("data_set", metavar="SET", help="a data set: see `fastloc evaluate list`")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder that its layout lies in")
+    parser.add_argument(
+        "--option", nargs="+", action="extend", type=setting, default=[], metavar="NAME=VALUE", dest="set_options",
+        help="options of the set: see `fastloc evaluate list SET`",
+    )  # fmt: skip
+
+
+def add_model(group: "argparse._ArgumentGroup") -> None:
+    """Which model, and which it is compared with."""
+    add_source(group)
+    group.add_argument("--against", type=Path, metavar="FILE", help="an exported .onnx file that takes part too, with paired intervals")
+    add_execution(group)
+    add_exported(group)
+
+
+def _add_output(group: "argparse._ArgumentGroup") -> None:
+    told = "folder of the rows, figures and reports: a new one, or that of the same command, which goes on where it was ended"
+    group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{told} (default: nothing is written)")
+    group.add_argument("--limit", type=count, metavar="N", help="evaluate the first N pictures")
+    group.add_argument("--retry-failed", action="store_true", help="judge pictures again that could not be used")
+    group.add_argument("--threads", type=count, metavar="N", help="threads that read pictures (default: the cores, 8 at most)")
+    group.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
+    from fastloc.evaluation.running.evaluate import evaluate
+    from fastloc.evaluation.running.progress import shown
+
+    changes = dict(args.changes) | ({"template": args.template} if args.template else {})
+    found = evaluate(
+        args.data_set, args.data, methods=args.methods, model=args.model, pretrained=args.pretrained, against=args.against,
+        protocol=args.protocol, changes=changes, names=args.names, set_options=dict(args.set_options), output=args.output,
+        limit=args.limit, retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
+    )  # fmt: skip
+    _note_embedded(args, found)
+    if args.json:
+        print(json.dumps([as_json(each) for each in found], indent=2, ensure_ascii=False))
+    else:
+        show(found)
+    failed = sum(each.summary.failed for each in found)
+    if failed:
+        say(f"fastloc: error: {failed:,} of {sum(each.settings.pictures for each in found):,} pictures could not be used", error=True)
+    return 1 if failed else 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of the localizer that were given. Raises FastlocError for one of exported files where there is none."""
+    options = {name: value for name in _OPTIONS if (value := getattr(args, name))}
+    options |= ({"plan": dict(args.plan)} if args.plan else {}) | ({"text": args.text_tower} if args.text_tower else {})
+    if kind_of(args.model) == CLIP and args.against is None and (wrong := [name for name in _OF_FILES if name in options]):
+        option = "text-tower" if wrong[0] == "text" else wrong[0]
+        raise FastlocError(f"--{option} is for an exported .onnx file, got --model {args.model}; leave it out")
+    return options
+
+
+def _note_embedded(args: argparse.Namespace, found: "list[Evaluated]") -> None:
+    if EMBEDDED in (args.model, *(each.settings.model for each in found)):
+        say(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", error=True)

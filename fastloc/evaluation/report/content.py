@@ -1,0 +1,165 @@
+"""The content of a report of one run, as its page and its Markdown show it: figures, classes, confusions, pictures, facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from PIL import Image
+
+__all__ = [
+    "ClassLine", "Colour", "Compared", "ComparisonContent", "Estimate", "Figure", "MethodLine", "Pair", "Panel", "Published", "RunContent",
+    "Shown", "worth",
+]  # fmt: skip
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its 95 % interval over pictures; NaN where there is none."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the whole set, a share in [0, 1]; about: its definition in a few words."""
+
+    name: str
+    estimate: Estimate
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """One class: its figure, a share in [0, 1], and the share of all counted pixels (or questions) that are truly of it."""
+
+    name: str
+    estimate: Estimate
+    share: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Pixels of one class that were predicted as another; share: of the true class's pixels."""
+
+    true: str
+    predicted: str
+    pixels: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure that somebody published for the same set, a share in [0, 1]; note: what it was made with besides."""
+
+    method: str
+    model: str
+    protocol: str
+    value: float
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A picture, RGB, and the words above it."""
+
+    caption: str
+    picture: Image.Image
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One picture of the set in panels: itself, the truth, the prediction.
+
+    best: it is among the best ones and not among the worst. value: the picture's own figure, a share in [0, 1].
+    notes: its largest mistakes in words. legend: (class, colour) of what the panels show.
+    """
+
+    key: str
+    value: float
+    best: bool
+    panels: tuple[Panel, ...]
+    notes: tuple[str, ...] = ()
+    legend: tuple[tuple[str, Colour], ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunContent:
+    """A run.
+
+    figures: the set's own measure first. per_class: the name of the classes' figure. published: the method's own paper first.
+    differences: why the run's figure may differ from the first published one. failures: (key, reason).
+    facts: heading -> (name, value) of what ran. changed: protocol fields that are not the paper's.
+    """
+
+    name: str
+    method: str
+    model: str
+    data: str
+    protocol: str
+    pictures: int
+    total: int
+    figures: tuple[Figure, ...]
+    per_class: str = "IoU"
+    classes: tuple[ClassLine, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    published: tuple[Published, ...] = ()
+    differences: tuple[str, ...] = ()
+    shown: tuple[Shown, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
+    facts: Mapping[str, tuple[tuple[str, str], ...]]
+    changed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure of two runs on the same pictures: their shares in [0, 1] and the second less the first, resampled in pairs."""
+
+    name: str
+    first: float
+    second: float
+    difference: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonContent:
+    """Two runs side by side.
+
+    first, second: short names. pictures: that both have; alone: how many each has alone.
+    changes: (key, first, second) of pictures whose own figure, a share in [0, 1], moved most. settings: (name, first, second) that differ.
+    """
+
+    first: str
+    second: str
+    data: str
+    pictures: int
+    alone: tuple[int, int]
+    figures: tuple[Compared, ...]
+    per_class: str = "IoU"
+    classes: tuple[Compared, ...] = ()
+    changes: tuple[tuple[str, float, float], ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodLine:
+    """One run of several over the same pictures.
+
+    report: its page, as a link from the table's.
+    difference: the run's first figure less that of the run with the highest one, resampled in pairs; NaN for that run itself.
+    """
+
+    content: RunContent
+    report: str
+    difference: Estimate
+
+
+def worth(estimate: Estimate) -> float:
+    """A key to sort by: the value, and of none -1."""
+    return -1.0 if math.isnan(estimate.value) else estimate.value
