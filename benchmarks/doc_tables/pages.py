@@ -18,8 +18,9 @@ from quality_parts import readouts_tables, refinements, search_tables, temperatu
 ROOT = Path(__file__).resolve().parents[2]
 # pages with tables of their own, and what makes these of their records
 OWN: tuple[tuple[Path, Callable[[str], str]], ...] = tuple(
-    (module.PAGE, module.current)
+    (its, module.current)
     for module in (scale, families, examples, newer_rows, protocols, search_tables, readouts_tables, temperature_tables, refinements)
+    for its in getattr(module, "PAGES", (getattr(module, "PAGE", None),))
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/methods/protocols.md, made from the rows of protocols, never typed.
+"""The tables of docs/methods/protocols.md and docs/guide/evaluate.md, made from the rows of protocols and measures, never typed.
 
     python benchmarks/docs.py           # write them; --check compares
 """
@@ -16,6 +16,7 @@ if str(HERE) not in sys.path:
 from doc_tables import page  # noqa: E402
 from doc_tables.markdown_table import TableError, markdown  # noqa: E402
 from fastloc.errors import FastlocError  # noqa: E402
+from fastloc.evaluation.metrics.measures import MEASURES  # noqa: E402
 from fastloc.evaluation.protocols.changes import changed  # noqa: E402
 from fastloc.evaluation.protocols.describe import COLUMNS, described  # noqa: E402
 from fastloc.evaluation.protocols.differences import overview  # noqa: E402
@@ -26,7 +27,7 @@ from fastloc.evaluation.protocols.schema import Protocol  # noqa: E402
 from fastloc.evaluation.protocols.table import PAPERS  # noqa: E402
 
 WITH_BACKGROUND = ("voc21", "context60", "coco-object")
-PAGE = HERE.parent / "docs" / "methods" / "protocols.md"
+PAGES = (HERE.parent / "docs" / "methods" / "protocols.md", HERE.parent / "docs" / "guide" / "evaluate.md")
 
 
 def protocols() -> str:
@@ -96,9 +97,14 @@ def elsewhere() -> str:
     return markdown(("method", "model", "protocol", *SEGMENTATION_SETS, "with", "source"), rows)
 
 
+def measures() -> str:
+    """The figures of a run, as its table and its JSON name them."""
+    return markdown(("figure", "in JSON", ""), [(row.title, f"`{name}`", row.about) for name, row in MEASURES.items()])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "protocols": protocols, "protocols-sets": single_sets, "protocols-notes": notes, "protocols-names": names,
-    "protocols-published": published, "protocols-elsewhere": elsewhere,
+    "protocols-published": published, "protocols-elsewhere": elsewhere, "evaluate-figures": measures,
 }  # fmt: skip
 
 

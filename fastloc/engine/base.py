@@ -32,6 +32,7 @@ class Shape:
     texts: int
     plan: Plan
     background: bool = False
+    words: int = 0  # for the background, in place of the empty text
 
 
 class BaseEngine(ABC):
@@ -72,7 +73,7 @@ class BaseEngine(ABC):
         Args:
             pixels: normalised floats [B, 3, H, W], or uint8 frames [B, H, W, 3] of the geometry's picture size.
             texts: [T, E], unit length.
-            empty: [E], the empty text's embedding, for maps that read it (`Recipe.reads_empty`).
+            empty: [E], the empty text's embedding, for maps that read it (`Recipe.reads_empty`); or [K, E], words for the background.
             bgr: the frames' channels are blue, green, red.
             background: also compare the image embedding with `empty`, whatever the method: cosines are [B, T + 1] then.
 
@@ -83,7 +84,8 @@ class BaseEngine(ABC):
             self._check(pixels)
         size = geometry.input if geometry else (pixels.shape[-2], pixels.shape[-1])
         with self.lock, self._guard():
-            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size), background)
+            words = 0 if empty is None or empty.ndim == 1 else len(empty)
+            shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size), background, words)
             one_pass = self._passes(shape)
             inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
             # what is launched shares streams and graphs; on a CPU a pass only reads, and several threads may each run theirs

@@ -246,7 +246,7 @@ class Localizer(BaseLocalizer[list[str]]):
         return torch.from_numpy(prepare(picture, geometry, spec.mean, spec.std, spec.interpolation))
 
     def similarity(
-        self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
+        self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False, words: Sequence[str] = ()
     ) -> tuple[Tensor, Tensor | None]:
         """Similarity grids [B, T, h, w], float32 at least, on the engine's device, and the image-level cosines [B, T] where the
         method reads the image embedding, else None. Nothing is waited for: on a GPU both are still being computed.
@@ -256,11 +256,12 @@ class Localizer(BaseLocalizer[list[str]]):
                 `__dlpack__` (cupy, jax, numpy, a decoder's surface), which is read where it lies. On the engine's device nothing is copied.
             geometry: where frames lie in the input; by default as this localizer's `fit` says.
             bgr: whether frames are blue, green, red, as OpenCV's are.
+            words: for the background, in place of the empty text; CLIPer's maps alone read them.
 
         Raises:
             ImageError: neither of these. ModelError: a size that the patch does not divide. PlanError: a forked process, on a GPU.
         """
-        grids, scores, copies = self._similarity(pixels, texts, geometry, bgr)
+        grids, scores, copies = self._similarity(pixels, texts, geometry, bgr, words=words)
         if copies is None:
             return grids, scores
         return grids[:, copies.index], None if scores is None else scores[:, copies.index]
@@ -275,8 +276,9 @@ class Localizer(BaseLocalizer[list[str]]):
         return (grids, cosines) if copies is None else (grids[:, copies.index], cosines[:, [*copies.index, -1]])
 
     def _similarity(
-        self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool, *, background: bool = False
-    ) -> tuple[Tensor, Tensor | None, Distinct | None]:
+        self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool, *, background: bool = False,
+        words: Sequence[str] = (),
+    ) -> tuple[Tensor, Tensor | None, Distinct | None]:  # fmt: skip
         """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are
         one: methods in which texts compete would split it among its copies."""
         self._process.check()
@@ -288,7 +290,9 @@ class Localizer(BaseLocalizer[list[str]]):
         copies = distinct_rows(rows.cpu().numpy())
         text = (rows if copies is None else rows[copies.first]).to(self.device, accumulate_dtype)
         empty = None
-        if background or self.recipe.reads_empty(len(text)):
+        if words and self.recipe.reads == "cliper":
+            empty = self._encoded(words).to(self.device, accumulate_dtype)
+        elif background or self.recipe.reads_empty(len(text)):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
         return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
 

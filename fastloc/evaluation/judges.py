@@ -42,8 +42,9 @@ class Subject(Protocol):
     def embeddings(self, texts: Sequence[str]) -> NDArray[Any]:
         """Embeddings [T, E] of texts."""
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]."""
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """Similarity grids [B, T, h, w], float32 at least, on the device, of normalised pixels [B, 3, H, W]. words: for the background, in
+        methods that share patches out among texts (CLIPer)."""
 
 
 class Judge(Protocol[Prepared]):

@@ -35,7 +35,7 @@ from fastloc.functional.vit import encode
 class Scene:
     """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length.
 
-    empty: [E], the empty text's embedding, for a recipe that reads it (`Recipe.reads_empty`).
+    empty: [E], the empty text's embedding, for a recipe that reads it (`Recipe.reads_empty`), or [K, E], background words in its place.
     """
 
     prepared: FoldedViT
@@ -254,13 +254,13 @@ def cliper(scene: Scene) -> tuple[Tensor, Tensor]:
     """Shares of the texts in every level's patches, those of level `start` refined by the last level's attention, plus their mean over the
     levels (modified_clip/model.py, CLIPer.forward).
 
-    A share is of a softmax over the texts, the empty text in the place of the authors' background words, and the texts' mean; without an
-    empty text there is no background. Cells below `cutoff` times their map's maximum count 0 in level `start`, in the mean too.
+    A share is of a softmax over the texts, the background words or the empty text in their place, and the texts' mean; without either there
+    is no background. Cells below `cutoff` times their map's maximum count 0 in level `start`, in the mean too.
     """
     weights, recipe, texts = scene.prepared.weights, scene.prepared.recipe, scene.texts
     x = embed(weights, scene.tokens, scene.places, scene.ops)
     found = levels(scene.prepared, x, scene.places, scene.ops, FIRST if scene.rows == FIRST else ALL)
-    background = [] if scene.empty is None else [scene.empty[None]]
+    background = [] if scene.empty is None else [scene.empty if scene.empty.ndim == 2 else scene.empty[None]]
     rivals = F.normalize(torch.cat([texts, *background, texts.mean(0, keepdim=True)]), dim=-1)
     cosines = cosine(found.patches.flatten(0, 1), rivals)
     shares = torch.softmax(recipe.score_scale(weights.logit_scale) * cosines, 1)[:, : texts.shape[0]]

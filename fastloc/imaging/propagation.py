@@ -122,18 +122,20 @@ def propagate_cells(cells: Floats, gray: Floats, how: Propagation = Propagation(
     return _solved(cells, *_weights(cells, gray, affinity), how.iterations)
 
 
-def self_affinity(embeddings: Floats) -> tuple[float, ...]:
+def self_affinity(embeddings: Floats, *, once: bool = True) -> tuple[float, ...]:
     """Each text's share of affinity that is with itself, T numbers within [0, 1], of embeddings [T, E] of any length but 0.
 
     The diagonal of PEARL's class affinity: softmax of cosines over 0.5, 10 added to each text's own, rows divided by their sums. The
-    official product reads nothing else of it. Texts with one embedding count once. Raises FastlocError for another shape or no length.
+    official product reads nothing else of it. Raises FastlocError for another shape or no length.
+
+    once: texts with one embedding count once; the official product counts each.
     """
     vectors = np.asarray(embeddings, np.float64)
     if vectors.ndim != 2 or 0 in vectors.shape or not np.isfinite(vectors).all() or not np.square(vectors).sum(1).all():
         raise FastlocError(f"embeddings must be [T, E], finite and of a length above 0, got {list(vectors.shape)}")
-    if copies := distinct_rows(vectors):
-        once = self_affinity(vectors[copies.first])
-        return tuple(once[i] for i in copies.index)
+    if once and (copies := distinct_rows(vectors)):
+        distinct = self_affinity(vectors[copies.first])
+        return tuple(distinct[i] for i in copies.index)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     powers = np.exp((unit @ unit.T - 1) / TEMPERATURE)
     return tuple(_own(float(share)) for share in np.diagonal(powers) / powers.sum(1))

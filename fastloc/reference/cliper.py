@@ -4,7 +4,7 @@ Its forward_transformer, custom_attn and forward take one picture a call. Where 
 
 - the tokens in front of the patches, one, several or none, take part in the maps and are dropped from what is read;
 - norms behind attention and MLP: no level passes one on its way in, as no block's input does;
-- background words: the empty text alone stands for them, or nothing;
+- background words: the empty text alone stands for them where there are none, or nothing;
 - its refinement by Stable Diffusion and its second pass over crops are left out.
 
 What surprises in them, all of it kept here: an early level passes two LayerNorms, its own block's and the last block's; the attention's
@@ -30,7 +30,7 @@ def scores(
     Args:
         normed, maps: of every block but the last, what its projections read, [1, N, C], and its attention, [1, H, N, N].
         last: what the last block reads, [1, N, C].
-        empty: [E], of unit length.
+        empty: [E], or background words [K, E], of unit length.
     """
     front, features = weights.spec.prefix, []
     # one map for all blocks, divided anew for every level
@@ -40,7 +40,7 @@ def scores(
         shared = shared / shared.sum(-1, keepdim=True)
         attention = balanced(shared)
         features.append(through_last_block(weights, level, attention, row))
-    background = [] if empty is None else [empty[None]]
+    background = [] if empty is None else [empty if empty.ndim == 2 else empty[None]]
     rivals = parts.unit(torch.cat([texts, *background, texts.mean(0, keepdim=True)]))
     scale = row.score_scale(weights.logit_scale)
     shares = [parts.softmax(scale * parts.unit(each[front:]) @ rivals.T)[:, : len(texts)] for each in features]

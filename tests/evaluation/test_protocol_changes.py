@@ -69,7 +69,7 @@ def test_a_change_that_cannot_be(changes: dict[str, str], message: str) -> None:
 
 def test_every_field_is_changeable_or_says_which_row_it_is() -> None:
     rest = {each.name for each in fields(Protocol)} - set(CHANGEABLE)
-    assert rest == {"paper", "data", "source", "task", "note", "refinement_settings"}
+    assert rest == {"paper", "data", "source", "task", "note", "refinement_settings", "method_settings"}
 
 
 def test_a_protocol_in_a_few_words() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastloc.evaluation.protocols.changes import with_changes
 from fastloc.evaluation.protocols.differences import Ran, beside, differences, overview
 from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS
@@ -45,6 +47,7 @@ def test_what_differs_is_named() -> None:
     same = Ran(method="naclip", model="ViT-B-16", pretrained="openai", protocol=PROTOCOLS["naclip", "voc21"], official=True, pictures=1449,
                expected=1449)  # fmt: skip
     assert differences(same, figure) == ()
+    assert differences(replace(same, model="ViT-B/16"), figure) == differences(replace(same, model="ViT-B-16-quickgelu"), figure) == ()
     other = Ran(method="gem", model="ViT-L-14", pretrained="laion2b_s32b_b82k", pictures=12, expected=1449, failed=1, dtype="bfloat16",
                 protocol=with_changes(PROTOCOLS["naclip", "voc21"], {"refinement": "none", "area": "0.1"}))  # fmt: skip
     assert differences(other, figure) == (

@@ -86,6 +86,7 @@ def test_a_file_s_size_is_held_against_the_protocol_s(tmp_path: Path, fields: di
     check_size(asked, Protocol(paper="p", data="d", source="", resize="fit", crop=0), "tiny.onnx")
 
 
+@pytest.mark.slow("80 sentences in two runtimes")
 def test_texts_of_a_file_s_tower_are_in_the_protocol_s_template() -> None:
     plain, other = OnnxLocalizer(), with_template(OnnxLocalizer(), "openai80")
     assert not np.allclose(plain.encode_texts(["cat"]).vectors, other.encode_texts(["cat"]).vectors)

@@ -49,7 +49,7 @@ MMSEG = {
 }
 # settings of a segmentor that are of the protocol, and not of the method
 KEPT = ("prob_thd", "logit_scale", "slide_stride", "slide_crop", "area_thd", "pamr_steps", "pamr_stride", "use_prop", "grid",
-        "img_engineering", "img_eng_coefficient", "def_coefficient")  # fmt: skip
+        "img_engineering", "img_eng_coefficient", "def_coefficient", "alpha_kk", "attn_rcs_weights")  # fmt: skip
 CLIPER = {"voc21": "voc21", "voc20": "voc20", "context": "context60", "context59": "context59", "coco5k": "coco-object",
           "stuff164": "coco-stuff", "city": "cityscapes", "ade150": "ade20k"}  # fmt: skip
 MASKCLIP = {"voc20": "512x512_voc12aug_20", "context59": "520x520_pascal_context_59", "coco-stuff": "512x512_coco-stuff164k",

@@ -69,6 +69,7 @@ def add_model(group: "argparse._ArgumentGroup") -> None:
 def _add_output(group: "argparse._ArgumentGroup") -> None:
     told = "folder of the rows, figures and reports: a new one, or that of the same command, which goes on where it was ended"
     group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{told} (default: nothing is written)")
+    group.add_argument("--no-reports", action="store_true", help="figures and rows alone: no report.html and report.md")
     group.add_argument("--limit", type=count, metavar="N", help="evaluate the first N pictures")
     group.add_argument("--retry-failed", action="store_true", help="judge pictures again that could not be used")
     group.add_argument("--threads", type=count, metavar="N", help="threads that read pictures (default: the cores, 8 at most)")
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     found = evaluate(
         args.data_set, args.data, methods=args.methods, model=args.model, pretrained=args.pretrained, against=args.against,
         protocol=args.protocol, changes=changes, names=args.names, set_options=dict(args.set_options), output=args.output,
-        limit=args.limit, retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
+        reports=not args.no_reports, limit=args.limit, retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
     )  # fmt: skip
     _note_embedded(args, found)
     if args.json:

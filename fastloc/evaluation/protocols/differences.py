@@ -41,7 +41,7 @@ def beside(ran: Ran) -> tuple[Figure, ...]:
         fields = _fields(ran.protocol, figure)
         # more than there are: the source does not say its protocol
         far = len(fields) if fields is not None else len(Protocol.__dataclass_fields__)
-        return figure.model != ran.model, figure.pretrained != ran.pretrained, far, bool(figure.extra)
+        return figure.model != _model(ran.model), figure.pretrained != ran.pretrained, far, bool(figure.extra)
 
     return tuple(sorted(figures(ran.protocol.data, ran.method), key=distance))
 
@@ -51,8 +51,8 @@ def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
     lines = []
     for name, here, there in (("method", ran.method, figure.method), ("model", ran.model, figure.model),
                               ("weights", ran.pretrained, figure.pretrained)):  # fmt: skip
-        if here != there:
-            lines.append(f"{name}: {here} here, {there} there")
+        if here != there and (name != "model" or _model(here) != there):
+            lines.append(f"{name}: {here or 'its own'} here, {there or 'its own'} there")
     fields = _fields(ran.protocol, figure)
     if fields is None:
         lines.append("protocol: the source does not say which; class names, sizes and thresholds may differ")
@@ -98,6 +98,11 @@ def _fields(protocol: Protocol, figure: Figure) -> dict[str, tuple[object, objec
     if not protocol.crop:
         found.pop("stride", None)
     return found
+
+
+def _model(name: str) -> str:
+    """A model's name as figures have it: OpenAI's slash, and open_clip's word for the activation, are not of the architecture."""
+    return name.replace("/", "-").removesuffix("-quickgelu")
 
 
 def _shown(value: object) -> str:

@@ -49,9 +49,9 @@ class EngineSubject:
         self.dtype = str(localizer.weights.dtype).removeprefix("torch.")
         self.shares = localizer.recipe.target == _SHARES
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
         """See `fastloc.evaluation.judges.Subject`. Methods whose maps are inside out have them turned."""
-        grids, _ = self.localizer.similarity(pixels, texts)
+        grids, _ = self.localizer.similarity(pixels, texts, words=words)
         return -grids if self.localizer.recipe.readout.reverse else grids
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
@@ -90,8 +90,8 @@ class FileSubject:
         self.shares = manifest.recipe.target == _SHARES
         self._chosen: tuple[tuple[str, ...], Selection] | None = None
 
-    def similarity(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes."""
+    def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
+        """See `fastloc.evaluation.judges.Subject`; batches are cut to those that the file takes. A file has a background of its own."""
         if self._chosen is None or self._chosen[0] != tuple(texts):
             self._chosen = tuple(texts), self.localizer.encode_texts(texts)
         array, vectors = _laid_out(self.manifest, pixels), self._chosen[1].vectors
@@ -113,7 +113,7 @@ class FileSubject:
         """See `fastloc.evaluation.judges.Subject`. Raises FastlocError for a file whose texts are baked in."""
         vectors = self.localizer.encode_texts(texts).vectors
         if vectors is None:
-            raise FastlocError(f"refinement 'propagate' must be with a file that takes embeddings, got {self.localizer.path}; export another")
+            raise FastlocError(f"{self.localizer.path} must take embeddings for refinement=propagate, got baked texts; export it without")
         return vectors
 
 
