@@ -179,7 +179,8 @@ def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniatu
     assert "unknown data set 'voc22'" in run("evaluate", "check", "voc22", "--data", ".").err
 
 
-def test_lists_of_sets_protocols_and_what_is_published(run: Run) -> None:
+def test_lists_of_sets_protocols_and_what_is_published(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     every = run("evaluate", "list")
     assert every.status == 0 and "coco-stuff" in every.out and "naclip" in every.out
     one = run("evaluate", "list", "voc21")

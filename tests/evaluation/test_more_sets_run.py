@@ -33,6 +33,8 @@ def test_a_set_is_evaluated_and_a_repaired_map_is_better_there_than_the_raw_one(
         assert (run.summary.measure, run.summary.pictures, run.summary.failed) == (measure, len(SCENES), 0)
         lines = (run.folder / "rows.jsonl").read_text(encoding="utf-8")
         assert lines.count("\n") == len(SCENES) and lines.count('"label"') == questions
+        # a picture of each scene at least, whatever is asked of it
+        assert (run.folder / "report.html").read_text(encoding="utf-8").count("data:image/webp") >= len(SCENES)
     assert repaired.summary.figures[measure].value > raw.summary.figures[measure].value
 
 

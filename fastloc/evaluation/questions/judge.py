@@ -52,12 +52,16 @@ class QuestionJudge:
         """The rows of one chunk of pictures, in their order."""
         return [Row(each.key, answers=self._answers(each)) for each in prepared]
 
-    def maps(self, asked: Asked) -> list[Map]:
-        """The min-maxed map of each question, float32 [H, W], at the picture's size or the protocol's own."""
+    @torch.inference_mode()
+    def heatmaps(self, sample: Sample) -> list[Map]:
+        """The min-maxed map of each question, float32 [H, W] at the picture's size, whatever size the protocol measures at."""
+        return self._maps(self.prepare(sample), 0)
+
+    def _maps(self, asked: Asked, side: int) -> list[Map]:
+        """Min-maxed maps at the picture's size, or in a square of so many pixels."""
         given = [question.text for question in asked.questions]
         texts = list(dict.fromkeys(self.dataset.classes if self.protocol.asked == "all" and self.dataset.classes else given))
         grids = self.subject.similarity(asked.pixels[None].to(self.subject.device), texts)[0]
-        side = self.protocol.truth_side
         geometry = fit((side, side), asked.geometry.input, self.subject.patch) if side else asked.geometry
         rows, columns = (torch.from_numpy(each).to(grids) for each in geometry.resampling((grids.shape[-2], grids.shape[-1])))
         chosen = grids[[texts.index(text) for text in given]]
@@ -66,7 +70,7 @@ class QuestionJudge:
     def _answers(self, asked: Asked) -> tuple[Answer, ...]:
         side = self.protocol.truth_side
         questions = [_resized(each, side) for each in asked.questions] if side else asked.questions
-        found = zip(self.maps(asked), questions, strict=True)
+        found = zip(self._maps(asked, side), questions, strict=True)
         return tuple(Answer(question.label, measured(each, question, self.protocol.threshold)) for each, question in found)
 
 

@@ -98,29 +98,31 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
     for method in methods:
         own = PAPERS[papers[method][0].paper].method == method
         changes = {**_method_settings(method, papers[method][0]), **again}
-        localizer, letter = _with_method(base, method, papers[method][0], official or own, changes)
+        # a text of the set: a tower of few words may not take any other
+        text = next((each for texts in _names(papers[method][0], dataset, asked.names) for each in texts), "a picture")
+        localizer, letter = _with_method(base, method, papers[method][0], official or own, changes, text)
         found.append(_entrant(method, asked.model, asked.pretrained, localizer, letter, dataset, asked.names, *papers[method]))
     return found
 
 
 def _with_method(
-    base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any]
+    base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any], text: str
 ) -> tuple[Localizer, bool]:  # fmt: skip
-    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code."""
+    """The localizer of a method under a protocol, asked for a text once, and whether it is to the letter of the authors' code."""
     template = protocol.template or None
     try:
-        return _tried(base.with_method(method, official=official, template=template, **changes)), official
+        return _tried(base.with_method(method, official=official, template=template, **changes), text), official
     except RecipeError as error:
         if not official:
             raise
         warnings.warn(f"{method} runs as its row, not to the letter of its authors' code: {error}", FastlocWarning, stacklevel=2)
-        return _tried(base.with_method(method, official=False, template=template, **changes)), False
+        return _tried(base.with_method(method, official=False, template=template, **changes), text), False
 
 
-def _tried(localizer: Localizer) -> Localizer:
+def _tried(localizer: Localizer, text: str) -> Localizer:
     """The localizer, once it has answered: what its method asks of the model is found here, not by the first picture."""
     height, width = (4 * side for side in localizer.source.spec.patch)
-    localizer.similarity(torch.zeros(1, 3, height, width, device=localizer.device), ["a picture"])
+    localizer.similarity(torch.zeros(1, 3, height, width, device=localizer.device), [text])
     return localizer
 
 
