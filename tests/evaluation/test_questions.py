@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, f1_score
 
+from fastloc.evaluation.metrics.answers import QuestionSums
 from fastloc.evaluation.questions.measured import NEAR, measured, min_max
+from fastloc.evaluation.rows import Answer, Row
 from fastloc.evaluation.samples import Question
 
 FOUND = np.array([[0.0, 0.2, 0.4, 1.0], [0.1, 0.6, 0.5, 0.3]], np.float32)
@@ -39,6 +42,25 @@ def test_a_mask_of_everything_or_nothing_has_no_ranking() -> None:
         made = measured(FOUND, Question("a cat", 0, mask), 0.5)
         assert not {"auc", "ap", "ap_both", "msc"} & set(made)
     assert made["hit"] == 0
+
+
+def test_imagenet_segmentation_is_summed_up_as_its_authors_do() -> None:
+    """hila-chefer/Transformer-Explainability@c3e578f, baselines/ViT/imagenet_seg_eval.py, stated once more over a few pictures."""
+    random, sums = np.random.default_rng(0), QuestionSums(1)
+    total, inter, union, right, ap, f1 = np.zeros(sums.width), np.zeros(2), np.zeros(2), [], [], []
+    for _ in range(4):
+        found, mask = min_max(random.random((12, 10), np.float32)), random.random((12, 10)) < 0.3
+        total += sums.of(Row("a", answers=(Answer(0, measured(found, Question("a cat", 0, mask), "mean")),)))
+        inside = found > found.mean()
+        inter += [(~inside & ~mask).sum(), (inside & mask).sum()]
+        union += [(~inside | ~mask).sum(), (inside | mask).sum()]
+        right.append((inside == mask).mean())
+        one_hot, scores = np.stack([~mask, mask]), np.stack([1 - found, found])
+        ap.append(average_precision_score(one_hot.ravel(), scores.ravel()))
+        f1.append([f1_score(*rows, zero_division=0) for rows in zip(mask, inside, strict=True)])
+    figures = {name: float(value) for name, value in sums.figures(total).items()}
+    expected = {"two_class_iou": (inter / union).mean(), "pixel_accuracy": np.mean(right), "ap_both": np.mean(ap), "f1_rows": np.mean(f1)}
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
 def test_points_and_boxes_by_hand() -> None:

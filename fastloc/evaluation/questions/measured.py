@@ -53,7 +53,7 @@ def _of_mask(found: Map, inside: Mask, mask: Mask, ignored: Mask | None) -> dict
     made = _counts(guess, truth, "")
     tp, wrong = made["tp"], made["fp"] + made["fn"]
     if tp + wrong:
-        made |= {"iou": tp / (tp + wrong), "f1": 2 * tp / (2 * tp + wrong)}
+        made |= {"iou": tp / (tp + wrong), "f1": 2 * tp / (2 * tp + wrong), "f1_rows": _f1_of_rows(inside & counted, mask & counted)}
     if truth.any() and not truth.all():
         made["auc"] = float(roc_auc_score(truth, values))
         made["ap"] = float(average_precision_score(truth, values))
@@ -61,6 +61,12 @@ def _of_mask(found: Map, inside: Mask, mask: Mask, ignored: Mask | None) -> dict
         made["ap_both"] = float(average_precision_score(*both))
         made["msc"] = float(values[truth].mean() - values[~truth].mean())
     return made
+
+
+def _f1_of_rows(guess: Mask, truth: Mask) -> float:
+    """What utils/metrices.py of hila-chefer/Transformer-Explainability gives: it takes the first axis of a picture for that of a batch."""
+    both, either = (guess & truth).sum(1), guess.sum(1) + truth.sum(1)
+    return float((2 * both / np.maximum(either, 1)).mean())
 
 
 def _of_points(inside: Mask, points: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
