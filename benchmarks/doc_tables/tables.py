@@ -14,6 +14,7 @@ from doc_tables import bench, headline, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
+from fastloc.cli.app import COMMANDS
 from fastloc.embedded import CONFIG, QUALITY
 from fastloc.functional.readout import SURGERY_SCALE
 from fastloc.recipes import RECIPES, Recipe, recipe
@@ -49,6 +50,11 @@ def recipe_table(_: Record) -> str:
 def names_table(_: Record) -> str:
     """The methods by name, and where they are from."""
     return markdown(("method", "source"), [(f"`{row.name}`", _linked(row.source)) for row in RECIPES.values()])
+
+
+def commands_table(_: Record) -> str:
+    """Every command of the command line."""
+    return markdown(("command", "what it does"), [(f"`fastloc {row.name}`", row.summary) for row in COMMANDS])
 
 
 def _map(row: Recipe) -> str:
@@ -215,6 +221,7 @@ def presence_table(record: Record) -> str:
 TABLES = {
     "methods": Source(names_table),
     "recipes": Source(recipe_table),
+    "commands": Source(commands_table),
     "headline": Source(headline.headline_table),
     "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
     "presence": Source(presence_table, "presence.json", "python benchmarks/quality_parts/presence.py --record --calibrate"),

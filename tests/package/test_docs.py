@@ -114,7 +114,8 @@ def test_the_headline_is_of_its_records(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("line", command_lines())
 def test_command_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        args = build_parser().parse_args(words(shlex.split(line)))
+        given = words(shlex.split(line))
+        args = build_parser(given).parse_args(given)
     except SystemExit:
         pytest.fail(f"fastloc {line}: {capsys.readouterr().err.splitlines()[-1]}")
     assert (getattr(args, "method", None) or "gem") in {*RECIPES, *CLASSIFIERS}
@@ -141,7 +142,8 @@ def test_there_are_command_lines() -> None:
 def test_command_line_names_a_model_that_there_is(line: str) -> None:
     from fastloc.checkpoints.sources.listing import models
 
-    args = build_parser().parse_args(words(shlex.split(line)))
+    given = words(shlex.split(line))
+    args = build_parser(given).parse_args(given)
     if re.search(r"[:/]|\.(json|onnx|pt)$", args.model):
         return
     known = {row["name"]: row for row in models()}
