@@ -1,6 +1,6 @@
 """The tables of docs/methods/protocols.md and docs/guide/evaluate.md, made from the rows of protocols and measures, never typed.
 
-python benchmarks/doc_tables/protocols.py           # write them; --check compares
+    python benchmarks/docs.py           # write them; --check compares
 """
 
 import re
@@ -118,7 +118,7 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else f"`{value}`" if isinstance(value, str) else str(value)
 
 
-def filled(text: str, _: str) -> str:
+def filled(text: str) -> str:
     """The page with its tables made anew. Raises TableError where it asks for one that there is not."""
 
     def fill(block: re.Match[str]) -> str:
@@ -129,9 +129,6 @@ def filled(text: str, _: str) -> str:
     return page.BLOCK.sub(fill, text)
 
 
-def main() -> int:
-    return max(page.main(__doc__, each, None, filled, "benchmarks/doc_tables/protocols.py") for each in PAGES)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def current(text: str) -> str:
+    """The page with its tables made of the rows as they are."""
+    return filled(text)

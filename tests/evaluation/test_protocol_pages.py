@@ -23,9 +23,9 @@ COMMANDS = re.findall(r"^python -m fastloc ([^\n]+)$", GUIDE.replace("\\\n", " "
 def test_the_tables_are_those_of_the_rows() -> None:
     texts = [each.read_text(encoding="utf-8") for each in protocols.PAGES]
     assert [block["name"] for text in texts for block in page.BLOCK.finditer(text)] == list(protocols.TABLES)
-    assert [protocols.filled(text, "") for text in texts] == texts, "run `python benchmarks/doc_tables/protocols.py`"
+    assert [protocols.filled(text) for text in texts] == texts, "run `python benchmarks/docs.py`"
     with pytest.raises(TableError, match="there is no table 'none'"):
-        protocols.filled("<!-- table: none -->\n<!-- end -->", "")
+        protocols.filled("<!-- table: none -->\n<!-- end -->")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
