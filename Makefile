@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint web kernels goldens peers quality lock sbom clean
+.PHONY: help demo test test-all lint web docs docs-serve kernels goldens peers quality lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,10 +15,12 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 # LOCKED=1 installs what the lock names and nothing else, by its hashes; without it the newest that pyproject.toml allows
 LOCKED ?=
 LOCK := .ci/requirements.lock
+# the variable silences a notice of mkdocs-material about versions of mkdocs that pyproject.toml excludes
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.stamp ## find three things in a sample picture with the embedded model
 	@$(RUN) fastloc demo
@@ -38,6 +40,12 @@ lint: $(VENV)/.stamp ## lint and type check
 
 web: $(VENV)/.stamp $(VENV)/node_modules/onnxruntime-web ## run both pages in a real browser (needs npm, chromium and chromedriver)
 	@FASTLOC_WEB=required $(RUN) pytest -q tests/export/test_web.py tests/live/test_page.py
+
+docs: $(VENV)/docs/.stamp ## build the documentation into build/site; a dead link is an error
+	@$(MKDOCS) build --quiet --strict
+
+docs-serve: $(VENV)/docs/.stamp ## serve the site on http://127.0.0.1:8000/, built again when a page changes
+	@$(MKDOCS) serve
 
 kernels: $(VENV)/.stamp ## compile every GPU kernel for GPUs that need not be here, and compare with the record
 	@$(PY) benchmarks/compile_kernels.py --check --sm 80 89 90
@@ -70,6 +78,13 @@ $(VENV)/node_modules/onnxruntime-web: | $(VENV)/.stamp
 $(VENV)/tools/.stamp: Makefile | $(VENV)/.stamp
 	@$(PY) -m venv --clear $(VENV)/tools
 	@$(VENV)/tools/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9 cyclonedx-bom==7.5.0
+	@touch $@
+
+# what builds the site reads fastloc's sources and imports none of them, so it needs none of fastloc's packages
+$(VENV)/docs/.stamp: pyproject.toml Makefile | $(VENV)/.stamp
+	@$(PY) -m venv --clear $(VENV)/docs
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  | $(VENV)/docs/bin/python -m pip install -qq --disable-pip-version-check -r /dev/stdin
 	@touch $@
 
 # a usable .venv is kept, whoever made it; pip gets a say only when pyproject.toml is newer than the last install.

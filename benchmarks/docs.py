@@ -1,7 +1,7 @@
-"""Write the generated tables and plots of the README from the records.
+"""Write the generated tables and plots of the README and of docs from the records.
 
     python benchmarks/docs.py           # write them
-    python benchmarks/docs.py --check   # exit 1 and say which table is out of date, which plot is missing
+    python benchmarks/docs.py --check   # exit 1 and say which page or table is out of date, which plot is missing
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from doc_tables.tables import main
+from doc_tables.pages import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,6 +11,7 @@ from fastloc.bench.report.words import COST_ONLY, digits, error, machine, mb, oc
 from fastloc.bench.schema import ENCODER, SUFFIX, Row, newest, read
 from fastloc.errors import FastlocError
 
+PLOTS = Path(__file__).resolve().parents[2] / "docs" / "assets" / "plots"
 RUN = "python -m fastloc.bench{} -o benchmarks/results"
 Rows = list[Row]
 # a machine's folder -> its rows
@@ -195,14 +196,14 @@ def _gain(before: Row | None, row: Row) -> str:
 
 
 def draw_plots(found: Machines) -> list[Path]:
-    """Write each machine's plots into its folder, as SVG.
+    """Write each machine's plots into a folder of its name in PLOTS, as SVG.
 
     Raises:
         FastlocError: matplotlib is not installed.
     """
-    return [path for folder, rows in found.items() for path in draw(rows, folder, ("svg",))]
+    return [path for folder, rows in found.items() for path in draw(rows, PLOTS / folder.name, ("svg",))]
 
 
 def missing_plots(found: Machines) -> list[Path]:
     """Plots that should be there and are not; how they look is not compared, it depends on matplotlib's version."""
-    return [path for folder, rows in found.items() for name in figures(rows) if not (path := folder / f"{name}.svg").exists()]
+    return [path for folder, rows in found.items() for name in figures(rows) if not (path := PLOTS / folder.name / f"{name}.svg").exists()]

@@ -1,7 +1,6 @@
 """The table of docs/methods/examples.md, made from records/examples.json, never typed.
 
-    python benchmarks/doc_tables/examples.py           # write it
-    python benchmarks/doc_tables/examples.py --check   # exit 1 if it is out of date
+    python benchmarks/docs.py           # write it; --check compares
 """
 
 import json
@@ -41,5 +40,6 @@ def filled(text: str, record: str) -> str:
     return page.BLOCK.sub(lambda block: block["start"] + table(json.loads(record)) + block["end"], text)
 
 
-if __name__ == "__main__":
-    sys.exit(page.main(__doc__, PAGE, RECORD, filled, "benchmarks/doc_tables/examples.py"))
+def current(text: str) -> str:
+    """The page with its table made of the record as it is."""
+    return filled(text, RECORD.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@ r"""The table of encoders.md, made from records/families.jsonl, never typed.
 
     python -m fastloc.bench --suites methods --models PE-Core-B-16,… --methods itsm,naclip,gem \
         --backends torch,open_clip,embedding,ort -o DIR
-    python benchmarks/doc_tables/families.py           # write it; --check compares
+    python benchmarks/docs.py                          # write it; --check compares
 """
 
 import json
@@ -56,9 +56,6 @@ def filled(text: str, record: str) -> str:
     return page.BLOCK.sub(fill, text)
 
 
-def main() -> int:
-    return page.main(__doc__, PAGE, RECORD, filled, "benchmarks/doc_tables/families.py")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def current(text: str) -> str:
+    """The page with its table made of the record as it is."""
+    return filled(text, RECORD.read_text(encoding="utf-8"))

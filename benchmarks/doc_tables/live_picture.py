@@ -1,6 +1,6 @@
 """Take the README's picture of the live page: a moving scene of the embedded model's world, in headless Chromium.
 
-python benchmarks/doc_tables/live_picture.py [-o benchmarks/records/live.png]
+python benchmarks/doc_tables/live_picture.py [-o docs/assets/live.png]
 """
 
 import argparse
@@ -45,7 +45,7 @@ def take(path: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=HERE / "records" / "live.png", metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "assets" / "live.png", metavar="FILE")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         take(args.output, Path(folder))

@@ -2,7 +2,7 @@ r"""The table of costs in newer.md, made from records/newer_rows.jsonl, never ty
 
     python -m fastloc.bench --suites methods --models ViT-B-16 --sizes 448 \
         --methods itsm,naclip,pearl,itaclip,cliper,sc_clip,sfp,gem --backends torch -o DIR
-    python benchmarks/doc_tables/newer_rows.py           # write it; --check compares
+    python benchmarks/docs.py                            # write it; --check compares
 """
 
 import json
@@ -39,5 +39,6 @@ def filled(text: str, record: str) -> str:
     return page.BLOCK.sub(lambda block: block["start"] + table(rows) + block["end"] if block["name"] == "newer-rows" else block[0], text)
 
 
-if __name__ == "__main__":
-    sys.exit(page.main(__doc__, PAGE, RECORD, filled, "benchmarks/doc_tables/newer_rows.py"))
+def current(text: str) -> str:
+    """The page with its table made of the record as it is."""
+    return filled(text, RECORD.read_text(encoding="utf-8"))

@@ -1,32 +1,7 @@
-"""A page of docs whose tables are made from a record."""
+"""Blocks of a page that are generated: a table stands between `<!-- table: NAME -->` and `<!-- end -->`."""
 
-import argparse
 import re
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
-__all__ = ["BLOCK", "main"]
+__all__ = ["BLOCK"]
 
 BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
-
-
-def main(about: str | None, page: Path, record: Path, filled: Callable[[str, str], str], script: str) -> int:
-    """Write a page's tables or, with --check, compare them with the record's; the exit status.
-
-    Args:
-        about: the script's docstring, its help.
-        filled: (the page's text, the record's) -> the text with its tables made anew.
-        script: its path in the repository, which a message names.
-    """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    check = parser.parse_args().check
-    text = page.read_text(encoding="utf-8")
-    made = filled(text, record.read_text(encoding="utf-8"))
-    if check and made != text:
-        print(f"{page.name} differs from its record: run `python {script}`", file=sys.stderr)
-        return 1
-    if not check:
-        page.write_text(made, encoding="utf-8")
-    return 0

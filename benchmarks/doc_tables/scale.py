@@ -1,7 +1,7 @@
 r"""The tables of scale.md, made from records/scale.jsonl and the cost model, never typed.
 
     python benchmarks/scale.py -o benchmarks/records/scale.jsonl   # on a machine that does nothing else
-    python benchmarks/doc_tables/scale.py                          # write them; --check compares
+    python benchmarks/docs.py                                      # write them; --check compares
 """
 
 import sys
@@ -218,9 +218,6 @@ def _spread(values: Sequence[float]) -> str:
     return _digits(median(values)) + more
 
 
-def main() -> int:
-    return page.main(__doc__, PAGE, record.RECORD, filled, "benchmarks/doc_tables/scale.py")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def current(text: str) -> str:
+    """The page with its tables made of the record as it is."""
+    return filled(text, record.RECORD.read_text(encoding="utf-8"))

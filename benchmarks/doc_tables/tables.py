@@ -1,37 +1,28 @@
-"""The README's tables and the plots of runs, made from the recipes and the records, never typed.
+"""The tables of methods, of the embedded model's quality and of runs, made from the recipes and the records, never typed."""
 
-    python benchmarks/docs.py           # write them
-    python benchmarks/docs.py --check   # exit 1 and say which table is out of date, which plot is missing
-
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a row of TABLES. What is between is replaced. The plots of
-a run lie beside its rows, as SVG.
-"""
-
-import argparse
 import json
 import math
+import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import bench, video
+from doc_tables import bench, headline, video
 from doc_tables.markdown_table import TableError, markdown
+from doc_tables.page import BLOCK
 from fastloc import embedded
+from fastloc.cli.app import COMMANDS
 from fastloc.embedded import CONFIG, QUALITY
-from fastloc.errors import FastlocError
 from fastloc.functional.readout import SURGERY_SCALE
 from fastloc.recipes import RECIPES, Recipe, recipe
 
 HERE = Path(__file__).resolve().parents[1]
 
-README = HERE.parent / "README.md"
 RECORDS = HERE / "records"
 RESULTS = HERE / "results"
-BLOCK = re.compile(r"(?P<start><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 RECOMMENDED = " (recommended)"
 Record = dict[str, Any]
 
@@ -54,6 +45,16 @@ def recipe_table(_: Record) -> str:
         for row in RECIPES.values()
     ]
     return markdown(("method", "what it computes", "blocks", "map", "scale", "template", "source"), rows)
+
+
+def names_table(_: Record) -> str:
+    """The methods by name, and where they are from."""
+    return markdown(("method", "source"), [(f"`{row.name}`", _linked(row.source)) for row in RECIPES.values()])
+
+
+def commands_table(_: Record) -> str:
+    """Every command of the command line."""
+    return markdown(("command", "what it does"), [(f"`fastloc {row.name}`", row.summary) for row in COMMANDS])
 
 
 def _map(row: Recipe) -> str:
@@ -218,7 +219,10 @@ def presence_table(record: Record) -> str:
 
 
 TABLES = {
+    "methods": Source(names_table),
     "recipes": Source(recipe_table),
+    "commands": Source(commands_table),
+    "headline": Source(headline.headline_table),
     "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
     "presence": Source(presence_table, "presence.json", "python benchmarks/quality_parts/presence.py --record --calibrate"),
     "precision": Source(precision_table, "precision.json", "python benchmarks/quality_parts/precision.py --record"),
@@ -258,7 +262,7 @@ def table(name: str) -> str:
         return source.make({})
     path = RECORDS / source.record
     if not path.exists():
-        raise TableError(f"{_shown(path)} does not exist: make it with `{source.command}`")
+        raise TableError(f"{shown(path)} does not exist: make it with `{source.command}`")
     try:
         return source.make(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, json.JSONDecodeError) as error:
@@ -269,15 +273,20 @@ def _of_runs(source: Source) -> str:
     try:
         return source.make(bench.machines(RESULTS))
     except KeyError as error:
-        raise TableError(f"a row in {_shown(RESULTS)} lacks {error}: measure again with `{bench.RUN.format('')}`") from error
+        raise TableError(f"a row in {shown(RESULTS)} lacks {error}: measure again with `{bench.RUN.format('')}`") from error
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     return str(path.relative_to(HERE.parent) if path.is_relative_to(HERE.parent) else path)
 
 
+def _from_folder(text: str, folder: str) -> str:
+    """The text with links to files of the repository as they are from a folder in it."""
+    return re.sub(r"\]\((?![a-z]+:|#)([^)\s]+)\)", lambda link: f"]({os.path.relpath(link[1], folder or '.')})", text)
+
+
 def asked() -> list[str]:
-    """The tables that the README must have: those of runs only where there are rows to make them of."""
+    """The tables that must stand on a page: those of runs only where there are rows to make them of."""
     return [name for name, source in TABLES.items() if not source.runs or _can_be_made(name)]
 
 
@@ -288,13 +297,18 @@ def _can_be_made(name: str) -> bool:
         return False
 
 
-def filled(text: str) -> tuple[str, dict[str, str]]:
-    """The text with its tables made anew, and what is wrong by table: why it cannot be made, or that it differs."""
+def filled(text: str, folder: str = "") -> tuple[str, dict[str, str]]:
+    """A page with the tables of TABLES made anew, and what is wrong by table: why it cannot be made, or that it differs.
+
+    folder: the page's, from the repository's root, "" or "docs/methods"; links to files of the repository start there.
+    """
     wrong: dict[str, str] = {}
 
     def fill(block: re.Match[str]) -> str:
+        if block["name"] not in TABLES:
+            return block[0]
         try:
-            body = table(block["name"])
+            body = _from_folder(table(block["name"]), folder)
         except TableError as error:
             wrong[block["name"]] = str(error)
             return block[0]
@@ -302,31 +316,4 @@ def filled(text: str) -> tuple[str, dict[str, str]]:
             wrong[block["name"]] = "differs from what the recipes and records say: run `python benchmarks/docs.py`"
         return block["start"] + body + block["end"]
 
-    made = BLOCK.sub(fill, text)
-    there = {block["name"] for block in BLOCK.finditer(text)}
-    return made, wrong | {name: "is not in the README" for name in asked() if name not in there}
-
-
-def plots_missing(draw: bool) -> list[str]:
-    """What is wrong with the plots of the runs, once they were drawn again if `draw`."""
-    try:
-        found = bench.machines(RESULTS)
-        if draw:
-            bench.draw_plots(found)
-        return [f"{_shown(path)} does not exist: run `python benchmarks/docs.py`" for path in bench.missing_plots(found)]
-    except (TableError, FastlocError) as error:
-        return [f"the plots of {_shown(RESULTS)}: {error}"]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date or a plot is missing")
-    args = parser.parse_args()
-    made, wrong = filled(README.read_text(encoding="utf-8"))
-    if not args.check:
-        README.write_text(made, encoding="utf-8")
-        # what is still wrong after writing could not be made
-        _, wrong = filled(made)
-    told = [f"README.md, table {name!r}: {reason}" for name, reason in wrong.items()] + plots_missing(draw=not args.check)
-    print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
-    return 1 if told else 0
+    return BLOCK.sub(fill, text), wrong

@@ -94,7 +94,7 @@ def measured(pictures: int, folder: Path) -> dict[str, float]:
     with RowFile(path, items, CHUNK) as file:
         run(stream, {"stub": Stub()}, {"stub": file}, threads=workers(), report=report)
         ran, before = time.perf_counter() - began, resident()
-        summary = Summary.of(file.read(), stream.classes, protocol_of("gem", "stream", "plain"))
+        summary = Summary.of(file.read, stream.classes, protocol_of("gem", "stream", "plain"))
         summed = time.perf_counter() - began - ran
     kept = np.array(seen[len(seen) // 10 :])
     slope = np.polyfit(kept[:, 0] / 1000, kept[:, 1], 1)[0]

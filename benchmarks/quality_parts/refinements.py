@@ -108,6 +108,11 @@ def filled(text: str, record: Row) -> str:
     return BLOCK.sub(lambda block: block["start"] + table(record) + block["end"] if block["name"] == "refinements" else block[0], text)
 
 
+def current(text: str) -> str:
+    """The page with its table made of the record as it is."""
+    return filled(text, json.loads(RECORD.read_text(encoding="utf-8")))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=tuple(RECIPES), metavar="METHOD")

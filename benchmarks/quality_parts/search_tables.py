@@ -1,7 +1,6 @@
 """The tables of search.md, made from records/search.json, never typed.
 
-    python benchmarks/quality_parts/search_tables.py           # write them
-    python benchmarks/quality_parts/search_tables.py --check   # exit 1 and say that the page is out of date
+    python benchmarks/docs.py           # write them; --check compares
 """
 
 import json
@@ -77,12 +76,6 @@ def filled(text: str, record: Record) -> str:
     return page.BLOCK.sub(fill, text)
 
 
-def main() -> int:
-    def made(text: str, record: str) -> str:
-        return filled(text, json.loads(record))
-
-    return page.main(__doc__, PAGE, RECORD, made, "benchmarks/quality_parts/search_tables.py")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def current(text: str) -> str:
+    """The page with its tables made of the record as it is."""
+    return filled(text, json.loads(RECORD.read_text(encoding="utf-8")))

@@ -1,7 +1,6 @@
 """The tables of temperature.md, made from records/temperature.json and temperature_grids.json, never typed.
 
-    python benchmarks/quality_parts/temperature_tables.py           # write them
-    python benchmarks/quality_parts/temperature_tables.py --check   # exit 1 and say which table is out of date
+    python benchmarks/docs.py           # write them; --check compares
 """
 
 import json
@@ -116,12 +115,6 @@ def filled(text: str, record: Record) -> str:
     return page.BLOCK.sub(lambda block: block["start"] + table(record, block["name"]) + block["end"], text)
 
 
-def main() -> int:
-    def made(text: str, _: str) -> str:
-        return filled(text, records())
-
-    return page.main(__doc__, PAGE, RECORD, made, "benchmarks/quality_parts/temperature_tables.py")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def current(text: str) -> str:
+    """The page with its tables made of the records as they are."""
+    return filled(text, records())

@@ -10,8 +10,8 @@ from PIL import Image
 from fastloc._version import __version__
 from fastloc.analysis.contact_sheet import NARROWEST, milliseconds
 from fastloc.analysis.explain import Column, Explained
+from fastloc.imaging.html_page import document, picture_bytes, picture_element
 from fastloc.results.result import Point
-from fastloc.utils.html_page import document, picture_bytes, picture_element
 
 __all__ = ["page"]
 

@@ -60,6 +60,7 @@ ENVIRONMENTS = {
     for row in (
         Environment("pinned", "the peers with what their authors' code was written for", "requirements-pinned.txt"),
         Environment("newest", "gem_torch as pip installs it today, with the newest open_clip", "requirements-newest.txt"),
+        Environment("mmseg", "mmsegmentation and torchmetrics, whose metrics are compared with", "requirements-mmseg.txt"),
     )
 }
 

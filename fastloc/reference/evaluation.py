@@ -36,11 +36,7 @@ def logits(
         for column in range(across):
             bottom, right = min(row * stride + crop, height), min(column * stride + crop, width)
             top, left = max(bottom - crop, 0), max(right - crop, 0)
-            seen = image[:, :, top:bottom, left:right]
-            if view_weight is None:
-                window = of_window(similarity, seen, patch, odd)
-            else:
-                window = of_views(similarity, seen, patch, odd, view_weight)
+            window = of_views(similarity, image[:, :, top:bottom, left:right], patch, odd, view_weight)
             placed = pad(window, (left, width - right, top, height - bottom))
             total = placed if total is None else total + placed
             count[:, :, top:bottom, left:right] += 1
@@ -60,8 +56,11 @@ def of_window(similarity: Similarity, window: Tensor, patch: Pair, odd: str) -> 
     return interpolate(similarity(seen), size=(height, width), mode="bilinear")
 
 
-def of_views(similarity: Similarity, window: Tensor, patch: Pair, odd: str, weight: float) -> Tensor:
-    """The same as ITACLIP averages it: of the window, in gray and blurred, with this weight, and of its two mirror images."""
+def of_views(similarity: Similarity, window: Tensor, patch: Pair, odd: str, weight: float | None) -> Tensor:
+    """The same as ITACLIP averages it: of the window, in gray and blurred, with this weight, and of its two mirror images. None: of the
+    window alone."""
+    if weight is None:
+        return of_window(similarity, window, patch, odd)
     red, green, blue = window[:, 0], window[:, 1], window[:, 2]
     gray = (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1).expand(-1, 3, -1, -1)
     places = torch.arange(-5, 6, dtype=window.dtype)

@@ -163,7 +163,7 @@ def test_a_set_up_that_fails_leaves_nothing_that_looks_whole(
 
 def test_an_unknown_environment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert peer_environments.main(["pined"]) == 1
-    told = "error: unknown environment 'pined': did you mean 'pinned'? known environments: pinned, newest\n"
+    told = "error: unknown environment 'pined': did you mean 'pinned'? known environments: pinned, newest, mmseg\n"
     assert capsys.readouterr().err == f"fastloc.bench.peer_environments: {told}"
 
 

@@ -8,7 +8,7 @@ from doc_tables import families, page
 def test_the_page_is_current() -> None:
     text, record = (path.read_text(encoding="utf-8") for path in (families.PAGE, families.RECORD))
     assert [block["name"] for block in page.BLOCK.finditer(text)] == ["families"]
-    assert families.filled(text, record) == text, "run `python benchmarks/doc_tables/families.py`"
+    assert families.filled(text, record) == text, "run `python benchmarks/docs.py`"
 
 
 def test_ratios_are_of_times_that_were_taken_in_turns() -> None:

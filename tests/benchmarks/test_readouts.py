@@ -113,4 +113,4 @@ def test_tables_say_what_the_record_says():
 def test_the_page_is_what_the_record_says():
     text, record = readouts_tables.PAGE.read_text(encoding="utf-8"), json.loads(readouts_tables.RECORD.read_text(encoding="utf-8"))
     assert {block["name"] for block in readouts_tables.page.BLOCK.finditer(text)} == set(readouts_tables.TABLES)
-    assert readouts_tables.filled(text, record) == text, "run `python benchmarks/quality_parts/readouts_tables.py`"
+    assert readouts_tables.filled(text, record) == text, "run `python benchmarks/docs.py`"

@@ -31,7 +31,7 @@ def test_the_page_is_its_record_s() -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     content = tables.record.RECORD.read_text(encoding="utf-8")
     assert sorted(block["name"] for block in page.BLOCK.finditer(text)) == sorted(tables.TABLES)
-    assert tables.filled(text, content) == text, "run `python benchmarks/doc_tables/scale.py`"
+    assert tables.filled(text, content) == text, "run `python benchmarks/docs.py`"
 
 
 def rows() -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def record() -> dict[str, Any]:
 def test_the_page_is_current(record: dict[str, Any]) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     assert {block["name"] for block in tables.page.BLOCK.finditer(text)} == set(tables.TABLES)
-    assert tables.filled(text, record) == text, "run `python benchmarks/quality_parts/search_tables.py`"
+    assert tables.filled(text, record) == text, "run `python benchmarks/docs.py`"
     with pytest.raises(TableError, match="there is no table 'none'"):
         tables.filled("<!-- table: none -->\n<!-- end -->", record)
 

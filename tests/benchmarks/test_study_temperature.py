@@ -19,7 +19,7 @@ def record() -> dict[str, Any]:
 def test_the_page_is_current(record: dict[str, Any]) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     assert {block["name"] for block in tables.page.BLOCK.finditer(text)} == {*tables.TABLES, *tables.OF_GRIDS, "grids-attention"}
-    assert tables.filled(text, record) == text, "run `python benchmarks/quality_parts/temperature_tables.py`"
+    assert tables.filled(text, record) == text, "run `python benchmarks/docs.py`"
 
 
 def test_the_record_holds_every_row(record: dict[str, Any]) -> None:

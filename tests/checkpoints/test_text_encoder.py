@@ -90,7 +90,7 @@ def test_the_eighty_sentences_are_openai_s_in_their_order():
 def test_an_unknown_template_names_the_nearest():
     with pytest.raises(TextError, match="unknown template 'openai8': did you mean 'openai80'"):
         sentences("openai8")
-    assert set(TEMPLATES) == {"plain", "gem", "openai80", "surgery85"}
+    assert set(TEMPLATES) == {"plain", "gem", "openai80", "surgery85", "cliper15"}
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def options(parser: argparse.ArgumentParser) -> Iterator[str]:
 def literals() -> Iterator[tuple[Path, str]]:
     """Every string of the package's code but docstrings."""
     for path in [*sorted((REPO / "fastloc").rglob("*.py")), *sorted((REPO / "export").rglob("*.py"))]:
-        # scripts of other environments, and a page whose style sheet has variables
-        if path.is_relative_to(REPO / "fastloc" / "bench" / "peers") or path.name == "html_page.py":
+        # scripts of other environments, and pages whose style sheets have variables
+        if path.is_relative_to(REPO / "fastloc" / "bench" / "peers") or path.name in ("html_page.py", "page.py"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

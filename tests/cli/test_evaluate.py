@@ -17,7 +17,6 @@ from command_line import Run, run_fixture  # noqa: F401  # a fixture
 from fastloc.embedded import GEM_ONNX, GEM_TEXT_ONNX
 from miniature_sets import Miniature, write
 from onnx_files import tiny_model
-from repo import REPO
 
 FILES = {"run.json", "rows.jsonl", "result.json"}
 
@@ -42,6 +41,7 @@ def test_one_method_of_the_embedded_model(run: Run, voc: Miniature, tmp_path: Pa
     assert ended.status == 0, ended.err
     assert "mIoU" in ended.out and "embedded" in ended.err
     assert set(kept(tmp_path / "out")) == {f"gem/{name}" for name in FILES}
+    assert {path.name for path in (tmp_path / "out/gem").iterdir()} == FILES | {"report.html", "report.md"}
     rows = (tmp_path / "out/gem/rows.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(row)["key"] for row in rows] == list(voc.labels)
     # every pixel that is not ignored
@@ -51,10 +51,16 @@ def test_one_method_of_the_embedded_model(run: Run, voc: Miniature, tmp_path: Pa
 
 @pytest.mark.slow("three methods under their papers' protocols")
 def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(run: Run, voc: Miniature, tmp_path: Path) -> None:
-    command = ["evaluate", "voc21", "--data", voc.root, "--method", "gem", "clearclip", "naclip", "-o", "out"]
-    assert run(*command).status == 0
+    command = ["evaluate", "voc21", "--data", voc.root, "--method", "gem", "clearclip", "naclip", "-o", "out", "--names",
+               voc.root / "things.txt", "--set", "short_side=96"]  # fmt: skip
+    ended = run(*command)
+    assert ended.status == 0
+    # its own figure, those of papers, and what differs, of each
+    differs = ("model: embedded here, ViT-B-16 there", "short_side: 96 here, 336 there")
+    for line in ("less gem", "64.07", "46.20", *differs, "written: out/naclip"):
+        assert line in ended.out
     whole = kept(tmp_path / "out")
-    assert len(whole) == 9
+    assert len(whole) == 9 and (tmp_path / "out/report.html").is_file()
     (tmp_path / "out/gem/rows.jsonl").write_bytes(whole["gem/rows.jsonl"][:200])
     (tmp_path / "out/naclip/result.json").unlink()
     ended = run(*command)
@@ -69,11 +75,19 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
         assert kept(tmp_path / "out") == whole
 
 
+@pytest.mark.slow("a method twice")
+def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_says_so(run: Run, voc: Miniature, tmp_path: Path) -> None:
+    names = ("--names", voc.root / "things.txt", "--set", "short_side=64")
+    ended = run("evaluate", "voc21", "--data", voc.root, *names, "--method", "sc_clip", "-o", "out")
+    assert ended.status == 0 and "sc_clip runs as its row, not to the letter of its authors' code" in ended.err
+    assert json.loads((tmp_path / "out/sc_clip/run.json").read_bytes())["settings"]["official"] is False
+
+
 @pytest.mark.slow("starts processes and kills them")
 def test_a_command_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     made = named(write("voc21", tmp_path / "voc", 10))
     command = [sys.executable, "-P", "-m", "fastloc", "evaluate", "voc21", "--data", str(made.root), "--protocol", "plain", "--names",
-               str(made.root / "things.txt"), "--method", "gem", "itsm"]  # fmt: skip
+               str(made.root / "things.txt"), "--method", "gem", "itsm", "--no-reports"]  # fmt: skip
     subprocess.run([*command, "-o", tmp_path / "whole"], check=True, capture_output=True, timeout=120)
     rows = tmp_path / "out/gem/rows.jsonl"
     with subprocess.Popen([*command, "-o", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -87,6 +101,7 @@ def test_a_command_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> N
     assert kept(tmp_path / "out") == kept(tmp_path / "whole")
 
 
+@pytest.mark.slow("four runs")
 def test_a_broken_picture_and_a_broken_mask_are_counted_named_and_tried_again(run: Run, tmp_path: Path) -> None:
     made = named(write("voc21", tmp_path / "voc", 3))
     first, second, _ = made.labels
@@ -159,16 +174,17 @@ def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniatu
     made.mask(second).unlink()
     ended = run("evaluate", "check", "voc21", "--data", made.root)
     assert ended.status == 1 and made.picture(first).name in ended.out and made.mask(second).name in ended.out
-    assert "JPEGImages" in ended.err
+    assert "2 parts are missing or wrong; see `fastloc evaluate list voc21`" in ended.err
     assert run("evaluate", "voc21", "--data", made.root).status == 1
     assert "unknown data set 'voc22'" in run("evaluate", "check", "voc22", "--data", ".").err
 
 
-def test_lists_of_sets_protocols_and_what_is_published(run: Run) -> None:
+def test_lists_of_sets_protocols_and_what_is_published(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     every = run("evaluate", "list")
     assert every.status == 0 and "coco-stuff" in every.out and "naclip" in every.out
     one = run("evaluate", "list", "voc21")
-    assert "SegmentationClass" in one.out and "64.07" in one.out and "logit_scale=65.0" in one.out
+    assert "SegmentationClass" in one.out and "64.07" in one.out and "0.1, area 0.1" in one.out
     found = json.loads(run("evaluate", "list", "voc21", "--json").out)
     assert found["pictures"] == 1449 and {row["paper"] for row in found["protocols"]} >= {"sclip", "naclip"}
     assert json.loads(run("evaluate", "list", "--json").out)["sets"]["ade20k"]["classes"] == 150
@@ -186,8 +202,9 @@ def test_an_exported_file_and_another_on_the_same_pictures(run: Run, voc: Miniat
     assert run(*command, "-o", "torch").status == 0
     ours, theirs = ([json.loads(row) for row in (tmp_path / path / "gem/rows.jsonl").read_text().splitlines()] for path in ("out", "torch"))
     assert [row["key"] for row in ours] == [row["key"] for row in theirs]
-
-
-def test_the_command_s_help_names_the_papers_way(run: Run) -> None:
-    ended = run("evaluate", "--help")
-    assert ended.status == 0 and "--protocol" in ended.out and (REPO / "docs/guide").is_dir()
+    assert "+0.00 to +0.00" in ended.out
+    pair = run("evaluate", "compare", "out/gem", "torch/gem", "-o", "pair.md")
+    assert pair.status == 0 and "3 pictures that both have" in pair.out and "model: " in pair.out and (tmp_path / "pair.md").is_file()
+    for given, line in ((["out/gem", "out"], "run.json"), (["out/gem", "torch/gem", "-o", "pair.txt"], "must be a file in .html or .md")):
+        wrong = run("evaluate", "compare", *given)
+        assert (wrong.status, wrong.out) == (1, "") and line in wrong.err

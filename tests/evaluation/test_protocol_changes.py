@@ -1,4 +1,4 @@
-"""Fields of a protocol that are changed by name, and changes that cannot be."""
+"""Fields of a protocol that are changed by name, changes that cannot be, and a protocol in a few words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from fastloc.errors import FastlocError
 from fastloc.evaluation.protocols.changes import CHANGEABLE, changed, with_changes
+from fastloc.evaluation.protocols.describe import COLUMNS, described
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PROTOCOLS
 
@@ -68,4 +69,24 @@ def test_a_change_that_cannot_be(changes: dict[str, str], message: str) -> None:
 
 def test_every_field_is_changeable_or_says_which_row_it_is() -> None:
     rest = {each.name for each in fields(Protocol)} - set(CHANGEABLE)
-    assert rest == {"paper", "data", "source", "task", "note", "refinement_settings"}
+    assert rest == {"paper", "data", "source", "task", "note", "refinement_settings", "method_settings"}
+
+
+def test_a_protocol_in_a_few_words() -> None:
+    def words(paper: str, data: str) -> dict[str, str]:
+        return {name: cell for name, cell in zip(COLUMNS, described(PROTOCOLS[paper, data]), strict=True) if cell}
+
+    assert words("sclip", "voc21") == {"size": "336", "windows": "224 / 112", "names": "sclip", "template": "openai80", "scale": "65",
+                                       "thresholds": "0.1, area 0.1"}  # fmt: skip
+    assert words("cliper", "cityscapes") == {
+        "size": "560, whole patches", "windows": "two squares", "names": "cliper", "template": "openai80", "scale": "100",
+        "thresholds": "score 0, background 0.0001, attention 0.35", "more": "mean over true classes",
+    }  # fmt: skip
+    assert words("pearl", "cityscapes")["refinement"] == "propagate, grid 224" and words("pearl", "voc21")["refinement"] == "propagate"
+    assert words("itaclip", "voc21")["more"] == "views, flipped ones 0.3, closing 3"
+    assert words("maskclip", "context59")["size"] == "520, long side at most 520"
+    assert words("chefer", "imagenet-segmentation") == {
+        "size": "224 x 224", "windows": "whole", "names": "the set's", "template": "the method's", "thresholds": "the map's mean",
+        "more": "truth at 224 x 224, present classes asked",
+    }  # fmt: skip
+    assert all(len(described(row)) == len(COLUMNS) for row in PROTOCOLS.values())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ import pytest
 from fastloc.errors import FastlocError
 from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.names import NAMES, class_names, names_of, source
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, PROTOCOLS, protocol_of
 from fastloc.evaluation.samples import Item, Sample
 from fastloc.recipes.table import RECIPES
 from fastloc.text.templates import sentences
+from fastloc.utils import schema
 from official_goldens.from_checkouts import protocols as authors
 from repo import GOLDENS
 
@@ -56,7 +57,7 @@ def mmseg_fields(told: dict[str, Any]) -> dict[str, Any]:
     long_side, short_side = told["scale"]
     found = {"long_side": long_side, "short_side": short_side, "crop": told["slide_crop"], "stride": told["slide_stride"],
              "logit_scale": told["logit_scale"], "probability": told["prob_thd"], "area": told.get("area_thd"), "refinement": "",
-             "refinement_settings": {}, "views": "", "closing": 0}  # fmt: skip
+             "refinement_settings": {}, "method_settings": {}, "views": "", "closing": 0}  # fmt: skip
     if told.get("pamr_steps"):
         settings = {"iterations": told["pamr_steps"], "dilations": tuple(told["pamr_stride"])}
         found |= {"refinement": "pamr", "refinement_settings": settings}
@@ -65,13 +66,19 @@ def mmseg_fields(told: dict[str, Any]) -> dict[str, Any]:
     if told.get("img_engineering"):
         # the closing is in the segmentor's code, for all sets
         found |= {"views": "itaclip", "view_weight": told["img_eng_coefficient"], "closing": 3}
+    if "attn_rcs_weights" in told:
+        found["method_settings"] = {"cross_weight": told["attn_rcs_weights"][1]}
+    # the method's own weight is that of the other sets
+    if told.get("alpha_kk", 0.08) != 0.08:
+        found["method_settings"] = {"procrustes_weight": told["alpha_kk"]}
     return found
 
 
 def cliper_fields(told: dict[str, Any]) -> dict[str, Any]:
     thresholds = tuple(told[name] for name in ("score_threshold", "bkg_thre", "attention_thr"))
     return {"short_side": told["size"], "logit_scale": told["logit_scale"], "thresholds": thresholds, "normalized": told["is_normalize"],
-            "template": TEMPLATES[told["semantic_templates"]], "rule": "cliper", "absent": "truth", "crop": 0}  # fmt: skip
+            "template": TEMPLATES[told["semantic_templates"]], "rule": "cliper", "absent": "truth", "crop": 0,
+            "method_settings": {} if told["select_layer"] == -1 else {"start": told["select_layer"]}}  # fmt: skip
 
 
 @pytest.mark.parametrize(("paper", "data"), SETTINGS)
@@ -90,8 +97,9 @@ def test_a_row_says_what_the_authors_configuration_says(paper: str, data: str) -
         assert told["keep_ratio"]
         assert row.resize == "mmcv"
     found = {name: getattr(row, name) for name in expected}
-    if "refinement_settings" in found:
-        found["refinement_settings"] = dict(row.refinement_settings)
+    for name in ("refinement_settings", "method_settings"):
+        if name in found:
+            found[name] = dict(getattr(row, name))
     assert found == expected
 
 
@@ -123,6 +131,11 @@ def test_every_row_is_whole() -> None:
     assert {"sclip", "naclip", "clearclip", "gem", "clip_surgery", "chefer", "point_miou", "plain"} < set(PAPERS)
 
 
+def test_a_row_comes_back_from_json_as_it_was() -> None:
+    for row in PROTOCOLS.values():
+        assert schema.decode(json.dumps(asdict(row)), Protocol, "row") == row
+
+
 @pytest.mark.parametrize("paper", ["gem", "clip_surgery", "point_miou", "explanation"])
 def test_a_paper_without_evaluation_code_says_so(paper: str) -> None:
     assert all("unreleased" in row.note for row in PAPERS[paper].rows.values())
@@ -136,9 +149,13 @@ def test_class_names_are_those_of_the_authors_files(paper: str, data: str) -> No
     told = GOLDEN["names"][paper][data]
     key = PROTOCOLS[paper, data].names
     names = class_names(key, data)
-    written = json.dumps([list(each) for each in names], ensure_ascii=False).encode()
     assert (len(names), sum(map(len, names))) == (told["classes"], told["names"])
-    assert hashlib.sha256(written).hexdigest()[:16] == told["digest"]
+    assert authors.digest(names) == told["digest"]
+
+
+@pytest.mark.parametrize("name", GOLDEN["templates"])
+def test_templates_are_those_of_the_authors_files(name: str) -> None:
+    assert authors.digest(sorted(sentences(name))) == GOLDEN["templates"][name]
 
 
 def test_the_word_that_is_background_and_class() -> None:

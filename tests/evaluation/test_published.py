@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastloc.evaluation.protocols.changes import with_changes
-from fastloc.evaluation.protocols.differences import Ran, beside, differences
+from fastloc.evaluation.protocols.differences import Ran, beside, differences, overview
 from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS
 from fastloc.evaluation.protocols.published import FIGURES, Figure, figures
 from fastloc.evaluation.protocols.schema import Protocol
@@ -45,6 +47,7 @@ def test_what_differs_is_named() -> None:
     same = Ran(method="naclip", model="ViT-B-16", pretrained="openai", protocol=PROTOCOLS["naclip", "voc21"], official=True, pictures=1449,
                expected=1449)  # fmt: skip
     assert differences(same, figure) == ()
+    assert differences(replace(same, model="ViT-B/16"), figure) == differences(replace(same, model="ViT-B-16-quickgelu"), figure) == ()
     other = Ran(method="gem", model="ViT-L-14", pretrained="laion2b_s32b_b82k", pictures=12, expected=1449, failed=1, dtype="bfloat16",
                 protocol=with_changes(PROTOCOLS["naclip", "voc21"], {"refinement": "none", "area": "0.1"}))  # fmt: skip
     assert differences(other, figure) == (
@@ -60,3 +63,14 @@ def test_what_differs_is_named() -> None:
     unknown = figures("voc21", "sclip")[-1]
     assert unknown.protocol == ""
     assert any(line.startswith("protocol: the source does not say") for line in differences(same, unknown))
+
+
+def test_what_each_protocol_gives_its_own_method() -> None:
+    found = overview()
+    assert [found["sclip"][data].percent for data in SEGMENTATION_SETS] == [
+        "59.63", "31.74", "33.52", "81.54", "34.46", "22.77", "32.34", "16.45",
+    ]  # fmt: skip
+    assert found["sc_clip"]["voc21"].percent == "64.6" and found["cliper"]["voc21"].percent == "60.7"
+    assert found["naclip"]["voc21"].remarks == "" and found["resclip"]["voc21"].remarks == "with a second pass over its own segmentation"
+    assert overview("ViT-L-14")["sc_clip"]["voc21"].percent == "65.0"
+    assert "plain" not in found and overview("RN50") == {}

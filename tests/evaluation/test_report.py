@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fastloc.evaluation.metrics.summary import Confusion, Estimate, Failure
 from fastloc.evaluation.report import pictures
 from fastloc.evaluation.report.charts import bar, difference_bar, strip
 from fastloc.evaluation.report.compare_page import comparison_page
@@ -17,14 +19,13 @@ from fastloc.evaluation.report.content import (
     ClassLine,
     Compared,
     ComparisonContent,
-    Estimate,
     Figure,
     MethodLine,
-    Pair,
     Published,
     RunContent,
     Shown,
-)  # fmt: skip
+    exact,
+)
 from fastloc.evaluation.report.markdown import comparison_markdown, markdown, methods_markdown
 from fastloc.evaluation.report.methods_page import methods_page
 from fastloc.evaluation.report.page import page
@@ -77,13 +78,14 @@ def shown(key: str = "street") -> Shown:
 def content(name: str = "sclip", value: float = 0.5) -> RunContent:
     return RunContent(
         name=name, method=name, model="ViT-B-16", data=NASTY, protocol="sclip", pictures=9, total=10,
-        figures=(Figure("mIoU", Estimate(value, value - 0.02, value + 0.02), "over the set"), Figure("pixel accuracy", Estimate(0.75))),
+        figures=(Figure("mIoU", Estimate(value, value - 0.02, value + 0.02, 0.01), "over the set"), Figure("pixel accuracy", exact(0.75))),
         classes=(
-            ClassLine("cat", Estimate(0.25, 0.2, 0.3), 0.5), ClassLine(NASTY, Estimate(math.nan), 0.0),
-            ClassLine("dog", Estimate(0.75), 0.5),
+            ClassLine("cat", Estimate(0.25, 0.2, 0.3, 0.01), 0.5), ClassLine(NASTY, exact(math.nan), 0.0),
+            ClassLine("dog", exact(0.75), 0.5),
         ),
-        pairs=(Pair("cat", NASTY, 1200, 0.3),), published=(Published("SCLIP", "ViT-B-16", "sclip", 0.591, NASTY),), differences=(NASTY,),
-        shown=(shown(NASTY),), failures=((NASTY, NASTY),), facts={"Protocol": (("crop", "224"), ("names", NASTY))},
+        confusions=(Confusion("cat", NASTY, 1200, 0.3),), published=(Published("SCLIP", "ViT-B-16", "sclip", 0.591, NASTY),),
+        differences=(NASTY,),
+        shown=(shown(NASTY),), failures=(Failure(NASTY, NASTY),), failed=1, facts={"Protocol": (("crop", "224"), ("names", NASTY))},
         changed=frozenset({"crop"}),
     )  # fmt: skip
 
@@ -91,16 +93,16 @@ def content(name: str = "sclip", value: float = 0.5) -> RunContent:
 def comparison() -> ComparisonContent:
     return ComparisonContent(
         first=NASTY, second="gem", data="voc21", pictures=9, alone=(1, 0),
-        figures=(Compared("mIoU", 0.5, 0.52, Estimate(0.02, 0.01, 0.03)),),
-        classes=(Compared(NASTY, 0.5, 0.4, Estimate(-0.1, -0.2, 0.1)), Compared("gone", math.nan, 0.4, Estimate(math.nan))),
+        figures=(Compared("mIoU", 0.5, 0.52, Estimate(0.02, 0.01, 0.03, 0.01)),),
+        classes=(Compared(NASTY, 0.5, 0.4, Estimate(-0.1, -0.2, 0.1, 0.01)), Compared("gone", math.nan, 0.4, exact(math.nan))),
         changes=((NASTY, 0.1, 0.9),), settings=(("method", NASTY, "gem"),),
     )  # fmt: skip
 
 
 def lines() -> list[MethodLine]:
     return [
-        MethodLine(content=content("gem", 0.6), report="gem/report.html", difference=Estimate(math.nan)),
-        MethodLine(content=content(NASTY, 0.5), report="other/report.html", difference=Estimate(-0.1, -0.12, -0.08)),
+        MethodLine(content=content("gem", 0.6), report="gem/report.html", difference=exact(math.nan)),
+        MethodLine(content=content(NASTY, 0.5), report="other/report.html", difference=Estimate(-0.1, -0.12, -0.08, 0.01)),
     ]
 
 
@@ -122,7 +124,7 @@ def test_a_page_loads_nothing_closes_its_elements_and_escapes(kind: str) -> None
 
 def test_a_run_says_how_many_pictures_its_figures_are_of_and_its_intervals() -> None:
     words = Reader(page(content())).words
-    for each in ("9 of 10 pictures", "48.0 … 52.0", "−9.1", "1 picture could not be read", "12.5 %", "SCLIP"):
+    for each in ("9 of 10 pictures", "50.00", "48.0 … 52.0", "−9.10", "1 picture could not be used", "12.5 %", "SCLIP"):
         assert each in words, each
 
 
@@ -181,10 +183,24 @@ def test_pictures_are_made_smaller_until_they_fit(monkeypatch: pytest.MonkeyPatc
 
 
 def test_charts_stay_within_their_boxes() -> None:
-    assert 'width="100.00"' in bar(Estimate(1.5, 1.2, 1.7))
-    assert "fill" not in bar(Estimate(math.nan))
-    assert "soft" in difference_bar(Estimate(0.01, -0.01, 0.03), 0.03)
-    assert "soft" not in difference_bar(Estimate(0.02, 0.01, 0.03), 0.03)
+    assert 'width="100.00"' in bar(Estimate(1.5, 1.2, 1.7, 0.01))
+    assert "fill" not in bar(exact(math.nan))
+    assert "soft" in difference_bar(Estimate(0.01, -0.01, 0.03, 0.01), 0.03)
+    assert "soft" not in difference_bar(Estimate(0.02, 0.01, 0.03, 0.01), 0.03)
     for value in (0.0, 0.004, 0.5, 1.0):
-        places = [float(each) for each in re.findall(r'(?:cx|x|x1|x2)="([-\d.]+)%"', strip(Estimate(value), NASTY, [("other", 0.3)]))]
+        places = [float(each) for each in re.findall(r'(?:cx|x|x1|x2)="([-\d.]+)%"', strip(exact(value), NASTY, [("other", 0.3)]))]
         assert places and min(places) >= 0 and max(places) <= 100
+
+
+@pytest.mark.slow("compresses noise several times")
+def test_a_page_of_the_largest_content_stays_below_3_mb() -> None:
+    random = np.random.default_rng(0)
+    worst = []
+    for number in range(12):
+        noise = random.integers(0, 256, (420, 420, 3), np.uint8)
+        one = Sample(f"{number}" * 300, Image.fromarray(noise), random.integers(0, 40, (420, 420)).astype(np.int16))
+        assert one.labels is not None
+        names = [f"{label} {NASTY}" * 9 for label in range(40)]
+        worst.append(shown_labels(one, one.labels[::-1], 0.1, number > 5, class_colours([set(range(40))]), names))
+    many = tuple(ClassLine(f"{number} {NASTY}" * 9, Estimate(0.5, 0.4, 0.6, 0.1), 0.001) for number in range(3000))
+    assert len(page(replace(content(), shown=tuple(worst), classes=many)).encode()) < 3_000_000

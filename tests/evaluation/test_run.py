@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fastloc.errors import FastlocError
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.running import folder, progress
 from fastloc.evaluation.running.pipeline import AHEAD
@@ -25,20 +25,20 @@ from fastloc.evaluation.running.tally import Tally
 from stub_evaluation import Counting, Numbers
 
 CHUNK = 4
+PLAIN = Protocol(paper="plain", data="numbers", source="")
 
 
-def rows_of(path: Path | None, dataset: Numbers, judge: Counting, retry: bool = False) -> list[Row]:
+def rows_of(path: Path, dataset: Numbers, judge: Counting, retry: bool = False) -> list[Row]:
     with RowFile(path, dataset.items(), CHUNK) as file:
         run(dataset, {"one": judge}, {"one": file}, threads=2, retry=retry)
         return list(file.read())
 
 
-def test_rows_are_those_of_the_set_in_its_order_with_or_without_a_file(tmp_path: Path) -> None:
+def test_rows_are_those_of_the_set_in_its_order(tmp_path: Path) -> None:
     dataset, judge = Numbers(10), Counting()
     kept = rows_of(tmp_path / "rows.jsonl", dataset, judge)
     assert [row.key for row in kept] == [f"{number:06d}" for number in range(10)]
     assert judge.chunks == [4, 4, 2]
-    assert rows_of(None, dataset, Counting()) == kept
     assert [each.name for each in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
@@ -56,9 +56,9 @@ def test_a_file_that_was_cut_anywhere_ends_with_the_same_bytes(tmp_path: Path, b
     assert again.chunks == [4, 3, 2][3 if lines == 10 else lines // CHUNK :]
 
 
-def test_what_cannot_be_read_prepared_or_judged_is_a_row_with_its_reason_and_the_rest_goes_on() -> None:
+def test_what_cannot_be_read_prepared_or_judged_is_a_row_with_its_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
     judge = Counting(unprepared=(2,), unjudged=(6,))
-    rows = rows_of(None, Numbers(10, broken=(0, 5)), judge)
+    rows = rows_of(tmp_path / "rows", Numbers(10, broken=(0, 5)), judge)
     assert {row.key: row.error for row in rows if row.error} == {
         "000000": "picture 0 is broken", "000002": "picture 2 is not prepared", "000005": "picture 5 is broken",
         "000006": "picture 6 is not judged",
@@ -93,7 +93,7 @@ def test_several_judges_share_each_picture_s_decoding_and_go_on_alone(tmp_path: 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_few_pictures_are_in_memory_however_long_the_set_is() -> None:
+def test_few_pictures_are_in_memory_however_long_the_set_is(tmp_path: Path) -> None:
     dataset = Numbers(200)
     most = 0
 
@@ -103,7 +103,7 @@ def test_few_pictures_are_in_memory_however_long_the_set_is() -> None:
             most = max(most, len(dataset.reads) - sum(self.chunks))
             return super().judge(prepared)
 
-    rows_of(None, dataset, Slow())
+    rows_of(tmp_path / "rows", dataset, Slow())
     assert CHUNK <= most <= (AHEAD + 1) * CHUNK
 
 
@@ -129,7 +129,7 @@ def test_one_process_writes_to_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_figure_so_far_is_that_of_what_is_counted() -> None:
-    tally = Tally(3)
+    tally = Tally(("a", "b", "c"), PLAIN)
     assert str(tally) == ""
     tally.add(Row("a", counts=((0, 0, 6), (1, 1, 2), (1, 0, 2), (2, -1, 4))))
     tally.add(Row("b", error="broken"))
@@ -137,11 +137,13 @@ def test_the_figure_so_far_is_that_of_what_is_counted() -> None:
     assert str(tally) == f"mIoU {100 * np.mean([6 / 8, 2 / 4, 0]):.1f}"
 
 
-def test_a_line_now_and_then_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_now_and_then_says_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.0)
     dataset = Numbers(10, broken=(9,))
-    files = {name: RowFile(None, dataset.items(), CHUNK) for name in ("one", "two")}
-    with files["one"], files["two"], progress.shown({name: Tally(5) for name in files}, 10) as report:
+    files = {name: RowFile(tmp_path / name, dataset.items(), CHUNK) for name in ("one", "two")}
+    with files["one"], files["two"], progress.shown({name: Tally(dataset.classes, PLAIN) for name in files}, 10) as report:
         run(dataset, {name: Counting() for name in files}, files, threads=1, report=report)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 6 and lines[0].startswith("fastloc: 4 of 20, ") and " s left, one mIoU 0.0" in lines[0]
@@ -176,8 +178,3 @@ def killed(path: Path, items: int) -> Iterator[int]:
             process.wait(timeout=60)
             assert process.returncode == (-signal.SIGKILL if kills < 2 else 0)
         yield kills
-
-
-def test_a_picture_is_what_the_stub_says() -> None:
-    sample = Numbers(3).read(Numbers(3).items()[2])
-    assert isinstance(sample.picture, Image.Image) and sample.labels is not None

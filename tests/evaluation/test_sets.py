@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from fastloc.evaluation.sets.table import SETS, check, open_set
 from gpu_parts.scenes import quality_set
 from miniature_sets import CITYSCAPES_IDS, COCO_IDS, STUFF_IDS, VOC_PALETTE, Miniature, write
 from mutations import byte_edits, raw
+from repo import REPO
 
 RAW = ("coco-object", "coco-stuff", "cityscapes")
 BYTES = np.arange(256)
@@ -76,6 +79,18 @@ def test_a_set_is_read_exactly(name: str, shipped: bool, tmp_path: Path) -> None
     assert [made.names[label] for label in made.things] == [*made.things.values()]
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_set_is_read_as_mmsegmentation_reads_it(name: str, tmp_path: Path) -> None:
+    made = write(name, tmp_path)
+    found = open_set(name, tmp_path)
+    read = []
+    for item in found.items():
+        labels = found.read(item).labels
+        digest = hashlib.sha256(np.where(labels == IGNORE, 255, labels).astype(np.uint8).tobytes()).hexdigest()
+        read.append({"picture": made.picture(item.key).relative_to(tmp_path).as_posix(), "labels": digest})
+    assert read == json.loads((REPO / "tests/goldens/label_sets.json").read_text(encoding="utf-8"))[name]
+
+
 def test_classes_are_those_of_the_rows() -> None:
     for name, row in ((name, SETS[name]) for name in LAYOUTS):
         assert row.classes == len(CLASSES[name]) == len(set(CLASSES[name]))
@@ -112,11 +127,15 @@ def test_tables_are_the_converters_and_the_loader_s() -> None:
     assert masks.voc_colours() == {colour: number for number, colour in VOC_PALETTE.items()}
 
 
-def test_a_set_is_found_below_the_folder_that_is_given(tmp_path: Path) -> None:
-    made = write("voc21", tmp_path / "VOCdevkit" / "VOC2012")
-    for root in (tmp_path, tmp_path / "VOCdevkit", str(made.root)):
-        assert check("voc21", root) == []
-        assert [item.key for item in open_set("voc21", root).items()] == [*made.labels]
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_set_is_found_below_the_folder_that_is_given(name: str, tmp_path: Path) -> None:
+    for home in LAYOUTS[name].homes:
+        made = write(name, tmp_path / home, 1)
+        for root in (tmp_path, str(made.root)):
+            assert check(name, root) == []
+            assert [item.key for item in open_set(name, root).items()] == [*made.labels]
+        shutil.rmtree(made.root)
+    assert check(name, tmp_path)[0].startswith(f"{tmp_path / LAYOUTS[name].pictures} is missing")
 
 
 def test_coco_object_is_made_of_stuff_s_labels_too(tmp_path: Path) -> None:
@@ -257,6 +276,9 @@ def test_folders_without_pictures_are_said(tmp_path: Path) -> None:
     assert check("coco-stuff", tmp_path) == [f"{tmp_path / 'images/val2017'} must hold pictures *.jpg, got none"]
     Image.new("RGB", (4, 4)).save(tmp_path / "images/val2017" / "7.jpg")
     assert check("coco-stuff", tmp_path) == [f"{tmp_path / 'annotations/val2017' / '7_labelTrainIds.png'} is missing: a mask"]
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/val2017" / "a\nb.jpg")
+    (found,) = check("coco-stuff", tmp_path)
+    assert "must be one line" in found and "\n" not in found
 
 
 @pytest.mark.parametrize("name", ["voc21", "cityscapes"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
@@ -65,6 +66,15 @@ def test_a_localizer_is_asked_with_its_own_numbers() -> None:
     assert torch.equal(EngineSubject(turned).similarity(pixels, TEXTS), -found)
 
 
+def test_a_picture_lies_in_both_kinds_of_model_as_their_localizers_have_it() -> None:
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8))
+    engine, file = EngineSubject(Localizer(device="cpu")), FileSubject(OnnxLocalizer())
+    made = {each: each.pixels(picture, each.geometry((90, 120))) for each in (engine, file)}
+    np.testing.assert_allclose(made[engine], made[file], atol=1e-6)
+    result = engine.localizer(picture, list(TEXTS))
+    np.testing.assert_allclose(engine.similarity(made[engine][None], TEXTS)[0], result.similarity, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fields", "size"),
     [({"crop": 224}, "224"), ({"crop": 0}, "dynamic"), ({"crop": 0, "resize": "square", "short_side": 448}, "448")],
@@ -76,6 +86,7 @@ def test_a_file_s_size_is_held_against_the_protocol_s(tmp_path: Path, fields: di
     check_size(asked, Protocol(paper="p", data="d", source="", resize="fit", crop=0), "tiny.onnx")
 
 
+@pytest.mark.slow("80 sentences in two runtimes")
 def test_texts_of_a_file_s_tower_are_in_the_protocol_s_template() -> None:
     plain, other = OnnxLocalizer(), with_template(OnnxLocalizer(), "openai80")
     assert not np.allclose(plain.encode_texts(["cat"]).vectors, other.encode_texts(["cat"]).vectors)

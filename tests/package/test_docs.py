@@ -1,4 +1,4 @@
-"""The README says what is so: its tables, its command lines, its Python, its links, and the scores it speaks of."""
+"""Pages say what is so: tables, command lines, Python, links, and the scores they speak of."""
 
 import json
 import re
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from doc_tables import tables as readme_tables
+from doc_tables import headline, pages, tables
+from doc_tables.page import BLOCK
 from embedded_model.moving_scenes import clip, write
 from fastloc.bench.cli import SUITES
 from fastloc.bench.cli import parser as bench_parser
@@ -24,14 +25,17 @@ from fastloc.text.templates import sentences
 from repo import REPO
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = tuple(path.relative_to(REPO).as_posix() for path in (*pages.pages(), REPO / "CONTRIBUTING.md", REPO / "SECURITY.md"))
+# pages whose Python needs nothing but the sample pictures and a clip
+RUN = ("README.md", "docs/start.md", "docs/guide/python.md", "docs/guide/video.md", "docs/guide/export.md")
 SCORES = {"pointing", "miou", "auc", "msc"}
 
 
 def command_lines() -> list[str]:
     """Every `fastloc` command of every page, in blocks and in running text, without comment and redirection."""
     text = "\n".join((REPO / page).read_text(encoding="utf-8") for page in PAGES)
+    # a line that ends in a backslash goes on
+    text = re.sub(r"\\\n *", "", text)
     found = re.findall(r"(?:^|`)python -m fastloc( [^`\n]+)(?:$|`)", text, re.MULTILINE)
     return [re.split(r" [>|#]", line)[0].strip() for line in found]
 
@@ -48,43 +52,70 @@ def named(path: str) -> Path:
     return REPO / path.partition("#")[0]
 
 
-@pytest.mark.parametrize("name", readme_tables.TABLES)
-def test_table_is_what_recipes_and_records_say(name: str) -> None:
-    _, wrong = readme_tables.filled(README)
-    assert name not in wrong, f"README.md, table {name!r}: {wrong[name]}"
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (REPO / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def test_every_marker_is_a_table() -> None:
-    blocks = [block["name"] for block in readme_tables.BLOCK.finditer(README)]
-    assert sorted(blocks) == sorted(readme_tables.asked())
+@pytest.mark.parametrize("page", pages.pages(), ids=lambda page: page.relative_to(REPO).as_posix())
+def test_tables_are_what_recipes_and_records_say(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert pages.current(page, text) == (text, [])
     # a marker that was never closed would swallow the next table
-    assert README.count("<!-- table:") == README.count("<!-- end -->") == len(blocks)
+    assert text.count("<!-- table:") == text.count("<!-- end -->") == len(list(BLOCK.finditer(text)))
+
+
+def test_every_table_stands_on_one_page() -> None:
+    texts = {page: page.read_text(encoding="utf-8") for page in pages.pages()}
+    assert pages.missing(texts) == []
+    assert pages.missing(dict(list(texts.items())[:1]))
 
 
 def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- table: recipes -->\n| old |\n<!-- end -->\n<!-- table: precision -->\n<!-- end -->\nafter\n")
-    monkeypatch.setattr(readme_tables, "README", page)
-    monkeypatch.setattr(readme_tables, "RECORDS", tmp_path)
-    monkeypatch.setattr(readme_tables, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "RECORDS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results")
     before = page.read_text()
     monkeypatch.setattr(sys, "argv", ["docs.py", "--check"])
-    assert readme_tables.main() == 1 and page.read_text() == before
+    assert pages.main() == 1 and page.read_text() == before
     said = capsys.readouterr().err
-    assert "'recipes': differs" in said and "'quality': is not in the README" in said
+    assert "'recipes': differs" in said and "table 'quality' must stand on one page, got 0" in said
     assert "precision.json does not exist: make it with `python benchmarks/quality_parts/precision.py --record`" in said
     monkeypatch.setattr(sys, "argv", ["docs.py"])
-    assert readme_tables.main() == 1
+    assert pages.main() == 1
     written = page.read_text()
     # what can be made is written, what cannot is left alone
     assert all(f"| `{name}` |" in written for name in RECIPES) and written.startswith("before\n") and written.endswith("after\n")
-    assert "recipes" not in capsys.readouterr().err
+    assert "'recipes'" not in capsys.readouterr().err
+
+
+def test_links_of_a_table_start_at_its_page() -> None:
+    text = "<!-- table: recipes -->\n<!-- end -->"
+    assert "](docs/methods/temperature.md)" in tables.filled(text)[0]
+    assert "](temperature.md)" in tables.filled(text, "docs/methods")[0] and "](https://arxiv.org" in tables.filled(text, "docs/methods")[0]
+
+
+def test_the_headline_is_of_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {
+        "quality.json": {"methods": {"itsm": {"pointing": 0.1}, "gem": {"pointing": 0.523}}},
+        "presence.json": {"methods": [{"method": "gem", "auc": 0.876}]},
+        "onnx_parity.json": {"rows": [{"dtype": "float32", "similarity": 3e-6}, {"dtype": "float16", "similarity": 1e-2}]},
+    }
+    for name, content in made.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    monkeypatch.setattr(headline, "QUALITY", tmp_path / "quality.json")
+    monkeypatch.setattr(headline, "RECORDS", tmp_path)
+    monkeypatch.setattr(headline, "RESULTS", tmp_path / "none")
+    found = headline.headline_table({})
+    assert "raw map 10.0%, `gem` 52.3%" in found and "`gem` 0.88" in found and "3e-06" in found and "times" not in found
 
 
 @pytest.mark.parametrize("line", command_lines())
 def test_command_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        args = build_parser().parse_args(words(shlex.split(line)))
+        given = words(shlex.split(line))
+        args = build_parser(given).parse_args(given)
     except SystemExit:
         pytest.fail(f"fastloc {line}: {capsys.readouterr().err.splitlines()[-1]}")
     assert (getattr(args, "method", None) or "gem") in {*RECIPES, *CLASSIFIERS}
@@ -103,6 +134,7 @@ def test_bench_line_parses(line: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_there_are_command_lines() -> None:
     assert len(bench_lines()) >= 4, bench_lines()
+    assert any(line.startswith("evaluate") for line in command_lines())
     assert len(command_lines()) >= 8, command_lines()
 
 
@@ -110,7 +142,8 @@ def test_there_are_command_lines() -> None:
 def test_command_line_names_a_model_that_there_is(line: str) -> None:
     from fastloc.checkpoints.sources.listing import models
 
-    args = build_parser().parse_args(words(shlex.split(line)))
+    given = words(shlex.split(line))
+    args = build_parser(given).parse_args(given)
     if re.search(r"[:/]|\.(json|onnx|pt)$", args.model):
         return
     known = {row["name"]: row for row in models()}
@@ -118,37 +151,43 @@ def test_command_line_names_a_model_that_there_is(line: str) -> None:
     assert args.pretrained in known[args.model]["pretrained"] or Path(args.pretrained).suffix in (".safetensors", ".pt"), args.pretrained
 
 
-def test_six_lines_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    code, pipeline, video, exported = (text for kind, text in BLOCKS if kind == "python")
-    assert len(code.splitlines()) == 6
+@pytest.mark.parametrize("page", RUN)
+def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     # the paths in it are the repository's
     shutil.copytree(REPO / "fastloc" / "embedded" / "samples", tmp_path / "fastloc" / "embedded" / "samples")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), names)
-    lines = capsys.readouterr().out.splitlines()
-    assert [re.sub(r" \d+ \d+ [\d.]+$", "", line) for line in lines] == ["cat", "pizza", "red car"], lines
-    assert (tmp_path / "where.png").stat().st_size > 1000
-    # the second block goes on where the first ends, and says the shapes that come out
-    exec(compile(pipeline, "README.md", "exec"), names)
-    for name in ("frames", "grids", "heat", "best"):
-        assert names[name].ndim == 4 - (name == "best")
-    said = dict(re.findall(r"^(\w+) = localizer.*# \[([\d, ]+)\]", pipeline, re.MULTILINE))
-    assert {name: str(list(names[name].shape))[1:-1] for name in said} == said and set(said) == {"heat", "best"}
-    assert names["result"].texts == ("cat",)
     write(clip(seed=2, seconds=1, things=("cat", "pizza"), size=(96, 128)), tmp_path / "clip.mp4")
-    exec(compile(video, "README.md", "exec"), names)
-    counts = names["stream"].counters.to_dict()
-    assert counts["delivered"] == counts["captured"] == 30 and capsys.readouterr().out.count("Point(text='cat'") >= 5
-    exec(compile(exported, "README.md", "exec"), names)
-    assert type(names["localizer"]).__name__ == "OnnxLocalizer" and len(names["result"].points()) == 3
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page"}
+    # a block goes on where the one before it ends, and says the shapes that come out
+    for number, code in enumerate(python_blocks(page)):
+        exec(compile(code, f"{page}, block {number}", "exec"), names)
+        said = dict(re.findall(r"^(\w+) = localizer.*# \[([\d, ]+)\]", code, re.MULTILINE))
+        assert {name: str(list(names[name].shape))[1:-1] for name in said} == said
+    assert names["result" if "result" in names else "stream"] is not None
+    if page == "README.md":
+        assert [re.sub(r" \d+ \d+ [\d.]+$", "", line) for line in capsys.readouterr().out.splitlines()[:3]] == ["cat", "pizza", "red car"]
+        assert (tmp_path / "where.png").stat().st_size > 1000
+        counts = names["stream"].counters.to_dict()
+        assert counts["delivered"] == counts["captured"] == 30
+        assert type(names["localizer"]).__name__ == "OnnxLocalizer" and len(names["result"].points()) == 3
+
+
+def test_the_first_example_has_six_lines() -> None:
+    assert len(python_blocks("README.md")[0].splitlines()) == 6 and README.count("\n") <= 200
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
+def test_python_compiles(page: str) -> None:
+    for number, code in enumerate(python_blocks(page)):
+        compile(code, f"{page}, block {number}", "exec")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_dead_links(page: str) -> None:
     text = (REPO / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link)]
-    dead = [link for link in links if not named(link).exists()]
+    folder = (REPO / page).parent
+    dead = [link for link in links if not (folder / link.partition("#")[0]).exists()]
     assert not dead, f"{page} links to what is not there: {', '.join(dead)}"
 
 
@@ -159,8 +198,8 @@ def test_files_and_make_targets_that_are_named_exist(page: str) -> None:
     paths = set(re.findall(rf"(?:^|[`\s(])((?:{rooms})/[\w./-]*)", text, re.MULTILINE))
     missing = sorted(path for path in paths if not named(path).exists())
     assert not missing, f"{page} speaks of what is not there: {', '.join(missing)}"
-    targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
 @pytest.mark.slow("the whole quality set")
@@ -169,14 +208,14 @@ def test_quality_prints_json_of_the_documented_shape() -> None:
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [name for name in found if not name.endswith(readme_tables.RECOMMENDED)] == ["itsm", "gem"]
+    assert [name for name in found if not name.endswith(tables.RECOMMENDED)] == ["itsm", "gem"]
     for name, scores in found.items():
         assert set(scores) == SCORES, name
         assert all(isinstance(value, float) and -(key == "msc") <= value <= 1 for key, value in scores.items()), f"{name}: {scores}"
 
 
 def test_the_quality_record_holds_what_is_claimed() -> None:
-    assert QUALITY.exists(), f"no {QUALITY.name}: make it with `{readme_tables.TABLES['quality'].command}`"
+    assert QUALITY.exists(), f"no {QUALITY.name}: make it with `{tables.TABLES['quality'].command}`"
     record = json.loads(QUALITY.read_text())
     found = record["methods"]
     assert embedded_quality() == found

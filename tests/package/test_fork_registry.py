@@ -15,6 +15,7 @@ EXEMPT = {
     "fastloc/bench/backends/onnx_backend.py": "a worker process, which forks nothing",
     "fastloc/cli/web.py": _SERVER,
     "fastloc/client/client.py": _CALL,
+    "fastloc/evaluation/running/pipeline.py": _CALL,
     "fastloc/live/app.py": _SERVER,
     "fastloc/live/broadcast.py": _SERVER,
     "fastloc/live/method_pool.py": _SERVER,

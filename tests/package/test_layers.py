@@ -60,7 +60,7 @@ THIRD_PARTIES = {
     "pyarrow": ("", "scale cli.scale"),
     "pycocotools": ("", "scale evaluation.sets"),
     "h5py": ("", "evaluation.sets"),
-    "sklearn": ("", "evaluation.metrics"),
+    "sklearn": ("", "evaluation.metrics evaluation.questions"),
     "fsspec": ("", "scale.sources"),
     "starlette": ("live serve web_server", "cli.live cli.scale.serve"),
     "uvicorn": ("live web_server", "cli.live cli.scale.serve"),

@@ -73,7 +73,12 @@ def _row(name: str) -> Recipe:
     meta = case(name)
     if meta["method"] == "cliper":
         return recipe("cliper", target_scale=float(meta["scale"]), cutoff=meta["attention"])
-    return recipe(_METHODS.get(meta["method"], meta["method"]), official=True)
+    given, changes = meta["settings"], {}
+    if "attn_rcs_weights" in given:
+        changes["cross_weight"] = given["attn_rcs_weights"][1]
+    if "alpha_kk" in given:
+        changes["procrustes_weight"] = given["alpha_kk"]
+    return recipe(_METHODS.get(meta["method"], meta["method"]), official=True, **changes)
 
 
 @dataclass

@@ -2,10 +2,10 @@
 
     python benchmarks/official_goldens/from_checkouts/evaluations.py CHECKOUTS [-o folder] [METHOD …]
 
-CHECKOUTS holds the repositories by name, as in `METHODS`. Needs the packages of fastloc, opencv-python-headless below 5 and einops. Each
-segmentor is made by its own __init__ and asked by its own `predict`, with windows, thresholds and refinement; mmseg, the text tower and the
-tokenizer are stood in for, and the picture is resized as mmcv resizes it, by cv2.INTER_LINEAR on bytes. Towers are small, and windows and
-strides with them. What surprises in them, all of it kept in the answers:
+CHECKOUTS holds the repositories by name, as in evaluation_cases.py, which lists the cases. Needs the packages of fastloc, einops and
+opencv-python-headless below 5. Each segmentor is made by its own __init__ and asked by its own `predict`, with windows, thresholds and
+refinement; mmseg, the text tower and the tokenizer are stood in for, and the picture is resized as mmcv resizes it, by cv2.INTER_LINEAR on
+bytes. Towers are small, and windows and strides with them. What surprises in them, all of it kept in the answers:
 
 - probabilities are of all names; a class has its best name's, so those of the classes do not sum to 1, and only NACLIP, PEARL and ResCLIP
   divide by their sum, behind the threshold;
@@ -26,8 +26,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,146 +35,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from seeded_checkout import GOLDENS, Checkout, config, exact, openai_clip, ready, seeded_array, state, stub, texts
+from evaluation_cases import METHODS, Case, Method
+from seeded_checkout import GOLDENS, Checkout, ready, seeded_array, stub, texts
 from segmentors import stub_mmseg
 from torch import Tensor, nn
 
-LAYERS = 12
-SMALL, FINE = config(64, 16, 4), config(56, 8, LAYERS)
 Bytes = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One golden.
-
-    picture: its (height, width). short: the short side of the resized one. names: how many names each class has.
-    settings: of the segmentor's __init__, besides the model and the names.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    seed: int
-    model: dict[str, Any] = field(default_factory=lambda: SMALL)
-    picture: tuple[int, int] = (75, 110)
-    short: int = 80
-    names: tuple[int, ...] = (2, 1, 3, 1, 1)
-    step: int = 5
-
-
-@dataclass(frozen=True)
-class Method:
-    """A checkout's segmentor: folder, GitHub name, module and class, and what makes its model."""
-
-    folder: str
-    repository: str
-    module: str
-    kind: str
-    cases: tuple[Case, ...]
-    model: Callable[[Case], Any]
-    names: str = ", "
-    stubs: tuple[str, ...] = ()
-
-
-def openai(case: Case) -> Any:
-    """The CLIP class that SCLIP's kin change."""
-    models = importlib.import_module("clip.model")
-    exact(models)
-    return openai_clip(models.CLIP, case.model, case.seed)
-
-
-def open_clip(case: Case) -> Any:
-    """The copy of open_clip that ClearCLIP and ProxyCLIP change."""
-    net = importlib.import_module("open_clip.model").CLIP(**case.model).double().eval()
-    net.load_state_dict(state(case.model, case.seed))
-    return net
-
-
-def without_second_pass(case: Case) -> Any:
-    """ResCLIP's model, whose segmentor cannot leave out the pass that feeds its segmentation back."""
-    net = openai(case)
-    encode = net.encode_image
-    net.encode_image = lambda image, **options: encode(image, **{**options, "use_sfr": False})
-    return net
-
-
-WINDOWS = {"slide_crop": 64, "slide_stride": 32, "logit_scale": 40}
-FINE_WINDOWS = {**WINDOWS, "slide_crop": 56, "slide_stride": 28}
-METHODS = {
-    "sclip": Method(
-        "SCLIP", "wangf3014/SCLIP", "clip_segmentor", "CLIPForSegmentation",
-        (
-            Case("windows", {**WINDOWS, "logit_scale": 50, "prob_thd": 0.35, "area_thd": 0.1}, 170),
-            # one name a class, and no class 0
-            Case("plain", {**WINDOWS, "slide_stride": 16}, 231, picture=(97, 64), names=(1,) * 5),
-        ),
-        openai,
-    ),
-    "naclip": Method(
-        "NACLIP", "sinahmr/NACLIP", "naclip", "NACLIP",
-        (
-            Case("windows", {**WINDOWS, "prob_thd": 0.3, "pamr_steps": 10}, 92),
-            # 72 x 106 pixels, of which the patches see 64 x 96
-            Case("whole", {"slide_crop": 0, "prob_thd": 0.3, "pamr_steps": 10}, 193, short=72),
-        ),
-        openai,
-    ),
-    "clearclip": Method(
-        "ClearCLIP", "mc-lan/ClearCLIP", "clearclip_segmentor", "ClearCLIPSegmentation",
-        (
-            Case("padded", {**WINDOWS, "logit_scale": 50, "slide_crop": 75, "slide_stride": 40, "prob_thd": 0.35}, 114, short=83),
-        ),
-        open_clip, ",", ("BLIP", "BLIP.models", "BLIP.models.blip_retrieval", "gem"),
-    ),
-    "resclip": Method(
-        "ResCLIP", "yvhangyang/ResCLIP", "resclip_segmentor", "ResCLIPSegmentation",
-        (
-            Case("windows", {**WINDOWS, "prob_thd": 0.3, "attn_rcs_weights": [2.0, 0.6]}, 95, config(64, 16, LAYERS)),
-        ),
-        without_second_pass,
-    ),
-    "sc_clip": Method(
-        "SC-CLIP", "SuleBai/SC-CLIP", "scclip_segmentor", "SCCLIPForSegmentation",
-        (
-            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.3, "area_thd": 0.1}, 76, FINE, short=70),
-        ),
-        openai, stubs=("matplotlib.pyplot",),
-    ),
-    "sfp": Method(
-        "SFP/SFP_ICCV", "Kimsure/SFP", "SFP_segmentor", "SFPForSegmentation",
-        (
-            Case("windows", {**FINE_WINDOWS, "prob_thd": 0.3, "area_thd": 0.1}, 257, FINE, short=70),
-        ),
-        openai, stubs=("matplotlib.pyplot",),
-    ),
-    "pearl": Method(
-        "PEARL", "PGSmall/PEARL", "pearl_ovss", "PEARL",
-        (
-            Case("windows", {**WINDOWS, "prob_thd": 0.3, "use_prop": "off"}, 198),
-            Case("propagated", {"slide_crop": 0, "prob_thd": 0.3, "grid": 34}, 59, short=72),
-        ),
-        openai,
-    ),
-    "itaclip": Method(
-        "ITACLIP", "m-arda-aydn/ITACLIP", "itaclip_segmentor", "ITACLIP_Segmentor",
-        (
-            Case("views", {**WINDOWS, "logit_scale": 60, "prob_thd": 0.3, "area_thd": 0.1, "pamr_steps": 10, "img_engineering": True,
-                           "img_eng_coefficient": 0.7, "dataset_name": "voc21"}, 600, config(64, 16, LAYERS)),
-            # windows of 72 x 72 pixels, of which the patches see 64 x 64: the mirror images see others
-            Case("odd", {**WINDOWS, "slide_crop": 72, "slide_stride": 36, "img_engineering": True, "dataset_name": "coco_stuff"}, 81,
-                 config(64, 16, LAYERS), names=(1,) * 5),
-        ),
-        openai,
-    ),
-    "proxyclip": Method(
-        "ProxyCLIP", "mc-lan/ProxyCLIP", "proxyclip_segmentor", "ProxyCLIPSegmentation",
-        (
-            # without features of another model, which leaves the untouched encoder
-            Case("plain", {**WINDOWS, "slide_crop": 56, "slide_stride": 28, "prob_thd": 0.3}, 122, config(56, 8, 4), short=63),
-        ),
-        open_clip, "; ", ("openpyxl", "segment_anything", "mae", "mae.models_vit", "mae.pos_embed"),
-    ),
-}  # fmt: skip
 
 
 def picture(size: tuple[int, int], seed: int) -> Bytes:

@@ -49,7 +49,7 @@ MMSEG = {
 }
 # settings of a segmentor that are of the protocol, and not of the method
 KEPT = ("prob_thd", "logit_scale", "slide_stride", "slide_crop", "area_thd", "pamr_steps", "pamr_stride", "use_prop", "grid",
-        "img_engineering", "img_eng_coefficient", "def_coefficient")  # fmt: skip
+        "img_engineering", "img_eng_coefficient", "def_coefficient", "alpha_kk", "attn_rcs_weights")  # fmt: skip
 CLIPER = {"voc21": "voc21", "voc20": "voc20", "context": "context60", "context59": "context59", "coco5k": "coco-object",
           "stuff164": "coco-stuff", "city": "cityscapes", "ade150": "ade20k"}  # fmt: skip
 MASKCLIP = {"voc20": "512x512_voc12aug_20", "context59": "520x520_pascal_context_59", "coco-stuff": "512x512_coco-stuff164k",
@@ -182,13 +182,20 @@ def tagclip_names(folder: Path) -> dict[str, Names]:
     return {name: [read[background], *([each] for each in read[classes])] for name, (background, classes) in pairs.items()}
 
 
+def templates(folder: Path) -> dict[str, list[str]]:
+    """The sentences that CLIPer and MaskCLIP put names into, by fastloc's names."""
+    files = {"cliper15": "car_template.txt", "openai80": "openai_template.txt"}
+    found = {name: (folder / "cliper.code" / "template" / file).read_text(encoding="utf-8").splitlines() for name, file in files.items()}
+    return found | {"surgery85": assigned(folder / "MaskCLIP" / "tools" / "maskclip_utils" / "prompt_engineering.py")["prompt_templates"]}
+
+
 def source(folder: Path, checkout: str) -> str:
     command = ["git", "-C", str(folder / checkout), "rev-parse", "--short=7", "HEAD"]
     commit = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout.strip()
     return f"{REPOSITORIES[checkout]}@{commit}"
 
 
-def digest(names: Names) -> str:
+def digest(names: object) -> str:
     return hashlib.sha256(json.dumps(names, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -200,11 +207,12 @@ NAMES: dict[str, tuple[str, Callable[[Path], dict[str, Names]], str]] = {
     "tagclip": ("TagCLIP", tagclip_names, "clip_text.py"),
 }
 # whose files are those of another paper where they are the same
-OTHERWISE = dict.fromkeys(("naclip", "resclip", "sc_clip", "sfp", "pearl", "clearclip", "proxyclip", "itaclip"), "sclip")
+OTHERWISE = dict.fromkeys(("naclip", "resclip", "sc_clip", "sfp", "pearl", "clearclip", "proxyclip"), "sclip")
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """The golden: of each paper its source, the settings of each set, and of its names how many there are and their digest."""
+    """The golden: of each paper its source, the settings of each set, of its names how many there are and their digest, and of templates
+    the digest."""
     settings: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {paper: (row[0], mmseg(folder, paper)) for paper, row in MMSEG.items()}
     settings |= {"cliper": ("cliper.code", cliper(folder, "vit-b-16")), "cliper-large": ("cliper.code", cliper(folder, "vit-l-14"))}
     settings |= {"maskclip": ("MaskCLIP", maskclip(folder))}
@@ -215,6 +223,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "settings": {paper: {"source": source(folder, checkout), "sets": sets} for paper, (checkout, sets) in settings.items()},
         "names": names,
+        "templates": {name: digest(sorted(sentences)) for name, sentences in templates(folder).items()},
     }
 
 

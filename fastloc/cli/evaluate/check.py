@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
     for line in missing:
         say(line)
     if missing:
-        layout = "\n".join(f"  {line}" for line in row.layout)
-        say(f"fastloc: error: {args.data}: the layout of {args.data_set} lacks something; it is\n{layout}", error=True)
+        wrong = f"{len(missing)} parts are missing or wrong; see `fastloc evaluate list {args.data_set}` for the whole layout"
+        say(f"fastloc: error: {args.data} must be laid out as {args.data_set}, and {wrong}", error=True)
         return 1
     count = len(row.open(args.data_set, args.data, options).items())
     expected = f", of {row.pictures:,} published" if row.pictures not in (0, count) else ""

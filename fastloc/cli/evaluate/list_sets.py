@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _all(as_json: bool) -> None:
+    from fastloc.evaluation.protocols.differences import overview
+    from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS
     from fastloc.evaluation.protocols.published import figures
     from fastloc.evaluation.protocols.table import PAPERS
     from fastloc.evaluation.sets.table import SETS
@@ -54,11 +56,16 @@ def _all(as_json: bool) -> None:
     for name, paper in PAPERS.items():
         rows.add_row(Text(name, "bold"), str(len(paper.sets) or "any"), Text.assemble(paper.about, ("\n" + paper.source, "dim")))
     out.print(rows)
+    rows = console.table("published", *SEGMENTATION_SETS, right=SEGMENTATION_SETS)
+    for name, known in overview().items():
+        cells = (f"{known[data].percent}{'+' if known[data].extra else ''}" if data in known else "" for data in SEGMENTATION_SETS)
+        rows.add_row(Text(name, "bold"), *cells)
+    out.print(rows)
+    out.print("mIoU of each protocol's own method with OpenAI's ViT-B-16, in percent as printed; + with what fastloc does not have")
     out.print("`fastloc evaluate list SET` shows the layout of one, its protocols field by field, and what papers published on it.")
 
 
 def _one(name: str, as_json: bool) -> None:
-    from fastloc.evaluation.protocols.changes import CHANGEABLE
     from fastloc.evaluation.protocols.published import figures
     from fastloc.evaluation.protocols.table import PROTOCOLS
     from fastloc.evaluation.sets.table import row_of
@@ -78,24 +85,23 @@ def _one(name: str, as_json: bool) -> None:
             out.print(Text.assemble("\n", (title, "dim"), "".join(f"\n  {line}" for line in lines)), soft_wrap=True)
     out.print()
     if protocols:
-        rows = console.table("protocol", "fields in which they differ")
-        fields = [name for name in CHANGEABLE if len({getattr(each, name) for each in protocols}) > 1]
+        from fastloc.evaluation.protocols.describe import COLUMNS, described
+
+        rows = console.table("protocol", *COLUMNS)
         for each in protocols:
-            given = {name: value for name in fields if (value := getattr(each, name)) not in (None, "", ())}
-            rows.add_row(Text(each.paper, "bold"), ", ".join(f"{name}={_value(value)}" for name, value in given.items()))
+            rows.add_row(Text(each.paper, "bold"), *described(each))
         out.print(rows)
+        for each in protocols:
+            if each.note:
+                out.print(Text.assemble((each.paper, "bold"), f": {each.note}"))
+        out.print()
     if published:
         out.print(_table(published))
 
 
 def _table(published: "Sequence[Figure]") -> Table:
-    rows = console.table("published", "model", "protocol", "figure", "source", right=("figure",))
+    rows = console.table("published", "model", "protocol", "figure", "with", "source", right=("figure",))
     for each in published:
-        source = f"{each.source}: {each.extra}" if each.extra else each.source
-        model = f"{each.model} {each.pretrained}"
-        rows.add_row(Text(each.method, "bold"), model, each.protocol or "not said", f"{each.metric} {each.value:g}", source)
+        model, figure = f"{each.model} {each.pretrained}", f"{each.metric} {each.percent}"
+        rows.add_row(Text(each.method, "bold"), model, each.protocol or "not said", figure, each.remarks, each.source)
     return rows
-
-
-def _value(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

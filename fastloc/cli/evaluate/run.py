@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLIP, EMBEDDED, kind_of
 from fastloc.cli.arguments import add_execution, add_exported, add_inputs, add_measured, add_projections, add_source
+from fastloc.cli.evaluate.figures import as_json, show
 from fastloc.cli.localizers import PHOTOGRAPHS
 from fastloc.errors import FastlocError
 from fastloc.utils.argument_types import count, setting
@@ -68,6 +69,7 @@ def add_model(group: "argparse._ArgumentGroup") -> None:
 def _add_output(group: "argparse._ArgumentGroup") -> None:
     told = "folder of the rows, figures and reports: a new one, or that of the same command, which goes on where it was ended"
     group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{told} (default: nothing is written)")
+    group.add_argument("--no-reports", action="store_true", help="figures and rows alone: no report.html and report.md")
     group.add_argument("--limit", type=count, metavar="N", help="evaluate the first N pictures")
     group.add_argument("--retry-failed", action="store_true", help="judge pictures again that could not be used")
     group.add_argument("--threads", type=count, metavar="N", help="threads that read pictures (default: the cores, 8 at most)")
@@ -83,14 +85,12 @@ def run(args: argparse.Namespace) -> int:
     found = evaluate(
         args.data_set, args.data, methods=args.methods, model=args.model, pretrained=args.pretrained, against=args.against,
         protocol=args.protocol, changes=changes, names=args.names, set_options=dict(args.set_options), output=args.output,
-        limit=args.limit, retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
+        reports=not args.no_reports, limit=args.limit, retry=args.retry_failed, threads=args.threads, display=shown, **_options(args),
     )  # fmt: skip
     _note_embedded(args, found)
     if args.json:
-        print(json.dumps([_as_json(each) for each in found], indent=2, ensure_ascii=False))
+        print(json.dumps([as_json(each) for each in found], indent=2, ensure_ascii=False))
     else:
-        from fastloc.cli.evaluate.figures import show
-
         show(found)
     failed = sum(each.summary.failed for each in found)
     if failed:

@@ -11,7 +11,7 @@ from fastloc.evaluation.rows import Answer, Row
 __all__ = ["MEANS", "QuestionSums"]
 
 # measures of an answer whose mean over questions is a figure, and those that are counts
-MEANS = ("iou", "f1", "auc", "ap", "ap_both", "msc", "hit", "hit_near", "point_iou", "point_iou_both")
+MEANS = ("iou", "f1", "f1_rows", "auc", "ap", "ap_both", "msc", "hit", "hit_near", "point_iou", "point_iou_both")
 COUNTS = ("tp", "fp", "fn", "tn", "point_tp", "point_fp", "point_fn", "point_tn")
 # of each class: a mean's sum and number, and counts
 _CLASS_MEANS = ("iou", "auc", "ap", "msc", "hit", "hit_near")

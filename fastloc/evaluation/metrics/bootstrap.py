@@ -47,14 +47,17 @@ def resampled(vectors: Iterable[Floats], pictures: int, resamples: int = RESAMPL
     iterator = iter(vectors)
     total: Floats | None = None
     for drawn in weights(pictures, resamples, seed):
-        block = np.stack(list(islice(iterator, drawn.shape[1])))
+        found = list(islice(iterator, drawn.shape[1]))
+        if len(found) < drawn.shape[1]:
+            raise ValueError(f"there must be {pictures} vectors, got fewer")
+        block = np.stack(found)
         # few classes occur in a block: the other columns would add zeros
         there = np.flatnonzero(block.any(0))
         if total is None:
             total = np.zeros((resamples, block.shape[1]))
         total[:, there] += drawn @ block[:, there]
     if total is None or next(iterator, None) is not None:
-        raise ValueError(f"there must be {pictures} vectors, and one at least")
+        raise ValueError(f"there must be {pictures} vectors, and one at least, got {'more' if pictures else 'none'}")
     return total
 
 

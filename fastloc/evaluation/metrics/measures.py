@@ -26,6 +26,7 @@ MEASURES = {
     "iou": Measure("IoU per question", "IoU of the thresholded map with the mask, mean over questions"),
     "two_class_iou": Measure("mIoU of two classes", "mean of foreground's and background's IoU, over all pixels (Chefer et al.)"),
     "f1": Measure("F1", "F1 of the thresholded map's pixels, mean over questions"),
+    "f1_rows": Measure("F1 of rows", "F1 of each row of pixels, 0 where it has none, mean over rows, then over questions (Chefer et al.)"),
     "auc": Measure("AUC", "area under the ROC curve of the map as a score of the mask's pixels, mean over questions"),
     "ap": Measure("AP", "average precision of the map as a score of the mask's pixels, mean over questions"),
     "ap_both": Measure("mAP", "average precision of map and 1 - map for mask and its opposite, mean over questions (Chefer et al.)"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS, Paper
+from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS, Fields, Paper
 
 __all__ = ["PAPERS"]
 
-Fields = dict[str, Any]
 _QUESTIONS: Fields = {"task": "questions", "resize": "fit", "crop": 0, "names": "plain", "template": "", "logit_scale": None,
                       "asked": "present"}  # fmt: skip
 
@@ -16,7 +13,7 @@ CHEFER = Paper(
     "chefer", "ImageNet-Segmentation as Chefer et al. (CVPR 2021) measure it: foreground above the map's own mean",
     "hila-chefer/Transformer-Explainability@c3e578f baselines/ViT/imagenet_seg_eval.py, utils/metrices.py",
     {**_QUESTIONS, "resize": "square", "short_side": 224, "threshold": "mean", "truth_side": 224,
-     "note": "maps of a classifier's own class there, here of the picture's true class as a text"},
+     "note": "maps of a classifier's own class there, here of the picture's class as a text; Pillow's bilinear there, here its bicubic"},
     sets=("imagenet-segmentation",),
 )  # fmt: skip
 POINT_MIOU = Paper(

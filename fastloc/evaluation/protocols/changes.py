@@ -9,13 +9,14 @@ from typing import Any, get_type_hints
 from fastloc.errors import FastlocError, unknown
 from fastloc.evaluation.protocols.names import NAMES, class_names
 from fastloc.evaluation.protocols.schema import Protocol
+from fastloc.imaging import refined_heatmaps
 from fastloc.text.templates import sentences
 from fastloc.utils import schema
 
 __all__ = ["CHANGEABLE", "changed", "with_changes"]
 
 # what says which row it is, or is a setting of another field
-_FIXED = ("paper", "data", "source", "task", "note", "refinement_settings")
+_FIXED = ("paper", "data", "source", "task", "note", "refinement_settings", "method_settings")
 _KINDS = get_type_hints(Protocol)
 CHANGEABLE = tuple(each.name for each in fields(Protocol) if each.name not in _FIXED)
 _SETTING = "refinement."
@@ -50,7 +51,7 @@ def with_changes(protocol: Protocol, changes: Mapping[str, str]) -> Protocol:
 
 def changed(protocol: Protocol, row: Protocol) -> dict[str, tuple[object, object]]:
     """The fields in which two protocols differ: (of the first, of the second) by name."""
-    names = (*CHANGEABLE, "refinement_settings")
+    names = (*CHANGEABLE, "refinement_settings", "method_settings")
     return {name: pair for name in names if (pair := (getattr(protocol, name), getattr(row, name)))[0] != pair[1]}
 
 
@@ -64,8 +65,6 @@ def _check(row: Protocol) -> None:
         sentences(row.template)
     settings = dict(row.refinement_settings)
     if row.refinement:
-        from fastloc.imaging import refined_heatmaps
-
         refined_heatmaps.refinement(row.refinement, settings)
     elif settings:
         raise FastlocError(f"refinement must be pamr or propagate where {_SETTING}{next(iter(settings))} is given, got none")

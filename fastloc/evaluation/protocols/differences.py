@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.published import Figure, figures
 from fastloc.evaluation.protocols.schema import Protocol
-from fastloc.evaluation.protocols.table import PROTOCOLS
+from fastloc.evaluation.protocols.table import PAPERS, PROTOCOLS
 from fastloc.recipes.official import OFFICIAL
 
-__all__ = ["Ran", "beside", "differences"]
+__all__ = ["Ran", "beside", "differences", "overview"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def beside(ran: Ran) -> tuple[Figure, ...]:
         fields = _fields(ran.protocol, figure)
         # more than there are: the source does not say its protocol
         far = len(fields) if fields is not None else len(Protocol.__dataclass_fields__)
-        return figure.model != ran.model, figure.pretrained != ran.pretrained, far, bool(figure.extra)
+        return figure.model != _model(ran.model), figure.pretrained != ran.pretrained, far, bool(figure.extra)
 
     return tuple(sorted(figures(ran.protocol.data, ran.method), key=distance))
 
@@ -51,8 +51,8 @@ def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
     lines = []
     for name, here, there in (("method", ran.method, figure.method), ("model", ran.model, figure.model),
                               ("weights", ran.pretrained, figure.pretrained)):  # fmt: skip
-        if here != there:
-            lines.append(f"{name}: {here} here, {there} there")
+        if here != there and (name != "model" or _model(here) != there):
+            lines.append(f"{name}: {here or 'its own'} here, {there or 'its own'} there")
     fields = _fields(ran.protocol, figure)
     if fields is None:
         lines.append("protocol: the source does not say which; class names, sizes and thresholds may differ")
@@ -73,6 +73,19 @@ def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def overview(model: str = "ViT-B-16", pretrained: str = "openai") -> dict[str, dict[str, Figure]]:
+    """What each paper's protocol is known to give its own method: protocol -> set -> figure, one without extras where there is one."""
+    found: dict[str, dict[str, Figure]] = {}
+    for figure in figures():
+        paper = PAPERS.get(figure.protocol)
+        own = paper is not None and paper.method in ("", figure.method)
+        if own and (figure.model, figure.pretrained, figure.changes) == (model, pretrained, ()):
+            row = found.setdefault(figure.protocol, {})
+            if figure.data not in row or (row[figure.data].extra and not figure.extra):
+                row[figure.data] = figure
+    return found
+
+
 def _fields(protocol: Protocol, figure: Figure) -> dict[str, tuple[object, object]] | None:
     """The fields in which the run's protocol and the figure's differ; None where the figure's is not known."""
     row = PROTOCOLS.get((figure.protocol, figure.data))
@@ -85,6 +98,11 @@ def _fields(protocol: Protocol, figure: Figure) -> dict[str, tuple[object, objec
     if not protocol.crop:
         found.pop("stride", None)
     return found
+
+
+def _model(name: str) -> str:
+    """A model's name as figures have it: OpenAI's slash, and open_clip's word for the activation, are not of the architecture."""
+    return name.replace("/", "-").removesuffix("-quickgelu")
 
 
 def _shown(value: object) -> str:

@@ -5,13 +5,10 @@ Logits of windows are cosines brought to the window by bilinear interpolation, t
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastloc.evaluation.protocols.papers import Paper
+from fastloc.evaluation.protocols.papers import Fields, Paper
 
 __all__ = ["PAPERS"]
 
-Fields = dict[str, Any]
 _WHOLE: Fields = {"crop": 0}
 _PAMR: Fields = {"refinement": "pamr", "refinement_settings": (("iterations", 10), ("dilations", (8, 16)))}
 # what NACLIP, ResCLIP and PEARL do otherwise on single sets
@@ -22,6 +19,8 @@ _NACLIP: dict[str, Fields] = {
     "coco-object": {"probability": 0.1},
     "cityscapes": {"short_side": 560},
 }
+# PEARL's weight of the keys' own product on two sets
+_ALPHA: Fields = {"method_settings": (("procrustes_weight", 0.3),)}
 _SC_CLIP: dict[str, Fields] = {
     "voc21": {"logit_scale": 50.0, "probability": 0.15, "area": 0.1},
     "context60": {"probability": 0.15},
@@ -32,6 +31,10 @@ _SC_CLIP: dict[str, Fields] = {
 
 def _propagated(grid: int) -> Fields:
     return {"refinement": "propagate", "refinement_settings": (("iterations", 25), ("grid", grid))}
+
+def _cross_weights(weights: dict[str, float]) -> dict[str, Fields]:
+    """ResCLIP's weight of the middle blocks' attention on each set."""
+    return {data: {**_NACLIP.get(data, {}), "method_settings": (("cross_weight", weight),)} for data, weight in weights.items()}
 
 
 SCLIP = Paper(
@@ -62,7 +65,9 @@ NACLIP = Paper(
 )  # fmt: skip
 RESCLIP = Paper(
     "resclip", "ResCLIP (Yang et al., CVPR 2025)", "yvhangyang/ResCLIP@0e085f7 configs/cfg_*.py, resclip_segmentor.py", method="resclip",
-    usual={"note": "without the paper's second pass over its own segmentation, and with one weight for all sets"}, own=_NACLIP,
+    usual={"note": "without the paper's second pass over its own segmentation"},
+    own=_cross_weights({"voc21": 0.3, "context60": 0.3, "coco-object": 0.4, "voc20": 0.6, "context59": 0.4, "coco-stuff": 0.4,
+                        "cityscapes": 0.2, "ade20k": 0.3}),
 )  # fmt: skip
 SC_CLIP = Paper(
     "sc_clip", "SC-CLIP (Bai et al., arXiv 2411.15869)", "SuleBai/SC-CLIP@0417ba9 configs/cfg_*.py, scclip_segmentor.py", method="sc_clip",
@@ -84,7 +89,7 @@ SFP_LARGE = Paper(
 PEARL = Paper(
     "pearl", "PEARL (Pei et al., arXiv 2603.21528), with its propagation", "PGSmall/PEARL@c26062b configs/cfg_*.py, pearl_ovss.py, run.sh",
     usual={**_propagated(80), "note": "run.sh turns the propagation on, eval.py alone leaves it off"},
-    own={**_NACLIP, "cityscapes": {"short_side": 560, **_propagated(224)}}, method="pearl",
+    own={**_NACLIP, "cityscapes": {"short_side": 560, **_propagated(224), **_ALPHA}, "ade20k": _ALPHA}, method="pearl",
 )  # fmt: skip
 ITACLIP = Paper(
     "itaclip", "ITACLIP (Aydin et al., CVPR Workshops 2025), without generated texts", method="itaclip",

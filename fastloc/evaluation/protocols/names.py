@@ -1,8 +1,7 @@
 """The class names that papers evaluate with: lists of their repositories, as facts in `class_names/`.
 
-A class may have several names; its score is that of its best one. What a file lists changes results by several points, above all its words
-for the background. A name that occurs twice counts twice in a softmax over names, and is kept: "bed" is a word of COCO-Object's background
-and a class, which ties with it and so never wins.
+A class may have several names; its score is that of its best one. A name that occurs twice counts twice in a softmax over names, and is
+kept: in SCLIP's list for COCO-Object "bed" is a word of the background and a class, which ties with it and so never wins.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from typing import Any
 
 from fastloc.evaluation.protocols.schema import Protocol
 
-__all__ = ["SEGMENTATION_SETS", "Paper"]
+__all__ = ["SEGMENTATION_SETS", "Fields", "Paper"]
+
+Fields = dict[str, Any]
 
 # those of the mmsegmentation family, with a background first
 SEGMENTATION_SETS = ("voc21", "context60", "coco-object", "voc20", "context59", "coco-stuff", "cityscapes", "ade20k")

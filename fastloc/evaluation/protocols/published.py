@@ -45,6 +45,17 @@ class Figure:
     extra: str = ""
     note: str = ""
 
+    @property
+    def percent(self) -> str:
+        """The value with the decimals that were printed."""
+        return f"{self.value:.1f}" if round(self.value, 1) == self.value else f"{self.value:.2f}"
+
+    @property
+    def remarks(self) -> str:
+        """Changes, extras and the note in one line; "" where there is nothing."""
+        changes = (f"{name}={value}" for name, value in self.changes)
+        return "; ".join((*changes, *([f"with {self.extra}"] if self.extra else []), *([self.note] if self.note else [])))
+
 
 def _row(
     method: str, model: str, values: str, source: str, protocol: str = "", *, pretrained: str = "openai", extra: str = "", note: str = "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastloc.errors import FastlocError
+from fastloc.imaging import refined_heatmaps
 from fastloc.utils.schema import count, number, one_line, one_of
 
 __all__ = ["ABSENT", "ASKED", "CUTS", "ODD", "REFINEMENTS", "RESIZES", "RULES", "TASKS", "VIEWS", "Protocol"]
@@ -12,7 +13,7 @@ __all__ = ["ABSENT", "ASKED", "CUTS", "ODD", "REFINEMENTS", "RESIZES", "RULES", 
 TASKS = ("labels", "questions")
 RESIZES = ("mmcv", "fit", "whole-patches", "square", "centre")
 ODD = ("floor", "pad")
-REFINEMENTS = ("", "pamr", "propagate")
+REFINEMENTS = ("", *refined_heatmaps.REFINEMENTS)
 RULES = ("softmax", "cliper")
 VIEWS = ("", "itaclip")
 CUTS = ("", "squares")
@@ -30,8 +31,9 @@ class Protocol:
     task: "labels", one label a pixel by argmax over texts; "questions", one map a text.
     resize: how a picture is brought to the model. "mmcv", factor min(long_side / long, short_side / short), OpenCV's bilinear on bytes;
         "fit", the localizer's own size and fit; "whole-patches", the short side to short_side and both sides to the nearest multiple of
-        the patch, Pillow's bicubic (CLIPer); "square", short_side x short_side, the shape not kept, Pillow's bicubic; "centre", the short
-        side to short_side and its middle square, Pillow's bicubic, and the truth likewise to its nearest pixels (CLIPtrase).
+        the patch, halves up, Pillow's bicubic (CLIPer); "square", short_side x short_side, the shape not kept, Pillow's bicubic;
+        "centre", the short side to short_side and its middle square, Pillow's bicubic, and the truth likewise by its nearest pixels
+        (CLIPtrase).
     short_side, long_side: in pixels, for all but "fit"; long_side for "mmcv" alone.
     crop, stride: of windows in pixels; crop 0: no windows.
     odd: sides that the patch does not divide, "floor" (what is left over is not seen, maps are stretched over it) or "pad" (zeros).
@@ -41,6 +43,7 @@ class Protocol:
     probability: below it the most probable class gives way to class 0. area: of the pixels outside class 0 the share that a class must
         exceed, or it is dropped; None: off.
     refinement: "" or a row of `fastloc.results.result.Result.refined`'s steps, with settings.
+    method_settings: fields of `fastloc.recipes.Recipe` that the paper sets on this data set, for its own method alone.
     rule: how maps become labels: "softmax" (the mmseg family) or "cliper".
     closing: side in pixels of the square of a morphological closing of labels; 0: none (ITACLIP).
     views: other views of a window that are averaged, or none: "" or "itaclip". view_weight: the share of the window and its views in gray
@@ -73,6 +76,7 @@ class Protocol:
     area: float | None = None
     refinement: str = ""
     refinement_settings: tuple[tuple[str, object], ...] = ()
+    method_settings: tuple[tuple[str, object], ...] = ()
     rule: str = "softmax"
     closing: int = 0
     views: str = ""
@@ -87,6 +91,9 @@ class Protocol:
     note: str = ""
 
     def __post_init__(self) -> None:
+        # JSON has lists
+        settings = ((name, tuple(value) if isinstance(value, list) else value) for name, value in self.refinement_settings)
+        object.__setattr__(self, "refinement_settings", tuple(settings))
         known = {"task": TASKS, "resize": RESIZES, "odd": ODD, "refinement": REFINEMENTS, "rule": RULES, "views": VIEWS, "cut": CUTS,
                  "absent": ABSENT, "asked": ASKED}  # fmt: skip
         for name, table in known.items():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS, Paper
+from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS, Fields, Paper
 
 __all__ = ["PAPERS"]
 
-Fields = dict[str, Any]
 _CLIPER_NOTE = "without Stable Diffusion's attention and without windows"
 _VOC_NOTE = f"{_CLIPER_NOTE}; the truth there is read from SegmentationClassAug"
 _OBJECT_NOTE = f"{_CLIPER_NOTE}; 5000 pictures of COCO 2014's validation there (val_5k.txt), here those of 2017's"
@@ -35,16 +34,18 @@ CLIPER = Paper(
         "ade20k": _cliper("cliper15", 100.0, 0.3, 0.3, 0.2),
     },
 )  # fmt: skip
+# the level that is refined: the last but one
+_REFINED: Fields = {"method_settings": (("start", -2),)}
 CLIPER_LARGE = Paper(
     "cliper-large", "CLIPer with a ViT-L/14", "linsun449/cliper.code@c05fa41 scripts/config/vit-l-14, util/miou.py",
     _CLIPER, method="cliper",
     own={
-        "voc21": _cliper("cliper15", 50.0, 0.5, 0.4, 0.1, normalized=True, note=_VOC_NOTE),
-        "context60": _cliper("openai80", 50.0, 0.3, 0.3, 0.2),
-        "coco-object": _cliper("openai80", 50.0, 0.5, 0.5, 0.1, note=_OBJECT_NOTE),
+        "voc21": _cliper("cliper15", 50.0, 0.5, 0.4, 0.1, normalized=True, note=_VOC_NOTE, **_REFINED),
+        "context60": _cliper("openai80", 50.0, 0.3, 0.3, 0.2, **_REFINED),
+        "coco-object": _cliper("openai80", 50.0, 0.5, 0.5, 0.1, note=_OBJECT_NOTE, **_REFINED),
         "voc20": _cliper("cliper15", 70.0, 0.1, 0.0001, 0.2, note=_VOC_NOTE),
-        "context59": _cliper("cliper15", 100.0, 0.45, 0.45, 0.2),
-        "coco-stuff": _cliper("openai80", 50.0, 0.2, 0.2, 0.2),
+        "context59": _cliper("cliper15", 100.0, 0.45, 0.45, 0.2, **_REFINED),
+        "coco-stuff": _cliper("openai80", 50.0, 0.2, 0.2, 0.2, **_REFINED),
         "cityscapes": _cliper("cliper15", 100.0, 0.0, 0.0001, 0.35, short_side=448, cut="squares"),
         "ade20k": _cliper("openai80", 50.0, 0.2, 0.2, 0.2),
     },

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from fastloc.evaluation.report.content import Estimate
+from fastloc.evaluation.metrics.summary import Estimate
 
 __all__ = ["bar", "difference_bar", "strip"]
 
@@ -37,7 +37,8 @@ def _drawn(box: str, content: str) -> str:
 
 
 def _whisker(low: float, high: float) -> str:
-    if math.isnan(low) or math.isnan(high):
+    # an interval without width is no whisker
+    if math.isnan(low) or math.isnan(high) or high - low < 0.05:
         return ""
     ends = "".join(f'<line x1="{x:.2f}" x2="{x:.2f}" y1="3" y2="9"/>' for x in (low, high))
     return f'<line x1="{low:.2f}" x2="{high:.2f}" y1="6" y2="6"/>{ends}'

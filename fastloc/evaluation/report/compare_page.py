@@ -45,7 +45,7 @@ def pairs_line(content: ComparisonContent) -> str:
 def _figures(content: ComparisonContent) -> str:
     most = _most(content.figures)
     rows = [
-        (each.name, percent(each.first), percent(each.second), _difference(each), Markup(difference_bar(each.difference, most)))
+        (each.name, percent(each.first, 2), percent(each.second, 2), _difference(each), Markup(difference_bar(each.difference, most)))
         for each in content.figures
     ]
     heads = (("figure", False), (f"{content.first} %", True), (f"{content.second} %", True), ("difference", True), ("", False))
@@ -54,7 +54,7 @@ def _figures(content: ComparisonContent) -> str:
 
 
 def _difference(each: Compared) -> Markup:
-    return Markup(f"{signed(each.difference.value)}<small>{escape(signed_interval(each.difference))}</small>")
+    return Markup(f"{signed(each.difference.value, 2)}<small>{escape(signed_interval(each.difference))}</small>")
 
 
 def _most(found: Sequence[Compared]) -> float:

@@ -8,21 +8,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from fastloc.evaluation.metrics.summary import Confusion, Estimate, Failure
+
 __all__ = [
-    "ClassLine", "Colour", "Compared", "ComparisonContent", "Estimate", "Figure", "MethodLine", "Pair", "Panel", "Published", "RunContent",
-    "Shown", "worth",
+    "ClassLine", "Colour", "Compared", "ComparisonContent", "Figure", "MethodLine", "Panel", "Published", "RunContent", "Shown", "exact",
+    "worth",
 ]  # fmt: skip
 
 Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with the ends of its 95 % interval over pictures; NaN where there is none."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -40,16 +33,6 @@ class ClassLine:
 
     name: str
     estimate: Estimate
-    share: float
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Pixels of one class that were predicted as another; share: of the true class's pixels."""
-
-    true: str
-    predicted: str
-    pixels: int
     share: float
 
 
@@ -93,8 +76,9 @@ class Shown:
 class RunContent:
     """A run.
 
-    figures: the set's own measure first. per_class: the name of the classes' figure. published: the method's own paper first.
-    differences: why the run's figure may differ from the first published one. failures: (key, reason).
+    figures: the protocol's own measure first; () where no picture could be used. per_class: the name of the classes' figure.
+    published: the nearest to the run first. differences: why the run's figure may differ from the first published one.
+    failures: the first of those that failed.
     facts: heading -> (name, value) of what ran. changed: protocol fields that are not the paper's.
     """
 
@@ -108,11 +92,12 @@ class RunContent:
     figures: tuple[Figure, ...]
     per_class: str = "IoU"
     classes: tuple[ClassLine, ...] = ()
-    pairs: tuple[Pair, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
     published: tuple[Published, ...] = ()
     differences: tuple[str, ...] = ()
     shown: tuple[Shown, ...] = ()
-    failures: tuple[tuple[str, str], ...] = ()
+    failures: tuple[Failure, ...] = ()
+    failed: int = 0
     facts: Mapping[str, tuple[tuple[str, str], ...]]
     changed: frozenset[str] = frozenset()
 
@@ -158,6 +143,11 @@ class MethodLine:
     content: RunContent
     report: str
     difference: Estimate
+
+
+def exact(value: float) -> Estimate:
+    """A value without an interval."""
+    return Estimate(value, math.nan, math.nan, math.nan)
 
 
 def worth(estimate: Estimate) -> float:

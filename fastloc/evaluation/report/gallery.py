@@ -2,46 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 
+from fastloc.errors import FastlocError
+from fastloc.evaluation.metrics.summary import PictureScore, Summary
 from fastloc.evaluation.report.content import Shown
 from fastloc.evaluation.report.numbers import percent
-from fastloc.evaluation.report.pictures import class_colours, shown_labels
-from fastloc.evaluation.rows import Row
-from fastloc.evaluation.samples import DataSet, Labels, Sample, SampleError
+from fastloc.evaluation.report.pictures import class_colours, shown_labels, shown_question
+from fastloc.evaluation.rows import Answer, Row
+from fastloc.evaluation.samples import DataSet, Labels, Sample
+from fastloc.evaluation.segmentation.judge import SegmentationJudge
 
-__all__ = ["Best", "label_gallery", "mistakes"]
+__all__ = ["HeatmapJudge", "asked_pictures", "judged_again", "label_gallery", "mistakes", "question_gallery"]
 
-# keys of pictures with their own figures, shares in [0, 1]
-Best = Sequence[tuple[str, float]]
+# pictures of either kind
+_MOST = 6
 # mistakes of a picture that are told, and the least share of its counted pixels
 _MISTAKES, _LEAST = 2, 0.01
 
+# measures of an answer, the first of which that there is says how good it is
+_MEASURES = ("iou", "point_iou", "hit")
 
-def label_gallery(
-    dataset: DataSet, best: Best, worst: Best, rows: Mapping[str, Row], predict: Callable[[Sample], Labels]
-) -> tuple[Shown, ...]:
-    """The pictures with their true and predicted labels.
+Asked = Mapping[str, tuple[PictureScore, bool]]
+
+
+@runtime_checkable
+class HeatmapJudge(Protocol):
+    """A judge of questions that gives its maps."""
+
+    def heatmaps(self, sample: Sample) -> Sequence[NDArray[np.float32]]:
+        """A map of values in [0, 1] a question, in their order, float32 [H, W] each at the picture's size."""
+
+
+def asked_pictures(summary: Summary) -> dict[str, tuple[PictureScore, bool]]:
+    """The pictures to show by key, with their figures and whether they are among the best: the worst first."""
+    return {each.key: (each, best) for best, found in ((False, summary.worst), (True, summary.best)) for each in found[:_MOST]}
+
+
+def label_gallery(dataset: DataSet, judge: SegmentationJudge, asked: Asked, rows: Mapping[str, Row]) -> tuple[Shown, ...]:
+    """Pictures with their true and predicted labels; one that cannot be used any more is left out.
 
     Args:
         dataset: of task "labels".
-        best, worst: which pictures.
-        rows: of these pictures, by key.
-        predict: gives the labels int16 [H, W] of a sample; -1 is no class.
-
-    A picture that cannot be read any more is left out.
+        judge: gives the labels.
+        asked: which pictures, see `asked_pictures`. rows: theirs by key.
     """
-    asked = {key: (value, False) for key, value in worst} | {key: (value, True) for key, value in best}
-    samples = {sample.key: sample for sample in _read(dataset, asked)}
-    found = {key: (samples[key], predict(samples[key])) for key in asked if key in samples}
-    groups = [np.union1d(_labels(sample), predicted).tolist() for sample, predicted in found.values()]
+    items = {item.key: item for item in dataset.items() if item.key in asked}
+    found = []
+    for key in asked:
+        with suppress(FastlocError):
+            found.append(judged_again(judge, dataset.read(items[key])))
+    groups = [np.union1d(_truth(sample), labels).tolist() for sample, labels in found]
     colours = class_colours(groups, 0 if dataset.background else None)
     return tuple(
-        shown_labels(sample, predicted, *asked[key], colours, dataset.classes, mistakes(rows[key], dataset.classes))
-        for key, (sample, predicted) in found.items()
-    )
+        shown_labels(
+            sample, labels, asked[sample.key][0].value, asked[sample.key][1], colours, dataset.classes,
+            mistakes(rows[sample.key], dataset.classes),
+        )
+        for sample, labels in found
+    )  # fmt: skip
+
+
+def question_gallery(dataset: DataSet, judge: HeatmapJudge, asked: Asked, rows: Mapping[str, Row]) -> tuple[Shown, ...]:
+    """Pictures with one question each and its map: the worst of a bad picture, the best of a good one. Arguments as for `label_gallery`."""
+    items = {item.key: item for item in dataset.items() if item.key in asked}
+    found = []
+    for key, (_, best) in asked.items():
+        with suppress(FastlocError):
+            sample, worth = dataset.read(items[key]), [_worth(answer) for answer in rows[key].answers]
+            number = worth.index((max if best else min)(worth))
+            heat = judge.heatmaps(sample)[number]
+            y, x = divmod(int(heat.argmax()), heat.shape[1])
+            found.append(shown_question(sample, sample.questions[number], heat, (x, y), worth[number], best))
+    return tuple(found)
+
+
+def _worth(answer: Answer) -> float:
+    return next((answer.measures[name] for name in _MEASURES if name in answer.measures), 0.0)
 
 
 def mistakes(row: Row, classes: Sequence[str]) -> list[str]:
@@ -55,17 +100,16 @@ def mistakes(row: Row, classes: Sequence[str]) -> list[str]:
     ]
 
 
-def _labels(sample: Sample) -> Labels:
+def judged_again(judge: SegmentationJudge, sample: Sample) -> tuple[Sample, Labels]:
+    """The sample as it was judged, and its predicted labels; two squares are side by side again."""
+    _, parts = judge.prepare(sample)
+    with torch.inference_mode():
+        labels = np.concatenate([each.cpu().numpy().astype(np.int16) for each in judge.labels(parts)], 1)
+    truth = np.concatenate([each.truth for each in parts], 1)
+    cut = judge.protocol.resize == "centre"
+    return replace(sample, picture=Image.fromarray(parts[0].pixels.numpy()) if cut else sample.picture, labels=truth), labels
+
+
+def _truth(sample: Sample) -> Labels:
     assert sample.labels is not None
     return sample.labels
-
-
-def _read(dataset: DataSet, keys: Iterable[str]) -> list[Sample]:
-    asked, found = set(keys), []
-    for item in dataset.items():
-        if item.key in asked:
-            try:
-                found.append(dataset.read(item))
-            except SampleError:
-                continue
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -19,21 +20,25 @@ __all__ = ["comparison_markdown", "markdown", "methods_markdown"]
 def markdown(content: RunContent) -> str:
     """The report of one run, a document of its own."""
     lead = f"{plain(content.model)}, protocol {plain(content.protocol)}, {evaluated(content)}."
-    figures = [(each.name, percent(each.estimate.value), interval(each.estimate), each.about) for each in content.figures]
-    lines = [lead, "", *_table((("figure", False), ("%", True), ("95 % interval", True), ("", False)), figures)]
+    figures = [
+        (each.name, percent(each.estimate.value, 2), percent(each.estimate.error, 2), interval(each.estimate), each.about)
+        for each in content.figures
+    ]
+    head = (("figure", False), ("%", True), ("standard error", True), ("95 % interval", True), ("", False))
+    lines = [lead, "", *_table(head, figures)]
     if content.published:
         lines += ["", "## Beside published figures", "", *_published(content)]
     if content.differences:
         lines += ["", "Where this run differs from the first published row:", "", *(f"* {plain(each)}" for each in content.differences)]
     if content.classes:
         lines += ["", "## Classes", "", *_classes(content.per_class, content.classes)]
-    if content.pairs:
-        pairs = [(each.true, each.predicted, f"{each.pixels:,}", percent(each.share)) for each in content.pairs]
+    if content.confusions:
+        pairs = [(each.true, each.predicted or "no class", f"{each.pixels:,}", percent(each.share)) for each in content.confusions]
         heads = (("true", False), ("predicted", False), ("pixels", True), ("of the true class %", True))
         lines += ["", "## Confusions", "", *_table(heads, pairs)]
     if content.failures:
-        lines += ["", "## Not evaluated", "", f"{counted(len(content.failures), 'picture')} could not be read; no figure counts them.", ""]
-        lines += _table((("picture", False), ("why", False)), content.failures)
+        lines += ["", "## Not evaluated", "", f"{counted(content.failed, 'picture')} could not be used; no figure counts them.", ""]
+        lines += _table((("picture", False), ("why", False)), [(each.key, each.reason) for each in content.failures])
     lines += ["", "## What ran"]
     for heading, rows in content.facts.items():
         lines += ["", *_table(((heading, False), ("", False)), rows)]
@@ -43,15 +48,16 @@ def markdown(content: RunContent) -> str:
 def comparison_markdown(content: ComparisonContent) -> str:
     """Two runs side by side, a document of its own."""
     names = (f"{content.first} %", f"{content.second} %")
-    heads = ((names[0], True), (names[1], True), ("difference", True), ("95 % interval", True))
+    heads = ((names[0], True), (names[1], True), ("difference", True), ("standard error", True), ("95 % interval", True))
     about = COMPARED.format(first=content.first, second=content.second)
     lines = [f"{plain(content.data)}, {plain(pairs_line(content))}.", "", plain(about)]
     for title, what, rows in (("Figures", "figure", content.figures), ("Classes", "class", content.classes)):
         if rows:
             found = [
-                (each.name, percent(each.first), percent(each.second), signed(each.difference.value), signed_interval(each.difference))
+                (each.name, percent(each.first, 2), percent(each.second, 2), signed(each.difference.value, 2),
+                 percent(each.difference.error, 2), signed_interval(each.difference))
                 for each in rows
-            ]
+            ]  # fmt: skip
             lines += ["", f"## {title}", "", *_table(((what, False), *heads), found)]
     if content.changes:
         moved = [(key, percent(first), percent(second), signed(second - first)) for key, first, second in content.changes]
@@ -68,12 +74,14 @@ def methods_markdown(lines: Sequence[MethodLine]) -> str:
     rows = []
     for line in lines:
         content = line.content
-        own = percent(content.published[0].value) if content.published else ""
-        estimate = content.figures[0].estimate
-        difference = (signed(line.difference.value), signed_interval(line.difference))
-        rows.append((content.method, content.protocol, percent(estimate.value), interval(estimate), *difference, own, evaluated(content)))
-    heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), ("95 % interval", True),
-             ("to the highest", True), ("95 % interval", True), ("published %", True), ("evaluated", True))  # fmt: skip
+        published = percent(content.published[0].value, 2) if content.published else ""
+        own, less = content.figures[0].estimate, line.difference
+        figure = (percent(own.value, 2), percent(own.error, 2), interval(own))
+        difference = ("", "", "") if math.isnan(less.value) else (signed(less.value, 2), percent(less.error, 2), signed_interval(less))
+        rows.append((content.method, content.protocol, *figure, *difference, published, evaluated(content)))
+    ends = (("standard error", True), ("95 % interval", True))
+    heads = (("method", False), ("protocol", False), (f"{first.figures[0].name} %", True), *ends, ("to the highest", True), *ends,
+             ("published %", True), ("evaluated", True))  # fmt: skip
     models = ", ".join(dict.fromkeys(line.content.model for line in lines))
     return _whole(f"{counted(len(lines), 'method')} on {first.data}", [f"{plain(models)}.", "", METHODS, "", *_table(heads, rows)])
 
@@ -81,11 +89,12 @@ def methods_markdown(lines: Sequence[MethodLine]) -> str:
 def _published(content: RunContent) -> list[str]:
     measure = content.figures[0]
     own = measure.estimate.value
-    rows = [(f"{content.method} (this run)", content.model, content.protocol, percent(own), "", "")]
+    rows = [(f"{content.method} (this run)", content.model, content.protocol, percent(own, 2), "", "")]
     rows += [
-        (row.method, row.model, "; ".join(filter(None, (row.protocol, row.note))), percent(row.value), signed(own - row.value), row.source)
+        (row.method, row.model, f"{row.protocol}; {row.note}" if row.note else row.protocol, percent(row.value, 2),
+         signed(own - row.value, 2), row.source)
         for row in content.published
-    ]
+    ]  # fmt: skip
     heads = (("method", False), ("model", False), ("protocol", False), (f"{measure.name} %", True), ("this run less it", True),
              ("source", False))  # fmt: skip
     return _table(heads, rows)

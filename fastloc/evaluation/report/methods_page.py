@@ -45,14 +45,14 @@ def methods_page(lines: Sequence[MethodLine]) -> str:
 
 def _row(line: MethodLine) -> tuple[str, ...]:
     content, estimate = line.content, line.content.figures[0].estimate
-    value = Markup(f"{percent(estimate.value)}<small>{escape(interval(estimate))}</small>")
+    value = Markup(f"{percent(estimate.value, 2)}<small>{escape(interval(estimate))}</small>")
     difference = ""
     if not math.isnan(line.difference.value):
-        difference = Markup(f"{signed(line.difference.value)}<small>{escape(signed_interval(line.difference))}</small>")
+        difference = Markup(f"{signed(line.difference.value, 2)}<small>{escape(signed_interval(line.difference))}</small>")
     published = ""
     if content.published:
         own = content.published[0]
-        published = Markup(f"{percent(own.value)}<small>{name(own.protocol)}</small>")
+        published = Markup(f"{percent(own.value, 2)}<small>{name(own.protocol)}</small>")
     return (_link(line), name(content.protocol), value, Markup(bar(estimate)), difference, published, f"{content.pictures:,}")
 
 
@@ -62,7 +62,7 @@ def _link(line: MethodLine) -> Markup:
 
 def _with_ends(line: MethodLine, figure: str) -> str:
     found = next((each.estimate for each in line.content.figures if each.name == figure), None)
-    return "" if found is None else Markup(f"{percent(found.value)}<small>{escape(interval(found))}</small>")
+    return "" if found is None else Markup(f"{percent(found.value, 2)}<small>{escape(interval(found))}</small>")
 
 
 def _classes(lines: Sequence[MethodLine]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fastloc.evaluation.report.content import Estimate, RunContent
+from fastloc.evaluation.metrics.summary import Estimate
+from fastloc.evaluation.report.content import RunContent
 
 __all__ = ["counted", "evaluated", "interval", "percent", "signed", "signed_interval"]
 
@@ -24,12 +25,12 @@ def interval(estimate: Estimate) -> str:
     return f"{percent(estimate.low)} … {percent(estimate.high)}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """A difference of shares in percent points, with its sign: "+1.2", "−0.4", "0.0"."""
     if math.isnan(value):
         return _NONE
-    text = f"{100 * value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", MINUS)
+    text = f"{100 * value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
 def signed_interval(estimate: Estimate) -> str:

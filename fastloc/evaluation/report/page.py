@@ -6,19 +6,21 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from fastloc.evaluation.metrics.summary import Confusion
 from fastloc.evaluation.report.charts import bar, strip
-from fastloc.evaluation.report.content import Estimate, Pair, Published, RunContent, Shown, worth
+from fastloc.evaluation.report.content import Published, RunContent, Shown, exact, worth
 from fastloc.evaluation.report.numbers import counted, evaluated, interval, percent, signed
 from fastloc.evaluation.report.pictures import fitting
 from fastloc.evaluation.report.sections import Markup, facts, name, section, table, whole_page
-from fastloc.utils.html_page import picture_element
+from fastloc.imaging.html_page import picture_element
 
 __all__ = ["page"]
 
-# rows of a list: the rest stand in the run's result.json
-MOST_CLASSES, MOST_FAILURES = 400, 40
+# rows of a list
+MOST_CLASSES = 400
 # marks beside the run's own on the strip
 MOST_MARKS = 6
+NO_CLASS = "no class"
 # above so many classes, the list has two columns
 FEW = 12
 _ORDER = Markup("""<script>
@@ -34,13 +36,13 @@ for (const button of document.querySelectorAll(".order button")) button.addEvent
 
 def page(content: RunContent) -> str:
     """The page, HTML in UTF-8, below 3 MB; what comes from outside is escaped."""
-    parts = [("figures", "Figures", _headline(content))]
+    parts = [("figures", "Figures", _headline(content))] if content.figures else []
     if content.published:
         parts.append(("published", "Beside published figures", _published(content)))
     if content.classes:
         parts.append(("classes", "Classes", _classes(content)))
-    if content.pairs:
-        parts.append(("confusions", "Confusions", _pairs(content.pairs)))
+    if content.confusions:
+        parts.append(("confusions", "Confusions", _confusions(content.confusions)))
     if content.shown:
         parts.append(("pictures", "Pictures", _pictures(content.shown)))
     if content.failures:
@@ -54,16 +56,16 @@ def page(content: RunContent) -> str:
 def _headline(content: RunContent) -> str:
     first, *others = content.figures
     ends = interval(first.estimate)
-    about = f"95 % interval {ends}, bootstrap over pictures" if ends else ""
-    marks = [(f"{row.method} {row.model} {percent(row.value)}", row.value) for row in content.published[:MOST_MARKS]]
-    drawn = "" if math.isnan(first.estimate.value) else strip(first.estimate, f"this run {percent(first.estimate.value)}", marks)
+    about = f"95 % interval {ends}, standard error {percent(first.estimate.error, 2)}, by a bootstrap over pictures" if ends else ""
+    marks = [(f"{row.method} {row.model} {percent(row.value, 2)}", row.value) for row in content.published[:MOST_MARKS]]
+    drawn = "" if math.isnan(first.estimate.value) else strip(first.estimate, f"this run {percent(first.estimate.value, 2)}", marks)
     tiles = "".join(
-        f"<div><dt>{escape(each.name)}</dt><dd>{percent(each.estimate.value)} %<small>{escape(interval(each.estimate))}</small>"
+        f"<div><dt>{escape(each.name)}</dt><dd>{percent(each.estimate.value, 2)} %<small>{escape(interval(each.estimate))}</small>"
         f"<small>{escape(each.about)}</small></dd></div>"
         for each in others
     )
     return f"""<div class="headline" id="figures">
-<p class="big"><span>{escape(first.name)}</span><b>{percent(first.estimate.value)}<small>%</small></b><i>{escape(about)}</i>
+<p class="big"><span>{escape(first.name)}</span><b>{percent(first.estimate.value, 2)}<small>%</small></b><i>{escape(about)}</i>
 <i>{escape(first.about)}</i></p>
 <div>{drawn}</div>
 </div>
@@ -77,10 +79,10 @@ def _published(content: RunContent) -> str:
     ends = f"<small>{escape(interval(measure.estimate))}</small>"
     rows: list[Sequence[str]] = [
         (Markup(f"{name(content.method)}<small>this run</small>"), name(content.model), name(content.protocol),
-         Markup(f"{percent(own)}{ends}"), "", evaluated(content))
+         Markup(f"{percent(own, 2)}{ends}"), "", evaluated(content))
     ]  # fmt: skip
     rows += [
-        (name(row.method), name(row.model), _noted(row), percent(row.value), signed(own - row.value), name(row.source))
+        (name(row.method), name(row.model), _noted(row), percent(row.value, 2), signed(own - row.value, 2), name(row.source))
         for row in content.published
     ]
     heads = (("method", False), ("model", False), ("protocol", False), (f"{measure.name} %", True), ("this run less it", True),
@@ -117,13 +119,13 @@ def _classes(content: RunContent) -> str:
     return section("classes", "Classes", about, body)
 
 
-def _pairs(pairs: Sequence[Pair]) -> str:
-    top = max(each.share for each in pairs)
+def _confusions(found: Sequence[Confusion]) -> str:
+    top = max(each.share for each in found)
     rows = "".join(
-        f'<li><span class="name">{name(each.true)} <span class="to">→</span> {name(each.predicted)}</span>'
-        f'{bar(Estimate(each.share), max(top, 1e-9))}'
+        f'<li><span class="name">{name(each.true)} <span class="to">→</span> {name(each.predicted or NO_CLASS)}</span>'
+        f'{bar(exact(each.share), max(top, 1e-9))}'
         f'<span class="number value" title="{each.pixels:,} pixels">{percent(each.share)} %</span></li>\n'
-        for each in pairs
+        for each in found
     )
     about = "True class → predicted class, by the number of pixels; the bar is the share of the true class's pixels."
     return section("confusions", "Confusions", about, f'<ul class="rows pairs two">\n{rows}</ul>')
@@ -135,7 +137,11 @@ def _pictures(shown: Sequence[Shown]) -> str:
     for best, title in ((False, "Worst"), (True, "Best")):
         cards = "".join(_card(each, [next(files) for _ in each.panels]) for each in shown if each.best is best)
         parts.append(f'<h3>{title}</h3><div class="cards">{cards}</div>' if cards else "")
-    about = "By the picture's own figure. Each class has one colour; pixels that no metric counts are left as they are."
+    about = "By the picture's own figure. "
+    if any(each.legend for each in shown):
+        about += "Each class has one colour, what is outside them is grey; pixels that no metric counts are left as they are."
+    else:
+        about += "Of each picture one question: the worst of a bad one, the best of a good one. A ring marks the map's peak."
     return section("pictures", "Pictures", about, "\n".join(parts))
 
 
@@ -154,8 +160,8 @@ def _card(shown: Shown, files: Sequence[tuple[bytes, tuple[int, int]]]) -> str:
 
 
 def _failures(content: RunContent) -> str:
-    rest = len(content.failures) - MOST_FAILURES
-    more = f" The first {MOST_FAILURES}; rows.jsonl has all." if rest > 0 else ""
-    rows = [(name(key), name(reason)) for key, reason in content.failures[:MOST_FAILURES]]
-    about = f"{counted(len(content.failures), 'picture')} could not be read; no figure counts them.{more}"
+    rest = content.failed - len(content.failures)
+    more = f" The first {len(content.failures)}; rows.jsonl has all." if rest > 0 else ""
+    about = f"{counted(content.failed, 'picture')} could not be used; no figure counts them.{more}"
+    rows = [(name(each.key), name(each.reason)) for each in content.failures]
     return section("failures", "Not evaluated", about, table((("picture", False), ("why", False)), rows))

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from fastloc.evaluation.report.content import Colour, Panel, Shown
 from fastloc.evaluation.samples import IGNORE, Labels, Question, Sample
+from fastloc.imaging.html_page import picture_bytes
 from fastloc.imaging.overlay import colour_table, heat_tile
-from fastloc.utils.html_page import picture_bytes
 
 __all__ = ["class_colours", "fitting", "shown_labels", "shown_question"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastloc.evaluation.protocols.differences import Ran, beside, differences
+from fastloc.evaluation.protocols.differences import Ran, differences
 from fastloc.evaluation.report.content import Published
+from fastloc.evaluation.running.published import published
 
 __all__ = ["published_rows"]
 
@@ -11,9 +12,9 @@ __all__ = ["published_rows"]
 MOST = 12
 
 
-def published_rows(ran: Ran, metric: str) -> tuple[tuple[Published, ...], tuple[str, ...]]:
-    """The published figures of this metric, the nearest first, and the differences of the run from the first."""
-    found = [each for each in beside(ran) if each.metric == metric][:MOST]
+def published_rows(ran: Ran, measure: str) -> tuple[tuple[Published, ...], tuple[str, ...]]:
+    """The published figures of a measure, a name in `MEASURES`, the nearest first, and the differences of the run from the first."""
+    found = published(ran, measure)[:MOST]
     rows = tuple(
         Published(
             each.method, f"{each.model} {each.pretrained}", each.protocol or "not said", each.value / 100, each.source,

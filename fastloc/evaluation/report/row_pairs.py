@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,18 +25,20 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 class RowPairs:
-    """Pairs of rows of one key, both without an error; `pictures` and `alone`, the rest of each side, count while they are read.
+    """Pairs of rows of one key, both without an error, in the order in which they are whole; each iteration reads them again.
 
-    What waits for its other half is held: nothing where both sides have the same order.
+    first, second: calls that give all rows of a run. alone: how many pictures of each run the last iteration found no pair for. What waits
+    for its other half is held: nothing where both runs have the same order.
     """
 
-    def __init__(self, first: Iterable[Row], second: Iterable[Row]) -> None:
+    def __init__(self, first: Callable[[], Iterable[Row]], second: Callable[[], Iterable[Row]]) -> None:
         self._sides = (first, second)
-        self.pictures, self.alone = 0, [0, 0]
+        self.alone = (0, 0)
 
     def __iter__(self) -> Iterator[tuple[Row, Row]]:
         waiting: tuple[dict[str, Row], dict[str, Row]] = ({}, {})
-        for both in zip_longest(*self._sides):
+        alone = [0, 0]
+        for both in zip_longest(*(side() for side in self._sides)):
             for side, row in enumerate(both):
                 if row is None:
                     continue
@@ -44,14 +46,10 @@ class RowPairs:
                     waiting[side][row.key] = row
                     continue
                 other = waiting[1 - side].pop(row.key)
-                yield from self._pair((other, row) if side else (row, other))
+                if not row.error and not other.error:
+                    yield (other, row) if side else (row, other)
+                elif not (row.error and other.error):
+                    alone[1 - side if row.error else side] += 1
         for side, rest in enumerate(waiting):
-            self.alone[side] += sum(not row.error for row in rest.values())
-
-    def _pair(self, both: tuple[Row, Row]) -> Iterator[tuple[Row, Row]]:
-        errors = [bool(row.error) for row in both]
-        if not any(errors):
-            self.pictures += 1
-            yield both
-        elif not all(errors):
-            self.alone[errors.index(False)] += 1
+            alone[side] += sum(not row.error for row in rest.values())
+        self.alone = (alone[0], alone[1])

@@ -12,7 +12,7 @@ __all__ = ["Facts", "model_name", "run_facts", "settings_rows"]
 
 Facts = Mapping[str, tuple[tuple[str, str], ...]]
 # of a protocol, said under other names
-_SAID = ("paper", "data", "source", "note", "refinement_settings")
+_SAID = ("paper", "data", "source", "note", "refinement_settings", "method_settings")
 
 
 def run_facts(run: RunFile) -> Facts:
@@ -47,9 +47,9 @@ def settings_rows(settings: Settings) -> dict[str, str]:
 
 
 def _fields(row: Protocol) -> list[tuple[str, str]]:
-    settings = dict(row.refinement_settings)
     found = [(each.name, _value(getattr(row, each.name))) for each in fields(row) if each.name not in _SAID]
-    return found + [(f"refinement {name}", _value(value)) for name, value in settings.items()]
+    settings = {"refinement": row.refinement_settings, "method": row.method_settings}
+    return found + [(f"{of} {name}", _value(value)) for of, each in settings.items() for name, value in each]
 
 
 def _value(value: object) -> str:

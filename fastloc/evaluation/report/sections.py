@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from fastloc._version import __version__
-from fastloc.utils.html_page import document
+from fastloc.imaging.html_page import document
 
 __all__ = ["Heads", "Markup", "facts", "markup", "name", "section", "table", "whole_page"]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fastloc.auto import CLASSIFIER, EXPORTED, METHOD, kind_of
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, FastlocWarning, RecipeError
@@ -17,8 +19,10 @@ from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.names import Names, names_of
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, protocol_of
+from fastloc.evaluation.questions.judge import QuestionJudge
 from fastloc.evaluation.running.subjects import EngineSubject, FileSubject, check_size, subject_of, with_template
 from fastloc.evaluation.samples import DataSet
+from fastloc.evaluation.segmentation.judge import SegmentationJudge
 from fastloc.evaluation.sets import class_names
 from fastloc.runtime.localizer import OnnxLocalizer
 
@@ -93,27 +97,44 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
     found = []
     for method in methods:
         own = PAPERS[papers[method][0].paper].method == method
-        localizer, letter = _with_method(base, method, papers[method][0], official or own, again)
+        changes = {**_method_settings(method, papers[method][0]), **again}
+        # a text of the set: a tower of few words may not take any other
+        text = next((each for texts in _names(papers[method][0], dataset, asked.names) for each in texts), "a picture")
+        localizer, letter = _with_method(base, method, papers[method][0], official or own, changes, text)
         found.append(_entrant(method, asked.model, asked.pretrained, localizer, letter, dataset, asked.names, *papers[method]))
     return found
 
 
 def _with_method(
-    base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any]
+    base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any], text: str
 ) -> tuple[Localizer, bool]:  # fmt: skip
-    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code. CLIPer shares patches out at the
-    protocol's scale, and cuts its attention off where the protocol says."""
+    """The localizer of a method under a protocol, asked for a text once, and whether it is to the letter of the authors' code."""
     template = protocol.template or None
-    if method == "cliper" and protocol.rule == "cliper":
-        scale = {} if protocol.logit_scale is None else {"target_scale": protocol.logit_scale}
-        changes = {**scale, "cutoff": protocol.thresholds[2], **changes}
     try:
-        return base.with_method(method, official=official, template=template, **changes), official
+        return _tried(base.with_method(method, official=official, template=template, **changes), text), official
     except RecipeError as error:
         if not official:
             raise
         warnings.warn(f"{method} runs as its row, not to the letter of its authors' code: {error}", FastlocWarning, stacklevel=2)
-        return base.with_method(method, official=False, template=template, **changes), False
+        return _tried(base.with_method(method, official=False, template=template, **changes), text), False
+
+
+def _tried(localizer: Localizer, text: str) -> Localizer:
+    """The localizer, once it has answered: what its method asks of the model is found here, not by the first picture."""
+    height, width = (4 * side for side in localizer.source.spec.patch)
+    localizer.similarity(torch.zeros(1, 3, height, width, device=localizer.device), [text])
+    return localizer
+
+
+def _method_settings(method: str, protocol: Protocol) -> dict[str, Any]:
+    """Fields of the recipe that a paper sets for its own method. CLIPer shares patches out at the protocol's scale, and cuts maps off where
+    the protocol says."""
+    if PAPERS[protocol.paper].method != method:
+        return {}
+    settings = dict(protocol.method_settings)
+    if protocol.rule == "cliper":
+        settings |= {"cutoff": protocol.thresholds[2]} | ({} if protocol.logit_scale is None else {"target_scale": protocol.logit_scale})
+    return settings
 
 
 def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken: Iterable[str] = ()) -> list[Entrant]:
@@ -129,6 +150,10 @@ def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken
     options = {name: value for name, value in asked.options.items() if name in known}
     localizer = OnnxLocalizer(path, **options)
     row, fields = _protocol(localizer.method, localizer.manifest.model.name, dataset, asked)
+    for field, value in _method_settings(localizer.method, row).items():
+        if (exported := getattr(localizer.manifest.recipe, field)) != value:
+            told = f"{path} has {field} {exported}, and the protocol {row.paper} on {row.data} has {value}: figures are not the paper's"
+            warnings.warn(told, FastlocWarning, stacklevel=2)
     name = Path(path).stem
     name = f"{name}-against" if name in taken else name
     return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, asked.names, row, fields)]
@@ -156,27 +181,21 @@ def _entrant(
     device = localizer.device.type if isinstance(localizer, Localizer) else localizer.session.chosen[0].name
     return Entrant(
         name=name, model=os.fspath(model), pretrained=pretrained or "", official=official, localizer=localizer, subject=subject,
-        protocol=protocol, changed=fields, names=names, judge=_judge(subject, localizer, protocol, dataset, names), device=device,
+        protocol=protocol, changed=fields, names=names, judge=_judge(subject, protocol, dataset, names), device=device,
     )  # fmt: skip
 
 
 def _names(protocol: Protocol, dataset: DataSet, own: str | os.PathLike[str] | None) -> Names:
     if own is not None:
         found = class_names.read(Path(own)).names
-        expected = len(dataset.classes) + (protocol.rule == "cliper" and not dataset.background)
-        if len(found) != expected:
-            raise FastlocError(f"{own} must have a line for each of the {expected} classes of {dataset.name}, got {len(found)}")
-        return found
+        if len(found) != len(dataset.classes):
+            raise FastlocError(f"{own} must have a line for each of the {len(dataset.classes)} classes of {dataset.name}, got {len(found)}")
+        # CLIPer's rule has no class at all ahead of the others
+        return found if dataset.background or protocol.rule != "cliper" else (("background",), *found)
     return names_of(protocol, dataset) if protocol.task == "labels" else tuple((each,) for each in dataset.classes)
 
 
-def _judge(
-    subject: EngineSubject | FileSubject, localizer: Localizer | OnnxLocalizer, protocol: Protocol, dataset: DataSet, names: Names
-) -> Judge[Any]:
+def _judge(subject: EngineSubject | FileSubject, protocol: Protocol, dataset: DataSet, names: Names) -> Judge[Any]:
     if protocol.task == "questions":
-        from fastloc.evaluation.questions.judge import QuestionJudge
-
-        return QuestionJudge(localizer, protocol, dataset)
-    from fastloc.evaluation.segmentation.judge import SegmentationJudge
-
+        return QuestionJudge(subject, protocol, dataset)
     return SegmentationJudge(subject, protocol, dataset, names)

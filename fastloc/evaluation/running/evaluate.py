@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastloc.errors import FastlocError
-from fastloc.evaluation.metrics.summary import Summary
+from fastloc.evaluation.metrics.measures import MEASURES
+from fastloc.evaluation.metrics.summary import Estimate, Summary
+from fastloc.evaluation.report.compare import compare
+from fastloc.evaluation.report.write import write_reports
 from fastloc.evaluation.running import folder
 from fastloc.evaluation.running.entrants import Asked, Entrant, entrants
 from fastloc.evaluation.running.pipeline import workers
@@ -30,24 +34,26 @@ Display = Callable[[Mapping[str, Tally], int], AbstractContextManager[Report]]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What became of one method: its settings and figures, and the folder of its rows, or None.
+    """What became of one method.
 
-    failures: (key, reason) of pictures that could not be used, the first ten; `summary` counts all.
+    folder: of its rows and figures; None where nothing is kept.
+    difference: its first figure less that of the first method, by a bootstrap in pairs over the pictures that both have; None of the first
+        method itself, and where figures cannot be compared.
     """
 
     name: str
     settings: Settings
     summary: Summary
     folder: Path | None
-    failures: tuple[tuple[str, str], ...]
+    difference: Estimate | None
 
 
 def evaluate(
     data: str, root: str | os.PathLike[str], *, methods: str | Sequence[str] = (), model: str | os.PathLike[str] = "embedded",
     pretrained: str | None = None, against: str | os.PathLike[str] | None = None, protocol: str | None = None,
     changes: Mapping[str, str] | None = None, names: str | os.PathLike[str] | None = None, set_options: Mapping[str, str] | None = None,
-    output: str | os.PathLike[str] | None = None, limit: int | None = None, retry: bool = False, threads: int | None = None,
-    display: Display | None = None, **options: Any,
+    output: str | os.PathLike[str] | None = None, reports: bool = True, limit: int | None = None, retry: bool = False,
+    threads: int | None = None, display: Display | None = None, **options: Any,
 ) -> list[Evaluated]:  # fmt: skip
     """Evaluate methods of one model on a data set, each picture read once.
 
@@ -59,8 +65,10 @@ def evaluate(
         protocol: the paper whose protocol all are judged under; by default each method's own, else SCLIP's, else "plain".
         changes: fields of the protocol, as text: {"crop": "0"}.
         names: a file of class names in the place of the protocol's, a class a line, several names of one split at commas.
-        output: a folder, in which each method has one of its own with run.json, rows.jsonl and result.json: new, or that of a run with
-            the same settings, which goes on where it was ended and ends with the same bytes. None: nothing is written.
+        output: a folder, in which each method has one of its own with run.json, rows.jsonl, result.json, report.html and report.md: new,
+            or that of a run with the same settings, which goes on where it was ended and ends with the same bytes. Of several methods it
+            has a report over all. None: nothing is kept.
+        reports: False leaves the reports out, for which some pictures are judged again.
         limit: evaluate the first so many pictures.
         retry: judge pictures again that failed.
         threads: that read pictures; by default the cores, 8 at most.
@@ -81,48 +89,45 @@ def evaluate(
     )  # fmt: skip
     found = entrants(dataset, asked)
     settings = {each.name: _settings(each, dataset, items, Path(root), set_options or {}, options) for each in found}
-    folders = {each.name: None if output is None else Path(output) / each.name for each in found}
+    judges = {each.name: each.judge for each in found}
     with ExitStack() as stack:
-        if output is not None:
-            stack.enter_context(_kept(Path(output)))
-        files = _files(stack, folders, settings, items)
-        tallies = {name: Tally(len(dataset.classes)) for name in files}
-        judges = {each.name: each.judge for each in found}
+        kept = stack.enter_context(TemporaryDirectory(prefix="fastloc-")) if output is None else output
+        runs = stack.enter_context(_made(Path(kept)))
+        files = _files(stack, runs, settings, items)
+        tallies = {name: Tally(dataset.classes, each.protocol) for name, each in settings.items()}
         with display(tallies, len(items)) if display is not None else nullcontext() as report:
             run(dataset, judges, files, threads=threads or workers(), retry=retry, report=report)
-        return [_evaluated(each, dataset, settings[each.name], files[each.name], folders[each.name]) for each in found]
+        summaries = {name: _summed(runs / name, settings[name], file) for name, file in files.items()}
+        if output is not None and reports:
+            write_reports(runs, dataset, judges)
+        places = dict.fromkeys(files) if output is None else {name: runs / name for name in files}
+        return [Evaluated(name, settings[name], summaries[name], places[name], _difference(runs, summaries, name)) for name in files]
 
 
-def _files(
-    stack: ExitStack, folders: Mapping[str, Path | None], settings: Mapping[str, Settings], items: Sequence[Item]
-) -> dict[str, RowFile]:  # fmt: skip
+def _files(stack: ExitStack, root: Path, settings: Mapping[str, Settings], items: Sequence[Item]) -> dict[str, RowFile]:
     """The rows of each method, in folders that nobody else writes to. All are checked before one is written to."""
-    kept = {name: path for name, path in folders.items() if path is not None}
-    for path in kept.values():
-        stack.enter_context(folder.locked(path))
-    for name, path in kept.items():
-        folder.check(path, settings[name])
-    for name, path in kept.items():
-        folder.begin(path, settings[name])
-    return {
-        name: stack.enter_context(RowFile(None if path is None else path / folder.ROWS, items, settings[name].chunk))
-        for name, path in folders.items()
-    }
+    for name in settings:
+        stack.enter_context(folder.locked(root / name))
+    for name, each in settings.items():
+        folder.check(root / name, each)
+    for name, each in settings.items():
+        folder.begin(root / name, each)
+    return {name: stack.enter_context(RowFile(root / name / folder.ROWS, items, each.chunk)) for name, each in settings.items()}
 
 
-def _evaluated(entrant: Entrant, dataset: DataSet, settings: Settings, file: RowFile, path: Path | None) -> Evaluated:
-    failures: list[tuple[str, str]] = []
+def _summed(path: Path, settings: Settings, file: RowFile) -> Summary:
+    summary = Summary.of(file.read, settings.classes, settings.protocol)
+    write_whole(path / folder.RESULT, lambda out: out.write(summary.dumps()))
+    return summary
 
-    def rows() -> Iterator[Any]:
-        for row in file.read():
-            if row.error and len(failures) < 10:
-                failures.append((row.key, row.error))
-            yield row
 
-    summary = Summary.of(rows(), dataset.classes, settings.protocol)
-    if path is not None:
-        write_whole(path / folder.RESULT, lambda out: out.write(summary.dumps()))
-    return Evaluated(entrant.name, settings, summary, path, tuple(failures))
+def _difference(root: Path, summaries: Mapping[str, Summary], name: str) -> Estimate | None:
+    first = next(iter(summaries))
+    measure = summaries[name].measure
+    if name == first or not measure or measure != summaries[first].measure:
+        return None
+    compared = compare(root / first, root / name).figures
+    return next((each.difference for each in compared if each.name == MEASURES[measure].title), None)
 
 
 def _settings(
@@ -131,22 +136,23 @@ def _settings(
     return Settings(
         data=dataset.name, root=str(root.resolve()), options=dict(set_options), task=entrant.protocol.task, classes=dataset.classes,
         names=entrant.names, background=dataset.background, pictures=len(items), keys=keys_hash(items), model=entrant.model,
-        pretrained=entrant.pretrained, method=entrant.localizer.method, digest=entrant.subject.digest, official=entrant.official,
-        protocol=entrant.protocol, changed=entrant.changed, device=entrant.device, dtype=entrant.subject.dtype,
+        pretrained=entrant.pretrained, method=entrant.localizer.method, digest=entrant.subject.digest,
+        encoder=entrant.subject.model, official=entrant.official, protocol=entrant.protocol, changed=entrant.changed,
+        device=entrant.device, dtype=entrant.subject.dtype,
         model_options={name: str(value) for name, value in sorted(options.items()) if value not in (None, False)}, chunk=CHUNK,
     )  # fmt: skip
 
 
 @contextmanager
-def _kept(path: Path) -> Iterator[None]:
-    """A folder that is made where it is not there, and is gone afterwards where nothing came into it."""
+def _made(path: Path) -> Iterator[Path]:
+    """The path of a folder that is made where it is not there, and is gone afterwards where nothing came into it."""
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FastlocError(f"{path}: a folder cannot be made there ({error.strerror or error})") from error
     try:
-        yield
+        yield path
     finally:
         if made:
             with suppress(OSError):

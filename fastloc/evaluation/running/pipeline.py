@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
+
 from fastloc.errors import FastlocError
 from fastloc.evaluation.judges import Judge
 from fastloc.evaluation.rows import Row
@@ -86,7 +88,7 @@ def _rows(judge: Judge[Any], prepared: list[tuple[str, Any]]) -> list[Row]:
         return []
     try:
         return judge.judge([each for _, each in prepared])
-    except FastlocError as error:
+    except (FastlocError, MemoryError, torch.OutOfMemoryError) as error:
         return [_failed(prepared[0][0], error)] if len(prepared) == 1 else [row for each in prepared for row in _rows(judge, [each])]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,14 +21,14 @@ class RowFile:
     """Rows of the items in their order, a line each.
 
     Args:
-        path: the file, a new one or that of a run which was ended at any moment; None for a nameless file that nobody finds.
+        path: the file, a new one or that of a run which was ended at any moment.
         items: of the run.
         chunk: pictures that are written at once.
 
     Raises FastlocError: the file cannot be read or written, or holds rows of other pictures.
     """
 
-    def __init__(self, path: Path | None, items: Sequence[Item], chunk: int) -> None:
+    def __init__(self, path: Path, items: Sequence[Item], chunk: int) -> None:
         self.path, self.items, self.chunk = path, items, chunk
         self.failed: set[int] = set()
         self.failures = 0
@@ -61,8 +60,7 @@ class RowFile:
         try:
             self._file.write(b"".join(map(rows.encoded, found)))
             self._file.flush()
-            if self.path is not None:
-                os.fsync(self._file.fileno())
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise self._unwritten(error) from error
         self._count(self.done, found)
@@ -70,8 +68,6 @@ class RowFile:
 
     def replace(self, chunks: Mapping[int, Sequence[Row]]) -> None:
         """Put other rows in the place of those of whole chunks: all of them, or none where this is ended."""
-        if self.path is None:
-            raise FastlocError("rows must be in a folder to be replaced, got none; give one with -o")
         for chunk, found in chunks.items():
             self._check(chunk, found)
         try:
@@ -89,7 +85,7 @@ class RowFile:
     def read(self) -> Iterator[Row]:
         """The rows so far, one after the other."""
         for number, line in enumerate(self._lines(), 1):
-            yield rows.decoded(line, f"{self.path or 'rows'}:{number} is damaged")
+            yield rows.decoded(line, f"{self.path}:{number} is damaged")
 
     def _chunks(self) -> Iterator[list[bytes]]:
         lines = self._lines()
@@ -113,7 +109,7 @@ class RowFile:
                 break
             if done == self.chunks:
                 raise FastlocError(f"{self.path} must hold {len(self.items):,} rows at most, got more; give another folder with -o")
-            found.append(rows.decoded(line, f"{self.path or 'rows'}:{number} is damaged"))
+            found.append(rows.decoded(line, f"{self.path}:{number} is damaged"))
             size += len(line)
             if len(found) == len(self.part(done)):
                 self._check(done, found)
@@ -127,7 +123,7 @@ class RowFile:
         wanted = [item.key for item in self.part(chunk)]
         if [row.key for row in found] != wanted:
             raise FastlocError(
-                f"{self.path or 'rows'} must hold the pictures of the set in its order, got others in chunk {chunk}; "
+                f"{self.path} must hold the pictures of the set in its order, got others in chunk {chunk}; "
                 "give another folder with -o"
             )
 
@@ -138,11 +134,11 @@ class RowFile:
             self.failures += errors
 
     def _unwritten(self, error: OSError) -> FastlocError:
-        return FastlocError(f"{self.path or 'rows'}: cannot be written ({error.strerror or error})")
+        return FastlocError(f"{self.path}: cannot be written ({error.strerror or error})")
 
 
-def _opened(path: Path | None) -> IO[bytes]:
+def _opened(path: Path) -> IO[bytes]:
     try:
-        return tempfile.TemporaryFile() if path is None else path.open("r+b" if path.exists() else "x+b")
+        return path.open("r+b" if path.exists() else "x+b")
     except OSError as error:
-        raise FastlocError(f"{path or 'rows'}: cannot be written ({error.strerror or error})") from error
+        raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -29,6 +29,7 @@ class Settings:
     classes: their plain names; names: the texts that were asked, one list a class; background: class 0 is what no other class is.
     pictures, keys: how many are evaluated, and the SHA-256 of their keys in order.
     model, pretrained, method, digest: what was asked; the digest of the weights or of the file, "sha256:…".
+    encoder: the model's own name, such as "ViT-B-16/openai"; of an exported file that of what it was made of.
     official: the method to the letter of its authors' code.
     protocol: with the changes of its fields; changed: which of them are not the paper's.
     device, dtype, model_options: of the model. chunk: pictures that are judged together.
@@ -47,6 +48,7 @@ class Settings:
     pretrained: str
     method: str
     digest: str
+    encoder: str = ""
     official: bool
     protocol: Protocol
     changed: tuple[str, ...]

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from fastloc.evaluation.metrics.measures import MEASURES, main_measure
+from fastloc.evaluation.metrics.summary import sums_of
+from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.rows import Row
 
 __all__ = ["Tally"]
 
-# the measure of questions that is shown, the first of these that there is
-_MEASURES = ("iou", "hit", "auc")
-
 
 class Tally:
-    """Counts rows as they come. classes: how many labels there are."""
+    """Counts rows as they come. classes: names, () of free phrases; protocol: that the rows are judged under."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: Sequence[str], protocol: Protocol) -> None:
+        self.protocol = protocol
         self.rows = self.failed = 0
-        # true and predicted pixels together, and those that are both
-        self._either, self._both = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
-        self._measure, self._sum, self._answers = "", 0.0, 0
+        self._sums = sums_of(protocol.task, len(classes))
+        self._total = np.zeros(self._sums.width)
 
     def add(self, row: Row) -> None:
-        """Count one picture."""
+        """Count one picture. Raises FastlocError for a label that is no class."""
         self.rows += 1
         self.failed += bool(row.error)
-        for true, predicted, pixels in row.counts:
-            self._either[true] += pixels
-            if true == predicted:
-                self._both[true] += pixels
-            elif predicted >= 0:
-                self._either[predicted] += pixels
-        for answer in row.answers:
-            self._measure = self._measure or next((name for name in _MEASURES if name in answer.measures), "")
-            if self._measure in answer.measures:
-                self._sum += answer.measures[self._measure]
-                self._answers += 1
+        if not row.error:
+            self._total += self._sums.of(row)
 
     def __str__(self) -> str:
         """Such as "mIoU 43.1", or "" where nothing is counted yet."""
-        if (seen := self._either > 0).any():
-            return f"mIoU {100 * float((self._both[seen] / self._either[seen]).mean()):.1f}"
-        return f"{self._measure} {self._sum / self._answers:.3f}" if self._answers else ""
+        figures = {name: float(value) for name, value in self._sums.figures(self._total).items() if not np.isnan(value)}
+        name = main_measure(self.protocol.task, self.protocol.absent, self.protocol.threshold, set(figures))
+        return f"{MEASURES[name].title} {100 * figures[name]:.1f}" if name else ""

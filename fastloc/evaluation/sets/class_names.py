@@ -52,9 +52,8 @@ def _checked(path: Path, rows: list[tuple[int, str | list[str]]]) -> Classes:
     made: dict[str, int] = {}
     every = []
     for value, entry in rows:
-        names = tuple(name for part in ([entry] if isinstance(entry, str) else entry) if (name := part.strip()))
-        if isinstance(entry, str):
-            names = tuple(name for part in entry.split(",") if (name := part.strip()))
+        parts = entry.split(",") if isinstance(entry, str) else entry
+        names = tuple(name for part in parts if (name := part.strip()))
         if not names:
             raise FastlocError(f"{path} must have a name for each class, got none for {value}; give it one or leave it out of the masks")
         for name in names:
@@ -70,6 +69,6 @@ def _checked(path: Path, rows: list[tuple[int, str | list[str]]]) -> Classes:
 
 
 def _value(path: Path, key: str) -> int:
-    if not key.isdecimal() or not key.isascii() or not int(key[:6]) <= 0xFFFF or len(key) > 5:
+    if not (key.isascii() and key.isdecimal() and len(key) <= 5 and int(key) <= 0xFFFF):
         raise FastlocError(f"{path} must have numbers from 0 to 65535 as keys, got {schema.shown(key)}")
     return int(key)

@@ -38,7 +38,8 @@ class ImageNetSegmentation:
     """Data set of one question a picture: its class, with the pixels of the object, as in Guillaumin, Kuettel and Ferrari (IJCV 2014).
 
     Fields are read as in hila-chefer/Transformer-Explainability@c3e578f data/Imagenet.py:55-66: img transposed (2, 1, 0), the first of gt's
-    masks transposed (1, 0). Its class is /value/target, or the beginning of /value/id where that is empty. A picture's key is its id.
+    masks transposed (1, 0). The class is the synset in /value/target, or where that is none the one that /value/id begins with, such as
+    n02114367_12345. A picture's key is its id.
     """
 
     task = "questions"
@@ -78,8 +79,8 @@ class ImageNetSegmentation:
         if mask.shape != pixels.shape[:2]:
             height, width = pixels.shape[:2]
             raise SampleError(f"{name} must have a mask of its {height} x {width}, got {mask.shape[0]} x {mask.shape[1]}")
-        if mask.dtype.kind not in "uib" or int(mask.max()) > 1:
-            raise SampleError(f"{name} must have a mask of 0 and 1, got {schema.shown(mask.max().item())}")
+        if wrong := np.setdiff1d(mask, (0, 1)).tolist():
+            raise SampleError(f"{name} must have a mask of 0 and 1, got {schema.shown(wrong[0])}")
         question = Question(self.classes[item.truth], item.truth, np.ascontiguousarray(mask).astype(np.bool_))
         return Sample(item.key, Image.fromarray(np.ascontiguousarray(pixels)), questions=(question,))
 
@@ -119,20 +120,24 @@ def _rows(content: Any, path: Path) -> list[tuple[str, str]]:
         if len(set(shapes.values())) > 1 or shapes["img"] != (count, 1) or not count:
             raise FastlocError(f"{path} must have as many of img, gt and id, each [N, 1], got {shapes}")
         ids = [_text(content, reference) for reference in fields["id"][:, 0]]
-        targets = content["/value/target"][:, 0] if "/value/target" in content else ()
-        synsets = [_text(content, reference)[:9] for reference in targets] or [key[:9] for key in ids]
+        targets = [_text(content, reference) for reference in content["/value/target"][:, 0]] if "/value/target" in content else ids
     except FastlocError:
         raise
     # h5py raises whatever a damaged file makes it raise
     except Exception as error:
         reason = schema.first_line(error)
         raise FastlocError(f"{path} must have /value/img, /value/gt and /value/id ({reason}); download it again") from error
-    if len(synsets) != count or len(set(ids)) < count:
-        raise FastlocError(f"{path} must have one target and an id of its own for each of {count} pictures, got {len(synsets)} targets")
-    for key, synset in zip(ids, synsets, strict=True):
-        if not _SYNSET.fullmatch(synset):
-            raise FastlocError(f"{path}: picture {schema.shown(key)} must have a class such as n01440764, got {schema.shown(synset)}")
-    return list(zip(ids, synsets, strict=True))
+    if len(targets) != count or len(set(ids)) < count:
+        raise FastlocError(f"{path} must have one target and an id of its own for each of {count} pictures, got {len(targets)} targets")
+    return [(key, _synset(path, key, target)) for key, target in zip(ids, targets, strict=True)]
+
+
+def _synset(path: Path, key: str, target: str) -> str:
+    schema.one_line(f"an id in {path}", key)
+    found = _SYNSET.match(target) or _SYNSET.match(key)
+    if found is None:
+        raise FastlocError(f"{path}: picture {schema.shown(key)} must be of a class such as n01440764, got {schema.shown(target)}")
+    return found[0]
 
 
 def _text(content: Any, reference: Any) -> str:

@@ -16,8 +16,8 @@ from fastloc.utils import schema
 __all__ = ["LAYOUTS", "OPTIONS", "LabelSet", "Layout", "Stored", "described"]
 
 OPTIONS = {
-    "only": "file of the pictures to read, in its order, a name of the set's list or the beginning of a file's name a line (default: all)",
-    "masks": "folder of the masks in place of the set's own, such as SegmentationClassAug; numbers mean the same",
+    "only": "list of the pictures to read, a name a line, in its order (default: the set's own list, or all)",
+    "masks": "folder of the masks, such as SegmentationClassAug; numbers mean the same (default: the set's own)",
 }
 # lines of a check about files of one kind that are missing
 _LINES = 10
@@ -33,9 +33,9 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """Files of a set, below the folder that is given or one of homes.
+    """Files of a set, below the folder that is given or one of homes in it, as mmsegmentation's folder data has them.
 
-    pictures, masks: folders; a picture's file ends in suffix, upper case or lower, and may lie in a folder in them, which `inner` names.
+    pictures, masks: folders. suffix: of a picture's file, upper case or lower. inner: the folders in both, as a description names them.
     names: list of the pictures, one a line; "": every picture, by path.
     stored: forms of masks, the usual one first; a mask is read in the first form in which it is there.
     colours: of a palette, see `fastloc.evaluation.sets.files.index_mask`.
@@ -44,22 +44,22 @@ class Layout:
     pictures: str
     masks: str
     stored: tuple[Stored, ...]
+    homes: tuple[str, ...]
     suffix: str = ".jpg"
     inner: str = ""
     names: str = ""
-    homes: tuple[str, ...] = ("",)
     colours: Mapping[files.Colour, int] = field(default_factory=dict)
 
 
 def _voc(year: int, names: str, truth: str, table: Labels, colours: Mapping[files.Colour, int]) -> Layout:
     return Layout(
         pictures="JPEGImages", masks=truth, names=f"ImageSets/{names}/val.txt", stored=(Stored(".png", table),), colours=colours,
-        homes=("", f"VOC{year}", f"VOCdevkit/VOC{year}"),
+        homes=(f"VOC{year}", f"VOCdevkit/VOC{year}"),
     )  # fmt: skip
 
 
-def _coco(*stored: Stored) -> Layout:
-    return Layout(pictures="images/val2017", masks="annotations/val2017", stored=stored)
+def _coco(homes: tuple[str, ...], *stored: Stored) -> Layout:
+    return Layout(pictures="images/val2017", masks="annotations/val2017", stored=stored, homes=homes)
 
 
 _COLOURS = masks.voc_colours()
@@ -71,16 +71,16 @@ LAYOUTS: dict[str, Layout] = {
     "context60": _voc(2010, "SegmentationContext", "SegmentationClassContext", masks.counted(60), {}),
     "context59": _voc(2010, "SegmentationContext", "SegmentationClassContext", masks.reduced(59), {}),
     "coco-object": _coco(
-        Stored("_instanceTrainIds.png", masks.counted(81)), Stored(".png", masks.objects_of_stuff_ids()),
-        Stored("_labelTrainIds.png", masks.objects_of_labels()),
+        ("coco_object", "coco_stuff164k"), Stored("_instanceTrainIds.png", masks.counted(81)),
+        Stored(".png", masks.objects_of_stuff_ids()), Stored("_labelTrainIds.png", masks.objects_of_labels()),
     ),
-    "coco-stuff": _coco(Stored("_labelTrainIds.png", masks.counted(171)), Stored(".png", masks.stuff_ids())),
+    "coco-stuff": _coco(("coco_stuff164k",), Stored("_labelTrainIds.png", masks.counted(171)), Stored(".png", masks.stuff_ids())),
     "ade20k": Layout(
         pictures="images/validation", masks="annotations/validation", stored=(Stored(".png", masks.reduced(150)),),
-        homes=("", "ADEChallengeData2016"),
+        homes=("ADEChallengeData2016", "ade/ADEChallengeData2016"),
     ),
     "cityscapes": Layout(
-        pictures="leftImg8bit/val", masks="gtFine/val", suffix="_leftImg8bit.png", inner="CITY/",
+        pictures="leftImg8bit/val", masks="gtFine/val", homes=("cityscapes",), suffix="_leftImg8bit.png", inner="CITY/",
         stored=(Stored("_gtFine_labelTrainIds.png", masks.counted(19)), Stored("_gtFine_labelIds.png", masks.cityscapes_ids())),
     ),
 }  # fmt: skip
@@ -99,7 +99,7 @@ class LabelSet:
         """Raises FastlocError: a folder or the list is missing, with a line for each."""
         self.name, self.layout, self.classes = name, LAYOUTS[name], CLASSES[name]
         self.background = self.classes[0] == "background"
-        pictures = files.existing(root, [str(Path(each) / self.layout.pictures) for each in self.layout.homes])
+        pictures = files.existing(root, [str(Path(each) / self.layout.pictures) for each in ("", *self.layout.homes)])
         home = pictures.parents[len(Path(self.layout.pictures).parts) - 1]
         self.pictures, self.masks = pictures, home / (masks or self.layout.masks)
         names = only or self.layout.names
@@ -114,22 +114,22 @@ class LabelSet:
         forms = [(stored, _by_name(truths, stored.suffix)) for stored in self.layout.stored]
         found, gone, bare = [], [], []
         for name in self._listed(pictures):
-            truth = next(((self.masks / files_of[name], stored) for stored, files_of in forms if name in files_of), None)
+            truth = next(((by_name[name], stored) for stored, by_name in forms if name in by_name), None)
             if name not in pictures:
                 gone.append(self.pictures / f"{name}{self.layout.suffix}")
             if truth is None:
                 bare.append(self.masks / f"{name}{self.layout.stored[0].suffix}")
             if name in pictures and truth is not None:
-                found.append(Item(name, self.pictures / pictures[name], truth))
+                found.append(Item(name, pictures[name], truth))
         if lines := [*_lines("picture", gone), *_lines("mask", bare)]:
             raise files.Missing(lines)
         return found
 
     def read(self, item: Item) -> Sample:
         """One picture with its labels, int16 [H, W]. Raises SampleError."""
-        path, stored = item.truth
-        picture = files.picture(item.picture)
-        return Sample(item.key, picture, masks.read(path, picture.size, stored.table, self.layout.colours))
+        mask, stored = item.truth
+        picture = files.picture(self.pictures / item.picture)
+        return Sample(item.key, picture, masks.read(self.masks / mask, picture.size, stored.table, self.layout.colours))
 
     def missing(self) -> list[str]:
         """Nothing, where every picture has its mask. Raises FastlocError as `items` does."""
@@ -137,20 +137,18 @@ class LabelSet:
         return []
 
     def _listed(self, pictures: Mapping[str, str]) -> list[str]:
-        """The names of the pictures. Raises FastlocError: there is none, or one twice."""
-        if self.list_file is None:
-            if not pictures:
-                raise files.Missing([f"{self.pictures} must hold pictures *{self.layout.suffix}, got none"])
-            return list(pictures)
-        suffix = self.layout.suffix
-        names = [line[: -len(suffix)] if line.lower().endswith(suffix) else line for line in files.text_lines(self.list_file) if line]
+        """The names of the pictures. Raises FastlocError: there is none, one twice, or one that is no line."""
+        suffix, place, names = self.layout.suffix, self.list_file, [*pictures]
+        if place is not None:
+            names = [line[: -len(suffix)] if line.lower().endswith(suffix.lower()) else line for line in files.text_lines(place) if line]
         if not names:
-            raise files.Missing([f"{self.list_file} must list pictures, a name a line, got none"])
+            rule = f"{place} must list pictures, a name a line" if place else f"{self.pictures} must hold pictures *{suffix}"
+            raise FastlocError(f"{rule}, got none")
         for name in names:
-            schema.one_line(f"a name in {self.list_file}", name)
+            schema.one_line(f"a name in {place or self.pictures}", name)
         name, count = Counter(names).most_common(1)[0]
         if count > 1:
-            raise FastlocError(f"{self.list_file} must list each picture once, got {schema.shown(name)} {count} times; remove the others")
+            raise FastlocError(f"{place} must list each picture once, got {schema.shown(name)} {count} times; remove the others")
         return names
 
 
@@ -163,7 +161,7 @@ def described(name: str) -> tuple[str, ...]:
     usual, *others = [f"*{stored.suffix}" for stored in layout.stored]
     lines.append((f"{layout.masks}/{layout.inner}{usual}", "masks" + "".join(f", or else {each}" for each in others)))
     width = max(len(path) for path, _ in lines)
-    return tuple(f"{path:{width}}   {content}" for path, content in lines)
+    return (*(f"{path:{width}}   {content}" for path, content in lines), f"or all of it in {' or in '.join(layout.homes)}")
 
 
 def _paths(folder: Path, *suffixes: str) -> list[str]:

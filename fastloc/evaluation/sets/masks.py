@@ -77,7 +77,7 @@ def read(path: Path, size: tuple[int, int], table: Labels, colours: Mapping[file
     Args:
         size: the picture's (width, height).
         table: number -> label, int16 [257].
-        colours: colour -> the number it stands for: of a palette that shows another number in that colour, the indices were renumbered.
+        colours: of a palette, see `fastloc.evaluation.sets.files.index_mask`.
 
     Raises SampleError: the file cannot be read, has colours or lossy pixels, another size, a renumbered palette, or a number that no mask
     of the set holds.

@@ -1,0 +1,93 @@
+"""One map a text under a protocol of questions, for whole chunks of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastloc.errors import FastlocError
+from fastloc.evaluation.judges import Subject
+from fastloc.evaluation.protocols.schema import Protocol
+from fastloc.evaluation.questions.measured import Map, Mask, measured, min_max
+from fastloc.evaluation.rows import Answer, Row
+from fastloc.evaluation.samples import IGNORE, DataSet, Question, Sample
+from fastloc.imaging.geometry import Geometry, fit
+
+__all__ = ["Asked", "QuestionJudge"]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A picture made ready: its input [3, h, w], where it lies there, and the questions."""
+
+    key: str
+    pixels: Tensor
+    geometry: Geometry
+    questions: tuple[Question, ...]
+
+
+class QuestionJudge:
+    """Makes rows of answers. A set of labels is asked for each class that a picture has, besides the background."""
+
+    def __init__(self, subject: Subject, protocol: Protocol, dataset: DataSet) -> None:
+        self.subject, self.protocol, self.dataset = subject, protocol, dataset
+
+    def prepare(self, sample: Sample) -> Asked:
+        """The input and the questions. Raises FastlocError for a picture that nothing is asked of."""
+        questions = sample.questions or _of_labels(sample, self.dataset)
+        if not questions:
+            raise FastlocError("picture must have a class or a phrase to ask for, got none")
+        size = (sample.picture.height, sample.picture.width)
+        own = self.protocol.resize == "fit"
+        geometry = self.subject.geometry(size) if own else fit(size, self.protocol.short_side, self.subject.patch)
+        return Asked(sample.key, self.subject.pixels(sample.picture, geometry), geometry, questions)
+
+    @torch.inference_mode()
+    def judge(self, prepared: Sequence[Asked]) -> list[Row]:
+        """The rows of one chunk of pictures, in their order."""
+        return [Row(each.key, answers=self._answers(each)) for each in prepared]
+
+    @torch.inference_mode()
+    def heatmaps(self, sample: Sample) -> list[Map]:
+        """The min-maxed map of each question, float32 [H, W] at the picture's size, whatever size the protocol measures at."""
+        return self._maps(self.prepare(sample), 0)
+
+    def _maps(self, asked: Asked, side: int) -> list[Map]:
+        """Min-maxed maps at the picture's size, or in a square of so many pixels."""
+        given = [question.text for question in asked.questions]
+        texts = list(dict.fromkeys(self.dataset.classes if self.protocol.asked == "all" and self.dataset.classes else given))
+        grids = self.subject.similarity(asked.pixels[None].to(self.subject.device), texts)[0]
+        geometry = fit((side, side), asked.geometry.input, self.subject.patch) if side else asked.geometry
+        rows, columns = (torch.from_numpy(each).to(grids) for each in geometry.resampling((grids.shape[-2], grids.shape[-1])))
+        chosen = grids[[texts.index(text) for text in given]]
+        return [min_max(each) for each in (rows @ chosen @ columns.T).float().cpu().numpy()]
+
+    def _answers(self, asked: Asked) -> tuple[Answer, ...]:
+        side = self.protocol.truth_side
+        questions = [_resized(each, side) for each in asked.questions] if side else asked.questions
+        found = zip(self._maps(asked, side), questions, strict=True)
+        return tuple(Answer(question.label, measured(each, question, self.protocol.threshold)) for each, question in found)
+
+
+def _of_labels(sample: Sample, dataset: DataSet) -> tuple[Question, ...]:
+    if sample.labels is None:
+        return ()
+    ignored = sample.labels == IGNORE
+    least = int(dataset.background)
+    present = [label for label in np.unique(sample.labels).tolist() if label >= least]
+    return tuple(Question(dataset.classes[label], label, sample.labels == label, ignored) for label in present)
+
+
+def _resized(question: Question, side: int) -> Question:
+    """The question with its masks brought to a square by their nearest pixels."""
+    mask, ignored = (None if each is None else _nearest(each, side) for each in (question.mask, question.ignored))
+    return replace(question, mask=mask, ignored=ignored)
+
+
+def _nearest(mask: Mask, side: int) -> Mask:
+    return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.NEAREST))

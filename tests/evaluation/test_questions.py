@@ -1,0 +1,82 @@
+"""Measures of one map against a mask, points and boxes, by hand and by the definition; a label set that is asked as questions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from fastloc.evaluation.metrics.answers import QuestionSums
+from fastloc.evaluation.questions.measured import NEAR, measured, min_max
+from fastloc.evaluation.rows import Answer, Row
+from fastloc.evaluation.samples import Question
+
+FOUND = np.array([[0.0, 0.2, 0.4, 1.0], [0.1, 0.6, 0.5, 0.3]], np.float32)
+MASK = np.array([[0, 0, 1, 1], [0, 0, 1, 0]], bool)
+
+
+def test_a_mask_by_hand() -> None:
+    made = measured(FOUND, Question("a cat", 0, MASK), 0.5)
+    # at least a half: 1.0, 0.6 and 0.5
+    assert [made[name] for name in ("tp", "fp", "fn", "tn")] == [2, 1, 1, 4]
+    assert made["iou"] == 2 / 4 and made["f1"] == pytest.approx(2 * 2 / (4 + 2))
+    # pairs of an inner and an outer pixel in order: 1.0 above 5, 0.5 above 4, 0.4 above 4
+    assert made["auc"] == pytest.approx(13 / 15)
+    # precision where recall grows, from the top: 1/1, 2/3, 3/4
+    assert made["ap"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert made["msc"] == pytest.approx(1.9 / 3 - 1.2 / 5, abs=1e-6)
+    assert (made["hit"], made["hit_near"]) == (1, 1)
+
+
+def test_the_mean_is_exceeded_and_ignored_pixels_are_on_neither_side() -> None:
+    ignored = np.zeros((2, 4), bool)
+    ignored[1, 1] = True
+    made = measured(FOUND, Question("a cat", 0, MASK, ignored), "mean")
+    # the whole map's mean is 0.3875
+    assert [made[name] for name in ("tp", "fp", "fn", "tn")] == [3, 0, 0, 4]
+    assert made["iou"] == 1 and made["ap"] == 1
+
+
+def test_a_mask_of_everything_or_nothing_has_no_ranking() -> None:
+    for mask in (np.ones((2, 4), bool), np.zeros((2, 4), bool)):
+        made = measured(FOUND, Question("a cat", 0, mask), 0.5)
+        assert not {"auc", "ap", "ap_both", "msc"} & set(made)
+    assert made["hit"] == 0
+
+
+def test_imagenet_segmentation_is_summed_up_as_its_authors_do() -> None:
+    """hila-chefer/Transformer-Explainability@c3e578f, baselines/ViT/imagenet_seg_eval.py, stated once more over a few pictures."""
+    random, sums = np.random.default_rng(0), QuestionSums(1)
+    total, inter, union, right, ap, f1 = np.zeros(sums.width), np.zeros(2), np.zeros(2), [], [], []
+    for _ in range(4):
+        found, mask = min_max(random.random((12, 10), np.float32)), random.random((12, 10)) < 0.3
+        total += sums.of(Row("a", answers=(Answer(0, measured(found, Question("a cat", 0, mask), "mean")),)))
+        inside = found > found.mean()
+        inter += [(~inside & ~mask).sum(), (inside & mask).sum()]
+        union += [(~inside | ~mask).sum(), (inside | mask).sum()]
+        right.append((inside == mask).mean())
+        one_hot, scores = np.stack([~mask, mask]), np.stack([1 - found, found])
+        ap.append(average_precision_score(one_hot.ravel(), scores.ravel()))
+        f1.append([f1_score(*rows, zero_division=0) for rows in zip(mask, inside, strict=True)])
+    figures = {name: float(value) for name, value in sums.figures(total).items()}
+    expected = {"two_class_iou": (inter / union).mean(), "pixel_accuracy": np.mean(right), "ap_both": np.mean(ap), "f1_rows": np.mean(f1)}
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_points_and_boxes_by_hand() -> None:
+    points = ((3.2, 0.9, True), (1.0, 1.0, False), (0.0, 0.0, False), (2.0, 0.0, True))
+    made = measured(FOUND, Question("a cat", points=points), 0.5)
+    assert [made[f"point_{name}"] for name in ("tp", "fp", "fn", "tn")] == [1, 1, 1, 1]
+    assert made["point_iou"] == 1 / 3 and made["point_iou_both"] == 1 / 3
+    for right, hit, near in ((4.0, 1, 1), (3.0, 0, 1)):
+        made = measured(FOUND, Question("a cat", boxes=((0.0, 0.0, right, 1.0),)), 0.5)
+        assert (made["hit"], made["hit_near"]) == (hit, near)
+    wide = np.zeros((4, 40), np.float32)
+    wide[0, 30] = 1
+    for edge, near in ((30.5 - NEAR, 0), (30.6 - NEAR, 1)):
+        assert measured(wide, Question("a cat", boxes=((0.0, 0.0, edge, 4.0),)), 0.5)["hit_near"] == near
+
+
+def test_a_flat_map_is_zero() -> None:
+    assert not min_max(np.full((2, 2), 3.0, np.float32)).any()
+    assert min_max(np.array([[1.0, 3.0]], np.float32)).tolist() == [[0.0, 1.0]]
