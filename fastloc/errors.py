@@ -47,7 +47,7 @@ class VideoError(FastlocError):
 
 
 class FastlocWarning(UserWarning):
-    """Something the caller should know, though the call went through; the command line prints it as a note."""
+    """A warning of a call that succeeded; the command line prints it as a note."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room knows where they lie."""
+"""Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room holds their paths."""
 
 import os
 from pathlib import Path
@@ -20,5 +20,5 @@ SAMPLES = FOLDER / "samples"
 
 
 def holds(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is one of these, which are made and tested here and read without the checks for files from elsewhere."""
+    """True for a file of this folder. These are made and tested with fastloc, and read without the checks for files from elsewhere."""
     return Path(path).resolve().is_relative_to(FOLDER.resolve())

@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors quote what was typed in printable characters."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2 and one line."""
+        """Exit with status 2 and print the error in one line."""
         super().error(printable(message))
 
 
@@ -49,7 +49,7 @@ def count(text: str) -> int:
 
 
 def setting(text: str) -> tuple[str, str]:
-    """A field of the plan and the choice for it."""
+    """A field of the plan and its chosen value."""
     field, equals, choice = text.partition("=")
     if not (field and equals and choice):
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")

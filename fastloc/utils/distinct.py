@@ -1,4 +1,4 @@
-"""Distinct rows of a table: what is asked twice is computed once and answered in each place."""
+"""Distinct rows of a table: a repeated row is computed once, and its result is copied to each of its positions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Distinct", "distinct", "distinct_rows"]
 
 @dataclass(frozen=True)
 class Distinct:
-    """first: the positions of the distinct ones; index: for every position, which of the distinct ones it is."""
+    """Positions of the distinct keys. first: each one's first position; index: for every position, the number of its distinct key."""
 
     first: list[int]
     index: list[int]
