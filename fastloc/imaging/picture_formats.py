@@ -1,4 +1,4 @@
-"""The raster formats that are read, and no other: EPS would start Ghostscript, and readers that nobody needs are attacked all the same."""
+"""The raster formats that are read, and no other: EPS would start Ghostscript, and readers that nobody needs can still be attacked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a Result shows when its maps are refined: refinement comes after the upsampling and before what an order does per picture.
+"""Heatmaps and labels of refined similarity maps: refinement comes after the upsampling and before the order's step per picture.
 
-So it is NACLIP's place for it, before the softmax over the texts. Refinement commutes with scaling a map, hence "grid", which min-maxes
+NACLIP refines in the same place, before the softmax over the texts. Refinement commutes with scaling a map, hence "grid", which min-maxes
 before the upsampling, is read off the same refined similarity, and labels are its largest text in every order. Propagation takes the same
 place in PEARL.
 """
@@ -42,7 +42,7 @@ def refinement(method: str, settings: Mapping[str, Any]) -> AnyRefinement:
 
 
 def check(how: AnyRefinement, texts: int, geometry: Geometry) -> None:
-    """Raise FastlocError where the refinement does not fit the texts, or would take more memory than it may."""
+    """Raise FastlocError where the refinement does not fit the texts, or would take more memory than its budget."""
     if isinstance(how, Propagation):
         rows, columns = geometry.covered()
         how.check(texts, (rows.stop - rows.start, columns.stop - columns.start))

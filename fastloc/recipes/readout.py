@@ -1,4 +1,4 @@
-"""The read-out of a recipe: how patch features, or scores, become maps."""
+"""The read-out of a recipe: the steps from patch features, or scores, to maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCORES = ("cosine", "feature-surgery", "relevance")
 
 @dataclass(frozen=True)
 class ReadOut:
-    """From patch features and text embeddings to maps.
+    """The steps from patch features and text embeddings to maps.
 
     score: "cosine", or "feature-surgery" (CLIP Surgery: removes what all texts share; with one text, the empty text's
         score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.

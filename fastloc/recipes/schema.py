@@ -1,4 +1,4 @@
-"""A recipe: one method as data, and which values of its fields cannot go together.
+"""A recipe: one method as data, and the checks for fields that contradict one another.
 
 The unified shape: a main path (the untouched encoder) runs always; a local path adds, for each of the last `blocks` blocks,
 
@@ -157,7 +157,7 @@ class Recipe:
         _check_temperature(self)
 
     def at_scale(self, logit_scale: float) -> Recipe:
-        """The recipe with a model's own scale in every place that reads it, so that it says all that is computed."""
+        """The recipe with a model's own scale in every field that reads it, so that the recipe alone defines the computation."""
         row = self
         if row.readout.order in COMPETING and row.readout.logit_scale == MODEL:
             row = replace(row, readout=replace(row.readout, logit_scale=logit_scale))
@@ -170,12 +170,12 @@ class Recipe:
         return logit_scale if isinstance(self.target_scale, str) else self.target_scale
 
     def reads_empty(self, texts: int) -> bool:
-        """Whether maps of this many texts depend on the empty text's embedding."""
+        """True where maps of this many texts depend on the empty text's embedding."""
         return self.reads == "cliper" or (self.readout.score == "feature-surgery" and texts == 1)
 
     @property
     def depth(self) -> str:
-        """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
+        """The number of last blocks that are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
         if self.path != "local":
             return "1"
         if self.reads == "patches":
@@ -190,7 +190,7 @@ class Recipe:
 
     @property
     def crosses(self) -> bool:
-        """Attention of blocks before the last joins."""
+        """True where attention of blocks before the last one joins the map."""
         return self.cross is not None or bool(self.cross_blocks)
 
     @property
@@ -202,7 +202,7 @@ class Recipe:
 
 
 def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
-    """(it is so, what is wrong with it) for every pair of fields that cannot go together."""
+    """Pairs (True where the fields contradict one another, message) for all fields that cannot go together."""
     self_self = all(term in ("qq", "kk", "vv") for term in r.terms)
     return [
         (r.blocks > 0 and not r.terms, "changed blocks need at least one attention term"),

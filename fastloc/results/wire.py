@@ -1,4 +1,4 @@
-"""A result as JSON from which the same result is made again around the picture: what a service answers and its clients read."""
+"""Results as JSON, from which the same result is rebuilt with the picture: a service writes it and its clients read it."""
 
 from __future__ import annotations
 
@@ -143,6 +143,6 @@ class Located:
 
 
 def _of_all(values: list[float | None]) -> NDArray[np.float32] | None:
-    """float32 [T], or None where a text has none."""
+    """One number for each text, float32 [T], or None where a text has none."""
     there = [value for value in values if value is not None]
     return np.array(there, np.float32) if len(there) == len(values) else None

@@ -97,7 +97,7 @@ def log_numbers(axis: Any, most: int = 9) -> None:
 
 
 def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near to the requested ones as a minimum gap allows, ascending; the gap shrinks where there is no room for all."""
+    """Positions as near to the requested ones as a minimum gap allows, ascending; a smaller gap where there is no room for all."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gap = min(gap, (high - low) / max(1, len(wanted) - 1))
     places = [max(low, min(high, wanted[i])) for i in order]
