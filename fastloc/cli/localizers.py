@@ -1,4 +1,4 @@
-"""The localizer of a command, from its options: what each kind of model cannot be asked is refused by the option's name."""
+"""The localizer of a command, from its options: an option that a kind of model does not have is refused by its name."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def model_name(localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> str:
 
 
 def note_embedded(args: argparse.Namespace, localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> None:
-    """Say to standard error that the embedded model, or a file made of it, is no use for photographs."""
+    """Print to standard error that the embedded model, or a file made of it, is no use for photographs."""
     if EMBEDDED in (args.model, model_name(localizer)):
         say(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", error=True)
 
@@ -81,5 +81,5 @@ def classifier(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLoca
 
 
 def changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The recipe's fields that were given."""
+    """The recipe's fields that the command line changes."""
     return {name: value for name in CHANGES if (value := getattr(args, name)) is not None}
