@@ -74,7 +74,7 @@ def add_server(group: "argparse._ArgumentGroup", port: int, served: str) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the page until interrupted. Raises FastlocError, before anything is served, for a part that cannot be opened, made or served."""
+    """Serve the page until interrupted. Raises FastlocError, before serving, for a part that cannot be opened, made or served."""
     # a missing package is reported before anything else is done
     for package in ("uvicorn", "websockets", "starlette"):
         import_module(package)

@@ -1,4 +1,4 @@
-"""What ran, as names and values under headings."""
+"""Facts of a run, as names and values under headings."""
 
 from __future__ import annotations
 

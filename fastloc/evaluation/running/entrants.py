@@ -1,4 +1,4 @@
-"""Those who take part in a run: a model with a method, the protocol that it is judged under, and its judge."""
+"""Entrants of a run: each a model with a method, the protocol that it is judged under, and its judge."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ OWN = "own"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a run is asked to evaluate.
+    """The request for a run.
 
     methods: names of methods; () for the model's own: GEM, or that of an exported file.
     model, pretrained: see `fastloc.load`; against: an exported file that takes part too, or None.
     paper: whose protocol; None for each method's own where it has one for the set, else SCLIP's, else "plain".
-    changes: fields of the protocol as they are typed, see `fastloc.evaluation.protocols.changes.with_changes`.
+    changes: fields of the protocol, the values as text, see `fastloc.evaluation.protocols.changes.with_changes`.
     names: a file of class names in the place of the protocol's, see `fastloc.evaluation.sets.class_names.read`, or None.
     options: of the localizer, by name.
     """
@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Entrant:
-    """One that takes part. name: of its folder; changed: fields of the protocol that are not the paper's."""
+    """One entrant of a run. name: of its folder; changed: fields of the protocol that are not the paper's."""
 
     name: str
     model: str
@@ -106,7 +106,7 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
 def _with_method(
     base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any]
 ) -> tuple[Localizer, bool]:  # fmt: skip
-    """The localizer of a method under a protocol, and whether it is to the letter of the authors' code."""
+    """The localizer of a method under a protocol, and True where it is exactly as in the authors' code."""
     template = protocol.template or None
     try:
         return _tried(base.with_method(method, official=official, template=template, **changes)), official
@@ -118,15 +118,15 @@ def _with_method(
 
 
 def _tried(localizer: Localizer) -> Localizer:
-    """The localizer, once it has answered: what its method asks of the model is found here, not by the first picture."""
+    """The localizer after a trial call: a model that its method cannot run on is found here, and not at the first picture."""
     height, width = (4 * side for side in localizer.source.spec.patch)
     localizer.similarity(torch.zeros(1, 3, height, width, device=localizer.device), ["a picture"])
     return localizer
 
 
 def _method_settings(method: str, protocol: Protocol) -> dict[str, Any]:
-    """Fields of the recipe that a paper sets for its own method. CLIPer shares patches out at the protocol's scale, and cuts maps off where
-    the protocol says."""
+    """Fields of the recipe that a paper sets for its own method. CLIPer shares patches out at the protocol's scale, and cuts maps off at
+    the protocol's threshold."""
     if PAPERS[protocol.paper].method != method:
         return {}
     settings = dict(protocol.method_settings)

@@ -36,8 +36,8 @@ class Block:
 class Logits:
     """The logits of a picture, block by block.
 
-    factors: rows [H, a], grids [T, a, b] and columns [b, W], whose product they are. refined: what is done to maps [t, H, W] of whole
-    pictures, each by itself, or None.
+    factors: rows [H, a], grids [T, a, b] and columns [b, W], whose product they are. refined: a function of maps [t, H, W] of
+    whole pictures, each by itself, or None.
     """
 
     factors: Factors
@@ -49,7 +49,7 @@ class Logits:
         return self.factors[0].shape[0], self.factors[2].shape[1]
 
     def of(self, texts: Tensor) -> Logits:
-        """The same of some texts, int64 [t]."""
+        """The logits of some texts, int64 [t]."""
         rows, grids, columns = self.factors
         return replace(self, factors=(rows, grids[texts], columns))
 
@@ -97,7 +97,7 @@ class Best:
 def best(logits: Logits, where: Tensor | None = None, *, total: float | None = None) -> Best:
     """The best text of every pixel, the first of equal ones; of blocks without a pixel in `where` nothing is to be read.
 
-    total: what logits are multiplied by in the sum of powers, which is not taken without it.
+    total: the factor of the logits in the sum of powers; without it there is no sum.
     """
     grids = logits.factors[1]
     value = grids.new_full(logits.size, -torch.inf)

@@ -25,7 +25,7 @@ _LINES = 10
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One form of masks: what follows a picture's name in theirs, and the label of each number, a table of `masks`."""
+    """One form of masks: the ending behind a picture's name in their names, and the label of each number, a table of `masks`."""
 
     suffix: str
     table: Labels

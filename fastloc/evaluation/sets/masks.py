@@ -1,4 +1,4 @@
-"""Numbers in the masks of label sets -> labels: one table a form in which a set's masks are stored."""
+"""Tables from numbers in the masks of label sets to labels: one for each form in which masks are stored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def objects_of_stuff_ids() -> Labels:
 
 
 def objects_of_labels() -> Labels:
-    """The same of COCO-Stuff's labels, 0 to 170."""
+    """COCO-Object's labels of COCO-Stuff's labels, 0 to 170."""
     return _objects(range(len(_STUFF_IDS)))
 
 
