@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["nv12_to_rgb", "result_of", "to_supervision"]
 
-# what a result is made of, and how many axes it has
+# the outputs that make a result, and their numbers of axes
 _RANKS = {"similarity": 4, "scores": 2, "background": 2}
 
 
@@ -67,7 +67,7 @@ def result_of(
         manifest: the file's description of itself: `fastloc.onnx_file.header.read("gem.onnx").manifest()`, once.
         frame: the frame (see `fastloc.imaging.images.load`), or its (height, width) alone: the result's picture is black then.
         texts: of a file that has none baked in.
-        bgr: whether the frame is blue first.
+        bgr: True where the frame's channels are blue, green, red.
 
     Raises:
         FastlocError: no similarity, or one that does not fit the file or the frame. TextError: texts missing, or another number of them.

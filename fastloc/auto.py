@@ -44,7 +44,7 @@ def load(
     Args:
         model: a name ("ViT-B-16", "hf:owner/name"), a folder, or "embedded": a `fastloc.Localizer`; an .onnx file that `fastloc export`
             wrote: a `fastloc.OnnxLocalizer`; "torchvision:NAME", "timm:NAME", or a module from pixels to logits: a `fastloc.CnnLocalizer`.
-        pretrained: the weights' tag or file, of models that do not have theirs with them.
+        pretrained: the weights' tag or file, for models that come without weights.
         options: keyword arguments of that class, such as method="clip_surgery", size=448 or providers="cuda".
 
     Raises:

@@ -1,4 +1,4 @@
-"""Every error fastloc raises on purpose: one clear message that names the thing, its value and what would be right."""
+"""Every error fastloc raises on purpose: one clear message that names the thing, its value and the rule or fix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageError(FastlocError):
 
 
 class ModelError(FastlocError):
-    """A model that is not known, cannot be loaded, or does not have what a call needs."""
+    """A model that is not known, cannot be loaded, or lacks a part that a call needs."""
 
 
 class PlanError(FastlocError):

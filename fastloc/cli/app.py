@@ -133,7 +133,7 @@ def words(argv: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Command:
-    """One command: the module of fastloc that holds its code, and the names there of what adds its arguments and what runs it."""
+    """One command: the module of fastloc that holds its code, and the names there of the functions that add its arguments and run it."""
 
     name: str
     summary: str

@@ -28,7 +28,7 @@ HOST, PORT = "127.0.0.1", 8010
 PORTS = 65535
 # connections more than there may be clients: for files, and for who is turned away
 PASSING = 64
-# what is looked for where nothing was said: in emoji scenes, and in what a camera on a desk sees
+# the default texts: for emoji scenes, and for a camera on a desk
 EMOJI, USUAL = ("cat", "pizza", "red car"), ("a face", "a hand", "a cup")
 # long side of the frames that browsers send, in multiples of the model's input, and within which pixels
 SPARE, SIDES = 1.5, (320, 720)

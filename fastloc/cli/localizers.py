@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
-# what can be asked of a classifier
+# the options of a classifier
 _CLASSIFIER = ("pretrained", "method", "size", "fit", "device", "dtype")
-# what is decided when a file is exported
+# settings that are fixed when a file is exported
 _FIXED = (
     "pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", "registers", *CHANGES,
 )  # fmt: skip
 
 
-# options of an exported file, and what `OnnxLocalizer` calls them
+# options of an exported file, and their names in `OnnxLocalizer`
 _TEXTS = {"embeddings": "embeddings", "text_tower": "text"}
 
 

@@ -55,7 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page, then serve it until interrupted. Raises FastlocError for what cannot be read, made or served."""
+    """Write the page, then serve it until interrupted. Raises FastlocError for a part that cannot be read, made or served."""
     texts = lines_of(args.texts_file) if args.texts_file else []
     localizer = _localizer(args)
     from fastloc.export.web_site import write_site

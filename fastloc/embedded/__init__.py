@@ -10,7 +10,7 @@ MODEL = FOLDER / "model.safetensors"
 ECLIP = FOLDER / "eclip.safetensors"
 TEMPERATURES = FOLDER / "temperatures.json"
 QUALITY = FOLDER / "quality.json"
-# what recommends a method for a kind of model
+# the measurements that recommend a method for each kind of model
 EVIDENCE = FOLDER / "evidence.json"
 # the same model exported with GEM, and its text tower
 GEM_ONNX = FOLDER / "gem.onnx"

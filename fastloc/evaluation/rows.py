@@ -25,7 +25,7 @@ class Row:
     """One picture's outcome.
 
     key: the sample's.
-    counts: (true label, predicted label, pixels) of what occurs, without ignored pixels; predicted -1 is no class at all.
+    counts: (true label, predicted label, pixels) of each pair that occurs, without ignored pixels; predicted -1 is no class.
     answers: in the order of the questions.
     error: the reason why there are neither counts nor answers.
     """

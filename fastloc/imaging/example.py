@@ -36,7 +36,7 @@ class Example(str):
     The localizer reads the example's own patch features under the method that looks for them, takes their mean in the box, and compares
     patches with it as it does with a text's embedding. All patches of a picture have much in common, and a text has nothing of that: it is
     taken off with the mean of the patches outside the box, unless `weights` says otherwise. A method that reads no patch features (Grad-CAM
-    and its kin) takes the image embedding of what lies in the box. The string is the example's name, as results show it.
+    and its kin) takes the image embedding of the box's content. The string is the example's name, as results show it.
 
     Args:
         image: anything that `fastloc.imaging.images.load` takes.

@@ -45,9 +45,9 @@ def load(
     pixels are scaled to 8 bits by the rules of `fastloc.imaging.pixel_depth`, with a FastlocWarning where white had to be assumed.
 
     Args:
-        name: what error messages call a source that has no path of its own.
+        name: the name in error messages of a source that has no path of its own.
         bgr: the array's or tensor's channels are blue, green, red (and alpha), as OpenCV's are; greys stay.
-        max_pixels: what a file may decode to; checked before anything is allocated. Arrays, tensors and PIL pictures are not limited.
+        max_pixels: the most pixels of a decoded file; checked before any allocation. Arrays, tensors and PIL pictures are not limited.
         white: the value of white in an array of integers deeper than 8 bits; None: found by the rules of `pixel_depth`.
         profile: False leaves the embedded colour profile of a file out, as OpenCV and the evaluations of papers do.
 

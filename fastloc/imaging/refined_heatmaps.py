@@ -54,7 +54,7 @@ def similarity_maps(
     """Similarity [T, h, w] upsampled as the order has it, and refined by the picture, uint8 [H, W, 3]: [T, H, W], 0 where a crop hid
     the picture.
 
-    What a crop hid takes no part: the border of what the model saw is the border. reverse: the least similar text is the surest one.
+    Pixels that a crop hid are left out: the border is that of the covered part. reverse: the least similar text is the surest one.
     """
     # texts compete in a propagation: one that is asked twice does once
     if isinstance(how, Propagation) and (copies := distinct_rows(similarity)):

@@ -94,7 +94,7 @@ class Golden:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Golden:
-        """From JSON."""
+        """Read a golden from JSON."""
         outputs = {name: Sample(**{**each, "shape": tuple(each["shape"])}) for name, each in content["outputs"].items()}
         return cls(content["seed"], content["batch"], (content["size"][0], content["size"][1]), content["texts"], outputs)
 

@@ -50,8 +50,8 @@ class Model:
     std: tuple[float, float, float]
     interpolation: str
     licence: str = ""
-    logit_scale: float = LOGIT_SCALE  # what cosines are multiplied by before a softmax over texts, as the model was trained
-    logit_bias: float | None = None  # what is added behind it before a sigmoid, of models that were trained so
+    logit_scale: float = LOGIT_SCALE  # the factor of cosines before a softmax over texts, as the model was trained
+    logit_bias: float | None = None  # the term that is added to the product before a sigmoid, for models that were trained so
 
     def __post_init__(self) -> None:
         for name in ("name", "weights", "text"):
@@ -127,7 +127,7 @@ class Input:
 
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
         """The geometry of a picture of (height, width) in the encoder's input; `size` in place of the usual one."""
-        # of a picture that was left as it is, the file's size does not tell the largest short side
+        # of a picture that was left as it is, the file's size does not determine the largest short side
         wanted = (None if self.fit in BOUNDED else self.size) or size or self.usual
         if self.fit in VARYING and isinstance(wanted, tuple):
             # of a size that such a fit made, the short side is what it was asked for
@@ -213,7 +213,7 @@ class Manifest:
 
     @classmethod
     def loads(cls, text: str, name: str = "the file") -> Manifest:
-        """Read what `dumps` wrote, wherever it comes from.
+        """Read a manifest that `dumps` wrote, from any source.
 
         Raises:
             ModelError: not such JSON, of a newer version of fastloc, or with a field that is out of its range. `name` is what the message

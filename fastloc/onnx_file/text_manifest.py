@@ -97,7 +97,7 @@ class TextManifest:
 
     @classmethod
     def loads(cls, text: str, name: str = "the file") -> TextManifest:
-        """Read what `dumps` wrote, wherever it comes from.
+        """Read a manifest that `dumps` wrote, from any source.
 
         Raises:
             ModelError: not such JSON, of a newer version of fastloc, or with a field that is out of its range. `name` is what the message

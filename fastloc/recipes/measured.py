@@ -28,7 +28,7 @@ class Measured:
     """The model and the pictures of a measurement.
 
     sizes       the model's inputs while measuring, (height, width) in pixels, each once
-    pictures    how many pictures were read
+    pictures    the number of pictures that were read
     source      a description of these pictures
     model       the model's name
     tower       digest of its image tower, see `fastloc.utils.hashing`

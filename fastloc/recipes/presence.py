@@ -12,7 +12,7 @@ bias, `logit_bias`, and needs no background: its own probability that the two be
     score = sigmoid(slope * (logit_scale * cos(picture, text) + logit_bias) + offset)
 
 A model whose configuration has a slope and an offset of its own was calibrated: they were
-fitted on pictures that are known to hold some texts and not to hold others. docs/methods/presence.md says on which, and what was tried.
+fitted on pictures that are known to hold some texts and not to hold others. docs/methods/presence.md names them and the alternatives.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every training-free method as a row of data: the computation in the image tower, and the read-out of scores and maps.
 
-`fastloc.recipes.schema` says what the fields are. One more method of a known family is one more row here.
+`fastloc.recipes.schema` defines the fields. Another method of a known family is one more row here.
 """
 
 from dataclasses import replace

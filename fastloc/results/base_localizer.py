@@ -30,7 +30,7 @@ Texts = TypeVar("Texts")
 
 
 class BaseLocalizer(Described, ABC, Generic[Texts]):
-    """A localizer: one call from pictures and texts to results. `batch` is how many pictures its model takes at once.
+    """A localizer: one call from pictures and texts to results. `batch` is the number of pictures that its model takes at once.
 
     It pickles as its constructor arguments, and loads its model again where it is unpickled; so does `copy.deepcopy`.
     """
@@ -54,8 +54,8 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
                 `fastloc.imaging.picture_sources.pictures`). Of very many, `iterate` gives one result after the other.
             texts: one prompt or several; None for all the texts that an exported file has. The class says what its texts are. A text
                 that is given twice is computed once, and answered in each place.
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV's are; other pictures are refused then.
-            max_pixels: what a file may decode to.
+            bgr: True where arrays and tensors are blue, green, red, as OpenCV's are; other pictures are refused then.
+            max_pixels: the most pixels of a decoded file.
 
         Returns: one Result for one picture, else a list of one Result each, in order.
 

@@ -19,7 +19,7 @@ from fastloc.utils.schema import count, one_of
 
 __all__ = ["FORMAT", "Located", "to_wire"]
 
-# of what `to_wire` writes; another number is another meaning of its fields
+# the format that `to_wire` writes; another number is another meaning of its fields
 FORMAT = 1
 # the longest side of a picture or an input that an answer may speak of
 _LONGEST = 1 << 24

@@ -58,7 +58,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         options: of the provider, in onnxruntime's own words, in place of those chosen; None removes one.
 
     Raises:
-        FastlocError, ModelError, PlanError, TextError: what is wrong with the file, the provider or the texts, in one line.
+        FastlocError, ModelError, PlanError, TextError: a fault of the file, the provider or the texts, in one line.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         """The file's own outputs by name, see `fastloc.onnx_file.manifest.Manifest`.
 
         Args:
-            array: what the file takes in, numpy or anything with `__dlpack__`, on the CPU or the GPU it runs on: normalised pixels, bytes
+            array: the file's picture input, numpy or anything with `__dlpack__`, on the CPU or the GPU it runs on: normalised pixels, bytes
                 as floats, or a camera's frames, as `manifest.input` says. Of a file for B pictures, up to B.
             texts: as in a call, or their embeddings [T, E], unit length.
 
@@ -135,7 +135,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def warm_up(self, texts: int | None = None, runs: int = 3) -> None:
         """Run on a black picture of the usual size, so that building, tuning and capturing are done before the first call.
 
-        texts: how many will be asked for, of a file that takes any number; by default as many as embeddings were given, else one.
+        texts: the number of texts of later calls, for a file that takes any; by default as many as embeddings were given, else one.
         """
         given = self.manifest.input
         size = given.frame or self._geometry(self._usual()).input
@@ -201,7 +201,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return {name: array[:batch] if name == "labels" else array[:batch, :texts] for name, array in found.items()}
 
     def encode_texts(self, texts: str | Sequence[str] | None = None) -> Selection:
-        """Encode the texts now, so that no picture waits for them; what `predict_frame` takes. May run beside other calls.
+        """Encode the texts now, so that no picture waits for them; `predict_frame` takes the result. May run beside other calls.
 
         Raises TextError as a call does.
         """

@@ -3,8 +3,8 @@
 onnxruntime gives every node that a provider does not take to the CPU, copies tensors to and fro, and gives no notice. The rules here:
 
 * A node on a provider that was asked for is where it should be.
-* A node on the CPU whose type is in `HOST` is where it should be too: providers leave to the CPU on purpose what follows from shapes
-  alone, a few numbers. onnxruntime does not report what a node works on, so its type decides: these are the types that exporters compute
+* A node on the CPU whose type is in `HOST` is where it should be too: providers leave to the CPU on purpose nodes that compute
+  shapes, a few numbers. onnxruntime does not report what a node works on, so its type decides: these are the types that exporters compute
   shapes with, and the providers for GPUs have them all for floating-point tensors, so that one on the CPU can only be about shapes.
   Providers that lack some of them are judged by a shorter list, see `fastloc.runtime.providers`.
 * Any other node elsewhere is misplaced.

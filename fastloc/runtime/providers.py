@@ -156,11 +156,11 @@ def session_settings(
 
     Args:
         version: onnxruntime's, such as (1, 31, 1).
-        allow_fallback: let CUDA, then the CPU run what a compiling NVIDIA provider does not take.
+        allow_fallback: let CUDA, then the CPU run the nodes that a compiling NVIDIA provider does not take.
         override: options of the first provider in place of those chosen here; None removes one.
 
     Raises:
-        PlanError: a CUDA graph on what is not CUDA, options of a provider that has none, or threads that are not a count.
+        PlanError: a CUDA graph on a provider other than CUDA, options of a provider that has none, or threads that are not a count.
     """
     if request.cuda_graph and memory_of(chosen) != "cuda":
         able = ", ".join(row.name for row in _ROWS if row.memory == "cuda")
@@ -194,10 +194,10 @@ def choose(asked: str | Sequence[str], there: Sequence[str], installed: str = "o
     """The rows that you ask for: "auto", a name, or several names in order of preference; onnxruntime's own names count too.
 
     Args:
-        there: onnxruntime's names of what it has, see `available`. installed: what the message calls this onnxruntime.
+        there: onnxruntime's names of its providers, see `available`. installed: the name of this onnxruntime in messages.
 
     Raises:
-        PlanError: an unknown name, none at all, or one that is not there; the message says what is, and what to install.
+        PlanError: an unknown name, none at all, or one that is not there; the message lists those that are, and the package to install.
     """
     if asked == "auto":
         return (next(PROVIDERS[name] for name in AUTO if PROVIDERS[name].ort in there or name == "cpu"),)

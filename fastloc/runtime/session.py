@@ -54,7 +54,7 @@ class OnnxSession:
 
     Args: see `fastloc.OnnxLocalizer`.
 
-    Attributes: `manifest`; `chosen`, the rows of `PROVIDERS` that are used; `settings`, what the session was made with.
+    Attributes: `manifest`; `chosen`, the rows of `PROVIDERS` that are used; `settings`, those of the session.
 
     Raises:
         ModelError: the file cannot be used. PlanError: a provider is missing, does not load, or does not take every node; a cache folder

@@ -1,4 +1,4 @@
-"""Checks of a tokenizer's definition from elsewhere, before the library that runs it allocates what the definition asks for.
+"""Checks of a tokenizer's definition from elsewhere, before the library that runs it allocates the sizes that the definition asks for.
 
 `tokenizers` fills texts up to whatever length is written there, and ends the process where that cannot be had.
 """

@@ -33,7 +33,7 @@ UNIT = 1e-3
 class TextEmbeddings:
     """Texts and their embeddings.
 
-    names       what was encoded, in order
+    names       the encoded texts, in order
     vectors     float32 [T, E], unit length
     template    the template they were put into, by name or as a sentence with {}
     tower       digest of the text tower, see `fastloc.utils.hashing`

@@ -21,7 +21,7 @@ SHOWN = 60
 def checked(texts: str | Sequence[str], *, examples: bool = False) -> list[str]:
     """The prompts, stripped of outer white space. Half a surrogate pair, which no encoding can write, becomes U+FFFD, with a warning.
 
-    examples: a `fastloc.Example` may stand among them, and stays what it is.
+    examples: a `fastloc.Example` may stand among them, and stays unchanged.
 
     Raises:
         TextError: there is none, or one is empty or not a string; an example where none can be used.

@@ -21,9 +21,9 @@ class Tokens:
 
     Args:
         definition: JSON that `tokenizers` reads, which cuts and fills texts up to the context.
-        kind: how texts are cleaned first, see `fastloc.text.cleaning`.
+        kind: the cleaning of texts before, see `fastloc.text.cleaning`.
         zeroed: a token whose id becomes 0, or None.
-        name: what messages call the file it is from.
+        name: its file's name in messages.
 
     Raises:
         ModelError: not such a definition. FastlocError: `tokenizers` is not installed.

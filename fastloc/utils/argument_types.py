@@ -1,4 +1,4 @@
-"""Types of command-line arguments: a function from what is typed to its value, which raises ArgumentTypeError in one line."""
+"""Types of command-line arguments: functions from a typed text to its value, each of which raises ArgumentTypeError in one line."""
 
 import argparse
 import math
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors quote what was typed in printable characters."""
+    """A parser whose errors quote the typed text in printable characters."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and print the error in one line."""

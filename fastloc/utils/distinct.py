@@ -21,7 +21,7 @@ class Distinct:
 
 
 def distinct(keys: Sequence[Hashable]) -> Distinct | None:
-    """The distinct keys, in order; None where all are."""
+    """The distinct keys, in order; None where all are distinct."""
     seen: dict[Hashable, int] = {}
     first: list[int] = []
     index: list[int] = []
@@ -34,5 +34,5 @@ def distinct(keys: Sequence[Hashable]) -> Distinct | None:
 
 
 def distinct_rows(array: NDArray[Any]) -> Distinct | None:
-    """The same of an array's rows, [T, ...], by their bytes."""
+    """The distinct rows of an array [T, ...], compared by their bytes; None where all are distinct."""
     return None if len(array) < 2 else distinct([row.tobytes() for row in np.ascontiguousarray(array)])

@@ -27,8 +27,8 @@ def read(path: Path, names: Sequence[str] | None, arrays: int = ARRAYS) -> dict[
     """Read the arrays of these names (None: all); the file may hold at most `arrays`. Pickled objects are never run.
 
     Raises:
-        ValueError: it would unpack to more than LEAST bytes and RATIO times its size, or a head does not fit what it stands before. What
-            zipfile, zlib and numpy raise for a damaged file: any Exception.
+        ValueError: it would unpack to more than LEAST bytes and RATIO times its size, or a head does not fit its array.
+        Exception: any that zipfile, zlib and numpy raise for a damaged file.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         parts = archive.infolist()

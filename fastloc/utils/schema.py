@@ -1,4 +1,4 @@
-"""Checks of what a file holds: JSON to typed objects, and every mistake as one line that names the file and the field.
+"""Checks of a file's content: JSON to typed objects, and every mistake as one line that names the file and the field.
 
 A dataclass is the schema: its annotations say the types, and its `__post_init__` the ranges. msgspec reads them. It is imported at the
 first file from elsewhere, so that fastloc's own files are read without it.
@@ -36,7 +36,7 @@ def decode(content: str | bytes, kind: type[T], name: str, limit: int | None = N
     """An object of `kind` from JSON; fields that `kind` does not have are left out.
 
     Args:
-        name: the beginning of a message: the file, and what of it is damaged.
+        name: the beginning of a message: the file and its damaged part.
         limit: bytes that there may be; by default JSON_BYTES.
 
     Raises:

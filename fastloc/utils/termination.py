@@ -39,7 +39,7 @@ class Termination:
     """Within this context SIGTERM and SIGHUP raise Terminated in the main thread, and Ctrl-C raises KeyboardInterrupt, as ever.
 
     Elsewhere than in the main thread nothing changes, nor for a signal that is ignored (`nohup`) or that somebody else handles. `error` is
-    what was raised: libraries lose it now and then, and fail in another way later.
+    the exception that was raised: libraries lose it now and then, and fail in another way later.
     """
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ class Protocol:
         (CLIPtrase).
     short_side, long_side: in pixels, for all but "fit"; long_side for "mmcv" alone.
     crop, stride: of windows in pixels; crop 0: no windows.
-    odd: sides that the patch does not divide, "floor" (what is left over is not seen, maps are stretched over it) or "pad" (zeros).
+    odd: sides that the patch does not divide, "floor" (the remainder is not seen, maps are stretched over it) or "pad" (zeros).
     names: key of the class names, see `fastloc.evaluation.protocols.names`; "plain": the set's own.
     template: see `fastloc.text.templates`; "": the method's own.
     logit_scale: the factor of similarities before the softmax over names; None: the subject's own.

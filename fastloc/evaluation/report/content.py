@@ -79,7 +79,7 @@ class RunContent:
     figures: the protocol's own measure first; () where no picture could be used. per_class: the name of the classes' figure.
     published: the nearest to the run first. differences: reasons for a difference from the first published one.
     failures: the first of those that failed.
-    facts: heading -> (name, value) of what ran. changed: protocol fields that are not the paper's.
+    facts: heading -> (name, value) of the run's settings. changed: protocol fields that are not the paper's.
     """
 
     name: str

@@ -43,7 +43,7 @@ class HeatmapJudge(Protocol):
 
 
 def asked_pictures(summary: Summary) -> dict[str, tuple[PictureScore, bool]]:
-    """The pictures to show by key, with their figures and whether they are among the best: the worst first."""
+    """The pictures to show by key, with their figures and True for those among the best: the worst first."""
     return {each.key: (each, best) for best, found in ((False, summary.worst), (True, summary.best)) for each in found[:_MOST]}
 
 

@@ -26,7 +26,7 @@ class Settings:
     """Settings that change rows; one folder holds rows of one.
 
     data, root, options, task: the set, the folder that it is read from, and options of its reader.
-    classes: their plain names; names: the texts that were asked, one list a class; background: class 0 is what no other class is.
+    classes: their plain names; names: the texts of the run, one list a class; background: class 0 holds the pixels of no other class.
     pictures, keys: the number that is evaluated, and the SHA-256 of their keys in order.
     model, pretrained, method, digest: as requested; the digest of the weights or of the file, "sha256:…".
     encoder: the model's own name, such as "ViT-B-16/openai"; of an exported file that of its source.

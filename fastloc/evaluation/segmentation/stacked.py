@@ -86,7 +86,7 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """Of every pixel: the largest logit and its text's number, int64, and the logarithm of the sum of powers over all texts, or
+    """The best of every pixel: the largest logit and its text's number, int64, and the logarithm of the sum of powers over all texts, or
     None: [H, W]."""
 
     value: Tensor
@@ -120,7 +120,7 @@ def _slices(length: int, most: int) -> Iterator[slice]:
 
 
 def _bands(matrix: Tensor) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Of each row [n, a]: the first number that is not 0, and the one behind the last; a and 0 of a row of zeros."""
+    """The band of each row [n, a]: the index of its first number that is not 0, and that behind its last; a and 0 for a row of zeros."""
     used = matrix.ne(0).cpu().numpy()
     length, some = used.shape[1], used.any(1)
     return np.where(some, used.argmax(1), length), np.where(some, length - used[:, ::-1].argmax(1), 0)

@@ -31,7 +31,7 @@ def counted(classes: int) -> Labels:
 
 
 def reduced(classes: int) -> Labels:
-    """Number 1 is label 0: what 0 marks is ignored, and 255 (mmsegmentation's reduce_zero_label)."""
+    """Number 1 is label 0; 0 and 255 are ignored (mmsegmentation's reduce_zero_label)."""
     return _ranked(range(1, classes + 1), ignored=(0,))
 
 
@@ -46,7 +46,7 @@ def cityscapes_ids() -> Labels:
 
 
 def objects_of_stuff_ids() -> Labels:
-    """COCO-Object's labels of COCO-Stuff's ids: a thing is 1 and more, all else is 0, and so is what has no label, which is thus counted
+    """COCO-Object's labels of COCO-Stuff's ids: a thing is 1 and more, all else is 0; pixels without a label are 0 too, and thus counted
     (wangf3014/SCLIP@b56bd30 datasets/cvt_coco_object.py)."""
     return _objects(_STUFF_IDS)
 

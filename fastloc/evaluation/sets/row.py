@@ -20,7 +20,7 @@ class SetRow:
     check: the missing parts of a folder, one line each; () or [] where there are none.
     task: "labels" or "questions", see `fastloc.evaluation.samples.Sample`.
     pictures, classes: of the published split; 0 where the files say so themselves.
-    background: class 0 is what no other class is.
+    background: class 0 holds the pixels of no other class.
     about: the set in one line; layout: its files, one a line; options: option -> its meaning, values are text.
     """
 
