@@ -56,7 +56,7 @@ _ROOMS = {
 
 
 def methods() -> list[str]:
-    """The names that `Localizer(method=...)` takes; `fastloc.recipes.RECIPES` holds what each one computes."""
+    """The names that `Localizer(method=...)` takes; `fastloc.recipes.RECIPES` holds each one's computation."""
     from fastloc.recipes import RECIPES
 
     return list(RECIPES)

@@ -1,4 +1,4 @@
-"""Between fastloc and other people's pipelines: results as supervision's detections, raw outputs as results, decoders' frames as RGB.
+"""Adapters to other pipelines: results as supervision's detections, raw outputs as results, decoders' frames as RGB.
 
 `docs/guide/pipelines.md` shows each in ten lines. Nothing here needs torch but `nv12_to_rgb`.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["nv12_to_rgb", "result_of", "to_supervision"]
 
-# what a result is made of, and how many axes it has
+# the outputs that make a result, and their numbers of axes
 _RANKS = {"similarity": 4, "scores": 2, "background": 2}
 
 
@@ -57,17 +57,17 @@ def to_supervision(
 def result_of(
     outputs: Mapping[str, Any], manifest: Manifest, frame: Any, *, texts: Sequence[str] | None = None, bgr: bool = False
 ) -> Result:
-    """What an exported file's raw outputs say of one frame: points, boxes, masks and heatmaps, without running anything.
+    """The result of one frame from an exported file's raw outputs: points, boxes, masks and heatmaps, without running anything.
 
-    For whoever runs the file elsewhere: in a GStreamer or DeepStream probe, or behind a server.
+    For files that you run elsewhere: in a GStreamer or DeepStream probe, or behind a server.
 
     Args:
         outputs: the file's outputs by name, for one frame, with a batch of 1 or without: "similarity" [T, h, w], and "scores" [T] and
             "background" [1] where there are any. They are copied, so a pipeline may use its buffers again.
-        manifest: what the file says of itself: `fastloc.onnx_file.header.read("gem.onnx").manifest()`, once.
+        manifest: the file's description of itself: `fastloc.onnx_file.header.read("gem.onnx").manifest()`, once.
         frame: the frame (see `fastloc.imaging.images.load`), or its (height, width) alone: the result's picture is black then.
         texts: of a file that has none baked in.
-        bgr: whether the frame is blue first.
+        bgr: True where the frame's channels are blue, green, red.
 
     Raises:
         FastlocError: no similarity, or one that does not fit the file or the frame. TextError: texts missing, or another number of them.
@@ -88,7 +88,7 @@ def result_of(
 def nv12_to_rgb(
     surface: Any, height: int | None = None, width: int | None = None, *, matrix: str = "bt709", full_range: bool = False
 ) -> Tensor:
-    """A hardware decoder's NV12 as RGB, on its device: see `fastloc.functional.frame_formats.nv12_to_rgb`. Needs torch."""
+    """Convert a hardware decoder's NV12 to RGB, on its device: see `fastloc.functional.frame_formats.nv12_to_rgb`. Needs torch."""
     from fastloc.functional import frame_formats
 
     return frame_formats.nv12_to_rgb(surface, height, width, matrix=matrix, full_range=full_range)
@@ -103,7 +103,7 @@ def _supervision() -> Any:
 
 
 def _regions(mask: NDArray[np.bool_], boxes: list[Box]) -> NDArray[np.bool_]:
-    """[N, H, W]: of a text's mask the region that each box was drawn around. No two regions have the same box: they would touch."""
+    """Masks [N, H, W]: for each box the region of the text's mask inside it. No two regions have the same box: they would touch."""
     from scipy import ndimage
 
     regions, count = ndimage.label(mask, structure=np.ones((3, 3)))

@@ -1,4 +1,4 @@
-"""The localizer that a model's name means: PyTorch's, an exported file's in onnxruntime, or a classifier's."""
+"""Chooses the localizer for a model's name: PyTorch's, an exported file's in onnxruntime, or a classifier's."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def load(
     Args:
         model: a name ("ViT-B-16", "hf:owner/name"), a folder, or "embedded": a `fastloc.Localizer`; an .onnx file that `fastloc export`
             wrote: a `fastloc.OnnxLocalizer`; "torchvision:NAME", "timm:NAME", or a module from pixels to logits: a `fastloc.CnnLocalizer`.
-        pretrained: the weights' tag or file, of models that do not have theirs with them.
-        options: of that class, by name, such as method="clip_surgery", size=448 or providers="cuda".
+        pretrained: the weights' tag or file, for models that come without weights.
+        options: keyword arguments of that class, such as method="clip_surgery", size=448 or providers="cuda".
 
     Raises:
-        FastlocError: an option that this class does not have, and what the class itself raises.
+        FastlocError: an option that this class does not have; the class's own errors pass through.
     """
     kind = kind_of(model)
     if kind == CLIP:
@@ -71,7 +71,7 @@ def load(
 
 
 def _without_torch(options: dict[str, Any]) -> None:
-    """Only the default method of the embedded model is there as a file."""
+    """The embedded model without torch: only its default method is there as a file."""
     method = options.pop("method", METHOD)
     if method != METHOD:
         raise FastlocError(f'method {method!r} needs torch: pip install "fastloc[engine]"; without it there is {METHOD!r}')

@@ -1,4 +1,4 @@
-"""Every error fastloc raises on purpose: one clear message that names the thing, its value and what would be right."""
+"""Every error fastloc raises on purpose: one clear message that names the thing, its value and the rule or fix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageError(FastlocError):
 
 
 class ModelError(FastlocError):
-    """A model that is not known, cannot be loaded, or does not have what a call needs."""
+    """A model that is not known, cannot be loaded, or lacks a part that a call needs."""
 
 
 class PlanError(FastlocError):
@@ -47,7 +47,7 @@ class VideoError(FastlocError):
 
 
 class FastlocWarning(UserWarning):
-    """Something the caller should know, though the call went through; the command line prints it as a note."""
+    """A warning of a call that succeeded; the command line prints it as a note."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

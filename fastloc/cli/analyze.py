@@ -1,4 +1,4 @@
-"""`fastloc analyze`: where in the depth of a model its classes come to be, what its attentions look at, and which maps are inside out."""
+"""`fastloc analyze`: the depth at which a model's classes appear, the targets of its attentions, and its inverted maps."""
 
 import argparse
 import csv
@@ -99,7 +99,7 @@ def _scenes(args: argparse.Namespace) -> "list[Scene]":
 
 
 def _write(folder: Path, tables: dict[str, Rows], model: str) -> list[Path]:
-    """A CSV file a table, and a plot where matplotlib is installed; all are made before the first is written."""
+    """Write a CSV file for each table, and a plot where matplotlib is installed; all are made before the first is written."""
     from fastloc.analysis.tables import COLUMNS
     from fastloc.utils.atomic_write import write_whole
 

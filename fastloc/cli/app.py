@@ -1,8 +1,7 @@
-"""The command line: what may be typed, and how every way of ending is told.
+"""The command line: its commands, their parser, and the exit status of each run.
 
-Exit status: 0 when everything went well; 1 for an error, also when only some of the pictures failed; 2 for a command that
-cannot be understood; 130 when interrupted, 143 and 129 when SIGTERM and SIGHUP ended it. Results go to standard output, everything
-else to standard error.
+Exit status: 0 for success; 1 for an error, also when only some of the pictures failed; 2 for an invalid command line;
+130 when interrupted, 143 and 129 when SIGTERM and SIGHUP ended it. Results go to standard output, everything else to standard error.
 """
 
 import argparse
@@ -115,7 +114,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status. A command that cannot be understood raises SystemExit(2), as argparse does."""
+    """Run one command and return its exit status. An invalid command line raises SystemExit(2), as argparse does."""
     given = words(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
@@ -134,7 +133,7 @@ def words(argv: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Command:
-    """One command: the module of fastloc that holds its code, and the names there of what adds its arguments and what runs it."""
+    """One command: the module of fastloc that holds its code, and the names there of the functions that add its arguments and run it."""
 
     name: str
     summary: str
@@ -177,7 +176,7 @@ COMMANDS = (
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands; `args.run(args)` of what it returns carries one out.
+    """The parser of all commands; `args.run(args)` on its result runs the command.
 
     With `argv`, only the command that stands in it gets its arguments: the others' modules need not be imported.
     """

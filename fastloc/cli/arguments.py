@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how what is typed becomes a value. Nothing heavy is imported here."""
+"""Arguments that several commands take, and their conversion to values. Nothing heavy is imported here."""
 
 import argparse
 import sys
@@ -20,14 +20,14 @@ STDIN = "-"
 
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
-    """Which model."""
+    """Add the options that choose a model."""
     known = "see `fastloc models`; a folder; hf:OWNER/NAME; OpenAI's .pt; an exported .onnx file (default: embedded)"
     group.add_argument("--model", default="embedded", metavar="NAME", help=known)
     group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
 
 
 def add_execution(group: "argparse._ArgumentGroup") -> None:
-    """Where and how it runs."""
+    """Add the options of the device and the execution."""
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     group.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, float16 or float64 (default: the plan's choice)")
     group.add_argument(
@@ -36,7 +36,7 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
 
 
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
-    """Which method, and how pictures and texts are brought to it; `sized` reads --size."""
+    """Add the options of the method, and of its pictures and texts; `sized` reads --size."""
     group.add_argument("--method", metavar="NAME", help="see `fastloc methods`, or best (default: gem)")
     add_inputs(group, sized)
     group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
@@ -47,20 +47,20 @@ def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
 
 
 def add_measured(group: "argparse._ArgumentGroup") -> None:
-    """What was measured on the model."""
+    """Add the options for measurements on the model."""
     about = "inverse temperatures from `fastloc calibrate` on this model; none: refuse a model without (default: measure it once)"
     group.add_argument("--temperatures", type=Path, metavar="FILE", help=about)
     group.add_argument("--registers", type=Path, metavar="FILE", help="test-time registers: neurons from `fastloc registers` on this model")
 
 
 def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:
-    """Whether the model has trained projections in place."""
+    """Add the option for the model's trained projections."""
     told = "projections that `python -m fastloc.eclip` trained for the model; own: those that came with it (default: for eclip alone)"
     group.add_argument("--projections", metavar="FILE", help=told)
 
 
 def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
-    """How pictures and texts are brought to a method; `sized` reads --size."""
+    """Add the options that prepare pictures and texts for a method; `sized` reads --size."""
     group.add_argument("--official", action="store_true", help="the method as its authors run it, without what the model recommends")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
     group.add_argument(
@@ -71,7 +71,7 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
 
 
 def add_exported(group: "argparse._ArgumentGroup") -> None:
-    """What an exported file needs beside itself."""
+    """Add the options of an exported file: its companions and settings."""
     group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
     group.add_argument("--embeddings", type=Path, metavar="FILE", help="for an .onnx file: its texts, encoded by `fastloc embed`")
     group.add_argument(
@@ -80,7 +80,7 @@ def add_exported(group: "argparse._ArgumentGroup") -> None:
 
 
 def add_texts(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """What to look for; not required of a file that has its texts baked in."""
+    """Add the texts to look for; a file that has its texts baked in needs none."""
     more = "" if required else "; an .onnx file that has texts of its own needs none"
     parser.add_argument(
         "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=required, type=prompt,
@@ -89,7 +89,7 @@ def add_texts(parser: argparse.ArgumentParser, *, required: bool = True) -> None
 
 
 def add_like(parser: argparse.ArgumentParser) -> None:
-    """Examples of what to look for."""
+    """Add the option for examples to look for."""
     parser.add_argument(
         "--like", nargs="+", action="extend", default=[], type=words, metavar="PICTURE[:X0,Y0,X1,Y1[=TEXT]]",
         help="look for what an example shows, in a box of its picture in pixels, mixed with a text where one is given",
@@ -97,7 +97,7 @@ def add_like(parser: argparse.ArgumentParser) -> None:
 
 
 def texts_of(args: argparse.Namespace) -> list[str] | None:
-    """The texts and examples that were given; None for those of an exported file. Ends as argparse does where neither is there.
+    """The texts and examples of the command line; None for those of an exported file. Exits as argparse does where neither is there.
 
     Raises FastlocError for an example that cannot be used.
     """
@@ -121,7 +121,7 @@ def examples_of(given: Sequence[str]) -> list[str]:
 
 
 def add_pixels(group: "argparse._ArgumentGroup") -> None:
-    """How large a picture may be."""
+    """Add the option that limits a picture's size."""
     group.add_argument(
         "--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"pixels that a picture may have (default: {MAX_PIXELS})"
     )
@@ -147,7 +147,7 @@ def read_picture(name: str, max_pixels: int = MAX_PIXELS) -> "Image":
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
-    """For commands that list something."""
+    """Add the options of commands that list something."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def said(at: Progress) -> str:
-    """How far a build is, in words."""
+    """The progress of a build, in words."""
     steps = f" {at.done}/{at.total}" if at.total > 1 else ""
     return f"{at.phase}{steps}"
 

@@ -1,4 +1,4 @@
-"""`fastloc demo`: the whole way once, on a picture and with a model that come with fastloc."""
+"""`fastloc demo`: one complete run, with a picture and a model that come with fastloc."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Find the sample's texts in it, write the overlay, and say what to type next."""
+    """Find the sample's texts in it, write the overlay, and print the next commands to try."""
     file, texts = sample()
     result = load(EMBEDDED, method=args.method)(file, texts)
     written = result.save(args.output)
@@ -39,7 +39,7 @@ def sample() -> tuple[Path, list[str]]:
 
 
 def command() -> str:
-    """How fastloc is called from here: as `fastloc` if that is on the PATH, else through this Python."""
+    """The command that calls fastloc from here: `fastloc` if that is on the PATH, else this Python."""
     python = Path(sys.executable)
     found = shutil.which("fastloc")
     if found and Path(found).parent == python.parent:

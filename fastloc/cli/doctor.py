@@ -1,4 +1,4 @@
-"""`fastloc doctor`: is this installation sound, and what to do where it is not. Exit status 1 for a problem, 0 otherwise."""
+"""`fastloc doctor`: checks of this installation, with a remedy for each problem. Exit status 1 for a problem, 0 otherwise."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, and tell. Returns the exit status."""
+    """Run the checks and print the findings. Returns the exit status."""
     from fastloc.diagnostics.doctor import PROBLEM, diagnose
     from fastloc.diagnostics.probes import probe
 

@@ -59,7 +59,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which model, for a command that tries several methods on it: none of their fields is changed."""
+    """Add the options of a model for a command that tries several methods on it: no field of a method can be changed."""
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
@@ -109,7 +109,7 @@ def _encoded(picture: "Image", kind: str, path: Path) -> bytes:
 
 
 def _show(out: "Console", found: "Explained") -> None:
-    """Times and peaks as a table, and what did not run."""
+    """Print times and peaks as a table, and the methods that did not run."""
     from fastloc.analysis.contact_sheet import milliseconds
 
     table = console.table("method", "time", *found.texts, right=("time",))
@@ -137,7 +137,7 @@ def _rows(names: list[str] | None) -> "list[Recipe]":
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """What would be found out after minutes of work."""
+    """Raise FastlocError for files whose faults would otherwise appear after minutes of work."""
     if args.model.endswith(".onnx"):
         raise FastlocError(f"{args.model}: an exported file holds one method, and explain compares methods: give the model it was made of")
     for path in filter(None, (args.output, args.html)):
@@ -150,6 +150,6 @@ def _check_files(args: argparse.Namespace) -> None:
 
 
 def localizer_of(args: argparse.Namespace) -> "Localizer":
-    """The model, with the method that asks least of it."""
+    """The localizer of the model, with the method that needs the least of it."""
     args.method = _MEASURED if args.temperatures else _PLAINEST
     return torch_engine(args)

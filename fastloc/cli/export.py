@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _choices() -> str:
-    """What each choice means, from the tables."""
+    """The meaning of each choice, from the tables."""
     told = {
         "spelling": {name: f"{row.what}: {row.reads}" for name, row in SPELLINGS.items()},
         "dtype": {typed: DTYPES[name] for typed, name in PRECISIONS.items()},
@@ -65,7 +65,7 @@ def _choices() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and tell what it is."""
+    """Write the file and print its description."""
     texts, size = _texts(args), _size(args)
     pictures = _calibration(args.calibrate)
     from fastloc.auto import METHOD
@@ -107,7 +107,7 @@ def _texts(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _size(args: argparse.Namespace) -> Any:
-    """What was asked for: None, "dynamic", a number or (height, width)."""
+    """The requested size: None, "dynamic", a number or (height, width)."""
     if args.height is None and args.width is None:
         return args.size
     if args.height is None or args.width is None:

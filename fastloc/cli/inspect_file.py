@@ -1,4 +1,4 @@
-"""`fastloc inspect`: what an exported file is, and what it is made of."""
+"""`fastloc inspect`: the kind and the content of an exported file."""
 
 import argparse
 import json
@@ -61,7 +61,7 @@ def _show(report: "Report", placement: "Placement | None") -> None:
 
 
 def _about(report: "Report") -> dict[str, object]:
-    """The first table: what the file says of itself."""
+    """The rows of the first table: the file's manifest, size and versions."""
     content = report.content
     opsets = ", ".join(f"{name or 'ai.onnx'} {version}" for name, version in content.opsets.items())
     size = f"{_bytes(content.bytes)}" + "".join(f", and {_bytes(size)} in {name}" for name, size in report.external.items())
@@ -125,7 +125,7 @@ def _graph(out: Console, report: "Report") -> None:
 
 
 def _listed(value: object) -> object:
-    """Words and templates of a text tower: there may be thousands, and a template holds scores of sentences."""
+    """Words and templates of a text tower in short: there may be thousands, and a template holds scores of sentences."""
     if not isinstance(value, (list, dict)):
         return value
     names = ", ".join(map(str, list(value)[:4]))

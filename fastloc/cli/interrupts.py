@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP that wait for what must not be torn: a library's write in the middle of a file."""
+"""Delayed Ctrl-C, SIGTERM and SIGHUP: they wait for work that must be completed, such as a library's write in the middle of a file."""
 
 import signal
 import threading
@@ -37,7 +37,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A block that is finished before it is interrupted."""
+        """A block that is completed before an interruption is raised."""
         self._held = True
         try:
             yield

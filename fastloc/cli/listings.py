@@ -1,4 +1,4 @@
-"""`fastloc methods`, `fastloc models` and `fastloc plan`: what there is to choose from, and what is chosen here."""
+"""`fastloc methods`, `fastloc models` and `fastloc plan`: the available choices, and those that apply here."""
 
 import argparse
 import json
@@ -72,7 +72,7 @@ def best(args: argparse.Namespace) -> int:
 
 
 def models(args: argparse.Namespace) -> int:
-    """List the models that fit, the embedded one first; with --all also those that do not, and why."""
+    """List the models that fit, the embedded one first; with --all also the others, with the reasons."""
     from fastloc.checkpoints.sources.listing import models as every_model
 
     listed = [row for row in every_model() if args.all or row["refused"] is None]
@@ -101,7 +101,7 @@ def models(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Tell how a method would be executed on this machine, with the reason for every choice and against every other."""
+    """Print the plan of a method's execution on this machine, with the reason for every choice and against every other."""
     from fastloc.cli.localizers import torch_engine
 
     localizer = torch_engine(args)

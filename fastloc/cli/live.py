@@ -1,4 +1,4 @@
-"""`fastloc live`: a page that shows what a camera sees and where the texts are in it, served to this machine unless told otherwise."""
+"""`fastloc live`: a page that shows a camera's frames and the texts in them, served to this machine alone unless you ask for more."""
 
 import argparse
 import errno
@@ -28,7 +28,7 @@ HOST, PORT = "127.0.0.1", 8010
 PORTS = 65535
 # connections more than there may be clients: for files, and for who is turned away
 PASSING = 64
-# what is looked for where nothing was said: in emoji scenes, and in what a camera on a desk sees
+# the default texts: for emoji scenes, and for a camera on a desk
 EMOJI, USUAL = ("cat", "pizza", "red car"), ("a face", "a hand", "a cup")
 # long side of the frames that browsers send, in multiples of the model's input, and within which pixels
 SPARE, SIDES = 1.5, (320, 720)
@@ -62,7 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def add_server(group: "argparse._ArgumentGroup", port: int, served: str) -> None:
-    """The options of a command that serves something: where, to whom and by which certificate."""
+    """Add the options of a command that serves something: host, port, access and certificate."""
     known = f"address to serve on; any but loopback has a token (default: {HOST})"
     group.add_argument("--host", default=HOST, metavar="NAME", help=known)
     group.add_argument("--port", type=int, default=port, metavar="N", help=f"port to serve on, 0 for a free one (default: {port})")
@@ -74,8 +74,8 @@ def add_server(group: "argparse._ArgumentGroup", port: int, served: str) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the page until interrupted. Raises FastlocError for what cannot be opened, made or served, before anything is served."""
-    # what is not installed is told before anything else is done
+    """Serve the page until interrupted. Raises FastlocError, before serving, for a part that cannot be opened, made or served."""
+    # a missing package is reported before anything else is done
     for package in ("uvicorn", "websockets", "starlette"):
         import_module(package)
     from fastloc.web_server.security import rules
@@ -126,7 +126,7 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
             raise FastlocError(f"--keyfile {key} is given without its certificate: add --certfile")
         return
     try:
-        # a key that wants a password gets a wrong one, in place of a question
+        # a key that needs a password gets a wrong one, so that nobody is asked for it
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         given = f"--certfile {certificate}" + (f" --keyfile {key}" if key else "")
@@ -151,7 +151,7 @@ def _live(args: argparse.Namespace, guard: "Rules") -> "Live":
 
 
 def _hub(args: argparse.Namespace, limits: "Limits") -> "Broadcast | None":
-    """The source, which is opened before the model is loaded: one that is not there is told at once."""
+    """The source, which is opened before the model is loaded, so that a missing one is reported at once."""
     if args.source is None:
         return None
     from fastloc.live.broadcast import Broadcast

@@ -1,4 +1,4 @@
-"""The localizer of a command, from its options: what each kind of model cannot be asked is refused by the option's name."""
+"""The localizer of a command, from its options: an option that a kind of model does not have is refused by its name."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = "--model ViT-B-16 --pretrained laion2b_s34b_b88k"
 # options that change the recipe where they are given
 CHANGES = ("blocks", "iterations", "inv_temp")
-# what can be asked of a classifier
+# the options of a classifier
 _CLASSIFIER = ("pretrained", "method", "size", "fit", "device", "dtype")
-# what is decided when a file is exported
+# settings that are fixed when a file is exported
 _FIXED = (
     "pretrained", "projections", "method", "official", "fit", "template", "device", "dtype", "plan", "temperatures", "registers", *CHANGES,
 )  # fmt: skip
 
 
-# options of an exported file, and what `OnnxLocalizer` calls them
+# options of an exported file, and their names in `OnnxLocalizer`
 _TEXTS = {"embeddings": "embeddings", "text_tower": "text"}
 
 
@@ -43,7 +43,7 @@ def model_name(localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> str:
 
 
 def note_embedded(args: argparse.Namespace, localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> None:
-    """Say to standard error that the embedded model, or a file made of it, is no use for photographs."""
+    """Print to standard error that the embedded model, or a file made of it, is no use for photographs."""
     if EMBEDDED in (args.model, model_name(localizer)):
         say(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", error=True)
 
@@ -81,5 +81,5 @@ def classifier(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLoca
 
 
 def changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The recipe's fields that were given."""
+    """The recipe's fields that the command line changes."""
     return {name: value for name in CHANGES if (value := getattr(args, name)) is not None}

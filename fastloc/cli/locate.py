@@ -83,7 +83,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def locate(args: argparse.Namespace) -> int:
-    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
+    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for an error that concerns all of them."""
     folder, images, args.texts = _folder(args), pictures_of(args.images), texts_of(args)
     localizer = engine(args)
     jobs = plan(images, localizer.method, folder, npz=args.npz, overlay=not args.json or args.output is not None)
@@ -108,7 +108,7 @@ def locate(args: argparse.Namespace) -> int:
 
 def plan(images: Sequence[str], method: str, folder: Path, *, npz: bool, overlay: bool = True) -> list[Job]:
     """A job for each picture. Files are named <stem>.<method>.*, with a number where that name is taken by another picture's
-    file or is one of the pictures itself, so that nothing given or made in this run is written over."""
+    file or is one of the pictures itself, so that no input or output of this run is overwritten."""
     inputs = {Path(image).resolve() for image in images}
     taken: set[str] = set()
     jobs = []
@@ -122,7 +122,7 @@ def plan(images: Sequence[str], method: str, folder: Path, *, npz: bool, overlay
 
 
 def _stem(image: str) -> str:
-    """What the files of a picture are named after."""
+    """The stem of the files of a picture."""
     if image == STDIN:
         return "stdin"
     # an address ends where its query begins

@@ -1,4 +1,4 @@
-"""`fastloc pipeline`: what GStreamer, DeepStream or Triton need beside an exported file."""
+"""`fastloc pipeline`: the files that GStreamer, DeepStream or Triton need beside an exported file."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the files and tell their names. Returns the exit status."""
+    """Write the files and print their names. Returns the exit status."""
     for path, name in zip(write(args.model, args.pipelines), args.pipelines, strict=True):
         say(path)
         say(f"fastloc: note: {name}: {RESIZERS[name]}", error=True)

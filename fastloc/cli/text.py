@@ -77,7 +77,7 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
 
     if args.text is not None and (args.model is not None or args.pretrained is not None or args.projections is not None):
         raise FastlocError("--text is a text tower in place of --model, --pretrained and --projections: give one of them")
-    # a wrong one is told before a model is loaded
+    # a wrong ending is reported before a model is loaded
     ending(args.output)
     tower = args.text
     if args.like:

@@ -1,4 +1,4 @@
-"""`fastloc verify`: whether an exported file computes, on this device, what it should. Exit status 0 if it does, 1 if not."""
+"""`fastloc verify`: a check of an exported file's outputs on this device against its golden. Exit status 0 if they agree, 1 if not."""
 
 import argparse
 import json

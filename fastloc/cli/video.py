@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sources(inputs: Sequence[str]) -> tuple[list[str], bool]:
-    """The sources that were given, patterns replaced by the files that match; and whether they are several. Raises VideoError."""
+    """The sources of the command line, patterns replaced by the files that match; and True where they are several. Raises VideoError."""
     found: list[str] = []
     for each in inputs:
         named = matching(each) if is_pattern(each) else [each]
@@ -161,7 +161,7 @@ def _run(
     convert = frames.timings().get("convert", {"p50": 0.0})["p50"]
     sink.spent.seconds["decode"] = span.reading + convert * sink.spent.frames
     _tell(out, job, sink.spent.line(_counts(frames)))
-    # whoever asked by another signal than Ctrl-C is told so by the exit status
+    # a signal other than Ctrl-C shows in the exit status
     if ended is not None and type(ended) is not KeyboardInterrupt:
         raise ended
     return ended is None
@@ -175,7 +175,7 @@ def _stream(args: argparse.Namespace, localizer: Any, span: "Span") -> "Stream":
 
 
 class _Sink:
-    """What becomes of a result: a drawn frame, a line of JSON."""
+    """The outputs of a result: a drawn frame, a line of JSON."""
 
     def __init__(
         self, drawer: "Drawer", threshold: float, video: "VideoWriter | None", clock: "Clock", records: "Records | None", name: str | None,
@@ -206,7 +206,7 @@ class _Sink:
 
 
 def _sink(args: argparse.Namespace, job: "Job", drawer: "Drawer", span: "Span", stack: ExitStack, name: str | None) -> _Sink:
-    """Opens the files: what cannot be written is known before the model is loaded."""
+    """Open the output files, so that one that cannot be written is known before the model is loaded."""
     from fastloc.video.output.clock import TICK, Clock
     from fastloc.video.output.json_lines import Records
     from fastloc.video.output.writer import VideoWriter
@@ -225,7 +225,7 @@ def _sink(args: argparse.Namespace, job: "Job", drawer: "Drawer", span: "Span", 
 
 
 def _sound(given: str, span: "Span") -> Path | None:
-    """The file whose sound is kept."""
+    """The file whose sound the output keeps."""
     if not span.info.audio:
         return None
     if span.live or not Path(given).is_file():
@@ -235,7 +235,7 @@ def _sound(given: str, span: "Span") -> Path | None:
 
 
 def _tell(out: "Console", job: "Job", line: str) -> None:
-    """What was written, and how long it took."""
+    """Print the files that were written, and the time spent."""
     for path in (job.video, job.record_file):
         if path is not None:
             out.print(f"written: {console.shown(path)}", soft_wrap=True)
@@ -243,7 +243,7 @@ def _tell(out: "Console", job: "Job", line: str) -> None:
 
 
 def _counts(frames: "Stream") -> dict[str, int]:
-    """What went otherwise than one would want."""
+    """The numbers of irregular frames and reconnects, by name."""
     counters = frames.counters
     return {"dropped": counters.dropped, "corrupt, skipped": counters.corrupt, "reconnects": counters.reconnects}
 

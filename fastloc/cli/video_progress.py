@@ -1,4 +1,4 @@
-"""What `fastloc video` shows: a bar while frames go through, and where the time went."""
+"""Progress of `fastloc video`: a bar while frames are processed, and the time spent on each kind of work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +14,19 @@ from fastloc.utils import console
 
 @dataclass
 class Spent:
-    """Seconds of work by kind, and the frames it was for."""
+    """Seconds of work by kind, and the number of frames."""
 
     began: float = field(default_factory=perf_counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "model", "read-out", "draw", "encode"), 0.0))
     frames: int = 0
 
     def begin(self) -> None:
-        """Time counts from now on."""
+        """Start the clock."""
         self.began = perf_counter()
 
     @contextmanager
     def on(self, kind: str) -> Iterator[None]:
-        """Count what happens here as this kind."""
+        """Count the time of this block as this kind."""
         start = perf_counter()
         try:
             yield
@@ -51,7 +51,7 @@ class Bar:
         self._task = bar.add_task("", total=total, count="") if bar else None
 
     def step(self, done: int, note: str = "") -> None:
-        """So many frames are done; the note stands behind the count."""
+        """Set the number of finished frames; the note stands behind the count."""
         if self._bar is not None and self._task is not None:
             # what a file says of its length may be too little
             total = None if self._total is None else max(self._total, done)

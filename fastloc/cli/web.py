@@ -55,12 +55,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page, then serve it until interrupted. Raises FastlocError for what cannot be read, made or served."""
+    """Write the page, then serve it until interrupted. Raises FastlocError for a part that cannot be read, made or served."""
     texts = lines_of(args.texts_file) if args.texts_file else []
     localizer = _localizer(args)
     from fastloc.export.web_site import write_site
 
-    # a port that is taken is told before the work is done
+    # a port that is taken is reported before the work is done
     server = None if args.serve is None else serving(args.output, args.serve)
     try:
         manifest = write_site(localizer, args.output, ort=args.ort, texts=texts)
@@ -92,11 +92,11 @@ class Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the page tells what it could not fetch."""
+        """Log nothing: the page reports what it could not fetch."""
 
 
 class Server(ThreadingHTTPServer):
-    """A thread a connection, and so many at a time that neither threads nor descriptors run out; one more is closed at once."""
+    """Server with a thread for each connection, limited so that neither threads nor descriptors run out; one more is closed at once."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         self._places = threading.BoundedSemaphore(CONNECTIONS)
@@ -115,7 +115,7 @@ class Server(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a browser that leaves in the middle is no fault."""
+        """Print nothing: a browser that leaves in the middle is no fault."""
 
 
 def serving(folder: Path, port: int) -> ThreadingHTTPServer:

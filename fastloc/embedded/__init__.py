@@ -1,4 +1,4 @@
-"""Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room knows where they lie."""
+"""Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room holds their paths."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ MODEL = FOLDER / "model.safetensors"
 ECLIP = FOLDER / "eclip.safetensors"
 TEMPERATURES = FOLDER / "temperatures.json"
 QUALITY = FOLDER / "quality.json"
-# what recommends a method for a kind of model
+# the measurements that recommend a method for each kind of model
 EVIDENCE = FOLDER / "evidence.json"
 # the same model exported with GEM, and its text tower
 GEM_ONNX = FOLDER / "gem.onnx"
@@ -20,5 +20,5 @@ SAMPLES = FOLDER / "samples"
 
 
 def holds(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is one of these, which are made and tested here and read without the checks for files from elsewhere."""
+    """True for a file of this folder. These are made and tested with fastloc, and read without the checks for files from elsewhere."""
     return Path(path).resolve().is_relative_to(FOLDER.resolve())

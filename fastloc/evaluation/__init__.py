@@ -1,1 +1,1 @@
-"""Methods under the protocols of papers: data sets, protocols, metrics, runs that go on where they were ended, reports."""
+"""Methods under the protocols of papers: data sets, protocols, metrics, runs that continue after an interruption, reports."""

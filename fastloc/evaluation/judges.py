@@ -1,4 +1,4 @@
-"""The seams of a run: the model that is asked, and the judge that makes rows of samples."""
+"""The interfaces of a run: the model that is evaluated, and the judge that makes rows of samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Subject(Protocol):
     shares: bool  # grids are shares of a softmax over the texts already
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
-        """Where a picture of (height, width) lies in an input of its own size and fit."""
+        """The geometry of a picture of (height, width) in an input of its own size and fit."""
 
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
         """One normalised input [3, h, w], float32 on the CPU, resized as the model asks."""

@@ -1,4 +1,4 @@
-"""What a run keeps of a picture: one row, one line of JSON, enough for every metric."""
+"""Rows of a run: one for each picture, one line of JSON, enough for every metric."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Answer", "Row", "decoded", "encoded"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one question: its class (-1 of a phrase) and its measures by name, such as "iou", "auc", "hit", "tp"."""
+    """The outcome of one question: its class (-1 of a phrase) and its measures by name, such as "iou", "auc", "hit", "tp"."""
 
     label: int
     measures: Mapping[str, float]
@@ -25,9 +25,9 @@ class Row:
     """One picture's outcome.
 
     key: the sample's.
-    counts: (true label, predicted label, pixels) of what occurs, without ignored pixels; predicted -1 is no class at all.
+    counts: (true label, predicted label, pixels) of each pair that occurs, without ignored pixels; predicted -1 is no class.
     answers: in the order of the questions.
-    error: why there is neither.
+    error: the reason why there are neither counts nor answers.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Row:
 
 
 def encoded(row: Row) -> bytes:
-    """One line of JSON with its line feed; what is empty is left out."""
+    """One line of JSON with its line feed; empty fields are left out."""
     content = {name: value for name in ("key", "counts", "answers", "error") if (value := getattr(row, name))}
     return msgspec.json.encode(content) + b"\n"
 

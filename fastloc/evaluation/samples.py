@@ -1,4 +1,4 @@
-"""A data set as evaluation sees it: items to read, samples with their truth, and the errors of both."""
+"""The interface of data sets: items to read, samples with their truth, and the errors of both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IGNORE = -1
 
 
 class SampleError(FastlocError):
-    """A picture or its truth that cannot be read: listed and counted, and the run goes on."""
+    """A picture or its truth that cannot be read: it is listed and counted, and the run continues."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One text that is asked of a picture, and where it is.
+    """One text to find in a picture, and the truth of its position.
 
     text: a class name or a phrase.
     label: its class, an index into `DataSet.classes`; -1 for a phrase.

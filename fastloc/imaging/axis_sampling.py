@@ -1,4 +1,4 @@
-"""Where the pixels of one axis of a picture are sampled on the patch grid: two neighbouring cells and a weight each."""
+"""Bilinear sampling of the patch grid along one axis of a picture: two neighbouring cells and a weight for each pixel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Axis", "bilinear", "sample"]
 class Axis:
     """Bilinear sampling along one axis of n pixels: `(1 - weight) * values[lower] + weight * values[upper]`.
 
-    cells    how many cells the grid has along this axis
+    cells    the number of the grid's cells along this axis
     lower    int32 [n], the cell whose centre lies at or before the pixel's; never decreasing
     weight   float64 [n] in [0, 1), of the cell after it
     inside   the pixels that the model saw; outside them a map is 0, whatever lower and weight say
@@ -72,6 +72,6 @@ def sample(at: NDArray[np.float64], cells: int, inside: slice, seen: slice) -> A
 
 
 def bilinear(cells: int, pixels: int) -> NDArray[np.float64]:
-    """float64 [pixels, cells]: so many cells brought to so many pixels as `interpolate(mode="bilinear", align_corners=False)` does it."""
+    """float64 [pixels, cells]: the matrix of `interpolate(mode="bilinear", align_corners=False)` along one axis."""
     at = (np.arange(pixels, dtype=np.float64) + 0.5) * (cells / pixels) - 0.5
     return sample(at, cells, slice(0, pixels), slice(0, cells)).matrix()

@@ -1,4 +1,4 @@
-"""Embedded colour profiles: a picture's colours brought to sRGB, which is what encoders are trained on."""
+"""Embedded colour profiles: conversion of a picture's colours to sRGB, the space that encoders are trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture, or a box in one, that is looked for in place of a text."""
+"""Examples: a picture, or a box in one, as the query in place of a text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Example(str):
     The localizer reads the example's own patch features under the method that looks for them, takes their mean in the box, and compares
     patches with it as it does with a text's embedding. All patches of a picture have much in common, and a text has nothing of that: it is
     taken off with the mean of the patches outside the box, unless `weights` says otherwise. A method that reads no patch features (Grad-CAM
-    and its kin) takes the image embedding of what lies in the box. The string is the example's name, as results show it.
+    and its kin) takes the image embedding of the box's content. The string is the example's name, as results show it.
 
     Args:
         image: anything that `fastloc.imaging.images.load` takes.
@@ -136,7 +136,7 @@ def cell_shares(geometry: Geometry, grid: tuple[int, int], box: Box) -> NDArray[
 
 
 def _covered(low: float, high: float, cells: int, side: int) -> NDArray[np.float64]:
-    """Of each of the cells along an axis, the part between low and high, in pixels of the input."""
+    """The share of each cell along an axis that lies between low and high, in pixels of the input."""
     edges = np.linspace(0, side, cells + 1)
     covered: NDArray[np.float64] = np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) * (cells / side)
     return covered

@@ -1,11 +1,11 @@
-"""Where a pixel of the picture lies in the model's input, and back.
+"""Coordinate maps between the picture and the model's input, in both directions.
 
 Every fit is one resize followed by one shift, so each axis is a single affine map in continuous coordinates, where a pixel's centre is at
 its index + 0.5:
 
     input = scale * picture + offset        scale = resized / picture        offset = -corner
 
-A crop has a positive corner, a letterbox a negative one, and the two others none.
+A crop has a positive corner, a letterbox a negative one, and the other fits none.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Geometry:
         return rows.matrix() @ self._on_input(0, grid[0]).matrix(), columns.matrix() @ self._on_input(1, grid[1]).matrix()
 
     def sampling(self, grid: Pair) -> tuple[Axis, Axis]:
-        """The same as `resampling`, as two tables (rows, columns): which two cells each pixel lies between, and how far along."""
+        """The same as `resampling`, as two tables (rows, columns): for each pixel two neighbouring cells and the weight between them."""
         return self._axis(0, grid[0]), self._axis(1, grid[1])
 
     def _covered(self, axis: int) -> slice:

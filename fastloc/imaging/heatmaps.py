@@ -1,4 +1,4 @@
-"""Similarities on the patch grid -> heatmaps on the picture. Pure numpy, float32 or float64 in and out (float16 comes out as float32)."""
+"""Heatmaps on the picture from similarities on the patch grid. Pure numpy, float32 or float64 in and out (float16 comes out as float32)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BACKGROUND = -1
 def minmax(x: Floats, axes: tuple[int, ...] = (-2, -1), out: Floats | None = None) -> Floats:
     """x scaled to [0, 1] over the axes, into out (which may be x) where given.
 
-    A constant map says nothing and becomes 0; the official codes divide by zero there.
+    A constant map has no contrast and becomes 0; the official codes divide by zero there.
     """
     low, high = x.min(axis=axes, keepdims=True), x.max(axis=axes, keepdims=True)
     span = high - low
@@ -45,7 +45,7 @@ def minmax(x: Floats, axes: tuple[int, ...] = (-2, -1), out: Floats | None = Non
 
 
 def is_flat(low: Floats, high: Floats) -> NDArray[np.bool_]:
-    """True where a map's range is rounding noise: interpolating a constant leaves some, which must not be blown up to full heat."""
+    """True where a map's range is rounding noise: interpolating a constant leaves some, which must not be stretched to full heat."""
     found: NDArray[np.bool_] = high - low <= 8 * np.finfo(low.dtype).eps * np.maximum(np.abs(low), np.abs(high))
     return found
 
@@ -79,7 +79,7 @@ def heatmaps(
     """Heatmaps [T, H, W] of similarities [T, h, w] on the patch grid, within [0, 1] except for order "none".
 
     order is a key of `ORDERS`. With "softmax" and its kin the texts compete; one text alone would be 1 everywhere, so it is
-    read out as "picture". A text that was asked twice has equal similarities: it competes once, and is answered in each place.
+    read out as "picture". A repeated text has equal similarities: it competes once, and each of its places gets the same map.
     reverse gives 1 - map of a min-max map, RCLIP's |1 - map|. Borders that a crop hid from the model are 0 and a letterbox's padding takes
     no part in the min and max. limits [T, 2] are the similarities at which heat is 0 and 1, in place of each map's min and max; beyond
     them it is cut off. Raises FastlocError for an unknown order, a softmax without a positive logit_scale, reverse or limits without a
@@ -156,7 +156,7 @@ def between(x: Floats, limits: Floats) -> Floats:
 
 
 def check_limits(limits: Floats, count: int, order: str) -> None:
-    """Raises FastlocError unless limits are [count, 2], finite and in order, and the order of the read-out has a min-max."""
+    """Raise FastlocError unless limits are [count, 2], finite and in order, and the order of the read-out has a min-max."""
     if order not in ("grid", "picture"):
         raise FastlocError(f"limits need a min-max map, order 'grid' or 'picture', not {order!r}")
     if limits.shape != (count, 2) or not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
@@ -164,7 +164,7 @@ def check_limits(limits: Floats, count: int, order: str) -> None:
 
 
 def _limited(similarity: Floats, geometry: Geometry, order: str, reverse: bool, limits: Floats) -> Floats:
-    """Upsampled first, then scaled: both are linear but for the cut, which is made once."""
+    """Maps upsampled first, then scaled: both are linear except for the cut, which is made once."""
     check_limits(np.asarray(limits), len(similarity), order)
     maps = upsample(similarity, geometry)
     inside = (slice(None), *geometry.covered())
@@ -179,7 +179,7 @@ def _matrices(similarity: Floats, geometry: Geometry, order: str) -> tuple[Float
 
 
 def _checked(similarity: Floats) -> Floats:
-    """[T, h, w] in float32 or float64."""
+    """The similarities [T, h, w] in float32 or float64."""
     values = np.asarray(similarity)
     if values.ndim != 3 or 0 in values.shape:
         raise FastlocError(f"similarity must be [T, h, w] with at least one of each, not {list(values.shape)}")

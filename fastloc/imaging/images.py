@@ -1,4 +1,4 @@
-"""Anything that holds a picture -> one PIL picture, RGB, 8 bits, upright; or an ImageError that says what is wrong with it."""
+"""Loading of pictures from any source: one PIL picture, RGB, 8 bits, upright; or an ImageError that names the fault."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def load(
     pixels are scaled to 8 bits by the rules of `fastloc.imaging.pixel_depth`, with a FastlocWarning where white had to be assumed.
 
     Args:
-        name: what error messages call a source that has no path of its own.
+        name: the name in error messages of a source that has no path of its own.
         bgr: the array's or tensor's channels are blue, green, red (and alpha), as OpenCV's are; greys stay.
-        max_pixels: what a file may decode to; checked before anything is allocated. Arrays, tensors and PIL pictures are not limited.
+        max_pixels: the most pixels of a decoded file; checked before any allocation. Arrays, tensors and PIL pictures are not limited.
         white: the value of white in an array of integers deeper than 8 bits; None: found by the rules of `pixel_depth`.
         profile: False leaves the embedded colour profile of a file out, as OpenCV and the evaluations of papers do.
 
@@ -109,7 +109,7 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def _to_rgb(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
-    """A new RGB picture. own: nobody else has this picture, so that it may be turned where it lies."""
+    """A new RGB picture. own: no caller holds this picture, so that it may be rotated in place."""
     if 0 in picture.size:
         raise ImageError(f"{name}: has no pixels ({picture.height} x {picture.width})")
     try:
@@ -150,7 +150,7 @@ def _with_profile(picture: Image.Image, source: Image.Image) -> Image.Image:
 
 
 def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Convert rows at a time; of a large picture only the source and the result are ever whole."""
+    """Convert rows at a time; of a large picture only the source and the result are in memory as a whole."""
     if picture.height <= _ROWS:
         return convert(picture)
     made = Image.new("RGB", picture.size)
@@ -168,7 +168,7 @@ def _deep_grey(picture: Image.Image, name: str, white: int | None, inverted: boo
 
 
 def _tag(picture: Image.Image, number: int) -> Any:
-    """A TIFF's tag; None of other pictures."""
+    """A TIFF's tag; None for other pictures."""
     return getattr(picture, "tag_v2", {}).get(number)
 
 
@@ -180,12 +180,12 @@ def _declared_white(picture: Image.Image) -> int | None:
 
 
 def _white_is_zero(picture: Image.Image) -> bool:
-    """True for the deep greys that Pillow reads as they lie; it inverts those of 8 bits itself."""
+    """True for the deep greys that Pillow reads without inverting; it inverts those of 8 bits itself."""
     return bool(_tag(picture, _PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
 def _deep_channels(picture: Image.Image) -> bool:
-    """True for colour of 16 bits a channel, of which Pillow keeps the upper 8 without looking whether they hold anything."""
+    """True for colour of 16 bits a channel, of which Pillow always keeps the upper 8, even where they are all 0."""
     raw = [part[3] for part in getattr(picture, "tile", []) if len(part) > 3]
     names = [each[0] if isinstance(each, tuple) and each else each for each in raw]
     return any(isinstance(each, str) and ";16" in each for each in names) and picture.mode in ("RGB", "RGBA", "LA", "L", "CMYK")

@@ -1,4 +1,4 @@
-"""A sheet of tiles that shows at a glance where each text is: the picture first, then one tile a text."""
+"""A sheet of tiles that shows each text's heatmap: the picture first, then one tile a text."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _place(sheet: Image.Image, layout: Layout, index: int, tile: Image.Image, te
 
 
 def legend(sheet: Image.Image, colours: NDArray[np.float32], ends: tuple[str, str], note: str) -> None:
-    """The colours' meaning at the sheet's foot, and a note at its right."""
+    """Draw the colour scale at the sheet's foot, and a note at its right."""
     draw, font = ImageDraw.Draw(sheet), _font(SMALL)
     width = min(160, sheet.width // 3)
     y, x = sheet.height - MARGIN - FOOT // 2 + 8, MARGIN
@@ -172,7 +172,7 @@ def fitted(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
 
 
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """The bundled font, or the first of the machine's that has every letter of the text, or the bundled one with its empty boxes."""
+    """The bundled font, or the machine's first font that has every letter of the text, or else the bundled one, which draws empty boxes."""
     font, letters = _font(size), {c for c in text[:400] if not c.isspace()}
     if _writes(font, letters):
         return font

@@ -38,7 +38,7 @@ _WINDOW = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))
 
 @dataclass(frozen=True)
 class Refinement:
-    """How maps are refined: see `refine`."""
+    """The settings of a refinement: see `refine`."""
 
     method: ClassVar[str] = "pamr"
 
@@ -148,6 +148,6 @@ def _padded(values: Floats, start: int, stop: int, by: int) -> Floats:
 
 
 def _shifted(padded: Floats, by: int, y: int, x: int, width: int) -> Floats:
-    """What lies `by` pixels down and across of every pixel of `_padded`'s rows, a view."""
+    """A view of `_padded`'s rows, shifted by `by` pixels down and across."""
     rows = len(padded) - 2 * by
     return padded[by + y * by : by + y * by + rows, by + x * by : by + x * by + width]

@@ -1,4 +1,4 @@
-"""Bytes of a picture: from a file, a pipe that was given on purpose, an http(s) address or an open file, within limits."""
+"""Bytes of a picture from a file, a pipe that you name on purpose, an http(s) address or an open file, within limits."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def content_of(file: Any, name: str) -> bytes:
 
 
 def _check_kind(name: str, mode: int) -> None:
-    """Raise ImageError unless it is a pipe, or standard input, that was given on purpose."""
+    """Raise ImageError unless it is a pipe, or standard input, that the caller names on purpose."""
     if stat.S_ISDIR(mode):
         raise ImageError(f"{name}: is a folder, not a picture")
     if name.startswith(_ON_PURPOSE):

@@ -1,4 +1,4 @@
-"""The raster formats that are read, and no other: EPS would start Ghostscript, and readers that nobody needs are attacked all the same."""
+"""The raster formats that are read, and no other: EPS would start Ghostscript, and readers that nobody needs can still be attacked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 def identified(file: BinaryIO, name: str) -> Image.Image:
     """Open a picture of one of `FORMATS`; nothing is decoded yet.
 
-    Raises UnidentifiedImageError for another format, ImageError for HEIC without pillow-heif, and what Pillow's readers raise.
+    Raises UnidentifiedImageError for another format, ImageError for HEIC without pillow-heif, and the errors of Pillow's readers.
     """
     head = file.read(12)
     file.seek(0)

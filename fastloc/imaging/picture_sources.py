@@ -24,7 +24,7 @@ _MAX_LIST = 256 << 20
 
 
 def is_many(images: Any) -> bool:
-    """True for what stands for any number of pictures, also where there is one: see `pictures`. False for what `images.load` takes."""
+    """True for a source of any number of pictures, even if it holds one: see `pictures`. False for a source that `images.load` takes."""
     if isinstance(images, (str, os.PathLike)):
         return _many_paths(os.fsdecode(images))
     if hasattr(images, "shape") and hasattr(images, "dtype"):

@@ -1,11 +1,11 @@
-"""Pillow's antialiased resize as integers: which pixels make an output pixel, and with what weights.
+"""Pillow's antialiased resize as integers: the input pixels of each output pixel, and their weights.
 
 Pillow resizes 8-bit pictures in two passes, one an axis, and rounds to 8 bits after each:
 
     out[i] = clip((1 << 21) + sum_k weights[i, k] * pixels[start[i] + k] >> 22, 0, 255)
 
-All of it is integer arithmetic, so whoever follows these tables gets Pillow's bytes, on any device. Because of the rounding the order
-of the passes shows, and it depends on Pillow's version: see `vertical_first`. The source is Pillow's `src/libImaging/Resample.c`
+All of it is integer arithmetic, so code that follows these tables gets Pillow's bytes, on any device. Because of the rounding, the order
+of the passes matters, and it depends on Pillow's version: see `vertical_first`. The source is Pillow's `src/libImaging/Resample.c`
 (`precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleInner`) and, for "nearest", `ImagingScaleAffine` of `Geometry.c`.
 """
 
@@ -68,7 +68,7 @@ def taps(size_in: int, size_out: int, interpolation: str) -> Taps:
 
 
 def vertical_first(before: tuple[int, int], after: tuple[int, int], version: str = PIL.__version__) -> bool:
-    """Whether Pillow `version` resizes a picture of size `before` (H, W) to `after` column by column first, and along its rows second.
+    """True where Pillow `version` resizes a picture of size `before` (H, W) to `after` along its columns first, and along its rows second.
 
     Never up to 12.1; since 12.2 for pictures over a hundred times as high as wide that become lower (python-pillow/Pillow#9524); since 13
     wherever the height loses more than twice the pixels that the width does (#9549), as in most portrait pictures.

@@ -1,4 +1,4 @@
-"""Pixel values of any type -> 8 bits: which value is white is decided by the type, and for deep integers by what they reach.
+"""Conversion of pixel values of any type to 8 bits: the type decides the value of white, and for deep integers their largest value.
 
 uint8       255 is white
 bool        True is white
@@ -93,7 +93,7 @@ def _floats(values: NDArray[Any], inverted: bool) -> NDArray[Any]:
 
 
 def _white(low: int, high: int, name: str) -> int:
-    """The smallest usual white that no value exceeds."""
+    """The smallest common white that no value exceeds."""
     bits = next((each for each in DEPTHS if high < 1 << each), None)
     if bits is None or low < 0:
         raise ImageError(f"{name}: its integers must lie within 16 bits, 0 to 65535, got {low} to {high}")

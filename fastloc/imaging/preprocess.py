@@ -1,4 +1,4 @@
-"""A picture -> the numbers a model takes in."""
+"""Preprocessing of a picture into a model's input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text-aware Laplacian propagation (TLP): maps flow together where neighbours look alike, and stay put where a text is sure.
+"""Text-aware Laplacian propagation (TLP): maps are smoothed between similar neighbours, and held where a text is confident.
 
 PEARL's second step (PGSmall/PEARL, pearl/prop.py). Maps and picture are averaged over cells, about `grid` a side. p is the softmax over the
 T texts of a cell's maps, at temperature 1, and s_t the share of text t's affinity that is with itself, see `self_affinity`. A cell keeps
@@ -78,7 +78,7 @@ class Propagation:
         return down, across
 
     def check(self, texts: int, size: Pair, itemsize: int = 4) -> None:
-        """Raise FastlocError where maps of so many texts and of (height, width) would take more than the budget, or have no affinity."""
+        """Raise FastlocError where maps of this many texts and of (height, width) would take more than the budget, or have no affinity."""
         if self.affinity is not None and len(self.affinity) != texts:
             raise FastlocError(f"affinity must be a number for each of {texts} texts, got {len(self.affinity)}")
         height, width = (side // step for side, step in zip(size, self.steps(size), strict=True))
@@ -123,7 +123,7 @@ def propagate_cells(cells: Floats, gray: Floats, how: Propagation = Propagation(
 
 
 def self_affinity(embeddings: Floats, *, once: bool = True) -> tuple[float, ...]:
-    """Each text's share of affinity that is with itself, T numbers within [0, 1], of embeddings [T, E] of any length but 0.
+    """Each text's share of affinity with itself, T numbers within [0, 1], from embeddings [T, E] of any length but 0.
 
     The diagonal of PEARL's class affinity: softmax of cosines over 0.5, 10 added to each text's own, rows divided by their sums. The
     official product reads nothing else of it. Raises FastlocError for another shape or no length.

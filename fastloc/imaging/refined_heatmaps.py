@@ -1,6 +1,6 @@
-"""What a Result shows when its maps are refined: refinement comes after the upsampling and before what an order does per picture.
+"""Heatmaps and labels of refined similarity maps: refinement comes after the upsampling and before the order's step per picture.
 
-So it is NACLIP's place for it, before the softmax over the texts. Refinement commutes with scaling a map, hence "grid", which min-maxes
+NACLIP refines in the same place, before the softmax over the texts. Refinement commutes with scaling a map, hence "grid", which min-maxes
 before the upsampling, is read off the same refined similarity, and labels are its largest text in every order. Propagation takes the same
 place in PEARL.
 """
@@ -42,7 +42,7 @@ def refinement(method: str, settings: Mapping[str, Any]) -> AnyRefinement:
 
 
 def check(how: AnyRefinement, texts: int, geometry: Geometry) -> None:
-    """Raise FastlocError where the refinement does not fit the texts, or would take more memory than it may."""
+    """Raise FastlocError where the refinement does not fit the texts, or would take more memory than its budget."""
     if isinstance(how, Propagation):
         rows, columns = geometry.covered()
         how.check(texts, (rows.stop - rows.start, columns.stop - columns.start))
@@ -54,7 +54,7 @@ def similarity_maps(
     """Similarity [T, h, w] upsampled as the order has it, and refined by the picture, uint8 [H, W, 3]: [T, H, W], 0 where a crop hid
     the picture.
 
-    What a crop hid takes no part: the border of what the model saw is the border. reverse: the least similar text is the surest one.
+    Pixels that a crop hid are left out: the border is that of the covered part. reverse: the least similar text is the surest one.
     """
     # texts compete in a propagation: one that is asked twice does once
     if isinstance(how, Propagation) and (copies := distinct_rows(similarity)):

@@ -36,7 +36,7 @@ class Regions:
 
 
 def regions(mask: NDArray[np.bool_], heat: NDArray[np.float32]) -> Regions:
-    """The regions of a mask, of which something must be true, and the heat [H, W] in them."""
+    """The regions of a mask that is True somewhere, with the heat [H, W] in them."""
     wide = mask.shape[1]
     # with a cold column on either side, rows can lie in one line without their runs meeting
     step = wide + 2
@@ -47,7 +47,7 @@ def regions(mask: NDArray[np.bool_], heat: NDArray[np.float32]) -> Regions:
 
 
 def of_runs(starts: Ints, ends: Ints, step: int, largest: NDArray[np.float32]) -> Regions:
-    """The same of the mask's runs of pixels, [n] each, and the largest heat in each: pixel x of row y lies at y * step + x + 1."""
+    """The regions of a mask's runs of pixels, [n] each, and the largest heat in each: pixel x of row y lies at y * step + x + 1."""
     belongs = _connected(starts, ends, step)
     boxes = np.stack([
         _each(np.minimum, belongs, starts % step - 1, step), _each(np.minimum, belongs, starts // step, int(ends[-1])),

@@ -1,4 +1,4 @@
-"""Where an exported file, by its defaults, brings pictures to the model in another way than a localizer of that model does by its own."""
+"""Differences in preprocessing between an exported file's defaults and those of a localizer of the same model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIPELINES = {
 
 
 def differences(manifest: Manifest) -> list[str]:
-    """One line each, for whoever exports or inspects the file; none where it answers as `fastloc.Localizer` of its model does."""
+    """The differences, one line each, for reports of export and inspection; none where the file answers as `fastloc.Localizer`."""
     given = manifest.input
     if not given.model_fit or given.model_fit == given.fit:
         return []

@@ -1,4 +1,4 @@
-"""What an exported file can be: a row a spelling, precision, input, resize and output. They drive exporter, checks and help."""
+"""Formats of exported files: one row for each spelling, precision, input, resize and output. They drive exporter, checks and help."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ UNSEEN = 255
 
 @dataclass(frozen=True)
 class Spelling:
-    """One way to write attention. opsets: the ai.onnx versions that it can be written in, the default first. reads: who takes it."""
+    """One way to write attention. opsets: the ai.onnx versions that it can be written in, the default first. reads: its runtimes."""
 
     name: str
     what: str

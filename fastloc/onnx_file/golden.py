@@ -1,7 +1,7 @@
-"""The golden of an exported file: an input that anyone can make again from a seed, and what the float32 encoder answers to it.
+"""The golden of an exported file: an input that anyone can make again from a seed, and the float32 encoder's outputs for it.
 
-The answers come from PyTorch in float32, before any export, so that a comparison on a device measures everything between: the
-export, the precision, the runtime, its kernels and the device.
+The answers come from PyTorch in float32, before any export, so that a comparison on a device measures everything in between:
+the export, the precision, the runtime, its kernels and the device.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sample:
         return cls(tuple(array.shape), step, kept.dtype.name, base64.b64encode(little.tobytes()).decode())
 
     def numbers(self) -> Array:
-        """The kept numbers. Raises ModelError where these are not base64."""
+        """The stored numbers. Raises ModelError where they are not base64."""
         try:
             return np.frombuffer(base64.b64decode(self.values, validate=True), np.dtype(self.dtype).newbyteorder("<"))
         except ValueError as error:
@@ -94,7 +94,7 @@ class Golden:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Golden:
-        """From JSON."""
+        """Read a golden from JSON."""
         outputs = {name: Sample(**{**each, "shape": tuple(each["shape"])}) for name, each in content["outputs"].items()}
         return cls(content["seed"], content["batch"], (content["size"][0], content["size"][1]), content["texts"], outputs)
 
@@ -105,10 +105,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """How one output compares. Errors are absolute; None where a number has no meaning for the output.
+    """The comparison of one output. Errors are absolute; None where a number has no meaning for the output.
 
     max_error, mean_error   of the values
-    minmax_error            largest, after each map is scaled to [0, 1]: what a heatmap would show
+    minmax_error            largest, after each map is scaled to [0, 1] as in a heatmap
     minmax_mean             mean of the same; where only every n-th number is kept, of all maps scaled by their largest value
     agreement               share of equal labels, or for maps of cells with the same best text
     peaks                   share of maps whose highest cell is the same
@@ -149,7 +149,7 @@ def unit_texts(seed: int, count: int, embed: int) -> NDArray[np.float32]:
 
 
 def compare(golden: Golden, outputs: Mapping[str, Array]) -> list[OutputComparison]:
-    """Outputs that came of the golden's input, against the right ones.
+    """Compare the outputs for the golden's input with the right ones.
 
     Raises:
         ModelError: an output is missing, has another shape, or holds NaN or infinite numbers.
@@ -191,7 +191,7 @@ def _scaled(maps: Array) -> Array:
 
 
 def failures(rows: list[OutputComparison], dtype: str, score: str = "cosine") -> list[str]:
-    """What is wrong with a comparison, in words; nothing if the file computes what it should.
+    """The failures of a comparison, in words; none if the file computes the right outputs.
 
     score: of the recipe's read-out. A "relevance" has no unit, so its similarity is judged by the mean error of maps scaled to [0, 1].
     """

@@ -1,9 +1,8 @@
 """The graph inside an ONNX file: its nodes, weights, inputs and outputs, read without the onnx package and without loading a weight.
 
 An ONNX file is one protobuf message: fields of a number, a wire type and a value, one after another
-(https://protobuf.dev/programming-guides/encoding/); the numbers below are those of onnx.proto. What is not wanted is stepped over, so a
-file of gigabytes is read in milliseconds. `fastloc.onnx_file.header` has looked at the file as a whole before: it says what is wrong with
-it.
+(https://protobuf.dev/programming-guides/encoding/); the numbers below are those of onnx.proto. Unneeded fields are skipped, so a file
+of gigabytes is read in milliseconds. `fastloc.onnx_file.header` has checked the file as a whole before, and reports its faults.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output; a side is a number, a symbol's name, or None where nothing is said."""
+    """An input or output; a side is a number, a symbol's name, or None where the file gives none."""
 
     name: str
     dtype: str
@@ -88,7 +87,7 @@ class Graph:
     values: tuple[Value, ...]
 
     def every_node(self) -> Iterator[Node]:
-        """Also those inside If and Loop."""
+        """All nodes, also those inside If and Loop."""
         for node in self.nodes:
             yield node
             for graph in node.graphs:
@@ -117,7 +116,7 @@ class Content:
 
 
 def read(path: Path | str) -> Content:
-    """What is in an ONNX file.
+    """Read the content of an ONNX file.
 
     Raises:
         ModelError: no such file, not an ONNX file, damaged, or weights beside it are missing.
@@ -135,7 +134,7 @@ def read(path: Path | str) -> Content:
 
 
 class _Reader:
-    """Messages to objects, as long as there are not more fields than any model has: each costs a hundred times the bytes it is told in."""
+    """Reader of messages into objects, up to a count of fields that no model exceeds: an object takes a hundred times its field's bytes."""
 
     def __init__(self) -> None:
         self.left = MOST_FIELDS
@@ -228,12 +227,12 @@ def _parts(fields: Fields, number: int) -> list[memoryview]:
 
 
 def _part(fields: Fields, number: int) -> memoryview:
-    """Its value by protobuf's rule, the last one; nothing where it is not there."""
+    """The value of a field by protobuf's rule, the last one; empty where the field is missing."""
     return next((value for each, value in reversed(fields) if each == number and not isinstance(value, int)), memoryview(b""))
 
 
 def _number(fields: Fields, number: int) -> int:
-    """The same of a number, 0 where it is not there."""
+    """The value of a number's field, 0 where the field is missing."""
     return next((value for each, value in reversed(fields) if each == number and isinstance(value, int)), 0)
 
 
@@ -265,7 +264,7 @@ def _numbers(fields: Fields, number: int) -> Iterator[int]:
 
 
 def _side(fields: Fields) -> int | str | None:
-    """The side of a shape: a symbol, a number, or None where nothing is said."""
+    """The side of a shape: a symbol, a number, or None where the file gives none."""
     if _parts(fields, 2):
         return _text(fields, 2)
     return _number(fields, 1) if any(each == 1 and isinstance(value, int) for each, value in fields) else None

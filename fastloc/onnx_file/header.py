@@ -1,7 +1,7 @@
-"""What an ONNX file says of itself: metadata, operators and the files it needs, read without onnx and without loading a weight.
+"""The header of an ONNX file: metadata, operators and the files it needs, read without onnx and without loading a weight.
 
-An ONNX file is one protobuf message, a run of (field number, wire type, content). Only the lengths of what is not wanted are read, so this
-takes milliseconds for any size, and says of a broken file what is wrong before a runtime spends minutes on it. Field numbers are those of
+An ONNX file is one protobuf message, a run of (field number, wire type, content). Of unneeded fields only the lengths are read, so this
+takes milliseconds for any size, and reports the fault of a broken file before a runtime spends minutes on it. Field numbers are those of
 onnx.proto3 (ONNX IR).
 """
 
@@ -37,7 +37,7 @@ _EXTERNAL_DATA = 13
 @dataclass
 class Header:
     """metadata: the file's own key-value pairs. external: the names of the files beside it that hold weights, and the bytes each must
-    have at least. operators: how many nodes of each type the graph has at its top level."""
+    have at least. operators: the number of nodes of each type at the graph's top level."""
 
     path: Path
     metadata: dict[str, str] = field(default_factory=dict)
@@ -45,12 +45,12 @@ class Header:
     operators: Counter[str] = field(default_factory=Counter)
 
     def manifest(self) -> Manifest:
-        """What fastloc wrote into it; raises ModelError as `Manifest.of` does."""
+        """The manifest that fastloc wrote into the file; raises ModelError as `Manifest.of` does."""
         return Manifest.of(self.metadata, str(self.path), self.shipped)
 
     @property
     def shipped(self) -> bool:
-        """It came with fastloc, and is read without the checks for files from elsewhere."""
+        """True for a file that came with fastloc, which is read without the checks for files from elsewhere."""
         return embedded.holds(self.path)
 
     def digest(self) -> str:
@@ -121,7 +121,7 @@ def _graph(view: memoryview, start: int, stop: int, found: Header) -> None:
 
 
 def _weights(view: memoryview, start: int, stop: int, found: Header) -> None:
-    """One tensor: where its numbers are, if they are in another file."""
+    """Read one tensor: the location of its numbers, if they are in another file."""
     place: dict[str, str] = {}
     for number, wire, begin, end in inner(view, start, stop):
         if number == _EXTERNAL_DATA and wire == BYTES:

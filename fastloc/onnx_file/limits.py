@@ -1,4 +1,4 @@
-"""Largest sizes and counts of an exported file's metadata: what no model has, and what would take gigabytes to make a picture for.
+"""Largest sizes and counts of an exported file's metadata: beyond them lies no model, and a picture would take gigabytes.
 
 They are the ranges of the manifest's schema, checked as it is read, before anything of these sizes is made.
 """

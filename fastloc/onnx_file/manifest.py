@@ -1,7 +1,7 @@
-"""What an exported file says of itself, in its metadata: the runtime configures itself from it, and nothing has to be said twice.
+"""The manifest in an exported file's metadata: the runtime configures itself from it, and you give no setting twice.
 
-One JSON object under the key `fastloc` of an ONNX file's metadata: which model and method it is, what goes in, what comes out,
-and the golden by which whoever receives the file can check it.
+One JSON object under the key `fastloc` of an ONNX file's metadata: model and method, inputs, outputs, and the golden by
+which you can check a file that you receive.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Model:
     std: tuple[float, float, float]
     interpolation: str
     licence: str = ""
-    logit_scale: float = LOGIT_SCALE  # what cosines are multiplied by before a softmax over texts, as the model was trained
-    logit_bias: float | None = None  # what is added behind it before a sigmoid, of models that were trained so
+    logit_scale: float = LOGIT_SCALE  # the factor of cosines before a softmax over texts, as the model was trained
+    logit_bias: float | None = None  # the term that is added to the product before a sigmoid, for models that were trained so
 
     def __post_init__(self) -> None:
         for name in ("name", "weights", "text"):
@@ -70,14 +70,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Input:
-    """What the file takes as a picture. Sizes are (height, width).
+    """The picture input of the file. Sizes are (height, width).
 
     kind    "pixels": normalised float32 [B, 3, H, W]; "bytes": float32 0 … 255 of the same layout; "frames": uint8 of the camera's size
     layout  "NCHW" or "NHWC"
-    bgr     whether channels come blue, green, red
+    bgr     True where channels come blue, green, red
     size    the encoder's input, or None where any multiple of the patch will do
     frame   the camera's frame, for "frames"
-    fit     how a picture is brought to the size, see `fastloc.imaging.geometry.fit`
+    fit     the fit that brings a picture to the size, see `fastloc.imaging.geometry.fit`
     batch   pictures a call, or None for any number
     """
 
@@ -88,7 +88,7 @@ class Input:
     frame: Pair | None
     fit: str
     batch: int | None
-    # the usual size of a file that takes any: what the runtime resizes to unless told otherwise; for a fit of `BOUNDED` its bound
+    # the usual size of a file that takes any: the runtime resizes to it where you give no size; for a fit of `BOUNDED` its bound
     usual: int | Pair
     # the fit that a localizer of the model has where none is asked for; "" in files that do not say
     model_fit: str = ""
@@ -110,7 +110,7 @@ class Input:
 
     @property
     def name(self) -> str:
-        """Of the input in the graph."""
+        """The name of the input in the graph."""
         return "frames" if self.kind == "frames" else "pixels"
 
     def laid_out(self, pictures: NDArray[np.uint8], model: Model) -> NDArray[Any]:
@@ -126,8 +126,8 @@ class Input:
         return np.ascontiguousarray(ordered if self.layout == "NHWC" else ordered.transpose(0, 3, 1, 2))
 
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
-        """Where a picture of (height, width) lies in the encoder's input; `size` in place of the usual one."""
-        # of a picture that was left as it is, the file's size does not tell the largest short side
+        """The geometry of a picture of (height, width) in the encoder's input; `size` in place of the usual one."""
+        # of a picture that was left as it is, the file's size does not determine the largest short side
         wanted = (None if self.fit in BOUNDED else self.size) or size or self.usual
         if self.fit in VARYING and isinstance(wanted, tuple):
             # of a size that such a fit made, the short side is what it was asked for
@@ -158,12 +158,12 @@ class Texts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a file says of itself.
+    """The manifest of an exported file.
 
     outputs: of "similarity" [B,T,h,w] float32, "scores" [B,T] float32 (image-level cosines), "background" [B,1] float32 (that of the
         background, see `fastloc.recipes.presence`), "heatmaps" [B,T,H,W] float32 within [0, 1],
         "labels" [B,H,W] uint8 (255 where a crop hid the frame).
-    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: how attention is written, see `fastloc.onnx_file.formats`.
+    dtype: "float32", "float16", "int8-dynamic" or "int8-static". spelling: the form of attention, see `fastloc.onnx_file.formats`.
     """
 
     version: str
@@ -195,7 +195,7 @@ class Manifest:
             raise FastlocError(f"outputs of the golden must be among {', '.join(self.outputs)}, got {shown(tuple(self.golden.outputs))}")
 
     def golden_inputs(self) -> dict[str, NDArray[Any]]:
-        """What goes into the file to get the golden's outputs, by name.
+        """The inputs that give the golden's outputs, by name.
 
         Raises:
             ModelError: the file has no golden.
@@ -208,12 +208,12 @@ class Manifest:
         return fed
 
     def dumps(self) -> str:
-        """As JSON."""
+        """The manifest as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def loads(cls, text: str, name: str = "the file") -> Manifest:
-        """Read what `dumps` wrote, wherever it comes from.
+        """Read a manifest that `dumps` wrote, from any source.
 
         Raises:
             ModelError: not such JSON, of a newer version of fastloc, or with a field that is out of its range. `name` is what the message

@@ -1,6 +1,6 @@
-"""In which precision each node of an ONNX file computes: element types followed from the inputs through the graph.
+"""The precision in which each node of an ONNX file computes: element types followed from the inputs through the graph.
 
-Types are followed here, because ONNX's own shape inference stops at the com.microsoft ops, which are what this is asked about.
+Types are followed here, because ONNX's own shape inference stops at the com.microsoft ops, whose precision is the question here.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ _FIXED = {FIXED64: 8, FIXED32: 4}
 
 
 class Damaged(ValueError):
-    """A message that breaks off, or that is none; the text goes behind a file's name."""
+    """Raised for a message that breaks off, or that is none; its text goes behind a file's name."""
 
 
 def varint(view: memoryview, at: int) -> tuple[int, int]:
-    """The number at this place, 0 … 2^64 - 1, and the place after it. Raises Damaged."""
+    """The number at this position, 0 … 2^64 - 1, and the position after it. Raises Damaged."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(view):
@@ -40,7 +40,7 @@ def signed(value: int) -> int:
 def fields(view: memoryview, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int, int, int]]:
     """(number, wire type, begin, end) of each field from `start` to `stop`, content at view[begin:end].
 
-    `end` can lie beyond `stop`, and beyond the view, where a message was cut off: whoever reads it says what that means. Raises Damaged.
+    `end` can lie beyond `stop`, and beyond the view, where a message was cut off: the caller decides what that means. Raises Damaged.
     """
     at, stop = start, len(view) if stop is None else stop
     while at < stop:
@@ -59,7 +59,7 @@ def fields(view: memoryview, start: int = 0, stop: int | None = None) -> Iterato
 
 
 def inner(view: memoryview, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """The same of a message inside another one, none of whose fields may lie beyond it. Raises Damaged."""
+    """The fields of a message inside another one, none of which may lie beyond it. Raises Damaged."""
     for number, wire, begin, end in fields(view, start, stop):
         if end > stop:
             raise Damaged("is damaged: a field is longer than what it is in")

@@ -1,4 +1,4 @@
-"""What a text tower's file says of itself, in its metadata: what it needs to turn texts into embeddings, without open_clip.
+"""The manifest in the metadata of a text tower's file: all that is needed to turn texts into embeddings without open_clip.
 
 One JSON object under the key `fastloc_text` of an ONNX file's metadata, and the tokenizer beside it. The file takes `tokens`, int64
 [n, context], and gives `embeddings`, float32 [n, E], unit length.
@@ -37,12 +37,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TextManifest:
-    """All that a text tower's file says of itself.
+    """The manifest of a text tower's file.
 
     digest      of the tower's weights, see `fastloc.utils.hashing`: image files are bound to it
     context     tokens that a sentence is cut or filled up to
     embed       width E of an embedding
-    clean       how texts are cleaned before they are split, see `fastloc.text.cleaning`
+    clean       the cleaning of texts before they are split, see `fastloc.text.cleaning`
     zeroed      a token whose id becomes 0 after splitting, or None
     words       every word the model was trained on, where these are few; names: things it knows by name
     templates   the sentences of each named template
@@ -92,12 +92,12 @@ class TextManifest:
         return sentences(template)
 
     def dumps(self) -> str:
-        """As JSON."""
+        """The manifest as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def loads(cls, text: str, name: str = "the file") -> TextManifest:
-        """Read what `dumps` wrote, wherever it comes from.
+        """Read a manifest that `dumps` wrote, from any source.
 
         Raises:
             ModelError: not such JSON, of a newer version of fastloc, or with a field that is out of its range. `name` is what the message
@@ -125,12 +125,12 @@ def _manifest(content: dict[str, Any]) -> TextManifest:
 
 
 def pack(definition: str) -> str:
-    """A tokenizer's definition as it travels in metadata; the same bytes on every day."""
+    """A tokenizer's definition packed for metadata; the same definition always gives the same bytes."""
     return base64.b64encode(gzip.compress(definition.encode(), 9, mtime=0)).decode()
 
 
 def unpack(packed: str, name: str = "the file") -> str:
-    """What `pack` was given. Raises ModelError if it is damaged, or longer than TOKENIZER_BYTES; no more than these are unpacked."""
+    """The definition that `pack` packed. Raises ModelError if it is damaged, or longer than TOKENIZER_BYTES; no more bytes are unpacked."""
     limited(len(packed), TOKENIZER_BYTES, f"{name}: its tokenizer is damaged")
     reader = zlib.decompressobj(wbits=31)
     try:

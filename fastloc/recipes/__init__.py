@@ -1,4 +1,4 @@
-"""Methods as data: what a recipe is, the table of all of them, and temperatures measured for them. Without torch.
+"""Methods as data: the schema of a recipe, the table of all recipes, and temperatures measured for them. Without torch.
 
     from fastloc.recipes import RECIPES, Recipe, ReadOut, recipe
 """

@@ -28,8 +28,8 @@ class Measured:
     """The model and the pictures of a measurement.
 
     sizes       the model's inputs while measuring, (height, width) in pixels, each once
-    pictures    how many pictures were read
-    source      what these were, in words
+    pictures    the number of pictures that were read
+    source      a description of these pictures
     model       the model's name
     tower       digest of its image tower, see `fastloc.utils.hashing`
     """
@@ -55,7 +55,7 @@ class Measured:
         count("pictures", self.pictures, 1 << 40)
 
     def check_tower(self, name: str, digest: str) -> None:
-        """Raise ModelError for another model's image tower than the one that was measured."""
+        """Raise ModelError for another image tower than the measured one."""
         if digest != self.tower:
             raise ModelError(
                 f"{self.WHAT} were measured on {self.model} (image tower {short(self.tower)}), and the model is {name} ({short(digest)}): "
@@ -63,7 +63,7 @@ class Measured:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON, whole or not at all. Raises FastlocError where that cannot be done."""
+        """Write as JSON, atomically. Raises FastlocError where the file cannot be written."""
         content = {"format": self.FORMAT, "version": __version__, **asdict(self)}
         text = json.dumps(content) + "\n"
         write_whole(Path(path), lambda file: file.write(text.encode()))
@@ -85,21 +85,21 @@ class Measured:
 
 
 def beside(model: str, kind: type[Measured]) -> Path | None:
-    """The file that came with a model: with fastloc, or in the model's own folder. None where there is none."""
+    """The measurement file shipped with a model: with fastloc, or in the model's own folder. None where there is none."""
     folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
     path = folder / f"{kind.NAME}.json"
     return path if os.path.isfile(path) else None
 
 
 class OfModel(Generic[Kind]):
-    """A measurement on one model: given, or beside the model and read when it is asked for.
+    """A measurement on one model: given by you, or shipped with the model and read on first use.
 
     Args:
         model: as `fastloc.checkpoints.loading.load` takes it; a file may lie in its folder.
-        given: to be read in that one's place.
+        given: a measurement or its file, in place of the shipped one.
 
     Raises:
-        ModelError: what is given is neither, or a file that is none.
+        ModelError: `given` is neither, or a file that is none.
     """
 
     def __init__(self, kind: type[Kind], model: str, given: str | os.PathLike[str] | Kind | None) -> None:
@@ -108,7 +108,7 @@ class OfModel(Generic[Kind]):
         self.checked = False
 
     def get(self, name: str, digest: Callable[[], str]) -> Kind | None:
-        """The one for the model of this name, whose image tower has this digest; None where there is none.
+        """The measurement for the model of this name, whose image tower has this digest; None where there is none.
 
         Raises:
             ModelError: it is another model's.

@@ -1,8 +1,8 @@
-"""Methods to the letter of their authors' code, where rows differ from it: what `official=True` runs.
+"""Official forms: methods exactly as in their authors' code, where the rows differ from it; `official=True` runs them.
 
-A form changes fields of the row and brings the input size and the fit of the authors' own demo or evaluation. What you give yourself wins
-over it. Sliding windows, background words and clustering are no part of a method here, and of no form. docs/methods/surprises.md says for
-each method which form is the default, and why.
+A form changes fields of the row and brings the input size and the fit of the authors' own demo or evaluation. Your own options
+override it. Sliding windows, background words and clustering are no part of a method here, and of no form. docs/methods/surprises.md
+names each method's default form, with the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class OfficialForm:
     size: the model's input in pixels, the short side where the fit is one of `fastloc.imaging.geometry.VARYING`; of another patch the
         multiple below it. `NATIVE`: the size that the model was trained at. None: as without the form.
     fit: see `fastloc.imaging.geometry.fit`, in place of the model's and the row's. None: as without the form.
-    note: what differs from the row, in one line.
+    note: the difference from the row, in one line.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -83,5 +83,5 @@ OFFICIAL: dict[str, OfficialForm] = {
 
 
 def official_form(method: str, official: bool = True) -> OfficialForm:
-    """The form of a method; one that changes nothing where there is none, or where none is asked for."""
+    """The official form of a method; a form without changes where the method has none, or where you do not ask for it."""
     return OFFICIAL.get(method, _SAME) if official else _SAME

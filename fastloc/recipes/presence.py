@@ -1,7 +1,8 @@
-"""Tells whether a text is in a picture at all: the picture's own embedding against the text and against the background.
+"""Presence scores: the probability that a text is in a picture at all, from the picture's embedding, the text and the background.
 
-A map always has a hottest place, so a peak says where and never whether. The score compares two texts in a softmax at the scale that the
-model was trained at: the one that is asked for, and the background, which is its template without a thing in it ("a photo of a ."):
+Every map has a hottest place, so a peak gives a position and is no evidence that the text is in the picture. The score compares two texts
+in a softmax at the scale that the model was trained at: the one that is asked for, and the background, which is its template without a
+thing in it ("a photo of a ."):
 
     score = sigmoid(slope * logit_scale * (cos(picture, text) - cos(picture, background)) + offset)
 
@@ -11,7 +12,7 @@ bias, `logit_bias`, and needs no background: its own probability that the two be
     score = sigmoid(slope * (logit_scale * cos(picture, text) + logit_bias) + offset)
 
 A model whose configuration has a slope and an offset of its own was calibrated: they were
-fitted on pictures that are known to hold some texts and not to hold others. docs/methods/presence.md says on which, and what was tried.
+fitted on pictures that are known to hold some texts and not to hold others. docs/methods/presence.md names them and the alternatives.
 """
 
 from __future__ import annotations

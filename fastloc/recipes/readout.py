@@ -1,4 +1,4 @@
-"""The read-out of a recipe: how patch features, or scores, become maps."""
+"""The read-out of a recipe: the steps from patch features, or scores, to maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastloc.errors import RecipeError
 from fastloc.imaging.heatmaps import COMPETING, ORDERS
 from fastloc.recipes.validation import known, positive
 
-# what cosines are multiplied by before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
+# the factor of cosines before a softmax over texts, where weights come without a scale: CLIP's own at the end of its training
 LOGIT_SCALE = 100.0
 # in a scale's place: that of the model, exp(logit_scale) of its checkpoint
 MODEL = "model"
@@ -17,10 +17,10 @@ SCORES = ("cosine", "feature-surgery", "relevance")
 
 @dataclass(frozen=True)
 class ReadOut:
-    """From patch features and text embeddings to maps.
+    """The steps from patch features and text embeddings to maps.
 
     score: "cosine", or "feature-surgery" (CLIP Surgery: removes what all texts share; with one text, the empty text's
-        score is subtracted instead, as the official demo does), or "relevance": the scores are what the recipe reads as they are.
+        score is subtracted instead, as the official demo does), or "relevance": the scores that the recipe reads, unchanged.
     order: "grid" min-maxes on the patch grid, then upsamples (CLIP Surgery); "picture" upsamples, then min-maxes (GEM);
         "softmax" upsamples logit_scale * score, then softmax over the texts (SCLIP and its kin), "softmax-input" upsamples it to the
         input and from there to the picture (NACLIP), "softmax-grid" takes the softmax on the grid and upsamples the shares (TagCLIP);

@@ -19,12 +19,12 @@ MOST = 64
 
 @dataclass(frozen=True)
 class RegisterNeurons(Measured):
-    """The neurons that write outliers into patches, and what they were found in, which is said by the fields of `Measured`.
+    """The neurons that write outliers into patches; the fields of `Measured` name the model and the pictures that they were found in.
 
     neurons     see `fastloc.recipes.Recipe`
-    registers   how many tokens take them over
-    outliers    which tokens were taken for outliers, in words
-    tokens      how many of these there were, in all pictures together
+    registers   the number of tokens that take them over
+    outliers    the rule by which tokens were taken for outliers, in words
+    tokens      the number of these outliers, in all pictures together
     """
 
     WHAT: ClassVar[str] = "register neurons"

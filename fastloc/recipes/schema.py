@@ -1,4 +1,4 @@
-"""A recipe: one method as data, and which values of its fields cannot go together.
+"""A recipe: one method as data, and the checks for fields that contradict one another.
 
 The unified shape: a main path (the untouched encoder) runs always; a local path adds, for each of the last `blocks` blocks,
 
@@ -21,12 +21,12 @@ from fastloc.recipes.validation import NEURONS, are_blocks, check_count, frozen,
 TERMS = ("qk", "qq", "kk", "vv", "identity", "procrustes")
 # of other blocks: the encoder's own attention, or the recipe's terms
 CROSS_TERMS = ("qk", "own")
-# what becomes of the encoder's streams: the sum of `terms`, or the methods of `fastloc.functional.methods.sc_clip`
+# the use of the encoder's streams: the sum of `terms`, or the methods of `fastloc.functional.methods.sc_clip`
 PATHS = ("local", "sc-clip", "sfp")
 POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
 # how a patch passes an attention pool alone: the whole pool, or its values and out-projection without the MLP behind them
 PATCH_READS = ("pool", "value")
-# what a map is read from besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
+# the sources of a map besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`
 RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", "rollout", "anchor", "cliper")
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
@@ -42,7 +42,7 @@ Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 class Recipe:
     """One method.
 
-    blocks: how many of the last blocks feed the local path (a count; 0 is the encoder's own patch tokens).
+    blocks: the number of last blocks that feed the local path; 0 is the encoder's own patch tokens.
     path: "local", or in place of the local path and without any of its fields "sc-clip" or "sfp": the last block behind repaired outliers,
         a map that middle blocks' similarity gives, and a second pass over the sum of middle blocks.
     path_blocks: of those two, four blocks counted from 0: whose similarity repairs, whose averages at the end, the first and the last that
@@ -62,15 +62,15 @@ class Recipe:
         the encoder's last block never does.
     cross_blocks: these blocks in place of a share: numbers counted from 0, or places in the depth as fractions of it below 1 (6/12 is
         block 6 of 12, and 12 of 24).
-    cross_terms: what of those blocks joins: "qk", their attention in the encoder, or "own", the recipe's terms (ITACLIP).
+    cross_terms: the attention of those blocks that joins: "qk", their attention in the encoder, or "own", the recipe's terms (ITACLIP).
     cross_weight, gain: then the map is gain ((1 - cross_weight) terms + cross_weight mean of those).
     residual: the local path starts from the first changed block's input, else from nothing.
     mlp: keep the block's MLP in the local path (one-block methods only).
-    position: how the position embedding is resized to another grid.
+    position: the resize of the position embedding to another grid.
     keep_position: of a grid with as many patches as the trained one, in another shape, the embedding is left as it is, as in the code of
         CLIP Surgery, SCLIP and its kin; False: it is resized, so that neighbours stay neighbours.
     rotary: in a tower with rotary positions the terms' queries and keys are rotated as in the main path; False: they are not.
-    registers: test-time registers: so many tokens of zeros behind those in front, which take `neurons` over from the patches
+    registers: test-time registers: the number of tokens of zeros behind those in front, which take `neurons` over from the patches
         (`fastloc.functional.methods.registers`). Any recipe can have them; they are keys and values, and no map shows them.
     neurons: which neurons of which blocks' MLPs these are; a Localizer puts the model's own in (`fastloc registers`).
     patch_read: of a tower with an attention pool, see PATCH_READS; None for the tower's own (`ModelSpec.patch_read`).
@@ -78,7 +78,7 @@ class Recipe:
         CLIPer's shares.
     start: the first block that is read, counted from 0, or from the end where negative ("legrad", "bi-modal", "rollout"; "anchor" reads
         this one alone, "cliper" refines the shares of this one's level).
-    target: what is differentiated, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
+    target: the differentiated score, see TARGETS; a logit is target_scale times the cosine, and a softmax goes over the texts of the call.
         One text alone, whose share is always 1, has its logit differentiated instead.
     target_scale: a number, or "model" for the model's own; LeGrad's target is always the cosine of its own pooled feature.
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
@@ -87,7 +87,7 @@ class Recipe:
     head: of "anchor", the one head that is shown; None for the mean.
     cutoff: of "cliper", the share of a map's maximum below which a cell of the refined level counts 0.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
-    fit: how the authors bring a picture to the input size, see `fastloc.imaging.geometry.fit`.
+    fit: the authors' fit of a picture to the input size, see `fastloc.imaging.geometry.fit`.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Recipe:
         _check_temperature(self)
 
     def at_scale(self, logit_scale: float) -> Recipe:
-        """The recipe with a model's own scale in every place that reads it, so that it says all that is computed."""
+        """The recipe with a model's own scale in every field that reads it, so that the recipe alone defines the computation."""
         row = self
         if row.readout.order in COMPETING and row.readout.logit_scale == MODEL:
             row = replace(row, readout=replace(row.readout, logit_scale=logit_scale))
@@ -170,12 +170,12 @@ class Recipe:
         return logit_scale if isinstance(self.target_scale, str) else self.target_scale
 
     def reads_empty(self, texts: int) -> bool:
-        """Whether maps of this many texts depend on the empty text's embedding."""
+        """True where maps of this many texts depend on the empty text's embedding."""
         return self.reads == "cliper" or (self.readout.score == "feature-surgery" and texts == 1)
 
     @property
     def depth(self) -> str:
-        """How many of the last blocks are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
+        """The number of last blocks that are changed, or read in another way than forwards, in words: "6", "all", "1 at 9"."""
         if self.path != "local":
             return "1"
         if self.reads == "patches":
@@ -190,7 +190,7 @@ class Recipe:
 
     @property
     def crosses(self) -> bool:
-        """Attention of blocks before the last joins."""
+        """True where attention of blocks before the last one joins the map."""
         return self.cross is not None or bool(self.cross_blocks)
 
     @property
@@ -202,7 +202,7 @@ class Recipe:
 
 
 def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
-    """(it is so, what is wrong with it) for every pair of fields that cannot go together."""
+    """Pairs (True where the fields contradict one another, message) for all fields that cannot go together."""
     self_self = all(term in ("qq", "kk", "vv") for term in r.terms)
     return [
         (r.blocks > 0 and not r.terms, "changed blocks need at least one attention term"),

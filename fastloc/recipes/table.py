@@ -1,6 +1,6 @@
-"""Every training-free method as a row of data: what the image tower computes, how scores and maps are read out.
+"""Every training-free method as a row of data: the computation in the image tower, and the read-out of scores and maps.
 
-`fastloc.recipes.schema` says what the fields are. One more method of a known family is one more row here.
+`fastloc.recipes.schema` defines the fields. Another method of a known family is one more row here.
 """
 
 from dataclasses import replace
@@ -116,7 +116,7 @@ _READOUT_FIELDS = ("score", "order", "logit_scale", "reverse")
 def recipe(name: str, /, *, official: bool = False, **changes: Any) -> Recipe:
     """The named method, with fields of its Recipe or ReadOut changed: `recipe("gem", inv_temp=20.0, order="grid")`.
 
-    official: to the letter of the authors' code, see `fastloc.recipes.official`; changes win over that.
+    official: exactly as in the authors' code, see `fastloc.recipes.official`; changes override it.
 
     Raises:
         RecipeError: an unknown name or field, or values that contradict one another.

@@ -20,7 +20,7 @@ STREAMS = tuple(term for term in TERMS if term not in ("identity", "procrustes")
 
 @dataclass(frozen=True)
 class Temperatures(Measured):
-    """A table and what it was measured on, which is said by the fields of `Measured`.
+    """A table of inverse temperatures; the fields of `Measured` name the model and the pictures that it was measured on.
 
     table       inverse temperatures, nested tuples [blocks][heads][streams][passes]; the last block last
     rho         the share of the tokens that rows were matched to, see `fastloc.functional.methods.entropy_matching`
@@ -49,7 +49,7 @@ class Temperatures(Measured):
 
     @property
     def blocks(self) -> int:
-        """How many of the last blocks were measured."""
+        """The number of last blocks that were measured."""
         return len(self.table)
 
     @property
@@ -61,7 +61,8 @@ class Temperatures(Measured):
         """The part of the table that a recipe reads: fewer blocks, streams or passes are there too, as none depends on those left out.
 
         Raises:
-            RecipeError: the recipe does not attend by unit self-self terms, solves its temperatures itself, or wants what was not measured.
+            RecipeError: the recipe does not attend by unit self-self terms, solves its temperatures itself, or reads blocks, streams or
+                passes that were not measured.
         """
         for wrong, message in self._against(recipe):
             if wrong:
@@ -83,5 +84,5 @@ class Temperatures(Measured):
 
 
 def shipped_with(model: str) -> Path | None:
-    """The file of temperatures that came with a model: with fastloc, or in the model's own folder. None where there is none."""
+    """The file of temperatures shipped with a model: with fastloc, or in the model's own folder. None where there is none."""
     return beside(model, Temperatures)

@@ -1,4 +1,4 @@
-"""Checks of a recipe's values that know nothing of recipes: each raises RecipeError or answers yes or no."""
+"""Checks of single values, independent of the Recipe class: each raises RecipeError or returns a bool."""
 
 import math
 from typing import Any
@@ -18,26 +18,26 @@ def frozen(value: Any) -> Any:
 
 
 def is_share(value: object) -> bool:
-    """Two numbers (low, high) with 0 <= low < high <= 1."""
+    """True for two numbers (low, high) with 0 <= low < high <= 1."""
     numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(each, (int, float)) for each in value)
     return numbers and 0 <= value[0] < value[1] <= 1  # type: ignore[index]  # it is a tuple
 
 
 def are_blocks(value: object) -> bool:
-    """A tuple of blocks, each a number counted from 0 or a fraction of the depth below 1; or an empty one."""
+    """True for a tuple of blocks, each a number counted from 0 or a fraction of the depth below 1; or an empty one."""
     return isinstance(value, tuple) and all(
         (type(each) is int and each >= 0) or (isinstance(each, float) and 0 <= each < 1) for each in value
     )
 
 
 def check_count(recipe: str, field: str, value: object) -> None:
-    """Raise RecipeError for what is no count."""
+    """Raise RecipeError for a value that is no count."""
     if type(value) is not int or value < 0:
         raise RecipeError(f"recipe {recipe!r}: {field} is {value!r}; it is a count, 0 or more")
 
 
 def positive(value: object) -> bool:
-    """A finite number above 0; True is none."""
+    """True for a finite number above 0; a bool is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
@@ -46,7 +46,7 @@ NEURONS = "(block, neurons) pairs of whole numbers from 0, each block and each o
 
 
 def is_neuron_table(value: object) -> bool:
-    """What NEURONS says; an empty table is one too."""
+    """True for a table of neurons, as NEURONS describes it; an empty table is one too."""
     if not isinstance(value, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         return False
     lists = ([block for block, _ in value], *(neurons for _, neurons in value))
@@ -57,7 +57,7 @@ def is_neuron_table(value: object) -> bool:
 
 
 def is_table(part: object, lengths: tuple[int | None, ...]) -> bool:
-    """Nested tuples of these lengths (None: any, 1 always allowed), equal within an axis, positive numbers inside."""
+    """True for nested tuples of these lengths (None: any, 1 always allowed), equal within an axis, positive numbers inside."""
     if not lengths:
         return positive(part)
     if not isinstance(part, tuple) or not part or (lengths[0] is not None and len(part) not in (1, lengths[0])):

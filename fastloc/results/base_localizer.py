@@ -30,9 +30,9 @@ Texts = TypeVar("Texts")
 
 
 class BaseLocalizer(Described, ABC, Generic[Texts]):
-    """A localizer: one call from pictures and texts to results. `batch` is how many pictures its model takes at once.
+    """A localizer: one call from pictures and texts to results. `batch` is the number of pictures that its model takes at once.
 
-    It pickles as the arguments it was made with, and loads its model again where it is unpickled; so does `copy.deepcopy`.
+    It pickles as its constructor arguments, and loads its model again where it is unpickled; so does `copy.deepcopy`.
     """
 
     batch: int
@@ -54,8 +54,8 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
                 `fastloc.imaging.picture_sources.pictures`). Of very many, `iterate` gives one result after the other.
             texts: one prompt or several; None for all the texts that an exported file has. The class says what its texts are. A text
                 that is given twice is computed once, and answered in each place.
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV's are; other pictures are refused then.
-            max_pixels: what a file may decode to.
+            bgr: True where arrays and tensors are blue, green, red, as OpenCV's are; other pictures are refused then.
+            max_pixels: the most pixels of a decoded file.
 
         Returns: one Result for one picture, else a list of one Result each, in order.
 
@@ -91,7 +91,7 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
         return self._texts(texts)
 
     def locate(self, images: Sequence[Image.Image], texts: Texts, names: Sequence[str]) -> list[Result]:
-        """The same for RGB pictures, texts in the localizer's own form, and the pictures' names."""
+        """Locate texts, in the localizer's own form, in RGB pictures with these names."""
         geometries = [self.place(picture, name) for picture, name in zip(images, names, strict=True)]
         results: dict[int, Result] = {}
         for chunk in chunks(geometries, self.batch):
@@ -105,7 +105,7 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
         return self.locate(loaded, texts, [name_of(image) for image in images])
 
     def place(self, picture: Image.Image, name: str = "") -> Geometry:
-        """Where a picture lies in the model's input. Raises ImageError for one that the model does not take, with the name."""
+        """The picture's geometry in the model's input. Raises ImageError, with the name, for a picture that the model does not take."""
         try:
             return self._geometry(picture.size[::-1], name)
         except ImageError as error:
@@ -114,11 +114,11 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
 
     @abstractmethod
     def _texts(self, texts: str | Sequence[str] | None) -> Texts:
-        """The texts of a call in the localizer's own form. Raises TextError for what it cannot use."""
+        """The texts of a call in the localizer's own form. Raises TextError for texts that it cannot use."""
 
     @abstractmethod
     def _geometry(self, picture: tuple[int, int], name: str) -> Geometry:
-        """Where a picture of (height, width) lies in the model's input; `name` is the picture's, for errors."""
+        """The geometry in the model's input of a picture of (height, width); `name` is the picture's, for errors."""
 
     @abstractmethod
     def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: Texts) -> list[Prediction]:

@@ -11,7 +11,7 @@ __all__ = ["chunks", "name_of"]
 
 
 def name_of(picture: Any) -> str:
-    """A path as it was given; "" for what has none."""
+    """The source's path as you gave it; "" for a source without one."""
     return str(picture) if isinstance(picture, str) or hasattr(picture, "__fspath__") else ""
 
 

@@ -1,4 +1,4 @@
-"""Points and boxes: where a text's heatmap peaks, and the warm regions around."""
+"""Points and boxes: the peaks of a text's heatmap, and the warm regions around them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Box", "Point", "boxes_of", "kept"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a text's heatmap peaks: the pixel (column x, row y), the heatmap's value there and the similarity it was made from."""
+    """The peak of a text's heatmap: the pixel (column x, row y), the heatmap's value there and the similarity it was made from."""
 
     text: str
     x: int
@@ -58,6 +58,6 @@ def kept(found: Regions, hottest: int, least: float) -> list[int]:
 
 
 def _warm(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:
-    """The part of a mask that holds all that is true, and its top and left; something must be."""
+    """The smallest part of a mask that holds all its True pixels, and its top and left; at least one pixel must be True."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -1,4 +1,4 @@
-"""The similarities of one frame, without the frame: all that a `Result` holds but the picture."""
+"""Predictions: all fields of a `Result` but the picture."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Prediction:
 
     @classmethod
     def of(cls, result: Result) -> Prediction:
-        """The prediction that a result was made of."""
+        """The prediction that a result holds."""
         return cls(**{name: getattr(result, name) for name in cls.__dataclass_fields__})
 
     def result(self, picture: Image.Image, name: str = "") -> Result:
-        """The Result on the picture, RGB, of the size that `geometry` was made for."""
+        """The Result on an RGB picture of the size that `geometry` was made for."""
         fields: dict[str, Any] = {each: getattr(self, each) for each in self.__dataclass_fields__}
         return Result(picture=picture, name=name, **fields)

@@ -1,4 +1,4 @@
-"""What one picture's call returns: the similarities, and everything that is read off them."""
+"""The result of one picture: the similarities, and everything that is computed from them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Result:
     order, logit_scale, reverse    how heatmaps are read out of the similarity: see `fastloc.imaging.heatmaps.heatmaps`
     method, model    names, for the record
     name        the picture's path, or ""
-    scores      float32 [T] within [0, 1], how likely each text is in the picture at all (see `fastloc.recipes.presence`; of a classifier
+    scores      float32 [T] within [0, 1], the presence of each text in the picture (see `fastloc.recipes.presence`; of a classifier
                 the class's probability), or None; `no_scores` then says why
     image_scores    float32 [T], cosine of each text with the picture's own embedding, or None where there is none
-    refinement  how heatmaps and labels are refined by the picture's colours, or None: see `refined`
+    refinement  the refinement of heatmaps and labels by the picture's colours, or None: see `refined`
     limits      float32 [T, 2], the similarities at which heat is 0 and 1 in place of each map's own lowest and highest, or None. Maps of
                 several pictures can then be compared, and a video's do not flicker; only for the orders "grid" and "picture".
 
@@ -144,7 +144,7 @@ class Result:
 
     @property
     def flat(self) -> tuple[bool, ...]:
-        """True for each text whose map says nothing: all that the model saw of the picture is equally similar to it, up to rounding."""
+        """True for each text whose map has no contrast: all that the model saw of the picture is equally similar to it, up to rounding."""
         seen = self.similarity[(slice(None), *self.geometry.seen((self.similarity.shape[1], self.similarity.shape[2])))]
         return tuple(maps.is_flat(seen.min((1, 2)), seen.max((1, 2))).tolist())
 
@@ -195,7 +195,7 @@ class Result:
         return [peak for peak, is_there in there if is_there and peak.value >= least]
 
     def _there(self, score: float | None) -> list[bool]:
-        """Of each text whether its score reaches `score`; of all of them for None."""
+        """True for each text whose score reaches `score`; for every text where `score` is None."""
         if score is None:
             return [True] * len(self.texts)
         if self.scores is None:
@@ -289,7 +289,7 @@ class Result:
         return render(self.picture, self.texts, shown, peaks, alpha, colormap, ends=("low", "high") if raw else ("0", "1"), note=note)
 
     def save(self, path: str | os.PathLike[str], alpha: float = 0.5, colormap: str = "turbo") -> Path:
-        """Writes the overlay, in the format that the path's extension names, whole or not at all. Returns the path.
+        """Write the overlay atomically, in the format of the path's extension. Returns the path.
 
         Raises FastlocError for an extension that Pillow cannot write and for a folder that is not there.
         """
@@ -298,8 +298,8 @@ class Result:
         return write_whole(target, lambda file: sheet.save(file, format=kind))
 
     def to_npz(self, path: str | os.PathLike[str]) -> Path:
-        """Writes similarity, heatmaps, texts, scores and image_scores (where there are any) and the geometry as a compressed .npz, whole or
-        not at all."""
+        """Write similarity, heatmaps, texts, scores and image_scores (where there are any) and the geometry as a compressed .npz,
+        atomically."""
         target = Path(path)
         if target.suffix.lower() != ".npz":
             raise FastlocError(f"{target}: arrays are written as .npz, not {target.suffix or 'without an extension'!r}")

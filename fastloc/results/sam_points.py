@@ -1,4 +1,4 @@
-"""From similarities on the patch grid to point prompts for SAM, by the rule of CLIP Surgery (clip/clip.py, similarity_map_to_points).
+"""Point prompts for SAM from similarities on the patch grid, by the rule of CLIP Surgery (clip/clip.py, similarity_map_to_points).
 
 The official rule is for a square grid over the whole picture. Here the grid may have any sides, each is halved by itself, and the cells
 are those that hold some of the picture: a letterbox's pure padding takes no part, and a crop's points lie where the model looked.
@@ -28,7 +28,7 @@ POSITIVE, NEGATIVE = 1, 0
 class SamPoints:
     """Point prompts of one object.
 
-    text         what they were made for; several texts joined by "+"
+    text         the text of the prompt; several texts joined by "+"
     coordinates  int64 [n, 2], pixels of the picture, (x, y)
     labels       int64 [n], 1 for a point on the object and 0 for one beside it
     """
@@ -108,7 +108,7 @@ def _shrink(side: int, small: int) -> Floats:
 
 
 def _span(geometry: Geometry, axis: int, cells: int, seen: slice) -> tuple[float, float]:
-    """Where the seen cells begin and how far they reach, in pixels of the picture."""
+    """The start and the extent of the seen cells, in pixels of the picture."""
     picture, resized = geometry.picture[axis], geometry.resized[axis]
     # products of whole numbers first: a stretched picture spans its own size exactly, as in the official code
     start = picture * (seen.start * geometry.input[axis] + geometry.corner[axis] * cells) / (cells * resized)
@@ -116,7 +116,7 @@ def _span(geometry: Geometry, axis: int, cells: int, seen: slice) -> tuple[float
 
 
 def _ranked(cells: _Cells, seen: Floats, threshold: float) -> tuple[NDArray[np.intp], int]:
-    """Cells from the lowest to the highest, and how many of each end are taken."""
+    """Cells from the lowest to the highest, and the number to take from each end."""
     if not 0 < threshold <= 1:
         raise FastlocError(f"threshold {threshold!r} must be above 0 and at most 1")
     scaled = minmax(cells.shrunken(seen)).ravel()

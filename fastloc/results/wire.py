@@ -1,4 +1,4 @@
-"""A result as JSON from which the same result is made again around the picture: what a service answers and its clients read."""
+"""Results as JSON, from which the same result is rebuilt with the picture: a service writes it and its clients read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastloc.utils.schema import count, one_of
 
 __all__ = ["FORMAT", "Located", "to_wire"]
 
-# of what `to_wire` writes; another number is another meaning of its fields
+# the format that `to_wire` writes; another number is another meaning of its fields
 FORMAT = 1
 # the longest side of a picture or an input that an answer may speak of
 _LONGEST = 1 << 24
@@ -143,6 +143,6 @@ class Located:
 
 
 def _of_all(values: list[float | None]) -> NDArray[np.float32] | None:
-    """float32 [T], or None where a text has none."""
+    """One number for each text, float32 [T], or None where a text has none."""
     there = [value for value in values if value is not None]
     return np.array(there, np.float32) if len(there) == len(values) else None

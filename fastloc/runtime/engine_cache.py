@@ -1,4 +1,4 @@
-"""Where compiled engines are kept: one folder for each device, each pair of versions and each file, because no engine serves another.
+"""Folders of compiled engines: one for each device, each pair of versions and each file, because no engine fits another.
 
 An engine of TensorRT is bound to the GPU it was timed on and to TensorRT's version; onnxruntime adds a version of its own. All of them are
 in the folder's name, so that an upgrade or another GPU builds anew instead of failing on a stale file.
@@ -38,7 +38,7 @@ def device_name(device: Gpu) -> str:
 
 
 def prepared(path: Path) -> Path:
-    """The folder, made where it is missing and tried out before minutes are spent on what cannot be kept.
+    """The folder, made where it is missing, and tested by a write before a build of minutes whose engine could not be kept.
 
     Raises:
         PlanError: it cannot be made, or nothing can be written into it.
@@ -59,7 +59,7 @@ def prepared(path: Path) -> Path:
 
 
 def tensorrt_version() -> str:
-    """TensorRT's version as its library says it, else as its package does, else "unknown"."""
+    """TensorRT's version by its library, else by its package, else "unknown"."""
     for name in _LIBRARIES:
         try:
             number = int(ctypes.CDLL(name).getInferLibVersion())

@@ -1,4 +1,4 @@
-"""What goes into an exported file, made as its manifest says, or checked against it."""
+"""Inputs of an exported file, made by its manifest, or checked against it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU = 1
 
 
 def geometry_of(manifest: Manifest, picture: Pair, size: int | Pair | None, file: str, name: str = "") -> Geometry:
-    """Where a picture of (height, width) lies in the encoder's input; `size` for a file that takes any, in place of its usual one.
+    """The geometry of a picture of (height, width) in the encoder's input; `size` for a file that takes any, in place of its usual one.
 
     Raises:
         ImageError: not the camera's size, or a picture that the fit does not bring to the file's size. FastlocError: as `fit` does.
@@ -59,7 +59,7 @@ def picture_input(manifest: Manifest, picture: Image.Image, geometry: Geometry) 
 
 
 def check_array(manifest: Manifest, array: Any, file: str) -> int:
-    """The number of pictures in an array that goes in as it is.
+    """Check an array that goes in unchanged. Returns its number of pictures.
 
     Raises:
         ImageError: not an array, or of another shape or dtype than the file takes; of a static batch there may be fewer.
@@ -98,7 +98,7 @@ def check_count(manifest: Manifest, given: int, file: str) -> None:
 
 
 def filled_up(array: Any, count: int) -> Array:
-    """The last row repeated until there are `count`. Raises ImageError for what lies on a GPU, where nothing here could copy it."""
+    """The array with its last row repeated up to `count` rows. Raises ImageError for an array on a GPU, where numpy cannot copy it."""
     if not isinstance(array, np.ndarray):
         if array.__dlpack_device__()[0] != CPU:
             raise ImageError(f"{array.shape[0]} pictures on a GPU are given, and the file takes {count}: give exactly that many")

@@ -1,4 +1,4 @@
-"""Buffers of a session, one set for each set of input shapes: made once, on the device, and used again by every call."""
+"""Buffers of a session, one set for each set of input shapes: made once, on the device, and reused by every call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
 # sets of shapes whose buffers are kept; the one not used for longest goes first
 MOST = 8
-# DLPack's numbers of the devices that can be told apart here
+# DLPack's numbers of the devices that are distinguished here
 DLPACK_CPU, DLPACK_CUDA = 1, 2
 # in DLPack, the stream that every other waits for: without naming it a producer need not wait at all
 LEGACY_STREAM = 1
@@ -34,7 +34,7 @@ class _Buffers:
 
 
 class Bindings:
-    """Calls into a session through buffers that stay where they are.
+    """Calls into a session through buffers at fixed addresses.
 
     On a CPU inputs are read where the caller has them. On a GPU they are copied into buffers made once, unless they are on that GPU
     already. Outputs are written into the buffers of the first call, and copied out for the caller.
@@ -50,7 +50,7 @@ class Bindings:
         self.sets: dict[Key, _Buffers] = {}
 
     def known(self, feeds: Mapping[str, Any]) -> bool:
-        """Whether these shapes have been run before."""
+        """True where these shapes have been run before."""
         return _key(feeds) in self.sets
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
@@ -104,7 +104,7 @@ class Bindings:
             buffers.binding.bind_ortvalue_input(name, buffer)
 
     def _filled(self, buffers: _Buffers, name: str, given: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        """This set's own buffer for the input, holding a copy of what is given."""
+        """This set's own buffer for the input, filled with a copy of the given array."""
         own = buffers.inputs.get(name)
         if own is None:
             own = self.ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self.memory, self.device)
@@ -112,7 +112,7 @@ class Bindings:
         return own
 
     def _foreign(self, array: Any) -> Any:
-        """What has `__dlpack__`: a numpy array if it is on the CPU, onnxruntime's view of it if it is on the session's GPU."""
+        """An object with `__dlpack__` as an input: a numpy array from the CPU, onnxruntime's view of it from the session's GPU."""
         kind, index = array.__dlpack_device__()
         if kind == DLPACK_CPU:
             try:
@@ -156,5 +156,5 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _numpy_dtype(value: Any) -> Any:
-    """float32 and uint8 are all that files take."""
+    """numpy's dtype of an input: files take float32 and uint8 alone."""
     return np.uint8 if value.data_type() == "tensor(uint8)" else np.float32

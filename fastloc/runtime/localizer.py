@@ -35,7 +35,7 @@ Pair = tuple[int, int]
 
 
 class OnnxLocalizer(BaseLocalizer[Selection]):
-    """Answers "where in this picture is that?" with a file that `fastloc export` wrote. All it needs to know is in the file.
+    """Localizer that runs a file of `fastloc export` in onnxruntime. All settings that it needs are in the file.
 
     The texts of a call are those that the file or its embeddings have, or any where there is a text tower; None for all there are. A file
     that takes a camera's frames takes pictures of exactly that size. A file without an output "similarity" has `run` alone: a call raises
@@ -58,7 +58,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         options: of the provider, in onnxruntime's own words, in place of those chosen; None removes one.
 
     Raises:
-        FastlocError, ModelError, PlanError, TextError: what is wrong with the file, the provider or the texts, in one line.
+        FastlocError, ModelError, PlanError, TextError: a fault of the file, the provider or the texts, in one line.
     """
 
     def __init__(
@@ -95,16 +95,16 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
 
     @property
     def logit_scale(self) -> float:
-        """What cosines with texts are multiplied by before a softmax over texts, as the model was trained."""
+        """The factor of cosines with texts before a softmax over texts, as the model was trained."""
         return self.manifest.model.logit_scale
 
     @property
     def texts(self) -> tuple[str, ...] | None:
-        """The texts there are, where they are baked in or given as embeddings; None where any can be asked for."""
+        """The texts that are baked in or given as embeddings; None where you can ask for any."""
         return self.text_source.names
 
     def similarity(self, array: Any, texts: str | Sequence[str] | Floats | None = None) -> Floats:
-        """Similarity grids [B, T, h, w] of what the file takes in; arguments and errors as for `run`."""
+        """Similarity grids [B, T, h, w] of the file's inputs; arguments and errors as for `run`."""
         self._check_similarity()
         found: Floats = self.run(array, texts)["similarity"]
         return found
@@ -113,7 +113,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         """The file's own outputs by name, see `fastloc.onnx_file.manifest.Manifest`.
 
         Args:
-            array: what the file takes in, numpy or anything with `__dlpack__`, on the CPU or the GPU it runs on: normalised pixels, bytes
+            array: the file's picture input, numpy or anything with `__dlpack__`, on the CPU or the GPU it runs on: normalised pixels, bytes
                 as floats, or a camera's frames, as `manifest.input` says. Of a file for B pictures, up to B.
             texts: as in a call, or their embeddings [T, E], unit length.
 
@@ -129,13 +129,13 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return self._outputs(array, chosen, batch)
 
     def placement(self) -> Placement:
-        """Which provider runs which node: `print(localizer.placement())` by type, `.nodes` one by one."""
+        """The provider of each node: `print(localizer.placement())` lists them by type, `.nodes` one by one."""
         return self.session.placement()
 
     def warm_up(self, texts: int | None = None, runs: int = 3) -> None:
-        """Run on a black picture of the usual size: what is built, tuned or captured at first is then behind the caller.
+        """Run on a black picture of the usual size, so that building, tuning and capturing are done before the first call.
 
-        texts: how many will be asked for, of a file that takes any number; by default as many as embeddings were given, else one.
+        texts: the number of texts of later calls, for a file that takes any; by default as many as embeddings were given, else one.
         """
         given = self.manifest.input
         size = given.frame or self._geometry(self._usual()).input
@@ -168,7 +168,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return geometry_of(self.manifest, picture, self.size, str(self.path), name)
 
     def _outputs(self, array: Any, chosen: Selection, batch: int) -> dict[str, Array]:
-        """The outputs by name for the texts in their order; texts that the model cannot tell apart are computed once."""
+        """The outputs by name for the texts in their order; texts that the model cannot distinguish are computed once."""
         copies = None if chosen.vectors is None else distinct_rows(chosen.vectors)
         if copies is None or chosen.vectors is None:
             return self._cut(self._feeds(array, chosen), batch, len(chosen.names))
@@ -183,7 +183,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return {name: spread.get(name, each) for name, each in found.items()}
 
     def _feeds(self, array: Any, chosen: Selection) -> dict[str, Any]:
-        """The inputs by name, filled up to the numbers that a static file wants."""
+        """The inputs by name, filled up to the numbers that a static file takes."""
         batch, count = self.manifest.input.batch, self.manifest.texts.count
         feeds = {self.manifest.input.name: array if batch is None or array.shape[0] == batch else filled_up(array, batch)}
         if chosen.vectors is not None:
@@ -193,7 +193,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return feeds
 
     def _cut(self, feeds: dict[str, Any], batch: int, texts: int) -> dict[str, Array]:
-        """Outputs for what was asked, without what it was filled up with."""
+        """The outputs of the request, without the filled-up rows."""
         found = self.session.run(feeds)
         for name, array in found.items():
             if len(array) < batch or (name not in ("labels", "background") and array.shape[1] < texts):
@@ -201,7 +201,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return {name: array[:batch] if name == "labels" else array[:batch, :texts] for name, array in found.items()}
 
     def encode_texts(self, texts: str | Sequence[str] | None = None) -> Selection:
-        """Encode the texts now, so that no picture waits for them; what `predict_frame` takes. May run beside other calls.
+        """Encode the texts now, so that no picture waits for them; `predict_frame` takes the result. May run beside other calls.
 
         Raises TextError as a call does.
         """
@@ -224,7 +224,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         return self._predictions(array, [geometry], chosen)[0]
 
     def _embedded(self, vectors: Any) -> Selection:
-        """Embeddings of texts that the caller knows."""
+        """The selection for embeddings whose texts only the caller knows."""
         if self.manifest.texts.baked:
             raise TextError(f"embeddings are given, and {self.path} has its texts baked in: {', '.join(self.manifest.texts.names)}")
         return Selection(tuple(str(i) for i in range(len(vectors))), check_embeddings(vectors, len(vectors), self.manifest.model.embed))
@@ -235,7 +235,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
             raise ModelError(f"{self.path} has no output 'similarity', which results are made of: use .run(array), which gives {there}")
 
     def _check_size(self) -> None:
-        """A size that cannot be had is told now, not at the first picture."""
+        """Raise FastlocError for an impossible size now, and not at the first picture."""
         fixed, given = self.manifest.input.size, self.size
         if given is not None and fixed is not None and fixed not in (given, (given, given)):
             raise FastlocError(f"size {given!r} is asked for, and the input of {self.path} is fixed at {size_text(fixed)}")
@@ -243,6 +243,6 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
             self._geometry(self._usual())
 
     def _usual(self) -> Pair:
-        """A picture of the input's own size."""
+        """The (height, width) of a picture of the input's own size."""
         size = self.manifest.input.size or self.size or self.manifest.input.usual
         return both_sides(size)

@@ -1,4 +1,4 @@
-"""What comes out of an exported file, read as its manifest says."""
+"""Outputs of an exported file, read by its manifest."""
 
 from __future__ import annotations
 

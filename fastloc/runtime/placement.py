@@ -1,10 +1,10 @@
-"""Which provider runs which node of a loaded file, and whether that is what was asked for.
+"""Placement of a loaded file: the provider of each node, compared with the providers that you asked for.
 
-onnxruntime gives every node that a provider does not take to the CPU, copies tensors to and fro, and says nothing. How it is told here:
+onnxruntime gives every node that a provider does not take to the CPU, copies tensors to and fro, and gives no notice. The rules here:
 
 * A node on a provider that was asked for is where it should be.
-* A node on the CPU whose type is in `HOST` is where it should be too: providers leave to the CPU on purpose what follows from shapes
-  alone, a few numbers. onnxruntime does not say what a node works on, so the type must tell: these are the types that exporters compute
+* A node on the CPU whose type is in `HOST` is where it should be too: providers leave to the CPU on purpose nodes that compute
+  shapes, a few numbers. onnxruntime does not report what a node works on, so its type decides: these are the types that exporters compute
   shapes with, and the providers for GPUs have them all for floating-point tensors, so that one on the CPU can only be about shapes.
   Providers that lack some of them are judged by a shorter list, see `fastloc.runtime.providers`.
 * Any other node elsewhere is misplaced.
@@ -45,7 +45,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Row:
-    """How many nodes of one type a provider runs."""
+    """The number of nodes of one type that a provider runs."""
 
     provider: str
     type: str
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Placement:
-    """Every node; empty where onnxruntime is too old to tell."""
+    """Every node with its provider; empty where onnxruntime is too old to report it."""
 
     nodes: tuple[Node, ...]
 
@@ -83,7 +83,7 @@ def placement(session: Any) -> Placement:
 
 
 def listed(nodes: Iterable[Node]) -> str:
-    """The first nodes by provider and name, and how many more there are, in one line."""
+    """The first nodes by provider and name, and the number of the others, in one line."""
     every = list(nodes)
     shown = ", ".join(f"{node} on {node.provider.removesuffix('ExecutionProvider')}" for node in every[:SHOWN])
     return shown + (f" and {len(every) - SHOWN} more" if len(every) > SHOWN else "")

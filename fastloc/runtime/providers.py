@@ -1,4 +1,4 @@
-"""Where onnxruntime can run a file: one row a provider, which of them a call gets, and the settings that go with it."""
+"""Providers in which onnxruntime can run a file: one row for each, the choice among them, and the settings of a session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastloc.utils.schema import first_line
 
 __all__ = ["PROVIDERS", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime", "session_settings"]
 
-# from this version on onnxruntime tells where each node went
+# from this version on onnxruntime reports each node's provider
 RECORDS = (1, 24)
 # shape arithmetic that is about shapes by its very type; a provider that lacks the others in floating point may leave work to the CPU
 NARROW = frozenset(("Constant", "ConstantOfShape", "Range", "Shape", "Size"))
@@ -43,16 +43,16 @@ Options = dict[str, str]
 class Provider:
     """One way to run a file.
 
-    name       what is asked for
+    name       its name in the option `providers`
     ort        onnxruntime's name of it
-    install    what brings it
-    memory     where its buffers are, as onnxruntime calls the device
+    install    the package that brings it
+    memory     the device of its buffers, in onnxruntime's words
     options    its options for a request
     plugin     the module of a package that adds it to onnxruntime, where it is not part of it
-    compiles   whether it makes an engine of the whole graph, which takes long at first and can be kept
-    keeps      whether engines are kept in a cache folder
+    compiles   True where it makes an engine of the whole graph, which takes long at first and can be kept
+    keeps      True where engines are kept in a cache folder
     host       node types that it may leave to the CPU
-    pattern    whether onnxruntime may plan its memory ahead
+    pattern    True where onnxruntime may plan its memory ahead
     """
 
     name: str
@@ -87,7 +87,7 @@ def _tensorrt(request: Request) -> Options:
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(request.cache),
         "trt_cuda_graph_enable": _flag(request.cuda_graph),
-        # a network with float16 or quantised tensors in it is refused unless the builder is told
+        # a network with float16 or quantised tensors in it is refused unless the builder gets this flag
         "trt_fp16_enable": _flag(dtype == "float16"),
         "trt_layer_norm_fp32_fallback": _flag(dtype == "float16"),
         "trt_int8_enable": _flag(dtype == "int8-static"),
@@ -135,8 +135,8 @@ AUTO = ("cuda", "cpu")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a session is made with: providers by onnxruntime's names in order of preference, each with its options, and the session's
-    configuration entries. `recorded`: whether it will tell where each node went."""
+    """The settings of a session: providers by onnxruntime's names in order of preference, each with its options, and the session's
+    configuration entries. `recorded`: True where the session records each node's provider."""
 
     providers: tuple[tuple[str, Options], ...]
     config: dict[str, str]
@@ -156,11 +156,11 @@ def session_settings(
 
     Args:
         version: onnxruntime's, such as (1, 31, 1).
-        allow_fallback: let CUDA, then the CPU run what a compiling NVIDIA provider does not take.
+        allow_fallback: let CUDA, then the CPU run the nodes that a compiling NVIDIA provider does not take.
         override: options of the first provider in place of those chosen here; None removes one.
 
     Raises:
-        PlanError: a CUDA graph on what is not CUDA, options of a provider that has none, or threads that are not a count.
+        PlanError: a CUDA graph on a provider other than CUDA, options of a provider that has none, or threads that are not a count.
     """
     if request.cuda_graph and memory_of(chosen) != "cuda":
         able = ", ".join(row.name for row in _ROWS if row.memory == "cuda")
@@ -186,18 +186,18 @@ def session_settings(
 
 
 def memory_of(chosen: Sequence[Provider]) -> str:
-    """Where the inputs and outputs of a session with these providers are best kept."""
+    """The best memory for the inputs and outputs of a session with these providers."""
     return chosen[0].memory
 
 
 def choose(asked: str | Sequence[str], there: Sequence[str], installed: str = "onnxruntime") -> tuple[Provider, ...]:
-    """The rows that are asked for: "auto", a name, or several names in order of preference; onnxruntime's own names are names too.
+    """The rows that you ask for: "auto", a name, or several names in order of preference; onnxruntime's own names count too.
 
     Args:
-        there: onnxruntime's names of what it has, see `available`. installed: what the message calls this onnxruntime.
+        there: onnxruntime's names of its providers, see `available`. installed: the name of this onnxruntime in messages.
 
     Raises:
-        PlanError: an unknown name, none at all, or one that is not there; the message says what is, and what to install.
+        PlanError: an unknown name, none at all, or one that is not there; the message lists those that are, and the package to install.
     """
     if asked == "auto":
         return (next(PROVIDERS[name] for name in AUTO if PROVIDERS[name].ort in there or name == "cpu"),)
@@ -225,7 +225,7 @@ def _name(ort: str) -> str:
 
 
 def runtime() -> ModuleType:
-    """onnxruntime; FastlocError with what to install where it is not there or cannot be loaded."""
+    """Import onnxruntime. Raises FastlocError, with the package to install, where it is missing or cannot be loaded."""
     try:
         return importlib.import_module("onnxruntime")
     except ModuleNotFoundError as error:
@@ -246,7 +246,7 @@ def available(ort: Any) -> list[str]:
 
 
 def register(row: Provider, ort: Any) -> list[Any]:
-    """The devices of a provider that a plugin package brings, its library registered once a process; [] for what is built in.
+    """The devices of a provider that a plugin package brings, its library registered once a process; [] for a built-in provider.
 
     Raises:
         PlanError: the library does not load, or finds no device.

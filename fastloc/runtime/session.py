@@ -39,7 +39,7 @@ from fastloc.utils.heartbeat import waiting
 __all__ = ["OnnxSession"]
 
 Array = NDArray[Any]
-# what onnxruntime logs of its own accord: fatal errors alone, since it raises the others and they are told here
+# the level of onnxruntime's own log: fatal errors alone, since it raises the others and they are reported here
 QUIET = 4
 # the type of node that holds a compiled engine
 COMPILED = "EPContext"
@@ -54,7 +54,7 @@ class OnnxSession:
 
     Args: see `fastloc.OnnxLocalizer`.
 
-    Attributes: `manifest`; `chosen`, the rows of `PROVIDERS` that are used; `settings`, what the session was made with.
+    Attributes: `manifest`; `chosen`, the rows of `PROVIDERS` that are used; `settings`, those of the session.
 
     Raises:
         ModelError: the file cannot be used. PlanError: a provider is missing, does not load, or does not take every node; a cache folder
@@ -163,7 +163,7 @@ class OnnxSession:
         return options
 
     def _refused(self, error: Exception, path: Path) -> ModelError | PlanError:
-        """What onnxruntime said, in one line. Whatever another provider than the CPU refuses may be the provider's own trouble."""
+        """The error for a message of onnxruntime, in one line. A refusal by a provider other than the CPU may be its own fault."""
         name, version = self.chosen[0].name, self.ort.__version__
         kind = ModelError if name == "cpu" else PlanError
         return kind(f"{path}: onnxruntime {version} cannot load it on provider {name!r}: {_error_line(error)}")
@@ -190,7 +190,7 @@ class OnnxSession:
         warnings.warn(message, FastlocWarning, stacklevel=4)
 
     def _check_graph(self) -> None:
-        """Raise ModelError unless the graph takes and gives what the metadata says, so that nothing is made for sizes that it lacks."""
+        """Raise ModelError unless the graph's inputs and outputs match the metadata, so that nothing is made for sizes that it lacks."""
         inputs, wanted = {each.name: each for each in self.session.get_inputs()}, inputs_of(self.manifest)
         if set(inputs) != set(wanted):
             raise ModelError(f"{self.header.path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(inputs)}")
@@ -212,17 +212,17 @@ class OnnxSession:
         return contextlib.nullcontext() if row is None else waiting(f"fastloc: {row.name} builds an engine of {self.header.path.name}")
 
     def placement(self) -> Placement:
-        """Which provider runs which node.
+        """The provider of each node.
 
         Raises:
-            PlanError: this onnxruntime is too old to tell.
+            PlanError: this onnxruntime is too old to report it.
         """
         if not self.settings.recorded:
             raise PlanError(f"onnxruntime {self.ort.__version__} does not tell where nodes run: 1.24 and newer do")
         return self._placement
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
-        """One call: inputs by name, numpy arrays or what `__dlpack__` gives, to outputs by name, arrays of the caller's own.
+        """Run one call: inputs by name, numpy arrays or objects with `__dlpack__`, to outputs by name, arrays of the caller's own.
 
         Calls from several threads take turns. Raises PlanError for shapes that a captured CUDA graph, or an engine, does not take, and in
         a forked process whose parent loaded the file on a GPU.
@@ -281,12 +281,12 @@ class OnnxSession:
 
 
 def _differ(side: object, wanted: object) -> bool:
-    """Two numbers that are not the same; what one of both leaves open fits."""
+    """True for two sides that differ; a side that one of both leaves open fits any."""
     return isinstance(side, int) and isinstance(wanted, int) and side != wanted
 
 
 def _names(row: Provider) -> set[str]:
-    """Every name that onnxruntime may have for a provider: a plugin's package has the last word on its own."""
+    """Every name that onnxruntime may have for a provider: a plugin's package decides on its own name."""
     plugin = sys.modules.get(row.plugin) if row.plugin else None
     return {row.ort} if plugin is None else {row.ort, plugin.get_ep_name()}
 
@@ -298,7 +298,7 @@ def _index(device: object) -> int:
 
 
 def _error_line(error: Exception) -> str:
-    """An exception of onnxruntime's in one line. What is long begins with C++ signatures, and its reason is at the end."""
+    """An exception of onnxruntime's in one line. A long message begins with C++ signatures and has its reason at the end."""
     said = " ".join(str(error).split()).rpartition("[ONNXRuntimeError] : ")[2]
     return said if len(said) <= SAID else f"… {said[-SAID:]}"
 

@@ -64,7 +64,7 @@ def shapes(prefix: str, manifest: Manifest, given: Profiles) -> dict[str, str]:
 
 
 def _free(manifest: Manifest) -> dict[str, tuple[Any, Any, Any]]:
-    """What the file leaves open, with the ranges that are taken where none are given."""
+    """The dimensions that the file leaves open, with their default ranges."""
     free: dict[str, tuple[Any, Any, Any]] = {}
     if manifest.input.batch is None:
         free["batch"] = _BATCH

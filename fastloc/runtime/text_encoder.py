@@ -1,4 +1,4 @@
-"""Texts to unit embeddings with an exported text tower: what `fastloc.checkpoints.text_encoder` does, without torch and open_clip."""
+"""Encoder of texts to unit embeddings with an exported text tower: `fastloc.checkpoints.text_encoder` without torch and open_clip."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class OnnxTextEncoder:
         return rows
 
     def _check_graph(self) -> None:
-        """Raise ModelError unless the graph takes and gives what the metadata says."""
+        """Raise ModelError unless the graph's inputs and outputs match the metadata."""
         found = [(each.name, each.type) for each in (*self.session.get_inputs(), *self.session.get_outputs())]
         if found != [("tokens", "tensor(int64)"), ("embeddings", "tensor(float)")]:
             raise ModelError(f"{self.path}: its graph must take 'tokens', int64, and give 'embeddings', float32, got {found}")

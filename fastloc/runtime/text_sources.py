@@ -1,4 +1,4 @@
-"""Where an exported file's texts come from: baked in, given as embeddings, or encoded by a text tower. One class a source."""
+"""Sources of an exported file's texts: baked in, given as embeddings, or encoded by a text tower. One class for each."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Selection:
 
 
 class TextSource(Protocol):
-    """A source of texts. `names`: those it has, or None if it takes any."""
+    """A source of texts. `names`: its texts, or None if it takes any."""
 
     @property
     def names(self) -> tuple[str, ...] | None: ...
 
     def select(self, texts: str | Sequence[str] | None) -> Selection:
-        """The texts of a call; None for all there are. Raises TextError for what this source does not have."""
+        """Select the texts of a call; None for all there are. Raises TextError for a text that this source does not have."""
         ...
 
 
@@ -60,7 +60,7 @@ class BakedTexts:
 
 @dataclass(frozen=True, eq=False)
 class FixedEmbeddings:
-    """Embeddings that were made before, [T, E] float32, unit length."""
+    """Precomputed embeddings, [T, E] float32, unit length."""
 
     names: tuple[str, ...]
     vectors: Floats

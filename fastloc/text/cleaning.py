@@ -1,4 +1,4 @@
-"""Texts as a tokenizer wants them: what open_clip does to a text before it splits it, without open_clip or ftfy.
+"""Cleaning of texts before a tokenizer splits them, as open_clip does it, without open_clip or ftfy.
 
 open_clip repairs a text with ftfy, decodes HTML entities, collapses white space and writes it in lower case. Here is all of that but
 ftfy's repair of mojibake (text that was decoded in the wrong encoding, such as "cafÃ©"), which stays as it is given.
@@ -30,7 +30,7 @@ _SPELLED = {"ŉ": "ʼn", "ﬅ": "ſt"}
 
 
 def clean(text: str, kind: str = "lower") -> str:
-    """The text as open_clip's cleaning of this kind leaves it: "lower", "whitespace" (case is kept) or "canonicalize" (no punctuation).
+    """Clean a text as open_clip's cleaning of this kind does: "lower", "whitespace" (case is kept) or "canonicalize" (no punctuation).
 
     Raises:
         TextError: an unknown kind.
@@ -56,7 +56,7 @@ CLEANERS: dict[str, Callable[[str], str]] = {"lower": _lower, "whitespace": _col
 
 
 def _repaired(text: str) -> str:
-    """ftfy's repairs but that of mojibake, line by line: from the first "<" on, what looks like an entity may be meant."""
+    """ftfy's repairs except that of mojibake, line by line; from the first "<" on, entities are kept, since they may be intended."""
     lines, plain = [], True
     for line in re.split(r"(?<=\n)", text):
         plain = plain and "<" not in line
@@ -76,7 +76,7 @@ def _line(line: str, plain: bool) -> str:
 
 
 def _decoded(entity: re.Match[str]) -> str:
-    """The character that an entity stands for; what html reads only in part is left alone."""
+    """The character that an entity stands for; an entity that html reads only in part is left unchanged."""
     found = html.unescape(entity[0])
     return entity[0] if ";" in found else found
 
@@ -87,8 +87,8 @@ def _joined(pair: re.Match[str]) -> str:
 
 @cache
 def _table() -> dict[int, str | None]:
-    """What single characters become: ligatures and wide forms usual letters, quotes straight, Windows' punctuation itself, controls
-    nothing."""
+    """Replacements of single characters: ligatures and wide forms become usual letters, quotes straight ones, Windows' punctuation itself;
+    control characters are removed."""
     wide = {code: form for code in range(0xFF01, 0xFFF0) if (form := unicodedata.normalize("NFKC", chr(code))) != chr(code)}
     return {
         **{ord(each): unicodedata.normalize("NFC", unicodedata.normalize("NFKD", each)) for each in _LIGATURES},

@@ -1,4 +1,4 @@
-"""Checks of a tokenizer's definition from elsewhere, before the library that runs it allocates what the definition asks for.
+"""Checks of a tokenizer's definition from elsewhere, before the library that runs it allocates the sizes that the definition asks for.
 
 `tokenizers` fills texts up to whatever length is written there, and ends the process where that cannot be had.
 """
@@ -64,7 +64,7 @@ class _Part:
     special_tokens: dict[str, _Special] = field(default_factory=dict)
 
     def every(self) -> Iterator[_Part]:
-        """Itself and those inside."""
+        """This part and the parts inside it."""
         yield self
         for each in (*self.normalizers, *self.pretokenizers, *self.processors):
             yield from each.every()
@@ -98,7 +98,7 @@ class _Kind:
 
 
 def check(definition: str, context: int, name: str, limit: int) -> None:
-    """Raise ModelError unless a definition cuts and fills texts to exactly `context` tokens, and makes little of a little.
+    """Raise ModelError unless a definition cuts and pads texts to exactly `context` tokens, and keeps the output of a short text short.
 
     name: the file. limit: bytes of the definition.
     """
@@ -114,7 +114,7 @@ def check(definition: str, context: int, name: str, limit: int) -> None:
 
 
 def check_parts(definition: str, name: str, limit: int) -> _Definition:
-    """Read the outline of a definition. Raises ModelError unless it makes little of a little, however it cuts and fills texts."""
+    """Read the outline of a definition, whatever its cutting and padding. Raises ModelError if a short text can become very long."""
     damaged = f"{name}: its tokenizer is damaged"
     limited(len(definition), limit, damaged)
     if definition.count(",") > ENTRIES:

@@ -1,4 +1,4 @@
-"""Encoded texts in a file: made once where there is a text tower, used where there is none, refused by another model's image tower."""
+"""Files of text embeddings: made once with a text tower, used without one, refused by another model's image tower."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNIT = 1e-3
 class TextEmbeddings:
     """Texts and their embeddings.
 
-    names       what was encoded, in order
+    names       the encoded texts, in order
     vectors     float32 [T, E], unit length
     template    the template they were put into, by name or as a sentence with {}
     tower       digest of the text tower, see `fastloc.utils.hashing`
@@ -51,7 +51,7 @@ class TextEmbeddings:
         _check(self.names, self.vectors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to .npz or .safetensors, as the path ends.
+        """Write to .npz or .safetensors, by the path's ending.
 
         Raises:
             FastlocError: another ending, a file that cannot be written, or safetensors is not installed.
@@ -68,7 +68,7 @@ class TextEmbeddings:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], tower: str | None = None) -> TextEmbeddings:
-        """Read what `save` wrote; with `tower`, only what that text tower made.
+        """Read a file that `save` wrote; with `tower`, only embeddings of that text tower.
 
         Raises:
             ModelError: no such file, a damaged one, one of another kind or of a newer version; embeddings of another text tower.
@@ -84,7 +84,7 @@ class TextEmbeddings:
         return found
 
     def check(self, tower: str, name: str = "these text embeddings") -> None:
-        """Raise ModelError unless they were made by the text tower of this digest."""
+        """Raise ModelError unless the text tower of this digest made the embeddings."""
         if self.tower != tower:
             raise ModelError(
                 f"{name}: made by text tower {short(self.tower)}, and the model's is {short(tower)}: "
@@ -106,7 +106,7 @@ def _check(names: tuple[str, ...], vectors: Floats) -> None:
 
 
 def _read(path: Path, about: Mapping[str, str], vectors: NDArray[Any]) -> TextEmbeddings:
-    """What was read, checked. `about` is everything but the vectors."""
+    """The embeddings of a file, checked. `about` is everything but the vectors."""
     try:
         number, text, template, tower = (about[name] for name in ("format", "names", "template", "tower"))
     except KeyError as error:
@@ -178,7 +178,7 @@ FORMATS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors,
 
 
 def ending(path: Path) -> str:
-    """How the path ends. Raises FastlocError unless that says a format."""
+    """The path's ending. Raises FastlocError unless it names a format."""
     if path.suffix not in FORMATS:
         raise FastlocError(f"{path}: " + unknown("file ending", path.suffix, FORMATS))
     return path.suffix

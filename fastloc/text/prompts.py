@@ -1,4 +1,4 @@
-"""Prompts before they reach a text tower: which can be used, and which the model will not make much of."""
+"""Checks of prompts before they reach a text tower: errors for unusable ones, warnings for those that the model hardly understands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 60
 def checked(texts: str | Sequence[str], *, examples: bool = False) -> list[str]:
     """The prompts, stripped of outer white space. Half a surrogate pair, which no encoding can write, becomes U+FFFD, with a warning.
 
-    examples: a `fastloc.Example` may stand among them, and stays what it is.
+    examples: a `fastloc.Example` may stand among them, and stays unchanged.
 
     Raises:
         TextError: there is none, or one is empty or not a string; an example where none can be used.
@@ -55,7 +55,7 @@ def warn_of_nothing(text: str, stacklevel: int = 4) -> None:
 
 
 def warn_of_unknown_words(text: str, words: Collection[str], names: Sequence[str], stacklevel: int = 4) -> None:
-    """Warn of each word of a prompt that is not among a small vocabulary's `words`, with the nearest `names`; without words, of none."""
+    """Warn of each word of a prompt outside a small vocabulary's `words`, with the nearest `names`; an empty vocabulary warns of none."""
     if not words:
         return
     found = re.findall(r"[^\W_]+", text.lower())
@@ -79,7 +79,7 @@ def warn_of_length(text: str, tokens: int, limit: int, stacklevel: int = 5) -> N
 
 
 def nearest(word: str, names: Sequence[str]) -> list[str]:
-    """Up to three known names near a word: those spelled alike, or that share a beginning with it."""
+    """Up to three known names near a word: names of similar spelling, or with the same beginning."""
     alike = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
     sharing = [name for name in names if any(_akin(word, part) for part in name.split())]
     return list(dict.fromkeys([*alike, *sharing]))[:3]

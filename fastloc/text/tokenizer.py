@@ -1,4 +1,4 @@
-"""Texts to token ids with a definition that travels in a text tower's file, without open_clip."""
+"""Tokenizer from texts to token ids by the definition in a text tower's file, without open_clip."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Tokens:
 
     Args:
         definition: JSON that `tokenizers` reads, which cuts and fills texts up to the context.
-        kind: how texts are cleaned first, see `fastloc.text.cleaning`.
+        kind: the cleaning of texts before, see `fastloc.text.cleaning`.
         zeroed: a token whose id becomes 0, or None.
-        name: what messages call the file it is from.
+        name: its file's name in messages.
 
     Raises:
         ModelError: not such a definition. FastlocError: `tokenizers` is not installed.
@@ -34,7 +34,7 @@ class Tokens:
 
     @classmethod
     def around(cls, inner: Any, cleaner: Callable[[str], str], zeroed: int | None, name: str) -> Tokens:
-        """The same with a tokenizer of the library, which cuts and fills texts, and another way to clean them."""
+        """Tokens from a tokenizer of the library, which cuts and pads texts, and a cleaning function."""
         made = cls.__new__(cls)
         made._hold(inner, cleaner, zeroed, name)
         return made
@@ -43,7 +43,7 @@ class Tokens:
         self.inner, self.cleaner, self.zeroed, self.name = inner, cleaner, zeroed, name
 
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
-        """The ids, int64 [n, context], and how many tokens each text would have uncut, start and end among them."""
+        """The ids, int64 [n, context], and each text's number of tokens before cutting, start and end among them."""
         cleaned = [self.cleaner(text) for text in texts]
         # one by one, which is as quick: a batch starts threads, and a process that has these is warned of when it forks
         try:
@@ -54,13 +54,13 @@ class Tokens:
         return ids if self.zeroed is None else np.where(ids == self.zeroed, 0, ids), [self._length(each) for each in found]
 
     def _length(self, encoding: Any) -> int:
-        """What was cut off comes in pieces, each between start and end tokens of its own."""
+        """A text's tokens before cutting; the cut-off part comes in pieces, each between start and end tokens of its own."""
         framing = int(self.inner.num_special_tokens_to_add(False))
         return int(sum(encoding.attention_mask)) + sum(int(sum(piece.attention_mask)) - framing for piece in encoding.overflowing)
 
 
 def parsed(definition: str, name: str) -> Any:
-    """The library's tokenizer of a definition. Raises ModelError if it is none, FastlocError if `tokenizers` is not installed."""
+    """The library's tokenizer of a definition. Raises ModelError for an invalid one, FastlocError if `tokenizers` is not installed."""
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:
@@ -72,7 +72,7 @@ def parsed(definition: str, name: str) -> Any:
 
 
 def _failed(error: BaseException, what: str) -> BaseException:
-    """The error to raise for one of the library's: it raises nothing narrower than Exception, and its panics are not even that."""
+    """The error to raise for an error of the library: it raises nothing narrower than Exception, and its panics are BaseExceptions."""
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         return error
     return ModelError(f"{what} ({first_line(error)})")

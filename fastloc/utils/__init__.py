@@ -1,1 +1,1 @@
-"""Files, hashing, caches, hardware and the console: what any program needs. Nothing here knows of CLIP, and nothing needs torch."""
+"""Files, hashing, caches, hardware and the console: utilities that any program needs. Nothing here depends on CLIP or torch."""

@@ -1,4 +1,4 @@
-"""Types of command-line arguments: a function from what is typed to its value, which raises ArgumentTypeError in one line."""
+"""Types of command-line arguments: functions from a typed text to its value, each of which raises ArgumentTypeError in one line."""
 
 import argparse
 import math
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors quote what was typed in printable characters."""
+    """A parser whose errors quote the typed text in printable characters."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2 and one line."""
+        """Exit with status 2 and print the error in one line."""
         super().error(printable(message))
 
 
@@ -49,7 +49,7 @@ def count(text: str) -> int:
 
 
 def setting(text: str) -> tuple[str, str]:
-    """A field of the plan and the choice for it."""
+    """A field of the plan and its chosen value."""
     field, equals, choice = text.partition("=")
     if not (field and equals and choice):
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")

@@ -1,7 +1,7 @@
-"""Atomic file writes: a file, or a folder, has its name once it is whole, and nothing is left behind otherwise.
+"""Atomic file writes: a file or a folder gets its name once it is complete, and a write that fails leaves nothing behind.
 
-What is not whole yet lies beside the target under a random name, created exclusively: nobody can plant a link there. A target that is a
-link stays one, and the file that it points at is replaced. A pipe or a character device is written into.
+An unfinished file lies beside the target under a random name, created exclusively, so that nobody can plant a link there. A target that
+is a link stays a link, and the file that it points at is replaced. A pipe or a character device is written into.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 def is_stream(path: Path) -> bool:
     """True for a pipe or a character device, such as /dev/stdout, which is written into; False for a file or a name that is free.
 
-    Raises OSError for what nothing can be written to as a file: a folder, a socket or a block device.
+    Raises OSError for a target that cannot be written as a file: a folder, a socket or a block device.
     """
     try:
         mode = path.stat().st_mode
@@ -68,7 +68,7 @@ def is_stream(path: Path) -> bool:
 
 
 def destination(path: Path) -> Path:
-    """The file that a write to `path` ends in: where its links point, or itself.
+    """The file that a write to `path` changes: the target of its links, or `path` itself.
 
     Raises OSError for links in a circle, and for a link that somebody else put into a folder that everybody may write to, such as /tmp: the
     file it points at is not theirs to choose (Linux refuses to open it, too: fs.protected_symlinks).
@@ -103,13 +103,13 @@ def no_follow(path: str, flags: int) -> int:
 
 
 def part_of(path: Path) -> Path:
-    """A name beside `path` that nobody else has, for what is not whole yet; on the same file system, so that it can be renamed."""
+    """A unique name beside `path` for an unfinished file; on the same file system, so that it can be renamed."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write a file to; it takes the target's place when the block ends well. A pipe or a device is yielded itself.
+    """Yield a path to write a file to; it replaces the target when the block ends without an error. A pipe or device is yielded itself.
 
     Raises OSError.
     """
@@ -131,10 +131,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_files(path: Path) -> Iterator[Path]:
-    """Yield a folder to write `path.name` and files of its own to; they go beside the target when the block ends well.
+    """Yield a folder for `path.name` and its companion files; they are moved beside the target when the block ends without an error.
 
-    The target goes last, so that a file that bears its name has all that belongs to it. Where the target is a link, all go to where it
-    points, under the names they have; a pipe or a device takes the file's bytes. Raises OSError.
+    The target is moved last, so that a file of its name always has its companions. Where the target is a link, all files go beside the
+    file it points at, under their own names; a pipe or a device takes the file's bytes. Raises OSError.
     """
     stream = is_stream(path)
     target = path if stream else destination(path)
@@ -157,7 +157,7 @@ def replacing_files(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder, which takes the target's place when the block ends well. Raises OSError."""
+    """Yield a new folder, which replaces the target when the block ends without an error. Raises OSError."""
     target = destination(path)
     folder, old = part_of(target), part_of(target)
     try:
@@ -178,7 +178,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, if it is there; who interrupts that has it finished first."""
+    """Remove a folder, if it exists; an interruption is raised only after the removal is complete."""
     try:
         shutil.rmtree(folder, ignore_errors=True)
     except KeyboardInterrupt:

@@ -45,7 +45,7 @@ def _printable_cell(cell: RenderableType | None) -> RenderableType | None:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that prints what it is given: no markup, no guessing at colours, and no folding to 80 columns in a pipe."""
+    """A console that prints text unchanged: no markup, no guessed colours, and no folding to 80 columns in a pipe."""
     made = PrintableConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPE_WIDTH
@@ -66,7 +66,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def finding(out: Console, title: str, found: dict[str, Any], written: list[Path]) -> None:
-    """Print where each text is. `found` is a `Result.to_dict()`, `written` the files that were made of it."""
+    """Print the location of each text. `found` is a `Result.to_dict()`, `written` the files that were made of it."""
     out.print(Text(title, "bold"), Text(f"{found['picture']['width']} x {found['picture']['height']}"), soft_wrap=True)
     rows = table("text", "x", "y", "box", "peak", "score", "similarity", right=("x", "y", "peak", "score", "similarity"))
     for each in found["texts"]:
@@ -86,7 +86,7 @@ def finding(out: Console, title: str, found: dict[str, Any], written: list[Path]
 
 
 def _boxes(boxes: list[dict[str, Any]]) -> str:
-    """The box around the peak, and how many other warm regions there are."""
+    """The box around the peak, and the number of other warm regions."""
     if not boxes:
         return "-"
     first = "{x0},{y0} to {x1},{y1}".format(**boxes[0])

@@ -1,4 +1,4 @@
-"""Objects that pickle as the arguments they were made with: a few hundred bytes, and what they load is loaded again at the other end."""
+"""Objects that pickle as their constructor arguments: a few hundred bytes; unpickling loads their files and weights again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Self = TypeVar("Self", bound="Described")
 class Described:
     """A base class. Its `__init__` begins with `self._describe(locals())`, named arguments alone; `more` is the name of its `**more`.
 
-    Copies by `copy.copy` share everything; pickles and `copy.deepcopy` call the class again, with relative paths as they were meant where
-    it was first called.
+    Copies by `copy.copy` share everything; pickles and `copy.deepcopy` call the class again. Relative paths keep the meaning that they had
+    in the folder of the first call.
     """
 
     _arguments: dict[str, Any]
@@ -28,7 +28,7 @@ class Described:
         self._arguments = {name: _absolute(value) for name, value in (named | arguments.get(more, {})).items()}
 
     def _description(self) -> dict[str, Any]:
-        """The arguments that an equal object is made with."""
+        """The arguments from which an equal object can be made."""
         return self._arguments
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Distinct rows of a table: what is asked twice is computed once and answered in each place."""
+"""Distinct rows of a table: a repeated row is computed once, and its result is copied to each of its positions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Distinct", "distinct", "distinct_rows"]
 
 @dataclass(frozen=True)
 class Distinct:
-    """first: the positions of the distinct ones; index: for every position, which of the distinct ones it is."""
+    """Positions of the distinct keys. first: each one's first position; index: for every position, the number of its distinct key."""
 
     first: list[int]
     index: list[int]
 
 
 def distinct(keys: Sequence[Hashable]) -> Distinct | None:
-    """The distinct keys, in order; None where all are."""
+    """The distinct keys, in order; None where all are distinct."""
     seen: dict[Hashable, int] = {}
     first: list[int] = []
     index: list[int] = []
@@ -34,5 +34,5 @@ def distinct(keys: Sequence[Hashable]) -> Distinct | None:
 
 
 def distinct_rows(array: NDArray[Any]) -> Distinct | None:
-    """The same of an array's rows, [T, ...], by their bytes."""
+    """The distinct rows of an array [T, ...], compared by their bytes; None where all are distinct."""
     return None if len(array) < 2 else distinct([row.tobytes() for row in np.ascontiguousarray(array)])

@@ -1,4 +1,4 @@
-"""Maps exceptions to one-line error messages and exit statuses; what was foreseen gives no traceback."""
+"""Maps exceptions to one-line error messages and exit statuses; foreseen errors give no traceback."""
 
 import sys
 import warnings
@@ -12,7 +12,7 @@ from fastloc.utils.termination import Terminated, Termination
 
 
 def exit_status(program: str, work: Callable[[], int]) -> int:
-    """The exit status of `work`: its own; 1 for an error, told in one line behind the program's name; 130 when interrupted.
+    """The exit status of `work`: its own; 1 for an error, which is printed in one line behind the program's name; 130 when interrupted.
 
     SIGTERM and SIGHUP end it as Ctrl-C does, with one line: 143 and 129. Each FastlocWarning is printed once, as a note. A package that is
     missing and in no extra raises ModuleNotFoundError.

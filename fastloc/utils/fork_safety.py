@@ -1,7 +1,7 @@
-"""Objects that stay usable in a forked child: fork copies locks as they are held just then, and no thread but the one that forks.
+"""Objects that stay usable in a forked child: fork copies locks in their current state, and only the thread that calls it.
 
-`multiprocessing` and PyTorch's `DataLoader` fork on Linux up to Python 3.13. What was registered here is renewed in the child before
-anything else runs there.
+`multiprocessing` and PyTorch's `DataLoader` fork on Linux up to Python 3.13. Objects that are registered here are renewed in the child
+before anything else runs there.
 """
 
 from __future__ import annotations

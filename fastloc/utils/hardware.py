@@ -1,4 +1,4 @@
-"""Facts of this machine: processor, NVIDIA GPUs and driver, installed packages. Nothing is imported to find out, and nothing may fail."""
+"""Facts of this machine: processor, NVIDIA GPUs and driver, installed packages. Nothing is imported for them, and no query may fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,compute_cap,memory.tota
 
 @dataclass(frozen=True)
 class Gpu:
-    """capability as in "8.9"; memory in MiB; "" and 0 where the driver does not say."""
+    """One GPU. capability as in "8.9"; memory in MiB; "" and 0 where the driver does not report them."""
 
     name: str
     driver: str = ""
@@ -79,7 +79,7 @@ def cuda_driver() -> tuple[int, int] | None:
 
 
 def packages(names: Iterable[str]) -> dict[str, str]:
-    """Versions of those that are installed."""
+    """Versions of the packages that are installed."""
     found = {}
     for name in names:
         try:

@@ -16,7 +16,7 @@ def tower_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     """The SHA-256 of a tower's weights, "sha256:" and 64 hexadecimal digits.
 
     Over the names in sorted order, each with its shape and its numbers as little-endian float32: the same weights have the same digest in
-    whatever order, dtype that float32 holds, or memory layout they come.
+    any order, in any memory layout, and in any dtype whose values float32 holds exactly.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -21,9 +21,9 @@ APART = 15.0
 
 @contextmanager
 def waiting(what: str, patience: float = PATIENCE, apart: float = APART, stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
-    """Say what is waited for, and how long already, until the block is left; nothing at all for what takes less than `patience` seconds.
+    """Print the name of a long step and its elapsed seconds until the block ends; a step shorter than `patience` seconds prints nothing.
 
-    Yields a function that takes how far it is, in words, for the lines to come. On a terminal one line counts the seconds; elsewhere, such
+    Yields a function that takes the progress, in words, for the lines to come. On a terminal one line counts the seconds; elsewhere, such
     as in a log, a line comes every `apart` seconds.
     """
     beat = _Heartbeat(what, apart, sys.stderr if stream is None else stream)

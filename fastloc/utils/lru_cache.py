@@ -18,7 +18,7 @@ MOST = 4096
 
 
 class LruCache(Generic[K, V]):
-    """The values that were asked for last, at least `most` of them, and at least twice those of the last call. For any thread."""
+    """Cache of the most recently requested values: at least `most` of them, and at least twice those of the last call. Thread-safe."""
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most

@@ -1,4 +1,4 @@
-"""Arrays of an .npz file from elsewhere: sizes are read first, and nothing is allocated that the file does not hold.
+"""Arrays of an .npz file from elsewhere: sizes are read first, and no more is allocated than the file holds.
 
 `numpy.load` makes an array as large as its header says before it reads a number of it, and unpacks whatever it finds.
 """
@@ -24,11 +24,11 @@ ARRAYS, HEAD = 64, 10_000
 
 
 def read(path: Path, names: Sequence[str] | None, arrays: int = ARRAYS) -> dict[str, NDArray[Any]]:
-    """The arrays of these names that the file has, None for all; `arrays` there may be. Nothing that a pickle holds is run.
+    """Read the arrays of these names (None: all); the file may hold at most `arrays`. Pickled objects are never run.
 
     Raises:
-        ValueError: it would unpack to more than LEAST bytes and RATIO times its size, or a head does not fit what it stands before. What
-            zipfile, zlib and numpy raise for a damaged file: any Exception.
+        ValueError: it would unpack to more than LEAST bytes and RATIO times its size, or a head does not fit its array.
+        Exception: any that zipfile, zlib and numpy raise for a damaged file.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         parts = archive.infolist()

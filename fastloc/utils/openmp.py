@@ -18,7 +18,7 @@ SOFT = 1
 
 
 def release_idle_threads() -> bool:
-    """Let go of the calling thread's idle team (OpenMP 5.0, omp_pause_resource_all). Returns whether there was a way to."""
+    """Release the calling thread's idle team (OpenMP 5.0, omp_pause_resource_all). Returns True on success."""
     pause = _pause()
     return pause is not None and pause(SOFT) == 0
 

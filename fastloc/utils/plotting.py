@@ -1,4 +1,4 @@
-"""Style and writing of all plots: white, plain, colours that colour-blind people tell apart, legible 800 pixels wide."""
+"""Style and writing of all plots: white and plain, in colours that colour-blind readers can distinguish, legible 800 pixels wide."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RC = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Everything drawn and written within looks so, whatever the user's own matplotlib is set to.
+    """Context in which plots are drawn and written in this style, whatever the user's own matplotlib settings are.
 
     Raises:
         FastlocError: matplotlib is not installed.
@@ -59,7 +59,7 @@ def figure(height: float, title: str, rows: int = 1, columns: int = 1, **more: A
 
 
 def write(made: Figure, path: Path) -> None:
-    """Write it in the format of its suffix; a file that is there is replaced at once, or not at all."""
+    """Write the figure in the format of the path's suffix; an existing file is replaced atomically."""
     # a date would make every file another one
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:], {})
     with replacing(path) as part:
@@ -67,7 +67,7 @@ def write(made: Figure, path: Path) -> None:
 
 
 def halo() -> Any:
-    """A white edge, for letters that lines may cross."""
+    """A white outline for letters that lines may cross."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=2.5, foreground="white")]
@@ -97,7 +97,7 @@ def log_numbers(axis: Any, most: int = 9) -> None:
 
 
 def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Places as near to the wanted ones as a gap between neighbours allows, from low to high; closer where there is not room for all."""
+    """Positions as near to the requested ones as a minimum gap allows, ascending; a smaller gap where there is no room for all."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gap = min(gap, (high - low) / max(1, len(wanted) - 1))
     places = [max(low, min(high, wanted[i])) for i in order]

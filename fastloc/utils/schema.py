@@ -1,4 +1,4 @@
-"""Checks of what a file holds: JSON to typed objects, and every mistake as one line that names the file and the field.
+"""Checks of a file's content: JSON to typed objects, and every mistake as one line that names the file and the field.
 
 A dataclass is the schema: its annotations say the types, and its `__post_init__` the ranges. msgspec reads them. It is imported at the
 first file from elsewhere, so that fastloc's own files are read without it.
@@ -36,7 +36,7 @@ def decode(content: str | bytes, kind: type[T], name: str, limit: int | None = N
     """An object of `kind` from JSON; fields that `kind` does not have are left out.
 
     Args:
-        name: the beginning of a message: the file, and what of it is damaged.
+        name: the beginning of a message: the file and its damaged part.
         limit: bytes that there may be; by default JSON_BYTES.
 
     Raises:
@@ -52,7 +52,7 @@ def decode(content: str | bytes, kind: type[T], name: str, limit: int | None = N
 
 
 def convert(content: object, kind: type[T], name: str, error: type[FastlocError] = ModelError, *, strict: bool = True) -> T:
-    """The same from what `plain` gave. Arguments and errors as for `decode`; not strict: numbers may be strings, as of a command line."""
+    """An object of `kind` from the dict that `plain` returns. Arguments and errors as for `decode`; not strict: numbers may be strings."""
     import msgspec
 
     try:
@@ -77,7 +77,7 @@ def plain(content: str | bytes, name: str, limit: int | None = None, error: type
 
 
 def read_file(path: Path, name: str, limit: int | None = None, error: type[FastlocError] = ModelError) -> bytes:
-    """The content of a small file, read no further than the limit.
+    """The content of a small file; reading stops at the limit.
 
     Raises:
         FastlocError: of the class `error`: it cannot be read, or is longer.
@@ -144,7 +144,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The message of msgspec, as fastloc's messages are written."""
+    """The message of msgspec in the form of fastloc's messages."""
     if isinstance(error, RecursionError):
         return "it must not be nested so deep"
     found = re.fullmatch(_AT, first_line(error))

@@ -1,4 +1,4 @@
-"""Text between a program and its terminal: any encoding, closed streams, and control characters that belong to names, not to us."""
+"""Text between a program and its terminal: any encoding, closed streams, and control characters inside names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BYTES = range(0xDC80, 0xDD00)
 
 
 def from_bytes(text: str) -> str:
-    """The text that was typed, where the locale has it as bytes: a UTF-8 terminal under LC_ALL=C. Other bytes stay as they are."""
+    """The typed text, decoded where the locale left it as bytes (a UTF-8 terminal under LC_ALL=C). Other bytes stay unchanged."""
     if text.isascii():
         return text
     try:
@@ -51,7 +51,7 @@ def say(*lines: object, error: bool = False) -> None:
 def streams() -> Iterator[None]:
     """Within this context standard output and error take every character: those that their encoding lacks are written as \\u escapes.
 
-    A closed standard error is replaced by nothing. Raises FastlocError where standard output is closed.
+    A closed standard error is replaced by a null stream. Raises FastlocError where standard output is closed.
     """
     for number in range(3):
         # the next file that is opened would get this number, and what libraries print
@@ -80,7 +80,7 @@ def _fill(number: int) -> None:
 
 
 def silence(stream: Any) -> None:
-    """Let what is still buffered go nowhere: it must not fail once more at exit."""
+    """Discard the buffered output, so that flushing it does not fail again at exit."""
     with suppress(OSError, ValueError, AttributeError):
         target = os.open(os.devnull, os.O_WRONLY)
         os.dup2(target, stream.fileno())

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as exceptions: what a program does when it is asked to end is what it does at Ctrl-C."""
+"""SIGTERM and SIGHUP as exceptions: a program that is asked to end cleans up as it does at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APART = 2.0
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal other than Ctrl-C asks for the end; a subclass of KeyboardInterrupt, so that all that cleans up after one does so here."""
+    """Raised for a termination signal other than Ctrl-C; a subclass of KeyboardInterrupt, so that all cleaning up for one runs here too."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -31,7 +31,7 @@ class Terminated(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The exit status that a shell gives a program which such a signal ended: 143 for SIGTERM, 129 for SIGHUP."""
+        """The exit status that a shell reports for this signal: 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + self.number
 
 
@@ -39,7 +39,7 @@ class Termination:
     """Within this context SIGTERM and SIGHUP raise Terminated in the main thread, and Ctrl-C raises KeyboardInterrupt, as ever.
 
     Elsewhere than in the main thread nothing changes, nor for a signal that is ignored (`nohup`) or that somebody else handles. `error` is
-    what was raised: libraries lose it now and then, and fail in another way later.
+    the exception that was raised: libraries lose it now and then, and fail in another way later.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Termination:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def handle(self, number: int, frame: FrameType | None = None) -> None:
-        """Raise what the signal stands for. SIGTERM and SIGHUP soon after another signal must not tear the cleaning up, and do nothing."""
+        """Raise the signal's exception. SIGTERM and SIGHUP soon after another signal do nothing: they must not interrupt cleaning up."""
         before, self._last = self._last, time.monotonic()
         if number == signal.SIGINT:
             self.error = KeyboardInterrupt()
@@ -72,7 +72,7 @@ class Termination:
 
 
 def end_with_parent() -> None:
-    """In a process that `multiprocessing` started: end it as soon as the one that started it is gone, however that ended.
+    """End a process that `multiprocessing` started as soon as its parent is gone, however the parent ended.
 
     The workers of a pool hold both ends of their queue, and would wait at it for ever.
     """

@@ -1,4 +1,4 @@
-"""The user's folder for what fastloc can make again."""
+"""The user's cache folder, for files that fastloc can make again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""JSON in a file's metadata, with the number of its format: read by a fastloc that knows it, and refused by one that would misread it."""
+"""JSON in a file's metadata, with the number of its format: a fastloc that does not know the format refuses it, and misreads nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastloc evaluate check`: what is missing in the layout of a data set, before anything runs."""
+"""`fastloc evaluate check`: the missing parts of a data set's layout, before anything runs."""
 
 import argparse
 
@@ -12,7 +12,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is missing, one line each: 0 where nothing is, else 1. Raises FastlocError for an unknown set or option."""
+    """Print the missing parts, one line each. Returns 0 where there are none, else 1. Raises FastlocError for an unknown set or option."""
     from fastloc.evaluation.sets.table import row_of
 
     row, options = row_of(args.data_set), dict(args.set_options)

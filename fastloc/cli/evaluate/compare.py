@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the comparison, and write it. Raises FastlocError for what is no run, and for runs of other sets or tasks."""
+    """Print the comparison, and write it. Raises FastlocError for a folder without a run, and for runs of other sets or tasks."""
     if args.output is not None and args.output.suffix not in SUFFIXES:
         raise FastlocError(f"-o must be a file in {' or '.join(SUFFIXES)}, got {args.output}")
     from fastloc.evaluation.report.compare import compare

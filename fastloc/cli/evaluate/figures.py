@@ -1,4 +1,4 @@
-"""What `fastloc evaluate` prints: figures with intervals, the nearest published one beside each, and why the two may differ."""
+"""Output of `fastloc evaluate`: figures with intervals, the nearest published one beside each, and the differences between the two."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(found: "list[Evaluated]") -> None:
-    """Print a table over the methods, what differs from what is published, pictures that failed, and the folders."""
+    """Print a table over the methods, the differences from the published runs, pictures that failed, and the folders."""
     from fastloc.evaluation.metrics.measures import MEASURES
 
     out = console.console()
@@ -40,7 +40,7 @@ def show(found: "list[Evaluated]") -> None:
 
 
 def as_json(each: "Evaluated") -> dict[str, Any]:
-    """Settings, figures and what is published, as JSON has them."""
+    """Settings, figures and published figures as plain JSON values."""
     from fastloc.evaluation.protocols.differences import differences
     from fastloc.evaluation.running.published import published, ran
 
@@ -74,7 +74,7 @@ def _published(each: "Evaluated") -> str:
 
 
 def _tell(out: Console, each: "Evaluated") -> None:
-    """Where a method's published figure is from and what differs, its failures, and its folder."""
+    """Print the source of a method's published figure, the differences from it, the method's failures, and its folder."""
     from fastloc.evaluation.protocols.differences import differences
     from fastloc.evaluation.running.published import published, ran
 

@@ -1,4 +1,4 @@
-"""`fastloc evaluate list`: data sets, protocols, and what papers published on each set."""
+"""`fastloc evaluate list`: data sets, protocols, and the published figures on each set."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`fastloc evaluate`: methods on a data set under the protocol of a paper, and what papers published beside it."""
+"""`fastloc evaluate`: methods on a data set under the protocol of a paper, with the published figures beside them."""
 
 import argparse
 import json
@@ -49,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    """Which data set, and where it lies."""
+    """Add the data set and its folder."""
     parser.add_argument("data_set", metavar="SET", help="a data set: see `fastloc evaluate list`")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder that its layout lies in")
     parser.add_argument(
@@ -59,7 +59,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(group: "argparse._ArgumentGroup") -> None:
-    """Which model, and which it is compared with."""
+    """Add the model, and the exported file that it is compared with."""
     add_source(group)
     group.add_argument("--against", type=Path, metavar="FILE", help="an exported .onnx file that takes part too, with paired intervals")
     add_execution(group)
@@ -77,7 +77,7 @@ def _add_output(group: "argparse._ArgumentGroup") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
+    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for an error that concerns all of them."""
     from fastloc.evaluation.running.evaluate import evaluate
     from fastloc.evaluation.running.progress import shown
 
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of the localizer that were given. Raises FastlocError for one of exported files where there is none."""
+    """The options for the localizer on the command line. Raises FastlocError for one of exported files where there is none."""
     options = {name: value for name in _OPTIONS if (value := getattr(args, name))}
     options |= ({"plan": dict(args.plan)} if args.plan else {}) | ({"text": args.text_tower} if args.text_tower else {})
     if kind_of(args.model) == CLIP and args.against is None and (wrong := [name for name in _OF_FILES if name in options]):

@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the file, and tell what was found."""
+    """Measure, write the file, and print the findings."""
     if bool(args.images) == bool(args.at_hand):
         raise FastlocError("give pictures, or --from scenes or --from noise" + (", not both" if args.images else ""))
     if args.output.suffix != ".json":

@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, write the file, and tell what was found. Raises FastlocError, and writes nothing, where no token is an outlier."""
+    """Search, write the file, and print the findings. Raises FastlocError, and writes nothing, where no token is an outlier."""
     if args.output.suffix != ".json":
         raise FastlocError(f"{args.output}: register neurons are written as .json")
     from fastloc.engine.localizer import Localizer

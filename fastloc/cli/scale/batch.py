@@ -1,4 +1,4 @@
-"""`fastloc batch`: texts in any number of pictures, as rows in Parquet. A run that was ended goes on where it was."""
+"""`fastloc batch`: texts in any number of pictures, as rows in Parquet. An interrupted run continues where it stopped."""
 
 import argparse
 import sys
@@ -71,7 +71,7 @@ def _add_output(output: "argparse._ArgumentGroup") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for what is wrong with all of them."""
+    """Run the command: 0, or 1 if a picture could not be used. Raises FastlocError for an error that concerns all of them."""
     # a missing package is found now, not by the first picture
     for package in ("pyarrow", "fsspec", "pycocotools"):
         import_module(package)
@@ -118,7 +118,7 @@ def _locate(args: argparse.Namespace) -> "Locate":
 
 
 def _check_ray(args: argparse.Namespace) -> None:
-    """Raise FastlocError for what is wrong with Ray, before the model is loaded."""
+    """Raise FastlocError for a fault of Ray before the model is loaded."""
     if args.ray is not None:
         from fastloc.scale.ray_session import check
 
@@ -130,7 +130,7 @@ def _check_ray(args: argparse.Namespace) -> None:
 
 
 def _maker(args: argparse.Namespace, locate: "Locate", folder: Path) -> "Maker | None":
-    """The actors of Ray where they are asked for; None for this process."""
+    """The actors of Ray where you ask for them; None for this process."""
     if args.ray is None:
         return None
     from fastloc.scale import on_ray

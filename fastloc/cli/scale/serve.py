@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted. Raises FastlocError for what cannot be opened, made or served, before anything is served."""
+    """Serve until interrupted. Raises FastlocError, before anything is served, for a part that cannot be opened, made or served."""
     # the first package that is not installed is named before a model is loaded
     for package in ("uvicorn", "starlette", "prometheus_client", "python_multipart"):
         import_module(package)

@@ -21,8 +21,8 @@ _CLASS_ROWS = 2 * len(_CLASS_MEANS) + 3  # right points, wrong points, questions
 class QuestionSums:
     """The sums of rows of questions: of each measure its sum and number, of pixels and points true and false ones, likewise of each class.
 
-    A question without a measure, such as the AUC of a mask that covers the picture, is left out of its mean. classes: how many there are; 0
-    of free phrases.
+    A question without a measure, such as the AUC of a mask that covers the picture, is left out of its mean. classes: their number; 0
+    for free phrases.
     """
 
     def __init__(self, classes: int) -> None:
@@ -45,7 +45,7 @@ class QuestionSums:
         return sums
 
     def figures(self, sums: Floats) -> dict[str, Floats]:
-        """Figures by name, of sums [..., width] an array [...], NaN where there is nothing to divide by.
+        """Figures by name, from sums [..., width] an array [...], NaN where the divisor is 0.
 
         Means over questions of each of MEANS. two_class_iou: the mean of foreground's and background's IoU, and pixel_accuracy, both over
         the pixels of all questions (Chefer et al., baselines/ViT/imagenet_seg_eval.py). point_iou_classes: the mean over classes of the IoU
@@ -73,7 +73,7 @@ class QuestionSums:
         return quotient(asked, asked.sum(-1, keepdims=True))
 
     def score(self, vector: Floats) -> float:
-        """A picture's own figure, of its sums: the mean over its questions of the first of iou, point_iou and hit that there is."""
+        """A picture's own figure, from its sums: the mean over its questions of iou, or else of point_iou, or else of hit."""
         figures = self.figures(vector)
         return next((float(figures[name]) for name in ("iou", "point_iou", "hit") if not np.isnan(figures[name])), float("nan"))
 

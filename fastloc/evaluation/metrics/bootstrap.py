@@ -1,7 +1,7 @@
-"""Bootstrap over pictures in one pass: what is kept is the sums of every resample, however many pictures there are.
+"""Bootstrap over pictures in one pass: it keeps the sums of every resample alone, whatever the number of pictures.
 
-A resample of n pictures draws n of them with replacement: each picture has a multinomial weight. Pictures come in blocks; how many draws
-fall into a block is binomial, given how many are left for it and all that follow, and they are multinomial within it. That is the same
+A resample of n pictures draws n of them with replacement: each picture has a multinomial weight. Pictures come in blocks; the number of
+draws in a block is binomial, given the number left for it and all later blocks, and they are multinomial within it. That is the same
 distribution, and no weight is needed twice.
 """
 
@@ -22,7 +22,7 @@ _BLOCK = 64
 
 
 def weights(pictures: int, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[Floats]:
-    """How often each picture is drawn in each resample: whole numbers as float64 [resamples, block], block after block of the pictures.
+    """The number of draws of each picture in each resample: whole numbers as float64 [resamples, block], block after block of the pictures.
 
     The same for the same arguments (and numpy.random.Generator's stream): two runs over the same pictures are resampled in pairs.
     """
@@ -40,7 +40,7 @@ def resampled(vectors: Iterable[Floats], pictures: int, resamples: int = RESAMPL
 
     Args:
         vectors: the sums of each picture [width], one after the other; read once.
-        pictures: how many there are.
+        pictures: their number.
 
     Raises ValueError where there are fewer or more.
     """
@@ -64,7 +64,7 @@ def resampled(vectors: Iterable[Floats], pictures: int, resamples: int = RESAMPL
 def ends(values: Floats, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
     """Percentiles that hold the middle of resampled values [resamples, ...], and their standard deviation, the standard error: [...] each.
 
-    NaN, of a resample that a class does not occur in, is left out; NaN where nothing else is.
+    NaN, from a resample in which a class does not occur, is left out; the result is NaN where all values are.
     """
     flat = values.reshape(len(values), -1)
     found = np.full((3, flat.shape[1]), np.nan)

@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ClassDifferences:
-    """One class. share: of all counted pixels or questions, those that are truly of it. figures: by name, none where it never occurs."""
+    """One class. share: its part of all counted pixels or questions by the truth. figures: by name, none where it never occurs."""
 
     name: str
     share: float
@@ -100,7 +100,7 @@ class Comparison:
 
 
 def _differences(values: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> dict[str, list[Difference | None]]:
-    """Of figures [2, ...] and their resamples [resamples, 2, ...], one after the other; None of what is NaN in either run."""
+    """Differences of figures [2, ...] and their resamples [resamples, 2, ...], one by one; None for a figure that is NaN in a run."""
     return {name: _column(value.reshape(2, -1), drawn[name].reshape(len(drawn[name]), 2, -1)) for name, value in values.items()}
 
 

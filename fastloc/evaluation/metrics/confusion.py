@@ -21,7 +21,7 @@ class LabelSums:
     (-1) are missed by their true class and are no other class's, as mmsegmentation's histogram has it (mmseg/evaluation/metrics/
     iou_metric.py, v1.2.2). mmsegmentation itself adds in float32, which rounds from 2^24 pixels of a class on; here sums are exact.
 
-    classes: how many there are.
+    classes: their number.
     """
 
     def __init__(self, classes: int) -> None:
@@ -37,7 +37,7 @@ class LabelSums:
         return np.concatenate([both, marked, seen, [0.0, 0.0] if np.isnan(mean) else [float(mean), 1.0]])
 
     def figures(self, sums: Floats) -> dict[str, Floats]:
-        """Figures by name, of sums [..., width] an array [...]: shares in [0, 1], NaN where there is nothing to divide by.
+        """Figures by name, from sums [..., width] an array [...]: shares in [0, 1], NaN where the divisor is 0.
 
         miou: over the classes that are true or predicted somewhere (mmsegmentation's mIoU, torchmetrics' macro Jaccard index from 1.0 on).
         miou_true: over those that are true somewhere (CLIPer's). miou_all: over all, 0 for one that never occurs (torchmetrics before).
@@ -66,7 +66,7 @@ class LabelSums:
         return quotient(seen, seen.sum(-1, keepdims=True))
 
     def score(self, vector: Floats) -> float:
-        """A picture's own figure, of its sums: its mean IoU; NaN where no pixel is counted."""
+        """A picture's own figure, from its sums: its mean IoU; NaN where no pixel is counted."""
         return float(quotient(vector[-2], vector[-1]))
 
     def _by_class(self, labels: Counts, pixels: Counts) -> Floats:
@@ -94,7 +94,7 @@ def quotient(part: Floats, whole: Floats) -> Floats:
 
 
 def valid_mean(values: Floats) -> Floats:
-    """The mean over the last axis of what is not NaN; NaN where nothing is."""
+    """The mean over the last axis without NaN values; NaN where all are."""
     return quotient(np.nan_to_num(values).sum(-1), (~np.isnan(values)).sum(-1))
 
 

@@ -9,7 +9,7 @@ __all__ = ["MEASURES", "Measure", "main_measure"]
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure. title: as a table heads it. about: its definition in a few words. low: the least value; the greatest is 1."""
+    """One figure. title: its head in a table. about: its definition in a few words. low: the least value; the greatest is 1."""
 
     title: str
     about: str

@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class. share: of all counted pixels or questions, those that are truly of it. figures: by name, none where it never occurs."""
+    """One class. share: its part of all counted pixels or questions by the truth. figures: by name, none where it never occurs."""
 
     name: str
     share: float
@@ -56,7 +56,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Pixels of one class that are predicted to be another ("": no class). share: of the true class's pixels."""
+    """Pixels of one class that are predicted as another ("": no class). share: their part of the true class's pixels."""
 
     true: str
     predicted: str
@@ -74,7 +74,7 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be used, and why."""
+    """A picture that could not be used, and the reason."""
 
     key: str
     reason: str
@@ -85,8 +85,8 @@ class Summary:
     """The figures of a run.
 
     measure: the figure that the protocol reports first, see `fastloc.evaluation.metrics.measures.MEASURES` for all; "" of no pictures.
-    pictures: how many are counted, besides those that failed.
-    figures: by name; those that nothing can be said of are left out.
+    pictures: the number that is counted, without those that failed.
+    figures: by name; those that are NaN are left out.
     confusions: the worst first. best, worst: pictures, the best or worst first; none is in both.
     failures: the first ones.
     """
@@ -139,7 +139,7 @@ class Summary:
 
     @classmethod
     def read(cls, path: Path) -> Summary:
-        """The summary in a file that holds what `dumps` gave. Raises FastlocError for a file that cannot be read or is damaged."""
+        """Read a summary from a file that `dumps` made. Raises FastlocError for a file that cannot be read or is damaged."""
         found = schema.decode(schema.read_file(path, str(path), error=FastlocError), cls, f"{path} is damaged", error=FastlocError)
         if found.format != FORMAT:
             raise FastlocError(f"{path} must be of format {FORMAT}, got {found.format}; evaluate again with this fastloc")
@@ -147,12 +147,12 @@ class Summary:
 
 
 def sums_of(task: str, classes: int) -> LabelSums | QuestionSums:
-    """What the rows of a task, "labels" or "questions", add up in. classes: how many there are."""
+    """The sums of rows of a task, "labels" or "questions", as an adder of rows. classes: their number."""
     return LabelSums(classes) if task == "labels" else QuestionSums(classes)
 
 
 class _Seen:
-    """What one pass over the rows gives."""
+    """The results of one pass over the rows."""
 
     def __init__(self, sums: LabelSums | QuestionSums) -> None:
         self._sums = sums
@@ -195,7 +195,7 @@ def _keep(heap: list[tuple[float, int, str]], entry: tuple[float, int, str]) -> 
 
 
 def _estimates(values: Floats, drawn: Floats) -> list[Estimate | None]:
-    """Of figures [...] and their resamples [resamples, ...], one after the other; None of what is NaN."""
+    """Estimates of figures [...] from their resamples [resamples, ...], one after the other; None for a figure that is NaN."""
     columns = (values, *ends(drawn, CONFIDENCE))
     rows: Iterator[tuple[float, ...]] = zip(*(np.atleast_1d(column).tolist() for column in columns), strict=True)
     return [None if np.isnan(row).any() else Estimate(*row) for row in rows]

@@ -1,4 +1,4 @@
-"""Rows with single fields changed, as a command line gives them, and what they differ in from the paper's own."""
+"""Rows with single fields changed, as a command line gives them, and their differences from the paper's own."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SETTING = "refinement."
 
 
 def with_changes(protocol: Protocol, changes: Mapping[str, str]) -> Protocol:
-    """A row with fields changed, as they are typed: {"crop": "0", "area": "none", "thresholds": "0.7,0.6,0.1"}.
+    """A row with fields changed, the values as text: {"crop": "0", "area": "none", "thresholds": "0.7,0.6,0.1"}.
 
     A setting of the refinement is "refinement.iterations": "5"; another refinement comes with its usual settings.
 
     Raises:
-        FastlocError: a field that is none, or says which row it is; a value of another type or out of range.
+        FastlocError: an unknown field, or one that identifies the row; a value of another type or out of range.
     """
     values: dict[str, Any] = {}
     settings = dict(protocol.refinement_settings)

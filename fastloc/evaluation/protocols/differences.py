@@ -1,4 +1,4 @@
-"""Published figures beside a run's own, and why the two may differ."""
+"""Published figures beside a run's own, and the known reasons for a difference."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Ran", "beside", "differences", "overview"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """What a run was made with, as far as its figures depend on it.
+    """The settings of a run on which its figures depend.
 
-    model, pretrained: as open_clip names them, or a file. official: the method to the letter of its authors' code.
-    pictures, expected: how many were evaluated, and how many the published split has (0: not known). failed: could not be read.
+    model, pretrained: as open_clip names them, or a file. official: the method exactly as in its authors' code.
+    pictures, expected: the numbers of evaluated pictures and of those in the published split (0: not known). failed: could not be read.
     dtype: of the encoder, such as "float32".
     """
 
@@ -34,8 +34,8 @@ class Ran:
 
 
 def beside(ran: Ran) -> tuple[Figure, ...]:
-    """What is published of the method on the set, the nearest to the run first: of the same model and weights, then under the protocol that
-    differs in the fewest fields, then with no extras. () where nothing is."""
+    """Published figures of the method on the set, the nearest to the run first: of the same model and weights, then under the protocol that
+    differs in the fewest fields, then with no extras. () where none is published."""
 
     def distance(figure: Figure) -> tuple[bool, bool, int, bool]:
         fields = _fields(ran.protocol, figure)
@@ -47,7 +47,7 @@ def beside(ran: Ran) -> tuple[Figure, ...]:
 
 
 def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
-    """Why the run's figure may differ from a published one, one line each: () where nothing that is known does."""
+    """Known reasons for a difference between the run's figure and a published one, one line each; () where none is known."""
     lines = []
     for name, here, there in (("method", ran.method, figure.method), ("model", ran.model, figure.model),
                               ("weights", ran.pretrained, figure.pretrained)):  # fmt: skip
@@ -74,7 +74,7 @@ def differences(ran: Ran, figure: Figure) -> tuple[str, ...]:
 
 
 def overview(model: str = "ViT-B-16", pretrained: str = "openai") -> dict[str, dict[str, Figure]]:
-    """What each paper's protocol is known to give its own method: protocol -> set -> figure, one without extras where there is one."""
+    """Published figures of each paper's own method under its protocol: protocol -> set -> figure, one without extras where there is one."""
     found: dict[str, dict[str, Figure]] = {}
     for figure in figures():
         paper = PAPERS.get(figure.protocol)

@@ -1,4 +1,4 @@
-"""A paper's evaluation as data: what its code does on most sets, and what it does otherwise on each."""
+"""A paper's evaluation as data: the usual fields of its code, and the exceptions of each set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEGMENTATION_SETS = ("voc21", "context60", "coco-object", "voc20", "context59", 
 class Paper:
     """One paper's rows.
 
-    name: what `--protocol` says; method: the method it evaluates, "" where fastloc has none.
+    name: its value for `--protocol`; method: the method it evaluates, "" where fastloc has none.
     about: one line for a list. source: repository@commit and files.
     usual: fields of Protocol on all its sets; own: those of single sets, over the usual ones. sets: the sets that it evaluates on.
     """

@@ -1,4 +1,4 @@
-"""Figures that papers and their repositories print, each with where it stands: facts to compare with, and none was measured here."""
+"""Figures that papers and their repositories print, each with its source: facts to compare with, and none was measured here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Figure:
 
     method: fastloc's name, or the paper's where fastloc does not have it. model, pretrained: as open_clip names them.
     value: in percent, as printed. protocol: the paper under whose protocol it was made; "" where the source does not say.
-    changes: fields in which that protocol was changed. extra: what it was made with that no protocol holds and fastloc does not have.
+    changes: fields in which that protocol was changed. extra: a step of its making that no protocol holds and fastloc does not have.
     note: a remark on it.
     """
 
@@ -134,5 +134,5 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def figures(data: str = "", method: str = "") -> tuple[Figure, ...]:
-    """What is published on a set, of a method, or both, in the order of the table; "" asks for all."""
+    """The figures published on a set, of a method, or both, in the order of the table; "" asks for all."""
     return tuple(each for each in FIGURES if data in ("", each.data) and method in ("", each.method))

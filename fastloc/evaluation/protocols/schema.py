@@ -25,26 +25,26 @@ _SIDE, _SCALE = 1 << 14, 1e4
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How one paper evaluates on one data set.
+    """The evaluation of one paper on one data set.
 
-    paper, data: what it is a row of; source: file and commit in the authors' repository, "" where there is none.
+    paper, data: the names of the row; source: file and commit in the authors' repository, "" where there is none.
     task: "labels", one label a pixel by argmax over texts; "questions", one map a text.
-    resize: how a picture is brought to the model. "mmcv", factor min(long_side / long, short_side / short), OpenCV's bilinear on bytes;
+    resize: the resize of a picture for the model. "mmcv", factor min(long_side / long, short_side / short), OpenCV's bilinear on bytes;
         "fit", the localizer's own size and fit; "whole-patches", the short side to short_side and both sides to the nearest multiple of
         the patch, halves up, Pillow's bicubic (CLIPer); "square", short_side x short_side, the shape not kept, Pillow's bicubic;
         "centre", the short side to short_side and its middle square, Pillow's bicubic, and the truth likewise by its nearest pixels
         (CLIPtrase).
     short_side, long_side: in pixels, for all but "fit"; long_side for "mmcv" alone.
     crop, stride: of windows in pixels; crop 0: no windows.
-    odd: sides that the patch does not divide, "floor" (what is left over is not seen, maps are stretched over it) or "pad" (zeros).
+    odd: sides that the patch does not divide, "floor" (the remainder is not seen, maps are stretched over it) or "pad" (zeros).
     names: key of the class names, see `fastloc.evaluation.protocols.names`; "plain": the set's own.
     template: see `fastloc.text.templates`; "": the method's own.
-    logit_scale: what similarities are multiplied by before the softmax over names; None: the subject's own.
+    logit_scale: the factor of similarities before the softmax over names; None: the subject's own.
     probability: below it the most probable class gives way to class 0. area: of the pixels outside class 0 the share that a class must
         exceed, or it is dropped; None: off.
     refinement: "" or a row of `fastloc.results.result.Result.refined`'s steps, with settings.
     method_settings: fields of `fastloc.recipes.Recipe` that the paper sets on this data set, for its own method alone.
-    rule: how maps become labels: "softmax" (the mmseg family) or "cliper".
+    rule: the step from maps to labels: "softmax" (the mmseg family) or "cliper".
     closing: side in pixels of the square of a morphological closing of labels; 0: none (ITACLIP).
     views: other views of a window that are averaged, or none: "" or "itaclip". view_weight: the share of the window and its views in gray
         and blurred; the rest is that of its two mirror images.
@@ -54,7 +54,7 @@ class Protocol:
     asked: for "questions": texts of the "present" classes or of "all" are given together.
     threshold: of a min-maxed map, from which on a pixel is inside; "mean": the map's own mean, which it must exceed.
     truth_side: side of the square that maps and masks are measured at, masks by their nearest pixels; 0: the picture's own size.
-    note: what the row leaves out, or follows where the paper has no code.
+    note: omissions of the row, or its source where the paper has no code.
 
     Raises FastlocError for a value that is none of these, in one line.
     """

@@ -1,4 +1,4 @@
-"""Papers that see whole pictures: CLIPer by a rule of its own, and those that take the argmax over texts."""
+"""Protocols on whole pictures: CLIPer by a rule of its own, and those that take the argmax over texts."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ __all__ = ["Asked", "QuestionJudge"]
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A picture made ready: its input [3, h, w], where it lies there, and the questions."""
+    """A picture made ready: its input [3, h, w], its geometry there, and the questions."""
 
     key: str
     pixels: Tensor
@@ -38,7 +38,7 @@ class QuestionJudge:
         self.subject, self.protocol, self.dataset = subject, protocol, dataset
 
     def prepare(self, sample: Sample) -> Asked:
-        """The input and the questions. Raises FastlocError for a picture that nothing is asked of."""
+        """The input and the questions. Raises FastlocError for a picture without a question."""
         questions = sample.questions or _of_labels(sample, self.dataset)
         if not questions:
             raise FastlocError("picture must have a class or a phrase to ask for, got none")

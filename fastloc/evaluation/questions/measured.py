@@ -25,7 +25,7 @@ def min_max(values: Map) -> Map:
 
 
 def measured(found: Map, question: Question, threshold: float | str) -> dict[str, float]:
-    """Measures by name, see `fastloc.evaluation.metrics.measures.MEASURES`; those that the truth says nothing of are left out.
+    """Measures by name, see `fastloc.evaluation.metrics.measures.MEASURES`; those that the truth does not define are left out.
 
     Args:
         found: min-maxed map [H, W], of the size of the question's mask or of the picture.

@@ -92,7 +92,7 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _levels(labels: Sequence[tuple[float, int]]) -> list[int]:
-    """A line for each label, from left to right, so that none covers another; places in percent, lengths in letters."""
+    """A line for each label, from left to right, so that none covers another; positions in percent, lengths in letters."""
     ends: list[float] = []
     found = []
     for x, letters in labels:

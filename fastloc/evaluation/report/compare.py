@@ -1,4 +1,4 @@
-"""Two runs on the pictures that both have: differences of figures and classes with a paired bootstrap, and what moved most."""
+"""Two runs on the pictures that both have: differences of figures and classes with a paired bootstrap, and the largest changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: two runs on the same pictures, their differences with intervals, and what moved most."""
+"""The page of a comparison: two runs on the same pictures, their differences with intervals, and the pictures that changed most."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW = 12
 
 
 def comparison_page(content: ComparisonContent) -> str:
-    """The page, HTML in UTF-8; what comes from outside is escaped."""
+    """The page, HTML in UTF-8; all text from outside is escaped."""
     parts = [("figures", "Figures", _figures(content))]
     if content.classes:
         parts.append(("classes", "Classes", _classes(content)))
@@ -37,7 +37,7 @@ def comparison_page(content: ComparisonContent) -> str:
 
 
 def pairs_line(content: ComparisonContent) -> str:
-    """How many pictures are compared, and which are left out."""
+    """The number of compared pictures, and those that are left out, in a line."""
     rest = [f"{count:,} of {label} alone" for count, label in zip(content.alone, (content.first, content.second), strict=True) if count]
     return f"{counted(content.pictures, 'picture')} of both" + (f"; left out: {', '.join(rest)}" if rest else "")
 

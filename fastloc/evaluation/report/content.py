@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class ClassLine:
-    """One class: its figure, a share in [0, 1], and the share of all counted pixels (or questions) that are truly of it."""
+    """One class: its figure, a share in [0, 1], and its part of all counted pixels (or questions) by the truth."""
 
     name: str
     estimate: Estimate
@@ -38,7 +38,7 @@ class ClassLine:
 
 @dataclass(frozen=True)
 class Published:
-    """A figure that somebody published for the same set, a share in [0, 1]; note: what it was made with besides."""
+    """A figure that somebody published for the same set, a share in [0, 1]; note: other conditions of its making."""
 
     method: str
     model: str
@@ -77,9 +77,9 @@ class RunContent:
     """A run.
 
     figures: the protocol's own measure first; () where no picture could be used. per_class: the name of the classes' figure.
-    published: the nearest to the run first. differences: why the run's figure may differ from the first published one.
+    published: the nearest to the run first. differences: reasons for a difference from the first published one.
     failures: the first of those that failed.
-    facts: heading -> (name, value) of what ran. changed: protocol fields that are not the paper's.
+    facts: heading -> (name, value) of the run's settings. changed: protocol fields that are not the paper's.
     """
 
     name: str
@@ -116,7 +116,7 @@ class Compared:
 class ComparisonContent:
     """Two runs side by side.
 
-    first, second: short names. pictures: that both have; alone: how many each has alone.
+    first, second: short names. pictures: that both have; alone: the number that each has alone.
     changes: (key, first, second) of pictures whose own figure, a share in [0, 1], moved most. settings: (name, first, second) that differ.
     """
 

@@ -25,7 +25,7 @@ __all__ = ["HeatmapJudge", "asked_pictures", "judged_again", "label_gallery", "m
 
 # pictures of either kind
 _MOST = 6
-# mistakes of a picture that are told, and the least share of its counted pixels
+# mistakes of a picture that a report lists, and the least share of its counted pixels
 _MISTAKES, _LEAST = 2, 0.01
 
 # measures of an answer, the first of which that there is says how good it is
@@ -43,7 +43,7 @@ class HeatmapJudge(Protocol):
 
 
 def asked_pictures(summary: Summary) -> dict[str, tuple[PictureScore, bool]]:
-    """The pictures to show by key, with their figures and whether they are among the best: the worst first."""
+    """The pictures to show by key, with their figures and True for those among the best: the worst first."""
     return {each.key: (each, best) for best, found in ((False, summary.worst), (True, summary.best)) for each in found[:_MOST]}
 
 
@@ -53,7 +53,7 @@ def label_gallery(dataset: DataSet, judge: SegmentationJudge, asked: Asked, rows
     Args:
         dataset: of task "labels".
         judge: gives the labels.
-        asked: which pictures, see `asked_pictures`. rows: theirs by key.
+        asked: the pictures, see `asked_pictures`. rows: their rows by key.
     """
     items = {item.key: item for item in dataset.items() if item.key in asked}
     found = []

@@ -22,7 +22,7 @@ ABOUT = (
 
 
 def methods_page(lines: Sequence[MethodLine]) -> str:
-    """The page, HTML in UTF-8: lines from the highest first figure to the lowest; what comes from outside is escaped."""
+    """The page, HTML in UTF-8: lines from the highest first figure to the lowest; all text from outside is escaped."""
     first = lines[0].content
     measure = first.figures[0].name
     rows = [_row(each) for each in lines]

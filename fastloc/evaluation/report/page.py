@@ -1,4 +1,4 @@
-"""The page of one run: its figures beside published ones, classes, confusions, best and worst pictures, and what ran."""
+"""The page of one run: its figures beside published ones, classes, confusions, best and worst pictures, and the run's settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ for (const button of document.querySelectorAll(".order button")) button.addEvent
 
 
 def page(content: RunContent) -> str:
-    """The page, HTML in UTF-8, below 3 MB; what comes from outside is escaped."""
+    """The page, HTML in UTF-8, below 3 MB; all text from outside is escaped."""
     parts = [("figures", "Figures", _headline(content))] if content.figures else []
     if content.published:
         parts.append(("published", "Beside published figures", _published(content)))

@@ -17,7 +17,7 @@ __all__ = ["class_colours", "fitting", "shown_labels", "shown_question"]
 
 # long sides of a panel in pixels, tried in turn until all files together have at most so many bytes: as base64, 2 MB
 SIDES, BYTES = (420, 320, 240, 160, 96, 48), 1_500_000
-# told apart beside one another, and of similar strength
+# distinct beside one another, and of similar strength
 PALETTE: tuple[Colour, ...] = (
     (230, 97, 43), (42, 123, 201), (64, 160, 86), (240, 190, 50), (148, 92, 190), (60, 190, 196), (214, 72, 120), (150, 112, 78),
     (146, 186, 48), (108, 108, 224), (238, 146, 122), (30, 132, 128), (196, 130, 214), (186, 48, 48), (126, 188, 240), (122, 122, 46),
@@ -94,7 +94,7 @@ def _grey(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def _coloured(picture: Image.Image, labels: Labels, colours: Mapping[int, Colour]) -> Image.Image:
-    """Labels over the picture: what has a colour is tinted and bordered, the rest grey; IGNORE keeps the picture's own colours."""
+    """Labels over the picture: labels with a colour are tinted and bordered, the rest is grey; IGNORE keeps the picture's own colours."""
     # rows and columns nearest to the centres of the panel's pixels
     rows = (np.arange(picture.height) + 0.5) * labels.shape[0] // picture.height
     columns = (np.arange(picture.width) + 0.5) * labels.shape[1] // picture.width

@@ -1,4 +1,4 @@
-"""Published figures as rows of a report, and why a run's own may differ from the nearest."""
+"""Published figures as rows of a report, and the reasons for a run's difference from the nearest."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 class RowPairs:
-    """Pairs of rows of one key, both without an error, in the order in which they are whole; each iteration reads them again.
+    """Pairs of rows of one key, both without an error, in the order in which they are complete; each iteration reads them again.
 
-    first, second: calls that give all rows of a run. alone: how many pictures of each run the last iteration found no pair for. What waits
-    for its other half is held: nothing where both runs have the same order.
+    first, second: calls that give all rows of a run. alone: the number of pictures of each run without a pair in the last iteration. A row
+    that waits for its other half is held in memory: none where both runs have the same order.
     """
 
     def __init__(self, first: Callable[[], Iterable[Row]], second: Callable[[], Iterable[Row]]) -> None:

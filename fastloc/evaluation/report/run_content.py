@@ -1,4 +1,4 @@
-"""The content of a run's report, of its folder: run.json, result.json, and pictures that were drawn."""
+"""The content of a run's report, from its folder: run.json, result.json, and drawn pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_content(path: Path, shown: Sequence[Shown] = ()) -> RunContent:
 
 
 def _protocol(settings: Settings) -> str:
-    """Its paper, and which fields are not the paper's."""
+    """The protocol's paper, and the fields that are not the paper's."""
     return f"{settings.protocol.paper}, {', '.join(settings.changed)} changed" if settings.changed else settings.protocol.paper
 
 
@@ -48,7 +48,7 @@ def ordered(summary: Summary) -> list[str]:
 
 
 def class_measure(summary: Summary) -> str:
-    """The figure that stands for each class; "" where there are no classes."""
+    """The name of the figure that is shown for each class; "" where there are no classes."""
     known = {name for each in summary.classes for name in each.figures}
     return next((name for name in CLASS_MEASURES if name in known), "")
 

@@ -1,4 +1,4 @@
-"""What ran, as names and values under headings."""
+"""Facts of a run, as names and values under headings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_facts(run: RunFile) -> Facts:
 
 
 def model_name(settings: Settings) -> str:
-    """Such as "ViT-B-16 openai"."""
+    """The model's name and weights, such as "ViT-B-16 openai"."""
     return f"{settings.model} {settings.pretrained}".strip()
 
 

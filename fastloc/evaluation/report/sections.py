@@ -57,7 +57,7 @@ def markup(text: str) -> str:
 
 
 def name(text: str) -> Markup:
-    """A name from outside: cut where it is long, and kept from turning the direction of what follows."""
+    """A name from outside: cut where it is long, and isolated so that it cannot turn the direction of the following text."""
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return Markup(f"<bdi>{escape(shown)}</bdi>")
 

@@ -33,7 +33,7 @@ def write_reports(root: Path, dataset: DataSet, judges: Mapping[str, Judge[Any]]
 
     Args:
         root: the folder in which each judge has a finished run's folder under its name.
-        dataset, judges: which read and judge the few pictures again that the pages show.
+        dataset, judges: these read and judge again the few pictures that the pages show.
 
     Returns: the pages, that over all methods first.
 
@@ -58,7 +58,7 @@ def write_comparison(path: Path, content: ComparisonContent) -> None:
 
 
 def _lines(root: Path, contents: Sequence[RunContent]) -> list[MethodLine]:
-    """The runs from the highest first figure to the lowest; other figures than the first run's cannot stand beside it."""
+    """The runs from the highest first figure to the lowest; a run whose first figure is another than the first run's is left out."""
     alike = [each for each in contents if each.figures[0].name == contents[0].figures[0].name]
     ordered = sorted(alike, key=lambda each: each.figures[0].estimate.value, reverse=True)
     found = []

@@ -1,1 +1,1 @@
-"""Runs over a set: read ahead, chunk by chunk, kept and gone on with."""
+"""Runs over a set: read ahead, judged chunk by chunk, stored and continued."""

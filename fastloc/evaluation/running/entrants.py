@@ -1,4 +1,4 @@
-"""Those who take part in a run: a model with a method, the protocol that it is judged under, and its judge."""
+"""Entrants of a run: each a model with a method, the protocol that it is judged under, and its judge."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ OWN = "own"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a run is asked to evaluate.
+    """The request for a run.
 
     methods: names of methods; () for the model's own: GEM, or that of an exported file.
     model, pretrained: see `fastloc.load`; against: an exported file that takes part too, or None.
     paper: whose protocol; None for each method's own where it has one for the set, else SCLIP's, else "plain".
-    changes: fields of the protocol as they are typed, see `fastloc.evaluation.protocols.changes.with_changes`.
+    changes: fields of the protocol, the values as text, see `fastloc.evaluation.protocols.changes.with_changes`.
     names: a file of class names in the place of the protocol's, see `fastloc.evaluation.sets.class_names.read`, or None.
     options: of the localizer, by name.
     """
@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Entrant:
-    """One that takes part. name: of its folder; changed: fields of the protocol that are not the paper's."""
+    """One entrant of a run. name: of its folder; changed: fields of the protocol that are not the paper's."""
 
     name: str
     model: str
@@ -127,8 +127,8 @@ def _tried(localizer: Localizer, text: str) -> Localizer:
 
 
 def _method_settings(method: str, protocol: Protocol) -> dict[str, Any]:
-    """Fields of the recipe that a paper sets for its own method. CLIPer shares patches out at the protocol's scale, and cuts maps off where
-    the protocol says."""
+    """Fields of the recipe that a paper sets for its own method. CLIPer shares patches out at the protocol's scale, and cuts maps off at
+    the protocol's threshold."""
     if PAPERS[protocol.paper].method != method:
         return {}
     settings = dict(protocol.method_settings)

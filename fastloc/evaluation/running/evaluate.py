@@ -34,7 +34,7 @@ Display = Callable[[Mapping[str, Tally], int], AbstractContextManager[Report]]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What became of one method.
+    """The outcome of one method.
 
     folder: of its rows and figures; None where nothing is kept.
     difference: its first figure less that of the first method, by a bootstrap in pairs over the pictures that both have; None of the first
@@ -66,15 +66,15 @@ def evaluate(
         changes: fields of the protocol, as text: {"crop": "0"}.
         names: a file of class names in the place of the protocol's, a class a line, several names of one split at commas.
         output: a folder, in which each method has one of its own with run.json, rows.jsonl, result.json, report.html and report.md: new,
-            or that of a run with the same settings, which goes on where it was ended and ends with the same bytes. Of several methods it
+            or that of a run with the same settings, which continues where it stopped and ends with the same bytes. Of several methods it
             has a report over all. None: nothing is kept.
         reports: False leaves the reports out, for which some pictures are judged again.
-        limit: evaluate the first so many pictures.
+        limit: evaluate this many pictures, the first ones.
         retry: judge pictures again that failed.
         threads: that read pictures; by default the cores, 8 at most.
-        display: what shows the run, see `fastloc.evaluation.running.progress.shown`.
+        display: the display of the run, see `fastloc.evaluation.running.progress.shown`.
 
-    Returns: what became of each method, in order, that of `against` last.
+    Returns: the outcome of each method, in order, that of `against` last.
 
     Raises:
         FastlocError: anything unknown, unreadable, missing or contradictory, before anything is written; a folder of other settings.
@@ -145,7 +145,7 @@ def _settings(
 
 @contextmanager
 def _made(path: Path) -> Iterator[Path]:
-    """The path of a folder that is made where it is not there, and is gone afterwards where nothing came into it."""
+    """The path of a folder that is made where it is missing, and removed afterwards where it stays empty."""
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)

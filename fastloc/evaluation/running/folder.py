@@ -60,9 +60,9 @@ def begin(folder: Path, settings: Settings) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A block in which this process alone writes to a run's folder, which is made where it is not there.
+    """A block in which this process alone writes to a run's folder, which is made where it is missing.
 
-    The system gives the lock back when the process ends, however it does. Raises FastlocError where another process has it, and where the
+    The system releases the lock when the process ends, for any reason. Raises FastlocError where another process has it, and where the
     folder cannot be made.
     """
     made = not folder.exists()

@@ -1,4 +1,4 @@
-"""A run as it is seen: a bar on a terminal, else a line now and then, with pictures a second, the time left and the figures so far."""
+"""The display of a run: a bar on a terminal, else a line now and then, with pictures a second, the time left and the figures so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERY = 10.0
 
 
 class Shown:
-    """The state of a run, and who shows it."""
+    """The state of a run, and its display."""
 
     def __init__(self, tallies: Mapping[str, Tally], pictures: int, bar: Progress | None) -> None:
         self.tallies, self.pictures, self._bar = tallies, pictures, bar
@@ -62,9 +62,9 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def shown(tallies: Mapping[str, Tally], pictures: int) -> Iterator[Report]:
-    """What is called with rows while a run goes on; shown on standard error.
+    """A function to call with rows during a run; it shows the progress on standard error.
 
-    tallies: of each method by name. pictures: that each is asked about.
+    tallies: of each method by name. pictures: the number for each method.
     """
     err = console.console(stderr=True)
     if not err.is_terminal:

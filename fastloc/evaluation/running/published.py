@@ -1,4 +1,4 @@
-"""A run beside what papers published."""
+"""The figures that papers published, beside a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _METRICS = {"miou": "mIoU", "miou_true": "mIoU", "two_class_iou": "mIoU"}
 
 
 def ran(settings: Settings, failed: int) -> Ran:
-    """What published figures are compared with. failed: pictures that could not be used."""
+    """The settings of a run that published figures are compared with. failed: pictures that could not be used."""
     row, model, pretrained = SETS.get(settings.data), settings.model, settings.pretrained
     if kind_of(model) == EXPORTED:
         # what the file was made of
@@ -28,5 +28,5 @@ def ran(settings: Settings, failed: int) -> Ran:
 
 
 def published(run: Ran, measure: str) -> tuple[Figure, ...]:
-    """What is published of a run's own measure, a name in `fastloc.evaluation.metrics.measures.MEASURES`, the nearest to the run first."""
+    """The published figures of a run's own measure, a name in `fastloc.evaluation.metrics.measures.MEASURES`, the nearest first."""
     return tuple(each for each in beside(run) if each.metric == _METRICS.get(measure))

@@ -1,4 +1,4 @@
-"""The rows of a run in a file: appended chunk by chunk, cut to whole chunks when a run goes on."""
+"""The rows of a run in a file: appended chunk by chunk, cut to whole chunks when a run continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RowFile:
     """Rows of the items in their order, a line each.
 
     Args:
-        path: the file, a new one or that of a run which was ended at any moment.
+        path: the file, a new one or that of a run which was interrupted at any moment.
         items: of the run.
         chunk: pictures that are written at once.
 
@@ -47,7 +47,7 @@ class RowFile:
 
     @property
     def chunks(self) -> int:
-        """How many there are in all."""
+        """The number of chunks in all."""
         return -(-len(self.items) // self.chunk)
 
     def part(self, chunk: int) -> Sequence[Item]:
@@ -55,7 +55,7 @@ class RowFile:
         return self.items[chunk * self.chunk : (chunk + 1) * self.chunk]
 
     def append(self, found: Sequence[Row]) -> None:
-        """Write the rows of the next chunk, and bring them to the disk."""
+        """Write the rows of the next chunk, and sync them to the disk."""
         self._check(self.done, found)
         try:
             self._file.write(b"".join(map(rows.encoded, found)))
@@ -67,7 +67,7 @@ class RowFile:
         self.done += 1
 
     def replace(self, chunks: Mapping[int, Sequence[Row]]) -> None:
-        """Put other rows in the place of those of whole chunks: all of them, or none where this is ended."""
+        """Replace the rows of whole chunks atomically."""
         for chunk, found in chunks.items():
             self._check(chunk, found)
         try:

@@ -1,4 +1,4 @@
-"""A run of judges over a set: what is finished is kept, the rest is judged, and a run that was ended goes on where it was."""
+"""A run of judges over a set: finished rows are kept, the rest is judged, and an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is made with: the settings that its rows depend on, and what was there when it began."""
+"""Settings of a run: those that its rows depend on, and the machine and versions at its start."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Settings:
     """Settings that change rows; one folder holds rows of one.
 
     data, root, options, task: the set, the folder that it is read from, and options of its reader.
-    classes: their plain names; names: the texts that were asked, one list a class; background: class 0 is what no other class is.
-    pictures, keys: how many are evaluated, and the SHA-256 of their keys in order.
-    model, pretrained, method, digest: what was asked; the digest of the weights or of the file, "sha256:…".
-    encoder: the model's own name, such as "ViT-B-16/openai"; of an exported file that of what it was made of.
-    official: the method to the letter of its authors' code.
-    protocol: with the changes of its fields; changed: which of them are not the paper's.
+    classes: their plain names; names: the texts of the run, one list a class; background: class 0 holds the pixels of no other class.
+    pictures, keys: the number that is evaluated, and the SHA-256 of their keys in order.
+    model, pretrained, method, digest: as requested; the digest of the weights or of the file, "sha256:…".
+    encoder: the model's own name, such as "ViT-B-16/openai"; of an exported file that of its source.
+    official: the method exactly as in its authors' code.
+    protocol: with the changes of its fields; changed: the fields that are not the paper's.
     device, dtype, model_options: of the model. chunk: pictures that are judged together.
     """
 
@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFile:
-    """The content of run.json: settings, and the machine and the versions of what was installed when the run began."""
+    """The content of run.json: settings, and the machine and the versions of installed packages when the run began."""
 
     settings: Settings
     format: int = FORMAT
@@ -75,7 +75,7 @@ def keys_hash(items: Sequence[Item]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What is installed, by name."""
+    """Versions of the installed packages, by name."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in _PACKAGES:
         try:
@@ -86,5 +86,5 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The system and how many cores there are."""
+    """The system and the number of cores."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count() or 1} cores"

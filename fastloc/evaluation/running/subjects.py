@@ -1,4 +1,4 @@
-"""The models that a run asks: a localizer of PyTorch, or an exported file, as judges see them."""
+"""The models of a run behind the interface of judges: a localizer of PyTorch, or an exported file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ONE_SIZE = ("square", "centre")
 
 
 class EngineSubject:
-    """A localizer of PyTorch. Its texts are encoded at their first use and remembered."""
+    """A localizer of PyTorch. Its texts are encoded at their first use and cached."""
 
     patch: tuple[int, int]
     mean: tuple[float, ...]
@@ -50,7 +50,7 @@ class EngineSubject:
         self.shares = localizer.recipe.target == _SHARES
 
     def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
-        """See `fastloc.evaluation.judges.Subject`. Methods whose maps are inside out have them turned."""
+        """See `fastloc.evaluation.judges.Subject`. Methods with inverted maps have them reversed."""
         grids, _ = self.localizer.similarity(pixels, texts, words=words)
         return -grids if self.localizer.recipe.readout.reverse else grids
 
@@ -123,7 +123,7 @@ def subject_of(localizer: Localizer | OnnxLocalizer) -> EngineSubject | FileSubj
 
 
 def with_template(localizer: OnnxLocalizer, template: str) -> OnnxLocalizer:
-    """The file with texts in another template where it has a text tower; embeddings and baked texts are as they are."""
+    """The file with texts in another template where it has a text tower; embeddings and baked texts stay unchanged."""
     if template and isinstance(localizer.text_source, EncodedTexts):
         localizer.text_source = replace(localizer.text_source, template=template)
     return localizer

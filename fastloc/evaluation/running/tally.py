@@ -1,4 +1,4 @@
-"""The main figure of a run while it goes on, without intervals."""
+"""The main figure of a run in progress, without intervals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tally:
             self._total += self._sums.of(row)
 
     def __str__(self) -> str:
-        """Such as "mIoU 43.1", or "" where nothing is counted yet."""
+        """The figure in words, such as "mIoU 43.1", or "" where nothing is counted yet."""
         figures = {name: float(value) for name, value in self._sums.figures(self._total).items() if not np.isnan(value)}
         name = main_measure(self.protocol.task, self.protocol.absent, self.protocol.threshold, set(figures))
         return f"{MEASURES[name].title} {100 * figures[name]:.1f}" if name else ""

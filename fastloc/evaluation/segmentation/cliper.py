@@ -1,4 +1,4 @@
-"""Labels by CLIPer's rule: each class is compared with thresholds of its own map, and what passes none is the background.
+"""Labels by CLIPer's rule: each class is compared with thresholds of its own map, and a pixel that passes none is background.
 
 Source: linsun449/cliper.code ovs/main_ovs.py and util/miou.py, cam_to_label, without a second network. Of a text t with the grid's largest
 number s_t, the enlarged map's largest M_t and least m_t:

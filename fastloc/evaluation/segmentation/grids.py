@@ -54,7 +54,7 @@ def _shape(axis: WindowAxis) -> tuple[int, int, int]:
 def _similarity(
     similarity: Callable[[Tensor], Tensor], protocol: Protocol, windows: Tensor, vertical: WindowAxis, horizontal: WindowAxis
 ) -> Tensor:
-    """Grids [B, T, h, w] of windows [B, 3, side, side], padded or cut to what the model takes."""
+    """Grids [B, T, h, w] of windows [B, 3, side, side], padded or cut to sizes that the model takes."""
     grids = []
     for view in views(windows) if protocol.views else (windows,):
         padded = pad(view, (horizontal.before, horizontal.after, vertical.before, vertical.after))

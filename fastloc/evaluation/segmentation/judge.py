@@ -110,7 +110,7 @@ class SegmentationJudge:
 
 
 def _rows(counts: Tensor) -> tuple[tuple[int, int, int], ...]:
-    """(true, predicted, pixels) of what occurs; predicted -1 is no class."""
+    """(true, predicted, pixels) of each pair that occurs; predicted -1 is no class."""
     none = counts.shape[1] - 1
     places = counts.nonzero()
     found = zip(places.tolist(), counts[tuple(places.T)].tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""A sample made ready for the model: its bytes or inputs, how grids come back to its pixels, and its truth."""
+"""Preparation of a sample for the model: its bytes or inputs, the map from grids to its pixels, and its truth."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _size(picture: Pair, patch: Pair, protocol: Protocol) -> Pair:
 
 
 def _parts(array: NDArray[np.uint8], truth: Labels, cut: str) -> Iterator[tuple[NDArray[np.uint8], Labels]]:
-    """The whole, or its left square and what lies right of it."""
+    """The whole picture, or its left square and the rest at the right."""
     split, at = array.shape[0], truth.shape[0]
     if not cut or split >= array.shape[1] or at >= truth.shape[1]:
         yield array, truth

@@ -39,7 +39,7 @@ def affinity(picture: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def averaged(maps: Tensor, weights: Tensor, dilations: Sequence[int], iterations: int) -> Tensor:
-    """Maps [t, H, W], averaged over their neighbours so many times."""
+    """Maps [t, H, W], averaged over their neighbours `iterations` times."""
     height = maps.shape[1]
     rows = _STRIP if maps.device.type == "cpu" else height
     for _ in range(iterations):
@@ -62,6 +62,6 @@ def _padded(values: Tensor, by: int) -> Tensor:
 
 
 def _shifted(padded: Tensor, by: int, y: int, x: int) -> Tensor:
-    """What lies `by` pixels down and across of every pixel, a view [n, H, W]."""
+    """A view [n, H, W], shifted by `by` pixels down and across."""
     height, width = padded.shape[1] - 2 * by, padded.shape[2] - 2 * by
     return padded[:, by + y * by :][:, :height, by + x * by :][..., :width]

@@ -1,9 +1,9 @@
 """OpenCV's bilinear resize of 8-bit pictures, and the size that mmcv's Resize asks it for.
 
-What `cv2.resize(picture, (w, h), interpolation=cv2.INTER_LINEAR)` computes in whole numbers (opencv/opencv,
+`cv2.resize(picture, (w, h), interpolation=cv2.INTER_LINEAR)` computes in whole numbers (opencv/opencv,
 modules/imgproc/src/resize.cpp): weights of 11 bits, rounded half to even, along rows first; the sums lose 4 bits, are weighted along
-columns, lose 16 bits each and then two more, with rounding. It samples at pixel centres and does not average over what a smaller picture
-leaves out. Where both sides are halved exactly it takes the mean of 2 x 2 pixels, rounded half up.
+columns, lose 16 bits each and then two more, with rounding. It samples at pixel centres and does not average over the pixels that a smaller
+picture leaves out. Where both sides are halved exactly it takes the mean of 2 x 2 pixels, rounded half up.
 """
 
 from __future__ import annotations

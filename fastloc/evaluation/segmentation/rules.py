@@ -16,7 +16,7 @@ __all__ = ["softmax_labels"]
 
 
 def softmax_labels(logits: Logits, scale: float, owner: Tensor, classes: int, protocol: Protocol) -> Tensor:
-    """The class of every pixel, int64 [H, W]. scale: what logits are multiplied by.
+    """The class of every pixel, int64 [H, W]. scale: the factor of the logits.
 
     owner: the class of each text, int64 [T]. Of the protocol area and probability are read. A class whose share of the pixels outside
     class 0 is not above `area` gives way to the next most probable one; where the most probable one is below `probability` class 0 is

@@ -37,8 +37,8 @@ class Block:
 class Logits:
     """The logits of a picture, block by block.
 
-    factors: rows [H, a], grids [T, a, b] and columns [b, W], whose product they are. refined: what is done to maps [t, H, W] of whole
-    pictures, each by itself, or None.
+    factors: rows [H, a], grids [T, a, b] and columns [b, W], whose product they are. refined: a function of maps [t, H, W] of
+    whole pictures, each by itself, or None.
     """
 
     factors: Factors
@@ -50,7 +50,7 @@ class Logits:
         return self.factors[0].shape[0], self.factors[2].shape[1]
 
     def of(self, texts: Tensor) -> Logits:
-        """The same of some texts, int64 [t]."""
+        """The logits of some texts, int64 [t]."""
         rows, grids, columns = self.factors
         return replace(self, factors=(rows, grids[texts], columns))
 
@@ -87,7 +87,7 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """Of every pixel: the largest logit and its text's number, int64, and the logarithm of the sum of powers over all texts, or
+    """The best of every pixel: the largest logit and its text's number, int64, and the logarithm of the sum of powers over all texts, or
     None: [H, W]."""
 
     value: Tensor
@@ -98,7 +98,7 @@ class Best:
 def best(logits: Logits, where: Tensor | None = None, *, total: float | None = None) -> Best:
     """The best text of every pixel, the first of equal ones; of blocks without a pixel in `where` nothing is to be read.
 
-    total: what logits are multiplied by in the sum of powers, which is not taken without it.
+    total: the factor of the logits in the sum of powers; without it there is no sum.
     """
     grids = logits.factors[1]
     value = grids.new_full(logits.size, -torch.inf)
@@ -121,7 +121,7 @@ def _slices(length: int, most: int) -> Iterator[slice]:
 
 
 def _bands(matrix: Tensor) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Of each row [n, a]: the first number that is not 0, and the one behind the last; a and 0 of a row of zeros."""
+    """The band of each row [n, a]: the index of its first number that is not 0, and that behind its last; a and 0 for a row of zeros."""
     used = matrix.ne(0).cpu().numpy()
     length, some = used.shape[1], used.any(1)
     return np.where(some, used.argmax(1), length), np.where(some, length - used[:, ::-1].argmax(1), 0)

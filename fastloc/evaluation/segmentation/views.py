@@ -21,7 +21,7 @@ _MIRRORS = ((-2,), (-1,))
 
 
 def views(windows: Tensor) -> list[Tensor]:
-    """Five views of normalised windows [B, 3, H, W], each of that shape: as they are, gray, blurred, upside down, left to right.
+    """Five views of normalised windows [B, 3, H, W], each of that shape: unchanged, gray, blurred, upside down, left to right.
 
     They are of whole windows: where the patch does not divide a side, a mirror image loses the pixels of its other end. Sides are at least
     6 pixels, as the blur mirrors them.

@@ -6,8 +6,8 @@ windows, the bilinear steps from a grid to its window and from the resized pictu
     logits [T, H, W] = rows [H, n h] @ grids [T, n h, m w] @ columns [m w, W]
 
 for n x m windows of h x w cells, their grids beside each other. It is exact up to rounding, and no array of the resized picture's size is
-made for it. Source: wangf3014/SCLIP clip_segmentor.py, forward_slide; for sides that the patch does not divide "floor" is SCLIP's way and
-"pad" mc-lan/ClearCLIP clearclip_segmentor.py, compute_padsize.
+made for it. Source: wangf3014/SCLIP clip_segmentor.py, forward_slide; for sides that the patch does not divide "floor" is SCLIP's rule and
+"pad" that of mc-lan/ClearCLIP clearclip_segmentor.py, compute_padsize.
 """
 
 from __future__ import annotations

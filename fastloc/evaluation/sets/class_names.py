@@ -1,4 +1,4 @@
-"""Class names of one's own: a line or an entry a class, several names of one class split at commas."""
+"""Your own class names: a line or an entry for each class, several names of one class split at commas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Classes:
 def read(path: Path) -> Classes:
     """The classes of a file.
 
-      names.txt    a class a line, the first is what masks hold 0 for: "person, man, woman"
+      names.txt    a class a line, the first has the number 0 in masks: "person, man, woman"
       names.json   a list likewise, of names or lists of names; or an object, the number in masks -> name: {"1": "person", "3": "car"}
 
     Raises FastlocError: it cannot be read, or two classes share a number or their first name.

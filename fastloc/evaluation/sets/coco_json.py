@@ -27,7 +27,7 @@ OPTIONS = {
 
 
 class _Coco:
-    """What both sets share: the file, the folder and the classes."""
+    """Base of both sets: the file, the folder and the classes."""
 
     def __init__(self, name: str, root: Path, annotations: str, pictures: str) -> None:
         self.name = name

@@ -32,7 +32,7 @@ _LIST_BYTES = 64 << 20
 
 
 class Missing(FastlocError):
-    """Parts of a layout that are not there, a line for each; the message is the first, and how many there are."""
+    """Parts of a layout that are not there, a line for each; the message is the first line and their number."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__(lines[0] + (f" (the first of {len(lines)} lines of `fastloc evaluate check`)" if len(lines) > 1 else ""))
@@ -40,7 +40,7 @@ class Missing(FastlocError):
 
 
 class Listed(Protocol):
-    """A set that knows which of the files it lists are missing."""
+    """A set that can report the listed files that are missing."""
 
     def missing(self) -> list[str]:
         """One line for each kind of file."""
@@ -156,7 +156,7 @@ def require(*wanted: tuple[Path, str]) -> None:
 
 
 def checked(reader: Callable[..., Listed]) -> Callable[..., list[str]]:
-    """The check of a set: what its reader lacks, or finds missing among the files it lists, one line each."""
+    """The check of a set: parts that its reader lacks, or listed files that are missing, one line each."""
 
     def check(name: str, root: Path, **options: str) -> list[str]:
         try:
@@ -170,7 +170,7 @@ def checked(reader: Callable[..., Listed]) -> Callable[..., list[str]]:
 
 
 def existing(root: Path, candidates: Sequence[str]) -> Path:
-    """The first of the candidates in a folder that is there; the first of all where none is."""
+    """The first of the candidates that exists in a folder; the first of all where none does."""
     return next((root / each for each in candidates if _exists(root / each)), root / candidates[0])
 
 

@@ -78,7 +78,7 @@ class Folder:
         return Sample(item.key, picture, self._labels(mask, files.index_mask(mask, picture.size)))
 
     def missing(self) -> list[str]:
-        """Nothing, where every picture has its mask. Raises FastlocError as `items` does."""
+        """An empty list, where every picture has its mask. Raises FastlocError as `items` does."""
         self.items()
         return []
 

@@ -85,7 +85,7 @@ class ImageNetSegmentation:
         return Sample(item.key, Image.fromarray(np.ascontiguousarray(pixels)), questions=(question,))
 
     def missing(self) -> list[str]:
-        """Nothing: all is in the one file."""
+        """An empty list: the one file holds everything."""
         return []
 
     def _named(self, synsets: Sequence[str]) -> tuple[str, ...]:

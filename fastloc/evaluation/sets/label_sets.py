@@ -25,7 +25,7 @@ _LINES = 10
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One form of masks: what follows a picture's name in theirs, and the label of each number, a table of `masks`."""
+    """One form of masks: the ending behind a picture's name in their names, and the label of each number, a table of `masks`."""
 
     suffix: str
     table: Labels
@@ -89,7 +89,7 @@ LAYOUTS: dict[str, Layout] = {
 class LabelSet:
     """A label set in a folder: one picture, one mask of its size.
 
-    Labels are what mmsegmentation's loader makes of the masks, 255 as IGNORE; pictures are read as `fastloc.evaluation.sets.files.picture`
+    Labels are those of mmsegmentation's loader, 255 as IGNORE; pictures are read as `fastloc.evaluation.sets.files.picture`
     reads them. See OPTIONS for the options.
     """
 
@@ -132,7 +132,7 @@ class LabelSet:
         return Sample(item.key, picture, masks.read(self.masks / mask, picture.size, stored.table, self.layout.colours))
 
     def missing(self) -> list[str]:
-        """Nothing, where every picture has its mask. Raises FastlocError as `items` does."""
+        """An empty list, where every picture has its mask. Raises FastlocError as `items` does."""
         self.items()
         return []
 

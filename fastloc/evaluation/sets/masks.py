@@ -1,4 +1,4 @@
-"""Numbers in the masks of label sets -> labels: one table a form in which a set's masks are stored."""
+"""Tables from numbers in the masks of label sets to labels: one for each form in which masks are stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def counted(classes: int) -> Labels:
 
 
 def reduced(classes: int) -> Labels:
-    """Number 1 is label 0: what 0 marks is ignored, and 255 (mmsegmentation's reduce_zero_label)."""
+    """Number 1 is label 0; 0 and 255 are ignored (mmsegmentation's reduce_zero_label)."""
     return _ranked(range(1, classes + 1), ignored=(0,))
 
 
@@ -46,13 +46,13 @@ def cityscapes_ids() -> Labels:
 
 
 def objects_of_stuff_ids() -> Labels:
-    """COCO-Object's labels of COCO-Stuff's ids: a thing is 1 and more, all else is 0, and so is what has no label, which is thus counted
+    """COCO-Object's labels of COCO-Stuff's ids: a thing is 1 and more, all else is 0; pixels without a label are 0 too, and thus counted
     (wangf3014/SCLIP@b56bd30 datasets/cvt_coco_object.py)."""
     return _objects(_STUFF_IDS)
 
 
 def objects_of_labels() -> Labels:
-    """The same of COCO-Stuff's labels, 0 to 170."""
+    """COCO-Object's labels of COCO-Stuff's labels, 0 to 170."""
     return _objects(range(len(_STUFF_IDS)))
 
 

@@ -168,7 +168,7 @@ def _described(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _columns(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of each line of a CSV file with a header, in the order wanted; "" for optional ones that are not there.
+    """Number and fields of each line of a CSV file with a header, in the requested order; "" for optional ones that are missing.
 
     Raises FastlocError.
     """

@@ -64,7 +64,7 @@ class _Ref:
 
 @dataclass(frozen=True, slots=True)
 class _Either:
-    """The fields that tell an entry of refs from one of one's own."""
+    """The field that distinguishes an entry of refs from one of your own."""
 
     ann_id: int | None = None
 
@@ -80,7 +80,7 @@ def read(path: Path, instances: Path, split: str) -> Iterator[Phrase]:
       .jsonl           Qwen-VL's: a line a phrase, with image, sent and bbox (x0, y0, x1, y1)
       a JSON object    MDETR's: a COCO file with an image a phrase, its caption
       a JSON list      refs(...).p saved as JSON, of which the split is read, with boxes and file names of the COCO file instances;
-                       or one's own: picture, phrase and box (x0, y0, x1, y1)
+                       or your own: picture, phrase and box (x0, y0, x1, y1)
 
     Raises FastlocError: the file is of none of these forms, or a pickle.
     """

@@ -35,7 +35,7 @@ OPTIONS = {
 class Referring:
     """Data set of questions: the phrases of a picture, each with the box of its object; see LAYOUT and OPTIONS.
 
-    Phrases are asked as they are written. A picture that is not in the folder under the path that the file gives is looked for by its name.
+    Phrases are asked as they are written. A picture that is not in the folder under the file's path is searched for by its name.
     """
 
     task = "questions"

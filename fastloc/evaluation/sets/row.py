@@ -1,4 +1,4 @@
-"""A row of the table of data sets: how a set is opened and checked, and what is known of it."""
+"""A row of the table of data sets: a set's reader, its check, and its description."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class SetRow:
     """A data set that can be evaluated.
 
     reader: opens the set in a folder with options by name; nothing but lists is read. Raises FastlocError in one line.
-    check: all that is missing in a folder, one line each; () or [] where nothing is.
+    check: the missing parts of a folder, one line each; () or [] where there are none.
     task: "labels" or "questions", see `fastloc.evaluation.samples.Sample`.
     pictures, classes: of the published split; 0 where the files say so themselves.
-    background: class 0 is what no other class is.
+    background: class 0 holds the pixels of no other class.
     about: the set in one line; layout: its files, one a line; options: option -> its meaning, values are text.
     """
 
@@ -41,11 +41,11 @@ class SetRow:
                 raise FastlocError(unknown(f"{name} option", option, self.options))
 
     def open(self, name: str, root: Path, options: Mapping[str, str]) -> DataSet:
-        """The set in a folder. Raises FastlocError for an unknown option, and what the reader raises."""
+        """Open the set in a folder. Raises FastlocError for an unknown option, and the reader's errors."""
         self.check_options(name, options)
         return self.reader(name, root, **options)
 
     def missing(self, name: str, root: Path, options: Mapping[str, str]) -> list[str]:
-        """What the layout lacks, one line each. Raises FastlocError for an unknown option."""
+        """The missing parts of the layout, one line each. Raises FastlocError for an unknown option."""
         self.check_options(name, options)
         return self.check(name, root, **options)

@@ -1,4 +1,4 @@
-"""The table of data sets: a name, and how it is opened and checked."""
+"""The table of data sets by name, with their readers and checks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def row_of(name: str) -> SetRow:
 
 
 def open_set(name: str, root: Path | str, **options: str) -> DataSet:
-    """The set of that name in a folder.
+    """Open the set of that name in a folder.
 
     Args:
         name: a key of SETS.
@@ -58,5 +58,5 @@ def open_set(name: str, root: Path | str, **options: str) -> DataSet:
 
 
 def check(name: str, root: Path | str, **options: str) -> list[str]:
-    """All that is missing of a set in a folder, one line each; [] where nothing is. Raises FastlocError: an unknown name or option."""
+    """The missing parts of a set in a folder, one line each; [] where there are none. Raises FastlocError: an unknown name or option."""
     return row_of(name).missing(name, Path(root), options)
