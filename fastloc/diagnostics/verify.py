@@ -193,7 +193,7 @@ def _same(manifest: Manifest, first: Outputs, later: Sequence[Outputs]) -> Check
     if not all(np.isfinite(array).all() for array in first.values()):
         return Check(name, None, "not compared: the first one gave NaN or infinite numbers")
     reference = _as_golden(manifest, first)
-    # the same input on the same device: whatever the dtype, a difference beyond the order of rounding is a fault
+    # the same input on the same device: in every dtype, a difference beyond another order of rounding is a fault
     found = [judged(reference, each, "float32", manifest.recipe.readout.score) for each in later]
     if wrong := next((wrong for _, wrong in found if wrong), None):
         return Check(name, False, "; ".join(wrong))
@@ -212,7 +212,7 @@ def _independent(manifest: Manifest, feeds: Mapping[str, Array], first: Outputs,
     try:
         other = run({**feeds, entry: feeds[entry][:1] if manifest.input.batch is None else _others(manifest, golden)})
     except PlanError as error:
-        # an engine built from other profiles, with only the golden's shapes
+        # an engine built with other profiles may take only the golden's shapes
         return Check(name, None, f"not compared: {error}")
     reference = _as_golden(manifest, {output: array[:1] for output, array in first.items()})
     rows, wrong = judged(reference, {output: array[:1] for output, array in other.items()}, manifest.dtype, manifest.recipe.readout.score)
