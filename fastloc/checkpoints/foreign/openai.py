@@ -17,7 +17,7 @@ __all__ = ["is_openai", "model_config", "without_sizes"]
 _SIZES = ("input_resolution", "context_length", "vocab_size")
 # the channels of a head in all of these towers
 _HEAD = 64
-# a ResNet's pixels a cell
+# the side of a ResNet's cell in pixels
 _STRIDE = 32
 
 

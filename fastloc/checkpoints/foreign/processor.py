@@ -18,7 +18,7 @@ FILES = ("preprocessor_config.json", "processor_config.json")
 # PIL's numbers of the interpolations that fastloc has too
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _COLOURS = 3
-# the tolerance of 1 / 255
+# the usual factor of bytes
 _RESCALE = 1 / 255
 
 

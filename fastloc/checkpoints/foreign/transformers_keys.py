@@ -165,6 +165,6 @@ LAYOUTS = (
 def joined_class_position(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """TIPSv2's tower in timm's form: the class token's position, row 0 of the table, is added to the token; registers have none."""
     cls, pos = (state[f"visual.trunk.{name}"] for name in ("cls_token", "pos_embed"))
-    # also for half precision
+    # the sum is exact for half precision too
     summed = (cls.double() + pos[:, :1].double()).to(torch.promote_types(cls.dtype, torch.float32))
     return {**state, "visual.trunk.cls_token": summed, "visual.trunk.pos_embed": pos[:, 1:]}
