@@ -19,7 +19,7 @@ from fastloc.kernels import tiles
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch
 
-# the largest float16 below its maximum: what r is multiplied into stays finite in half precision
+# the largest float16 below its maximum: products with r stay finite in half precision
 CAP = tl.constexpr(65472.0)
 
 
@@ -92,7 +92,7 @@ def reference(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[str, i
 
 
 def packed(generator: torch.Generator, batch: int, tokens: int, heads: int, width: int, projections: int = 3) -> Tensor:
-    """[B, K, H, N, d] float64 as a projection leaves it: a view of [B, N, K, H, d].
+    """Random vectors [B, K, H, N, d], float64, in the layout of a projection: a view of [B, N, K, H, d].
 
     The values are bfloat16's, so that norms taken from them are right in every dtype that they are cast to. Lengths differ
     by about ten from token to token.
