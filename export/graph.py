@@ -76,7 +76,7 @@ class Graph(nn.Module):
         for name in self.wanted:
             if name in MADE:
                 found[name] = MADE[name](similarity, place, self.prepared.recipe.readout)
-        return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are wanted only where there are any
+        return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are an output only where there are any
 
     def _count(self) -> int:
         """The number of texts; 2 stands for any number."""

@@ -104,7 +104,7 @@ def _version(place: Path) -> str:
 
 
 def _names(localizer: Localizer, texts: Sequence[str]) -> list[str]:
-    """Each name once; the page tells names apart by neither case nor spaces in a row."""
+    """The distinct names; the page ignores case and repeated spaces in names."""
     given = texts or localizer.source.text.names
     if not given:
         raise TextError(f"model {localizer.source.name!r} lists no names of its own: give the vocabulary, texts that the page shall know")

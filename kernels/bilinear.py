@@ -58,7 +58,7 @@ def block_of(width: int) -> int:
 
 
 def upsampled(similarity: Tensor, rows: AxisTensors, columns: AxisTensors) -> Tensor:
-    """[..., h, w] -> [..., H, W] in plain PyTorch, for references; pixels outside the model's view repeat its edge."""
+    """Upsample [..., h, w] -> [..., H, W] in plain PyTorch, for references; pixels outside the model's view repeat its edge."""
     for axis, dim in ((columns.to(similarity.device), -1), (rows.to(similarity.device), -2)):
         lower = axis.lower.long()
         weight = axis.weight.to(similarity.dtype)

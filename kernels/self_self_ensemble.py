@@ -143,7 +143,7 @@ def _self_self_ensemble_kernel(
 
 
 def _configuration(head_width: int) -> dict[str, int]:
-    """Tiles and warps, limited by registers: up to width 64, unit vectors have two blocks on an SM of Hopper; 128 would spill with BN 32."""
+    """Tiles and warps, by registers: up to width 64, unit vectors have two blocks on an SM of Hopper; 128 would spill with BN 32."""
     if sum(tiles.chunks(head_width)) > 96:
         return {"BM": 128, "BN": 16, "num_warps": 8, "num_stages": 3}
     return {"BM": 128, "BN": 32, "num_warps": 8, "num_stages": 2}

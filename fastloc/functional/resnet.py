@@ -255,7 +255,7 @@ def check_pixels(pixels: Tensor) -> None:
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
-    """[B, N, C] -> [B, H, N, d]."""
+    """Split channels into heads: [B, N, C] -> [B, H, N, d]."""
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 

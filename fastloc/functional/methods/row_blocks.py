@@ -170,7 +170,7 @@ def total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _groups(batch: int, heads: int, tokens: int, most: int | None) -> Groups:
-    """As many pictures with all their heads as `most` numbers of maps allow, or as many heads of one."""
+    """Groups of as many pictures with all their heads as `most` numbers of maps allow, or of as many heads of one picture."""
     each = tokens**2
     return [(images, list(parts(heads, each, most))) for images in parts(batch, heads * each, most)]
 
