@@ -143,7 +143,7 @@ def reference(
     x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, *, lengths: bool = False,
     configuration: Mapping[str, int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """The same in plain PyTorch."""
+    """The op in plain PyTorch."""
     total = x if delta is None else x + delta
     y = F.layer_norm(total, (x.shape[-1],), weight, bias, eps)
     dtype = torch.promote_types(x.dtype, torch.float32)

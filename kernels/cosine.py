@@ -105,7 +105,7 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def reference(patches: Tensor, texts: Tensor, *, configuration: Mapping[str, int] | None = None) -> Tensor:
-    """The same in plain PyTorch."""
+    """The op in plain PyTorch."""
     # not F.normalize: its 1e-12 is 0 in float16, where a zero patch would become NaN
     wide = torch.promote_types(patches.dtype, torch.float32)
     lengths: Tensor = torch.linalg.vector_norm(patches, dim=-1, keepdim=True, dtype=wide).clamp_min(1e-12)

@@ -226,7 +226,7 @@ def reference(
     frames: Tensor, plan: FrameTables, dtype: torch.dtype = torch.float16, *, bgr: bool = False,
     configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same in plain PyTorch, in any floating dtype."""
+    """The op in plain PyTorch, in any floating dtype."""
     return plain_patches(frames, plan, dtype, bgr=bgr)
 
 

@@ -85,7 +85,7 @@ def why_not(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[str, int
 
 
 def reference(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[str, int] | None = None) -> Tensor:
-    """The same in plain PyTorch, at least float32."""
+    """The op in plain PyTorch, at least float32."""
     norms = torch.linalg.vector_norm(x[:, list(pick)], dim=-1, dtype=torch.promote_types(x.dtype, torch.float32))
     inverse = torch.where(norms > 0, norms.reciprocal().clamp(max=CAP.value), 0.0)
     return F.pad(inverse, (0, -x.shape[-2] % tiles.KEYS))

@@ -234,7 +234,7 @@ def reference(
     bias_std: float | None = None, grid: tuple[int, int] | None = None, out: Tensor | None = None,
     configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same in plain PyTorch, in x's dtype; `out` is not written."""
+    """The op in plain PyTorch, in x's dtype; `out` is not written."""
     q, k = x[:, [q for q, _ in pairs], :, first:], x[:, [k for _, k in pairs]]
     number = 1.0
     if isinstance(inv_temp, Tensor):

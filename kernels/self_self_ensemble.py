@@ -198,7 +198,7 @@ def reference(
     x: Tensor, v: Tensor, inv_temp: Tensor, pick: tuple[int, ...], norms: Tensor | None = None, *, scale: float, add_v: bool = False,
     first: int = 1, out: Tensor | None = None, configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same in plain PyTorch, in x's dtype; `out` is not written."""
+    """The op in plain PyTorch, in x's dtype; `out` is not written."""
     p = x[:, list(pick)] if norms is None else unit(x[:, list(pick)])
     q = (p * inv_temp[..., None, None]).to(p.dtype)[..., first:, :]
     # one axis for streams and heads, as scaled_dot_product_attention's fast kernels want it

@@ -173,7 +173,7 @@ def why_not(
 def reference(
     x: Tensor, inv_temp: Tensor, pick: tuple[int, ...], norms: Tensor | None = None, *, configuration: Mapping[str, int] | None = None
 ) -> Tensor:
-    """The same in plain PyTorch, in x's dtype."""
+    """The op in plain PyTorch, in x's dtype."""
     p = x[:, list(pick)] if norms is None else unit(x[:, list(pick)])
     q = (p * inv_temp[..., None, None]).to(p.dtype)
     # one axis for streams and heads, as scaled_dot_product_attention's fast kernels want it

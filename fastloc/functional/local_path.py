@@ -133,6 +133,6 @@ class LocalPath:
 
 
 def _together(temperatures: list[Temperature]) -> Temperature:
-    """The same pass's multiplier in every block: one number, or [blocks, S or 1, H or 1]."""
+    """The multiplier of one pass in every block: one number, or [blocks, S or 1, H or 1]."""
     tensors = [each for each in temperatures if isinstance(each, Tensor)]
     return torch.cat(tensors) if tensors else temperatures[0]
