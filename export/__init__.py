@@ -1,5 +1,5 @@
-"""From the functional ViT to files other runtimes read, installed as `fastloc.export`.
+"""Export of the functional ViT to files that other runtimes read, installed as `fastloc.export`.
 
-One format a file, named after what it makes (`to_onnx.py`), never after a module it needs. This file imports nothing, so
+Each module exports one format and is named after it (`to_onnx.py`), never after a module that it needs. This file imports nothing, so
 that `import fastloc.export` works where neither torch nor onnx is installed.
 """

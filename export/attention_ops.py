@@ -1,4 +1,4 @@
-"""How attention is written: softmax(temperature q k^T + bias) v in the spellings of `fastloc.onnx_file.formats`, each an `Attend`."""
+"""Forms of attention in a graph: softmax(temperature q k^T + bias) v in the forms of `fastloc.onnx_file.formats`, each an `Attend`."""
 
 from typing import Any
 
@@ -8,14 +8,17 @@ from torch import Tensor
 
 from fastloc.functional.attention import Attend, Temperature
 
-# of one query, for TensorRT-RTX 1.7 to take ai.onnx Attention
+# the least number of heads with which TensorRT-RTX 1.7 takes ai.onnx Attention of one query
 LEAST_HEADS = 4
 
 
 def onnx_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
-    """ai.onnx Attention. Every multiplier goes into q: TensorRT wants it there, and TensorRT-RTX 1.7's builder ends with a
-    segmentation fault where q and k are one tensor and the op's own scale is not 1. It has no kernel either for one query of fewer than
-    four heads, which is two small products."""
+    """Attention as ai.onnx Attention.
+
+    Every multiplier goes into q: TensorRT needs it there, and TensorRT-RTX 1.7's builder ends with a segmentation fault where q and k are
+    one tensor and the op's own scale is not 1. It also has no kernel for one query of fewer than four heads, which is therefore written as
+    two small products.
+    """
     if q.shape[1] == 1 and q.shape[2] < LEAST_HEADS:
         return decomposed(q, k, v, temperature, bias)
     # [B, N, H*d], the layout of the projections: no transposition is written
@@ -26,7 +29,7 @@ def onnx_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bi
 
 
 def ort_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
-    """com.microsoft.MultiHeadAttention."""
+    """Attention as com.microsoft.MultiHeadAttention."""
     # a multiplier of each sample or head goes into q, as there is one scale for all
     q, scale = ((q * temperature).to(q.dtype), 1.0) if isinstance(temperature, Tensor) else (q, float(temperature))
     flat = [each.flatten(2) for each in (q, k, v)]
@@ -40,7 +43,7 @@ def ort_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bia
 
 
 def decomposed(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
-    """MatMul, Softmax, MatMul. The scale goes into q, before the first product, where TensorRT's fused attention wants it."""
+    """Attention as MatMul, Softmax, MatMul. The scale goes into q, before the first product, as TensorRT's fused attention needs it."""
     scaled = (q * temperature).to(q.dtype).transpose(1, 2)
     logits = scaled @ k.permute(0, 2, 3, 1)
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Pictures -> what a file takes in, for the ranges of its activations."""
+"""Pictures -> the inputs of a file, to calibrate the ranges of its activations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.inputs import geometry_of, picture_input
 
 Feeds = list[dict[str, NDArray[Any]]]
-# of a file that takes any number
+# the batch for a file that takes any number of pictures
 TEXTS = 2
 
 
 def inputs_of(manifest: Manifest, pictures: Sequence[Any]) -> Feeds:
-    """One call's inputs for every `batch` pictures, the last filled up with repetitions.
+    """One call's inputs for every `batch` pictures; the last call repeats pictures to fill its batch.
 
     Raises:
         ImageError: a picture cannot be read.
     """
     size = manifest.input.batch or 1
-    # a batch is of one size
+    # all pictures of a batch have one size
     groups: dict[tuple[int, ...], list[NDArray[Any]]] = {}
     for source in pictures:
         array = _input(manifest, images.load(source))
@@ -39,7 +39,7 @@ def inputs_of(manifest: Manifest, pictures: Sequence[Any]) -> Feeds:
 
 def _input(manifest: Manifest, picture: Image.Image) -> NDArray[Any]:
     if manifest.input.frame is not None:
-        # a picture of another size stands for what a camera of that size would see
+        # a picture of another size is resized to the camera's size
         height, width = manifest.input.frame
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     return picture_input(manifest, picture, geometry_of(manifest, picture.size[::-1], None, "the file"))

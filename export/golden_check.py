@@ -1,4 +1,4 @@
-"""The golden's right answers, by the functional ViT in float32, and the check of a file against them."""
+"""The golden's expected outputs, by the functional ViT in float32, and the check of a file against them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from fastloc.engine.localizer import Localizer
 
 SEED = 20
-# texts of a file that takes any number
+# the number of texts for a file that takes any number
 TEXTS = 3
-# of a file that takes any size, larger than the trained grid by this many patches
+# the grid for a file that takes any size is larger than the trained grid by this many patches
 MORE = (2, 1)
 
 
@@ -64,7 +64,7 @@ def _texts(blank: Golden, embed: int) -> Tensor:
 
 
 def check(path: Path) -> None:
-    """Raise ModelError unless onnxruntime, on the CPU, computes from this file what its golden says."""
+    """Raise ModelError unless onnxruntime, on the CPU, reproduces the golden of this file."""
     session = OnnxSession(path, "cpu")
     golden_of_file = session.manifest.golden
     assert golden_of_file is not None

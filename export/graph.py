@@ -1,4 +1,4 @@
-"""The graph of a file: the functional ViT between what comes in and what goes out, as a module that PyTorch's exporter can trace."""
+"""The graph of a file: the functional ViT with its inputs and outputs, as a module that PyTorch's exporter can trace."""
 
 from dataclasses import dataclass, replace
 
@@ -28,7 +28,7 @@ TOWERS = {"float16": torch.float16}
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a graph is made of. `weights` are in float32."""
+    """The parts of a graph. `weights` are in float32."""
 
     weights: Weights
     recipe: Recipe
@@ -52,7 +52,7 @@ class Graph(nn.Module):
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)
         self.wanted = options.outputs
-        # where the size is static the tracer shall see numbers, not how they are made
+        # with a static size the tracer must see numbers, not their computation
         grid = None if options.size is None else _grid(options.size, parts.weights)
         self.fixed = None if grid is None else positions(self.prepared.weights, grid, parts.recipe)
 
@@ -76,10 +76,10 @@ class Graph(nn.Module):
         for name in self.wanted:
             if name in MADE:
                 found[name] = MADE[name](similarity, place, self.prepared.recipe.readout)
-        return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are wanted only where there are any
+        return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are an output only where there are any
 
     def _count(self) -> int:
-        """How many texts there are; 2 stands for any number."""
+        """The number of texts; 2 stands for any number."""
         return len(self.parts.options.texts) or self.parts.options.count or 2
 
     def _similarity(self, out: Output, texts: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Graph(nn.Module):
         several = readout.similarity(out, texts, score, self.parts.empty)
         if score.score != "feature-surgery" or options.texts or options.count is not None:
             return several
-        # any number of texts: one alone is compared with the empty text
+        # any number of texts: a single one is compared with the empty text
         assert self.parts.empty is not None
         alone = torch.ones_like(texts[:, 0]).sum() < 1.5
         single = readout.similarity(out, texts - self.parts.empty, replace(score, score="cosine"))

@@ -1,4 +1,4 @@
-"""Weights of an ONNX model stored in fewer bytes: float16 in the file, float32 again when it is loaded."""
+"""Weights of an ONNX model in fewer bytes: float16 in the file, float32 again once it is loaded."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from fastloc.errors import ModelError
 
 __all__ = ["LEAST", "as_float16", "prepend"]
 
-# numbers of a tensor from which it is worth a node
+# the least numbers of a tensor that are worth a node
 LEAST = 256
 
 
@@ -26,7 +26,7 @@ def as_float16(model: Any) -> None:
             continue
         whole = numpy_helper.to_array(tensor)
         if not np.isfinite(whole).all():
-            # a mask: it has infinities of its own
+            # a mask contains infinities of its own
             continue
         with np.errstate(over="ignore"):
             half = whole.astype(np.float16)

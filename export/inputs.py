@@ -1,4 +1,4 @@
-"""What goes into a file as a picture, and how the graph makes patches of it."""
+"""The picture input of a file, and its conversion to patches in the graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,21 +16,21 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
 
 Pair = tuple[int, int]
-# a picture as it goes in -> embedded patches [B, P, C] without position, and the grid
+# an input picture -> embedded patches [B, P, C] without position, and the grid
 Embed = Callable[[Tensor], tuple[Tensor, Pair]]
 
-# ONNX's names of the filters that its Resize has with antialiasing
+# ONNX's names of the filters that its Resize offers with antialiasing
 _MODES = {"bicubic": "cubic", "bilinear": "linear"}
 
 def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
-    """The function that embeds what comes in; `weights` in float32, `dtype` of the tower."""
+    """The function that embeds the input picture; `weights` are in float32, `dtype` is the tower's."""
     tower = weights.to(dtype=dtype)
     if kind == "pixels":
         return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr))
     matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
 
     def patches(planes: Tensor) -> tuple[Tensor, Pair]:
-        """Planes [B,3,H,W] of (byte - 128) / 64."""
+        """The input as planes [B,3,H,W] of (byte - 128) / 64."""
         rows, grid = patch_rows(planes.to(dtype), weights.spec.patch)
         return embedded_rows(tower, rows, matrix, bias), grid
 
@@ -55,13 +55,13 @@ def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Ten
 
 
 def why_not_onnx_resize(spec: ModelSpec) -> list[str]:
-    """Why ONNX's Resize cannot do what Pillow does for this model."""
+    """The reasons why ONNX's Resize cannot reproduce Pillow's for this model."""
     known = spec.interpolation in _MODES
     return [] if known else [f"ONNX's Resize has no antialiased {spec.interpolation!r}: use resize 'matmul'"]
 
 
 def _ordered(picture: Tensor, layout: str, bgr: bool) -> Tensor:
-    """As planes [B,3,H,W], red first."""
+    """The picture as planes [B,3,H,W], red first."""
     planes = picture.permute(0, 3, 1, 2) if layout == "NHWC" else picture
     return planes.flip(1) if bgr else planes
 
@@ -112,7 +112,7 @@ def _by_onnx(geometry: Geometry, tables: FrameTables, spec: ModelSpec) -> Callab
 
 
 def _padded(planes: Tensor, tables: FrameTables) -> Tensor:
-    """A letterbox's borders in the mean colour."""
+    """Planes padded with a letterbox's borders in the mean colour."""
     (height, width), (top, left) = tables.input, (tables.rows.offset, tables.columns.offset)
     n, m = len(tables.rows.start), len(tables.columns.start)
     if (n, m) == (height, width):

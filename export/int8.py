@@ -27,7 +27,7 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], norms: i
     Args:
         dtype: "int8-dynamic" (ranges of activations are found at every call) or "int8-static" (found on `calibration`, once).
         calibration: inputs by name, for "int8-static".
-        norms: how many LayerNorms stand in a row between the blocks and the texts' space, see `norms_of`.
+        norms: the number of LayerNorms in a row between the blocks and the texts' space, see `norms_of`.
 
     Raises:
         FastlocError: onnxruntime is not installed.
@@ -42,25 +42,27 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], norms: i
         ir.save(model, before)
         common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "nodes_to_quantize": _products(model, norms)}
         if dtype == "int8-dynamic":
-            # 7 bits of weight: the sums of processors without VNNI saturate at 16 bits
+            # weights of 7 bits: sums saturate at 16 bits on processors without VNNI
             quantization.quantize_dynamic(before, after, reduce_range=True, **common)
         else:
-            # symmetric, which is all that TensorRT takes
+            # symmetric, the only form that TensorRT takes
             how = {"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True}
             quantization.quantize_static(before, after, _Reader(calibration), extra_options=how, **common)
         made = ir.load(after)
-        # its weights lie in a file that is about to go
+        # its weights lie in a temporary file, so they are loaded now
         return ir.from_proto(ir.to_proto(made))
 
 
 def norms_of(spec: ModelSpec) -> int:
-    """LayerNorms that every way from the blocks into the texts' space passes: a pool that ends in one has it behind the tower's last."""
+    """The number of LayerNorms on every path from the blocks to the texts' space: the tower's last, and that of a pool that ends in one."""
     return 2 if spec.pool == "attn" and not spec.pool_mlp else 1
 
 
 def _products(model: ir.Model, norms: int) -> list[str]:
-    """The names of the products with a weight but for those behind the tower's last LayerNorm, of its pool, into the texts' space and with
-    baked texts: they are small, and every score is read off them."""
+    """The names of the products with a weight, except those after the tower's last LayerNorm.
+
+    Those are the products of its pool, into the texts' space and with baked texts: they are small, and every score depends on them.
+    """
     names, kept = [], _head(model, norms)
     for i, node in enumerate(model.graph):
         if node.op_type == "MatMul" and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
@@ -89,7 +91,7 @@ def _head(model: ir.Model, norms: int) -> set[ir.Node]:
 
 
 class _Reader:
-    """Calibration inputs one by one, as onnxruntime's quantiser asks for them."""
+    """Calibration inputs one by one, in the form of onnxruntime's quantiser."""
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self.feeds: Iterator[Feed] = iter(feeds)
@@ -101,7 +103,7 @@ class _Reader:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser remarks through the root logger that the graph might be simplified first; it is."""
+    """Silence the quantiser's advice on the root logger to simplify the graph first, which is done already."""
     logger = logging.getLogger()
     before = logger.level
     logger.setLevel(logging.ERROR)

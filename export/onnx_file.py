@@ -1,4 +1,4 @@
-"""Writing an ONNX file as a whole or not at all: under a temporary name, tried there, then renamed."""
+"""Atomic writing of ONNX files: under a temporary name, checked there, then renamed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +13,18 @@ from fastloc.utils.schema import first_line
 
 __all__ = ["check", "check_target", "written"]
 
-# what one protobuf message can hold is 2 GB; weights of more go into a file beside it
+# one protobuf message holds at most 2 GB; larger weights go into a file beside it
 MOST = 2_000_000_000
 
 
 @contextmanager
 def written(model: Any, path: Path) -> Iterator[Path]:
-    """Write a model, yield where it lies to be tried, and give it its name when the block was left well; else nothing is left.
+    """Write a model, yield its temporary path for checks, and rename it if the block raises nothing; otherwise remove it.
 
     Weights of more than 2 GB lie in `<name>.data` beside the file.
 
     Raises:
-        FastlocError: as `check_target` says, or the folder cannot be written to.
+        FastlocError: the errors of `check_target`, or the folder cannot be written to.
     """
     check_target(path)
     try:
@@ -36,7 +36,7 @@ def written(model: Any, path: Path) -> Iterator[Path]:
 
 
 def check_target(path: Path) -> None:
-    """Raise FastlocError unless a file may be written there: another extension than .onnx, a folder, or a folder that does not exist."""
+    """Raise FastlocError for another extension than .onnx, a path that is a folder, or one in a folder that does not exist."""
     if path.suffix != ".onnx":
         raise FastlocError(f"{path}: an ONNX file is written as .onnx, not {path.suffix or 'without an extension'!r}")
     if path.is_dir() or not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""What can be asked of an export, and every combination that cannot be had, with the reason and the nearest that works."""
+"""The options of an export, and every impossible combination with its reason and the nearest possible one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +9,21 @@ from fastloc.export.inputs import why_not_onnx_resize
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
 
-# the longest list of texts that labels of 8 bits can tell apart
+# the most texts that labels of 8 bits can distinguish
 MOST_LABELS = UNSEEN
 
 
 @dataclass(frozen=True)
 class Options:
-    """One export; what each field may be is in the tables of `fastloc.onnx_file.formats`.
+    """The options of one export; `fastloc.onnx_file.formats` has tables of the possible values.
 
     batch: pictures a call, None for any number. size: the encoder's input (height, width), None for any multiples of the patch.
-    texts: a vocabulary to bake in. count: how many text embeddings go in where none is baked, None for any number.
-    fit: how pictures are brought to the size, see `fastloc.imaging.geometry.fit`; None is the localizer's, or "stretch" where that is
+    texts: a vocabulary to bake in. count: the number of text embeddings as input if none is baked in, None for any number.
+    fit: the fit of pictures to the size, see `fastloc.imaging.geometry.fit`; None is the localizer's, or "stretch" if that is
         one of `fastloc.imaging.geometry.VARYING` and pictures come resized to one size.
-    kind, layout, bgr: what goes in as a picture; frame: the camera's (height, width) for kind "frames"; resize: how frames are resized.
-    outputs: "scores" and "background" are what a runtime makes scores of; every method has them.
+    kind, layout, bgr: the form of the input picture; frame: the camera's (height, width) for kind "frames"; resize: the method that
+        resizes frames.
+    outputs: a runtime makes scores of "scores" and "background"; every method has them.
     licence: of the model's weights, in your words, for the metadata.
     """
 
@@ -43,7 +44,7 @@ class Options:
     licence: str = ""
 
     def check(self, spec: ModelSpec, recipe: Recipe) -> None:
-        """Raise FastlocError for a name that is unknown, and for a combination that cannot be had."""
+        """Raise FastlocError for an unknown name or an impossible combination."""
         spelling(self.spelling, self.opset)
         for what, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
             if name not in known:
@@ -58,7 +59,7 @@ class Options:
 
     @property
     def embeds(self) -> bool:
-        """Whether an output reads the image embedding."""
+        """True if an output reads the image embedding."""
         return "scores" in self.outputs or "background" in self.outputs
 
 

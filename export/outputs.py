@@ -1,4 +1,4 @@
-"""What comes out of a file: the scores on the patch grid, and maps and labels made of them within the graph."""
+"""The outputs of a file: the scores on the patch grid, and maps and labels computed from them in the graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Place:
-    """Where maps are drawn: over the pictures of a geometry, or over the encoder's input of whatever size comes in."""
+    """The target of maps: the pictures of a geometry, or the encoder's input at its own size."""
 
     geometry: Geometry | None
     size: Pair
     grid: Pair
 
     def upsampled(self, values: Tensor, order: str) -> Tensor:
-        """[B, T, h, w] -> [B, T, H, W], bilinear, as the order has it."""
+        """Upsample [B, T, h, w] -> [B, T, H, W], bilinear, in the given order."""
         rows, columns = self._matrices(values, through_input(order))
         return rows @ (values @ columns.transpose(0, 1))
 
@@ -46,7 +46,7 @@ class Place:
         return values if self.geometry is None else values[(..., *self.geometry.seen(self.grid))]
 
     def mask(self, like: Tensor) -> Tensor | None:
-        """1 where the encoder looked, 0 elsewhere, [H, W]; None where it looked everywhere."""
+        """The encoder's view [H, W], 1 inside and 0 outside; None if it covers everything."""
         if self.geometry is None:
             return None
         mask = np.zeros(self.geometry.picture, np.float32)
@@ -55,8 +55,9 @@ class Place:
 
 
 def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
-    """[B,T,h,w] -> [B,T,H,W] float32; what `fastloc.imaging.heatmaps.heatmaps` gives, with one text a softmax by min-max on the picture
-    too.
+    """Heatmaps [B,T,H,W], float32, of similarities [B,T,h,w], as `fastloc.imaging.heatmaps.heatmaps` gives them.
+
+    With one text, softmax orders become min-max on the picture here too.
     """
     if readout.order == "grid":
         values = _minmax(similarity, place.seen(similarity))
@@ -65,7 +66,7 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     maps = place.upsampled(similarity, readout.order)
     if readout.order == "none":
         return maps
-    # what one text alone is read out from passes no input
+    # the read-out of one text alone does not pass the input's size
     direct = place.upsampled(similarity, "picture") if through_input(readout.order) else maps
     picture = _minmax(direct, place.covered(direct))
     picture = 1 - picture if readout.reverse else picture
@@ -76,13 +77,13 @@ def heatmaps(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
         competing = place.upsampled(torch.softmax(readout.scale * similarity, 1), readout.order).clamp(0, 1)
     else:
         competing = torch.softmax(readout.scale * maps, 1)
-    # a text without rivals would be 1 everywhere; told by a tensor, because an exported graph may take any number of texts
+    # a text without rivals would be 1 everywhere; a tensor decides, because an exported graph may take any number of texts
     alone = torch.ones_like(similarity[0, :, 0, 0]).sum() < 1.5
     return _masked(torch.where(alone, picture, competing), place)
 
 
 def labels(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
-    """[B,T,h,w] -> uint8 [B,H,W], the most similar text; UNSEEN where a crop hid the frame."""
+    """The index of the most similar text, uint8 [B,H,W], from similarities [B,T,h,w]; UNSEEN where a crop hid the frame."""
     maps = place.upsampled(-similarity if readout.reverse else similarity, readout.order)
     best = maps.argmax(1)
     mask = place.mask(maps)
@@ -91,13 +92,14 @@ def labels(similarity: Tensor, place: Place, readout: ReadOut) -> Tensor:
     return best.to(torch.uint8)
 
 
-# of `fastloc.onnx_file.formats.OUTPUTS`, those that are made of the similarity
+# the rows of `fastloc.onnx_file.formats.OUTPUTS` that are computed from the similarity
 MADE: dict[str, Callable[[Tensor, Place, ReadOut], Tensor]] = {"heatmaps": heatmaps, "labels": labels}
 
 
 def _minmax(values: Tensor, part: Tensor) -> Tensor:
-    """Scaled by the part's least and greatest value; a map that is constant but for rounding becomes 0, as in
-    `fastloc.imaging.heatmaps.minmax`.
+    """Scale values by the part's least and greatest value.
+
+    A map that is constant up to rounding becomes 0, as in `fastloc.imaging.heatmaps.minmax`.
     """
     low, high = part.amin((2, 3), keepdim=True), part.amax((2, 3), keepdim=True)
     span = high - low

@@ -1,4 +1,4 @@
-"""What is done to a traced graph before it is written: names that mean something, weights as they are multiplied, nothing unread."""
+"""Passes over a traced graph before it is written: meaningful names, weights in the layout of their products, no unread outputs."""
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -6,7 +6,7 @@ from onnx_ir.passes import common
 from fastloc._version import __version__
 from fastloc.export.options import Options
 
-# of outputs, by name; a static size is a number already
+# the names of the outputs' dimensions; a static size is a number already
 _DIMENSIONS = {
     "similarity": ("batch", "texts", "rows", "columns"),
     "scores": ("batch", "texts"),
@@ -17,7 +17,7 @@ _DIMENSIONS = {
 
 
 def tidy(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
-    """In place, on a model just traced."""
+    """Apply all passes in place to a traced model."""
     _transposed_weights(model)
     _only_first_output(model)
     common.RemoveUnusedNodesPass()(model)
@@ -28,8 +28,10 @@ def tidy(model: ir.Model, options: Options, outputs: tuple[str, ...]) -> None:
 
 
 def to_opset_17(model: ir.Model) -> None:
-    """In place, from opset 18, the oldest that PyTorch writes: of the operators in these graphs only reductions differ, whose axes were an
-    attribute then."""
+    """Convert a model in place to opset 17 from opset 18, the oldest that PyTorch writes.
+
+    Of the operators in these graphs only reductions differ: their axes are an attribute in opset 17.
+    """
     for node in model.graph:
         if not node.op_type.startswith("Reduce") or node.op_type == "ReduceSum" or len(node.inputs) < 2 or node.inputs[1] is None:
             continue
@@ -42,13 +44,13 @@ def to_opset_17(model: ir.Model) -> None:
 
 
 def _transposed_weights(model: ir.Model) -> None:
-    """A weight that is only read transposed is stored transposed, so that no runtime has to do it when it loads the file."""
+    """Store a weight that is only read transposed in transposed form, so that no runtime transposes it at loading."""
     for node in list(model.graph):
         if node.op_type != "Transpose" or node.inputs[0] is None or not node.inputs[0].is_initializer():
             continue
         weight, turned = node.inputs[0], node.outputs[0]
         if any(each.node.op_type != "Transpose" for each in weight.uses()):
-            # a backward reads it as it is, and a file shall not hold it twice
+            # a backward reads it untransposed, and a file must not hold it twice
             continue
         assert weight.const_value is not None
         order = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
@@ -62,7 +64,7 @@ def _transposed_weights(model: ir.Model) -> None:
 
 
 def _only_first_output(model: ir.Model) -> None:
-    """ai.onnx Attention's other outputs, which nothing reads and TensorRT refuses."""
+    """Remove ai.onnx Attention's other outputs, which nothing reads and TensorRT refuses."""
     for node in list(model.graph):
         if node.op_type == "Attention" and len(node.outputs) > 1:
             node.resize_outputs(1)

@@ -1,4 +1,4 @@
-"""A model with a method -> one ONNX file: the restructured graph, the manifest and the golden, checked before the file has its name."""
+"""Export of a model with a method to one ONNX file: graph, manifest and golden, checked before the file gets its name."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from fastloc.utils.distinct import distinct_rows
 from fastloc.utils.hashing import tower_digest
 
 if TYPE_CHECKING:
-    # these need open_clip, and `trace` does not
+    # these imports need open_clip, and `trace` does not
     from fastloc.engine.localizer import Localizer
 
 __all__ = ["Options", "export"]
 
-# a protobuf message cannot be larger; what is larger has its weights in a file beside it
+# the largest protobuf message; larger models have their weights in a file beside it
 LARGEST = 2_000_000_000
 # the oldest opset that PyTorch's exporter writes
 OLDEST = 18
@@ -49,15 +49,15 @@ def export(
     """Write the localizer's model and method as an ONNX file, and check it against its golden where onnxruntime is installed.
 
     Args:
-        localizer: its own dtype and device do not matter; its input size is the file's usual one.
+        localizer: its dtype and device do not matter; its input size is the file's default.
         calibration: pictures (anything `fastloc.imaging.images.load` takes) for dtype "int8-static".
         pipelines: rows of `fastloc.export.pipelines.table.PIPELINES`, whose files are written beside this one.
 
-    Returns: what the file says of itself.
+    Returns: the manifest of the file.
 
     Raises:
-        FastlocError: options that are unknown or cannot go together; a path that cannot be written; a file that does not compute
-            what the engine does. Nothing is left behind then.
+        FastlocError: options that are unknown or contradict each other; a path that cannot be written; a file that does not reproduce
+            the engine's results. No partial file remains.
     """
     target, options = _target(path), _completed(options or Options(), localizer)
     options.check(localizer.source.vit.spec, localizer.recipe)
@@ -101,7 +101,7 @@ def trace(parts: Parts) -> ir.Model:
 
 
 def save(model: ir.Model, path: Path) -> None:
-    """Write the model, with its weights in `<name>.data` beside it where one file could not hold them."""
+    """Write the model, with its weights in `<name>.data` beside it if one file cannot hold them."""
     large = sum(each.const_value.nbytes for each in model.graph.initializers.values() if each.const_value is not None) > LARGEST
     ir.save(model, path, external_data=f"{path.name}.data" if large else None)
 
@@ -123,7 +123,7 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
     size: int | tuple[int, int] = options.size
     how = _fit(localizer, options)
     if how in VARYING:
-        # a short side is what is given there, and the frame says the rest; where the frame's own counts, it is the largest that is taken
+        # here a short side is given, and the frame determines the other; where the frame's own size counts, it is the upper bound
         size = min(both_sides(localizer.input_size)) if how in BOUNDED else min(options.size)
     made = fit(options.frame, size, localizer.source.spec.patch, how)
     if made.input != options.size:
@@ -136,13 +136,13 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
 
 
 def _example(parts: Parts) -> tuple[list[Tensor], dict[str, Any]]:
-    """Inputs to trace with, and which of their dimensions are not to be taken literally."""
+    """Example inputs for the trace, and their dynamic dimensions."""
     options, spec = parts.options, parts.weights.spec
     shapes: dict[str, Any] = {"picture": {}, "text_embeddings": None}
     if options.batch is None:
-        # an example of 1 would be taken for a constant
+        # the exporter treats an example of 1 as a constant
         shapes["picture"][0] = torch.export.Dim("batch")
-    # unlike the trained grid, and not square, so that nothing is taken for equal
+    # unlike the trained grid, and not square, so that the exporter merges no dimensions
     height, width = options.size or tuple((side + more) * step for side, more, step in zip(spec.grid, (3, 5), spec.patch, strict=True))
     if options.size is None:
         ph, pw = spec.patch
@@ -161,7 +161,7 @@ def _example(parts: Parts) -> tuple[list[Tensor], dict[str, Any]]:
 
 
 def _check_dimensions(model: ir.Model, options: Options) -> None:
-    """An exporter that took an example's dimension literally is found out here, not by whoever runs the file."""
+    """Raise if the exporter fixed a dynamic dimension at the example's value, before anyone runs the file."""
     wanted = {0: options.batch, 2: options.size and options.size[0], 3: options.size and options.size[1]}
     picture = model.graph.inputs[0].shape
     assert picture is not None
@@ -175,14 +175,14 @@ def _check_dimensions(model: ir.Model, options: Options) -> None:
 
 
 def _completed(options: Options, localizer: Localizer) -> Options:
-    """With what follows from the localizer: the size of frames where none is given."""
+    """The options completed from the localizer: the size of frames if none is given."""
     if options.kind != "frames" or options.size is not None or options.frame is None:
         return options
     return replace(options, size=fit(options.frame, localizer.input_size, localizer.source.spec.patch, _fit(localizer, options)).input)
 
 
 def _fit(localizer: Localizer, options: Options) -> str:
-    """How pictures are brought to the file's size; see `Options.fit`."""
+    """The fit of pictures to the file's size, see `Options.fit`."""
     one_size = options.size is not None and options.kind != "frames"
     if options.fit in VARYING and one_size:
         raise FastlocError(f"fit {options.fit!r} gives every shape of picture a size of its own: use a dynamic size, or fit 'stretch'")
@@ -236,7 +236,7 @@ def _check_calibration(options: Options, pictures: Sequence[Any]) -> None:
 
 
 def _verify(path: Path) -> None:
-    """Run the golden. Without onnxruntime a file is written unchecked: whoever receives it can `fastloc verify` it."""
+    """Run the golden. Without onnxruntime a file is written unchecked; its recipient can run `fastloc verify` on it."""
     try:
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError:
@@ -247,7 +247,7 @@ def _verify(path: Path) -> None:
 
 
 def _check_distinct(names: tuple[str, ...], embeddings: Tensor) -> None:
-    """Raise TextError where the model cannot tell two texts apart: they would take one another's share of every map."""
+    """Raise TextError if the model cannot tell two texts apart: they would split their share of every map."""
     if copies := distinct_rows(embeddings.cpu().numpy()):
         twice = next(i for i, kind in enumerate(copies.index) if copies.first[kind] != i)
         first = names[copies.first[copies.index[twice]]]
@@ -256,7 +256,7 @@ def _check_distinct(names: tuple[str, ...], embeddings: Tensor) -> None:
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """Yield where the file is written to be tried, with weights in a file of their own beside it; it has its name once all went well."""
+    """Yield a temporary path for the file and the weights beside it; they are renamed if the block raises nothing."""
     try:
         with replacing_files(target) as folder:
             yield folder / target.name

@@ -1,7 +1,7 @@
-"""A model as a static web page: pictures in, heatmaps out, all of it in the browser. `write_site` writes the folder.
+"""A model as a static web page: pictures in, heatmaps out, all in the browser. `write_site` writes the folder.
 
-The model takes uint8 frames of one size and runs in onnxruntime-web; texts are a vocabulary that was encoded beforehand. The page's
-own files are in `web/` beside this one: plain modules, written out as they are.
+The model takes uint8 frames of one size and runs in onnxruntime-web; texts are a vocabulary encoded in advance. The page's own files are
+in `web/` beside this one: plain modules, copied unchanged.
 """
 
 import json
@@ -36,16 +36,16 @@ RUNTIME_FILES = (
 )  # fmt: skip
 OLDEST = (1, 24)
 INSTALL = f'npm install "{RUNTIME}"'
-# frames are resized in the graph as Pillow does it, browsers each in their own way: a small input gets a larger frame to be resized from
+# the graph resizes frames as Pillow does, each browser differently: so a small input gets a larger frame, resized in the graph
 FRAME = 384
-# attention as plain products: just as fast in WebAssembly as onnxruntime's own operator (within 2 % at 145 and 785 tokens), whose WebGPU
-# kernel is wrong on GPUs of unusual subgroup sizes, without a word (onnxruntime-web 1.24 and 1.30, subgroups of 4)
+# attention as plain products: as fast in WebAssembly as onnxruntime's own operator (within 2 % at 145 and 785 tokens), whose WebGPU
+# kernel is silently wrong on GPUs of unusual subgroup sizes (onnxruntime-web 1.24 and 1.30, subgroups of 4)
 SPELLING = "decomposed"
-# largest error of a similarity, a cosine, with which the page uses what it runs on
+# the largest error of a similarity, a cosine, at which the page accepts its backend
 TOLERANCE = 1e-3
 COLOURS = "turbo"
 NOTE = "This model knows drawn emoji scenes, not photographs."
-# by this file a folder is known to be a site, and may be written again
+# the file that marks a folder as a site, which may be overwritten
 MARK = "site.json"
 
 
@@ -55,18 +55,18 @@ def write_site(localizer: Localizer, out: Path, *, ort: Path | None = None, text
     Args:
         localizer: the model and method, in float32. Pictures are stretched to its input size.
         out: the folder; made, or replaced if it is such a site already.
-        ort: where onnxruntime-web is: its package, its dist folder, or a folder with node_modules; by default the current folder.
+        ort: onnxruntime-web's package, its dist folder, or a folder with node_modules; by default the current folder.
         texts: the vocabulary; by default the names that the model itself lists, as the embedded one does.
 
-    Returns: what model.onnx says of itself.
+    Returns: the manifest of model.onnx.
 
     Raises:
-        FastlocError: `out` is something else, onnxruntime-web is not found or too old. TextError: there are no names, or one is empty.
+        FastlocError: `out` exists and is no site, or onnxruntime-web is not found or too old. TextError: no names, or an empty one.
     """
     names = _names(localizer, texts)
     runtime, version = find_runtime(ort)
     with _folder(out) as part:
-        # what may fail for the model's sake comes first
+        # steps that may fail because of the model come first
         manifest = _model(localizer, part / "model.onnx")
         _vocabulary(localizer, names, part)
         for name in PAGE_FILES:
@@ -81,7 +81,7 @@ def write_site(localizer: Localizer, out: Path, *, ort: Path | None = None, text
 
 
 def find_runtime(ort: Path | None = None) -> tuple[Path, str]:
-    """The folder of onnxruntime-web's files, and its version; see `write_site`. Raises FastlocError where it is not, or is too old."""
+    """The folder of onnxruntime-web's files, and its version; see `write_site`. Raises FastlocError if it is not found or too old."""
     start = ort or Path()
     places = [start, start / "dist", start / "onnxruntime-web" / "dist", start / "node_modules" / "onnxruntime-web" / "dist"]
     for place in places:
@@ -104,7 +104,7 @@ def _version(place: Path) -> str:
 
 
 def _names(localizer: Localizer, texts: Sequence[str]) -> list[str]:
-    """Each name once; the page tells names apart by neither case nor spaces in a row."""
+    """The distinct names; the page ignores case and repeated spaces in names."""
     given = texts or localizer.source.text.names
     if not given:
         raise TextError(f"model {localizer.source.name!r} lists no names of its own: give the vocabulary, texts that the page shall know")
@@ -135,7 +135,7 @@ def _vocabulary(localizer: Localizer, names: list[str], folder: Path) -> None:
 
 
 def _check(localizer: Localizer, manifest: Manifest, names: list[str]) -> dict[str, Any]:
-    """What the engine answers to a picture that the page makes itself, `knownPicture` in model.js."""
+    """The engine's results for a picture that the page draws itself, `knownPicture` in model.js."""
     assert manifest.input.frame is not None
     height, width = manifest.input.frame
     pixels = (np.arange(height * width * 3) * 7919 // 8 % 256).astype(np.uint8).reshape(1, height, width, 3)
@@ -175,7 +175,7 @@ def _json(path: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `out` when all went well."""
+    """Yield a folder to write into, which replaces `out` if the block raises nothing."""
     out = out.resolve()
     if out.exists() and not ((out / MARK).is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise FastlocError(f"{out} is neither empty nor a page that fastloc wrote: name another folder")

@@ -2,9 +2,9 @@
 
     total = x + delta, rounded
     y = (total - mean) / sqrt(variance + eps) * weight + bias, rounded
-    length = |y|, of y as rounded: what GEM's adaptive temperature is the mean of
+    length = |y|, of y as rounded: GEM's adaptive temperature is the mean of these
 
-Everything between two roundings is float32. A warp has whole rows to itself up to 1024 columns, so that no barrier is met.
+Everything between two roundings is float32. Up to 1024 columns each warp has whole rows to itself, so no barrier is needed.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -81,19 +81,19 @@ def add_norm(
     x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, *, lengths: bool = False,
     configuration: Mapping[str, int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """x + delta, its LayerNorm, and the length of every row of that.
+    """x + delta, its LayerNorm, and the length of every normalised row.
 
     Args:
         x, delta: [..., C], C up to 8192, float16, bfloat16 or float32 alike; up to two leading axes of any strides, more if contiguous.
         weight, bias: [C], contiguous, of the same dtype.
         eps: added to the variance.
-        lengths: whether the last output is wanted.
+        lengths: True to compute the last output.
         configuration: {"BM", "num_warps"} in place of the shipped one.
 
     Returns:
         x + delta [..., C], a new tensor; x itself if delta is None.
         y [..., C] of the same dtype, contiguous.
-        |y| over C [...] float32, of y as rounded; None unless asked for.
+        |y| over C [...] float32, of y as rounded; None without `lengths`.
     """
     width = x.shape[-1]
     config = configuration or _configuration(width)
@@ -109,7 +109,7 @@ def add_norm(
 
 
 def _strides(x: Tensor) -> tuple[int, int]:
-    """Of a batch and of a row; with more than three axes the tensor is contiguous."""
+    """The strides of a batch and of a row; with more than three axes the tensor is contiguous."""
     if x.ndim > 3:
         return x.shape[-2] * x.shape[-1], x.shape[-1]
     return x.stride(0) if x.ndim == 3 else 0, x.stride(-2) if x.ndim > 1 else 0
@@ -143,7 +143,7 @@ def reference(
     x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, *, lengths: bool = False,
     configuration: Mapping[str, int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """The same in plain PyTorch."""
+    """The op in plain PyTorch."""
     total = x if delta is None else x + delta
     y = F.layer_norm(total, (x.shape[-1],), weight, bias, eps)
     dtype = torch.promote_types(x.dtype, torch.float32)

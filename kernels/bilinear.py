@@ -1,4 +1,4 @@
-"""What the kernels that draw on the picture share: which pixels a program works on, and their values between the grid's cells.
+"""Shared parts of the kernels that draw on the picture: a program's pixels, and their values between the grid's cells.
 
 A program works on one band (`Axis.bands`: rows that lie between the same two rows of cells) and one block of columns. It interpolates
 along the columns once for each of the two rows of cells, and between these for each row of pixels: one multiply-add a pixel.
@@ -53,12 +53,12 @@ def tile(
 
 
 def block_of(width: int) -> int:
-    """How many columns a tile has: those that leave the fewest idle at the right edge, and of equals the most."""
+    """The number of columns of a tile: the choice with the fewest idle ones at the right edge, and among equals the largest."""
     return min((512, 256, 128), key=lambda columns: triton.cdiv(width, columns) * columns)
 
 
 def upsampled(similarity: Tensor, rows: AxisTensors, columns: AxisTensors) -> Tensor:
-    """[..., h, w] -> [..., H, W] in plain PyTorch, for references; what the model did not see is replicated from its edge."""
+    """Upsample [..., h, w] -> [..., H, W] in plain PyTorch, for references; pixels outside the model's view repeat its edge."""
     for axis, dim in ((columns.to(similarity.device), -1), (rows.to(similarity.device), -2)):
         lower = axis.lower.long()
         weight = axis.weight.to(similarity.dtype)
@@ -68,14 +68,14 @@ def upsampled(similarity: Tensor, rows: AxisTensors, columns: AxisTensors) -> Te
 
 
 def outside(rows: AxisTensors, columns: AxisTensors, device: torch.device) -> Tensor:
-    """bool [H, W]: the pixels that the model did not see."""
+    """The pixels outside the model's view, bool [H, W]."""
     mask = torch.ones(rows.pixels, columns.pixels, dtype=torch.bool, device=device)
     mask[slice(*rows.inside), slice(*columns.inside)] = False
     return mask
 
 
 def axis_refusals(similarity: Tensor, rows: AxisTensors, columns: AxisTensors) -> list[str]:
-    """Why these grids and tables cannot be read out."""
+    """The reasons why these grids and tables cannot be read out."""
     if similarity.ndim != 4 or 0 in similarity.shape[1:]:
         return [f"similarity is {list(similarity.shape)}; [B, T, h, w] with at least one text and cell is wanted"]
     reasons = []

@@ -1,12 +1,12 @@
-"""What ptxas makes of a recorded build, for a GPU that need not be there: registers, shared memory, spills, tensor core work.
+"""Compilation of a recorded build by ptxas, for any GPU, present or not: registers, shared memory, spills, tensor core work.
 
     with recording() as builds:
         module.builds(64, torch.float16)
     compile_build(builds[0], sm=90)
 
-Arguments become types by the JIT's own binder, so what is compiled is what a launch would compile: 16-byte alignment and
-divisible integers noted, ones and `None` made constants. Triton must not be in its interpreter (`TRITON_INTERPRET` unset
-before it is imported).
+The JIT's own binder turns arguments into types, so the compiled code is that of a launch: 16-byte alignment and divisible
+integers are noted, ones and `None` become constants. Triton must not run in its interpreter (`TRITON_INTERPRET` unset before
+it is imported).
 """
 
 import hashlib
@@ -38,7 +38,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Compiled:
-    """One build as machine code. Instructions are counted as they stand in the code, each once, loops or not."""
+    """One build as machine code. Every instruction of the code counts once, in a loop or not."""
 
     registers: int
     shared: int  # bytes a block
@@ -72,7 +72,7 @@ def specialise(build: Build, sm: int) -> tuple[dict[str, str], dict[Any, Any], d
 
 
 def key(build: Build, sm: int) -> Key:
-    """Equal for builds that give the same machine code: the kernel, the types of its arguments, constants and options."""
+    """A key that is equal for builds with the same machine code: the kernel, the types of its arguments, constants and options."""
     signature, constants, attributes, _ = specialise(build, sm)
     noted = tuple((place, str(found)) for place, found in sorted(attributes.items()) if found)
     kernel = build.kernel
@@ -81,9 +81,9 @@ def key(build: Build, sm: int) -> Key:
 
 
 def compile_build(build: Build, sm: int, known: Mapping[str, Compiled] = MappingProxyType({})) -> Compiled:
-    """Compile for compute capability `sm` (80, 89, 90 …) and read the machine code. Raises what Triton and ptxas raise.
+    """Compile for compute capability `sm` (80, 89, 90 …) and read the machine code. Raises the errors of Triton and ptxas.
 
-    `known` holds what the same Triton compiled before, by `ptx`; machine code that is in there is not read again, which takes as
+    `known` holds earlier results of the same Triton, by `ptx`; their machine code is not read again, because reading takes as
     long as compiling. The PTX names source lines, unless TRITON_DISABLE_LINE_INFO=1.
     """
     signature, constants, attributes, options = specialise(build, sm)
@@ -95,7 +95,7 @@ def compile_build(build: Build, sm: int, known: Mapping[str, Compiled] = Mapping
 
 
 def broken_rules(compiled: Compiled, sm: int, *, attention: bool = False) -> list[str]:
-    """What a shipped configuration must not do; empty if it does none of it. `attention` wants wgmma on Hopper."""
+    """The broken rules of a shipped configuration; empty if it breaks none. `attention` requires wgmma on Hopper."""
     problems = []
     if compiled.spill_stores or compiled.spill_loads:
         problems.append(f"spills: {compiled.spill_stores} stores and {compiled.spill_loads} loads of local memory; none is wanted")
@@ -143,6 +143,6 @@ def _read(assembly: str) -> Compiled:
 
 
 def _tensor_core_dots(source: str) -> int:
-    """The dots of Triton's IR but full float32 ones; without an inputPrecision a dot is "ieee", which is how Triton prints it."""
+    """The number of dots in Triton's IR except full float32 ones; Triton prints an "ieee" dot without an inputPrecision."""
     dots = ((line, dot.group(1)) for line in source.splitlines() if (dot := _DOT.search(line)))
     return sum(operand not in ("f32", "f64") or "inputPrecision" in line for line, operand in dots)

@@ -58,7 +58,7 @@ def cosine(patches: Tensor, texts: Tensor, *, configuration: Mapping[str, int] |
 
     Args:
         patches: [B, P, E] of any length, float16, bfloat16 or float32; the last axis contiguous.
-        texts: [T, E], or [B, T, E] for texts of each image's own such as feature surgery's; of the same dtype.
+        texts: [T, E], or [B, T, E] if each image has its own texts, as in feature surgery; of the same dtype.
         configuration: {"PATCHES", "TEXTS", "CHUNK", "num_warps", "num_stages"} in place of the shipped one.
     """
     batch, patch_count, width = patches.shape
@@ -76,7 +76,7 @@ def _configuration(texts: int, dtype: torch.dtype) -> dict[str, int]:
     full = dtype == torch.float32
     chunk = 32 if full else 64
     if texts <= 16:
-        # few texts leave little to do but to read the patches: small tiles, so that one picture fills the GPU
+        # with few texts the time is that of reading the patches: small tiles, so that one picture fills the GPU
         return {"PATCHES": 32, "TEXTS": 16, "CHUNK": chunk, "num_warps": 4 if full else 2, "num_stages": 3}
     return {"PATCHES": 64, "TEXTS": 32 if texts <= 32 else 64, "CHUNK": chunk, "num_warps": 4, "num_stages": 3}
 
@@ -105,7 +105,7 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def reference(patches: Tensor, texts: Tensor, *, configuration: Mapping[str, int] | None = None) -> Tensor:
-    """The same in plain PyTorch."""
+    """The op in plain PyTorch."""
     # not F.normalize: its 1e-12 is 0 in float16, where a zero patch would become NaN
     wide = torch.promote_types(patches.dtype, torch.float32)
     lengths: Tensor = torch.linalg.vector_norm(patches, dim=-1, keepdim=True, dtype=wide).clamp_min(1e-12)
@@ -118,7 +118,7 @@ def _case(
     strided: bool = False, large: bool = False,
 ) -> Case:  # fmt: skip
     def inputs(generator: torch.Generator) -> dict[str, Any]:
-        # a class token before the patches, as the model's output has it
+        # a class token before the patches, as in the model's output
         tokens = magnitude * torch.randn(batch, patches + 1, width, generator=generator, dtype=torch.float64)
         if zero:
             tokens[:, patches // 2 + 1] = 0

@@ -1,4 +1,4 @@
-"""Whether Triton kernels can run on a device at all; what a single op asks beyond that is in its own `why_not`."""
+"""Checks that Triton kernels can run on a device at all; the conditions of a single op are in its own `why_not`."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ OLDEST = (8, 0)
 
 
 def interpreted() -> bool:
-    """Whether Triton runs kernels in its interpreter, on the CPU and in Python (`TRITON_INTERPRET=1`)."""
+    """True if Triton runs kernels in its interpreter, on the CPU and in Python (`TRITON_INTERPRET=1`)."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 

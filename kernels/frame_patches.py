@@ -4,8 +4,8 @@
     patches[b, (gy, gx), (c, r, s)] = (byte[b, c, gy * ph + r, gx * pw + s] - 128) / 64, the mean colour where the input is padded
 
 The first kernel resizes one axis and takes the channels apart, the second resizes the other and cuts patches. Only what lies within the
-model's input is computed. Which axis comes first is a matter of the tables (`fastloc.functional.frame_patches`), because Pillow's rounding
-in between shows.
+model's input is computed. The tables (`fastloc.functional.frame_patches`) determine the first axis, because Pillow's rounding
+between the two passes depends on their order.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -159,7 +159,7 @@ def _second_pass_kernel(
 def _configuration(vertical_first: bool) -> dict[str, int]:
     """Tiles and warps of the first kernel and, with a 2, of the second."""
     if vertical_first:
-        # in the second, one column a thread: with more, every gathered byte would go through shared memory into the layout of the store
+        # in the second, one column a thread: with more, every gathered byte would pass shared memory into the layout of the store
         return {"BN": 1024, "num_warps": 4, "BM2": 1, "BN2": 128, "num_warps2": 4}
     # in the second, eight columns a thread: 16 bytes of half floats
     return {"BN": 128, "num_warps": 4, "BM2": 4, "BN2": 256, "num_warps2": 4}
@@ -172,10 +172,10 @@ def frame_patches(
     """The patches of camera frames, bit for bit those of `frames.plain_patches`.
 
     Args:
-        frames: [B, H, W, 3] uint8, strides free but for the last two, which are 3 and 1.
+        frames: [B, H, W, 3] uint8, of any strides except the last two, which are 3 and 1.
         plan: the tables for frames of this size. The first call on a device copies them there.
         dtype: of the result, float16, bfloat16 or float32: every byte is exact in each.
-        bgr: whether the frames' channels are blue, green, red.
+        bgr: True if the frames' channels are blue, green, red.
         configuration: {"BN", "num_warps"} of the first kernel and {"BM2", "BN2", "num_warps2"} of the second in place of the shipped.
 
     Returns: [B, P, 3 * ph * pw] of dtype, patches row by row, each in the order channel (red first), row, column.
@@ -226,12 +226,12 @@ def reference(
     frames: Tensor, plan: FrameTables, dtype: torch.dtype = torch.float16, *, bgr: bool = False,
     configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same in plain PyTorch, in any floating dtype."""
+    """The op in plain PyTorch, in any floating dtype."""
     return plain_patches(frames, plan, dtype, bgr=bgr)
 
 
 def check(inputs: dict[str, Any], found: Tensor, exact: Tensor) -> str:
-    """Not a bit may differ; the padding's colour is rounded to float32 first."""
+    """The faults of a result: not a bit may differ; the padding's colour is rounded to float32 first."""
     different = int((found != exact.float().to(found.dtype)).sum())
     return f"{different} of {found.numel()} values differ" if different else ""
 
@@ -244,7 +244,7 @@ def _case(label: str, batch: int, frame: tuple[int, int], size: int | tuple[int,
         # black and white next to noise, so that the filters overshoot and are clipped
         noise[:, frame[0] // 2 :] = torch.where(noise[:, frame[0] // 2 :] < 128, 0, 255)
         plan = frame_tables(fit(frame, size, patch, way), patch, (0.48145466, 0.4578275, 0.40821073), interpolation)
-        # either order, whatever Pillow's version has
+        # either order of the axes, whatever the version of Pillow
         plan = replace(plan, vertical_first=vertical)
         return {"frames": noise, "plan": plan, "dtype": torch.float64, "bgr": bgr}
 
@@ -267,7 +267,7 @@ CASES = (
 
 
 def builds(head_width: int, dtype: torch.dtype) -> None:
-    """Start every shipped configuration, for rows of bytes that are aligned and that are not."""
+    """Start every shipped configuration, for aligned and unaligned rows of bytes."""
     for frame, patch in (((1080, 1920), (16, 16)), ((1920, 1080), (16, 16)), ((1080, 1920), (14, 14))):
         frames = torch.empty(2, *frame, 3, dtype=torch.uint8, device="meta")
         plan = frame_tables(fit(frame, 448, patch), patch, (0.5, 0.5, 0.5))

@@ -1,4 +1,4 @@
-"""The correctness gate: whether every op computes what its PyTorch reference does, on the device at hand.
+"""The correctness gate: a comparison of every op with its PyTorch reference, on the current device.
 
     python -m fastloc.kernels.gate                            # every op on this GPU, or interpreted where there is none
     python -m fastloc.kernels.gate --ops add_norm --json verdicts.json
@@ -7,11 +7,11 @@ For every case of an op in every dtype:
 
 * error: with exact = the reference in float64 of the operands as rounded to the dtype, ‖found − exact‖ / ‖exact‖ is at most twice
   that of the reference in the dtype itself, plus half a unit in the last place of the output's dtype; in the maximum norm, where
-  one element in a million still counts, at most four times and one unit. Integers are equal. A module that has a
-  `check(inputs, found, exact) -> str` of its own has that in place of these rules;
+  one element in a million still counts, at most four times and one unit. Integers are equal. A module's own
+  `check(inputs, found, exact) -> str` replaces these rules;
 * every element is written (outputs are poisoned) and finite where the exact one is;
 * an image alone gives the bits that it gives in a batch, and a second run the bits of the first;
-* the arguments are as they were, except `out`.
+* the arguments are unchanged, except `out`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from fastloc.kernels.table import OPS, Op
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 bit patterns in tl.dot and truncates what it stores: judged on a GPU only"
-# a GPU's own float32 exp2, reciprocal square root and division are off by up to two units in the last place, and are meant to be
+# a GPU's own float32 exp2, reciprocal square root and division are off by up to two units in the last place, by design
 APPROXIMATIONS = 4
 Inputs = dict[str, Any]
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -42,7 +42,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class Case:
-    """One set of arguments that an op is tried with; odd on purpose."""
+    """One set of arguments to test an op with; irregular on purpose."""
 
     label: str
     # the launcher's arguments, on the CPU. A float64 tensor, or torch.float64 itself, stands for the dtype under test
@@ -53,13 +53,13 @@ class Case:
     large: bool = False
     # None: float16, bfloat16 and float32, the last on a GPU only where the op takes it
     dtypes: tuple[torch.dtype, ...] | None = None
-    # part of the reason with which `why_not` is to refuse this case; nothing is run then
+    # part of the reason with which `why_not` must refuse this case; nothing is run then
     refused: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one case in one dtype. Errors are relative in the 2-norm, `max_error` in the maximum norm; of the worst output."""
+    """The result of one case in one dtype. Errors are the worst output's, relative in the 2-norm, `max_error` in the maximum norm."""
 
     op: str
     case: str
@@ -85,21 +85,21 @@ class Verdict:
 
 
 def run(device: torch.device, ops: Iterable[Op] = tuple(OPS.values()), large: bool = False) -> Iterator[Verdict]:
-    """Try every case of `ops` on `device` in every dtype; what a kernel raises is a problem of its verdict."""
+    """Run every case of `ops` on `device` in every dtype; a kernel's exception becomes a problem of its verdict."""
     for op in ops:
         for case in op.module.CASES:
             if large or not case.large:
                 for dtype in case.dtypes or DTYPES:
                     try:
                         verdict = check(op, case, dtype, device)
-                    # the cases after it are still worth a verdict
+                    # the later cases still get a verdict
                     except Exception as error:
                         verdict = replace(_blank(op, case, dtype), problems=(f"raised {type(error).__name__}: {error}",))
                     yield verdict
 
 
 def check(op: Op, case: Case, dtype: torch.dtype, device: torch.device) -> Verdict:
-    """Try one case in one dtype; every rule that is broken is a problem of the verdict. What the launcher raises is raised."""
+    """Run one case in one dtype; every broken rule is a problem of the verdict. Raises the launcher's exceptions."""
     verdict = _blank(op, case, dtype)
     made = case.inputs(torch.Generator().manual_seed(zlib.crc32(case.label.encode())))
     inputs = _cast(made, dtype, device)
@@ -145,12 +145,12 @@ def _measured(op: Op, case: Case, inputs: Inputs, verdict: Verdict) -> Verdict:
             judged.append(_judged(verdict, output, target, plain, own_check is None))
             problems += [f"output {place}: {problem}" for problem in judged[-1].problems]
     worst = max(judged, key=lambda each: math.inf if math.isnan(each.error) else each.error / (each.allowed or 1.0), default=verdict)
-    # one problem said by several runs is one problem
+    # the same problem in several runs counts once
     return replace(worst, problems=tuple(dict.fromkeys(problems)))
 
 
 def _judged(verdict: Verdict, found: Tensor, exact: Tensor, rough: Tensor, by_error: bool) -> Verdict:
-    """The rules for one output's values; `rough` is PyTorch's in the dtype under test."""
+    """The verdict with the rules for one output's values applied; `rough` is PyTorch's result in the dtype under test."""
     if not found.is_floating_point():
         different = int((found != exact).sum()) if by_error else 0
         return replace(verdict, problems=(f"{different} of {found.numel()} integers differ",) * bool(different))
@@ -173,7 +173,7 @@ def _judged(verdict: Verdict, found: Tensor, exact: Tensor, rough: Tensor, by_er
 
 
 def _launched(op: Op, inputs: Inputs, problems: list[str]) -> tuple[Tensor | None, ...]:
-    """The op's outputs from poisoned memory; whether it wrote elsewhere is noted in `problems`."""
+    """The op's outputs from poisoned memory; a write elsewhere is added to `problems`."""
     given = _each(inputs, lambda tensor: _whole(tensor).clone().as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()))
     if isinstance(given.get("out"), Tensor):
         _whole(given["out"]).fill_(math.nan)
@@ -193,12 +193,12 @@ def _launched(op: Op, inputs: Inputs, problems: list[str]) -> tuple[Tensor | Non
 
 
 def _cast(inputs: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
-    """Operands, that is float64, to `dtype` on `device`. With `dtype` float64 every float becomes float64, where it is."""
+    """Cast operands, which are float64, to `dtype` on `device`. With `dtype` float64 every float becomes float64 on its own device."""
     exact = dtype is torch.float64
 
     def cast(tensor: Tensor) -> Tensor:
         wanted = dtype if tensor.dtype is torch.float64 or (exact and tensor.is_floating_point()) else tensor.dtype
-        # the whole storage travels, so that strides and the offset stay as the case made them
+        # the whole storage is copied, so that strides and the offset stay as in the case
         whole = _whole(tensor).to(device=device or tensor.device, dtype=wanted, copy=True)
         return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
@@ -235,7 +235,7 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def _batch(case: Case, inputs: Inputs) -> int:
-    """The images of a batch; 0 if there is none to compare with, one image included."""
+    """The number of images of a batch; 0 if there is nothing to compare, as with one image."""
     sizes = {tensor.shape[0] for name in case.batched for tensor in _tensors(inputs[name])}
     if len(sizes) > 1:
         raise ValueError(f"case {case.label!r}: batched arguments have different batches, {sorted(sizes)}")
@@ -271,7 +271,7 @@ def _differences(what: str, found: tuple[Tensor | None, ...], wanted: tuple[Tens
 
 
 def _distance(found: Tensor, exact: Tensor, order: float = 2.0) -> float:
-    """‖found − exact‖ / ‖exact‖, or ‖found‖ where zero is wanted, over the elements whose exact value is finite."""
+    """‖found − exact‖ / ‖exact‖, or ‖found‖ where the exact result is zero, over the elements whose exact value is finite."""
     there = exact.isfinite()
     wanted = exact[there].double()
     size = float(torch.linalg.vector_norm(wanted, order)) if wanted.numel() else 0.0

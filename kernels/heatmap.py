@@ -1,6 +1,6 @@
 """Similarity grids to heatmaps at picture size, in one pass over the picture.
 
-    v[y, x] = bilinear(similarity - c)          c = one seen cell, so that a small range upon a large mean loses no digits
+    v[y, x] = bilinear(similarity - c)          c = one seen cell, so that a small range around a large mean loses no digits
     out     = (v - low) / (high - low)          order "picture": low, high = extremes of v over the pixels that the model saw
                                                 order "grid": those of the seen cells, which upsampling, being linear, lets us apply last
     out     = softmax over the texts of logit_scale * v                  order "softmax", with c = 0
@@ -195,7 +195,7 @@ def heatmap(
 
 
 def _configuration(width: int, order: str) -> dict[str, int]:
-    # four columns of every row a thread, stored as one; where that cannot be, or in a loop, one column as the gathers have it
+    # four columns of every row a thread, stored as one; where that is impossible, or in a loop, one column, the gathers' layout
     columns, each = (128, 1) if order == "softmax" or width % 16 else (block_of(width), 4)
     return {"COLUMNS": columns, "num_warps": columns // (32 * each)}
 
@@ -223,7 +223,7 @@ def reference(
     similarity: Tensor, rows: AxisTensors, columns: AxisTensors, *, order: str = "picture", logit_scale: float | None = None,
     reverse: bool = False, dtype: torch.dtype = torch.float32, configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same step by step, with every map at picture size before its extremes are looked for."""
+    """The heatmaps step by step, with every map at picture size before its extremes are taken."""
     maps = upsampled(similarity, rows, columns)
     if order == "softmax" and similarity.shape[1] > 1:
         maps = torch.softmax(maps * (logit_scale or 0.0), 1)
@@ -240,7 +240,7 @@ def reference(
 
 
 def check(inputs: dict[str, Any], found: Tensor, exact: Tensor) -> str:
-    """What is wrong with a heatmap: nothing where every pixel is as near the exact one as float32 and the output's dtype allow."""
+    """The fault of a heatmap; empty if every pixel is as near the exact one as float32 and the output's dtype allow."""
     order, dtype = inputs.get("order", "picture"), found.dtype
     size = float(inputs["similarity"].abs().max()) if order == "none" else 1.0
     # a softmax is as far off as its exponents are

@@ -19,7 +19,7 @@ from fastloc.kernels import tiles
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch
 
-# the largest float16 below its maximum: what r is multiplied into stays finite in half precision
+# the largest float16 below its maximum: products with r stay finite in half precision
 CAP = tl.constexpr(65472.0)
 
 
@@ -85,14 +85,14 @@ def why_not(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[str, int
 
 
 def reference(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[str, int] | None = None) -> Tensor:
-    """The same in plain PyTorch, at least float32."""
+    """The op in plain PyTorch, at least float32."""
     norms = torch.linalg.vector_norm(x[:, list(pick)], dim=-1, dtype=torch.promote_types(x.dtype, torch.float32))
     inverse = torch.where(norms > 0, norms.reciprocal().clamp(max=CAP.value), 0.0)
     return F.pad(inverse, (0, -x.shape[-2] % tiles.KEYS))
 
 
 def packed(generator: torch.Generator, batch: int, tokens: int, heads: int, width: int, projections: int = 3) -> Tensor:
-    """[B, K, H, N, d] float64 as a projection leaves it: a view of [B, N, K, H, d].
+    """Random vectors [B, K, H, N, d], float64, in the layout of a projection: a view of [B, N, K, H, d].
 
     The values are bfloat16's, so that norms taken from them are right in every dtype that they are cast to. Lengths differ
     by about ten from token to token.

@@ -20,7 +20,7 @@ from fastloc.kernels.bilinear import axis_refusals, bilinear, outside, tile, ups
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch
 
-# what stands for no text, by dtype
+# the label for no text, by dtype
 BACKGROUND = {torch.int32: -1, torch.uint8: 255}
 
 
@@ -58,7 +58,7 @@ def label_map(
     similarity: Tensor, rows: AxisTensors, columns: AxisTensors, threshold: float | None = None, *, dtype: torch.dtype = torch.int32,
     configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The index of every pixel's most similar text, [B, H, W], of similarities float32 [B, T, h, w]; of equal ones the first.
+    """The index of every pixel's most similar text, [B, H, W], of similarities float32 [B, T, h, w]; the first among equals.
 
     -1 where a crop hid the picture from the model and where the best similarity is below the threshold. dtype is int32, or uint8
     with 255 for -1, for at most 255 texts. rows and columns come from `fastloc.functional.heatmaps.tables`; all B pictures share them.
@@ -77,7 +77,7 @@ def label_map(
 
 
 def _configuration() -> dict[str, int]:
-    # one column of every row a thread, as the gathers have it: nothing goes through shared memory in the loop
+    # one column of every row a thread, the gathers' layout: nothing passes shared memory in the loop
     return {"COLUMNS": 128, "num_warps": 4}
 
 
@@ -98,7 +98,7 @@ def reference(
     similarity: Tensor, rows: AxisTensors, columns: AxisTensors, threshold: float | None = None, *, dtype: torch.dtype = torch.int32,
     configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same with all maps at picture size."""
+    """The labels from all maps at picture size, in plain PyTorch."""
     maps = upsampled(similarity, rows, columns)
     chosen = maps.argmax(1)
     if threshold is not None:
@@ -107,7 +107,7 @@ def reference(
 
 
 def check(inputs: dict[str, Any], found: Tensor, exact: Tensor) -> str:
-    """What is wrong with the labels: nothing where only rounding decides between two texts, or between a text and the background."""
+    """The fault of the labels; empty if only rounding decides between two texts, or between a text and the background."""
     rows, columns, threshold = inputs["rows"], inputs["columns"], inputs.get("threshold")
     background = BACKGROUND[found.dtype]
     maps = upsampled(inputs["similarity"].double(), rows, columns)

@@ -1,8 +1,8 @@
-"""The one way a kernel is started, so that what runs, what is compiled ahead of time and what is tested are the same.
+"""The single launch function of all kernels, so that runs, ahead-of-time compilation and tests share one path.
 
-Every launcher goes through `launch` and allocates with `empty`. Inside `recording()` nothing runs: the kernel, its arguments
-and its configuration are noted as a `Build`, which `compile_gate` compiles for a GPU that need not be there. Inside
-`poisoned()` fresh outputs hold NaN, so that an element nobody wrote cannot pass for a result.
+Every launcher calls `launch` and allocates with `empty`. Inside `recording()` nothing runs: the kernel, its arguments and its
+configuration are recorded as a `Build`, which `compile_gate` compiles for any GPU, present or not. Inside `poisoned()` new
+outputs hold NaN, so that an unwritten element cannot pass for a result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# neither a black or white pixel nor a label that tests have
+# neither a black or white pixel nor a label of the tests
 UNLIKELY = 0x5A
 
 _recorder: ContextVar["list[Build] | None"] = ContextVar("recorder", default=None)
@@ -23,7 +23,7 @@ _poison: ContextVar[bool] = ContextVar("poison", default=False)
 
 @dataclass(frozen=True)
 class Build:
-    """One kernel with the arguments and the configuration that it was to be started with."""
+    """One recorded launch: a kernel with its arguments and its configuration."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -36,7 +36,7 @@ class Build:
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
     """Start a Triton kernel: positional run-time `arguments`, then its constexprs by name.
 
-    Fused multiply-adds are asked for by name, because Triton's own default differs between versions.
+    Fused multiply-adds are requested by name, because Triton's own default differs between versions.
     """
     recorded = _recorder.get()
     if recorded is not None:
@@ -48,7 +48,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An uninitialised output; inside `poisoned()` NaN, or an unlikely integer."""
+    """An uninitialised output; inside `poisoned()` it holds NaN, or an unlikely integer."""
     fresh = torch.empty(tuple(shape), dtype=dtype, device=device)
     if _poison.get():
         fresh.fill_(float("nan") if dtype.is_floating_point else UNLIKELY)
@@ -57,7 +57,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
 
 @contextmanager
 def recording() -> Iterator[list[Build]]:
-    """Note every launch instead of running it; tensors may be on the meta device."""
+    """Record every launch instead of running it; tensors may be on the meta device."""
     noted: list[Build] = []
     token = _recorder.set(noted)
     try:

@@ -38,7 +38,7 @@ def quick_gelu(x: Tensor, *, out: Tensor | None = None, configuration: Mapping[s
 
     Args:
         x: contiguous, any shape, float16, bfloat16 or float32.
-        out: where to write, like x; may be x itself. A new tensor if None.
+        out: the tensor to write, like x; may be x itself. A new tensor if None.
         configuration: {"BLOCK", "num_warps"} in place of the shipped one.
 
     Returns: out.
@@ -65,7 +65,7 @@ def why_not(x: Tensor, *, out: Tensor | None = None, configuration: Mapping[str,
 
 
 def reference(x: Tensor, *, out: Tensor | None = None, configuration: Mapping[str, int] | None = None) -> Tensor:
-    """The same in plain PyTorch; `out` is left alone."""
+    """The activation in plain PyTorch; `out` is not written."""
     return x * torch.sigmoid(1.702 * x)
 
 

@@ -178,8 +178,8 @@ def self_attention(
         inv_temp: multiplies the products of queries and keys: a number for all, or [B, S, H] float32, any strides.
         pairs: for every stream the indices on axis K of its queries and of its keys.
         scale: of the sum; 1/S for the mean.
-        add_v: one more stream, the values as they are.
-        first: 0 to N; 1 leaves the class token's query out. With a bias, how many tokens stand in front of the patches.
+        add_v: add the unchanged values as one more stream.
+        first: 0 to N; 1 leaves the class token's query out. With a bias, the number of tokens in front of the patches.
         bias_std: NACLIP's deviation in patches, above 0; needs `grid`.
         grid: (h, w) of the patches, N = 1 + h w; read only with `bias_std`.
         out: [B, N - first, H * d] to write to, of x's dtype, strides multiples of 8, the last 1.
@@ -234,7 +234,7 @@ def reference(
     bias_std: float | None = None, grid: tuple[int, int] | None = None, out: Tensor | None = None,
     configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same in plain PyTorch, in x's dtype; `out` is not written."""
+    """The op in plain PyTorch, in x's dtype; `out` is not written."""
     q, k = x[:, [q for q, _ in pairs], :, first:], x[:, [k for _, k in pairs]]
     number = 1.0
     if isinstance(inv_temp, Tensor):
@@ -252,7 +252,7 @@ def reference(
 
 
 def _bias(grid: tuple[int, int], std: float, first: int) -> Tensor:
-    """[P, first + P] float64."""
+    """NACLIP's bias of the logits, [P, first + P], float64."""
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).double()
     squared = (places[:, None] - places[None]).square().sum(-1)
     return F.pad(torch.exp(-squared / (2 * std**2)), (first, 0))
@@ -260,7 +260,7 @@ def _bias(grid: tuple[int, int], std: float, first: int) -> Tensor:
 
 def _case(label: str, batch: int, tokens: int, heads: int, width: int, pairs: Pairs, *, temperature: float | None = None,
           magnitude: float = 1.0, slot: bool = False, large: bool = False, **options: Any) -> Case:  # fmt: skip
-    """`temperature` None is a table of 0.5 to 1.5 times the usual d ** -0.5."""
+    """A case; `temperature` None stands for a table of 0.5 to 1.5 times the usual d ** -0.5."""
 
     def inputs(generator: torch.Generator) -> dict[str, Any]:
         packed = magnitude * torch.randn(batch, tokens, 3, heads, width, generator=generator, dtype=torch.float64)

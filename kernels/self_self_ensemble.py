@@ -143,7 +143,7 @@ def _self_self_ensemble_kernel(
 
 
 def _configuration(head_width: int) -> dict[str, int]:
-    """By registers: at widths up to 64, unit vectors have two blocks on an SM of Hopper; a width of 128 would spill with BN 32."""
+    """Tiles and warps, by registers: up to width 64, unit vectors have two blocks on an SM of Hopper; 128 would spill with BN 32."""
     if sum(tiles.chunks(head_width)) > 96:
         return {"BM": 128, "BN": 16, "num_warps": 8, "num_stages": 3}
     return {"BM": 128, "BN": 32, "num_warps": 8, "num_stages": 2}
@@ -160,9 +160,9 @@ def self_self_ensemble(
         v: [B, H, N, d] of x's dtype, strides multiples of 8, the last 1.
         inv_temp: [B, S, H] float32, not negative, any strides; multiplies the cosines of a stream's head.
         pick: for every stream s its index on axis K.
-        norms: `inverse_norms(x, pick)`; None says that x has rows of length 1 (or 0) already.
+        norms: `inverse_norms(x, pick)`; None if x has rows of length 1 (or 0) already.
         scale: of the sum; 1/S for the mean.
-        add_v: one more stream, the values as they are.
+        add_v: add the unchanged values as one more stream.
         first: 0 to N; 1 leaves the class token's query out.
         out: [B, N - first, H * d] to write to, of x's dtype, strides multiples of 8, the last 1.
         configuration: {"BM", "BN", "num_warps", "num_stages"} in place of the shipped one; two tiles of BN keys at a time.
@@ -198,7 +198,7 @@ def reference(
     x: Tensor, v: Tensor, inv_temp: Tensor, pick: tuple[int, ...], norms: Tensor | None = None, *, scale: float, add_v: bool = False,
     first: int = 1, out: Tensor | None = None, configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same in plain PyTorch, in x's dtype; `out` is not written."""
+    """The op in plain PyTorch, in x's dtype; `out` is not written."""
     p = x[:, list(pick)] if norms is None else unit(x[:, list(pick)])
     q = (p * inv_temp[..., None, None]).to(p.dtype)[..., first:, :]
     # one axis for streams and heads, as scaled_dot_product_attention's fast kernels want it

@@ -28,9 +28,9 @@ from fastloc.kernels.gate import Case
 from fastloc.kernels.inverse_norms import inverse_norms, packed
 from fastloc.kernels.launch import empty, launch
 
-# of longer vectors the weights e/|x| would come to float16's subnormal numbers
+# with longer vectors the weights e/|x| would become subnormal in float16
 _LONG = tl.constexpr(128.0)
-# the least square of a length that is divided by
+# the least squared length of a divisor
 _LEAST = tl.constexpr(1e-36)
 
 
@@ -122,7 +122,7 @@ def _self_self_step_kernel(
 
 
 def _configuration(head_width: int, raw: bool) -> dict[str, int]:
-    """By registers: up to a width of 96, two blocks fit on an SM of Hopper; nothing spills."""
+    """Tiles and warps, limited by registers: up to a width of 96, two blocks fit on an SM of Hopper; nothing spills."""
     if head_width <= 64 and not raw:
         return {"BM": 128, "BN": 64, "num_warps": 8, "num_stages": 2}
     return {"BM": 128, "BN": 32, "num_warps": 8, "num_stages": 3 if sum(tiles.chunks(head_width)) <= 96 else 2}
@@ -137,7 +137,7 @@ def self_self_step(
         x: [B, K, H, N, d] float16 or bfloat16, strides multiples of 8, the last 1; d a multiple of 8 from 16 to 128.
         inv_temp: [B, S, H] float32, not negative, any strides; multiplies the cosines of a stream's head.
         pick: for every stream s its index on axis K.
-        norms: `inverse_norms(x, pick)`; None says that x has rows of length 1 (or 0) already.
+        norms: `inverse_norms(x, pick)`; None if x has rows of length 1 (or 0) already.
         configuration: {"BM", "BN", "num_warps", "num_stages"} in place of the shipped one; two tiles of BN keys at a time.
 
     Returns: [B, S, H, N, d], contiguous, x's dtype, rows of length 1. A zero row of x attends to all keys alike.
@@ -173,7 +173,7 @@ def why_not(
 def reference(
     x: Tensor, inv_temp: Tensor, pick: tuple[int, ...], norms: Tensor | None = None, *, configuration: Mapping[str, int] | None = None
 ) -> Tensor:
-    """The same in plain PyTorch, in x's dtype."""
+    """The op in plain PyTorch, in x's dtype."""
     p = x[:, list(pick)] if norms is None else unit(x[:, list(pick)])
     q = (p * inv_temp[..., None, None]).to(p.dtype)
     # one axis for streams and heads, as scaled_dot_product_attention's fast kernels want it
@@ -182,13 +182,13 @@ def reference(
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of length 1; zero rows stay zero, which in float16 they would not: there F.normalize divides by its eps rounded to 0."""
+    """Rows of length 1; zero rows stay zero, also in float16, where F.normalize divides by its eps rounded to 0."""
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1).to(x.dtype)
 
 
 def arguments(generator: torch.Generator, batch: int, tokens: int, heads: int, width: int, pick: tuple[int, ...], *, raw: bool,
               inv_temp: float | None = None, zero: bool = False, magnitude: float = 1.0) -> dict[str, Any]:  # fmt: skip
-    """x, inv_temp, pick and norms of a case; inv_temp None is one of 3 to 12 for every image, stream and head."""
+    """x, inv_temp, pick and norms of a case; inv_temp None draws one from 3 to 12 for every image, stream and head."""
     x = packed(generator, batch, tokens, heads, width) * magnitude
     if zero:
         x[:, :, :, tokens // 2] = 0
@@ -202,7 +202,7 @@ def arguments(generator: torch.Generator, batch: int, tokens: int, heads: int, w
 
 
 def inverse_norms_of(x: Tensor, pick: tuple[int, ...]) -> Tensor:
-    """What `inverse_norms` returns, from its reference: cases are made on the CPU."""
+    """The result of `inverse_norms`, from its reference, because cases are made on the CPU."""
     from fastloc.kernels.inverse_norms import reference as plain
 
     return plain(x, pick).float()

@@ -1,4 +1,4 @@
-"""The ops there are. A row names a module of this folder; a module is imported when its op is first asked for."""
+"""The table of ops. A row names a module of this folder; a module is imported at the first use of its op."""
 
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,9 +1,9 @@
-"""What the attention kernels share: how a head's vectors are cut into tiles, and what every one of them refuses.
+"""Shared parts of the attention kernels: the tiles of a head's vectors, and the refusals common to all.
 
 A head width d is cut into a chunk of the largest power of two and the rest, padded to a power of two of at least 16 (72 and
 80 are 64 + 16, 96 is 64 + 32); where both chunks would be equal they are one (104 is 128). Padding and rows past the end are
-filled with zeros. Strides reach the kernels in eighths: what is multiplied by 8 is known to the compiler to be aligned to
-16 bytes, and a head width of 72 is not a multiple of the 16 that it looks for on its own.
+filled with zeros. Strides reach the kernels in eighths: from the multiplication by 8 the compiler knows the alignment to
+16 bytes, and a head width of 72 is not a multiple of the 16 that it detects by itself.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 
@@ -73,17 +73,17 @@ def picked(picks, stream):
 
 
 def packed_picks(pick: Sequence[int]) -> int:
-    """One index per stream in one integer, four bits each."""
+    """One index per stream, packed into one integer, four bits each."""
     return sum(index << (4 * stream) for stream, index in enumerate(pick))
 
 
 def padded(tokens: int) -> int:
-    """How many inverse norms there are for so many tokens."""
+    """The number of inverse norms for `tokens` tokens."""
     return int(triton.cdiv(tokens, KEYS)) * KEYS
 
 
 def chunks(head_width: int) -> tuple[int, int]:
-    """Widths of the tiles that hold a head's vector; the second is 0 if one is enough."""
+    """The widths of the tiles that hold a head's vector; the second is 0 if one is enough."""
     first = 1 << (head_width.bit_length() - 1)
     if first == head_width:
         return first, 0
@@ -97,7 +97,7 @@ def eighths(tensor: Tensor) -> tuple[int, ...]:
 
 
 def operand_refusals(name: str, x: Tensor) -> list[str]:
-    """Why the last axis of x cannot be a head's vector that a kernel reads in pieces of 16 bytes."""
+    """The reasons why the last axis of x cannot be a head's vector that a kernel reads in pieces of 16 bytes."""
     reasons = []
     width = x.shape[-1]
     if width % 8:
@@ -113,7 +113,7 @@ def operand_refusals(name: str, x: Tensor) -> list[str]:
 
 
 def dtype_refusals(name: str, x: Tensor) -> list[str]:
-    """Why an attention kernel refuses the dtype of x."""
+    """The reasons why an attention kernel refuses the dtype of x."""
     if x.dtype == torch.float32:
         return [f"{name} is float32: float32 operands would run without tensor cores; use float16 or bfloat16, or attention='sdpa'"]
     if x.dtype not in (torch.float16, torch.bfloat16):
@@ -122,7 +122,7 @@ def dtype_refusals(name: str, x: Tensor) -> list[str]:
 
 
 def pick_refusals(name: str, pick: Sequence[int], projections: int) -> list[str]:
-    """Why the streams' indices do not fit an axis of that many projections."""
+    """The reasons why the streams' indices do not fit an axis of `projections` projections."""
     reasons = []
     if not 1 <= len(pick) <= MOST_STREAMS:
         reasons.append(f"{name} has {len(pick)} streams; 1 to {MOST_STREAMS} are wanted")
@@ -135,7 +135,7 @@ def pick_refusals(name: str, pick: Sequence[int], projections: int) -> list[str]
 
 
 def shape_refusals(name: str, x: Tensor, wanted: tuple[int, ...], dtype: torch.dtype) -> list[str]:
-    """Why x is not of that shape and dtype."""
+    """The reasons why x does not have this shape and dtype."""
     if tuple(x.shape) == wanted and x.dtype == dtype:
         return []
     found, asked = (f"{list(shape)} {str(kind).removeprefix('torch.')}" for shape, kind in ((x.shape, x.dtype), (wanted, dtype)))
@@ -143,14 +143,14 @@ def shape_refusals(name: str, x: Tensor, wanted: tuple[int, ...], dtype: torch.d
 
 
 def value_refusals(v: Tensor, x: Tensor) -> list[str]:
-    """Why v are not the values [B, H, N, d] that belong to x [B, K, H, N, d]."""
+    """The reasons why v are not the values [B, H, N, d] that belong to x [B, K, H, N, d]."""
     batch, _, heads, tokens, width = x.shape
     wrong = shape_refusals("v", v, (batch, heads, tokens, width), x.dtype)
     return wrong or operand_refusals("v", v)
 
 
 def output_refusals(out: Tensor | None, first: int, x: Tensor) -> list[str]:
-    """Why the queries from `first` on cannot be written to `out`."""
+    """The reasons why the queries from `first` on cannot be written to `out`."""
     batch, _, heads, tokens, width = x.shape
     if not 0 <= first <= tokens:
         return [f"first is {first}; x has {tokens} tokens"]

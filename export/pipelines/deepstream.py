@@ -14,14 +14,14 @@ from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["preprocessing", "text", "why_not"]
 
-# our precision -> network-mode, and its word in the name of the engine that nvinfer keeps
+# fastloc's precision -> network-mode, and its word in the name of the engine that nvinfer keeps
 _MODES = {"float32": (0, "fp32"), "float16": (2, "fp16")}
-# our fit -> maintain-aspect-ratio; padding is then on both sides
+# fastloc's fit -> maintain-aspect-ratio; padding is then on both sides
 _FITS = {"stretch": 0, "letterbox": 1}
 
 
 def why_not(manifest: Manifest) -> list[str]:
-    """Why nvinfer cannot run the file."""
+    """The reasons why nvinfer cannot run the file."""
     given = manifest.input
     refusals = {
         "it resizes by itself and feeds floats: export with --input bytes": given.kind == "frames",
@@ -40,7 +40,7 @@ def why_not(manifest: Manifest) -> list[str]:
 
 
 def preprocessing(manifest: Manifest) -> tuple[float, tuple[float, float, float]]:
-    """(net-scale-factor, offsets in the network's order of channels), for a file that `why_not` has nothing against."""
+    """(net-scale-factor, offsets in the network's order of channels), for a file that `why_not` does not refuse."""
     if manifest.input.kind == "bytes":
         return 1.0, (0.0, 0.0, 0.0)
     first, second, third = (255 * mean for mean in manifest.model.mean)
@@ -54,7 +54,7 @@ def text(content: Content, manifest: Manifest) -> str:
     mode, word = _MODES[manifest.dtype]
     scale, offsets = preprocessing(manifest)
     height, width = given.size or (0, 0)
-    # a file of any batch is built for one frame; raise it to the number of streams
+    # a file of any batch is built for one frame; raise the batch to the number of streams
     batch = given.batch or 1
     keys = {
         "gpu-id": 0,

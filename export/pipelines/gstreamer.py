@@ -12,18 +12,18 @@ from fastloc.onnx_file.manifest import Manifest
 
 __all__ = ["text", "why_not"]
 
-# by fit, the elements that bring frames to the input's size, which onnxinference asks for by itself
+# by fit, the elements that resize frames to the input's size, which onnxinference negotiates by itself
 _SCALE = {
     "stretch": "videoconvertscale add-borders=false",
     "letterbox": "videoconvertscale add-borders=true",
     "crop": "aspectratiocrop aspect-ratio={width}/{height} ! videoconvertscale add-borders=false",
 }
-# every output has an id that decoders know it by
+# every output has an id by which decoders find it
 _FAMILY = "fastloc-variant-1-out"
 
 
 def why_not(manifest: Manifest) -> list[str]:
-    """Why onnxinference cannot run the file."""
+    """The reasons why onnxinference cannot run the file."""
     given = manifest.input
     refusals = {
         "it delivers red first: export without --bgr": given.bgr,
@@ -59,7 +59,7 @@ def _section(value: Value, way: str, name: str) -> list[str]:
 
 
 def _ranges(manifest: Manifest) -> str:
-    """What black and white of each channel become."""
+    """The values of black and white in each channel."""
     if manifest.input.kind != "pixels":
         return ";".join(["0.0,255.0"] * 3)
     pairs = zip(manifest.model.mean, manifest.model.std, strict=True)
@@ -68,7 +68,7 @@ def _ranges(manifest: Manifest) -> str:
 
 def _scaled(manifest: Manifest) -> str:
     if manifest.input.kind == "frames" or manifest.input.size is None:
-        # frames come as the camera's, and another size is to fail
+        # frames come at the camera's size, and another size must fail
         return "videoconvert"
     height, width = manifest.input.size
     return _SCALE[manifest.input.fit].format(height=height, width=width)

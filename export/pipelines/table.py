@@ -1,6 +1,6 @@
-"""What video pipelines and servers need beside an exported file. Every value is read from the file; torch and onnx are not needed.
+"""The files that video pipelines and servers need beside an exported file. Every value comes from that file, without torch and onnx.
 
-A row of `PIPELINES` each. How the files are used, and what reads the results: docs/guide/pipelines.md.
+Each pipeline is a row of `PIPELINES`. docs/guide/pipelines.md describes the use of the files and the readers of the results.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ __all__ = ["PIPELINES", "Sidecar", "check", "write"]
 
 @dataclass(frozen=True)
 class Sidecar:
-    """name: as typed. what: for the help. file: what is written beside `{name}`, whose name without .onnx is `{stem}`.
-    why_not: every reason why a file cannot be used there, with the option that helps. text: what is written."""
+    """One pipeline's file.
+
+    name: on the command line. what: for the help. file: its name beside `{name}`, whose name without .onnx is `{stem}`.
+    why_not: gives every reason why a file cannot be used there, with the option that helps. text: gives the content.
+    """
 
     name: str
     what: str
@@ -58,10 +61,11 @@ def check(manifest: Manifest, names: Sequence[str], file: str) -> None:
 
 
 def write(path: str | Path, names: Sequence[str]) -> list[Path]:
-    """Write what each of the named pipelines needs, beside the exported file. Returns the paths, in the names' order.
+    """Write the file of each named pipeline beside the exported file. Returns the paths, in the names' order.
 
     Raises:
-        ModelError: no file that fastloc exported. FastlocError: as `check` does, before anything is written; a path that cannot be written.
+        ModelError: the file was not exported by fastloc.
+        FastlocError: as `check` does, before anything is written; a path that cannot be written.
     """
     model = Path(path)
     content = graph.read(model)

@@ -11,17 +11,17 @@ from fastloc.onnx_file.manifest import Manifest
 __all__ = ["text", "why_not"]
 
 _TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
-# requests that the server may join, for a file that takes any number of pictures
+# the most requests that the server may join, for a file that takes any number of pictures
 MOST = 8
 
 
 def why_not(manifest: Manifest) -> list[str]:
-    """Why the server cannot run the file: it takes them all."""
+    """The reasons why the server cannot run the file: none, it runs every file."""
     return []
 
 
 def text(content: Content, manifest: Manifest) -> str:
-    """The file's text. Requests are joined where that is possible: any number of pictures, and texts that do not come with each."""
+    """The file's text. The server joins requests if the file takes any number of pictures and texts are no input of each request."""
     path, graph = content.file.path, content.graph
     joined = manifest.input.batch is None and manifest.texts.baked
     files = " and ".join([path.name, *content.file.external])
@@ -40,6 +40,6 @@ def text(content: Content, manifest: Manifest) -> str:
 
 
 def _tensor(value: Value, joined: bool) -> str:
-    # the batch is the server's where it joins requests
+    # where the server joins requests, it adds the batch axis
     sides = [side if isinstance(side, int) else -1 for side in value.shape][int(joined) :]
     return f"{{ name: {json.dumps(value.name)} data_type: {_TYPES[value.dtype]} dims: {sides} }}"

@@ -1,9 +1,8 @@
 """A model's text tower as one ONNX file that needs neither torch nor open_clip: weights, tokenizer and templates in it.
 
 Input `tokens`, int64 [n, context], any n; output `embeddings`, float32 [n, E], unit length. Attention is written in plain operators: on
-onnxruntime's CPU the fused operator is no quicker at a text's few tokens. What makes it quick is what
-`fastloc.checkpoints.text_encoder.encode_tokens` does
-too: a tower that does not read the columns behind the longest text is run without them.
+onnxruntime's CPU the fused operator is no faster at a text's few tokens. The speed comes from the step that
+`fastloc.checkpoints.text_encoder.encode_tokens` takes too: a tower that does not read the columns after the longest text runs without them.
 """
 
 import copy
@@ -36,11 +35,11 @@ __all__ = ["DTYPES", "OPSETS", "export_text"]
 
 OPSET = 18
 OPSETS = range(18, 24)
-# largest difference of an embedding's numbers from PyTorch's in float32
+# the largest allowed difference of an embedding's numbers from PyTorch's in float32
 DTYPES = {"float32": 1e-5, "float16": 5e-3}
 # a token table with fewer rows than this share is kept as those rows
 SPARSE = 0.1
-# sentences that the finished file is tried with: short, long, empty and of every other kind of token
+# the sentences that check the finished file: short, long, empty and with every other kind of token
 _TRIED = ("a photo of a cat.", "", "one two three four five six seven eight nine ten " * 12, "Ünïcödé 123 日本 🎉!")
 
 
@@ -52,18 +51,18 @@ def export_text(
     Args:
         path: the file; weights of more than 2 GB go into a second one beside it.
         opset: of ai.onnx, 18 to 23.
-        dtype: of the stored weights, "float32" or "float16"; what is computed is float32.
+        dtype: of the stored weights, "float32" or "float16"; the computation is in float32.
         licence: of the model's weights, in your words, for the metadata.
 
-    Returns: what the file says of itself.
+    Returns: the manifest of the file.
 
     Raises:
-        ModelError: a tower or tokenizer that cannot be written, or a file that does not compute what PyTorch does.
+        ModelError: a tower or tokenizer that cannot be written, or a file that does not reproduce PyTorch's results.
         FastlocError: an unknown dtype or opset, a path that cannot be written, or onnxruntime is not installed.
     """
     _check_options(opset, dtype)
     check_target(Path(path))
-    # what the file is tried with: told before the work, not after it
+    # the checker of the file: a missing onnxruntime raises before the work, not after it
     runtime()
     tower: Any = source.text.tower
     split = tokenization(source)
@@ -101,7 +100,7 @@ class _Sparse:
 
 
 class _Known(nn.Module):
-    """A token table with few rows, as a product with ones: unknown tokens get zeros, and no table of the whole vocabulary is needed."""
+    """A token table with few rows, as a product with one-hot rows: unknown tokens get zeros, without a table of the whole vocabulary."""
 
     ids: Tensor
     rows: Tensor
@@ -112,13 +111,13 @@ class _Known(nn.Module):
         self.register_buffer("rows", sparse.rows)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[n, N] -> [n, N, C]."""
+        """Embed token ids: [n, N] -> [n, N, C]."""
         is_row = torch.eq(tokens[..., None], self.ids)
         return is_row.to(self.rows.dtype) @ self.rows
 
 
 class _Unit(nn.Module):
-    """A tower whose embeddings are of unit length."""
+    """A tower that normalises its embeddings to unit length."""
 
     def __init__(self, tower: Any) -> None:
         super().__init__()
@@ -133,21 +132,21 @@ class _Unit(nn.Module):
 
 
 def sparse(table: Tensor) -> _Sparse | None:
-    """The few rows of a token table [V, C] that are not zero; None where they are not few."""
+    """The non-zero rows of a token table [V, C], or None if they are not few."""
     ids = table.abs().amax(1).nonzero()[:, 0]
     return _Sparse(ids, table[ids].clone()) if len(ids) < SPARSE * len(table) else None
 
 
 def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
     """The tower as an ONNX model: `tokens` int64 ["n", context] -> `embeddings` ["n", E]."""
-    # its table of tokens may become another one
+    # its table of tokens may be replaced
     tower = copy.copy(tower) if _device(tower).type == "cpu" else copy.deepcopy(tower).cpu()
     tower._modules = dict(tower._modules)
     cut: Cut | None = getattr(tower, "cut", None)
     context = tokens.shape[1]
     many = torch.export.Dim("n", min=1)
     with warnings.catch_warnings(), torch.inference_mode():
-        # the exporter remarks on what it calls inside PyTorch
+        # the exporter warns about its own calls inside PyTorch
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Unit(tower), (tokens[:2] if cut is None else tokens[:2, : context // 2],), dynamo=True,
@@ -155,7 +154,7 @@ def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
             input_names=["tokens"], output_names=["embeddings"], opset_version=opset, verbose=False,
         )  # fmt: skip
     assert program is not None
-    # where in PyTorch each node is from, which is a fifth of a small file
+    # each node's origin in PyTorch, which is a fifth of a small file
     common.ClearMetadataAndDocStringPass()(program.model)
     model = program.model_proto
     model.producer_name = "fastloc"
@@ -189,14 +188,14 @@ def _cut_columns(graph: Any, cut: Cut) -> None:
         make("ArgMax", ["cut_read" if ends else "tokens"], ["cut_ends"], axis=1, keepdims=0, select_last_index=int(cut.kind == "filled")),
         make("ReduceMax", ["cut_ends", "cut_zero"], ["cut_last"], keepdims=1),
         make("Add", ["cut_last", "cut_more"], ["cut_length"]),
-        # an end behind the last column is the last column
+        # an end after the last column is the last column
         make("Slice", ["tokens", "cut_zero", "cut_length", "cut_one"], ["tokens_cut"]),
     ]
     prepend(graph, before)
 
 
 def _compare(file: Path, tokens: Any, right: Any, most: float) -> None:
-    """Raise ModelError unless the file gives the right embeddings."""
+    """Raise ModelError unless the file gives the expected embeddings."""
     ort = runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 3

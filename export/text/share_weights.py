@@ -1,8 +1,8 @@
-"""An ONNX file without weights of its own: it reads those that lie beside it in a .safetensors file.
+"""An ONNX file without weights of its own: it reads those of a .safetensors file beside it.
 
 ONNX lets a tensor's bytes lie in another file from an offset on, and .safetensors is a header and raw little-endian tensors. So every large
-weight of an exported model that is a tensor of that file (as it is, transposed, or several on top of one another) becomes a reference to
-it, and the Cast, Transpose and Concat behind it are done by the runtime once, when it loads the file.
+weight of an exported model that is a tensor of that file (unchanged, transposed, or several concatenated) becomes a reference to it, and
+the runtime computes the Cast, Transpose and Concat after it once, when it loads the file.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Shared:
-    """What was done: how many weights are now references, and the names and bytes of those large ones that stayed."""
+    """The result: the number of weights that are now references, and the names and bytes of the large ones that stayed."""
 
     count: int
     kept: dict[str, int]
@@ -41,7 +41,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class _Row:
-    """A tensor as the file's header describes it; offsets are from the header's end."""
+    """A tensor's entry in the file's header; offsets count from the header's end."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -54,15 +54,15 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A tensor of the .safetensors file, as it lies there or transposed."""
+    """A tensor of the .safetensors file, unchanged or transposed."""
 
     name: str
     onnx_type: int
-    shape: tuple[int, ...]  # as it lies there
+    shape: tuple[int, ...]  # in the file
     offset: int  # from the file's beginning
     length: int
     turned: bool
-    array: Array  # turned, if it is
+    array: Array  # transposed, if the piece is
 
 
 def share(model: Any, weights: Path) -> Shared:
@@ -116,13 +116,13 @@ def _pieces(path: Path) -> Iterator[_Piece]:
 
 
 def _key(array: Array) -> bytes:
-    """The same for the same numbers in the same order, whatever the shape and the width of a number."""
+    """A key that is equal for equal numbers in the same order, for any shape and any width of the numbers."""
     kind = "f" if array.dtype.kind == "f" else "i"
     return hashlib.sha256(kind.encode() + np.ascontiguousarray(array, "<f8" if kind == "f" else "<i8").tobytes()).digest()
 
 
 def _found(array: Array, index: dict[bytes, _Piece]) -> list[_Piece] | None:
-    """The pieces that on top of one another are this array; None if there are none."""
+    """The pieces whose concatenation is this array, or None if there are none."""
     whole = index.get(_key(array))
     if whole is not None or array.ndim != 2:
         return None if whole is None else [whole]
@@ -140,7 +140,7 @@ def _found(array: Array, index: dict[bytes, _Piece]) -> list[_Piece] | None:
 
 
 def _made(pieces: list[_Piece], tensor: Any, shape: tuple[int, ...], location: str, added: dict[str, Any]) -> list[Any]:
-    """The nodes that make the value of `tensor` of the pieces; the references that they read go to `added`."""
+    """The nodes that compute the value of `tensor` from the pieces; the references that they read go to `added`."""
     if len(pieces) == 1:
         return _chain(pieces[0], tensor.name, tensor.data_type, shape, location, added)
     names = [f"{tensor.name}.{i}" for i in range(len(pieces))]
@@ -149,8 +149,8 @@ def _made(pieces: list[_Piece], tensor: Any, shape: tuple[int, ...], location: s
 
 
 def _chain(piece: _Piece, output: str, onnx_type: int, shape: tuple[int, ...], location: str, added: dict[str, Any]) -> list[Any]:
-    """A reference to the piece, cast to the wanted dtype, and then turned."""
-    # the same bytes may be read in another shape, but a transposed one is first read as it lies there
+    """A reference to the piece, cast to the target dtype and then transposed."""
+    # the same bytes may be read in another shape, but a transposed piece is first read in the file's shape
     reference = _reference(piece, piece.shape if piece.turned else shape, location)
     added[reference.name] = reference
     cast = f"{output}.cast" if piece.turned else output

@@ -1,6 +1,6 @@
 """A model's tokenizer as data: the JSON that Hugging Face's `tokenizers` reads, in Python, Rust and JavaScript, without open_clip.
 
-The definition alone treats texts as open_clip does where they need no repair. `fastloc.text.cleaning` does open_clip's repairs (HTML
+For texts that need no repair the definition alone equals open_clip. `fastloc.text.cleaning` does open_clip's repairs (HTML
 entities, curly quotes, wide letters) before it.
 """
 
@@ -16,16 +16,16 @@ from fastloc.errors import ModelError
 
 __all__ = ["Tokenization", "tokenization", "tokenizer_json"]
 
-# what begins in front of a letter, digit or anything else counts as a word; open_clip's own expression, for lower-case text
+# the pieces that count as words; open_clip's own expression, for lower-case text
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 @dataclass(frozen=True)
 class Tokenization:
-    """A tokenizer's definition and what open_clip does around it.
+    """A tokenizer's definition, and open_clip's steps around it.
 
     json    for `tokenizers`: with its start and end tokens, cut and padded to the context
-    clean   how texts are cleaned before, see `fastloc.text.cleaning`
+    clean   the cleaning of texts before, see `fastloc.text.cleaning`
     zeroed  a token whose id becomes 0 afterwards (CLIPA's separator), or None
     """
 
@@ -44,7 +44,7 @@ def tokenization(source: Source) -> Tokenization:
 
     Raises:
         ModelError: a tokenizer of another kind than CLIP's, fastloc's own of a folder and open_clip's HFTokenizer, or with parts that data
-            cannot say.
+            cannot express.
     """
     tokenizer: Any = source.text.tokenizer
     if isinstance(tokenizer, BytePairs):
@@ -53,7 +53,7 @@ def tokenization(source: Source) -> Tokenization:
         return Tokenization(tokenizer.definition, tokenizer.kind, tokenizer.zeroed)
     if isinstance(tokenizer, StandIn):
         raise ModelError(f"{source.name} has random weights and no tokenizer, only a stand-in that no file holds; give pretrained weights")
-    # whoever has one of these has imported it already
+    # a program with one of these tokenizers has imported its module already
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     if isinstance(tokenizer, SimpleTokenizer):
@@ -114,7 +114,7 @@ def _cleaning(tokenizer: Any) -> str:
 
 
 def _fitted(length: int, pad: int, token: str, side: str) -> dict[str, Any]:
-    """Texts cut to the context, start and end tokens kept, and filled up to it."""
+    """The definition's part that cuts texts to the context, keeps start and end tokens, and pads."""
     return {
         "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
         "padding": {
@@ -125,7 +125,7 @@ def _fitted(length: int, pad: int, token: str, side: str) -> dict[str, Any]:
 
 
 def _normalizers(kind: str) -> list[dict[str, Any]]:
-    """What of the cleaning a definition can say."""
+    """The part of the cleaning that a definition can express."""
     spaces: list[dict[str, Any]] = [
         {"type": "NFC"},
         {"type": "Replace", "pattern": {"Regex": "[\u02bc\u2018-\u201b]"}, "content": "'"},

@@ -1,4 +1,4 @@
-"""From an ONNX file to an engine of TensorRT or TensorRT-RTX: everything that can be refused is refused first, then one process builds."""
+"""Building of TensorRT and TensorRT-RTX engines from ONNX files: all refusals come first, then a separate process builds."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 
 Job = dict[str, Any]
 WORKER = "fastloc.export.trt.worker"
-# seconds between two calls of a progress callback while the builder says nothing
+# seconds between two calls of a progress callback while the builder reports nothing
 BEAT = 1.0
-# levels that both runtimes' documentation knows
+# the levels in both runtimes' documentation
 LEVELS = range(6)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the builder is at, how many of how many steps of it are done (0 of 0 while it does not say), and seconds since the start."""
+    """The builder's phase, its steps done and in total (0 of 0 while they are not reported), and the seconds since the start."""
 
     phase: str
     done: int
@@ -68,19 +68,19 @@ def build(
     """Build an engine of a file that `fastloc export` wrote, in the precision that the file has.
 
     Args:
-        out: the engine's file; beside the model, with the runtime's suffix, if not given. What is known of it is written to `<out>.json`.
+        out: the engine's file; by default beside the model, with the runtime's suffix. The report is written to `<out>.json`.
         runtime: of `FLAVOURS`. "tensorrt-rtx" needs no GPU; "tensorrt" builds on the GPU that the engine is for.
         sm: compute capabilities such as "86", or "current"; none for the runtime's own choice.
-        profiles: ranges of what the file leaves open.
-        timing_cache: a folder that keeps what the builder measured, for the next build. TensorRT alone.
-        workspace: bytes of GPU memory that a kernel may have for itself; the runtime's own limit if not given.
+        profiles: ranges of the dimensions that the file leaves open.
+        timing_cache: a folder that keeps the builder's measurements for the next build. TensorRT alone.
+        workspace: the most bytes of GPU memory for a kernel's scratch space; by default the runtime's own limit.
         optimization_level: 0 to 5, how long the builder searches. TensorRT alone.
-        tf32: let float32 products be computed in TensorFloat-32: quicker, and only 10 bits of each factor count.
+        tf32: allow float32 products in TensorFloat-32, which is faster and uses only 10 bits of each factor's mantissa.
         progress: called from the thread that builds, a few times a second.
 
     Raises:
         ModelError: not a fastloc file, the runtime is missing or cannot take it, or an engine cannot be written.
-        PlanError: a runtime, compute capability, range or option that there is not.
+        PlanError: an unknown or impossible runtime, compute capability, range or option.
     """
     job, known = _job(Path(model), out, runtime, sm, profiles, timing_cache, workspace, optimization_level, tf32)
     target, part = known.target, Path(job["part"])
@@ -98,7 +98,7 @@ def build(
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known before anything is built."""
+    """The facts that are known before the build."""
 
     row: Flavour
     module: ModuleType
@@ -120,7 +120,7 @@ def _job(
     onnx: Path, out: str | os.PathLike[str] | None, runtime: str, sm: Iterable[str], profiles: Profiles,
     timing_cache: str | os.PathLike[str] | None, workspace: int | None, level: int | None, tf32: bool,
 ) -> tuple[Job, _Known]:  # fmt: skip
-    """What the worker is told, after everything that can be refused without building."""
+    """The worker's job, after every check that needs no build."""
     row = flavours.flavour(runtime)
     _check_options(row, timing_cache, workspace, level)
     manifest, graph = header.read(onnx).manifest(), onnx_graph.read(onnx).graph
@@ -158,7 +158,7 @@ def _check_options(row: Flavour, timing_cache: object, workspace: int | None, le
 
 
 def _gpu() -> Gpu | None:
-    """The GPU here, if there is one that can be used."""
+    """The GPU of this machine, or None without a usable one."""
     try:
         return cuda_gpu()
     except PlanError:
@@ -166,7 +166,7 @@ def _gpu() -> Gpu | None:
 
 
 def _timing(folder: str | os.PathLike[str] | None, row: Flavour, module: ModuleType, gpu: Gpu | None) -> str | None:
-    """The timing cache's file: one for each device and version, because no other's times are valid."""
+    """The timing cache's file: one for each device and version, because times are valid only there."""
     if folder is None:
         return None
     name = None if gpu is None else engine_cache.device_name(gpu)
@@ -174,7 +174,7 @@ def _timing(folder: str | os.PathLike[str] | None, row: Flavour, module: ModuleT
 
 
 def _writable(target: Path) -> Path:
-    """The file that the engine is written to, behind links. Raises ModelError for what no engine can be written to."""
+    """The engine's target file with links resolved. Raises ModelError for a path that cannot be written."""
     try:
         if is_stream(target):
             raise ModelError(f"{target} is a pipe or a device, and an engine is a file beside its report")
@@ -186,7 +186,7 @@ def _writable(target: Path) -> Path:
 
 
 def _claim(part: Path, target: Path) -> None:
-    """Open the file that the engine will be written to, before minutes are spent on what cannot be kept."""
+    """Open the engine's file before the build, so that an unwritable path does not cost minutes."""
     try:
         os.close(create(part))
     except OSError as error:
@@ -194,8 +194,8 @@ def _claim(part: Path, target: Path) -> None:
 
 
 def _run(job: Job, known: _Known, progress: Callable[[Progress], None]) -> Job:
-    """Let a process of its own build, and return what it says of the engine."""
-    # the interpreter's own path as it is now: the runtime is found there, wherever this was started
+    """Build in a separate process, and return its description of the engine."""
+    # the interpreter's current path, on which the runtime is found from any working folder
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     command = [sys.executable, "-P", "-m", WORKER]
     pipes: Job = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8", "env": env}
@@ -203,14 +203,14 @@ def _run(job: Job, known: _Known, progress: Callable[[Progress], None]) -> Job:
         try:
             assert process.stdin
             assert process.stdout
-            # one that cannot even start has no last word, and is told by how it ended
+            # a worker that cannot start prints no last line; its exit status is reported
             with suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(job))
                 process.stdin.close()
             end = _follow(process.stdout, progress)
             status = process.wait()
         finally:
-            # whatever interrupts this, such as Ctrl-C, also ends the builder, which hears of no signal while it builds
+            # any interruption, such as Ctrl-C, also ends the builder, which handles no signals while it builds
             process.kill()
         if "built" in end:
             return dict(end["built"])
@@ -220,11 +220,11 @@ def _run(job: Job, known: _Known, progress: Callable[[Progress], None]) -> Job:
 
 
 def _follow(lines: IO[str], progress: Callable[[Progress], None]) -> Job:
-    """Pass on what the worker says until its last word, and the time while it says nothing."""
+    """Pass on the worker's progress until its last line, and the time while it prints nothing."""
     said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def listen() -> None:
-        # closed under its hands where the build is interrupted
+        # the pipe is closed if the build is interrupted
         with suppress(ValueError):
             for line in lines:
                 said.put(line)
@@ -249,7 +249,7 @@ def _follow(lines: IO[str], progress: Callable[[Progress], None]) -> Job:
 
 
 def _crash(status: int, noise: IO[bytes]) -> str:
-    """How the worker ended that had no last word, and the last it printed."""
+    """The exit of a worker without a last line, and the end of its output."""
     how = f"ended with status {status}"
     if status < 0:
         how = f"crashed ({signal.Signals(-status).name})" if -status in list(signal.Signals) else f"was ended by signal {-status}"
@@ -259,7 +259,7 @@ def _crash(status: int, noise: IO[bytes]) -> str:
 
 
 def _otherwise(known: _Known) -> str:
-    """What may work where the runtime itself is at fault."""
+    """The alternative to try if the runtime itself is at fault."""
     other = "'decomposed'" if known.manifest.spelling == "onnx" else "'onnx' in float16"
     return f"try another version of it, or export with spelling {other}"
 
@@ -300,7 +300,7 @@ def _serves(known: _Known, targets: tuple[str, ...]) -> str:
 
 
 def _check_precision(report: EngineReport) -> None:
-    """Most of what multiplies is in the dtype that the file says: nothing has quietly become something else."""
+    """Check that most multiplying layers have the file's dtype, so that no silent conversion took place."""
     wanted, products = report.manifest.dtype, report.products
     if wanted in ("float32", "float16") and products and next(iter(products)) != wanted:
         counts = ", ".join(f"{count} in {dtype}" for dtype, count in products.items())

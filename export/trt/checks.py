@@ -1,4 +1,4 @@
-"""What in a graph an engine cannot be built of, told before the minutes are spent: one row a reason, with the nearest that works."""
+"""Reasons why no engine can be built from a graph, found before the build: one row each, with the nearest alternative."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DYNAMIC_INT8 = ("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 
 @dataclass(frozen=True)
 class Case:
-    """A file and the runtime that shall take it."""
+    """A file and the runtime for which it is checked."""
 
     graph: Graph
     manifest: Manifest
@@ -30,7 +30,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Rule:
-    """nodes: those that the runtime cannot take. why: what is wrong with them, and what to do instead; {ops} and {title} are filled in."""
+    """One reason. nodes: gives those that the runtime cannot take. why: the fault and remedy; {ops} and {title} are filled in."""
 
     name: str
     nodes: Callable[[Case], Iterable[Node]]
@@ -50,12 +50,12 @@ def _attention_too_new(case: Case) -> list[Node]:
 
 
 def _attention_in_float32(case: Case) -> list[Node]:
-    """The tower's own dtype is the attention's: only a float16 export has another than float32."""
+    """Attention in float32: it has the tower's dtype, which differs from float32 only in a float16 export."""
     return case.of("Attention") if case.manifest.dtype != "float16" and not case.row.float32_attention else []
 
 
 def _unsigned(case: Case) -> list[Node]:
-    """Quantised to unsigned bytes, as asymmetric calibration does."""
+    """Nodes quantised to unsigned bytes, as asymmetric calibration does."""
     unsigned = {tensor.name for tensor in case.graph.tensors if tensor.dtype == "uint8"}
     return [node for node in case.of("QuantizeLinear", "DequantizeLinear") if len(node.inputs) > 2 and node.inputs[2] in unsigned]
 

@@ -1,4 +1,4 @@
-"""The runtimes that an engine can be built for, one row each, and what they have to be asked for in their own words.
+"""The runtimes that an engine can be built for, one row each, with their own names of options.
 
 TensorRT (the data centre's and Jetson's) times kernels on the GPU that the engine is for; TensorRT-RTX compiles ahead of time for any RTX
 GPU, needs none, and finishes on the user's machine. Both take a strongly typed network: precision is in the ONNX file.
@@ -26,13 +26,13 @@ Version = tuple[int, ...]
 class Flavour:
     """One runtime.
 
-    module, install: what is imported, and what to type where it cannot be. suffix: of an engine's file.
+    module, install: the module to import, and the command that installs it. suffix: of an engine's file.
     oldest: the first version whose network is typed strongly; attention: the first that reads ai.onnx Attention.
-    flag_before: below this version a network is typed strongly only if asked; above it always is, and asking is deprecated.
-    ahead: whether it builds for GPUs that are not there.
+    flag_before: below this version a network is typed strongly only with a flag; from it on it always is, and the flag is deprecated.
+    ahead: True if it builds for GPUs of other machines.
     refused: options that it does not have, each with the reason.
-    float32_attention: whether ai.onnx Attention may be float32.
-    usual: whom an engine serves that was built for no capability in particular.
+    float32_attention: True if ai.onnx Attention may be float32.
+    usual: the GPUs that an engine serves if it is built for no particular capability.
     """
 
     name: str
@@ -57,7 +57,7 @@ FLAVOURS = {
                 oldest=(1,), attention=(1,), flag_before=(0,), ahead=True, float32_attention=False,
                 usual="every RTX GPU from compute capability 8.0 on",
                 refused={"timing cache": _JIT, "optimization level": _JIT}),
-        # onnxruntime's TensorRT provider is linked to TensorRT 10, so that is the version to have where both are used
+        # onnxruntime's TensorRT provider is linked to TensorRT 10, so that is the version for using both
         Flavour("tensorrt", "TensorRT", "tensorrt", 'pip install "tensorrt-cu13>=10.14,<11" (version 11 works here too, '
                 "but onnxruntime's TensorRT provider needs 10)", ".engine",
                 oldest=(10,), attention=(10, 14), flag_before=(11,), ahead=False, float32_attention=True,
@@ -99,12 +99,12 @@ def release(module: ModuleType) -> Version:
 
 
 def capabilities(row: Flavour, module: ModuleType, asked: Iterable[str], gpu: Gpu | None) -> tuple[str, ...]:
-    """What was asked for as this runtime's own names, without those named twice: () for its own choice, ("CURRENT",) or ("SM86", …).
+    """The requested capabilities by this runtime's names, without duplicates: () for its own choice, ("CURRENT",) or ("SM86", …).
 
-    asked: "86", "8.6", "sm_86" or "current" each. gpu: the one here, if there is one.
+    asked: "86", "8.6", "sm_86" or "current" each. gpu: this machine's, if there is one.
 
     Raises:
-        PlanError: not a compute capability, one that the runtime does not know, or one that only a GPU here could stand for.
+        PlanError: not a compute capability, one that the runtime does not know, or one that needs a GPU of this machine.
     """
     wanted = tuple(dict.fromkeys(_plain(each) for each in asked))
     if not row.ahead:
@@ -114,7 +114,7 @@ def capabilities(row: Flavour, module: ModuleType, asked: Iterable[str], gpu: Gp
             raise PlanError("compute capability 'current' goes alone: it is the GPU here and no other")
         if gpu is None:
             raise PlanError(f"there is no NVIDIA GPU here for 'current' to mean: name a compute capability, {_listed(module)}")
-        # the builder would not get further than this either
+        # the builder would fail at the same point
         _known(row, module, gpu.capability.replace(".", ""), f" ({gpu.name})")
         return (CURRENT.upper(),)
     for each in wanted:
@@ -123,7 +123,7 @@ def capabilities(row: Flavour, module: ModuleType, asked: Iterable[str], gpu: Gp
 
 
 def _here(row: Flavour, wanted: tuple[str, ...], gpu: Gpu | None) -> tuple[str, ...]:
-    """For a runtime that builds for the GPU here alone."""
+    """The capabilities for a runtime that builds only for this machine's GPU."""
     if gpu is None:
         raise PlanError(
             f"{row.title} builds on the GPU that the engine is for, and there is no NVIDIA GPU here: "

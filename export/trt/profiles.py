@@ -1,4 +1,4 @@
-"""Ranges of the dimensions that an ONNX file leaves open: what a compiler needs to know, (smallest, usual, largest) of each."""
+"""Ranges of the dimensions that an ONNX file leaves open, as a compiler needs them: (smallest, usual, largest) of each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Pair = tuple[int, int]
 Span = tuple[int, int, int]
 Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
-# which dimension of an input is which: batch, height, width, texts; "-" is always fixed
+# the meaning of an input's dimensions: batch, height, width, texts; "-" is always fixed
 _LAYOUTS = {"NCHW": "b-hw", "NHWC": "bhw-"}
 _TEXTS = "t-"
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """(smallest, usual, largest) of what the file leaves open; kernels are chosen for the usual one. Sizes are (height, width)."""
+    """(smallest, usual, largest) of each open dimension; kernels are chosen for the usual one. Sizes are (height, width)."""
 
     batch: Span | None = None
     size: tuple[Pair, Pair, Pair] | None = None
@@ -31,7 +31,7 @@ class Profiles:
 
 @dataclass(frozen=True)
 class _Axis:
-    """option: of the command line. given: whether there is a range. values: it, or nothing."""
+    """One open dimension. option: of the command line. given: True if there is a range. values: the range, or empty."""
 
     what: str
     option: str
@@ -43,7 +43,7 @@ def shapes(inputs: Iterable[Value], manifest: Manifest, asked: Profiles) -> Shap
     """Shapes by input name: smallest, usual, largest. Empty where the file leaves nothing open.
 
     Raises:
-        PlanError: an open dimension without a range, a range for one that is fixed, or a range that is none.
+        PlanError: an open dimension without a range, a range for a fixed one, or an invalid range.
     """
     axes = _axes(manifest, asked)
     for axis in axes.values():
@@ -78,7 +78,7 @@ def _axes(manifest: Manifest, asked: Profiles) -> dict[str, _Axis]:
 
 
 def _letters(value: Value, manifest: Manifest) -> str:
-    """What each dimension of an input is."""
+    """The letters of an input's dimensions."""
     letters = _TEXTS if value.name == "text_embeddings" else _LAYOUTS.get(manifest.input.layout, "")
     if len(letters) != len(value.shape):
         raise PlanError(f"input {value.name!r} has shape {list(value.shape)}, which no fastloc export has: export the file again")

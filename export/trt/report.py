@@ -1,8 +1,8 @@
-"""An engine and what it says of itself.
+"""An engine's file and its report.
 
-The engine's file holds what the runtime serialised and nothing else, so that every tool that reads engines reads it (trtexec, Triton,
-DeepStream); what fastloc knows of it is beside it, in `<engine>.json`, and bound to it by its digest. Others write a header in front of the
-engine, which those tools then refuse.
+The engine's file holds only the runtime's serialisation, so that every tool that reads engines reads it (trtexec, Triton, DeepStream). The
+report is beside it, in `<engine>.json`, and bound to it by its digest. Other programs write a header in front of the engine, which those
+tools then refuse.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["FORMAT", "EngineReport", "IoTensor", "beside", "digest", "publish", 
 
 # raised when a reader of an older version would misread a file
 FORMAT = 1
-# layers that multiply: what an engine's speed and error are made of
+# layers that multiply: they determine an engine's speed and error
 PRODUCTS = ("attention_input", "convolution", "einsum", "matrix_multiply")
 
 
 @dataclass(frozen=True)
 class IoTensor:
-    """What goes in or out; mode "input" or "output", a side of -1 is in a range."""
+    """An input or output; mode is "input" or "output", and a side of -1 has a range."""
 
     name: str
     mode: str
@@ -40,15 +40,15 @@ class IoTensor:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What was built, of what, and for whom.
+    """The report of an engine: its origin, target and content.
 
-    runtime, runtime_version: what built it, and what alone will read it. capabilities: the compute capabilities asked for; empty for the
-        runtime's own choice. serves: in words. gpu: the GPU that it was built on, if there was one.
+    runtime, runtime_version: the builder, which alone can read it. capabilities: the requested compute capabilities; empty for the
+        runtime's own choice. serves: the GPUs in words. gpu: the GPU that it was built on, if there was one.
     engine, bytes, digest: the file's name, size and sha256.
-    onnx, onnx_digest: the file it was built of, and the digest of it and of weights beside it (`fastloc.onnx_file.header.Header.digest`).
-    shapes: ranges of the inputs that have any, (smallest, usual, largest). options: what else the builder was told.
-    layers: how many the network has of each type and dtype; it is strongly typed, so these are the engine's precisions.
-    loaded: whether the engine was loaded again on the GPU here. warnings: of the runtime. seconds: it took to build.
+    onnx, onnx_digest: its ONNX file, and the digest of that and of weights beside it (`fastloc.onnx_file.header.Header.digest`).
+    shapes: ranges of the inputs that have any, (smallest, usual, largest). options: the builder's other options.
+    layers: the number of layers of each type and dtype; the network is strongly typed, so these are the engine's precisions.
+    loaded: True if the engine was loaded again on this machine's GPU. warnings: of the runtime. seconds: the time of the build.
     """
 
     version: str
@@ -81,7 +81,7 @@ class EngineReport:
 
     @property
     def products(self) -> dict[str, int]:
-        """How many layers that multiply there are of each dtype, the most frequent first."""
+        """The number of multiplying layers of each dtype, the most frequent first."""
         counts: dict[str, int] = {}
         for kind in PRODUCTS:
             for dtype, layers in self.layers.get(kind, {}).items():
@@ -89,23 +89,23 @@ class EngineReport:
         return dict(sorted(counts.items(), key=lambda each: -each[1]))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The report as plain data for JSON."""
         return {**asdict(self), "manifest": json.loads(self.manifest.dumps())}
 
 
 def beside(engine: Path) -> Path:
-    """Where what fastloc knows of an engine is."""
+    """The path of an engine's report."""
     return engine.with_name(f"{engine.name}.json")
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
+    """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(part: Path, engine: Path, report: EngineReport) -> None:
-    """Give the built engine its name and write what is known of it; both or neither where the file system allows."""
+    """Rename the built engine to its name and write its report; both or neither if the file system allows that."""
     known = beside(engine)
     try:
         with replacing(known) as trial:
@@ -116,10 +116,10 @@ def publish(part: Path, engine: Path, report: EngineReport) -> None:
 
 
 def read(engine: str | os.PathLike[str]) -> EngineReport:
-    """What is known of an engine.
+    """Read the report of an engine.
 
     Raises:
-        ModelError: no such engine, nothing is beside it, what is there is damaged or of a newer fastloc, or belongs to another engine.
+        ModelError: no such engine or report, or the report is damaged, of a newer fastloc, or of another engine.
     """
     path = Path(engine)
     if not path.name:

@@ -2,8 +2,8 @@
 
     python -m fastloc.export.trt.worker < job.json
 
-reads a job (see `fastloc.export.trt.build`), writes the engine to a file and prints one JSON object a line: how far it is, and at the end
-what was built, or why not. It imports nothing but the standard library and the runtime's module.
+reads a job (see `fastloc.export.trt.build`), writes the engine to a file and prints one JSON object a line: its progress, and at the end
+the description of the engine, or the reason of the failure. It imports only the standard library and the runtime's module.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from typing import Any
 
 # seconds between two lines about the steps of a phase
 APART = 0.1
-# warnings that are kept; a parser may repeat itself for every node
+# the most warnings kept; a parser may repeat one for every node
 MOST = 50
-# what numpy calls TensorRT's dtypes, where lower case does not
+# numpy's names of TensorRT's dtypes, where they are not the lower-case ones
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 Job = dict[str, Any]
 
 
 class Refused(Exception):
-    """The runtime does not build this."""
+    """The error of a runtime that does not build this job."""
 
 
 class Lines:
-    """One JSON object a line to whoever started this."""
+    """Prints one JSON object a line to the process that started this one."""
 
     def __init__(self) -> None:
-        # libraries print to standard output as they like: what they print goes to standard error
+        # libraries print to standard output too: their output is redirected to standard error
         self.file = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self.last = 0.0
 
     def tell(self, **content: Any) -> bool:
-        """False if nobody listens any more."""
+        """Print one object. Returns False if the reader has closed the pipe."""
         try:
             print(json.dumps(content), file=self.file, flush=True)
         except OSError:
@@ -49,7 +49,7 @@ class Lines:
         return True
 
     def far(self, phase: str, done: int, total: int) -> bool:
-        """How far a phase is. Steps that come too thick are left out, but no phase: it may be the one that takes long."""
+        """Print the progress of a phase. Steps in quick succession are left out, but never a phase: it may be the long one."""
         now = time.monotonic()
         if done and now - self.last < APART:
             return True
@@ -58,7 +58,7 @@ class Lines:
 
 
 def build(job: Job, lines: Lines) -> dict[str, Any]:
-    """Carry out a job and return what was built. Raises Refused with one line."""
+    """Run a job and return the description of the engine. Raises Refused with one line."""
     trt = importlib.import_module(job["module"])
     log = _logger(trt)
     builder = trt.Builder(log)
@@ -85,7 +85,7 @@ def build(job: Job, lines: Lines) -> dict[str, Any]:
 
 def _parse(trt: Any, network: Any, path: str, log: Any) -> None:
     parser = trt.OnnxParser(network, log)
-    # from the file, so that weights beside it are found
+    # parsed from the file, so that weights beside it are found
     if parser.parse_from_file(path):
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
@@ -126,7 +126,7 @@ def _keep_timing(config: Any, job: Job) -> None:
     if cache is None:
         return
     path = Path(job["timing_cache"])
-    # not by fastloc's own writer, which brings more than the standard library into this process
+    # not by fastloc's own writer, which imports more than the standard library into this process
     target = Path(os.path.realpath(path))
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     with part.open("xb") as file:
@@ -135,13 +135,13 @@ def _keep_timing(config: Any, job: Job) -> None:
 
 
 def _load(trt: Any, plan: Any, log: Any) -> None:
-    """Load the engine again, on the GPU here."""
+    """Load the engine again, on this machine's GPU."""
     if trt.Runtime(log).deserialize_cuda_engine(plan) is None:
         raise Refused(f"the engine was built, and cannot be loaded again: {log.first('it says no reason')}")
 
 
 def _layers(network: Any) -> dict[str, dict[str, int]]:
-    """How many layers there are of each type and output dtype. The network is strongly typed: the engine computes in these."""
+    """The number of layers of each type and output dtype. The network is strongly typed: the engine computes in these dtypes."""
     counts: dict[str, Counter[str]] = {}
     for layer in (network.get_layer(i) for i in range(network.num_layers)):
         dtype = _dtype(layer.get_output(0)) if layer.num_outputs else "none"
@@ -176,7 +176,7 @@ def _logger(trt: Any) -> Any:
                 kept.append(line)
 
         def first(self, otherwise: str) -> str:
-            """The first error, and how many more there are."""
+            """The first error, and the number of further ones."""
             more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
             return self.errors[0] + more if self.errors else otherwise
 
@@ -184,7 +184,7 @@ def _logger(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, lines: Lines) -> Any:
-    """Tells how far the builder is, and stops it when nobody listens any more. Called from the builder's own threads."""
+    """A monitor that prints the builder's progress and stops it once the reader is gone. The builder's own threads call it."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -210,7 +210,7 @@ def _line(message: str, most: int = 400) -> str:
 
 
 def main() -> int:
-    """Read the job, carry it out, and say how it ended; 0 if an engine was built."""
+    """Read the job, run it, and print the result. Returns 0 if an engine was built."""
     lines = Lines()
     job = json.loads(sys.stdin.read())
     try:
@@ -218,7 +218,7 @@ def main() -> int:
     except Refused as error:
         lines.tell(refused=_line(str(error), 600))
         return 1
-    # whatever a library throws is an answer; the process that asked tells it in one line
+    # any exception of a library is the result; the parent process reports it in one line
     except Exception as error:
         lines.tell(refused=_line(f"{type(error).__name__}: {error}", 600))
         return 1
@@ -226,5 +226,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # destructors of native objects have nothing to add, and some have crashed
+    # skips destructors of native objects, some of which have crashed
     os._exit(main())

@@ -1,7 +1,7 @@
-"""What goes on inside the encoder, block by block: where a class comes to be, and what its attentions look at.
+"""Block-by-block views of the encoder: the depth at which a class emerges, and the targets of its attentions.
 
-After the analyses of CLIP Surgery (Li et al., arXiv 2304.05653, figures 3 and 8), of which no code was published; what their descriptions
-leave open is said where it is decided. All of it is read off the untouched encoder, in plain PyTorch.
+After the analyses of CLIP Surgery (Li et al., arXiv 2304.05653, figures 3 and 8), of which no code was published. Each function states the
+choices that their descriptions leave open. Everything is read from the unchanged encoder, in plain PyTorch.
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ from fastloc.functional.vit import check_pixels
 
 # sub-modules of a block, in the order in which they run
 MODULES = ("attention", "ffn")
-# what meets what in an attention
+# the pairs of projections that an attention compares
 ATTENTIONS = ("qk", "qq", "kk", "vv")
 POSITION = "bilinear"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One block: its input, projections, and what its two sub-modules add to the residual stream, LayerScale included."""
+    """One block: its input, its projections, and its two sub-modules' additions to the residual stream, LayerScale included."""
 
     before: Tensor  # [B, N, C]
     qkv: Tensor  # [B, 3, H, N, d]
@@ -40,12 +40,12 @@ class Step:
 
     @property
     def after(self) -> Tensor:
-        """The residual stream behind the block."""
+        """The residual stream after the block."""
         return self.before + self.attention + self.ffn
 
 
 def walk(weights: Weights, pixels: Tensor, position: str = POSITION) -> Iterator[Step]:
-    """The blocks of the untouched encoder on normalised pixels [B, 3, H, W], one by one.
+    """Yield the blocks of the unchanged encoder on normalised pixels [B, 3, H, W].
 
     Raises:
         ModelError: the shape of `pixels` does not fit the model.
@@ -66,14 +66,13 @@ def walk(weights: Weights, pixels: Tensor, position: str = POSITION) -> Iterator
 
 
 def module_cosines(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POSITION) -> tuple[Tensor, Tensor]:
-    """How much each sub-module's output speaks of each text: (contribution, accumulated), each [B, L, 2, T], cosines.
+    """Cosines of each sub-module's output with each text: (contribution, accumulated), each [B, L, 2, T].
 
     The output is mapped as the encoder maps its last block's to the image embedding, by the class token, the mean of the patches or the
-    attention pool, and compared with the unit texts [T, E]. How the paper maps it is not said, hence both: "contribution" maps what the
-    sub-module adds to the residual stream, "accumulated" the stream behind it. Axis 2 is `MODULES`. The last accumulated value is the
-    cosine of the image embedding. No such map is linear, because of the last LayerNorm: contributions do not add up to what is accumulated.
-    Through an attention pool still less, whose attention is that of what it is given: of a contribution, where this sub-module alone
-    would have it look.
+    attention pool, and compared with the unit texts [T, E]. The paper does not describe its map, hence both: "contribution" maps the
+    sub-module's addition to the residual stream, "accumulated" the stream after it. Axis 2 is `MODULES`. The last accumulated value is
+    the cosine of the image embedding. The last LayerNorm makes the map non-linear, so contributions do not add up to the accumulated
+    value. An attention pool adds to this: its attention to a contribution is computed from that contribution alone.
     """
     contribution, accumulated = [], []
     for step in walk(weights, pixels, position):
@@ -89,18 +88,18 @@ def _cosine(weights: Weights, tokens: Tensor, texts: Tensor) -> Tensor:
 
 
 def anchors(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POSITION) -> Tensor:
-    """The patch most similar to each text, int64 [B, T]: the largest cosine of the untouched encoder's patch features."""
+    """The patch most similar to each text, int64 [B, T], by the largest cosine of the unchanged encoder's patch features."""
     *_, last = walk(weights, pixels, position)
     patches = F.normalize(head(weights, last.after[:, weights.spec.prefix :]), dim=-1)
     return (patches @ texts.to(patches.dtype).T).argmax(1)
 
 
 def attention_rows(weights: Weights, pixels: Tensor, patches: Tensor, position: str = POSITION) -> Tensor:
-    """What chosen patches look at in every block: [B, L, 4, A, H, P], for patches int64 [B, A].
+    """The attention rows of chosen patches in every block: [B, L, 4, A, H, P], for patches int64 [B, A].
 
-    The patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2); the columns of the tokens in
-    front are dropped, so that a row sums to what the patches get. Only "qk" is computed by the encoder; the others are CLIP Surgery's
-    question.
+    Each is the patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2). The columns of the
+    tokens in front are dropped, so a row sums to the share of the patches. The encoder itself computes only "qk"; the others are the
+    comparisons of CLIP Surgery.
     """
     rows = []
     for step in walk(weights, pixels, position):
@@ -111,7 +110,7 @@ def attention_rows(weights: Weights, pixels: Tensor, patches: Tensor, position: 
 
 
 def _rows(p: Tensor, other: Tensor, patches: Tensor, prefix: int) -> Tensor:
-    """p and other [B, H, N, d] -> [B, A, H, P]."""
+    """Attention rows of the chosen patches: p and other [B, H, N, d] -> [B, A, H, P]."""
     index = (prefix + patches)[:, None, :, None].expand(-1, p.shape[1], -1, p.shape[3])
     chosen = p.gather(2, index)
     logits: Tensor = chosen @ other.mT * p.shape[3] ** -0.5

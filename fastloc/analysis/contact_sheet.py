@@ -1,4 +1,4 @@
-"""The contact sheet as one picture: a row a text and a column a method, in as many bands of columns as a screen's width asks for."""
+"""The contact sheet as one picture: a row a text and a column a method, in as many bands of columns as fit a screen's width."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fastloc.imaging.overlay import FAINT, FONT, GAP, INK, MARGIN, PAGE, SMALL, 
 
 __all__ = ["sheet"]
 
-# pixels that a band of columns may be wide, and a narrow tile's least width for its method's name
+# the largest width of a band of columns in pixels, and the least width of a narrow tile, which leaves room for its method's name
 WIDE, NARROWEST = 2200, 150
-# above so many methods tiles are shown smaller, three quarters of their size
+# with more methods than this, tiles are shown at three quarters of their size
 MANY = 6
 HEAD, CAPTION, TIME, BETWEEN, FOOT, LINE = 34, 30, 30, 26, 44, 18
 EMPTY, RULE = (240, 242, 244), (208, 212, 217)
@@ -23,7 +23,7 @@ Ink = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Layout:
-    """Pixels: a tile, a column's width; methods a band, bands, texts."""
+    """Sizes in pixels: a tile, a column's width. Counts: methods a band, bands, texts."""
 
     tile: tuple[int, int]
     column: int
@@ -40,16 +40,16 @@ class _Layout:
         return HEAD + self.texts * (CAPTION + self.tile[1]) + TIME + BETWEEN
 
     def left(self, place: int) -> int:
-        """Of the picture, place 0, and a band's methods."""
+        """The left edge of column `place` in a band: 0 is the picture, the others are the band's methods."""
         return MARGIN + place * (self.column + GAP)
 
     def top(self, band: int, text: int) -> int:
-        """Of the tiles of a text."""
+        """The top edge of a text's tiles in a band."""
         return MARGIN + band * self.band + HEAD + text * (CAPTION + self.tile[1]) + CAPTION
 
 
 def sheet(explained: Explained, colormap: str = "turbo") -> Image.Image:
-    """The sheet, RGB. A method that could not run says why where its first tile would be."""
+    """The sheet, RGB. A method that could not run shows the reason in place of its first tile."""
     layout = _layout(explained)
     notes = _wrapped(explained.timing, layout.width - 2 * MARGIN, SMALL)
     high = 2 * MARGIN + layout.bands * layout.band + FOOT + LINE * len(notes)
@@ -77,7 +77,7 @@ def _layout(explained: Explained) -> _Layout:
 
 
 def _band(made: Image.Image, layout: _Layout, explained: Explained, band: int) -> None:
-    """The picture once more, and this band's methods beside it."""
+    """Draw the picture again, and this band's methods beside it."""
     height, width = explained.size
     if band:
         y = MARGIN + band * layout.band - BETWEEN // 2
@@ -130,7 +130,7 @@ def _line(made: Image.Image, layout: _Layout, place: int, y: int, text: str, ink
 
 
 def _wrapped(text: str, width: int, size: int) -> list[str]:
-    """The text in lines of at most this many pixels, broken between words."""
+    """The text in lines of at most `width` pixels, broken between words."""
     font: ImageFont.FreeTypeFont = font_for(text, size)
     lines = [""]
     for word in text.split():
@@ -143,5 +143,5 @@ def _wrapped(text: str, width: int, size: int) -> list[str]:
 
 
 def milliseconds(ms: float) -> str:
-    """Three digits and the unit."""
+    """A duration with three digits and its unit."""
     return f"{ms / 1000:.3g} s" if ms >= 1000 else f"{ms:#.3g} ms".replace(". ms", " ms")

@@ -1,4 +1,4 @@
-"""Every method on one picture, side by side: what each shows for each text, how long its pass took, and why one could not run."""
+"""Every method on one picture, side by side: its heatmap for each text, the time of its pass, or the reason why it could not run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Explained", "explain"]
 
-# a tile's long side in pixels, the least that a larger number of tiles leaves of it, and the pixels of all tiles together
+# a tile's long side in pixels, its least value when there are many tiles, and the pixels of all tiles together
 TILE, LEAST, ALL = 320, 120, 40_000_000
 
 
@@ -32,11 +32,11 @@ class Column:
 
     tiles        one a text, RGB: its heatmap over the picture, the peak ringed; none where the method could not run
     points       the peak of each text
-    refusal      why it could not run, in one line, or None
-    fault        whether that is a fault of ours: it broke instead of refusing
+    refusal      the reason why it could not run, in one line, or None
+    fault        True if the method raised an unexpected error, a defect of fastloc, instead of refusing
     ms           median of the timed passes, milliseconds
     parameters   the recipe's fields as they were used, by name
-    plan         how the pass was executed, and why
+    plan         the execution of the pass, with reasons
     """
 
     method: str
@@ -66,7 +66,7 @@ class Explained:
 
     @property
     def timing(self) -> str:
-        """What the times are times of."""
+        """A line that describes the measured times."""
         of = "one warm pass" if self.runs == 1 else f"median of {self.runs} warm passes"
         return f"time: {of} on {self.device}, from the model's input to similarity, texts already encoded"
 
@@ -86,10 +86,10 @@ def explain(
 ) -> Explained:
     """Run the methods, rows of `fastloc.recipes.RECIPES`, one after another on an RGB picture.
 
-    runs: how many passes of each are timed, after one that is not. choices: of `Localizer.with_method`, the same for all methods: fit,
-    template, official. step is called after each method.
+    runs: the number of timed passes of each method, after one that is not timed. choices: arguments of `Localizer.with_method`, the same
+    for all methods: fit, template, official. step is called after each method.
 
-    A method that refuses the model or the picture, and one that breaks, is a column that says why.
+    A method that refuses the model or the picture, or raises an error, is a column with the reason.
 
     Raises:
         FastlocError: an unknown colour map; no method could run.
@@ -124,19 +124,19 @@ def _column(
         plan = ours.plan.explain()
     except FastlocError as error:
         return Column(*about, refusal=" ".join(str(error).split()))
-    # one method that breaks shall not cost the others their place
+    # an error in one method must not lose the others
     except Exception as error:
         return Column(*about, refusal=f"broke: {type(error).__name__}: {' '.join(str(error).split())}", fault=True)
     return Column(*about, draw(result), tuple(result.points()), ms=ms, parameters=_parameters(ours), plan=plan)
 
 
 def _timed(localizer: Localizer, picture: Image.Image, texts: list[str], runs: int) -> float:
-    """The median, milliseconds, of passes from normalised pixels to similarities on the CPU."""
+    """The median time in milliseconds of passes from normalised pixels to similarities on the CPU."""
     pixels = localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None]
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        # also waits for a GPU
+        # the copy also waits for a GPU
         localizer.similarity(pixels, texts)[0].cpu()
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times)
@@ -163,7 +163,7 @@ def _device(localizer: Localizer) -> str:
 
 
 def _parameters(localizer: Localizer) -> tuple[tuple[str, str], ...]:
-    """What is this method's own: the fields of its recipe that are not the defaults, how it is read out, what it is given."""
+    """The method's own parameters: the recipe's fields that differ from the defaults, its read-out and its inputs."""
     recipe, usual = localizer.recipe, Recipe("", "", "")
     names = [each.name for each in fields(recipe) if each.name not in ("name", "summary", "source", "readout", "fit", "template")]
     own = {name: getattr(recipe, name) for name in names if getattr(recipe, name) != getattr(usual, name)}
@@ -173,7 +173,7 @@ def _parameters(localizer: Localizer) -> tuple[tuple[str, str], ...]:
 
 
 def _short(value: Any) -> str:
-    """A value on a line; of a table its shape."""
+    """A value on one line; a table is shown by its shape."""
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         shape = []
         while isinstance(value, tuple):

@@ -45,7 +45,7 @@ pre { overflow-x: auto; margin: 8px 0 0; font: 12px/1.5 ui-monospace, monospace;
 
 
 def page(explained: Explained) -> str:
-    """The page, HTML in UTF-8; whatever is not ours is escaped."""
+    """The page, HTML in UTF-8; all text from outside is escaped."""
     height, width = explained.size
     name = explained.name or "picture"
     texts = ", ".join(f"“{escape(text)}”" for text in explained.texts)
@@ -67,7 +67,7 @@ each map is shown from low (clear) to high (red).</p>
 
 
 def _card(column: Column, texts: Sequence[str]) -> str:
-    """One method: its head, a figure a text or the reason why there is none, and its foot."""
+    """The card of one method: its head, a figure for each text or the reason why there is none, and its foot."""
     time = "" if column.ms is None else f'<span class="time">{escape(milliseconds(column.ms))}</span>'
     source = f'<p class="faint small">{escape(column.source)}</p>'
     parts = [f"<header>{time}<h2>{escape(column.method)}</h2><p>{escape(column.summary)}</p>{source}</header>"]

@@ -1,4 +1,4 @@
-"""How well a map or an attention row lies on an object's mask. Pure numpy."""
+"""Measures of the agreement of a map or an attention row with an object's mask. Pure numpy."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def _cells(geometry: Geometry, axis: int, cells: int) -> NDArray[np.int64]:
 
 
 def lift(rows: Floats, covered: Floats) -> Floats:
-    """Attention on the object over the object's share of the area: 1 is what an even spread has. rows [..., h, w] and coverage [h, w] of
-    the same grid; patches without any picture take no part. NaN where the object covers nothing."""
+    """Attention on the object over the object's share of the area; an even spread has 1.
+
+    rows [..., h, w] and coverage [h, w] have the same grid; patches without any picture are left out. NaN where the object covers nothing.
+    """
     seen = ~np.isnan(covered)
     weights = rows[..., seen]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -45,8 +47,10 @@ def lift(rows: Floats, covered: Floats) -> Floats:
 
 
 def auc(rows: Floats, covered: Floats) -> Floats:
-    """The chance that a point on the object has a higher value than one beside it, equal ones counted half. Arguments as for `lift`; a
-    patch that is covered in part counts as that part. NaN where everything or nothing is covered."""
+    """The probability that a point on the object has a higher value than one off it, ties counted half.
+
+    Arguments as for `lift`. A partly covered patch counts by its covered part. NaN where everything or nothing is covered.
+    """
     seen = ~np.isnan(covered)
     inside = covered[seen]
     flat = rows[..., seen]
@@ -64,11 +68,11 @@ def _auc(values: Floats, inside: Floats) -> float:
 
 
 def contrast(similarity: Floats, geometry: Geometry, mask: NDArray[np.bool_], reverse: bool = False) -> tuple[float, float]:
-    """The mean of the min-maxed map inside the mask [H, W] and outside it, where the model looked. Their difference is the score of
-    opposite visualisation: negative where the map marks everything but the object.
+    """The means of the min-maxed map inside and outside the mask [H, W], within the model's view.
 
-    The map is similarity [h, w] upsampled, then min-maxed, for every method, whatever its own order; reversed it is 1 - map. NaN where
-    the mask covers all or nothing of what was seen.
+    Their difference is the score of opposite visualisation: negative where the map marks everything but the object. The map is similarity
+    [h, w] upsampled, then min-maxed, for every method, whatever its own order; reversed it is 1 - map. NaN where the mask covers all or
+    nothing of the view.
     """
     heat = heatmaps.upsample(similarity[None].astype(np.float64), geometry)[0]
     rows, columns = geometry.covered()
@@ -80,7 +84,7 @@ def contrast(similarity: Floats, geometry: Geometry, mask: NDArray[np.bool_], re
 
 
 def central(covered: Floats) -> int:
-    """The index of the patch that lies deepest in the object: of those that are covered most the one nearest to the object's middle."""
+    """The index of the patch deepest in the object: among the most covered patches, the one nearest to the object's middle."""
     share = np.nan_to_num(covered)
     y, x = np.mgrid[: share.shape[0], : share.shape[1]]
     total = max(share.sum(), 1e-12)

@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 
 
 def plots(tables: dict[str, Rows], model: str) -> dict[str, bytes]:
-    """A PNG by name for each table of rows, see `fastloc.analysis.tables`. Raises ModuleNotFoundError without matplotlib."""
+    """PNGs by name, one for each table of rows, see `fastloc.analysis.tables`. Raises ModuleNotFoundError without matplotlib."""
     import matplotlib  # noqa: F401
 
     drawn = {}
@@ -34,7 +34,7 @@ def plots(tables: dict[str, Rows], model: str) -> dict[str, bytes]:
 
 
 def _modules(rows: Rows, model: str) -> Figure:
-    """Cosine by depth: a colour for positive and negative texts, a line style for each kind of sub-module."""
+    """Plot cosine by depth: a colour for positive and negative texts, a line style for each kind of sub-module."""
     words = {"attention": "attention", "ffn": "FFN"}
     made, axes = figure(3.9, f"What each sub-module says of texts, model {model}", columns=2, sharey=False)
     for ax, mode in zip(axes, ("contribution", "accumulated"), strict=True):
@@ -54,7 +54,7 @@ def _modules(rows: Rows, model: str) -> Figure:
 
 
 def _attention(rows: Rows, model: str) -> Figure:
-    """Lift above, AUC below; the text's own patch at the left, the object's at the right."""
+    """Plot lift above and AUC below, for the text's own patch at the left and the object's at the right."""
     made, axes = figure(6.2, f"Where patches look, model {model}", 2, 2, sharex=True, sharey="row")
     anchors = {"text": "of the patch most similar to the text", "object": "of the patch deepest in the object"}
     names = list(dict.fromkeys(row["attention"] for row in rows))
@@ -76,7 +76,7 @@ def _attention(rows: Rows, model: str) -> Figure:
 
 
 def _methods(rows: Rows, model: str) -> Figure:
-    """A bar a method, best first, and a dot an object."""
+    """Plot a bar for each method, best first, and a dot for each object."""
     scores: dict[str, list[float]] = {}
     for row in rows:
         if "score" in row:
@@ -95,7 +95,7 @@ def _methods(rows: Rows, model: str) -> Figure:
 
 
 def _line(ax: Axes, rows: Rows, key: str, label: str, colour: str, dashes: str, marker: str) -> None:
-    """Means by block, and the middle half of all values as a band."""
+    """Plot means by block, and the middle half of all values as a band."""
     blocks = sorted({row["block"] for row in rows})
     by_block = [[row[key] for row in rows if row["block"] == block] for block in blocks]
     ax.plot(blocks, [np.mean(values) for values in by_block], dashes, color=colour, marker=marker, markersize=3.5, label=label)

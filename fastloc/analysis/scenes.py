@@ -1,4 +1,4 @@
-"""Pictures with texts and, where there are any, masks: what an analysis is made on."""
+"""Pictures with texts and optional masks, the input of an analysis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Scene", "pictures", "samples"]
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An RGB picture; texts that are in it, and texts that are not; bool masks [T, H, W] of the former, or None."""
+    """An RGB picture, texts whose objects are in it, texts whose objects are not, and bool masks [T, H, W] of the former or None."""
 
     name: str
     picture: Image.Image
@@ -31,7 +31,7 @@ class Scene:
 
 
 def samples() -> list[Scene]:
-    """The scenes that ship with fastloc, with exact masks. Negatives of one are what only the others hold."""
+    """The scenes that ship with fastloc, with exact masks. The negatives of a scene are objects that only the others hold."""
     rows = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))
     every = list(dict.fromkeys(text for row in rows.values() for text in row["texts"]))
     scenes = []
@@ -45,7 +45,7 @@ def samples() -> list[Scene]:
 def pictures(
     files: Sequence[str | os.PathLike[str]], positives: Sequence[str], negatives: Sequence[str], folder: Path | None
 ) -> list[Scene]:
-    """Pictures of one's own. folder: of each picture's mask, <its stem>.png, whose value k marks the k-th positive text and 0 none.
+    """Your own pictures. folder: holds each picture's mask, <its stem>.png, whose value k marks the k-th positive text and 0 none.
 
     Raises:
         ImageError: a picture or mask that cannot be read or does not fit.
@@ -62,14 +62,14 @@ def pictures(
 def _masks(file: Path, picture: Image.Image, texts: Sequence[str]) -> NDArray[np.bool_]:
     try:
         with picture_files.opened(file) as (content, _), picture_formats.identified(content, str(file)) as opened:
-            # the size before the pixels: a mask of another one is never decoded
+            # the size is checked before the pixels: a mask of another size is never decoded
             if opened.size != picture.size:
                 width, height = opened.size
                 raise ImageError(f"mask {file} must be {picture.height} x {picture.width} as its picture is, got {height} x {width}")
             values = np.asarray(opened)
     except ImageError:
         raise
-    # decoders raise whatever they like on a corrupt file
+    # decoders raise exceptions of many types on a corrupt file
     except Exception as error:
         raise ImageError(f"mask {file} cannot be read: {error}") from error
     wanted = picture.size[::-1]

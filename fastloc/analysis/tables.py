@@ -1,4 +1,4 @@
-"""The analyses of a model on scenes as plain rows, ready for CSV: one function a file."""
+"""The analyses of a model on scenes as plain rows, ready for CSV: one function for each file."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ COLUMNS = {
     "methods": ("picture", "text", "method", "inside", "outside", "score", "refusal"),
 }
 MODES = ("contribution", "accumulated")
-# whose attention is looked at: the patch most similar to the text, or the one deepest in the object
+# the patch whose attention is measured: the one most similar to the text, or the one deepest in the object
 ANCHORS = ("text", "object")
 
 
 def modules(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
-    """Module-wise cosines: see `analysis.module_cosines`. Blocks count from 1."""
+    """Yield module-wise cosines, see `fastloc.analysis.blocks.module_cosines`. Blocks count from 1."""
     weights = _weights(localizer)
     for scene in scenes:
         names = scene.positives + scene.negatives
@@ -49,7 +49,9 @@ def modules(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
 
 
 def attentions(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
-    """How much of a patch's attention falls on the object, mean over heads: see `analysis.attention_rows`. Blocks count from 1.
+    """Yield the share of a patch's attention that falls on the object, mean over heads. Blocks count from 1.
+
+    See `fastloc.analysis.blocks.attention_rows`.
 
     Scenes without masks, and texts whose object the model does not see, give no rows.
     """
@@ -72,7 +74,7 @@ def attentions(localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[Row]:
 
 
 def _qualities(picture: str, text: str, rows: NDArray[Any], covered: NDArray[np.float64]) -> Iterator[Row]:
-    """Of one object: rows [L, 4, anchors, H, h, w]."""
+    """Yield the rows of one object, from attention rows [L, 4, anchors, H, h, w]."""
     lifts, areas = lift(rows, covered).mean(-1), auc(rows, covered).mean(-1)
     for block, term, anchor in np.ndindex(lifts.shape):
         yield {"picture": picture, "text": text, "anchor": ANCHORS[anchor], "block": block + 1, "attention": blocks.ATTENTIONS[term],
@@ -80,8 +82,11 @@ def _qualities(picture: str, text: str, rows: NDArray[Any], covered: NDArray[np.
 
 
 def methods(localizer: Localizer, scenes: Sequence[Scene], names: Sequence[str], step: Callable[[], None] = lambda: None) -> Iterator[Row]:
-    """The score of opposite visualisation of methods by name: see `analysis_scores.contrast`. Each method sees a scene's positive texts
-    together. A method that cannot run is one row with the reason; step is called after each method."""
+    """Yield the score of opposite visualisation of methods by name, see `fastloc.analysis.metrics.contrast`.
+
+    Each method sees a scene's positive texts together. A method that cannot run is one row with the reason; step is called after each
+    method.
+    """
     masked = [scene for scene in scenes if scene.masks is not None]
     for name in names:
         try:
@@ -104,7 +109,7 @@ def _contrasts(localizer: Localizer, scene: Scene) -> Iterator[Row]:
 
 
 def _weights(localizer: Localizer) -> Weights:
-    """A ViT's, never in half precision: cosines of small contributions are what is looked for."""
+    """The ViT's weights, never in half precision, because the analyses compare small contributions."""
     weights = localizer.weights
     if not isinstance(weights, Weights):
         raise ModelError(f"{localizer.source.name}: the blocks of a ViT are analysed, and this is another tower")

@@ -1,4 +1,4 @@
-"""Which words of a text its score with a picture rests on: Bi-Modal's relevance on the text tower.
+"""The relevance of a text's words for its score with a picture: Bi-Modal's relevance on the text tower.
 
 The text tower is a transformer of the image tower's blocks with a causal mask, read at the token that ends the text.
 """
@@ -35,12 +35,12 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
 
     Args:
         image: anything `fastloc.imaging.images.load` takes.
-        start: the first block of the text tower that is read, from the end where negative; 0 is all of them, as in the repository's
-            example, -1 the last alone, as in its notebook.
+        start: the first block of the text tower that is read, counted from the end if negative; 0 reads all blocks, as in the
+            repository's example, -1 only the last, as in its notebook.
 
     Raises:
         ModelError: the image tower is no ViT, or the text tower does not read its result at the end of the text.
-        RecipeError: a block that is not there. ImageError, TextError: a picture or a text that cannot be used.
+        RecipeError: the text tower has no such block. ImageError, TextError: a picture or a text that cannot be used.
     """
     (prompt,) = checked([text])
     encoder = localizer.source.text
@@ -49,7 +49,7 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
         raise RecipeError(f"start is {start}, and the text tower's blocks are 0 … {tower.spec.layers - 1}")
     with torch.inference_mode():
         ids, nothing = encoder.tokenizer([prompt, ""])
-        # which id ends a text is the tower's to say, and not every tokenizer starts one
+        # the tower defines the id that ends a text, and not every tokenizer adds one that starts it
         cut: Cut = getattr(encoder.tower, "cut", None) or Cut("highest")
         ids = ids[: cut.columns(ids[None])].cpu()
         starts = int(cut.columns(nothing[None]) > 1)
@@ -59,8 +59,10 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
 
 
 def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale: float, starts: int = 1) -> Tensor:
-    """The shares [N - starts - 1] of embedded tokens [1, N, C], the first `starts` and the last of which start and end the text, for an
-    image embedding [E]."""
+    """The shares [N - starts - 1] of embedded tokens [1, N, C] for an image embedding [E].
+
+    The first `starts` tokens start the text, and the last one ends it.
+    """
     count = embedded.shape[1]
     mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
     x, found = embedded, []
@@ -85,7 +87,7 @@ def text_weights(tower: Any) -> Weights:
     first, width = inner.transformer.resblocks[0], state["ln_final.weight"].shape[0]
     projection = state.get("text_projection")
     if projection is None:
-        # a module's, [out, in]
+        # a linear module's weight, [out, in]
         projection = state["text_projection.weight"].T if "text_projection.weight" in state else torch.eye(width)
     spec = ModelSpec(
         width=width, layers=len(inner.transformer.resblocks), heads=first.attn.num_heads, patch=(1, 1), image=(1, 1),

@@ -15,12 +15,12 @@ from fastloc.checkpoints.text.repair import repaired
 
 __all__ = ["BytePairs"]
 
-# pairs that are read of the file, below a line about its version; it holds more than CLIP was trained with
+# the pairs to read from the file, after a line with its version; it holds more than CLIP was trained with
 _PAIRS = 48894
-# what the last piece of a word ends with
+# the end of a word's last piece
 _END = "</w>"
 _SPECIAL = ("<start_of_text>", "<end_of_text>")
-# a piece of text that is split on its own: endings, runs of letters, single digits, runs of anything else
+# the pieces of text that are split separately: endings, runs of letters, single digits, runs of anything else
 _WORD = "|".join((*_SPECIAL, "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "[{letter}]+", "[{digit}]", r"[^\s{letter}{digit}]+"))
 
 
@@ -28,29 +28,29 @@ class BytePairs:
     """Texts to token ids.
 
     Args:
-        context_length: ids in a row; longer texts are cut, and end in the end-of-text token all the same.
+        context_length: ids in a row; longer texts are cut and still end in the end-of-text token.
     """
 
     def __init__(self, context_length: int = 77) -> None:
         self.context_length = context_length
         with gzip.open(vocabulary_file(), "rt", encoding="utf-8", newline="\n") as lines:
-            # "first second", as a key and as a definition for `tokenizers` takes it
+            # "first second", as a key and in the form of a definition for `tokenizers`
             self.merges = [line[:-1] for line in islice(lines, 1, 1 + _PAIRS)]
         self.ranks = dict(zip(self.merges, range(len(self.merges)), strict=True))
         characters = list(_characters().values())
         self._single = (*characters, *(each + _END for each in characters))
         first = len(self._single) + len(self.merges)
         self.sot_token_id, self.eot_token_id = self.all_special_ids = [first + index for index in range(len(_SPECIAL))]
-        # of the pieces that were met; making all of them costs a cold start more than reading the file
+        # a cache of pieces; making all of them costs a cold start more than reading the file
         self._numbers = {piece: number for number, piece in enumerate(self._single)}
         self._known = {word: [number] for word, number in zip(_SPECIAL, self.all_special_ids, strict=True)}
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
-        """The ids, int64 [n, context], zeros behind a text's end."""
+        """The ids, int64 [n, context], zeros after a text's end."""
         texts = [texts] if isinstance(texts, str) else texts
         ids = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         for row, text in zip(ids, texts, strict=True):
-            # the end stays where a text is cut
+            # a cut text keeps its end token
             found = [self.sot_token_id, *self.encode(text)][: self.context_length - 1]
             row[: len(found) + 1] = torch.tensor([*found, self.eot_token_id])
         return ids
@@ -62,7 +62,7 @@ class BytePairs:
         return [number for word in (_ascii() if plain else _unicode()).findall(text) for number in self._pieces(word)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Decode ids, a space behind each word; bytes that are no text become U+FFFD."""
+        """Decode ids, with a space after each word; bytes that are no text become U+FFFD."""
         bytes_of = {character: byte for byte, character in _characters().items()}
         pieces = "".join(self.decoder[int(each)] for each in ids)
         return bytes(bytes_of[each] for each in pieces).decode(errors="replace").replace(_END, " ")
@@ -79,7 +79,7 @@ class BytePairs:
         return {number: piece for piece, number in self.encoder.items()}
 
     def _pieces(self, word: str) -> list[int]:
-        """The ids of one word, remembered."""
+        """The ids of one word, cached."""
         if word not in self._known:
             *first, last = (_characters()[byte] for byte in word.encode())
             pieces = [*first, last + _END]
@@ -92,7 +92,7 @@ class BytePairs:
 
 
 def _joined(pieces: list[str], first: str, second: str) -> list[str]:
-    """The pieces with each such pair as one, from the left."""
+    """The pieces with every pair (first, second) joined, from the left."""
     made: list[str] = []
     rest = iter(range(len(pieces)))
     for index in rest:
@@ -106,7 +106,7 @@ def _joined(pieces: list[str], first: str, second: str) -> list[str]:
 
 @cache
 def _characters() -> dict[int, str]:
-    """A character for each byte, in the vocabulary's order: those that can be seen stand for themselves, before the others."""
+    """A character for each byte, in the vocabulary's order: printable bytes first, as themselves, then the others."""
     seen = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
     others = (byte for byte in range(256) if byte not in seen)
     return {**{byte: chr(byte) for byte in seen}, **{byte: chr(256 + index) for index, byte in enumerate(others)}}
@@ -119,7 +119,7 @@ def _ascii() -> Any:
 
 @cache
 def _unicode() -> Any:
-    # re knows no classes of letters and digits of all languages
+    # `re` has no classes of letters and digits of all languages
     import regex
 
     return regex.compile(_WORD.format(letter=r"\p{L}", digit=r"\p{N}"), regex.IGNORECASE)

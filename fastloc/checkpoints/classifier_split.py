@@ -1,7 +1,7 @@
 """A classifier cut at one layer: a pass that gives the layer's output, as the start of a graph, and the logits behind it.
 
-The module is traced once (torch.fx) and walked node by node; nothing is hooked. One that cannot be traced, because its Python decides by
-values, gets a forward hook on the copy that we hold, for the time of a call; `Split.hooked` says so.
+The module is traced once (torch.fx) and run node by node, without hooks. A module that cannot be traced, because its Python branches on
+values, gets a forward hook on a private copy, for the time of a call; `Split.hooked` is then True.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from fastloc.errors import ModelError, unknown
 
-# how deep the modules lie that messages list
+# the depth of the modules that messages list
 LISTED = 2
 # float32 means of a few hundred positions, in another order
 SAME = 1e-4
@@ -25,7 +25,7 @@ _POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.MaxPool2d
 
 @dataclass(frozen=True)
 class Cut:
-    """One pass: the layer's output [B, K, h, w], a leaf that gradients are taken at, and the logits [B, C]."""
+    """One pass: the layer's output [B, K, h, w], a leaf for gradients, and the logits [B, C]."""
 
     features: Tensor
     outputs: Tensor
@@ -37,12 +37,12 @@ class Split:
     Args:
         module: any module from pixels [B, 3, H, W] to logits [B, C]. A copy is held, in eval mode (BatchNorm uses its own statistics) and
             without gradients of parameters; the module itself is neither kept nor changed.
-        layer: a submodule by name ("layer4", "features.29"), whose last output is taken, or a node of the traced graph; None is what the
-            stage of the network's last convolution ends in.
-        example: [1, 3, H, W], tried out once; not the same everywhere.
+        layer: a submodule by name ("layer4", "features.29"), whose last output is taken, or a node of the traced graph; None takes the
+            output of the stage of the network's last convolution.
+        example: [1, 3, H, W], run once; it must not be constant.
 
     Raises:
-        ModelError: no such layer, one that gives no [B, K, h, w], no logits, or no layer given where none can be told.
+        ModelError: no such layer, one that gives no [B, K, h, w], no logits, or no layer given where none can be inferred.
     """
 
     def __init__(self, module: nn.Module, layer: str | None, example: Tensor) -> None:
@@ -58,18 +58,18 @@ class Split:
 
     @property
     def hooked(self) -> bool:
-        """Whether the network could not be traced, and a hook stands in a call's time on our copy of it."""
+        """True if the network could not be traced, so that a hook is set on the private copy during a call."""
         return self.graph is None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Split":
-        """The same on a device in a dtype; our own copy moves."""
+        """This split on a device in a dtype; the private copy itself moves."""
         for part in (self.module, self.graph):
             if part is not None:
                 part.to(device, dtype)
         return self
 
     def __call__(self, pixels: Tensor, *, grad: bool = False) -> Cut:
-        """Run it; with `grad` the graph from the layer to the logits is kept, and no other.
+        """Run the classifier; with `grad` only the graph from the layer to the logits is kept.
 
         Raises ModelError where the layer gives no [B, K, h, w], or is not run.
         """
@@ -80,7 +80,7 @@ class Split:
                 what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ModelError(f"layer {self.layer!r} gives {what}; a spatial output [B, K, h, w] is wanted")
             found[:] = [value.detach().requires_grad_(grad)]
-            # a copy goes on, which what follows may change in place
+            # later layers get a copy, because they may change it in place
             return found[0].clone()
 
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
@@ -93,7 +93,7 @@ class Split:
     def head(self, example: Tensor) -> Tensor:
         """The weight [C, K] of the one linear layer behind global average pooling of the layer's output.
 
-        Raises ModelError, with the reason, for a network without such a head: what it computes is compared, whatever it is written as.
+        Raises ModelError, with the reason, for a network without such a head. The check compares the results, not the code.
         """
         if self.graph is None:
             raise ModelError(self._without_head("it cannot be traced, so what its head reads is not known"))
@@ -147,12 +147,12 @@ class Split:
 
 
 class _Walk(fx.Interpreter):
-    """Runs a traced network; one node's value is cut off from what led to it, whose graph is never made."""
+    """Runs a traced network and detaches one node's value; the graph before it is never made."""
 
     def __init__(self, graph: fx.GraphModule, place: fx.Node, cut: Callable[[Any], Tensor], found: list[Tensor]) -> None:
         super().__init__(graph)
         self.place, self.cut, self.found = place, cut, found
-        # an error of ours stays one line
+        # an error of fastloc stays one line
         self.extra_traceback = False
 
     def run_node(self, n: fx.Node) -> Any:
@@ -162,7 +162,7 @@ class _Walk(fx.Interpreter):
 
 
 class _Values(fx.Interpreter):
-    """Runs a traced network and keeps what some of its nodes give."""
+    """Runs a traced network and keeps the outputs of some of its nodes."""
 
     def __init__(self, graph: fx.GraphModule, kept: tuple[Any, ...], values: dict[Any, Tensor]) -> None:
         super().__init__(graph)
@@ -171,7 +171,7 @@ class _Values(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor) and n in self.kept:
-            # what follows may change it in place
+            # later nodes may change it in place
             self.values[n] = value.clone()
         return value
 
@@ -194,7 +194,7 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
     try:
         return fx.GraphModule(module, fx.Tracer().trace(module))
     except Exception:
-        # what is not traceable fails in as many ways as there is Python
+        # untraceable code can raise any exception
         return None
 
 
@@ -244,7 +244,7 @@ def _label(node: fx.Node, graph: fx.GraphModule) -> str:
 
 @contextmanager
 def _hook(module: nn.Module, cut: Callable[[Any], Tensor]) -> Iterator[None]:
-    """The module's output replaced by what `cut` makes of it, for as long as this lasts."""
+    """Replace the module's output by the result of `cut`, for the time of this context."""
     handle = module.register_forward_hook(lambda _module, _inputs, output: cut(output))
     try:
         yield

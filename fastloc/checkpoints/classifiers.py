@@ -1,4 +1,4 @@
-"""Classifiers by name: torchvision's and timm's, or a module of one's own, each with what its pixels and classes are called."""
+"""Classifiers by name, from torchvision, timm or your own module, each with its pixel statistics and class names."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ RANDOM = "random"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = 1000
 SIZE = 224
-# names that one message lists
+# the most names that one message lists
 MOST = 40
 
 
@@ -27,8 +27,8 @@ MOST = 40
 class Classifier:
     """A classifier and its classes.
 
-    names: of each class its names, the usual one first; empty where only indices are known.
-    mean, std: of pixels in [0, 1], per channel. size: the input it was trained at, (height, width).
+    names: the names of each class, the usual one first; empty where only indices are known.
+    mean, std: of pixels in [0, 1], per channel. size: the training input's (height, width).
     """
 
     name: str
@@ -40,8 +40,10 @@ class Classifier:
     interpolation: str
 
     def indices(self, texts: Iterable[str], count: int) -> list[int]:
-        """The classes that texts name, of `count`: by name, in any case, or by index as digits. Raises TextError for one that names none,
-        or several."""
+        """The indices of the classes that texts name, of `count` classes: by name, in any case, or by index as digits.
+
+        Raises TextError for a text that names no class or several.
+        """
         places: dict[str, list[int]] = {}
         for index, each in enumerate(self.names):
             for name in dict.fromkeys(name.casefold() for name in each):
@@ -70,7 +72,7 @@ def load(model: str, weights: str | Path | None = None) -> Classifier:
     Args:
         model: "torchvision:resnet50" or "timm:resnet18".
         weights: "random" for seeded random weights (None: the same, with a warning); a tag of torchvision's ("IMAGENET1K_V2", "DEFAULT")
-            or timm's ("a1_in1k"), of which the file is downloaded once; or a path to a state dict.
+            or timm's ("a1_in1k"), whose file is downloaded once; or a path to a state dict.
 
     Raises:
         ModelError: unknown library, model or tag, a download that fails, or weights of another architecture.
@@ -91,7 +93,7 @@ def load(model: str, weights: str | Path | None = None) -> Classifier:
 def of_module(
     module: nn.Module, names: Sequence[str], mean: tuple[float, ...], std: tuple[float, ...], size: tuple[int, int], weights: Path | None
 ) -> Classifier:
-    """A module of one's own; ImageNet's mean and std where none are given."""
+    """A classifier from your own module, with ImageNet's mean and std unless you give others."""
     each = tuple((str(name),) for name in names)
     made = Classifier(type(module).__name__, module, each, mean or IMAGENET_MEAN, std or IMAGENET_STD, size, "bilinear")
     if weights:
@@ -100,7 +102,7 @@ def of_module(
 
 
 def many(kind: str, name: str, known: list[str]) -> str:
-    """`errors.unknown` for tables too long to be listed: the nearest names, and how many there are."""
+    """`errors.unknown` for tables too long to list: the nearest names, and the total number."""
     if len(known) <= MOST:
         return unknown(kind, name, known)
     near = difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.5) or [each for each in known if name.casefold() in each][:3]
@@ -123,7 +125,7 @@ def _torchvision(name: str, tag: str | None) -> Classifier:
             raise ModelError(unknown(f"{name} tag", tag, [*by_name, "DEFAULT"]))
         chosen = by_name.get(tag.upper()) or models.get_model_weights(name).DEFAULT
     module = _made(f"{name} {tag or ''}", lambda: models.get_model(name, weights=chosen))
-    # what pixels look like is known of random weights too
+    # pixel statistics are known for random weights too
     about = chosen or tags[0]
     transforms: Any = about.transforms()
     side = transforms.crop_size[0]
@@ -158,21 +160,21 @@ LIBRARIES: dict[str, Callable[[str, str | None], Classifier]] = {"torchvision": 
 
 
 def _made(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    """The module with seeded random weights, the caller's random numbers left alone, or with its tag's."""
+    """The module with seeded random weights, without a change of the caller's random state, or with its tag's weights."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(0)
-        # some models remark on how long their initialisation takes
+        # some models warn that their initialisation is slow
         warnings.simplefilter("ignore")
         try:
             return build()
         except Exception as error:
-            # hubs fail in their own ways: offline, refused, no such file
+            # each hub raises its own exceptions: offline, refused, no such file
             first = first_line(error)
             raise ModelError(f"classifier {name.strip()} could not be made: {first}") from error
 
 
 def _names(categories: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Of each class its name; of ImageNet's 1000 their synonyms too."""
+    """The names of each class; ImageNet's 1000 include synonyms."""
     if len(categories) != IMAGENET:
         return tuple((name,) for name in categories)
     return tuple((name, *more) for name, more in zip(categories, _synonyms("imagenet-1k"), strict=True))
@@ -184,7 +186,7 @@ def _timm_names(module: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _synonyms(subset: str) -> list[tuple[str, ...]]:
-    # timm comes with open_clip
+    # open_clip depends on timm
     info = _package("timm.data").ImageNetInfo(subset)
     return [tuple(info.index_to_description(index).split(", ")) for index in range(info.num_classes())]
 

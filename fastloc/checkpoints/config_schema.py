@@ -1,6 +1,6 @@
 """The schema of a model configuration from elsewhere (open_clip_config.json): the fields that fastloc reads, each with its range.
 
-Others are left as they are. A configuration is checked before anything of its sizes is made, and before a tokenizer sees its arguments.
+Other fields are ignored. A configuration is checked before any tensor of its sizes is made, and before a tokenizer gets its arguments.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["check", "outline", "parameters", "tokenizer_arguments"]
 
 # largest sizes; the largest CLIPs there are have 48 blocks of 1,664 channels, and a vocabulary of 901,629
 WIDTH, LAYERS, CONTEXT, VOCABULARY, SIDE, PATCH = 1 << 14, 256, 1 << 12, 1 << 20, 1 << 14, 1 << 10
-# what a file may recommend by itself; a caller may ask for more
+# the bounds of a file's recommendation; a caller may set more
 RECOMMENDED_SIDE, ITERATIONS = 1 << 12, 100
-# parameters of a model that is made with random weights
+# the most parameters of a model made with random weights
 MOST_PARAMETERS = 8_000_000_000
 _MODES = ("", "clips")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}")
@@ -36,7 +36,7 @@ Sides = int | list[int]
 
 @dataclass
 class _Outline:
-    """The fields that say which kind of model it is."""
+    """The fields that determine the kind of model."""
 
     embed_dim: Any
     vision_cfg: dict[str, Any]
@@ -44,7 +44,7 @@ class _Outline:
 
 
 def _check_layers(norm: Mapping[str, float] | None, activation: Mapping[str, str] | None) -> None:
-    """Raise FastlocError for arguments of the norms and the activation that are not the two that models have."""
+    """Raise FastlocError for arguments of norms and activation other than the two that models use."""
     for name, value in (norm or {}).items():
         one_of("argument of norm_kwargs", name, ("eps",))
         number("eps", value, 0, 1)
@@ -191,13 +191,13 @@ class _Extras:
     words: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     recommended: _Recommended = field(default_factory=_Recommended)
-    # of scores, by "plain" and "projected"
+    # the calibrations of scores, by "plain" and "projected"
     presence: dict[str, Calibration] = field(default_factory=dict)
 
 
 @dataclass
 class _TokenizerArguments:
-    """All that a configuration may say to a tokenizer; what models' own say is among it."""
+    """Every tokenizer argument that a configuration may set; it covers those of all published models."""
 
     clean: str | None = None
     strip_sep_token: bool = False
@@ -214,7 +214,7 @@ class _TokenizerArguments:
 
 
 def outline(config: object, name: str) -> dict[str, Any]:
-    """A configuration that has its three parts. Raises ModelError for anything else; `name` is the file's."""
+    """A configuration with its three parts. Raises ModelError for anything else; `name` is the file's."""
     damaged = f"model configuration {name!r} is damaged"
     convert(config, _Outline, damaged)
     if not isinstance(config, dict):
@@ -225,7 +225,7 @@ def outline(config: object, name: str) -> dict[str, Any]:
 def check(content: Mapping[str, Any], config: Mapping[str, Any], name: str) -> None:
     """Raise ModelError for a field that is missing or out of its range.
 
-    content: the file. config: its part that is open_clip's, of a kind of model that fastloc runs.
+    content: the file. config: its open_clip part, of a kind of model that fastloc runs.
     """
     damaged = f"model configuration {name!r} is damaged"
     convert(config, _Config, f"{damaged}: model_cfg")
@@ -236,12 +236,12 @@ def check(content: Mapping[str, Any], config: Mapping[str, Any], name: str) -> N
 
 
 def tokenizer_arguments(text: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The arguments of a configuration's tokenizer, of the few that only say how texts are cleaned and filled up.
+    """The arguments of a configuration's tokenizer, limited to the few that control cleaning and padding.
 
-    The others go to a library that runs what they name, `trust_remote_code` first of all.
+    Other arguments would reach a library that runs the code that they name, `trust_remote_code` first of all.
 
     Raises:
-        ModelError: any other argument, or a value that is none. `name` is the configuration's.
+        ModelError: any other argument, or an invalid value. `name` is the configuration's.
     """
     given = text.get("tokenizer_kwargs") or {}
     damaged = f"model configuration {name!r} is damaged: tokenizer_kwargs"
@@ -257,7 +257,7 @@ def tokenizer_arguments(text: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def parameters(config: Mapping[str, Any]) -> int:
-    """About how many parameters a configuration's model has: those of its blocks and its table of tokens."""
+    """The approximate number of parameters of a configuration's model: those of its blocks and its table of tokens."""
     described = config["vision_cfg"].get("vit") or tower_fields(config["vision_cfg"].get("timm_model_name") or "") or {}
     ratio = {"mlp_ratio": described["hidden"] / described["width"]} if described.get("hidden") else {}
     shape = {"patch_size": described["patch"], "image_size": described["image"]} if described else {}
@@ -275,7 +275,7 @@ def _known(kind: Any, part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _each(name: str, value: Sides, lengths: tuple[int, int]) -> list[int]:
-    """One number, or a list of so many."""
+    """A list of sides from one number or a list, whose length must be within `lengths`."""
     if not isinstance(value, list):
         return [value]
     if len(value) not in lengths:

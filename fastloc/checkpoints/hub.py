@@ -12,11 +12,11 @@ from fastloc.checkpoints.hub_repository import Repository
 from fastloc.errors import ModelError
 
 CONFIG = "open_clip_config.json"
-# transformers', which is read where a repository has no other
+# transformers' configuration, read if a repository has no other
 OTHER_CONFIG = "config.json"
 # safetensors first: it holds tensors and nothing else
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-# a fast tokenizer is whole with the first three; the others are what slow ones are made of
+# a fast tokenizer is complete with the first three files; slow ones need the others
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
@@ -25,17 +25,17 @@ def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
     """Get one file: from the hub's cache, without a request, or by a download.
 
     Args:
-        repository: where it is.
-        names: its names, the preferred one first. Any of them in the cache goes before a download.
+        repository: the repository of the file.
+        names: its possible names, the preferred one first. Any of them in the cache takes precedence over a download.
 
     Returns:
         The file in the hub's cache, or None if the repository has none of them.
 
     Raises:
-        ModelError: it cannot be downloaded; the message is one line and says what to do.
+        ModelError: it cannot be downloaded; the message is one line with the remedy.
     """
     try:
-        # the hub's client takes a third of a second, which models that are on disk need not wait for
+        # importing the hub's client takes a third of a second, which models on disk do not need
         from fastloc.checkpoints import hub_files
     except ModuleNotFoundError as error:
         raise ModelError(f"{repository.subject} needs {error.name}: pip install {error.name}") from error
@@ -43,7 +43,7 @@ def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
 
 
 def must_fetch(repository: Repository, names: Sequence[str]) -> Path:
-    """The same for a file that must be there. Raises ModelError also where the repository has none of them."""
+    """Get one file that must exist, see `fetch`. Raises ModelError also if the repository has none of the names."""
     found = fetch(repository, names)
     if found is None:
         raise _lacks(repository, names)
@@ -60,7 +60,7 @@ def tagged(model: str, tag: str, place: str) -> Path:
 
     Args:
         model, tag: open_clip's names, for errors.
-        place: where its table says that they are: `owner/name/`, or `owner/name/file`.
+        place: the location in open_clip's table: `owner/name/`, or `owner/name/file`.
 
     Returns:
         The file in the hub's cache.
@@ -75,10 +75,10 @@ def tagged(model: str, tag: str, place: str) -> Path:
 
 
 def config(repository: Repository) -> tuple[Path, Repository]:
-    """Get open_clip's configuration of a model, or transformers' where a repository has no other.
+    """Get open_clip's configuration of a model, or transformers' if a repository has no other.
 
     Returns:
-        The file, whose folder is where the model's other files go; and the repository at its commit, so that all are of one commit.
+        The file, whose folder also takes the model's other files; and the repository at its commit, so that all files are of one commit.
 
     Raises:
         ModelError: see `fetch`.
@@ -90,8 +90,7 @@ def config(repository: Repository) -> tuple[Path, Repository]:
 
 
 def weights(repository: Repository, model_config: Mapping[str, Any], names: Sequence[str] = WEIGHTS) -> Path:
-    """Get a model's weights and, before them, the files of the tokenizer that its configuration asks for: its own, or those of the
-    repository that it names.
+    """Get a model's weights and, before them, its tokenizer's files, its own or those of the repository that its configuration names.
 
     Args:
         names: of the weights' file, the preferred one first.
@@ -112,7 +111,7 @@ def tokenizer(repository: Repository) -> Path:
     """Get the files of a tokenizer.
 
     Returns:
-        The folder that they are in. Where they are there already, no request is made.
+        The folder with the files. If they are cached, no request is made.
 
     Raises:
         ModelError: see `fetch`.
@@ -120,7 +119,7 @@ def tokenizer(repository: Repository) -> Path:
     found = _cached(repository, (_TOKENIZER[0], *_VOCABULARIES))
     if found is not None:
         return found.parent
-    # that of the vocabulary comes last, so where it is, all others are
+    # the vocabulary comes last, so if it is cached, so are all others
     for name in reversed(_TOKENIZER):
         found = fetch(repository, [name]) or found
         if found is not None:
@@ -134,12 +133,12 @@ def tokenizer(repository: Repository) -> Path:
 
 
 def transformers_files(repository: Repository) -> None:
-    """Get what a model of transformers needs beside its configuration: the files of processor and tokenizer, and the weights last.
+    """Get the files of a transformers model besides its configuration: those of processor and tokenizer, and the weights last.
 
     Raises:
         ModelError: see `fetch`; also for an index of weights that is damaged, or a file that it lists and the repository lacks.
     """
-    # of a model that is used, for its reading comes with torch
+    # imported here, because it imports torch
     from fastloc.checkpoints.foreign import processor, transformers_folder
 
     fetch(repository, processor.FILES)
@@ -149,8 +148,8 @@ def transformers_files(repository: Repository) -> None:
 
 
 def _own_tokenizer(repository: Repository, weights_names: Sequence[str]) -> bool:
-    """Get the files of a tokenizer that lie beside a model's weights; False where none do."""
-    # the weights come last, so where they are, all of it is there that there is
+    """Get the tokenizer's files in a model's own repository. Returns False if there are none."""
+    # the weights come last, so if they are cached, so is every tokenizer file that exists
     if _cached(repository, weights_names) is not None:
         return _cached(repository, (*_TOKENIZER, *_VOCABULARIES)) is not None
     fast = [fetch(repository, [name]) for name in _TOKENIZER]
@@ -161,6 +160,6 @@ def _cached(repository: Repository, names: Sequence[str]) -> Path | None:
     try:
         from fastloc.checkpoints.hub_files import cached
     except ModuleNotFoundError:
-        # what asks next for a file says so
+        # the next request for a file raises the error
         return None
     return cached(repository, names)

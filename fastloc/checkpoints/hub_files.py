@@ -1,7 +1,7 @@
-"""One file from the Hugging Face hub: from its cache without a request, or by a download that can be broken off and goes on.
+"""One file from the Hugging Face hub: from its cache without a request, or by a resumable download.
 
 The cache, the progress bar and the requests are those of huggingface_hub. Three things are added: the first contact has a short
-limit, since the hub's client tries for a minute; what has come of a file stays when the process ends, which the client deletes; and
+timeout, because the hub's client tries for a minute; a partial file stays when the process ends, whereas the client deletes it; and
 every failure is one line.
 """
 
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 # seconds for the first contact: look-up of the name, connection and answer together; with imports a command fails within 5
 PATIENCE = 2.5
-# an ETag becomes the name of a file
+# an ETag becomes a file's name, so its form is checked
 _ETAG = re.compile(r"[A-Za-z0-9][\w.+=-]*", re.ASCII)
-# the ETag of a file in the large storage is its sha256, and of another one git's name of its content
+# the ETag of a file in the large storage is its sha256, of any other file git's object id
 _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-# its names are public, and made on demand, which a type checker does not see
+# its names are public but made on demand, which a type checker does not see
 _utils: Any = huggingface_hub.utils
 
 
@@ -73,7 +73,7 @@ def fetch(repository: Repository, names: Sequence[str]) -> Path | None:
 
 
 def _note_absence(repository: Repository, name: str, error: EntryNotFoundError) -> None:
-    """Write into the cache, as the hub's client does, that a commit has no such file: nobody asks again."""
+    """Record in the cache, as the hub's client does, that a commit has no such file, which saves later requests."""
     response: Any = getattr(error, "response", None)
     commit = response.headers.get("X-Repo-Commit") if response is not None else None
     if commit is None or not _GIT.fullmatch(commit):
@@ -96,7 +96,7 @@ def cached(repository: Repository, names: Sequence[str]) -> Path | None:
 
 
 def _download(repository: Repository, name: str) -> Path:
-    """Raises EntryNotFoundError if the repository has no such file, and ModelError for everything else."""
+    """Download one file. Raises EntryNotFoundError if the repository has no such file, and ModelError for any other failure."""
     about = _first_contact(repository, name)
     if about.commit_hash is None or about.etag is None or not _ETAG.fullmatch(about.etag):
         raise _failed(repository, f"{_host()} does not answer as a hub does; is a login page or a proxy in between?")
@@ -109,10 +109,10 @@ def _download(repository: Repository, name: str) -> Path:
         with _utils.WeakFileLock(lock):
             if not blob.exists():
                 _complete(repository, name, blob, about)
-        # the content is there: this puts the file's name and the revision into the cache
+        # the content is cached: this adds the file's name and the revision to the cache
         path = Path(hf_hub_download(repository.name, name, revision=repository.revision))
         if not path.is_symlink():
-            # where there are no links the cache has made a copy
+            # without links the cache makes a copy
             blob.unlink(missing_ok=True)
     except ModelError:
         raise
@@ -123,7 +123,7 @@ def _download(repository: Repository, name: str) -> Path:
 
 def _first_contact(repository: Repository, name: str) -> HfFileMetadata:
     url = hf_hub_url(repository.name, name, revision=repository.revision)
-    # who sets the hub's own limit means it
+    # a timeout that you set for the hub's client takes precedence
     own = constants.HF_HUB_ETAG_TIMEOUT
     patience = PATIENCE if own == constants.DEFAULT_ETAG_TIMEOUT else float(own)
     answers: queue.SimpleQueue[HfFileMetadata | Exception] = queue.SimpleQueue()
@@ -134,7 +134,7 @@ def _first_contact(repository: Repository, name: str) -> HfFileMetadata:
         except Exception as error:
             answers.put(error)
 
-    # the look-up of a name takes no timeout, so it is left behind in a thread of its own
+    # the look-up of a host name takes no timeout, so it runs in a thread that can be abandoned
     threading.Thread(target=ask, daemon=True, name="fastloc-hub").start()
     try:
         answer = answers.get(timeout=patience)
@@ -153,10 +153,10 @@ def _first_contact(repository: Repository, name: str) -> HfFileMetadata:
 
 
 def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetadata) -> None:
-    """Download what is missing of a file, and give it its name in the cache once it is whole."""
+    """Download the missing part of a file, and give it its name in the cache once it is complete."""
     partial = blob.with_name(f"{blob.name}.incomplete")
     if partial.is_symlink():
-        # no download leaves one
+        # no download leaves such a file
         partial.unlink()
     have = partial.stat().st_size if partial.exists() else 0
     if about.size is not None and have > about.size:
@@ -166,7 +166,7 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
     if about.size is not None and free < about.size - have:
         raise _full(repository, about.size - have, free)
     headers = _utils.build_hf_headers(library_name="fastloc")
-    # what is compressed on the way has no size to compare with, and no ranges
+    # content compressed in transit has no size to compare with, and no ranges
     headers["Accept-Encoding"] = "identity"
     url = hf_hub_url(repository.name, name, revision=about.commit_hash)
     try:
@@ -190,7 +190,7 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
 
 
 def _digest(path: Path, kind: str) -> str:
-    """The sha256 of a file, or git's name of its content: the sha1 with the size before it."""
+    """The sha256 of a file, or git's object id of its content: the sha1 with the size in front."""
     with path.open("rb") as file:
         if kind == "sha256":
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -201,7 +201,7 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def _error_line(repository: Repository, error: Exception, size: int = 0) -> ModelError:
-    """The line for a refusal of the hub's or an error of the disk's."""
+    """The one-line error for a refusal by the hub or a disk error."""
     if isinstance(error, GatedRepoError):
         page = f"{constants.ENDPOINT}/{repository.name}"
         return _failed(repository, f"repository {repository.name!r} is gated; accept its terms on {page} and log in with `hf auth login`")
@@ -237,7 +237,7 @@ def _failed(repository: Repository, why: str) -> ModelError:
 
 
 def _reason(error: BaseException, patience: float | None = None) -> str:
-    """Why a request failed, in a few words: clients wrap what the system said several times."""
+    """The reason of a failed request in a few words: clients wrap the system's message several times."""
     causes = [error]
     while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None and inner not in causes:
         causes.append(inner)
@@ -246,7 +246,7 @@ def _reason(error: BaseException, patience: float | None = None) -> str:
     if any("Timeout" in type(each).__name__ for each in causes):
         return "no answer" if patience is None else f"no answer within {patience:g} s, HF_HUB_ETAG_TIMEOUT=30 waits longer"
     system = [each.strerror for each in causes if isinstance(each, OSError) and each.errno is not None and each.strerror]
-    # the client's own check of the size
+    # the client's size check
     said = system[-1] if system else "the hub sent no more" if type(error) is OSError else str(error)
     return said.strip().splitlines()[0] if said.strip() else type(error).__name__
 
@@ -257,7 +257,7 @@ def _host() -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the hub's warnings about its own retries off the screen, unless the user has asked for more than warnings."""
+    """Hide the hub's warnings about its own retries, unless you set a more verbose level than warnings."""
     level = hub_logging.get_verbosity()
     if level == logging.WARNING:
         hub_logging.set_verbosity(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A model's repository on the Hugging Face hub: `hf-hub:owner/name` or `hf:owner/name`, with `@revision` if wanted."""
+"""A model's repository on the Hugging Face hub: `hf-hub:owner/name` or `hf:owner/name`, optionally with `@revision`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fastloc.errors import ModelError
 from fastloc.utils.schema import shown
 
-# open_clip's, and a shorter one
+# open_clip's prefix, and a shorter one
 PREFIXES = ("hf-hub:", "hf:")
-# as the hub names its users, repositories and revisions
+# the hub's rule for names of users, repositories and revisions
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNERLESS = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _REVISION = re.compile(r"[\w][\w./-]*", re.ASCII)
@@ -22,8 +22,8 @@ class Repository:
 
     Attributes:
         name: owner/name.
-        subject: the thing that is asked of it, as errors name it.
-        instead: what to give where it cannot be downloaded, as errors name it.
+        subject: the requested thing, as error messages name it.
+        instead: the alternative if it cannot be downloaded, as error messages name it.
         revision: a branch, a tag or a commit.
     """
 
@@ -34,10 +34,10 @@ class Repository:
 
     @classmethod
     def parse(cls, model: str) -> Repository:
-        """Read `hf-hub:owner/name` or `hf:owner/name`, with `@revision` or without.
+        """Read `hf-hub:owner/name` or `hf:owner/name`, with or without `@revision`.
 
         Raises:
-            ModelError: it is spelled otherwise.
+            ModelError: the name has another form.
         """
         name, at, revision = model.partition(":")[2].partition("@")
         wrong = ".." in name + revision or name.endswith((".git", ".ipynb"))
@@ -50,10 +50,10 @@ class Repository:
 
     @classmethod
     def of_tokenizer(cls, name: str, model: str) -> Repository:
-        """The repository that a model's `hf_tokenizer_name` is; some of the oldest have no owner.
+        """The repository of a model's `hf_tokenizer_name`; some of the oldest have no owner.
 
         Raises:
-            ModelError: it is the name of none.
+            ModelError: it is no repository's name.
         """
         if ".." in name or not _OWNERLESS.fullmatch(name):
             raise ModelError(f"hf_tokenizer_name of {model} must be a repository, owner/name, got {shown(name)}")

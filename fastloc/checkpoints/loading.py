@@ -1,4 +1,4 @@
-"""Where models come from: the embedded one, an open_clip name with a tag, a local file or a local directory."""
+"""Loading of models: the embedded one, an open_clip name with a tag, a local file or a local directory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,13 +27,13 @@ from fastloc.errors import FastlocError, ModelError
 from fastloc.recipes.presence import Calibration
 from fastloc.utils.schema import first_line
 
-# of weights in several files
+# the suffix of an index of weights in several files
 _INDEX = ".index.json"
-# what the pool of PE's own files is known by, whose other names look like open_clip's
+# the mark of PE's own files, a name of their pool; their other names look like open_clip's
 _PE_MARK = "visual.attn_pool.probe"
-# open_clip's own, where a configuration says nothing
+# open_clip's default
 _VOCABULARY = 49408
-# of a table of tokens that a file holds in part
+# the most numbers of a token table that a file holds in part
 _MOST_NUMBERS = 1 << 28
 
 
@@ -48,9 +48,9 @@ class Source:
     recommended: Mapping[str, Any] = field(default_factory=dict)
     # the file of the projections that came with it
     projections: Path | None = None
-    # of its scores, "plain" and with its own projections, "projected"; others are not calibrated
+    # of its scores, "plain" and with its own projections, "projected"; scores with other projections are not calibrated
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
-    # what is added to scaled cosines of pictures and texts before a sigmoid, of models that were trained so
+    # the bias of scaled cosines of pictures and texts before a sigmoid, for models trained with one
     logit_bias: float | None = None
 
     @property
@@ -59,12 +59,12 @@ class Source:
 
     @property
     def logit_scale(self) -> float:
-        """What cosines of pictures and texts are multiplied by before a softmax over texts, as the model was trained."""
+        """The factor of cosines of pictures and texts before a softmax over texts, as the model was trained."""
         return self.weights.logit_scale
 
     @property
     def vit(self) -> Weights:
-        """The image tower, for what runs on transformers alone. Raises ModelError if it is a ResNet."""
+        """The image tower, for code that needs a transformer. Raises ModelError if it is a ResNet."""
         if isinstance(self.weights, ResNetWeights):
             raise ModelError(f"{self.name} is a CLIP ResNet, and this is for ViTs; ResNets are run by `fastloc locate` and Localizer")
         return self.weights
@@ -78,9 +78,9 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
 
     Args:
         model: "embedded"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
-            open_clip_config.json and its weights, or with what transformers writes of a CLIP, MetaCLIP 2, SigLIP, SigLIP 2 or TIPSv2
-            (config.json, weights, processor and tokenizer); "hf:OWNER/NAME" or "hf-hub:OWNER/NAME", with "@REVISION" if wanted, a
-            repository on the Hugging Face hub that is laid out in either way, open_clip's first; a path to an open_clip model
+            open_clip_config.json and its weights, or with the files of transformers for a CLIP, MetaCLIP 2, SigLIP, SigLIP 2 or TIPSv2
+            (config.json, weights, processor and tokenizer); "hf:OWNER/NAME" or "hf-hub:OWNER/NAME", optionally with "@REVISION", a
+            repository on the Hugging Face hub in either layout, open_clip's first; a path to an open_clip model
             configuration (.json); or one of OpenAI's own archives (.pt).
         pretrained: an open_clip tag ("laion2b_s34b_b88k"), or a path to a .pt or .safetensors file; "random" for seeded random
             weights, good for timing only. A tag or file may end in "@sha256:" and 64 digits, and "sha256:…" alone pins the weights that
@@ -93,7 +93,7 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     """
     described, pretrained = _pinned(model, pretrained)
     preprocess = {**described.preprocess, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
-    # a tower of another kind is told before its weights are read
+    # a tower of an unsupported kind is refused before its weights are read
     spec = spec_of(described.config, preprocess)
     state = _state(described, pretrained)
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
@@ -113,16 +113,16 @@ def _calibrations(described: Description) -> dict[str, Calibration]:
 def checkpoint(model: str, pretrained: str) -> dict[str, Tensor]:
     """All tensors of a model under open_clip's names. Arguments and errors as for `load`."""
     described, pretrained_tag = _pinned(model, pretrained)
-    # a tower from another library is not made, whatever that library would do for it
+    # refuses a tower that fastloc does not run, even if another library could build it
     spec_of(described.config, described.preprocess)
     return _state(described, pretrained_tag)
 
 
 def _pinned(model: str, pretrained: str | None) -> tuple[Description, str | None]:
-    """The model's description, and `pretrained` without its pin. Raises ModelError also for other weights than were pinned."""
+    """The model's description, and `pretrained` without its pin. Raises ModelError also for weights that do not match the pin."""
     pretrained, digest = pins.split(pretrained)
     if digest is not None and model.endswith(ARCHIVES) and pretrained is None:
-        # its description is read from it
+        # the description is read from this file
         pins.check(Path(model), digest)
     described = describe(model, pretrained)
     if digest is not None:
@@ -132,7 +132,7 @@ def _pinned(model: str, pretrained: str | None) -> tuple[Description, str | None
             raise ModelError(f"weights {pretrained!r} are made here, and have no file with sha256 {digest}; leave the pin out")
         pins.check(described.file, digest)
     if described.file is not None and openai.is_openai(described.file):
-        # which no tensor says
+        # no tensor shows the activation
         described = replace(described, config={**described.config, "quick_gelu": True})
     return described, pretrained
 
@@ -165,10 +165,10 @@ def _files(described: Description) -> list[Path]:
 
 
 def _as_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under open_clip's names, whatever program wrote it."""
+    """The tensors of a file under open_clip's names, from any supported layout."""
     if any(name.startswith("visual.") for name in state) and _PE_MARK not in state:
         return state
-    # the tables of names are made where a file has others
+    # the tables of names are imported only for files with other names
     from fastloc.checkpoints.foreign.layouts import as_open_clip
 
     return as_open_clip(state)
@@ -182,7 +182,7 @@ def _tokenizer(described: Description) -> Any:
     except FastlocError:
         raise
     except Exception as error:
-        # open_clip's and transformers' own: no such files, damaged ones, or code that is not run
+        # errors of open_clip and transformers: missing files, damaged ones, or code that is not run
         raise ModelError(f"the tokenizer of {described.name} cannot be loaded: {first_line(error)}") from error
 
 

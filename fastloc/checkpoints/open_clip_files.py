@@ -1,4 +1,4 @@
-"""Files of the installed open_clip package, read without importing it: that takes longer than importing torch."""
+"""Files of the installed open_clip package, read without importing it, which takes longer than importing torch."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["folder", "model_config", "model_names", "repositories", "tags", "vocabulary_file"]
 
-# the package that open_clip's table of tags is imported in, without what else `import open_clip` runs
+# a package for importing open_clip's table of tags without the rest of `import open_clip`
 _ALONE = "fastloc_open_clip_files"
 # a file is a model's configuration if it has all of these
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg"}
@@ -23,7 +23,7 @@ def folder() -> Path:
     """The folder of the installed package.
 
     Raises:
-        ModuleNotFoundError: it is not installed, as an import of it would.
+        ModuleNotFoundError: it is not installed, as for its import.
     """
     found = find_spec("open_clip")
     if found is None or not found.submodule_search_locations:
@@ -32,14 +32,14 @@ def folder() -> Path:
 
 
 def model_config(name: str) -> dict[str, Any] | None:
-    """The configuration of a model that open_clip knows by this name, the caller's own copy; None if it knows none."""
-    # the listing rather than the name: some file systems take any case
+    """A copy of open_clip's configuration of the model of this name, or None if there is none."""
+    # the listing is compared rather than the path, because some file systems ignore case
     files = {file.stem: file for file in (folder() / "model_configs").glob("*.json")}
     if name in files and "open_clip" not in sys.modules:
         content: dict[str, Any] = json.loads(files[name].read_text(encoding="utf-8"))
         if set(content) >= _PARTS:
             return content
-    # imported already, it knows configurations that were added to it too; otherwise it has other ways to read a name
+    # an imported open_clip also knows configurations that were added to it
     import open_clip
 
     found: dict[str, Any] | None = open_clip.get_model_config(name)
@@ -49,7 +49,7 @@ def model_config(name: str) -> dict[str, Any] | None:
 def model_names() -> list[str]:
     """The models that open_clip knows, sizes in the order of their numbers."""
     if "open_clip" in sys.modules:
-        # it knows configurations that were added to it too
+        # an imported open_clip also knows configurations that were added to it
         found: list[str] = import_module("open_clip").list_models()
         return found
     files = [file for file in (folder() / "model_configs").glob("*.json") if set(json.loads(file.read_text(encoding="utf-8"))) >= _PARTS]
@@ -57,13 +57,13 @@ def model_names() -> list[str]:
 
 
 def repositories(name: str) -> dict[str, str]:
-    """Each tag of a model, and the repository on the hub that holds its weights ("" for a file elsewhere)."""
+    """The tags of a model, each with the repository on the hub that holds its weights ("" for a file elsewhere)."""
     table = tags()
     return {tag: table.get_pretrained_cfg(name, tag).get("hf_hub", "").rstrip("/") for tag in table.list_pretrained_tags_by_model(name)}
 
 
 def tags() -> ModuleType:
-    """open_clip's table of pretrained tags, its module `pretrained`; without the rest of the package where that is not imported already."""
+    """open_clip's table of pretrained tags, its module `pretrained`, without the rest of the package unless that is imported already."""
     if "open_clip" in sys.modules:
         return import_module("open_clip.pretrained")
     if _ALONE not in sys.modules:

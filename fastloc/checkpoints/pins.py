@@ -1,4 +1,4 @@
-"""Weights that are pinned by the user: `pretrained` may end in `@sha256:…`, and a file with another digest is not read."""
+"""Pins of weights: `pretrained` may end in `@sha256:…`, and a file with another digest is not read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PIN = re.compile(r"(?:(?P<pretrained>.+)@)?sha256:(?P<digest>[0-9A-Fa-f]{64})",
 
 
 def split(pretrained: str | None) -> tuple[str | None, str | None]:
-    """A tag or file without its pin, and the digest, lower case; None for what is not there.
+    """A tag or file without its pin, and the digest in lower case; either is None if absent.
 
-    `sha256:…` alone pins the weights that come with a model: of a folder, or of a repository.
+    `sha256:…` alone pins the weights that come with a model, those of a folder or a repository.
 
     Raises:
-        ModelError: a pin that is none.
+        ModelError: a pin of another form.
 
     >>> split("laion2b_s34b_b88k@sha256:" + 64 * "0")[0]
     'laion2b_s34b_b88k'
@@ -33,7 +33,7 @@ def split(pretrained: str | None) -> tuple[str | None, str | None]:
 
 
 def check(file: Path, digest: str) -> None:
-    """Read the file once. Raises ModelError if it is another one than was pinned, or cannot be read."""
+    """Check a file against its pin. Raises ModelError if its digest differs, or it cannot be read."""
     try:
         with file.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()

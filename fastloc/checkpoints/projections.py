@@ -1,10 +1,10 @@
-"""Two trained linear maps, phi_i of patch features and phi_t of sentence features (ECLIP): their file, and how a model takes them in.
+"""Two trained linear maps, phi_i of patch features and phi_t of sentence features (ECLIP): their file, and their folding into a model.
 
 A projection has no bias and follows another one, so it folds into that one exactly: the image tower's proj becomes proj phi_i^T, the text
-tower's projection W becomes W phi_t^T. What follows (engine, export, text embeddings, digests) sees a model like any other. phi_t thus acts
-on each sentence, before a template's sentences are brought to unit length and averaged.
+tower's projection W becomes W phi_t^T. The rest (engine, export, text embeddings, digests) sees a model like any other. phi_t thus acts
+on each sentence, before a template's sentences are normalised and averaged.
 
-A model with projections in place answers with every method: ITSM becomes ECLIP, the reversed map RCLIP's trained form, and so on.
+A model with folded projections runs every method: ITSM becomes ECLIP, the reversed map RCLIP's trained form, and so on.
 """
 
 import copy
@@ -36,7 +36,7 @@ from fastloc.utils.versioned_json import read
 # raised when a reader of an older version would misread a file
 FORMAT = 1
 KEY = "fastloc.projections"
-# in place of a path: those that came with the model
+# stands in place of a path: the projections that came with the model
 OWN = "own"
 TRAINER = "`python -m fastloc.eclip` trains them on pictures with captions"
 _NAMES = ("image", "text")
@@ -44,7 +44,7 @@ _NAMES = ("image", "text")
 
 @dataclass(frozen=True)
 class Projections:
-    """phi_i and phi_t, and what they were trained on.
+    """phi_i and phi_t, and the model that they were trained on.
 
     image, text         float32 [E, E]; a feature f becomes phi f
     model               the model's name
@@ -60,7 +60,7 @@ class Projections:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Write as safetensors, whole or not at all. Raises FastlocError where that cannot be done."""
+        """Write as safetensors, atomically. Raises FastlocError if the file cannot be written."""
         told = {"model": self.model, "tower": self.tower, "text_tower": self.text_tower, "settings": dict(self.settings)}
         content = json.dumps({"format": FORMAT, "version": __version__, **told})
         tensors = {name: getattr(self, name).to(dtype, copy=True).contiguous() for name in _NAMES}
@@ -78,7 +78,7 @@ class Projections:
             with safe_open(name, "pt") as file:
                 told, tensors = file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         except Exception as error:
-            # the library's own exception has no base but this one, and types that torch lacks are told by others
+            # the library's exception has no narrower base, and dtypes that torch lacks raise others
             reason = getattr(error, "strerror", None) or first_line(error)
             raise ModelError(f"projections file {name!r} cannot be read: {reason}") from error
         if KEY not in told:
@@ -88,10 +88,10 @@ class Projections:
         return cls(tensors["image"], tensors["text"], about.model, about.tower, about.text_tower, about.settings)
 
     def applied(self, source: Source) -> Source:
-        """The model with both folded in. Towers are copied as far as they change, and share every other tensor.
+        """The model with both folded in. Only changed tensors are copied; the others are shared.
 
         Raises:
-            ModelError: it is another model than they were trained on, a ResNet, or a text tower without a projection of open_clip's kinds.
+            ModelError: another model than they were trained on, a ResNet, or a text tower without a projection of open_clip's kinds.
         """
         weights = source.vit
         if (self.tower, self.text_tower) != (digest(weights), source.text.digest):
@@ -121,7 +121,7 @@ class _About:
 
 
 def _shipped(text: str) -> _About:
-    """The same of the file that comes with fastloc, without the schema, which needs msgspec."""
+    """The metadata of the file that comes with fastloc, without the schema, which needs msgspec."""
     content = json.loads(text)
     return _About(content["model"], content["tower"], content["text_tower"], content.get("settings", {}))
 
@@ -130,7 +130,7 @@ Given = str | os.PathLike[str] | Projections | None
 
 
 def found(given: str | os.PathLike[str] | Projections, source: Source, who: str = "projections='own'") -> Projections:
-    """Those that are given. Raises ModelError where a file is none, or the model came without any; `who` wants them."""
+    """The given projections. Raises ModelError if a file holds none or the model came without any; the message names `who`."""
     if isinstance(given, Projections):
         return given
     if given != OWN:
@@ -144,7 +144,7 @@ def found(given: str | os.PathLike[str] | Projections, source: Source, who: str 
 
 
 def loaded(model: str, pretrained: str | None, given: Given) -> Source:
-    """`fastloc.checkpoints.loading.load`, with projections where they are given. Errors as there, and of `Projections`."""
+    """`fastloc.checkpoints.loading.load`, with projections if given. Raises the errors of both."""
     source = loading.load(model, pretrained)
     return source if given is None else found(given, source).applied(source)
 
@@ -160,7 +160,7 @@ def _check(tensors: Mapping[str, Tensor], name: str) -> None:
 
 
 def _behind(first: Tensor, phi: Tensor) -> Tensor:
-    """first phi^T in float64, rounded once."""
+    """The product of `first` and phi^T in float64, rounded once."""
     return first.double() @ phi.double().T
 
 
@@ -171,7 +171,7 @@ def _text_tower(source: Source, phi: Tensor) -> nn.Module:
     inner = getattr(copied, "text", copied)
     phi = phi.to(next(tower.parameters()))
     if isinstance(inner, TransformersTower) and not isinstance(inner.proj, nn.Identity):
-        # of two steps the last one
+        # the last of two steps
         _fold_linear(inner.proj[-1] if isinstance(inner.proj, nn.Sequential) else inner.proj, phi)  # type: ignore[arg-type]
         return inner
     if not hasattr(inner, "text_projection"):
@@ -187,7 +187,7 @@ def _text_tower(source: Source, phi: Tensor) -> nn.Module:
 
 
 def _fold_linear(linear: nn.Linear, phi: Tensor) -> None:
-    """For a copy whose parameters are still those of the original: they are replaced, never written to."""
+    """Fold phi into a linear layer of a copied tower. Parameters shared with the original are replaced, never written to."""
     for name, tensor in list(linear.named_parameters()):
         # weight [E, C] and bias [E] are both multiplied from the left
         setattr(linear, name, nn.Parameter((phi.double() @ tensor.detach().double()).to(tensor), requires_grad=False))

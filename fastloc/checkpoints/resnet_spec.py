@@ -1,4 +1,4 @@
-"""What a CLIP ResNet looks like: the shape facts that come with a checkpoint."""
+"""The spec of a CLIP ResNet: the shape facts that come with a checkpoint."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD, is_resnet, part_refusal
 from fastloc.errors import ModelError
 
-# of the whole tower: stem 4, then 1, 2, 2 and 2
+# the stride of the whole tower: stem 4, then 1, 2, 2 and 2
 STRIDE = 32
 # channels of the last stage over the tower's width
 EXPANSION = 32
@@ -17,7 +17,7 @@ class ResNetSpec:
     """CLIP's ResNet with an attention pool, as open_clip's `ModifiedResNet` builds it.
 
     `width` is the stem's, `layers` the bottlenecks of the four stages, `heads` those of the attention pool. Sizes are (height, width);
-    `mean` and `std` are per channel for pixels in [0, 1]. `patch` is the tower's stride: what one cell of the grid stands for.
+    `mean` and `std` are per channel for pixels in [0, 1]. `patch` is the tower's stride, the size of one cell of the grid in pixels.
     """
 
     width: int
@@ -35,7 +35,7 @@ class ResNetSpec:
 
     @property
     def channels(self) -> int:
-        """Of the last stage, and of the attention pool."""
+        """The channels of the last stage and of the attention pool."""
         return self.width * EXPANSION
 
     @property
@@ -49,7 +49,7 @@ class ResNetSpec:
 
 
 def refusal(config: dict[str, Any]) -> str | None:
-    """Why this open_clip model configuration has no ResNet that fastloc can run; None if it has one."""
+    """The reason why fastloc cannot run the ResNet of this open_clip model configuration, or None if it can."""
     return part_refusal(config) if is_resnet(config) else "its image tower is no ResNet"
 
 

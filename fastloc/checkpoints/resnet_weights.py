@@ -1,4 +1,4 @@
-"""The tensors of one CLIP ResNet. Beside `weights`, the only room that knows how others name them."""
+"""The tensors of one CLIP ResNet, and their names in open_clip's state dicts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -11,7 +11,7 @@ from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.errors import ModelError
 from fastloc.recipes.readout import LOGIT_SCALE
 
-# of every BatchNorm, PyTorch's default
+# the eps of every BatchNorm, PyTorch's default
 EPS = 1e-5
 # a bottleneck's output over its inner width
 EXPANSION = 4
@@ -29,7 +29,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution, and the BatchNorm behind it until `folded` puts it into kernel and bias."""
+    """A convolution, with the BatchNorm after it until `folded` merges that into kernel and bias."""
 
     kernel: Tensor  # [out, in, k, k]
     norm: Norm | None
@@ -107,7 +107,7 @@ _Part = TypeVar("_Part")
 
 
 def _mapped(part: _Part, kind: type, change: Any) -> _Part:
-    """The tree of dataclasses and tuples with every part of a kind changed."""
+    """The tree of dataclasses and tuples with every part of type `kind` changed."""
     if isinstance(part, kind):
         return change(part)  # type: ignore[no-any-return]
     if isinstance(part, tuple):

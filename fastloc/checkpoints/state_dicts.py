@@ -1,4 +1,4 @@
-"""Files of weights to tensors by name, as they are written by open_clip, by its trainer and by anything that saves a state dict."""
+"""Readers of weight files: tensors by name, from open_clip, its trainer and any program that saves a state dict."""
 
 import argparse
 import os
@@ -18,21 +18,21 @@ from fastloc.errors import ModelError
 
 __all__ = ["content", "faults", "read"]
 
-# times that the same numbers may be there under several names: tied weights are there twice
+# the most names of the same numbers: tied weights have two
 SHARED = 4
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors, big_vision's .npz or a torch file, a TorchScript archive too, never running code that it holds.
+    """Read a state dict from .safetensors, big_vision's .npz or a torch file, including TorchScript archives, without running their code.
 
     Raises:
-        ModelError: the file is missing, not of these kinds, damaged, or holds something else than tensors by name.
+        ModelError: the file is missing, of another kind, damaged, or holds anything but tensors by name.
     """
     if not os.path.isfile(path):
         raise ModelError(f"weights file {str(path)!r} does not exist" if not os.path.exists(path) else f"{str(path)!r} is not a file")
     try:
         with warnings.catch_warnings():
-            # torch remarks on the pickle's protocol before it refuses it
+            # torch warns of the pickle's protocol before it refuses it
             warnings.simplefilter("ignore")
             state = content(path)
     except pickle.UnpicklingError as error:
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, Tensor]:
     except ModelError:
         raise
     except Exception as error:
-        # damaged files fail in as many ways as there are formats
+        # damaged files raise a different exception in each format
         raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
     reason = faults(state, path.stat().st_size) if isinstance(state, dict) else "holds no tensors by name"
     if reason:
@@ -51,10 +51,10 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def content(path: Path) -> Any:
-    """The content of a file on the CPU, without what a trainer keeps beside the state dict and in front of its names.
+    """The content of a file on the CPU, without a trainer's other state and its prefixes of names.
 
-    Nothing that a pickle holds is run. Raises whatever the readers raise, ModelError for weights that are not one set, and ValueError for a
-    torch file that would unpack to more than it has; what is no state dict is given back as it is.
+    No code of a pickle is run. Raises the readers' exceptions, ModelError for weights that are not one set, and ValueError for a torch file
+    that would unpack to more bytes than it has; content that is no state dict is returned unchanged.
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -68,14 +68,14 @@ def content(path: Path) -> Any:
         found = torchscript.tensors(path)
     else:
         _check_archive(path)
-        # a trainer's command line, which is numbers and strings by name
+        # a trainer's command line: numbers and strings by name
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True)
     return unwrapped(found, str(path))
 
 
 def faults(state: Mapping[Any, Any], size: int) -> str | None:
-    """What keeps the content of a file of so many bytes from being used as tensors by name; None if nothing does."""
+    """The reason why the content of a file of `size` bytes cannot be used as tensors by name, or None if it can."""
     if not state or not all(isinstance(name, str) for name in state):
         return "holds no tensors by name"
     total = 0

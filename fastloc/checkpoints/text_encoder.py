@@ -1,4 +1,4 @@
-"""Texts to unit embeddings, once each: prompts are checked, put into their templates, encoded, averaged and remembered."""
+"""Texts to unit embeddings, once each: prompts are checked, put into their templates, encoded, averaged and cached."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,18 +16,18 @@ from fastloc.utils.hashing import tower_digest
 from fastloc.utils.lru_cache import LruCache
 from fastloc.utils.schema import shown
 
-# sentences that go through the text tower at once
+# the number of sentences in one pass through the text tower
 CHUNK = 256
 
 
 class TextEncoder:
-    """One model's text side. Embeddings are kept by (template, text), so a text costs its encoding once.
+    """One model's text side. Embeddings are cached by (template, text), so each text is encoded once.
 
     Args:
         tower: a text tower or an open_clip model, with `encode_text`.
         tokenizer: list of str -> int64 [n, context].
-        words: for a model with a small vocabulary, every word it was trained on; others are warned about.
-        names: things it knows by name, for the warning's suggestions.
+        words: for a model with a small vocabulary, every word it was trained on; others give a warning.
+        names: the things that it knows by name, for the warning's suggestions.
 
     Raises:
         ModelError: the tokenizer has ids that the tower has no rows for, or fills texts up with another id than the tower leaves out.
@@ -77,7 +77,7 @@ class TextEncoder:
         with torch.inference_mode():
             rows = encode_tokens(self.tower, self.tokenizer(filled).to(device)).float()
         lengths = rows.norm(dim=-1)
-        # a text without a word may be without a token too, and is then compared with nothing
+        # a text without a word may also have no token, and then equals no other text
         silent = torch.tensor([not HAS_WORD.search(sentence) for sentence in filled], device=device)
         good = lengths.isfinite() & ((lengths > 0) | silent)
         if not good.all():
@@ -100,7 +100,7 @@ class TextEncoder:
 
 
 def _check_pair(tower: Any, tokenizer: Any) -> None:
-    """Raise ModelError for a tokenizer of another tower, as far as the two show it."""
+    """Raise ModelError for a tokenizer of another tower, as far as the two allow the check."""
     rows, words = getattr(tower, "vocabulary", None), getattr(tokenizer, "vocabulary", None)
     if rows is not None and words is not None and words > rows:
         raise ModelError(
@@ -116,16 +116,16 @@ def _check_pair(tower: Any, tokenizer: Any) -> None:
 
 
 def text_state(tower: nn.Module) -> dict[str, Tensor]:
-    """The text tower's tensors by the names of open_clip's `CLIP`, whichever class it is of; nothing that texts do not pass through."""
+    """The text tower's tensors by the names of open_clip's `CLIP`, for every class of tower; only tensors that texts pass through."""
     state = {name.removeprefix("text."): tensor for name, tensor in tower.state_dict().items()}
     return {name: tensor for name, tensor in state.items() if not name.startswith(("visual.", "logit_"))}
 
 
 def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
-    """A tower's `encode_text`, [n, context] -> [n, E], without the columns that no text of the batch needs.
+    """Run a tower's `encode_text`, [n, context] -> [n, E], without the columns that no text of the batch needs.
 
-    Cutting is exact: a causal tower never looks behind the token that it is read at, and one that masks padding at none of it. Towers
-    that read everything, as SigLIP's do, and open_clip's own modules run whole.
+    Cutting is exact: a causal tower never looks past the token that is read, and a tower that masks padding never looks at padding.
+    Towers that read everything, as SigLIP's do, and open_clip's own modules run on all columns.
     """
     cut: Cut | None = getattr(tower, "cut", None)
     embeddings: Tensor = tower.encode_text(tokens if cut is None else tokens[:, : cut.columns(tokens)])
@@ -133,8 +133,10 @@ def encode_tokens(tower: Any, tokens: Tensor) -> Tensor:
 
 
 def causal(tower: Any) -> Any | None:
-    """The part of a text tower that encodes texts, its own or open_clip's, if no token sees a later one and the result is read at the token
-    that ends the text; else None."""
+    """The part of a text tower that encodes texts, fastloc's or open_clip's, or None unless it is causal and read at the end.
+
+    Causal: no token sees a later one. Read at the end: the result is that of the token that ends the text.
+    """
     inner = getattr(tower, "text", tower)
     pool = getattr(inner, "text_pool_type", getattr(inner, "pool_type", ""))
     ends = pool in ("argmax", "eos") and getattr(inner, "cls_emb", None) is None

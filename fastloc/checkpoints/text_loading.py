@@ -1,6 +1,6 @@
-"""The text side of a model, tower and tokenizer: fastloc's own, and open_clip's for the few configurations that want another.
+"""The text side of a model, tower and tokenizer: fastloc's own, or open_clip's for the few configurations that need it.
 
-Importing open_clip takes longer than importing torch, so it is imported by what needs it alone.
+Importing open_clip takes longer than importing torch, so only functions that need it import it.
 """
 
 import copy
@@ -27,21 +27,21 @@ from fastloc.utils.schema import first_line, shown
 
 __all__ = ["folder_tokenizer", "logit_bias", "logit_scale", "named_tokenizer", "network", "repository_tokenizer", "text_tower"]
 
-# the smallest image tower there is: fastloc runs the real one as tensors
+# the smallest possible image tower: fastloc runs the real one as tensors
 _NO_VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
-# and a text tower, for a model that gets one of fastloc's in its place
+# the smallest text tower, for a model that gets one of fastloc's in its place
 _NO_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
-# of random weights
+# the standard deviation of random weights
 _SPREAD = 0.02
 _CONTEXT = 77
-# what texts and pictures are compared by, no part of an encoder: absent in weights that were cut out of a model
+# the parameters of the comparison, no part of an encoder: absent in weights that were cut out of a model
 _COMPARED = ("logit_scale", "logit_bias")
-# what the names of a text tower begin with in the layout of open_clip's CustomTextCLIP
+# the prefix of a text tower's names in the layout of open_clip's CustomTextCLIP
 _CUSTOM = "text."
 
 
 def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
-    """The tokenizer of a configuration that lies in a folder, beside the files of its tokenizer if it has some.
+    """The tokenizer of a configuration in a folder, which may hold the tokenizer's files.
 
     Raises:
         ModelError: the folder has no such files, or damaged ones.
@@ -60,7 +60,7 @@ def folder_tokenizer(config: Mapping[str, Any], directory: Path) -> Any:
 def named_tokenizer(name: str, config: Mapping[str, Any], random: bool = False) -> Any:
     """The tokenizer of a model that open_clip knows by name: CLIP's, or one whose files are on the hub.
 
-    random: the model's weights are, so a stand-in does where files would be fetched.
+    random: True for a model with random weights, which gets a stand-in instead of fetched files.
 
     Raises:
         ModelError: see `folder_tokenizer`, or files that cannot be downloaded.
@@ -75,7 +75,7 @@ def named_tokenizer(name: str, config: Mapping[str, Any], random: bool = False) 
         return BytePairs(text.get("context_length", _CONTEXT))
     import open_clip
 
-    # no other library is asked by its name now
+    # here the name points open_clip to no other library
     return open_clip.get_tokenizer(name)
 
 
@@ -91,7 +91,7 @@ def repository_tokenizer(model: str, config: Mapping[str, Any], directory: Path)
 
 
 def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:
-    """The tokenizer whose files lie in a folder: fastloc's own of a tokenizer.json, and transformers' of anything else."""
+    """The tokenizer whose files lie in a folder: fastloc's own for a tokenizer.json, transformers' for anything else."""
     arguments, length = tokenizer_arguments(text, name), text.get("context_length", _CONTEXT)
     if (folder / tokenizer_folder.FILE).is_file() and not arguments.get("tokenizer_mode"):
         arguments.pop("tokenizer_mode", None)
@@ -105,7 +105,7 @@ def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:
     try:
         from open_clip.tokenizer import HFTokenizer
 
-        # without it transformers asks on the terminal, and runs the code after a yes
+        # without it transformers prompts on the terminal, and runs the code after a yes
         return HFTokenizer(str(folder), context_length=length, trust_remote_code=False, **arguments)
     except ImportError as error:
         raise ModelError(
@@ -115,11 +115,12 @@ def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:
 
 
 def network(config: Mapping[str, Any]) -> Any:
-    """A module of the whole model with random weights under open_clip's names: open_clip's own, but for text towers that it does not have
-    or takes from transformers, which are fastloc's.
+    """A module of the whole model with random weights under open_clip's names.
+
+    It is open_clip's own, except that text towers that open_clip lacks or takes from transformers are fastloc's.
 
     Raises:
-        ModelError: a field that nobody knows, or sizes that do not fit together.
+        ModelError: an unknown field, or sizes that do not fit together.
     """
     import open_clip
 
@@ -136,7 +137,7 @@ def network(config: Mapping[str, Any]) -> Any:
     try:
         made: Any = kind(**settings)
     except Exception as error:
-        # a field that open_clip does not know, or a combination that torch does not take
+        # a field that open_clip does not know, or a combination that torch refuses
         raise ModelError(f"open_clip cannot make a model of this configuration: {first_line(error)}") from error
     if own:
         made.text = _random(config)
@@ -166,7 +167,7 @@ def _random(config: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.nn.Module:
-    """The module that encodes texts, with its weights out of a model's, float32.
+    """The module that encodes texts, with its weights taken from a model's, float32.
 
     Raises:
         ModelError: weights of another architecture.
@@ -179,7 +180,7 @@ def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.
         tower = network({**config, "vision_cfg": _NO_VISION})
         layout = _CUSTOM if hasattr(tower, "text") else ""
     given, state = state, _in_layout(layout, {name: tensor for name, tensor in state.items() if not name.startswith("visual.")})
-    # what a name of the module's lacks of the file's
+    # the prefix that the module's names lack
     start = layout if own else ""
     taken: dict[str, Tensor] = {}
     for name, tensor in tower.state_dict().items():
@@ -195,7 +196,7 @@ def text_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> torch.
 
 
 def _own_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Any, str]:
-    """fastloc's own module for a configuration, without weights, and what its names begin with in the file; None where it has none."""
+    """fastloc's own module for a configuration, without weights, and its prefix in the file; the module is None if fastloc has none."""
     text = config["text_cfg"]
     if text.get("hf_model_name"):
         found = transformers_towers.sized(transformers_towers.row(text), state, _CUSTOM)
@@ -206,7 +207,7 @@ def _own_tower(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[
 
 
 def _check_sizes(text: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Raise ModelError unless the weights have the sizes of the configuration, before open_clip makes a tower of these."""
+    """Raise ModelError unless the weights have the sizes of the configuration, before open_clip builds a tower of these sizes."""
     start = _CUSTOM if any(name.startswith(_CUSTOM) for name in state) else ""
     width = text.get("width", 512)
     for name, shape in (
@@ -218,10 +219,10 @@ def _check_sizes(text: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
 
 
 def logit_scale(state: Mapping[str, Tensor]) -> float:
-    """What a model multiplies cosines by before a softmax over texts: exp(logit_scale) of its weights, CLIP's own where they hold none.
+    """The factor of cosines before a softmax over texts: exp(logit_scale) of the weights, or CLIP's own if they hold none.
 
     Raises:
-        ModelError: it is no one finite number above 0.
+        ModelError: it is not a single finite number above 0.
     """
     if "logit_scale" not in state:
         return LOGIT_SCALE
@@ -234,10 +235,10 @@ def logit_scale(state: Mapping[str, Tensor]) -> float:
 
 
 def logit_bias(state: Mapping[str, Tensor]) -> float | None:
-    """What a model that was trained with a sigmoid (SigLIP) adds to scaled cosines; None for one that was trained with a softmax.
+    """The bias that a model trained with a sigmoid (SigLIP) adds to scaled cosines; None for one trained with a softmax.
 
     Raises:
-        ModelError: it is no one finite number.
+        ModelError: it is not a single finite number.
     """
     if "logit_bias" not in state:
         return None
@@ -250,14 +251,14 @@ def logit_bias(state: Mapping[str, Tensor]) -> float | None:
 
 
 def _compared(name: str, state: Mapping[str, Tensor], own: Tensor) -> Tensor:
-    """The scale or bias of the weights in the shape of the module's; the scale that `logit_scale` gives where they hold none."""
+    """The scale or bias of the weights in the shape of the module's; if they hold none, the scale of `logit_scale`."""
     if name in state and state[name].numel() == own.numel():
         return _own(state[name]).reshape(own.shape)
     return torch.full_like(own, math.log(logit_scale(state)), dtype=torch.float32) if name == "logit_scale" else own
 
 
 def _in_layout(layout: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The state under the names of a layout, for weights of before there was one."""
+    """The state under the names of a layout, for weights older than that layout."""
     if not layout or "text_projection" not in state or any(name.startswith(layout) for name in state):
         return state
     return {f"{layout}{name}": tensor for name, tensor in state.items()}
@@ -274,5 +275,5 @@ def _given(name: str, state: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """A copy in float32, whatever lies beside it in the file and however it is laid out there."""
+    """A contiguous copy in float32, independent of the file's storage and strides."""
     return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)

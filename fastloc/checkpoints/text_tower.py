@@ -2,7 +2,7 @@
 
 CLIP's own and those that differ from it in a field of their `text_cfg`: SigLIP's and SigLIP 2's, PE's, EVA's, MobileCLIP's, CLIPA's,
 CoCa's, MetaCLIP 2's and TIPSv2's. It stands for open_clip's layouts `CLIP`, `CustomTextCLIP` and `CoCa`, wherever the text tower of a
-configuration is such a transformer; `is_plain` tells which are.
+configuration is such a transformer; `is_plain` tests that.
 """
 
 import math
@@ -17,7 +17,7 @@ from fastloc.checkpoints.text.layers import key_mask, masked_mean, sinusoids
 
 __all__ = ["ADDED", "TextTower", "is_plain"]
 
-# what a text_cfg may say, with open_clip's defaults
+# the fields of a text_cfg, with open_clip's defaults
 _DEFAULTS: dict[str, Any] = {
     "context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0, "ls_init_value": None,
     "no_causal_mask": False, "pool_type": "argmax", "eos_id": 2, "pad_id": 0, "embed_cls": False, "proj_type": "linear", "proj_bias": False,
@@ -26,21 +26,21 @@ _DEFAULTS: dict[str, Any] = {
 # what fastloc adds for TIPSv2, which open_clip does not know: the activation, fixed positions (sines, then cosines), embeddings times the
 # root of the width, and keys of padding that no token sees; its pool_type is "mean", over tokens that are no padding
 ADDED: dict[str, Any] = {"activation": "gelu", "positions": "learned", "scale_embedding": False, "use_pad_mask": False}
-# what it may say of other things: the tokenizer, what a generative model's decoder reads, and what open_clip reads for images alone
+# its fields for other parts: the tokenizer, a generative model's decoder, and fields that open_clip reads only for images
 _UNREAD = {"hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs", "final_ln_after_pool", "output_tokens"}
-# what makes the tower another one, unless it is switched off
+# the fields that make another kind of tower, unless they are switched off
 _OTHER = {
     "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", "hf_model_name",
 }  # fmt: skip
-# what a whole configuration may say
+# the fields of a whole configuration
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg", "multimodal_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias"}
 _POOLS = ("first", "last", "argmax", "eos", "mean")
-# as every CLIP begins its training; weights bring their own
+# the initial value of every CLIP's training; weights bring their own
 _LOGIT_SCALE = math.log(1 / 0.07)
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
-    """Tell from an open_clip model configuration that its text tower is the one here."""
+    """True if the text tower of an open_clip model configuration is a `TextTower`."""
     text = config["text_cfg"]
     return (
         set(config) <= _PARTS
@@ -69,7 +69,7 @@ class TextTower(nn.Module):
         self.heads, self.pad_id, self.pad_mask = text["heads"], text["pad_id"], text["use_pad_mask"] and text["no_causal_mask"]
         self.embed_scale = math.sqrt(width) if text["scale_embedding"] else None
         self.cls_emb = _parameter(width) if text["embed_cls"] else None
-        # CoCa's class token stands behind the context
+        # CoCa's class token stands after the context
         rows = self.context_length + bool(text["embed_cls"])
         if text["positions"] == "learned":
             self.positional_embedding = _parameter(rows, width)
@@ -92,12 +92,12 @@ class TextTower(nn.Module):
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the table of tokens."""
+        """The number of rows of the table of tokens."""
         return len(self.token_embedding.weight)
 
     @property
     def cut(self) -> Cut | None:
-        """Columns of tokens that this tower reads; None if it reads all, as one without a mask does, padding and all."""
+        """The rule for the columns that this tower reads; None if it reads all, including padding, as a tower without a mask does."""
         if self.cls_emb is not None:
             # its class token sees one column of padding
             return Cut("filled", self.pad_id, 1)
@@ -106,7 +106,7 @@ class TextTower(nn.Module):
         return Cut("filled", self.pad_id) if self.pad_mask and self.text_pool_type == "mean" else None
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """The embeddings [n, E] of tokens, int64 [n, N], as the projection leaves them; N is the context, or as few as `cut` says."""
+        """The embeddings [n, E] of tokens, int64 [n, N], as projected; N is the context, or at least the columns of `cut`."""
         x = self.token_embedding(tokens)
         if self.embed_scale is not None:
             x = x * self.embed_scale
@@ -121,7 +121,7 @@ class TextTower(nn.Module):
         return out
 
     def _mask(self, tokens: Tensor, x: Tensor) -> Tensor | None:
-        """What is added to logits: [N, N], or [n * heads, N, N] where texts have masks of their own; None for nothing."""
+        """The mask to add to logits: [N, N], or [n * heads, N, N] if each text has its own; None for no mask."""
         count = x.shape[1]
         causal = None if self.attn_mask is None else self.attn_mask[:count, :count].to(x.dtype)
         if self.cls_emb is None and not self.pad_mask:
@@ -156,7 +156,7 @@ class _Transformer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention and an MLP, each on what LayerNorm leaves of the stream, and added to it."""
+    """Attention and an MLP, each on the LayerNorm of the stream, and added to it."""
 
     def __init__(self, text: Mapping[str, Any], quick: bool) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None) -> Tensor:
         y = self.ln_1(x)
-        # one tensor three times: torch has a faster way for that
+        # the same tensor three times takes torch's faster path
         y = self.attn(y, y, y, need_weights=False, attn_mask=None if attn_mask is None else attn_mask.to(y.dtype))[0]
         x = x + self.ls_1(y)
         out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
@@ -186,7 +186,7 @@ class QuickGELU(nn.Module):
     """OpenAI's cheap approximation of GELU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of any shape."""
+        """Apply the activation to a tensor of any shape."""
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -210,5 +210,5 @@ def _parameter(*shape: int) -> nn.Parameter:
 
 
 def _scale(given: float | None) -> float:
-    # a whole number would make a tensor of whole numbers, which is no parameter
+    # an int would make an integer tensor, which cannot be a parameter
     return _LOGIT_SCALE if given is None else float(given)

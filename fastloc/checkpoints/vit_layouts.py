@@ -1,6 +1,6 @@
 """Image towers out of state dicts: the names that open_clip and timm give a ViT's tensors, in one table each.
 
-Other layouts are turned into one of these before: see `fastloc.checkpoints.loading`.
+`fastloc.checkpoints.loading` renames other layouts to one of these first.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ _NORM_EPS = 1e-5
 
 
 class _State:
-    """A state dict under a prefix, from which tensors are taken with a check of their shape."""
+    """A state dict under a prefix; tensors are taken from it with a check of their shape."""
 
     def __init__(self, state: Mapping[str, Tensor], spec: ModelSpec) -> None:
         self.state, self.spec = state, spec
@@ -76,7 +76,7 @@ class _State:
         return key in self.state
 
     def take(self, key: str, shape: str) -> Tensor:
-        """One tensor. Raises ModelError where it is missing or of another shape."""
+        """Take one tensor. Raises ModelError if it is missing or of another shape."""
         tensor = self.state.get(key)
         if tensor is None:
             found = ", ".join(sorted(self.state)[:3]) or "nothing"
@@ -87,7 +87,7 @@ class _State:
         return tensor.detach()
 
     def maybe(self, key: str, shape: str, there: bool) -> Tensor | None:
-        """The same of a part that only some towers have. Raises ModelError also where it is there against the spec."""
+        """Take a tensor that only some towers have. Raises ModelError also if it exists against the spec."""
         if there:
             return self.take(key, shape)
         if self.has(key):
@@ -95,11 +95,11 @@ class _State:
         return None
 
     def bias(self, key: str, shape: str) -> Tensor:
-        """A bias, of zeros where there is none."""
+        """Take a bias, zeros if there is none."""
         return self.take(key, shape) if self.has(key) else torch.zeros([self.letters[letter] for letter in shape.split()])
 
     def all(self, keys: _Keys, prefix: str) -> dict[str, Any]:
-        """The tensors of a table; those that the spec says are not there are None."""
+        """Take the tensors of a table; those that the spec excludes are None."""
         absent = _absent(self.spec)
         return {name: self.maybe(prefix + key, shape, name not in absent) for name, (key, shape) in keys.items()}
 
@@ -133,7 +133,7 @@ def text_blocks(state: Mapping[str, Tensor], spec: ModelSpec) -> tuple[Block, ..
 
 
 def _absent(spec: ModelSpec) -> set[str]:
-    """The fields that a tower of this spec has no tensors for."""
+    """The fields without tensors in a tower of this spec."""
     parts = {
         ("ln_pre_w", "ln_pre_b"): spec.ln_pre, ("ls1", "ls2"): spec.layer_scale,
         ("attn_norm_w", "attn_norm_b"): spec.attn_norm, ("mlp_norm_w", "mlp_norm_b"): spec.mlp_norm,
@@ -157,7 +157,7 @@ def _open_clip(taken: _State) -> Weights:
 
 
 def _coca_pool(taken: _State, start: str) -> Pool:
-    """open_clip's AttentionalPooler, of which the image embedding reads the first query."""
+    """open_clip's AttentionalPooler; the image embedding reads its first query."""
     width = taken.letters["E"]
     query = taken.state.get(f"{start}query")
     latent = taken.take(f"{start}query", f"{_letter(taken, 'Q', len(query) if query is not None else 0)} E")[0]
@@ -219,7 +219,7 @@ def _timm_block(taken: _State, start: str) -> Block:
 
 
 def _timm_prefix(taken: _State, trunk: str) -> tuple[Tensor, Tensor]:
-    """The tokens in front of the patches, and every token's position: zeros for those that have none."""
+    """The tokens in front of the patches, and every token's position, zeros for tokens without one."""
     spec, tokens = taken.spec, []
     if spec.class_token:
         tokens.append(taken.take(f"{trunk}cls_token", "1 1 C")[0])
@@ -241,7 +241,7 @@ def _timm_stem(taken: _State, trunk: str) -> dict[str, Any]:
 
 
 def _conv_stem(taken: _State, start: str) -> dict[str, Any]:
-    """MobileCLIP-B's: three convolutions, of which BatchNorm follows the first two."""
+    """MobileCLIP-B's stem: three convolutions, the first two followed by BatchNorm."""
     taken.letters |= {"Q": taken.spec.width // 4, "2": 2, "4": 4}
     first_w, first_b = _without_batch_norm(taken, f"{start}0.", "Q 3 4 4")
     second_w, second_b = _without_batch_norm(taken, f"{start}1.", "Q Q 2 2")
@@ -259,9 +259,9 @@ def _without_batch_norm(taken: _State, start: str, shape: str) -> tuple[Tensor, 
 
 
 def _map_pool(taken: _State, start: str) -> Pool:
-    """timm's AttentionPoolLatent."""
+    """The pool of timm's AttentionPoolLatent."""
     hidden = taken.state.get(f"{start}mlp.fc1.bias")
-    # its MLP's width is not the trunk's
+    # the pool's MLP has another width than the trunk's
     taken.letters["Q"] = hidden.numel() if hidden is not None else taken.letters["M"]
     kv_w, kv_b = taken.take(f"{start}kv.weight", "2C C"), taken.bias(f"{start}kv.bias", "2C")
     (k_w, v_w), (k_b, v_b) = kv_w.chunk(2), kv_b.chunk(2)

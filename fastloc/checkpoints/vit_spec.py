@@ -1,4 +1,4 @@
-"""The spec of an image tower: the shape facts that come with a checkpoint, and which towers fastloc can run."""
+"""The spec of an image tower: the shape facts that come with a checkpoint, and the limits of the towers that fastloc runs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -46,12 +46,12 @@ class ModelSpec:
         attn_norm, mlp_norm: a LayerNorm before the out-projection, and before the MLP's second product (EVA-02's sub-LN).
         qk_norm: queries and keys of a head pass a LayerNorm.
         rope: rotary positions beside the learned ones, or None.
-        pool: how the image embedding is read: the class token ("tok"), the mean of the patches ("avg", CLIPA), or one query's
+        pool: the read-out of the image embedding: the class token ("tok"), the mean of the patches ("avg", CLIPA), or one query's
             attention to all tokens ("attn": SigLIP's MAP head, PE's pool, CoCa's pooler).
         norm_after_pool: the last LayerNorm comes after that mean.
         pool_heads: of an attention pool. pool_mlp: it ends with an MLP and its residual (MAP), and not with a LayerNorm (CoCa).
-        patch_read: where a pool ends with an MLP, a patch in the text's space is what the whole pool makes of it alone ("pool"), or
-            what its values and out-projection do ("value").
+        patch_read: where a pool ends with an MLP, a patch in the text's space is the whole pool's output for it alone ("pool"), or
+            that of its values and out-projection ("value").
         ln_pre, layer_scale: optional parameters that the tower has.
         mean, std: per channel, for pixels in [0, 1].
     """
@@ -95,7 +95,7 @@ class ModelSpec:
 
     @property
     def prefix(self) -> int:
-        """How many tokens stand in front of the patches."""
+        """The number of tokens in front of the patches."""
         return int(self.class_token) + self.registers
 
     @property
@@ -104,7 +104,7 @@ class ModelSpec:
         return self.image[0] // self.patch[0], self.image[1] // self.patch[1]
 
 
-# what in an open_clip vision_cfg rules a tower out, and why; each test reads the configuration
+# the reasons why an open_clip vision_cfg rules a tower out; each test reads the configuration
 _REFUSALS = (
     ("scaled_cosine_attn", "its attention is scaled cosine attention"),
     ("scale_heads", "its attention scales heads"),
@@ -113,17 +113,17 @@ _REFUSALS = (
 
 
 def refusal(config: dict[str, Any]) -> str | None:
-    """Why this open_clip model configuration has no ViT that fastloc can run; None if it has one."""
+    """The reason why fastloc cannot run the ViT of this open_clip model configuration, or None if it can."""
     return "its image tower is a ResNet, not a ViT" if is_resnet(config) else part_refusal(config)
 
 
 def is_resnet(config: dict[str, Any]) -> bool:
-    """Whether the image tower of this open_clip model configuration is one of CLIP's ResNets: see `fastloc.checkpoints.resnet_spec`."""
+    """True if the image tower of this open_clip model configuration is one of CLIP's ResNets, see `fastloc.checkpoints.resnet_spec`."""
     return isinstance(config.get("vision_cfg", {}).get("layers"), (list, tuple))
 
 
 def part_refusal(config: dict[str, Any]) -> str | None:
-    """What fastloc does not run of this open_clip model configuration, whichever kind its image tower is of; None if it runs all."""
+    """The part of this open_clip model configuration that fastloc does not run, for any kind of image tower; None if it runs all."""
     vision = config.get("vision_cfg", {})
     if vision.get("timm_model_name"):
         return timm_towers.refusal(vision["timm_model_name"], vision.get("timm_pool", "avg"))
@@ -144,7 +144,7 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
     described field by field: `"vit"` in `vision_cfg` holds a ModelSpec's.
 
     Raises:
-        ModelError: the tower is of a kind that fastloc does not run; the message says which.
+        ModelError: the tower is of a kind that fastloc does not run; the message names it.
     """
     reason = refusal(config)
     if reason:
@@ -165,7 +165,7 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
 
 
 def _own(config: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's own VisionTransformer."""
+    """The spec's fields for open_clip's own VisionTransformer."""
     vision = config["vision_cfg"]
     width = vision.get("width", 768)
     activation = "quick_gelu" if config.get("quick_gelu") else "gelu"

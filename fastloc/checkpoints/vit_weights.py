@@ -15,7 +15,7 @@ from fastloc.recipes.readout import LOGIT_SCALE
 class Block:
     """One transformer block; linear weights are [out, in]. M is the MLP's width, G is 2M where it is gated and M where it is not.
 
-    Projections without a bias have one of zeros. What a tower does not have is None.
+    Projections without a bias have one of zeros. Tensors that a tower lacks are None.
     """
 
     ln1_w: Tensor  # [C]
@@ -44,12 +44,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Pool:
-    """One learned query's attention to all tokens: the image embedding is z + MLP(LN(z)) or, without an MLP, LN(z) of what it sees, z.
+    """One learned query's attention to all tokens. With its output z the image embedding is z + MLP(LN(z)) or, without an MLP, LN(z).
 
     D is the pool's width, C the tokens'.
     """
 
-    latent: Tensor  # [D], what the query is projected from
+    latent: Tensor  # [D], the input of the query's projection
     q_w: Tensor  # [D, D]
     q_b: Tensor  # [D]
     k_w: Tensor  # [D, C]
@@ -60,7 +60,7 @@ class Pool:
     out_b: Tensor  # [D]
     norm_w: Tensor  # [D]
     norm_b: Tensor  # [D]
-    # values and out-projection in one, for tokens that are read alone; made by `fastloc.functional.folding`
+    # values and out-projection as one matrix, for tokens that are read alone; made by `fastloc.functional.folding`
     value_w: Tensor | None = None  # [D, C]
     value_b: Tensor | None = None  # [D]
     fc_w: Tensor | None = None  # [M, D]
@@ -71,7 +71,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Stem:
-    """One further convolution of a stem of several, which steps by its own size, behind a GELU."""
+    """One further convolution of a stem, after a GELU; its stride is its own size."""
 
     w: Tensor  # [C, Cin, k, k]
     b: Tensor  # [C]
@@ -88,14 +88,14 @@ class Weights:
     ln_pre_w: Tensor | None  # [C], None in towers without ln_pre
     ln_pre_b: Tensor | None  # [C]
     blocks: tuple[Block, ...]
-    ln_post_w: Tensor  # [C], the last LayerNorm, which an attention pool reads behind
+    ln_post_w: Tensor  # [C], the last LayerNorm, whose output an attention pool reads
     ln_post_b: Tensor  # [C]
     proj: Tensor | None = None  # [C, E], into the text's space; None where the tower ends in it
     proj_b: Tensor | None = None  # [E]
     patch_b: Tensor | None = None  # [C]
     stem: tuple[Stem, ...] = ()
     pool: Pool | None = None
-    # what cosines of pictures and texts are multiplied by before a softmax over texts, as the model was trained
+    # the factor of cosines of pictures and texts before a softmax over texts, as the model was trained
     logit_scale: float = LOGIT_SCALE
 
     @property
@@ -123,7 +123,7 @@ def _named(part: Any, path: str) -> Iterator[tuple[str, Tensor]]:
     for field in fields(part):
         value = getattr(part, field.name)
         if field.name == "prefix" and len(value) < 2:
-            # one token is the class token: the name and shape that digests of towers were made with
+            # a single token is the class token: digests of towers were made with this name and shape
             yield from ((f"{path}cls", token) for token in value)
         elif isinstance(value, Tensor):
             yield f"{path}{field.name}", value

@@ -1,7 +1,7 @@
-"""Is this installation sound? A table of checks over `Facts`, each of which says what it found and what to do about it.
+"""Checks of this installation: a table over `Facts`, each check with its finding and the remedy.
 
-Most of what goes wrong in deployment goes wrong without a word: a provider that does not load leaves the work to the CPU, two packages
-write one folder, a plain `pip install tensorrt` brings a version that onnxruntime is not linked to.
+Most faults of a deployment are silent: a provider that does not load leaves the work to the CPU, two packages write one folder, a plain
+`pip install tensorrt` brings a version that onnxruntime is not linked to.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ GOOD, NOTE, PROBLEM = "good", "note", "problem"
 OLDEST_PYTHON, OLDEST_ORT = (3, 11), (1, 20)
 # the first onnxruntime whose CUDA provider, and the first TensorRT whose parser, have the op ai.onnx Attention
 ATTENTION_ORT, ATTENTION_TENSORRT = (1, 25), (10, 14)
-# what onnxruntime-gpu comes with and somebody who has it need not want
+# providers that come with onnxruntime-gpu but are optional
 OPTIONAL = ("TensorrtExecutionProvider",)
 # the first NVIDIA driver for a CUDA major version
 DRIVERS = {13: "580", 12: "525"}
 
-# which package brings a missing library; the first pattern that matches counts
+# the package that brings a missing library; the first matching pattern counts
 _LIBRARIES: tuple[tuple[str, str], ...] = (
     (r"libcuda\.", "install the NVIDIA driver; in a container, start it with --gpus all"),
     (r"libnvinfer|libnvonnxparser", "pip install {tensorrt}"),
@@ -35,7 +35,7 @@ _LIBRARIES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """severity is GOOD, NOTE (works, but not as it could) or PROBLEM; `remedy` is "" where there is nothing to do."""
+    """The result of a check. `severity` is GOOD, NOTE (works, but not at its best) or PROBLEM; `remedy` is "" if there is nothing to do."""
 
     severity: str
     found: str
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at. `probe`: how it is looked at; `judge` finds nothing, one thing or several in the facts."""
+    """One check of the installation. `probe` describes the look-up; `judge` returns zero, one or several findings from the facts."""
 
     name: str
     probe: str
@@ -143,7 +143,7 @@ def _gpu(facts: Facts) -> list[Finding]:
 
 
 def _driver(facts: Facts) -> list[Finding]:
-    """What was built for a newer CUDA than the driver can run."""
+    """The packages built for a newer CUDA than the driver can run."""
     if not facts.driver_cuda:
         return []
     built = {"onnxruntime": facts.ort_cuda, "torch": facts.torch_cuda or ""}
@@ -159,7 +159,7 @@ def _driver(facts: Facts) -> list[Finding]:
 
 
 def _unused(facts: Facts) -> list[Finding]:
-    """A GPU that nothing here uses."""
+    """A GPU that no installed package uses."""
     found = []
     if facts.gpus and facts.ort_version and not facts.ort_cuda and not _other_gpu_providers(facts):
         remedy = f"pip uninstall -y {' '.join(facts.flavours) or 'onnxruntime'} && pip install onnxruntime-gpu"
@@ -185,7 +185,7 @@ def _provider(facts: Facts, name: str) -> Finding:
         return Finding(GOOD, f"{short} loads")
     wanted = name not in OPTIONAL or bool(_tensorrts(facts))
     missing = [each for each in facts.linked.get(name, ()) if each in facts.missing]
-    # a plugin's library is not where it could be looked into: it names the first one that is missing itself
+    # a plugin's library cannot be inspected, but its error names the first missing library
     missing = missing or re.findall(r"^(lib\S+\.so[.\d]*): cannot open", provider.error)
     why = f"not found: {', '.join(missing)}" if missing else provider.error or "no reason given"
     remedy = "; ".join(dict.fromkeys(_remedy(facts, each) for each in missing)) or "see onnxruntime.ai/docs/execution-providers"
@@ -241,7 +241,7 @@ def _tensorrt(facts: Facts) -> list[Finding]:
 
 
 def _cudnn(facts: Facts) -> list[Finding]:
-    """cuDNN on its own: CUDA's provider does without, TensorRT's is linked to it."""
+    """cuDNN alone: CUDA's provider works without it, TensorRT's is linked to it."""
     linked = [name for name in facts.linked.get("TensorrtExecutionProvider", ()) if "cudnn" in name]
     if not linked or not _tensorrts(facts):
         return []
@@ -292,7 +292,7 @@ def _two_cudas(facts: Facts) -> list[Finding]:
 
 
 def _extras(facts: Facts) -> list[Finding]:
-    """What is only needed for some of the commands."""
+    """The optional packages that only some commands need."""
     wanted = (
         (("torch", "open_clip_torch", "safetensors"), 'models by name: pip install "fastloc[engine]"'),
         (("onnx", "onnxscript"), 'fastloc export: pip install "fastloc[export]"'),

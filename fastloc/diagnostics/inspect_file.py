@@ -1,6 +1,6 @@
-"""What an exported file is and what it is made of: its manifest, sizes, attention, parameters and the precision of every node.
+"""The contents of an exported file: its manifest, sizes, attention, parameters and the precision of every node.
 
-Needs neither the onnx package nor onnxruntime; only where each node would run is onnxruntime asked.
+It needs neither the onnx package nor onnxruntime; only the placement of nodes asks onnxruntime.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastloc.utils.schema import plain
 
 __all__ = ["NOTES", "Report", "Weights", "inspect", "placed"]
 
-# kinds of nodes that tell how attention is written
+# the kinds of nodes that show the form of attention
 _ATTENTION = ("Attention", "com.microsoft.MultiHeadAttention", "com.microsoft.Attention", "com.microsoft.QAttention", "Softmax")
 
 
@@ -41,13 +41,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it. `manifest` is None for a text tower, whose own metadata is in `text`.
+    """The contents of one file. `manifest` is None for a text tower, whose own metadata is in `text`.
 
-    attention   number of nodes of each kind that tells how attention is written
+    attention   number of nodes of each kind that shows the form of attention
     nodes       number of nodes by kind
-    precision   the same by the precision they compute in
+    precision   number of nodes by the precision they compute in
     external    files of weights beside this one, and the bytes each must have
-    notes       which runtimes will refuse the file or run it slowly, and why
+    notes       the runtimes that will refuse the file or run it slowly, with the reason
     """
 
     content: Content
@@ -63,7 +63,7 @@ class Report:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the golden's numbers are left out."""
+        """The report as plain data for JSON; the golden's numbers are left out."""
         manifest = asdict(self.manifest) if self.manifest else None
         if manifest and manifest["golden"]:
             manifest["golden"]["outputs"] = {name: each["shape"] for name, each in manifest["golden"]["outputs"].items()}
@@ -110,9 +110,9 @@ def inspect(path: Path | str) -> Report:
 
 
 def placed(report: Report, providers: str | Sequence[str] = "auto") -> Placement:
-    """Which provider takes which of its nodes, in onnxruntime on this machine; `providers` as for `fastloc.OnnxLocalizer`.
+    """The placement of the file's nodes on providers, in onnxruntime on this machine; `providers` as for `fastloc.OnnxLocalizer`.
 
-    A provider that does not take every node is told here, not refused. Raises ModelError and PlanError as `OnnxSession` does.
+    A provider that does not take every node is reported here, not refused. Raises ModelError and PlanError as `OnnxSession` does.
     """
     from fastloc.runtime.session import OnnxSession
 
@@ -125,7 +125,7 @@ def _text(file: Header) -> dict[str, Any] | None:
     """A text tower's metadata, or None for any other file."""
     if TEXT_KEY not in file.metadata or KEY in file.metadata:
         return None
-    # one that could not be used is not shown as if it could
+    # metadata that could not be used is not shown as usable
     TextManifest.of({TOKENIZER: "", **file.metadata}, str(file.path), file.shipped)
     return plain(file.metadata[TEXT_KEY], f"{file.path}: its {TEXT_KEY!r} metadata is damaged")
 
@@ -166,5 +166,5 @@ def _differs(content: Content) -> str | None:
     return "; ".join(differences(content.file.manifest())) if KEY in content.file.metadata else None
 
 
-# what somebody who deploys the file should know of it; each looks at the file and speaks, or is silent
+# notes for a deployment; each function reads the file and returns a note or nothing
 NOTES: tuple[Callable[[Content], str | None], ...] = (_foreign, _attention_op, _antialias, _functions, _differs)

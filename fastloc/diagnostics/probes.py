@@ -1,8 +1,8 @@
-"""What `fastloc doctor` looks at: packages, drivers, and which onnxruntime providers really load.
+"""The facts behind `fastloc doctor`: packages, drivers, and the onnxruntime providers that really load.
 
-onnxruntime lists every provider it was built with as available, and a session that cannot load the one asked for runs on the CPU with a
-line in the log. So each provider is given a session with one Add, in a process of its own: a library that crashes while it is loaded
-takes only that process with it.
+onnxruntime lists every provider it was built with as available, and a session that cannot load the requested one runs on the CPU with a
+line in the log. So each provider gets a session with one Add, in a process of its own: a library that crashes while it loads ends only
+that process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ADD = (
     b"B\x04\n\x00\x10\r"
 )  # fmt: skip
 
-# the child's last line of output is JSON behind this mark; libraries print what they like before it
+# the child's last line of output is JSON after this mark; libraries may print anything before it
 _MARK = "fastloc-doctor:"
 _IMPORT = f"""
 import base64, ctypes, json, sys
@@ -65,7 +65,7 @@ def preload():
     if sys.argv[1] == "gpu" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
 """
-# what to look for in a log, the most telling first
+# patterns to find in a log, the most informative first
 _TELLING = (
     r"with error: (.+)",
     r'(depends on "[^"]+" which is missing)',
@@ -105,7 +105,7 @@ tell(**found)
 
 @dataclass(frozen=True)
 class Provider:
-    """Whether a session really got the provider, and what was said if not."""
+    """The result of one provider's probe: True if a session really got it, else the error that was logged."""
 
     loads: bool
     error: str = ""
@@ -113,17 +113,17 @@ class Provider:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found. Everything is plain data, so that whatever is concluded from it can be tested with made-up facts.
+    """The probed facts. Everything is plain data, so that conclusions can be tested with made-up facts.
 
     packages        version by name, of those installed
     driver_cuda     the newest CUDA that the NVIDIA driver can run, or None without a driver
     torch_cuda      the CUDA that torch was built for, or None (also without torch)
-    torch_wanted    the torch that torchvision asks for, as in "==2.7.1" or ">=2.14.0"
-    ort_version     what `import onnxruntime` says it is; "" where it cannot be imported, with the reason in ort_error
+    torch_wanted    the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
+    ort_version     the version that `import onnxruntime` reports; "" where it cannot be imported, with the reason in ort_error
     ort_cuda        the CUDA that onnxruntime was built for; "" for a CPU build
     providers       each provider of this onnxruntime
     linked          NVIDIA libraries that a provider's own library is linked to
-    missing         those of them that cannot be loaded, with the loader's words
+    missing         those of `linked` that cannot be loaded, with the loader's message
     """
 
     python: tuple[int, int, int] = (3, 11, 0)
@@ -149,7 +149,7 @@ class Facts:
 
 
 def probe() -> Facts:
-    """Look at this machine and this Python. Takes some seconds for each provider; raises nothing."""
+    """Probe this machine and this Python. It takes some seconds for each provider and raises nothing."""
     installed = packages(PACKAGES)
     runtime = _onnxruntime() if any(name in installed for name in FLAVOURS) or importlib.util.find_spec("onnxruntime") else {}
     return Facts(
@@ -167,7 +167,7 @@ def probe() -> Facts:
 
 
 def _onnxruntime() -> dict[str, Any]:
-    """The facts about onnxruntime, by asking it in other processes."""
+    """The facts about onnxruntime, read in other processes."""
     found, error = _ask(_VERSION, "cpu")
     if not found:
         return {"ort_error": error}
@@ -190,7 +190,7 @@ def _provider(name: str, kind: str) -> Provider:
 
 
 def _ask(code: str, *arguments: str) -> tuple[dict[str, Any], str]:
-    """What the code tells, and in any case the most telling line of what it printed as an error."""
+    """The data that the code prints, and the most informative line of its standard error."""
     command = [sys.executable, "-P", "-c", code, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, errors="replace", encoding="utf-8")
@@ -207,7 +207,7 @@ def _ask(code: str, *arguments: str) -> tuple[dict[str, Any], str]:
 
 
 def telling(lines: Iterable[str]) -> str:
-    """The line of a log that says why: what follows "with error:" in onnxruntime's, the exception's own in a traceback."""
+    """The line of a log with the reason: the text after "with error:" in onnxruntime's, the exception's line in a traceback."""
     plain = [re.sub(r"\x1b?\[[\d;]*m", "", line).strip() for line in lines if _MARK not in line]
     for pattern in _TELLING:
         for line in plain:
@@ -224,7 +224,7 @@ def _linked(folder: Path, provider: str) -> tuple[str, ...]:
 
 
 def _torch_cuda() -> str | None:
-    """The CUDA that torch was built for, out of its version.py: importing torch takes seconds and may fail."""
+    """The CUDA that torch was built for, from its version.py: importing torch takes seconds and may fail."""
     spec = importlib.util.find_spec("torch")
     version = Path(spec.origin).parent / "version.py" if spec and spec.origin else None
     if version is None or not version.is_file():

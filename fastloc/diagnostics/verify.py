@@ -1,8 +1,7 @@
-"""Does an exported file compute, on this device, what it should? Its golden goes in, and what comes out is compared, output by output.
+"""Verification of an exported file on this device: it runs the file's golden inputs and compares every output.
 
-The right answers come from PyTorch in float32, before the export, and travel in the file: whoever receives it needs nothing else. What
-comes out wrong without an error (a fused attention in half precision, a provider that mixes the pictures of a batch) is found here, on the
-device it happens on.
+The expected outputs come from PyTorch in float32, before the export, and travel in the file, so its recipient needs nothing else. Silent
+errors (a fused attention in half precision, a provider that mixes the pictures of a batch) are found here, on the device where they occur.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Run = Callable[[Mapping[str, Array]], Outputs]
 
 @dataclass(frozen=True)
 class Check:
-    """A check beside the golden. `passed` is None where it could not be made, or is not for this file; `found` says why, or what."""
+    """A check besides the golden. `passed` is None if it could not run or does not apply to this file; `found` is the result or reason."""
 
     name: str
     passed: bool | None
@@ -47,17 +46,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found.
+    """The result of a verification.
 
     rows        each output against the golden, see `fastloc.onnx_file.golden.OutputComparison`; none where the outputs cannot be compared
-    at all
-    checks      what else was looked at
+                at all
+    checks      the checks besides the golden
     wrong       everything that is wrong, in words; a good file has none
     device      the processor or GPU that it ran on
-    nodes       how many nodes each provider ran, by onnxruntime's names; empty where this onnxruntime does not tell
-    providers   those that were asked for and loaded, by fastloc's names
-    first_ms    of the first call, which may build, tune and allocate; later_ms of those after it. Not a benchmark: nothing was warmed up
-                or held still, and the input is of the golden's size
+    nodes       the number of nodes that each provider ran, by onnxruntime's names; empty if this onnxruntime does not report it
+    providers   the requested providers that loaded, by fastloc's names
+    first_ms    the time of the first call, which may build, tune and allocate; later_ms: those of the calls after it. They are no
+                benchmark: there is no warm-up, clocks are not fixed, and the input has the golden's size
     """
 
     path: Path
@@ -78,7 +77,7 @@ class Verdict:
         return not self.wrong
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The verdict as plain data for JSON."""
         golden = self.manifest.golden
         assert golden is not None
         return {
@@ -116,7 +115,7 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
         raise PlanError(f"repeat is {repeat}; at least one call after the first is needed, to see that it answers the same")
     manifest = _manifest(path)
     began = time.perf_counter()
-    # dynamic files are run with the golden's batch and with one picture: an engine has to be made for both
+    # dynamic files run with the golden's batch and with one picture: an engine must be built for both
     session = OnnxSession(path, providers, **({"profiles": _profiles(manifest)} | options))
     load_ms = _since(began)
     feeds = manifest.golden_inputs()
@@ -133,11 +132,11 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
 
 
 def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str, score: str = "cosine") -> tuple[list[OutputComparison], list[str]]:
-    """The comparison of outputs with the golden, and what is wrong, in words."""
+    """The comparison of outputs with the golden, and every fault in words."""
     try:
         rows = compare(golden, outputs)
     except ModelError as error:
-        # a missing output, another shape, NaN: nothing to compare, and wrong all the same
+        # a missing output, another shape, NaN: no comparison is possible, but each is a fault
         return [], [str(error)]
     return rows, failures(rows, dtype, score)
 
@@ -165,7 +164,7 @@ def _golden(manifest: Manifest) -> Golden:
 
 
 def _profiles(manifest: Manifest) -> dict[str, tuple[Any, Any, Any]]:
-    """Sizes that a compiled engine is made for: the golden's, and one picture alone."""
+    """The sizes that a compiled engine is built for: the golden's, and one picture alone."""
     golden = _golden(manifest)
     found: dict[str, tuple[Any, Any, Any]] = {}
     if manifest.input.batch is None:
@@ -187,14 +186,14 @@ def _since(began: float) -> float:
 
 
 def _same(manifest: Manifest, first: Outputs, later: Sequence[Outputs]) -> Check:
-    """Whether later calls answer as the first did."""
+    """Check that later calls give the same outputs as the first."""
     name = f"{len(later)} more calls" if len(later) > 1 else "a second call"
     if all(np.array_equal(first[output], each[output]) for each in later for output in first):
         return Check(name, True, "the same bits")
     if not all(np.isfinite(array).all() for array in first.values()):
         return Check(name, None, "not compared: the first one gave NaN or infinite numbers")
     reference = _as_golden(manifest, first)
-    # the same input on the same device: whatever the dtype, more than rounding in another order is wrong
+    # the same input on the same device: in every dtype, a difference beyond another order of rounding is a fault
     found = [judged(reference, each, "float32", manifest.recipe.readout.score) for each in later]
     if wrong := next((wrong for _, wrong in found if wrong), None):
         return Check(name, False, "; ".join(wrong))
@@ -203,7 +202,7 @@ def _same(manifest: Manifest, first: Outputs, later: Sequence[Outputs]) -> Check
 
 
 def _independent(manifest: Manifest, feeds: Mapping[str, Array], first: Outputs, run: Run) -> Check:
-    """Whether the first picture's answers depend on the pictures beside it."""
+    """Check that the first picture's outputs do not depend on the other pictures of the batch."""
     name, golden = "a picture alone and in a batch", _golden(manifest)
     if manifest.input.batch == 1:
         return Check(name, None, "not for this file, which takes one picture")
@@ -213,7 +212,7 @@ def _independent(manifest: Manifest, feeds: Mapping[str, Array], first: Outputs,
     try:
         other = run({**feeds, entry: feeds[entry][:1] if manifest.input.batch is None else _others(manifest, golden)})
     except PlanError as error:
-        # an engine with the golden's shapes alone, made by another's profiles
+        # an engine built with other profiles may take only the golden's shapes
         return Check(name, None, f"not compared: {error}")
     reference = _as_golden(manifest, {output: array[:1] for output, array in first.items()})
     rows, wrong = judged(reference, {output: array[:1] for output, array in other.items()}, manifest.dtype, manifest.recipe.readout.score)
@@ -231,12 +230,12 @@ def _others(manifest: Manifest, golden: Golden) -> Array:
 
 
 def _as_golden(manifest: Manifest, outputs: Outputs) -> Golden:
-    """Outputs as what others shall be compared with."""
+    """The outputs as a golden for later comparisons."""
     return replace(_golden(manifest), outputs={name: Sample.take(array) for name, array in outputs.items()})
 
 
 def _device(session: OnnxSession) -> str:
-    """What it ran on. A GPU by the driver's word, for this process: others number them in another order."""
+    """The device of the session. A GPU's name comes from the driver for this process: other processes may number GPUs in another order."""
     options = session.settings.providers[0][1]
     if session.chosen[0].memory == "cuda":
         try:

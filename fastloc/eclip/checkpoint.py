@@ -1,6 +1,6 @@
-"""Where a training stands, as one safetensors file: parameters and the optimizer's moments; in its metadata the step and what it is of.
+"""The state of a training as one safetensors file: parameters and the optimizer's moments, with step and digests in its metadata.
 
-Orders and captions follow from seed and step, so nothing else is needed to go on bit by bit.
+Orders and captions follow from seed and step, so a training resumes bit for bit without anything else.
 """
 
 import json
@@ -29,7 +29,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def write(path: Path, state: State, belongs: dict[str, str]) -> None:
-    """Write it, whole or not at all. `belongs`: the model's and the data's digests, by name."""
+    """Write a checkpoint atomically. `belongs`: the digests of the model and the data, by name."""
     tensors = {name: parameter.detach() for name, parameter in state.parameters.items()}
     for name, parameter in state.parameters.items():
         tensors |= {f"{name}.{moment}": tensor for moment, tensor in state.optimizer.state.get(parameter, {}).items()}
@@ -39,10 +39,10 @@ def write(path: Path, state: State, belongs: dict[str, str]) -> None:
 
 
 def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
-    """Put a training back to where it stood.
+    """Restore the state of a training from its checkpoint.
 
     Raises:
-        FastlocError: no or a damaged checkpoint, other settings, another model or other data than it was written with.
+        FastlocError: a missing or damaged checkpoint, or one with other settings, another model or other data.
     """
     if not os.path.isfile(path):
         raise FastlocError(f"there is nothing to resume: {path} does not exist")
@@ -50,7 +50,7 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
         with safe_open(str(path), "pt") as file:
             told, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        # the library's own exception has no base but this one, and types that torch lacks are told by others
+        # the library's exception has no narrower base, and dtypes that torch lacks raise others
         raise FastlocError(f"{path}: cannot be read as a checkpoint ({first_line(error)})") from error
     content = read(told.get(KEY, "{}"), KEY, FORMAT, str(path), dict[str, Any])
     _check(path, content, state, belongs)
@@ -83,7 +83,7 @@ def _restore(state: State, tensors: dict[str, Tensor]) -> None:
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[name])
             if f"{name}.step" in tensors:
-                # the count of steps stays on the CPU, as the optimizer keeps it
+                # the optimizer keeps its count of steps on the CPU
                 device = {"step": torch.device("cpu")}
                 state.optimizer.state[parameter] = {
                     moment: tensors[f"{name}.{moment}"].to(device.get(moment, parameter.device), copy=True) for moment in _MOMENTS

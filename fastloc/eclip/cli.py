@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All arguments; those of a training's result are the rows of `Settings`."""
+    """The parser with all arguments; those that change a training's result are the rows of `Settings`."""
     made = Parser(prog="python -m fastloc.eclip", description=eclip.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told = "a folder with captions.csv or captions.jsonl (columns image and caption), such a table, or WebDataset shards (.tar)"
     made.add_argument("data", nargs="+", type=Path, metavar="DATA", help=told)
@@ -72,8 +72,8 @@ def _add_setting(group: "argparse._ArgumentGroup", row: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, train, and say where the projections are."""
-    # what was typed wrong is told before anything heavy is imported
+    """Read the data, train, and print the path of the projections."""
+    # wrong arguments raise before anything heavy is imported
     settings = Settings(**{row.name: getattr(args, row.name) for row in fields(Settings)})
     from fastloc.eclip.loss import rank
     from fastloc.eclip.pairs import Left, read_pairs

@@ -1,4 +1,4 @@
-"""The loss curve: a CSV file, a row a step, and a plot of it where matplotlib is installed."""
+"""The loss curve: a CSV file with a row a step, and a plot of it if matplotlib is installed."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ _COLUMNS = {row.name: row.type for row in fields(Told)}
 
 
 def write(path: Path, rows: list[Told]) -> None:
-    """Write the CSV file, whole or not at all."""
+    """Write the CSV file atomically."""
     buffer = io.StringIO()
     table = csv.DictWriter(buffer, list(_COLUMNS), lineterminator="\n")
     table.writeheader()
@@ -24,7 +24,7 @@ def write(path: Path, rows: list[Told]) -> None:
 
 
 def read(path: Path, steps: int) -> list[Told]:
-    """The rows of the first `steps` steps; none where there is no file. Raises FastlocError for a damaged one."""
+    """The rows of the first `steps` steps; empty if there is no file. Raises FastlocError for a damaged one."""
     if not path.is_file():
         return []
     try:
@@ -40,7 +40,7 @@ def _parsed(row: dict[str, str]) -> Told:
 
 
 def plot(path: Path, rows: list[Told]) -> bool:
-    """Draw loss and accuracy over the steps; False where matplotlib is not installed."""
+    """Draw loss and accuracy over the steps. Returns False if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         return False
     from matplotlib.figure import Figure

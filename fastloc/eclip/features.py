@@ -1,4 +1,4 @@
-"""What the frozen encoders say of every picture and caption. It never changes, and is kept in half precision as far as there is room."""
+"""The frozen encoders' features of every picture and caption. They never change; as many as fit are cached in half precision."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,21 +19,21 @@ from fastloc.errors import FastlocError, ImageError
 from fastloc.functional.vit import forward
 from fastloc.utils.fork_safety import renewed_after_fork
 
-# encoded at a time
+# pictures or captions encoded at a time
 PICTURES, TEXTS = 16, 256
 Halves = np.ndarray[Any, np.dtype[np.float16]]
 
 
 class Kept:
-    """Rows of float16 by index, the first ones kept, all others computed whenever they are asked for.
+    """Rows of float16 by index. The first ones are cached, all others are computed at every request.
 
-    What is kept is computed in one pass, in order, a fixed number at a time, so that a row does not depend on when it is asked for.
+    The cached rows are computed in one pass, in order, a fixed number at a time, so that a row does not depend on the time of its request.
 
     Args:
         shape: of one row.
-        compute: indices -> rows [len, *shape], NaN in a row that there is not.
-        room: bytes that may be kept.
-        file: where they lie, instead of in memory.
+        compute: indices -> rows [len, *shape], NaN in a row that does not exist.
+        room: the most bytes in the cache.
+        file: holds the cache, instead of memory.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Kept:
         self.rows: Halves = np.empty(whole, np.float16) if file is None or not self.kept else np.memmap(file, np.float16, "w+", shape=whole)
 
     def fill(self, step: int) -> Iterator[int]:
-        """Compute what is kept; yields how many rows there are so far."""
+        """Compute the cached rows; yields the number of rows so far."""
         for start in range(0, self.kept, step):
             some = range(start, min(start + step, self.kept))
             self.rows[some.start : some.stop] = self.compute(some).half().cpu().numpy()
             yield some.stop
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
-        """These rows, float16 on the CPU."""
+        """The rows of these indices, float16 on the CPU."""
         out = torch.empty(len(indices), *self.rows.shape[1:], dtype=torch.float16)
         missing = [place for place, index in enumerate(indices) if index >= self.kept]
         for place, index in enumerate(indices):
@@ -64,11 +64,11 @@ class Kept:
 
 
 class Features:
-    """The frozen encoder of a localizer, asked for the pairs.
+    """The frozen encoder of a localizer, applied to pairs.
 
     Args:
         localizer: the model; its method is not read.
-        room: bytes that picture features may take, in memory or in `file`; caption features take a tenth of it.
+        room: the most bytes for picture features, in memory or in `file`; caption features take a tenth of it.
         workers: threads that read pictures.
     """
 
@@ -93,7 +93,7 @@ class Features:
         self.pool = ThreadPoolExecutor(self.workers)
 
     def fill(self) -> Iterator[tuple[int, int]]:
-        """Encode all that is kept; yields (done, of) in pictures and captions together."""
+        """Encode all cached features; yields (done, total) in pictures and captions together."""
         total, done = self.pictures.kept + self.texts.kept, 0
         for done in self.pictures.fill(PICTURES):
             yield done, total
@@ -101,7 +101,7 @@ class Features:
             yield done + more, total
 
     def tokens(self, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Patch features F_i [B, P, E], the patches' free attention [B, P], and whether there is such a picture, bool [B]."""
+        """Patch features F_i [B, P, E], the patches' free attention [B, P], and a mask of the readable pictures, bool [B]."""
         rows = self.pictures(indices).to(self.localizer.device).float()
         there = ~rows[:, 0, 0].isnan()
         rows = torch.where(there[:, None, None], rows, 0.0)

@@ -17,7 +17,7 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> tuple[Tensor, T
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows of every process in their order, as many from each; gradients flow into this process's own.
+    """The rows of every process in rank order, equally many from each; gradients flow into this process's own.
 
     Every process computes the same loss of all rows, and the gradients of parameters, summed over processes, are then the whole batch's.
     """
@@ -30,10 +30,10 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def processes() -> int:
-    """How many train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """The rank of this process."""
     return dist.get_rank() if dist.is_initialized() else 0

@@ -1,4 +1,4 @@
-"""Which patches a picture's vector is pooled over, by the encoder's own attention, and the pooling. The paper leaves open how."""
+"""The pooling of a picture's vector, and the choice of its patches by the encoder's own attention. The paper leaves both open."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from fastloc.eclip.settings import Settings
 
 
 def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tensor:
-    """How much attention each patch gets in one block, the mean over heads, times the number of patches: [B, P], 1 where all get the same.
+    """The attention to each patch in one block, the mean over heads, times the number of patches: [B, P], 1 for an even spread.
 
     Args:
         qkv: [B, 3, H, S+P, d], the patches behind S tokens, the first of which is the class token where there is one.
-        kind: which projection meets which, "qk", "qq", "kk" or "vv", scaled by d^-0.5; "none" is 1 for every patch.
+        kind: the projections that are compared, "qk", "qq", "kk" or "vv", scaled by d^-0.5; "none" is 1 for every patch.
         query: "cls", the class token's row, or "mean", the mean of the patches' rows.
         prefix: S.
     """
@@ -27,7 +27,7 @@ def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tenso
 
 
 def mask(attention: Tensor, settings: Settings) -> Tensor:
-    """How much each patch counts, [B, P] within [0, 1], at least one of every picture above 0; attention as of `free_attention`."""
+    """The weight of each patch, [B, P] within [0, 1], at least one a picture above 0; `attention` as from `free_attention`."""
     low, high = attention.amin(1, keepdim=True), attention.amax(1, keepdim=True)
     wanted = high + low - attention if settings.reverse else attention
     if settings.attention == "none":
@@ -35,7 +35,7 @@ def mask(attention: Tensor, settings: Settings) -> Tensor:
     if settings.mask == "top":
         count = max(1, min(round(settings.keep * attention.shape[1]), attention.shape[1]))
         return torch.zeros_like(attention).scatter(1, wanted.topk(count, 1).indices, 1.0)
-    # a picture whose patches all get the same counts as a whole
+    # a picture whose patches all get the same attention counts as a whole
     shares = torch.where(high > low, (wanted - low) / (high - low).clamp_min(1e-12), 1.0)
     if settings.mask == "soft":
         return shares
@@ -44,9 +44,9 @@ def mask(attention: Tensor, settings: Settings) -> Tensor:
 
 
 def pooled(tokens: Tensor, weights: Tensor, phi: Tensor, how: str) -> Tensor:
-    """phi of the patches that count [B, P, E], times how much, pooled per channel: unit vectors [B, E].
+    """Pool phi of the patches [B, P, E], times their weights, per channel: unit vectors [B, E].
 
-    Patches that do not count are not multiplied by phi either.
+    Patches of weight 0 are not multiplied by phi either.
     """
     most = int((weights > 0).sum(1).max())
     weights, places = weights.topk(most, 1)

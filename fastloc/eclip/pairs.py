@@ -1,4 +1,4 @@
-"""Pictures with captions: a folder with a table, or shards. What cannot be used is left out, counted and named."""
+"""Pictures with captions: a folder with a table, or shards. Unusable pairs are left out, counted and named."""
 
 import csv
 import hashlib
@@ -16,23 +16,23 @@ from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
 from fastloc.utils.schema import decode
 
-# columns by which a table tells its pictures and captions, the usual names of data sets
+# the columns of pictures and captions in a table, by the usual names of data sets
 IMAGE_COLUMNS = ("image", "path", "file_name", "filename", "filepath")
 CAPTION_COLUMNS = ("caption", "text", "captions")
-# of a folder's own table, the first one that is there
+# the names of a folder's table, the first existing one
 TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture, where its bytes are, and its captions."""
+    """One picture, as a reader of its bytes, and its captions."""
 
     name: str
     read: Callable[[], bytes]
     captions: tuple[str, ...]
 
     def picture(self) -> Image.Image:
-        """RGB. Raises ImageError where it is none."""
+        """The picture, RGB. Raises ImageError if its bytes are no picture."""
         try:
             content = self.read()
         except OSError as error:
@@ -42,7 +42,7 @@ class Pair:
 
 @dataclass
 class Left:
-    """What was left out: why -> names. With `strict` the first one is an error."""
+    """The pairs left out, as reason -> names. With `strict` the first one is an error."""
 
     strict: bool = False
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Left:
             known.append(name)
 
     def told(self, most: int = 5) -> list[str]:
-        """A line a reason."""
+        """One line for each reason, with at most `most` names."""
         dots = {why: " …" if len(names) > most else "" for why, names in self.names.items()}
         return [f"{len(names)} left out, {why}: {', '.join(names[:most])}{dots[why]}" for why, names in self.names.items()]
 
@@ -67,7 +67,7 @@ def read_pairs(data: Sequence[Path], left: Left) -> list[Pair]:
         data: one folder with a table, see TABLES; one such table; or WebDataset shards (.tar).
 
     Raises:
-        FastlocError: nothing there, a table that cannot be read, fewer than two pairs.
+        FastlocError: no data, a table that cannot be read, fewer than two pairs.
     """
     kinds = {path.suffix.lower() == ".tar" for path in data}
     if kinds == {True}:
@@ -84,7 +84,7 @@ def read_pairs(data: Sequence[Path], left: Left) -> list[Pair]:
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
-    """A digest of names and captions, which a training goes on with or not at all."""
+    """A digest of names and captions; a training resumes only with the same digest."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps([pair.name, *pair.captions]).encode())
@@ -138,7 +138,7 @@ def _rows(table: Path) -> Iterator[tuple[str, list[str]]]:
 def _csv(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(lines)
     for row in reader:
-        # a cell that is not there is an empty one
+        # a missing cell is an empty one
         yield reader.line_num, {key: value or "" for key, value in row.items() if key is not None}
 
 

@@ -1,4 +1,4 @@
-"""Every hyper-parameter as a row: default, meaning, whether the paper leaves it open. Command line and checks are made from these."""
+"""Every hyper-parameter as a row: default, meaning, and a mark if the paper leaves it open. Command line and checks use these rows."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ INITS = ("orthogonal", "shared", "identity")
 SCALES = ("learned", "fixed")
 SCHEDULES = ("cosine", "constant")
 FITS = ("stretch", "crop")
-# least allowed value, or a bound that it has to be above
+# the least allowed value, or an exclusive lower bound
 AT_LEAST, ABOVE = "at least", "above"
 
 
@@ -26,8 +26,10 @@ def _row(default: Any, told: str, *, choices: tuple[str, ...] = (), bound: tuple
 
 @dataclass(frozen=True)
 class Settings:
-    """One training. The paper leaves open every field but `pool`, in which it says max; defaults are those of the projections that ship
-    with fastloc (`benchmarks/embedded_model/train_eclip.py`), and say nothing of other models.
+    """The settings of one training.
+
+    The paper leaves every field open but `pool`, which is max. The defaults are those of the projections that ship with fastloc
+    (`benchmarks/embedded_model/train_eclip.py`); they are no recommendation for other models.
 
     Raises:
         FastlocError: a value that is unknown or out of its range.
@@ -63,7 +65,7 @@ class Settings:
             check(row, getattr(self, row.name))
 
     def differing(self, other: Mapping[str, Any]) -> list[str]:
-        """Names of the fields in which a record of settings is not this one."""
+        """The names of the fields in which a record of settings differs from this one."""
         return [row.name for row in fields(self) if other.get(row.name, MISSING) != getattr(self, row.name)]
 
 

@@ -13,17 +13,19 @@ TEXTS = ("txt", "json")
 # keys of a sample's .json
 CAPTION_KEYS = ("caption", "text", "captions")
 
-# name, what reads the picture's bytes, captions
+# name, a reader of the picture's bytes, captions
 Row = tuple[str, Callable[[], bytes], list[str]]
 
 
 def read_shards(paths: Sequence[Path], leave: Callable[[str, str], None]) -> Iterator[Row]:
-    """Every sample of uncompressed tar files, in order. Headers and captions are read; a picture is read where it lies, when it is needed.
+    """Yield every sample of uncompressed tar files, in order.
 
-    leave: (why, name) is called for a sample without a picture or without captions.
+    Headers and captions are read now; a picture is read from its shard when it is needed.
+
+    leave: called with (reason, name) for a sample without a picture or without captions.
 
     Raises:
-        FastlocError: a shard that is not there, compressed or damaged.
+        FastlocError: a shard is missing, compressed or damaged.
     """
     for path in paths:
         key, files = "", dict[str, Callable[[], bytes]]()

@@ -1,4 +1,4 @@
-"""What is trained, and one step of it, in one process or in several."""
+"""The trained parameters, and one training step, in one process or in several."""
 
 import math
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class State:
 
 @dataclass(frozen=True)
 class Told:
-    """One step as the curve has it; loss and accuracy are of the whole batch, before the step was taken."""
+    """One step as a row of the curve; loss and accuracy are of the whole batch, before the step."""
 
     step: int
     epoch: int
@@ -63,9 +63,9 @@ def rate_at(step: int, settings: Settings) -> float:
 
 
 def batch_of(step: int, count: int, settings: Settings) -> tuple[int, list[int], np.random.Generator]:
-    """(epoch, indices, what captions are drawn with) of a step, from seed and step alone: resumed, training goes on as it would have.
+    """(epoch, indices, generator for drawing captions) of a step, from seed and step alone, so a resumed training is the same.
 
-    Every epoch is a new order; what is left of it when no whole batch remains is not used. Fewer pairs than a batch are one batch.
+    Every epoch has a new order; pairs left at its end that fill no whole batch are not used. Fewer pairs than a batch are one batch.
     """
     size = min(settings.batch, count) // processes() * processes()
     epoch, place = divmod(step, count // size)
@@ -74,7 +74,7 @@ def batch_of(step: int, count: int, settings: Settings) -> tuple[int, list[int],
 
 
 def take(state: State, features: Features) -> Told:
-    """One step. Raises FastlocError where the loss is no number, or no picture of the batch can be read."""
+    """Take one step. Raises FastlocError if the loss is no finite number, or no picture of the batch can be read."""
     settings = state.settings
     epoch, indices, rng = batch_of(state.step, len(features.pairs), settings)
     captions = [pair.captions[int(rng.integers(len(pair.captions)))] for pair in (features.pairs[index] for index in indices)]
@@ -98,7 +98,10 @@ def take(state: State, features: Features) -> Told:
 
 
 def _together(state: State) -> None:
-    """The whole batch's gradients in every process. Of the scale each has all of it, of the projections its own rows' share."""
+    """Set the whole batch's gradients in every process.
+
+    Each process has the scale's whole gradient already, and its own rows' share of the projections' gradients.
+    """
     if processes() == 1:
         return
     for name, parameter in state.parameters.items():

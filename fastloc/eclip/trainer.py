@@ -23,13 +23,13 @@ from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
 
 PROJECTIONS, CACHE, LEFT = "projections.safetensors", "features.f16", "left_out.csv"
-# (what is done, steps done, of how many, the last step's row)
+# (the current phase, steps done, steps in total, the last step's row)
 Report = Callable[[str, int, int, Told | None], None]
 
 
 @dataclass(frozen=True)
 class Running:
-    """How a training is run; nothing that changes its result but `stop`, after how many steps it ends early."""
+    """The options of a run. Only `stop`, the number of steps after which it ends early, changes its result."""
 
     save_every: int = 100
     stop: int | None = None
@@ -43,14 +43,16 @@ def train(
     localizer: Localizer, pairs: list[Pair], out: Path, settings: Settings, running: Running, left: Left,
     report: Report = lambda what, done, total, told: None,
 ) -> Projections:  # fmt: skip
-    """Train, in this process or, where torch.distributed is initialised, in all of them, and write into the folder `out`:
-    checkpoint.safetensors, curve.csv, curve.png (with matplotlib), projections.safetensors, and left_out.csv where pairs were left out.
+    """Train in this process or, where torch.distributed is initialised, in all of its processes, and write into the folder `out`.
+
+    The files are checkpoint.safetensors, curve.csv, curve.png (with matplotlib), projections.safetensors, and left_out.csv if pairs were
+    left out.
 
     Args:
         localizer: the model, without projections; its method is "itsm".
 
     Raises:
-        FastlocError: settings that do not fit model, data or processes; a checkpoint that is there without `resume`, or not with it.
+        FastlocError: settings that do not fit model, data or processes; an existing checkpoint without `resume`, or a missing one with it.
     """
     _refuse(localizer, out, settings, running, len(pairs))
     belongs = {"tower": digest(localizer.source.vit), "text_tower": localizer.source.text.digest, "data": fingerprint(pairs)}
@@ -88,7 +90,7 @@ def _refuse(localizer: Localizer, out: Path, settings: Settings, running: Runnin
 
 @contextmanager
 def _room(out: Path, running: Running) -> Iterator[Path | None]:
-    """Where features are kept, removed again at the end; each process has its own file."""
+    """The file that caches features, removed at the end; each process has its own."""
     file = out / f"{CACHE}.{rank()}" if running.cache == "disk" else None
     try:
         yield file
@@ -98,7 +100,7 @@ def _room(out: Path, running: Running) -> Iterator[Path | None]:
 
 
 def _save(out: Path, state: State, rows: list[Told], belongs: dict[str, str]) -> None:
-    """One process writes, and the others wait for it."""
+    """Save the training: one process writes, and the others wait for it."""
     if rank() == 0:
         curve.write(out / curve.NAME, rows)
         checkpoint.write(out / checkpoint.NAME, state, belongs)
@@ -134,11 +136,11 @@ def _write_left(path: Path, left: Left) -> None:
 
 @contextmanager
 def joined_processes(device: str | None) -> Iterator[str | None]:
-    """Within this context, this process is one of those that torchrun started, if it did; yields the device of this one.
+    """Join the group of processes that torchrun started, if it did, for the time of this context; yields this process's device.
 
-    At the end the group is taken down while the interpreter is whole. The threads of gloo hold tensors a moment longer than the call that
-    they work for: one that lets go of its last tensor while the interpreter shuts down ends the process with SIGABRT. NCCL's group stays as
-    it is after an error: to take it down waits for the others, which may wait for this one.
+    At the end the group is destroyed before the interpreter shuts down. The threads of gloo hold tensors a moment longer than the call that
+    they work for: a thread that releases its last tensor while the interpreter shuts down ends the process with SIGABRT. After an error
+    NCCL's group is not destroyed: destroying it waits for the other processes, which may wait for this one.
     """
     if not dist.is_available() or not dist.is_torchelastic_launched():
         yield device

@@ -1,8 +1,8 @@
-"""The asynchronous path: hand over a picture, go on, and ask for its result later.
+"""The asynchronous path: submit a picture, continue, and ask for its result later.
 
 On a GPU everything is enqueued: the frame goes through a pinned buffer and a copy stream while the previous one is computed,
-and the similarities come back the same way. On a CPU one worker thread computes. Either way at most `depth` pictures are
-under way, and submitting one more waits for the oldest.
+and the similarities come back the same way. On a CPU one worker thread computes. On both, at most `depth` pictures are in
+flight; submitting one more waits for the oldest.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ class Locating(Protocol):
 
 
 class Handle:
-    """A picture that was submitted."""
+    """A submitted picture, whose result is available later."""
 
     def __init__(self, done: Callable[[], bool], wait: Callable[[], Result]) -> None:
         self._done, self._wait = done, wait
         self._result: Result | None = None
 
     def done(self) -> bool:
-        """Whether `result` would return at once."""
+        """True if `result` would return at once."""
         return self._result is not None or self._done()
 
     def result(self) -> Result:
-        """The result, waited for if need be. Raises what locating raised."""
+        """The result; waits until it is computed. Re-raises the error that locating raised."""
         if self._result is None:
             self._result = self._wait()
         return self._result
 
     def lose(self) -> None:
-        """Give up waiting, in a forked child: what computes the result is in the parent. `result` raises FastlocError."""
+        """Mark the result as unavailable in a forked child, because the parent computes it. `result` then raises FastlocError."""
         self._done, self._wait = (lambda: True), _lost
 
 
@@ -79,7 +79,7 @@ def wait_quietly(handle: Handle) -> None:
 
 
 class AsyncQueue:
-    """Pictures under way, oldest first."""
+    """The pictures in flight, oldest first."""
 
     def __init__(self, depth: int = DEPTH) -> None:
         self.depth = depth
@@ -90,7 +90,7 @@ class AsyncQueue:
         renewed_after_fork(self)
 
     def submit(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
-        """Begin to locate; waits while `depth` pictures are under way."""
+        """Start locating the prompts in a picture; waits while `depth` pictures are in flight."""
         while len(self.under_way) >= self.depth:
             wait_quietly(self.under_way.popleft())
         begin = self._on_gpu if localizer.device.type == "cuda" else self._on_cpu
@@ -102,7 +102,7 @@ class AsyncQueue:
         for handle in self.under_way:
             handle.lose()
         self.under_way.clear()
-        # neither threads nor streams come along
+        # a fork copies neither threads nor streams
         self.worker, self.lanes, self.count = None, [], 0
 
     def _on_cpu(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
@@ -136,7 +136,7 @@ class AsyncQueue:
 
 
 class StagingBuffers:
-    """Buffers that one picture at a time passes through, pinned so that copies need no help of the host."""
+    """Staging buffers for one picture at a time, pinned so that copies run without the host."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -146,7 +146,7 @@ class StagingBuffers:
         self.handle: Handle | None = None
 
     def free(self) -> None:
-        """Wait until the picture before has left the buffers."""
+        """Wait until the previous picture has left the buffers."""
         if self.handle is not None:
             wait_quietly(self.handle)
 
@@ -163,7 +163,7 @@ class StagingBuffers:
         return there
 
     def download(self, *tensors: Tensor | None) -> Any:
-        """Begin to copy batches of one [1, ...] to the host; the event after which they are there."""
+        """Start copying batches of one [1, ...] to the host; returns the event after which the copies are complete."""
         self.back = []
         for i, each in enumerate(tensors):
             staged = None if each is None else self._buffer(f"result {i}", each.shape[1:], torch.float32)
@@ -175,7 +175,7 @@ class StagingBuffers:
         return event
 
     def downloaded(self) -> tuple[Floats | None, ...]:
-        """What was copied, float32, out of the way of the next picture."""
+        """Copies of the downloaded arrays, float32, which the next picture does not overwrite."""
         return tuple(None if each is None else each.numpy().copy() for each in self.back)
 
     def _buffer(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""What engines of every kind of tower share: a pass for each shape, kept, captured where the plan says so; on a GPU one call at a time."""
+"""The base of all engines: one cached pass for each shape, captured where the plan says so; on a GPU one call at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,13 +17,13 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import Recipe
 from fastloc.utils.fork_safety import renewed_after_fork
 
-# plans, tables and graphs that are kept, for as many shapes
+# the number of shapes whose plans, tables and graphs are cached
 SHAPES = 16
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything besides the numbers that a pass depends on: what one captured graph is for."""
+    """Everything that a pass depends on besides the numbers; one captured graph serves one such shape."""
 
     pixels: tuple[int, ...]
     kind: torch.dtype
@@ -36,10 +36,10 @@ class Shape:
 
 
 class BaseEngine(ABC):
-    """Runs one recipe on one tower. Threads may share it; on a GPU they must then use one CUDA stream, as they do unless told otherwise.
+    """Runs one recipe on one tower. Threads may share it; on a GPU they must then use one CUDA stream, which is PyTorch's default.
 
     Args:
-        settings: plan fields that are asked for, see `fastloc.engine.plan.Plan`; with the tower's dtype, or none for the same choice.
+        settings: the plan fields that you set, see `fastloc.engine.plan.Plan`; their dtype, if any, is the tower's.
     """
 
     def __init__(self, tower: Any, recipe: Recipe, settings: Mapping[str, str]) -> None:
@@ -57,7 +57,7 @@ class BaseEngine(ABC):
 
     @abstractmethod
     def _pass(self, shape: Shape) -> Callable[..., tuple[Tensor, Tensor | None]]:
-        """One shape's pass, with every tensor that it reads besides its inputs: a captured graph keeps it."""
+        """One shape's pass. It holds every tensor that it reads besides its inputs, because a captured graph needs them."""
 
     @abstractmethod
     def _check(self, pixels: Tensor) -> None:
@@ -68,14 +68,14 @@ class BaseEngine(ABC):
         self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None, *, geometry: Geometry | None = None, bgr: bool = False,
         background: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """Similarity grids [B, T, h, w] and, where the method reads the image embedding, its cosines with the texts [B, T].
+        """Compute similarity grids [B, T, h, w] and, where the method reads the image embedding, its cosines with the texts [B, T].
 
         Args:
             pixels: normalised floats [B, 3, H, W], or uint8 frames [B, H, W, 3] of the geometry's picture size.
             texts: [T, E], unit length.
             empty: [E], the empty text's embedding, for maps that read it (`Recipe.reads_empty`); or [K, E], words for the background.
             bgr: the frames' channels are blue, green, red.
-            background: also compare the image embedding with `empty`, whatever the method: cosines are [B, T + 1] then.
+            background: compare the image embedding with `empty` too, for every method; the cosines are then [B, T + 1].
 
         Raises:
             ModelError, FastlocError: pixels or frames of a shape that does not fit.
@@ -88,7 +88,7 @@ class BaseEngine(ABC):
             shape = Shape(tuple(pixels.shape), pixels.dtype, geometry, bgr, len(texts), self.plan(len(pixels), size), background, words)
             one_pass = self._passes(shape)
             inputs = tuple(each.to(self.device) for each in (pixels, texts, empty) if each is not None)
-            # what is launched shares streams and graphs; on a CPU a pass only reads, and several threads may each run theirs
+            # launches share streams and graphs; on a CPU a pass only reads, so several threads may run at once
             if self.device.type != "cpu":
                 launched = shape.plan.launch == "graph" and len(pixels)
                 grids, scores = self.graphs(shape, one_pass, inputs) if launched else one_pass(*inputs)
@@ -101,5 +101,5 @@ class BaseEngine(ABC):
         self.lock = RLock()
 
     def _guard(self) -> Any:
-        """Kernels start on the current device."""
+        """The context of a call: kernels start on the current device."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()

@@ -10,7 +10,7 @@ from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.embedded import EVIDENCE
 
-# in a method's place
+# stands in place of a method's name
 BEST = "best"
 
 
@@ -28,7 +28,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A kind of image tower, the method for it, the reason in words, and the measurements behind it, the best first."""
+    """A kind of image tower, its recommended method, the reason in words, and the measurements behind it, best first."""
 
     kind: str
     best: str
@@ -52,7 +52,7 @@ def best_method(spec: ModelSpec | ResNetSpec) -> str:
 
 
 def kind_of_tower(spec: ModelSpec | ResNetSpec) -> str:
-    """The key of `evidence` for a tower: by how its image embedding is read."""
+    """The key of `evidence` for a tower, which depends on how its image embedding is read out."""
     if isinstance(spec, ResNetSpec):
         return "resnet"
     return "pool" if spec.pool == "attn" else "token"

@@ -25,7 +25,7 @@ from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.recipes.validation import frozen
 
-# the share of the tokens by default, and how many sample scenes a model is measured on by itself
+# the default share of the tokens, and the number of sample scenes for a model without a table
 RHO, SCENES = 0.7, 3
 # (block, pass, unit vectors [B, N, S*H, d]) -> multipliers [B or 1, 1, S*H, 1]
 Choice = Callable[[int, int, Tensor], Tensor]
@@ -36,15 +36,18 @@ def calibrate(
     localizer: ModelReader, pictures: Sequence[Any], *, rho: float = RHO, blocks: int = 6, iterations: int = 1,
     streams: tuple[str, ...] = ("vv", "kk", "qq"), source: str = "pictures",
 ) -> Temperatures:  # fmt: skip
-    """Measure a model.
+    """Measure a model's inverse temperatures.
 
     Args:
-        localizer: the model, and how pictures are brought to its input; its method is not read.
-        pictures: whatever `fastloc.imaging.images.load` takes, one or more. They need not show what will be looked for.
-        rho: the share of the tokens over which a row shall spread, between 0 and 1.
-        blocks, iterations, streams: as in `fastloc.recipes.Recipe`; recipes with fewer of them can be given the same table, so by default
-            it is for gem's one iteration too.
-        source: what the pictures are, in words.
+        localizer: the model with its preprocessing; the method is not read.
+        pictures: anything that `fastloc.imaging.images.load` takes, one or more. They need not show the things that you locate later.
+        rho: the share of the tokens over which a row spreads, between 0 and 1.
+        blocks, iterations, streams: as in `fastloc.recipes.Recipe`. Recipes with fewer of them can use the same table, so the default
+            also serves gem's one iteration.
+        source: a description of the pictures.
+
+    Returns:
+        The table with its rho, source and model.
 
     Raises:
         RecipeError: no picture, more blocks than there are, or values that no recipe takes. ImageError: a picture cannot be read.
@@ -72,7 +75,7 @@ def inputs(localizer: ModelReader, pictures: Sequence[Any]) -> Iterator[Tensor]:
 
 
 def solved(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
-    """What each picture wants: inverse temperatures [B, blocks, H, S, passes] for the row's rho, the second pass after the first."""
+    """Inverse temperatures [B, blocks, H, S, passes] of each picture for the row's rho; the second pass is solved after the first."""
     found: list[Tensor] = []
 
     def solve(block: int, step: int, u: Tensor) -> Tensor:
@@ -86,7 +89,10 @@ def solved(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 
 
 def shares(weights: Weights, pixels: Tensor, row: Recipe, table: Tensor) -> Tensor:
-    """Over what share of the tokens the rows spread by a table [blocks, H, S, passes]: exp(mean entropy) / N, [B, blocks, H, S, passes]."""
+    """The share of the tokens over which rows spread with a table [blocks, H, S, passes].
+
+    Returns: exp(mean entropy) / N, [B, blocks, H, S, passes].
+    """
     flat, found = table.to(pixels).permute(0, 3, 2, 1).flatten(2)[:, :, None, None, :, None], []
     for block, step, u in walk(weights, pixels, row, lambda block, step, u: flat[block, step]):
         nats, _ = entropy(u.permute(0, 2, 1, 3), flat[block, step][:, 0, :, 0].expand(len(u), -1))
@@ -95,7 +101,7 @@ def shares(weights: Weights, pixels: Tensor, row: Recipe, table: Tensor) -> Tens
 
 
 def walk(weights: Weights, pixels: Tensor, row: Recipe, choose: Choice) -> Iterator[tuple[int, int, Tensor]]:
-    """(block, pass, unit vectors [B, N, S*H, d]) of every self-self attention of a recipe, with the multipliers that `choose` gives.
+    """Yield (block, pass, unit vectors [B, N, S*H, d]) of every self-self attention of a recipe, with the multipliers from `choose`.
 
     Raises:
         RecipeError: the recipe changes more blocks than the model has.
@@ -116,24 +122,24 @@ def walk(weights: Weights, pixels: Tensor, row: Recipe, choose: Choice) -> Itera
 
 
 def _as_table(found: list[Tensor], weights: Weights, row: Recipe) -> Tensor:
-    """One [B, 1, S*H, 1] for each block and pass -> [B, blocks, H, S, passes]."""
+    """Stack one [B, 1, S*H, 1] for each block and pass -> [B, blocks, H, S, passes]."""
     stacked = torch.stack(found).reshape(row.blocks, row.iterations + 1, -1, len(row.streams), weights.spec.heads)
     return stacked.permute(2, 0, 4, 3, 1)
 
 
 def noise(count: int, size: tuple[int, int]) -> list[Image.Image]:
-    """Seeded pictures of (height, width), every channel of every pixel any byte."""
+    """Seeded pictures of (height, width) with uniformly random bytes."""
     made = np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)
     return [Image.fromarray(each) for each in made]
 
 
 def scenes(count: int, size: tuple[int, int]) -> list[Image.Image]:
-    """The sample scenes that come with fastloc, as many as there are."""
+    """The sample scenes that ship with fastloc, at most `count` of them."""
     names = sorted(json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")))
     return [images.load(SAMPLES / f"{name}.webp") for name in names[:count]]
 
 
-# pictures that are at hand everywhere: (how many, size) -> pictures
+# pictures that need no files of yours: (count, size) -> pictures
 AT_HAND: dict[str, Callable[[int, tuple[int, int]], list[Image.Image]]] = {"noise": noise, "scenes": scenes}
 
 

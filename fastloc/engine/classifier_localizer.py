@@ -47,13 +47,13 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
             copy is put in eval mode, and nothing is hooked or changed in yours.
         weights: "random" for seeded random weights, good for timing only (None: the same, with a warning); a tag; a path to a state dict.
         method: "cam", for global average pooling and one linear layer, or "grad_cam".
-        layer: whose output is read, by the submodule's name ("layer3"); by default what the last convolution's stage ends in.
-        size: the input in pixels, one number or (height, width); by default what the classifier was trained at. Any size that it takes.
-        fit: how a picture is brought to it, see `fastloc.imaging.geometry.fit`.
+        layer: the submodule whose output is read, by name ("layer3"); by default the output of the last convolution's stage.
+        size: the input in pixels, one number or (height, width), of any size that the classifier takes; by default its training size.
+        fit: how a picture is fitted to that size, see `fastloc.imaging.geometry.fit`.
         device, dtype: as for `fastloc.Localizer`; float32 by default.
         categories: names of a module's classes, in order; without them texts are indices.
         mean, std: of the pixels, per channel, in place of the classifier's own; ImageNet's for a module.
-        batch: pictures that go through the network at once.
+        batch: the number of pictures in one forward pass.
 
     Raises:
         ModelError, RecipeError, FastlocError: anything unknown, unreadable, or without the head that CAM needs, said in one line.
@@ -84,7 +84,7 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
         self.classifier = _classifier(model, weights, categories, mean, std)
         self.mean, self.std = mean or self.classifier.mean, std or self.classifier.std
         self.input_size = self.classifier.size if size is None else size
-        # a wrong size or fit is told now, not at the first picture
+        # raises for a wrong size or fit now, not at the first picture
         example = _example(self.geometry((100, 100)).input)
         self.split = Split(self.classifier.module, layer, example)
         self.weight = self.split.head(example).to(self.device, self.dtype) if method == "cam" else None
@@ -92,7 +92,7 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
 
     @property
     def logit_scale(self) -> None:
-        """None: a classifier compares nothing with texts, so there is no scale. What needs one refuses a classifier."""
+        """None: a classifier compares nothing with texts, so there is no scale. Functions that need one refuse a classifier."""
 
     def maps(self, pixels: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Maps [B, T, h, w] and logits [B, C] of normalised pixels [B, 3, H, W], on this localizer's device.
@@ -109,7 +109,7 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
             return cam.grad_cam(cut.features, cut.outputs, classes), cut.outputs.detach()
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
-        """Where a picture of (height, width) lies in the model's input."""
+        """The geometry of a picture of (height, width) in the model's input."""
         return fit(picture, self.input_size, 1, self.fit)
 
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:
@@ -119,7 +119,7 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
     def _description(self) -> dict[str, Any]:
         if not isinstance(self._arguments["model"], nn.Module):
             return super()._description()
-        # the copy that is in use: the caller's own may have been trained on since
+        # the copy in use: the caller may have trained the original further
         return {**self._arguments, "model": copy.deepcopy(self.split.module).cpu()}
 
     def _texts(self, texts: str | Sequence[str] | None) -> ClassNames:
@@ -152,6 +152,6 @@ def _classifier(
 
 
 def _example(size: tuple[int, int]) -> Tensor:
-    """Noise, so that no two positions are alike."""
+    """An input of noise, in which no two positions are alike."""
     values = np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
     return torch.from_numpy(values)

@@ -14,13 +14,16 @@ from fastloc.recipes import Recipe
 
 __all__ = ["LARGE", "announce", "operations", "passes"]
 
-# floating-point operations of one picture from which on a CPU takes a minute or more
+# floating-point operations of one picture that take a CPU a minute or more
 LARGE = 1e13
 
 
 def operations(spec: ModelSpec, size: tuple[int, int], recipe: Recipe | None = None) -> float:
-    """Multiplications and additions of one pass through a ViT on an input of (height, width): projections and MLPs grow with the tokens,
-    attention with their square. With a recipe that reads "cliper" also those of its levels and its passes over the maps."""
+    """Multiplications and additions of one pass through a ViT on an input of (height, width).
+
+    Projections and MLPs grow with the tokens, attention with their square. A recipe that reads "cliper" adds those of its levels and of
+    its passes over the maps.
+    """
     tokens = _tokens(spec, size)
     products = 8.0 * spec.width**2 + 2.0 * (2 + spec.gated) * spec.width * spec.mlp_width
     encoder = spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width)
@@ -32,7 +35,7 @@ def operations(spec: ModelSpec, size: tuple[int, int], recipe: Recipe | None = N
 
 
 def passes(spec: ModelSpec, size: tuple[int, int], recipe: Recipe) -> int:
-    """How often a pass makes attention maps anew because one head's is too large to keep: in recipes that read "cliper", else 0."""
+    """The number of times that a pass recomputes attention maps because one head's is too large to keep: 0 unless it reads "cliper"."""
     if recipe.reads != "cliper" or TORCH.most is None or _tokens(spec, size) ** 2 <= TORCH.most:
         return 0
     # normalisers and first column sums, a round a level, and rows and columns for each of two products
@@ -40,7 +43,7 @@ def passes(spec: ModelSpec, size: tuple[int, int], recipe: Recipe) -> int:
 
 
 def announce(spec: ModelSpec | ResNetSpec, size: tuple[int, int], recipe: Recipe | None = None) -> None:
-    """Warn of an input whose pass takes more than `LARGE` operations, or makes attention maps anew that it cannot keep."""
+    """Warn of an input whose pass takes more than `LARGE` operations, or recomputes attention maps that are too large to keep."""
     if not isinstance(spec, ModelSpec):
         return
     cost, anew = operations(spec, size, recipe), ""

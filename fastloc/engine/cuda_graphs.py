@@ -1,4 +1,4 @@
-"""CUDA graphs of a function, one for each shape it is called with, a bounded number of them."""
+"""CUDA graphs of a function, one for each shape of its inputs, at most a fixed number of them."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -17,7 +17,7 @@ class Captured:
     """One captured call: inputs are copied into the tensors it was captured with, results are copied out."""
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: Any) -> None:
-        # a graph knows addresses only: what the function closes over has to stay where it is
+        # a graph holds addresses only, so tensors that the function closes over must stay where they are
         self.function = function
         self.inputs = tuple(each.clone() for each in inputs)
         stream: Any = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
@@ -34,17 +34,17 @@ class Captured:
         for static, given in zip(self.inputs, inputs, strict=True):
             static.copy_(given, non_blocking=True)
         self.graph.replay()
-        # the next replay writes over the graph's own outputs
+        # the next replay overwrites the graph's own outputs
         return tuple(None if each is None else each.clone() for each in self.outputs)
 
 
 class Graphs:
-    """Calls functions through graphs, least recently used ones forgotten.
+    """Calls functions through graphs and drops the least recently used graphs.
 
-    A key's first call runs the function as it is: a shape that comes once is not worth a capture.
+    A key's first call runs the function without a graph: a shape that occurs once is not worth a capture.
 
     Args:
-        most: graphs kept at once. They share one memory pool, so that no two may run at the same time: all calls on one stream.
+        most: the number of graphs kept. They share one memory pool, so no two may run at the same time: all calls use one stream.
         capture: makes a graph of (function, inputs).
     """
 
@@ -58,7 +58,7 @@ class Graphs:
         graph = self.graphs.pop(key, None)
         if known and graph is None:
             graph = self.capture(function, inputs)
-        # last used, last forgotten
+        # the most recently used is dropped last
         self.graphs[key] = graph
         while len(self.graphs) > self.most:
             self.graphs.popitem(last=False)

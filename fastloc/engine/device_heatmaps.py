@@ -21,9 +21,9 @@ def heatmaps(
     similarity: Tensor, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
     *, dtype: torch.dtype = torch.float32, fused: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Heatmaps [B, T, H, W] as of `fastloc.functional.heatmaps.heatmaps`. fused runs the Triton kernel, which takes no float64.
+    """Heatmaps [B, T, H, W], see `fastloc.functional.heatmaps.heatmaps`. `fused` runs the Triton kernel, which takes no float64.
 
-    Raises FastlocError as that does, and where fused is asked for and cannot be.
+    Raises FastlocError as that function does, and where `fused` is set and the kernel cannot run.
     """
     if not fused:
         return plain.heatmaps(similarity, geometry, order, logit_scale, reverse, dtype=dtype)
@@ -34,7 +34,9 @@ def heatmaps(
 def labels(
     similarity: Tensor, geometry: Geometry, threshold: float | None = None, order: str = "none", *, fused: bool = False
 ) -> Tensor:
-    """Labels int32 [B, H, W] as of `fastloc.functional.heatmaps.labels`. fused runs the Triton kernel, unless maps pass the input's pixels.
+    """Labels int32 [B, H, W], see `fastloc.functional.heatmaps.labels`.
+
+    `fused` runs the Triton kernel, unless maps pass the input's pixels.
     Raises FastlocError as `heatmaps` does.
     """
     if not fused or through_input(order):
@@ -43,8 +45,8 @@ def labels(
 
 
 def _fused(name: str, values: Tensor, geometry: Geometry, **options: Any) -> Tensor:
-    """What the kernel `name` makes of the similarities. Raises FastlocError where it cannot run: for the device's reasons, or its own."""
-    # asked first: without triton the op's module cannot be imported
+    """Run the kernel `name` on the similarities. Raises FastlocError where it cannot run, with the device's reasons or its own."""
+    # checked first: without triton the op's module cannot be imported
     if not (reasons := device.why_not(values.device)):
         from fastloc.kernels.table import OPS
 

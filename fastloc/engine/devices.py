@@ -1,4 +1,4 @@
-"""What is asked for as device and dtype, checked."""
+"""Checks of the device and dtype arguments."""
 
 import torch
 
@@ -9,7 +9,7 @@ from fastloc.utils.fork_safety import FORKED, renewed_after_fork
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
-    """The device of this name; None is the GPU where there is one. Raises FastlocError for one that is unknown or not there."""
+    """The device of this name; None is the GPU if there is one, else the CPU. Raises FastlocError for an unknown or absent device."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -38,7 +38,7 @@ def processor(device: torch.device) -> str:
 
 
 class DeviceProcess:
-    """The process that put a model on a device: GPUs' memory and streams do not come along when it forks."""
+    """The process that put a model on a device. A fork does not inherit a GPU's memory and streams."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._forked = device, False

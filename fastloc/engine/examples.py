@@ -1,4 +1,4 @@
-"""The embedding of an example: its own patch features under the method that looks for it, in a text embedding's place."""
+"""The embedding of an example: its patch features under the method in use, in place of a text embedding."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from fastloc.imaging.example import Example, cell_shares
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.utils.lru_cache import LruCache
 
-# the length of a difference of unit vectors' means below which it is rounding
+# a difference of unit vectors' means shorter than this is rounding
 LEAST = 1e-6
 # embeddings by the examples' keys, of one method
 Examples = LruCache[str, Tensor]
@@ -38,7 +38,7 @@ def example_embedding(localizer: ModelReader, example: Example) -> Tensor:
     """The example's embedding for the localizer's model and method, float32 [E] on the CPU, unit length.
 
     Raises:
-        FastlocError: the box lies where the model does not look. TextError: its words cannot be used.
+        FastlocError: the box lies outside the part of the picture that the model sees. TextError: its words cannot be used.
     """
     found = _of_patches(localizer, example) if reads_patches(localizer) else _of_crop(localizer, example)
     if example.words:
@@ -64,7 +64,7 @@ def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
     if example.weights == "map":
         heat = features @ F.normalize(inside, dim=-1)
         low, high = heat[shares > 0].aminmax()
-        # one patch, or patches that are all alike, count as they are
+        # one patch, or equal patches: no difference is taken
         weights = shares * (heat - low) if high > low else shares
         inside = weights @ features / weights.sum()
     elif example.weights == "contrast" and bool((shares < 1).any()):
@@ -77,7 +77,7 @@ def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
 
 def _of_crop(localizer: ModelReader, example: Example) -> Tensor:
     crop, row = example.crop, localizer.recipe
-    # the encoder's own embedding, with the registers that the method has
+    # the encoder's own embedding, with the method's registers
     plain = replace(RECIPES["itsm"], registers=row.registers, neurons=row.neurons)
     out = _forward(localizer, plain, localizer.pixels(crop, localizer.geometry(crop.size[::-1])), cls=True)
     assert out.cls is not None

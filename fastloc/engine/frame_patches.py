@@ -25,14 +25,14 @@ def patches_of(
         frames: [B, H, W, 3] uint8, of any strides; H and W are the geometry's picture.
         geometry, patch, mean, interpolation: see `frame_tables`.
         dtype: of the result; any floating dtype.
-        bgr: whether the frames' channels are blue, green, red, as OpenCV's are.
+        bgr: True if the frames' channels are blue, green, red, as OpenCV's are.
         fused: run the Triton kernel `frame_patches` rather than plain PyTorch. The result is the same to the bit.
 
     Returns: [B, P, 3 * ph * pw], patches row by row over the grid, each in the order of `patch_w.flatten(1)`: channel (red first), row,
         column. The values are (byte - 128) / 64; where the geometry pads, the mean colour.
 
     Raises:
-        FastlocError: frames of another shape or dtype; what `frame_tables` raises; with `fused`, every reason why the kernel cannot run.
+        FastlocError: frames of another shape or dtype; the errors of `frame_tables`; with `fused`, every reason why the kernel cannot run.
     """
     tables = frame_tables(geometry, patch, mean, interpolation)
     reasons = frame_refusals(frames, tables)

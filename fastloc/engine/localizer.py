@@ -55,7 +55,7 @@ USUAL_SIZE = 448
 class Localizer(BaseLocalizer[list[str]]):
     """Answers "where in this picture is that?" with one model and one method.
 
-    The texts of a call are prompts in any words, and `fastloc.Example`s, which show what is looked for. Methods with feature surgery
+    The texts of a call are prompts in any words, and `fastloc.Example`s, which show the thing to find. Methods with feature surgery
     compare them with one another.
 
     Args:
@@ -70,20 +70,20 @@ class Localizer(BaseLocalizer[list[str]]):
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:
             float16 on a GPU, float32 on a CPU.
-        plan: how passes are executed, as fields of `fastloc.engine.plan.Plan` that shall not be chosen: {"attention": "sdpa"}.
+        plan: fields of `fastloc.engine.plan.Plan` that you set yourself, such as {"attention": "sdpa"}; the plan chooses the others.
         temperatures: a file that `fastloc calibrate` wrote for this very model, or such `Temperatures`: the method's inverse temperatures,
-            and those of every calibrated method chosen later. By default what came with the model, for methods such as gem_calibrated;
-            a model without any is measured on the sample scenes at the first use, with a warning that says so, and the table is kept in
-            the user's cache. "none" refuses instead.
+            and those of every calibrated method chosen later. By default the table that came with the model, for methods such as
+            gem_calibrated; a model without one is measured on the sample scenes at the first use, with a warning, and the table is kept
+            in your cache. "none" refuses instead.
         registers: a file that `fastloc registers` wrote for this very model, or such `RegisterNeurons`: test-time registers, for this
-            method and all chosen later. By default what came with the model, for methods whose recipe asks for registers.
+            method and all chosen later. By default those that came with the model, for methods whose recipe asks for registers.
         projections: a file that `python -m fastloc.eclip` trained for this very model, such `Projections`, or "own" for those that came
             with the model: folded into both towers, whatever the method. By default eclip has the model's own, and other methods none.
         official: run the method to the letter of its authors' code, their input size and fit with it (`fastloc.recipes.official`), and
-            leave out what the model's own configuration recommends. Arguments that you give win over it.
+            leave out the recommendations of the model's own configuration. Arguments that you give take precedence.
         recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
-        batch: pictures that go through the image tower at once.
+        batch: the number of pictures in one pass through the image tower.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
 
     Raises:
@@ -113,9 +113,9 @@ class Localizer(BaseLocalizer[list[str]]):
         **changes: Any,
     ) -> None:
         self._describe(locals(), more="changes")
-        # what `with_method` was called with, on the way from those arguments to this method
+        # the arguments of the `with_method` calls that led from the constructor to this method
         self._choice: dict[str, Any] | None = None
-        # a wrong method or field is told before a model is loaded
+        # raises for a wrong method or field before a model is loaded
         if method != BEST:
             recipe(method, official=official, **changes)
         self.measured, self.registers = MeasuredTemperatures(model, temperatures), MeasuredRegisters(model, registers)
@@ -137,7 +137,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self, method: str, *, official: bool | None = None, recommended: bool = True, fit: str | None = None, template: str | None = None,
         **changes: Any,
     ) -> Localizer:  # fmt: skip
-        """The same model with another method; weights and remembered texts are shared. official: None for this localizer's."""
+        """The same model with another method; both share weights and cached texts. official: None keeps this localizer's."""
         self._process.check()
         official = self.official if official is None else official
         other = copy.copy(self)
@@ -146,7 +146,7 @@ class Localizer(BaseLocalizer[list[str]]):
         other._choice = {**named, **changes}
         other.tower = self.projected.tower(other.source)
         other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
-        # a setting that this method rules out is told now, not at the first picture
+        # raises for a setting that this method rules out now, not at the first picture
         _ = other.plan
         return other
 
@@ -160,17 +160,17 @@ class Localizer(BaseLocalizer[list[str]]):
 
     @property
     def logit_scale(self) -> float:
-        """What cosines with texts are multiplied by before a softmax over texts, as the model was trained."""
+        """The factor of cosines with texts before a softmax over texts, as the model was trained."""
         return self.source.logit_scale
 
     @property
     def calibration(self) -> Calibration:
-        """Of the scores, see `fastloc.recipes.presence`: the model's own where its configuration has one."""
+        """The calibration of the scores, see `fastloc.recipes.presence`: the model's own where its configuration has one."""
         return self.projected.calibration(self.source)
 
     @property
     def logit_bias(self) -> float | None:
-        """What a model that was trained with a sigmoid adds to scaled cosines; None for others, and behind trained projections."""
+        """The bias that a model trained with a sigmoid adds to scaled cosines; None for others, and behind trained projections."""
         return self.source.logit_bias if self.source is self.projected.plain else None
 
     @property
@@ -180,8 +180,10 @@ class Localizer(BaseLocalizer[list[str]]):
 
     @property
     def plan(self) -> Plan:
-        """How one picture at the usual input size is executed; `print(localizer.plan.explain())` says why. Other batches and
-        sizes have plans of their own: `localizer.engine.plan(8, (448, 448))`."""
+        """The plan of one picture at the default input size; `print(localizer.plan.explain())` prints the reasons.
+
+        Other batches and sizes have plans of their own: `localizer.engine.plan(8, (448, 448))`.
+        """
         return self.engine.plan(1, self._plain_input())
 
     def _plain_input(self) -> tuple[int, int]:
@@ -202,12 +204,12 @@ class Localizer(BaseLocalizer[list[str]]):
         self.source = self.projected.source(row)
         self.recipe: Recipe = self.measured.applied(row, changes, plain, tempered, self._measure).at_scale(plain.logit_scale)
         self._examples = Examples()
-        # two given sides are meant to be met exactly
+        # two given sides ask for exactly this size
         self.usual_fit: str = form.fit or self.source.recommended.get("fit", self.recipe.fit)
         self.fit = fit or ("stretch" if isinstance(self.size, tuple) else self.usual_fit)
         self.template = template or self.recipe.template
         self.input_size = _size(self.source, form.size) if self.size is None else self.size
-        # a wrong template, size or fit is told now, not at the first picture
+        # raises for a wrong template, size or fit now, not at the first picture
         sentences(self.template)
         cost.announce(self.source.spec, self._fitted(both_sides(self.input_size)).input, self.recipe)
 
@@ -221,19 +223,19 @@ class Localizer(BaseLocalizer[list[str]]):
         )  # fmt: skip
 
     def submit(self, image: Any, texts: str | Sequence[str], *, bgr: bool = False) -> Handle:
-        """Begin to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
+        """Start to locate the texts in one picture and return at once: `handle.result()` waits for the Result.
 
-        A few pictures are under way at a time; one more waits for the oldest. Raises as a call does, for what is wrong with the
-        picture or the texts, before anything is computed.
+        A few pictures are in flight at a time; one more waits for the oldest. Raises the errors of a call for a wrong picture or
+        wrong texts before anything is computed.
         """
         prompts = self._texts(texts)
         return self._queue.submit(self, images.load(image, bgr=bgr), prompts, name_of(image))
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
-        """Where a picture of (height, width) lies in the model's input."""
+        """The geometry of a picture of (height, width) in the model's input."""
         found = self._fitted(picture)
         if self.fit in VARYING:
-            # the others' inputs are of one size, which was announced
+            # other fits have inputs of one size, which was announced already
             cost.announce(self.source.spec, found.input)
         return found
 
@@ -248,18 +250,20 @@ class Localizer(BaseLocalizer[list[str]]):
     def similarity(
         self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False, words: Sequence[str] = ()
     ) -> tuple[Tensor, Tensor | None]:
-        """Similarity grids [B, T, h, w], float32 at least, on the engine's device, and the image-level cosines [B, T] where the
-        method reads the image embedding, else None. Nothing is waited for: on a GPU both are still being computed.
+        """Similarity grids [B, T, h, w], float32 at least, on the engine's device, and the image-level cosines [B, T].
+
+        The cosines are None unless the method reads the image embedding. The call does not wait: on a GPU both are still being computed.
 
         Args:
             pixels: normalised inputs [B, 3, H, W], or camera frames, uint8 [B, H, W, 3], on any device: a tensor, or anything with
                 `__dlpack__` (cupy, jax, numpy, a decoder's surface), which is read where it lies. On the engine's device nothing is copied.
             geometry: where frames lie in the input; by default as this localizer's `fit` says.
-            bgr: whether frames are blue, green, red, as OpenCV's are.
-            words: for the background, in place of the empty text; CLIPer's maps alone read them.
+            bgr: True if frames are blue, green, red, as OpenCV's are.
+            words: texts for the background, in place of the empty text; only CLIPer's maps read them.
 
         Raises:
-            ImageError: neither of these. ModelError: a size that the patch does not divide. PlanError: a forked process, on a GPU.
+            ImageError: pixels that are neither inputs nor frames. ModelError: a size that the patch does not divide.
+            PlanError: a forked process, on a GPU.
         """
         grids, scores, copies = self._similarity(pixels, texts, geometry, bgr, words=words)
         if copies is None:
@@ -269,8 +273,11 @@ class Localizer(BaseLocalizer[list[str]]):
     def scored_similarity(
         self, pixels: Any, texts: Sequence[str], *, geometry: Geometry | None = None, bgr: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The same with the image-level cosines of every method, [B, T + 1]: behind those of the texts that of the background, the template
-        without a thing in it. It is one row more in the last block, and leaves the grids as they are. What `prediction` makes scores of."""
+        """`similarity` with the image-level cosines of every method, [B, T + 1], from which `prediction` makes scores.
+
+        The last column is the cosine with the background, the template without a thing in it. It costs one more row in the last block and
+        does not change the grids.
+        """
         grids, cosines, copies = self._similarity(pixels, texts, geometry, bgr, background=True)
         assert cosines is not None
         return (grids, cosines) if copies is None else (grids[:, copies.index], cosines[:, [*copies.index, -1]])
@@ -279,8 +286,11 @@ class Localizer(BaseLocalizer[list[str]]):
         self, pixels: Any, texts: Sequence[str], geometry: Geometry | None, bgr: bool, *, background: bool = False,
         words: Sequence[str] = (),
     ) -> tuple[Tensor, Tensor | None, Distinct | None]:  # fmt: skip
-        """`similarity` of the distinct texts, and which they are. Texts that the model cannot tell apart, such as "Cat" and "cat ", are
-        one: methods in which texts compete would split it among its copies."""
+        """`similarity` of the distinct texts, and their indices.
+
+        Texts that the model cannot tell apart, such as "Cat" and "cat ",
+        count as one: methods in which texts compete would split the share among the copies.
+        """
         self._process.check()
         pixels = shared(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
@@ -313,8 +323,10 @@ class Localizer(BaseLocalizer[list[str]]):
         return made if copies is None else made[:, copies.index]
 
     def labels(self, frames: Any, texts: Sequence[str], *, threshold: float | None = None, bgr: bool = False) -> Tensor:
-        """The index of the most similar text of every pixel, int32 [B, H, W], on the engine's device, without a map for each text;
-        -1 where a crop hid the frame and where the best similarity is below the threshold. Frames as for `heatmaps`."""
+        """The index of the most similar text of every pixel, int32 [B, H, W], on the engine's device, without a map for each text.
+
+        It is -1 where a crop hid the frame and where the best similarity is below the threshold. Frames as for `heatmaps`.
+        """
         frames = shared(frames)
         geometry = self.frame_geometry(frames)
         grids, _ = self.similarity(frames, texts, geometry=geometry, bgr=bgr)
@@ -322,7 +334,7 @@ class Localizer(BaseLocalizer[list[str]]):
         return device_heatmaps.labels(grids, geometry, threshold, self.recipe.readout.order, fused=self.plan.readout == "triton")
 
     def frame_geometry(self, frames: Tensor) -> Geometry:
-        """Where camera frames lie in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""
+        """The geometry of camera frames in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""
         if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ImageError(f"frames are {tuple(frames.shape)} {frames.dtype}; torch.uint8 [B, H, W, 3] is wanted")
         return self.geometry((frames.shape[1], frames.shape[2]))
@@ -340,8 +352,9 @@ class Localizer(BaseLocalizer[list[str]]):
         )  # fmt: skip
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> list[str]:
-        """Encode the texts now, so that no picture waits for them; the same texts, checked, for `predict_frame`. May run beside other
-        calls.
+        """Encode the texts now, so that no picture waits for them. Other calls may run at the same time.
+
+        Returns: the same texts, checked, for `predict_frame`.
 
         Raises TextError as a call does.
         """
@@ -349,12 +362,12 @@ class Localizer(BaseLocalizer[list[str]]):
         self._encoded(prompts)
         self.source.text.empty(self.template)
         if self.device.type == "cpu":
-            # what follows is mostly computed in another thread
+            # later calls mostly run in another thread
             release_idle_threads()
         return prompts
 
     def predict_frame(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
-        """The Prediction of one camera frame, for texts that `encode_texts` gave back, without making a picture of it.
+        """The Prediction of one camera frame, for texts that `encode_texts` returned; the frame is not converted to a picture.
 
         frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host.
         Raises ImageError for another.

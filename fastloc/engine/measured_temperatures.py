@@ -16,7 +16,7 @@ from fastloc.recipes.measured import OfModel
 from fastloc.recipes.temperatures import Temperatures
 from fastloc.utils.user_cache import user_cache
 
-# in a file's place: do not measure a model that comes without a table
+# stands in place of a file's name: do not measure a model that comes without a table
 NONE = "none"
 Given = str | os.PathLike[str] | Temperatures | None
 # a recipe -> its temperatures on the model
@@ -33,13 +33,14 @@ class MeasuredTemperatures(OfModel[Temperatures]):
     def __init__(self, model: str, given: Given) -> None:
         self.measures = isinstance(given, Temperatures) or str(given) != NONE
         super().__init__(Temperatures, model, given if self.measures else None)
-        # what was measured here, by the name of the file that keeps it
+        # tables measured in this process, by the name of the file that keeps them
         self.made: dict[str, Temperatures] = {}
 
     def applied(self, row: Recipe, changes: Mapping[str, Any], source: Source, asked: bool, measure: Measure) -> Recipe:
-        """The recipe at the model's temperatures if these are `asked` for, or if it has a rho that nothing else meets; else the recipe.
+        """The recipe at the model's temperatures if `asked`, or if it has a rho that nothing else meets; else the recipe.
 
-        measure: called once for a model that has no table, neither given nor its own nor kept from an earlier run.
+        asked: use the temperatures whatever the recipe's rho.
+        measure: called once for a model that has no table: none was given, none came with it, and none is cached.
 
         Raises:
             ModelError: there are no temperatures, or another model's. RecipeError: they do not fit the recipe.
@@ -56,7 +57,7 @@ class MeasuredTemperatures(OfModel[Temperatures]):
         return self._own(source, row, measure) if found is None else found
 
     def _own(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
-        """Those of an earlier run on this machine, or of a measurement now, which is kept for the next."""
+        """The cached temperatures of an earlier run on this machine, or those of a measurement now, which is then cached."""
         if not self.measures:
             raise ModelError(
                 f"method {row.name!r} needs inverse temperatures measured on {source.name}, and there are none: leave out "
@@ -72,7 +73,7 @@ class MeasuredTemperatures(OfModel[Temperatures]):
 
 
 def _kept(file: Path, tower: str, row: Recipe) -> Temperatures | None:
-    """The table in a file of the cache; None where it is not there, damaged or another's."""
+    """The table in a file of the cache; None if the file is absent, damaged or for another model."""
     try:
         found = Temperatures.load(file)
         found.table_for(row)

@@ -14,7 +14,7 @@ from fastloc.recipes import Recipe
 
 
 class ModelReader(Protocol):
-    """A model, a recipe, and how pictures are brought to it: `fastloc.Localizer`, without its calls."""
+    """A model, its recipe and its preprocessing: `fastloc.Localizer` without its calls."""
 
     device: torch.device
     source: Source
@@ -27,7 +27,7 @@ class ModelReader(Protocol):
         ...
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
-        """Where a picture of (height, width) lies in the model's input."""
+        """The geometry of a picture of (height, width) in the model's input."""
         ...
 
     def pixels(self, picture: Image.Image, geometry: Geometry) -> Tensor:

@@ -1,7 +1,7 @@
-"""The plan: how a pass is executed, decided from device, model, method and shape. It changes speed, never results.
+"""The plan: the execution of a pass, decided from device, model, method and shape. It changes speed, never results.
 
-Every field is a choice between rows of a table. A row can be impossible (asking for it is an error that says why) or merely
-not the best guess (then it is passed over, and can be asked for). The plan remembers both, and `explain()` tells them.
+Every field is a choice between rows of a table. A row can be impossible (asking for it is an error with the reason) or merely
+not the best guess (then the plan passes it over, and you can ask for it). The plan records both, and `explain()` prints them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a plan is made for."""
+    """The device, model, recipe and shape that a plan is made for."""
 
     device: torch.device
     spec: ModelSpec
@@ -37,7 +37,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanChoice:
-    """One field of a plan: what was chosen and why, and every other option with the reason against it."""
+    """One field of a plan: the chosen option and its reason, and every other option with the reason against it."""
 
     field: str
     chosen: str
@@ -47,7 +47,7 @@ class PlanChoice:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a pass is executed. Two plans are equal if they execute alike, whatever the reasons.
+    """The execution of a pass. Two plans are equal if they execute alike, whatever the reasons.
 
     dtype: of the image tower: "float32", "float16", "bfloat16" or "float64".
     attention: of the local path: "triton", "sdpa" (PyTorch's fused attention) or "bmm" (matrix products, logits in slices).
@@ -72,7 +72,7 @@ class Plan:
     decisions: tuple[PlanChoice, ...] = field(default=(), compare=False, repr=False)
 
     def explain(self) -> str:
-        """The plan line by line: every choice and its reason, and below it what was refused and why."""
+        """The plan line by line: every choice with its reason, and below it each refused option with the reason against it."""
         lines = [self.title] if self.title else []
         for each in self.decisions:
             lines.append(f"  {each.field:<11}{each.chosen:<12}{each.why}")
@@ -91,7 +91,7 @@ def _never(request: PlanRequest, chosen: Chosen) -> list[str]:
 
 @dataclass(frozen=True)
 class PlanOption:
-    """One way to do a part: what it is, why it cannot be done here, and why it is not done by itself."""
+    """One option of a field: its name, the reasons why it is impossible here, and the reason why it is not the default."""
 
     name: str
     why: str

@@ -1,4 +1,4 @@
-"""The plan's options, in order of preference. A reason that rests on a prediction says so."""
+"""The plan's options, in order of preference. A reason that rests on a prediction states that."""
 
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -24,7 +24,7 @@ def choose(request: PlanRequest, settings: Mapping[str, str]) -> Plan:
 def choose_resnet(
     device: torch.device, spec: ResNetSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]
 ) -> Plan:
-    """The plan of a CLIP ResNet: one way for what is a transformer's choice, the shared options for the rest.
+    """The plan of a CLIP ResNet: one option for fields that only transformers choose, the shared options for the rest.
 
     size is (height, width). Raises PlanError, see `make_plan`.
     """
@@ -33,7 +33,7 @@ def choose_resnet(
 
 
 def native_bfloat16() -> bool:
-    """Whether this machine's CPU multiplies bfloat16 matrices itself, as far as PyTorch tells."""
+    """True if this machine's CPU multiplies bfloat16 matrices natively, as far as PyTorch reports."""
     told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(told.get(each) for each in ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16"))
 
@@ -51,7 +51,7 @@ def _needs_cuda(what: str) -> Reasons:
 
 
 def _kernels(shapes: Callable[[ModelSpec, torch.dtype], list[str]] | None = None) -> Reasons:
-    """Why Triton kernels cannot run: the device's reasons, or else the op's own."""
+    """The reasons why Triton kernels cannot run: the device's, or else the op's own."""
 
     def reasons(request: PlanRequest, chosen: Chosen) -> list[str]:
         found = kernels.why_not(request.device)

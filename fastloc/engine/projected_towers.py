@@ -1,4 +1,4 @@
-"""One model in both forms, as it is and with trained projections folded in: a recipe takes the form that it needs."""
+"""One model in two forms, unchanged and with trained projections folded in. A recipe takes the form that it needs."""
 
 import copy
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from fastloc.recipes.presence import UNCALIBRATED, Calibration
 
 
 class ProjectedTowers:
-    """One model as its recipes want it: as it is, or with projections, each form made once.
+    """One model in the form that a recipe needs, unchanged or with projections; each form is made once.
 
     Args:
         source: the model, its text tower on the device that it stays on.
-        given: a file, `Projections`, or "own" for those that came with the model; then every recipe has them. None: only recipes that are
-            nothing without (`Recipe.trained`) have them, the model's own.
+        given: a file, `Projections`, or "own" for those that came with the model; then every recipe uses them. None: only recipes that
+            require projections (`Recipe.trained`) use them, the model's own.
 
     Raises:
-        ModelError: the file is none, or for another model.
+        ModelError: the file holds no projections, or those of another model.
     """
 
     def __init__(self, source: Source, given: Given = None) -> None:
@@ -34,7 +34,7 @@ class ProjectedTowers:
             self.folded = found(given, source).applied(source)
 
     def source(self, row: Recipe) -> Source:
-        """The model for this recipe. Raises ModelError where it needs projections and there are none."""
+        """The model for this recipe. Raises ModelError if the recipe needs projections and there are none."""
         if not self.given and not row.trained:
             return self.plain
         if self.folded is None:
@@ -42,12 +42,12 @@ class ProjectedTowers:
         return self.folded
 
     def calibration(self, source: Source) -> Calibration:
-        """Of the scores of one of these sources; of projections that did not come with the model none is known."""
+        """The calibration of the scores of one of these sources; none is known for projections that did not come with the model."""
         kind = "plain" if source is self.plain else "projected" if self.own else ""
         return source.calibrations.get(kind, UNCALIBRATED)
 
     def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
-        """The image tower of one of these sources on its device: the first one is made, another differs in its projection alone."""
+        """The image tower of one of these sources on its device. The first one is made; another differs only in its projection."""
         if id(source) not in self.towers:
             self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit)
         return self.towers[id(source)]

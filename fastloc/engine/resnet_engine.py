@@ -51,7 +51,7 @@ class ResNetEngine(BaseEngine):
 
 
 class ResNetPass:
-    """One shape's pass, with every tensor that it reads besides its inputs: a captured graph keeps this object."""
+    """One shape's pass. It holds every tensor that it reads besides its inputs, because a captured graph needs them."""
 
     def __init__(self, engine: ResNetEngine, shape: Shape) -> None:
         self.prepared, self.recipe, self.shape = engine.prepared, engine.recipe, shape
@@ -75,7 +75,7 @@ class ResNetPass:
         return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, compared)
 
     def normalised(self, frames: Tensor) -> Tensor:
-        """uint8 frames [B, H, W, 3] resized on their device, as the convolutions read them: [B, 3, h, w]."""
+        """Normalised pixels [B, 3, h, w] of uint8 frames [B, H, W, 3], resized on their device."""
         geometry, weights = self.shape.geometry, self.prepared.weights
         assert geometry is not None
         spec, (h, w) = weights.spec, geometry.grid(weights.spec.patch)

@@ -1,4 +1,4 @@
-"""The kinds of image tower: what runs each, so that a localizer need not know which one it holds."""
+"""The kinds of image tower and the engine of each, so that a localizer need not know its tower's kind."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ AnyEngine = Engine | ResNetEngine
 
 @dataclass(frozen=True)
 class TowerKind:
-    """One kind.
+    """One kind of image tower, as the functions that serve it.
 
     tower: (weights, device, dtype) -> the tower on its device.
     engine: (tower, recipe, settings) -> the engine.
@@ -53,5 +53,5 @@ KINDS: dict[type, TowerKind] = {
 
 
 def tower_kind(weights: Weights | ResNetWeights) -> TowerKind:
-    """The kind that weights are of."""
+    """The kind of tower that these weights belong to."""
     return KINDS[type(weights)]

@@ -36,7 +36,7 @@ def attention(
         norms = op("inverse_norms")(x, pick)
         for temperature in temperatures[:-1]:
             x = op("self_self_step")(x, _full(temperature, batch, len(recipe.streams), heads, x.device), pick, norms)
-            # unit from now on, one projection a stream
+            # unit vectors from here on, one projection a stream
             norms, pick = None, tuple(range(len(pick)))
         attended = op("self_self_ensemble")(x, v, last, pick, norms, **ending)
     else:
@@ -47,13 +47,13 @@ def attention(
 
 
 def _pairs(recipe: Recipe, letters: str) -> tuple[tuple[int, int], ...]:
-    """Where the queries and the keys of every stream lie among the projections."""
+    """The indices of every stream's queries and keys among the projections."""
     indices = ([letters.index(letter) for letter in sides(term)] for term in recipe.streams)
     return tuple((queries, keys) for queries, keys in indices)
 
 
 def _full(temperature: Temperature, batch: int, streams: int, heads: int, device: torch.device) -> Tensor:
-    """[B, S, H] float32."""
+    """Expand a temperature to [B, S, H], float32."""
     if isinstance(temperature, Tensor):
         return temperature.float().expand(batch, streams, heads).contiguous()
     return torch.full((batch, streams, heads), temperature, dtype=torch.float32, device=device)
@@ -62,20 +62,20 @@ def _full(temperature: Temperature, batch: int, streams: int, heads: int, device
 def add_norm(
     x: Tensor, delta: Tensor | None, weight: Tensor, bias: Tensor, eps: float, lengths: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Residual sum and LayerNorm; see `fastloc.functional.op_set.AddNorm`. One row a token out of many is copied first."""
+    """Residual sum and LayerNorm; see `fastloc.functional.op_set.AddNorm`. A strided x, such as one token of many, is copied first."""
     result: tuple[Tensor, Tensor, Tensor | None] = op("add_norm")(x.contiguous(), delta, weight, bias, eps, lengths=lengths)
     return result
 
 
 def quick_gelu(x: Tensor, activation: str) -> Tensor:
-    """In place: the plan chooses it for QuickGELU alone."""
+    """Apply QuickGELU in place; the plan chooses this op for no other activation."""
     assert activation == "quick_gelu"
     result: Tensor = op("quick_gelu")(x, out=x)
     return result
 
 
 def cosine(patches: Tensor, texts: Tensor) -> Tensor:
-    """[B, P, E] and [T, E] or [B, T, E] -> [B, T, P], float32.
+    """Cosines of patches [B, P, E] with texts [T, E] or [B, T, E] -> [B, T, P], float32.
 
     Half-precision patches meet the texts as two halves, a rounded text and what the rounding lost: maps are made of small
     differences, and twice as many columns cost next to nothing.
@@ -92,10 +92,10 @@ def cosine(patches: Tensor, texts: Tensor) -> Tensor:
 
 
 def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch.dtype) -> list[str]:
-    """Every reason why kernels cannot do this recipe's attention; of shapes and dtypes, not of the device.
+    """The reasons of shape and dtype, not of the device, why kernels cannot compute this recipe's attention.
 
-    Any number of tokens may stand in front of the patches, and queries and keys come normalised and rotated: of a tower, the head width
-    alone can rule kernels out.
+    Any number of tokens may stand in front of the patches, and queries and keys arrive normalised and rotated, so the head width is
+    the only property of a tower that can rule kernels out.
     """
     if recipe.path != "local":
         return [f"{recipe.name} attends by a map that its heads share and by PyTorch's fused attention; kernels are for the local path"]
@@ -115,7 +115,7 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
 
 
 def why_not_norm(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
-    """The same of residual + LayerNorm, at every width that the tower has one of."""
+    """The reasons why kernels cannot compute residual + LayerNorm, at every width at which the tower has one."""
     # CoCa's pool ends in a LayerNorm of the texts' space
     others = ((spec.mlp_width, spec.mlp_norm), (spec.head_width, spec.qk_norm), (spec.embed, spec.pool == "attn" and not spec.pool_mlp))
     reasons: list[str] = []
@@ -126,7 +126,7 @@ def why_not_norm(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
 
 
 def why_not_activation(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
-    """The same of the activation."""
+    """The reasons why kernels cannot compute the activation."""
     if spec.activation != "quick_gelu":
         return [f"the model's activation is {spec.activation}, which is one kernel of PyTorch's already"]
     if spec.gated:
@@ -136,7 +136,7 @@ def why_not_activation(spec: ModelSpec, dtype: torch.dtype) -> list[str]:
 
 
 def why_not_readout(spec: ModelSpec, order: str, dtype: torch.dtype) -> list[str]:
-    """The same of the cosines, and of the maps' order."""
+    """The reasons why kernels cannot compute the cosines, or the maps in this order."""
     patches, texts = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, spec.embed), (1, spec.embed)))
     reasons: list[str] = OPS["cosine"].module.why_not(patches, texts)
     if order not in OPS["heatmap"].module.ORDERS:

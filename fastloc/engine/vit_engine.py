@@ -1,4 +1,4 @@
-"""The engine: one tower and one recipe on one device, executed by a plan. The only place that holds state: weights, tables, graphs."""
+"""The engine: one tower and one recipe on one device, executed by a plan. Only the engine holds state: weights, tables, graphs."""
 
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -67,7 +67,7 @@ class Engine(BaseEngine):
 
 
 class Pass:
-    """One shape's pass, with every tensor that it reads besides its inputs: a captured graph keeps this object."""
+    """One shape's pass. It holds every tensor that it reads besides its inputs, because a captured graph needs them."""
 
     def __init__(self, engine: Engine, shape: Shape) -> None:
         self.tower, self.recipe, self.shape = engine.tower, engine.recipe, shape

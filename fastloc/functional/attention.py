@@ -1,8 +1,8 @@
 """Attention expressions of the main and the local path, written so that no N x N map has to exist.
 
 Averaging attention maps is averaging their outputs, and a per-image temperature multiplies the query, so every term is a
-plain scaled-dot-product attention; self-self streams are stacked on the head axis and run as one call. How that call is
-spelled (PyTorch's fused attention, or matrix products in slices) is a row of FORMS; the engine adds the Triton kernels.
+plain scaled-dot-product attention; self-self streams are stacked on the head axis and run as one call. A row of FORMS chooses
+the form of that call (PyTorch's fused attention, or matrix products in slices); the engine adds the Triton kernels.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from fastloc.functional.methods.entropy_matching import matched
 from fastloc.functional.methods.procrustes import aligned_queries
 from fastloc.recipes import Recipe
 
-# logits that exist at once where they have to exist, in elements: 16 MB of float32
+# the most logits in memory at once, in elements: 16 MB of float32
 SLICE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Projections:
-    """Some of q, k and v of one block as one product gives them."""
+    """Some of q, k and v of one block, in the layout of the one product that computes them."""
 
     packed: Tensor  # [B, N, K, H, d]
     letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
-    prefix: int = 1  # how many of the N tokens stand in front of the patches
-    given: Tensor | None = None  # [B, N, H, d], another block's values, which are attended to in place of this one's
+    prefix: int = 1  # the number of the N tokens that stand in front of the patches
+    given: Tensor | None = None  # [B, N, H, d], values of another block that replace this block's
 
     def __getitem__(self, letter: str) -> Tensor:
         """One projection, [B, N, H, d], a view."""
@@ -36,12 +36,12 @@ class Projections:
 
     @property
     def values(self) -> Tensor:
-        """What is attended to, [B, N, H, d]."""
+        """The values that the attention averages, [B, N, H, d]."""
         return self["v"] if self.given is None else self.given
 
     @property
     def by_head(self) -> Tensor:
-        """All of them, [B, K, H, N, d], a view."""
+        """All projections by head, [B, K, H, N, d], a view."""
         return self.packed.permute(0, 2, 3, 1, 4)
 
 
@@ -62,7 +62,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tens
 
 
 def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
-    """The same with the logits of some queries at a time in memory."""
+    """The attention of `attend`, with the logits of only some queries in memory at a time."""
     scaled = (q * temperature).to(q.dtype).transpose(1, 2)
     keys, values = k.permute(0, 2, 3, 1), v.transpose(1, 2)
     step = max(SLICE // max(k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
@@ -78,7 +78,7 @@ def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, 
 def local_form(how: Attend, most: int | None = SLICE) -> Form:
     """The recipe's attention by `how`, for the patches only; tokens in front of them take part as keys. See `Form`.
 
-    most: how many elements of a neighbour bias, times batch and heads, exist at a time; None for all of them, whatever the grid.
+    most: the most elements of a neighbour bias, times batch and heads, in memory at a time; None for all of them, whatever the grid.
     """
 
     def form(
@@ -99,7 +99,7 @@ def sides(term: str) -> str:
 
 
 def with_aligned(qkv: Projections, recipe: Recipe) -> Projections:
-    """The projections, with aligned queries as one more in front of them where the recipe attends by these."""
+    """The projections, with aligned queries in front as one more if the recipe attends by these."""
     if "procrustes" not in recipe.terms:
         return qkv
     queries = aligned_queries(qkv["q"], qkv["k"], qkv.prefix, recipe.procrustes_weight)
@@ -122,7 +122,7 @@ def _local(
     if recipe.unit:
         queries, keys = iterate(queries, keys, stacked, recipe.iterations, how, recipe.rho)
     last = stacked[-1] if stacked else _matched(queries, recipe.rho)
-    # not repeat: TensorRT-RTX's builder ends with a fault on what that becomes in an exported graph
+    # not `repeat`: TensorRT-RTX's builder crashes on the nodes that it exports to
     values = torch.cat([v] * count, 2) if count > 1 else v
     if recipe.bias_std is None:
         attended = how(queries[:, qkv.prefix :], keys, values, last, None)
@@ -145,7 +145,7 @@ def _beside(qkv: Projections, letters: str) -> Tensor:
 
 
 def _stacked(temperature: Temperature, order: list[int], heads: int) -> Temperature:
-    """To broadcast against queries with the streams outermost on the head axis."""
+    """The temperature in a shape that broadcasts against queries with the streams outermost on the head axis."""
     if not isinstance(temperature, Tensor):
         return temperature
     streams = temperature[:, order] if temperature.shape[1] > 1 else temperature
@@ -155,8 +155,10 @@ def _stacked(temperature: Temperature, order: list[int], heads: int) -> Temperat
 def iterate(
     queries: Tensor, keys: Tensor, temperatures: list[Temperature], iterations: int, how: Attend, rho: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,N,S*H,d]. Without
-    temperatures each pass's is solved for `rho`."""
+    """GEM's p <- softmax(inv_temp p p^T) p with unit p, `iterations` times; returns unit queries and keys [B,N,S*H,d].
+
+    Without temperatures, each pass's temperature is solved for `rho`.
+    """
     same = queries is keys
     queries = unit(queries)
     keys = queries if same else unit(keys)
@@ -172,7 +174,7 @@ def _matched(queries: Tensor, rho: float | None) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """x with vectors of length 1, zeros left as they are. `F.normalize` makes a zero vector of half precision NaN: its eps is 0 there."""
+    """x with vectors of length 1; zero vectors stay zero. `F.normalize` makes them NaN in half precision, where its eps is 0."""
     lengths: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x)).clamp_min(1e-12)
     return (x / lengths).to(x.dtype)
 
@@ -180,7 +182,7 @@ def unit(x: Tensor) -> Tensor:
 def _biased(
     q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend, most: int | None
 ) -> Tensor:
-    """Attention with the neighbour bias, whose rows exist for some rows of the grid at a time."""
+    """Attention with the neighbour bias, which is in memory for only some rows of the grid at a time."""
     prefix = k.shape[1] - q.shape[1]
     if most is None:
         return how(q, k, v, temperature, neighbour_bias(grid, std, 0, grid[0], q, prefix))
@@ -195,8 +197,11 @@ def _biased(
 
 
 def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, like: Tensor, prefix: int = 1) -> Tensor:
-    """NACLIP's logit bias for the patches in the grid's rows from `start` to `stop`, [rows*w, S+P]: exp(-distance^2 / (2 std^2)) to
-    every patch, 0 for the keys of the S tokens in front, `prefix`. In the dtype and on the device of `like`."""
+    """NACLIP's logit bias for the patches in the grid's rows from `start` to `stop`, [rows*w, S+P].
+
+    It is exp(-distance^2 / (2 std^2)) for the key of every patch and 0 for those of the S = `prefix` tokens in front. It has the dtype
+    and device of `like`.
+    """
     down, across = (torch.arange(side, device=like.device, dtype=_wide(like)) for side in grid)
 
     def bell(at: Tensor, to: Tensor) -> Tensor:
@@ -211,8 +216,9 @@ def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, lik
 def inverse_temperatures(
     recipe: Recipe, table: Tensor | None, lengths: Tensor | None, head_width: int, index: int
 ) -> list[Temperature]:
-    """One multiplier of the logits per pass, the last for the output, in the recipe's `index`-th changed block; none where each is
-    solved from what it multiplies (`fastloc.functional.methods.entropy_matching`).
+    """The multipliers of the logits in the recipe's `index`-th changed block, one per pass, the last for the output.
+
+    The list is empty where each is solved from the vectors that it multiplies (`fastloc.functional.methods.entropy_matching`).
 
     Args:
         table: `temperature_table` of a recipe that has one.
@@ -231,8 +237,9 @@ def inverse_temperatures(
 
 
 def temperature_table(recipe: Recipe, heads: int, like: Tensor) -> Tensor | None:
-    """The recipe's own table of inverse temperatures as [blocks, passes, 1, S, H] on the device of `like`, never in half
-    precision; None for a recipe without one.
+    """The recipe's own table of inverse temperatures as [blocks, passes, 1, S, H], or None for a recipe without one.
+
+    It is on the device of `like` and never in half precision.
 
     Raises:
         RecipeError: a table for another number of heads.
@@ -247,5 +254,5 @@ def temperature_table(recipe: Recipe, heads: int, like: Tensor) -> Tensor | None
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
-    """float32, or float64 for float64."""
+    """The dtype for sums: float32, or float64 for float64."""
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""One block of the main path with what a backward needs of it, and that backward: from the gradient at its output rows to its input.
+"""One block of the main path with the intermediates of its backward, and that backward, from its output rows to its input.
 
 The forward is made of the pieces of `fastloc.functional.blocks`, the backward of those of `fastloc.functional.vjp`.
 """
@@ -23,12 +23,12 @@ from fastloc.functional.target import ALL, FIRST, scored_rows
 
 @dataclass(frozen=True)
 class BlockTrace:
-    """One block of the main path. R rows are computed behind the attention: the class token's alone, or all N."""
+    """One block of the main path. Behind the attention R rows are computed: the class token's alone, or all N."""
 
     block: Block
     spec: ModelSpec
     x: Tensor  # [B, N, C], the stream that the block reads
-    y: Tensor  # [B, N, C], what its projections read: the first LayerNorm, or x itself
+    y: Tensor  # [B, N, C], the input of its projections: the first LayerNorm, or x itself
     plain: Projections  # [B, N, 3, H, d]
     qkv: Projections  # the same, normalised and rotated where the tower does so; with one head [B, N, 3, 1, C]
     turns: Tensor | None  # [2, N, d/2]
@@ -42,13 +42,13 @@ class BlockTrace:
 
     @property
     def scale(self) -> float:
-        """Of the logits: the heads' width to the power of -0.5."""
+        """The factor of the logits: the heads' width to the power of -0.5."""
         scale: float = self.qkv.packed.shape[-1] ** -0.5
         return scale
 
     @property
     def turning(self) -> bool:
-        """Queries and keys are something else than what is projected."""
+        """True if queries and keys differ from the projections, because they are normalised or rotated."""
         return self.spec.qk_norm or self.turns is not None
 
     def heads(self, letter: str) -> Tensor:
@@ -65,8 +65,11 @@ def trace(
     block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, places: Positions, rows: slice = ALL,
     one_head: bool = False, mask: Tensor | None = None,
 ) -> BlockTrace:  # fmt: skip
-    """Run one block on x + delta; with one head, what the heads' queries and keys are is side by side in it. `mask` [N, N] is added to the
-    attention's logits."""
+    """Run one block on x + delta and keep its intermediates.
+
+    one_head: join the heads' queries and keys side by side into one head.
+    mask: [N, N], added to the attention's logits.
+    """
     x, y, _ = enter_block(block, x, delta, spec, ops)
     plain = project(y, (block.qkv_w, block.qkv_b), spec, "qkv")
     qkv = turned(block, plain, spec, places, ops=ops)
@@ -81,7 +84,7 @@ def trace(
     else:
         middle, read, _ = ops.add_norm(x[:, rows], branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
     hidden = F.linear(read, block.fc_w, block.fc_b)
-    # an activation of the plan's may overwrite what it reads
+    # the plan's activation may overwrite its input
     added = mlp_end(block, hidden, spec, replace(ops, activate=TORCH.activate))
     end = normalised(added, block.ln2_w, block.ln2_b, spec.norm_eps, ops) if spec.norm == "post" else added
     return BlockTrace(block, spec, x, y, plain, qkv, places.turns, attended, branch, middle, hidden, added, middle + end, mask)
@@ -95,7 +98,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Ten
 
 
 def traces(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, first: int) -> list[BlockTrace]:
-    """The blocks from `first` on, of the embedded tokens x [B, N, C]; of the last, the rows that are read."""
+    """The traces of the blocks from `first` on, for embedded tokens x [B, N, C]; the last block's holds only the rows that are read."""
     weights, recipe = prepared.weights, prepared.recipe
     spec, found = weights.spec, []
     delta: Tensor | None
@@ -103,7 +106,7 @@ def traces(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, first: i
     last = spec.layers - 1
     for i in range(first, last + 1):
         rows = FIRST if i == last and scored_rows(spec, recipe) == FIRST and recipe.reads != "legrad" else ALL
-        # an attention pool's is the last attention, where that is all that is read of one
+        # Grad-ECLIP reads the last attention only: an attention pool's, if there is one
         one_head = recipe.one_head and i == last and not (recipe.reads == "grad-eclip" and spec.pool == "attn")
         found.append(trace(weights.blocks[i], x, delta, spec, ops, places, rows, one_head))
         x, delta = found[-1].out, None
@@ -114,13 +117,13 @@ def traces(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, first: i
 
 
 def at_middle(trace: BlockTrace, gradient: Tensor, rows: slice) -> Tensor:
-    """From the gradient at a block's output rows to that between its attention and MLP: [B, t, R or 1, C] -> [B, t, R, C]."""
+    """The gradient between a block's attention and MLP, from that at its output rows: [B, t, R or 1, C] -> [B, t, R, C]."""
     middle, hidden, added = (each[:, rows] for each in (trace.middle, trace.hidden, trace.added))
     return vjp.mlp_half(gradient, middle, hidden, added, trace.block, trace.spec)
 
 
 def at_attention(trace: BlockTrace, gradient: Tensor, rows: slice) -> Tensor:
-    """The same to its attention's output, before the out-projection and its LayerNorm: [B, t, R, C]."""
+    """The gradient at a block's attention output (before the out-projection and its LayerNorm) from that at its output: [B, t, R, C]."""
     return _at_attended(trace, at_middle(trace, gradient, rows), rows)
 
 
@@ -140,7 +143,7 @@ def mean_at_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: int 
 def _sums_over_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: int | None) -> Tensor:
     """The sums over the patches of the gradients at q, k and v, [B, t, 3C], from that at the attention's output [B, t, R, C].
 
-    A row of attention sums to 1 and its gradient to 0, so sums over the patches are what the columns of the tokens in front lack.
+    A row of attention sums to 1 and its gradient to 0, so the columns of the tokens in front give the sums over the patches.
     """
     q, k, v = (trace.heads(letter) for letter in "qkv")
     heads, prefix = q.shape[1], trace.spec.prefix
@@ -166,7 +169,7 @@ def _sums_over_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: i
 
 
 def walk_down(found: list[BlockTrace], rows: slice, gradient: Tensor, row: Tensor, strength: Tensor, most: int | None) -> Tensor:
-    """Bi-Modal's row [B, t, N] behind all blocks, from its scored rows [B, t or 1, R] and the gradient [B, t, R or 1, C] at these."""
+    """Bi-Modal's row [B, t, N] after all blocks, from its scored rows [B, t or 1, R] and the gradient [B, t, R or 1, C] at these."""
     for place, trace in reversed(list(enumerate(found))):
         gradient, seen = through_block(trace, rows, gradient, row, strength, below=place > 0, most=most)
         row, rows = placed(seen, row, rows), ALL
@@ -179,8 +182,8 @@ def through_block(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """A whole block's backward, from its output rows [B, t, R or 1, C] to its input [B, t, N, C].
 
-    row: [B, t, R]; with it, also the sum over rows of row times the mean over heads of ReLU(A dy/dA), [B, t, N].
-    below: also give the gradient at the input.
+    row: [B, t, R]; if given, also return the sum over rows of row times the mean over heads of ReLU(A dy/dA), [B, t, N].
+    below: also return the gradient at the input.
     """
     middle = at_middle(trace, gradient, rows)
     at_y, seen = through_attention(trace, rows, _at_attended(trace, middle, rows), row, strength, below=below, most=most)
@@ -195,7 +198,7 @@ def through_attention(
     trace: BlockTrace, rows: slice, attended: Tensor, row: Tensor | None = None, strength: Tensor | None = None, *, below: bool = True,
     most: int | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """From the gradient at the attention's output rows [B, t, R, C] to y [B, t, N, C]; the rest as of `through_block`."""
+    """The attention's backward, from its output rows [B, t, R, C] to y [B, t, N, C]; for the other arguments see `through_block`."""
     by_heads = by_head(attended, trace.qkv.packed.shape[3])
     q, k, v = (trace.heads(letter) for letter in "qkv")
     zero, seen = torch.zeros((), device=v.device, dtype=v.dtype), torch.zeros((), device=v.device, dtype=v.dtype)
@@ -221,7 +224,7 @@ def through_attention(
 
 
 def _at_projection(trace: BlockTrace, letter: str, gradient: Tensor, rows: slice) -> Tensor:
-    """From the gradient at queries or keys as they are attended with to that at what is projected: [B, t, R, C]."""
+    """The gradient at the projection, from that at the normalised and rotated queries or keys: [B, t, R, C]."""
     if not trace.turning:
         return gradient
     norm_w = trace.block.q_norm_w if letter == "q" else trace.block.k_norm_w
@@ -243,12 +246,12 @@ def positive(trace: BlockTrace, attended: Tensor, most: int | None) -> Tensor:
 
 
 def placed(seen: Tensor, row: Tensor, rows: slice) -> Tensor:
-    """seen [B, t, N] plus row [B, t, R] at its rows."""
+    """Add row [B, t, R] to seen [B, t, N] at its rows."""
     return _plus(seen[..., None], row[..., None], rows)[..., 0]
 
 
 def _plus(whole: Tensor, part: Tensor, rows: slice) -> Tensor:
-    """whole [B, t, N, C] plus part [B, t, R, C] at these rows, which are all, the first, or all from one on."""
+    """Add part [B, t, R, C] to whole [B, t, N, C] at these rows, which are all, the first, or all from one on."""
     if rows == ALL:
         return whole + part
     split = rows.stop if rows == FIRST else rows.start
@@ -264,7 +267,7 @@ def _by_values(maps: Tensor, at: Tensor) -> Tensor:
 
 
 def by_head(gradient: Tensor, heads: int) -> Tensor:
-    """[B, T, R, C] -> [B, H, T, R, d]."""
+    """Split channels into heads: [B, T, R, C] -> [B, H, T, R, d]."""
     split = gradient.reshape(*gradient.shape[:3], heads, gradient.shape[3] // heads)
     return split.permute(0, 3, 1, 2, 4)
 
@@ -275,13 +278,13 @@ def together(x: Tensor) -> Tensor:
 
 
 def times(gradient: Tensor, matrix: Tensor) -> Tensor:
-    """[B, H, T, R, d] by [B, H, d, N], which all texts share: [B, H, T, R, N]."""
+    """Multiply [B, H, T, R, d] by [B, H, d, N], which all texts share: [B, H, T, R, N]."""
     product = gradient.flatten(2, 3) @ matrix
     return product.reshape(*gradient.shape[:4], product.shape[-1])
 
 
 def parts(count: int, each: int, most: int | None) -> Iterator[slice]:
-    """Slices of `count`, as many at a time as `most` numbers allow when one has `each`."""
+    """Slices of `count` items, as many at a time as `most` numbers allow when one item takes `each`."""
     if most is None:
         yield slice(None)
         return
@@ -291,6 +294,6 @@ def parts(count: int, each: int, most: int | None) -> Iterator[slice]:
 
 
 def of_texts(count: int, each: int, most: int | None, function: Callable[[slice], Tensor]) -> Tensor:
-    """function of some texts at a time, [B, t, P], side by side."""
+    """Concatenate the results of `function` [B, t, P], called on some texts at a time."""
     found = [function(part) for part in parts(count, each, most)]
     return found[0] if len(found) == 1 else torch.cat(found, 1)

@@ -1,4 +1,4 @@
-"""The encoder's blocks, piece by piece: what the main path and every method that reads it are made of."""
+"""The pieces of the encoder's blocks, from which the main path and every method that reads it are built."""
 
 from dataclasses import replace
 
@@ -17,16 +17,16 @@ from fastloc.functional.rotary import rotate_in_place, rotated
 
 
 def embed(weights: Weights, tokens: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
-    """Tokens in front, position embedding and ln_pre: [B,P,C] -> [B,S+P,C]."""
+    """Add the tokens in front and the position embedding, then apply ln_pre: [B,P,C] -> [B,S+P,C]."""
     x = tokens if weights.spec.prefix == 0 else torch.cat([weights.prefix.expand(tokens.shape[0], -1, -1), tokens], 1)
     x = x + places.table
     return x if weights.ln_pre_w is None else normalised(x, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps, ops)
 
 
 def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | None = None, heads: int = 0) -> Projections:
-    """The projections named in `read` from y [B,N,C], with one product; into `slot` [B,N,K*C] where one is given.
+    """The projections named in `read` from y [B,N,C], with one product, which is written into `slot` [B,N,K*C] if given.
 
-    heads: in place of the model's.
+    heads: their number, in place of the model's.
     """
     if slot is None:
         packed = F.linear(y, *rows)
@@ -43,8 +43,8 @@ def turned(
 ) -> Projections:  # fmt: skip
     """The projections that a block attends with: queries and keys normalised and rotated where the tower does so.
 
-    slot: where `plain` lies already; what is changed is written there too.
-    free: nobody else reads `plain`, and it may be written over.
+    slot: the buffer that holds `plain` already; changed projections are written there too.
+    free: nothing else reads `plain`, so it may be overwritten.
     """
     count = sum(letter in "qk" for letter in plain.letters)
     if count == 0 or not (spec.qk_norm or places.turns is not None):
@@ -54,7 +54,7 @@ def turned(
         return plain
     if spec.qk_norm:
         norms = {"q": (block.q_norm_w, block.q_norm_b), "k": (block.k_norm_w, block.k_norm_b)}
-        # a kernel takes four axes only where they lie as they are counted
+        # a kernel takes four axes only in contiguous order
         each = [normalised(plain[letter].contiguous(), *norms[letter], spec.norm_eps, ops) for letter in plain.letters[:count]]
         changed = torch.stack(each, 2)
     if places.turns is not None:
@@ -66,7 +66,7 @@ def turned(
 def enter_block(
     block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, lengths: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The stream x + delta, what the block's projections read of it, and the lengths of that; see `fastloc.functional.op_set.AddNorm`."""
+    """The stream x + delta, the projections' input made from it, and the lengths of that input; see `fastloc.functional.op_set.AddNorm`."""
     if spec.norm == "pre":
         return ops.add_norm(x, delta, block.ln1_w, block.ln1_b, spec.norm_eps, lengths)
     total = x if delta is None else x + delta
@@ -75,7 +75,7 @@ def enter_block(
 
 
 def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
-    """The encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and what the last block's MLP still has to add to it."""
+    """Run the encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and the last block's MLP branch still to be added."""
     delta, spec = None, weights.spec
     for block in weights.blocks[:blocks]:
         x, y, _ = enter_block(block, x, delta, spec, ops)
@@ -85,7 +85,7 @@ def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: 
 
 
 def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
-    """The rest of a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream behind the attention, and the MLP's branch."""
+    """Finish a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream after the attention, and the MLP's branch."""
     attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None)
     branch = out_projection(block, attended, spec, ops)
     if spec.norm == "post":
@@ -96,20 +96,20 @@ def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: Mod
 
 
 def out_projection(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The attention's branch from what its heads see, [B,R,C] -> [B,R,C]."""
+    """The attention's branch from the heads' outputs, [B,R,C] -> [B,R,C]."""
     branch = out_linear(block, attended, spec, ops)
     return branch if spec.norm == "pre" else normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
 
 
 def out_linear(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The same before a LayerNorm that stands behind it."""
+    """The out-projection alone, before a LayerNorm that may follow it."""
     if block.attn_norm_w is not None:
         attended = normalised(attended, block.attn_norm_w, block.attn_norm_b, spec.norm_eps, ops)
     return F.linear(attended, block.out_w, block.out_b)
 
 
 def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP's branch of the stream x, its LayerNorm with it: [B,N,C] -> [B,N,C]."""
+    """The MLP's branch of the stream x, including its LayerNorm: [B,N,C] -> [B,N,C]."""
     if spec.norm == "post":
         return normalised(_mlp(block, x, spec, ops), block.ln2_w, block.ln2_b, spec.norm_eps, ops)
     return _mlp(block, normalised(x, block.ln2_w, block.ln2_b, spec.norm_eps, ops), spec, ops)
@@ -120,7 +120,7 @@ def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
 
 
 def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP from what its activation reads, [B,N,G] -> [B,N,C]."""
+    """The MLP from the input of its activation on, [B,N,G] -> [B,N,C]."""
     hidden = neurons(block, hidden, spec, ops)
     if block.mlp_norm_w is not None:
         hidden = normalised(hidden, block.mlp_norm_w, block.mlp_norm_b, spec.norm_eps, ops)
@@ -128,13 +128,13 @@ def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> 
 
 
 def neurons(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP's activation with what test-time registers make of it, [B,N,G] -> [B,N,M]."""
+    """The MLP's activation with the edits of test-time registers, [B,N,G] -> [B,N,M]."""
     hidden = activated(hidden, spec, ops)
     return taken_over(block, hidden) if isinstance(block, RegisterBlock) else hidden
 
 
 def activated(hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
-    """The MLP's activation, of a gated one times its other half: [B,N,G] -> [B,N,M]."""
+    """The MLP's activation; in a gated MLP, that of one half times the other half: [B,N,G] -> [B,N,M]."""
     if not spec.gated:
         return ops.activate(hidden, spec.activation)
     # not a split, whose attributes differ between opsets

@@ -1,4 +1,4 @@
-"""What can be folded once for a tower and a recipe, before any picture: exact, and the same in every plan."""
+"""Weights folded once for a tower and a recipe, before any picture: exact, and the same in every plan."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,21 +15,21 @@ from fastloc.recipes import Recipe
 
 # a linear map's weight [out, in] and bias [out]
 Linear = tuple[Tensor, Tensor]
-# the projections that a term reads, where its name does not say it
+# the projections that a term reads, where its name does not list them
 _READ = {"procrustes": "qk"}
 
 
 @dataclass(frozen=True)
 class FoldedViT:
-    """One tower ready for one recipe."""
+    """One tower, folded for one recipe."""
 
     # without LayerScale, which is folded into the projections before it; the recipe's registers are among the tokens in front
     weights: Weights
     recipe: Recipe
-    local: tuple[Linear, ...]  # of each changed block: what is attended -> its term of the local path
-    joint: Linear | None  # the same side by side, [C, m*C] and the sum of biases [C]; None where each block's is applied by itself
+    local: tuple[Linear, ...]  # for each changed block: attention output -> its term of the local path
+    joint: Linear | None  # these maps side by side, [C, m*C] and the sum of biases [C]; None where each is applied alone
     table: Tensor | None  # the recipe's own inverse temperatures, see `attention.temperature_table`
-    qv_rows: Linear | None  # the last block's rows for q and v, which are no run of rows; None unless the recipe reads just these
+    qv_rows: Linear | None  # the last block's rows for q and v, which are not contiguous; None unless the recipe reads exactly these
 
     @property
     def first(self) -> int:
@@ -53,7 +53,7 @@ class FoldedViT:
 
     @property
     def attends(self) -> bool:
-        """The local path attends; where it does not, a block's term is its values' out-projection."""
+        """True if the local path attends; otherwise a block's term is its values' out-projection."""
         return bool(self.recipe.streams)
 
     @property
@@ -127,7 +127,7 @@ def streams_read(recipe: Recipe, layers: int) -> tuple[int, ...]:
     numbers = (similar, average, *range(first, last + 1))
     if recipe.path_blocks:
         return numbers
-    # behind the block where as large a share of the depth is done as there, and never behind the last
+    # behind the block at the same share of the depth as in the authors' 12 blocks, and never behind the last
     return tuple(min(-(-(number + 1) * layers // 12), layers - 1) - 1 for number in numbers)
 
 
@@ -148,7 +148,7 @@ def crossed(recipe: Recipe, layers: int) -> tuple[int, ...]:
 
 
 def letters(*read: str) -> str:
-    """The letters of q, k and v that any of these letters or terms read, in that order: ("vv", "kq") -> "qkv"."""
+    """The letters of q, k and v that any of these letters or terms reads, in the order "qkv": ("vv", "kq") -> "qkv"."""
     return "".join(letter for letter in "qkv" if any(letter in _READ.get(each, each) for each in read))
 
 
@@ -185,8 +185,10 @@ def _scaled(weight: Tensor, bias: Tensor, scale: Tensor) -> Linear:
 
 
 def _local(block: Block, recipe: Recipe) -> Linear:
-    """The linear map behind the attention of a changed block. Identity attention is v, itself linear: both fold into one matrix, unless a
-    LayerNorm stands between."""
+    """The linear map after the attention of a changed block.
+
+    Identity attention gives v, itself a linear map: both fold into one matrix, unless a LayerNorm stands between.
+    """
     if recipe.streams or block.attn_norm_w is not None:
         return block.out_w, block.out_b
     return _product((block.out_w, block.out_b), qkv_rows(block, "v"))

@@ -1,4 +1,4 @@
-"""Frames as they lie on a device, whoever put them there: shared without a copy, and decoders' NV12 as RGB."""
+"""Frames on a device: tensors shared without a copy, and decoders' NV12 as RGB."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ MATRICES = {"bt601": Matrix(0.299, 0.114), "bt709": Matrix(0.2126, 0.0722), "bt2
 def shared(frames: Any) -> Tensor:
     """A tensor on the memory of anything with `__dlpack__` (cupy, jax, numpy, a decoder's surface), on its device; a tensor as it is.
 
-    Raises ImageError for what has none, or has it in a form that PyTorch cannot hold.
+    Raises ImageError for an object without `__dlpack__`, or with a form that PyTorch cannot hold.
     """
     if isinstance(frames, Tensor):
         return frames
@@ -49,12 +49,12 @@ def nv12_to_rgb(
     Args:
         surface: uint8 [rows * 3 / 2, pitch] or [B, rows * 3 / 2, pitch], luma above, blue and red in turn below, each for 2 x 2 pixels: a
             tensor, or anything with `__dlpack__`.
-        height, width: of the picture, where rows and pitch are larger; both even or the surface's own.
+        height, width: the picture's size, where rows and pitch are larger; each is even or the surface's own.
         matrix: a row of `MATRICES`: bt709 for video in HD, bt601 for smaller, bt2020 for UHD.
         full_range: luma from 0 to 255 rather than from 16 to 235.
 
     Raises:
-        ImageError: no such surface. FastlocError: an unknown matrix, a picture that is larger than the surface.
+        ImageError: the surface has another shape or dtype. FastlocError: an unknown matrix, a picture that is larger than the surface.
     """
     planes = shared(surface)
     if planes.dtype != torch.uint8 or planes.ndim not in (2, 3) or planes.shape[-2] % 3 or planes.shape[-1] % 2 or not planes.numel():
@@ -76,12 +76,12 @@ def _doubled(plane: Tensor) -> Tensor:
 
 
 def _rgb(luma: Tensor, blue: Tensor, red: Tensor, matrix: Matrix, full_range: bool) -> Tensor:
-    """From Y in its range, Cb and Cr around 0; H.273, equations 38 to 43 solved for red, green and blue."""
+    """RGB from Y in its range and Cb and Cr around 0: H.273, equations 38 to 43 solved for red, green and blue."""
     if full_range:
         y, low = luma, 255.0
     else:
         y, low = (luma - 16) * (255 / 219), 224.0
-    # what a step of Cb and Cr moves blue and red by
+    # the change of blue and red for one step of Cb and Cr
     to_blue, to_red = (2 * (1 - each) * 255 / low for each in (matrix.blue, matrix.red))
     green = 1 - matrix.red - matrix.blue
     r, b = y + to_red * red, y + to_blue * blue

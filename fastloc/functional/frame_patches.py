@@ -1,8 +1,8 @@
 """Camera frames -> the operand of the patch embedding, on any device, with Pillow's bytes.
 
 A frame stays in 8 bits until it lies in patches: resize in integers (`pillow_taps`), crop or pad, cut into patches, and
-(byte - 128) / 64, which is exact in every floating dtype. What `preprocess.prepare` does in floats, / 255 - mean) / std, is folded
-into the patch embedding's matrix once: see `folded_embedding`.
+(byte - 128) / 64, which is exact in every floating dtype. `preprocess.prepare` computes (byte / 255 - mean) / std in floats; here that
+is folded into the patch embedding's matrix once: see `folded_embedding`.
 """
 
 from collections.abc import Sequence
@@ -22,33 +22,33 @@ __all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "f
 
 Pair = tuple[int, int]
 
-# how many sums `plain_patches` holds at once; more frames than that go one after another
+# the most sums that `plain_patches` holds at once; frames beyond that run one after another
 _SUMS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
 class AxisTables:
-    """One axis of the resize, cut to what lies within the model's input. n pixels come out of it, of K taps each."""
+    """One axis of the resize, cut to the model's input. It gives n pixels of K taps each."""
 
-    first: int  # the first of the frame's pixels that is read
-    count: int  # how many are read
-    offset: int  # where in the model's input the n pixels begin
+    first: int  # the first pixel of the frame that is read
+    count: int  # the number of pixels read
+    offset: int  # the first of the n pixels in the model's input
     start: Tensor  # [n] int32, the first tap of each, counted from `first`; start + K is at most count
     weights: Tensor  # [K, n] int32, 1 is 1 << PRECISION_BITS
 
 
 @dataclass(frozen=True, eq=False)
 class FrameTables:
-    """All that turns frames of one size into patches. Made by `frame_tables`; sizes are (height, width)."""
+    """The tables that turn frames of one size into patches. `frame_tables` makes them; sizes are (height, width)."""
 
     frame: Pair
     input: Pair
     patch: Pair
     rows: AxisTables
     columns: AxisTables
-    vertical_first: bool  # whether columns are resized before rows, see `pillow_taps.vertical_first`
-    padding: tuple[float, float, float]  # the mean colour as it stands in patches, red first
-    colour: Tensor  # [3] float64, the same where the tables are
+    vertical_first: bool  # True if columns are resized before rows, see `pillow_taps.vertical_first`
+    padding: tuple[float, float, float]  # the mean colour in the patches' scale, red first
+    colour: Tensor  # [3] float64, the padding on the tables' device
     _copies: dict[torch.device, "FrameTables"] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -56,7 +56,7 @@ class FrameTables:
         return self.input[0] // self.patch[0], self.input[1] // self.patch[1]
 
     def to(self, device: torch.device) -> "FrameTables":
-        """These tables on `device`, copied there once and kept as long as these are: a CUDA graph that reads the copy must keep these."""
+        """These tables on `device`, copied once. The copy lives as long as this object: keep it for a CUDA graph that reads the copy."""
         if self.rows.start.device == device:
             return self
         if device not in self._copies:
@@ -68,7 +68,7 @@ class FrameTables:
 
 
 def frame_tables(geometry: Geometry, patch: Pair, mean: Sequence[float], interpolation: str = "bicubic") -> FrameTables:
-    """The tables, on the CPU, for frames of `geometry.picture`; asked for again, the same object comes back.
+    """The tables, on the CPU, for frames of `geometry.picture`. Repeated calls return the same object.
 
     `mean` is the model's mean colour in [0, 1], red first. Raises FastlocError for an unknown interpolation, a patch that does not divide
     the geometry's input, and a mean that is not three finite numbers.
@@ -79,7 +79,7 @@ def frame_tables(geometry: Geometry, patch: Pair, mean: Sequence[float], interpo
 
 
 def frame_refusals(frames: Tensor, tables: FrameTables) -> list[str]:
-    """Why these frames do not fit the tables; empty if they do."""
+    """The reasons why these frames do not fit the tables; empty if they fit."""
     wanted = [*tables.frame, 3]
     if frames.ndim != 4 or list(frames.shape[1:]) != wanted:
         return [f"frames are {list(frames.shape)}; [B, {wanted[0]}, {wanted[1]}, 3] is wanted, the size that their tables were made for"]
@@ -92,7 +92,7 @@ def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bg
     rows, columns, (h, w), (ph, pw) = tables.rows, tables.columns, tables.grid, tables.patch
     part = frames[:, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
     patches = torch.empty(len(frames), h * w, 3 * ph * pw, dtype=dtype, device=frames.device)
-    # by way of float32, in which a kernel gets it
+    # through float32, the dtype in which a kernel receives it
     colour = tables.colour.to(torch.promote_types(dtype, torch.float32)).to(dtype)
     at_once = max(_SUMS // (3 * max(rows.count * len(columns.start), columns.count * len(rows.start))), 1)
     for begin in range(0, len(frames), at_once):
@@ -154,7 +154,7 @@ def _axis(geometry: Geometry, axis: int, interpolation: str) -> AxisTables:
 
 def _resized(pixels: Tensor, axis: AxisTables, dim: int) -> Tensor:
     """One pass: uint8 to uint8, `dim` from count to n. int32 sums, as in Pillow."""
-    # lines that are copied whole are gathered several times faster than single pixels
+    # gathering whole lines is several times faster than gathering single pixels
     lines = pixels.movedim(dim, 0).contiguous()
     total = torch.full((len(axis.start), *lines.shape[1:]), 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=pixels.device)
     for k, weights in enumerate(axis.weights):

@@ -1,6 +1,6 @@
 """Similarities on the patch grid -> heatmaps and labels on the picture, for a batch and on the device that holds it.
 
-The same functions as `fastloc.imaging.heatmaps`, in plain PyTorch. They differ from it by rounding alone.
+The same functions as `fastloc.imaging.heatmaps`, in plain PyTorch. The results differ by rounding alone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from fastloc.imaging.heatmaps import BACKGROUND, COMPETING, ORDERS, through_inpu
 __all__ = ["AxisTensors", "check_order", "checked", "heatmaps", "labels", "tables"]
 
 DTYPES = (torch.float32, torch.float16, torch.float64, torch.uint8)
-# rows of the picture that a kernel works on at a time
+# the rows of the picture that a kernel processes at a time
 BAND = 8
 # a cell that no pixel lies near may be this far from the map's range, times its span, and not further: infinity x 0 is NaN
 FAR = 1e30
 
 
-# two tables are never compared by value: tensors have no single truth
+# tables are not compared by value: comparing tensors gives no single bool
 @dataclass(frozen=True, eq=False)
 class AxisTensors:
     """One axis of the sampling on a device, for kernels: the fields of `fastloc.imaging.axis_sampling.Axis` with slices as pairs (start,
@@ -56,7 +56,7 @@ class AxisTensors:
             )  # fmt: skip
 
     def to(self, device: torch.device) -> AxisTensors:
-        """These tables on a device, copied there once and kept as long as these are: a CUDA graph that reads the copy must keep these."""
+        """These tables on a device, copied once. The copy lives as long as this object: keep it for a CUDA graph that reads the copy."""
         if self.lower.device == device:
             return self
         if device not in self._copies:
@@ -68,7 +68,7 @@ class AxisTensors:
 
 @lru_cache(maxsize=64)
 def tables(geometry: Geometry, grid: tuple[int, int], device: torch.device) -> tuple[AxisTensors, AxisTensors]:
-    """The kernels' tables (rows, columns). Kept while they are in use; whoever records them in a CUDA graph must hold on to them."""
+    """The kernels' tables (rows, columns), cached while in use. A CUDA graph that records them must hold references to them."""
     rows, columns = (AxisTensors.of(axis).to(device) for axis in geometry.sampling(grid))
     return rows, columns
 
@@ -79,10 +79,9 @@ def heatmaps(
 ) -> Tensor:  # fmt: skip
     """Heatmaps [B, T, H, W] of similarities [B, T, h, w] of pictures that share one geometry, on the similarity's device.
 
-    order, logit_scale and reverse are those of `fastloc.imaging.heatmaps.heatmaps`. Computed in float64 where the similarity is, else in
-    float32;
-    matrix products follow PyTorch's own setting for TF32. dtype is float32, float64 or float16, or uint8 for round(255 * map), which
-    order "none" refuses.
+    order, logit_scale and reverse are those of `fastloc.imaging.heatmaps.heatmaps`. A float64 similarity is computed in float64, any other
+    in float32; matrix products follow PyTorch's own setting for TF32. dtype is float32, float64 or float16, or uint8 for round(255 * map),
+    which order "none" refuses.
 
     Raises FastlocError for what `fastloc.imaging.heatmaps.heatmaps` refuses, and for another dtype.
     """
@@ -93,7 +92,7 @@ def heatmaps(
     if order in ("grid", "picture"):
         values = _scaled(values, geometry, order, reverse)
     if order == "softmax-grid" and logit_scale is not None:
-        # largest first taken off, so that no product is infinite where it is not meant
+        # the largest is subtracted first, so that no product overflows
         values = torch.softmax(logit_scale * (values - values.amax(1, keepdim=True)), 1)
     maps = _upsampled(values, geometry, order)
     if order in ("grid", "picture", "softmax-grid"):
@@ -105,14 +104,14 @@ def heatmaps(
 
 
 def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = None, order: str = "none") -> Tensor:
-    """The most similar text of every pixel, int32 [B, H, W], from similarities [B, T, h, w] upsampled as the order has it; of equal
-    ones the first.
+    """The index of the most similar text of every pixel, int32 [B, H, W], from similarities [B, T, h, w] upsampled in the given order.
 
-    `maps.BACKGROUND` (-1) where the model did not look and where the best similarity is below the threshold. Works through the texts one
-    by one: a few maps a picture, however many texts. Raises FastlocError as `heatmaps` does.
+    Of equal similarities the first text wins. `maps.BACKGROUND` (-1) stands outside the model's view and where the best similarity is
+    below the threshold. The texts are processed one by one, so a picture needs a few maps, however many texts there are. Raises
+    FastlocError as `heatmaps` does.
     """
     values = checked(similarity)
-    # text by text, in products of one shape: equal texts give equal bits, so that the first of them wins
+    # text by text, in products of one shape: equal texts give equal bits, so the first of them wins
     best = _upsampled(values[:, 0], geometry, order)
     chosen = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
     for index in range(1, values.shape[1]):
@@ -130,7 +129,7 @@ def labels(similarity: Tensor, geometry: Geometry, threshold: float | None = Non
 def _scaled(values: Tensor, geometry: Geometry, order: str, reverse: bool) -> Tensor:
     """The grid [B, T, h, w], scaled so that upsampling it gives the min-max map: both are linear, so the small side is scaled."""
     seen = geometry.seen(_grid(values))
-    # taken off first, so that a small range upon a large mean loses no digits
+    # subtracted first, so that a small range around a large mean loses no digits
     centre = values[..., seen[0].start, seen[1].start, None, None]
     values = values - centre
     if order == "grid":
@@ -146,7 +145,7 @@ def _scaled(values: Tensor, geometry: Geometry, order: str, reverse: bool) -> Te
 
 
 def _competing(maps: Tensor, geometry: Geometry, logit_scale: float) -> Tensor:
-    """Softmax over the texts of maps [B, T, H, W]; 0 where the model did not look."""
+    """Softmax over the texts of maps [B, T, H, W]; 0 outside the model's view."""
     inside = (..., *geometry.covered())
     framed = torch.zeros_like(maps)
     framed[inside] = torch.softmax(logit_scale * maps[inside], 1)
@@ -154,9 +153,9 @@ def _competing(maps: Tensor, geometry: Geometry, logit_scale: float) -> Tensor:
 
 
 def _upsampled(values: Tensor, geometry: Geometry, order: str) -> Tensor:
-    """[..., h, w] -> [..., H, W], bilinear, 0 where the model did not look."""
+    """Upsample [..., h, w] -> [..., H, W], bilinear; 0 outside the model's view."""
     rows, columns = _matrices(geometry, _grid(values), values.device, values.dtype, through_input(order))
-    # the short product first
+    # the smaller product first
     return rows @ (values @ columns.T)
 
 

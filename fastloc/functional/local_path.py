@@ -22,11 +22,11 @@ class LocalPath:
         self.prepared, self.ops, self.grid = prepared, ops, grid
         self.accumulated: Tensor | None = None
         self.terms: list[Tensor] = []
-        # what a deferred or a concurrent attention still has to read
+        # tensors that a deferred or concurrent attention still has to read
         self.waiting: list[tuple[Projections, list[Temperature]]] = []
-        # of the blocks whose attention joins
+        # the projections of the blocks whose attention joins
         self.crossed: list[Projections] = []
-        # by block, what stands behind those that another path reads
+        # by block, the stream after each block that another path reads
         self.streams: dict[int, Tensor] = {}
         batch, tokens, width = x.shape
         spec, blocks = prepared.weights.spec, prepared.recipe.blocks
@@ -37,22 +37,22 @@ class LocalPath:
         self.buffer = x.new_empty(batch, tokens - self.prefix, blocks, width) if slots else None
 
     def slot(self, index: int) -> Tensor | None:
-        """Where block `index`'s projections [B, N, 3C] are to be written; None for a tensor of their own."""
+        """The buffer for block `index`'s projections [B, N, 3C]; None for a tensor of their own."""
         return None if self.stash is None else self.stash[index]
 
     def keep_projections(self, block: int, qkv: Projections | None) -> None:
-        """Block `block`'s projections, kept if `FoldedViT.crossed` names it."""
+        """Keep the projections of `block` if `FoldedViT.crossed` names it."""
         if qkv is not None and block in self.prepared.crossed:
             self.crossed.append(qkv)
 
     def keep_stream(self, block: int, x: Tensor) -> None:
-        """What stands behind block `block`, kept if the recipe's path reads it."""
+        """Keep the stream after `block` if the recipe's path reads it."""
         read = self.prepared.streams_read
         if block in read or (read and block == self.prepared.weights.spec.layers - 2):
             self.streams[block] = x
 
     def add_block(self, index: int, y: Tensor, lengths: Tensor | None, qkv: Projections | None) -> None:
-        """One changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
+        """Add one changed block: its LayerNorm y [B,N,C], the lengths of y's tokens, its projections (None where none is read)."""
         if not self.prepared.attends:
             self._add(index, y[:, self.prefix :] if qkv is None else qkv["v"][:, self.prefix :].flatten(2))
             return
@@ -63,7 +63,7 @@ class LocalPath:
         if self.stash is not None:
             self.waiting.append((qkv, temperatures))
         elif self.ops.side is not None:
-            # stays referenced until the streams meet, or its memory would be given away under the side stream's feet
+            # stays referenced until the streams meet; otherwise its memory could be reused while the side stream reads it
             self.waiting.append((qkv, temperatures))
             self.ops.side.wait_stream(torch.cuda.current_stream(y.device))
             with torch.cuda.stream(self.ops.side):
@@ -90,7 +90,7 @@ class LocalPath:
         return self._crossed(attended, qkv["v"], temperatures, out)
 
     def _crossed(self, attended: Tensor, v: Tensor, temperatures: list[Temperature], out: Tensor | None) -> Tensor:
-        """With the middle blocks' attention to the last block's values: the mean of maps is the mean of what they give."""
+        """Average in the middle blocks' attention to the last block's values: averaging maps is averaging their outputs."""
         if not self.crossed:
             return attended
         recipe = self.prepared.recipe
@@ -99,13 +99,13 @@ class LocalPath:
         return mixed if out is None else out.copy_(mixed)
 
     def _seen(self, other: Projections, v: Tensor, temperatures: list[Temperature]) -> Tensor:
-        """What another block's attention gives of the last block's values."""
+        """The output of another block's attention on the last block's values."""
         if self.prepared.recipe.cross_terms == "own":
             return self.ops.local(replace(other, given=v), temperatures, self.prepared.recipe, self.grid, None)
         return self.ops.attend(other["q"][:, self.prefix :], other["k"], v, v.shape[-1] ** -0.5, None)
 
     def _attend_to_all(self, stash: Tensor) -> None:
-        """One call over all blocks, which take the place of the batch."""
+        """Attend in one call over all blocks, which take the place of the batch."""
         heads = self.prepared.weights.spec.heads
         blocks = len(stash)
         packed = stash.reshape(blocks, stash.shape[2], 3, heads, -1)
@@ -133,6 +133,6 @@ class LocalPath:
 
 
 def _together(temperatures: list[Temperature]) -> Temperature:
-    """The same pass's multiplier in every block: one number, or [blocks, S or 1, H or 1]."""
+    """The multiplier of one pass in every block: one number, or [blocks, S or 1, H or 1]."""
     tensors = [each for each in temperatures if isinstance(each, Tensor)]
     return torch.cat(tensors) if tensors else temperatures[0]

@@ -1,4 +1,4 @@
-"""How the parts of a pass are computed. Every choice gives the same numbers up to rounding; the engine's plan makes it."""
+"""The operations of a pass. Every choice of them gives the same numbers up to rounding; the engine's plan chooses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastloc.functional.attention import FORMS, Attend, Form, attend
 
-# x [..., C], the branch to add to it or None, LayerNorm's weight, bias and eps, whether lengths are wanted
+# x [..., C], the branch to add to it or None, LayerNorm's weight, bias and eps, True to compute lengths
 #   -> the sum, its LayerNorm, and the length of every normalised token (float32 at least) or None
 AddNorm = Callable[[Tensor, Tensor | None, Tensor, Tensor, float, bool], tuple[Tensor, Tensor, Tensor | None]]
 
@@ -36,13 +36,14 @@ def activate(x: Tensor, activation: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Ops:
-    """The ops of a pass, and when the local path runs. `attend` is the encoder's own attention, `local` the recipe's.
+    """The ops of a pass, and the schedule of the local path. `attend` is the encoder's own attention, `local` the recipe's.
 
-    A changed block's attention runs as soon as its projections are there, unless
-    side: is a second CUDA stream: then it runs there, beside the main path;
-    deferred: then the projections of all changed blocks are written into one buffer, and attended to by one call at the end
+    By default a changed block's attention runs as soon as its projections are there.
+
+    side: a second CUDA stream; that attention runs there, concurrently with the main path.
+    deferred: the projections of all changed blocks are written into one buffer, and one call at the end attends to all of them
         (batch 1 only; not for autograd).
-    most: how many numbers of one tensor with an axis of texts exist at a time in a backward, and how many of the attention maps that a
+    most: the most numbers in memory at a time of one tensor with an axis of texts in a backward, and of the attention maps that a
         recipe keeps (`fastloc.functional.methods.row_blocks`); None for all, whatever the shape.
     slots: the form writes its terms straight into one buffer for the joint projection (not for autograd).
     """

@@ -10,9 +10,9 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Output:
-    """The result of one pass. `captured` holds the intermediates that were asked for, by name."""
+    """The result of one pass. `captured` holds the requested intermediates by name."""
 
     patches: Tensor  # [B, P, E], in the text's space, not normalised
-    cls: Tensor | None  # [B, E], the encoder's own image embedding, not normalised; None unless asked for
+    cls: Tensor | None  # [B, E], the encoder's own image embedding, not normalised; None unless requested
     grid: Grid
     captured: Mapping[str, Tensor] = field(default_factory=dict)

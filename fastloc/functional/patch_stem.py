@@ -28,7 +28,7 @@ def patch_rows(planes: Tensor, patch: tuple[int, int]) -> tuple[Tensor, Grid]:
 
 
 def embedded_rows(weights: Weights, rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """Patches [B,P,3*ph*pw] -> tokens [B,P,C], by the first convolution as `matrix` [C',3*kh*kw] and `bias`; a stem's others follow it.
+    """Patches [B,P,3*ph*pw] -> tokens [B,P,C], by the first convolution as `matrix` [C',3*kh*kw] and `bias`, then a stem's others.
 
     All of a stem's convolutions step by their own size, so a patch's token depends on this patch alone.
     """

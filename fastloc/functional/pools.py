@@ -1,7 +1,7 @@
-"""From tokens to the texts' space: the image embedding by the tower's pool, and what one patch alone means there.
+"""Maps from tokens to the texts' space: the image embedding by the tower's pool, and the embedding of one patch alone.
 
-A patch is read as its pool would read a picture of this one token: behind the last LayerNorm and the projection, and behind an attention
-pool's values and out-projection, because a softmax over one key is 1.
+A patch is read as its pool would read a picture of this one token: through the last LayerNorm and the projection, and through an
+attention pool's values and out-projection, because a softmax over one key is 1.
 """
 
 import torch
@@ -53,7 +53,7 @@ def projected(weights: Weights, x: Tensor) -> Tensor:
 
 
 def after_pool(pool: Pool, z: Tensor, spec: ModelSpec, ops: Ops = TORCH, whole: bool = True) -> Tensor:
-    """What follows an attention pool's out-projection: z + MLP(LN(z)), z itself unless `whole`; LN(z) in a pool without an MLP."""
+    """The rest of an attention pool after its out-projection: z + MLP(LN(z)), z itself unless `whole`; LN(z) in a pool without an MLP."""
     if pool.fc_w is not None and not whole:
         return z
     y = normalised(z, pool.norm_w, pool.norm_b, spec.norm_eps, ops)
@@ -63,14 +63,14 @@ def after_pool(pool: Pool, z: Tensor, spec: ModelSpec, ops: Ops = TORCH, whole: 
 
 
 def pool_activation(spec: ModelSpec) -> str:
-    """The activation of a pool's MLP: the blocks', unless that is the gate of a gated one."""
+    """The activation of a pool's MLP: the blocks' activation, without the gate of a gated one."""
     return "gelu" if spec.gated else spec.activation
 
 
 def pool_queries(pool: Pool, heads: int) -> Tensor:
-    """The pool's query, the same for every picture, as what its product with a token's key is of the token: [H, C].
+    """The pool's query, the same for every picture, with the key's weight folded in, so that it multiplies tokens: [H, C].
 
-    The keys' bias adds the same to every token's logit, and is left out.
+    The keys' bias adds the same to every token's logit and is left out.
     """
     width = pool.latent.shape[0] // heads
     query = F.linear(pool.latent, pool.q_w, pool.q_b).view(heads, width) * width**-0.5
@@ -84,8 +84,10 @@ def pool_maps(pool: Pool, y: Tensor, heads: int) -> Tensor:
 
 
 def pool_output(pool: Pool, y: Tensor, maps: Tensor) -> Tensor:
-    """The pool's out-projection of what its heads see: the mean of the tokens by each head's weights goes through the head's values, not
-    every token. [B,N,C] and [B,H,N] -> [B,D]."""
+    """The pool's out-projection of its heads' outputs: [B,N,C] and [B,H,N] -> [B,D].
+
+    Each head's values multiply the weighted mean of the tokens rather than every token.
+    """
     seen = maps.to(y.dtype) @ y  # [B, H, C]
     values = torch.einsum("bhc,hdc->bhd", seen, pool.v_w.view(maps.shape[1], -1, y.shape[2])).flatten(1) + pool.v_b
     return F.linear(values, pool.out_w, pool.out_b)

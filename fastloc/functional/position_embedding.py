@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Positions:
-    """All that tells a ViT's tokens where they are."""
+    """The position embeddings of a ViT's tokens, learned and rotary."""
 
     table: Tensor  # [S + P, C], added to the tokens
     turns: Tensor | None = None  # [2, S + P, d/2], see `fastloc.functional.rotary.rotations`
@@ -19,18 +19,18 @@ def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int
     """Resize the patches' rows of `position` [S + gh*gw, C] to `grid`; the S rows in front are kept. -> [S + h*w, C].
 
     mode: "bicubic-antialias" (GEM, LeGrad), "bicubic" (MaskCLIP), "bilinear" (CLIP Surgery), or "bicubic-scale", the SCLIP
-    family's resize by the factor (h + 0.1) / gh, which samples at other places than a resize by size.
-    keep: all rows are kept for a grid of as many patches as the trained one, see `fastloc.recipes.Recipe`.
+    family's resize by the factor (h + 0.1) / gh, which samples at other positions than a resize by size.
+    keep: keep all rows for a grid of as many patches as the trained one, see `fastloc.recipes.Recipe`.
     """
     same = grid == trained or (keep and math.prod(grid) == math.prod(trained))
     return position if same else _resized(position, trained, _axes(position, trained, grid, mode))
 
 
 def position_of_any_grid(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str, keep: bool = False) -> Tensor:
-    """The same for an exported graph, in which the grid may be unknown: nothing is decided by its size."""
+    """`resized_position` for an exported graph, in which the grid may be unknown: no branch depends on its size."""
     rows, columns = _axes(position, trained, grid, mode)
     sides = torch.stack([torch.full((), side, device=position.device) for side in grid])
-    # a resize by another factor than the size's own would not leave the trained grid as it is
+    # a resize by another factor than that of the sizes would change even the trained grid
     same = (sides == torch.tensor(trained, device=position.device)).all()
     kept = (torch.where(same, _diagonal(axis), axis) for axis in (rows, columns))
     resized = _resized(position, trained, tuple(kept))
@@ -56,7 +56,7 @@ def _resized(position: Tensor, trained: tuple[int, int], axes: tuple[Tensor, ...
 
 
 def _diagonal(like: Tensor) -> Tensor:
-    """1 where row and column are the same, in the shape of `like`."""
+    """The identity matrix in the shape of `like`: 1 where row and column are the same."""
     row, column = (torch.arange(side, device=like.device) for side in like.shape)
     return (row[:, None] == column).to(like.dtype)
 
@@ -64,8 +64,8 @@ def _diagonal(like: Tensor) -> Tensor:
 def axis_weights(side: int, cells: int, mode: str, like: Tensor) -> Tensor:
     """One axis of a resize as a matrix [side, cells], in the dtype and on the device of `like`.
 
-    The same weights as `torch.nn.functional.interpolate`'s with align_corners=False, as an expression in the sizes, so that
-    an exported graph can take any.
+    The weights equal those of `torch.nn.functional.interpolate` with align_corners=False. They are an expression in the sizes, so that an
+    exported graph can take any.
     """
     at = torch.arange(side, dtype=like.dtype, device=like.device)[:, None] + 0.5
     cell = torch.arange(cells, dtype=like.dtype, device=like.device)
@@ -76,7 +76,7 @@ def axis_weights(side: int, cells: int, mode: str, like: Tensor) -> Tensor:
         return _antialiased(at * step, cell, step.clamp_min(1.0))
     source = at * step - 0.5
     if mode == "bilinear":
-        # beyond the middle of the border cells their value is kept
+        # beyond the middle of the border cells the value stays theirs
         return (1 - (source.clamp(0, cells - 1) - cell).abs()).clamp_min(0)
     first = source.floor()
     weights = torch.zeros_like(source * cell)

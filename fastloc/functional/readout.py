@@ -1,4 +1,4 @@
-"""From patch features and text embeddings to similarity grids. Maps at picture size are made from these in `maps`."""
+"""Similarity grids from patch features and text embeddings. `fastloc.functional.heatmaps` makes maps at picture size from them."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ Cosine = Callable[[Tensor, Tensor], Tensor]
 
 
 def cosine(patches: Tensor, texts: Tensor) -> Tensor:
-    """See `Cosine`; in float32 at least, because maps are made of small differences."""
+    """Cosines of patches with texts, see `Cosine`; in float32 at least, because maps are made of small differences."""
     accumulate_dtype = torch.promote_types(patches.dtype, torch.float32)
     return texts.to(accumulate_dtype) @ F.normalize(patches.to(accumulate_dtype), dim=-1).transpose(1, 2)
 
@@ -27,15 +27,15 @@ def cosine(patches: Tensor, texts: Tensor) -> Tensor:
 def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | None = None, cosine: Cosine = cosine) -> Tensor:
     """Scores of every patch for every text: [B, T, h, w], cosine in [-1, 1] or the surgery's differences of cosines.
 
-    Every score is a cosine with some text matrix: the texts themselves, or what feature surgery makes of them.
+    Every score is a product with a text matrix: the texts themselves, or the matrix that feature surgery makes from them.
 
     Args:
         texts: [T, E], unit length.
         empty: [E], unit length, the embedding of the empty string; feature surgery with one text needs it.
-        cosine: how the cosines are computed.
+        cosine: the function that computes the cosines.
 
     Raises:
-        TextError: feature surgery lacks what it needs.
+        TextError: feature surgery with one text lacks the empty text.
     """
     if readout.score == "feature-surgery":
         texts = _surgery(out, texts, empty)
@@ -44,7 +44,7 @@ def similarity(out: Output, texts: Tensor, readout: ReadOut, empty: Tensor | Non
 
 
 def needs_cls(readout: ReadOut, texts: int) -> bool:
-    """Whether the read-out of this many texts reads the image embedding; relevance has it anyway."""
+    """True if the read-out of this many texts reads the image embedding; relevance has it in any case."""
     return readout.score == "relevance" or (readout.score == "feature-surgery" and texts > 1)
 
 
@@ -73,7 +73,7 @@ def surgery_texts(cls: Tensor, texts: Tensor) -> Tensor:
     """CLIP Surgery's score without redundant features, as one small text matrix an image: [B, T, E].
 
     With w = softmax over texts of 2 cos(cls, text), divided by its mean, the official sum over channels of
-    (F_itc - mean_t F_itc) is patches @ (w * texts - mean_t(w * texts))^T exactly.
+    (F_itc - mean_t F_itc) equals patches @ (w * texts - mean_t(w * texts))^T exactly.
 
     Args: cls [B, E] and texts [T, E], each of unit length.
     """

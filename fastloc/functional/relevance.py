@@ -1,11 +1,11 @@
 """Maps that are no cosines of patch features: gradients in closed form, attention rollout, the attention of one patch, CLIPer's shares.
 
-Every gradient here is that of a score of the image embedding with one text. Its backward runs through the blocks that the method needs and
-through no other, for all pictures and texts at once. Where the score reads the class token alone, the last block's gradient enters at one
-row, and most of what looks like a product over all tokens is a product over one.
+Every gradient here is that of a score of the image embedding with one text. Its backward runs only through the blocks that the method
+needs, for all pictures and texts at once. Where the score reads the class token alone, the last block's gradient enters at one row, and
+most products over all tokens become products over one.
 
-Where an attention pool makes the embedding, it is one more attention above the last block, of one query that is no token: Bi-Modal's and
-rollout's row starts with it, LeGrad and Grad-ECLIP read it alone.
+An attention pool that makes the embedding is one more attention above the last block, with one query that is no token. Bi-Modal's and
+rollout's rows start with it; LeGrad and Grad-ECLIP read only it.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from fastloc.functional.vit import encode
 
 @dataclass(frozen=True)
 class Scene:
-    """What a relevance is computed from: embedded patches [B, P, C], their positions, grid, texts [T, E] of unit length.
+    """The inputs of a relevance: embedded patches [B, P, C], their positions, grid, and texts [T, E] of unit length.
 
     empty: [E], the empty text's embedding, for a recipe that reads it (`Recipe.reads_empty`), or [K, E], background words in its place.
     """
@@ -51,7 +51,7 @@ class Scene:
         return block_trace.traces(self.prepared, x, self.places, self.ops, first)
 
     def last(self) -> tuple[BlockTrace, Target]:
-        """The last block, and the gradient at what of its output is scored."""
+        """The trace of the last block, and the score's gradient at its output."""
         (trace,) = self.traces(self.spec.layers - 1)
         return trace, self.target(trace)
 
@@ -59,7 +59,7 @@ class Scene:
         return target.target(self.prepared.weights, trace.out, self.texts, self.prepared.recipe)
 
     def embedding(self, trace: BlockTrace) -> Tensor:
-        """The encoder's own [B, E], from the last block; one that attends with one head gives another."""
+        """The encoder's own image embedding [B, E] from the last block, recomputed if the trace attends with one head."""
         weights, ops = self.prepared.weights, self.ops
         if trace.qkv.packed.shape[3] != self.spec.heads:
             rows = FIRST if trace.out.shape[1] == 1 else ALL
@@ -81,17 +81,17 @@ Relevance = Callable[[Scene], tuple[Tensor, Tensor]]
 
 
 def relevance(scene: Scene) -> tuple[Tensor, Tensor]:
-    """The grids [B, T, h, w] of what the scene's recipe reads, float32 at least, and the image embedding [B, E], not normalised."""
+    """The grids [B, T, h, w] that the scene's recipe reads, float32 at least, and the image embedding [B, E], not normalised."""
     scores, embedding = RELEVANCES[scene.prepared.recipe.reads](scene)
     return scores.reshape(*scores.shape[:2], *scene.grid), embedding
 
 
 def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
-    """ReLU(weights . y), y the patches of what the last block's projections read, weights the mean over these patches of the gradient at y.
+    """ReLU(weights . y), y the patches of the last block's projection input, weights the mean over these patches of the gradient at y.
 
-    pytorch-grad-cam's CLIP example, and CLIP-ES, for whom y is the first LayerNorm; where norms stand behind, y is the stream, and the
-    gradient the attention's. The mean is taken before anything is projected back, so no text has a gradient for every token unless the
-    score reads every token, or queries and keys are rotated or normalised.
+    Sources: pytorch-grad-cam's CLIP example, and CLIP-ES, where y is the first LayerNorm. In towers whose norms stand behind, y is the
+    stream and the gradient is the attention's. The mean is taken before the projection back, so no text has a gradient for every token
+    unless the score reads every token, or queries and keys are rotated or normalised.
     """
     trace, target = scene.last()
 
@@ -105,8 +105,10 @@ def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
 
 
 def grad_cam_input(scene: Scene) -> tuple[Tensor, Tensor]:
-    """ReLU(weights . x), x the patches that the last block reads, weights the mean over all tokens of the gradient at x (Grad-ECLIP's
-    baseline, generate_emap.py)."""
+    """ReLU(weights . x), x the patches that the last block reads, weights the mean over all tokens of the gradient at x.
+
+    Source: Grad-ECLIP's baseline, generate_emap.py.
+    """
     trace, target = scene.last()
 
     def weights(texts: slice) -> Tensor:
@@ -118,9 +120,11 @@ def grad_cam_input(scene: Scene) -> tuple[Tensor, Tensor]:
 
 
 def grad_eclip(scene: Scene) -> tuple[Tensor, Tensor]:
-    """ReLU(g . v_i) w_i: g the gradient at the class token's attention output, before the out-projection; w_i the cosine of the
-    class token's q and patch i's k, min-maxed over the patches: behind the out-projection (generate_emap.py), or before it where the recipe
-    compares "plain" ones (grad_eclip_image.ipynb).
+    """Grad-ECLIP: ReLU(g . v_i) w_i.
+
+    g is the gradient at the class token's attention output, before the out-projection. w_i is the cosine of the class token's q and patch
+    i's k, min-maxed over the patches: after the out-projection (generate_emap.py), or before it where the recipe compares "plain" ones
+    (grad_eclip_image.ipynb).
 
     With an attention pool, its query takes the class token's place, and its attention the last block's.
     """
@@ -161,7 +165,8 @@ def _spatial(q: Tensor, k: Tensor) -> Tensor:
 def bi_modal(scene: Scene) -> tuple[Tensor, Tensor]:
     """The row of the scored tokens in R <- R + E R over the blocks from `start` on, E = mean over heads of ReLU(A dy/dA).
 
-    That row times the last block's 1 + E, times the one's before …: the row walks down the blocks beside the gradient, and no R is made.
+    The row is multiplied by the last block's 1 + E, then by that of the block before, and so on: it follows the gradient down the blocks,
+    and no R is made.
     With an attention pool it starts as the pool's own E.
     """
     found = scene.traces(scene.prepared.start)
@@ -176,8 +181,10 @@ def bi_modal(scene: Scene) -> tuple[Tensor, Tensor]:
 
 
 def legrad(scene: Scene) -> tuple[Tensor, Tensor]:
-    """The sum over the blocks from `start` on of the mean over heads and queries of ReLU(dy/dA), y the cosine of the text with the
-    block's own output, all tokens averaged before the last LayerNorm (legrad/wrapper.py, compute_legrad_clip).
+    """LeGrad: the sum over the blocks from `start` on of the mean over heads and queries of ReLU(dy/dA).
+
+    y is the cosine of the text with the block's own output, all tokens averaged before the last LayerNorm (legrad/wrapper.py,
+    compute_legrad_clip).
 
     dy/dA_h[n, m] is the gradient at query n's output times value m: one product a block. With an attention pool, A is the pool's for the
     block's own output, see `_legrad_of_pool`.
@@ -200,7 +207,7 @@ def legrad(scene: Scene) -> tuple[Tensor, Tensor]:
 
 
 def _legrad_of_pool(scene: Scene, x: Tensor) -> Tensor:
-    """One block's term where an attention pool makes the embedding: of x [B, N, C], what the block puts out.
+    """One block's term of LeGrad where an attention pool makes the embedding, from the block's output x [B, N, C].
 
     As published for SigLIP (legrad/wrapper.py, compute_legrad_siglip), a pool that ends with an MLP reads x without the last LayerNorm; its
     correction by the map of "a photo of a" is no part of this. As published for CoCa (compute_legrad_coca), the LayerNorm behind the pool
@@ -219,8 +226,9 @@ def _legrad_of_pool(scene: Scene, x: Tensor) -> Tensor:
 
 
 def rollout(scene: Scene) -> tuple[Tensor, Tensor]:
-    """The row of the scored tokens in the product of (A + 1) / 2 over the blocks from `start` on, A the mean over heads; of every text.
+    """The row of the scored tokens in the product of (A + 1) / 2 over the blocks from `start` on, A the mean over heads.
 
+    It is the same for every text.
     With an attention pool, the row starts as the mean over heads of the pool's attention.
     """
     found, rows = scene.traces(scene.prepared.start), scene.rows
@@ -231,7 +239,7 @@ def rollout(scene: Scene) -> tuple[Tensor, Tensor]:
         for part in parts(q.shape[2], q.shape[0] * q.shape[1] * trace.x.shape[1], scene.ops.most):
             seen = seen + (row[:, :, None, part] @ trace.maps(q[:, :, part]))[:, :, 0].mean(1, keepdim=True)
         row, rows = placed(seen, row, rows) / 2, ALL
-    # a product, because TensorRT-RTX's builder ends with a fault on what a repetition becomes
+    # a product, because TensorRT-RTX's builder crashes on the nodes that a repetition exports to
     everywhere = torch.ones_like(scene.texts[None, :, :1]).to(row)
     return row[:, :, scene.spec.prefix :] * everywhere, scene.embedding(found[-1])
 
@@ -251,11 +259,11 @@ def anchor(scene: Scene) -> tuple[Tensor, Tensor]:
 
 
 def cliper(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Shares of the texts in every level's patches, those of level `start` refined by the last level's attention, plus their mean over the
-    levels (modified_clip/model.py, CLIPer.forward).
+    """Shares of the texts in the patches of level `start`, refined by the last level's attention, plus their mean over all levels.
 
-    A share is of a softmax over the texts, the background words or the empty text in their place, and the texts' mean; without either there
-    is no background. Cells below `cutoff` times their map's maximum count 0 in level `start`, in the mean too.
+    Source: modified_clip/model.py, CLIPer.forward. A share is one of a softmax over the texts, the background words (or the empty text in
+    their place) and the texts' mean; without words and empty text there is no background. Cells below `cutoff` times their map's maximum
+    count 0 in level `start`, in the mean too.
     """
     weights, recipe, texts = scene.prepared.weights, scene.prepared.recipe, scene.texts
     x = embed(weights, scene.tokens, scene.places, scene.ops)
@@ -277,7 +285,7 @@ RELEVANCES: dict[str, Relevance] = {
 }  # fmt: skip
 
 
-# what they share
+# helpers that the methods share
 
 
 def _activation(scene: Scene, weights: Tensor, x: Tensor, strength: Tensor) -> Tensor:
@@ -287,12 +295,12 @@ def _activation(scene: Scene, weights: Tensor, x: Tensor, strength: Tensor) -> T
 
 
 def _behind(trace: BlockTrace) -> int:
-    """How many numbers one text's largest tensor has in a backward of the MLP."""
+    """The size of one text's largest tensor in a backward of the MLP, in numbers."""
     return trace.hidden.shape[0] * trace.hidden.shape[1] * trace.hidden.shape[2]
 
 
 def _whole(trace: BlockTrace) -> int:
-    """The same of a whole block, whose attention is walked through in slices."""
+    """The size of one text's largest tensor in a backward of a whole block, whose attention runs in slices."""
     return trace.x.shape[0] * trace.x.shape[1] * trace.hidden.shape[2]
 
 

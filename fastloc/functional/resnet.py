@@ -1,7 +1,7 @@
 """CLIP's ResNets as functions: `forward(weights, pixels, recipe) -> Output`. Nothing is hooked; BatchNorm is folded into the convolutions.
 
-There is one attention, the pool's, over the mean of the last stage's positions and the positions themselves. What a method reads of it is
-a row of `FORMS`; the methods that a row is missing for belong to transformers. The pool's embedding of one position alone is linear, since
+There is one attention, the pool's, over the mean of the last stage's positions and the positions themselves. A row of `FORMS` describes
+what a method reads of it; methods without a row exist only on transformers. The pool's embedding of one position alone is linear, since
 a softmax over one key is 1, so values and output projection are one matrix.
 """
 
@@ -24,7 +24,7 @@ from fastloc.recipes.validation import positive
 Grid = tuple[int, int]
 Linear = tuple[Tensor, Tensor]
 
-# what Grad-CAM differentiates here: of the recipe's targets those of the image embedding
+# the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
 TARGETS = ("cosine", "logit", "softmax")
 # CLIP Surgery's addition to a key's length before dividing by it
 UNIT_EPS = 1e-6
@@ -32,13 +32,13 @@ UNIT_EPS = 1e-6
 
 @dataclass(frozen=True)
 class Form:
-    """What a method reads of a ResNet.
+    """The parts of a ResNet that a method reads.
 
     position: the pool's position embedding is added to the positions.
     attends: v-v attention of the mean token and all positions, else every position alone through values and output projection, or, where
         the recipe's term is "qk", by the pool's own attention.
     relevance: Grad-CAM on the last stage.
-    fields: the recipe's fields that mean something here, besides its read-out, template and fit.
+    fields: the recipe's fields that have an effect here, besides its read-out, template and fit.
     """
 
     position: bool = True
@@ -58,13 +58,13 @@ FORMS = {
     "clip_surgery": Form(attends=True, fields=("position", "keep_position", "unit", "inv_temp")),
     "grad_cam": Form(relevance=True, fields=("position", "keep_position", "target", "target_scale")),
 }
-# what readers of any method may change
+# the fields that any method may change
 _EVERYWHERE = ("readout", "template", "fit")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One tower ready for one recipe."""
+    """One tower, folded for one recipe."""
 
     weights: ResNetWeights  # folded
     recipe: Recipe
@@ -79,7 +79,7 @@ def forward(weights: ResNetWeights, pixels: Tensor, recipe: Recipe, *, cls: bool
     Args:
         weights: of any floating dtype; it is the dtype of the whole pass.
         pixels: [B, 3, H, W], normalised, H and W multiples of 32, any batch and any such size.
-        cls: also return the image embedding: the encoder's own, but CLIP Surgery's is that of its v-v attention, as released.
+        cls: also return the image embedding: the encoder's own, except that CLIP Surgery's is that of its v-v attention, as released.
 
     Raises:
         ModelError: the shape of `pixels` does not fit. RecipeError: the method does not exist on ResNets, or reads text gradients
@@ -101,7 +101,7 @@ def check(recipe: Recipe, spec: ResNetSpec, name: str = "this model") -> None:
         known = ", ".join(each for each in FORMS if each in RECIPES)
         raise RecipeError(f"method {recipe.name!r} is one of transformers, and {name} is a ResNet; on ResNets there are: {known}")
     form = FORMS[recipe.name]
-    # of the authors' form too, whose every field need not mean something here
+    # the authors' form too, some of whose fields have no effect here
     usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
         told = [getattr(row, field.name) for row in usual]
@@ -142,7 +142,7 @@ def features(weights: ResNetWeights, pixels: Tensor) -> Tensor:
 
 
 def bottleneck(x: Tensor, block: Bottleneck) -> Tensor:
-    """[B, c, h, w] -> [B, c', h / stride, w / stride]; strides are average pools."""
+    """One bottleneck: [B, c, h, w] -> [B, c', h / stride, w / stride]; strides are average pools."""
     one, two, three = block.convs
     y, skip = convolved(convolved(x, one), two), x
     if block.stride > 1:
@@ -164,7 +164,7 @@ def position_table(weights: ResNetWeights, grid: Grid, recipe: Recipe) -> Tensor
 
 
 def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -> Output:
-    """From the last stage's output [B, C, h, w] to patch features and, if asked for, the image embedding."""
+    """Patch features and, with `cls`, the image embedding, from the last stage's output [B, C, h, w]."""
     pool, heads, grid = prepared.pool, prepared.weights.spec.heads, (x.shape[2], x.shape[3])
     positions = x.flatten(2).transpose(1, 2)
     if prepared.form.attends:
@@ -179,7 +179,7 @@ def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -
 
 
 def tokens(positions: Tensor, table: Tensor) -> Tensor:
-    """What the pool attends over: the mean and the positions, with their position embedding. [B, P, C] -> [B, 1+P, C]."""
+    """The tokens that the pool attends over: the mean and the positions, with their position embedding. [B, P, C] -> [B, 1+P, C]."""
     return torch.cat([positions.mean(1, keepdim=True), positions], 1) + table
 
 
@@ -200,8 +200,10 @@ def attended(pool: Pool, x: Tensor, heads: int, recipe: Recipe) -> Tensor:
 
 
 def own_attention(pool: Pool, x: Tensor, heads: int, rows: int | None = None) -> Tensor:
-    """The pool's attention of its first tokens, `rows` or all, over all of them: [B, 1+P, C] -> [B, rows, E]. The mean token's is the
-    encoder's image embedding."""
+    """The pool's attention of its first tokens, `rows` or all, over all of them: [B, 1+P, C] -> [B, rows, E].
+
+    The mean token's row is the encoder's image embedding.
+    """
     q = _by_head(F.linear(x[:, :rows], pool.q_w, pool.q_b), heads)
     k, v = (_by_head(F.linear(x, *each), heads) for each in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b)))
     return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), pool.out_w, pool.out_b)
@@ -211,12 +213,12 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
     """Grad-CAM on the last stage: maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least.
 
     M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the recipe's
-    target; of all texts at once and in closed form. With a the attention of the mean token's query q, o the gradient at what the output
-    projection reads and s the scale of the attention,
+    target; for all texts at once and in closed form. With a the attention of the mean token's query q, o the gradient at the input of the
+    output projection and s the scale of the attention,
 
         sum over positions of dy/df = W_v^T o + W_q^T sum_n s a_n (o v_n - sum_m a_m o v_m) k_n
 
-    because attention sums to 1 over the tokens, the mean token hands its gradient on to the positions, and what the keys get sums to 0.
+    because attention sums to 1 over the tokens, the mean token passes its gradient on to the positions, and the keys' gradients sum to 0.
 
     Args: x [B, C, h, w], table [1+P, C], texts [T, E] of unit length; beside [E]: see `fastloc.functional.similarity.answer`.
     """
@@ -253,7 +255,7 @@ def check_pixels(pixels: Tensor) -> None:
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
-    """[B, N, C] -> [B, H, N, d]."""
+    """Split channels into heads: [B, N, C] -> [B, H, N, d]."""
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 

@@ -13,7 +13,7 @@ _COMPLEX = (torch.float32, torch.float64)
 
 
 def rotations(spec: ModelSpec, grid: tuple[int, int], like: Tensor) -> Tensor:
-    """Cosines and sines [2, S + P, d/2] of every token's angles, one a pair of a head's channels; the S tokens in front do not turn.
+    """Cosines and sines [2, S + P, d/2] of every token's angles, one a pair of a head's channels; the S tokens in front are not rotated.
 
     An expression in the grid's sides, so that an exported graph can take any. In the dtype and on the device of `like`, computed in
     float32 at least.
@@ -38,10 +38,10 @@ def rotations(spec: ModelSpec, grid: tuple[int, int], like: Tensor) -> Tensor:
 
 
 def rotated(x: Tensor, turns: Tensor) -> Tensor:
-    """x [B, N, …, H, d], each pair of neighbouring channels turned by its token's angle; `turns` are `rotations`."""
+    """x [B, N, …, H, d], each pair of neighbouring channels rotated by its token's angle; `turns` is the result of `rotations`."""
     cos, sin = turns.reshape(2, turns.shape[1], *[1] * (x.ndim - 3), turns.shape[2])
     if x.dtype in _COMPLEX and not torch.compiler.is_compiling():
-        # a turn is a product with a complex number: one pass over x, on a CPU twenty times as quick as the parts (measured)
+        # a rotation is a product with a complex number: one pass over x, on a CPU twenty times as fast as the parts (measured)
         pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
     even, odd = x[..., 0::2], x[..., 1::2]
@@ -49,9 +49,9 @@ def rotated(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def rotate_in_place(x: Tensor, turns: Tensor) -> bool:
-    """`rotated` written over x itself, a view of a larger tensor that nobody else reads; False, and nothing done, where that cannot be.
+    """Write `rotated` over x itself, a view of a larger tensor that nothing else reads. Returns False, with x unchanged, if it cannot.
 
-    It cannot be in half precision, in a traced graph, or where a gradient may be asked for.
+    It cannot in half precision, in a traced graph, or where a gradient may be needed.
     """
     if torch.is_grad_enabled() or x.dtype not in _COMPLEX or torch.compiler.is_compiling():
         return False

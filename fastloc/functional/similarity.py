@@ -1,4 +1,4 @@
-"""From embedded patches and texts to similarity grids, whatever the recipe reads: the one place where that is decided."""
+"""Similarity grids from embedded patches and texts, for every recipe. The choice between read-out and relevance is made here."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ Read = Callable[[Output, Tensor], Tensor]
 def grids(
     weights: Weights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty: Tensor | None = None, *, background: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """What a method says of normalised pixels [B, 3, H, W] and texts [T, E], in plain PyTorch.
+    """A method's answer for normalised pixels [B, 3, H, W] and texts [T, E], in plain PyTorch.
 
     Returns: similarity grids [B, T, h, w], float32 at least, and the image embedding's cosines with the texts [B, T] where the method
         has an image embedding, else None.
@@ -32,7 +32,7 @@ def grids(
         weights: of any floating dtype; it is the dtype of the products.
         texts: unit length.
         empty: [E], the empty text's embedding, for feature surgery with one text and for CLIPer's background.
-        background: also compare the image embedding with `empty`: cosines are [B, T + 1] then, whatever the method.
+        background: compare the image embedding with `empty` too, for every method; the cosines are then [B, T + 1].
 
     Raises:
         ModelError: the shape of `pixels` does not fit the model.
@@ -55,13 +55,13 @@ def answer(
     prepared: FoldedViT, tokens: Tensor, places: Positions, grid: Grid, texts: Tensor, read: Read, ops: Ops = TORCH,
     cls: bool | None = None, beside: Tensor | None = None, empty: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """The same from embedded patches [B, P, C] and the positions of this grid.
+    """`grids` from embedded patches [B, P, C] and the positions of this grid.
 
     Args:
-        read: compares patch features with the texts; not asked for what is no patch feature.
-        cls: whether the image embedding is wanted; by default where the read-out needs it.
-        beside: [E], a text that the image embedding alone is compared with; its cosine comes behind those of the texts.
-        empty: [E], the empty text's embedding, for what is no patch feature and reads it (`Recipe.reads_empty`).
+        read: compares patch features with the texts; not called for maps that are no patch features.
+        cls: True to return the image embedding's cosines; by default if the read-out needs them.
+        beside: [E], a text that only the image embedding is compared with; its cosine follows those of the texts.
+        empty: [E], the empty text's embedding, for maps that are no patch features and read it (`Recipe.reads_empty`).
     """
     recipe = prepared.recipe
     compared = texts if beside is None else torch.cat([texts, beside[None]])

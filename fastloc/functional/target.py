@@ -1,6 +1,6 @@
 """The score that gradient methods differentiate: of an embedding with every text, its cosine, logit or softmax share.
 
-Its gradient is followed to the last block's tokens through whatever makes the embedding of them: a class token, a mean, an attention pool.
+Its gradient runs back to the last block's tokens through the part that makes the embedding: a class token, a mean, an attention pool.
 """
 
 from collections.abc import Callable
@@ -28,21 +28,21 @@ FIRST, ALL = slice(0, 1), slice(None)
 
 
 def at_unit_embedding(z: Tensor, texts: Tensor, recipe: Recipe, logit_scale: float = LOGIT_SCALE) -> tuple[Tensor, Tensor]:
-    """The score's gradient at the unit embedding z / |z|: a direction [B or 1, T, E] and what it is multiplied by, [B or 1, T].
+    """The score's gradient at the unit embedding z / |z|: a direction [B or 1, T, E] and its factor [B or 1, T].
 
-    Apart, because the share of an unlikely text is tiny. One text alone, whose share is always 1, has its logit differentiated.
+    The two are separate because the share of an unlikely text is tiny. One text alone has a share of 1, so its logit is differentiated.
 
     Args:
         z: embeddings [B, E], of any length, float32 or float64.
         texts: [T, E] of unit length, of the same dtype.
         recipe: its `target` ("cosine", "logit" or a softmax) and `target_scale`.
-        logit_scale: the model's own, which the recipe may ask for.
+        logit_scale: the model's own, for recipes that use it.
     """
     scale = recipe.score_scale(logit_scale)
     if recipe.target in ("cosine", "logit"):
         return texts[None], torch.full_like(texts[None, :, 0], scale if recipe.target == "logit" else 1.0)
     shares = torch.softmax(scale * F.normalize(z, dim=-1) @ texts.T, -1)
-    # decided by a tensor, because an exported graph may take any number of texts
+    # a tensor decides, because an exported graph may take any number of texts
     alone = torch.ones_like(texts[:, 0]).sum() < 1.5
     # each text against its rivals, not against itself: next to a share of 1, 1 - share would be all rounding
     place = torch.cumsum(torch.ones_like(texts[:, 0]), 0)
@@ -53,9 +53,9 @@ def at_unit_embedding(z: Tensor, texts: Tensor, recipe: Recipe, logit_scale: flo
 
 @dataclass(frozen=True)
 class Target:
-    """A score of every text, differentiated: a gradient at the last block's rows, times `strength` [B, T].
+    """The gradient of every text's score at the last block's rows, to be multiplied by `strength` [B, T].
 
-    Apart, so that the gradient is of the order of 1 in half precision.
+    The factor is separate so that the gradient is of the order of 1 in half precision.
     """
 
     gradient: Callable[[slice], Tensor]  # of some texts, [B, t, R or 1, C]: through a pool there is one for every token
@@ -65,14 +65,14 @@ class Target:
 
 
 def scored_rows(spec: ModelSpec, recipe: Recipe) -> slice:
-    """The tokens that what is scored reads."""
+    """The tokens that the scored embedding reads."""
     if recipe.target == "softmax-of-mean" or spec.pool == "avg":
         return slice(spec.prefix, None) if spec.prefix else ALL
     return FIRST if spec.pool == "tok" else ALL
 
 
 def target(weights: Weights, out: Tensor, texts: Tensor, recipe: Recipe) -> Target:
-    """Of the last block's output [B, R, C], R = 1 where the class token is all that is read, and texts [T, E] of unit length."""
+    """The target for the last block's output [B, R, C] and texts [T, E] of unit length; R = 1 where only the class token is read."""
     spec, rows = weights.spec, scored_rows(weights.spec, recipe)
     if spec.pool == "attn" and recipe.target != "softmax-of-mean":
         seen = trace_pool(weights, out)
@@ -91,7 +91,7 @@ def target(weights: Weights, out: Tensor, texts: Tensor, recipe: Recipe) -> Targ
 
 
 def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """(gradient [B, T, R, C], strength [B, T]) of a score of the mean of tokens [B, R, C] each read alone in the texts' space, times R."""
+    """(gradient [B, T, R, C], strength [B, T]) of R times a score of the mean of tokens [B, R, C], each read alone in the texts' space."""
     spec, pool = weights.spec, weights.pool
     normed = _last_norm(weights, tokens)
     if pool is None:
@@ -107,7 +107,7 @@ def differentiated(weights: Weights, tokens: Tensor, texts: Tensor, recipe: Reci
 
 
 def scored(weights: Weights, embedding: Tensor, texts: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """The score's gradient at what the last projection reads, [B, T, C] of unit length, and its strength [B, T]; embedding [B, E]."""
+    """The score's gradient at the last projection's input, [B, T, C] of unit length, and its strength [B, T]; embedding [B, E]."""
     towards, strength = at_unit_embedding(embedding, texts.to(embedding.dtype), recipe, weights.logit_scale)
     gradient, shrink = vjp.unit(towards, embedding)
     length = torch.linalg.vector_norm(gradient, dim=-1).clamp_min(1e-30)
@@ -116,14 +116,14 @@ def scored(weights: Weights, embedding: Tensor, texts: Tensor, recipe: Recipe) -
 
 @dataclass(frozen=True)
 class PoolTrace:
-    """An attention pool, which tokens it reads and what it sees."""
+    """An attention pool with the tokens that it reads and its intermediates."""
 
     weights: Weights
     x: Tensor  # [B, N, C]
-    y: Tensor  # [B, N, C], what it attends to
+    y: Tensor  # [B, N, C], the tokens that it attends to
     maps: Tensor  # [B, H, N], float32 at least
     z: Tensor  # [B, D], behind the out-projection
-    normed: bool  # whether y is the last LayerNorm of x, and not x itself
+    normed: bool  # True if y is the last LayerNorm of x, False if y is x
 
     @property
     def pool(self) -> Pool:
@@ -132,7 +132,7 @@ class PoolTrace:
 
     @property
     def embedding(self) -> Tensor:
-        """[B, E], float32 at least."""
+        """The image embedding [B, E], float32 at least."""
         return _projected(self.weights, vjp.upcast(after_pool(self.pool, self.z, self.weights.spec)))
 
     @property
@@ -142,11 +142,11 @@ class PoolTrace:
         return self.pool.v_w.reshape(heads, -1, self.y.shape[2]), self.pool.v_b.reshape(heads, -1)
 
     def at_outputs(self, gradient: Tensor) -> Tensor:
-        """From the gradient behind the pool, [B, T, D], to that at its heads' outputs, [B, T, H, d]."""
+        """The gradient at the heads' outputs, [B, T, H, d], from that at the pool's output, [B, T, D]."""
         return self.by_head(vjp.pool_end(gradient[:, :, None], self.z[:, None], self.pool, self.weights.spec)[:, :, 0])
 
     def by_head(self, at_z: Tensor) -> Tensor:
-        """From the gradient behind the out-projection, [B, T, D], to [B, T, H, d]."""
+        """The gradient at the heads' outputs, [B, T, H, d], from that after the out-projection, [B, T, D]."""
         found = vjp.linear(at_z, self.pool.out_w)
         return found.reshape(*found.shape[:2], self.maps.shape[1], found.shape[2] // self.maps.shape[1])
 
@@ -171,7 +171,7 @@ class PoolTrace:
 
 
 def trace_pool(weights: Weights, x: Tensor, heads: int = 0, normed: bool = True) -> PoolTrace:
-    """An attention pool of the tokens x [B, N, C]; `heads` in place of the model's, and without the last LayerNorm unless `normed`."""
+    """Run an attention pool on tokens x [B, N, C], with `heads` in place of the model's if not 0, after the last LayerNorm if `normed`."""
     spec, pool = weights.spec, weights.pool
     assert pool is not None
     y = normalised(x, weights.ln_post_w, weights.ln_post_b, spec.norm_eps) if normed else x
@@ -185,7 +185,7 @@ def _last_norm(weights: Weights, x: Tensor) -> Tensor:
 
 
 def _projected(weights: Weights, x: Tensor) -> Tensor:
-    """The last projection in float32 at least."""
+    """Apply the last projection in float32 at least."""
     if weights.proj is None:
         return x
     product = x @ vjp.upcast(weights.proj)
@@ -193,5 +193,5 @@ def _projected(weights: Weights, x: Tensor) -> Tensor:
 
 
 def unprojected(weights: Weights, gradient: Tensor) -> Tensor:
-    """Of the last projection: [..., E] -> [..., C]."""
+    """The vector-Jacobian product of the last projection: [..., E] -> [..., C]."""
     return gradient if weights.proj is None else vjp.linear(gradient, weights.proj.transpose(0, 1))

@@ -1,7 +1,7 @@
-"""The functional ViT: `forward(weights, pixels, recipe) -> Output`. Nothing is hooked; what others hook is returned.
+"""The functional ViT: `forward(weights, pixels, recipe) -> Output`. It returns intermediates instead of offering hooks.
 
 The execution is restructured, with the same result: the local path is a sum of terms fed by the main path alone, so it
-needs no second stream; the main path of the last block runs only if its result is asked for (and then, for a class
+needs no second stream; the main path of the last block runs only if you request its result (and then, for a class
 token, for one row); projections that nothing reads are skipped; and no N x N map is kept in memory.
 """
 
@@ -49,7 +49,7 @@ def encode(
     prepared: FoldedViT, tokens: Tensor, places: Positions, grid: Grid, ops: Ops = TORCH, *, cls: bool = False,
     capture: Collection[str] = (),
 ) -> Output:  # fmt: skip
-    """From embedded patches [B, P, C] (without position) to the output; `places` are the positions of this grid."""
+    """The output from embedded patches [B, P, C] (without position); `places` are the positions of this grid."""
     weights, recipe = prepared.weights, prepared.recipe
     spec = weights.spec
     _check_captures(spec, capture)
@@ -63,7 +63,7 @@ def encode(
     keep("embedded", x)
     local = LocalPath(prepared, ops, grid, x)
     last, last_rows = spec.layers - 1, _last_rows(prepared, x.shape[1], cls, capture)
-    # the local path reads what the main path attends with, unless the recipe wants it unrotated
+    # the local path reads the main path's queries and keys, unless the recipe takes them unrotated
     apart = places.turns is not None and not recipe.rotary
     own = prepared.crossed if recipe.cross_terms == "own" else ()
     for i, block in enumerate(weights.blocks):
@@ -78,7 +78,7 @@ def encode(
         whole = rows > 1 or slot is not None or f"qkv{i}" in capture
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
         plain = project(y, prepared.rows(block, read), spec, read, slot) if read else None
-        # a slot is the local path's: what the main path attends with goes elsewhere if it is something else
+        # a slot belongs to the local path: if the main path's queries and keys differ, they go elsewhere
         qkv = turned(block, plain, spec, places, None if apart else slot, ops, free=not apart) if plain is not None else None
         if qkv is not None and whole:
             keep(f"qkv{i}", qkv.by_head)
@@ -106,7 +106,7 @@ def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
 
 
 def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
-    """The encoder's own answer alone, not normalised, and no patch is read: [B,3,H,W] -> [B,E].
+    """The encoder's own image embedding alone, not normalised, without reading patches: [B,3,H,W] -> [B,E].
 
     weights: with LayerScale folded in, as `fastloc.functional.folding.without_scale` returns them.
     """
@@ -132,7 +132,7 @@ def _patches(prepared: FoldedViT, local: LocalPath, x: Tensor, places: Positions
 
 
 def _last_rows(prepared: FoldedViT, tokens: int, cls: bool, capture: Collection[str]) -> int:
-    """How many tokens of the last block's main path anything reads."""
+    """The number of tokens of the last block's main path that are read."""
     spec, recipe = prepared.weights.spec, prepared.recipe
     plain = recipe.blocks == 0 and recipe.path == "local"
     if plain or f"block{spec.layers - 1}" in capture or (cls and spec.pool != "tok"):

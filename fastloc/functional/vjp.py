@@ -1,8 +1,10 @@
 """Vector-Jacobian products of a block's parts, written out: from the gradient at a part's output to the gradient at its input.
 
-Gradients carry an axis of texts that activations do not have: [B, T, R, C] beside [B, R, C], R being the rows (tokens) that are looked
-at; an axis of length 1 stands for all. Products with weights are in the weights' dtype, everything else in float32 at least. Plain
-tensor expressions: they run in inference mode, are captured, exported and batched like any forward pass.
+Gradients carry an axis of texts that activations do not have: [B, T, R, C] for [B, R, C], R being the rows (tokens) in use; an axis of
+length 1 stands for all. Products with weights are in the weights' dtype, everything else in float32 at least. These are plain tensor
+expressions: they run in inference mode, are captured, exported and batched like any forward pass.
+
+Where a docstring starts with "Backward of", the function maps the gradient at that part's output to the gradient at its input.
 """
 
 import math
@@ -30,7 +32,7 @@ def upcast(x: Tensor) -> Tensor:
 
 
 def linear(gradient: Tensor, weight: Tensor) -> Tensor:
-    """Of x -> x W^T + b with weight W [out, in]: [..., out] -> [..., in], float32 at least."""
+    """Backward of x -> x W^T + b with weight W [out, in]: [..., out] -> [..., in], float32 at least."""
     return upcast(gradient.to(weight.dtype) @ weight)
 
 
@@ -42,7 +44,7 @@ def normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def layer_norm(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Of LayerNorm at x [B, R, C]: [B, T, R or 1, C] -> [B, T, R, C]."""
+    """Backward of LayerNorm at x [B, R, C]: [B, T, R or 1, C] -> [B, T, R, C]."""
     found, scale = (each[:, None] for each in normalised(x, eps))
     weighted = gradient * upcast(weight)
     along = (weighted * found).mean(-1, keepdim=True)
@@ -50,9 +52,9 @@ def layer_norm(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tenso
 
 
 def unit(gradient: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Of z -> z / |z| at z [B, E]: [B, T, E] -> the gradient times |z|, and 1 / |z| as [B, 1].
+    """Backward of z -> z / |z| at z [B, E]: [B, T, E] -> the gradient times |z|, and 1 / |z| as [B, 1].
 
-    Apart, because a gradient that is to be in half precision shall be of the order of 1.
+    The two are separate so that the gradient is of the order of 1, as half precision needs.
     """
     length = torch.linalg.vector_norm(upcast(z), dim=-1, keepdim=True).clamp_min(1e-12)
     direction = (upcast(z) / length)[:, None]
@@ -74,12 +76,12 @@ def slope(hidden: Tensor, activation: str) -> Tensor:
 
 
 def mlp_half(gradient: Tensor, middle: Tensor, hidden: Tensor, added: Tensor, block: Block, spec: ModelSpec) -> Tensor:
-    """Of x -> x + MLP(LayerNorm(x)), or x + LayerNorm(MLP(x)) where norms stand behind: [B, T, R or 1, C] -> [B, T, R, C].
+    """Backward of x -> x + MLP(LayerNorm(x)), or x + LayerNorm(MLP(x)) where norms stand behind: [B, T, R or 1, C] -> [B, T, R, C].
 
-    A gradient that all rows share passes what it can of the MLP once.
+    A gradient that all rows share is expanded to rows as late as possible.
 
     Args:
-        middle: [B, R, C], where it is taken. hidden: [B, R, G], what the activation reads. added: [B, R, C], the MLP's last product.
+        middle: [B, R, C], the input. hidden: [B, R, G], the activation's input. added: [B, R, C], the MLP's last product.
     """
     if spec.norm == "post":
         return gradient + _mlp(layer_norm(gradient, added, block.ln2_w, spec.norm_eps), hidden, block, spec)
@@ -102,7 +104,7 @@ def _mlp(gradient: Tensor, hidden: Tensor, block: Block, spec: ModelSpec) -> Ten
 
 
 def attention_end(gradient: Tensor, attended: Tensor, branch: Tensor, block: Block, spec: ModelSpec) -> Tensor:
-    """Of what follows the heads' outputs, from the gradient at the stream behind it, without its residual: [B, T, R, C] -> [B, T, R, C].
+    """Backward from the stream after the attention, without the residual, to the heads' outputs: [B, T, R, C] -> [B, T, R, C].
 
     Args:
         attended: [B, R, C], the heads' outputs. branch: [B, R, C], their out-projection, before a LayerNorm behind it.
@@ -114,14 +116,14 @@ def attention_end(gradient: Tensor, attended: Tensor, branch: Tensor, block: Blo
 
 
 def turned(gradient: Tensor, plain: Tensor, turns: Tensor | None, norm_w: Tensor | None, eps: float) -> Tensor:
-    """Of the LayerNorm of every head and the rotation of queries or keys, where there are any: [B, T, R, C] -> [B, T, R, C].
+    """Backward of the LayerNorm of every head and the rotation of queries or keys, where there are any: [B, T, R, C] -> [B, T, R, C].
 
     Args:
         plain: [B, R, H, d], the projection. turns: [2, R, d/2], see `fastloc.functional.rotary`.
     """
     heads = gradient.reshape(*gradient.shape[:3], *plain.shape[2:])
     if turns is not None:
-        # a rotation's transpose turns back
+        # a rotation's transpose is its inverse
         back = torch.stack([upcast(turns[0]), -upcast(turns[1])])
         heads = rotated(heads.flatten(0, 1), back).reshape(heads.shape)
     if norm_w is not None:
@@ -130,7 +132,7 @@ def turned(gradient: Tensor, plain: Tensor, turns: Tensor | None, norm_w: Tensor
 
 
 def pool_end(gradient: Tensor, z: Tensor, pool: Pool, spec: ModelSpec, whole: bool = True) -> Tensor:
-    """Of `fastloc.functional.pools.after_pool` at z [B, R, D]: [B, T, R or 1, D] -> [B, T, R or 1, D]."""
+    """Backward of `fastloc.functional.pools.after_pool` at z [B, R, D]: [B, T, R or 1, D] -> [B, T, R or 1, D]."""
     if pool.fc_w is None or pool.proj_w is None:
         return layer_norm(gradient, z, pool.norm_w, spec.norm_eps)
     if not whole:
@@ -141,6 +143,6 @@ def pool_end(gradient: Tensor, z: Tensor, pool: Pool, spec: ModelSpec, whole: bo
 
 
 def softmax(gradient: Tensor, weights: Tensor) -> Tensor:
-    """Of a softmax over the last axis whose result is `weights`."""
+    """Backward of a softmax over the last axis whose result is `weights`."""
     product = gradient * weights
     return product - weights * product.sum(-1, keepdim=True)

@@ -1,7 +1,7 @@
 """SC-CLIP and SFP written out: explicit distances, outlier factors by their definition, one picture, one outlier, one patch at a time.
 
-After SuleBai/SC-CLIP, clip/model.py, and Kimsure/SFP, SFP_ICCV/clip/model.py, which read square pictures one by one: for other grids the
-same steps, with a patch's place counted in the grid's columns.
+After SuleBai/SC-CLIP, clip/model.py, and Kimsure/SFP, SFP_ICCV/clip/model.py, which read square pictures one by one. Other grids take the
+same steps, with a patch's row and column from the grid's width.
 """
 
 import math
@@ -42,7 +42,7 @@ def _picture(weights: Weights, picture: Tensor, row: Recipe) -> Tensor:
     similarity = units @ units.T
     cut = torch.where(similarity < 0.4, 0, similarity)
     patches = averaged(cut, repaired(patches, outliers, grid))
-    # the official SFP cuts the similarity where it lies, and everything behind reads it cut
+    # the official SFP cuts the similarity in place, so every later step reads the cut one
     shared = shared_map(similarity if published else cut)
     late = parts.unit(streams[average][spec.prefix :])
     kept = late @ late.T
@@ -57,7 +57,7 @@ def _picture(weights: Weights, picture: Tensor, row: Recipe) -> Tensor:
 
 
 def at_depth(number: int, layers: int) -> int:
-    """The block behind which as large a share of the depth is done as behind block `number` of 12, the last left out."""
+    """The block at the same share of the depth as block `number` of 12, never the last block."""
     return min(math.ceil((number + 1) * layers / 12) - 1, layers - 2)
 
 
@@ -65,13 +65,13 @@ def by_density(patches: Tensor) -> list[int]:
     """The patches [P, C] whose local outlier factor is above the 0.95 quantile; none where a patch lacks 30 neighbours."""
     if len(patches) <= NEIGHBOURS:
         return []
-    # as there, never in half precision
+    # as in the official code, never in half precision
     factors = outlier_factors(patches).to(torch.promote_types(patches.dtype, torch.float32))
     return torch.nonzero(factors > torch.quantile(factors, 0.95))[:, 0].tolist()
 
 
 def outlier_factors(patches: Tensor) -> Tensor:
-    """The mean density of a patch's 30 neighbours by its own [P]: reachability is measured to the patch's own distance to the 30th."""
+    """The mean density of a patch's 30 neighbours over its own [P]; the reachability is at least the patch's own distance to the 30th."""
     distances = ((patches[:, None] - patches[None]) ** 2).sum(-1)
     nearest = distances.sort(1)
     values, indices = (each[:, 1 : NEIGHBOURS + 1] for each in nearest)
@@ -82,9 +82,9 @@ def outlier_factors(patches: Tensor) -> Tensor:
 
 
 def by_attention(weights: Weights, x: Tensor, grid: Grid) -> list[int]:
-    """The patches that the class token looks at, times 1.5, more than they at themselves, in the block before the last: the ten most.
+    """The patches that the class token attends to, times 1.5, more than they attend to themselves, at most ten, in the last block but one.
 
-    x: [1, N, C], what that block reads.
+    x: [1, N, C], that block's input.
     """
     spec, block = weights.spec, weights.blocks[-2]
     q, k, _ = parts.qkv(block, parts.entered(block, x, spec), spec, parts.angles(weights, grid))
@@ -95,7 +95,7 @@ def by_attention(weights: Weights, x: Tensor, grid: Grid) -> list[int]:
 
 
 def repaired(patches: Tensor, outliers: list[int], grid: Grid) -> Tensor:
-    """Each outlier the mean of its neighbours that are none, of patches [P, C]; without such a neighbour it stays."""
+    """Patches [P, C] with each outlier replaced by the mean of its neighbours that are no outliers; without such a neighbour it is kept."""
     rows, columns = grid
     result = patches.clone()
     for place in outliers:
@@ -113,7 +113,7 @@ def averaged(similarity: Tensor, x: Tensor) -> Tensor:
 
 
 def shared_map(similarity: Tensor) -> Tensor:
-    """The softmax of three times what is above the mean of all, row by row; the largest of a row always has its share."""
+    """The softmax of three times the similarities above the mean of all, row by row; the largest of a row always has its share."""
     logits = 3 * (similarity - similarity.mean())
     hidden = (logits < 0) & (logits < logits.amax(-1, keepdim=True))
     return parts.softmax(torch.where(hidden, -torch.inf, logits))

@@ -1,6 +1,6 @@
-"""What any row of `fastloc.recipes` says, in the reference's own steps: a method that is nothing but a row needs no statement of its own.
+"""Any row of `fastloc.recipes` in the reference's own steps; a method that is only a row needs no reference of its own.
 
-Where authors' code is followed to the letter, `fastloc.reference.methods` does it; on those rows the two agree.
+`fastloc.reference.methods` follows authors' code to the letter; on those rows the two agree.
 """
 
 import torch
@@ -26,7 +26,7 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, weights.spec.prefix).to(weights.patch_w)
 
     def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The terms' maps in one."""
+        """The terms' maps combined into one."""
         given, total = {"q": q, "k": k, "v": v}, torch.zeros(*q.shape[:3], q.shape[2], dtype=q.dtype, device=q.device)
         for term in row.terms:
             one = torch.eye(q.shape[2]).to(q) if term == "identity" else _map(row, term, index, y, given, weights.spec.prefix, bias)
@@ -46,7 +46,7 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 
 
 def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attention) -> Tensor | None:
-    """The mean map of the other blocks that join, [B, H, N, N]."""
+    """The mean map of the other blocks whose attention joins, [B, H, N, N]."""
     if not row.crosses:
         return None
     layers = weights.spec.layers
@@ -55,7 +55,7 @@ def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attenti
     own = row.cross_terms == "own"
 
     def of_block(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        # such terms have one temperature, which reads no tokens
+        # such terms have one temperature, which does not depend on the tokens
         return mapped(0, q, q, k, v) if own else parts.softmax(parts.logits(q, k))
 
     return middle_blocks.middle_map(weights, pixels, row.position, blocks, of_block, row.rotary or not own)
@@ -64,7 +64,7 @@ def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attenti
 def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, bias: Tensor | None) -> Tensor:
     """One term's map of one block, head by head: [B, H, N, N]."""
     v, stream, heads = given["v"], row.streams.index(term), []
-    # None is the adaptive one there, and head_width^-0.5 here
+    # None is the adaptive temperature in `methods`, and head_width^-0.5 here
     temperature = None if row.inv_temp == "adaptive" else v.shape[-1] ** -0.5 if row.inv_temp is None else row.inv_temp
     for head in range(v.shape[1]):
         by = methods.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor]
 
 
 def _products(row: Recipe, left: Tensor, right: Tensor, multipliers: list[Tensor | float]) -> Tensor:
-    """What the last pass multiplies by its temperature, [B, N, N]."""
+    """The products that the last pass multiplies by its temperature, [B, N, N]."""
     for multiplier in multipliers:
         left = parts.unit(left)
         left = right = parts.softmax(left @ left.mT * multiplier) @ left

@@ -1,7 +1,7 @@
-"""Temperatures matched to a row entropy once more: slow and literal, with every map written down, by bisection alone.
+"""A slow, literal reference of temperatures matched to a row entropy, with every map in memory, by bisection alone.
 
-`fastloc.functional.methods.entropy_matching` and `fastloc.engine.calibration` are tested against this; nothing is shared but
-weights and the steps in `reference`.
+`fastloc.functional.methods.entropy_matching` and `fastloc.engine.calibration` are tested against this; they share only the weights and the
+steps in `fastloc.reference`.
 """
 
 import math
@@ -14,11 +14,11 @@ from fastloc.recipes import Recipe
 from fastloc.reference import methods, parts
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
-# the multipliers between which the answer is looked for
+# the bounds of the multiplier
 LOWEST, HIGHEST = 1e-3, 1e4
-# what this leaves of the interval is as little as float64 tells apart
+# enough halvings to shrink the interval to float64's resolution
 HALVINGS = 50
-# stands in where no model was measured, as in the row's own field
+# the value where no model was measured, as in the row's own field
 UNMEASURED = 10.0
 
 
@@ -33,7 +33,7 @@ def gem_matched(
     weights: Weights, pixels: Tensor, rho: float = 0.7, blocks: int = 6, iterations: int = 0, residual: bool = False,
     row: Recipe | None = None,
 ) -> Tensor:  # fmt: skip
-    """The same with every map's inverse temperature solved: for each picture, block, head, stream and pass, one pass after the other."""
+    """GEM with every map's inverse temperature solved, for each picture, block, head, stream and pass, one pass after the other."""
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # all heads of the three streams at once, each by itself
@@ -46,7 +46,7 @@ def gem_matched(
 
 
 def calibrated(weights: Weights, pixels: Tensor, rho: float, blocks: int, iterations: int) -> Tensor:
-    """The table [block, head, stream, pass]: the geometric mean over the pictures of what each wants. Streams are v, k, q."""
+    """The table [block, head, stream, pass]: the geometric mean of the pictures' solved values. Streams are v, k, q."""
     table: list[Tensor] = []
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def calibrated(weights: Weights, pixels: Tensor, rho: float, blocks: int, iterat
 
 
 def walked(p: Tensor, rho: float, passes: int) -> tuple[Tensor, list[Tensor]]:
-    """p [B,H,N,d] after this many passes of self-self attention upon itself, and the multipliers [B,H] of each."""
+    """p [B,H,N,d] after `passes` passes of self-self attention on itself, and the multipliers [B,H] of each."""
     multipliers = []
     for _ in range(passes):
         p = parts.unit(p)
@@ -87,6 +87,6 @@ def attention_map(u: Tensor, multiplier: Tensor) -> Tensor:
 
 
 def mean_entropy(maps: Tensor) -> Tensor:
-    """In nats, over all rows: [B,H,N,N] -> [B,H]; 0 log 0 is 0."""
+    """The mean entropy over all rows in nats: [B,H,N,N] -> [B,H]; 0 log 0 is 0."""
     nats: Tensor = torch.special.xlogy(maps, maps)
     return -nats.sum(-1).mean(-1)

@@ -1,4 +1,4 @@
-"""Labels under a paper's protocol once more: slow, literal, one window after another, maps [T, H, W] of every pixel.
+"""A slow, literal reference of labels under a paper's protocol: one window after another, maps [T, H, W] of every pixel.
 
 In the steps of the authors' segmentors: wangf3014/SCLIP clip_segmentor.py (forward_slide, postprocess_result), mc-lan/ClearCLIP
 clearclip_segmentor.py (padding), sinahmr/NACLIP naclip.py and pamr.py, m-arda-aydn/ITACLIP itaclip_segmentor.py (views, closing),
@@ -19,11 +19,12 @@ def logits(
     similarity: Similarity, pixels: Tensor, size: Pair, patch: Pair, *, crop: int = 224, stride: int = 112, odd: str = "floor",
     view_weight: float | None = None,
 ) -> Tensor:  # fmt: skip
-    """[T, H, W] at the picture's size in front of the scale, of normalised pixels [3, h, w].
+    """Logits [T, H, W] at the picture's size, before the scale, of normalised pixels [3, h, w].
 
-    similarity: grids [1, T, h, w] of a window [1, 3, h, w] whose sides the patch divides.
-    crop, stride: of windows; crop 0: the whole picture. odd: "floor" or "pad" of sides that the patch does not divide.
-    view_weight: see `of_views`; None: windows as they are.
+    similarity: gives grids [1, T, h, w] for a window [1, 3, h, w] whose sides the patch divides.
+    crop, stride: the windows' size and step; crop 0 takes the whole picture. odd: "floor" or "pad" for sides that the patch does not
+        divide.
+    view_weight: see `of_views`; None takes windows without views.
     """
     image = pixels[None]
     height, width = image.shape[2:]
@@ -45,7 +46,7 @@ def logits(
 
 
 def of_window(similarity: Similarity, window: Tensor, patch: Pair, odd: str) -> Tensor:
-    """[1, T, h, w] at the window's size."""
+    """Logits [1, T, h, w] of one window at its own size."""
     height, width = window.shape[2:]
     if odd == "pad":
         (top, bottom), (left, right) = (_around(side, step) for side, step in zip((height, width), patch, strict=True))
@@ -57,8 +58,10 @@ def of_window(similarity: Similarity, window: Tensor, patch: Pair, odd: str) -> 
 
 
 def of_views(similarity: Similarity, window: Tensor, patch: Pair, odd: str, weight: float | None) -> Tensor:
-    """The same as ITACLIP averages it: of the window, in gray and blurred, with this weight, and of its two mirror images. None: of the
-    window alone."""
+    """Logits of a window averaged over ITACLIP's views: the window in gray and blurred, with this weight, and its two mirror images.
+
+    With weight None, the logits of the window alone.
+    """
     if weight is None:
         return of_window(similarity, window, patch, odd)
     red, green, blue = window[:, 0], window[:, 1], window[:, 2]
@@ -92,7 +95,7 @@ def pamr(pixels: Tensor, maps: Tensor, iterations: int = 10, dilations: Sequence
 
 
 def _neighbours(values: Tensor, dilations: Sequence[int]) -> Tensor:
-    """[1, n, 8 * dilations, H, W] of values [1, n, H, W]."""
+    """The neighbours [1, n, 8 * dilations, H, W] of values [1, n, H, W]."""
     height, width = values.shape[2:]
     found = []
     for by in dilations:
@@ -103,7 +106,7 @@ def _neighbours(values: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def labels(found: Tensor, owner: Tensor, scale: float, area: float | None = None, probability: float = 0.0) -> Tensor:
-    """The class of every pixel, int64 [H, W], of logits [T, H, W] and each text's class."""
+    """The class of every pixel, int64 [H, W], from logits [T, H, W] and each text's class."""
     shares = (found * scale).softmax(0)
     classes = int(owner.max()) + 1
     members = one_hot(owner).T[:, :, None, None]
@@ -118,7 +121,7 @@ def labels(found: Tensor, owner: Tensor, scale: float, area: float | None = None
 
 
 def cliper_labels(grids: Tensor, size: Pair, thresholds: Sequence[float], normalized: bool) -> Tensor:
-    """The class of every pixel, int64 [H, W], from 1 on, 0 the background, of one map [T, h, w] a class."""
+    """The class of every pixel, int64 [H, W], from maps [T, h, w], one a class. Classes count from 1; 0 is the background."""
     least_score, background, _ = thresholds
     scores = grids.amax((1, 2))
     maps = interpolate(grids[None], size=size, mode="bilinear")[0]

@@ -1,12 +1,12 @@
-"""Every method once more: slow, literal, in the steps of its authors' code. The fast path is tested against this one.
+"""Slow, literal references of every method, in the steps of its authors' code. The fast path is tested against them.
 
-It shares the tensors with the fast path and nothing else. Every token, those in front of the patches too, is carried through every block,
-the two streams of GEM and CLIP Surgery walk side by side, and every N x N attention map is written down. Any floating dtype
-works; the tests run float64. Where the authors' code leaves a case open:
+They share only the tensors with the fast path. Every token, including those in front of the patches, passes through every block,
+the two streams of GEM and CLIP Surgery run side by side, and every N x N attention map is in memory. Any floating dtype
+works; the tests run float64. Choices for the cases that the authors' code leaves open:
 
-- LayerScale, which only GEM's code knows, scales what the block's attention and MLP add in every method;
-- the position embedding is resized whenever the grid is not the trained one; `parts.keeping_position` says where authors leave it;
-- towers that pool otherwise have their own image embedding in the place of the class token's;
+- LayerScale, which only GEM's code knows, scales the additions of a block's attention and MLP in every method;
+- the position embedding is resized whenever the grid is not the trained one; `parts.keeping_position` holds the authors' exceptions;
+- towers with another pool use their own image embedding in place of the class token's;
 - queries and keys of self-self attention are rotated where the tower rotates them, and the terms of a block are added before a LayerNorm
   of its out-projection.
 
@@ -40,7 +40,7 @@ def itsm(weights: Weights, pixels: Tensor, position: str = "bilinear") -> Tensor
 def eclip(weights: Weights, pixels: Tensor, phi: Tensor | None = None) -> Tensor:
     """ECLIP (arXiv 2209.07046; code and weights were never released): phi [E, E] of the encoder's own patch features.
 
-    Texts are to have gone through their own projection. None: the weights have phi folded into their projection already.
+    The texts must have passed their own projection. None: the weights have phi folded into their projection already.
     """
     features = encoder(weights, pixels, "bilinear")[1]
     return features if phi is None else features @ phi.T
@@ -54,7 +54,7 @@ def gem(
     temperature: the official `ss_attn_temp`, a multiplier of the logits in spite of its name; None is the adaptive one.
         A table gives one for every [block][head][stream][pass], streams in the order v, k, q and the output's pass last;
         an axis of length 1 stands for all.
-    residual: False starts the second stream from nothing, as ClearCLIP's authors tried it.
+    residual: False starts the second stream from zeros, as ClearCLIP's authors tried it.
     """
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def gem(
 
 
 def self_self(p: Tensor, v: Tensor, multipliers: list[Tensor | float]) -> Tensor:
-    """One head of one stream: all passes but the last update p [B,N,d] itself, the last attends to the values v as they are."""
+    """One head of one stream: all passes but the last update p [B,N,d] itself; the last attends to the unchanged values v."""
     for multiplier in multipliers[:-1]:
         p = unit(p)
         p = softmax(p @ p.mT * multiplier) @ p
@@ -168,7 +168,7 @@ def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.
 def neighbourhood(grid: Grid, std: float, prefix: int = 1) -> Tensor:
     """NACLIP's addition to the logits, float64 [S+P, S+P], zero for the S tokens in front, `prefix`.
 
-    A window of (2h-1) x (2w-1) Gaussian weights around its middle is laid over every patch in turn; what it covers of the
+    A window of (2h-1) x (2w-1) Gaussian weights around its middle is laid over every patch in turn; the part over the
     picture is that patch's row.
     """
     h, w = grid
@@ -181,7 +181,7 @@ def neighbourhood(grid: Grid, std: float, prefix: int = 1) -> Tensor:
     return F.pad(covered.reshape(h * w, h * w), (prefix, 0, prefix, 0))
 
 
-# RCLIP without training reads the raw features; what differs is its map, `rclip_map`
+# RCLIP without training reads the raw features; only its map differs, `rclip_map`
 METHODS: dict[str, Callable[[Weights, Tensor], Tensor]] = {
     "itsm": itsm, "rclip": itsm, "eclip": eclip, "gem": gem,
     "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],

@@ -1,4 +1,4 @@
-"""The methods whose last block also attends by maps of blocks before it, every map written down."""
+"""The methods whose last block also attends by maps of earlier blocks, with every map in memory."""
 
 from collections.abc import Callable, Collection
 
@@ -33,7 +33,7 @@ def itaclip(weights: Weights, pixels: Tensor) -> Tensor:
 def middle_map(
     weights: Weights, pixels: Tensor, position: str, blocks: Collection[int], mapped: Mapped, rotary: bool = True
 ) -> Tensor:  # fmt: skip
-    """The mean of these blocks' maps of their own projections, [B,H,N,N]; where none of them comes before the last, of the one before it.
+    """The mean of these blocks' maps of their own projections, [B,H,N,N]; if none precedes the last block, the map of the last but one.
 
     rotary: queries and keys are rotated where the tower does that.
     """
@@ -53,5 +53,5 @@ def between(layers: int, start: float, stop: float) -> list[int]:
 
 
 def at(layers: int, places: tuple[int | float, ...]) -> list[int]:
-    """The blocks that are named by their number, or by a fraction of the depth, with which they begin or which lies within them."""
+    """The blocks given by number, or by a fraction of the depth at which they begin or that lies within them."""
     return [place if isinstance(place, int) else max(i for i in range(layers) if i <= place * layers + 1e-9) for place in places]

@@ -1,6 +1,6 @@
-"""The parts that the literal methods are made of: walks through the encoder, one block's steps, read-outs and maps.
+"""The parts of the literal methods: passes through the encoder, one block's steps, read-outs and maps.
 
-Everything is written out: every token goes through every block, and every N x N attention map is held.
+Everything is explicit: every token passes through every block, and every N x N attention map is in memory.
 """
 
 import math
@@ -24,11 +24,11 @@ Tower = TypeVar("Tower", Weights, ResNetWeights)
 Attention = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-# the walks through the encoder that the methods share
+# the passes through the encoder that the methods share
 
 
 def encoder(weights: Weights, pixels: Tensor, position: str, read: str | None = None) -> tuple[Tensor, Tensor]:
-    """The untouched encoder: its image embedding [B, E] and its patch features [B, P, E]."""
+    """The unchanged encoder's image embedding [B, E] and patch features [B, P, E]."""
     x = walk(weights, embed(weights, pixels, position), weights.blocks, grid_of(weights, pixels))
     return pooled(weights, x), project(weights, x[:, weights.spec.prefix :], read)
 
@@ -36,9 +36,9 @@ def encoder(weights: Weights, pixels: Tensor, position: str, read: str | None = 
 def dual_paths(
     weights: Weights, pixels: Tensor, blocks: int, attention: Attention, position: str, residual: bool, rotary: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """(g, x) after the last block, each [B, N, C]: x is the untouched path; g adds, in the last `blocks` blocks, `attention` of x.
+    """(g, x) after the last block, each [B, N, C]: x is the unchanged path; g adds, in the last `blocks` blocks, `attention` of x.
 
-    rotary: `attention` gets queries and keys as the untouched path's, rotated where the tower does that.
+    rotary: `attention` gets queries and keys as in the unchanged path, rotated where the tower does so.
     """
     spec, grid = weights.spec, grid_of(weights, pixels)
     if not 0 <= blocks <= spec.layers:
@@ -68,7 +68,7 @@ def last_block(
 
 
 def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...], grid: Grid | None) -> Tensor:
-    """The stream x [B, N, C] behind these blocks, the untouched encoder's."""
+    """The unchanged encoder's stream [B, N, C] after these blocks, from the stream x before them."""
     spec = weights.spec
     turns = None if grid is None else angles(weights, grid)
     for block in blocks:
@@ -81,7 +81,7 @@ def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...], grid: Grid | No
 
 
 def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
-    """The stem's convolutions, the tokens in front, position embedding, first LayerNorm: [B, S+P, C]."""
+    """Embed pixels: the stem's convolutions, the tokens in front, position embedding, first LayerNorm. [B, S+P, C]."""
     planes = F.conv2d(pixels.to(weights.dtype), weights.patch_w, weights.patch_b, stride=weights.patch_w.shape[2:])
     for step in weights.stem:
         planes = F.conv2d(activate(planes, "gelu"), step.w, step.b, stride=step.w.shape[2:])
@@ -97,8 +97,10 @@ def grid_of(weights: Weights, pixels: Tensor) -> Grid:
 
 
 def keeping_position(weights: Tower, pixels: Tensor) -> Tower:
-    """The tower as CLIP Surgery, SCLIP and its kin treat it: they compare the number of patches alone with the trained one, so that a grid
-    of as many, in another shape, is taken for the trained grid."""
+    """The tower as CLIP Surgery, SCLIP and related methods treat it.
+
+    They compare only the number of patches with the trained one, so a grid of as many patches in another shape counts as the trained grid.
+    """
     (height, width), (down, across) = pixels.shape[2:], weights.spec.patch
     if height // down * (width // across) != math.prod(weights.spec.grid):
         return weights
@@ -116,7 +118,7 @@ def _position(weights: Weights, grid: Grid, mode: str) -> Tensor:
     # GEM
     if mode == "bicubic-antialias":
         table = F.interpolate(table, size=grid, mode="bicubic", antialias=True)
-    # SCLIP, ClearCLIP and NACLIP ask for a tenth of a patch too much, and the samples lie where that factor puts them
+    # SCLIP, ClearCLIP and NACLIP resize to a tenth of a patch more, and that factor moves the sampling positions
     elif mode == "bicubic-scale":
         factor = (grid[0] + 0.1) / trained[0], (grid[1] + 0.1) / trained[1]
         table = F.interpolate(table, scale_factor=factor, mode="bicubic", recompute_scale_factor=False)
@@ -143,7 +145,7 @@ def angles(weights: Weights, grid: Grid) -> Tensor | None:
         for column in range(grid[1]):
             y, x = row + rope.offset, column + rope.offset
             if rope.grid is not None:
-                # EVA-02: as many steps as the pre-training had patches, whatever the picture
+                # EVA-02: as many steps as the pre-training had patches, whatever the picture's grid
                 y, x = y * rope.grid[0] / grid[0], x * rope.grid[1] / grid[1]
             first, second = (x, y) if rope.first == "columns" else (y, x)
             theta = [10000 ** (-j / quarter) for j in range(quarter)]
@@ -152,13 +154,13 @@ def angles(weights: Weights, grid: Grid) -> Tensor | None:
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [B,H,N,d], neighbouring channels as the parts of complex numbers, times e^(i angle)."""
+    """Rotate x [B,H,N,d]: neighbouring channels are the parts of complex numbers, times e^(i angle)."""
     pairs = torch.view_as_complex(x.to(torch.float64).reshape(*x.shape[:-1], -1, 2).contiguous())
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(turns), turns)).flatten(-2).to(x.dtype)
 
 
 def entered(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
-    """What a block's projections read of the stream x."""
+    """The input of a block's projections, from the stream x."""
     return layer_norm(x, block.ln1_w, block.ln1_b, spec.norm_eps) if spec.norm == "pre" else x
 
 
@@ -185,18 +187,18 @@ def logits(q: Tensor, k: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Length 1 along the last axis."""
+    """x scaled to length 1 along the last axis."""
     return x / torch.sqrt((x * x).sum(-1, keepdim=True))
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Over the last axis."""
+    """The softmax over the last axis."""
     powers = torch.exp(x - x.amax(-1, keepdim=True))
     return powers / powers.sum(-1, keepdim=True)
 
 
 def out(block: Block, attended: Tensor, spec: ModelSpec) -> Tensor:
-    """Heads merged, normalised, out-projected, scaled, normalised, as the tower has it: [B,H,N,d] -> [B,N,C]."""
+    """Merge heads, normalise, out-project, scale and normalise, as far as the tower does so: [B,H,N,d] -> [B,N,C]."""
     merged = attended.transpose(1, 2).flatten(2)
     if block.attn_norm_w is not None and block.attn_norm_b is not None:
         merged = layer_norm(merged, block.attn_norm_w, block.attn_norm_b, spec.norm_eps)
@@ -206,7 +208,7 @@ def out(block: Block, attended: Tensor, spec: ModelSpec) -> Tensor:
 
 
 def mlp(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
-    """What the MLP adds to x [B,N,C]."""
+    """The MLP's addition to x [B,N,C]."""
     y = layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
     hidden = y @ block.fc_w.T + block.fc_b
     if spec.gated:
@@ -233,14 +235,14 @@ def activate(x: Tensor, name: str) -> Tensor:
 
 
 def project(weights: Weights, tokens: Tensor, read: str | None = None) -> Tensor:
-    """Tokens in the texts' space, each as if it were all that is pooled: [..., C] -> [..., E].
+    """Tokens in the texts' space, each pooled as if it were the only one: [..., C] -> [..., E].
 
     read: "value" leaves out an attention pool's MLP; None is the tower's own.
     """
     y = layer_norm(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps)
     if weights.pool is None:
         return to_texts(weights, y)
-    # whatever the query, one key has all of the attention
+    # whatever the query, a single key gets all of the attention
     z = (y @ weights.pool.v_w.T + weights.pool.v_b) @ weights.pool.out_w.T + weights.pool.out_b
     if (read or weights.spec.patch_read) == "value" and weights.spec.pool_mlp:
         return to_texts(weights, z)
@@ -248,14 +250,14 @@ def project(weights: Weights, tokens: Tensor, read: str | None = None) -> Tensor
 
 
 def to_texts(weights: Weights, x: Tensor) -> Tensor:
-    """The last projection."""
+    """Apply the last projection."""
     if weights.proj is None:
         return x
     return x @ weights.proj if weights.proj_b is None else x @ weights.proj + weights.proj_b
 
 
 def behind_pool(weights: Weights, z: Tensor) -> Tensor:
-    """What an attention pool makes of its out-projection z [..., D]: z + MLP(LN(z)), or LN(z) where it has no MLP."""
+    """The rest of an attention pool after its out-projection z [..., D]: z + MLP(LN(z)), or LN(z) without an MLP."""
     pool, spec = weights.pool, weights.spec
     assert pool is not None
     y = layer_norm(z, pool.norm_w, pool.norm_b, spec.norm_eps)
@@ -270,7 +272,7 @@ def last_norm(weights: Weights, x: Tensor) -> Tensor:
 
 
 def pool_qkv(weights: Weights, y: Tensor, heads: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """A pool's query [1,H,1,d], and the keys and values of what it reads, y [B,N,C], each [B,H,N,d]."""
+    """A pool's query [1,H,1,d], and the keys and values of its input y [B,N,C], each [B,H,N,d]."""
     pool, heads = weights.pool, heads or weights.spec.pool_heads
     assert pool is not None
     q = (pool.q_w @ pool.latent + pool.q_b).reshape(1, heads, 1, -1)
@@ -314,7 +316,7 @@ def feature_surgery(tokens: Tensor, texts: Tensor) -> Tensor:
     The official code weighs the texts for a batch of one; here every image has its own weights.
     """
     features = unit(tokens)
-    # w: how much the picture as a whole speaks of each text; the 2 is in the code, its argument t is not read
+    # w: the weight of each text for the whole picture; the 2 is in the code, its argument t is not read
     chance = softmax(2 * (features[:, :1] @ texts.T))
     weight = chance / chance.mean(-1, keepdim=True)
     products = features[:, :, None] * texts[None, None] * weight[..., None]  # [B, N, T, E]
@@ -323,7 +325,7 @@ def feature_surgery(tokens: Tensor, texts: Tensor) -> Tensor:
 
 
 def minus_empty(patches: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
-    """CLIP Surgery's score of a single text (demo.py): the empty text [E] is what is redundant."""
+    """CLIP Surgery's score of a single text (demo.py): the empty text [E] gives the redundant features."""
     return unit(patches) @ (texts - empty[None]).T
 
 
@@ -346,9 +348,9 @@ def rclip_map(scores: Tensor, grid: Grid, size: Grid) -> Tensor:
 
 
 def segmentation_map(scores: Tensor, grid: Grid, size: Grid, logit_scale: float, through: Grid | None = None) -> Tensor:
-    """SCLIP (clip_segmentor.py) and its kin: bilinear, then a softmax over the texts.
+    """SCLIP (clip_segmentor.py) and related methods: bilinear, then a softmax over the texts.
 
-    through: NACLIP (naclip.py) and its kin pass this size, the input's, on the way.
+    through: NACLIP (naclip.py) and related methods upsample to this size, the input's, first.
     """
     maps = _bilinear(scores, grid, through or size)
     if through is not None:

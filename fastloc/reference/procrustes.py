@@ -1,7 +1,7 @@
 """PEARL's attention in the steps of its authors' code (PGSmall/PEARL, pearl/attn.py): a rotation of each head's keys, then softmax.
 
-Where that code leaves a case open: it gives the class token no weight in its means, and here no token in front of the patches has any.
-It leaves the norm of the matrix out of gradients, which it never forms; here gradients are those of what is computed.
+Choices for open cases: the code gives the class token no weight in its means, and here no token in front of the patches has any. The
+code detaches the norm of the matrix from gradients, which it never forms; here gradients include it.
 """
 
 import torch
@@ -22,7 +22,7 @@ def pearl(weights: Weights, pixels: Tensor, alpha: float = 0.08) -> Tensor:
 
 
 def products(q: Tensor, k: Tensor, prefix: int, alpha: float) -> Tensor:
-    """Its logits before the scale of head_width^-0.5, float32 at least: q and k [..., N, d] -> [..., N, N]."""
+    """PEARL's logits before the scale of head_width^-0.5, float32 at least: q and k [..., N, d] -> [..., N, N]."""
     wide = torch.promote_types(q.dtype, torch.float32)
     q, k = q.to(wide), k.to(wide)
     w = torch.sqrt((q * q).sum(-1, keepdim=True))
@@ -34,7 +34,7 @@ def products(q: Tensor, k: Tensor, prefix: int, alpha: float) -> Tensor:
 
 
 def newton_schulz(matrix: Tensor, steps: int = 5) -> Tensor:
-    """`_polar_unitary_newton_schulz`: each matrix [..., d, d] times the inverse root of its square, as far as the steps come."""
+    """`_polar_unitary_newton_schulz`: each matrix [..., d, d] times the inverse root of its square, approximated by `steps` steps."""
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     square = matrix.mT @ matrix
     norm = torch.sqrt((square * square).sum((-2, -1), keepdim=True)).clamp_min(1e-6)

@@ -1,7 +1,7 @@
-"""Test-time registers once more, literally: `activate_on_registers` of nickjiang2378/test-time-registers, shared/hook_fn.py.
+"""A literal reference of test-time registers: `activate_on_registers` of nickjiang2378/test-time-registers, shared/hook_fn.py.
 
-The authors hook the MLP's activation and write into its output, picture by picture. Their tokens stand behind the patches, and here behind
-the tower's own tokens in front, where all methods of this room leave them out.
+The authors hook the MLP's activation and write into its output, picture by picture. Their tokens stand behind the patches; here they stand
+after the tower's own tokens in front of the patches, where all reference methods leave them out.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,7 +17,7 @@ __all__ = ["Hooked", "with_registers"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hooked(Block):
-    """A block whose MLP's activation is written into: `count` registers end the `front` tokens before the patches."""
+    """A block with an edited MLP activation: the last `count` of the `front` tokens before the patches are registers."""
 
     neurons: tuple[int, ...]
     count: int
@@ -42,7 +42,7 @@ def sign_max(values: Tensor) -> Tensor:
 
 
 def with_registers(weights: Weights, row: Recipe) -> Weights:
-    """The tower that a recipe with registers runs on; the weights themselves for one without."""
+    """The tower that a recipe with registers runs on; for a recipe without, the weights themselves."""
     if row.registers == 0:
         return weights
     spec = replace(weights.spec, registers=weights.spec.registers + row.registers)

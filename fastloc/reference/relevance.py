@@ -1,20 +1,19 @@
-"""The methods of gradients, rollout and anchors once more: slow, literal, in the steps of their authors' code, by autograd.
+"""Slow, literal references of gradients, rollout and anchors, in the steps of their authors' code, by autograd.
 
-The encoder is written down once more from the parts of `fastloc.reference.methods`, with every attention map, LayerNorm and block output
-returned
-as a value, so that anything can be differentiated by anything: nothing is hooked. One picture and one text at a time, as the authors do.
-Where their code leaves a case open:
+The encoder is built again from the parts of `fastloc.reference.methods` and returns every attention map, LayerNorm and block output as a
+value, so that anything can be differentiated by anything without hooks. One picture and one text run at a time, as in the authors' code.
+Choices for the cases that their code leaves open:
 
-- the position embedding and LayerScale are treated as in `fastloc.reference.methods`; an out-projection is taken with its LayerScale;
-- several tokens in front of the patches, or none: all of them are dropped where the class token is;
-- towers that pool by the mean: relevance starts from all patches alike in the place of the class token;
+- the position embedding and LayerScale are treated as in `fastloc.reference.methods`; an out-projection includes its LayerScale;
+- several tokens in front of the patches, or none: all of them are dropped wherever the class token is;
+- towers that pool by the mean: relevance starts from all patches equally in place of the class token;
 - attention pools: one more attention above the last block, whose query is no token. Bi-Modal's and rollout's matrices end with its row,
-  and Grad-ECLIP reads its query, keys, values and attention, with one head where it says so, in the place of the last block's;
+  and Grad-ECLIP reads its query, keys, values and attention, with one head if the recipe says so, in place of the last block's;
 - one head of queries and keys that are normalised or rotated: the heads' own, side by side;
-- norms behind attention and MLP: in the place of the first LayerNorm's output is what the projections read, for them alone;
+- norms behind attention and MLP: the projections' input, used by them alone, takes the place of the first LayerNorm's output;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.
 
-CLIPer, which differentiates nothing, is stated in `fastloc.reference.cliper`.
+CLIPer, which differentiates nothing, is in `fastloc.reference.cliper`.
 
 Read at: jacobgil/pytorch-grad-cam, linyq2117/CLIP-ES, Cyang-Zhao/Grad-Eclip, hila-chefer/Transformer-MM-Explainability, WalBouss/LeGrad,
 samiraabnar/attention_flow.
@@ -37,7 +36,7 @@ Scores = Callable[[Weights, Tensor, Tensor], Tensor]
 
 @dataclass
 class Walk:
-    """One picture's way through the encoder: what went into each block and came out of its parts, [1, …] each."""
+    """The intermediates of one picture's pass: the inputs of each block and the outputs of its parts, [1, …] each."""
 
     states: list[Tensor] = field(default_factory=list)
     normed: list[Tensor] = field(default_factory=list)
@@ -53,7 +52,7 @@ class Walk:
 
 @dataclass
 class PoolWalk:
-    """The way through an attention pool: q [1, H, 1, d], k and v [1, H, N, d], map [1, H, 1, N], what the heads see [1, H, 1, d]."""
+    """The intermediates of an attention pool: q [1, H, 1, d], k and v [1, H, N, d], map [1, H, 1, N], the heads' outputs [1, H, 1, d]."""
 
     qkv: tuple[Tensor, Tensor, Tensor]
     map: Tensor
@@ -62,7 +61,7 @@ class PoolWalk:
 
 
 def pool_walk(weights: Weights, y: Tensor, heads: int = 0) -> PoolWalk:
-    """Of what the pool reads, [1, N, C]."""
+    """Run the pool on its input y [1, N, C]."""
     q, k, v = parts.pool_qkv(weights, y, heads)
     attention = parts.softmax(parts.logits(q, k))
     attended = attention @ v
@@ -70,7 +69,7 @@ def pool_walk(weights: Weights, y: Tensor, heads: int = 0) -> PoolWalk:
 
 
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
-    """All of it, with a graph for autograd. With `one_head` the last block, or the pool read in its place, attends with one head."""
+    """Run the encoder with a graph for autograd. With `one_head` the last block, or the pool read in its place, attends with one head."""
     turns = parts.angles(weights, parts.grid_of(weights, picture[None]))
     pools = weights.spec.pool == "attn"
     of_pool = pools and row.reads == "grad-eclip"
@@ -81,11 +80,11 @@ def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
 
 
 def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0, turns: Tensor | None = None) -> Walk:
-    """The blocks, from embedded tokens [1, N, C] on; `mask` is added to the attention's logits."""
+    """Run the blocks on embedded tokens [1, N, C]; `mask` is added to the attention's logits."""
     spec, found = weights.spec, Walk()
     x = embedded.clone().requires_grad_()
     for i, block in enumerate(weights.blocks):
-        # a copy, so that what the projections read is not the stream itself anywhere
+        # a copy, so that the projections' input is never the stream itself
         y = parts.entered(block, x, spec).clone()
         q, k, v = parts.qkv(block, y, spec, turns)
         if one_head and i == spec.layers - 1:
@@ -104,11 +103,11 @@ def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Te
 
 
 def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
-    """What is differentiated, [T]: see `fastloc.recipes.schema.TARGETS`."""
+    """The score to differentiate, [T]: see `fastloc.recipes.schema.TARGETS`."""
     pool = seen.pool
     embedding = parts.pooled(weights, seen.end) if pool is None else parts.to_texts(weights, parts.behind_pool(weights, pool.out))
     if row.target == "softmax-of-mean":
-        # CLIP-ES's forward_last_layer: the mean of the projected patches in the place of the class token
+        # CLIP-ES's forward_last_layer: the mean of the projected patches in place of the class token
         embedding = parts.project(weights, seen.end[:, weights.spec.prefix :]).mean(1)
     cosines = (parts.unit(embedding) @ texts.T)[0]
     if row.target == "cosine":
@@ -163,9 +162,9 @@ def bi_modal(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recip
 
 
 def text_relevance(weights: Weights, embedded: Tensor, image: Tensor, start: int, scale: float) -> Tensor:
-    """The same of a text's tokens: the text tower's embedded tokens [1, N, C], the last of which ends the text, and an image embedding [E].
+    """Bi-Modal on a text: embedded tokens [1, N, C] of the text tower, the last of which ends the text, and an image embedding [E].
 
-    Its row is that of the end, without the start of the text and the end itself (show_heatmap_on_text): [N - 2], of sum 1.
+    The row is that of the end token, without the start token and the end token itself (show_heatmap_on_text): [N - 2], of sum 1.
     """
     with torch.inference_mode(False), torch.enable_grad():
         count = embedded.shape[1]
@@ -200,8 +199,10 @@ def rollout(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe
 
 
 def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
-    """compute_legrad_clip, compute_legrad_siglip and compute_legrad_coca of legrad/wrapper.py, on the grid of patches: adding up and
-    upsampling can change places. Without the second's correction by an empty text."""
+    """compute_legrad_clip, compute_legrad_siglip and compute_legrad_coca of legrad/wrapper.py, on the grid of patches.
+
+    The sum may precede the upsampling, because both are linear. The second function's correction by an empty text is left out.
+    """
     front = weights.spec.prefix
     total = torch.zeros(seen.end.shape[1] - front, dtype=seen.end.dtype, device=seen.end.device)
     first = row.start + (len(seen.maps) if row.start < 0 else 0)
@@ -211,12 +212,12 @@ def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
             feature = parts.project(weights, out.mean(1))
             attention, similarity = seen.maps[i], (texts[index] * parts.unit(feature)).sum()
         elif weights.spec.pool_mlp:
-            # trunk.attn_pool reads what the block puts out: trunk.norm is not called
+            # trunk.attn_pool reads the block's output: trunk.norm is not called
             pool = pool_walk(weights, out)
             feature = parts.to_texts(weights, parts.behind_pool(weights, pool.out))
             attention, similarity = pool.map, (texts[index] * parts.unit(feature)).sum()
         else:
-            # attn_pool has its own LayerNorm of what it reads; ln_post is not called, and nothing normalised
+            # attn_pool has its own LayerNorm of its input; ln_post is not called, and nothing is normalised
             pool = pool_walk(weights, parts.last_norm(weights, out))
             attention, similarity = pool.map, (texts[index] * parts.to_texts(weights, pool.out)).sum()
         grad = gradient(similarity, attention).clamp(min=0)
@@ -248,9 +249,9 @@ LITERAL: dict[str, Callable[[Weights, Walk, Tensor, int, Recipe], Tensor]] = {
 
 
 def relevance(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
-    """The scores [B, P, T] of any recipe that reads no patch features, whichever of its fields are changed.
+    """The scores [B, P, T] of any recipe that reads no patch features, with any of its fields changed.
 
-    It needs autograd, and so weights that were not made in inference mode. `empty` [E] is the empty text's embedding, which "cliper" reads.
+    It needs autograd, so the weights must not be made in inference mode. `empty` [E] is the empty text's embedding, which "cliper" reads.
     """
     rows, weights = [], with_registers(weights, row)
     with torch.inference_mode(False), torch.enable_grad():

@@ -1,12 +1,12 @@
-"""Every method on CLIP's ResNets once more: slow, literal, in the steps of its authors' code. The fast path is tested against this one.
+"""Slow, literal references of every method on CLIP's ResNets, in the steps of its authors' code. The fast path is tested against them.
 
-It shares the tensors with the fast path and nothing else: BatchNorm stays a BatchNorm, every attention map is written down, every
-position of the raw map goes through the pool alone, and Grad-CAM's gradients come from autograd, a picture and a text at a time. Any
-floating dtype works; the tests run float64. Where the authors' code leaves a case open:
+They share only the tensors with the fast path: BatchNorm stays a BatchNorm, every attention map is in memory, every position of the
+raw map passes through the pool alone, and Grad-CAM's gradients come from autograd, a picture and a text at a time. Any floating
+dtype works; the tests run float64. Choices for the cases that the authors' code leaves open:
 
 - the pool's position embedding is resized whenever the grid is not the trained one (the released pool only takes its own size);
-- `itsm` reads a position as what the pool makes of that position alone, with its own position embedding; `raw_map` is the released one;
-- Grad-CAM on CLIP differentiates the target that is asked for, of the image embedding with the text.
+- `itsm` reads a position as the pool's output for that position alone, with its own position embedding; `raw_map` is the released one;
+- Grad-CAM on CLIP differentiates the recipe's target, a score of the image embedding with the text.
 
 Read at: xmed-lab/CLIP_Surgery (clip/clip_model.py, clip/clip_surgery_model.py), chongzhou96/MaskCLIP
 (mmseg/models/decode_heads/maskclip_head.py).
@@ -41,8 +41,10 @@ def itsm(weights: ResNetWeights, pixels: Tensor, position: str = "bilinear") -> 
 
 
 def raw_map(weights: ResNetWeights, pixels: Tensor, position: str = "bilinear") -> Tensor:
-    """The raw map of CLIP Surgery's repository (clip/clip_model.py): the pool's attention of every token over all of them, [B, 1+P, E], the
-    mean token's row first."""
+    """The raw map of CLIP Surgery's repository (clip/clip_model.py), [B, 1+P, E], the mean token's row first.
+
+    It is the pool's attention of every token over all tokens.
+    """
     x = last_stage(weights, pixels)
     tokens = torch.cat([_rows(x).mean(1, keepdim=True), _rows(x)], 1) + positions_of(weights, (x.shape[2], x.shape[3]), position)
     return pool_attention(weights.pool, tokens, weights.spec.heads)
@@ -76,7 +78,7 @@ def clip_surgery(weights: ResNetWeights, pixels: Tensor, settings: str = "") -> 
     return torch.cat([original[:, :1], surgery[:, 1:]], 1)
 
 
-# RCLIP without training reads the raw features; what differs is its map
+# RCLIP without training reads the raw features; only its map differs
 METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
     "itsm": itsm, "rclip": itsm, "maskclip": maskclip, "clip_surgery": lambda weights, pixels: clip_surgery(weights, pixels)[:, 1:],
 }
@@ -117,13 +119,13 @@ def grad_cam(weights: ResNetWeights, pixels: Tensor, texts: Tensor, position: st
 
 
 def encoder(weights: ResNetWeights, pixels: Tensor, position: str = "bilinear") -> Tensor:
-    """The untouched encoder's image embedding, [B, E]."""
+    """The unchanged encoder's image embedding, [B, E]."""
     x = last_stage(weights, pixels)
     return embed(weights, x, positions_of(weights, (x.shape[2], x.shape[3]), position))
 
 
 def embed(weights: ResNetWeights, x: Tensor, table: Tensor) -> Tensor:
-    """The pool's answer for its mean token: [B, C, h, w] -> [B, E]."""
+    """The pool's output for its mean token: [B, C, h, w] -> [B, E]."""
     tokens = torch.cat([_rows(x).mean(1, keepdim=True), _rows(x)], 1) + table
     return pool_attention(weights.pool, tokens, weights.spec.heads)[:, 0]
 
@@ -188,18 +190,18 @@ def positions_of(weights: ResNetWeights, grid: Grid, mode: str) -> Tensor:
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Over the last axis."""
+    """The softmax over the last axis."""
     powers = torch.exp(x - x.amax(-1, keepdim=True))
     return powers / powers.sum(-1, keepdim=True)
 
 
 def split(x: Tensor, heads: int) -> Tensor:
-    """[B, N, C] -> [B, H, N, d]."""
+    """Split channels into heads: [B, N, C] -> [B, H, N, d]."""
     return x.reshape(*x.shape[:2], heads, -1).permute(0, 2, 1, 3)
 
 
 def merge(x: Tensor) -> Tensor:
-    """[B, H, N, d] -> [B, N, C]."""
+    """Merge heads into channels: [B, H, N, d] -> [B, N, C]."""
     return x.permute(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
 
 

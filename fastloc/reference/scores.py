@@ -1,6 +1,6 @@
-"""The literal statement of any recipe by one call, whatever it reads: from pixels and texts to scores.
+"""The literal reference of any recipe in one call, from pixels and texts to scores.
 
-Published rows of patch features are stated in `fastloc.reference.methods`, changed ones and those that are nothing but a row in
+Published rows of patch features are in `fastloc.reference.methods`, changed rows and methods that are only a row in
 `fastloc.reference.any_recipe`, everything else in `fastloc.reference.relevance`.
 """
 
@@ -14,7 +14,7 @@ from fastloc.reference.registers import with_registers
 
 
 def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
-    """What a recipe says of normalised pixels [B, 3, H, W] and texts [T, E] of unit length: [B, P, T] in the weights' dtype.
+    """A recipe's scores for normalised pixels [B, 3, H, W] and texts [T, E] of unit length: [B, P, T] in the weights' dtype.
 
     Args:
         empty: [E], the empty text's embedding, for feature surgery with one text and for CLIPer's background.
@@ -28,7 +28,7 @@ def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: 
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
-    """Patch features [B, P, E] of a recipe that reads them: by the authors' own steps where it is their row."""
+    """Patch features [B, P, E] of a recipe that reads them, by the authors' own steps if it is their row."""
     if row.name in methods.METHODS and row == RECIPES[row.name].at_scale(weights.logit_scale):
         return methods.METHODS[row.name](weights, pixels)
     return any_recipe.features(weights, pixels, row)

@@ -1,1 +1,1 @@
-"""Rows of the image towers that others name."""
+"""Tables of image towers that other libraries name."""

@@ -1,4 +1,4 @@
-"""A list of what a model is: its family, the size of its image tower, its text tower. Read from configurations; no weights are made."""
+"""The facts of a model's listing: its family, its image tower's size and its text tower, read from configurations without weights."""
 
 import re
 from collections.abc import Mapping
@@ -24,13 +24,15 @@ _CONTEXT = 77
 
 
 def family(name: str) -> str:
-    """One of FAMILIES, by a model's name as open_clip has it."""
+    """The family of a model, one of FAMILIES, by open_clip's name."""
     return next(found for pattern, found in _PATTERNS if re.search(pattern, name))
 
 
 def image_parameters(spec: ModelSpec) -> int:
-    """How many parameters the image tower has, to about a hundredth: a conv stem is counted as one convolution, and projections have a
-    bias."""
+    """The number of parameters of the image tower, to about a hundredth.
+
+    A conv stem is counted as one convolution, and projections are counted with a bias.
+    """
     width, hidden, embed = spec.width, spec.mlp_width, spec.embed
     norms = 4 * width + 2 * width * spec.attn_norm + 2 * hidden * spec.mlp_norm + 4 * spec.head_width * spec.qk_norm
     mlp = (1 + spec.gated) * hidden * (width + 1) + hidden * width + width
@@ -46,8 +48,10 @@ def image_parameters(spec: ModelSpec) -> int:
 
 
 def text_tower(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"kind", "context", "tokenizer"} of an open_clip model configuration: kind is "transformer" or a name on the hub, the tokenizer
-    "clip" or a name on the hub."""
+    """{"kind", "context", "tokenizer"} of an open_clip model configuration.
+
+    The kind is "transformer" or a name on the hub, the tokenizer "clip" or a name on the hub.
+    """
     text = config.get("text_cfg") or {}
     return {
         "kind": text.get("hf_model_name") or "transformer", "context": text.get("context_length") or _CONTEXT,

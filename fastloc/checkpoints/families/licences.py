@@ -1,4 +1,4 @@
-"""Licences of published weights, by the repository that a tag's file is in; a fact of its model card, not advice."""
+"""Licences of published weights, by the repository of a tag's file, as its model card states them; no legal advice."""
 
 import re
 from dataclasses import dataclass
@@ -8,15 +8,18 @@ __all__ = ["LICENCES", "Licence", "licence"]
 
 @dataclass(frozen=True)
 class Licence:
-    """repository: a pattern of the hub's names, those of one series of one publisher. name: as its cards give it. source: the card of
-    the series, or the file, that says so: the others' cards have not been read."""
+    """The licence of one series of repositories.
+
+    repository: a pattern of the hub's names, those of one series of one publisher. name: as its cards state it. source: the card of the
+    series, or the file, that states it: the other cards of the series have not been read.
+    """
 
     repository: str
     name: str
     source: str
 
 
-# the first that fits; a series of which no card has been read is not here
+# the first match counts; a series whose cards have not been read is not listed
 LICENCES = (
     Licence(r"timm/.*\.openai", "MIT", "LICENSE of github.com/openai/CLIP; the card of the converted files says Apache-2.0"),
     Licence(r"timm/ViT-.*-SigLIP2.*", "Apache-2.0", "card of google/siglip2-base-patch16-naflex"),
@@ -34,6 +37,6 @@ LICENCES = (
 
 
 def licence(repository: str) -> str | None:
-    """The licence of the weights in a repository ("owner/name"), None where it is not known."""
+    """The licence of the weights in a repository ("owner/name"), or None if it is not known."""
     plain = repository.rstrip("/")
     return next((row.name for row in LICENCES if re.fullmatch(row.repository, plain)), None)

@@ -1,6 +1,6 @@
 """Image towers that open_clip takes from timm, by timm's names: each a row of fields, so that timm itself is not needed to run one.
 
-A row holds what `fastloc.checkpoints.vit_spec.ModelSpec` says of the architecture; the size of the input is the name's last number.
+A row holds the architecture's fields of `fastloc.checkpoints.vit_spec.ModelSpec`; the size of the input is the name's last number.
 """
 
 import re
@@ -79,7 +79,7 @@ def _eva02_enormous(name: str) -> Fields:
     return {"width": 1792, "layers": 64, "heads": 16, "hidden": 15360, "norm": "post", "ln_pre": False, "norm_eps": _EPS}
 
 
-# a whole name -> its fields; groups are the size's name and, for SigLIP, whether the mean is its pool
+# a whole name -> its fields; the groups are the size's name and, for SigLIP, a mark if the mean is its pool
 _ROWS: tuple[tuple[str, Callable[..., Fields]], ...] = (
     (r"vit_(base|large|so400m|giantopt)_patch\d+_siglip_(gap_)?\d+", _siglip),
     (r"vit_pe_core_(tiny|small|base|large|gigantic)_patch\d+_\d+", _pe),
@@ -91,7 +91,7 @@ _ROWS: tuple[tuple[str, Callable[..., Fields]], ...] = (
     (r"eva02_(base|large)_patch\d+_clip_\d+", _eva02),
     (r"eva02_enormous_patch\d+_clip_\d+", _eva02_enormous),
 )
-# sizes that a name does not say
+# input sizes that a name does not contain
 _PATCH, _IMAGE = {"mci": 16}, {"tipsv2": 448}
 
 
@@ -106,7 +106,7 @@ def tower_fields(name: str) -> Fields | None:
 
 
 def refusal(name: str, pool: str | None) -> str | None:
-    """Why a tower of timm's with this pool is not run; None if it is. An empty pool is the tower's own."""
+    """The reason why fastloc does not run a timm tower with this pool, or None if it does. An empty pool is the tower's own."""
     fields = tower_fields(name)
     if fields is not None:
         own = {"attn": "map", "tok": "token"}.get(fields.get("pool", "tok"), "avg")

@@ -1,6 +1,6 @@
-"""SigLIP as big_vision, where it was trained, writes it: an .npz of JAX's parameters.
+"""SigLIP checkpoints of big_vision, its training code: an .npz of JAX's parameters.
 
-Kernels stand the other way round than in torch, attention's have an axis of heads, and all blocks may lie in one array.
+Kernels are transposed with respect to torch, attention's have an axis of heads, and all blocks may lie in one array.
 """
 
 import re
@@ -16,12 +16,12 @@ from fastloc.utils import npz
 
 __all__ = ["LAYOUT", "read"]
 
-# arrays of a file: about seven for each block of both towers
+# the most arrays of a file: about seven for each block of both towers
 ARRAYS = 4096
-# what all names of a training state begin with
+# the prefix of all names of a training state
 _ROOT = "params/"
 _STACKED = re.compile(r"(.*/encoderblock)/(.+)")
-# whole name -> axes, and the tensor as torch has it
+# whole name -> axes, and the change to torch's layout
 _KERNELS: tuple[tuple[str, int, Callable[[Tensor], Tensor]], ...] = (
     (r"img/embedding/kernel", 4, lambda kernel: kernel.permute(3, 2, 0, 1)),
     (r".*/(query|key|value)/kernel", 3, lambda kernel: kernel.flatten(1).T),
@@ -73,10 +73,10 @@ LAYOUT = Layout(
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of an .npz by big_vision's names, a block each, laid out as torch has them.
+    """The tensors of an .npz by big_vision's names, one for each block, in torch's layout.
 
     Raises:
-        ModelError: an array that has other axes than its name says. Otherwise as `fastloc.utils.npz.read`.
+        ModelError: an array has other axes than its name implies. Otherwise as `fastloc.utils.npz.read`.
     """
     state: dict[str, Tensor] = {}
     for name, array in npz.read(path, None, ARRAYS).items():

@@ -1,4 +1,4 @@
-"""Which layout a file's tensors are named in, and the way from there to open_clip's names."""
+"""The naming layouts of files, and the renaming from each to open_clip's names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastloc.errors import ModelError
 
 __all__ = ["LAYOUTS", "as_open_clip", "as_open_clip_of", "layout_of"]
 
-# a file is of the first one whose mark it has
+# a file has the first layout whose mark it contains
 LAYOUTS = (*transformers_keys.LAYOUTS, *other_keys.LAYOUTS, big_vision.LAYOUT)
 # a linear layer on pixels has two axes, a convolution four
 _PATCHES = "vision_model.embeddings.patch_embedding.weight"
@@ -30,7 +30,7 @@ def layout_of(state: Mapping[str, Tensor]) -> Layout | None:
 
 
 def as_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under open_clip's names, whatever layout it has; as they are where it is none of those known.
+    """The tensors of a file under open_clip's names, from any known layout; unchanged for an unknown one.
 
     Raises:
         ModelError: see `fastloc.checkpoints.foreign.renaming.renamed`.
@@ -40,13 +40,13 @@ def as_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_open_clip_of(state: Mapping[str, Tensor], found: Class, config: Mapping[str, Any], path: str) -> dict[str, Tensor]:
-    """The same of a class of transformers, with sizes and blocks of its configuration.
+    """The tensors of a transformers class under open_clip's names, with the sizes and blocks of its configuration.
 
     Args:
-        found: the class. config: what `transformers_config.model_config` makes of its file, `path`.
+        found: the class. config: the result of `transformers_config.model_config` for its file, `path`.
 
     Raises:
-        ModelError: also for tensors of another class.
+        ModelError: see `as_open_clip`; also for tensors of another class.
     """
     layout = layout_of(state)
     # MetaClip2Model's are CLIPModel's

@@ -1,4 +1,4 @@
-"""OpenAI's CLIPs in their own files: which architecture the tensors are of, as the official clip/model.py works it out."""
+"""OpenAI's CLIPs in their own files: the architecture, inferred from the tensors as in the official clip/model.py."""
 
 import math
 import re
@@ -13,33 +13,33 @@ from fastloc.errors import ModelError
 
 __all__ = ["is_openai", "model_config", "without_sizes"]
 
-# numbers that lie beside the tensors of OpenAI's archives, and of theirs alone
+# numbers stored with the tensors in OpenAI's archives, and in no others
 _SIZES = ("input_resolution", "context_length", "vocab_size")
-# channels of a head, in all of these towers
+# the channels of a head in all of these towers
 _HEAD = 64
-# of a ResNet: pixels of a cell
+# the side of a ResNet's cell in pixels
 _STRIDE = 32
 
 
 def is_openai(path: Path) -> bool:
-    """Whether a file is a TorchScript archive of OpenAI's: then its activation is QuickGELU."""
+    """True if a file is one of OpenAI's TorchScript archives, whose activation is QuickGELU."""
     try:
         return torchscript.is_archive(path) and set(_SIZES) <= torchscript.names(path)
     except Exception:
-        # damaged: its reader says so
+        # a damaged file: its reader raises the error
         return False
 
 
 def without_sizes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a model."""
+    """The tensors of a state without the sizes stored with them."""
     return {name: tensor for name, tensor in state.items() if name not in _SIZES}
 
 
 def model_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    """open_clip's configuration of the model that these tensors are of; `name` is the file's.
+    """open_clip's configuration of the model to which these tensors belong; `name` is the file's.
 
     Raises:
-        ModelError: a tensor is missing or has too few axes, or one of the sizes beside them is another one's.
+        ModelError: a tensor is missing or has too few axes, or a size stored with them contradicts them.
     """
     shapes = _Shapes(state, name)
     vision = _vit(shapes) if "visual.proj" in state else _resnet(shapes)
@@ -76,11 +76,11 @@ class _Shapes:
         self.state, self.name = state, name
 
     def size(self, key: str, axis: int) -> int:
-        """Raises ModelError where there is no such tensor, or no such axis."""
+        """The size of one axis. Raises ModelError if there is no such tensor or axis."""
         if key not in self.state or self.state[key].ndim <= axis:
             raise ModelError(f"{self.name!r} holds no CLIP of OpenAI's: {key!r} is missing or has too few axes")
         return int(self.state[key].shape[axis])
 
     def count(self, pattern: str) -> int:
-        """How many different numbers there are in names of this pattern."""
+        """The number of different numbers in names of this pattern."""
         return len({found[1] for key in self.state if (found := re.fullmatch(pattern, key))})

@@ -1,4 +1,4 @@
-"""The names in the files of two more programs: Meta's Perception Encoder, and Apple's MobileCLIP-B. Targets are timm's and open_clip's.
+"""The tensor names of Meta's Perception Encoder and Apple's MobileCLIP-B. The targets are timm's and open_clip's names.
 
 Letters as in `transformers_keys`; k, K: queries, keys and values in one.
 """
@@ -12,7 +12,7 @@ _POOL = f"{_TRUNK}.attn_pool"
 
 
 def _resblocks(to: str, of: str) -> tuple[Row, ...]:
-    """Blocks of a text tower, whose names are open_clip's."""
+    """The rows of a text tower's blocks, whose names are open_clip's."""
     return (
         *pair(f"{to}.ln_1", f"{of}.ln_1", "c"), *pair(f"{to}.ln_2", f"{of}.ln_2", "c"),
         *one(f"{to}.attn.in_proj_weight", f"{of}.attn.in_proj_weight", "k c"),
@@ -24,7 +24,7 @@ def _resblocks(to: str, of: str) -> tuple[Row, ...]:
 
 _PE_BLOCK, _PE_POOL = "visual.transformer.resblocks.{i}", "visual.attn_pool"
 _PE = (
-    # the largest one has none
+    # the largest model has none
     *one(f"{_TRUNK}.cls_token", "visual.class_embedding", "C", "as a token", needed=False),
     *one(f"{_TRUNK}.patch_embed.proj.weight", "visual.conv1.weight", "C 3 h w"),
     *one(f"{_TRUNK}.pos_embed", "visual.positional_embedding", "N C", "with a batch"),
@@ -53,7 +53,7 @@ _OF, _TEXT, _TEXT_BLOCK = f"{_IMAGE}.transformer.{{i}}", "text_encoder.transform
 
 
 def _convolution(number: int, shape: str) -> tuple[Row, ...]:
-    """One of the stem's, with its BatchNorm."""
+    """The rows of one convolution of the stem, with its BatchNorm."""
     to, of = f"{_STEM}.{number}", f"{_IMAGE}.patch_emb.{number}.block"
     norm = ("weight", "bias", "running_mean", "running_var")
     rows = (one(f"{to}.bn.{name}", f"{of}.norm.{name}", shape[0]) for name in norm)

@@ -1,4 +1,4 @@
-"""What transformers' image processors do to pixels, checked against the model: preprocessor_config.json, or processor_config.json."""
+"""The pixel steps of transformers' image processors (preprocessor_config.json or processor_config.json), checked against the model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastloc.utils.schema import convert, number, shown
 
 __all__ = ["FILES", "preprocess_config"]
 
-# the second one is transformers 5's, for all processors of a model
+# the second file is transformers 5's, for all processors of a model
 FILES = ("preprocessor_config.json", "processor_config.json")
-# PIL's numbers for what fastloc does as well
+# PIL's numbers of the interpolations that fastloc has too
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _COLOURS = 3
-# of 1 / 255
+# the usual factor of bytes
 _RESCALE = 1 / 255
 
 
@@ -55,7 +55,7 @@ def preprocess_config(content: Mapping[str, Any], found: Class, vit: Mapping[str
     """The preprocess_cfg of open_clip's form: mean and std of pixels in [0, 1], and the interpolation.
 
     Args:
-        content: of the file, empty where there is none: its class's defaults hold.
+        content: of the file; empty if there is none, and then the class's defaults hold.
         found: the model's class. vit: the fields of its tower. path: the file, for errors.
 
     Raises:
@@ -68,7 +68,7 @@ def preprocess_config(content: Mapping[str, Any], found: Class, vit: Mapping[str
     fields = convert(given, _Processor, damaged)
     _check_size(fields, vit, path)
     mean, std = _three(fields.image_mean, found.mean), _three(fields.image_std, found.std)
-    # transformers multiplies values of 0 … 255 by the factor, fastloc by 1 / 255
+    # transformers multiplies bytes from 0 to 255 by the factor, fastloc by 1 / 255
     factor = 1.0 if fields.do_rescale is False else fields.rescale_factor or _RESCALE
     ratio = 1.0 if abs(factor * 255 - 1) < 1e-6 else factor * 255
     if fields.do_normalize is False:
@@ -84,7 +84,7 @@ def _three(value: list[float] | float | None, default: tuple[float, ...]) -> tup
 
 
 def _check_size(fields: _Processor, vit: Mapping[str, Any], path: str) -> None:
-    """Raise ModelError for a processor that makes pictures of another size, or patches of another."""
+    """Raise ModelError for a processor that makes pictures or patches of another size than the model's."""
     image, patch = both_sides(vit["image"]), both_sides(vit["patch"])
     if fields.patch_size is not None:
         own = fields.patch_size

@@ -1,4 +1,4 @@
-"""Tensors under other names: a table of rows says which tensors of a file make one of open_clip's, and how."""
+"""Renaming of tensors: each row of a table maps tensors of a file to one of open_clip's, with a change if needed."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from fastloc.errors import ModelError
 
 __all__ = ["Layout", "Row", "one", "pair", "renamed"]
 
-# what is done to a tensor, or to several that are joined on their first axis
+# the changes of a tensor, or of several that are joined on their first axis
 _CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "": lambda tensor: tensor,
     "transposed": lambda tensor: tensor.T,
@@ -21,27 +21,27 @@ _CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "without two batches": lambda tensor: tensor[0, 0],
     "as a token": lambda tensor: tensor[None, None],
     "as a convolution": lambda tensor: _convolution(tensor),
-    # of queries, keys and values in one
+    # the parts of a joint projection: queries, keys and values
     "queries": lambda tensor: tensor[: len(tensor) // 3],
     "keys and values": lambda tensor: tensor[len(tensor) // 3 :],
     "as a logarithm": lambda tensor: -tensor.float().log(),
 }
-# channels of a picture
+# the channels of a picture
 _COLOURS = 3
-# a name that stands for several, of queries, keys and values
+# a name that stands for several tensors: queries, keys and values
 _EACH = re.compile(r"\{(\w+(?:,\w+)+)\}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor of open_clip's.
+    """The origin of one of open_clip's tensors.
 
     Attributes:
-        to: its name; "{i}" is the number of a block.
+        to: its name; "{i}" is the index of a block.
         of: the name in the file, or "{a,b,c}" for several that are joined on the first axis.
-        shape: of each in the file, in letters: one letter is one size throughout a file, and a figure is itself.
-        change: what is done to it, a key of `_CHANGES`.
-        needed: it must be there.
+        shape: of each tensor in the file, in letters: a letter stands for the same size throughout a file, and a figure for itself.
+        change: its change, a key of `_CHANGES`.
+        needed: True if the tensor must exist.
     """
 
     to: str
@@ -51,20 +51,20 @@ class Row:
     needed: bool = True
 
     def sources(self) -> list[str]:
-        """The names of the file that it is made of."""
+        """The names of its tensors in the file."""
         found = _EACH.search(self.of)
         return [self.of] if found is None else [self.of.replace(found[0], name) for name in found[1].split(",")]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to name the tensors of a model.
+    """A naming scheme for the tensors of a model.
 
     Attributes:
-        name: of a class or a program, as errors call it.
-        mark: a name that every such file has, and no other layout's.
+        name: of a class or a program, as in error messages.
+        mark: a tensor name in every file of this layout, and in none of another layout.
         rows: every tensor.
-        unused: patterns of names that are left out.
+        unused: patterns of names that are ignored.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Layout:
 
 
 def one(to: str, of: str, shape: str, change: str = "", needed: bool = True) -> tuple[Row, ...]:
-    """The row of one tensor, for tables that are made of tuples of rows."""
+    """The row of one tensor, as a tuple for tables built from tuples of rows."""
     return (Row(to, of, shape, change, needed),)
 
 
@@ -84,14 +84,14 @@ def pair(to: str, of: str, shape: str) -> tuple[Row, ...]:
 
 
 def renamed(state: Mapping[str, Tensor], layout: Layout, sizes: Mapping[str, int], layers: Mapping[str, int]) -> dict[str, Tensor]:
-    """The tensors under open_clip's names, shared where nothing is done to them.
+    """The tensors under open_clip's names; unchanged ones share memory with the file's.
 
     Args:
-        sizes: of letters that are known from elsewhere; the others are what the file has, the same throughout.
-        layers: blocks by what the names of their tensors begin with; of others those that the file has are counted.
+        sizes: known sizes by letter; the file sets the others, the same throughout.
+        layers: the number of blocks by the prefix of their tensors' names; other prefixes are counted in the file.
 
     Raises:
-        ModelError: a tensor is missing, has another shape, or is none of the layout's.
+        ModelError: a tensor is missing, has another shape, or does not belong to the layout.
     """
     letters, made, used = dict(sizes), {}, set()
     for row in _every(layout.rows, state, layers):
@@ -109,7 +109,7 @@ def renamed(state: Mapping[str, Tensor], layout: Layout, sizes: Mapping[str, int
 
 
 def _every(rows: Sequence[Row], state: Mapping[str, Tensor], layers: Mapping[str, int]) -> Iterator[Row]:
-    """The rows of a table, those of blocks once for each block."""
+    """Yield the rows of a table, those of blocks once for each block."""
     for row in rows:
         if "{i}" not in row.of:
             yield row
@@ -120,7 +120,7 @@ def _every(rows: Sequence[Row], state: Mapping[str, Tensor], layers: Mapping[str
 
 
 def _counted(row: Row, state: Mapping[str, Tensor]) -> int:
-    """Blocks that a file has: how many different ones have this tensor, so that one in between that is missing is asked for."""
+    """The number of blocks that have this tensor in a file, so that a missing block in between is noticed."""
     start, _, end = row.sources()[0].partition("{i}")
     return sum(name.startswith(start) and name.endswith(end) and name[len(start) : len(name) - len(end)].isdecimal() for name in state)
 

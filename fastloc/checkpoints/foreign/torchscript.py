@@ -1,8 +1,8 @@
-"""The tensors of a TorchScript archive, without its code: nothing that it holds is run, compiled or made an object of.
+"""The tensors of a TorchScript archive, read without its code: nothing in it is run, compiled or instantiated.
 
-An archive is a zip file. `data.pkl` says what the module is made of: a pickle whose classes are the archive's own code. It is read here by
-a small interpreter of the few operations that torch writes. It knows no classes and calls no functions: what a pickle would call is a
-word to it, and of these it understands tensors. `torch.jit.load` compiles the code instead, and `torch.load` refuses such files.
+An archive is a zip file. `data.pkl` describes the module: a pickle whose classes are the archive's own code. A small interpreter of the few
+operations that torch writes reads it here. It knows no classes and calls no functions: a callable of the pickle is only a name, and tensors
+are the only names that it interprets. `torch.jit.load` compiles the code instead, and `torch.load` refuses such files.
 """
 
 import pickletools
@@ -17,16 +17,16 @@ from torch import Tensor
 
 __all__ = ["PICKLE_BYTES", "is_archive", "names", "tensors"]
 
-# bytes of data.pkl; names that a module may have, and how deep they may be
+# the most bytes of data.pkl, the most names of a module, and their greatest depth
 PICKLE_BYTES, NAMES, DEPTH = 1 << 26, 100_000, 64
 _STORAGES = {
     "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
     "ByteStorage": torch.uint8, "CharStorage": torch.int8, "ShortStorage": torch.int16, "IntStorage": torch.int32,
     "LongStorage": torch.int64, "BoolStorage": torch.bool,
 }  # fmt: skip
-# what a tensor is said to be made by
+# the function names that build a tensor
 _TENSOR, _PARAMETER = "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"
-# what the names of modules' classes begin with
+# the prefix of the names of modules' classes
 _CLASSES = "__torch__"
 # operations that put their own argument on the stack
 _VALUES = {
@@ -49,7 +49,7 @@ class _Word:
 
 @dataclass
 class _Object:
-    """A thing that a pickle would make: of which class, of which arguments, and its attributes."""
+    """An object that a pickle would make: its class, its arguments and its attributes."""
 
     name: str
     arguments: Any = ()
@@ -58,13 +58,13 @@ class _Object:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What a tensor is a view of."""
+    """The storage that a tensor is a view of."""
 
     described: Any
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip with the parts of a TorchScript archive."""
+    """True if a file is a zip with the parts of a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -73,7 +73,7 @@ def is_archive(path: Path) -> bool:
 
 
 def names(path: Path) -> set[str]:
-    """The names of all attributes of the module and its parts, those that are no tensors too. Raises ValueError as `tensors` does."""
+    """The names of all attributes of the module and its parts, tensors or not. Raises ValueError as `tensors` does."""
     with zipfile.ZipFile(path) as archive:
         return {name for name, _ in _attributes(_module(archive, path)[0])}
 
@@ -91,7 +91,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _module(archive: zipfile.ZipFile, path: Path) -> tuple[_Object, str]:
-    """What data.pkl describes, and the folder of the archive."""
+    """The object that data.pkl describes, and the folder of the archive."""
     found = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1 or archive.getinfo(found[0]).file_size > PICKLE_BYTES:
         raise _Damaged(f"it must have one data.pkl of at most {PICKLE_BYTES:,} bytes")
@@ -129,7 +129,7 @@ def _described(pickle: bytes) -> Any:
 
 
 def _combine(name: str, stack: list[Any]) -> None:
-    """One operation on what lies on the stack."""
+    """Apply one operation to the stack."""
     if name == "MARK":
         stack.append(_MARK)
     elif name == "EMPTY_TUPLE":
@@ -156,7 +156,7 @@ def _combine(name: str, stack: list[Any]) -> None:
         stack.append(_Stored(stack.pop()))
     elif name in ("NEWOBJ", "REDUCE"):
         arguments, word = _of(tuple, stack.pop()), _of(_Word, stack.pop())
-        # an annotated value and a parameter are what is inside
+        # an annotated value and a parameter stand for their content
         inside = word.name in ("torch.jit._pickle restore_type_tag", _PARAMETER) and arguments
         stack.append(arguments[0] if inside else _Object(word.name, arguments))
     elif name == "BUILD":
@@ -167,7 +167,7 @@ def _combine(name: str, stack: list[Any]) -> None:
 
 
 def _marked(stack: list[Any]) -> list[Any]:
-    """Take what lies above the last mark."""
+    """Pop everything above the last mark."""
     at = next(index for index in range(len(stack) - 1, -1, -1) if stack[index] is _MARK)
     found = stack[at + 1 :]
     del stack[at:]
@@ -185,7 +185,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _attributes(module: _Object) -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of everything that is no module. Raises ValueError for more, or deeper, than a module is."""
+    """Yield (dotted name, value) of every attribute that is no module. Raises ValueError beyond the bounds of size and depth."""
     waiting: list[tuple[str, int, _Object]] = [("", 0, module)]
     seen = 0
     while waiting:
@@ -201,7 +201,7 @@ def _attributes(module: _Object) -> Iterator[tuple[str, Any]]:
 
 
 class _Storages:
-    """The numbers of an archive; no more of them are read than the file is long."""
+    """The storages of an archive; no more bytes are read than the file has."""
 
     def __init__(self, archive: zipfile.ZipFile, start: str, left: int) -> None:
         self.archive, self.start, self.left = archive, start, left

@@ -1,6 +1,6 @@
 """transformers' config.json of a CLIP, MetaCLIP 2, SigLIP, SigLIP 2 or TIPSv2 as a model configuration of open_clip's form.
 
-What a file leaves out has the default of its class (transformers' configuration_*.py): a row of a table.
+A missing field takes the default of its class (transformers' configuration_*.py), a row of a table.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ACTIVATIONS = {
     "quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
     "relu": "relu",
 }  # fmt: skip
-# what a text_cfg says for them
+# the names of these activations in a text_cfg
 _TEXT_ACTIVATIONS: dict[str, dict[str, Any]] = {
     "gelu_tanh": {"act_kwargs": {"approximate": "tanh"}}, "relu": {"activation": "relu"},
 }  # fmt: skip
-# what CLIPs that were written before their configurations were right say, whose end of text is the highest id
+# the wrong ids in configurations of early CLIPs, whose end of text is the highest id
 _OLD_END = 2
 
 
@@ -43,9 +43,9 @@ class _Vision:
     image_size: Sides = 0
     num_channels: int = 3
     vision_use_head: bool = True
-    # of SigLIP 2, in place of image_size
+    # SigLIP 2's field in place of image_size
     num_patches: int = 0
-    # of TIPSv2, in place of intermediate_size
+    # TIPSv2's field in place of intermediate_size
     mlp_ratio: float = 0.0
     use_swiglu_ffn: bool = False
     num_register_tokens: int = 0
@@ -101,10 +101,10 @@ class Class:
     """A class of transformers.
 
     Attributes:
-        name: its name. layouts: how its files may name tensors, by their marks (see `transformers_keys`).
+        name: its name. layouts: the naming layouts of its files, see `transformers_keys`.
         vision, text: defaults of its configuration.
-        mean, std, interpolation: of pixels, where there is no processor's file.
-        clean: how its tokenizer cleans texts, by tokenizer class; None: as CLIP's own does.
+        mean, std, interpolation: of pixels, if there is no processor's file.
+        clean: the cleaning of texts by tokenizer class; None: as in CLIP's own tokenizer.
     """
 
     name: str
@@ -130,7 +130,7 @@ _TIPS_VISION = {
 }  # fmt: skip
 _OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _HALF, _RAW = ((0.5,) * 3, (0.5,) * 3), ((0.0,) * 3, (1.0,) * 3)
-# SigLIP's tokenizer takes punctuation away by itself, SigLIP 2's writes texts in lower case
+# SigLIP's tokenizer removes punctuation itself, SigLIP 2's lowercases texts
 _SIGLIP_CLEAN = {"SiglipTokenizer": "canonicalize", "": "lower"}
 # model_type -> class
 CLASSES = {
@@ -150,7 +150,7 @@ CLASSES = {
 
 
 def class_of(content: Mapping[str, Any], path: str) -> Class:
-    """The class of a config.json. Raises ModelError for one that is none of these; `path` is the file's."""
+    """The class of a config.json. Raises ModelError for any other class; `path` is the file's."""
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in CLASSES:
         raise ModelError(f"{path!r}: {unknown('model_type', shown(kind) if not isinstance(kind, str) else kind, CLASSES)}")
@@ -161,7 +161,7 @@ def model_config(content: Mapping[str, Any], path: str) -> dict[str, Any]:
     """A model configuration with `embed_dim`, `vision_cfg` {"vit": …} and `text_cfg` out of a config.json; `path` is the file's.
 
     Raises:
-        ModelError: another model, or a field that is missing, out of its range or against another one.
+        ModelError: another model, or a field that is missing, out of its range or contradicts another one.
     """
     found, damaged = class_of(content, path), f"model configuration {path!r} is damaged"
     vision = convert({**found.vision, **_part(content, "vision_config", damaged)}, _Vision, f"{damaged}: vision_config")
@@ -172,7 +172,7 @@ def model_config(content: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _part(content: Mapping[str, Any], name: str, damaged: str) -> dict[str, Any]:
-    """The fields of one tower; files of old have a second object, which wins."""
+    """The fields of one tower. Old files have a second object for it, which takes precedence."""
     made: dict[str, Any] = {}
     for key in (name, f"{name}_dict"):
         part = content.get(key)
@@ -188,7 +188,7 @@ def _clip(content: Mapping[str, Any], vision: _Vision, text: _Text, damaged: str
     if type(embed) is not int or not 1 <= embed <= WIDTH:
         raise ModelError(f"{damaged} (projection_dim must be a whole number from 1 to {WIDTH}, got {shown(embed)})")
     end = text.eos_token_id if isinstance(text.eos_token_id, int) else None
-    # CLIP's end of text has the highest id, which is what the towers look for where a file says nothing that is right
+    # CLIP's end of text has the highest id, which the towers look for if a file has no valid id
     highest = content["model_type"] == "clip" and (end is None or end in (_OLD_END, text.vocab_size - 1))
     pool = {"pool_type": "argmax"} if highest else {"pool_type": "eos", "eos_id": _OLD_END if end is None else end}
     vit = _vit(vision, vision.intermediate_size)
@@ -243,7 +243,7 @@ def _vit(vision: _Vision, hidden: int) -> dict[str, Any]:
 
 
 def _quick(text: _Text) -> dict[str, bool]:
-    # read for the text tower alone: the image tower has a field
+    # read only for the text tower: the image tower has a field
     return {"quick_gelu": text.hidden_act == "quick_gelu"}
 
 
@@ -252,6 +252,6 @@ def _text(text: _Text) -> dict[str, Any]:
     return {
         "context_length": text.max_position_embeddings, "vocab_size": text.vocab_size, "width": text.hidden_size,
         "heads": text.num_attention_heads, "layers": text.num_hidden_layers,
-        # half a channel more, so that the product is never rounded below the size
+        # half a channel is added, so that the product is never rounded below the size
         "mlp_ratio": (text.intermediate_size + 0.5) / text.hidden_size, "norm_kwargs": {"eps": text.layer_norm_eps}, **more,
     }  # fmt: skip

@@ -1,6 +1,6 @@
-"""A folder as transformers writes it: config.json, weights in one file or several, and the files of processor and tokenizer.
+"""A folder in transformers' layout: config.json, weights in one file or several, and the files of processor and tokenizer.
 
-transformers itself is not needed.
+It does not need transformers itself.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ CONFIG = "config.json"
 _INDEX = ".index.json"
 # safetensors first: it holds tensors and nothing else
 WEIGHTS = ("model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bin", f"pytorch_model.bin{_INDEX}")
-# any one of them is a tokenizer
+# any one of these files makes a tokenizer
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-# bytes of a tokenizer's file: Gemma's is 34 MB
+# the most bytes of a tokenizer's file: Gemma's is 34 MB
 _MOST = 1 << 28
-# what TIPSv2's cosines are divided by where neither the weights nor the configuration say it
+# the divisor of TIPSv2's cosines if neither the weights nor the configuration contain it
 _TIPS_TEMPERATURE = 0.005065968260169029
-# the names that CLIP's two special tokens have there and in open_clip's vocabulary
+# the names of CLIP's two special tokens in transformers and in open_clip's vocabulary
 _SPECIAL = {"<|startoftext|>": "<start_of_text>", "<|endoftext|>": "<end_of_text>"}
 
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder's configuration says: the class, and the model in open_clip's form without its tokenizer."""
+    """The content of a folder's configuration: the class, and the model in open_clip's form without its tokenizer."""
 
     path: Path
     found: Class
@@ -43,7 +43,7 @@ class Folder:
 
     @classmethod
     def read(cls, path: Path) -> Folder:
-        """Read config.json. Raises ModelError for one that is damaged, or of a model that is none of these."""
+        """Read config.json. Raises ModelError for a damaged file or an unsupported model."""
         file = path / CONFIG
         content = _json(file, "model configuration")
         return cls(path, class_of(content, str(file)), _with_scale(content, model_config(content, str(file))))
@@ -55,7 +55,7 @@ class Folder:
         return processor.preprocess_config(content, self.found, self.config["vision_cfg"]["vit"], str(file))
 
     def with_tokenizer(self) -> dict[str, Any]:
-        """The configuration with its tokenizer: CLIP's own where the folder's is equal. Raises ModelError for a folder without one."""
+        """The configuration with its tokenizer, CLIP's own if the folder's is equal. Raises ModelError for a folder without one."""
         file = next((self.path / name for name in TOKENIZERS if (self.path / name).is_file()), None)
         if file is None:
             raise ModelError(
@@ -72,7 +72,7 @@ class Folder:
 
 
 def weights(path: Path) -> Path:
-    """The file of a folder's weights, or of their index. Raises ModelError where there is none."""
+    """The file of a folder's weights, or of their index. Raises ModelError if there is none."""
     found = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if found is None:
         raise ModelError(f"model directory {str(path)!r} holds no {' or '.join(WEIGHTS)}")
@@ -80,10 +80,10 @@ def weights(path: Path) -> Path:
 
 
 def shards(file: Path) -> list[str]:
-    """The names of the files that an index lists, each once; a file that is none has none.
+    """The names of the files that an index lists, each once; empty for a file that is no index.
 
     Raises:
-        ModelError: a damaged index, or a name that is no plain one.
+        ModelError: a damaged index, or a name with a path.
     """
     if not file.name.endswith(_INDEX):
         return []
@@ -92,7 +92,7 @@ def shards(file: Path) -> list[str]:
         raise ModelError(f"index of weights {str(file)!r} is damaged (weight_map must be an object of names, got {shown(table)})")
     names = list(dict.fromkeys(table.values()))
     for name in names:
-        # a path would read another folder's files
+        # a path could read another folder's files
         if not isinstance(name, str) or Path(name).name != name or "\\" in name or not name.endswith((".safetensors", ".bin")):
             raise ModelError(
                 f"index of weights {str(file)!r} is damaged (a file must be a .safetensors or .bin beside it, got {shown(name)})"
@@ -101,7 +101,7 @@ def shards(file: Path) -> list[str]:
 
 
 def _with_scale(content: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """TIPSv2's configuration with the scale of its cosines, which published weights do not hold."""
+    """TIPSv2's configuration with the scale of its cosines, which is missing in published weights."""
     if content["model_type"] != "tipsv2":
         return config
     given = content.get("temperature_init_value")
@@ -110,7 +110,7 @@ def _with_scale(content: Mapping[str, Any], config: dict[str, Any]) -> dict[str,
 
 
 def _is_clips(path: Path) -> bool:
-    """Whether a folder's byte pairs are those that come with open_clip."""
+    """True if a folder's byte pairs equal those that come with open_clip."""
     vocabulary, merges = path / "vocab.json", path / "merges.txt"
     if vocabulary.is_file() and merges.is_file():
         words: Any = _json(vocabulary, "tokenizer")

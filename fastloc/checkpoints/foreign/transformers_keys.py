@@ -18,7 +18,7 @@ _QKV = "{q_proj,k_proj,v_proj}"
 
 
 def _transformer(to: str, of: str, width: str, inner: str) -> tuple[Row, ...]:
-    """Blocks of transformers' under open_clip's names."""
+    """The rows of transformers' blocks under open_clip's names."""
     wide = f"{width} {width}"
     return (
         *pair(f"{to}.ln_1", f"{of}.layer_norm1", width), *pair(f"{to}.ln_2", f"{of}.layer_norm2", width),
@@ -43,7 +43,7 @@ _CLIP = (
     *one("visual.class_embedding", "vision_model.embeddings.class_embedding", "C"),
     *one("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight", "C 3 h w"),
     *one("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight", "N C"),
-    # spelled so
+    # the file's own spelling
     *pair("visual.ln_pre", "vision_model.pre_layrnorm", "C"),
     *_transformer("visual.transformer.resblocks.{i}", "vision_model.encoder.layers.{i}", "C", "M"),
     *pair("visual.ln_post", "vision_model.post_layernorm", "C"),
@@ -123,7 +123,7 @@ _TIPS = (
         "vision_model.embeddings.", "register_tokens", "position_embeddings", "patch_embeddings.projection", "vision_model.layernorm"
     ),
     *_tips_block(_VISION, ("fc1", "fc2"), ("weights_in", "weights_out")),
-    # as DINOv2's were, and as all are since transformers 5
+    # DINOv2's names, which all models use since transformers 5
     *_tips_attention(f"{_VISION}.attention.attention.{{query,key,value}}", f"{_VISION}.attention.output.dense"),
     *_tips_attention(f"{_VISION}.attention.{_QKV}", f"{_VISION}.attention.o_proj"),
     *one(f"{_BLOCK}.ls1.gamma", f"{_VISION}.layer_scale1.lambda1", "C"),
@@ -134,7 +134,7 @@ _TIPS = (
     *one("logit_scale", "temperature", "", "as a logarithm", needed=False),
 )
 _OWN = "transformer.resblocks.{i}"
-# and those that it writes into files, which are nearly TIPS's and open_clip's
+# the names that it writes into files, nearly TIPS's and open_clip's
 _TIPS_FILE = (
     *_tips_ends("vision_encoder.", "register_tokens", "pos_embed", "patch_embed.proj", "vision_encoder.norm"),
     *_tips_block(_ENCODER, ("c_fc", "c_proj"), ("w12", "w3")),
@@ -163,8 +163,8 @@ LAYOUTS = (
 
 
 def joined_class_position(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """TIPSv2's tower as timm has it: the class token's position, row 0 of the table, is added to it; registers have none."""
+    """TIPSv2's tower in timm's form: the class token's position, row 0 of the table, is added to the token; registers have none."""
     cls, pos = (state[f"visual.trunk.{name}"] for name in ("cls_token", "pos_embed"))
-    # of half precision too
+    # the sum is exact for half precision too
     summed = (cls.double() + pos[:, :1].double()).to(torch.promote_types(cls.dtype, torch.float32))
     return {**state, "visual.trunk.cls_token": summed, "visual.trunk.pos_embed": pos[:, 1:]}

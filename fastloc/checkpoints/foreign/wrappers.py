@@ -1,4 +1,4 @@
-"""What trainers wrap around a state dict: a dict of everything that training needs, and prefixes of every name."""
+"""The wrappings of trainers around a state dict: a dict with the whole training state, and prefixes of every name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,27 +9,27 @@ from fastloc.errors import ModelError
 
 __all__ = ["unwrapped"]
 
-# keys that weights lie under: open_clip's and Lightning's, timm's, others'; and those of their moving average
+# the keys of the weights: open_clip's and Lightning's, timm's, others'; and those of their moving average
 _PLAIN = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-# parts of names that wrappers put in, wherever: torch.compile, FSDP, activation checkpointing
+# parts that wrappers insert anywhere in names: torch.compile, FSDP, activation checkpointing
 _INSERTED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-# what they put in front of all names: DataParallel and DDP, Lightning and others
+# the prefixes of all names: DataParallel and DDP, Lightning and others
 _PREFIXES = ("module.", "model.")
-# what is beside the weights of an averaged model, which counts its steps
+# the count of steps that an averaged model stores with its weights
 _COUNTERS = ("n_averaged",)
-# what FSDP makes of many tensors, until they are put together
+# FSDP's flat tensors, each of many tensors, before they are gathered
 _FLAT = "_flat_param"
 
 
 def unwrapped(found: Any, name: str) -> Any:
-    """The tensors by name of the content of a torch file; what is none is given back as it is.
+    """The tensors by name in the content of a torch file; any other content is returned unchanged.
 
     Args:
         name: the file, for errors.
 
     Raises:
-        ModelError: two sets of weights, prefixes of some names, two names that become one, or FSDP's flat tensors: what cannot be told.
+        ModelError: ambiguous content: two sets of weights, prefixes of only some names, two names that become one, or FSDP's flat tensors.
     """
     if not isinstance(found, Mapping):
         return found
@@ -46,12 +46,12 @@ def unwrapped(found: Any, name: str) -> Any:
 
 
 def _holds(value: Any) -> bool:
-    """Whether there are tensors in a part, or parts of parts."""
+    """True if there are tensors in a part, at any depth."""
     return isinstance(value, Mapping) and any(isinstance(each, (Tensor, Mapping)) for each in value.values())
 
 
 def _named(state: Mapping[Any, Any], name: str) -> dict[Any, Any]:
-    """The same tensors without wrappers in their names."""
+    """The tensors without wrappers in their names."""
     if not all(isinstance(key, str) for key in state):
         return dict(state)
     flat = next((key for key in state if key.rpartition(".")[2].startswith(_FLAT)), None)

@@ -1,1 +1,1 @@
-"""Where models come from."""
+"""Descriptions and the listing of models by name."""

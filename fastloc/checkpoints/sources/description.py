@@ -1,4 +1,4 @@
-"""What a model's name means: its configuration, where its weights and its tokenizer are, before any weights are read."""
+"""The meaning of a model's name: its configuration and the locations of its weights and tokenizer, before any weights are read."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,17 +23,17 @@ from fastloc.utils.schema import first_line, plain, read_file
 __all__ = ["ARCHIVES", "CONFIG", "PROJECTIONS", "RANDOM", "Description", "describe", "refusal", "spec_of"]
 
 CONFIG = "open_clip_config.json"
-# trained projections that lie in a model's folder beside its weights, see `fastloc.checkpoints.projections`
+# the file of trained projections in a model's folder, see `fastloc.checkpoints.projections`
 PROJECTIONS = "eclip.safetensors"
 RANDOM = "random"
 ARCHIVES = (".pt", ".pth", ".jit")
-# what the names of open_clip's own files begin with
+# the prefix of open_clip's own files
 _OWN_WEIGHTS = "open_clip"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a model before its weights are read."""
+    """The facts of a model before its weights are read."""
 
     name: str
     config: dict[str, Any]
@@ -42,9 +42,9 @@ class Description:
     file: Path | None
     tokenizer: Callable[[], Any]
     projections: Path | None = None
-    # names of a file's tensors in open_clip's
+    # renames a file's tensors to open_clip's names
     renames: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
-    # where they had to be read for the description
+    # the tensors, if the description had to read them
     state: dict[str, Tensor] | None = None
 
 
@@ -86,7 +86,7 @@ def _directory(name: str, path: Path) -> Description:
         raise ModelError(f"{str(path / CONFIG)!r} has no 'model_cfg'")
     config = _checked(content, content["model_cfg"], path / CONFIG)
     files = [*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin")), *sorted(path.glob("*.pt"))]
-    # a copy of a repository may hold the same weights once more, in transformers' layout: open_clip's own go first
+    # a copy of a repository may hold the same weights also in transformers' layout: open_clip's take precedence
     candidates = sorted((file for file in files if file.name != PROJECTIONS), key=lambda file: not file.name.startswith(_OWN_WEIGHTS))
     projections = path / PROJECTIONS
     if not candidates:
@@ -110,12 +110,12 @@ def _repository(model: str, pretrained: str | None) -> Description:
     if reason:
         raise ModelError(f"model {model!r} is not supported: {reason}")
     file = hub.weights(repository, config)
-    # others may have put weights of another layout into the same folder of the cache
+    # other programs may have put weights of another layout into the same folder of the cache
     return replace(_directory(model, path.parent), file=file, tokenizer=lambda: repository_tokenizer(model, config, path.parent))
 
 
 def _transformers(name: str, path: Path, repository: Repository | None = None) -> Description:
-    """A folder as transformers writes it, whose other files are fetched first if it is a repository's."""
+    """The description of a folder in transformers' layout; a repository's other files are fetched first."""
     from fastloc.checkpoints.foreign import layouts, transformers_folder
 
     folder, file = transformers_folder.Folder.read(path), path / transformers_folder.CONFIG
@@ -131,7 +131,7 @@ def _transformers(name: str, path: Path, repository: Repository | None = None) -
 
 
 def _archive(path: Path, pretrained: str | None) -> Description:
-    """One of OpenAI's own files, whose tensors say which model it is."""
+    """The description of one of OpenAI's own files, whose tensors determine the model."""
     if pretrained is not None:
         raise ModelError(f"pretrained must be None with {path.name!r}, which holds its weights, got {pretrained!r}; leave it out")
     state = state_dicts.read(path)
@@ -175,14 +175,14 @@ def _named(model: str, pretrained: str | None) -> Description:
         file = None if pretrained == RANDOM else Path(pretrained)
     else:
         file, preprocess = _tagged(model, name, pretrained)
-        # the tag knows which activation its weights were trained with
+        # the tag contains the activation that its weights were trained with
         config = {**config, "quick_gelu": bool(preprocess.get("quick_gelu"))}
     random = pretrained == RANDOM
     return Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: named_tokenizer(name, config, random))
 
 
 def _tagged(model: str, name: str, tag: str | None) -> tuple[Path, dict[str, Any]]:
-    """The file of a tag's weights, and what open_clip knows of the tag."""
+    """The file of a tag's weights, and open_clip's entry of the tag."""
     tags = open_clip_files.tags()
     known = tags.list_pretrained_tags_by_model(name)
     if tag is None:
@@ -199,7 +199,7 @@ def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
     try:
         return Path(open_clip_files.tags().download_pretrained(row))
     except Exception as error:
-        # a download from elsewhere fails in its own ways: offline, refused, no such file
+        # a download from elsewhere raises exceptions of its own: offline, refused, no such file
         first = first_line(error)
         raise ModelError(f"weights {tag!r} of {name} could not be downloaded: {first}") from error
 
@@ -214,7 +214,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _checked(content: Mapping[str, Any], config: object, path: Path) -> dict[str, Any]:
-    """The part of a configuration file that is open_clip's, every field in its range, or a kind of model that will be refused."""
+    """The open_clip part of a configuration file, with every field in its range, or a kind of model that will be refused."""
     if isinstance(config, dict) and embedded.holds(path):
         return config
     found = config_schema.outline(config, str(path))

@@ -1,4 +1,4 @@
-"""The list of all models that can be named."""
+"""The list of all models with a name."""
 
 import json
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ __all__ = ["models"]
 
 
 def models() -> list[dict[str, Any]]:
-    """Every model, the embedded one first, then by family, those that are refused last.
+    """List every model, the embedded one first, then by family, refused ones last.
 
     Each row: {"name", "family", "pretrained": tags, "licences": of the tags whose licence is known, "input": (height, width), "parameters":
-    of the image tower (None for a ResNet), "embed", "text": see `fastloc.checkpoints.families.catalogue.text_tower`, "refused": why not,
-    or None}. Read from open_clip's files, which is not imported.
+    of the image tower (None for a ResNet), "embed", "text": see `fastloc.checkpoints.families.catalogue.text_tower`, "refused": the
+    reason, or None}. The rows are read from open_clip's files without importing it.
     """
     own = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     rows = [_listed("embedded", own, {})]

@@ -1,4 +1,4 @@
-"""Columns of tokens that a text tower reads: those behind them can be left out exactly, so short texts cost what they are long."""
+"""Columns of tokens that a text tower reads. Later columns can be dropped exactly, so the cost of a text follows its length."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ __all__ = ["Cut"]
 
 @dataclass(frozen=True)
 class Cut:
-    """The last column that a tower reads of a text.
+    """The rule for the last column that a tower reads of a text.
 
     kind    "highest": that of the highest id; "first": the first with id `token`; "filled": the last with another id than `token`
     token   an id, see `kind`
-    more    columns behind that one, as far as there are
+    more    columns after that one, as far as they exist
     """
 
     kind: str
@@ -21,9 +21,9 @@ class Cut:
     more: int = 0
 
     def columns(self, tokens: Tensor) -> int:
-        """Columns that are enough for every row of tokens, int64 [n, N]; a row without such an id needs what argmax makes of it."""
+        """The number of columns that suffices for every row of tokens, int64 [n, N]; a row without such an id uses argmax's result."""
         if self.kind == "filled":
-            # the last one: the first from behind
+            # the last one: the first from the end
             last = tokens.shape[1] - 1 - (tokens != self.token).int().flip(1).argmax(1)
         else:
             last = (tokens if self.kind == "highest" else (tokens == self.token).int()).argmax(1)

@@ -1,4 +1,4 @@
-"""Steps that text towers share: masks and means that leave padding out, and positions that are sines."""
+"""Steps that text towers share: masks and means without padding, and sinusoidal positions."""
 
 import math
 
@@ -9,17 +9,17 @@ __all__ = ["key_mask", "masked_mean", "sinusoids"]
 
 
 def key_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to logits [n, …, N, N]: [n, 1, N], 0 for keys that are seen, bool [n, N], and a number for others that exp makes 0.
+    """The mask to add to logits [n, …, N, N]: [n, 1, N], 0 for seen keys (bool [n, N]), and for others a number whose exp is 0.
 
-    It is finite, so a text without any token gives no NaN.
+    The number is finite, so a text without any token gives no NaN.
     """
     return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def masked_mean(x: Tensor, kept: Tensor) -> Tensor:
-    """The mean [n, C] of those tokens of x [n, N, C] that are kept, bool [n, N]; zeros where none is."""
+    """The mean [n, C] of the kept tokens (bool [n, N]) of x [n, N, C]; zeros where none is kept."""
     weights = kept.to(x.dtype)[..., None]
-    # official code adds 1e-8 to the count, which is the same in float32, and which exporters leave out
+    # official code adds 1e-8 to the count, which changes nothing in float32 and which exporters drop
     return (x * weights).sum(1) / weights.sum(1).clamp_min(1)
 
 

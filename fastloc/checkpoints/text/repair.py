@@ -13,10 +13,10 @@ def cleaned(text: str, kind: str) -> str:
 
 
 def repaired(text: str) -> str:
-    """A text without what it got on its way: broken encodings, HTML entities, control characters."""
+    """A text without transmission faults: broken encodings, HTML entities, control characters."""
     if text.isascii() and text.isprintable() and "&" not in text:
         return text
-    # only now: plain text, which prompts are, needs no repair
+    # imported only here: plain text, such as most prompts, needs no repair
     import ftfy
 
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()

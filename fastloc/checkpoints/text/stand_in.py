@@ -1,4 +1,4 @@
-"""A tokenizer for random weights, to which no text means anything: bytes as ids, so no file of a vocabulary is fetched for it."""
+"""A tokenizer for random weights, for which no text has a meaning: bytes as ids, so that no vocabulary file is fetched."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ _SPECIAL = 8
 
 
 class StandIn:
-    """Texts to token ids that differ where texts do.
+    """Texts to token ids, different for different texts.
 
     Args:
-        text: a text_cfg: which id ends texts, where the tower reads them, and which fills them up.
+        text: a text_cfg, with the id that ends texts, the position that the tower reads, and the padding id.
     """
 
     def __init__(self, text: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ class StandIn:
         texts = [texts] if isinstance(texts, str) else texts
         ids = torch.full((len(texts), self.context_length), self.pad, dtype=torch.long)
         for row, text in zip(ids, texts, strict=True):
-            # of few words as many as there are
+            # bytes wrap around in a small vocabulary
             found = [_SPECIAL + each % max(self.vocabulary - _SPECIAL - 1, 1) for each in text.encode()][: self.context_length - 1]
             row[: len(found) + 1] = torch.tensor([*found, self.end])
         return ids

@@ -1,7 +1,7 @@
-"""A tokenizer from a folder that has a tokenizer.json, as transformers and open_clip read it, with the `tokenizers` package alone.
+"""A tokenizer from a folder with a tokenizer.json, as transformers and open_clip read it, with only the `tokenizers` package.
 
-What a folder says besides is in tokenizer_config.json and special_tokens_map.json: the token that fills texts up, and on which side. Some
-classes of transformers frame texts by themselves, whatever tokenizer.json says: a row of a table each.
+tokenizer_config.json and special_tokens_map.json hold the rest: the padding token and its side. Some classes of transformers frame texts
+by themselves, whatever tokenizer.json contains: each is a row of a table.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,23 +23,23 @@ __all__ = ["FILE", "SLOW", "FolderTokenizer"]
 
 FILE = "tokenizer.json"
 _CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
-# what transformers alone reads, where there is no tokenizer.json
+# the files that only transformers reads, if there is no tokenizer.json
 SLOW = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.json", "vocab.txt")
-# bytes of a definition: MetaCLIP 2's has 901,629 words on lines of their own
+# the most bytes of a definition: MetaCLIP 2's has 901,629 words on lines of their own
 _MOST, _MOST_CONFIG = 1 << 28, 1 << 26
-# where neither file names one
+# the defaults if neither file names a token
 _PADS, _SEPARATORS = ("<pad>", "[PAD]"), ("[SEP]", "</s>")
 _LANGUAGE = "eng_Latn"
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What a class of transformers does by itself.
+    """The framing that a class of transformers adds by itself.
 
-    start, end   of a start and an end token, where tokenizer_config.json says one of the two alone; None, or where it says neither: as
-                 tokenizer.json says
-    side         texts are filled up on it where nothing is said
-    language     a text begins with its language's token
+    start, end   the defaults of a start and an end token if tokenizer_config.json sets only one of the two; with None, or if it sets
+                 neither, tokenizer.json decides
+    side         the default side of padding
+    language     True if a text begins with its language's token
     """
 
     start: bool | None = None
@@ -61,9 +61,9 @@ class FolderTokenizer:
     """Texts to token ids.
 
     Args:
-        folder: it holds a tokenizer.json.
-        context_length: ids in a row: longer texts are cut, and shorter ones filled up.
-        clean: how texts are cleaned first, see `fastloc.text.cleaning`.
+        folder: holds a tokenizer.json.
+        context_length: ids in a row; longer texts are cut, shorter ones padded.
+        clean: the cleaning of texts before, see `fastloc.text.cleaning`.
         strip_sep_token: its id becomes 0, as CLIPA was trained.
         language: of texts, for tokenizers that mark it.
 
@@ -98,21 +98,21 @@ class FolderTokenizer:
         return torch.from_numpy(self.tokens([texts] if isinstance(texts, str) else list(texts))[0])
 
     def length(self, text: str) -> int:
-        """Tokens that a text would have uncut, those around it among them."""
+        """The number of tokens that a text has uncut, including start and end tokens."""
         return self.tokens([text])[1][0]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids."""
+        """Decode ids to a text."""
         return str(self.tokens.inner.decode([int(each) for each in ids], skip_special_tokens=False))
 
     @property
     def vocabulary(self) -> int:
-        """Ids that there may be."""
+        """The number of possible ids."""
         return int(self.tokens.inner.get_vocab_size())
 
     @property
     def definition(self) -> str:
-        """All but the cleaning as JSON for `tokenizers`: it cuts and fills texts up to the context."""
+        """The tokenizer without its cleaning as JSON for `tokenizers`; it cuts and pads texts to the context."""
         return str(self.tokens.inner.to_str())
 
     def _token(self, inner: Any, config: dict[str, Any], name: str, usual: Sequence[str]) -> tuple[str, int]:
@@ -127,7 +127,7 @@ class FolderTokenizer:
         return token, int(number)
 
     def _frame(self, inner: Any, config: dict[str, Any], family: _Family, language: str | None) -> None:
-        """Put the tokens around texts that the class of transformers puts there."""
+        """Add the start and end tokens that the class of transformers puts around texts."""
         if family.language:
             code = language or config.get("src_lang") or _LANGUAGE
             ends, legacy = self._token(inner, config, "eos_token", ("</s>",))[0], bool(config.get("legacy_behaviour"))
@@ -153,13 +153,13 @@ def _template() -> Callable[..., Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The content of a file that need not be there."""
+    """The content of an optional file."""
     if not path.is_file():
         return {}
     return plain(read_file(path, f"tokenizer {str(path)!r}", _MOST_CONFIG), f"tokenizer {str(path)!r} is damaged", _MOST_CONFIG)
 
 
 def _content(token: Any) -> str | None:
-    """A token as transformers writes it: its text, or an object with that."""
+    """The text of a token in transformers' files, which hold the text or an object with it."""
     found = token.get("content") if isinstance(token, dict) else token
     return found if isinstance(found, str) and found else None

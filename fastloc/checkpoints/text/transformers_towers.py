@@ -1,7 +1,7 @@
 """The text towers of transformers that open_clip's configurations name, without transformers: RoBERTa, XLM-RoBERTa, mT5 and NLLB's M2M100.
 
-Tensors have the names that open_clip's `HFTextEncoder` gives them, `transformer.…` and `proj.…`. Sizes come from the weights; what
-weights do not tell is a row of a table.
+Tensors have the names that open_clip's `HFTextEncoder` gives them, `transformer.…` and `proj.…`. Sizes come from the weights; facts
+that the weights do not contain are a row of a table.
 """
 
 import math
@@ -21,9 +21,9 @@ __all__ = ["ROWS", "Row", "TransformersTower", "row", "sized"]
 
 POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 PROJECTIONS = ("linear", "mlp")
-# buckets of mT5's distances, for each direction half, and the distance from which on all are in the last one
+# mT5's number of buckets of distances, half for each direction, and the distance from which on all share the last bucket
 _BUCKETS, _FAR = 32, 128
-# rows of M2M100's table of positions that stand for none
+# the rows of M2M100's table of positions that are no positions
 _OFFSET = 2
 
 
@@ -32,7 +32,8 @@ class Row:
     """One text encoder.
 
     kind        "roberta" (norms behind the blocks' parts), "mt5" (no biases, positions as a bias of distances) or "m2m_100"
-    vocabulary  rows of its table of tokens; width, layers, inner: of the stream, of blocks, of the MLP; positions: rows of its table
+    vocabulary  rows of its table of tokens; width: of the stream; layers: number of blocks; inner: width of the MLP; positions: rows of
+                that table
     head        width of an attention head
     pad         the id that no token sees
     eps         of its norms
@@ -128,11 +129,11 @@ class TransformersTower(nn.Module):
 
     @property
     def cut(self) -> Cut:
-        """Columns that are read: no token sees padding, and no pooling counts it."""
+        """The rule for the columns that are read: no token sees padding, and no pooling counts it."""
         return Cut("filled", self.pad_id)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """The embeddings [n, E] of tokens, int64 [n, N], as the projection leaves them; N is the context, or as few as `cut` says."""
+        """The embeddings [n, E] of tokens, int64 [n, N], as projected; N is the context, or at least the columns of `cut`."""
         seen = tokens != self.pad_id
         x = self.transformer(tokens, seen)
         if self.pool == "mean_pooler":
@@ -145,7 +146,7 @@ class TransformersTower(nn.Module):
 
 
 class _Roberta(nn.Module):
-    """RoBERTa and XLM-RoBERTa: post-norm blocks, learned positions that count from behind the padding's id."""
+    """RoBERTa and XLM-RoBERTa: post-norm blocks, learned positions that count from the padding's id + 1."""
 
     def __init__(self, found: Row, pooled: bool = False) -> None:
         super().__init__()
@@ -268,7 +269,7 @@ class _RMSNorm(nn.Module):
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor, scale: float | None = None) -> Tensor:
-    """Attention of [n, N, C], with what is added to logits, [n or 1, heads or 1, N or 1, N]."""
+    """Attention of [n, N, C], with a mask to add to logits, [n or 1, heads or 1, N or 1, N]."""
     count, length = q.shape[:2]
     q, k, v = (each.view(count, length, heads, -1).transpose(1, 2) for each in (q, k, v))
     mask = mask.expand(-1, -1, length, -1)
@@ -276,12 +277,12 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor, scale: 
 
 
 def _positions(seen: Tensor, pad: int) -> Tensor:
-    """The row of each token in the table of positions: they count from behind the padding's id, and padding has that."""
+    """The row of each token in the table of positions: tokens count from the padding's id + 1, and padding has that id."""
     return seen.long().cumsum(1) * seen + pad
 
 
 def _buckets(length: int, device: torch.device) -> Tensor:
-    """The bucket of each distance [N, N], of key behind query: single ones up to a quarter of them, then by the logarithm."""
+    """The bucket of each distance [N, N] from query to key: single distances for a quarter of the buckets, then logarithmic ranges."""
     half, exact = _BUCKETS // 2, _BUCKETS // 4
     places = torch.arange(length, device=device)
     away = places[None] - places[:, None]

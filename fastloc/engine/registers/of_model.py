@@ -16,13 +16,13 @@ Given = str | os.PathLike[str] | RegisterNeurons | None
 
 
 class MeasuredRegisters(OfModel[RegisterNeurons]):
-    """The register neurons of one model: where they are given every method has registers, else those that ask for some; see `OfModel`."""
+    """The register neurons of one model. With given neurons every method has registers, else only methods that ask; see `OfModel`."""
 
     def __init__(self, model: str, given: Given) -> None:
         super().__init__(RegisterNeurons, model, given)
 
     def applied(self, row: Recipe, changes: Mapping[str, Any], source: Source) -> Recipe:
-        """The recipe with the model's neurons, and as many registers as it asks for itself, or else as many as come with them.
+        """The recipe with the model's neurons, and with the number of registers that it asks for, or else the number stored with them.
 
         Raises:
             ModelError: the recipe asks for registers and there are no neurons, or another model's.

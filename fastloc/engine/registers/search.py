@@ -31,7 +31,7 @@ __all__ = ["Rule", "Search", "neuron_scores", "outliers_left", "search"]
 
 # with `Rule.sparse`: a neuron is idle in a token below this value, and kept if it is idle in this share of the tokens; the authors' numbers
 IDLE, IDLE_SHARE = 0.5, 0.5
-# reads every row of every block
+# a recipe that reads every row of every block
 _ROW = recipe("legrad", start=0)
 
 
@@ -74,7 +74,7 @@ class Rule:
         return self.lengths(tokens, prefix) > (self.ratio if self.threshold is None else self.threshold)
 
     def lengths(self, tokens: Tensor, prefix: int) -> Tensor:
-        """The numbers that are compared, [N]: lengths, or those of patches in medians and 0 for the tokens in front."""
+        """The numbers that the rule compares, [N]: lengths, or the patches' lengths in medians and 0 for the tokens in front."""
         found: Tensor = torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
         if self.threshold is not None:
             return found
@@ -83,7 +83,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Search:
-    """The result: the neurons, and the score of each in their order, its mean size at the outliers."""
+    """The result: the neurons and, in their order, the score of each, its mean magnitude at the outliers."""
 
     neurons: RegisterNeurons
     scores: tuple[tuple[float, ...], ...]
@@ -96,13 +96,13 @@ def search(
     """Find a model's register neurons.
 
     Args:
-        localizer: the model, and how pictures are brought to its input; its method is not read.
-        pictures: whatever `fastloc.imaging.images.load` takes, one or more; the authors take 500.
-        registers: how many tokens shall take the neurons over.
-        source: what the pictures are, in words.
+        localizer: the model with its preprocessing; the method is not read.
+        pictures: anything that `fastloc.imaging.images.load` takes, one or more; the authors take 500.
+        registers: the number of tokens that take the neurons over.
+        source: a description of the pictures.
 
     Raises:
-        FastlocError: no token of any picture is an outlier, and so there is nothing to move.
+        FastlocError: no token of any picture is an outlier, so there is nothing to move.
         RecipeError: no picture, or a block that the model does not have. ImageError: a picture cannot be read.
     """
     rule = rule or Rule()
@@ -148,7 +148,7 @@ def _deep(weights: Weights, rule: Rule) -> int:
 
 
 def neuron_scores(weights: Weights, pixels: Tensor, rule: Rule) -> tuple[Tensor, int, float]:
-    """Of one picture [1, 3, H, W]: each neuron's score [L, M], how many outliers there are, and the largest length that was compared."""
+    """Each neuron's score [L, M] in one picture [1, 3, H, W], the number of outliers, and the largest length that was compared."""
     prepared, spec = fold(weights, _ROW), weights.spec
     tokens, grid = patch_tokens(prepared.weights, pixels)
     places = positions(prepared.weights, grid, _ROW)

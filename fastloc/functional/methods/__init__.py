@@ -1,1 +1,1 @@
-"""Parts of the pass that one method alone needs: what is more than a row of `fastloc.recipes`."""
+"""Parts of the pass that only one method needs, beyond a row of `fastloc.recipes`."""

@@ -1,4 +1,4 @@
-"""CAM and Grad-CAM as functions of tensors: what a classifier's last stage says of where a class is.
+"""CAM and Grad-CAM as functions of tensors: maps of a class's position from a classifier's last stage.
 
 Both are maps on the grid of the stage, [B, T, h, w], of all pictures and classes at once; `fastloc.imaging.heatmaps.heatmaps` draws them
 on pictures. On a network of global average pooling and one linear layer they differ by the ReLU and the constant 1 / (h w).
@@ -19,7 +19,7 @@ def cam(features: Tensor, weight: Tensor, classes: Sequence[int]) -> Tensor:
     """Class activation maps M_c = sum_k W_ck f_k (Zhou et al., CVPR 2016, equation 2), without ReLU and without the bias: [B, T, h, w].
 
     Args:
-        features: [B, K, h, w], what global average pooling reads.
+        features: [B, K, h, w], the input of global average pooling.
         weight: [C, K] of the one linear layer behind it.
         classes: T indices into the C classes.
 

@@ -1,8 +1,8 @@
 """CLIPer's levels: every block's input through the last block, by the attention of all blocks before it, balanced.
 
-The maps of all blocks but the last are added up; the sum is normalised by columns, then by rows, once more for each level, and of every
-level's map, made symmetric, what lies above its columns' means is what patches attend by. A round of normalisation scales the sum on both
-sides, M = diag(r) S diag(c): it is two vectors, and no balanced map is written down but the blocks of rows that are at work.
+The maps of all blocks but the last are added up. The sum is normalised by columns, then by rows, once more for each level. Every level's
+map is made symmetric, and patches attend by its part above its columns' means. A round of normalisation scales the sum on both sides,
+M = diag(r) S diag(c): it is two vectors, and a balanced map exists only for the block of rows in work.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from fastloc.functional.vjp import upcast
 
 # scores of patches [B, T, P] times the last level's attention, mean over heads
 Refine = Callable[[Tensor], Tensor]
-# what is divided by: a column that no token attends to, or a row that is nowhere above the mean, says nothing
+# the smallest divisor: a column that no token attends to, or a row that is nowhere above the mean, carries no information
 LEAST = 1e-30
 
 
@@ -70,7 +70,7 @@ class Round:
     def above_mean(self, part: slice, along: Tensor, across: Tensor) -> Tensor:
         """ReLU((M + M^T) / 2 - its column means) in some rows, from those of S and its transpose [b, h, R, N].
 
-        But for a factor of each row, and column j's factor `rows[j]`, which is left for what it is multiplied by.
+        It omits a factor of each row, and column j's factor `rows[j]`, which is applied to the matrix that it multiplies.
         """
         ratio = self.rows / self.columns
         means = (1 + self.sums) / (self.rows.shape[2] * self.rows)
@@ -79,7 +79,7 @@ class Round:
 
 
 def _balanced(maps: Maps, rounds: int) -> list[Round]:
-    """So many rounds of dividing columns by their sums, then rows by theirs."""
+    """Run `rounds` rounds of dividing columns by their sums, then rows by theirs."""
     found: list[Round] = []
     sums = total([block.sum(2) for block in maps.rows()])
     for _ in range(rounds):
@@ -87,7 +87,7 @@ def _balanced(maps: Maps, rounds: int) -> list[Round]:
         for block in maps.rows():
             scales = (block @ columns[..., None])[..., 0].clamp_min(LEAST).reciprocal()
             rows.append(scales)
-            # the next column sums, while the block is at hand
+            # the next column sums, while the block is in cache
             shares.append((scales[:, :, None] @ block)[:, :, 0])
         sums = total(shares)
         found.append(Round(joined(rows, 2), columns, sums * columns))
@@ -95,7 +95,7 @@ def _balanced(maps: Maps, rounds: int) -> list[Round]:
 
 
 def _attended(summed: Summed, values: Tensor, first: int) -> tuple[Tensor, Refine]:
-    """Every level's values [L, B, H, N, d] as its attention sees them, [L, B, P, C], and the last one's refinement."""
+    """The attention outputs [L, B, P, C] of every level's values [L, B, H, N, d], and the last level's refinement."""
     seen, refine = [], []
     for i, (images, several) in enumerate(summed.groups):
         made = [_of_heads(summed.maps(i, j), values[:, images, some], first) for j, some in enumerate(several)]
@@ -111,7 +111,7 @@ def _attended(summed: Summed, values: Tensor, first: int) -> tuple[Tensor, Refin
 
 
 def _of_heads(maps: Maps, values: Tensor, first: int) -> tuple[Tensor, Refine]:
-    """The same of some pictures and heads, [L, b, h, P, d]; the refinement is the sum over these heads."""
+    """`_attended` for some pictures and heads, [L, b, h, P, d]; the refinement is the sum over these heads."""
     rounds = _balanced(maps, len(values))
     last = rounds[-1]
     # a row's sum comes with the product
@@ -144,5 +144,5 @@ def _of_heads(maps: Maps, values: Tensor, first: int) -> tuple[Tensor, Refine]:
 
 
 def _weights(scales: Round, above: Tensor, sums: Tensor, first: int) -> Tensor:
-    """Attention to the patches, summed over heads, [b, R, P], of what `Round.above_mean` gives, [b, h, R, N], and its rows' sums."""
+    """Attention to the patches, summed over heads, [b, R, P], from the result of `Round.above_mean` [b, h, R, N] and its rows' sums."""
     return (above / sums.clamp_min(LEAST) * scales.rows[:, :, None])[..., first:].sum(1)

@@ -1,4 +1,4 @@
-"""Inverse temperatures by what they do: the mean entropy of self-self attention's rows is that of a uniform row over a share of the tokens.
+"""Inverse temperatures solved for an entropy: self-self attention's rows spread as a uniform row over a share of the tokens.
 
 A row of softmax(beta u u^T) over N unit vectors u has an entropy that falls from log N at beta = 0, and its slope is known:
 dH / d log(beta) = -beta^2 Var(s), s the row's cosines under the row's own weights. So one beta for each head and stream, at which the mean
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# the multipliers looked at; a target out of their reach gets the largest one
+# the bounds of the multiplier; a target beyond them gets the largest one
 RANGE = (1e-3, 1e4)
-# of Newton; a step that leaves the bounds halves what is between them
+# Newton steps; a step that leaves the bounds becomes a bisection
 STEPS = {torch.float64: 14, torch.float32: 10}
-# cosines of rows with all tokens that exist at a time: 16 MB of float32
+# the most cosines of rows with all tokens in memory at a time: 16 MB of float32
 SLICE = 1 << 22
 
 
@@ -71,7 +71,7 @@ def _first_guess(u: Tensor, target: float) -> Tensor:
 
 
 def _cosines(u: Tensor) -> Iterator[Tensor]:
-    """Some rows of u u^T at a time, [B, G, rows, N]."""
+    """Yield some rows of u u^T at a time, [B, G, rows, N]."""
     rows = max(SLICE // max(u.shape[0] * u.shape[1] * u.shape[2], 1), 1)
     for start in range(0, u.shape[2], rows):
         yield u[:, :, start : start + rows] @ u.mT

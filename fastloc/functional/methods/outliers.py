@@ -1,6 +1,6 @@
 """Patches that stand out from all others: found by their density (SC-CLIP) or by the class token's attention (SFP), and repaired.
 
-Which patches they are is constant for a gradient; what repairs them is differentiable.
+The choice of outliers is constant for a gradient; their repair is differentiable.
 """
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["attended", "repaired", "sparse"]
 
 # SC-CLIP: a patch's density is that of its nearest patches, itself left out
 NEIGHBOURS = 30
-# SFP: the most outliers of a picture, and what the class token's attention is multiplied by before it is compared
+# SFP: the most outliers of a picture, and the factor of the class token's attention before the comparison
 MOST, STRENGTH = 10, 1.5
 
 
@@ -25,12 +25,12 @@ def sparse(patches: Tensor, most: int | None) -> Tensor:
 
     The factor is D_i mean(1 / D_j) over the 30 nearest patches j, D the squared distance to the 30th: in the official code the
     reachability distance is never below the patch's own D. The quantile is linear between scores, so a factor is above it if it is above
-    that of rank floor(0.95 (P - 1)). With fewer than 31 patches nobody has 30 neighbours, and none is an outlier.
+    that of rank floor(0.95 (P - 1)). With fewer than 31 patches no patch has 30 neighbours, and none is an outlier.
 
-    most: how many distances exist at a time; None for all.
+    most: the most distances in memory at a time; None for all.
     """
     wide, (batch, count) = upcast(patches), patches.shape[:2]
-    # distances do not change, and what is left of large numbers' differences is more exact
+    # distances do not change, and differences of large numbers lose fewer digits
     x = wide - wide.mean(1, keepdim=True)
     squares = x.square().sum(-1)
     near = torch.sym_min(NEIGHBOURS + 1, count)
@@ -51,12 +51,12 @@ def sparse(patches: Tensor, most: int | None) -> Tensor:
 
 
 def attended(qkv: Projections, most: int | None) -> Tensor:
-    """The patches that the class token looks at more than they at themselves, at most ten a picture, bool [B, P].
+    """The patches that the class token attends to more than they attend to themselves, at most ten a picture, bool [B, P].
 
-    Of the mean over heads of one block's attention, the class token's row times 1.5. Where several are tenth, all of them.
+    Both are means over heads of one block's attention; the class token's row is multiplied by 1.5. Patches tied for rank ten all count.
 
     qkv: [B, N, K, H, d], with queries and keys; the class token is the first.
-    most: how many logits exist at a time; None for all.
+    most: the most logits in memory at a time; None for all.
     """
     q, k = upcast(qkv["q"]) * qkv.packed.shape[-1] ** -0.5, upcast(qkv["k"])
     own, keys, queries = (q * k).sum(-1).transpose(1, 2), k.permute(0, 2, 3, 1), q.transpose(1, 2)
@@ -72,15 +72,15 @@ def attended(qkv: Projections, most: int | None) -> Tensor:
 
 
 def repaired(patches: Tensor, outliers: Tensor, grid: Grid) -> Tensor:
-    """The patches [B, P, C] of a grid, each outlier [B, P] the mean of those of its eight neighbours that are none.
+    """The patches [B, P, C] of a grid, each outlier [B, P] replaced by the mean of its eight neighbours that are no outliers.
 
-    Where all of them are outliers it stays as it is; SFP's code makes it zero there, and the similarity of zero, 0/0, is NaN in the whole
+    An outlier whose neighbours are all outliers is kept. SFP's code makes it zero, and the similarity of zero, 0/0, is NaN in the whole
     picture.
     """
     kept = (~outliers).to(patches.dtype)
-    # an outlier adds nothing to a window's mean, so the mean of all nine places says that of the neighbours
+    # an outlier adds nothing to a window's mean, so the mean over all nine cells gives that of the neighbours
     planes = torch.cat([patches * kept[..., None], kept[..., None]], -1).transpose(1, 2)
     windows = F.avg_pool2d(planes.reshape(*planes.shape[:2], *grid), 3, stride=1, padding=1).flatten(2).transpose(1, 2)
     means, share = windows[..., :-1], windows[..., -1:]
-    # one place of nine, and rounding
+    # one cell of nine, and rounding
     return torch.where(outliers[..., None] & (share > 0.1), means / share.clamp(min=0.1), patches)

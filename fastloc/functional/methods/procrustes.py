@@ -1,15 +1,15 @@
-"""PEARL's attention, in which keys are rotated onto the queries by five Newton-Schulz steps towards the orthogonal Procrustes problem's
-answer. Source: PGSmall/PEARL, pearl/attn.py.
+"""PEARL's attention, which rotates keys onto the queries by Newton-Schulz steps. Source: PGSmall/PEARL, pearl/attn.py.
 
-Its logits are s q (k R)^T + s alpha k' k'^T with centred keys k' = k - m. Both are linear in the key, and a softmax does not see what is
-the same for all keys of a query: s (q R^T + alpha k') k^T gives the same, an ordinary attention of other queries.
+Five steps approximate the solution of the orthogonal Procrustes problem. The logits are s q (k R)^T + s alpha k' k'^T with centred keys
+k' = k - m. Both terms are linear in the key, and a softmax ignores a term that is the same for all keys of a query:
+s (q R^T + alpha k') k^T gives the same, an ordinary attention of other queries.
 """
 
 import torch
 from torch import Tensor
 
 STEPS = 5
-# the official code's, of a sum of lengths, of a norm, and added to the matrix whose root is taken
+# the official code's guards: of a sum of lengths, of a norm, and the one added to the matrix before its root
 EPS = 1e-6
 
 
@@ -17,12 +17,12 @@ def aligned_queries(q: Tensor, k: Tensor, prefix: int, weight: float) -> Tensor:
     """Queries that attend to the keys `k` as PEARL's logits do: q R^T + weight (k - m), [B, N, H, d] of q's dtype.
 
     m and the queries' own centre are means over the patches, weighted by the queries' lengths; R, of each head and picture, is `polar` of
-    k'^T q' over all tokens. In float32 at least: a matrix of d x d for each head is all that is made.
+    k'^T q' over all tokens. Computed in float32 at least: only one d x d matrix for each head is made.
 
     Args:
         q, k: queries and keys [B, N, H, d] of any floating dtype.
-        prefix: how many of the N tokens stand in front of the patches; they have no weight in the means.
-        weight: PEARL's alpha, of the keys' own logits.
+        prefix: the number of tokens in front of the patches among the N; they have no weight in the means.
+        weight: PEARL's alpha, the weight of the keys' own logits.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     queries, keys = q.to(wide), k.to(wide)
@@ -37,9 +37,9 @@ def aligned_queries(q: Tensor, k: Tensor, prefix: int, weight: float) -> Tensor:
 
 
 def polar(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of each matrix [..., d, d]: matrix (matrix^T matrix)^-1/2, the root by `STEPS` Newton-Schulz steps.
+    """The approximate orthogonal factor of each matrix [..., d, d]: matrix (matrix^T matrix)^-1/2, by `STEPS` Newton-Schulz steps.
 
-    What is small beside the matrix's norm does not arrive at 1: the steps multiply it by (3/2)^5 at most. Zeros give zeros.
+    Singular values far below the matrix's norm do not reach 1: the steps multiply them by at most (3/2)^5. Zeros give zeros.
     """
     gram = matrix.mT @ matrix
     size = torch.linalg.vector_norm(gram.flatten(-2), dim=-1)[..., None, None].clamp_min(EPS)

@@ -1,9 +1,9 @@
-"""Test-time registers: tokens of zeros that take over what a few neurons of the MLPs would write into a few patches.
+"""Test-time registers: tokens of zeros that take over the outputs of a few MLP neurons, which would otherwise go to a few patches.
 
 Jiang et al., "Vision Transformers Don't Need Trained Registers" (arXiv 2506.08010), nickjiang2378/test-time-registers:
 shared/hook_fn.py and clip/clip/transformer.py. The authors put their tokens behind the patches; here they are the last of the tokens in
-front, which is the same to attention, does not turn them where queries and keys are rotated, and leaves them out wherever the tower's own
-tokens in front are left out. The authors edit the first picture of a batch; here every picture is treated by itself.
+front. Attention gives the same, rotary embeddings do not rotate them, and they are left out wherever the tower's own tokens in front are
+left out. The authors edit the first picture of a batch; here every picture is edited by itself.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -21,9 +21,9 @@ __all__ = ["RegisterBlock", "at_taken_over", "taken_over", "with_registers"]
 
 @dataclass(frozen=True, kw_only=True)
 class RegisterBlock(Block):
-    """A block in which registers take some of the M neurons over. S tokens stand in front of the patches, the registers last of these."""
+    """A block in which registers take over some of the M neurons. S tokens stand in front of the patches, the registers last among them."""
 
-    neurons: Tensor  # [k], their numbers
+    neurons: Tensor  # [k], their indices
     listed: Tensor  # [M], true at these
     taken: Tensor  # [S, M], true at these in the registers' rows
 
@@ -63,15 +63,18 @@ def _check(spec: ModelSpec, recipe: Recipe) -> None:
         raise RecipeError(f"{what}registers need the model's register neurons, got none; find them with `fastloc registers`")
     for number, neurons in recipe.neurons:
         if number >= spec.layers - 1:
-            # the last block runs for the rows that are read alone
+            # the last block runs only for the rows that are read
             raise RecipeError(f"{what}register neurons must be of a block before the last, 0 … {spec.layers - 2}, got block {number}")
         if max(neurons) >= spec.mlp_width:
             raise RecipeError(f"{what}register neurons must be among the MLP's, 0 … {spec.mlp_width - 1}, got {max(neurons)}")
 
 
 def taken_over(block: RegisterBlock, hidden: Tensor) -> Tensor:
-    """Behind the MLP's activation, [B, N, M] of all tokens: the block's neurons are 0 in the patches, and in the registers the one extreme
-    that any of them has in any token; the tower's own tokens in front are left as they are."""
+    """Move a block's neurons from the patches to the registers, after the MLP's activation [B, N, M] of all tokens.
+
+    The neurons become 0 in the patches. In the registers they get the one extreme that any of them has in any token. The tower's own
+    tokens in front are unchanged.
+    """
     front = block.taken.shape[0]
     registers = torch.where(block.taken, _extreme(block, hidden), hidden[:, :front])
     return torch.cat([registers, torch.where(block.listed, 0.0, hidden[:, front:])], 1)
@@ -80,7 +83,7 @@ def taken_over(block: RegisterBlock, hidden: Tensor) -> Tensor:
 def at_taken_over(block: RegisterBlock, gradient: Tensor, hidden: Tensor) -> Tensor:
     """The gradient before `taken_over` from that behind it: [B, T, N or 1, M] -> [B, T, N, M], `hidden` [B, N, M] where it is taken.
 
-    What reaches the registers goes to where the extreme is; to equal shares where it is in several places, as PyTorch's maximum does it.
+    The registers' gradient goes to the position of the extreme, in equal shares where several positions have it, as in PyTorch's maximum.
     """
     front, gradient = block.taken.shape[0], gradient.expand(-1, -1, hidden.shape[1], -1)
     first, patches = gradient[:, :, :front], gradient[:, :, front:]

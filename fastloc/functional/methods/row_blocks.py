@@ -1,8 +1,8 @@
-"""Softmax maps of several blocks added up to one sum S, of which no more stands in memory than may.
+"""The sum S of several blocks' softmax maps, in bounded memory.
 
-S [B, H, N, N] is kept as it is where it is small. Larger, the blocks' queries and keys are kept in its place, and the S of one head at a
-time is made of them; where even that is too large, a block of its rows is, anew in every pass over it. Memory then grows with N, and time
-with the passes.
+A small S [B, H, N, N] is kept as it is. For a larger one the blocks' queries and keys are kept in its place, and the S of one head at a
+time is made from them. Where even that is too large, a block of its rows at a time is made, again in every pass over it. Memory then
+grows with N, and time with the passes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,27 +15,27 @@ from fastloc.functional.attention import Attend, Temperature
 from fastloc.functional.block_trace import parts
 from fastloc.functional.vjp import upcast
 
-# how many numbers of a map a CPU works on at a time: 4 MB of float32, which its caches hold
+# the numbers of a map that a CPU processes at a time: 4 MB of float32, which its caches hold
 CACHE = 1 << 20
-# pictures that are worked on at a time, and of them the heads
+# pictures that are processed at a time, and for each group the heads
 Groups = list[tuple[slice, list[slice]]]
 
 
 class Maps(Protocol):
     """S of some pictures and heads, [b, h, N, N], one block of R rows after the other."""
 
-    # whether S is in memory, so that what is made of it may be too
+    # True if S is in memory, so that results of its size may be too
     kept: bool
 
     def rows(self) -> Iterator[Tensor]:
-        """S's rows, [b, h, R, N]."""
+        """Yield S's rows, [b, h, R, N]."""
 
     def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """From row `first` on: which rows, those of S and those of its transpose, [b, h, R, N] each."""
+        """Yield, from row `first` on, a slice of rows, those rows of S and those of its transpose, [b, h, R, N] each."""
 
 
 class Kept:
-    """S as it is."""
+    """S in memory."""
 
     kept = True
 
@@ -58,13 +58,13 @@ class Kept:
 
 
 class Recomputed:
-    """S made in every pass of each block's queries, with the logits' scale in them, and keys: [b, h, N, d] each."""
+    """S recomputed in every pass from each block's keys and queries, which include the logits' scale: [b, h, N, d] each."""
 
     kept = False
 
     def __init__(self, blocks: list[tuple[Tensor, Tensor]], most: int | None) -> None:
         self.blocks, self.most = blocks, most
-        # of each row of each block's map
+        # the log-sum-exp of each row of each block's map
         self.normalisers = [
             torch.cat([torch.logsumexp(q[:, :, part] @ k.mT, -1) for part in self._parts(0)], -1) for q, k in blocks
         ]
@@ -88,11 +88,11 @@ class Recomputed:
 
 
 class Summed:
-    """Adds up the maps of the blocks that attend through `attend`, then gives the sum out, some pictures and heads at a time.
+    """Adds up the maps of the blocks that attend through `attend`, then returns the sum, some pictures and heads at a time.
 
     Args:
         how: the attention of blocks whose maps are not kept.
-        most: how many numbers of maps exist at a time; None for all, whatever the shape.
+        most: the most numbers of maps in memory at a time; None for all, whatever the shape.
     """
 
     def __init__(self, how: Attend, most: int | None) -> None:
@@ -138,9 +138,10 @@ class Summed:
 
 
 def by_rows(count: int, each: int, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:
-    """make of some of `count` rows at a time, [B, R, …], as one [B, count, …]: as many as `most` numbers allow when one row has `each`.
+    """Call `make` on some of `count` rows at a time, [B, R, …], and return one [B, count, …].
 
-    Each is written where it belongs as it comes: kept results between large intermediates would leave memory full of holes.
+    A call gets as many rows as `most` numbers allow when one row takes `each`. Each result is written to its position at once: results
+    kept between large intermediates would fragment memory.
     """
     if most is None or count * each <= most:
         return make(slice(None))
@@ -155,12 +156,12 @@ def by_rows(count: int, each: int, most: int | None, make: Callable[[slice], Ten
 
 
 def joined(blocks: list[Tensor], axis: int) -> Tensor:
-    """The blocks as one tensor; a single one is no copy."""
+    """The blocks as one tensor; a single block is not copied."""
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, axis)
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of at least one tensor, each let go of once it is added."""
+    """The sum of at least one tensor; each is released once it is added."""
     whole: Tensor | None = None
     for each in terms:
         whole = each if whole is None else whole + each
@@ -169,13 +170,13 @@ def total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _groups(batch: int, heads: int, tokens: int, most: int | None) -> Groups:
-    """As many pictures with all their heads as `most` numbers of maps allow, or as many heads of one."""
+    """Groups of as many pictures with all their heads as `most` numbers of maps allow, or of as many heads of one picture."""
     each = tokens**2
     return [(images, list(parts(heads, each, most))) for images in parts(batch, heads * each, most)]
 
 
 def _rows_from(first: int, count: int, each: int, most: int | None) -> Iterator[slice]:
-    """Slices of the rows from `first` on, as many at a time as `most` numbers allow when one has `each`."""
+    """Yield slices of the rows from `first` on, as many at a time as `most` numbers allow when one row takes `each`."""
     if most is None:
         yield slice(first, None)
         return

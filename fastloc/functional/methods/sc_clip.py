@@ -22,9 +22,9 @@ from fastloc.functional.vjp import upcast
 
 __all__ = ["aggregated"]
 
-# a cosine below which a patch has no share in another's average
+# the least cosine with which a patch has a share in another's average
 SIMILAR = 0.4
-# of the class token in every patch behind the last block
+# the weight of the class token in every patch after the last block
 CLASS_TOKEN = 0.3
 # multiplier of the cosines before the shared map's softmax
 SHARPNESS = 3.0
@@ -38,7 +38,7 @@ def aggregated(
     """The patches [B, P, C] before the last LayerNorm.
 
     Args:
-        streams: what stands behind the blocks `prepared.streams_read` and the last but one, [B, N, C] each.
+        streams: the stream after each of the blocks `prepared.streams_read` and after the last but one, [B, N, C] each.
         seen: the projections of the last block but one, for "sfp".
     """
     spec, path = prepared.weights.spec, prepared.recipe.path
@@ -46,12 +46,12 @@ def aggregated(
     similar, average, *fused = prepared.streams_read
     last, total = streams[spec.layers - 2], sum((streams[i] for i in fused[1:]), streams[fused[0]])
     patches = last[:, spec.prefix :]
-    # without a class token nothing says where it looks; density is an option of SFP's own code
+    # without a class token there is no row of its attention; density is an option of SFP's own code
     outliers = attended(seen[0], most) if path == "sfp" and spec.class_token else sparse(patches, most)
 
     units = _unit(repaired(streams[similar][:, spec.prefix :], outliers, grid))
     first = _averaged(units, repaired(patches, outliers, grid), most)
-    # of those cosines that have a share, or of all
+    # the mean of those cosines that have a share, or of all
     mean = _weights(units, most).sum(1) / units.shape[1] ** 2 if path == "sfp" else units.mean(1).square().sum(-1)
 
     values, own = _last_block(prepared, first, TERMS[path], places, ops)
@@ -64,12 +64,12 @@ def aggregated(
     both = one + two
     if spec.class_token:
         both = both + CLASS_TOKEN * (last[:, :1] + total[:, :1])
-    # one average of a sum, and not a sum of averages
+    # one average of a sum rather than a sum of averages
     return _averaged(_unit(streams[average][:, spec.prefix :]), both, most)
 
 
 def _averaged(units: Tensor, x: Tensor, most: int | None) -> Tensor:
-    """For each patch the average of x [B, P, C], weighted by the cosines of unit vectors [B, P, D] that are at least 0.4."""
+    """The average of x [B, P, C] for each patch, weighted by the cosines of unit vectors [B, P, D] that are at least 0.4."""
 
     def some(rows: slice) -> Tensor:
         weights = _cut(units[:, rows] @ units.transpose(1, 2))
@@ -84,7 +84,7 @@ def _weights(units: Tensor, most: int | None) -> Tensor:
 
 
 def _shared(units: Tensor, mean: Tensor, values: Tensor, cut: bool, most: int | None) -> Tensor:
-    """Values [B, P, D] by softmax(3 cosines), where those below the picture's mean [B] have no share.
+    """Average values [B, P, D] by softmax(3 cosines), in which cosines below the picture's mean [B] have no share.
 
     The largest of a row always has its share: where all patches are one vector, rounding would leave a row without any, and in the
     official code a row of NaN.
@@ -105,7 +105,7 @@ def _by_patches(units: Tensor, most: int | None, make: Callable[[slice], Tensor]
 
 
 def _last_block(prepared: FoldedViT, x: Tensor, terms: str, places: Positions, ops: Ops) -> tuple[Tensor, list[Tensor]]:
-    """The last block's values of patches x, and what each self-self attention makes of them: [B, P, C] each."""
+    """The last block's values of patches x, and the output of each self-self attention on them: [B, P, C] each."""
     spec, block, read = prepared.weights.spec, prepared.weights.blocks[-1], f"{terms}v"
     turns = places.turns[:, spec.prefix :] if places.turns is not None and prepared.recipe.rotary else None
     y = enter_block(block, x, None, spec, ops)[1]
