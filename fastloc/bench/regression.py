@@ -91,7 +91,7 @@ def compare(target: str, threshold: float, seconds: float, threads: int, say: Ca
 
 
 def judged(group: session.Group, threshold: float) -> Compared:
-    """What a group of two, NOW and THEN, says."""
+    """The comparison of a group of two contenders, NOW and THEN."""
     by_label = {each.label: each for each in group.contenders}
     now, then = by_label[NOW], by_label[THEN]
     if now.failed:

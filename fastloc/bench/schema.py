@@ -18,7 +18,7 @@ Row = dict[str, Any]
 SUFFIX = ".jsonl"
 # of one file, which is one run
 RECORD_BYTES = 256 << 20
-# the contender that every group's times are told in multiples of: the untouched encoder
+# the contender of which every group's times are multiples: the untouched encoder
 ENCODER = "encoder"
 
 
@@ -142,7 +142,7 @@ class Log:
         self.rows: list[Row] = []
 
     def add(self, row: Mapping[str, Any]) -> Row:
-        """Raises FastlocError for a row that is not as it should be, OSError where it cannot be written."""
+        """Append a row. Raises FastlocError for a row that `checked` refuses, OSError where it cannot be written."""
         one = checked(row)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as out:

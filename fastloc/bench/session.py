@@ -114,7 +114,7 @@ def measure(group: Group, seconds: float, references: References, add: Callable[
 
 
 def _attempt(one: Contender, work: Callable[[], object]) -> None:
-    """Do it unless the contender has failed; what goes wrong is what it failed by."""
+    """Do a step unless the contender has failed; an error becomes its reason of failure."""
     if one.failed:
         return
     try:
@@ -181,7 +181,7 @@ def _turn(one: Contender, what: str) -> list[float]:
 
 
 def _after(one: Contender, references: References) -> None:
-    """What is asked when the times are there: whether the answer is still right, and what memory a call takes."""
+    """Checks after the timing: the answer once more, and the memory of a call."""
     # what was compared at a smaller size is not prepared any more
     if one.verdict is not None and "checked" not in one.row and not one.slow:
         _judge(one, references, one.case)

@@ -1,4 +1,4 @@
-"""A table for terminals of any width: numbers are never wrapped; columns that matter least are left out, and it says which."""
+"""A table for terminals of any width: numbers are never wrapped; the columns that matter least are left out, and a note names them."""
 
 import textwrap
 from collections.abc import Iterator, Sequence

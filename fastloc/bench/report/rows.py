@@ -1,4 +1,4 @@
-"""What is read off rows, for tables and plots alike: what they are called, which belong together, what they say of memory and ratios."""
+"""Readings of rows for tables and plots alike: contenders' names, groups of rows, memory and ratios."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.stats import Growth, Interval, growth
 
-# what tells rows of one contender apart, where they differ in it
+# columns that distinguish the rows of one contender, where they differ in them
 _PARTS = ("dtype", "provider")
 
 
@@ -42,7 +42,7 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Ro
 
 
 def leading(rows: Iterable[Row]) -> Callable[[Row], Row]:
-    """What gives the row that a row was measured for: its group's first of fastloc's own, beside which encoder and peers are shown.
+    """A function from a row to the row that it was measured for: its group's first of fastloc's own; encoder and peers stand beside that.
 
     A row alone, or in a group without such a row, leads itself.
     """
@@ -54,7 +54,7 @@ def leading(rows: Iterable[Row]) -> Callable[[Row], Row]:
 
 
 def names(rows: Sequence[Row]) -> list[str]:
-    """What each row's contender is called among these rows: with its dtype or provider, where it is there in several."""
+    """Names of the rows' contenders among these rows: with dtype or provider, where a contender is there in several."""
     several = {
         (who, part)
         for who, mine in grouped(rows, lambda row: row["contender"]).items()
@@ -82,7 +82,7 @@ def method(row: Row, but: str = "") -> str:
 
 
 def setting(row: Row, *leave: str) -> str:
-    """What a table's or a plot's rows have in common: model, input, batch, texts; without the parts in `leave`."""
+    """The common setting of a table's or a plot's rows: model, input, batch, texts; without the parts in `leave`."""
     height, width = row.get("height"), row.get("width")
     size = f"{height} px" if height == width else f"{height} × {width} px"
     weights = f"{row.get('model')} (random weights)" if row.get("weights") == "random" else str(row.get("model"))
@@ -119,13 +119,13 @@ def along(axis: Axis, rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, di
 
 
 def fitted(by_value: Mapping[int, Row]) -> Growth | None:
-    """How the times of one contender grow along an axis; None where fewer than three sizes have times."""
+    """Growth of one contender's times along an axis; None where fewer than three sizes have times."""
     timed = {value: float(row["ms"]) for value, row in by_value.items() if row.get("ms")}
     return growth(list(timed), list(timed.values())) if len(timed) > 2 else None
 
 
 def does_not_fit(row: Row) -> bool:
-    """Whether it was not run because of the memory it would take."""
+    """True for a row that was not run because of the memory it would take."""
     return bool(row.get("failed")) and "needs_mb" in row
 
 
@@ -143,7 +143,7 @@ def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def step(row: Row) -> str:
-    """What a step of the waterfall is called."""
+    """The name of a step of the waterfall."""
     return str(row.get("step", row["contender"]))
 
 
@@ -156,8 +156,11 @@ def steps(rows: Iterable[Row]) -> Iterator[tuple[Row, Row | None]]:
 
 
 def gain(before: Row | None, row: Row) -> float | None:
-    """How many times quicker a step is than one before it. Of the rounds of both, if they were compared with one another or with the
-    same third one: that need not be quite the quotient of their medians. Else that quotient."""
+    """Speed of a step as a multiple of an earlier one's; None without times.
+
+    It is taken from the rounds of both, if they were compared with one another or with the same third one: that need not be quite the
+    quotient of their medians. Else it is that quotient.
+    """
     if before is None or before is row or not before.get("ms") or not row.get("ms"):
         return None
     paired, theirs, ours = ratio(row, step(before)), before.get("ratios", {}), row.get("ratios", {})

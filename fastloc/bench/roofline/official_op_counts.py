@@ -1,4 +1,4 @@
-"""The work of GEM in the official package's form, for what `limits.count` is compared with."""
+"""The work of GEM in the official package's form, for the comparison with `floor.count`."""
 
 from fastloc.bench.roofline.op_counts import Tally, Work
 from fastloc.checkpoints.vit_spec import ModelSpec
