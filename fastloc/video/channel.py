@@ -1,4 +1,4 @@
-"""What one thread hands to the next: in turn and bounded, or the newest alone."""
+"""Hand-over of items from one thread to the next: in turn and bounded, or the newest alone."""
 
 from __future__ import annotations
 

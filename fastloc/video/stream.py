@@ -99,7 +99,7 @@ class Stream:
 
     @property
     def counters(self) -> Counters:
-        """How many frames so far."""
+        """Numbers of frames so far."""
         counters = self._worker.counters
         counters.corrupt = self.source.corrupt + self._run.unusable
         counters.reconnects = self.source.reconnects

@@ -235,7 +235,7 @@ class _Encoded(_Track):
 
 
 def _takes(path: Path, index: int, container: Container) -> bool:
-    """Whether the container takes this very track, tried with its first packets: some codecs only at some rates, or with a header."""
+    """True if the container takes this very track, tried with its first packets: some codecs fit only at some rates, or with a header."""
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name, options=container.muxing(seekable=True))
         with trial, av.open(local_place(path), options=LOCAL.options()) as source:

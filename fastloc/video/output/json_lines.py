@@ -1,4 +1,4 @@
-"""What was found in each frame as JSON, one object a line, on standard output or in a file."""
+"""Each frame's results as JSON, one object a line, on standard output or in a file."""
 
 from __future__ import annotations
 

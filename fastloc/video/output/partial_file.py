@@ -1,4 +1,4 @@
-"""A file under a name that says it is not finished, moved to its own name when it is."""
+"""A file under a name that marks it as unfinished, moved to its own name when it is complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = 10.0
 
 
 def check(path: Path, force: bool = False) -> None:
-    """Raises VideoError where `path` could not be written in the end: before any work is done for it.
+    """Check, before any work is done, that `path` can be written. Raises VideoError where it cannot.
 
     Without `force` no file is written over; a pipe or a device always is.
     """
@@ -44,7 +44,7 @@ def check(path: Path, force: bool = False) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Why, without the file's name."""
+    """The error's reason, without the file's name."""
     return error.strerror or str(error)
 
 
@@ -68,14 +68,14 @@ def _open_stream(path: Path) -> int:
 
 
 def _part_of(target: Path) -> Path:
-    """Where the file lies until it is complete: `clip.partial-0a1b2c3d.mp4` for `clip.mp4`."""
+    """Path of the file until it is complete: `clip.partial-0a1b2c3d.mp4` for `clip.mp4`."""
     return target.with_name(f"{target.stem}.partial-{secrets.token_hex(RANDOM)}{target.suffix}")
 
 
 class PartialFile(io.RawIOBase):
     """The file, open for writing. A disk that is full does not raise here: nothing more is written, and `failed` says why.
 
-    What writes through it may be a library's buffer in the middle of its work, where an exception would be lost or told too late, and
+    The writer may be a library's buffer in the middle of its work, where an exception would be lost or raised too late, and
     where a later write, a header over the beginning for instance, would spoil what is there.
     """
 

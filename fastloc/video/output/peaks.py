@@ -1,4 +1,4 @@
-"""Where maps peak, without the maps."""
+"""Peaks of maps, without the maps."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How a decoded picture becomes an upright one: rows and columns exchanged, then columns and rows reversed."""
+    """The steps from a decoded picture to an upright one: rows and columns exchanged, then columns and rows reversed."""
 
     transposed: bool = False
     mirrored: bool = False
@@ -45,7 +45,7 @@ UPRIGHT = Orientation()
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """By the display matrix [[a, b, u], [c, d, v], [x, y, w]] that comes with the frame: (p, q) is shown at (ap + cq + x, bp + dq + y).
+    """Orientation by the frame's display matrix [[a, b, u], [c, d, v], [x, y, w]]: (p, q) is shown at (ap + cq + x, bp + dq + y).
     Angles between are shown at the nearest right one. (ISO/IEC 14496-12, 6.2.2; FFmpeg's display.h.)
     """
     try:

@@ -101,7 +101,7 @@ class Reader:
             self.corrupt = max(self.corrupt, self._packets - self._shown)
 
     def shortfall(self, end: float) -> str:
-        """What a file that ended with a frame at `end` seconds lacks of what its header promises; "" for nothing."""
+        """Description of the part that a file lacks of its header's promise, if its last frame is at `end` seconds; "" for nothing."""
         if "mov" in self._opened.container.format.name.split(","):
             listed = len(self._opened.stream.index_entries) - self._listed
             return f"{listed} of its frames are not there" if listed > 0 else ""

@@ -117,6 +117,6 @@ def _checked(path: Path) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether the file begins as a text does: a playlist, a list of files, a description of streams, or words."""
+    """True if the file begins as a text does: a playlist, a list of files, a description of streams, or words."""
     with path.open("rb") as file:
         return not file.read(SNIFFED).translate(None, PRINTABLE)

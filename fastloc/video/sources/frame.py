@@ -55,7 +55,7 @@ class Frame:
 
     @property
     def converted(self) -> bool:
-        """Whether the pixels were asked for."""
+        """True once the pixels were asked for."""
         return self._rgb is not None
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ __all__ = ["SCHEMES", "Scheme", "open_address"]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What is known of an address by its scheme.
+    """Properties of an address by its scheme.
 
     allowed    what FFmpeg may use to read it; never the protocol "file": nothing that comes from there may name a file of this machine
     live       whether it has no end; None where only what is found there says it
