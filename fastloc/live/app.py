@@ -1,4 +1,4 @@
-"""The server: the page's files, one WebSocket a client, and what all clients share."""
+"""The server: the page's files, one WebSocket a client, and the state that all clients share."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAREWELL, CANCEL = 1.0, 1.0
 
 
 class Live:
-    """What runs behind the page. `app` is the ASGI application; `close` ends its threads.
+    """The service behind the page. `app` is the ASGI application; `close` ends its threads.
 
     Args:
         methods, settings: what is offered, and what a new client starts with.
@@ -75,7 +75,7 @@ class Live:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is going on: clients, their frames, and the source."""
+        """The service's state: clients, their frames, and the source."""
         clients = [_counts(session) for session in list(self._sessions.values())]
         return {"fastloc": __version__, "clients": clients, "engine": self.engine.clients, "source": self._source}
 
@@ -199,7 +199,7 @@ class Live:
                     self._aside.submit(self._change, session)
 
     def _change(self, session: Session) -> None:
-        """On the texts' thread, where nobody looks at what is raised."""
+        """Apply a change of settings on the texts' thread, where nobody looks at what is raised."""
         try:
             session.change(self.methods)
         except Exception as error:
@@ -228,12 +228,12 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
             return
         for task in left:
             task.cancel()
-        # gathering them would put their cancellation in place of ours, by which anyio tells whose it is
+        # gathering them would put their cancellation in place of ours, by which anyio recognises its own
         await asyncio.wait(left, timeout=CANCEL)
 
 
 async def _farewell(socket: WebSocket, told: str, code: int) -> None:
-    """Say why, and close. Who reads nothing does not hold us up: what is left of the connection is the server's to end."""
+    """Send the reason, and close. A client that reads nothing does not delay this: the server ends what is left of the connection."""
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(FAREWELL):
             await socket.send_text(written({"type": "problem", "field": "", "message": told, "asked": {}}).decode())

@@ -61,12 +61,12 @@ class Broadcast:
 
     @property
     def clients(self) -> int:
-        """How many it hands frames to."""
+        """Number of clients that it hands frames to."""
         return len(self._sessions)
 
     @property
     def told(self) -> dict[str, Any]:
-        """What clients are told of the source."""
+        """Facts of the source that are sent to clients."""
         source = self._source
         return {"name": self.name, "live": self.live, "corrupt": source.corrupt, "reconnects": source.reconnects}
 
@@ -91,7 +91,7 @@ class Broadcast:
                 if not self._ended:
                     self._source.close()
                     self._source = self._opened()
-        # a fault of a decoder ends the source, and is told like the others
+        # a fault of a decoder ends the source, and is reported like the others
         except Exception as error:
             self.problem = str(error) if isinstance(error, (FastlocError, OSError)) else f"{self.name} cannot be read: {error!r}"
             with self._changed:
