@@ -1,4 +1,4 @@
-"""Who may ask the service, and its refusals, in JSON as all of its errors."""
+"""Access to the service, and its refusals, in JSON as all of its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong tokens: how many may be tried, from one network and by everybody together."""
+"""Limits of wrong tokens, from one network and from all together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Attempts:
         return max(0 if rate.left >= 1 else math.ceil((1 - rate.left) / rate.rate) for rate in rates)
 
     def failed(self, address: str) -> None:
-        """A wrong token came from this address."""
+        """Count a wrong token from this address."""
         # who is at his full share again is forgotten, so that there are never more of them than wrong tokens of late
         self._each = {name: rate for name, rate in self._each.items() if rate.left < EACH}
         self._everybody.allows()
