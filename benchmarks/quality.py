@@ -1,4 +1,4 @@
-"""How often every method points at the object: the quality set, measured.
+"""Measure every method on the quality set: does it point at the object?
 
     python benchmarks/quality.py            # a table
     python benchmarks/quality.py --json     # {method: {"pointing": .., "miou": .., "auc": .., "msc": ..}}

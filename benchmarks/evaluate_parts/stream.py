@@ -79,7 +79,7 @@ def resident() -> float:
 
 
 def measured(pictures: int, folder: Path) -> dict[str, float]:
-    """What the module's text says, of so many pictures."""
+    """The measurements of the module's docstring, of so many pictures."""
     stream, path = Stream(pictures), folder / "rows.jsonl"
     done, every = 0, max(pictures // 200, 1)
     seen: list[tuple[int, float]] = []

@@ -1,4 +1,4 @@
-"""How well scores tell texts that are in a picture from texts that are not: the quality set, every method.
+"""Measure how well scores separate texts that are in a picture from texts that are not: the quality set, every method.
 
     python benchmarks/quality_parts/presence.py                # a table
     python benchmarks/quality_parts/presence.py --record       # also writes benchmarks/records/presence.json

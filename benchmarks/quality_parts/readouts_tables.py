@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def training(record: Record) -> str:
-    """The towers' training, and how well they tell one picture's names from others."""
+    """The towers' training, and how well they separate one picture's names from others."""
     towers = record["towers"]
     lines: tuple[tuple[str, Callable[[Record], Any]], ...] = (
         ("pictures", lambda tower: f"{tower['training']['images']:,}"),

@@ -32,7 +32,7 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Work:
-    """What all contenders of a model get."""
+    """The work that all contenders of a model get."""
 
     model: Model
     folder: Path
@@ -157,7 +157,7 @@ def _told(command: Sequence[Any], log: Path) -> Row:
 
 
 def committed(out: Path) -> list[float]:
-    """When each finished shard was written, in order."""
+    """Times at which the finished shards were written, in order."""
     return sorted(path.stat().st_mtime for path in (out / "rows").glob("part-*.parquet"))
 
 

@@ -1,7 +1,7 @@
 """File mode: every frame of a file exactly once, in order and at its own time, whether the engine is slower or quicker than decoding.
 
-The file is h264 with varying gaps between frames. Each frame carries its number in its picture, so that what is told of a frame can be held
-against what was drawn; times are held against the file's packets.
+The file is h264 with varying gaps between frames. Each frame carries its number in its picture, so that a frame's result can be compared
+with what was drawn; times are compared with the file's packets.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Whether what should stay the same does: slopes over time with their errors, of what this process holds."""
+"""Check of resources that should stay flat: slopes over time with their errors, of memory, threads and files of this process."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def held() -> dict[str, float]:
-    """What this process holds now: resident memory in MB, memory blocks of Python objects, threads and open files.
+    """Resources of this process now: resident memory in MB, memory blocks of Python objects, threads and open files.
 
     Blocks are counted behind a collection: it also empties the lists of free tuples and the like, which fill for minutes and are no leak.
     """
