@@ -291,7 +291,7 @@ def test_measurements_are_of_one_run(made_up: dict[str, Any], tmp_path: Path, mo
     # begun by the gate, before the clock was turned
     assert len({row["run"] for row in rows}) == 1 and rows[0]["run"] < "2030"
     assert rows[0]["device_working_mb"] == 2.0 and rows[0]["note"] == "percentiles are of means of 3 calls" and rows[0]["allowed"] == 1e-4
-    # no time is told of what is wrong
+    # a wrong contender has no time
     assert rows[1]["contender"] == "official" and rows[1]["failed"] == "its error is nan" and "ms" not in rows[1]
     # tiny shapes are no part of it, nor is what cannot be read as a measurement
     made_up["speed"] = lambda one: one.row(contender="default", config="cut short")

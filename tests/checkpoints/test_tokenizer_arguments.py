@@ -1,6 +1,6 @@
 """Arguments that reach the library behind a model's tokenizer: a few harmless arguments, and never leave to run the model's code.
 
-A module of its name stands in for transformers, and does what that does: it runs code beside a model where it is told to.
+A module of its name stands in for transformers, and behaves alike: it runs code beside a model where an argument allows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which calls are captured, and which graphs are kept; the capture itself is a stand-in where there is no GPU."""
+"""Choice of the calls to capture and of the graphs to keep; the capture itself is a stand-in where there is no GPU."""
 
 import pytest
 import torch

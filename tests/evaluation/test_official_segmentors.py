@@ -149,7 +149,7 @@ def test_probabilities(method: str, name: str) -> None:
 @pytest.mark.slow("every paper's own evaluation")
 @pytest.mark.parametrize(("field", "name"), SET)
 def test_every_setting_shows(field: str, name: str) -> None:
-    """A golden tells whether a setting is read: without it, its labels are others."""
+    """A golden shows that each setting is read: without it, its labels are others."""
     found, theirs = labels(name, replace(goldens.protocol(name), **{field: OFF[field]})), wanted_labels(name)
     assert len(found) != len(theirs) or any((mine != other).any() for mine, other in zip(found, theirs, strict=True))
 

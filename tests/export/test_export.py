@@ -234,7 +234,7 @@ def test_weights_are_stored_as_they_are_multiplied() -> None:
 
 @pytest.mark.slow("an export")
 def test_small_matrices_of_a_head_are_no_weights() -> None:
-    """What PEARL's steps begin with is a constant, and products with a weight are those that the quantiser of 8 bits takes."""
+    """PEARL's steps begin with a constant, and products with a weight are those that the quantiser of 8 bits takes."""
     plain, aligned = (trace(parts(ROWS[name], Options(size=SIZE, outputs=MAPS))) for name in ("clearclip", "pearl"))
     count = [sum(node.op_type == "MatMul" and node.inputs[1].is_initializer() for node in each.graph) for each in (plain, aligned)]
     assert count[0] == count[1]

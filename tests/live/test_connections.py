@@ -60,7 +60,7 @@ def frame(opcode: int, content: bytes = b"", last: bool = True) -> bytes:
 
 
 def ended(client: socket.socket) -> bool:
-    """Whether the server ends a connection; what it still says is read."""
+    """True if the server ends a connection; the rest that it sends is read."""
     try:
         while client.recv(65536):
             pass
@@ -153,7 +153,7 @@ def test_who_reads_nothing_loses_its_place(bright: Bright, monkeypatch: pytest.M
     monkeypatch.setattr("fastloc.web_server.server.PATIENCE", 0.1)
 
     def bound_small(host: str, port: int) -> socket.socket:
-        """What it accepts has small buffers too, which are soon full."""
+        """A bound socket whose accepted ones have small buffers too, which are soon full."""
         made = bound(host, port)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return made

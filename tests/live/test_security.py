@@ -1,4 +1,4 @@
-"""Who may use the live page: origins, hosts and tokens, and what its answers forbid."""
+"""Access to the live page: origins, hosts and tokens, and the restrictions in its answers' headers."""
 
 import hmac
 import re

@@ -1,4 +1,4 @@
-"""Which provider a file runs on, with which settings; and that nothing runs anywhere else without a word."""
+"""The provider of a file and its settings; nothing runs anywhere else without a warning or an error."""
 
 from __future__ import annotations
 

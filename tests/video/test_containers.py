@@ -106,7 +106,7 @@ KILLED = """
 
 
 def killed(folder: Path, name: str, count: int, sound: Path | None = None) -> Path:
-    """What is left of a process that is killed once it has written so many pictures."""
+    """The partial file of a process that is killed once it has written so many pictures."""
     script = KILLED.format(repo=str(REPO), support=str(SUPPORT), name=name, count=count, sound=sound and str(sound))
     ended = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(script)], cwd=folder, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL

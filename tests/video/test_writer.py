@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_what_fitted(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_at_the_very_end(tmp_path: Path) -> None:
-    """Where the index of the whole file has no room, the fragments' own stay."""
+    """The fragments' own indices stay where the index of the whole file has no room."""
     target = tmp_path / "out.mp4"
     video = filled(VideoWriter(target, time_base=Fraction(1, 10), rate=10), 100)
     with largest_file(partial(target).stat().st_size + 10), pytest.raises(VideoError, match="File too large"):
