@@ -60,7 +60,7 @@ KINDS = (
 
 
 def plan(methods: list[str], sms: list[str]) -> Iterator[tuple[str, str, str, Kind, list[list[str]]]]:
-    """Each file, and for which compute capabilities engines are made of it."""
+    """Each file, with the compute capabilities that engines are made for."""
     for method in methods:
         for spelling, dtype in WRITTEN:
             for kind in KINDS if method in CLOSELY else KINDS[:1]:

@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
-    """With the packages of these wheels."""
+    """Run the script with the packages of these wheels."""
     import torch
 
     from fastloc.bench import schema
@@ -227,7 +227,7 @@ def _module(part: str) -> Any:
 
 
 def _paths() -> None:
-    """This folder first, for `gpu_parts`; the repo's root last, where its folder `kernels` hides nothing."""
+    """Set sys.path: this folder first, for `gpu_parts`; the repo's root last, where its folder `kernels` hides nothing."""
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     if str(HERE.parent) not in sys.path:

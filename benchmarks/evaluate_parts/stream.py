@@ -42,7 +42,7 @@ class Stream:
         self.pictures = pictures
 
     def items(self) -> Sequence[Item]:
-        """All of them."""
+        """All samples."""
         return [Item(f"{number:012d}", number) for number in range(self.pictures)]
 
     def read(self, item: Item) -> Sample:
@@ -53,7 +53,7 @@ class Stream:
 
 
 class Stub:
-    """In a model's and a judge's place: half of the pixels right, the others of a few classes."""
+    """Stand-in for a model and a judge: half of the pixels right, the others of a few classes."""
 
     def prepare(self, sample: Sample) -> Sample:
         """The sample."""

@@ -101,7 +101,7 @@ def written(record: Row) -> str:
 
 
 def clean(value: Any) -> Any:
-    """The same with numbers rounded to five digits, and with those that JSON does not know as words."""
+    """A value with numbers rounded to five digits, and with those that JSON does not know as words."""
     if isinstance(value, bool) or not isinstance(value, float | dict | list | tuple):
         return value
     if isinstance(value, float):

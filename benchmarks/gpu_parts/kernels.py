@@ -106,7 +106,7 @@ def _one(output: Any) -> torch.Tensor:
 
 
 def _graph(job: Job, call: timing.Call) -> timing.Contender:
-    """A contender that replays CALLS calls. One that cannot be captured says why."""
+    """A contender that replays CALLS calls. One that cannot be captured holds the reason."""
     made: list[timing.Call] = []
     problem = timing.attempt(lambda: made.append(timing.graphed(call, job.device, CALLS if job.cuda else 1)), job.device)
     return timing.warmed(made[0], job.device, 2) if made else timing.Contender(call, [], error=problem)

@@ -1,4 +1,4 @@
-"""The end of the summary: what is right, what the issue asked for, and the exit code."""
+"""The end of the summary: correctness, the targets, and the exit code."""
 
 from collections import Counter
 from collections.abc import Callable

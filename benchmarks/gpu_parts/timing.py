@@ -25,7 +25,7 @@ class Broken(RuntimeError):
 
 @dataclass
 class Contender:
-    """One way to do the work. `error` says why it dropped out."""
+    """One way to do the work. `error` is the reason that it dropped out."""
 
     call: Call
     ms: list[float]

@@ -59,7 +59,7 @@ def summary(record: Record) -> str:
 
 
 def _best_auc(tower: Record, change: Record) -> float:
-    """Of a comparison the AUC of the better option."""
+    """AUC of the better option of a comparison."""
     found = {_key(row): row for row in tower["rows"]}
     return max(found[_key({**change, change["of"]: option})]["auc"] for option in FIELDS[change["of"]][:2])
 

@@ -116,7 +116,7 @@ class Real:
 
 
 def answers(localizer: Localizer, scenes: list[Scene], names: list[str], step: int) -> list[tuple[float, float, float]]:
-    """Of every question: whether the peak lies on the thing, the overlap, and the area over every `step`-th row and column."""
+    """Answer to every question: the peak on the thing (or not), the overlap, and the area over every `step`-th row and column."""
     found = []
     for start in range(0, len(scenes), localizer.batch):
         chunk = scenes[start : start + localizer.batch]

@@ -97,7 +97,7 @@ SHARES = {"ViT-B-16": 0.65, "embedded": 0.35}
 
 
 def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, models: Mapping[str, float] = SHARES) -> Iterator[Row]:
-    """Rows of every contender of the chosen parts, round after round; what fails is a row that says why.
+    """Rows of every contender of the chosen parts, round after round; a failure is a row with its reason.
 
     models: name -> its share of the time.
     """
@@ -151,7 +151,7 @@ def _timed(command: Sequence[Any], log: Path) -> Row:
 
 
 def _told(command: Sequence[Any], log: Path) -> Row:
-    """Of a script that prints its part of the row as JSON."""
+    """Row of a script that prints its part of the row as JSON."""
     row = _timed(command, log)
     return {**row, **json.loads(last_line(log))}
 

@@ -46,7 +46,7 @@ def engines(quick: bool) -> dict[str, tuple[Callable[[], Any], int]]:
 
 
 def streamed(path: Path, clip: Clip, times: list[float], localizer: Any, every: int = 1) -> Row:
-    """Stream the file, and say what is not as it should be."""
+    """Stream the file, and report every deviation."""
     indices, stamps, said, reused = [], [], [], 0
     began = time.perf_counter()
     with fastloc.stream(path, list(clip.texts), localizer, every=every) as stream:

@@ -28,7 +28,7 @@ def held() -> dict[str, float]:
 
 
 class Trend:
-    """Values over time, in seconds. What it will hold is held from the beginning, or it would be what grows."""
+    """Values over time, in seconds. Its memory is allocated at the beginning, or it would itself be the growth."""
 
     def __init__(self, room: int = 1 << 16) -> None:
         self._held, self._count = np.ones((2, room)), 0

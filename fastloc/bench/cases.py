@@ -54,12 +54,12 @@ class Case:
         return cls(**{**told, "size": tuple(told["size"]), "frame": tuple(told["frame"])})
 
     def at(self, size: tuple[int, int], inputs: str) -> "Case":
-        """The same at another input size."""
+        """The same case at another input size."""
         return replace(self, size=size, inputs=inputs)
 
     @property
     def recipe(self) -> Recipe:
-        """At CLIP's own scale, as the peers' workers have it: seeded weights were never trained to one."""
+        """The recipe at CLIP's own scale, as the peers' workers have it: seeded weights were never trained to one."""
         return recipe(self.method, **self.changes).at_scale(LOGIT_SCALE)
 
     @property

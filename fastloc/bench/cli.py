@@ -143,7 +143,7 @@ def _against(args: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """A line on standard error that says what is being done, in place; one line each where it is no terminal."""
+    """Progress on standard error: one line that is overwritten, or a line a step where it is no terminal."""
 
     def __init__(self, live: bool) -> None:
         self.status: Status | None = None

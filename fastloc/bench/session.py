@@ -25,7 +25,7 @@ LEAST, MOST = 5, 200
 
 @dataclass
 class Contender:
-    """One way to do the work of a group, and what is known of it so far.
+    """One way to do the work of a group, and the measurements of it so far.
 
     start: gives its process, started if it is not there. precision: a row of `gate.ALLOWED`. check: what its answer must be: "grids",
     "encoder", or "" where nothing can be compared. row: its columns.
@@ -206,7 +206,7 @@ def _row(one: Contender, group: Group) -> Row:
 
 
 def _ratios(one: Contender, group: Group) -> dict[str, list[float]]:
-    """Its time over that of each contender it is compared with."""
+    """Time of a contender over that of each one it is compared with."""
     others = [each for each in group.contenders if each is not one and each.label in group.against and not each.failed and each.model]
     return {other.label: list(ratio(one, other)) for other in others}
 

@@ -128,7 +128,7 @@ def growth(sizes: Times, ms: Times) -> Growth:
 
 
 def _times(what: str, values: Times) -> NDArray[np.float64]:
-    """As float64 [n]."""
+    """Times as float64 [n]."""
     found = np.asarray(values, np.float64)
     if not found.size:
         raise FastlocError(f"there are no {what}; one at least is wanted")

@@ -88,14 +88,14 @@ def batch(work: Work) -> Iterator[Group]:
 
 
 def texts(work: Work) -> Iterator[Group]:
-    """The same over the number of texts."""
+    """GEM and the official form over the number of texts."""
     for one in _largest(work.request.models):
         for count in request.TEXTS:
             yield from _beside_official(work, "texts", one, work.request.sizes_of(one)[0], texts=count)
 
 
 def blocks(work: Work) -> Iterator[Group]:
-    """The same over the number of changed blocks."""
+    """GEM and the official form over the number of changed blocks."""
     for one in _largest(work.request.models):
         for count in request.BLOCKS:
             if count <= one.spec.layers:

@@ -48,11 +48,11 @@ class Live:
     """The service behind the page. `app` is the ASGI application; `close` ends its threads.
 
     Args:
-        methods, settings: what is offered, and what a new client starts with.
-        limits, rules: of a client, and of who may be one.
+        methods, settings: the methods on offer, and a new client's settings.
+        limits, rules: limits of a client, and the rules of access.
         hub: the source that the server has, or None where browsers bring their own.
         side: long side of the frames that browsers shall send, in pixels.
-        note: what the page says of the model.
+        note: the page's line about the model.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Live:
             del self._sessions[session.number]
 
     async def _serve(self, socket: WebSocket, session: Session) -> None:
-        """Both directions, until either ends; the reason is sent to a client that is still there."""
+        """Serve both directions, until either ends; the reason is sent to a client that is still there."""
         tasks = [asyncio.create_task(self._listen(socket, session)), asyncio.create_task(self._speak(socket, session.outbox))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

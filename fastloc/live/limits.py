@@ -28,7 +28,7 @@ FLOOD = 4
 class Limits:
     """Limits of one client.
 
-    clients   how many there may be at a time
+    clients   that may be connected at a time
     fps       frames a second
     pixels    of one frame
     message   bytes of one message

@@ -32,7 +32,7 @@ class Prompts:
 
     @property
     def every(self) -> tuple[str, ...]:
-        """All of them, as the similarities are ordered."""
+        """All texts, in the order of the similarities."""
         return self.texts + self.background
 
 

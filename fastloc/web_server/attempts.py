@@ -19,7 +19,7 @@ PREFIX = 64
 
 
 class Attempts:
-    """Counts wrong tokens. Who has used up his share is not even compared, right or wrong, until there is room again."""
+    """Counts wrong tokens. A network that has used up its share gets no comparison, right or wrong, until there is room again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -78,7 +78,7 @@ class Connection:
         self.end()
 
     def lost(self) -> None:
-        """It has ended."""
+        """Note that the connection has ended."""
         self._ended = True
         self._wait(None)
         self._table.forget(self)

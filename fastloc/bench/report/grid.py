@@ -31,7 +31,7 @@ class Line:
 
 @dataclass
 class Grid:
-    """The table. keys: how many of the first columns say what a row is. notes: sentences below. Columns without a cell are not shown."""
+    """The table. keys: number of the first columns, which identify a row. notes: sentences below. Columns without a cell are not shown."""
 
     title: str
     heads: Sequence[Head]

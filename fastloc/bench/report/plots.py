@@ -48,7 +48,7 @@ def _tokens(rows: Rows) -> Figures:
 
 
 def _scaling(rows: Rows) -> Figures:
-    """By model and method; of several settings of one axis the first."""
+    """Figures by model and method; of several settings of one axis, the first."""
     found: dict[tuple[str, ...], dict[str, plot_axes.Lines]] = {}
     for suite, mine in grouped(rows, lambda row: row["suite"]).items():
         for (_, name), lines in plot_axes.lines_of(suite, mine).items():

@@ -98,13 +98,13 @@ def memory(row: Row) -> float | None:
 
 
 def ratio(row: Row, other: str = ENCODER) -> Interval | None:
-    """Its time over another's, and the interval's ends."""
+    """Time of a row's contender over another's, and the interval's ends."""
     found = row.get("ratios", {}).get(other)
     return (float(found[0]), float(found[1]), float(found[2])) if found else None
 
 
 def speed_up(row: Row, other: str) -> Interval | None:
-    """The other's time over its own, and the interval's ends."""
+    """Time of the other contender over the row's own, and the interval's ends."""
     found = ratio(row, other)
     return (1 / found[0], 1 / found[2], 1 / found[1]) if found else None
 
@@ -130,7 +130,7 @@ def does_not_fit(row: Row) -> bool:
 
 
 def middle_encoder(rows: Iterable[Row]) -> Row | None:
-    """Of the encoder's rows, one for each group it was measured in, that with the median time; where it has none, the first."""
+    """The encoder's row with the median time, of one row for each group it was measured in; without times, the first."""
     mine = [row for row in rows if row["contender"] == ENCODER]
     timed = sorted((row for row in mine if row.get("ms")), key=lambda row: float(row["ms"]))
     return timed[(len(timed) - 1) // 2] if timed else next(iter(mine), None)

@@ -89,7 +89,7 @@ def percent(value: float | None) -> str:
 
 
 def error(row: Row) -> str:
-    """Its error, "cost only" where nothing is compared."""
+    """Error of a row, "cost only" where nothing is compared."""
     if row.get("checked") == COST_ONLY:
         return COST_ONLY
     return "" if row.get("error") is None else f"{row['error']:.0e}"

@@ -279,7 +279,7 @@ class _Engine(Tally):
         self.move("local vectors", numbers, numbers)
 
     def rounded(self, numbers: int) -> None:
-        """The same, computed in float32 and rounded to half precision by another op."""
+        """A pointwise op computed in float32, and the op that rounds its result to half precision."""
         extra = numbers * self.wide_bytes if self.wide_bytes != self.bytes else 0
         self.add("local vectors", read=numbers * self.bytes + extra, written=numbers * self.bytes + extra)
 

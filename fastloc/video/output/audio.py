@@ -153,7 +153,7 @@ class _Track:
                 self._output.mux(packet)
 
     def check_gap(self, seconds: Fraction, rate: int) -> None:
-        """Raises ValueError for what is further from what came before than the container can hold, or than makes sense."""
+        """Check the gap to the packet before. Raises ValueError for more than the container can hold, or than makes sense."""
         ticks = self._container.ticks
         if seconds > LONGEST or (ticks is not None and seconds * rate > ticks):
             raise ValueError(f"nothing for {float(seconds):.0f} s")

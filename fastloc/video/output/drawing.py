@@ -187,7 +187,7 @@ def _number(value: float) -> str:
 
 
 def _columns(count: int, aspect: float) -> int:
-    """Of how many columns a sheet comes closest to a screen's shape, with few empty cells."""
+    """Number of columns with which a sheet comes closest to a screen's shape, with few empty cells."""
 
     def awkward(columns: int) -> float:
         rows = math.ceil(count / columns)

@@ -105,7 +105,7 @@ class PartialFile(io.RawIOBase):
         return not self.stream
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """All of the data, or as much as there is room for."""
+        """Write all of the data, or as much as there is room for."""
         left = memoryview(data)
         while left and self.failed is None:
             try:

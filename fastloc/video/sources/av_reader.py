@@ -110,7 +110,7 @@ class Reader:
         return f"its last frame is at {end:.1f} s, though it is said to last {lasts:.1f} s" if late else ""
 
     def close(self) -> None:
-        """In the thread that iterates, or when none does."""
+        """Close the container: in the thread that iterates, or when none does."""
         self._decoded.close()
         self._opened.container.close()
 

@@ -52,7 +52,7 @@ def open_address(
     address: str, *, live: bool | None = None, loop: bool = False, format: str | None = None, options: dict[str, str] | None = None,
     timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0), max_pixels: int = MAX_PIXELS,
 ) -> AvSource:  # fmt: skip
-    """A source on the network. What says how long it lasts is read like a file, to its end; else it is live and opened again when lost.
+    """A source on the network. One that states its duration is read like a file, to its end; another is live and opened again when lost.
 
     Raises VideoError: a scheme that is not in `SCHEMES`, no connection, no video. It never waits longer than `timeout` seconds for data.
     """

@@ -38,7 +38,7 @@ class Span:
 
     @property
     def count(self) -> int | None:
-        """About how many frames there will be; None where nobody knows."""
+        """Approximate number of frames; None where it is unknown."""
         info = self.info
         if self.live:
             return None if self.end is None or not info.rate else round((self.end - self.start) * info.rate)
