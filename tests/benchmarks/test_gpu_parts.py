@@ -1,6 +1,6 @@
-"""The parts of the GPU script without a GPU: what they compare is right, and their records say what they should.
+"""The parts of the GPU script without a GPU: correct comparisons and complete records.
 
-Kernels run in Triton's interpreter, where their times mean nothing; what is asserted is what the records say.
+Kernels run in Triton's interpreter, where their times mean nothing; the tests assert the records' contents.
 """
 
 import dataclasses

@@ -302,7 +302,7 @@ def test_measurements_are_of_one_run(made_up: dict[str, Any], tmp_path: Path, mo
 def test_a_module_of_the_checkout_as_a_command() -> None:
     code, told = fleet.module("fastloc", ["--version"], 60)
     assert code == 0 and told.startswith("fastloc ")
-    # interrupted, it says what it has
+    # interrupted, it prints the results so far
     slow = ["-n", "1", "-r", "1", "-s", "print('begun', flush=True)", "import time; time.sleep(60)"]
     code, told = fleet.module("timeit", slow, 3)
     assert code == fleet.LATE and "begun" in told and "KeyboardInterrupt" in told

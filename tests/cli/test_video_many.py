@@ -47,7 +47,7 @@ def test_several_videos(run: Run, engine: StandIn, tmp_path: Path) -> None:
 
 
 def test_a_pattern(run: Run, engine: StandIn, tmp_path: Path) -> None:
-    """By name, beside what is given as it is; lines on standard output say which video they are of."""
+    """Files of a pattern come by name, beside those given as they are; lines on standard output name their video."""
     for name in ("b1.mp4", "b0.mp4", "c.mp4", "[d].mp4"):
         write_clip(tmp_path / name, colours(2))
     ended = run("video", "c.mp4", "b*.mp4", "[d].mp4", "-t", "cat", "--json")

@@ -73,7 +73,7 @@ def answer(weights: Weights, row: Recipe, given: Tensor, prompts: Tensor) -> tup
 
 
 def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts: Tensor) -> None:
-    """All outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
+    """Check all outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
     similarity, cosines = answer(made.weights, made.recipe, given, prompts)
     limit = TOLERANCE[made.options.dtype]
     fed = {"pixels": given.numpy()} | ({} if made.options.texts else {"text_embeddings": prompts.numpy()})
@@ -89,7 +89,7 @@ def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts
 
 
 def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> None:
-    """Heatmaps and labels against those that `fastloc.imaging.heatmaps` makes of the same similarity."""
+    """Check heatmaps and labels against those of `fastloc.imaging.heatmaps` for the same similarity."""
     score = row.readout
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
         wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)

@@ -32,7 +32,7 @@ def picture(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def sections(path: Path) -> configparser.ConfigParser:
-    """As GKeyFile reads it: "=" alone, "#" at a line's begin, keys as they stand."""
+    """Sections of a file as GKeyFile reads it: "=" alone, "#" at a line's begin, keys as they stand."""
     parser = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(path.read_text())

@@ -93,7 +93,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def traced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracing again what was traced before takes seconds, and is not what some tests are about."""
+    """Replace tracing by a copy of the written file: tracing takes seconds, and some tests are not about it."""
     model = onnx.load(file)
     del model.metadata_props[:]
     monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(model))

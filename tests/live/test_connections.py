@@ -1,4 +1,4 @@
-"""Connections to the live page: deadlines for those that say nothing or half of something, room for whoever comes, and a short log."""
+"""Connections to the live page: deadlines for silent ones and half requests, room for new clients, and a short log."""
 
 import asyncio
 import contextlib
@@ -262,7 +262,7 @@ def test_one_network_has_a_share_of_all_places() -> None:
         assert len(table) == 25 and flood[0] not in table._open and flood[-1] in table._open
         other = admitted(table, "2001:db8:0:1::1")
         assert len(table) == 26
-        # those that are at work stay, and then nobody more of that network comes in
+        # those that are at work stay, and then no other client of that network comes in
         for each in table._open:
             each.begin(None)
         assert table.admit("2001:db8::1") is None and table.admit("192.0.2.1") is not None

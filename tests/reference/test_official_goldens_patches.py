@@ -57,7 +57,7 @@ def wanted(name: str) -> Tensor:
 
 
 def seen(name: str, patches: Tensor) -> Tensor:
-    """As the file has them."""
+    """Patches in the golden file's form: of unit length for CLIPtrase."""
     return torch.nn.functional.normalize(patches, dim=-1) if method_of(name) == "cliptrase" else patches
 
 

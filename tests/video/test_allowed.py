@@ -1,4 +1,4 @@
-"""Files that name other files and machines: only the source itself is read, and nobody is called. And sizes that take gigabytes."""
+"""Files that name other files and machines: only the source is read, and no other machine is called. And sizes that take gigabytes."""
 
 import os
 import socket

@@ -75,7 +75,7 @@ def test_timing_and_sound_of_containers(tmp_path: Path, name: str, audio: str, c
     assert abs(begins - start) < Fraction(1, 1000) and abs(ends - end) <= frame, f"{name}: {float(start)} … {float(end)} s became {ends}"
     # the tone is there, and as loud
     assert np.abs(after).mean() == pytest.approx(np.abs(wave / (32768 if wave.dtype == np.int16 else 1)).mean(), rel=0.1), name
-    # Opus begins with 6.5 ms that only Matroska says how to leave out
+    # Opus begins with 6.5 ms that only Matroska can mark as left out
     if codec == audio != "opus" and name != "a.ts":
         assert np.array_equal(wave, after[: len(wave)]), f"{name}: packets are copied, so samples are the same"
 
