@@ -118,7 +118,7 @@ def _start(one: Any, share: float, limit: float, isolate: bool) -> None:
     if not isolate or fleet.FORK is None:
         work()
     elif told := fleet.isolated(work, limit):
-        # it could not say so itself; what it wrote in time is kept
+        # it could not report this itself; the rows it wrote in time are kept
         found = job.read(one.file)
         same = found and found.get("code") == one.head["code"]
         one.rows, one.left_out, one.good = (found["rows"], found["left_out"], found["good"]) if found and same else (one.rows, [], None)

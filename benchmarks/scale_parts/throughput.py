@@ -48,7 +48,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Contender:
-    """A row of the table: `part` is what it is chosen by."""
+    """A row of the table: `part` is the name it is chosen by."""
 
     name: str
     part: str
@@ -111,7 +111,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, mode
 def _run(model: Model, parts: Sequence[str], seconds: float, budget: Budget, folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True)
     work = Work(model, folder, folder / "pictures", 0, 0, seconds)
-    # its rate says how many pictures the others get
+    # its rate decides the number of pictures of the others
     first = _row(ALONE, work, 0)
     yield first
     if "failed" in first:

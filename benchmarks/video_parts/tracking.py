@@ -1,4 +1,4 @@
-"""Tracking: whether the heat follows a thing that moves, whether it is still where nothing happens, and cold where there is nothing.
+"""Tracking: measures heat that should follow a moving thing, stay still where nothing happens, and be cold where there is nothing.
 
 Every mode sees the same frames. What is measured, over clips of `moving_scenes` in which the first thing leaves before the end:
 
@@ -33,7 +33,7 @@ METHODS = ("gem_calibrated", "gem", "clip_surgery")
 # measured with each frame alone: the raw map that others are better than
 RAW = "itsm"
 WARM, SEEN = 0.5, 0.5
-# names that a text of this world can be held against; none of them is ever looked for
+# names that a text of this world can be compared with; none of them is ever looked for
 WORLD = ("house", "tree", "star", "chair", "hammer", "guitar", "bread", "rose", "robot", "key", "shirt", "bird")
 CLIPS, SIZE, SECONDS, LEAVES = 6, (180, 240), 8.0, 6.5
 

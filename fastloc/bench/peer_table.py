@@ -49,7 +49,7 @@ class Peer:
     repeated: bool = False
 
     def maps(self, case: Case) -> float:
-        """About how many bytes its N x N attention maps take at their peak."""
+        """Approximate bytes of its N x N attention maps at their peak."""
         heads = case.spec.heads
         pictures = case.batch * (case.texts if self.repeated else 1)
         return float(self.alive * pictures * heads * case.tokens**2 * _DTYPES.get(case.dtype, 4))

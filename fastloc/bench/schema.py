@@ -70,7 +70,7 @@ COLUMNS = {
         Column("python", _TEXT, "of the contender's process"),
         Column("versions", _MAP, "packages of the contender's process"),
         Column("commit", _TEXT, "of fastloc, with + where files differ from it"),
-        # whether it is right
+        # correctness
         Column("error", _NUMBER, "largest difference from the float32 reference over its largest value, as fractions of 1"),
         Column("allowed", _NUMBER, "the largest error with which a speed is reported"),
         Column("checked", _TEXT, "what the error is of, where not of this very case; 'cost only' where nothing is compared"),

@@ -199,7 +199,7 @@ class Live:
                     self._aside.submit(self._change, session)
 
     def _change(self, session: Session) -> None:
-        """Apply a change of settings on the texts' thread, where nobody looks at what is raised."""
+        """Apply a change of settings on the texts' thread, whose errors no caller sees."""
         try:
             session.change(self.methods)
         except Exception as error:

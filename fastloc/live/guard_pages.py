@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, Response
 
 __all__ = ["OPEN", "refusal", "signed_in"]
 
-# fetched by the page that says why nobody gets in
+# fetched by the page of a refusal
 OPEN = ("/style.css",)
 
 

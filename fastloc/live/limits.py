@@ -36,7 +36,7 @@ class Limits:
     letters   of one text
     methods   side by side
     idle      seconds without a word after which a client is taken for gone
-    pulse     seconds between pings of the server; who does not answer one for twice as long is gone
+    pulse     seconds between pings of the server; a client that does not answer one for twice as long is gone
     stuck     seconds that a client may take for taking a message, or the answer to a request
     head      seconds for a request's head, a TLS handshake, and between two requests
 

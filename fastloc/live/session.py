@@ -124,7 +124,7 @@ class Session:
             self.counted.dropped += 1
 
     def ask(self, asked: dict[str, Any]) -> bool:
-        """Note what the client wants changed. Returns whether nothing was noted before: `change` is then to be called on another thread."""
+        """Note the client's changes. Returns True if none were noted before: `change` is then to be called on another thread."""
         with self._lock:
             first = not self._asked
             self._asked |= asked

@@ -74,7 +74,7 @@ class Locator:
         return Prompts(wanted, others, self.localizer.encode_texts(every) if self.prepares else every)
 
     def acquaint(self, texts: Sequence[str]) -> None:
-        """Encode texts that nobody typed, without the warnings of words that a small model never saw: later calls find them encoded."""
+        """Encode texts that no user typed, without the warnings of words that a small model never saw: later calls find them encoded."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FastlocWarning)
             self.prepare(texts)

@@ -95,7 +95,7 @@ class Pipeline(Described):
     def _open(self) -> None:
         self._inbox: Channel[tuple[Frame, Future[StreamResult]]] = Channel(self._policy == "newest", self._room)
         self._thread: threading.Thread | None = None
-        # the thread knows these two alone, so that a pipeline nobody holds any more can end it
+        # the thread knows these two alone, so that a pipeline without references can end it
         self._finalizer = weakref.finalize(self, _end, self._inbox, self._worker)
 
     def _description(self) -> dict[str, Any]:

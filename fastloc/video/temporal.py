@@ -29,7 +29,7 @@ MAPS = {
     "running": "a range that widens at once and narrows slowly: what has left cools down",
     "background": "the text's probability against background texts: what is not there stays cold",
 }
-# things that most pictures hold and few people ask for: what a text is held against by default
+# things that most pictures hold and few people ask for: the texts that others are compared with by default
 BACKGROUND = (
     "sky", "cloud", "ground", "grass", "tree", "building", "wall", "floor", "ceiling", "window", "road", "street", "water", "rock",
     "mountain", "furniture", "shadow", "light", "pattern", "nothing",

@@ -33,7 +33,7 @@ class Attempts:
 
     def failed(self, address: str) -> None:
         """Count a wrong token from this address."""
-        # who is at his full share again is forgotten, so that there are never more of them than wrong tokens of late
+        # a network at its full share again is forgotten, so that there are never more of them than recent wrong tokens
         self._each = {name: rate for name, rate in self._each.items() if rate.left < EACH}
         self._everybody.allows()
         self._each.setdefault(network(address), Rate(EACH_RATE, burst=EACH, clock=self._clock)).allows()

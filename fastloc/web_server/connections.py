@@ -91,7 +91,7 @@ class Connection:
 
 
 class Connections:
-    """The open ones. most: how many, if the limits allow for more than the process has descriptors for."""
+    """The open connections. most: their number, if the limits allow for more than the process has descriptors for."""
 
     def __init__(self, limits: ConnectionLimits, most: int | None = None) -> None:
         self.limits = limits

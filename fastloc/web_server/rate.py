@@ -1,4 +1,4 @@
-"""A bound on how often something may happen."""
+"""A bound on the rate of an event."""
 
 from __future__ import annotations
 

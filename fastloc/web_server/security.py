@@ -53,7 +53,7 @@ class Rules:
     token: str = field(repr=False)
     cookie: str = "fastloc"
     secure: bool = False
-    # what the cookie holds: not made of the token, so that nobody can try tokens by it
+    # the cookie's content: not made of the token, so that it cannot be used to try tokens
     ticket: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def known(self, token: str) -> bool:

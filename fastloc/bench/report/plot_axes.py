@@ -36,7 +36,7 @@ def tokens(key: tuple[str, str], lines: Lines) -> Figure:
         _memory(low, name, by_value, drawn[name], signs[name])
     for ax, words in ((top, "milliseconds a call"), (low, "working memory, MB")):
         ax.set(xscale="log", yscale="log", ylabel=words)
-        # room above for what is said of sizes that do not fit
+        # room above for the note on sizes that do not fit
         ax.set_ylim(top=1.6 * ax.get_ylim()[1])
         log_numbers(ax.yaxis, 6)
     if low.get_ylim()[0] < NOISE:

@@ -13,7 +13,7 @@ _PARTS = ("dtype", "provider")
 
 @dataclass(frozen=True)
 class Axis:
-    """A suite that varies one thing. value: where a row has it; one, symbol: what it is called; changed: the recipe field it is."""
+    """A suite that varies one thing. value: reads it off a row; one, symbol: its names; changed: its recipe field."""
 
     suite: str
     symbol: str
@@ -137,7 +137,7 @@ def middle_encoder(rows: Iterable[Row]) -> Row | None:
 
 
 def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each contender, by what it is called among them."""
+    """The rows of each contender, by its name among them."""
     called = dict(zip(map(id, rows), names(rows), strict=True))
     return grouped(rows, lambda row: called[id(row)])
 

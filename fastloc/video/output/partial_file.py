@@ -49,7 +49,7 @@ def reason(error: OSError) -> str:
 
 
 def _open_stream(path: Path) -> int:
-    """A descriptor of a pipe or a device. Raises OSError, also for a pipe that nobody begins to read."""
+    """A descriptor of a pipe or a device. Raises OSError, also for a pipe without a reader."""
     # what stands behind a name such as /dev/stdout may be a file with something in it
     flags, end = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), time.monotonic() + PATIENCE
     while True:
@@ -73,14 +73,14 @@ def _part_of(target: Path) -> Path:
 
 
 class PartialFile(io.RawIOBase):
-    """The file, open for writing. A disk that is full does not raise here: nothing more is written, and `failed` says why.
+    """The file, open for writing. A disk that is full does not raise here: nothing more is written, and `failed` holds the reason.
 
     The writer may be a library's buffer in the middle of its work, where an exception would be lost or raised too late, and
     where a later write, a header over the beginning for instance, would spoil what is there.
     """
 
     def __init__(self, path: Path, force: bool = False) -> None:
-        """Makes the file under its partial name, which nobody can know before, beside where the links of `path` end. A pipe or a device
+        """Makes the file under its partial name, which cannot be guessed, beside where the links of `path` end. A pipe or a device
         (`stream`) is opened itself, and has no other name. Raises VideoError where it cannot be made; see `check`.
         """
         super().__init__()

@@ -71,7 +71,7 @@ def _by_angle(degrees: int) -> Orientation:
 def to_rgb(frame: av.VideoFrame, turn: Orientation = UPRIGHT) -> Pixels:
     """uint8 [H, W, 3], upright, by the frame's own matrix and range; transparency over white.
 
-    Where no matrix is said: BT.709 for what is wider than 1024 or higher than 576, else BT.601, as players do. High dynamic range is not
+    Without a stated matrix: BT.709 for frames wider than 1024 or higher than 576, else BT.601, as players do. High dynamic range is not
     mapped to a screen's: it comes out flat. Raises ImageError for a frame that cannot be converted.
     """
     kinds = {"src_colorspace": Colorspace.ITU709} if _high_definition(frame) else {}

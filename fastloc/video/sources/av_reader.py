@@ -235,7 +235,7 @@ def _step(stream: VideoStream) -> float:
 
 
 def _promised(opened: Opened) -> float | None:
-    """Seconds that the video shall last, where that is said of the video itself."""
+    """Duration that the header promises for the video itself, seconds; None where it does not."""
     stream, container = opened.stream, opened.container
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)

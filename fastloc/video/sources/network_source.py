@@ -63,7 +63,7 @@ def open_address(
     scheme = SCHEMES[kind]
     wanted = scheme.options | (options or {})
 
-    # no partial, which would show the address to whoever prints it
+    # no partial, which would show the address where it is printed
     def opening() -> Opened:
         return open_container(name, address, scheme.allowed, format=format, options=wanted, timeout=timeout, max_pixels=max_pixels)
 

@@ -12,7 +12,7 @@ __all__ = ["Span"]
 
 
 class Span:
-    """A `Source` of the frames of another one from `start` to just before `end`, seconds since its first; it says how long reading took.
+    """A `Source` of the frames of another one from `start` to just before `end`, seconds since its first; it measures the time of reading.
 
     Frames before `start` are read and not converted; indices and times stay the source's own.
 
