@@ -1,4 +1,4 @@
-"""What TensorRT-RTX makes of exported files, ahead of time and without a GPU: whether it takes them, how long it needs, what it builds.
+"""Build engines from exported files with TensorRT-RTX, ahead of time and without a GPU: acceptance, build time, and result.
 
     python benchmarks/build_engines.py                         # print, about 20 minutes on two cores
     python benchmarks/build_engines.py --record                # also write benchmarks/records/engines.json
@@ -8,7 +8,7 @@
 
 ViT-B/16 with random weights at 448. GEM and CLIP Surgery for each compute capability alone and for all of them in one engine, with sizes
 fixed, with sizes open, and with a camera's frames going in; every other method for all of them in one. A file that is not taken is a row
-that says why, and the exit status is 1.
+with the reason, and the exit status is 1.
 """
 
 import argparse
@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """What goes in and comes out; `profiles` where something is open."""
+    """A kind of engine: its inputs and outputs; `profiles` where something is open."""
 
     name: str
     options: Row
@@ -60,7 +60,7 @@ KINDS = (
 
 
 def plan(methods: list[str], sms: list[str]) -> Iterator[tuple[str, str, str, Kind, list[list[str]]]]:
-    """Each file, and for which compute capabilities engines are made of it."""
+    """Each file, with the compute capabilities that engines are made for."""
     for method in methods:
         for spelling, dtype in WRITTEN:
             for kind in KINDS if method in CLOSELY else KINDS[:1]:

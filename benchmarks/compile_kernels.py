@@ -1,11 +1,11 @@
-"""What ptxas makes of every kernel that is shipped, for GPUs that need not be there, and whether it is fit to ship.
+"""Compile every shipped kernel with ptxas, for GPUs that need not be there, and check that it is fit to ship.
 
     python benchmarks/compile_kernels.py                    # compile everything, write records/kernel_builds.json
     python benchmarks/compile_kernels.py --check            # compile everything, compare with the record, exit 1 if something is wrong
     python benchmarks/compile_kernels.py --check --sm 90    # the same of a part: --sm, --head-widths, --ops
 
-Wrong is: what does not compile, spills registers, wants more shared memory than a block can have or leaves its dots to other than
-tensor cores (`compile_gate.broken_rules`), and a record that says otherwise. Machine code is compared only where Triton is of the
+Wrong is: a kernel that does not compile, spills registers, needs more shared memory than a block can have or leaves its dots to other
+than tensor cores (`compile_gate.broken_rules`), and a record that differs. Machine code is compared only where Triton is of the
 record's version; of a part it is read only where its PTX is not the record's, which halves the time. Compute capability 10.0 is tried
 and recorded, not judged. A head width or dtype of null: the builds ignore it.
 """
@@ -64,7 +64,7 @@ def recorded(op: str, head_width: int, dtype: str) -> list[Build]:
 
 @cache
 def known() -> dict[str, Any]:
-    """What the record says of machine code, by the PTX that it is made of; nothing where the record is of another Triton."""
+    """The record's builds of machine code, by the PTX that they are made of; nothing where the record is of another Triton."""
     from fastloc.kernels.compile_gate import Compiled
 
     record: Row = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"triton": ""}
@@ -148,7 +148,7 @@ def written(rows: Sequence[Row]) -> str:
 
 
 def differences(rows: Sequence[Row], ops: Sequence[str], head_widths: Sequence[int], sms: Sequence[int]) -> list[str]:
-    """How that part of the record differs from `rows`; nothing where it is of another Triton."""
+    """Differences of that part of the record from `rows`; nothing where it is of another Triton."""
     if not RECORD.exists():
         return [f"there is no {RECORD.name}; make it with {COMMAND}"]
     record = json.loads(RECORD.read_text(encoding="utf-8"))

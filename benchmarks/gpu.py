@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
-    """With the packages of these wheels."""
+    """Run the script with the packages of these wheels."""
     import torch
 
     from fastloc.bench import schema
@@ -118,7 +118,7 @@ def _start(one: Any, share: float, limit: float, isolate: bool) -> None:
     if not isolate or fleet.FORK is None:
         work()
     elif told := fleet.isolated(work, limit):
-        # it could not say so itself; what it wrote in time is kept
+        # it could not report this itself; the rows it wrote in time are kept
         found = job.read(one.file)
         same = found and found.get("code") == one.head["code"]
         one.rows, one.left_out, one.good = (found["rows"], found["left_out"], found["good"]) if found and same else (one.rows, [], None)
@@ -227,7 +227,7 @@ def _module(part: str) -> Any:
 
 
 def _paths() -> None:
-    """This folder first, for `gpu_parts`; the repo's root last, where its folder `kernels` hides nothing."""
+    """Set sys.path: this folder first, for `gpu_parts`; the repo's root last, where its folder `kernels` hides nothing."""
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     if str(HERE.parent) not in sys.path:

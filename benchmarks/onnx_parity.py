@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parity(name: str, row: Recipe, case: Case, limit: int) -> Row:
-    """How far one file's answers are from the engine's, on the quality set."""
+    """Differences of one file's answers from the engine's, on the quality set."""
     session, size = _file(row, case)
     exact = scenes.engine(row, CPU, "float32", {})
     found = _run(session)
@@ -169,7 +169,7 @@ def _run(session: onnxruntime.InferenceSession) -> Callable[..., Tensor]:
 
 
 def _chunks(case: Case, limit: int) -> Iterator[tuple[Any, Any, Tensor]]:
-    """What a file takes: all, or one by one the square ones."""
+    """The scenes that a file takes: all, or the square ones, one by one."""
     for part, geometry, given in scenes.chunks(limit):
         if case.shape == "dynamic":
             yield part, geometry, given

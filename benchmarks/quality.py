@@ -1,4 +1,4 @@
-"""How often every method points at the object: the quality set, measured.
+"""Measure every method on the quality set: does it point at the object?
 
     python benchmarks/quality.py            # a table
     python benchmarks/quality.py --json     # {method: {"pointing": .., "miou": .., "auc": .., "msc": ..}}
@@ -57,7 +57,7 @@ def measure(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) -> 
 
 
 def judged(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) -> list[np.ndarray]:
-    """Of every scene the scores of its things, [things, MEASURES]."""
+    """Scores of the things of every scene, [things, MEASURES]."""
     results = _results(localizer, scenes, names)
     return [np.array([_judge(*pair) for pair in zip(_heat(*each), each[0].masks, strict=True)]) for each in results]
 
@@ -123,7 +123,7 @@ def chance() -> float:
 
 
 def complete(found: dict[str, Scores], parser: argparse.ArgumentParser) -> dict[str, Scores]:
-    """With the rows of all other methods as the record has them, in the order of the methods."""
+    """The rows together with the record's rows of all other methods, in the order of the methods."""
     before = json.loads(QUALITY.read_text(encoding="utf-8")) if QUALITY.exists() else {}
     head = {key: value for key, value in record({}).items() if key != "methods"}
     same = all(before.get(key) == value for key, value in head.items())

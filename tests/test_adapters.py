@@ -30,7 +30,7 @@ from onnx_files import tiny_model
 from repo import REPO, SAMPLES
 
 with warnings.catch_warnings():
-    # it works without OpenCV, and says so at length
+    # it works without OpenCV, and warns of that at length
     warnings.simplefilter("ignore")
     import supervision as sv
 
@@ -133,7 +133,7 @@ class Device:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """What the localizer hands to its engine."""
+    """The pixels that the localizer hands to its engine."""
     seen: list[Tensor] = []
     engine = localizer().engine
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_shared() -> None:
             call(np.zeros((2, 3, 4), np.uint8))
 
 
-# as libswscale is told, and as it names itself
+# libswscale's matrices, by name
 SPACES = {"bt601": av.video.reformatter.Colorspace.ITU601, "bt709": av.video.reformatter.Colorspace.ITU709}
 # its quick path is two steps too dark on average
 FLAGS = av.video.reformatter.Interpolation
@@ -200,7 +200,7 @@ RANGES = {False: av.video.reformatter.ColorRange.MPEG, True: av.video.reformatte
 
 
 def smooth(size: tuple[int, int]) -> Frame:
-    """Slow waves of colour: chroma is halved, so sharp edges would tell of the filter alone."""
+    """Slow waves of colour: chroma is halved, so sharp edges would measure the filter alone."""
     y, x = np.mgrid[: size[0], : size[1]] / 40
     waves = np.stack([np.sin(x), np.cos(y + x / 2), np.sin(y / 2 - x / 3)], -1)
     return np.rint(127.5 + 100 * waves).astype(np.uint8)

@@ -50,7 +50,7 @@ class Cutout:
 
 @dataclass(frozen=True)
 class Truth:
-    """Where one thing is in one frame: its visible pixels bool [H, W], the box around them (x0, y0, x1, y1; ends are outside) and the
+    """The place of one thing in one frame: its visible pixels bool [H, W], the box around them (x0, y0, x1, y1; ends are outside) and the
     centre (x, y) of the whole thing. `visible`: the share of it that nothing covers. A thing that left has an empty mask and no box."""
 
     name: str
@@ -235,7 +235,7 @@ def _pictures() -> Iterator[tuple[Pixels, tuple[str, ...], NDArray[np.bool_]]]:
 
 
 def _whole(masks: NDArray[np.bool_], place: int) -> bool:
-    """Whether nothing cuts it off: neither the border nor another thing is near; and it is not small."""
+    """True for a thing that nothing cuts off: neither the border nor another thing is near; and it is not small."""
     mask = masks[place]
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if max(np.ptp(rows), np.ptp(columns)) + 1 < SMALLEST:
@@ -257,7 +257,7 @@ def _cut(name: str, picture: Pixels, mask: Mask) -> Cutout:
 
 
 def _by_lot(rng: np.random.Generator, count: int) -> tuple[str, ...]:
-    """Names that do not share a last word: a red car and a blue one are hard to tell apart by their map."""
+    """Names that do not share a last word: a red car and a blue one are hard to distinguish by their map."""
     named: list[str] = []
     for name in rng.permutation(list(cutouts())):
         if len(named) < count and name.split()[-1] not in {other.split()[-1] for other in named}:

@@ -36,7 +36,7 @@ def pack(run: Path) -> int:
     """Write model.safetensors and the names into the package; returns the file's size in bytes."""
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     tensors = {key: value.half().contiguous() for key, value in checkpoint["model"].items() if value.is_floating_point()}
-    # attention masks and other buffers are made again by whoever builds the model
+    # attention masks and other buffers are made again when the model is built
     tensors = {key: value for key, value in tensors.items() if not key.endswith("attn_mask")}
     tensors["token_ids"] = checkpoint["token_ids"].to(torch.int32)
     target = MODEL

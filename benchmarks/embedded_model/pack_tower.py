@@ -24,7 +24,7 @@ if str(HERE) not in sys.path:
 from embedded_model.towers import TOWERS, Tower  # noqa: E402
 from fastloc.embedded import CONFIG  # noqa: E402
 
-# what the folder tells of the training, beside the model
+# facts of the training that the folder holds, beside the model
 TRAINING = "training.json"
 
 

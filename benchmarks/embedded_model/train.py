@@ -43,7 +43,7 @@ TEXT_PACE = 0.2
 
 @dataclass
 class Progress:
-    """What a checkpoint carries beside the weights."""
+    """Progress of a training, which a checkpoint carries beside the weights."""
 
     step: int = 0
     images: int = 0

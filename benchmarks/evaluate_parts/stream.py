@@ -42,7 +42,7 @@ class Stream:
         self.pictures = pictures
 
     def items(self) -> Sequence[Item]:
-        """All of them."""
+        """All samples."""
         return [Item(f"{number:012d}", number) for number in range(self.pictures)]
 
     def read(self, item: Item) -> Sample:
@@ -53,7 +53,7 @@ class Stream:
 
 
 class Stub:
-    """In a model's and a judge's place: half of the pixels right, the others of a few classes."""
+    """Stand-in for a model and a judge: half of the pixels right, the others of a few classes."""
 
     def prepare(self, sample: Sample) -> Sample:
         """The sample."""
@@ -79,7 +79,7 @@ def resident() -> float:
 
 
 def measured(pictures: int, folder: Path) -> dict[str, float]:
-    """What the module's text says, of so many pictures."""
+    """The measurements of the module's docstring, of so many pictures."""
     stream, path = Stream(pictures), folder / "rows.jsonl"
     done, every = 0, max(pictures // 200, 1)
     seen: list[tuple[int, float]] = []

@@ -38,7 +38,7 @@ def run(job: Job) -> None:
 
 
 def lines(record: Row) -> list[str]:
-    """Its rows, shortly; the whole is in its own file."""
+    """The part's rows in short; the whole is in its own file."""
     told = []
     for row in record["rows"]:
         if "what" in row:

@@ -1,4 +1,4 @@
-"""What this device is, and the ceilings that everything is under: matrix products, and bytes to and from memory."""
+"""Facts of this device, and its ceilings, which bound everything: matrix products, and bytes to and from memory."""
 
 from typing import Any
 

@@ -4,7 +4,7 @@ Each file is written as a user gets it, with its golden inside, which the export
 its kind runs it through `fastloc.runtime.session`, which refuses where a node is not on that provider: the golden, and pictures that the
 engine answers on this device in float32 and, for a float16 file, in float16. Providers for GPUs are timed beside the engine: normalised
 pixels on the device to the grid there, one picture a call, each call waited for (a session returns when its outputs are there).
-With the plain onnxruntime this is the CPU alone; `gpu.py --wheels` brings another, and a provider that is not there is a row that says so.
+With the plain onnxruntime this is the CPU alone; `gpu.py --wheels` brings another, and a missing provider is a row with that reason.
 """
 
 import math
@@ -99,7 +99,7 @@ def _there(job: Job) -> list[str]:
 
 
 def _problem(name: str) -> str:
-    """Why a provider does not load, found out with a file of one node; nothing where it does. Raises what onnxruntime raises."""
+    """The reason that a provider does not load, from a trial with a file of one node; "" where it does. Raises what onnxruntime raises."""
     row, ort = PROVIDERS[name], runtime()
     devices, options = register(row, ort), ort.SessionOptions()
     if devices:

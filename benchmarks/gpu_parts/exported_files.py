@@ -60,7 +60,7 @@ def texts(model: str, row: Recipe) -> tuple[Tensor, Tensor]:
 
 
 def pictures(model: str, limit: int | None) -> list[tuple[Geometry, Tensor]]:
-    """Where they lie in the input and their normalised pixels, on the CPU, at most `BATCH` together."""
+    """The pictures' geometry in the input and their normalised pixels, on the CPU, at most `BATCH` together."""
     size = SIZES[model]
     if model != "embedded":
         return [(fit((size, size), size, tower(model).spec.patch), models.pixels(2, (size, size), torch.device("cpu")))]
@@ -121,7 +121,7 @@ def ran(file: File, provider: str, folder: Path, device: torch.device, settings:
 
 
 def _wrong(file: File, told: Row) -> list[str]:
-    """What the comparison with float32 says against it, in words."""
+    """The faults that the comparison with float32 found, in words."""
     allowed, least = TOLERANCES[file.dtype], LEAST_LABELS[file.dtype]
     # written so that a NaN is wrong
     wrong = [] if told["similarity"] <= allowed else [f"similarity is off by {told['similarity']:.1e}, and {allowed:.0e} is allowed"]

@@ -31,7 +31,7 @@ FORK: Any = multiprocessing.get_context("fork") if "fork" in multiprocessing.get
 
 @dataclass(frozen=True)
 class Failure:
-    """What came of an item instead of a result."""
+    """The failure of an item, in place of a result."""
 
     told: str
 
@@ -45,7 +45,7 @@ class _Group:
 
 
 def workers() -> int:
-    """How many processes share the machine's cores."""
+    """Number of processes that share the machine's cores."""
     return max(1, min(14, (os.cpu_count() or 2) - 2))
 
 

@@ -84,7 +84,7 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
 
 
 def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, words: Tensor) -> float | None:
-    """Of the first frame's grids, against prepared pixels in float64."""
+    """Error of the first frame's grids, against prepared pixels in float64."""
     from PIL import Image
 
     from fastloc.imaging.preprocess import prepare

@@ -1,4 +1,4 @@
-"""What a part of the GPU script works with: its device, its clock, and a record that is on the disk while the part still runs."""
+"""The context of a part of the GPU script: its device, its clock, and a record that is on the disk while the part still runs."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ class Job:
         return self.deadline - self.clock()
 
     def late(self, what: str, need: float = 0.0) -> bool:
-        """Whether fewer than `need` seconds remain; then `what` is noted as left out."""
+        """True if `need` seconds or fewer remain; then `what` is noted as left out."""
         if self.left() > need:
             return False
         self.left_out.append(what)
@@ -70,7 +70,7 @@ class Job:
         return fields
 
     def has(self, **fields: Any) -> bool:
-        """Whether a row with these values is there already, of a run before that was cut short."""
+        """True if a row with these values is there already, of an earlier run that was cut short."""
         return any(all(row.get(name) == value for name, value in fields.items()) for row in self.rows)
 
     def other(self, part: str) -> Row | None:
@@ -101,7 +101,7 @@ def written(record: Row) -> str:
 
 
 def clean(value: Any) -> Any:
-    """The same with numbers rounded to five digits, and with those that JSON does not know as words."""
+    """A value with numbers rounded to five digits, and with those that JSON does not know as words."""
     if isinstance(value, bool) or not isinstance(value, float | dict | list | tuple):
         return value
     if isinstance(value, float):
@@ -132,7 +132,7 @@ def code() -> str:
 
 
 def facts(device: torch.device) -> Row:
-    """What a record says about the machine. Touches the device."""
+    """Facts of the machine for a record. Touches the device."""
     try:
         import triton
 
@@ -151,7 +151,7 @@ def facts(device: torch.device) -> Row:
 
 
 def driver() -> str:
-    """The driver's version, as nvidia-smi tells it."""
+    """The driver's version, as nvidia-smi reports it."""
     try:
         told = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True,
                               timeout=20, check=True, encoding="utf-8").stdout.split()  # fmt: skip

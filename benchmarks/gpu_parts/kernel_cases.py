@@ -1,4 +1,4 @@
-"""What the part `kernels` times: each op beside what PyTorch does in its place, on the same inputs. Nothing is run before it is called."""
+"""The cases of the part `kernels`: each op beside PyTorch's own in its place, on the same inputs. Nothing is run before it is called."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,7 +142,7 @@ def frame_patches(device: torch.device, frame: tuple[int, int], size: int, patch
 
 
 def cases(device: torch.device, small: bool) -> list[Callable[[], Case]]:
-    """What is timed, most important first; made when its turn comes."""
+    """The cases to time, most important first; each is made when its turn comes."""
     if small:
         return [
             lambda: attend(device, 1, (2, 4), 2, 16), lambda: add_norm(device, 1, 5, 32), lambda: quick_gelu(device, 1, 5, 64),

@@ -77,7 +77,7 @@ def launcher(what: str, device: torch.device, batch: int, small: bool) -> Callab
 
 
 def _shipped(what: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Configuration:
-    """What a candidate that names a part is completed with."""
+    """The shipped settings that complete a candidate which names a part alone."""
     if not what.startswith("frames"):
         return {}
     found: Configuration = OPS["frame_patches"].module._configuration(arguments[0][1].vertical_first)

@@ -106,7 +106,7 @@ def _one(output: Any) -> torch.Tensor:
 
 
 def _graph(job: Job, call: timing.Call) -> timing.Contender:
-    """A contender that replays CALLS calls. One that cannot be captured says why."""
+    """A contender that replays CALLS calls. One that cannot be captured holds the reason."""
     made: list[timing.Call] = []
     problem = timing.attempt(lambda: made.append(timing.graphed(call, job.device, CALLS if job.cuda else 1)), job.device)
     return timing.warmed(made[0], job.device, 2) if made else timing.Contender(call, [], error=problem)
@@ -126,7 +126,7 @@ def _timed(job: Job, **wanted: Any) -> list[tuple[str, Row]]:
 def best(rows: list[Row], what: str, batch: int, count: int) -> str:
     """The configurations of an op, best first, in microseconds."""
     mine = sorted((row for row in rows if row.get("tuned") == what and row["batch"] == batch and row.get("ms")), key=lambda row: row["ms"])
-    # the shipped one is told wherever it stands
+    # the shipped one is reported wherever it stands
     kept = [row for place, row in enumerate(mine) if place < count or row["configuration"] == "shipped"]
     return " | ".join(f"{1000 * row['ms']:.1f} {_short(row['configuration'])}" for row in kept)
 

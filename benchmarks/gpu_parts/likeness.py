@@ -1,4 +1,4 @@
-"""How far the grids of an exported file are from those they should be, over many pictures: similarity, heatmaps and labels.
+"""Differences of an exported file's grids from the right ones, over many pictures: similarity, heatmaps and labels.
 
 Shared by the GPU script's part `exported` and by `onnx_parity.py`.
 """

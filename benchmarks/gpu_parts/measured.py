@@ -1,7 +1,7 @@
-"""What the parts measured as rows of `fastloc.bench.schema`, so that they can be put together with those of `python -m fastloc.bench`.
+"""The parts' measurements as rows of `fastloc.bench.schema`, which can be put together with those of `python -m fastloc.bench`.
 
-The parts' own records say what they need to go on; these rows say the same of every measurement, without what only controls a part. As in
-the bench, no time is told of a contender whose answer is off by more than its precision allows.
+The parts' own records hold what they need to go on; these rows have the same columns for every measurement, without those that only
+control a part. As in the bench, no time is reported for a contender whose answer is off by more than its precision allows.
 """
 
 from collections.abc import Callable, Iterable
@@ -135,7 +135,7 @@ def _means(row: Row) -> str:
 
 
 def _checked(row: Row, what: str, otherwise: str = "cost only") -> str | None:
-    """What the error is of, where there is one."""
+    """The subject of the error, where there is one."""
     if row.get("failed"):
         return None
     return what if row.get("error") is not None else otherwise

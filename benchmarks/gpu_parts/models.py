@@ -86,7 +86,7 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 
 def off(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference over the largest value of what is wanted: the error of a measurement; a NaN stays one."""
+    """The error of a measurement: the largest difference over the largest value of `wanted`; a NaN stays one."""
     wide = wanted.double()
     return float((found.to(wide.device).double() - wide).abs().max() / wide.abs().max())
 
@@ -120,7 +120,7 @@ def fallback(job: Job, dtype: str = "float16") -> tuple[dict[str, str], str]:
 
 
 def dangerous(job: Job, dtype: str = "float16") -> bool:
-    """Whether a kernel that is wrong in this dtype took the device with it, so that nothing after it would run."""
+    """True if a wrong kernel of this dtype took the device with it, so that nothing after it would run."""
     gate: Row | None = job.other("gate")
     told = _problems(gate, dtype).values() if gate else ()
     return any(word in problem for problem in told for word in ("CUDA", "illegal", "ended with code"))

@@ -81,7 +81,7 @@ def _pillow(frames: Tensor, geometry: Geometry, spec: Any) -> Tensor:
 
 
 def _frames(item: dict[str, Any], device: torch.device) -> Row:
-    """Grids of frames: the same bits whoever resizes, and near those of pixels that Pillow and numpy prepared."""
+    """Grids of frames: the same bits with every resizer, and near those of pixels that Pillow and numpy prepared."""
     from fastloc.engine.vit_engine import Engine
 
     name, geometry, dtype = item["model"], geometry_of(item), item["dtype"]

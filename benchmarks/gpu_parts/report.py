@@ -1,4 +1,4 @@
-"""The end of the summary: what is right, what the issue asked for, and the exit code."""
+"""The end of the summary: correctness, the targets, and the exit code."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def _self_self(kernels: list[Row], case: str) -> str:
 def _target(what: str, value: float | None, met: Callable[[float], bool], unit: str, row: Row) -> str:
     if value is None:
         return f"  ?   {what}: not measured"
-    # a number without some kernel says so
+    # a number without some kernel names it
     told = f" ({row['fallback']})" if row.get("fallback") else ""
     return f"  {'yes' if met(value) else 'NO '} {what}: {value:.3g} {unit}{told}"
 

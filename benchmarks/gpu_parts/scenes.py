@@ -72,7 +72,7 @@ def fingerprint() -> str:
 
 
 def texts(path: Path = TEXTS) -> dict[str, Tensor]:
-    """For each template the unit embeddings of `names()`, then the empty text's: float32 [T + 1, E].
+    """Unit embeddings of `names()` for each template, then the empty text's: float32 [T + 1, E].
 
     Raises ValueError where they were made with other weights, or of other names.
     """
@@ -151,7 +151,7 @@ def _tower(device: torch.device, dtype: str) -> Any:
 
 
 def measure(row: Recipe, runs: dict[str, Run], device: torch.device, limit: int | None = None) -> dict[str, dict[str, float]]:
-    """For each run how often it points at the thing, and how far its similarities are from those of the first, the exact one.
+    """Pointing of each run, and the error of its similarities against those of the first, the exact one.
 
     error is ‖grids − exact‖ / ‖exact‖ over all scenes; map_error the same of what a map is made of, the differences from its mean;
     moved the share of questions whose peak is another pixel.
@@ -183,14 +183,14 @@ def measure(row: Recipe, runs: dict[str, Run], device: torch.device, limit: int 
 
 
 def _squares(found: Tensor, exact: Tensor) -> Tensor:
-    """The squared norms of what is wrong and of what is right, of the grids and of their differences from each one's mean."""
+    """Squared norms of the error and of the right values, of the grids and of their differences from each one's mean."""
     pair = (found.double() - exact.double()), exact.double()
     centred = [each - each.mean((-2, -1), keepdim=True) for each in pair]
     return torch.stack([each.square().sum() for each in (*pair, *centred)]).cpu()
 
 
 def _peaks(grids: Tensor, row: Recipe, geometry: Geometry, wanted: list[list[int]]) -> Iterator[list[int]]:
-    """Where each wanted text's heatmap is highest, for every picture, as an index into its pixels."""
+    """The peak of each wanted text's heatmap, for every picture, as an index into its pixels."""
     readout = row.readout
     for each, indices in zip(grids, wanted, strict=True):
         # a softmax needs all texts, the other read-outs treat each alone

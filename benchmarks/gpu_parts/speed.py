@@ -84,7 +84,7 @@ Made = tuple[Callable[[Tensor], Tensor], Row]
 
 
 def contenders(job: Job, config: Config) -> dict[str, Callable[[], Made]]:
-    """What is compared at a configuration, by name."""
+    """The contenders of a configuration, by name."""
     settings, why = models.fallback(job)
     found: dict[str, Callable[[], Made]] = {}
     for dtype in ("float32", "bfloat16"):
@@ -174,7 +174,7 @@ def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[
             continue
         running[contender] = timing.warmed(lambda i, call=call: call(inputs[i % len(inputs)]), job.device)  # type: ignore[misc]
     _errors(job, config, inputs[0], running, told)
-    # a device that is lost is told by the row that lost it
+    # the row that lost the device reports the loss
     timing.rounds(running, job.device, seconds, sample=timing.SAMPLE if job.cuda else 0.0)
     held = run_facts.throttled(str(job.device))
     more = {name: value for name, value in (("note", note), ("throttled", held)) if value}
@@ -193,7 +193,7 @@ def method(contender: str) -> str:
 
 
 def _limit(job: Job, config: Config, contender: str, told: Row, ms: float | None) -> Row:
-    """What a contender's pass has to do, and the least time for it at the measured ceilings."""
+    """The work of a contender's pass, and the least time for it at the measured ceilings."""
     name, side, batch = config
     if "dtype" not in told:
         return {}
@@ -211,7 +211,7 @@ def _limit(job: Job, config: Config, contender: str, told: Row, ms: float | None
 
 
 def _errors(job: Job, config: Config, given: Tensor, running: dict[str, timing.Contender], told: dict[str, Row]) -> None:
-    """Each contender's error, of its first image, into what is told of it."""
+    """Add each contender's error, of its first image, to its row in `told`."""
     name = config[0]
     wanted: dict[str, Tensor] = {}
     words = models.texts(name, job.device)

@@ -25,7 +25,7 @@ class Broken(RuntimeError):
 
 @dataclass
 class Contender:
-    """One way to do the work. `error` says why it dropped out."""
+    """One way to do the work. `error` is the reason that it dropped out."""
 
     call: Call
     ms: list[float]
@@ -140,7 +140,7 @@ def spread(ms: list[float], inner: int = 1) -> dict[str, float]:
 
 
 def fields(contender: Contender) -> dict[str, Any]:
-    """What a row says of a contender: times, the device's memory beyond what was there, or why there are none."""
+    """A row's fields of a contender: times and the device's memory beyond what was there, or the reason that there are none."""
     if contender.error or not contender.ms:
         return {"ms": None, "failed": contender.error or "not measured"}
     return {**spread(contender.ms, contender.inner), "working_mb": contender.working_mb, "first_ms": contender.first_ms}

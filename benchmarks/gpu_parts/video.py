@@ -32,7 +32,7 @@ APART = 1e-6
 
 
 class Bare:
-    """What `fastloc.Localizer` is to a stream, without open_clip: an engine and texts that are embedded already."""
+    """A localizer for a stream without open_clip: an engine and texts that are embedded already."""
 
     def __init__(self, job: Job, name: str, dtype: str, size: int, settings: dict[str, str]) -> None:
         from fastloc.engine.vit_engine import Engine

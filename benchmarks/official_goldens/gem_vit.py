@@ -119,7 +119,7 @@ def answer(model: GEMWrapper, case: Case, dtype: torch.dtype) -> Arrays:
 
 
 def sampled(arrays: Arrays, steps: tuple[int, int, int]) -> Arrays:
-    """What is committed of the arrays: tests take the same samples of their own."""
+    """The samples of the arrays that are committed: tests take the same samples of their own."""
     tokens, channels, pixels = steps
     cut = {"patches": np.s_[:, ::tokens, ::channels], "vanilla": np.s_[:, ::tokens, ::channels]}
     cut |= dict.fromkeys(("cosine", "heatmaps"), np.s_[..., ::pixels, ::pixels])
@@ -149,7 +149,7 @@ def write(case: Case, folder: Path) -> Arrays:
 
 
 def must_differ(answers: dict[str, Arrays]) -> None:
-    """Settings that gave the same answer would test nothing: every pair of one input must be told apart."""
+    """Check that all settings of one input differ in their answers: settings that gave the same answer would test nothing."""
     made = [case for case in CASES if case.name in answers]
     same_input = [case.name for case in made if (case.config, case.size, case.batch, case.seed) == ("tiny", (64, 64), 1, 0)]
     for i, a in enumerate(same_input):

@@ -76,7 +76,7 @@ class Model:
 
     @cache  # noqa: B019
     def entropies(self, logarithm: bool) -> list[tuple[Array, int]]:
-        """Of each picture that tables are measured on the mean row entropy [blocks, S, H, LADDER], and its tokens."""
+        """Mean row entropy [blocks, S, H, LADDER] of each picture that tables are measured on, and its tokens."""
         found = []
         for picture in self.measured_on:
             kept, _ = encoded(self.weights, self.pixels(images.load(picture))[0], "bicubic-antialias", logarithm)
@@ -96,7 +96,7 @@ class Model:
 
 
 def encoded(weights: Weights, pixels: Tensor, position: str, logarithm: bool) -> tuple[Kept, tuple[int, int]]:
-    """Of every block what it reads [1, N, C], the LayerNorm of that, and its projections [3, H, N, d]; then what the last one gives."""
+    """Input of every block [1, N, C], the LayerNorm of that, and its projections [3, H, N, d]; then the last block's output."""
     spec = weights.spec
     tokens, grid = patch_tokens(weights, pixels)
     places = Positions(resized_position(weights.pos, spec.grid, grid, position))
@@ -157,12 +157,12 @@ def similarity(model: Model, row: Row, kept: Kept, grid: tuple[int, int], texts:
 
 
 def lengths(kept: Kept, prefix: int) -> Tensor:
-    """Of the patches' tokens before the last block, [P]."""
+    """Lengths of the patches' tokens before the last block, [P]."""
     return kept[-2][0][0, prefix:].norm(dim=-1)
 
 
 def scores(found: Tensor, grid: tuple[int, int], geometry: Geometry, scene: Scene, step: int) -> list[list[float]]:
-    """Of every thing SCORES."""
+    """SCORES of every thing."""
     rows = []
     for heat, mask in zip(heatmaps.heatmaps(found.reshape(-1, *grid).numpy(), geometry, "picture", None, False), scene.masks, strict=True):
         warm = heat >= 0.5
@@ -172,7 +172,7 @@ def scores(found: Tensor, grid: tuple[int, int], geometry: Geometry, scene: Scen
 
 
 def peaks(found: Tensor, grid: tuple[int, int], long: Tensor) -> list[list[float]]:
-    """Of every thing the share of tokens shorter than its peak's, and how many cells the peak is from the border."""
+    """Share of tokens shorter than the peak's, and the peak's distance from the border in cells, for every thing."""
     rows = []
     for at in found.argmax(1).tolist():
         row, column = divmod(at, grid[1])

@@ -1,4 +1,4 @@
-"""How well scores tell texts that are in a picture from texts that are not: the quality set, every method.
+"""Measure how well scores separate texts that are in a picture from texts that are not: the quality set, every method.
 
     python benchmarks/quality_parts/presence.py                # a table
     python benchmarks/quality_parts/presence.py --record       # also writes benchmarks/records/presence.json
@@ -103,7 +103,7 @@ def measured(limit: int | None) -> dict[str, Any]:
 
 
 def candidates(localizer: Localizer, chosen: tuple[scenes.Scene, ...]) -> dict[str, Array]:
-    """For each definition the differences of logits [scenes, names]."""
+    """Differences of logits [scenes, names] for each definition."""
     row, scale, names = localizer.recipe, localizer.logit_scale, scenes.names()
     text = localizer.source.text
     words = torch.cat([text([*names, *BACKGROUND], localizer.template), text.empty(localizer.template)[None]])
@@ -122,7 +122,7 @@ def candidates(localizer: Localizer, chosen: tuple[scenes.Scene, ...]) -> dict[s
 
 
 def _cosines(localizer: Localizer, row: Any, chosen: tuple[scenes.Scene, ...], words: torch.Tensor) -> Iterator[tuple[Array, Array]]:
-    """Of each scene the cosines of its embedding [texts] and of its patches [texts, patches]."""
+    """Cosines of each scene's embedding [texts] and of its patches [texts, patches]."""
     for scene in chosen:
         pixels = localizer.pixels(scene.picture, localizer.geometry(scene.picture.size[::-1]))[None]
         with torch.inference_mode():
@@ -132,7 +132,7 @@ def _cosines(localizer: Localizer, row: Any, chosen: tuple[scenes.Scene, ...], w
 
 
 def _differences(logits: Array, count: int) -> dict[str, Array]:
-    """Of logits [names + background + 1] or [names + background + 1, patches] those of the names, against each background."""
+    """Differences of the names' logits from each background's, of [names + background + 1] or [names + background + 1, patches]."""
     names, background, empty = logits[:count], logits[count:-1], logits[-1]
     highest = background.max(0)
     total = np.log(np.exp(background - highest).sum(0)) + highest

@@ -48,7 +48,7 @@ REPORTED = ("pointing", "auc")
 RESAMPLES, SEED = 4000, 5
 # a method whose AUC is less localises badly on such a tower, and says little about how it is best read
 WORKS = 0.7
-# what a folder tells of its training
+# facts of the training that a folder holds
 TRAINING = "training.json"
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

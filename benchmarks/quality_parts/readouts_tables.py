@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def training(record: Record) -> str:
-    """The towers' training, and how well they tell one picture's names from others."""
+    """The towers' training, and how well they separate one picture's names from others."""
     towers = record["towers"]
     lines: tuple[tuple[str, Callable[[Record], Any]], ...] = (
         ("pictures", lambda tower: f"{tower['training']['images']:,}"),
@@ -59,7 +59,7 @@ def summary(record: Record) -> str:
 
 
 def _best_auc(tower: Record, change: Record) -> float:
-    """Of a comparison the AUC of the better option."""
+    """AUC of the better option of a comparison."""
     found = {_key(row): row for row in tower["rows"]}
     return max(found[_key({**change, change["of"]: option})]["auc"] for option in FIELDS[change["of"]][:2])
 

@@ -66,7 +66,7 @@ def heat(scene: Scene, result: fastloc.Result, refinement: str) -> np.ndarray:
 
 
 def measured(localizer: Localizer, scenes: Sequence[Scene]) -> Scores:
-    """Of texts and refinement the scores of every question, [questions, MEASURES]."""
+    """Scores of every question for texts and a refinement, [questions, MEASURES]."""
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for texts in TEXTS:
         for scene, result in results(localizer, scenes, texts):

@@ -2,7 +2,7 @@
 
     python benchmarks/quality_parts/registers.py FOLDER [--size 224] [--depth 0.5 0.667]
 
-docs/methods/newer.md says what came out. FOLDER holds the model and the photographs, see `quality_parts.temperature.Real`. The search
+docs/methods/newer.md holds the results. FOLDER holds the model and the photographs, see `quality_parts.temperature.Real`. The search
 reads the same photographs, without their masks. Differences are of the same questions, with and without registers, and their standard
 errors those of the mean over questions.
 """

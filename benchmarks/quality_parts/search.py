@@ -196,7 +196,7 @@ def _frozen(value: Any) -> Any:
 
 
 def ends(record: Row) -> dict[str, Choice]:
-    """Where the search ended from each start, behind the starts themselves."""
+    """The end of the search from each start, behind the starts themselves."""
     found = {}
     for name, start in STARTS.items():
         found[name] = start

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 def steps(record: Record) -> str:
-    """From each start, step by step: its scores, and the best change with what it gains."""
+    """The search from each start, step by step: its scores, and the best change with its gain."""
     rows = []
     for step in record["steps"]:
         best = max(_trials(record, step["start"], step["step"]), key=lambda trial: float(trial["gain"]))

@@ -1,4 +1,4 @@
-"""Which inverse temperatures point at the object: the study behind gem_calibrated, one sweep at a time around a default.
+"""Study of the inverse temperatures behind gem_calibrated: does GEM point at the object? One sweep at a time around a default.
 
     python benchmarks/quality_parts/temperature.py --real FOLDER --photographs FOLDER        # what is not in the record yet
     python benchmarks/quality_parts/temperature.py --sets embedded --sweeps rho iterations   # a part
@@ -116,7 +116,7 @@ class Real:
 
 
 def answers(localizer: Localizer, scenes: list[Scene], names: list[str], step: int) -> list[tuple[float, float, float]]:
-    """Of every question: whether the peak lies on the thing, the overlap, and the area over every `step`-th row and column."""
+    """Answer to every question: the peak on the thing (or not), the overlap, and the area over every `step`-th row and column."""
     found = []
     for start in range(0, len(scenes), localizer.batch):
         chunk = scenes[start : start + localizer.batch]
@@ -154,7 +154,7 @@ Set = Embedded | Real
 
 
 class Tables:
-    """What each picture wants, measured once: log inverse temperatures [blocks, H, S, passes]."""
+    """The matched temperatures of each picture, measured once: log inverse temperatures [blocks, H, S, passes]."""
 
     def __init__(self, judged: Set) -> None:
         self.judged = judged

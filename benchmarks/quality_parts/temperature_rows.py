@@ -1,4 +1,4 @@
-"""What the study of temperatures measures: its rows, as data."""
+"""Rows of the study of temperatures, as data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,11 +40,11 @@ class Row:
         return sizes[0] if len(sizes) == 2 else sizes[1]
 
     def told(self, name: str) -> dict[str, Any]:
-        """What identifies the row in the record."""
+        """The fields that identify the row in the record."""
         return {"set": name, "sweep": self.sweep, "label": self.label, "residual": self.residual}
 
     def details(self) -> dict[str, Any]:
-        """What else the record says of it, where a temperature was chosen at all."""
+        """The row's other fields of the record, most of them only where a temperature was chosen."""
         if self.kind in PUBLISHED:
             return {"size": self.size}
         names = ("blocks", "iterations", "terms", "size")

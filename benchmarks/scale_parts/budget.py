@@ -18,7 +18,7 @@ class Budget:
         return self._until - time.monotonic()
 
     def share(self, part: float, of: float) -> "Budget":
-        """The part of what is left, where what is to come counts `of` in all."""
+        """A part's share of the time left, where the parts to come count `of` in all."""
         return Budget(max(self.left, 0.0) * part / of)
 
 

@@ -94,7 +94,7 @@ def measured(rows: Sequence[Row], model: str) -> Measured | None:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a device: pictures a second and what bounds them."""
+    """Cost of a device: pictures a second and their bound."""
 
     device: Device
     rate: float

@@ -44,7 +44,7 @@ def run(seconds: float, folder: Path, count: int = PICTURES, shard: int = SHARD)
 
 
 def slopes(times: Sequence[float], shard: int, samples: Sequence[tuple[float, float]]) -> Row:
-    """Of memory, MB over 1000 pictures, and of a shard's time, percent over 1000 pictures, with standard errors.
+    """Slopes of memory, MB over 1000 pictures, and of a shard's time, percent over 1000 pictures, with standard errors.
 
     Args:
         times: seconds at which shards were committed, in order.
@@ -64,7 +64,7 @@ def slopes(times: Sequence[float], shard: int, samples: Sequence[tuple[float, fl
 
 
 def slope(name: str, x: Any, y: Any) -> Row:
-    """Of means of stretches: values near each other are alike, and the error of single ones would be too small."""
+    """Slope of means of stretches: values near each other are alike, and the error of single ones would be too small."""
     count = min(MEANS, len(x))
     means = [np.array([part.mean() for part in np.array_split(np.asarray(each, float), count)]) for each in (x, y)]
     found, error = sloped(*means)

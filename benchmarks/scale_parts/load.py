@@ -55,7 +55,7 @@ def same(found: Sequence[tuple[str, int, int, float]], wanted: Sequence[tuple[st
 
 
 async def load(url: str, clients: int, seconds: float, asked: Sequence[Asked], texts: Sequence[str], watched: bool = False) -> Row:
-    """So many clients for so long; the row says how many answers came a second, how long they took and what was wrong.
+    """Load of so many clients for so long; the row holds answers a second, their times and their errors.
 
     watched: read the server's metrics meanwhile.
     """

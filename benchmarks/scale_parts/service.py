@@ -31,7 +31,7 @@ _ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost|0\.0\.0\.0):(\d+)")
 
 @dataclass(frozen=True)
 class Server:
-    """A row of the table: `part` is what it is chosen by."""
+    """A row of the table: `part` is the name it is chosen by."""
 
     name: str
     part: str

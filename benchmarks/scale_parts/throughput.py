@@ -32,7 +32,7 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Work:
-    """What all contenders of a model get."""
+    """The work that all contenders of a model get."""
 
     model: Model
     folder: Path
@@ -48,7 +48,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Contender:
-    """A row of the table: `part` is what it is chosen by."""
+    """A row of the table: `part` is the name it is chosen by."""
 
     name: str
     part: str
@@ -97,7 +97,7 @@ SHARES = {"ViT-B-16": 0.65, "embedded": 0.35}
 
 
 def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, models: Mapping[str, float] = SHARES) -> Iterator[Row]:
-    """Rows of every contender of the chosen parts, round after round; what fails is a row that says why.
+    """Rows of every contender of the chosen parts, round after round; a failure is a row with its reason.
 
     models: name -> its share of the time.
     """
@@ -111,7 +111,7 @@ def run(parts: Sequence[str], seconds: float, budget: Budget, folder: Path, mode
 def _run(model: Model, parts: Sequence[str], seconds: float, budget: Budget, folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True)
     work = Work(model, folder, folder / "pictures", 0, 0, seconds)
-    # its rate says how many pictures the others get
+    # its rate decides the number of pictures of the others
     first = _row(ALONE, work, 0)
     yield first
     if "failed" in first:
@@ -151,13 +151,13 @@ def _timed(command: Sequence[Any], log: Path) -> Row:
 
 
 def _told(command: Sequence[Any], log: Path) -> Row:
-    """Of a script that prints its part of the row as JSON."""
+    """Row of a script that prints its part of the row as JSON."""
     row = _timed(command, log)
     return {**row, **json.loads(last_line(log))}
 
 
 def committed(out: Path) -> list[float]:
-    """When each finished shard was written, in order."""
+    """Times at which the finished shards were written, in order."""
     return sorted(path.stat().st_mtime for path in (out / "rows").glob("part-*.parquet"))
 
 

@@ -1,7 +1,7 @@
 """File mode: every frame of a file exactly once, in order and at its own time, whether the engine is slower or quicker than decoding.
 
-The file is h264 with varying gaps between frames. Each frame carries its number in its picture, so that what is told of a frame can be held
-against what was drawn; times are held against the file's packets.
+The file is h264 with varying gaps between frames. Each frame carries its number in its picture, so that a frame's result can be compared
+with what was drawn; times are compared with the file's packets.
 """
 
 import tempfile
@@ -46,7 +46,7 @@ def engines(quick: bool) -> dict[str, tuple[Callable[[], Any], int]]:
 
 
 def streamed(path: Path, clip: Clip, times: list[float], localizer: Any, every: int = 1) -> Row:
-    """Stream the file, and say what is not as it should be."""
+    """Stream the file, and report every deviation."""
     indices, stamps, said, reused = [], [], [], 0
     began = time.perf_counter()
     with fastloc.stream(path, list(clip.texts), localizer, every=every) as stream:

@@ -1,4 +1,4 @@
-"""Whether what should stay the same does: slopes over time with their errors, of what this process holds."""
+"""Check of resources that should stay flat: slopes over time with their errors, of memory, threads and files of this process."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def held() -> dict[str, float]:
-    """What this process holds now: resident memory in MB, memory blocks of Python objects, threads and open files.
+    """Resources of this process now: resident memory in MB, memory blocks of Python objects, threads and open files.
 
     Blocks are counted behind a collection: it also empties the lists of free tuples and the like, which fill for minutes and are no leak.
     """
@@ -28,7 +28,7 @@ def held() -> dict[str, float]:
 
 
 class Trend:
-    """Values over time, in seconds. What it will hold is held from the beginning, or it would be what grows."""
+    """Values over time, in seconds. Its memory is allocated at the beginning, or it would itself be the growth."""
 
     def __init__(self, room: int = 1 << 16) -> None:
         self._held, self._count = np.ones((2, room)), 0

@@ -1,10 +1,10 @@
 """Live mode: a source that keeps time, and an engine that cannot keep up, or can; for minutes.
 
-What is held against what must be:
+Measurements, each compared with its bound:
 
     age        from capture to the result's delivery: at most one inference and one frame interval. `excess` is what is over that; what a
                loaded machine's scheduler adds is in it
-    counts     captured = delivered + dropped + under way; indices only grow; each picture carries the number that is told of it
+    counts     captured = delivered + dropped + under way; indices only grow; each picture carries the number of its result
     memory     resident memory, Python's memory blocks, threads and open files after a warm-up: slopes with their errors
     drift      slopes of inference time and age over the run
 """

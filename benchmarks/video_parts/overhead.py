@@ -1,4 +1,4 @@
-"""What a frame costs around the model: every stage alone, and the stream beside the model alone, in turns.
+"""The cost of a frame around the model: every stage alone, and the stream beside the model alone, in turns.
 
     stages    milliseconds a frame, each on its own in one thread: `decode` h264, `convert` to RGB, `locate` (resize and model), `draw` the
               heat, `encode` h264; and of what a caller may ask: `read` (heatmaps at the frame's size, their peaks and boxes)

@@ -18,7 +18,7 @@ PACKAGES = ("fastloc", "torch", "onnxruntime", "av", "numpy")
 
 
 def head() -> Part:
-    """What a part's results depend on."""
+    """The facts that a part's results depend on."""
     import torch
 
     return {

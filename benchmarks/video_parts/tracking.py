@@ -1,4 +1,4 @@
-"""Tracking: whether the heat follows a thing that moves, whether it is still where nothing happens, and cold where there is nothing.
+"""Tracking: measures heat that should follow a moving thing, stay still where nothing happens, and be cold where there is nothing.
 
 Every mode sees the same frames. What is measured, over clips of `moving_scenes` in which the first thing leaves before the end:
 
@@ -33,7 +33,7 @@ METHODS = ("gem_calibrated", "gem", "clip_surgery")
 # measured with each frame alone: the raw map that others are better than
 RAW = "itsm"
 WARM, SEEN = 0.5, 0.5
-# names that a text of this world can be held against; none of them is ever looked for
+# names that a text of this world can be compared with; none of them is ever looked for
 WORLD = ("house", "tree", "star", "chair", "hammer", "guitar", "bread", "rose", "robot", "key", "shirt", "bird")
 CLIPS, SIZE, SECONDS, LEAVES = 6, (180, 240), 8.0, 6.5
 
@@ -64,7 +64,7 @@ MODES = (
 
 class Remembered:
     """A localizer that runs once for every frame, however many modes ask, where texts take nothing from one another; else once for every
-    set of texts. `begin` tells it of the next frame."""
+    set of texts. `begin` starts the next frame."""
 
     def __init__(self, localizer: Any) -> None:
         self.localizer, self.logit_scale = localizer, localizer.logit_scale
@@ -98,7 +98,7 @@ class Remembered:
 
 @dataclass
 class Judge:
-    """What one mode did in one clip."""
+    """The results of one mode in one clip."""
 
     clip: Clip
     hits: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
@@ -139,7 +139,7 @@ class Judge:
         self.values["lag_s"].append(behind * (moment.time - before.time) / far)
 
     def _speed(self, moment: Moment) -> float:
-        """What a thing usually moves in a frame, in pixels: so that those that stand still can be told."""
+        """The usual motion of a thing in a frame, in pixels, which separates things that move from those that stand still."""
         return 0.25 * self.clip.size[1] * (moment.time - self.last[0].time) if self.last else 0.0
 
 
@@ -152,7 +152,7 @@ def clips(count: int = CLIPS, seconds: float = SECONDS, leaves: float = LEAVES) 
 
 
 def follow(localizer: Any, clip: Clip, texts: Sequence[str], modes: Iterable[Mode] = MODES) -> dict[str, Judge]:
-    """What every mode did in a clip."""
+    """The results of every mode in a clip."""
     remembered = Remembered(localizer)
     running = {mode.name: (_worker(remembered, clip, texts, mode), Judge(clip)) for mode in modes}
     for moment in clip.moments(0, None):

@@ -1,1 +1,1 @@
-"""`python -m fastloc.bench`: what each method costs on this machine, how right it is, and how far from the limit."""
+"""`python -m fastloc.bench`: the cost of each method on this machine, its error, and its distance from the limit."""

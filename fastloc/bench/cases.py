@@ -1,4 +1,4 @@
-"""A case: one pass to be timed, as it is told to the process that times it, and the files with what goes into it."""
+"""A case: one pass to be timed, as sent to the process that times it, and the files of its inputs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +18,7 @@ INPUTS, LARGE, FEWER = 4, 64 << 20, 2
 
 @dataclass(frozen=True)
 class Case:
-    """What is computed, and on what. Everything a worker needs is in here or in the files that it names.
+    """One pass and its inputs. Everything a worker needs is in here or in the files that it names.
 
     config: open_clip's configuration of the model ({"embed_dim", "vision_cfg", …}). weights: a .safetensors file of its tensors
     under open_clip's names, float32 (the image tower's at least). preprocess: open_clip's preprocess configuration, if any.
@@ -45,21 +45,21 @@ class Case:
     compiled: bool = False
 
     def told(self) -> dict[str, Any]:
-        """As JSON carries it."""
+        """The case as a mapping for JSON."""
         return asdict(self)
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Case":
-        """What `told` gave, after its way through JSON."""
+        """The case of a mapping that `told` returned, once it went through JSON."""
         return cls(**{**told, "size": tuple(told["size"]), "frame": tuple(told["frame"])})
 
     def at(self, size: tuple[int, int], inputs: str) -> "Case":
-        """The same at another input size."""
+        """The same case at another input size."""
         return replace(self, size=size, inputs=inputs)
 
     @property
     def recipe(self) -> Recipe:
-        """At CLIP's own scale, as the peers' workers have it: seeded weights were never trained to one."""
+        """The recipe at CLIP's own scale, as the peers' workers have it: seeded weights were never trained to one."""
         return recipe(self.method, **self.changes).at_scale(LOGIT_SCALE)
 
     @property

@@ -1,4 +1,4 @@
-"""`python -m fastloc.bench`: what may be typed, and how every way of ending is told.
+"""`python -m fastloc.bench`: its arguments and its exit status.
 
 Exit status: 0 when everything was measured; 1 for an error, and for a regression that `--against` found; 2 for a command that cannot
 be understood; 130 when interrupted, with what was measured until then in its file.
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command. Lists are separated by commas."""
+    """The parser of the command. Lists are separated by commas."""
     made = Parser(
         prog="python -m fastloc.bench", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLES,
         description="What each method costs on this machine, how right it is, and how far from the hardware's limit, beside its peers.",
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def request(args: argparse.Namespace) -> "Request":
-    """What is asked for, checked; nothing heavy is started.
+    """The request of parsed arguments, checked; nothing heavy is started.
 
     Raises:
         FastlocError: a name, a size or a folder that cannot be used.
@@ -143,7 +143,7 @@ def _against(args: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """A line on standard error that says what is being done, in place; one line each where it is no terminal."""
+    """Progress on standard error: one line that is overwritten, or a line a step where it is no terminal."""
 
     def __init__(self, live: bool) -> None:
         self.status: Status | None = None
@@ -165,7 +165,7 @@ class _Progress:
     def say(self, what: str) -> None:
         if self.status:
             self.status.update(what)
-        # the first round is told, the others are not
+        # the first round is shown, the others are not
         elif what.partition(": round")[0] != self.last:
             self.last = what.partition(": round")[0]
             terminal.say(what, error=True)

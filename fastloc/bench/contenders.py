@@ -1,4 +1,4 @@
-"""How a contender of a suite is made: its case, its process, its row's columns, and what it is not even started for."""
+"""Makes the contenders of a suite: case, process and columns of the row, and the reasons not to start one."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ SHARE = 0.8
 
 
 def group(work: Work, suite: str, name: str, one: Model, case: Case, contenders: list[Contender]) -> Group:
-    """With the untouched encoder as what times are multiples of."""
+    """The contenders together with the untouched encoder, of which times are multiples."""
     encoder = replace(case, method="itsm", changes={})
     anchor = contender(work, suite, one, encoder, BACKENDS["torch"], label=ENCODER)
     asked = [name for name in EMBEDDINGS if name in work.request.backends]
@@ -39,7 +39,7 @@ def group(work: Work, suite: str, name: str, one: Model, case: Case, contenders:
 
 
 def ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...]) -> list[Contender]:
-    """Those of the backends that have the case's method."""
+    """The contenders of those backends that have the case's method."""
     rows = [BACKENDS[name] for name in names]
     # embeddings are in every group, see `group`
     return [
@@ -49,7 +49,7 @@ def ours(work: Work, suite: str, one: Model, case: Case, names: tuple[str, ...])
 
 
 def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, label: str = "") -> Contender:
-    """A backend of ours; `label` tells it apart in its group where its name does not."""
+    """A contender of one of fastloc's backends; `label` distinguishes it in its group where its name does not."""
     columns: Row = {
         **work.columns(suite, case, one), "contender": label if label == ENCODER else row.name, "by": "fastloc",
         "method": case.method, "dtype": row.stored or case.dtype, **limit_columns(work, one, case, row),
@@ -66,7 +66,7 @@ def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, labe
 
 
 def _quality(one: Model, case: Case) -> dict[str, float] | None:
-    """What the record of the quality set says of this very method: the embedded model's, at its own size."""
+    """The quality record of this very method, for the embedded model at its own size; None for other models, sizes or changes."""
     recommended = one.recommended.get("recipes", {}).get(case.method)
     if one.name != EMBEDDED or case.size != (one.own_size, one.own_size) or (case.changes and case.changes != recommended):
         return None
@@ -113,7 +113,7 @@ def _free(case: Case) -> float:
 
 
 def beyond_official(spec: ModelSpec) -> str:
-    """Why GEM's official form is not run on a tower; "" where it is: it knows CLIP's own ViT, and no other family's parts."""
+    """The reason not to run GEM's official form on a tower, "" if there is none: it knows CLIP's own ViT, and no other family's parts."""
     return "" if plain(spec) and spec.pool == "tok" else "the official form is of CLIP's own ViTs, and this tower has other parts"
 
 

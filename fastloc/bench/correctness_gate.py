@@ -1,4 +1,4 @@
-"""Whether a contender computes what it should: no speed is reported unless its answer agrees with the literal reference in float32."""
+"""The correctness gate: no speed of a contender is reported unless its answer agrees with the literal reference in float32."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ SHARE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far an answer is from the reference, and why it is refused; "" where it is not."""
+    """The error of an answer against the reference, and the reason to refuse it; "" where it is accepted."""
 
     error: float
     allowed: float
@@ -34,7 +34,10 @@ class Verdict:
 
 
 def judged(found: Array, wanted: Array, precision: str) -> Verdict:
-    """The largest difference over the largest value of what is wanted. A shape that differs, or a NaN, is refused."""
+    """The verdict on an answer; its error is the largest difference over the reference's largest value.
+
+    A shape that differs, or a NaN, is refused.
+    """
     allowed = ALLOWED[precision]
     if found.shape != wanted.shape:
         return Verdict(float("inf"), allowed, f"it answers {list(found.shape)}, and {list(wanted.shape)} is wanted")
@@ -65,7 +68,7 @@ def available() -> float:
 
 @torch.no_grad()
 def grids(case: Case, kind: str = "grids") -> Array:
-    """What a case must answer: similarity grids [B, T, h, w], or for kind "encoder" the image embedding's cosines [B, T, 1, 1]."""
+    """The reference's answer to a case: similarity grids [B, T, h, w], or for kind "encoder" the image embedding's cosines [B, T, 1, 1]."""
     arrays = read_inputs(case.told())
     weights = weights_of(case.config, case.preprocess, case.weights)
     texts = torch.from_numpy(arrays["texts"][0])

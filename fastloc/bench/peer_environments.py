@@ -26,7 +26,7 @@ _STAMP = "installed-pins.txt"
 
 @dataclass(frozen=True)
 class Environment:
-    """One of them: what it is for, and the requirements file beside the peers that pins what is in it."""
+    """A peer's environment: its purpose, and the requirements file beside the peers that pins its packages."""
 
     name: str
     summary: str
@@ -43,12 +43,12 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        """Where its interpreter is, or would be."""
+        """Path of its interpreter, whether or not it exists."""
         return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
     @property
     def wrong(self) -> str:
-        """Why it cannot be used; "" if it can."""
+        """The reason that it cannot be used; "" if it can."""
         stamp = self.folder / _STAMP
         if not (stamp.is_file() and self.python.is_file()):
             return "is not set up"
@@ -74,7 +74,7 @@ def home() -> Path:
 
 
 def environment(name: str) -> Environment:
-    """Raises FastlocError for a name that is not in the table."""
+    """The environment of this name. Raises FastlocError for a name that is not in the table."""
     if name not in ENVIRONMENTS:
         raise FastlocError(unknown("environment", name, ENVIRONMENTS))
     return ENVIRONMENTS[name]

@@ -1,4 +1,4 @@
-"""What a user would pick instead: other packages, each run in an environment of its own by a script in `peers/`. Imports none of them."""
+"""The peers: packages that you could use instead of fastloc. A script in `peers/` runs each in its own environment; none is imported."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _GEM_CHANGES: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True)
 class Peer:
-    """One of them.
+    """A package that is measured beside fastloc.
 
     source: its repository and paper. environment: of `fastloc.bench.peer_environments`. script: in `peers/`.
     method: the recipe whose reference its grids must equal, "encoder" where the untouched encoder's embedding is its answer, "" where
@@ -49,7 +49,7 @@ class Peer:
     repeated: bool = False
 
     def maps(self, case: Case) -> float:
-        """About how many bytes its N x N attention maps take at their peak."""
+        """Approximate bytes of its N x N attention maps at their peak."""
         heads = case.spec.heads
         pictures = case.batch * (case.texts if self.repeated else 1)
         return float(self.alive * pictures * heads * case.tokens**2 * _DTYPES.get(case.dtype, 4))
@@ -96,7 +96,7 @@ def why_not(peer: Peer, case: Case) -> list[str]:
 
 
 def _unlike(case: Case) -> list[str]:
-    """Why the official GEM package does not compute what a case asks for."""
+    """The reasons that the official GEM package does not compute what a case asks for."""
     if case.method != "gem":
         return [f"it computes gem, not {case.method}"]
     return [f"it cannot compute gem with {name}={value!r}" for name, value in case.changes.items()

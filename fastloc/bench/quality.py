@@ -1,4 +1,4 @@
-"""How well each method points on the embedded model's quality set, from the record of `python benchmarks/quality.py --record`."""
+"""Each method's results on the embedded model's quality set, from the record of `python benchmarks/quality.py --record`."""
 
 import json
 
@@ -6,6 +6,6 @@ from fastloc.embedded import QUALITY
 
 
 def embedded_quality() -> dict[str, dict[str, float]]:
-    """{method, or "method (recommended)": {"pointing", "miou", "auc"}}, each 0 … 1; what they are is in `benchmarks/quality.py`."""
+    """{method, or "method (recommended)": {"pointing", "miou", "auc"}}, each 0 … 1; `benchmarks/quality.py` defines them."""
     found: dict[str, dict[str, float]] = json.loads(QUALITY.read_text(encoding="utf-8"))["methods"]
     return found

@@ -1,7 +1,7 @@
 """The regression watch: this checkout and an earlier one, in processes of their own, measured in turns on the cases of a record.
 
-A time in a record is of another hour, and often of another machine; so nothing is compared with it. It says what to measure, and the
-commit that the earlier checkout is made of.
+A time in a record is of another hour, and often of another machine; so nothing is compared with it. The record gives the cases to measure,
+and the commit of the earlier checkout.
 """
 
 import os
@@ -40,7 +40,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of all cases. `slower`: at least one is slower than the threshold allows, or computes something else now."""
+    """Result of all cases. `slower`: at least one is slower than the threshold allows, or computes something else now."""
 
     commit: str
     threshold: float
@@ -62,7 +62,7 @@ class Verdict:
 
 
 def compare(target: str, threshold: float, seconds: float, threads: int, say: Callable[[str], None]) -> Verdict:
-    """This checkout against the commit of a record, on the record's cases.
+    """Compare this checkout with the commit of a record, on the record's cases.
 
     Args:
         target: a file or folder of records; or a commit, which is compared on a few cases of its own.
@@ -91,7 +91,7 @@ def compare(target: str, threshold: float, seconds: float, threads: int, say: Ca
 
 
 def judged(group: session.Group, threshold: float) -> Compared:
-    """What a group of two, NOW and THEN, says."""
+    """The comparison of a group of two contenders, NOW and THEN."""
     by_label = {each.label: each for each in group.contenders}
     now, then = by_label[NOW], by_label[THEN]
     if now.failed:

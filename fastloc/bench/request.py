@@ -1,4 +1,4 @@
-"""What is to be measured, checked in full before anything heavy starts."""
+"""The request of a run, checked in full before anything heavy starts."""
 
 import os
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def _sees_cuda() -> bool:
 
 
 def chosen(kind: str, given: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
-    """The names that were given, each once; all of them for "all", the usual ones for none.
+    """The given names, each once; all of them for "all", the usual ones for none.
 
     Raises:
         FastlocError: a name that is not known.
@@ -102,7 +102,7 @@ def models_of(given: Sequence[str] | None) -> tuple[Model, ...]:
 
 
 def backends_of(given: Sequence[str] | None, device: str, dtype: str) -> tuple[str, ...]:
-    """Those that can run; "all" is all that can, and one that is named and cannot is an error.
+    """The backends that can run; "all" is all that can, and one that is named and cannot is an error.
 
     Raises:
         FastlocError: unknown. PlanError: it cannot run here, with every reason.
@@ -151,7 +151,7 @@ def suites_of(given: Sequence[str] | None, peers: Sequence[str] | None, known: S
 
 
 def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
-    """Raises FastlocError for a size that a model's patch does not divide."""
+    """Check the sizes. Raises FastlocError for a size that a model's patch does not divide."""
     for one in models:
         spec: ModelSpec = one.spec
         for size in sizes or (one.size,):
@@ -162,7 +162,11 @@ def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
 
 
 def check_out(out: Path, plot: bool) -> None:
-    """Raises FastlocError for a folder that cannot be made or written to, and for plots that cannot be drawn. Nothing is made yet."""
+    """Check the output; nothing is made yet.
+
+    Raises:
+        FastlocError: a folder cannot be made or written to, or plots cannot be drawn.
+    """
     if plot and find_spec("matplotlib") is None:
         raise FastlocError('--plot needs matplotlib: pip install "fastloc[bench]"')
     there = next(folder for folder in (out, *out.resolve().parents) if folder.exists())

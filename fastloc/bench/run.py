@@ -36,7 +36,7 @@ def names() -> tuple[str, ...]:
 
 
 def run(asked: Request, say: Say) -> Outcome:
-    """Measure what is asked for; `say` is told what is being done."""
+    """Measure a request; `say` is called with each step's description."""
     moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     with Work(asked, moment) as work:
         file = asked.out / slug(str(work.facts["device"])) / f"{moment}{SUFFIX}"

@@ -1,4 +1,4 @@
-"""What a run works with: its folder of weights and inputs, its contenders' processes, and the columns that all its rows share."""
+"""Context of a run: its folder of weights and inputs, its contenders' processes, and the columns that all its rows share."""
 
 import sys
 import tempfile
@@ -104,7 +104,7 @@ class Work:
     # columns
 
     def columns(self, suite: str, case: Case, one: Model) -> Row:
-        """What a row of this case says, whoever computes it."""
+        """Columns of a row of this case that are the same for every contender."""
         return {
             **self.facts, "suite": suite, "model": one.name, "weights": "trained" if one.trained else "random",
             "changes": case.changes or None, "height": case.size[0], "width": case.size[1], "tokens": case.tokens, "batch": case.batch,

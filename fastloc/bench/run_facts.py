@@ -1,4 +1,4 @@
-"""What every row says of the machine and the code, found out without importing anything heavy."""
+"""Columns of the machine and the code that every row has, collected without importing anything heavy."""
 
 import os
 import platform
@@ -37,7 +37,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def load() -> float | None:
-    """The load average over the last minute, where the system tells."""
+    """The load average over the last minute, where the system reports it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
@@ -59,7 +59,7 @@ def commit(tree: Path | None = None) -> str:
 
 
 def throttled(device: str) -> str | None:
-    """What the driver says holds the GPU's clocks back at this moment; None where it says nothing."""
+    """The driver's reasons for throttled GPU clocks at this moment; None where it reports nothing."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return None

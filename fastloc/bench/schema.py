@@ -18,7 +18,7 @@ Row = dict[str, Any]
 SUFFIX = ".jsonl"
 # of one file, which is one run
 RECORD_BYTES = 256 << 20
-# the contender that every group's times are told in multiples of: the untouched encoder
+# the contender of which every group's times are multiples: the untouched encoder
 ENCODER = "encoder"
 
 
@@ -70,7 +70,7 @@ COLUMNS = {
         Column("python", _TEXT, "of the contender's process"),
         Column("versions", _MAP, "packages of the contender's process"),
         Column("commit", _TEXT, "of fastloc, with + where files differ from it"),
-        # whether it is right
+        # correctness
         Column("error", _NUMBER, "largest difference from the float32 reference over its largest value, as fractions of 1"),
         Column("allowed", _NUMBER, "the largest error with which a speed is reported"),
         Column("checked", _TEXT, "what the error is of, where not of this very case; 'cost only' where nothing is compared"),
@@ -142,7 +142,7 @@ class Log:
         self.rows: list[Row] = []
 
     def add(self, row: Mapping[str, Any]) -> Row:
-        """Raises FastlocError for a row that is not as it should be, OSError where it cannot be written."""
+        """Append a row. Raises FastlocError for a row that `checked` refuses, OSError where it cannot be written."""
         one = checked(row)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as out:

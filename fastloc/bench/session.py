@@ -25,7 +25,7 @@ LEAST, MOST = 5, 200
 
 @dataclass
 class Contender:
-    """One way to do the work of a group, and what is known of it so far.
+    """One way to do the work of a group, and the measurements of it so far.
 
     start: gives its process, started if it is not there. precision: a row of `gate.ALLOWED`. check: what its answer must be: "grids",
     "encoder", or "" where nothing can be compared. row: its columns.
@@ -114,7 +114,7 @@ def measure(group: Group, seconds: float, references: References, add: Callable[
 
 
 def _attempt(one: Contender, work: Callable[[], object]) -> None:
-    """Do it unless the contender has failed; what goes wrong is what it failed by."""
+    """Do a step unless the contender has failed; an error becomes its reason of failure."""
     if one.failed:
         return
     try:
@@ -181,7 +181,7 @@ def _turn(one: Contender, what: str) -> list[float]:
 
 
 def _after(one: Contender, references: References) -> None:
-    """What is asked when the times are there: whether the answer is still right, and what memory a call takes."""
+    """Checks after the timing: the answer once more, and the memory of a call."""
     # what was compared at a smaller size is not prepared any more
     if one.verdict is not None and "checked" not in one.row and not one.slow:
         _judge(one, references, one.case)
@@ -206,7 +206,7 @@ def _row(one: Contender, group: Group) -> Row:
 
 
 def _ratios(one: Contender, group: Group) -> dict[str, list[float]]:
-    """Its time over that of each contender it is compared with."""
+    """Time of a contender over that of each one it is compared with."""
     others = [each for each in group.contenders if each is not one and each.label in group.against and not each.failed and each.model]
     return {other.label: list(ratio(one, other)) for other in others}
 

@@ -1,4 +1,4 @@
-"""What is said of measured times: percentiles, the ratio of two contenders that took turns, and how time grows with a size."""
+"""Statistics of measured times: percentiles, the ratio of two contenders that took turns, and the growth of time with a size."""
 
 import math
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def _few(logs: NDArray[np.float64], middle: float) -> tuple[float, float]:
 
 
 def slower(interval: Interval, threshold: float) -> bool:
-    """Whether a time over an earlier one is a loss: the median beyond 1 + threshold (0.05 for 5 %), and the interval's low end beyond 1."""
+    """True if a ratio to an earlier time is a loss: its median beyond 1 + threshold (0.05 for 5 %), and the interval's low end beyond 1."""
     middle, low, _ = interval
     return middle > 1 + threshold and low > 1
 
@@ -99,7 +99,7 @@ class Growth:
 
 
 def growth(sizes: Times, ms: Times) -> Growth:
-    """How times grow with a size (tokens, pictures, texts, blocks).
+    """Growth of times with a size (tokens, pictures, texts, blocks).
 
     The terms minimise the sum of ((a + b N + c N² - t) / t)² over a, b, c ≥ 0, so that every size weighs the same; with two sizes c is 0.
     The exponent is the slope of log t over log N, by least squares over the three largest sizes (two, if there are no more).
@@ -128,7 +128,7 @@ def growth(sizes: Times, ms: Times) -> Growth:
 
 
 def _times(what: str, values: Times) -> NDArray[np.float64]:
-    """As float64 [n]."""
+    """Times as float64 [n]."""
     found = np.asarray(values, np.float64)
     if not found.size:
         raise FastlocError(f"there are no {what}; one at least is wanted")

@@ -1,4 +1,4 @@
-"""The suites: which contenders are measured beside which, on what. A suite makes groups; `session.measure` measures one."""
+"""The suites: groups of contenders that are measured together, and their cases. A suite makes groups; `session.measure` measures one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -22,7 +22,7 @@ FEW = 3
 
 @dataclass(frozen=True)
 class Suite:
-    """name, what it tells, and how its groups are made."""
+    """A suite: its name, a summary of what it measures, and the function that makes its groups."""
 
     name: str
     summary: str
@@ -44,7 +44,7 @@ def methods(work: Work) -> Iterator[Group]:
 
 
 def peers(work: Work) -> Iterator[Group]:
-    """What a user would pick instead, beside GEM, each also through torch.compile where that works."""
+    """The packages that you could use instead, beside GEM, each also through torch.compile where that works."""
     asked = work.request
     for one in _largest(asked.models):
         for size in asked.sizes_of(one):
@@ -80,7 +80,7 @@ def tokens(work: Work) -> Iterator[Group]:
 
 
 def batch(work: Work) -> Iterator[Group]:
-    """The same over the number of pictures a call."""
+    """GEM and the official form over the number of pictures a call."""
     asked = work.request
     for one in _largest(asked.models):
         for count in asked.batches if len(asked.batches) > 1 else request.BATCHES:
@@ -88,14 +88,14 @@ def batch(work: Work) -> Iterator[Group]:
 
 
 def texts(work: Work) -> Iterator[Group]:
-    """The same over the number of texts."""
+    """GEM and the official form over the number of texts."""
     for one in _largest(work.request.models):
         for count in request.TEXTS:
             yield from _beside_official(work, "texts", one, work.request.sizes_of(one)[0], texts=count)
 
 
 def blocks(work: Work) -> Iterator[Group]:
-    """The same over the number of changed blocks."""
+    """GEM and the official form over the number of changed blocks."""
     for one in _largest(work.request.models):
         for count in request.BLOCKS:
             if count <= one.spec.layers:

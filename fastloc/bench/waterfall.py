@@ -1,4 +1,4 @@
-"""The waterfall's steps: each adds one thing to the one before, and shows what it is worth in time, memory and accuracy."""
+"""The waterfall's steps: each adds one thing to the one before, and shows its effect on time, memory and accuracy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

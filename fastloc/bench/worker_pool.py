@@ -22,7 +22,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class WorkerError(Exception):
-    """What a worker said went wrong, or how its process ended; one line."""
+    """A worker's error, or the end of its process, in one line."""
 
 
 class WorkerProcess:
@@ -63,10 +63,10 @@ class WorkerProcess:
             raise WorkerError(f"it speaks protocol {self.hello.get('protocol')}, and {PROTOCOL} is wanted")
 
     def ask(self, do: str, key: str, **more: Any) -> dict[str, Any]:
-        """Its answer.
+        """Send a request and return the process's answer.
 
         Raises:
-            WorkerError: it could not do it, its process ended, or it took longer than PATIENCE.
+            WorkerError: the process could not answer, it ended, or it took longer than PATIENCE.
         """
         assert self.process.stdin
         try:
@@ -120,7 +120,7 @@ class WorkerProcess:
         return dict(found)
 
     def _ended(self) -> str:
-        """How the process ended, with its last words."""
+        """Description of the process's end, with its last line of standard error."""
         try:
             code = self.process.wait(5)
         except subprocess.TimeoutExpired:

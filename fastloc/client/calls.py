@@ -1,4 +1,4 @@
-"""Requests to a service and what its answers mean: all of a client but the waiting."""
+"""Requests to a service and the reading of its answers: all of a client but the waiting."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The live page: what a camera sees, and the heat of each text over it, in a browser.
+"""The live page: a camera's picture and the heat of each text over it, in a browser.
 
-The files: `protocol`, `messages` and `settings` (what is said over the WebSocket), `limits`, `security` and `attempts` (who may say how
-much), `outbox`, `session` and `scheduler` (who waits for whom), `method_pool` and `response` (from a frame to heat), `broadcast` (a source
-that all clients share), `app` (routes and clients), `server` and `connections` (sockets, places and deadlines), `fault_log`, `page/` (what
-runs in the browser).
+The files: `protocol`, `messages` and `settings` (the messages over the WebSocket), `limits`, `security` and `attempts` (bounds of
+clients, and access), `outbox`, `session` and `scheduler` (queues between threads), `method_pool` and `response` (from a frame to heat),
+`broadcast` (a source that all clients share), `app` (routes and clients), `server` and `connections` (sockets, places and deadlines),
+`fault_log`, `page/` (the code that runs in the browser).
 """

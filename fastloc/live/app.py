@@ -1,4 +1,4 @@
-"""The server: the page's files, one WebSocket a client, and what all clients share."""
+"""The server: the page's files, one WebSocket a client, and the state that all clients share."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ FAREWELL, CANCEL = 1.0, 1.0
 
 
 class Live:
-    """What runs behind the page. `app` is the ASGI application; `close` ends its threads.
+    """The service behind the page. `app` is the ASGI application; `close` ends its threads.
 
     Args:
-        methods, settings: what is offered, and what a new client starts with.
-        limits, rules: of a client, and of who may be one.
+        methods, settings: the methods on offer, and a new client's settings.
+        limits, rules: limits of a client, and the rules of access.
         hub: the source that the server has, or None where browsers bring their own.
         side: long side of the frames that browsers shall send, in pixels.
-        note: what the page says of the model.
+        note: the page's line about the model.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Live:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is going on: clients, their frames, and the source."""
+        """The service's state: clients, their frames, and the source."""
         clients = [_counts(session) for session in list(self._sessions.values())]
         return {"fastloc": __version__, "clients": clients, "engine": self.engine.clients, "source": self._source}
 
@@ -130,7 +130,7 @@ class Live:
             del self._sessions[session.number]
 
     async def _serve(self, socket: WebSocket, session: Session) -> None:
-        """Both directions, until either ends; the reason is sent to a client that is still there."""
+        """Serve both directions, until either ends; the reason is sent to a client that is still there."""
         tasks = [asyncio.create_task(self._listen(socket, session)), asyncio.create_task(self._speak(socket, session.outbox))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -199,7 +199,7 @@ class Live:
                     self._aside.submit(self._change, session)
 
     def _change(self, session: Session) -> None:
-        """On the texts' thread, where nobody looks at what is raised."""
+        """Apply a change of settings on the texts' thread, whose errors no caller sees."""
         try:
             session.change(self.methods)
         except Exception as error:
@@ -228,12 +228,12 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
             return
         for task in left:
             task.cancel()
-        # gathering them would put their cancellation in place of ours, by which anyio tells whose it is
+        # gathering them would put their cancellation in place of ours, by which anyio recognises its own
         await asyncio.wait(left, timeout=CANCEL)
 
 
 async def _farewell(socket: WebSocket, told: str, code: int) -> None:
-    """Say why, and close. Who reads nothing does not hold us up: what is left of the connection is the server's to end."""
+    """Send the reason, and close. A client that reads nothing does not delay this: the server ends what is left of the connection."""
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(FAREWELL):
             await socket.send_text(written({"type": "problem", "field": "", "message": told, "asked": {}}).decode())

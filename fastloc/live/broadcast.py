@@ -36,7 +36,7 @@ class Broadcast:
         self._opened, self._rate = opened, Rate(fps, burst=2)
         self._source = opened()
         self.live = self._source.live
-        # a file's folder is nobody's business
+        # clients do not see a file's folder
         self.name = self._source.name if self.live else Path(self._source.name).name
         self.problem = ""
         self._sessions: list[Session] = []
@@ -61,12 +61,12 @@ class Broadcast:
 
     @property
     def clients(self) -> int:
-        """How many it hands frames to."""
+        """Number of clients that it hands frames to."""
         return len(self._sessions)
 
     @property
     def told(self) -> dict[str, Any]:
-        """What clients are told of the source."""
+        """Facts of the source that are sent to clients."""
         source = self._source
         return {"name": self.name, "live": self.live, "corrupt": source.corrupt, "reconnects": source.reconnects}
 
@@ -91,7 +91,7 @@ class Broadcast:
                 if not self._ended:
                     self._source.close()
                     self._source = self._opened()
-        # a fault of a decoder ends the source, and is told like the others
+        # a fault of a decoder ends the source, and is reported like the others
         except Exception as error:
             self.problem = str(error) if isinstance(error, (FastlocError, OSError)) else f"{self.name} cannot be read: {error!r}"
             with self._changed:
@@ -103,7 +103,7 @@ class Broadcast:
         session.outbox.say(type="problem", field="source", message=self.problem, asked={})
 
     def _play(self, source: Source, passed: float) -> float:
-        """Hand on what the source gives, from `passed` seconds on. Returns at how many seconds the next round begins."""
+        """Hand on the source's frames, from `passed` seconds on. Returns the second at which the next round begins."""
         start, last, step = time.monotonic() - passed, passed, 0.0
         for frame in source.frames():
             if not self.live:
@@ -116,7 +116,7 @@ class Broadcast:
         return last + step
 
     def _pause(self, seconds: float) -> float:
-        """Wait until a file's frame is due, and then for somebody to look. Returns how long nobody did, in seconds."""
+        """Wait until a file's frame is due, and then for a client. Returns the seconds without a client."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended, timeout=max(seconds, 0))
             began = time.monotonic()
@@ -124,7 +124,7 @@ class Broadcast:
             return time.monotonic() - began
 
     def _publish(self, frame: Frame, at: float) -> None:
-        """The frame to everybody; made into a JPEG once at most, by whoever's turn comes first."""
+        """Offer the frame to every client; it is made into a JPEG once at most, in the turn of the first one."""
         captured = frame.captured if self.live else time.monotonic()
         shown = Frame(frame.index, at, captured, frame.size, lambda: frame.rgb)
         waiting = Waiting(shown, {"id": frame.index, "time": 1000 * at}, functools.cache(lambda: _jpeg(shown)))

@@ -8,17 +8,17 @@ from starlette.responses import HTMLResponse, Response
 
 __all__ = ["OPEN", "refusal", "signed_in"]
 
-# fetched by the page that says why nobody gets in
+# fetched by the page of a refusal
 OPEN = ("/style.css",)
 
 
 def refusal(status: int, title: str, why: str) -> Response:
-    """The page for who does not get in."""
+    """The page for a refused request."""
     return HTMLResponse(_page(title, html.escape(why)), status)
 
 
 def signed_in() -> Response:
-    """The page for who just got in, which goes on to the live page."""
+    """The page for a request with the right token, which goes on to the live page."""
     return HTMLResponse(_page("Signed in", '<a href="/">Go on to the page</a>', '<meta http-equiv="refresh" content="0; url=/">'))
 
 

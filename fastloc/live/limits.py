@@ -1,4 +1,4 @@
-"""How much a client may ask for, and what a picture must be before it is decoded."""
+"""Limits of a client's requests, and checks of a picture before it is decoded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Violation", "decoded", "meas
 FORMATS = ("JPEG", "WEBP", "PNG")
 # letters of a JSON message; all that can be asked for at once is shorter, however it is escaped
 WORDS = 65_536
-# a time in ms, of either sign; a double tells whole ones apart up to here
+# a time in ms, of either sign; a double distinguishes whole ones up to here
 MOMENT = 2.0**53
 # messages a second, of any kind, in multiples of the frames a second: beyond it a client is sent away
 FLOOD = 4
@@ -26,9 +26,9 @@ FLOOD = 4
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may do.
+    """Limits of one client.
 
-    clients   how many there may be at a time
+    clients   that may be connected at a time
     fps       frames a second
     pixels    of one frame
     message   bytes of one message
@@ -36,7 +36,7 @@ class Limits:
     letters   of one text
     methods   side by side
     idle      seconds without a word after which a client is taken for gone
-    pulse     seconds between pings of the server; who does not answer one for twice as long is gone
+    pulse     seconds between pings of the server; a client that does not answer one for twice as long is gone
     stuck     seconds that a client may take for taking a message, or the answer to a request
     head      seconds for a request's head, a TLS handshake, and between two requests
 
@@ -64,7 +64,7 @@ class Limits:
 
 
 class Violation(FastlocError):
-    """What no page of ours does: the connection is closed, with this reason and a WebSocket close code."""
+    """A message that fastloc's page never sends: the connection is closed, with this reason and a WebSocket close code."""
 
     def __init__(self, message: str, code: int = 1008) -> None:
         super().__init__(message)

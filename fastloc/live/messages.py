@@ -1,8 +1,8 @@
-"""The schema of the JSON that is said over the WebSocket: what a client may say, and the one way in which the server writes.
+"""The schema of the JSON over the WebSocket: the messages of a client, and the server's one way of writing.
 
-A client says "ping" {time}, "seen" {} or "settings" {any of `Asked`'s fields}. A setting that cannot be is answered by "problem"
-{field, message}, and the connection stays. What is no message at all is answered by one "problem" too, and the connection is closed with
-code 1008.
+A client says "ping" {time}, "seen" {} or "settings" {any of `Asked`'s fields}. An invalid setting is answered by "problem"
+{field, message}, and the connection stays. Data that is no message at all is answered by one "problem" too, and the connection is closed
+with code 1008.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings to be changed; `fastloc.live.settings` says what they mean, and checks what depends on the server's limits."""
+    """Settings to be changed; `fastloc.live.settings` defines them, and checks those that depend on the server's limits."""
 
     texts: list[str] | UnsetType = UNSET
     methods: list[str] | UnsetType = UNSET
@@ -72,7 +72,7 @@ RULES = {
 
 
 class Refused(FastlocError):
-    """A setting that cannot be: `field` names the input beside which the page shows it."""
+    """An invalid setting: `field` names the input beside which the page shows the message."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)

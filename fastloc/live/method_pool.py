@@ -27,7 +27,7 @@ REMEMBERED = 256
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One method of a client: who locates, what, and what it remembers of the frames before."""
+    """One method of a client: its locator, its texts, and its memory of the frames before."""
 
     method: str
     locator: Locator
@@ -37,7 +37,7 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """All that a frame of one client needs, swapped as a whole. notes: what is worth knowing of the texts."""
+    """All that a frame of one client needs, swapped as a whole. notes: warnings about the texts."""
 
     settings: Settings
     ways: tuple[Way, ...]
@@ -88,9 +88,9 @@ class Methods:
             return self._made[name]
 
     def setup(self, settings: Settings, before: Setup | None = None) -> Setup:
-        """What the settings need, with texts encoded now, in this thread.
+        """The setup of these settings, with texts encoded now, in this thread.
 
-        What an earlier setup remembers of its frames is kept where nothing changed that it depends on. Raises TextError, FastlocError.
+        An earlier setup's memory of its frames is kept where nothing changed that it depends on. Raises TextError, FastlocError.
         """
         background = (settings.background or BACKGROUND) if settings.maps == "background" else ()
         with warnings.catch_warnings(record=True) as told:
@@ -100,7 +100,7 @@ class Methods:
         return Setup(settings, ways, before.revision + 1 if before else 0, notes)
 
     def _noted(self, texts: Sequence[str], messages: Sequence[str]) -> tuple[str, ...]:
-        """What was said of the texts, now or when they were first encoded: towers remember texts, and warn once."""
+        """Warnings about the texts, from now or from their first encoding: towers remember texts, and warn once."""
         if len(self._notes) > REMEMBERED:
             self._notes.clear()
         self._notes |= {text: message for text in texts for message in messages if repr(text) in message}
@@ -130,10 +130,10 @@ class Methods:
 
     @property
     def told(self) -> list[dict[str, str]]:
-        """Names and what they are, in one line each."""
+        """Names of the methods and a line of description for each."""
         return [{"name": name, "summary": RECIPES[name].summary if name in RECIPES else ""} for name in self.names]
 
 
 def quick(row: Recipe) -> bool:
-    """Whether a method is one pass forwards, about as fast as the plain encoder."""
+    """True for a method of one forward pass, about as fast as the plain encoder."""
     return row.reads == "patches" and row.inv_temp != "matched"

@@ -1,4 +1,4 @@
-"""What waits to be sent to one client: the newest answer, and few words. However slowly it reads, no more than that."""
+"""The messages that wait for one client: the newest answer, and few words. However slowly it reads, no more than that wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastloc.live.messages import written
 
 __all__ = ["SendBuffer"]
 
-# words that wait; those that are told again with every answer anyway
+# words that wait; those that every answer repeats anyway
 ROOM = 64
 
 
@@ -40,11 +40,11 @@ class SendBuffer:
 
     @property
     def full(self) -> bool:
-        """Whether an answer still waits."""
+        """True while an answer still waits."""
         return self._answer is not None
 
     async def next(self) -> list[str | bytes]:
-        """What is there, words first, once there is anything."""
+        """The waiting messages, words first, once there is one."""
         await self._filled.wait()
         with self._lock:
             self._filled.clear()

@@ -1,4 +1,4 @@
-"""What is said over the WebSocket. Frames and answers are binary, everything else is JSON, see `fastloc.live.messages`.
+"""Binary messages over the WebSocket: frames and answers. Everything else is JSON, see `fastloc.live.messages`.
 
 A frame, from the browser: a header of 16 bytes, little-endian, and the picture.
 

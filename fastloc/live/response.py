@@ -23,7 +23,7 @@ SIDE = 112
 
 
 def answered(frame: Frame, setup: Setup) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """What all methods of a setup say of a frame.
+    """The answers of all methods of a setup to a frame.
 
     Returns: facts {"revision", "texts", "methods", "peaks": of each method of each text (x, y, heat, similarity), "boxes": of each method
     (text's index, x0, y0, x1, y1, heat), "decode", "inference", "readout": ms}, and heat uint8 [M, T, h, w]. Positions are shares of the

@@ -36,11 +36,11 @@ class Engine:
 
     @property
     def clients(self) -> int:
-        """How many it serves."""
+        """Number of clients that it serves."""
         return len(self._sessions)
 
     def wake(self) -> None:
-        """Some session has a frame."""
+        """Wake the thread: some session has a frame."""
         with self._changed:
             self._changed.notify()
 
@@ -59,7 +59,7 @@ class Engine:
         """Serve one; in a function of its own, so that no client is held on to while there is nothing to do."""
         session = self._next()
         if session is None:
-            # woken, or told to end
+            # woken, or asked to end
             return not self._ended
         try:
             session.work(self.clients)

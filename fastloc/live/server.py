@@ -57,7 +57,7 @@ class Sockets(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
-        # what waits to be sent would hold the connection, and its client's place, for as long as nobody reads it
+        # what waits to be sent would hold the connection, and its client's place, for as long as it is not read
         self.loop.call_later(PATIENCE, self.transport.abort)
 
 

@@ -1,4 +1,4 @@
-"""One client: the frame of it that waits, what it has chosen, and what it is told."""
+"""One client: its waiting frame, its settings, and the answers to it."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class Session:
         self._wake()
 
     def seen(self) -> None:
-        """The client has drawn an answer."""
+        """Note that the client has drawn an answer."""
         with self._lock:
             self._unseen = max(self._unseen - 1, 0)
         self._wake()
 
     @property
     def ready(self) -> bool:
-        """Whether there is a frame to locate, for a client that takes answers."""
+        """True if a frame waits for location and the client takes answers."""
         return self._waiting is not None and self._unseen < UNSEEN
 
     def work(self, clients: int) -> None:
@@ -124,7 +124,7 @@ class Session:
             self.counted.dropped += 1
 
     def ask(self, asked: dict[str, Any]) -> bool:
-        """Note what the client wants changed. Returns whether nothing was noted before: `change` is then to be called on another thread."""
+        """Note the client's changes. Returns True if none were noted before: `change` is then to be called on another thread."""
         with self._lock:
             first = not self._asked
             self._asked |= asked
@@ -149,7 +149,7 @@ class Session:
         self.tell(setup)
 
     def tell(self, setup: Setup) -> None:
-        """Say what is in force."""
+        """Send the client the settings in force."""
         self.outbox.say(type="settings", revision=setup.revision, notes=list(setup.notes), **setup.settings.to_dict())
 
     def close(self) -> None:

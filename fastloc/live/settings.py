@@ -1,4 +1,4 @@
-"""What a client has chosen, and the check of what it asks for."""
+"""The settings of a client, and the check of its requests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NEAREST = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one client has chosen.
+    """The choices of one client.
 
     texts, methods  in order
-    background      what the texts are held against, by default `temporal.BACKGROUND`
+    background      texts that the others are compared with, by default `temporal.BACKGROUND`
     smooth          half-life in seconds
     maps            a row of `temporal.MAPS`, or the similarities (cold, hot) of heat 0 and 1
     threshold       the share of full heat from which a pixel is in a box
-    boxes           whether boxes are wanted
+    boxes           True for boxes in the answers
     """
 
     texts: tuple[str, ...]

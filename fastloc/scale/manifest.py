@@ -1,4 +1,4 @@
-"""The manifest of a batch's folder: what its rows are made of and with, and in the end how many pictures came in, came out and failed."""
+"""The manifest of a batch's folder: the sources and settings of its rows, and at the end the pictures that came in, came out and failed."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ CORES = 4
 
 @dataclass(frozen=True)
 class Pool:
-    """Actors: how many, and CPU cores and GPUs of each."""
+    """Actors: their number, and CPU cores and GPUs of each."""
 
     actors: int
     cores: int
@@ -49,7 +49,7 @@ def run(
     Args:
         folder: must be the same on all machines, as must the current one.
         address: see `fastloc.scale.ray_session.connected`.
-        actors: how many; by default as many as GPUs allow, and without GPUs one every 4 cores.
+        actors: their number; by default as many as GPUs allow, and without GPUs one every 4 cores.
         gpus: GPUs of an actor, which may be a fraction; by default 1 where the model runs on "cuda" here, else 0.
 
     Raises:

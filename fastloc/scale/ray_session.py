@@ -77,7 +77,7 @@ def _ray() -> Any:
 
 
 def _address(given: str | None) -> str:
-    """The address meant. Raises FastlocError for what is none, and where nobody listens."""
+    """The address of a Ray cluster. Raises FastlocError for a text that is no address, and where nothing listens."""
     address = given or os.environ.get("RAY_ADDRESS") or LOCAL
     if address in (LOCAL, AUTO):
         return address

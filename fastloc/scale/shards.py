@@ -1,7 +1,7 @@
 """Shards of a batch: a fixed number of pictures in the source's order, committed as one Parquet file each.
 
 A shard is the unit of work, of commit, of resuming and of retrying. Its file appears under its name once it is whole and on the disk, and
-says which pictures and settings it was made of; a run that finds it so goes on behind it.
+names the pictures and settings it was made of; a run that finds it so goes on behind it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ TEXTS = 1024
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One picture that waits, and who waits for it."""
+    """One picture that waits, and the future of its result."""
 
     localizer: BaseLocalizer[Any]
     picture: Image.Image
@@ -96,7 +96,7 @@ class Batcher:
             await self._run(jobs)
 
     def _oldest(self) -> list[_Job] | None:
-        """The group of the picture that has waited longest, without those for which nobody waits any more."""
+        """The group of the picture that has waited longest, without cancelled pictures."""
         for key, group in list(self._groups.items()):
             group[:] = [job for job in group if not job.answer.done()]
             if not group:

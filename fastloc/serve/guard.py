@@ -1,4 +1,4 @@
-"""Who may ask the service, and its refusals, in JSON as all of its errors."""
+"""Access to the service, and its refusals, in JSON as all of its errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastloc.web_server.security import Guard, Rules
 
 __all__ = ["guarded"]
 
-# what asks for these is a machine that watches the service
+# only a machine that watches the service asks for these
 OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 
 

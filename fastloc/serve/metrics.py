@@ -25,5 +25,5 @@ class Metrics:
         self.refused = Counter("fastloc_refused", "Requests that were refused with 429 because the queue was full", registry=own)
 
     def text(self) -> bytes:
-        """All of them, as Prometheus reads them."""
+        """All metrics, as Prometheus reads them."""
         return generate_latest(self.registry)

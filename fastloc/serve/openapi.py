@@ -78,7 +78,7 @@ def schema() -> dict[str, Any]:
 
 
 def page() -> str:
-    """The same as a page without scripts, styles or anything from elsewhere."""
+    """The document as a page without scripts, styles or anything from elsewhere."""
     rows = []
     for path, verbs in schema()["paths"].items():
         for verb, call in verbs.items():

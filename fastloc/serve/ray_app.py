@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A replica's model, and how many replicas there are.
+    """A replica's model, and the number of replicas.
 
     model, pretrained, method, device    as for `fastloc.load`; None: the model's own
     input_size  of the model, in pixels: `size` of `fastloc.load`

@@ -136,7 +136,7 @@ class Service:
             # an exported file may know some texts alone, and a classifier knows classes, by their numbers too
             known = getattr(localizer, "texts", None) or ("0" if hasattr(localizer, "classifier") else "cat")
             with warnings.catch_warnings():
-                # nobody asked for this text
+                # no request asked for this text
                 warnings.simplefilter("ignore", FastlocWarning)
                 localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
 

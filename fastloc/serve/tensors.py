@@ -27,7 +27,7 @@ _DIGITS, _SIDES = 20, 8
 
 @dataclass(frozen=True)
 class Parameters:
-    """Of a request or a tensor; those of others are left out."""
+    """Parameters of a request or a tensor; others are ignored."""
 
     binary_data_size: int | None = None
     binary_data: bool | None = None

@@ -3,7 +3,7 @@
     for found in fastloc.stream("clip.mp4", ["a dog"]):
         found.time, found.age, found.result.points()
 
-Where frames come from: `frame` and `source` say what they are, `opening` finds the kind, PyAV is in `av_*`. Who waits for whom: `channel`,
-`worker`, `pipeline` (frames are pushed) and `stream` (they are read). What one frame's map owes to others: `temporal`. What goes to a file:
-`writer`, `drawing` and `records`.
+`sources` reads frames: `frame` and `base` define them, `open_source` finds the kind, PyAV is in `av_*`. Threads and queues: `channel`,
+`worker`, `pipeline` (frames are pushed) and `stream` (they are read). Smoothing over frames: `temporal`. `output` writes files: `writer`,
+`drawing` and `json_lines`.
 """

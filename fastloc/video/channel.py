@@ -1,4 +1,4 @@
-"""What one thread hands to the next: in turn and bounded, or the newest alone."""
+"""Hand-over of items from one thread to the next: in turn and bounded, or the newest alone."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Channel(Generic[T]):
         raise StopIteration
 
     def end(self, error: BaseException | None = None, drop: bool = False) -> list[T]:
-        """Nothing more comes: what waits is still handed out, then the error, if any. drop: what waits is returned here instead."""
+        """End the channel: waiting items are still handed out, then the error, if any. drop: waiting items are returned here instead."""
         with self._changed:
             if not self._ended:
                 self._ended, self._error = True, error

@@ -1,4 +1,4 @@
-"""What a stream tells of itself: counts, and percentiles of its times, in memory that does not grow."""
+"""Counts of a stream's frames and percentiles of its times, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass
 class Counters:
-    """How many frames.
+    """Numbers of frames.
 
     captured    came from the source
     located     went through the model

@@ -1,4 +1,4 @@
-"""What a pipeline asks of a localizer, whichever it is: texts encoded beforehand, and similarities of one frame."""
+"""A common interface of pipelines to every localizer: texts encoded beforehand, and similarities of one frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU = 1
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Texts that are ready: those asked for, those they are held against, and the localizer's own form of both, in this order."""
+    """Encoded texts: the prompts, the background they are compared with, and the localizer's own form of both, in this order."""
 
     texts: tuple[str, ...]
     background: tuple[str, ...]
@@ -32,7 +32,7 @@ class Prompts:
 
     @property
     def every(self) -> tuple[str, ...]:
-        """All of them, as the similarities are ordered."""
+        """All texts, in the order of the similarities."""
         return self.texts + self.background
 
 
@@ -52,8 +52,10 @@ class Locator:
 
     @property
     def logit_scale(self) -> float | None:
-        """What cosines with texts are multiplied by before a softmax, as the model was trained; None for a classifier, which has no such
-        scale. A function of (picture, texts) cannot say its own: CLIP's."""
+        """Factor of cosines with texts before a softmax, as the model was trained; None for a classifier, which has no such scale.
+
+        A function of (picture, texts) cannot state its own, so it gets CLIP's.
+        """
         scale = getattr(self.localizer, "logit_scale", LOGIT_SCALE)
         return None if scale is None else float(scale)
 
@@ -72,7 +74,7 @@ class Locator:
         return Prompts(wanted, others, self.localizer.encode_texts(every) if self.prepares else every)
 
     def acquaint(self, texts: Sequence[str]) -> None:
-        """Encode texts that nobody typed, without the warnings of words that a small model never saw: later calls find them encoded."""
+        """Encode texts that no user typed, without the warnings of words that a small model never saw: later calls find them encoded."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FastlocWarning)
             self.prepare(texts)
@@ -90,5 +92,5 @@ class Locator:
 
 
 def on_device(native: Any) -> bool:
-    """Whether what a source handed out is an array in the memory of a device."""
+    """True for an array of a source that lies in the memory of a device."""
     return hasattr(native, "__dlpack_device__") and native.__dlpack_device__()[0] != CPU

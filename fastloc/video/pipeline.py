@@ -39,12 +39,12 @@ class Handle:
         renewed_after_fork(self)
 
     def done(self) -> bool:
-        """Whether `result` returns or raises at once."""
+        """True once `result` returns or raises at once."""
         return self._future.done()
 
     @property
     def dropped(self) -> bool:
-        """Whether a newer frame took this one's place."""
+        """True if a newer frame took this one's place."""
         return self._future.done() and isinstance(self._future.exception(), FrameDropped)
 
     def result(self, timeout: float | None = None) -> StreamResult:
@@ -95,7 +95,7 @@ class Pipeline(Described):
     def _open(self) -> None:
         self._inbox: Channel[tuple[Frame, Future[StreamResult]]] = Channel(self._policy == "newest", self._room)
         self._thread: threading.Thread | None = None
-        # the thread knows these two alone, so that a pipeline nobody holds any more can end it
+        # the thread knows these two alone, so that a pipeline without references can end it
         self._finalizer = weakref.finalize(self, _end, self._inbox, self._worker)
 
     def _description(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Pipeline(Described):
 
     @property
     def counters(self) -> Counters:
-        """How many frames so far."""
+        """Numbers of frames so far."""
         return self._worker.counters
 
     def timings(self) -> dict[str, dict[str, float]]:

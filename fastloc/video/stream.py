@@ -41,7 +41,7 @@ def stream(
         localizer: a `fastloc.Localizer`, a `fastloc.OnnxLocalizer`, or a function of (picture, texts) that returns a Result; by default
             the embedded model.
         policy: "every": each frame once, in order, however long it takes; "newest": a frame that waits is replaced by the next, and so is
-            a result that nobody has taken. By default "every" for what is stored and "newest" for what is live.
+            a result that you have not taken. By default "every" for what is stored and "newest" for what is live.
         every: the model runs on every so many-th frame; those between get its map.
         smooth: half-life in seconds of the exponential mean of the similarity grid.
         maps: what heat 0 and 1 stand for, see `temporal.MAPS`, or two similarities (low, high).
@@ -77,7 +77,7 @@ class Stream:
         self.source, self.policy = source, policy or ("newest" if source.live else "every")
         self._worker = worker
         self._run = _Run(source, worker, self.policy == "newest")
-        # the threads know the run alone, so that a stream nobody holds any more can end them
+        # the threads know the run alone, so that a stream without references can end them
         self._finalizer = weakref.finalize(self, _Run.close, self._run)
 
     def __iter__(self) -> Iterator[StreamResult]:
@@ -99,7 +99,7 @@ class Stream:
 
     @property
     def counters(self) -> Counters:
-        """How many frames so far."""
+        """Numbers of frames so far."""
         counters = self._worker.counters
         counters.corrupt = self.source.corrupt + self._run.unusable
         counters.reconnects = self.source.reconnects
@@ -189,7 +189,7 @@ class _Run:
             error = raised
         finally:
             self.source.close()
-            # whoever captures may be waiting for room
+            # the capturing thread may be waiting for room
             self.worker.counters.add("dropped", len(self.inbox.end(drop=True)))
             self.outbox.end(error)
 

@@ -1,4 +1,4 @@
-"""What a stream hands to its caller: one frame, when, and what was found in it."""
+"""The result that a stream hands to its caller: one frame, its times, and the similarities found in it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class StreamResult:
 
     @property
     def time(self) -> float:
-        """When the frame is to be shown, from the source's first one on."""
+        """Presentation time of the frame, seconds since the source's first one."""
         return self.frame.time
 
     @property
     def captured(self) -> float:
-        """When the frame came in, on `time.monotonic`."""
+        """Time at which the frame came in, seconds on `time.monotonic`."""
         return self.frame.captured
 
     @property

@@ -1,7 +1,7 @@
-"""What one frame's map owes to those before it, and how similarities become heat that does not flicker.
+"""Smoothing of maps over frames, and the scaling of similarities to heat that does not flicker.
 
 Heat by each frame's own min-max always reaches from 0 to 1: noise of an empty scene looks like a find, and the colours of a still one
-change as something else moves. The other ways say what 0 and 1 stand for; `benchmarks/records/video.json` says what each is worth.
+change as something else moves. The other scalings fix the similarities of 0 and 1; `benchmarks/records/video.json` measures each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAPS = {
     "running": "a range that widens at once and narrows slowly: what has left cools down",
     "background": "the text's probability against background texts: what is not there stays cold",
 }
-# things that most pictures hold and few people ask for: what a text is held against by default
+# things that most pictures hold and few people ask for: the texts that others are compared with by default
 BACKGROUND = (
     "sky", "cloud", "ground", "grass", "tree", "building", "wall", "floor", "ceiling", "window", "road", "street", "water", "rock",
     "mountain", "furniture", "shadow", "light", "pattern", "nothing",
@@ -143,7 +143,7 @@ def first(located: Prediction, count: int) -> Prediction:
 
 
 def _same(before: Prediction, now: Prediction) -> bool:
-    """Whether two frames' similarities can be averaged."""
+    """True if two frames' similarities can be averaged."""
     names = ("texts", "geometry", "method")
     return before.similarity.shape == now.similarity.shape and all(getattr(before, name) == getattr(now, name) for name in names)
 

@@ -1,4 +1,4 @@
-"""What happens to one frame of a stream, and which texts are asked for just then."""
+"""The processing of one frame of a stream, with the texts that are asked for at that moment."""
 
 from __future__ import annotations
 

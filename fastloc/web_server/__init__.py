@@ -1,1 +1,1 @@
-"""The parts that every server of fastloc has: who may connect, for how long, and the loop that accepts connections."""
+"""The parts that every server of fastloc has: access, limits of connections, and the loop that accepts them."""

@@ -1,4 +1,4 @@
-"""Wrong tokens: how many may be tried, from one network and by everybody together."""
+"""Limits of wrong tokens, from one network and from all together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = 64
 
 
 class Attempts:
-    """Counts wrong tokens. Who has used up his share is not even compared, right or wrong, until there is room again."""
+    """Counts wrong tokens. A network that has used up its share gets no comparison, right or wrong, until there is room again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,8 +32,8 @@ class Attempts:
         return max(0 if rate.left >= 1 else math.ceil((1 - rate.left) / rate.rate) for rate in rates)
 
     def failed(self, address: str) -> None:
-        """A wrong token came from this address."""
-        # who is at his full share again is forgotten, so that there are never more of them than wrong tokens of late
+        """Count a wrong token from this address."""
+        # a network at its full share again is forgotten, so that there are never more of them than recent wrong tokens
         self._each = {name: rate for name, rate in self._each.items() if rate.left < EACH}
         self._everybody.allows()
         self._each.setdefault(network(address), Rate(EACH_RATE, burst=EACH, clock=self._clock)).allows()

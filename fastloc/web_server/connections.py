@@ -1,6 +1,7 @@
-"""Open connections: how many there may be, from where, and for how long each may be without a request.
+"""Limits of open connections: their number, their number from one network, and the time of each without a request.
 
-Descriptors never run out: who comes when all places are taken gets the place of the longest idle connection, from the most crowded network.
+Descriptors never run out: a connection that comes when all places are taken gets the place of the longest idle one, from the most
+crowded network.
 Idle is a connection that waits for (the rest of) a request, half-sent ones and those without a token included, or that is being closed; a
 client of the page and a request that is being answered are not.
 """
@@ -61,12 +62,12 @@ class Connection:
         return not self._requests
 
     def begin(self, seconds: float | None) -> None:
-        """A request has come, for whose answer there is so much time, or any."""
+        """Note the start of a request; its answer may take so many seconds, or any time."""
         self._requests += 1
         self._wait(seconds)
 
     def finish(self) -> None:
-        """It is answered; another one is awaited, or the end."""
+        """Note the end of a request; another one is awaited, or the end."""
         self._requests -= 1
         if self.idle:
             self._wait(self._table.limits.head)
@@ -77,7 +78,7 @@ class Connection:
         self.end()
 
     def lost(self) -> None:
-        """It has ended."""
+        """Note that the connection has ended."""
         self._ended = True
         self._wait(None)
         self._table.forget(self)
@@ -90,7 +91,7 @@ class Connection:
 
 
 class Connections:
-    """The open ones. most: how many, if the limits allow for more than the process has descriptors for."""
+    """The open connections. most: their number, if the limits allow for more than the process has descriptors for."""
 
     def __init__(self, limits: ConnectionLimits, most: int | None = None) -> None:
         self.limits = limits
@@ -120,7 +121,7 @@ class Connections:
         return self._end_one(self._open)
 
     def forget(self, connection: Connection) -> None:
-        """One that has ended."""
+        """Forget a connection that has ended."""
         self._open.pop(connection, None)
 
     def _end_one(self, among: Iterable[Connection]) -> bool:
@@ -132,7 +133,7 @@ class Connections:
 
 
 class Tracked:
-    """The app, which tells each request's connection when it begins and ends."""
+    """The app, wrapped so that a connection is notified when each of its requests begins and ends."""
 
     def __init__(self, app: ASGIApp, limits: ConnectionLimits) -> None:
         self.app, self.limits = app, limits

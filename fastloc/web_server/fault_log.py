@@ -27,7 +27,7 @@ class FaultLog:
         self._lock, self._rate, self._unsaid = threading.Lock(), Rate(1 / EVERY, burst=BURST), 0
 
     def note(self, told: str, error: BaseException | None = None) -> None:
-        """Say what happened, in a line, and where it was raised."""
+        """Write a line about an event, and the traceback of its error if there is one."""
         with self._lock:
             if not self._rate.allows():
                 self._unsaid += 1
@@ -39,5 +39,5 @@ class FaultLog:
         print(*(_CONTROLS.sub(" ", line) for line in lines), sep="\n", file=sys.stderr)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """The event loop's handler of what nobody caught."""
+        """The event loop's handler of uncaught errors."""
         self.note(str(context.get("message", "an error in the event loop")), context.get("exception"))

@@ -1,4 +1,4 @@
-"""A bound on how often something may happen."""
+"""A bound on the rate of an event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Rate:
         self._left, self._at = self.burst, clock()
 
     def allows(self) -> bool:
-        """Whether one more may come now; it is then counted."""
+        """True if one more may come now; it is then counted."""
         if self.left < 1:
             return False
         self._left -= 1
@@ -24,7 +24,7 @@ class Rate:
 
     @property
     def left(self) -> float:
-        """How many may come at once, now."""
+        """Number of events that may come at once, now."""
         now = self._clock()
         self._left, self._at = min(self.burst, self._left + (now - self._at) * self.rate), now
         return self._left

@@ -1,4 +1,4 @@
-"""Who may see the page: its own address alone, its own scripts alone, and with a token where others can reach the port."""
+"""Access to the page: from its own address alone, with its own scripts alone, and with a token where others can reach the port."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class Rules:
     token: str = field(repr=False)
     cookie: str = "fastloc"
     secure: bool = False
-    # what the cookie holds: not made of the token, so that nobody can try tokens by it
+    # the cookie's content: not made of the token, so that it cannot be used to try tokens
     ticket: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def known(self, token: str) -> bool:
-        """Whether it is the token, in a time that tells neither how much of it is right nor how long it is."""
+        """True for the right token, after a time that reveals neither how much of it is right nor how long it is."""
         return hmac.compare_digest(_digest(token), _digest(self.token))
 
     def signed_in(self, connection: HTTPConnection) -> bool:
-        """Whether a request comes with the cookie, or none is needed."""
+        """True for a request with the cookie, or where none is needed."""
         return not self.token or hmac.compare_digest(_digest(connection.cookies.get(self.cookie, "")), _digest(self.ticket))
 
     def served(self, host: str) -> str | None:
@@ -98,7 +98,7 @@ def rules(
         machine = socket.gethostname().lower()
         own += [machine, f"{machine}.local", socket.getfqdn().lower()]
         token = token or secrets.token_urlsafe(24)
-    # cookies do not tell ports apart
+    # cookies do not distinguish ports
     return Rules((*own, *(name.lower() for name in names)), not local, token or "", f"{program}_{port}", secure)
 
 
@@ -115,7 +115,7 @@ class Pages(Protocol):
 
 
 class Guard:
-    """Lets requests through to the app that keep to the rules, and says to others why not.
+    """Lets requests through to the app that keep to the rules, and answers others with the reason of refusal.
 
     Args:
         pages: the server's answers to those who do not get in, and to one who just did.
@@ -162,7 +162,7 @@ class Guard:
         return self.pages.refusal(401, "A token is needed", why)
 
     def _wrong(self, connection: HTTPConnection, token: str) -> Response | None:
-        """What is said to a token that is not right, or that comes too soon after those before; None for the right one."""
+        """The refusal of a token that is wrong, or that comes too soon after earlier ones; None for the right one."""
         if not self.rules.token:
             return None
         address = connection.client.host if connection.client else ""
@@ -177,7 +177,7 @@ class Guard:
         return self.pages.refusal(401, "This token is not right", why)
 
     def _own(self, headers: Headers, host: str) -> bool:
-        """Whether a WebSocket was opened by a page from this very address."""
+        """True for a WebSocket that a page from this very address opened."""
         return headers.get("origin", "") == f"{'https' if self.rules.secure else 'http'}://{host}"
 
     def _sign_in(self) -> Response:

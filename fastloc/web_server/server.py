@@ -1,6 +1,6 @@
 """A server of HTTP on uvicorn's protocol, behind an accept loop that keeps to limits.
 
-uvicorn waits for ever for the rest of a request's head; asyncio accepts until no descriptor is left, and then says so 2048 times a second.
+uvicorn waits for ever for the rest of a request's head; asyncio accepts until no descriptor is left, and then logs it 2048 times a second.
 """
 
 from __future__ import annotations

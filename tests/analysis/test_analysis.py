@@ -1,4 +1,4 @@
-"""What is read off the encoder's inside, against the reference's parts, and the scores against cases worked out by hand."""
+"""Readings of the encoder's inside against the reference's parts, and the scores against cases worked out by hand."""
 
 import csv
 import sys

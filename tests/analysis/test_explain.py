@@ -1,4 +1,4 @@
-"""All methods side by side: what the sheet shows where, what the page says, and what happens to a method that cannot run."""
+"""All methods side by side: the sheet's tiles, the page's text, and the row of a method that cannot run."""
 
 import dataclasses
 import re
@@ -110,7 +110,7 @@ def test_words_are_wrapped_and_times_are_short():
 
 
 class Page(HTMLParser):
-    """Its elements, and its text by element."""
+    """The page's elements, and its text by element."""
 
     def __init__(self, text):
         super().__init__()

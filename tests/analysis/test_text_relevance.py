@@ -1,4 +1,4 @@
-"""Which words a score rests on: the text tower's relevance against its literal statement, and on the embedded model."""
+"""Relevance of words to a score: the text tower's against its literal statement, and on the embedded model."""
 
 import json
 from functools import cache

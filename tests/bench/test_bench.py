@@ -1,4 +1,4 @@
-"""The benchmark's own rules: who is wrong has no speed, who is slower is found, who fails is a row, and what was measured is kept."""
+"""The benchmark's own rules: a wrong contender has no speed, a slower one is found, a failure is a row, and measured rows are kept."""
 
 import json
 import math

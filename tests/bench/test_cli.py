@@ -109,7 +109,7 @@ def test_an_interrupt_keeps_the_record(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "fastloc.bench", "--device", "cpu", "--models", "embedded", "--methods", "itsm",
                "--backends", "torch", "--suites", "methods", "--seconds", "600", "--threads", "1", "--json",
                "-o", str(tmp_path)]  # fmt: skip
-    # as in a terminal: where the tests run in the background, a shell may have told them to ignore the signal
+    # as in a terminal: where the tests run in the background, a shell may have made them ignore the signal
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     assert process.stderr

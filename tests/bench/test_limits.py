@@ -35,7 +35,7 @@ QUICK = {"activation": "quick_gelu"}
 
 
 class Seen(TorchDispatchMode):
-    """What PyTorch's ops read and write: parameters, each byte once, and bytes of all arguments and results."""
+    """Memory traffic of PyTorch's ops: parameters, each byte once, and bytes of all arguments and results."""
 
     def __init__(self, parameters: list[torch.Tensor]) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ def test_what_is_not_counted_is_said() -> None:
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_kernels_do_the_same_products_and_move_less(name: str) -> None:
-    """What runs on GPUs alone: the same counts as the forms that can be looked into, but for what a kernel is there to save."""
+    """Kernels, which run on GPUs alone, have the counts of the forms that can be looked into, but for the traffic that they save."""
     given = Setting(RECIPES[name], (("projection", "joint"),), batch=8, grid=(28, 28), texts=4)
     run, plan = engine(given, "float16")
     plain = {each.name: each for each in counted(given, run, plan)}

@@ -1,4 +1,4 @@
-"""What is said of times: exact where it can be, and on planted noise."""
+"""Statistics of times: exact where they can be, and on planted noise."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a suite measures beside what; nothing is started."""
+"""The groups of contenders of each suite; nothing is started."""
 
 from pathlib import Path
 from typing import Any

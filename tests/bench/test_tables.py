@@ -1,4 +1,4 @@
-"""What becomes of rows in a terminal and in the README: readable at any width, failures told in full, nothing that was not measured."""
+"""Rows as tables in a terminal and in the README: readable at any width, failures in full, nothing that was not measured."""
 
 import io
 import json

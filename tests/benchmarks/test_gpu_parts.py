@@ -1,6 +1,6 @@
-"""The parts of the GPU script without a GPU: what they compare is right, and their records say what they should.
+"""The parts of the GPU script without a GPU: correct comparisons and complete records.
 
-Kernels run in Triton's interpreter, where their times mean nothing; what is asserted is what the records say.
+Kernels run in Triton's interpreter, where their times mean nothing; the tests assert the records' contents.
 """
 
 import dataclasses
@@ -100,7 +100,7 @@ def test_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, why = models.fallback(a_job("speed", tmp_path))
     assert settings == {"activation": "torch"} and why.startswith("activation=torch because quick_gelu is wrong (output 0: ")
     assert not models.dangerous(a_job("speed", tmp_path))
-    # a plan that does without the kernel says so, and the one that does not is timed beside it
+    # a plan without the kernel is named as such, and the one with it is timed beside it
     assert {"default", "default, not trusted"} <= set(speed.contenders(a_job("speed", tmp_path), ("tiny", 32, 1)))
 
 

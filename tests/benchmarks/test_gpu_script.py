@@ -291,7 +291,7 @@ def test_measurements_are_of_one_run(made_up: dict[str, Any], tmp_path: Path, mo
     # begun by the gate, before the clock was turned
     assert len({row["run"] for row in rows}) == 1 and rows[0]["run"] < "2030"
     assert rows[0]["device_working_mb"] == 2.0 and rows[0]["note"] == "percentiles are of means of 3 calls" and rows[0]["allowed"] == 1e-4
-    # no time is told of what is wrong
+    # a wrong contender has no time
     assert rows[1]["contender"] == "official" and rows[1]["failed"] == "its error is nan" and "ms" not in rows[1]
     # tiny shapes are no part of it, nor is what cannot be read as a measurement
     made_up["speed"] = lambda one: one.row(contender="default", config="cut short")
@@ -302,7 +302,7 @@ def test_measurements_are_of_one_run(made_up: dict[str, Any], tmp_path: Path, mo
 def test_a_module_of_the_checkout_as_a_command() -> None:
     code, told = fleet.module("fastloc", ["--version"], 60)
     assert code == 0 and told.startswith("fastloc ")
-    # interrupted, it says what it has
+    # interrupted, it prints the results so far
     slow = ["-n", "1", "-r", "1", "-s", "print('begun', flush=True)", "import time; time.sleep(60)"]
     code, told = fleet.module("timeit", slow, 3)
     assert code == fleet.LATE and "begun" in told and "KeyboardInterrupt" in told

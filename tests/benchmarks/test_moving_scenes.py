@@ -71,7 +71,7 @@ def test_what_left_is_gone() -> None:
 
 
 def test_the_model_is_at_home() -> None:
-    """What is asked for is found more often than not, or clips of this world would measure nothing."""
+    """The model finds a text's thing more often than not, or clips of this world would measure nothing."""
     from fastloc.engine.localizer import Localizer
 
     localizer, hits = Localizer(), []

@@ -1,4 +1,4 @@
-"""The study of read-outs: what is compared with what, and how its errors are made."""
+"""The study of read-outs: its comparisons and their errors."""
 
 import json
 from dataclasses import replace

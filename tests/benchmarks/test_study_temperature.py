@@ -1,4 +1,4 @@
-"""The page on temperatures is made of its record, and what the package ships is what the study speaks of."""
+"""The page on temperatures is made of its record, and the package ships the temperatures of the study."""
 
 from typing import Any
 

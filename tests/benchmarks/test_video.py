@@ -1,4 +1,4 @@
-"""The video benchmark, short: what it finds wrong is wrong, what it calls flat is flat, and heat follows what moves."""
+"""The video benchmark, short: its findings of faults and of flat resources are right, and heat follows moving things."""
 
 import json
 import threading

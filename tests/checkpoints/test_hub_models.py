@@ -77,7 +77,7 @@ def test_safetensors_go_first_and_other_weights_do_where_there_are_none(server: 
 
 @pytest.fixture
 def published(server: HubServer) -> HubServer:
-    """The embedded model as a repository, with files beside it that are nobody's business."""
+    """The embedded model as a repository, with files beside it that no loader needs."""
     shipped = embedded.FOLDER
     wanted = {hub.CONFIG: (shipped / hub.CONFIG).read_bytes(), SAFE: (shipped / "model.safetensors").read_bytes()}
     server.repositories[NAME] = {**wanted, "model.py": b"raise SystemExit", "README.md": b""}

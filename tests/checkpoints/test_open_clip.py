@@ -60,7 +60,7 @@ def model(name: str) -> CLIP:
 
 @torch.no_grad()
 def own(built: CLIP, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """What open_clip computes: image embedding [B, E] and patch tokens after the last LayerNorm and projection [B, P, E]."""
+    """open_clip's own answer: image embedding [B, E] and patch tokens after the last LayerNorm and projection [B, P, E]."""
     tower = built.visual
     kept = tower.forward_intermediates(pixels, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC")
     return built.encode_image(pixels), kept["image_intermediates"][-1] @ tower.proj

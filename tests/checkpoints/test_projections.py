@@ -218,7 +218,7 @@ def test_identity_projections_change_nothing() -> None:
 
 
 def test_the_trained_map_finds_the_things_of_the_samples() -> None:
-    """What the raw map shows lies around things; ECLIP's lies on them."""
+    """The raw map peaks around things, ECLIP's on them."""
     index = json.loads((SAMPLE.parent / "samples.json").read_text())
     hits = dict.fromkeys(("itsm", "eclip"), 0)
     for name in hits:

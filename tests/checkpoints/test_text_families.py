@@ -80,7 +80,7 @@ def test_embeddings_are_open_clip_s(name: str):
     # a text that fills the context leaves no padding to cut
     for rows in (tokens, ids(text["context_length"], text.get("eos_id", 2), 40)):
         with torch.inference_mode():
-            # CoCa's are of unit length unless it is told otherwise
+            # CoCa's are of unit length unless it is set otherwise
             wanted, found, cut = theirs_.encode_text(rows, normalize=False), tower.encode_text(rows), encode_tokens(tower, rows)
         size = wanted.abs().max()
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)

@@ -77,7 +77,7 @@ def test_embeddings_are_open_clip_s(kind: str, dtype: torch.dtype):
             torch.testing.assert_close(found, wanted, rtol=0, atol=atol)
             # without the columns behind the texts sums have another order, and what is used is of unit length
             torch.testing.assert_close(normalize(encode_tokens(tower, ids)), normalize(wanted), rtol=0, atol=atol)
-    # rows differ, so that being equal says something
+    # rows differ, so that equality means something
     assert (found[0] - found[1]).abs().max() > 1e-2
 
 

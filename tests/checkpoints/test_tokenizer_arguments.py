@@ -1,6 +1,6 @@
 """Arguments that reach the library behind a model's tokenizer: a few harmless arguments, and never leave to run the model's code.
 
-A module of its name stands in for transformers, and does what that does: it runs code beside a model where it is told to.
+A module of its name stands in for transformers, and behaves alike: it runs code beside a model where an argument allows it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_harmless_arguments_stay_with_open_clip(asked: list[Any], tmp_path: Path
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "ViT-L-14-CLIPA", "xlm-roberta-base-ViT-B-32"])
 def test_a_model_by_name_runs_no_code_either(name: str, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that transformers alone reads come from the hub first, so it asks nobody."""
+    """Files that transformers alone reads come from the hub first, so transformers sends no request."""
     (tmp_path / "spiece.model").write_bytes(b"")
     fetched = list[str]()
     monkeypatch.setattr(hub, "tokenizer", lambda repository: fetched.append(repository.name) or tmp_path)

@@ -54,7 +54,7 @@ def test_texts_are_framed_cut_and_filled_up(kind: str, clean: str, folders: dict
 @pytest.mark.parametrize("clean", ["whitespace", "canonicalize"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_ids_are_open_clip_s(kind: str, clean: str, folders: dict[str, Path]):
-    """Where transformers is installed."""
+    """Ids of a folder's tokenizer equal open_clip's; needs transformers."""
     pytest.importorskip("transformers")
     from open_clip.tokenizer import HFTokenizer
 
@@ -94,7 +94,7 @@ def changed(source: Path, path: Path, **config: Any) -> Path:
 def test_sides_and_tokens_are_those_of_the_files(folders: dict[str, Path], tmp_path: Path):
     ids = FolderTokenizer(folders["siglip2"], CONTEXT)(["a cat"])[0]
     count = int((ids != 0).sum())
-    # these classes fill up on the left, unless it is told otherwise, and leave the frame to tokenizer.json where nothing is said of it
+    # these classes fill up on the left, unless it is set otherwise, and leave the frame to tokenizer.json where no setting names it
     for index, name in enumerate(("GemmaTokenizer", "Siglip2Tokenizer", "GemmaTokenizerFast")):
         bare = changed(
             folders["siglip2"], tmp_path / str(index), tokenizer_class=name, padding_side=None, add_bos_token=None, add_eos_token=None

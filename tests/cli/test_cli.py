@@ -24,7 +24,7 @@ from fastloc.utils import console
 
 
 class StandIn:
-    """In place of Localizer: every text peaks in the lower right patch."""
+    """Stand-in for Localizer: every text peaks in the lower right patch."""
 
     made: list[tuple[tuple[Any, ...], dict[str, Any]]]
 

@@ -27,7 +27,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
 
 
 def named(made: Miniature) -> Miniature:
-    """With the names of the things that stand for classes in a file."""
+    """The set, with the names of its classes in the file things.txt."""
     (made.root / "things.txt").write_text("".join(f"{name}\n" for name in made.names), encoding="utf-8")
     return made
 

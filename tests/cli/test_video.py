@@ -1,5 +1,5 @@
-"""`fastloc video`: what it writes, against the video it read; what it refuses; and how it is interrupted. A stand-in for the engine answers
-at once, and knows which frame it was shown; one test runs the embedded model."""
+"""`fastloc video`: its output against the video it read; its refusals; and interruptions. A stand-in for the engine answers
+at once, and knows the frame it was shown; one test runs the embedded model."""
 
 import json
 import os

@@ -47,7 +47,7 @@ def test_several_videos(run: Run, engine: StandIn, tmp_path: Path) -> None:
 
 
 def test_a_pattern(run: Run, engine: StandIn, tmp_path: Path) -> None:
-    """By name, beside what is given as it is; lines on standard output say which video they are of."""
+    """Files of a pattern come by name, beside those given as they are; lines on standard output name their video."""
     for name in ("b1.mp4", "b0.mp4", "c.mp4", "[d].mp4"):
         write_clip(tmp_path / name, colours(2))
     ended = run("video", "c.mp4", "b*.mp4", "[d].mp4", "-t", "cat", "--json")
@@ -170,7 +170,7 @@ def test_a_signal_ends_a_camera_properly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("suffix", "count"), [(".mp4", 2), (".mkv", 2)])
 def test_a_run_that_is_killed_at_its_second_frame(tmp_path: Path, suffix: str, count: int) -> None:
-    """What was written by then, the first frame, plays; there is no moment without it."""
+    """The first frame, written by then, plays; there is no moment without it."""
     write_clip(tmp_path / "in.mp4", colours(60), audio="aac")
     ended = ended_by(tmp_path, "SIGKILL", count + 3, "in.mp4", "-t", "cat", "-o", f"out{suffix}")
     assert ended.returncode == -signal.SIGKILL
@@ -181,7 +181,7 @@ def test_a_run_that_is_killed_at_its_second_frame(tmp_path: Path, suffix: str, c
 
 
 def test_ctrl_c_among_several(run: Run, engine: StandIn, tmp_path: Path) -> None:
-    """What is complete stays; the one under way is left as a part, and those to come are not begun."""
+    """Complete videos stay; the one under way is left as a part, and those to come are not begun."""
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         write_clip(tmp_path / name, colours(40))
     (tmp_path / "0.mp4").write_text("words")

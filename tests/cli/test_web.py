@@ -1,4 +1,4 @@
-"""The small server of `fastloc web --serve`: who sends half a request, or comes a hundred times, keeps nobody out for long."""
+"""The small server of `fastloc web --serve`: a client with half a request, or a hundred connections, keeps no other out for long."""
 
 import contextlib
 import socket

@@ -187,7 +187,7 @@ def test_the_awaited_client_asks_again_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_service_that_is_not_there() -> None:
-    # nobody listens on the port of "discard" here
+    # nothing listens on the port of "discard" here
     with Client("http://name:password@127.0.0.1:9") as ask:
         with pytest.raises(ServiceError, match=r"http://127.0.0.1:9 cannot be reached \(.*\); start a service there") as raised:
             ask(picture(), TEXTS)

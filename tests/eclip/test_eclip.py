@@ -392,7 +392,7 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path, capsys: pytest
         [*command, *logs, "-m", "fastloc.eclip", str(folder), "-o", str(tmp_path / "two"), *options],
         capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
-    # the launcher says which process failed, and each process's own file why
+    # the launcher names the process that failed, and each process's own file holds the reason
     told = {path.parent.name: path.read_text()[-2000:] for path in (tmp_path / "logs").rglob("stderr.log")}
     assert done.returncode == 0, "\n".join([done.stderr[-2000:], *(f"rank {name}:\n{text}" for name, text in sorted(told.items()))])
     assert sorted(told) == ["0", "1"] and not any("destroy_process_group" in text for text in told.values())

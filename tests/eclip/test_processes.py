@@ -14,14 +14,14 @@ from fastloc.errors import FastlocError
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torchrun tells the only process of a run; port 0 is any that is free."""
+    """The environment that torchrun sets for the only process of a run; port 0 is any that is free."""
     told = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "one"}
     for name, value in told.items():
         monkeypatch.setenv(name, value)
 
 
 def gloo_threads() -> int:
-    """How many of this process's threads are gloo's, by their names, which Linux alone tells."""
+    """Number of this process's threads that are gloo's, by their names, which only Linux gives."""
     return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
 
 

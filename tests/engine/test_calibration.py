@@ -201,7 +201,7 @@ def test_kernels_read_a_table() -> None:
     exact = Engine(Tower(weights, CPU, "float64"), row, {"dtype": "float64"})(pixels, texts)[0]
     found, usual = (float((run(pixels.float(), texts.float())[0].double() - exact).norm()) for run in runs)
     assert found < 2 * usual
-    # it would be told from a table whose heads or streams are taken for one another
+    # it would differ from a table whose heads or streams are taken for one another
     turned = recipe("gem_calibrated", inv_temp=tuple(tuple(head[::-1] for head in each) for each in table_of(2, 2)), blocks=2, iterations=1)
     other = Engine(Tower(weights, CPU, "float64"), turned, {"dtype": "float64"})(pixels, texts)[0]
     assert float((other - exact).norm()) > 4 * found

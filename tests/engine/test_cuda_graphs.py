@@ -1,4 +1,4 @@
-"""Which calls are captured, and which graphs are kept; the capture itself is a stand-in where there is no GPU."""
+"""Choice of the calls to capture and of the graphs to keep; the capture itself is a stand-in where there is no GPU."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from fastloc.engine.cuda_graphs import Captured, Function, Graphs
 
 
 class Log:
-    """Counts what runs as it is, what is captured and what is replayed."""
+    """Counts the calls that run as they are, the captured and the replayed ones."""
 
     def __init__(self) -> None:
         self.plain = self.captures = self.replays = 0

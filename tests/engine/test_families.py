@@ -1,4 +1,4 @@
-"""Plans of every family's tower: all options give the same numbers, and a plan says what a tower rules out."""
+"""Plans of every family's tower: all options give the same numbers, and a plan names the options that a tower rules out."""
 
 import itertools
 

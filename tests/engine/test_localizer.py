@@ -93,7 +93,7 @@ def test_the_model_s_recommendation_is_used_unless_the_official_parameters_are_a
 
 
 def test_gem_s_adaptive_temperature_is_near_uniform_on_this_narrow_model():
-    """What the README says of the quality set's square scenes: 2.1 to 2.3, and more than 95 % of the entropy of uniform attention."""
+    """The README's figures for the quality set's square scenes: 2.1 to 2.3, and more than 95 % of the entropy of uniform attention."""
     chosen = engine().with_method("gem", official=True)
     pictures = [scene.picture for scene in quality_set() if scene.picture.size == (160, 160)][:32]
     pixels = torch.stack([chosen.pixels(picture, chosen.geometry((160, 160))) for picture in pictures])

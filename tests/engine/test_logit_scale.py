@@ -77,7 +77,7 @@ def test_the_maps_are_those_of_the_authors_at_the_models_scale(method: str, scal
 
 @pytest.mark.parametrize("method", [*OWN, "cliper"])
 def test_the_scale_matters(method: str, at: Any) -> None:
-    """Where a map is a multiple of it (the last block alone), its heat is the same."""
+    """Maps differ by the scale, but where a map is a multiple of it (the last block alone) its heat is the same."""
     one, other = (at(scale).with_method(method)(picture(), TEXTS) for scale in SCALES)
     if method == "bi_modal_last":
         np.testing.assert_allclose(one.similarity * 0.3, other.similarity, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Pictures at their own size, as the authors of TagCLIP, CLIP-ES and Grad-ECLIP take them, and what an exported file makes of it."""
+"""Pictures at their own size, as the authors of TagCLIP, CLIP-ES and Grad-ECLIP take them, and in an exported file."""
 
 from functools import cache
 

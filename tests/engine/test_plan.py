@@ -1,4 +1,4 @@
-"""The plan: what is chosen by itself, what is refused and why, and that asking for the impossible says so."""
+"""The plan: default choices, refusals with their reasons, and errors for an impossible request."""
 
 import re
 from dataclasses import FrozenInstanceError

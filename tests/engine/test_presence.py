@@ -1,4 +1,4 @@
-"""Scores of both engines: the literal definition, in every method; they leave maps as they are and tell what is there from what is not."""
+"""Scores of both engines: the literal definition, in every method; they leave maps as they are and separate present from absent texts."""
 
 from __future__ import annotations
 

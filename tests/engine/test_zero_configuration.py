@@ -22,7 +22,7 @@ SAMPLE = SAMPLES / "garden.webp"
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where measurements are kept: empty."""
+    """An empty folder for measurements."""
     folder = tmp_path / "cache"
     monkeypatch.setattr(measured_temperatures, "user_cache", lambda: folder)
     return folder

@@ -25,7 +25,7 @@ def test_views_are_torchvisions() -> None:
 
 
 def test_mirrored_grids_are_mirrored_back() -> None:
-    """Of a similarity that reads each place alone, mirror images say what the window says."""
+    """Mirror images give the window's own grid for a similarity that reads each place alone."""
     windows = array("windows", 1, 3, 16, 24)
     found = joined([each[:, :1] for each in views(windows)], 0.0)
     torch.testing.assert_close(found, windows[:, :1])

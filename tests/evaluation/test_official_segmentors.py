@@ -49,13 +49,13 @@ def inputs(name: str, made: SegmentationJudge) -> list[Input]:
 
 
 def labels(name: str, protocol: Protocol | None = None) -> list[Tensor]:
-    """Of the picture, or of its two squares, the left one first; -1 is no class."""
+    """Labels of the picture, or of its two squares, the left one first; -1 is no class."""
     made = judge(name, protocol)
     return made.labels(inputs(name, made))
 
 
 def wanted_labels(name: str) -> list[Tensor]:
-    """The same of the authors' code, which has CLIPer's classes behind the background's number."""
+    """Labels of the authors' code, which has CLIPer's classes behind the background's number."""
     found = goldens.array(name, "labels").astype(np.int64) - (not goldens.dataset(name).background)
     return [torch.from_numpy(each) for each in (found[::-1].copy() if found.ndim == 3 else found[None])]
 
@@ -79,7 +79,7 @@ def logits(name: str) -> Tensor:
 
 @cache
 def literal_logits(name: str) -> Tensor:
-    """The same by the literal statement."""
+    """Logits by the literal statement."""
     made, protocol = judge(name), goldens.protocol(name)
     (given,) = inputs(name, made)
     pixels = given.normalised(made.normalisation, torch.device("cpu")).double()
@@ -149,7 +149,7 @@ def test_probabilities(method: str, name: str) -> None:
 @pytest.mark.slow("every paper's own evaluation")
 @pytest.mark.parametrize(("field", "name"), SET)
 def test_every_setting_shows(field: str, name: str) -> None:
-    """A golden tells whether a setting is read: without it, its labels are others."""
+    """A golden shows that each setting is read: without it, its labels are others."""
     found, theirs = labels(name, replace(goldens.protocol(name), **{field: OFF[field]})), wanted_labels(name)
     assert len(found) != len(theirs) or any((mine != other).any() for mine, other in zip(found, theirs, strict=True))
 

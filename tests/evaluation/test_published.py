@@ -1,4 +1,4 @@
-"""Published figures: that they are of rows that exist, which one is nearest to a run, and what is said to differ."""
+"""Published figures: they belong to existing rows, the nearest one to a run is found, and its differences are listed."""
 
 from __future__ import annotations
 

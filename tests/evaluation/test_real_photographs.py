@@ -50,7 +50,7 @@ def write_folder(root: Path, named: dict[int, str]) -> dict[str, str]:
 
 
 def write_coco(root: Path, named: dict[int, str]) -> None:
-    """The same as COCO's own layout: one annotation of each named class of a picture, with run lengths."""
+    """Write the set in COCO's own layout: one annotation of each named class of a picture, with run lengths."""
     shutil.copytree(REAL / "photos", root / "val2017")
     images, annotations = [], []
     for photo in described()["photos"]:

@@ -1,4 +1,4 @@
-"""Runs over a set with judges of the tests' own: rows, what fails, what goes on, and what is refused."""
+"""Runs over a set with judges of the tests' own: rows, failures, continued runs, and refusals."""
 
 from __future__ import annotations
 

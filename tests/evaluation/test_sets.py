@@ -1,4 +1,4 @@
-"""The eight label sets: their true layouts are read exactly, and all that is wrong with one is said in one line."""
+"""The eight label sets: their true layouts are read exactly, and one line names everything that is wrong with one."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def answer(weights: Weights, row: Recipe, given: Tensor, prompts: Tensor) -> tup
 
 
 def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts: Tensor) -> None:
-    """All outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
+    """Check all outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
     similarity, cosines = answer(made.weights, made.recipe, given, prompts)
     limit = TOLERANCE[made.options.dtype]
     fed = {"pixels": given.numpy()} | ({} if made.options.texts else {"text_embeddings": prompts.numpy()})
@@ -89,7 +89,7 @@ def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts
 
 
 def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> None:
-    """Heatmaps and labels against those that `fastloc.imaging.heatmaps` makes of the same similarity."""
+    """Check heatmaps and labels against those of `fastloc.imaging.heatmaps` for the same similarity."""
     score = row.readout
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
         wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
@@ -234,7 +234,7 @@ def test_weights_are_stored_as_they_are_multiplied() -> None:
 
 @pytest.mark.slow("an export")
 def test_small_matrices_of_a_head_are_no_weights() -> None:
-    """What PEARL's steps begin with is a constant, and products with a weight are those that the quantiser of 8 bits takes."""
+    """PEARL's steps begin with a constant, and products with a weight are those that the quantiser of 8 bits takes."""
     plain, aligned = (trace(parts(ROWS[name], Options(size=SIZE, outputs=MAPS))) for name in ("clearclip", "pearl"))
     count = [sum(node.op_type == "MatMul" and node.inputs[1].is_initializer() for node in each.graph) for each in (plain, aligned)]
     assert count[0] == count[1]

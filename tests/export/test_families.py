@@ -68,7 +68,7 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
 
 
 def check(run: onnxruntime.InferenceSession, made: Parts, fed: np.ndarray, given: Tensor, count: int, limit: float) -> None:
-    """What a file answers to `fed` against the functional ViT's answer to the pixels `given`."""
+    """Compare a file's answer to `fed` with the functional ViT's answer to the pixels `given`."""
     prompts = texts(made.weights, count)
     with torch.no_grad():
         similarity, cosines = grids(made.weights, given, prompts, made.recipe, made.empty, background=True)

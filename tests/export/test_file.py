@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def manifest(localizer: Localizer, folder: Path) -> Manifest:
-    """Of folder/camera.onnx, with everything that a manifest can hold."""
+    """The manifest of folder/camera.onnx, with every field that a manifest can hold."""
     options = Options(
         kind="frames", layout="NHWC", bgr=True, frame=(360, 480), size=SIZE, fit="letterbox", texts=("cat", "pizza", "red car"),
         outputs=("similarity", "heatmaps", "labels"), licence="Apache-2.0",

@@ -1,4 +1,4 @@
-"""The maps and labels that a graph makes of similarities are those of `fastloc.imaging.heatmaps`, in every order."""
+"""Maps and labels in a graph are those of `fastloc.imaging.heatmaps` for the same similarities, in every order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is written for GStreamer, DeepStream and Triton: read as they read it, held against the ONNX file, and their pictures emulated."""
+"""Files for GStreamer, DeepStream and Triton: read as they read them, compared with the ONNX file, and their pictures emulated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def picture(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def sections(path: Path) -> configparser.ConfigParser:
-    """As GKeyFile reads it: "=" alone, "#" at a line's begin, keys as they stand."""
+    """Sections of a file as GKeyFile reads it: "=" alone, "#" at a line's begin, keys as they stand."""
     parser = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(path.read_text())
@@ -50,7 +50,7 @@ def answers(path: Path, array: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def nvinfer(config: configparser.SectionProxy, frame: np.ndarray) -> np.ndarray:
-    """What nvinfer feeds for a frame, red first, of the network's size: y = scale * (x - offset), planar floats [B, C, H, W]."""
+    """nvinfer's input for a frame, red first, of the network's size: y = scale * (x - offset), planar floats [B, C, H, W]."""
     channels, height, width = map(int, config["infer-dims"].split(";"))
     assert frame.shape == (height, width, channels) and config["network-input-order"] == "0"
     ordered = frame[..., ::-1] if config["model-color-format"] == "1" else frame
@@ -60,7 +60,7 @@ def nvinfer(config: configparser.SectionProxy, frame: np.ndarray) -> np.ndarray:
 
 
 def onnxinference(section: configparser.SectionProxy, frame: np.ndarray) -> np.ndarray:
-    """What onnxinference feeds for a frame, red first: each channel's 0 … 255 mapped to its range, in the layout of the dimensions."""
+    """onnxinference's input for a frame, red first: each channel's 0 … 255 mapped to its range, in the layout of the dimensions."""
     low, high = np.array([pair.split(",") for pair in section["ranges"].split(";")], np.float64).T
     values = (frame * ((high - low) / 255) + low).astype(section["type"])
     planar = section["dims"].split(",")[1] == "3"

@@ -78,7 +78,7 @@ def network(kind: str = "plain", **more: Any) -> Any:
 
 
 def source(tower: Any, **options: Any) -> Any:
-    """What of a Source the text side is: the tower that is loaded of open_clip's weights."""
+    """The text side of a Source: a tower loaded from open_clip's weights."""
     tower = text_tower(tower.settings, tower.state_dict()) if hasattr(tower, "settings") else tower
     return SimpleNamespace(name="tiny", text=TextEncoder(tower, open_clip.SimpleTokenizer(context_length=CONTEXT), **options))
 
@@ -93,7 +93,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def traced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracing again what was traced before takes seconds, and is not what some tests are about."""
+    """Replace tracing by a copy of the written file: tracing takes seconds, and some tests are not about it."""
     model = onnx.load(file)
     del model.metadata_props[:]
     monkeypatch.setattr(export, "_traced", lambda *_: copy.deepcopy(model))
@@ -344,7 +344,7 @@ def test_a_template_that_the_file_does_not_hold(file: Path):
 
 
 def fresh(code: str) -> str:
-    """What the code prints where neither torch nor any other package of the engine's can be imported."""
+    """Output of code where neither torch nor any other package of the engine's can be imported."""
     missing = ("torch", "open_clip", "onnx", "onnx_ir", "onnxscript", "safetensors", "ftfy", "regex", "scipy")
     blocked = f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
     done = subprocess.run([sys.executable, "-P", "-c", blocked + code], capture_output=True, text=True, timeout=120, check=False)

@@ -21,7 +21,7 @@ from odd_texts import PLAIN, REPAIRED, TAGS
 
 
 def wrapped(tokenizer: Any, name: str = "tiny") -> Any:
-    """What of a Source a tokenizer's definition is made of."""
+    """The part of a Source that a tokenizer's definition is made of."""
     return SimpleNamespace(name=name, text=SimpleNamespace(tokenizer=tokenizer))
 
 

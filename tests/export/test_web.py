@@ -152,7 +152,7 @@ def test_heatmaps_are_python_s(opened: Page, readout: dict[str, object], count: 
 
 @pytest.mark.parametrize("name", list(scenes()))
 def test_peaks_lie_on_the_things(opened: Page, localizer: Localizer, name: str) -> None:
-    """Where the engine's peaks of a scene, stretched alike, lie on the things, the page's do too."""
+    """The page's peaks lie on the things of a scene for every text whose engine's peak, stretched alike, does."""
     row = scenes()[name]
     opened.driver.find_element("css selector", f"button[data-sample={name}]").click()
     peaks = opened.shown(row["texts"])

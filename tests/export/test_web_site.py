@@ -1,4 +1,4 @@
-"""What `fastloc web` writes and refuses, without a browser."""
+"""`fastloc web`'s files and refusals, without a browser."""
 
 import argparse
 import socket

@@ -112,7 +112,7 @@ def test_a_model_of_one_block_has_no_levels() -> None:
 
 
 def test_one_text_of_the_embedded_model() -> None:
-    """Without a background one text has the same share everywhere, and only the refinement is left to tell patches apart."""
+    """Without a background one text has the same share everywhere, and only the refinement is left to separate patches."""
     localizer = Localizer(method="cliper", dtype="float64")
     picture = localizer(SAMPLES / "market.webp", ["a red car"])
     assert picture.similarity.std() > 0.05 * picture.similarity.mean()

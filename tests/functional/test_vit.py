@@ -1,4 +1,4 @@
-"""What `forward` promises besides being right: dtypes, shapes, batches that do not mix, captures, and clear refusals."""
+"""Promises of `forward` besides correctness: dtypes, shapes, batches that do not mix, captures, and clear refusals."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""Text-aware Laplacian propagation against its literal steps, what a result makes of it, and the ways in which it is refused."""
+"""Text-aware Laplacian propagation against its literal steps, its use in a result, and its refusals."""
 
 import json
 import pickle

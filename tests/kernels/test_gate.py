@@ -66,7 +66,7 @@ def unwritten(x: Tensor) -> Tensor:
 
 
 def mixing(x: Tensor) -> Tensor:
-    # far below any tolerance: only the bits tell
+    # far below any tolerance: only the bits show it
     y = good(x)
     y[1:, 0, 0] = y[1:, 0, 0].nextafter(y.new_tensor(2.0)) if x.shape[0] > 1 else y[1:, 0, 0]
     return y

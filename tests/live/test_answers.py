@@ -1,4 +1,4 @@
-"""What the live page's answers say: heat, peaks and boxes of the very frame that was sent, over the wire and back."""
+"""The live page's answers: heat, peaks and boxes of the very frame that was sent, over the wire and back."""
 
 from typing import Any
 

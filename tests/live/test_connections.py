@@ -1,4 +1,4 @@
-"""Connections to the live page: deadlines for those that say nothing or half of something, room for whoever comes, and a short log."""
+"""Connections to the live page: deadlines for silent ones and half requests, room for new clients, and a short log."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ def frame(opcode: int, content: bytes = b"", last: bool = True) -> bytes:
 
 
 def ended(client: socket.socket) -> bool:
-    """Whether the server ends a connection; what it still says is read."""
+    """True if the server ends a connection; the rest that it sends is read."""
     try:
         while client.recv(65536):
             pass
@@ -153,7 +153,7 @@ def test_who_reads_nothing_loses_its_place(bright: Bright, monkeypatch: pytest.M
     monkeypatch.setattr("fastloc.web_server.server.PATIENCE", 0.1)
 
     def bound_small(host: str, port: int) -> socket.socket:
-        """What it accepts has small buffers too, which are soon full."""
+        """A bound socket whose accepted ones have small buffers too, which are soon full."""
         made = bound(host, port)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return made
@@ -262,7 +262,7 @@ def test_one_network_has_a_share_of_all_places() -> None:
         assert len(table) == 25 and flood[0] not in table._open and flood[-1] in table._open
         other = admitted(table, "2001:db8:0:1::1")
         assert len(table) == 26
-        # those that are at work stay, and then nobody more of that network comes in
+        # those that are at work stay, and then no other client of that network comes in
         for each in table._open:
             each.begin(None)
         assert table.admit("2001:db8::1") is None and table.admit("192.0.2.1") is not None

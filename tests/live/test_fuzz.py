@@ -1,4 +1,4 @@
-"""Mutated requests, WebSocket frames and pictures, over sockets and seeded: each ends, none is told in the log, and the page goes on."""
+"""Mutated requests, WebSocket frames and pictures, over sockets and seeded: each ends, none is logged, and the page goes on."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""The live page's limits: what is too large, too often, too many or no message at all, and what becomes of who sent it."""
+"""The live page's limits: messages that are too large, too frequent, too many or invalid, and the end of their senders' connections."""
 
 import struct
 from typing import Any

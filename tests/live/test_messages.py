@@ -1,4 +1,4 @@
-"""What is said over the live page's WebSocket: what comes in is of the schema or refused, and what goes out is JSON."""
+"""Messages over the live page's WebSocket: incoming ones are of the schema or refused, and outgoing ones are JSON."""
 
 import json
 import random
@@ -65,7 +65,7 @@ def mutated(rng: random.Random) -> str:
 
 
 def test_whatever_comes_is_a_message_or_refused_in_a_line() -> None:
-    """2000 mutations of what the page says. What is let through is within the limits, and can be told to others."""
+    """2000 mutations of the page's messages. Those let through are within the limits, and can be sent to others."""
     rng, limits, now, outcomes = random.Random(11), Limits(), Settings(("cat",), ("bright",)), set()
     told: list[str] = []
     for _ in range(2000):

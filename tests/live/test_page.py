@@ -363,7 +363,7 @@ def test_a_source_that_the_server_has(browser: Any, localizer: Localizer, folder
         page = LivePage(browser, address)
         with connect(address.replace("http", "ws") + "/ws", origin=address):
             until(lambda: live.state["clients"])
-            # a page that finds no room says so, and comes in when there is some
+            # a page that finds no room shows that, and comes in when there is some
             browser.get(address)
             page.wait("return document.getElementById('told').textContent.includes('the server is full')")
             assert page.text("link") == "Not connected"

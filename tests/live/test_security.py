@@ -1,4 +1,4 @@
-"""Who may use the live page: origins, hosts and tokens, and what its answers forbid."""
+"""Access to the live page: origins, hosts and tokens, and the restrictions in its answers' headers."""
 
 import hmac
 import re
@@ -173,7 +173,7 @@ def test_tokens_are_guessed_ten_times_and_not_oftener(guarded: Any) -> None:
     # the right one is not looked at either, by whatever way it comes
     assert browser.get("/", params={"token": rule.token}).status_code == 429
     assert browser.get("/state", headers=bearer).status_code == denied(browser, {**ORIGIN, **bearer}) == 429
-    # who has signed in, or says nothing, is not concerned
+    # a client that has signed in, or sends no token, is not affected
     signed_in = {"cookie": f"{rule.cookie}={rule.ticket}"}
     assert browser.get("/state", headers=signed_in).status_code == 200 and denied(browser, {**ORIGIN, **signed_in}) == 0
     assert browser.get("/state").status_code == 401

@@ -1,4 +1,4 @@
-"""Who waits for whom in the live page: the newest frame wins, clients take turns, and a fault ends nothing."""
+"""Queues of the live page: the newest frame wins, clients take turns, and a fault ends nothing."""
 
 from typing import Any
 

@@ -89,7 +89,7 @@ def test_tasks_end_even_where_a_cancellation_is_swallowed(monkeypatch: pytest.Mo
 
 
 def test_who_was_closed_under_our_feet_is_gone(bright: Bright) -> None:
-    """uvicorn closes where a frame is none, and says so by a RuntimeError to who goes on sending."""
+    """uvicorn closes a connection at an invalid frame, and raises a RuntimeError in a later send."""
 
     class Closed:
         async def send_text(self, text: str) -> None:

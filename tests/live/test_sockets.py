@@ -1,4 +1,4 @@
-"""The live page over real sockets: no queue for a slow reader, and nothing left behind by who is gone."""
+"""The live page over real sockets: no queue for a slow reader, and nothing left behind by a client that is gone."""
 
 import gc
 import socket

@@ -1,4 +1,4 @@
-"""A file whose defaults bring pictures to the model in another way than the model's own localizer does says so."""
+"""Notes of a file whose defaults bring pictures to the model in another way than the model's own localizer does."""
 
 from __future__ import annotations
 

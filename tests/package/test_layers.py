@@ -1,4 +1,4 @@
-"""The rooms of fastloc from top to bottom: a room imports lower rooms only, and third parties where the table says so.
+"""The rooms of fastloc from top to bottom: a room imports lower rooms only, and the third parties of its row in the table.
 
 Imports in functions and for type checkers count. `kernels` and `export` are read where they lie, at the top of the repository.
 """

@@ -1,4 +1,4 @@
-"""What gets installed: light to import, complete in a wheel, clear about names it does not have."""
+"""The installed package: light to import, complete in a wheel, clear about names it does not have."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ ROOMS = {"fastloc": "fastloc", "kernels": "fastloc/kernels", "export": "fastloc/
 
 
 def fresh_python(code: str, folder: Path) -> str:
-    """What the code prints in a new interpreter started in `folder`, where no fastloc lies about."""
+    """Output of code in a new interpreter started in `folder`, where no fastloc lies about."""
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

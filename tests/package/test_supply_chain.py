@@ -1,4 +1,4 @@
-"""What fastloc depends on: a lock with hashes that fits pyproject.toml, and a NOTICE with every licence."""
+"""Dependencies of fastloc: a lock with hashes that fits pyproject.toml, and a NOTICE with every licence."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""`official=True` runs the authors' form; what is given by hand wins over it, and rows without a form stay as they are."""
+"""`official=True` runs the authors' form; given arguments win over it, and rows without a form stay as they are."""
 
 import pytest
 

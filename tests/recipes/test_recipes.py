@@ -1,4 +1,4 @@
-"""Every row of the table is the published method, and values that contradict one another are told, not run."""
+"""Every row of the table is the published method, and values that contradict one another raise an error before a run."""
 
 import re
 from dataclasses import FrozenInstanceError, replace

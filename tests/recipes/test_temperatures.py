@@ -1,4 +1,4 @@
-"""A model's temperatures in a file: read by whoever asks for them, refused by another model, and never half written."""
+"""A model's temperatures in a file: read on request, refused by another model, and never half written."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ SAMPLE = embedded.SAMPLES / "market.webp"
 
 @pytest.fixture(scope="module")
 def found() -> Temperatures:
-    """Of the embedded model at a small size."""
+    """Temperatures of the embedded model at a small size."""
     return calibration.calibrate(Localizer(size=SIZE), calibration.scenes(2, SIZE), blocks=3, source="two scenes")
 
 

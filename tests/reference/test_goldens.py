@@ -78,7 +78,7 @@ def inputs(case: Golden, dtype: torch.dtype) -> tuple[Weights, torch.Tensor]:
 
 
 def ours(case: Golden, dtype: torch.dtype) -> dict[str, Floats]:
-    """What the golden file holds, computed by fastloc and sampled the same way."""
+    """The golden file's arrays, computed by fastloc and sampled the same way."""
     tower, pixels = inputs(case, dtype)
     tokens, channels, step = case.meta["steps"]
     with torch.inference_mode():

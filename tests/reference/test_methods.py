@@ -99,7 +99,7 @@ def test_tower_that_is_nowhere_square(name: str) -> None:
 
 
 def test_recipes_differ() -> None:
-    """Seeded weights tell the methods apart, so that the equalities above mean something."""
+    """The methods differ on seeded weights, so that the equalities above mean something."""
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
     found = {name: literal.features(weights, pixels, RECIPES[name]) for name in towers.PATCHES if name not in ("rclip", "eclip")}
     for (one, first), (other, second) in itertools.combinations(found.items(), 2):
@@ -228,7 +228,7 @@ def test_cross_attention_at_any_depth(layers: int) -> None:
 
 @pytest.mark.parametrize("layers", [2, 3, 6, 12, 24])
 def test_blocks_at_places_of_any_depth(layers: int) -> None:
-    """ITACLIP's three blocks of twelve; fewer where a tower is not deep enough to tell them apart."""
+    """ITACLIP's three blocks of twelve; fewer where a tower is not deep enough for three different ones."""
     weights, pixels = towers.tower(layers=layers), towers.pixels(2, (3, 5))
     found = forward(weights, pixels, RECIPES["itaclip"]).patches
     assert error(found, methods.METHODS["itaclip"](weights, pixels)) < EXACT

@@ -36,7 +36,7 @@ def row_of(name: str, **changes: Any) -> Recipe:
 
 
 def geometry_of(name: str) -> Geometry:
-    """Where the picture lies in the input."""
+    """The picture's place in the input."""
     meta, arrays = goldens.golden(name)
     if "picture" in arrays:
         return fit(arrays["picture"].shape[:2], OFFICIAL["tagclip"].size, 16, OFFICIAL["tagclip"].fit or "")  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def wanted(name: str) -> Tensor:
 
 
 def seen(name: str, patches: Tensor) -> Tensor:
-    """As the file has them."""
+    """Patches in the golden file's form: of unit length for CLIPtrase."""
     return torch.nn.functional.normalize(patches, dim=-1) if method_of(name) == "cliptrase" else patches
 
 

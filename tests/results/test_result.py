@@ -1,4 +1,4 @@
-"""What is read off a result, against plain statements on its heatmaps, and what reaches the disk."""
+"""Readings of a result against plain statements on its heatmaps, and its files on the disk."""
 
 import json
 import os

@@ -46,7 +46,7 @@ def tiny(folder: Path, **kind: Any) -> OnnxLocalizer:
 
 
 def golden_error(found: OnnxLocalizer, results: list[Any]) -> float:
-    """Of the similarity, against the golden's."""
+    """Error of the similarity, against the golden's."""
     assert found.manifest.golden is not None
     sample = found.manifest.golden.outputs["similarity"]
     assert sample.whole
@@ -264,7 +264,7 @@ def test_fewer_texts_than_a_static_file_takes_are_filled_up_where_that_changes_n
 
 
 class Tower:
-    """In place of `fastloc.runtime.text_encoder.OnnxTextEncoder`: knows three texts."""
+    """Stand-in for `fastloc.runtime.text_encoder.OnnxTextEncoder`: knows three texts."""
 
     digest = TOWER
     asked: ClassVar[list[Any]] = []

@@ -24,7 +24,7 @@ PICTURE = SAMPLES / "market.webp"
 
 @pytest.fixture(scope="module", params=[1, 2])
 def localizer(request: pytest.FixtureRequest) -> OnnxLocalizer:
-    """With threads of onnxruntime's own, which a child does not have, and without."""
+    """A localizer on one thread, and one with threads of onnxruntime's own, which a child does not have."""
     return OnnxLocalizer(threads=request.param)
 
 

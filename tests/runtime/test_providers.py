@@ -1,4 +1,4 @@
-"""Which provider a file runs on, with which settings; and that nothing runs anywhere else without a word."""
+"""The provider of a file and its settings; nothing runs anywhere else without a warning or an error."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_on_a_gpu_buffers_are_made_once_and_outputs_are_the_caller_s(tmp_path: P
 
 
 def real_session(path: Path) -> OnnxSession:
-    """On the CPU that is really there, whatever is pretended meanwhile."""
+    """A session on the CPU that is really there, whatever the tests pretend."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_session, "runtime", providers.runtime)
         return OnnxSession(path, "cpu")

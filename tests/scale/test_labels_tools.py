@@ -34,7 +34,7 @@ READERS = REPO / "tests/support/label_readers"
 
 
 def read(tool: str, *arguments: object) -> Any:
-    """What a tool's reader says of an output."""
+    """A tool's own reading of an output."""
     python = Path(str(ENVIRONMENTS)).absolute() / tool / "bin/python"
     if not python.exists():
         pytest.skip(f"{python} is not there; see this file's docstring")

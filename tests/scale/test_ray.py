@@ -1,4 +1,4 @@
-"""Ray without Ray: what is refused before it starts, how actors fit machines, and what an actor answers."""
+"""Ray without Ray: refusals before it starts, the fit of actors to machines, and an actor's answers."""
 
 import socket
 import sys
@@ -28,7 +28,7 @@ def fake(**more: object) -> SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the machine that runs the tests."""
+    """Remove the cluster address of the machine's environment, and set the variables of `ray_session`."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name in ray_session.ENVIRONMENT:
         monkeypatch.setenv(name, ray_session.ENVIRONMENT[name])

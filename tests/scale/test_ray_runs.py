@@ -1,4 +1,4 @@
-"""Batches on a Ray of this machine: the rows of one process, byte for byte, whoever is killed."""
+"""Batches on a Ray of this machine: the rows of one process, byte for byte, whichever process is killed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Sources of a batch: every kind lists the same pictures under its keys, and what cannot be used is said in one line."""
+"""Sources of a batch: every kind lists the same pictures under its keys, and an unusable one raises an error of one line."""
 
 import tarfile
 from pathlib import Path

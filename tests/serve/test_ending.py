@@ -64,7 +64,7 @@ def test_clients_that_are_slow_die_or_send_rubbish_disturb_nobody() -> None:
             if index % 2:
                 each.close()
         assert [ask(f"http://{host}:{port}").status_code for _ in range(3)] == [200] * 3
-        # who sends no more is told, or cut off
+        # a client that sends no more gets an answer, or is cut off
         slow = made[6].recv(1000)
         assert b" 408 " in slow.split(b"\r\n")[0]
         for each in (made[2], made[4]):

@@ -27,7 +27,7 @@ def row(suite: str, contender: str, ms: float | None = None, **more: Any) -> Row
 
 
 def gpu(rows: list[Row]) -> list[Row]:
-    """The same as if they had been measured on a GPU."""
+    """The rows as if they had been measured on a GPU."""
     where = {"device": "NVIDIA H200", "driver": "570.1", "capability": "9.0", "processor": "Xeon, 16 threads", "cores": 16}
     return [checked({**each, **where, "device_working_mb": each.get("working_mb")}) for each in rows]
 

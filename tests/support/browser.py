@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium on a folder that `fastloc web` serves. What is missing for it is told by `missing`."""
+"""A real browser for tests: headless Chromium on a folder that `fastloc web` serves. `missing` names the parts that are not installed."""
 
 import base64
 import functools
@@ -35,7 +35,7 @@ PATIENCE = 60
 
 
 def without_browser() -> str:
-    """What keeps a browser from running here; "" if nothing does."""
+    """The reasons that no browser runs here; "" if there are none."""
     reasons = [
         ("chromium is not on the PATH (Debian: apt-get install chromium chromium-driver)", shutil.which("chromium") is None),
         ("chromedriver is not on the PATH (Debian: apt-get install chromium-driver)", shutil.which("chromedriver") is None),
@@ -45,7 +45,7 @@ def without_browser() -> str:
 
 
 def missing() -> str:
-    """What keeps tests of the static page from running here; "" if nothing does."""
+    """The reasons that tests of the static page cannot run here; "" if there are none."""
     runtime = "" if PACKAGE.is_dir() else f"onnxruntime-web is not in {PACKAGE} (make web)"
     return "; ".join(filter(None, (without_browser(), runtime)))
 
@@ -70,7 +70,7 @@ class Page:
         return self.wait("const state = document.documentElement.dataset.state; return ['ready', 'failed'].includes(state) ? state : ''")
 
     def wait(self, script: str) -> Any:
-        """What the script returns, once that is neither false nor empty."""
+        """The script's return value, once that is neither false nor empty."""
         from selenium.webdriver.support.ui import WebDriverWait
 
         told = f"the page did not get to: {script}"
@@ -101,7 +101,7 @@ class Page:
         return np.asarray(found["similarity"], np.float32).reshape(found["shape"])
 
     def text(self, name: str) -> str:
-        """What the element with this id says."""
+        """The text of the element with this id."""
         return str(self.driver.execute_script("return document.getElementById(arguments[0]).textContent", name)).strip()
 
     def element(self, name: str) -> Any:
@@ -121,7 +121,7 @@ class Page:
         return {name: (x, y) for name, x, y in rows}
 
     def complaints(self) -> list[str]:
-        """What the browser's console holds against the page; read once."""
+        """Severe errors in the browser's console; each is read once."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 

@@ -1,4 +1,4 @@
-"""Small clips for tests: pictures that tell their own index after lossy coding, and one function that writes them to any container."""
+"""Small clips for tests: pictures that show their own index after lossy coding, and one function that writes them to any container."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ def write_clip(
     audio        a row of AUDIO: a tone as long as the video
     rotation     degrees counterclockwise that a player has to turn the pictures by; `mirrored`: and flip them sideways
     gop          pictures from one key frame to the next
-    matrix       a row of MATRICES; by default swscale's, bt601. `tagged`: whether the stream says so
+    matrix       a row of MATRICES; by default swscale's, bt601. `tagged`: whether the stream is tagged with it
     """
     unit = time_base or Fraction(1, 90000)
     moments = [index / rate for index in range(len(pictures))] if times is None else list(times)

@@ -12,7 +12,7 @@ __all__ = ["Ended", "Run", "run_fixture"]
 
 
 class Ended(NamedTuple):
-    """How a command ended: exit status and what it printed."""
+    """The end of a command: exit status and output."""
 
     status: int
     out: str

@@ -12,7 +12,7 @@ class Deadly(Locate):
     """Kills every actor of Ray that comes to the picture 04.png."""
 
     def windows(self, groups: Any) -> Iterator[Any]:
-        """Those of Locate."""
+        """The windows of Locate."""
         import ray
 
         for tag, pictures in groups:

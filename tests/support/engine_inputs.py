@@ -1,4 +1,4 @@
-"""What the tests of engines share: small files to build of, and which runtimes there are."""
+"""Shared inputs of the tests of engines: small files to build from, and a check of the runtimes that are installed."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from onnx_files import tiny_model
 
 
 def why_no(module: str) -> str:
-    """Why a runtime cannot be used here, or nothing."""
+    """The reason that a runtime cannot be used here; "" if it can."""
     try:
         importlib.import_module(module)
     except (ImportError, OSError) as error:
@@ -22,7 +22,7 @@ rtx = pytest.mark.skipif(bool(why_no("tensorrt_rtx")), reason=why_no("tensorrt_r
 
 
 def tiny(folder: Path, **changes: Any) -> Path:
-    """A file whose sizes are all fixed, unless told otherwise."""
+    """A file whose sizes are all fixed, unless `changes` opens one."""
     path = folder / "tiny.onnx"
     tiny_model(path, **{"batch": 1, "count": 2, **changes})
     return path

@@ -1,6 +1,6 @@
 """An onnxruntime that claims to have a GPU: it computes on the CPU, and notes what it was asked for.
 
-What depends on a GPU is in the calls: which options a provider gets, which buffers are made, bound and used again. Those are real here.
+Only the calls depend on a GPU: a provider's options, and the buffers that are made, bound and used again. Those are real here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FakeOnnxruntime:
 
     def _values(fake) -> type:
         class OrtValue:
-            """Of a GPU by its word alone."""
+            """A value that claims to be on a GPU."""
 
             def __init__(self, value: Any) -> None:
                 self.value = value

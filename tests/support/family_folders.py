@@ -32,7 +32,7 @@ _UNSAID = ("embed", "mean", "std", "interpolation")
 
 
 def folder(path: Path, name: str, preprocess: dict[str, Any] | None = None, **changes: Any) -> Path:
-    """Write the tower `families.tower(name, **changes)` with a seeded text tower; pixels are SigLIP's unless told otherwise."""
+    """Write the tower `families.tower(name, **changes)` with a seeded text tower; pixels are SigLIP's unless `preprocess` is given."""
     tower = families.tower(name, torch.float32, **changes)
     path.mkdir(parents=True, exist_ok=True)
     fields = {key: value for key, value in asdict(tower.spec).items() if key not in _UNSAID}

@@ -16,7 +16,7 @@ needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_meth
 
 
 def forked(work: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """What the function returns in the child. Raises what it raised there, AssertionError if it hangs or the child crashes."""
+    """The function's return value in the child. Raises what it raised there, AssertionError if it hangs or the child crashes."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 

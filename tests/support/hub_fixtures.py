@@ -1,4 +1,4 @@
-"""Fixtures of the hub's tests: an empty cache, and a server on loopback. Whoever imports one may ask for it by the name it has there."""
+"""Fixtures of the hub's tests: an empty cache, and a server on loopback. A test module that imports one uses it by its name there."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Faults:
     pause: bool = False
     # Range is not heeded
     no_ranges: bool = False
-    # so many bytes at the end of a large file are neither sent nor announced with it, though the HEAD request told of them
+    # so many bytes at the end of a large file are neither sent nor announced with it, though the HEAD request counted them
     short_by: int = 0
     # the content of a large file is another than its ETag says
     damaged: bool = False

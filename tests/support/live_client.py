@@ -125,7 +125,7 @@ class Client:
                 return message
 
     def settings(self, **asked: Any) -> dict[str, Any]:
-        """What the server says to settings: the new ones, or a problem."""
+        """The server's answer to settings: the new ones, or a problem."""
         self.socket.send_json({"type": "settings", **asked})
         return self.words("settings", "problem")
 
@@ -133,7 +133,7 @@ class Client:
         self.socket.send_bytes(message)
 
     def closed(self) -> tuple[int, str]:
-        """How the server closes the connection."""
+        """The code and the reason with which the server closes the connection."""
         while True:
             try:
                 self._next()

@@ -1,4 +1,4 @@
-"""Fixtures of the live page's tests; whoever imports one may ask for it by the name it has there."""
+"""Fixtures of the live page's tests; a test module that imports one uses it by its name there."""
 
 import contextlib
 from collections.abc import Callable, Iterator

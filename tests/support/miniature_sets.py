@@ -165,7 +165,7 @@ def _write_picture(path: Path, picture: Image.Image) -> None:
 
 
 def _masks(name: str, numbers: NDArray[np.uint8], raw: bool) -> dict[str, Image.Image]:
-    """What follows a picture's name -> a mask."""
+    """The masks of a picture, by the end of their file names behind the picture's name."""
     found = {}
     if not (raw and name in ("coco-object", "coco-stuff", "cityscapes")):
         found[_LAYOUTS[name][3]] = Image.fromarray(numbers)

@@ -32,7 +32,7 @@ def thing(text: str) -> Image.Image:
 
 
 def place(index: int) -> tuple[float, float]:
-    """Where the middle of the moving thing is in a frame, as shares of width and height: from left to right and back."""
+    """The centre of the moving thing in a frame, as shares of width and height: from left to right and back."""
     angle = 2 * np.pi * (index % ROUND) / ROUND
     return float(0.5 - 0.32 * np.cos(angle)), float(0.68 - 0.06 * np.sin(angle))
 

@@ -27,7 +27,7 @@ LABELS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 
 @dataclass(frozen=True)
 class Tiny:
-    """What kind of file. Sizes are (height, width); a frame is a whole multiple of the size. `names` bakes the texts."""
+    """Settings of a small file. Sizes are (height, width); a frame is a whole multiple of the size. `names` bakes the texts."""
 
     kind: str = "pixels"
     layout: str = "NCHW"

@@ -21,7 +21,7 @@ class Part(nn.Module):
     """A module of a tree; it runs, and does nothing."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of any shape."""
+        """The input, of any shape."""
         return x
 
 

@@ -1,4 +1,4 @@
-"""What tests send to processes that are not forked: these import it by name."""
+"""Functions that tests send to processes that are not forked: these import them by name."""
 
 from pathlib import Path
 from typing import Any

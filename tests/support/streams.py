@@ -1,4 +1,4 @@
-"""Servers for tests of connections: one that sends bytes and breaks off as it is told, and one that speaks HTTP."""
+"""Servers for tests of connections: one that sends bytes and breaks off as set, and one that speaks HTTP."""
 
 import socket
 import threading

@@ -58,6 +58,6 @@ def array(name: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor
 
 
 def error(found: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest wanted value."""
+    """Largest difference, relative to the largest reference value."""
     assert found.shape == wanted.shape, f"{tuple(found.shape)} instead of {tuple(wanted.shape)}"
     return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())

@@ -19,7 +19,7 @@ from fastloc.video.sources.frame import Frame
 
 
 class StandIn:
-    """In place of a Localizer: similarity says which frame was seen, and peaks where its yellow square is."""
+    """Stand-in for a Localizer: its similarity encodes the frame it saw, and peaks at the frame's yellow square."""
 
     method = "gem"
 

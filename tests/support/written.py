@@ -1,4 +1,4 @@
-"""What is in a written video, and a disk that is full while one is written."""
+"""The contents of a written video, and a disk that is full while one is written."""
 
 import resource
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def times(path: Path) -> list[Fraction]:
-    """When each picture is shown, seconds."""
+    """Presentation time of each picture, seconds."""
     with av.open(str(path)) as file:
         return [frame.pts * frame.time_base for frame in file.decode(video=0)]
 

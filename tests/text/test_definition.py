@@ -93,7 +93,7 @@ def test_no_edit_ends_in_anything_else(small: dict[str, Any]) -> None:
 
 
 class PanicException(BaseException):
-    """As pyo3 has it: no Exception."""
+    """pyo3's panic: a BaseException, and no Exception."""
 
 
 @pytest.mark.parametrize("error", [PanicException("index out of bounds\nmore"), ValueError("no such id")])

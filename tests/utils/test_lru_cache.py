@@ -1,4 +1,4 @@
-"""What is remembered is bounded, and nobody waits for what others ask."""
+"""The cache is bounded, and no thread waits for another key's value."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Files that name other files and machines: only the source itself is read, and nobody is called. And sizes that take gigabytes."""
+"""Files that name other files and machines: only the source is read, and no other machine is called. And sizes that take gigabytes."""
 
 import os
 import socket
@@ -85,7 +85,7 @@ def test_nor_where_sound_is_read_or_a_part_is_looked_at(tmp_path: Path, server: 
 
 
 def test_the_lures_are_ones(tmp_path: Path, server: Any, clip: bytes) -> None:
-    """What FFmpeg does without the lists, or the tests above would test nothing."""
+    """FFmpeg opens the lures without the lists, or the tests above would test nothing."""
     with av.open(str(lure(tmp_path, "list of files", server.address, clip))) as opened:
         assert opened.format.name == "concat" and next(opened.decode(video=0))
     with av.open(str(lure(tmp_path, "playlist of files", server.address, clip))) as opened:

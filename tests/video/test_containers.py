@@ -106,7 +106,7 @@ KILLED = """
 
 
 def killed(folder: Path, name: str, count: int, sound: Path | None = None) -> Path:
-    """What is left of a process that is killed once it has written so many pictures."""
+    """The partial file of a process that is killed once it has written so many pictures."""
     script = KILLED.format(repo=str(REPO), support=str(SUPPORT), name=name, count=count, sound=sound and str(sound))
     ended = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(script)], cwd=folder, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
@@ -175,7 +175,7 @@ def test_a_track_without_sound_is_not_waited_for(tmp_path: Path, suffix: str) ->
 
 
 def test_a_complete_mkv_can_be_jumped_in(tmp_path: Path) -> None:
-    """It says how long it lasts, and where its key frames are."""
+    """The file states its duration and the positions of its key frames."""
     with VideoWriter(tmp_path / "out.mkv", time_base=Fraction(1, 10), rate=10) as video:
         for index in range(100):
             video.write(coded(index), index)

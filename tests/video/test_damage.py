@@ -1,4 +1,4 @@
-"""Damaged video files: what can be decoded is shown, what cannot is counted, and nothing else is said."""
+"""Damaged video files: decodable frames are shown, others are counted, and there is no other message."""
 
 import warnings
 from pathlib import Path

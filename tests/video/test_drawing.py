@@ -1,4 +1,4 @@
-"""What is drawn on frames: the cheap heat against `Result.heatmaps`, and each style."""
+"""Drawing on frames: the cheap heat against `Result.heatmaps`, and each style."""
 
 import itertools
 from dataclasses import replace

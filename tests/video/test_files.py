@@ -68,7 +68,7 @@ def test_turned_and_mirrored_clips_come_out_upright(tmp_path: Path, degrees: int
     assert shown(frames) == [0, 1, 2, 3]
     assert {frame.size for frame in frames} == {SIZE} == {frame.rgb.shape[:2] for frame in frames} and source.info.size == SIZE
     assert source.info.pixel_aspect == (Fraction(3, 4) if degrees % 180 else Fraction(4, 3))
-    # the code alone would not tell a picture that is upside down from one that is not
+    # the code alone would not distinguish a picture that is upside down from one that is not
     assert np.abs(frames[3].rgb.astype(int) - coded(3)).mean() < 12
 
 
@@ -106,5 +106,5 @@ def test_a_size_that_changes_and_a_clock_that_starts_again(tmp_path: Path) -> No
     assert shown(frames) == list(range(40)) and source.corrupt == 0
     assert [frame.size for frame in frames] == [SIZE] * 20 + [(32, 96)] * 20
     assert [frame.time for frame in frames] == pytest.approx([index / 10 for index in range(40)])
-    # the stamps themselves are told as they are
+    # the stamps themselves are passed on as they are
     assert frames[20].pts is not None and frames[19].pts is not None and frames[20].pts < frames[19].pts

@@ -1,4 +1,4 @@
-"""A frame located without a picture says what the call with a picture says, in every kind of localizer."""
+"""A frame located without a picture has the results of the call with a picture, in every kind of localizer."""
 
 import json
 import time

@@ -180,7 +180,7 @@ def test_a_connection_that_fails_at_first_is_an_error_at_once() -> None:
 
 
 def test_every_frame_of_a_live_source(stream: bytes) -> None:
-    """Whoever asks for it gets it, however long each one takes."""
+    """Every frame arrives where the policy asks for it, however long each one takes."""
     with sending(stream) as server:
         source = open_source(f"tcp://127.0.0.1:{server.port}", live=False, **SOON)
         assert not source.live

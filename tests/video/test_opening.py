@@ -1,4 +1,4 @@
-"""Opening a source: what is taken for one, and one clear line for what is no video."""
+"""Opening a source: the accepted kinds, and one clear line for anything that is no video."""
 
 import os
 import subprocess

@@ -23,7 +23,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def decoded(film: Path) -> list[tuple[float, np.ndarray]]:
-    """What PyAV alone makes of it: times from the first frame on, and pixels."""
+    """A film decoded by PyAV alone: times from the first frame on, and pixels."""
     with av.open(str(film)) as opened:
         frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in opened.decode(video=0)]
     return [(time - frames[0][0], pixels) for time, pixels in frames]

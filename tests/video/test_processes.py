@@ -22,7 +22,7 @@ FRAME = np.zeros((8, 8, 3), np.uint8)
 
 
 class StandIn:
-    """In place of a localizer: waits until it may answer."""
+    """Stand-in for a localizer: waits until it may answer."""
 
     def __init__(self) -> None:
         self.go = threading.Event()

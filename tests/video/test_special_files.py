@@ -189,7 +189,7 @@ def test_what_was_left_stays(tmp_path: Path) -> None:
 
 
 def test_an_error_while_a_pipe_is_written(tmp_path: Path) -> None:
-    """Nothing is said of a file that could be played."""
+    """The error does not mention a file that could be played."""
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     reader = Reader(pipe)

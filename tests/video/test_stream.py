@@ -1,4 +1,4 @@
-"""Streams and pipelines: who waits for whom, what is dropped, what is counted, and that texts change without a stall."""
+"""Streams and pipelines: waiting, dropped frames, counters, and a change of texts without a stall."""
 
 import gc
 import threading

@@ -1,4 +1,4 @@
-"""What a frame's map owes to those before it, and what heat 0 and 1 stand for."""
+"""Smoothing of maps over frames, and the similarities of heat 0 and 1."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""When frames come: at a file's own pace, from its beginning again, over a clock that was set back, and after a wait."""
+"""Times of frames: at a file's own pace, from its beginning again, over a clock that was set back, and after a wait."""
 
 import itertools
 import threading

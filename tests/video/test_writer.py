@@ -75,7 +75,7 @@ def test_timing_and_sound_of_containers(tmp_path: Path, name: str, audio: str, c
     assert abs(begins - start) < Fraction(1, 1000) and abs(ends - end) <= frame, f"{name}: {float(start)} … {float(end)} s became {ends}"
     # the tone is there, and as loud
     assert np.abs(after).mean() == pytest.approx(np.abs(wave / (32768 if wave.dtype == np.int16 else 1)).mean(), rel=0.1), name
-    # Opus begins with 6.5 ms that only Matroska says how to leave out
+    # Opus begins with 6.5 ms that only Matroska can mark as left out
     if codec == audio != "opus" and name != "a.ts":
         assert np.array_equal(wave, after[: len(wave)]), f"{name}: packets are copied, so samples are the same"
 
@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_what_fitted(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_at_the_very_end(tmp_path: Path) -> None:
-    """Where the index of the whole file has no room, the fragments' own stay."""
+    """The fragments' own indices stay where the index of the whole file has no room."""
     target = tmp_path / "out.mp4"
     video = filled(VideoWriter(target, time_base=Fraction(1, 10), rate=10), 100)
     with largest_file(partial(target).stat().st_size + 10), pytest.raises(VideoError, match="File too large"):

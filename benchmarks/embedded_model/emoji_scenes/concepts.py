@@ -1,4 +1,4 @@
-"""What the embedded model learns to name: one row a concept, with the emoji that draw it.
+"""The concepts that the embedded model learns to name: one row a concept, with the emoji that draw it.
 
 A concept is a name a person would type; several emoji may draw one concept. A group word (animal, fruit, ...) is
 true of every concept of its group. A tinted concept is drawn in several colours and captioned "red car".

@@ -52,7 +52,7 @@ def picture(size: tuple[int, int], seed: int) -> Bytes:
 
 
 def resized(given: Bytes, short: int) -> Bytes:
-    """As mmcv's Resize with keep_ratio and the scale (2048, short)."""
+    """The picture resized as by mmcv's Resize with keep_ratio and the scale (2048, short)."""
     import cv2
 
     height, width = given.shape[:2]

@@ -93,7 +93,7 @@ def defaults(path: Path) -> dict[str, Any]:
 
 
 def mmseg(folder: Path, paper: str) -> dict[str, dict[str, Any]]:
-    """Of each set the settings that an evaluation runs with: the signature's, the base configuration's, then the set's."""
+    """Settings of an evaluation of each set: the signature's, the base configuration's, then the set's."""
     checkout, configs, segmentor, _ = MMSEG[paper]
     usual = defaults(folder / checkout / segmentor) | assigned(folder / checkout / configs / "base_config.py")["model"]
     found = {}
@@ -165,7 +165,7 @@ def maskclip_names(folder: Path) -> dict[str, Names]:
 
 
 def cliptrase_names(folder: Path) -> dict[str, Names]:
-    """Its background classes come last, in one class behind the others; here they come first, as in the data sets."""
+    """CLIPtrase's class names. Its background classes come last, in one class behind the others; here they come first, as in data sets."""
     read = assigned(folder / "CLIPtrase" / "configs" / "dataset_cfg.py")["dataset_info"]
     keys = {"voc21": "VOC21", "voc20": "VOC20", "context60": "PC60", "context59": "PC59", "coco-object": "COCO80_val",
             "coco-stuff": "COCO171_val", "ade20k": "ADE150"}  # fmt: skip

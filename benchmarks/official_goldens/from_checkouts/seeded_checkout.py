@@ -74,7 +74,7 @@ def checkout(repository: str, about: str | None) -> Checkout:
 
 
 def ready(source: Checkout) -> Checkout:
-    """The same, ready to import from: its folder is on sys.path, and float64 stays float64."""
+    """A checkout ready to import from: its folder is on sys.path, and float64 stays float64."""
     sys.path.insert(0, str(source.folder))
     for cast in ("half", "cuda"):
         setattr(Tensor, cast, lambda self: self)

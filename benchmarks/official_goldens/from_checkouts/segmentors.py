@@ -20,7 +20,7 @@ def stub_mmseg(*more: str) -> None:
 
 
 def segmentor(kind: Any, net: Any, words: Tensor, logit_scale: float, **fields: Any) -> Any:
-    """One of theirs around a tower and texts [T, E], as its __init__ leaves it, but on a CPU: without windows, threshold and PAMR."""
+    """An official segmentor around a tower and texts [T, E], as its __init__ leaves it, but on a CPU: no windows, threshold or PAMR."""
     made = kind.__new__(kind)
     nn.Module.__init__(made)
     fields = {"net": net, "query_features": words, "query_idx": torch.arange(len(words)), "num_queries": len(words), **fields}

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 
 
 def versions() -> dict[str, str]:
-    """Of what computes in this process."""
+    """Versions of the packages that compute in this process."""
     return run_facts.versions("fastloc", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 

@@ -66,13 +66,13 @@ BACKENDS = {
                 spelling="onnx", providers={"cuda": "tensorrt"}),
     )
 }  # fmt: skip
-# what is measured unless told otherwise: compiling takes a minute a case, and has to be asked for
+# the default backends: compiling takes a minute a case, and has to be asked for
 USUAL = {"cpu": ("torch", "ort"), "cuda": ("torch", "triton", "ort")}
 _NEEDED = {"torch": ("torch", "safetensors"), "onnxruntime": ("onnxruntime", "torch", "onnx_ir", "onnxscript")}
 
 
 def backend(name: str) -> Backend:
-    """Raises FastlocError for a name that is not in the table."""
+    """The row of this name. Raises FastlocError for a name that is not in the table."""
     if name not in BACKENDS:
         raise FastlocError(unknown("backend", name, BACKENDS))
     return BACKENDS[name]
@@ -95,5 +95,5 @@ def why_not(row: Backend, device: str, dtype: str) -> list[str]:
 
 
 def label(row: Backend, dtype: str) -> str:
-    """What its precision is called in a row."""
+    """The name of its precision in a row."""
     return row.stored or dtype

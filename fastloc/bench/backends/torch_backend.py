@@ -26,7 +26,7 @@ from fastloc.recipes import recipe
 
 
 def versions() -> dict[str, str]:
-    """Of what computes in this process."""
+    """Versions of the packages that compute in this process."""
     return run_facts.versions("fastloc", "torch", "triton", "numpy")
 
 

@@ -16,7 +16,7 @@ NOTE = "the model's time ends at the patches' cosines; the whole one is the wrap
 
 
 def wrapper(case: Case, given: Inputs) -> GEMWrapper:
-    """Raises ValueError for a change of the recipe that the package cannot make."""
+    """The official model of a case. Raises ValueError for a change of the recipe that the package cannot make."""
     asked = dict(case["changes"])
     unknown = sorted(set(asked) - set(CHANGES))
     if unknown:

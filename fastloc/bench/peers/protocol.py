@@ -36,7 +36,7 @@ Call = Callable[[int], Any]
 
 @dataclass
 class Passes:
-    """What a contender does for one case. A call takes the number of an input and need not wait for its result.
+    """The calls of a contender for one case. A call takes the number of an input and need not wait for its result.
 
     model: normalised pixels on the device -> similarity grids [B, T, h, w] on the device, or what comes nearest to that.
     whole: frames in host memory, uint8 [B, H, W, 3] -> heatmaps in host memory. None where a contender has no such path.
@@ -70,7 +70,7 @@ def serve(build: Callable[[Case], Passes], versions: dict[str, str], **more: Any
     for line in sys.stdin:
         try:
             _say(out, _reply(json.loads(line), build, prepared))
-        # out of memory, a library's refusal: a row that says so
+        # out of memory, a library's refusal: a row that holds the reason
         except Exception as error:
             told = " ".join(str(error).split())[:300]
             # the traceback's frames hold what did not fit
@@ -210,7 +210,7 @@ def _memory(one: Prepared, again: bool) -> dict[str, Any]:
 
 
 def peak() -> int:
-    """Most bytes resident since `reset_peak`, or ever where that cannot be reset; 0 where the system does not tell."""
+    """Most bytes resident since `reset_peak`, or ever where that cannot be reset; 0 where the system does not report it."""
     if platform.system() == "Linux":
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), resident())

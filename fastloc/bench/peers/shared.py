@@ -1,4 +1,4 @@
-"""What the peers' workers have in common: a case's inputs on its device, and open_clip's own module with a case's weights.
+"""Common parts of the peers' workers: a case's inputs on its device, and open_clip's own module with a case's weights.
 
 A case is `fastloc.bench.cases.Case.told()`. As everything in this folder, it imports no part of fastloc.
 """
@@ -22,7 +22,7 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layer
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of this process: Python, PyTorch, numpy and these packages, those that are installed."""
+    """Versions of Python, PyTorch, numpy and those of these packages that are installed, in this process."""
     found = {"python": python_version()}
     for name in (*packages, "torch", "numpy"):
         try:
@@ -33,7 +33,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 class Inputs:
-    """A case's inputs, in its dtype on its device, and PyTorch told its number of threads.
+    """A case's inputs, in its dtype on its device. Sets PyTorch's number of threads to the case's.
 
     Attributes: `texts` [T, E], unit length; `frames` uint8 [B, H, W, 3], in host memory; `size` (h, w) of the input, `grid` of patches.
     """

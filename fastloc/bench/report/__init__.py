@@ -1,1 +1,1 @@
-"""What becomes of the rows: tables in a terminal, and plots."""
+"""Reports of the rows: tables in a terminal, and plots."""

@@ -1,4 +1,4 @@
-"""A table for terminals of any width: numbers are never wrapped; columns that matter least are left out, and it says which."""
+"""A table for terminals of any width: numbers are never wrapped; the columns that matter least are left out, and a note names them."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass
 class Grid:
-    """The table. keys: how many of the first columns say what a row is. notes: sentences below. Columns without a cell are not shown."""
+    """The table. keys: number of the first columns, which identify a row. notes: sentences below. Columns without a cell are not shown."""
 
     title: str
     heads: Sequence[Head]

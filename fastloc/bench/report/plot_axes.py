@@ -36,7 +36,7 @@ def tokens(key: tuple[str, str], lines: Lines) -> Figure:
         _memory(low, name, by_value, drawn[name], signs[name])
     for ax, words in ((top, "milliseconds a call"), (low, "working memory, MB")):
         ax.set(xscale="log", yscale="log", ylabel=words)
-        # room above for what is said of sizes that do not fit
+        # room above for the note on sizes that do not fit
         ax.set_ylim(top=1.6 * ax.get_ylim()[1])
         log_numbers(ax.yaxis, 6)
     if low.get_ylim()[0] < NOISE:
@@ -57,7 +57,7 @@ def _size(row: Row) -> str:
 
 
 def _apart(values: list[int]) -> list[int]:
-    """Those that have room for a label on a logarithmic axis, the smallest and largest first."""
+    """The values that have room for a label on a logarithmic axis, the smallest and largest first."""
     whole = math.log(values[-1] / values[0]) or 1.0
     kept = [values[0]]
     for value in values[1:]:
@@ -148,7 +148,7 @@ def _dress(axis: Axis, top: Axes, low: Axes, values: list[int]) -> None:
 
 
 def lines_of(suite: str, rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, dict[int, Row]]]:
-    """What `tokens` and `scaling` draw: by setting and method, the contenders of which something can be drawn."""
+    """The lines that `tokens` and `scaling` draw: by setting and method, the contenders of which something can be drawn."""
     found = {}
     for key, lines in along(AXES[suite], rows).items():
         kept = {name: own for name, own in lines.items() if any(row.get("ms") or does_not_fit(row) for row in own.values())}

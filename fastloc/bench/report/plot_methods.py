@@ -42,7 +42,7 @@ def latency(rows: Sequence[Row]) -> Figure:
                         columns=len(columns))  # fmt: skip
     drawn = colours(names(bars))
     if len(drawn) > len(PALETTE) + 1:
-        # colours that come again would say that two are one: only ours and the peers' are told apart
+        # repeated colours would suggest that two contenders are one: only ours and the peers' differ
         drawn = {name: PALETTE[row.get("by") == "peer"] for name, row in zip(names(bars), bars, strict=True)}
     slots = max(map(len, columns))
     for ax, entries in zip(axes, columns, strict=True):
@@ -63,7 +63,7 @@ def latency(rows: Sequence[Row]) -> Figure:
 
 
 def _limits(timed: Sequence[float], log: bool, columns: int) -> tuple[float, float]:
-    """With room for a number behind the longest bar."""
+    """Limits of the axis, with room for a number behind the longest bar."""
     if not log:
         return 0, max(timed) * (1.08 + 0.08 * columns)
     low = 0.7 * min(timed)

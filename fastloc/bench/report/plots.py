@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg")
 Rows = Sequence[Row]
-# what tells the figures of one plot apart, coarse to fine -> how it is drawn
+# keys that distinguish the figures of one plot, coarse to fine -> the function that draws one
 Figures = Mapping[tuple[str, ...], Callable[[], "Figure"]]
 
 
@@ -48,7 +48,7 @@ def _tokens(rows: Rows) -> Figures:
 
 
 def _scaling(rows: Rows) -> Figures:
-    """By model and method; of several settings of one axis the first."""
+    """Figures by model and method; of several settings of one axis, the first."""
     found: dict[tuple[str, ...], dict[str, plot_axes.Lines]] = {}
     for suite, mine in grouped(rows, lambda row: row["suite"]).items():
         for (_, name), lines in plot_axes.lines_of(suite, mine).items():
@@ -102,7 +102,7 @@ def draw(rows: Rows, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
 
 
 def figures(rows: Rows) -> dict[str, Callable[[], Figure]]:
-    """What `draw` would write, by file name without suffix; nothing is drawn and matplotlib is not needed."""
+    """The figures that `draw` would write, by file name without suffix; nothing is drawn and matplotlib is not needed."""
     found: dict[str, Callable[[], Figure]] = {}
     for plot in PLOTS:
         drawn = plot.figures([row for suite in plot.suites for row in newest(rows, suite)])
@@ -111,7 +111,7 @@ def figures(rows: Rows) -> dict[str, Callable[[], Figure]]:
 
 
 def _called(name: str, keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """The name alone for one figure; for several with as many parts of their keys as tell them apart."""
+    """File names: the name alone for one figure; for several with as many parts of their keys as distinguish them."""
     for parts in range(max(map(len, keys), default=0) + 1):
         found = {key: "-".join((name, *map(slug, key[:parts]))) for key in keys}
         if len(set(found.values())) == len(keys):

@@ -1,4 +1,4 @@
-"""What is read off rows, for tables and plots alike: what they are called, which belong together, what they say of memory and ratios."""
+"""Readings of rows for tables and plots alike: contenders' names, groups of rows, memory and ratios."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.stats import Growth, Interval, growth
 
-# what tells rows of one contender apart, where they differ in it
+# columns that distinguish the rows of one contender, where they differ in them
 _PARTS = ("dtype", "provider")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A suite that varies one thing. value: where a row has it; one, symbol: what it is called; changed: the recipe field it is."""
+    """A suite that varies one thing. value: reads it off a row; one, symbol: its names; changed: its recipe field."""
 
     suite: str
     symbol: str
@@ -42,7 +42,7 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Ro
 
 
 def leading(rows: Iterable[Row]) -> Callable[[Row], Row]:
-    """What gives the row that a row was measured for: its group's first of fastloc's own, beside which encoder and peers are shown.
+    """A function from a row to the row that it was measured for: its group's first of fastloc's own; encoder and peers stand beside that.
 
     A row alone, or in a group without such a row, leads itself.
     """
@@ -54,7 +54,7 @@ def leading(rows: Iterable[Row]) -> Callable[[Row], Row]:
 
 
 def names(rows: Sequence[Row]) -> list[str]:
-    """What each row's contender is called among these rows: with its dtype or provider, where it is there in several."""
+    """Names of the rows' contenders among these rows: with dtype or provider, where a contender is there in several."""
     several = {
         (who, part)
         for who, mine in grouped(rows, lambda row: row["contender"]).items()
@@ -82,7 +82,7 @@ def method(row: Row, but: str = "") -> str:
 
 
 def setting(row: Row, *leave: str) -> str:
-    """What a table's or a plot's rows have in common: model, input, batch, texts; without the parts in `leave`."""
+    """The common setting of a table's or a plot's rows: model, input, batch, texts; without the parts in `leave`."""
     height, width = row.get("height"), row.get("width")
     size = f"{height} px" if height == width else f"{height} × {width} px"
     weights = f"{row.get('model')} (random weights)" if row.get("weights") == "random" else str(row.get("model"))
@@ -98,13 +98,13 @@ def memory(row: Row) -> float | None:
 
 
 def ratio(row: Row, other: str = ENCODER) -> Interval | None:
-    """Its time over another's, and the interval's ends."""
+    """Time of a row's contender over another's, and the interval's ends."""
     found = row.get("ratios", {}).get(other)
     return (float(found[0]), float(found[1]), float(found[2])) if found else None
 
 
 def speed_up(row: Row, other: str) -> Interval | None:
-    """The other's time over its own, and the interval's ends."""
+    """Time of the other contender over the row's own, and the interval's ends."""
     found = ratio(row, other)
     return (1 / found[0], 1 / found[2], 1 / found[1]) if found else None
 
@@ -119,31 +119,31 @@ def along(axis: Axis, rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, di
 
 
 def fitted(by_value: Mapping[int, Row]) -> Growth | None:
-    """How the times of one contender grow along an axis; None where fewer than three sizes have times."""
+    """Growth of one contender's times along an axis; None where fewer than three sizes have times."""
     timed = {value: float(row["ms"]) for value, row in by_value.items() if row.get("ms")}
     return growth(list(timed), list(timed.values())) if len(timed) > 2 else None
 
 
 def does_not_fit(row: Row) -> bool:
-    """Whether it was not run because of the memory it would take."""
+    """True for a row that was not run because of the memory it would take."""
     return bool(row.get("failed")) and "needs_mb" in row
 
 
 def middle_encoder(rows: Iterable[Row]) -> Row | None:
-    """Of the encoder's rows, one for each group it was measured in, that with the median time; where it has none, the first."""
+    """The encoder's row with the median time, of one row for each group it was measured in; without times, the first."""
     mine = [row for row in rows if row["contender"] == ENCODER]
     timed = sorted((row for row in mine if row.get("ms")), key=lambda row: float(row["ms"]))
     return timed[(len(timed) - 1) // 2] if timed else next(iter(mine), None)
 
 
 def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each contender, by what it is called among them."""
+    """The rows of each contender, by its name among them."""
     called = dict(zip(map(id, rows), names(rows), strict=True))
     return grouped(rows, lambda row: called[id(row)])
 
 
 def step(row: Row) -> str:
-    """What a step of the waterfall is called."""
+    """The name of a step of the waterfall."""
     return str(row.get("step", row["contender"]))
 
 
@@ -156,8 +156,11 @@ def steps(rows: Iterable[Row]) -> Iterator[tuple[Row, Row | None]]:
 
 
 def gain(before: Row | None, row: Row) -> float | None:
-    """How many times quicker a step is than one before it. Of the rounds of both, if they were compared with one another or with the
-    same third one: that need not be quite the quotient of their medians. Else that quotient."""
+    """Speed of a step as a multiple of an earlier one's; None without times.
+
+    It is taken from the rounds of both, if they were compared with one another or with the same third one: that need not be quite the
+    quotient of their medians. Else it is that quotient.
+    """
     if before is None or before is row or not before.get("ms") or not row.get("ms"):
         return None
     paired, theirs, ours = ratio(row, step(before)), before.get("ratios", {}), row.get("ratios", {})

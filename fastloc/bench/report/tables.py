@@ -24,7 +24,7 @@ def show(rows: Rows, console: Console) -> None:
 
 
 def header(rows: Rows) -> list[str]:
-    """Machine, versions, commit and date; what held the clocks back, if something did."""
+    """Machine, versions, commit and date; the cause of throttled clocks, if there is one."""
     if not rows:
         return ["no rows"]
     return [text for text in (machine(rows), occasion(rows), *packages(rows), throttling(rows)) if text]
@@ -66,7 +66,7 @@ def _method_cells(row: Row, name: str) -> tuple[str, ...]:
 
 
 def _notes(rows: Rows) -> list[str]:
-    """What rows say besides: what their error is of, and their notes, each once."""
+    """Notes below a table: the rows' subjects of error, and their own notes, each once."""
     checked = grouped((row for row in rows if row.get("checked", COST_ONLY) != COST_ONLY), lambda row: row["checked"])
     noted = grouped((row for row in rows if row.get("note")), lambda row: row["note"])
     errors = [f"* error of {_who(mine)}: {words}" for words, mine in checked.items()]

@@ -1,4 +1,4 @@
-"""What tables and plots say of rows in words: where and when they were measured, and their numbers as they are written."""
+"""Text of tables and plots: the machine and the date of the rows, and the spelling of their numbers."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ IDLE_LOAD = 0.5
 
 
 def machine(rows: Sequence[Row]) -> str:
-    """What it ran on, driver, threads, load: "AMD EPYC, threads: 2 of 2, load average before the run 0.3"."""
+    """Device, driver, threads, load: "AMD EPYC, threads: 2 of 2, load average before the run 0.3"."""
     parts = [" and ".join(_all(rows, "device"))]
     parts += [f"{name} {', '.join(found)}" for name in ("driver", "capability") if (found := _all(rows, name))]
     processors = [each for each in _all(rows, "processor") if each not in parts[0]]
@@ -26,7 +26,7 @@ def machine(rows: Sequence[Row]) -> str:
 
 
 def occasion(rows: Sequence[Row]) -> str:
-    """When, and of which commit: "2026-11-21, commit a5d76c8"."""
+    """Date and commit: "2026-11-21, commit a5d76c8"."""
     days = sorted({f"{run[:4]}-{run[4:6]}-{run[6:8]}" for run in _all(rows, "run")})
     return f"{' and '.join(days)}, commit {', '.join(_all(rows, 'commit'))}"
 
@@ -47,7 +47,7 @@ def packages(rows: Sequence[Row]) -> list[str]:
 
 
 def throttling(rows: Sequence[Row]) -> str:
-    """What held the clocks back, and in how many rows; "" where the driver said nothing."""
+    """The causes of throttled clocks and their number of rows; "" where the driver reports none."""
     held = [row for row in rows if row.get("throttled")]
     return f"throttled: {', '.join(_all(held, 'throttled'))} ({len(held)} of {len(rows)} rows)" if held else ""
 
@@ -89,7 +89,7 @@ def percent(value: float | None) -> str:
 
 
 def error(row: Row) -> str:
-    """Its error, "cost only" where nothing is compared."""
+    """Error of a row, "cost only" where nothing is compared."""
     if row.get("checked") == COST_ONLY:
         return COST_ONLY
     return "" if row.get("error") is None else f"{row['error']:.0e}"

@@ -1,4 +1,4 @@
-"""What this machine reaches at most: a large matrix product in each dtype, and a large copy. `limits.floor` takes these as given.
+"""Ceilings of this machine: a large matrix product in each dtype, and a large copy. `floor.floor` takes them as input.
 
 `python -P -m fastloc.bench.roofline.ceilings` is a worker of `peers.protocol` whose cases are those of `cases`; it has the pass `model`
 alone.
@@ -69,7 +69,7 @@ def _native(dtype: str) -> bool:
 
 
 def contender(case: Mapping[str, Any]) -> str:
-    """What its row is of: "product float32", "copy", "cache copy"."""
+    """Contender of a case's row: "product float32", "copy", "cache copy"."""
     return f"{case['what']} {case['dtype']}" if len(_row(case).dtypes) > 1 else str(case["what"])
 
 
@@ -89,7 +89,7 @@ def rate(case: Mapping[str, Any], ms: float) -> tuple[float, str]:
 
 
 def rates(rows: Iterable[Row]) -> dict[str, float]:
-    """The best rate of each ceiling that rows of the suite "ceilings" (or the GPU script's "gpu-device") tell, by contender."""
+    """The best rate of each ceiling in rows of the suite "ceilings" (or the GPU script's "gpu-device"), by contender."""
     known = {contender({"what": row.what, "dtype": dtype}) for row in CEILINGS.values() for dtype in row.dtypes}
     found: dict[str, float] = {}
     for each in rows:

@@ -1,7 +1,7 @@
-"""What one pass has to compute and to move, counted from its plan, and the least time that this takes on a machine.
+"""Operations and bytes of one pass, counted from its plan, and the least time that they take on a machine.
 
 `count` walks through `vit.encode`, `local`, `attention` and `readout` op by op: whatever a recipe or a plan leaves out there is left
-out here. What counts and what does not is said in `tally`.
+out here. `op_counts` defines what counts and what does not.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -29,7 +29,7 @@ UNCOUNTED = frozenset(
 
 @dataclass(frozen=True)
 class Totals:
-    """Of one pass. moved_mb: each weight, pixel, text and cosine once. traffic_mb: what all ops read and write."""
+    """Sums of one pass. moved_mb: each weight, pixel, text and cosine once. traffic_mb: what all ops read and write."""
 
     gflop: float
     moved_mb: float
@@ -133,7 +133,7 @@ class _Engine(Tally):
         self.lengths(rows, lengths)
 
     def lengths(self, rows: int, wanted: bool) -> None:
-        """Of normalised tokens, for the adaptive temperature; the kernel has them at hand."""
+        """Lengths of normalised tokens, for the adaptive temperature; the kernel has them at hand."""
         if wanted and self.plan.norm != "triton":
             self.move("norms and sums", rows * self.width, 0)
 
@@ -279,7 +279,7 @@ class _Engine(Tally):
         self.move("local vectors", numbers, numbers)
 
     def rounded(self, numbers: int) -> None:
-        """The same, computed in float32 and rounded to half precision by another op."""
+        """A pointwise op computed in float32, and the op that rounds its result to half precision."""
         extra = numbers * self.wide_bytes if self.wide_bytes != self.bytes else 0
         self.add("local vectors", read=numbers * self.bytes + extra, written=numbers * self.bytes + extra)
 

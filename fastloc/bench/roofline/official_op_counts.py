@@ -1,4 +1,4 @@
-"""The work of GEM in the official package's form, for what `limits.count` is compared with."""
+"""The work of GEM in the official package's form, for the comparison with `floor.count`."""
 
 from fastloc.bench.roofline.op_counts import Tally, Work
 from fastloc.checkpoints.vit_spec import ModelSpec
@@ -60,7 +60,7 @@ class _Official(Tally):
         return self.batch * self.tokens
 
     def branch(self, i: int) -> None:
-        """From the encoder's own attention to the end of the block."""
+        """A block from the encoder's own attention to its end."""
         self.linear("out projection", [("out", i)], self.rows, self.width, self.width)
         self.scale(("ls1", i))
         self.sum(self.n)
@@ -70,7 +70,7 @@ class _Official(Tally):
         self.sum(self.n)
 
     def local(self, i: int, iterations: int) -> None:
-        """Both attentions of a changed block, and what becomes of the self-self one."""
+        """Both attentions of a changed block, and the path of the self-self one."""
         self.maps("attention")
         self.move("attention", self.n, self.n)
         # the lengths for the temperature

@@ -30,13 +30,13 @@ class Work:
 
 
 def plain(spec: ModelSpec) -> bool:
-    """Whether a tower is made of what is counted here: CLIP's own blocks and stem, with the class token or a mean as its embedding."""
+    """True for a tower of the parts that are counted here: CLIP's own blocks and stem, with the class token or a mean as its embedding."""
     own = spec.stem == "patch" and spec.pool != "attn" and spec.norm == "pre" and not spec.gated and spec.activation != "silu"
     return own and spec.class_token and not (spec.registers or spec.attn_norm or spec.mlp_norm or spec.qk_norm or spec.rope)
 
 
 class Tally:
-    """What is common to every pass.
+    """Counts that are common to every pass.
 
     hidden: width of the blocks' MLPs, None for the spec's.
     """
@@ -67,7 +67,7 @@ class Tally:
         self.add(name, read=read * self.bytes, written=written * self.bytes)
 
     def parameters(self, name: str, key: Hashable, numbers: int) -> None:
-        """A parameter is told by its key."""
+        """Reading of a parameter, identified by its key: a weight at the first reading, memory traffic at later ones."""
         size = numbers * self.bytes
         self.add(name, read=size) if key in self.met else self.add(name, weights=size)
         self.met.add(key)
@@ -96,7 +96,7 @@ class Tally:
         self.move(name, numbers, numbers)
 
     def pixels(self) -> None:
-        """Of float32 pixels in the tower's dtype."""
+        """Conversion of float32 pixels to the tower's dtype."""
         numbers = self.batch * 3 * self.size[0] * self.size[1]
         if self.bytes != INPUT_BYTES:
             self.add("patch embedding", read=numbers * INPUT_BYTES, written=numbers * self.bytes)
@@ -110,7 +110,7 @@ class Tally:
             self.norm("ln_pre", self.batch * self.tokens)
 
     def sum(self, numbers: int) -> None:
-        """Of two tensors of so many numbers."""
+        """Sum of two tensors of so many numbers."""
         self.move("norms and sums", 2 * numbers, numbers)
 
     def mlp(self, name: str, block: int, rows: int, fused: bool) -> None:

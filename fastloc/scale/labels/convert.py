@@ -1,4 +1,4 @@
-"""A batch's rows as one of the formats, and what there is to say about it."""
+"""A batch's rows as one of the formats, with counts and warnings."""
 
 from __future__ import annotations
 

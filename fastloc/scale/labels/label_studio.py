@@ -38,7 +38,7 @@ def brush(mask: np.ndarray[Any, np.dtype[np.bool_]], x0: int, y0: int, height: i
     """Label Studio's RLE of a mask whose first pixel lies at (x0, y0) of a picture: bytes, as its format of four channels has them.
 
     A head of 32 bits with the number of values, 5 with the bits of a value less 1, four times 4 with the bits of a length less 1; then of
-    each run one bit that says so, two that choose the length's bits, the length less 1, and the value.
+    each run one bit that marks a run, two that choose the length's bits, the length less 1, and the value.
     """
     whole = np.zeros((height, width), np.bool_)
     whole[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]] = mask

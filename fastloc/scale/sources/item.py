@@ -1,4 +1,4 @@
-"""One picture of a source: its key, and where its bytes lie. A listing makes it without reading the picture; whoever locates reads it."""
+"""One picture of a source: its key, and the place of its bytes. A listing makes it without reading the picture, which the locator reads."""
 
 from __future__ import annotations
 

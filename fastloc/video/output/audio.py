@@ -153,7 +153,7 @@ class _Track:
                 self._output.mux(packet)
 
     def check_gap(self, seconds: Fraction, rate: int) -> None:
-        """Raises ValueError for what is further from what came before than the container can hold, or than makes sense."""
+        """Check the gap to the packet before. Raises ValueError for more than the container can hold, or than makes sense."""
         ticks = self._container.ticks
         if seconds > LONGEST or (ticks is not None and seconds * rate > ticks):
             raise ValueError(f"nothing for {float(seconds):.0f} s")
@@ -235,7 +235,7 @@ class _Encoded(_Track):
 
 
 def _takes(path: Path, index: int, container: Container) -> bool:
-    """Whether the container takes this very track, tried with its first packets: some codecs only at some rates, or with a header."""
+    """True if the container takes this very track, tried with its first packets: some codecs fit only at some rates, or with a header."""
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name, options=container.muxing(seekable=True))
         with trial, av.open(local_place(path), options=LOCAL.options()) as source:

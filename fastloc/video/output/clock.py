@@ -1,4 +1,4 @@
-"""The clock of a video that is written: where its frames lie on it."""
+"""The clock of a video that is written, and the ticks of its frames."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _hues(count: int) -> Pixels:
 
 
 def _cover(start: float, full: float, opacity: float) -> list[int]:
-    """How opaque each step of heat is, out of 255."""
+    """Opacity of each step of heat, 0 … 255."""
     rise = np.clip((np.arange(256) / 255 - start) / (full - start), 0, 1)
     steps: list[int] = np.rint(255 * opacity * rise * rise * (3 - 2 * rise)).astype(int).tolist()
     return steps
@@ -187,7 +187,7 @@ def _number(value: float) -> str:
 
 
 def _columns(count: int, aspect: float) -> int:
-    """Of how many columns a sheet comes closest to a screen's shape, with few empty cells."""
+    """Number of columns with which a sheet comes closest to a screen's shape, with few empty cells."""
 
     def awkward(columns: int) -> float:
         rows = math.ceil(count / columns)
@@ -197,6 +197,6 @@ def _columns(count: int, aspect: float) -> int:
 
 
 def _place(picture: Image.Image, card: Image.Image, left: int, top: int) -> None:
-    """Paste it there, or as near as the picture's edges let it."""
+    """Paste a picture at a position, or as near to it as the edges allow."""
     at = max(min(left, picture.width - card.width), 0), max(min(top, picture.height - card.height), 0)
     picture.paste(card, at, card)

@@ -1,4 +1,4 @@
-"""What was found in each frame as JSON, one object a line, on standard output or in a file."""
+"""Each frame's results as JSON, one object a line, on standard output or in a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Records:
         self.lines = 0
 
     def write(self, found: dict[str, Any]) -> None:
-        """Add one line. Raises VideoError where it cannot be written, BrokenPipeError where nobody reads any more."""
+        """Add one line. Raises VideoError where it cannot be written, BrokenPipeError where the reader is gone."""
         line = json.dumps(found)
         if self._file is None:
             sys.stdout.write(line + "\n")

@@ -1,4 +1,4 @@
-"""A file under a name that says it is not finished, moved to its own name when it is."""
+"""A file under a name that marks it as unfinished, moved to its own name when it is complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = 10.0
 
 
 def check(path: Path, force: bool = False) -> None:
-    """Raises VideoError where `path` could not be written in the end: before any work is done for it.
+    """Check, before any work is done, that `path` can be written. Raises VideoError where it cannot.
 
     Without `force` no file is written over; a pipe or a device always is.
     """
@@ -44,12 +44,12 @@ def check(path: Path, force: bool = False) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Why, without the file's name."""
+    """The error's reason, without the file's name."""
     return error.strerror or str(error)
 
 
 def _open_stream(path: Path) -> int:
-    """A descriptor of a pipe or a device. Raises OSError, also for a pipe that nobody begins to read."""
+    """A descriptor of a pipe or a device. Raises OSError, also for a pipe without a reader."""
     # what stands behind a name such as /dev/stdout may be a file with something in it
     flags, end = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), time.monotonic() + PATIENCE
     while True:
@@ -68,19 +68,19 @@ def _open_stream(path: Path) -> int:
 
 
 def _part_of(target: Path) -> Path:
-    """Where the file lies until it is complete: `clip.partial-0a1b2c3d.mp4` for `clip.mp4`."""
+    """Path of the file until it is complete: `clip.partial-0a1b2c3d.mp4` for `clip.mp4`."""
     return target.with_name(f"{target.stem}.partial-{secrets.token_hex(RANDOM)}{target.suffix}")
 
 
 class PartialFile(io.RawIOBase):
-    """The file, open for writing. A disk that is full does not raise here: nothing more is written, and `failed` says why.
+    """The file, open for writing. A disk that is full does not raise here: nothing more is written, and `failed` holds the reason.
 
-    What writes through it may be a library's buffer in the middle of its work, where an exception would be lost or told too late, and
+    The writer may be a library's buffer in the middle of its work, where an exception would be lost or raised too late, and
     where a later write, a header over the beginning for instance, would spoil what is there.
     """
 
     def __init__(self, path: Path, force: bool = False) -> None:
-        """Makes the file under its partial name, which nobody can know before, beside where the links of `path` end. A pipe or a device
+        """Makes the file under its partial name, which cannot be guessed, beside where the links of `path` end. A pipe or a device
         (`stream`) is opened itself, and has no other name. Raises VideoError where it cannot be made; see `check`.
         """
         super().__init__()
@@ -105,7 +105,7 @@ class PartialFile(io.RawIOBase):
         return not self.stream
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """All of the data, or as much as there is room for."""
+        """Write all of the data, or as much as there is room for."""
         left = memoryview(data)
         while left and self.failed is None:
             try:

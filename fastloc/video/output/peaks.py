@@ -1,4 +1,4 @@
-"""Where maps peak, without the maps."""
+"""Peaks of maps, without the maps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def peaks_of(result: Result) -> list[Point]:
 
 
 def _middle(line: Floats, at: int, inside: slice) -> int:
-    """Of the pixels inside that are as high as the one at `at`, the middle one; a row or column of a map."""
+    """The middle one of the pixels inside that are as high as the one at `at`; a row or column of a map."""
     same = np.flatnonzero(np.abs(line[inside] - line[at]) <= 4 * np.finfo(np.float32).eps * np.abs(line[at])) + inside.start
     return int(same[np.abs(same - same.mean()).argmin()])
 

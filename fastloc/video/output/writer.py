@@ -42,7 +42,7 @@ class VideoWriter:
 
     The file lies beside the target as `out.partial-….mp4`, a new name each time, until it is complete, in fragments: it can be played at
     any moment, also after the process was killed, from its first picture on, but for the last second or so of video. An error inside the
-    block, Ctrl-C too, ends the file properly where it is, leaves it under that name, and says so in a FastlocWarning. Without a single
+    block, Ctrl-C too, ends the file properly where it is, leaves it under that name, and issues a FastlocWarning. Without a single
     frame no file is left. A target that is a link stays one, and the file it points at is replaced; a pipe or a device is written into.
 
     path          a row of `CONTAINERS` by its extension; .mkv and .webm round times to milliseconds
@@ -79,7 +79,7 @@ class VideoWriter:
 
     @property
     def partial(self) -> Path:
-        """Where the file lies until it is complete."""
+        """Path of the file until it is complete."""
         return self._file.part
 
     def write(self, pixels: Pixels, pts: int | None = None) -> None:
@@ -141,7 +141,7 @@ class VideoWriter:
             raise VideoError(f"{self.path}: pictures of {shape[1]} x {shape[0]} cannot be encoded as {codec}") from error
 
     def _shift(self, first: int) -> int:
-        """What is taken off every timestamp."""
+        """The offset that is subtracted from every timestamp."""
         start = first * self._time_base
         late = start > LATEST
         if late and self._from_zero is None:
@@ -150,7 +150,7 @@ class VideoWriter:
         return first if moved else 0
 
     def _told(self, work: Callable[..., None], *given: object) -> None:
-        """Do it, and tell what could not be written, and what is left. Raises VideoError."""
+        """Do a step of writing. Raises VideoError with the reason and the file that is left."""
         why = None
         try:
             work(*given)
@@ -178,7 +178,7 @@ def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _playable(path: Path) -> bool:
-    """Whether a picture can be had of it."""
+    """True if a picture can be decoded from the file."""
     try:
         with av.open(local_place(path), options=LOCAL.options()) as file:
             return next(file.decode(video=0), None) is not None

@@ -1,4 +1,4 @@
-"""What files, connections and cameras have in common: one thread reads, any may close, and frames know their place."""
+"""Base of files, connections and cameras: one thread reads, any may close, and frames know their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyAV's errors mean to whoever gave the source. Never their own text, which holds the address with its password."""
+"""Messages for PyAV's errors in terms of the source. Their own text is never used: it holds the address with its password."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NUMBERS = {
 
 
 def reason(error: BaseException) -> str:
-    """Why it failed, in words without names and addresses."""
+    """The reason of an error, in words without names and addresses."""
     number = getattr(error, "errno", None)
     known = REASONS.get(type(error).__name__) or (NUMBERS.get(number) if isinstance(number, int) else None)
     return known or str(getattr(error, "strerror", None) or type(error).__name__)

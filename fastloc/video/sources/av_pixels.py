@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How a decoded picture becomes an upright one: rows and columns exchanged, then columns and rows reversed."""
+    """The steps from a decoded picture to an upright one: rows and columns exchanged, then columns and rows reversed."""
 
     transposed: bool = False
     mirrored: bool = False
@@ -45,7 +45,7 @@ UPRIGHT = Orientation()
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """By the display matrix [[a, b, u], [c, d, v], [x, y, w]] that comes with the frame: (p, q) is shown at (ap + cq + x, bp + dq + y).
+    """Orientation by the frame's display matrix [[a, b, u], [c, d, v], [x, y, w]]: (p, q) is shown at (ap + cq + x, bp + dq + y).
     Angles between are shown at the nearest right one. (ISO/IEC 14496-12, 6.2.2; FFmpeg's display.h.)
     """
     try:
@@ -71,7 +71,7 @@ def _by_angle(degrees: int) -> Orientation:
 def to_rgb(frame: av.VideoFrame, turn: Orientation = UPRIGHT) -> Pixels:
     """uint8 [H, W, 3], upright, by the frame's own matrix and range; transparency over white.
 
-    Where no matrix is said: BT.709 for what is wider than 1024 or higher than 576, else BT.601, as players do. High dynamic range is not
+    Without a stated matrix: BT.709 for frames wider than 1024 or higher than 576, else BT.601, as players do. High dynamic range is not
     mapped to a screen's: it comes out flat. Raises ImageError for a frame that cannot be converted.
     """
     kinds = {"src_colorspace": Colorspace.ITU709} if _high_definition(frame) else {}

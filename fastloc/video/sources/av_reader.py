@@ -101,7 +101,7 @@ class Reader:
             self.corrupt = max(self.corrupt, self._packets - self._shown)
 
     def shortfall(self, end: float) -> str:
-        """What a file that ended with a frame at `end` seconds lacks of what its header promises; "" for nothing."""
+        """Description of the part that a file lacks of its header's promise, if its last frame is at `end` seconds; "" for nothing."""
         if "mov" in self._opened.container.format.name.split(","):
             listed = len(self._opened.stream.index_entries) - self._listed
             return f"{listed} of its frames are not there" if listed > 0 else ""
@@ -110,7 +110,7 @@ class Reader:
         return f"its last frame is at {end:.1f} s, though it is said to last {lasts:.1f} s" if late else ""
 
     def close(self) -> None:
-        """In the thread that iterates, or when none does."""
+        """Close the container: in the thread that iterates, or when none does."""
         self._decoded.close()
         self._opened.container.close()
 
@@ -235,7 +235,7 @@ def _step(stream: VideoStream) -> float:
 
 
 def _promised(opened: Opened) -> float | None:
-    """Seconds that the video shall last, where that is said of the video itself."""
+    """Duration that the header promises for the video itself, seconds; None where it does not."""
     stream, container = opened.stream, opened.container
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)

@@ -22,7 +22,7 @@ BYTES = 64 << 20
 
 @dataclass(slots=True)
 class _Group:
-    """Packets from one key frame to the next, and how many were refused meanwhile."""
+    """Packets from one key frame to the next, and the number refused meanwhile."""
 
     packets: list[Any] = field(default_factory=list)
     refused: int = 0

@@ -1,4 +1,4 @@
-"""What a source of frames is, whoever makes them."""
+"""The interface of every source of frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Info", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What is known of a source before its first frame; None for what is not.
+    """Facts of a source before its first frame; None for an unknown one.
 
     size          (height, width) of the upright frames
     rate          frames a second on average
@@ -35,7 +35,7 @@ class Info:
 
 
 class Source(Protocol):
-    """Where frames come from. One thread iterates; `close` may be called from any.
+    """A source of frames. One thread iterates; `close` may be called from any.
 
     name        for messages: a path, an address without its credentials, "camera 0", "frames"
     live        whether frames come at their own pace and the newest one matters, else every one does

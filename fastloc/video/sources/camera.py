@@ -20,7 +20,7 @@ __all__ = ["SYSTEMS", "open_camera"]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """How a system calls its cameras.
+    """A system's names of its cameras.
 
     format     FFmpeg's input device
     place      from a number to what the device is opened by; raises LookupError where there is none

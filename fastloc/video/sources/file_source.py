@@ -18,7 +18,7 @@ from fastloc.video.sources.redact import redact_address
 
 __all__ = ["FileSource", "open_file"]
 
-# reading a pipe or a socket would wait for whoever writes into it, and a video is read at several places
+# reading a pipe or a socket would wait for its writer, and a video is read at several places
 REFUSED: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "is a folder, not a video; for the pictures in it there is an iterable of them"),
     (stat.S_ISFIFO, "is a pipe, not a file; a video is read at several places, so write it to a file first"),
@@ -26,7 +26,7 @@ REFUSED: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "is a device, not a file; a camera is given as camera:0 or /dev/video0"),
     (stat.S_ISBLK, "is a device, not a file"),
 )
-# bytes of a file that say whether it is a text, and those that texts are made of
+# bytes of a file by which a text is recognised, and those that texts are made of
 SNIFFED = 512
 PRINTABLE = bytes([9, 10, 12, 13, *range(32, 127), *range(128, 256)])
 
@@ -117,6 +117,6 @@ def _checked(path: Path) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether the file begins as a text does: a playlist, a list of files, a description of streams, or words."""
+    """True if the file begins as a text does: a playlist, a list of files, a description of streams, or words."""
     with path.open("rb") as file:
         return not file.read(SNIFFED).translate(None, PRINTABLE)

@@ -28,7 +28,7 @@ class Frame:
     native     what the source handed out: an `av.VideoFrame`, an array, a tensor on a device
     bgr        whether the channels of `native` are blue, green, red; `rgb` is never so
     pts, time_base    the source's own timestamp and its unit in seconds, None where it has none
-    convert    makes the pixels, uint8 [H, W, 3] RGB, upright; called once at most, by whoever asks first
+    convert    makes the pixels, uint8 [H, W, 3] RGB, upright; called once at most, at the first read of `rgb`
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Frame:
 
     @property
     def converted(self) -> bool:
-        """Whether the pixels were asked for."""
+        """True once the pixels were asked for."""
         return self._rgb is not None
 
     def __reduce__(self) -> tuple[Any, ...]:

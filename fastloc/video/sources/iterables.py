@@ -87,7 +87,7 @@ class FramesOf:
     def _time(self, frame: Frame, passed: float) -> float:
         if frame.pts is None:
             return passed if self.live else frame.index / self._rate
-        # whoever gives frames in another order than their own means it
+        # frames in another order than their own are given so on purpose
         self._timeline.expect_restart()
         placed = self._timeline.place(frame.pts, frame.time_base)
         assert placed is not None
@@ -116,7 +116,7 @@ def frame_of(
     """
     if isinstance(given, Frame):
         return given
-    # by its name, so that nobody has to have PyAV
+    # by its name, so that PyAV need not be installed
     if type(given).__module__.startswith("av.video"):
         return _from_av(given, index, time, captured)
     size, convert = _reading(given, f"frame {index}", bgr, depth or StreamDepth())

@@ -18,7 +18,7 @@ __all__ = ["SCHEMES", "Scheme", "open_address"]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What is known of an address by its scheme.
+    """Properties of an address by its scheme.
 
     allowed    what FFmpeg may use to read it; never the protocol "file": nothing that comes from there may name a file of this machine
     live       whether it has no end; None where only what is found there says it
@@ -52,7 +52,7 @@ def open_address(
     address: str, *, live: bool | None = None, loop: bool = False, format: str | None = None, options: dict[str, str] | None = None,
     timeout: float = 10.0, retries: int | None = None, backoff: tuple[float, float] = (0.5, 15.0), max_pixels: int = MAX_PIXELS,
 ) -> AvSource:  # fmt: skip
-    """A source on the network. What says how long it lasts is read like a file, to its end; else it is live and opened again when lost.
+    """A source on the network. One that states its duration is read like a file, to its end; another is live and opened again when lost.
 
     Raises VideoError: a scheme that is not in `SCHEMES`, no connection, no video. It never waits longer than `timeout` seconds for data.
     """
@@ -63,7 +63,7 @@ def open_address(
     scheme = SCHEMES[kind]
     wanted = scheme.options | (options or {})
 
-    # no partial, which would show the address to whoever prints it
+    # no partial, which would show the address where it is printed
     def opening() -> Opened:
         return open_container(name, address, scheme.allowed, format=format, options=wanted, timeout=timeout, max_pixels=max_pixels)
 

@@ -1,4 +1,4 @@
-"""Whatever holds a video -> a source of frames."""
+"""Opens a path, an address, a camera or an iterable as a source of frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAKEN = "a path, an address (rtsp://, http:// …), a camera (0, 'camera:0'), an
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What can be said of a source; each kind takes some of it."""
+    """Settings of a source; each kind takes some of them."""
 
     bgr: bool = False
     live: bool | None = None
@@ -41,7 +41,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of source: whether something is one, how it is opened, and with which settings."""
+    """A kind of source: a test for it, the function that opens it, and the settings that it takes."""
 
     plural: str
     recognises: Callable[[Any], bool]

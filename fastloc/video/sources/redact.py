@@ -18,7 +18,7 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
 def is_address(text: str) -> bool:
-    """Whether it begins with a scheme, as in "rtsp://"."""
+    """True for a text that begins with a scheme, as in "rtsp://"."""
     return _SCHEME.match(text) is not None
 
 

@@ -12,7 +12,7 @@ __all__ = ["Span"]
 
 
 class Span:
-    """A `Source` of the frames of another one from `start` to just before `end`, seconds since its first; it says how long reading took.
+    """A `Source` of the frames of another one from `start` to just before `end`, seconds since its first; it measures the time of reading.
 
     Frames before `start` are read and not converted; indices and times stay the source's own.
 
@@ -38,7 +38,7 @@ class Span:
 
     @property
     def count(self) -> int | None:
-        """About how many frames there will be; None where nobody knows."""
+        """Approximate number of frames; None where it is unknown."""
         info = self.info
         if self.live:
             return None if self.end is None or not info.rate else round((self.end - self.start) * info.rate)

@@ -1,4 +1,4 @@
-"""A stand-in for the package `tensorrt`, which needs a GPU: it takes the calls that a build makes, notes them, and ends as it is told.
+"""A stand-in for the package `tensorrt`, which needs a GPU: it takes the calls that a build makes, notes them, and ends as set.
 
 It has no name that the bindings of TensorRT 10.16 and 11.4 do not both have. The environment variable FAKE_TENSORRT holds JSON: `version`,
 `notes` (a file, one line a call) and `ends` (how a build ends; nothing for well).
