@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import bench_rows as made
-from doc_tables import bench
+from doc_tables import bench, pages
 from doc_tables import tables as readme_tables
 from doc_tables.markdown_table import TableError
 from fastloc.bench.report.grid import Grid, Head, Line
@@ -248,14 +248,15 @@ def test_the_check_names_plots_that_are_missing(results: Path, monkeypatch: pyte
         write(folder / "run.jsonl", made.waterfall())
     page = results / "README.md"
     page.write_text("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in readme_tables.asked()))
-    monkeypatch.setattr(readme_tables, "README", page)
+    monkeypatch.setattr(pages, "ROOT", results)
+    monkeypatch.setattr(bench, "PLOTS", results / "plots")
     monkeypatch.setattr(sys, "argv", ["docs.py"])
-    assert readme_tables.main() == 0, capsys.readouterr().err
-    assert (results / "amd-epyc" / "waterfall.svg").stat().st_size > 10_000
-    (results / "amd-epyc" / "waterfall.svg").unlink()
+    assert pages.main() == 0, capsys.readouterr().err
+    assert (results / "plots" / "amd-epyc" / "waterfall.svg").stat().st_size > 10_000
+    (results / "plots" / "amd-epyc" / "waterfall.svg").unlink()
     monkeypatch.setattr(sys, "argv", ["docs.py", "--check"])
-    assert readme_tables.main() == 1
-    assert "amd-epyc/waterfall.svg does not exist: run `python benchmarks/docs.py`" in capsys.readouterr().err
+    assert pages.main() == 1
+    assert "plots/amd-epyc/waterfall.svg does not exist: run `python benchmarks/docs.py`" in capsys.readouterr().err
 
 
 def test_versions_that_all_have_are_told_once() -> None:
