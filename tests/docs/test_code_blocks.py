@@ -4,6 +4,7 @@ import doctest
 import importlib
 import re
 import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from doc_tables.pages import pages
 from embedded_model.moving_scenes import clip, write
 from repo import REPO
 
-BLOCK = re.compile(r"(?P<not_run><!-- not run: needs [^>\n]+ -->\n)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+# blocks of tabs and lists are indented
+BLOCK = re.compile(
+    r"^(?P<not_run>[ ]*<!-- not run: needs [^>\n]+ -->\n\s*?)?^(?P<indent>[ ]*)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
+    re.DOTALL | re.MULTILINE,
+)
 PAGES = (*pages(), REPO / "CONTRIBUTING.md")
 WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 SAMPLES = REPO / "fastloc" / "embedded" / "samples"
@@ -24,7 +29,17 @@ SAMPLES = REPO / "fastloc" / "embedded" / "samples"
 def blocks(page: Path) -> Iterator[tuple[str, bool]]:
     """The page's blocks, each with False where it is compiled only."""
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
-        yield block["code"], not block["not_run"]
+        yield textwrap.dedent(block["code"]), not block["not_run"]
+
+
+def test_indented_and_marked_blocks_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\na = 1\n```\n<!-- not run: needs a GPU -->\n```python title='x'\nb\n```\n"
+        "=== tab\n\n    ```python\n    c\n      d\n    ```\n"
+        "<!-- not run: needs a GPU -->\n\ntext\n```python\ne\n```\n"
+    )
+    assert list(blocks(page)) == [("a = 1\n", True), ("b\n", False), ("c\n  d\n", True), ("e\n", True)]
 
 
 def runs(page: Path) -> bool:

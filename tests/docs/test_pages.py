@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from argparse import Namespace
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -28,7 +29,9 @@ from repo import REPO
 PAGES = pages.pages()
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 SPEAKING = (*PAGES, REPO / "CONTRIBUTING.md")
-FENCE = re.compile(r"^```(?:sh|bash|console|shell)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# blocks of tabs and lists are indented
+FENCE = re.compile(r"^([ ]*)```(?:sh|bash|console|shell)\b[^\n]*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+ANY_FENCE = re.compile(r"^([ ]*)```.*?^\1```$", re.DOTALL | re.MULTILINE)
 OTHERS = {"fastloc.bench": bench_parser, "fastloc.eclip": eclip_parser}
 SCORES = {"pointing", "miou", "auc", "msc"}
 
@@ -44,9 +47,9 @@ def text_of(page: Path) -> str:
 def commands(page: Path) -> tuple[list[str], list[str]]:
     """The fastloc commands of a page's shell blocks, and those that its text speaks of, without comment and redirection."""
     text = re.sub(r"\\\n\s*", "", text_of(page))
-    blocks = "\n".join(FENCE.findall(text))
-    written = re.findall(r"^(?:[./\w]*bin/)?((?:python -m fastloc|fastloc)\b[^\n]*)", blocks, re.MULTILINE)
-    sentences_only = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    blocks = "\n".join(textwrap.dedent(block) for _, block in FENCE.findall(text))
+    written = re.findall(r"^(?:\$ )?(?:[./\w]*bin/)?((?:python -m fastloc|fastloc)\b[^\n]*)", blocks, re.MULTILINE)
+    sentences_only = ANY_FENCE.sub("", text)
     named = re.findall(r"`(?:[./\w]*bin/)?((?:python -m fastloc|fastloc)(?:\.bench)?(?: [^`\n]+)?)`", sentences_only)
     return [bare(line) for line in written], [bare(line) for line in named]
 
@@ -85,8 +88,8 @@ def test_every_table_of_a_page_is_what_recipes_and_records_say(page: Path) -> No
     assert text.count("<!-- table:") == text.count("<!-- end -->") == len(BLOCK.findall(text))
 
 
-def test_every_table_stands_on_one_page() -> None:
-    assert pages.missing(TEXTS) == []
+def test_every_table_stands_on_one_page_and_every_plot_is_drawn() -> None:
+    assert pages.missing(TEXTS) == [] and pages.plots_missing(draw=False) == []
 
 
 def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +159,9 @@ def test_a_command_names_a_model_that_there_is(line: str) -> None:
 
 @pytest.mark.parametrize("page", SPEAKING, ids=shown)
 def test_no_dead_links(page: Path) -> None:
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)) if not re.match(r"[a-z]+:", link)]
+    text = ANY_FENCE.sub("", text_of(page))
+    links = re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text) + re.findall(r'\b(?:src|href)="([^"]+)"', text)
+    links = [link for link in links if not re.match(r"[a-z]+:", link)]
     dead = [link for link in links if not leads_somewhere(page, link)]
     assert not dead, f"{shown(page)} links to what is not there: {', '.join(dead)}"
 
@@ -169,8 +174,10 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 def anchors(page: Path) -> set[str]:
     """The headings of a page as its links name them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
-    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+    text = ANY_FENCE.sub("", text_of(page))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+    return slugs | set(re.findall(r"\{ ?#([\w-]+)", text)) | set(re.findall(r"""\bid=["']([\w-]+)""", text))
 
 
 @pytest.mark.parametrize("page", SPEAKING, ids=shown)
