@@ -28,7 +28,7 @@ from repo import REPO
 
 PAGES = pages.pages()
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
-SPEAKING = (*PAGES, REPO / "CONTRIBUTING.md")
+SPEAKING = (*PAGES, REPO / "CONTRIBUTING.md", REPO / "SECURITY.md")
 # blocks of tabs and lists are indented
 FENCE = re.compile(r"^([ ]*)```(?:sh|bash|console|shell)\b[^\n]*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 ANY_FENCE = re.compile(r"^([ ]*)```.*?^\1```$", re.DOTALL | re.MULTILINE)
