@@ -6,11 +6,13 @@ not the best guess (then the plan passes it over, and you can ask for it). The p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from html import escape
 
 import torch
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import PlanError, unknown
+from fastloc.imaging.html_page import table
 from fastloc.recipes import Recipe
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,6 +80,12 @@ class Plan:
             lines.append(f"  {each.field:<11}{each.chosen:<12}{each.why}")
             lines += [f"  {'':<11}not {name}: {reason}" for name, reason in each.refused]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A table of the choices and their reasons, for notebooks."""
+        refused = ["; ".join(f"{name}: {reason}" for name, reason in each.refused) for each in self.decisions]
+        rows = [(each.field, each.chosen, each.why, against) for each, against in zip(self.decisions, refused, strict=True)]
+        return f"<p>{escape(self.title)}</p>" + table(("field", "choice", "reason", "refused"), rows)
 
 
 FIELDS = tuple(each.name for each in fields(Plan) if each.name not in ("title", "decisions"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from PIL import Image
 
-__all__ = ["document", "picture_bytes", "picture_element"]
+__all__ = ["document", "picture_bytes", "picture_element", "table"]
 
 # settings of Pillow's encoders
 _FORMATS = {"JPEG": {"quality": 88, "subsampling": 0}, "WEBP": {"quality": 82, "method": 4}}
@@ -43,3 +44,10 @@ def picture_element(content: bytes, size: tuple[int, int], about: str, kind: str
     data = base64.b64encode(content).decode()
     shape = f'width="{size[0]}" height="{size[1]}"'
     return f'<img src="data:image/{kind.lower()};base64,{data}" alt="{escape(about)}" {shape} loading="lazy">'
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table element; heads and cells are plain text and get escaped."""
+    lines = ["".join(f"<th>{escape(head)}</th>" for head in heads)]
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -296,6 +297,23 @@ class Result:
         target, kind = Path(path), picture_format(Path(path))
         sheet = self.overlay(alpha, colormap)
         return write_whole(target, lambda file: sheet.save(file, format=kind))
+
+    def _repr_png_(self) -> bytes:
+        """The overlay as a PNG file, for notebooks that show no HTML."""
+        file = io.BytesIO()
+        self.overlay().save(file, format="PNG")
+        return file.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The overlay, and a table of each text's score and peak, for notebooks."""
+        from fastloc.imaging.html_page import picture_bytes, picture_element, table
+
+        sheet = self.overlay()
+        scores = [""] * len(self.texts) if self.scores is None else [f"{score:.2f}" for score in self.scores]
+        pairs = zip(self._peaks, scores, strict=True)
+        rows = [(peak.text, score, str(peak.x), str(peak.y), f"{peak.similarity:.3f}") for peak, score in pairs]
+        picture = picture_element(picture_bytes(sheet, "WEBP"), sheet.size, repr(self), "WEBP")
+        return picture + table(("text", "score", "x", "y", "similarity"), rows)
 
     def to_npz(self, path: str | os.PathLike[str]) -> Path:
         """Write similarity, heatmaps, texts, scores and image_scores (where there are any) and the geometry as a compressed .npz,

@@ -12,7 +12,7 @@ from fastloc.recipes import RECIPES
 def test_the_page_is_current(made: object) -> None:
     text = made.PAGE.read_text(encoding="utf-8")  # type: ignore[attr-defined]
     record = made.RECORD.read_text(encoding="utf-8")  # type: ignore[attr-defined]
-    assert made.filled(text, record) == text, f"run `python {made.__name__.replace('.', '/')}.py` in benchmarks"  # type: ignore[attr-defined]
+    assert made.filled(text, record) == text, "run `python benchmarks/docs.py`"  # type: ignore[attr-defined]
 
 
 def test_costs_are_of_one_interleaved_run() -> None:
