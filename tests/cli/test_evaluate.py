@@ -21,6 +21,12 @@ from onnx_files import tiny_model
 FILES = {"run.json", "rows.jsonl", "result.json"}
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in which every column has room."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
     return named(write("voc21", tmp_path_factory.mktemp("voc"), 3))
@@ -50,7 +56,9 @@ def test_one_method_of_the_embedded_model(run: Run, voc: Miniature, tmp_path: Pa
 
 
 @pytest.mark.slow("three methods under their papers' protocols")
-def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
+    run: Run, voc: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ["evaluate", "voc21", "--data", voc.root, "--method", "gem", "clearclip", "naclip", "-o", "out", "--names",
                voc.root / "things.txt", "--set", "short_side=96"]  # fmt: skip
     ended = run(*command)
@@ -65,6 +73,9 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
     (tmp_path / "out/naclip/result.json").unlink()
     ended = run(*command)
     assert ended.status == 0 and kept(tmp_path / "out") == whole
+    monkeypatch.setenv("COLUMNS", "80")
+    table = run(*command).out.partition("gem: ")[0]
+    assert all(f"\n{name} " in table for name in ("gem", "clearclip", "naclip")) and "less gem" in table and "64.07" in table
     for other, line in (
         (["--set", "probability=0.3"], "the protocol's probability 0.0, got 0.3"),
         (["--limit", "2"], "pictures 3, got 2"),
@@ -179,8 +190,7 @@ def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniatu
     assert "unknown data set 'voc22'" in run("evaluate", "check", "voc22", "--data", ".").err
 
 
-def test_lists_of_sets_protocols_and_what_is_published(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_lists_of_sets_protocols_and_what_is_published(run: Run) -> None:
     every = run("evaluate", "list")
     assert every.status == 0 and "coco-stuff" in every.out and "naclip" in every.out
     one = run("evaluate", "list", "voc21")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from fastloc.evaluation.metrics.summary import Estimate
     from fastloc.evaluation.running.evaluate import Evaluated
 
+# columns of a terminal from which on more figures than the first fit into a line
+WIDE = 120
+
 
 def show(found: "list[Evaluated]") -> None:
     """Print a table over the methods, the differences from the published runs, pictures that failed, and the folders."""
@@ -21,20 +24,25 @@ def show(found: "list[Evaluated]") -> None:
     first = found[0].settings
     out.print(Text.assemble((first.data, "bold"), f", {first.pictures:,} pictures, {first.model} {first.pretrained}".rstrip()))
     more = ("picture_miou", "pixel_accuracy") if first.task == "labels" else ("auc", "ap", "hit", "hit_near")
-    known = [name for name in more if all(name in each.summary.figures and name != each.summary.measure for each in found)]
+    # where there is little room, one figure, and protocols in lines of their own
+    wide = out.width >= WIDE
+    known = [name for name in more if wide and all(name in each.summary.figures and name != each.summary.measure for each in found)]
     main = MEASURES[found[0].summary.measure].title if found[0].summary.measure else "figure"
     # of the difference from the first
     beside = (f"less {found[0].name}", "95 % ") if len(found) > 1 else ()
     columns = (main, "95 %", *(MEASURES[name].title for name in known), *beside, "published")
-    rows = console.table("method", "protocol", *columns, right=columns)
+    rows = console.table("method", *(("protocol",) if wide else ()), *columns, right=columns)
     for each in found:
         figures = each.summary.figures
         value = figures.get(each.summary.measure)
         own = ("-", "") if value is None else (f"{value.percent:.2f}", _ends(value))
         less = change(each.difference) if each.difference else ("",) * len(beside)
         others = (f"{figures[name].percent:.2f}" for name in known)
-        rows.add_row(Text(each.name, "bold"), _protocol(each), *own, *others, *less, _published(each))
+        protocol = (_protocol(each),) if wide else ()
+        rows.add_row(Text(each.name, "bold"), *protocol, *own, *others, *less, _published(each))
     out.print(rows)
+    for each in () if wide else found:
+        out.print(Text.assemble((each.name, "bold"), f": protocol {_protocol(each)}"), soft_wrap=True)
     for each in found:
         _tell(out, each)
 
