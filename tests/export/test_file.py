@@ -110,6 +110,7 @@ def test_eight_bits_end_at_the_last_layer_norm(texts: tuple[str, ...], localizer
     assert any(node.op_type == "MatMulInteger" for node in graph.node)
 
 
+@pytest.mark.slow("exports twice")
 def test_a_file_that_computes_something_else_is_not_written(
     localizer: Localizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_nvinfer_feeds_what_the_file_takes(kind: str, bgr: bool, tmp_path: Path)
     assert np.abs(found - wanted).max() < 1e-5
 
 
+@pytest.mark.slow("exports for a pipeline")
 def test_an_export_for_deepstream_gives_the_engine_s_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real exporter from the command line, nvinfer emulated, one call in the probe: what PyTorch says of the same frame."""
     file, frame = tmp_path / "street.onnx", picture(2, (64, 64))

@@ -33,6 +33,7 @@ def small() -> Localizer:
     return Localizer(size=(16, 24), device="cpu", dtype="float32")
 
 
+@pytest.mark.slow("exports the page's model")
 def test_a_site_holds_the_page_the_model_and_the_vocabulary(small: Localizer, runtime: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     out = tmp_path / "site"

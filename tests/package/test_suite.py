@@ -40,6 +40,7 @@ def names(run: pytest.RunResult) -> set[str]:
     return {line.rpartition("::")[2] for line in run.outlines if "::" in line}
 
 
+@pytest.mark.slow("collects a suite of its own, three times")
 def test_quick_cases_and_slow_ones_are_the_whole(folder: pytest.Pytester) -> None:
     folder.makepyfile(CASES)
     quick, slow = (names(folder.runpytest("--co", "-q", "-m", marks)) for marks in ("not slow", "slow"))
@@ -54,6 +55,7 @@ def test_a_marker_without_a_reason(folder: pytest.Pytester) -> None:
     run.stderr.fnmatch_lines(["*::test_it: slow must have a reason, such as*"])
 
 
+@pytest.mark.slow("collects a suite of its own")
 def test_a_room_that_is_slow_altogether(folder: pytest.Pytester) -> None:
     for room, text in (("a", "def test_one(): pass"), ("b", 'import pytest\n@pytest.mark.slow("long")\ndef test_two(): pass')):
         (folder.mkdir(room) / f"test_{room}.py").write_text(text)
