@@ -25,7 +25,7 @@ def verdict(records: Records, todo: list[str]) -> tuple[int, list[str]]:
             wrong.append(f"{part} failed")
         elif part in JUDGES and not record["good"]:
             wrong.append(f"{part} is incomplete" if record["left_out"] else f"{part} is not good")
-    lines = ["-- the issue's targets", *targets(records), "-- verdict", "good" if not wrong else "NOT GOOD: " + ", ".join(wrong)]
+    lines = ["-- targets", *targets(records), "-- verdict", "good" if not wrong else "NOT GOOD: " + ", ".join(wrong)]
     return int(bool(wrong)), lines
 
 

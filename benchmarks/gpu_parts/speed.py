@@ -53,7 +53,7 @@ def run(job: Job) -> None:
         # about what warming up and five samples of the official form take
         if job.has(config=name) or job.late(name, need=2.0 + 2.3e-9 * map_bytes(config, "float32") if job.cuda else 0.0):
             continue
-        # the first three carry the targets
+        # the first three carry targets
         seconds = min(6.0 if place < 3 else 4.0, max(job.left() / 4, 0.5))
         measure(job, config, 0.1 if small else seconds, contenders(job, config))
     if small:
