@@ -17,10 +17,10 @@ from quality_parts import readouts_tables, refinements, search_tables, temperatu
 
 ROOT = Path(__file__).resolve().parents[2]
 # pages with tables of their own, and what makes these of their records
-OWN: tuple[tuple[Path, Callable[[str], str]], ...] = tuple(
-    (its, module.current)
-    for module in (scale, families, examples, newer_rows, protocols, search_tables, readouts_tables, temperature_tables, refinements)
-    for its in getattr(module, "PAGES", (getattr(module, "PAGE", None),))
+OWN: tuple[tuple[Path, Callable[[str], str]], ...] = (
+    *((module.PAGE, module.current) for module in
+      (scale, families, examples, newer_rows, search_tables, readouts_tables, temperature_tables, refinements)),
+    *((page, protocols.current) for page in protocols.PAGES),
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def missing(found: dict[Path, str]) -> list[str]:
 
 
 def plots_missing(draw: bool) -> list[str]:
-    """What is wrong with the plots of the runs, once they were drawn again if `draw`."""
+    """Faults of the plots of the runs, one line each; draw: they are drawn again first."""
     try:
         found = bench.machines(tables.RESULTS)
         if draw:

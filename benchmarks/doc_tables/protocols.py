@@ -37,7 +37,7 @@ def protocols() -> str:
 
 
 def single_sets() -> str:
-    """What papers do otherwise on single sets, with the names of fields."""
+    """Fields in which a paper's row of a single set differs from its usual one."""
     rows = []
     for name, paper in PAPERS.items():
         for data, row in paper.rows.items():
@@ -48,11 +48,11 @@ def single_sets() -> str:
 
 
 def notes() -> str:
-    """What rows leave out or follow, and where they are from."""
+    """Sources of the rows, and the notes on parts that they leave out or follow instead."""
     rows = []
     for name, paper in PAPERS.items():
-        told = dict.fromkeys(part for row in (_usual(paper), *paper.rows.values()) for part in row.note.split("; ") if part)
-        rows.append((f"`{name}`", paper.about, paper.source, "; ".join(told)))
+        parts = dict.fromkeys(part for row in (_usual(paper), *paper.rows.values()) for part in row.note.split("; ") if part)
+        rows.append((f"`{name}`", paper.about, paper.source, "; ".join(parts)))
     return markdown(("protocol", "of", "read at", "note"), rows)
 
 

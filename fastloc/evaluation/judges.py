@@ -31,6 +31,7 @@ class Subject(Protocol):
     logit_scale: float
     size: tuple[int, int] | None  # the only input size it takes; None: any multiple of the patch
     device: torch.device
+    order: str  # of the min-max of one text's map, "grid" or "picture": see `fastloc.imaging.heatmaps.ORDERS`
     shares: bool  # grids are shares of a softmax over the texts already
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:

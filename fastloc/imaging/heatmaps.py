@@ -12,7 +12,7 @@ from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
-__all__ = ["BACKGROUND", "COMPETING", "ORDERS", "heatmaps", "is_flat", "labels", "minmax", "softmax", "through_input", "upsample"]
+__all__ = ["BACKGROUND", "COMPETING", "ORDERS", "heatmaps", "is_flat", "labels", "minmax", "peak", "softmax", "through_input", "upsample"]
 
 Floats = NDArray[Any]
 
@@ -48,6 +48,15 @@ def is_flat(low: Floats, high: Floats) -> NDArray[np.bool_]:
     """True where a map's range is rounding noise: interpolating a constant leaves some, which must not be stretched to full heat."""
     found: NDArray[np.bool_] = high - low <= 8 * np.finfo(low.dtype).eps * np.maximum(np.abs(low), np.abs(high))
     return found
+
+
+def peak(heat: Floats) -> tuple[int, int]:
+    """(row, column) of the largest value of heat [H, W]; of several, the one nearest to their centre."""
+    # of a comparison's bytes, which are found twice as fast as indices of two axes
+    ties = np.stack(np.divmod(np.flatnonzero(heat == heat.max()), heat.shape[1]), 1)
+    # beyond the border patch's centre the map is flat: the middle of equal pixels points better than the first
+    row, column = ties[np.square(ties - ties.mean(axis=0)).sum(axis=1).argmin()].tolist()
+    return row, column
 
 
 def softmax(x: Floats, scale: float) -> Floats:

@@ -223,10 +223,7 @@ class Result:
     def _peak(self, index: int) -> Point:
         rows, columns = self.geometry.covered()
         heat = self._map(index)[rows, columns]
-        # of a comparison's bytes, which are found twice as fast as indices of two axes
-        ties = np.stack(np.divmod(np.flatnonzero(heat == heat.max()), heat.shape[1]), 1)
-        # beyond the border patch's centre the map is flat: the middle of equal pixels points better than the first
-        y, x = ties[np.square(ties - ties.mean(axis=0)).sum(axis=1).argmin()] + (rows.start, columns.start)
+        y, x = np.add(maps.peak(heat), (rows.start, columns.start))
         up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]), maps.through_input(self.order))
         similarity = up[y] @ self.similarity[index] @ across[x]
         return Point(self.texts[index], int(x), int(y), float(heat.max()), float(similarity))

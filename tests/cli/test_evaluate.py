@@ -167,12 +167,14 @@ def test_a_file_of_another_size_is_refused_with_what_to_type(run: Run, voc: Mini
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, voc: Miniature, tmp_path: Path) -> None:
     (tmp_path / "out/gem").mkdir(parents=True)
-    (tmp_path / "out/gem/mine.txt").write_text("mine", encoding="utf-8")
+    # the second as a killed write of a run would leave one
+    for name in ("mine.txt", ".mine.part"):
+        (tmp_path / "out/gem" / name).write_text("mine", encoding="utf-8")
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     for output, line in (("out", "must be a new folder or a run's"), ("file", "cannot be made")):
         ended = run("evaluate", "voc21", "--data", voc.root, "--protocol", "plain", "-o", output)
         assert ended.status == 1 and line in ended.err.splitlines()[-1]
-    assert [path.name for path in (tmp_path / "out/gem").iterdir()] == ["mine.txt"]
+    assert {path.name for path in (tmp_path / "out/gem").iterdir()} == {"mine.txt", ".mine.part"}
 
 
 def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
+from fastloc.embedded import SAMPLES
+from fastloc.engine.localizer import Localizer
 from fastloc.evaluation.metrics.answers import QuestionSums
-from fastloc.evaluation.questions.measured import NEAR, measured, min_max
+from fastloc.evaluation.protocols.table import protocol_of
+from fastloc.evaluation.questions.judge import QuestionJudge
+from fastloc.evaluation.questions.measured import NEAR, measured
 from fastloc.evaluation.rows import Answer, Row
-from fastloc.evaluation.samples import Question
+from fastloc.evaluation.running.subjects import EngineSubject
+from fastloc.evaluation.samples import Item, Question, Sample
+from fastloc.imaging.heatmaps import minmax, peak
 
 FOUND = np.array([[0.0, 0.2, 0.4, 1.0], [0.1, 0.6, 0.5, 0.3]], np.float32)
 MASK = np.array([[0, 0, 1, 1], [0, 0, 1, 0]], bool)
@@ -49,7 +58,7 @@ def test_imagenet_segmentation_is_summed_up_as_its_authors_do() -> None:
     random, sums = np.random.default_rng(0), QuestionSums(1)
     total, inter, union, right, ap, f1 = np.zeros(sums.width), np.zeros(2), np.zeros(2), [], [], []
     for _ in range(4):
-        found, mask = min_max(random.random((12, 10), np.float32)), random.random((12, 10)) < 0.3
+        found, mask = minmax(random.random((12, 10), np.float32)), random.random((12, 10)) < 0.3
         total += sums.of(Row("a", answers=(Answer(0, measured(found, Question("a cat", 0, mask), "mean")),)))
         inside = found > found.mean()
         inter += [(~inside & ~mask).sum(), (inside & mask).sum()]
@@ -77,6 +86,31 @@ def test_points_and_boxes_by_hand() -> None:
         assert measured(wide, Question("a cat", boxes=((0.0, 0.0, edge, 4.0),)), 0.5)["hit_near"] == near
 
 
-def test_a_flat_map_is_zero() -> None:
-    assert not min_max(np.full((2, 2), 3.0, np.float32)).any()
-    assert min_max(np.array([[1.0, 3.0]], np.float32)).tolist() == [[0.0, 1.0]]
+@pytest.mark.parametrize(("method", "fit"), [("gem", "stretch"), ("clip_surgery", "crop"), ("rclip", "letterbox"), ("naclip", "aspect")])
+def test_a_map_is_the_localizer_s_own_of_that_text_alone(method: str, fit: str) -> None:
+    localizer = Localizer(method=method, size=96, fit=fit)
+    picture = Image.open(SAMPLES / "market.webp").convert("RGB")
+    protocol = protocol_of(method, "coco-boxes", "plain", task="questions")
+    judge = QuestionJudge(EngineSubject(localizer), replace(protocol, template=localizer.template), Empty())
+    [found] = judge.heatmaps(Sample("a", picture, questions=(Question("cat"),)))
+    expected = localizer(picture, "cat")
+    np.testing.assert_allclose(found, expected.heatmaps[0], atol=2e-6)
+    assert peak(found) == (expected.points()[0].y, expected.points()[0].x)
+
+
+def test_of_equal_peaks_the_middle_one_points() -> None:
+    heat = np.zeros((3, 7), np.float32)
+    heat[1, 1:6] = 1
+    assert peak(heat) == (1, 3)
+
+
+class Empty:
+    """A set of free phrases without a picture."""
+
+    name, task, background, classes = "free", "questions", False, ()
+
+    def items(self) -> list[Item]:
+        return []
+
+    def read(self, item: Item) -> Sample:
+        raise NotImplementedError

@@ -13,10 +13,11 @@ from torch import Tensor
 from fastloc.errors import FastlocError
 from fastloc.evaluation.judges import Subject
 from fastloc.evaluation.protocols.schema import Protocol
-from fastloc.evaluation.questions.measured import Map, Mask, measured, min_max
+from fastloc.evaluation.questions.measured import Map, Mask, measured
 from fastloc.evaluation.rows import Answer, Row
 from fastloc.evaluation.samples import IGNORE, DataSet, Question, Sample
 from fastloc.imaging.geometry import Geometry, fit
+from fastloc.imaging.heatmaps import heatmaps
 
 __all__ = ["Asked", "QuestionJudge"]
 
@@ -63,9 +64,8 @@ class QuestionJudge:
         texts = list(dict.fromkeys(self.dataset.classes if self.protocol.asked == "all" and self.dataset.classes else given))
         grids = self.subject.similarity(asked.pixels[None].to(self.subject.device), texts)[0]
         geometry = fit((side, side), asked.geometry.input, self.subject.patch) if side else asked.geometry
-        rows, columns = (torch.from_numpy(each).to(grids) for each in geometry.resampling((grids.shape[-2], grids.shape[-1])))
-        chosen = grids[[texts.index(text) for text in given]]
-        return [min_max(each) for each in (rows @ chosen @ columns.T).float().cpu().numpy()]
+        chosen = grids[[texts.index(text) for text in given]].float().cpu().numpy()
+        return list(heatmaps(chosen, geometry, self.subject.order))
 
     def _answers(self, asked: Asked) -> tuple[Answer, ...]:
         side = self.protocol.truth_side

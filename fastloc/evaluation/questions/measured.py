@@ -8,20 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.evaluation.samples import Question
+from fastloc.imaging.heatmaps import peak
 
-__all__ = ["NEAR", "measured", "min_max"]
+__all__ = ["NEAR", "measured"]
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 # pixels within which a peak is near: the tolerance of the pointing game (Zhang et al., ECCV 2016)
 NEAR = 15.0
-
-
-def min_max(values: Map) -> Map:
-    """A map [H, W] brought to [0, 1]; 0 everywhere where it is flat."""
-    low, high = float(values.min()), float(values.max())
-    return np.zeros_like(values) if high <= low else (values - np.float32(low)) / np.float32(high - low)
 
 
 def measured(found: Map, question: Question, threshold: float | str) -> dict[str, float]:
@@ -37,10 +32,10 @@ def measured(found: Map, question: Question, threshold: float | str) -> dict[str
         made |= _of_mask(found, inside, question.mask, question.ignored)
     if question.points:
         made |= _of_points(inside, question.points)
-    peak = np.unravel_index(int(found.argmax()), found.shape)
     if question.boxes or question.mask is not None:
+        row, column = peak(found)
         # a pixel's centre
-        away = _away(float(peak[1]) + 0.5, float(peak[0]) + 0.5, question)
+        away = _away(column + 0.5, row + 0.5, question)
         made |= {"hit": float(away == 0), "hit_near": float(away < NEAR)}
     return made
 

@@ -20,6 +20,7 @@ from fastloc.evaluation.report.pictures import class_colours, shown_labels, show
 from fastloc.evaluation.rows import Answer, Row
 from fastloc.evaluation.samples import DataSet, Labels, Sample
 from fastloc.evaluation.segmentation.judge import SegmentationJudge
+from fastloc.imaging.heatmaps import peak
 
 __all__ = ["HeatmapJudge", "asked_pictures", "judged_again", "label_gallery", "mistakes", "question_gallery"]
 
@@ -80,7 +81,7 @@ def question_gallery(dataset: DataSet, judge: HeatmapJudge, asked: Asked, rows: 
             sample, worth = dataset.read(items[key]), [_worth(answer) for answer in rows[key].answers]
             number = worth.index((max if best else min)(worth))
             heat = judge.heatmaps(sample)[number]
-            y, x = divmod(int(heat.argmax()), heat.shape[1])
+            y, x = peak(heat)
             found.append(shown_question(sample, sample.questions[number], heat, (x, y), worth[number], best))
     return tuple(found)
 

@@ -50,8 +50,11 @@ def check(folder: Path, settings: Settings) -> bool:
 
 
 def begin(folder: Path, settings: Settings) -> None:
-    """Write run.json where there is none. Raises FastlocError as `check` does."""
+    """Write run.json where there is none, and remove the parts of files that a killed run left. Raises FastlocError as `check` does."""
     if check(folder, settings):
+        # what a killed write left under its random name
+        for part in folder.glob(".*.part"):
+            part.unlink()
         return
     made = RunFile(settings=settings, versions=versions(), machine=machine())
     content = json.dumps(asdict(made), indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
@@ -75,9 +78,6 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         if os.name == "posix":
             _lock(descriptor, folder)
-        # what a killed write left under its random name
-        for part in folder.glob(".*.part"):
-            part.unlink()
         yield
     finally:
         if os.name == "posix":

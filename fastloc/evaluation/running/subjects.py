@@ -20,6 +20,7 @@ from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.imaging.geometry import Geometry, both_sides, size_text
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
+from fastloc.recipes.readout import ReadOut
 from fastloc.runtime.inputs import geometry_of
 from fastloc.runtime.localizer import OnnxLocalizer
 from fastloc.runtime.text_sources import EncodedTexts, Selection
@@ -47,7 +48,7 @@ class EngineSubject:
         self.patch, self.mean, self.std, self.device = spec.patch, spec.mean, spec.std, localizer.device
         self.logit_scale = localizer.recipe.readout.scale or localizer.logit_scale
         self.dtype = str(localizer.weights.dtype).removeprefix("torch.")
-        self.shares = localizer.recipe.target == _SHARES
+        self.order, self.shares = _order(localizer.recipe.readout), localizer.recipe.target == _SHARES
 
     def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
         """See `fastloc.evaluation.judges.Subject`. Methods with inverted maps have them reversed."""
@@ -87,7 +88,7 @@ class FileSubject:
         self.patch, self.mean, self.std, self.size = manifest.model.patch, manifest.model.mean, manifest.model.std, manifest.input.size
         self.logit_scale = manifest.recipe.readout.scale or localizer.logit_scale
         self.dtype = manifest.dtype
-        self.shares = manifest.recipe.target == _SHARES
+        self.order, self.shares = _order(manifest.recipe.readout), manifest.recipe.target == _SHARES
         self._chosen: tuple[tuple[str, ...], Selection] | None = None
 
     def similarity(self, pixels: Tensor, texts: Sequence[str], words: Sequence[str] = ()) -> Tensor:
@@ -139,6 +140,11 @@ def check_size(subject: Subject, protocol: Protocol, name: str) -> None:
         f"{name} must take the {wanted} of the protocol {protocol.paper} on {protocol.data}, got {size_text(subject.size)}; "
         f"`fastloc export --size {side or 'dynamic'} --batch dynamic` writes such a file"
     )
+
+
+def _order(readout: ReadOut) -> str:
+    """The order of one text's map: where texts would compete, each is read by itself, as a localizer reads a single text."""
+    return "grid" if readout.order == "grid" else "picture"
 
 
 def _laid_out(manifest: Manifest, pixels: Tensor) -> np.ndarray:

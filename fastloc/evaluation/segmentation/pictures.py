@@ -126,7 +126,7 @@ def _parts(array: NDArray[np.uint8], truth: Labels, cut: str) -> Iterator[tuple[
 
 def _centre(array: NDArray[np.uint8], truth: Labels, side: int) -> tuple[NDArray[np.uint8], Labels]:
     """The middle squares of a resized picture and of its truth, which is brought to the same size by its nearest pixels."""
-    near = Image.fromarray(truth.astype(np.int32), "I").resize((array.shape[1], array.shape[0]), Image.Resampling.NEAREST)
+    near = Image.fromarray(truth.astype(np.int32)).resize((array.shape[1], array.shape[0]), Image.Resampling.NEAREST)
     top, left = (round((length - side) / 2) for length in array.shape[:2])
     within = slice(top, top + side), slice(left, left + side)
     return array[within], np.asarray(near).astype(np.int16)[within]
