@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from fastloc.evaluation.samples import DataSet, Sample
+from fastloc.evaluation.sets.more import MORE
 from gpu_parts.scenes import Scene, quality_set
 
 # synsets of ImageNet of things that the scenes hold; others get numbers that WordNet does not have
@@ -194,3 +196,36 @@ def write_phrases(root: Path, drawn: Sequence[Scene], form: str) -> None:
 
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def opened(name: str, root: Path, **options: str) -> DataSet:
+    """The set in a folder that lacks nothing."""
+    assert MORE[name].missing(name, root, options) == []
+    found = MORE[name].open(name, root, options)
+    assert (found.name, found.task) == (name, MORE[name].task)
+    return found
+
+
+def samples(found: DataSet) -> list[Sample]:
+    """All samples of a set of the scenes, in its order."""
+    read = [found.read(item) for item in found.items()]
+    assert len({sample.key for sample in read}) == len(read) == len(scenes())
+    assert [sample.key for sample in read] == [item.key for item in found.items()]
+    return read
+
+
+def in_mat(change: Callable[[h5py.File], None]) -> Callable[[Path], None]:
+    def write(root: Path) -> None:
+        with h5py.File(root / "gtsegs_ijcv.mat", "r+") as file:
+            change(file)
+
+    return write
+
+
+def pointed(file: h5py.File, field: str, array: np.ndarray) -> None:
+    """Let a field of the first picture refer to another array."""
+    made = file["#refs#"].create_dataset(f"other {field}", data=array)
+    if field == "gt":
+        file[file["/value/gt"][0, 0]][0, 0] = made.ref
+    else:
+        file[f"/value/{field}"][0, 0] = made.ref
