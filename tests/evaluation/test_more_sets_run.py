@@ -39,6 +39,15 @@ def test_a_set_is_evaluated_and_a_repaired_map_is_better_there_than_the_raw_one(
 
 
 @pytest.mark.slow("runs the embedded model")
+def test_classes_of_a_label_set_are_asked_one_by_one_and_shown(tmp_path: Path) -> None:
+    miniature.write_folder(tmp_path / "set", SCENES)
+    [run] = evaluate("folder", tmp_path / "set", methods="gem", protocol="explanation", output=tmp_path / "runs")
+    assert (run.summary.measure, run.summary.pictures, run.summary.failed) == ("iou", len(SCENES), 0)
+    assert {"auc", "ap", "msc", "hit", "hit_near"} <= set(run.summary.figures)
+    assert (tmp_path / "runs/gem/report.html").read_text(encoding="utf-8").count("data:image/webp") >= len(SCENES)
+
+
+@pytest.mark.slow("runs the embedded model")
 def test_the_command_checks_and_evaluates_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     miniature.write_folder(tmp_path / "set", SCENES[:2])
     given = ["folder", "--data", str(tmp_path / "set")]

@@ -166,6 +166,9 @@ class Questions:
     def read(self, item: Item) -> Sample:
         return Sample(item.key, Image.new("RGB", (30, 20)), questions=tuple(Question(each, boxes=((0, 0, 9, 9),)) for each in self.classes))
 
+    def questions(self, sample: Sample) -> tuple[Question, ...]:
+        return sample.questions
+
     def heatmaps(self, sample: Sample) -> list[np.ndarray]:
         left = np.linspace(1, 0, 30, dtype=np.float32)[None].repeat(20, 0)
         return [left, left[:, ::-1]]

@@ -36,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from fastloc.evaluation.report.write import write_comparison
 
     content = compare(args.first, args.second)
+    # the reader of what is printed may leave at any line
+    if args.output is not None:
+        write_comparison(args.output, content)
     out = console.console()
     names = (content.first, content.second)
     out.print(Text(f"{content.data}, {content.pictures:,} pictures that both have", "bold"))
@@ -46,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
     for name, first, second in content.settings:
         out.print(Text(f"{name}: {first} in {names[0]}, {second} in {names[1]}"), soft_wrap=True)
     if args.output is not None:
-        write_comparison(args.output, content)
         out.print(f"written: {console.shown(args.output)}", soft_wrap=True)
     return 0
 

@@ -22,15 +22,16 @@ def show(found: "list[Evaluated]") -> None:
 
     out = console.console()
     first = found[0].settings
-    out.print(Text.assemble((first.data, "bold"), f", {first.pictures:,} pictures, {first.model} {first.pretrained}".rstrip()))
     more = ("picture_miou", "pixel_accuracy") if first.task == "labels" else ("auc", "ap", "hit", "hit_near")
     # where there is little room, one figure, and protocols in lines of their own
     wide = out.width >= WIDE
     known = [name for name in more if wide and all(name in each.summary.figures and name != each.summary.measure for each in found)]
     main = MEASURES[found[0].summary.measure].title if found[0].summary.measure else "figure"
     # of the difference from the first
-    beside = (f"less {found[0].name}", "95 % ") if len(found) > 1 else ()
-    columns = (main, "95 %", *(MEASURES[name].title for name in known), *beside, "published")
+    beside = (f"less {found[0].name}" if wide else "less first", "95 % ") if len(found) > 1 else ()
+    about = f", {first.pictures:,} pictures, {first.model} {first.pretrained}".rstrip()
+    out.print(Text.assemble((first.data, "bold"), about if wide else f"{about}: {main}"), soft_wrap=True)
+    columns = (main if wide else "%", "95 %", *(MEASURES[name].title for name in known), *beside, "published")
     rows = console.table("method", *(("protocol",) if wide else ()), *columns, right=columns)
     for each in found:
         figures = each.summary.figures

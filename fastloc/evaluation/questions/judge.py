@@ -40,13 +40,17 @@ class QuestionJudge:
 
     def prepare(self, sample: Sample) -> Asked:
         """The input and the questions. Raises FastlocError for a picture without a question."""
-        questions = sample.questions or _of_labels(sample, self.dataset)
-        if not questions:
-            raise FastlocError("picture must have a class or a phrase to ask for, got none")
+        questions = self.questions(sample)
         size = (sample.picture.height, sample.picture.width)
         own = self.protocol.resize == "fit"
         geometry = self.subject.geometry(size) if own else fit(size, self.protocol.short_side, self.subject.patch)
         return Asked(sample.key, self.subject.pixels(sample.picture, geometry), geometry, questions)
+
+    def questions(self, sample: Sample) -> tuple[Question, ...]:
+        """The questions of a sample. Raises FastlocError where nothing is asked of it."""
+        if found := sample.questions or _of_labels(sample, self.dataset):
+            return found
+        raise FastlocError("picture must have a class or a phrase to ask for, got none")
 
     @torch.inference_mode()
     def judge(self, prepared: Sequence[Asked]) -> list[Row]:

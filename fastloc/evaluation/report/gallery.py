@@ -18,7 +18,7 @@ from fastloc.evaluation.report.content import Shown
 from fastloc.evaluation.report.numbers import percent
 from fastloc.evaluation.report.pictures import class_colours, shown_labels, shown_question
 from fastloc.evaluation.rows import Answer, Row
-from fastloc.evaluation.samples import DataSet, Labels, Sample
+from fastloc.evaluation.samples import DataSet, Labels, Question, Sample
 from fastloc.evaluation.segmentation.judge import SegmentationJudge
 from fastloc.imaging.heatmaps import peak
 
@@ -37,7 +37,10 @@ Asked = Mapping[str, tuple[PictureScore, bool]]
 
 @runtime_checkable
 class HeatmapJudge(Protocol):
-    """A judge of questions that gives its maps."""
+    """A judge of questions that gives these and its maps."""
+
+    def questions(self, sample: Sample) -> Sequence[Question]:
+        """The questions of a sample."""
 
     def heatmaps(self, sample: Sample) -> Sequence[NDArray[np.float32]]:
         """A map of values in [0, 1] a question, in their order, float32 [H, W] each at the picture's size."""
@@ -82,7 +85,7 @@ def question_gallery(dataset: DataSet, judge: HeatmapJudge, asked: Asked, rows: 
             number = worth.index((max if best else min)(worth))
             heat = judge.heatmaps(sample)[number]
             y, x = peak(heat)
-            found.append(shown_question(sample, sample.questions[number], heat, (x, y), worth[number], best))
+            found.append(shown_question(sample, judge.questions(sample)[number], heat, (x, y), worth[number], best))
     return tuple(found)
 
 
