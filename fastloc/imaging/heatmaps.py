@@ -97,13 +97,13 @@ def heatmaps(
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
-        raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+        raise FastlocError(f"order must be 'grid' or 'picture' where reverse is set, got {order!r}")
     if limits is not None:
         return _limited(similarity, geometry, order, reverse, limits)
     if order == "grid":
         return _minmax_grid(similarity, geometry, reverse)
     if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
-        raise FastlocError(f"order {order!r} needs a positive logit_scale, not {logit_scale!r}")
+        raise FastlocError(f"logit_scale must be positive for order {order!r}, got {logit_scale!r}")
     if order in COMPETING and (copies := distinct_rows(np.asarray(similarity))):
         return heatmaps(np.asarray(similarity)[copies.first], geometry, order, logit_scale)[copies.index]
     if order in COMPETING and len(similarity) == 1:
@@ -167,9 +167,9 @@ def between(x: Floats, limits: Floats) -> Floats:
 def check_limits(limits: Floats, count: int, order: str) -> None:
     """Raise FastlocError unless limits are [count, 2], finite and in order, and the order of the read-out has a min-max."""
     if order not in ("grid", "picture"):
-        raise FastlocError(f"limits need a min-max map, order 'grid' or 'picture', not {order!r}")
+        raise FastlocError(f"order must be 'grid' or 'picture' where limits are set, got {order!r}")
     if limits.shape != (count, 2) or not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
-        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), not {limits.tolist()}")
+        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), got {limits.tolist()}")
 
 
 def _limited(similarity: Floats, geometry: Geometry, order: str, reverse: bool, limits: Floats) -> Floats:
@@ -191,8 +191,8 @@ def _checked(similarity: Floats) -> Floats:
     """The similarities [T, h, w] in float32 or float64."""
     values = np.asarray(similarity)
     if values.ndim != 3 or 0 in values.shape:
-        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, not {list(values.shape)}")
+        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, got {list(values.shape)}")
     if not np.issubdtype(values.dtype, np.floating):
-        raise FastlocError(f"similarity must be floats, not {values.dtype}")
+        raise FastlocError(f"similarity must be floats, got {values.dtype}")
     # half precision would be slow here and would show its steps in the picture
     return values.astype(np.float32) if values.dtype.itemsize < 4 else values
