@@ -91,7 +91,7 @@ class Result:
             if values is not None and values.shape != (count,):
                 raise FastlocError(f"{name} must be [T] with T = {count} texts, got {list(values.shape)}")
         if self.scores is not None and not ((self.scores >= 0) & (self.scores <= 1)).all():
-            raise FastlocError(f"scores must lie within [0, 1], got {min(self.scores):.4g} to {max(self.scores):.4g}; cosines are image_scores")
+            raise FastlocError(f"scores must lie within [0, 1], got {self.scores.tolist()}; cosines are image_scores")
         if self.limits is not None:
             maps.check_limits(self.limits, count, self.order)
         if self.refinement is not None:
