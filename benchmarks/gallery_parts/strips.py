@@ -29,7 +29,7 @@ ASKED = ("red car", "green balloon", "dog", "bus")
 
 def strips(localizer: Localizer) -> Iterator[Picture]:
     """Every strip, tile by tile. localizer: the embedded model's."""
-    for part in (opposite, iterations, temperatures, blocks, sizes, orders, refinements, presence, readouts.readouts):
+    for part in (opposite, iterations, temperatures, blocks, attention, sizes, orders, refinements, presence, readouts.readouts):
         yield from part(localizer)
 
 
@@ -65,6 +65,14 @@ def blocks(localizer: Localizer) -> Iterator[Picture]:
     for count in BLOCKS:
         changed = localizer.with_method("gem", blocks=count)
         yield _one(f"blocks-{count}", "blocks", changed, "market", "cat", f"`blocks={count}`")
+
+
+def attention(localizer: Localizer) -> Iterator[Picture]:
+    """Attention rollout from the last block on, then from earlier ones on, up to all."""
+    for count in BLOCKS:
+        changed = localizer.with_method("rollout", start=-count)
+        words = "the last block" if count == 1 else f"the last {count} blocks"
+        yield _one(f"attention-{count}", "attention", changed, "street", "dog", words)
 
 
 def sizes(localizer: Localizer) -> Iterator[Picture]:
