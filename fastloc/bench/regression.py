@@ -179,7 +179,7 @@ def _commit(root: Path, name: str) -> str:
     try:
         return _git(root, "rev-parse", "--verify", "--short", "--quiet", f"{name}^{{commit}}")
     except FastlocError:
-        raise FastlocError(f"{name!r} is neither a file of records nor a commit of {root}") from None
+        raise FastlocError(f"--against must be a file of records or a commit of {root}, got {name!r}") from None
 
 
 def _git(root: Path, *command: str) -> str:

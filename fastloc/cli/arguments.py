@@ -164,5 +164,5 @@ def lines_of(path: Path) -> list[str]:
         raise TextError(f"texts file {str(path)!r} cannot be read: {error}") from error
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     if not lines:
-        raise TextError(f"texts file {str(path)!r} holds no text; one a line is wanted")
+        raise TextError(f"texts file {str(path)!r} must hold one text a line, got none")
     return lines

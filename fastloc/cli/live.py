@@ -97,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
 def bound(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises FastlocError for a port that is none or is taken, and for a host that is not this machine's."""
     if not 0 <= port <= PORTS:
-        raise FastlocError(f"--port {port} is not a port; give a number from 0 to {PORTS}")
+        raise FastlocError(f"--port must be a number from 0 to {PORTS}, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        raise FastlocError(f"--host {host!r} is not known here: give an address of this machine, such as {HOST} or 0.0.0.0") from None
+        raise FastlocError(f"--host must be an address of this machine, such as {HOST} or 0.0.0.0, got {host!r}") from None
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -123,7 +123,7 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
     """Raise FastlocError for files that TLS cannot be spoken with."""
     if certificate is None:
         if key is not None:
-            raise FastlocError(f"--keyfile {key} is given without its certificate: add --certfile")
+            raise FastlocError(f"--keyfile must come with --certfile, got {key} alone")
         return
     try:
         # a key that needs a password gets a wrong one, so that nobody is asked for it

@@ -263,7 +263,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"must be seconds, 0 or more, got {text!r}")
     return value
 
 
@@ -279,7 +279,7 @@ def _maps(text: str) -> str | tuple[float, float]:
     except ValueError:
         limits = math.nan, math.nan
     if not (colon and math.isfinite(limits[0]) and math.isfinite(limits[1]) and limits[0] < limits[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {_known_maps()}, nor two similarities such as 0.1:0.3")
+        raise argparse.ArgumentTypeError(f"must be one of {_known_maps()}, or two similarities such as 0.1:0.3, got {text!r}")
     return limits
 
 

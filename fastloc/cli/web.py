@@ -135,5 +135,5 @@ def _localizer(args: argparse.Namespace) -> "Localizer":
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number up to 65535")
+        raise argparse.ArgumentTypeError(f"must be a port, 0 to 65535, got {text!r}")
     return int(text)

@@ -81,7 +81,7 @@ def check(row: Field[Any], value: Any) -> None:
     how, least = bound
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or (isinstance(row.default, int) and value != int(value)):
-        raise FastlocError(f"{row.name} is {value!r}; a {'whole' if isinstance(row.default, int) else 'finite'} number is wanted")
+        raise FastlocError(f"{row.name} must be a {'whole' if isinstance(row.default, int) else 'finite'} number, got {value!r}")
     if not (value >= least if how == AT_LEAST else value > least) or value > most:
         upper = f" and at most {most:g}" if most < math.inf else ""
-        raise FastlocError(f"{row.name} is {value!r}; a number {how} {least:g}{upper} is wanted")
+        raise FastlocError(f"{row.name} must be a number {how} {least:g}{upper}, got {value!r}")

@@ -99,9 +99,9 @@ def test_the_formula_leaves_out_what_is_zero() -> None:
 @pytest.mark.parametrize(("call", "said"), [
     (lambda: percentiles([]), "there are 0 times"),
     (lambda: percentiles([1.0, float("nan")]), "there are 2 times, 1 of them finite"),
-    (lambda: ratio_interval([1.0], [1.0, 2.0]), "rounds of two contenders are 1 and 2"),
+    (lambda: ratio_interval([1.0], [1.0, 2.0]), "rounds of two contenders must be as many of each, got 1 and 2"),
     (lambda: ratio_interval([1.0], [0.0]), "rounds hold 0.0"),
-    (lambda: growth([196, 196], [1.0, 2.0]), r"growth over the sizes \[196.0\]: two different ones"),
+    (lambda: growth([196, 196], [1.0, 2.0]), r"sizes must be two different ones or more, got \[196.0\]"),
     (lambda: growth([196, 784], [1.0]), "2 sizes and 1 times"),
 ])  # fmt: skip
 def test_what_cannot_be_said_is_an_error(call: object, said: str) -> None:

@@ -99,7 +99,7 @@ def test_an_unknown_template_names_the_nearest():
         ([], "no prompts"),
         (["cat", ""], "prompt 1 is empty"),
         (["  "], "prompt 0 is empty"),
-        (["cat", 3], "prompt 1 is 3, of type int; a text is wanted"),
+        (["cat", 3], "prompt 1 must be a string, got int: 3"),
         ([None], "prompt 0 is None"),
     ],
 )

@@ -182,7 +182,7 @@ def test_the_embedded_model_is_measured(source: str) -> None:
 
 def test_nothing_to_measure() -> None:
     localizer = Localizer(size=48)
-    with pytest.raises(RecipeError, match="there is no picture to calibrate on"):
+    with pytest.raises(RecipeError, match="pictures to calibrate on must be one or more"):
         calibration.calibrate(localizer, [])
     with pytest.raises(FastlocError, match="unknown source of pictures 'nose': did you mean 'noise'"):
         calibration.at_hand("nose", 1, (48, 48))

@@ -243,7 +243,7 @@ def without(key: str) -> dict[str, Tensor]:
     [
         (without("layer2.1.bn3.running_var"), "layer2.1.bn3.running_var' is missing"),
         (without("") | {"visual.layer1.1.conv1.weight": torch.zeros(1)}, "layer1.1.conv1.weight' is there, but the model has 1"),
-        (without("") | {"visual.attnpool.c_proj.weight": torch.zeros(1, 2)}, r"has shape \(1, 2\), the model wants \(24, 128\)"),
+        (without("") | {"visual.attnpool.c_proj.weight": torch.zeros(1, 2)}, r"must have shape \(24, 128\), got \(1, 2\)"),
     ],
 )
 def test_other_weights_are_refused(state: dict[str, Tensor], said: str) -> None:

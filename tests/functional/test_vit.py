@@ -164,7 +164,7 @@ def test_each_capture_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((3, 32, 32), "pixels are (3, 32, 32) torch.float64; normalised floats [B, 3, H, W] are wanted"),
+        ((3, 32, 32), "pixels must be normalised floats [B, 3, H, W], got torch.float64 (3, 32, 32)"),
         ((1, 1, 32, 32), "pixels are (1, 1, 32, 32) torch.float64"),
         ((1, 32, 32, 3), "pixels are (1, 32, 32, 3) torch.float64"),
         ((1, 3, 32, 36), "input size 32x36 is not a multiple of the patch 8x8"),
@@ -196,7 +196,7 @@ def test_unknown_capture(name: str) -> None:
 @pytest.mark.parametrize("shape", [(5, 1, 1, 1), (1, 3, 1, 1), (1, 1, 2, 1), (1, 1, 1, 3), (6, 4, 3, 2, 1), (6,)])
 def test_table_that_does_not_fit(shape: tuple[int, ...]) -> None:
     table = torch.ones(shape).tolist()
-    with pytest.raises(RecipeError, match=r"inv_temp table (does not fit|is for 3 heads, and the model has 4)"):
+    with pytest.raises(RecipeError, match=r"inv_temp table (must be nested|is for 3 heads, and the model has 4)"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", inv_temp=table))
 
 
