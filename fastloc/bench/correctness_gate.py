@@ -69,7 +69,7 @@ def available() -> float:
 @torch.no_grad()
 def grids(case: Case, kind: str = "grids") -> Array:
     """The reference's answer to a case: similarity grids [B, T, h, w], or for kind "encoder" the image embedding's cosines [B, T, 1, 1]."""
-    arrays = read_inputs(case.told())
+    arrays = read_inputs(case.to_dict())
     weights = weights_of(case.config, case.preprocess, case.weights)
     texts = torch.from_numpy(arrays["texts"][0])
     pixels = torch.from_numpy(arrays["pixels"][0])

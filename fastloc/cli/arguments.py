@@ -55,8 +55,8 @@ def add_measured(group: "argparse._ArgumentGroup") -> None:
 
 def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:
     """Add the option for the model's trained projections."""
-    told = "projections that `python -m fastloc.eclip` trained for the model; own: those that came with it (default: for eclip alone)"
-    group.add_argument("--projections", metavar="FILE", help=told)
+    text = "projections that `python -m fastloc.eclip` trained for the model; own: those that came with it (default: for eclip alone)"
+    group.add_argument("--projections", metavar="FILE", help=text)
 
 
 def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:

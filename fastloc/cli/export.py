@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _choices() -> str:
     """The meaning of each choice, from the tables."""
-    told = {
+    sections = {
         "spelling": {name: f"{row.what}: {row.reads}" for name, row in SPELLINGS.items()},
         "dtype": {typed: DTYPES[name] for typed, name in PRECISIONS.items()},
         "input": {name: row.what for name, row in INPUTS.items()},
@@ -61,7 +61,7 @@ def _choices() -> str:
         "outputs": OUTPUTS,
         "for": {name: row.what for name, row in PIPELINES.items()},
     }
-    return "".join(f"{title}:\n" + "".join(f"  {name:<13}{what}\n" for name, what in rows.items()) for title, rows in told.items())
+    return "".join(f"{title}:\n" + "".join(f"  {name:<13}{what}\n" for name, what in rows.items()) for title, rows in sections.items())
 
 
 def run(args: argparse.Namespace) -> int:

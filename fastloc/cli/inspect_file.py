@@ -80,8 +80,8 @@ def _manifest(manifest: "Manifest") -> dict[str, object]:
     count = texts.count if texts.count is not None else "any number"
     recipe = {each.name: getattr(manifest.recipe, each.name) for each in fields(manifest.recipe)}
     recipe |= {f"readout {each.name}": getattr(manifest.recipe.readout, each.name) for each in fields(manifest.recipe.readout)}
-    for told in ("readout", "name", "summary", "source"):
-        del recipe[told]
+    for name in ("readout", "name", "summary", "source"):
+        del recipe[name]
     return {
         "kind": f"image tower, metadata format {manifest.format}, exported by fastloc {manifest.version}",
         "model": f"{model.name}, patch {size_text(model.patch)}, embeddings {model.embed} wide",

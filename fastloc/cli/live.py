@@ -126,7 +126,7 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
             raise FastlocError(f"--keyfile must come with --certfile, got {key} alone")
         return
     try:
-        # a key that needs a password gets a wrong one, so that nobody is asked for it
+        # a key that needs a password gets a wrong one, so that nothing prompts for it
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         given = f"--certfile {certificate}" + (f" --keyfile {key}" if key else "")
@@ -186,8 +186,8 @@ def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, gua
     if live.note:
         say(f"fastloc: note: {live.note[0].lower()}{live.note[1:].rstrip('.')}", error=True)
     if guard.numbers and not guard.secure and args.source is None:
-        told = "browsers on other machines give a page the camera only over https: add --certfile and --keyfile"
-        say(f"fastloc: note: {told}", error=True)
+        note = "browsers on other machines give a page the camera only over https: add --certfile and --keyfile"
+        say(f"fastloc: note: {note}", error=True)
     out.print(f"{address} (Ctrl-C ends)", soft_wrap=True)
     if args.open:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One picture and the files its answer goes to; None for a file that was not asked for."""
+    """One picture and the files its answer goes to; None for a file that is not written."""
 
     image: str
     overlay: Path | None

@@ -44,8 +44,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     from fastloc.video.output.jobs import STDOUT
 
     parser.usage = "fastloc video IN [IN ...] -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
-    told = "a video file, an address (rtsp://, http:// …), a camera (camera:0), or a quoted pattern of files"
-    parser.add_argument("inputs", metavar="IN", nargs="+", help=told)
+    text = "a video file, an address (rtsp://, http:// …), a camera (camera:0), or a quoted pattern of files"
+    parser.add_argument("inputs", metavar="IN", nargs="+", help=text)
     add_texts(parser, required=False)
     add_like(parser)
     group = parser.add_argument_group("model")

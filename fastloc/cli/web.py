@@ -1,4 +1,4 @@
-"""`fastloc web`: a model as a page that runs in the browser, written to a folder and, if asked for, served to this machine alone."""
+"""`fastloc web`: a model as a page that runs in the browser, written to a folder and, with --serve, served to this machine alone."""
 
 import argparse
 import functools

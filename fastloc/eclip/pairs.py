@@ -54,7 +54,7 @@ class Left:
         if name not in known:
             known.append(name)
 
-    def told(self, most: int = 5) -> list[str]:
+    def lines(self, most: int = 5) -> list[str]:
         """One line for each reason, with at most `most` names."""
         dots = {why: " …" if len(names) > most else "" for why, names in self.names.items()}
         return [f"{len(names)} left out, {why}: {', '.join(names[:most])}{dots[why]}" for why, names in self.names.items()]
@@ -78,7 +78,7 @@ def read_pairs(data: Sequence[Path], left: Left) -> list[Pair]:
         raise FastlocError(f"data must be one folder or table, or .tar shards alone, got {', '.join(map(str, data))}")
     pairs = list(_usable(rows, left))
     if len(pairs) < 2:
-        why = "; ".join(["", *left.told(2)])
+        why = "; ".join(["", *left.lines(2)])
         raise FastlocError(f"{data[0]} must hold two or more usable pairs of picture and caption, got {len(pairs)}{why}")
     return pairs
 

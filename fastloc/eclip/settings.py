@@ -19,9 +19,9 @@ FITS = ("stretch", "crop")
 AT_LEAST, ABOVE = "at least", "above"
 
 
-def _row(default: Any, told: str, *, choices: tuple[str, ...] = (), bound: tuple[str, float] | None = None, most: float = math.inf,
+def _row(default: Any, text: str, *, choices: tuple[str, ...] = (), bound: tuple[str, float] | None = None, most: float = math.inf,
          settled: bool = False) -> Any:  # fmt: skip
-    return field(default=default, metadata={"told": told, "choices": choices, "bound": bound, "most": most, "open": not settled})
+    return field(default=default, metadata={"help": text, "choices": choices, "bound": bound, "most": most, "open": not settled})
 
 
 @dataclass(frozen=True)

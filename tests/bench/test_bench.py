@@ -207,13 +207,13 @@ def test_a_reference_that_does_not_fit_is_asked_at_a_smaller_size(case: Case, mo
 
 
 def test_inputs_are_rotated_and_alike(case: Case, tmp_path: Path) -> None:
-    found = read_inputs(case.told())
+    found = read_inputs(case.to_dict())
     assert len(found["pixels"]) == 4 and not np.array_equal(found["pixels"][0], found["pixels"][1])
     assert found["frames"][0].shape == (2, 40, 60, 3) and found["frames"][0].dtype == np.uint8 and np.ptp(found["frames"][0]) > 100
     again = write_inputs(tmp_path, 2, (32, 48), 3, 24, (40, 60))
     for name in ("pixels-0", "frames", "texts"):
         assert np.array_equal(np.load(again / f"{name}.npy"), np.load(Path(case.inputs) / f"{name}.npy")), name
-    assert Case.of(json.loads(json.dumps(case.told()))) == case
+    assert Case.from_dict(json.loads(json.dumps(case.to_dict()))) == case
 
 
 @pytest.mark.parametrize(("name", "told"), [

@@ -260,7 +260,7 @@ def test_shards(tmp_path: Path) -> None:
     assert [pair.name for pair in pairs] == ["a.tar/x/0", "b.tar/0", "b.tar/3"]
     assert [pair.captions for pair in pairs] == [("a cat",), ("an owl", "a bird"), ("x",)]
     np.testing.assert_array_equal(np.asarray(pairs[1].picture()), np.asarray(picture(2)))
-    assert left.told() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
+    assert left.lines() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
 
 
 def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> None:
@@ -271,7 +271,7 @@ def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> N
         table.write("silent.png,  \n")
     left = Left()
     assert len(read_pairs([folder], left)) == 10
-    assert left.told() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
+    assert left.lines() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
     with pytest.raises(FastlocError, match=r"none\.png: no such picture; without --strict it is left out"):
         read_pairs([folder], Left(strict=True))
 

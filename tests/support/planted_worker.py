@@ -18,8 +18,8 @@ from fastloc.bench.peers.protocol import Passes, serve
 PLANTED: dict[str, Any] = {"seconds": 0.0, "slower": 0.0, "wrong": 0.0, **json.loads(sys.argv[1])}
 
 
-def build(told: dict[str, Any]) -> Passes:
-    passes = _engine(told) if PLANTED.get("engine") else _stand_in(told)
+def build(fields: dict[str, Any]) -> Passes:
+    passes = _engine(fields) if PLANTED.get("engine") else _stand_in(fields)
     _planted("prepare")
     real, answer, asked = passes.model, passes.answer, [0]
     assert answer
@@ -37,19 +37,19 @@ def build(told: dict[str, Any]) -> Passes:
         late = asked[0] > 1 and PLANTED.get("wrong_later", 0.0)
         return answer() + np.float32(PLANTED["wrong"] or late)
 
-    return Passes(model, given, None, told=passes.told)
+    return Passes(model, given, None, columns=passes.columns)
 
 
-def _engine(told: dict[str, Any]) -> Passes:
+def _engine(fields: dict[str, Any]) -> Passes:
     from fastloc.bench.backends import torch_backend
     from fastloc.bench.backends.table import BACKENDS
     from fastloc.bench.cases import Case
 
-    return torch_backend.engine(BACKENDS["torch"], Case.of(told))
+    return torch_backend.engine(BACKENDS["torch"], Case.from_dict(fields))
 
 
-def _stand_in(told: dict[str, Any]) -> Passes:
-    grids = np.load(Path(told["inputs"]) / "wanted.npy")
+def _stand_in(fields: dict[str, Any]) -> Passes:
+    grids = np.load(Path(fields["inputs"]) / "wanted.npy")
     return Passes(lambda index: grids, lambda: grids)
 
 

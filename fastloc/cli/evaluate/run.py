@@ -41,10 +41,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--protocol", metavar="PAPER",
         help="whose: see `fastloc evaluate list` (default: the method's own paper where it has this set, else sclip, else plain)",
     )  # fmt: skip
-    told = "change a field of it, such as crop=0 names=plain probability=0.1"
-    group.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=VALUE", dest="changes", help=told)
-    told = "class names in the place of the protocol's, a class a line, several names of one split at commas"
-    group.add_argument("--names", type=Path, metavar="FILE", help=told)
+    text = "change a field of it, such as crop=0 names=plain probability=0.1"
+    group.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=VALUE", dest="changes", help=text)
+    text = "class names in the place of the protocol's, a class a line, several names of one split at commas"
+    group.add_argument("--names", type=Path, metavar="FILE", help=text)
     _add_output(parser.add_argument_group("run"))
 
 
@@ -67,8 +67,8 @@ def add_model(group: "argparse._ArgumentGroup") -> None:
 
 
 def _add_output(group: "argparse._ArgumentGroup") -> None:
-    told = "folder of the rows, figures and reports: a new one, or that of the same command, which goes on where it was ended"
-    group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{told} (default: nothing is written)")
+    text = "folder of the rows, figures and reports: a new one, or that of the same command, which goes on where it was ended"
+    group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{text} (default: nothing is written)")
     group.add_argument("--no-reports", action="store_true", help="figures and rows alone: no report.html and report.md")
     group.add_argument("--limit", type=count, metavar="N", help="evaluate the first N pictures")
     group.add_argument("--retry-failed", action="store_true", help="judge pictures again that could not be used")

@@ -52,8 +52,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ray(ray: "argparse._ArgumentGroup") -> None:
-    told = "have actors of Ray make the shards: of the cluster at HOST:PORT, of the one this machine is in (auto), or of this machine alone"
-    ray.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=f"{told} (local; default: RAY_ADDRESS, or local)")
+    text = "have actors of Ray make the shards: of the cluster at HOST:PORT, of the one this machine is in (auto), or of this machine alone"
+    ray.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=f"{text} (local; default: RAY_ADDRESS, or local)")
     ray.add_argument("--actors", type=count, metavar="N", help="how many (default: as many as GPUs allow, or one every 4 cores)")
     ray.add_argument("--actor-gpus", type=float, metavar="F", help="GPUs of an actor, 0.5 for two on one (default: 1 on cuda)")
 
