@@ -117,7 +117,7 @@ def test_a_plan_explains_every_field_and_every_refusal() -> None:
         assert f"  {decision.field:<11}{decision.chosen:<12}{decision.why}" in told
         others = {option.name for option in OPTIONS[decision.field]} - {decision.chosen}
         assert others == {name for name, _ in decision.refused}
-    assert "joint       as asked for" in told
+    assert "joint       as requested" in told
     assert "not graph: the device is cpu, and CUDA graphs need a CUDA GPU" in told
 
 
