@@ -19,7 +19,7 @@ STYLES = {"good": "green", "note": "yellow", "problem": "bold red"}
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON, with everything that was looked at")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every fact")
 
 
 def run(args: argparse.Namespace) -> int:

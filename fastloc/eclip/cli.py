@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastloc import eclip
 from fastloc.eclip.settings import Settings
 from fastloc.utils.argument_types import Parser, count, size
 from fastloc.utils.exit_status import exit_status
@@ -22,6 +21,14 @@ if TYPE_CHECKING:
 
 _CACHES = ("memory", "disk", "none")
 
+_DESCRIPTION = """\
+Train ECLIP's two projections (arXiv 2209.07046) behind a frozen CLIP, from pictures with captions.
+
+    python -m fastloc.eclip pairs/ -o run             # pairs/captions.csv: image,caption
+    python -m fastloc.eclip shards/*.tar -o run --model ViT-B-16 --pretrained laion2b_s34b_b88k --device cuda
+    torchrun --nproc-per-node 4 -m fastloc.eclip shards/*.tar -o run
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, and return the exit status."""
@@ -30,31 +37,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser with all arguments; those that change a training's result are the rows of `Settings`."""
-    made = Parser(prog="python -m fastloc.eclip", description=eclip.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    text = "a folder with captions.csv or captions.jsonl (columns image and caption), such a table, or WebDataset shards (.tar)"
+    made = Parser(prog="python -m fastloc.eclip", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = "pairs: a folder with captions.csv or captions.jsonl (columns image, caption), such a table, or WebDataset shards (.tar)"
     made.add_argument("data", nargs="+", type=Path, metavar="DATA", help=text)
-    made.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="for checkpoint, loss curve and projections")
+    made.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for checkpoint, loss curve and projections"
+    )
     model = made.add_argument_group("model")
-    model.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models` (default: embedded)")
+    model.add_argument("--model", default="embedded", metavar="NAME", help="model: a name of `fastloc models` (default: embedded)")
     model.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file")
-    model.add_argument("--size", type=size, metavar="N|HxW", help="of the model's input in pixels (default: the model's own)")
-    model.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    text = "of the frozen image encoder (default: float32 on a CPU, float16 on a GPU); projections are trained in float32"
+    model.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input, pixels (default: the model's)")
+    model.add_argument("--device", metavar="NAME", help="device: cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    text = "precision of the frozen image encoder; projections train in float32 (default: float32 on a CPU, float16 on a GPU)"
     model.add_argument("--dtype", metavar="NAME", help=text)
-    _add_running(made.add_argument_group("running, without a say in the result"))
-    group = made.add_argument_group("training; `open`: the paper leaves it open")
+    _add_running(made.add_argument_group("execution (changes no result)"))
+    group = made.add_argument_group("training (open: the paper does not fix it)")
     for row in fields(Settings):
         _add_setting(group, row)
     return made
 
 
 def _add_running(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
+    group.add_argument("--resume", action="store_true", help="continue from the checkpoint in the folder")
     group.add_argument("--save-every", type=count, default=100, metavar="N", help="steps between checkpoints (default: 100)")
-    group.add_argument("--stop-at", type=count, metavar="N", help="end after this step, to be resumed")
-    group.add_argument("--strict", action="store_true", help="end at the first picture or caption that cannot be used")
-    group.add_argument("--cache", choices=_CACHES, default="memory", help="where features of the frozen encoder are kept (default: memory)")
-    text = "of each process; what is beyond is encoded again when needed (default: 2048)"
+    group.add_argument("--stop-at", type=count, metavar="N", help="step to stop after, to be resumed (default: the last)")
+    group.add_argument("--strict", action="store_true", help="stop at the first unusable picture or caption (default: leave it out)")
+    group.add_argument("--cache", choices=_CACHES, default="memory", help="place of the frozen encoder's features (default: memory)")
+    text = "size of a process's cache, megabytes; features beyond it are encoded again (default: 2048)"
     group.add_argument("--cache-limit", type=count, default=2048, metavar="MB", help=text)
     group.add_argument("--workers", type=count, default=2, metavar="N", help="threads that read pictures (default: 2)")
 
