@@ -187,7 +187,7 @@ def test_what_cannot_be_shared() -> None:
             call([[1, 2]])
         with pytest.raises(ImageError, match="there is bgr=True"):
             call(frame()[None, ..., ::-1])
-        with pytest.raises(ImageError, match=r"torch\.uint8 \[B, H, W, 3\] is wanted"):
+        with pytest.raises(ImageError, match=r"frames must be torch\.uint8 \[B, H, W, 3\]"):
             call(np.zeros((2, 3, 4), np.uint8))
 
 

@@ -31,7 +31,7 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--device", metavar="NAME", help="device: cpu, cuda, cuda:1 … (default: cuda if there is one)")
     group.add_argument("--dtype", metavar="NAME", help="precision: float32, bfloat16, float16 or float64 (default: the plan's choice)")
     group.add_argument(
-        "--plan", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=CHOICE", help="choices of `fastloc plan` (default: its own)"
+        "--plan", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=CHOICE", help="choices of `fastloc plan`"
     )
 
 

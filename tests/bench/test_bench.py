@@ -193,7 +193,7 @@ def test_the_gate(case: Case) -> None:
     assert correctness_gate.judged(wanted, wanted, "float32") == correctness_gate.Verdict(0.0, 1e-4)
     nearly = wanted + np.float32(1.5e-4) * np.abs(wanted).max()
     assert correctness_gate.judged(nearly, wanted, "float32").refused and not correctness_gate.judged(nearly, wanted, "float16").refused
-    assert correctness_gate.judged(wanted[:1], wanted, "float32").refused == "it answers [1, 3, 4, 6], and [2, 3, 4, 6] is wanted"
+    assert correctness_gate.judged(wanted[:1], wanted, "float32").refused == "its answer must be [2, 3, 4, 6], got [1, 3, 4, 6]"
     assert correctness_gate.grids(case, "encoder").shape == (2, 3, 1, 1)
     # a batch is its pictures one by one: answers of one picture that depend on another's are wrong
     alone = correctness_gate.grids(replace(case, inputs=case.inputs))[1:]
@@ -257,7 +257,7 @@ def test_rows_are_kept_line_by_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "told"), [
-    ({"speed": 1.0}, "no column 'speed'"), ({"ms": "1"}, "column 'ms' is '1'; float or int is wanted"),
+    ({"speed": 1.0}, "no column 'speed'"), ({"ms": "1"}, "column 'ms' must be float or int, got '1'"),
     ({"ms": math.inf}, "column 'ms' must be finite, got inf"), ({"commit": None}, "got none of commit"),
 ])  # fmt: skip
 def test_rows_that_are_none(change: dict[str, Any], told: str, tmp_path: Path) -> None:

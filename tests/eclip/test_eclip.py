@@ -314,11 +314,11 @@ def test_broken_shards(tmp_path: Path) -> None:
     [
         ({"attention": "kq"}, "unknown attention 'kq'"),
         ({"pool": "maximum"}, "unknown pool 'maximum'"),
-        ({"steps": 0}, "steps is 0; a number at least 1 is wanted"),
+        ({"steps": 0}, "steps must be a number at least 1, got 0"),
         ({"batch": 2.5}, "batch must be a whole number, got 2.5"),
-        ({"rate": 0.0}, "rate is 0.0; a number above 0 is wanted"),
+        ({"rate": 0.0}, "rate must be a number above 0, got 0.0"),
         ({"rate": math.nan}, "rate must be a finite number, got nan"),
-        ({"warm_up": 1.5}, "warm_up is 1.5; a number at least 0 and at most 1 is wanted"),
+        ({"warm_up": 1.5}, "warm_up must be a number at least 0 and at most 1, got 1.5"),
     ],
 )
 def test_wrong_settings(changes: dict[str, Any], message: str) -> None:

@@ -127,8 +127,8 @@ def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:
     [
         ({"rho": None}, "matched temperatures need unit projections, self-self terms and rho"),
         ({"terms": ("vv", "qk"), "iterations": 0}, "matched temperatures need unit projections, self-self terms and rho"),
-        ({"rho": 1.0}, "rho is 1.0; a share of the tokens between 0 and 1 is wanted"),
-        ({"rho": -0.1}, "rho is -0.1; a share of the tokens between 0 and 1 is wanted"),
+        ({"rho": 1.0}, "rho must be a share of the tokens between 0 and 1, got 1.0"),
+        ({"rho": -0.1}, "rho must be a share of the tokens between 0 and 1, got -0.1"),
         ({"unit": False, "iterations": 0, "inv_temp": None}, "rho is for unit projections"),
     ],
 )

@@ -196,7 +196,7 @@ def test_frames_of_a_camera_are_blue_first():
 
 def test_what_is_no_frame():
     for wrong in (frames().float(), frames()[0], frames().permute(0, 3, 1, 2)):
-        with pytest.raises(ImageError, match=r"torch\.uint8 \[B, H, W, 3\] is wanted"):
+        with pytest.raises(ImageError, match=r"frames must be torch\.uint8 \[B, H, W, 3\]"):
             engine().heatmaps(wrong, ["cat"])
         with pytest.raises(FastlocError):
             engine().similarity(wrong, ["cat"])

@@ -24,7 +24,7 @@ BAD_COMMANDS = [
     (["--port", "0", "--methods", "gmm"], "did you mean 'gem'"),
     (["--port", "0", "--wait", "-1"], "wait must be"),
     (["--port", "0", "--timeout", "nan"], "seconds must be"),
-    (["--keyfile", "key.pem"], "add --certfile"),
+    (["--keyfile", "key.pem"], "must come with --certfile"),
 ]
 
 
