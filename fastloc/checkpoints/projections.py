@@ -129,7 +129,7 @@ def _shipped(text: str) -> _About:
 Given = str | os.PathLike[str] | Projections | None
 
 
-def found(given: str | os.PathLike[str] | Projections, source: Source, who: str = "projections='own'") -> Projections:
+def projections_for(given: str | os.PathLike[str] | Projections, source: Source, who: str = "projections='own'") -> Projections:
     """The given projections. Raises ModelError if a file holds none or the model came without any; the message names `who`."""
     if isinstance(given, Projections):
         return given
@@ -146,7 +146,7 @@ def found(given: str | os.PathLike[str] | Projections, source: Source, who: str 
 def loaded(model: str, pretrained: str | None, given: Given) -> Source:
     """`fastloc.checkpoints.loading.load`, with projections if given. Raises the errors of both."""
     source = loading.load(model, pretrained)
-    return source if given is None else found(given, source).applied(source)
+    return source if given is None else projections_for(given, source).applied(source)
 
 
 def _check(tensors: Mapping[str, Tensor], name: str) -> None:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         report = build(
             args.model, args.output, runtime=args.runtime, sm=args.sm, profiles=Profiles(args.batch, args.size, args.texts),
             timing_cache=args.timing_cache, workspace=args.workspace and args.workspace * MEGABYTE,
-            optimization_level=args.optimization_level, tf32=args.tf32, progress=lambda at: say(said(at)),
+            optimization_level=args.optimization_level, tf32=args.tf32, progress=lambda at: say(progress_line(at)),
         )  # fmt: skip
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def said(at: Progress) -> str:
+def progress_line(at: Progress) -> str:
     """The progress of a build, in words."""
     steps = f" {at.done}/{at.total}" if at.total > 1 else ""
     return f"{at.phase}{steps}"

@@ -60,9 +60,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _choices() -> str:
     """The meaning of each choice, from the tables."""
     sections = {
-        "spelling": {name: f"{row.what}: {row.reads}" for name, row in SPELLINGS.items()},
+        "spelling": {name: f"{row.summary}: {row.reads}" for name, row in SPELLINGS.items()},
         "dtype": {typed: DTYPES[name] for typed, name in PRECISIONS.items()},
-        "input": {name: row.what for name, row in INPUTS.items()},
+        "input": {name: row.summary for name, row in INPUTS.items()},
         "resize": RESIZES,
         "outputs": OUTPUTS,
         "for": {name: row.what for name, row in PIPELINES.items()},

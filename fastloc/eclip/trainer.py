@@ -76,7 +76,7 @@ def train(
 
 
 def _refuse(localizer: Localizer, out: Path, settings: Settings, running: Running, count: int) -> None:
-    if localizer.projected.given or localizer.recipe.name != "itsm":
+    if localizer.projected.is_given or localizer.recipe.name != "itsm":
         raise FastlocError("the encoder to train on is the plain one: method itsm, without projections")
     if settings.batch % processes() or count < processes():
         raise FastlocError(f"a batch of {min(settings.batch, count)} pairs cannot be shared evenly by {processes()} processes")

@@ -128,7 +128,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self._queue = AsyncQueue()
         self._process = DeviceProcess(self.device)
         self.kind = tower_kind(source.weights)
-        self._choose(method, official, recommended, fit, template, changes, self.measured.given)
+        self._choose(method, official, recommended, fit, template, changes, self.measured.is_given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)

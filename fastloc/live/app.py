@@ -195,7 +195,7 @@ class Live:
             case Seen():
                 session.seen()
             case Asked():
-                if session.ask(words.given):
+                if session.ask(words.requested):
                     self._aside.submit(self._change, session)
 
     def _change(self, session: Session) -> None:

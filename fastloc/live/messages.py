@@ -52,7 +52,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     boxes: bool | UnsetType = UNSET
 
     @property
-    def given(self) -> dict[str, Any]:
+    def requested(self) -> dict[str, Any]:
         """The requested values, by field."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in values.items() if value is not UNSET}

@@ -126,7 +126,7 @@ def _transformers(name: str, path: Path, repository: Repository | None = None) -
     preprocess, weights, config = folder.preprocess(), transformers_folder.weights(path), folder.with_tokenizer()
     return Description(
         name, config, preprocess, {}, weights, lambda: folder_tokenizer(config, path),
-        renames=lambda state: layouts.as_open_clip_of(state, folder.found, outline, str(file)),
+        renames=lambda state: layouts.as_open_clip_of(state, folder.model_class, outline, str(file)),
     )  # fmt: skip
 
 
