@@ -94,7 +94,7 @@ def test_files_that_are_not_there(tmp_path: Path):
     write(tmp_path, "siglip")
     (tmp_path / "tokenizer.json").unlink()
     assert told(tmp_path) == (
-        f"model directory {str(tmp_path)!r} must hold the tokenizer of its SiglipModel, tokenizer.json, and holds none; put the file there"
+        f"model directory {str(tmp_path)!r} must hold the tokenizer of its SiglipModel, tokenizer.json, got none; put the file there"
     )
     write(tmp_path, "siglip")
     (tmp_path / "model.safetensors").unlink()
