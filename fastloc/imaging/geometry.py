@@ -95,6 +95,11 @@ class Geometry:
         """The same as `resampling`, as two tables (rows, columns): for each pixel two neighbouring cells and the weight between them."""
         return self._axis(0, grid[0]), self._axis(1, grid[1])
 
+    def steps(self, grid: Pair, through_input: bool = False) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """The tables (rows, columns) that `resampling` takes one after the other, the picture's last."""
+        rows, columns = self.sampling(grid if not through_input else self.input)
+        return ((self._on_input(0, grid[0]), rows), (self._on_input(1, grid[1]), columns)) if through_input else ((rows,), (columns,))
+
     def _covered(self, axis: int) -> slice:
         low = self.corner[axis] / self.scale[axis]
         high = (self.corner[axis] + self.input[axis]) / self.scale[axis]
