@@ -140,7 +140,7 @@ def test_a_classifier_says_that_it_has_none() -> None:
     layers = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)
     localizer = CnnLocalizer(torch.nn.Sequential(*layers), size=32, method="cam")
     assert localizer.logit_scale is None
-    with pytest.raises(FastlocError, match="maps='background' compares cosines at the model's logit scale, and a classifier has none"):
+    with pytest.raises(FastlocError, match="maps must be 'frame' or 'running' for a classifier, got 'background'"):
         Temporal(0.0, "background", localizer.logit_scale)
 
 

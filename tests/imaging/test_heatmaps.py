@@ -143,7 +143,7 @@ def test_refusals():
         ((values, STRETCH, "softmax", -1.0), "-1.0"),
         ((values, STRETCH, "softmax", float("nan")), "nan"),
         ((values, STRETCH, "softmax", 40.0, True), "reverse"),
-        ((values, STRETCH, "softmax-input"), "order 'softmax-input' needs a positive logit_scale"),
+        ((values, STRETCH, "softmax-input"), "logit_scale must be positive for order 'softmax-input'"),
         ((values, STRETCH, "softmax-input", 40.0, True), "reverse"),
         ((values, STRETCH, "none", None, True), "reverse"),
         ((values[0], STRETCH), r"\[6, 6\]"),

@@ -291,7 +291,7 @@ def test_a_large_palette_takes_one_byte_a_pixel_beside_the_result():
         (torch.zeros(4, 4, dtype=torch.complex64), ["complex"]),
         (torch.quantize_per_tensor(torch.zeros(4, 4), 1.0, 0, torch.quint8), ["quint8"]),
         (io.StringIO("text"), ["binary mode"]),
-        (None, ["NoneType", "expected a path"]),
+        (None, ["NoneType", "must be a path"]),
         ([[1, 2]], ["list"]),
     ],
 )

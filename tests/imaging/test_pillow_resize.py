@@ -103,5 +103,5 @@ def test_refusals() -> None:
     with pytest.raises(FastlocError, match=r"unknown interpolation 'bicubik': did you mean 'bicubic'\?"):
         taps(4, 5, "bicubik")
     for sizes in ((0, 5), (5, 0), (-1, 5)):
-        with pytest.raises(FastlocError, match="both must be positive"):
+        with pytest.raises(FastlocError, match="sizes of a resize must be positive"):
             taps(*sizes, "bicubic")

@@ -125,7 +125,7 @@ def test_settings_that_a_frame_proves_wrong_are_taken_back(open_live: Any) -> No
     client.answer()
     assert client.settings(maps="running")["type"] == "settings"
     client.frame(sent(2))
-    assert "do not compete" in client.words("problem")["message"]
+    assert "a text's share among all" in client.words("problem")["message"]
     assert client.words("settings")["maps"] == "frame"
     client.frame(sent(3))
     assert client.answer().facts["id"] == 3

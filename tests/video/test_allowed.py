@@ -68,7 +68,7 @@ def lure(folder: Path, name: str, address: str, clip: bytes) -> Path:
 @pytest.mark.parametrize("name", LURES)
 def test_a_local_file_names_nothing_else(tmp_path: Path, server: Any, clip: bytes, name: str) -> None:
     path = lure(tmp_path, name, server.address, clip)
-    assert fails(path) == f"{path}: is a text, not a video"
+    assert fails(path) == f"{path}: must be a video, got a text"
     assert server.asked == []
 
 
@@ -186,7 +186,7 @@ def test_a_pipe_a_socket_and_a_device(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("s.mp4")
-        refused = {"x.mp4": "is a pipe, not a file", "s.mp4": "is a socket, not a file", os.devnull: "is a device, not a file; a camera is"}
+        refused = {"x.mp4": "a pipe; a video is", "s.mp4": "a socket", os.devnull: "a device; give a camera as"}
         said: dict[str, str] = {}
 
         def ask() -> None:
@@ -198,7 +198,7 @@ def test_a_pipe_a_socket_and_a_device(tmp_path: Path, monkeypatch: pytest.Monkey
         thread.join(5)
         assert not thread.is_alive(), "it waits"
     for name, why in refused.items():
-        assert said[name].startswith(f"{name}: {why}")
+        assert said[name].startswith(f"{name}: must be a video file, got {why}")
     assert "no such file; standard input is no source of video" in fails("-")
 
 
@@ -210,7 +210,7 @@ def test_standard_input(tmp_path: Path) -> None:
     with path.open("rb") as file:
         assert subprocess.run(command, cwd=REPO, stdin=file, capture_output=True, text=True, check=True).stdout == "3\n"
     ended = subprocess.run(command, cwd=REPO, input=path.read_bytes(), capture_output=True, check=False)
-    assert b"/dev/stdin: is a pipe, not a file" in ended.stderr
+    assert b"/dev/stdin: must be a video file, got a pipe" in ended.stderr
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".mp4", ".mkv"])

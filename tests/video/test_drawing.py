@@ -211,5 +211,5 @@ def test_what_cannot_be_drawn() -> None:
         Drawer(colormap="turbot")
     for name in ("opacity", "threshold"):
         for value in (0.0, 1.1, float("nan")):
-            with pytest.raises(FastlocError, match=f"{name} {value!r} must be above 0 and at most 1"):
+            with pytest.raises(FastlocError, match=f"{name} must be above 0 and at most 1, got {value!r}"):
                 Drawer(**{name: value})

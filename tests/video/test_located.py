@@ -169,7 +169,7 @@ def test_limits_are_checked(localizer: fastloc.Localizer):
         with pytest.raises(FastlocError, match=f"limits must be {told}"):
             replace(result, limits=np.float32(limits))
     shares = localizer.with_method("naclip")(MARKET, TEXTS)
-    with pytest.raises(FastlocError, match="limits need a min-max map"):
+    with pytest.raises(FastlocError, match="order must be 'grid' or 'picture' where limits are set"):
         replace(shares, limits=np.float32([[0, 1]] * 3))
 
 

@@ -401,11 +401,11 @@ def test_percentiles_are_of_the_last_values():
     ("options", "error", "message"),
     [
         ({"texts": ()}, TextError, "no prompts"),
-        ({"every": 0}, FastlocError, "every 0 must be a whole number"),
-        ({"every": 1.5}, FastlocError, "every 1.5"),
+        ({"every": 0}, FastlocError, "every must be a whole number, 1 or more, got 0"),
+        ({"every": 1.5}, FastlocError, "got 1.5"),
         ({"maps": "nothing"}, FastlocError, "unknown kind of maps 'nothing'"),
-        ({"background": ("sky",)}, FastlocError, "maps='frame' does not use them"),
-        ({"localizer": 3}, FastlocError, "localizer is a int"),
+        ({"background": ("sky",)}, FastlocError, "maps must be 'background' where background texts are set, got 'frame'"),
+        ({"localizer": 3}, FastlocError, "localizer must be .*, got a int"),
     ],
 )
 def test_wrong_arguments_are_told_at_once(options: dict, error: type[Exception], message: str):

@@ -221,10 +221,10 @@ def _there(folder: Path) -> Path:
 
 BAD = {
     "the folder .* does not exist": _no_folder,
-    "is a folder": _a_folder,
+    "must be a file, got a folder": _a_folder,
     "exists already; --force": _there,
-    r"written as \.mp4, \.m4v, \.mov, \.mkv, \.webm, not as '\.avi'": lambda folder: folder / "out.avi",
-    "not as no extension": lambda folder: folder / "out",
+    r"must be one of \.mp4, \.m4v, \.mov, \.mkv, \.webm, got '\.avi'": lambda folder: folder / "out.avi",
+    "got none": lambda folder: folder / "out",
     "File name too long": lambda folder: folder / f"{'x' * 300}.mp4",
     "(cannot be written|does not exist)": lambda folder: Path("/proc/out.mp4"),
 }
