@@ -110,15 +110,15 @@ def inspect(path: Path | str) -> Report:
 
 
 def placed(report: Report, providers: str | Sequence[str] = "auto") -> Placement:
-    """The placement of the file's nodes on providers, in onnxruntime on this machine; `providers` as for `fastloc.OnnxLocalizer`.
+    """The placement of the file's nodes on providers, on this machine; `providers` as for `fastloc.OnnxLocalizer`.
 
-    A provider that does not take every node is reported here, not refused. Raises ModelError and PlanError as `OnnxSession` does.
+    A provider that does not take every node is reported here, not refused. Raises ModelError and PlanError as `fastloc.OnnxLocalizer` does.
     """
-    from fastloc.runtime.session import OnnxSession
+    from fastloc.runtime.open_session import open_session
 
     if report.manifest is None:
         raise ModelError(f"{report.content.file.path} is a text tower, which runs on the CPU: --providers is for image towers")
-    return OnnxSession(report.content.file.path, providers, allow_fallback=True).placement()
+    return open_session(report.content.file.path, providers, allow_fallback=True).placement()
 
 
 def _text(file: Header) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ def use(path: Path) -> OnnxLocalizer:
 
 OTHERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a larger batch": (lambda content: content["input"].update(batch=4096), r"names float32 \[4096, 3, 32, 40\] for 'pixels'"),
-    "a larger size": (lambda content: content["input"].update(size=[4096, 4096]), r"takes tensor\(float\) \[1, 3, 32, 40\]"),
+    "a larger size": (lambda content: content["input"].update(size=[4096, 4096]), r"takes float32 \[1, 3, 32, 40\]"),
     "more texts": (lambda content: content["texts"].update(count=60000), r"names float32 \[60000, 16\] for 'text_embeddings'"),
     "another layout": (lambda content: content["input"].update(layout="NHWC"), r"names float32 \[1, 32, 40, 3\]"),
     "frames": (lambda content: content["input"].update(kind="frames", frame=[32, 40]), "its metadata names inputs"),

@@ -101,15 +101,15 @@ def _session(row: Backend, case: Case, file: Path, kept: list[Array]) -> Any:
     """The file as a function of its inputs by name. On a GPU the inputs in `kept` and all outputs stay there."""
     import onnxruntime as ort
 
-    from fastloc.runtime.providers import PROVIDERS
+    from fastloc.runtime.providers import PROVIDERS, SHARED
 
     kind = case.device.partition(":")[0]
     name = PROVIDERS[row.providers[kind]].ort
     options = ort.SessionOptions()
     options.intra_op_num_threads = case.threads
     options.log_severity_level = 3
-    # within a call its threads may spin; after it they would take the cores from whoever has the next turn
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    for entry in SHARED.items():
+        options.add_session_config_entry(*entry)
     if kind == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     session = ort.InferenceSession(str(file), options, providers=[name], enable_fallback=0)
