@@ -72,7 +72,8 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
 
 def add_exported(group: "argparse._ArgumentGroup") -> None:
     """Add the options of an exported file: its companions and settings."""
-    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: auto, fastest, cpu, openvino, cuda … (default: cuda or else cpu)")
+    places = "for an .onnx file: auto (cuda or else cpu), fastest, cpu, openvino, cuda … (default: auto)"
+    group.add_argument("--providers", nargs="+", metavar="NAME", help=places)
     group.add_argument("--embeddings", type=Path, metavar="FILE", help="for an .onnx file: its texts, encoded by `fastloc embed`")
     group.add_argument(
         "--text-tower", type=Path, metavar="FILE", help="for an .onnx file: what encodes its texts (default: NAME.text.onnx beside it)"

@@ -27,14 +27,16 @@ from fastloc.utils.fork_safety import FORKED, keep_for_ever, renewed_after_fork
 from fastloc.utils.hardware import cpu
 from fastloc.utils.schema import first_line
 
-__all__ = ["OpenvinoSession"]
+__all__ = ["DEVICE", "EXACT", "PRECISION", "OpenvinoSession"]
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
 DEVICE = "CPU"
 PRECISION = "INFERENCE_PRECISION_HINT"
-# OpenVINO's names of float32 and of the precisions in which it computes faster, by the capability that a processor must have
-FLOAT32, CAPABILITIES = "f32", {"bf16": "BF16", "f16": "FP16"}
+# the capability that a processor must have for a precision other than float32
+CAPABILITIES = {"bf16": "BF16", "f16": "FP16"}
+# left alone it computes in bfloat16 where the processor has it, and binds threads to cores that others may be busy on
+EXACT = {PRECISION: "f32", "EXECUTION_MODE_HINT": "ACCURACY", "ENABLE_CPU_PINNING": False}
 # numpy's names of OpenVINO's types
 TYPES = {"f32": "float32", "u8": "uint8"}
 # sizes whose compiled models are kept; the one not used for longest goes first
@@ -72,8 +74,7 @@ class OpenvinoSession:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise PlanError(f"threads must be 1 or more, or None for OpenVINO's own choice, got {threads!r}")
         self.core = self.openvino.Core()
-        # left alone it computes in bfloat16 where the processor has it, and binds threads to cores that others may be busy on
-        self.options: dict[str, Any] = {PRECISION: FLOAT32, "EXECUTION_MODE_HINT": "ACCURACY", "ENABLE_CPU_PINNING": False}
+        self.options: dict[str, Any] = dict(EXACT)
         self.options |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
         self.options |= {} if cache is None else {"CACHE_DIR": str(engine_cache.prepared(Path(cache)))}
         self.options |= {key: value for key, value in (options or {}).items() if value is not None}
