@@ -7,14 +7,18 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastloc._version import __version__
 from fastloc.errors import FastlocError
-from fastloc.onnx_file.header import Header
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hardware import cpu, packages
 from fastloc.utils.schema import decode, one_line, read_file
 from fastloc.utils.user_cache import user_cache
+
+if TYPE_CHECKING:
+    # its numpy is more than `fastloc doctor` loads
+    from fastloc.onnx_file.header import Header
 
 __all__ = ["Choice", "Timed", "keep", "kept", "kept_choices", "key_of"]
 
