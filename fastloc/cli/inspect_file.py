@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     session = None if args.providers is None else loaded(report, asked(args.providers))
     placement, choice = (None, None) if session is None else (session.placement(), session.choice)
     if args.json:
-        where = {} if placement is None else {"placement": [vars(row) for row in placement.rows]}
+        where: dict[str, Any] = {} if placement is None else {"placement": [vars(row) for row in placement.rows]}
         where |= {} if choice is None else {"choice": asdict(choice)}
         print(json.dumps({**report.to_dict(), **where}, indent=2))
     else:
