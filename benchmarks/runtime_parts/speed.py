@@ -105,6 +105,12 @@ def _error(found: Array, exact: Array) -> float:
 
 
 def lines(part: Part) -> list[str]:
-    told = [f"{row['model']:10} {row['size']} px  {row['way']:38} {row['ms']:8.2f} ms  "
-            "{:.2f} ({:.2f} … {:.2f})".format(*row["ratio"]) + f"  error {row['error']:.0e}" for row in part["rows"]]  # fmt: skip
-    return [*told, *(f"left out: {name} is not installed" for name in part["missing"])]
+    found = [
+        f"{row['model']:10} {row['size']} px  {row['way']:38} {row['ms']:8.2f} ms  {_interval(row['ratio'])}  error {row['error']:.0e}"
+        for row in part["rows"]
+    ]
+    return [*found, *(f"left out: {name} is not installed" for name in part["missing"])]
+
+
+def _interval(ratio: list[float]) -> str:
+    return "{:.2f} ({:.2f} … {:.2f})".format(*ratio)

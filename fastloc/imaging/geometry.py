@@ -95,6 +95,11 @@ class Geometry:
         """The same as `resampling`, as two tables (rows, columns): for each pixel two neighbouring cells and the weight between them."""
         return self._axis(0, grid[0]), self._axis(1, grid[1])
 
+    def steps(self, grid: Pair, through_input: bool = False) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """The tables (rows, columns) that `resampling` takes one after the other, the picture's last."""
+        rows, columns = self.sampling(grid if not through_input else self.input)
+        return ((self._on_input(0, grid[0]), rows), (self._on_input(1, grid[1]), columns)) if through_input else ((rows,), (columns,))
+
     def _covered(self, axis: int) -> slice:
         low = self.corner[axis] / self.scale[axis]
         high = (self.corner[axis] + self.input[axis]) / self.scale[axis]
@@ -138,14 +143,14 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     """
     if name not in FITS:
         raise FastlocError(unknown("fit", name, FITS))
-    seen, wanted, cell = _pair("picture size", picture), _pair("size", size), _pair("patch", patch)
-    _check_multiple(wanted, cell)
+    seen, asked, cell = _pair("picture size", picture), _pair("size", size), _pair("patch", patch)
+    _check_multiple(asked, cell)
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
         raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
-    if name in VARYING and wanted[0] != wanted[1]:
-        raise FastlocError(f"fit {name!r} takes one size, for the short side, not {size_text(wanted)}")
-    inputs, resized, corner = FITS[name](seen, wanted, cell)
+    if name in VARYING and asked[0] != asked[1]:
+        raise FastlocError(f"size must be one number for fit {name!r}, that of the short side, got {size_text(asked)}")
+    inputs, resized, corner = FITS[name](seen, asked, cell)
     _check_cost(inputs, cell, size)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
 
@@ -200,15 +205,15 @@ BOUNDED = ("own", "own-up")
 VARYING = ("aspect", *BOUNDED)
 
 
-def _pair(what: str, value: int | Pair) -> Pair:
+def _pair(name: str, value: int | Pair) -> Pair:
     """One number or (h, w) as two plain positive ints."""
     try:
         both = (value, value) if not isinstance(value, (tuple, list)) else value
         height, width = (operator.index(each) for each in both)
     except (TypeError, ValueError):
-        raise FastlocError(f"{what} {value!r} is neither a whole number nor a pair (height, width) of them") from None
+        raise FastlocError(f"{name} must be a whole number or a pair (height, width) of them, got {value!r}") from None
     if height < 1 or width < 1:
-        raise FastlocError(f"{what} {value!r} must be positive")
+        raise FastlocError(f"{name} must be positive, got {value!r}")
     return height, width
 
 
@@ -234,7 +239,7 @@ def _check_cost(inputs: Pair, cell: Pair, size: int | Pair) -> None:
 def _points(points: ArrayLike) -> Floats:
     array = np.asarray(points, np.float64)
     if array.ndim == 0 or array.shape[-1] != 2:
-        raise FastlocError(f"points must be (x, y) pairs, shape [..., 2], not {list(array.shape)}")
+        raise FastlocError(f"points must be (x, y) pairs, shape [..., 2], got {list(array.shape)}")
     return array
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.imaging.bilinear import Bilinear
 from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
-__all__ = ["BACKGROUND", "COMPETING", "ORDERS", "heatmaps", "is_flat", "labels", "minmax", "peak", "softmax", "through_input", "upsample"]
+__all__ = [
+    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "minmax", "peak", "softmax",
+    "surface", "through_input", "upsample",
+]  # fmt: skip
 
 Floats = NDArray[Any]
 
@@ -35,12 +41,9 @@ def minmax(x: Floats, axes: tuple[int, ...] = (-2, -1), out: Floats | None = Non
 
     A constant map has no contrast and becomes 0; the official codes divide by zero there.
     """
-    low, high = x.min(axis=axes, keepdims=True), x.max(axis=axes, keepdims=True)
-    span = high - low
-    flat = is_flat(low, high)
+    low, span = _stretch(x.min(axis=axes, keepdims=True), x.max(axis=axes, keepdims=True))
     scaled: Floats = np.subtract(x, low, out=out)
-    # noise over infinity is 0
-    scaled /= np.where(flat, np.inf, span).astype(x.dtype)
+    scaled /= span
     return scaled
 
 
@@ -64,7 +67,11 @@ def softmax(x: Floats, scale: float) -> Floats:
     powers: Floats = x - x.max(axis=0, keepdims=True)
     powers *= scale
     np.exp(powers, out=powers)
-    powers /= powers.sum(axis=0, keepdims=True)
+    # one by one: a sum over an axis has another order for other shapes
+    total = powers[0].copy()
+    for each in powers[1:]:
+        total += each
+    powers /= total
     return powers
 
 
@@ -73,12 +80,105 @@ def through_input(order: str) -> bool:
     return order == "softmax-input"
 
 
+def surface(similarity: Floats, geometry: Geometry, order: str = "none") -> Bilinear:
+    """The bilinear maps of similarities [T, h, w], as the order has them."""
+    values = _checked(similarity)
+    return Bilinear(values, *geometry.steps((values.shape[1], values.shape[2]), through_input(order)))
+
+
 def upsample(similarity: Floats, geometry: Geometry, order: str = "none") -> Floats:
     """[T, h, w] -> [T, H, W], bilinear, as the order has it; 0 on picture borders that a crop hid from the model (`Geometry.covered`)."""
-    values, rows, columns = _matrices(similarity, geometry, order)
-    # the short product first: [T, h, w] @ [w, W] is small
-    maps: Floats = rows @ (values @ columns.T)
-    return maps
+    return Heat(surface(similarity, geometry, order), geometry).tile()
+
+
+# arrays have no single truth
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """Heatmaps [T, H, W] that are read a part at a time, each part with the bits of the whole: see `heat_of`.
+
+    maps         the bilinear maps; where texts compete, of the distinct texts
+    low, span    [T, 1, 1], the value at which heat is 0, and the range from there to 1
+    cut          True where heat is cut off at 0 and 1
+    logit_scale  of the softmax over the texts
+    index        the place of each text among the maps, where texts repeat
+    """
+
+    maps: Bilinear
+    geometry: Geometry
+    low: Floats | None = None
+    span: Floats | None = None
+    cut: bool = False
+    reverse: bool = False
+    logit_scale: float | None = None
+    index: tuple[int, ...] | None = None
+
+    def parts(self, rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Floats]]:
+        """Parts of the heat of the maps: texts, rows and the values [t, n, w] there; of pixels inside what the model saw."""
+        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
+            yield texts, part, self.of(values, texts)
+
+    def of(self, values: Floats, texts: slice) -> Floats:
+        """The heat of values [t, ...] of the maps of these texts, in their place. All texts stand together where they compete."""
+        if self.logit_scale is not None:
+            return softmax(values, self.logit_scale)
+        if self.low is not None and self.span is not None:
+            shape = (-1, *(1,) * (values.ndim - 1))
+            values -= self.low[texts].reshape(shape)
+            values /= self.span[texts].reshape(shape)
+        if self.cut:
+            np.clip(values, 0, 1, out=values)
+        return np.subtract(1, values, out=values) if self.reverse else values
+
+    def tile(self, rows: slice = slice(None), columns: slice = slice(None)) -> Floats:
+        """[T, r, c]: the heat of rows and columns of the picture; 0 where a crop hid it."""
+        height, width = self.geometry.picture
+        (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
+        made = np.zeros((len(self.maps.values), max(bottom - top, 0), max(right - left, 0)), self.maps.values.dtype)
+        down, along = self.geometry.covered()
+        down, along = slice(max(down.start, top), min(down.stop, bottom)), slice(max(along.start, left), min(along.stop, right))
+        if down.start < down.stop and along.start < along.stop:
+            for texts, part, heat in self.parts(down, along):
+                made[texts, part.start - top : part.stop - top, along.start - left : along.stop - left] = heat
+        return made if self.index is None else made[list(self.index)]
+
+
+def heat_of(
+    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
+    limits: Floats | None = None,
+) -> Heat:  # fmt: skip
+    """The heatmaps of `heatmaps`, to be read a part at a time. Raises FastlocError as it does."""
+    if order not in ORDERS:
+        raise FastlocError(unknown("order", order, ORDERS))
+    if reverse and order not in ("grid", "picture"):
+        raise FastlocError(f"order must be 'grid' or 'picture' where reverse is set, got {order!r}")
+    values = _checked(similarity)
+    if limits is not None:
+        check_limits(np.asarray(limits), len(values), order)
+        return Heat(surface(values, geometry), geometry, *_between(limits, values), cut=True, reverse=reverse)
+    if order == "grid":
+        return Heat(surface(_minmax_grid(values, geometry, reverse), geometry), geometry, cut=True)
+    if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
+        raise FastlocError(f"logit_scale must be positive for order {order!r}, got {logit_scale!r}")
+    if order in COMPETING and (copies := distinct_rows(values)):
+        return replace(heat_of(values[copies.first], geometry, order, logit_scale), index=tuple(copies.index))
+    if order in COMPETING and len(values) == 1:
+        order = "picture"
+    if order == "softmax-grid" and logit_scale is not None:
+        # a blend ends at its upper cell only up to rounding
+        return Heat(surface(softmax(values, logit_scale), geometry), geometry, cut=True)
+    maps = surface(values, geometry, order)
+    if order == "picture":
+        return Heat(maps, geometry, *_stretch(*maps.range()), reverse=reverse)
+    return Heat(maps, geometry, logit_scale=None if order == "none" else logit_scale)
+
+
+def heat_tile(
+    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
+    limits: Floats | None = None, *, rows: slice = slice(None), columns: slice = slice(None),
+) -> Floats:  # fmt: skip
+    """[T, r, c]: rows and columns of `heatmaps`, to the bit, without the rest. Of many tiles make `heat_of` once: a stretch looks for the
+    least and greatest value of the whole map."""
+    return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile(rows, columns)
 
 
 def heatmaps(
@@ -94,105 +194,50 @@ def heatmaps(
     them it is cut off. Raises FastlocError for an unknown order, a softmax without a positive logit_scale, reverse or limits without a
     min-max, and limits that are not finite or not in order.
     """
-    if order not in ORDERS:
-        raise FastlocError(unknown("order", order, ORDERS))
-    if reverse and order not in ("grid", "picture"):
-        raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
-    if limits is not None:
-        return _limited(similarity, geometry, order, reverse, limits)
-    if order == "grid":
-        return _minmax_grid(similarity, geometry, reverse)
-    if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
-        raise FastlocError(f"order {order!r} needs a positive logit_scale, not {logit_scale!r}")
-    if order in COMPETING and (copies := distinct_rows(np.asarray(similarity))):
-        return heatmaps(np.asarray(similarity)[copies.first], geometry, order, logit_scale)[copies.index]
-    if order in COMPETING and len(similarity) == 1:
-        order = "picture"
-    if order == "softmax-grid" and logit_scale is not None:
-        maps = upsample(softmax(_checked(similarity), logit_scale), geometry)
-        # the matrices' rows sum to 1 only up to rounding
-        return np.clip(maps, 0, 1, out=maps)
-    maps = upsample(similarity, geometry, order)
-    inside = (slice(None), *geometry.covered())
-    if order == "picture":
-        region = maps[inside]
-        minmax(region, out=region)
-        if reverse:
-            np.subtract(1, region, out=region)
-    if order in COMPETING and logit_scale is not None:
-        maps[inside] = softmax(maps[inside], logit_scale)
-    return maps
+    return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile()
 
 
-def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None, order: str = "none") -> NDArray[np.int32]:
-    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w] upsampled as the order has it; of equal ones
-    the first.
-
-    `BACKGROUND` (-1) where the model did not look (a crop's borders) and where the best similarity is below the threshold. Works through
-    the texts one by one: never more than two float maps of the picture's size, however many texts.
-    """
-    values, rows, columns = _matrices(similarity, geometry, order)
-    best = rows @ (values[0] @ columns.T)
-    chosen = np.zeros(best.shape, np.int32)
-    for index in range(1, len(values)):
-        rival = rows @ (values[index] @ columns.T)
-        chosen[rival > best] = index
-        np.maximum(best, rival, out=best)
-    if threshold is not None:
-        chosen[best < threshold] = BACKGROUND
-    framed = np.full_like(chosen, BACKGROUND)
-    inside = geometry.covered()
-    framed[inside] = chosen[inside]
-    return framed
-
-
-def _minmax_grid(similarity: Floats, geometry: Geometry, reverse: bool) -> Floats:
-    grid = _checked(similarity)
+def _minmax_grid(grid: Floats, geometry: Geometry, reverse: bool) -> Floats:
     seen = (slice(None), *geometry.seen((grid.shape[1], grid.shape[2])))
     scaled = np.zeros_like(grid)
     scaled[seen] = 1 - minmax(grid[seen]) if reverse else minmax(grid[seen])
-    # the matrices' rows sum to 1 only up to rounding
-    maps = upsample(scaled, geometry)
-    return np.clip(maps, 0, 1, out=maps)
+    return scaled
+
+
+def _stretch(low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """The low and the span of `Heat`, of the least and greatest value [T, 1, 1] of each map."""
+    # noise over infinity is 0
+    return low, np.where(is_flat(low, high), np.inf, high - low).astype(low.dtype)
+
+
+def _between(limits: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """The low and the span of `Heat`, of limits [T, 2] for values of a dtype; heat is 0 where both limits are one number."""
+    low, high = (np.asarray(limits, values.dtype)[:, end].reshape(-1, 1, 1) for end in (0, 1))
+    return low, np.where(high > low, high - low, np.inf).astype(values.dtype)
 
 
 def between(x: Floats, limits: Floats) -> Floats:
-    """x [T, ...] scaled so that limits [T, 2] become 0 and 1, and cut off there; 0 where both limits are one number."""
-    low, high = (np.asarray(limits, x.dtype)[:, end].reshape(-1, *(1,) * (x.ndim - 1)) for end in (0, 1))
+    """x [T, H, W] scaled so that limits [T, 2] become 0 and 1, and cut off there; 0 where both limits are one number."""
+    low, span = _between(limits, x)
     scaled: Floats = x - low
-    scaled /= np.where(high > low, high - low, np.inf).astype(x.dtype)
+    scaled /= span
     return np.clip(scaled, 0, 1, out=scaled)
 
 
 def check_limits(limits: Floats, count: int, order: str) -> None:
     """Raise FastlocError unless limits are [count, 2], finite and in order, and the order of the read-out has a min-max."""
     if order not in ("grid", "picture"):
-        raise FastlocError(f"limits need a min-max map, order 'grid' or 'picture', not {order!r}")
+        raise FastlocError(f"order must be 'grid' or 'picture' where limits are set, got {order!r}")
     if limits.shape != (count, 2) or not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
-        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), not {limits.tolist()}")
-
-
-def _limited(similarity: Floats, geometry: Geometry, order: str, reverse: bool, limits: Floats) -> Floats:
-    """Maps upsampled first, then scaled: both are linear except for the cut, which is made once."""
-    check_limits(np.asarray(limits), len(similarity), order)
-    maps = upsample(similarity, geometry)
-    inside = (slice(None), *geometry.covered())
-    maps[inside] = 1 - between(maps[inside], limits) if reverse else between(maps[inside], limits)
-    return maps
-
-
-def _matrices(similarity: Floats, geometry: Geometry, order: str) -> tuple[Floats, Floats, Floats]:
-    values = _checked(similarity)
-    rows, columns = geometry.resampling((values.shape[1], values.shape[2]), through_input(order))
-    return values, rows.astype(values.dtype), columns.astype(values.dtype)
+        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), got {limits.tolist()}")
 
 
 def _checked(similarity: Floats) -> Floats:
     """The similarities [T, h, w] in float32 or float64."""
     values = np.asarray(similarity)
     if values.ndim != 3 or 0 in values.shape:
-        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, not {list(values.shape)}")
+        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, got {list(values.shape)}")
     if not np.issubdtype(values.dtype, np.floating):
-        raise FastlocError(f"similarity must be floats, not {values.dtype}")
+        raise FastlocError(f"similarity must be floats, got {values.dtype}")
     # half precision would be slow here and would show its steps in the picture
     return values.astype(np.float32) if values.dtype.itemsize < 4 else values

@@ -18,18 +18,18 @@ Kind = tuple[str, Sequence[Any]]
 
 def check_graph(path: Path, manifest: Manifest, inputs: Mapping[str, Kind], outputs: Mapping[str, Kind]) -> None:
     """Raise ModelError unless the graph of a file has the inputs and outputs that its metadata names."""
-    wanted = inputs_of(manifest)
-    if set(inputs) != set(wanted):
-        raise ModelError(f"{path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(inputs)}")
-    for name, (dtype, shape) in wanted.items():
+    declared = inputs_of(manifest)
+    if set(inputs) != set(declared):
+        raise ModelError(f"{path}: its graph must have the inputs {sorted(declared)} of its metadata, got {sorted(inputs)}")
+    for name, (dtype, shape) in declared.items():
         kind, sides = inputs[name]
         if kind != dtype or len(sides) != len(shape) or any(_differ(*pair) for pair in zip(sides, shape, strict=True)):
-            raise ModelError(f"{path}: its metadata names {dtype} {list(shape)} for {name!r}, and its graph takes {kind} {list(sides)}")
+            raise ModelError(f"{path}: its graph's input {name!r} must be {dtype} {list(shape)}, as declared, got {kind} {list(sides)}")
     for name in manifest.outputs:
         axes, kind = (3, "uint8") if name == "labels" else (2 if name in ("scores", "background") else 4, "float32")
         if name not in outputs or outputs[name][0] != kind or len(outputs[name][1]) not in (0, axes):
-            raise ModelError(f"{path}: its metadata names an output {name!r}, {kind} of {axes} axes: its graph has none")
+            raise ModelError(f"{path}: its graph must have output {name!r} as declared, {kind} of {axes} axes, got none")
 
 
-def _differ(side: Any, wanted: Any) -> bool:
-    return isinstance(side, int) and isinstance(wanted, int) and side != wanted
+def _differ(side: Any, declared: Any) -> bool:
+    return isinstance(side, int) and isinstance(declared, int) and side != declared

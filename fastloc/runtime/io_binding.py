@@ -81,8 +81,8 @@ class Bindings:
         if self.fixed and self.sets and key not in self.sets:
             known = next(iter(self.sets))
             raise PlanError(
-                f"a CUDA graph was captured for {_shapes_text(known)}, and {_shapes_text(key)} is given: it replays one set of shapes; "
-                "make another OnnxLocalizer for others, or leave cuda_graph out"
+                f"shapes must be {_shapes_text(known)}, for which the CUDA graph was captured, got {_shapes_text(key)}; make another "
+                "OnnxLocalizer for others, or leave cuda_graph out"
             )
         # taken out and put back, so that the order of the dictionary is the order of use
         buffers = self.sets.pop(key, None) or _Buffers(self.session.io_binding())
@@ -157,7 +157,7 @@ def host_array(array: Any) -> Array:
 
 def _elsewhere(kind: int, index: int, here: str) -> PlanError:
     where = f"GPU {index}" if kind == DLPACK_CUDA else f"DLPack device ({kind}, {index})"
-    return PlanError(f"the array is on {where}, and the inputs are taken on {here}: copy it there first")
+    return PlanError(f"the array must be on {here}, where the inputs are taken, got {where}; copy it there first")
 
 
 def _key(feeds: Mapping[str, Any]) -> Key:

@@ -1,4 +1,4 @@
-"""One loaded file: a session on the providers that were asked for, its buffers, and calls into it."""
+"""One loaded file: a session on the chosen providers, its buffers, and calls into it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SAID = 300
 
 
 class OnnxSession:
-    """A file in onnxruntime, on the providers asked for and on no other.
+    """A file in onnxruntime, on the chosen providers and on no other.
 
     Args: see `fastloc.OnnxLocalizer`.
 
@@ -237,7 +237,7 @@ class OnnxSession:
             PlanError: this onnxruntime is too old to report it.
         """
         if not self.recorded:
-            raise PlanError(f"onnxruntime {self.ort.__version__} does not tell where nodes run: 1.24 and newer do")
+            raise PlanError(f"onnxruntime must be 1.24 or newer to report where nodes run, got {self.ort.__version__}")
         return self._placement
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
@@ -272,11 +272,11 @@ class OnnxSession:
             able = ", ".join(each.name for each in PROVIDERS.values() if each.compiles)
             raise PlanError(f"provider {row.name!r} runs the graph as it is and compiles nothing that could be written: {able} do")
         if not hasattr(self.ort, "ModelCompiler"):
-            raise PlanError(f"onnxruntime {self.ort.__version__} cannot write compiled files: 1.23 and newer can")
+            raise PlanError(f"onnxruntime must be 1.23 or newer to write compiled files, got {self.ort.__version__}")
         if not target.parent.is_dir():
             raise ModelError(f"{target}: the folder {target.parent} does not exist")
         if is_stream(target):
-            raise ModelError(f"{target}: is a pipe or a device, and a compiled file is read back before it counts")
+            raise ModelError(f"{target}: must be a regular file, which is read back once, got a pipe or a device")
         with replacing(target) as part:
             with self._building():
                 self._compile_to(part)
@@ -307,7 +307,7 @@ def _names(row: Provider) -> set[str]:
 
 def _index(device: object) -> int:
     if not str(device).isdigit():
-        raise PlanError(f"device_id is {device!r}; the index of a GPU is wanted, such as 0")
+        raise PlanError(f"device_id must be the index of a GPU, such as 0, got {device!r}")
     return int(str(device))
 
 

@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 def build(row: Backend, case: Case, folder: Path) -> Passes:
     """The file of a case in its runtime; it is exported into `folder` if it is not there."""
     file = exported(row, case, folder)
-    inputs = read_inputs(case.told())
+    inputs = read_inputs(case.to_dict())
     kept = [*inputs["pixels"], *inputs["texts"]]
     run = _compiled(row, case, file) if row.runtime == "openvino" else _session(row, case, file, kept)
     texts, frames = inputs["texts"][0], inputs["frames"][0]
@@ -51,8 +51,8 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
         return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.scale, order.reverse) for each in found])
 
-    told = {"provider": row.providers.get(case.device.partition(":")[0], row.runtime)}
-    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, told=told)
+    columns = {"provider": row.providers.get(case.device.partition(":")[0], row.runtime)}
+    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, columns=columns)
 
 
 def exported(row: Backend, case: Case, folder: Path) -> Path:
@@ -61,7 +61,7 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     file = folder / f"{name}.onnx"
     if not file.exists():
-        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.told()), str(file)]
+        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.to_dict()), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
         if done.returncode:
             said = done.stderr.strip().splitlines()
@@ -89,11 +89,11 @@ def export(row: Backend, case: Case, file: Path) -> None:
     if method.reads_empty(case.texts):
         import torch
 
-        empty = torch.from_numpy(read_inputs(case.told())["texts"][0].mean(0))
+        empty = torch.from_numpy(read_inputs(case.to_dict())["texts"][0].mean(0))
         empty = empty / empty.norm()
     made = trace(Parts(weights, method, options, None, None, empty))
     if stored.startswith("int8"):
-        inputs = read_inputs(case.told())
+        inputs = read_inputs(case.to_dict())
         feeds = [{"pixels": each, "text_embeddings": inputs["texts"][0]} for each in inputs["pixels"]]
         made = quantized(made, stored, feeds if stored == "int8-static" else [], norms_of(weights.spec))
     with replacing_files(file) as folder:
@@ -171,4 +171,4 @@ def _spec(case: Case) -> Any:
 
 
 if __name__ == "__main__":
-    export(backend(sys.argv[1]), Case.of(json.loads(sys.argv[2])), Path(sys.argv[3]))
+    export(backend(sys.argv[1]), Case.from_dict(json.loads(sys.argv[2])), Path(sys.argv[3]))

@@ -74,7 +74,7 @@ BACKENDS = {
                 spelling="onnx", providers={"cuda": "tensorrt"}),
     )
 }  # fmt: skip
-# the default backends: compiling takes a minute a case, and has to be asked for
+# the default backends: compiling takes a minute a case, and must be chosen by name
 USUAL = {"cpu": ("torch", "ort"), "cuda": ("torch", "triton", "ort")}
 _EXPORT = ("torch", "onnx_ir", "onnxscript")
 _NEEDED = {"torch": ("torch", "safetensors"), "onnxruntime": ("onnxruntime", *_EXPORT), "openvino": ("openvino", *_EXPORT)}
