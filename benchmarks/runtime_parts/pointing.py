@@ -62,8 +62,8 @@ def _row(mine: np.ndarray, exact: np.ndarray, moved: list[bool], errors: list[tu
 
 def lines(part: Part) -> list[str]:
     found = [
-        f"{row['method']:18} {row['way']:38} {row['pointing']:.4f} {row['points']:+6.2f} ± {row['standard_error']:.2f}  moved {row['moved']:.1%}"
-        f"  error {row['largest_error']:.1e}, mean {row['mean_error']:.1e}"
+        f"{row['method']:18} {row['way']:38} {row['pointing']:.4f} {row['points']:+6.2f} ± {row['standard_error']:.2f}  "
+        f"moved {row['moved']:.1%}  error {row['largest_error']:.1e}, mean {row['mean_error']:.1e}"
         for row in part["rows"]
     ]
     return [*found, *(f"left out: {name} is not installed" for name in part["missing"])]
