@@ -23,7 +23,7 @@ Part = dict[str, Any]
 # what times are divided by
 USUAL = "onnxruntime, float32"
 TEXTS, CALIBRATION = 4, 16
-ROUNDS, QUICK = 40, 2
+ROUNDS, QUICK = 20, 2
 # a contender of a turn is called for so long at least, in seconds
 TURN = 0.05
 # seconds between turns, for threads to come to rest

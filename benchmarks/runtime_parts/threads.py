@@ -29,7 +29,7 @@ WAYS: dict[str, dict[str, Any]] = {
 # what is timed, and the ways' own reference
 MEASURES = ("alone", "camera", "beside", "stream")
 USUAL = "onnxruntime, sleeping"
-ROUNDS, QUICK = 15, 2
+ROUNDS, QUICK = 10, 2
 CALLS, GAP, REST = 8, 0.03, 0.1
 
 
