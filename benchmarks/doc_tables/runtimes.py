@@ -20,8 +20,8 @@ def pointing_table(record: Part) -> str:
     ]  # fmt: skip
     head = ("method", "runtime", "pointing", "difference, points ± standard error", "peaks moved, %", "largest error", "mean error")
     words = (
-        f"{part['scenes']} scenes, {part['rows'][0]['questions']} questions; 8 bits calibrated on {part['calibration']} sample pictures. Errors of "
-        "similarities, over a picture's largest. "
+        f"{part['scenes']} scenes, {part['rows'][0]['questions']} questions; 8 bits calibrated on {part['calibration']} sample pictures. "
+        "Errors of similarities, over a picture's largest. "
     )
     return markdown(head, rows, right=5) + "\n" + words + _where(part)
 
@@ -33,7 +33,8 @@ def speed_table(record: Part) -> str:
         (row["model"], row["size"], row["way"], f"{row['ms']:.1f}", _interval(row["ratio"]), f"{row['error']:.0e}")
         for row in part["rows"]
     ]  # fmt: skip
-    words = f"One picture, {part['texts']} texts, {part['used_threads']} threads. The ratio is to onnxruntime's float32, with a 95 % interval. "
+    words = f"One picture, {part['texts']} texts, {part['used_threads']} threads. "
+    words += "The ratio is to onnxruntime's float32, with a 95 % interval. "
     return markdown(("model", "px", "runtime", "ms", "ratio", "error"), rows, right=3) + "\n" + words + _where(part)
 
 
@@ -46,9 +47,9 @@ def threads_table(record: Part) -> str:
         for row in part["rows"]
     ]  # fmt: skip
     words = (
-        f"The embedded model on frames of {part['size'][1]} x {part['size'][0]}, {part['rounds']} rounds: milliseconds a frame, and the ratio to "
-        "the first row with a 95 % interval. Beside both: while one thread decodes and another encodes; the last columns are their frames a "
-        "second meanwhile. "
+        f"The embedded model on frames of {part['size'][1]} x {part['size'][0]}, {part['rounds']} rounds: milliseconds a frame, and the ratio "
+        "to the first row with a 95 % interval. Beside both: while one thread decodes and another encodes; the last columns are their frames "
+        "a second meanwhile. "
     )
     return markdown(("threads", *MEASURES.values(), "decoded/s", "encoded/s"), rows, right=6) + "\n" + words + _where(part)
 
@@ -65,5 +66,6 @@ def _interval(ratio: list[float]) -> str:
 
 
 def _where(part: Part) -> str:
-    versions = ", ".join(f"{name} {part['versions'][name]}" for name in ("onnxruntime", "openvino", "nncf", "torch") if name in part["versions"])
+    names = [name for name in ("onnxruntime", "openvino", "nncf", "torch") if name in part["versions"]]
+    versions = ", ".join(f"{name} {part['versions'][name]}" for name in names)
     return f"{part['machine']}, load {part['load_before']} before it, {versions}, commit {part['commit']}, {part['day']}.\n"
