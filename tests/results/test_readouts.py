@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import literal_readouts as literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
+import literal_readouts as literal
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import FITS, fit
 from fastloc.results.result import Result
