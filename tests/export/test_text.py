@@ -203,8 +203,8 @@ def test_each_text_is_encoded_once(file: Path, monkeypatch: pytest.MonkeyPatch):
     ("texts", "template", "message"),
     [
         ([], "gem", "no prompts"),
-        (["cat", ""], "gem", "prompt 1 is empty"),
-        (["cat", 3], "gem", "prompt 1 is 3, of type int"),
+        (["cat", ""], "gem", "prompt 1 must not be empty"),
+        (["cat", 3], "gem", "prompt 1 must be a string, got int: 3"),
         (["cat"], "gme", "unknown template 'gme': did you mean 'gem'"),
     ],
 )
