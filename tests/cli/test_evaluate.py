@@ -78,7 +78,7 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
     assert all(f"\n{name} " in table for name in ("gem", "clearclip", "naclip"))
     assert "less first" in table and ": mIoU\n" in table and "64.07" in table
     for other, line in (
-        (["--set", "probability=0.3"], "the protocol's probability 0.0, got 0.3"),
+        (["--set", "probability=0.3"], "the protocol's probability must be 0.0"),
         (["--limit", "2"], "pictures 3, got 2"),
         (["--template", "plain"], "the protocol's template 'gem', got 'plain'"),
     ):
