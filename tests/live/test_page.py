@@ -310,14 +310,14 @@ ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "told"), ERRORS.items())
-def test_a_camera_that_cannot_be_had_is_told(browser: Any, served: tuple[Live, str], name: str, told: str) -> None:
+@pytest.mark.parametrize(("name", "message"), ERRORS.items())
+def test_a_camera_that_cannot_be_had_is_told(browser: Any, served: tuple[Live, str], name: str, message: str) -> None:
     page = LivePage(browser, served[1])
     page.open()
     browser.execute_script(f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{name}'))")
     page.element("start").click()
-    page.wait("return document.getElementById('told').textContent")
-    assert told in page.text("error") and page.element("start").is_enabled() and page.element("start").is_displayed()
+    page.wait("return document.getElementById('error').textContent")
+    assert message in page.text("error") and page.element("start").is_enabled() and page.element("start").is_displayed()
 
 
 def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, str], folder: Path) -> None:
@@ -329,7 +329,7 @@ def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, 
         second = LivePage(driver, address)
         second.open()
         second.element("start").click()
-        second.wait("return document.getElementById('told').textContent")
+        second.wait("return document.getElementById('error').textContent")
         assert "The camera was not allowed" in second.text("error")
         second.element("film").send_keys(str(film))
         second.wait("return document.documentElement.dataset.state === 'running'")
@@ -353,7 +353,7 @@ def test_a_film_that_is_none_is_told(browser: Any, served: tuple[Live, str], fol
     page.open()
     (folder / "notes.mp4").write_text("nothing")
     page.element("film").send_keys(str(folder / "notes.mp4"))
-    page.wait("return document.getElementById('told').textContent")
+    page.wait("return document.getElementById('error').textContent")
     assert "notes.mp4 is not a video that this browser can play" in page.text("error")
 
 
@@ -365,7 +365,7 @@ def test_a_source_that_the_server_has(browser: Any, localizer: Localizer, folder
             until(lambda: live.state["clients"])
             # a page that finds no room shows that, and comes in when there is some
             browser.get(address)
-            page.wait("return document.getElementById('told').textContent.includes('the server is full')")
+            page.wait("return document.getElementById('error').textContent.includes('the server is full')")
             assert page.text("link") == "Not connected"
         page.wait("return document.documentElement.dataset.state === 'running'")
         assert page.text("error") == "" and not page.element("start").is_displayed()

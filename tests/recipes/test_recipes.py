@@ -127,8 +127,8 @@ def test_a_models_scale_goes_where_it_is_read() -> None:
     assert recipe("tagclip").at_scale(30.0) == recipe("tagclip", logit_scale=30.0)
     assert recipe("bi_modal").at_scale(50.0) == recipe("bi_modal", target_scale=50.0)
     # what the authors fix, what is given, and what no scale goes into
-    given = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
-    for row in (*given, recipe("naclip"), recipe("gem"), recipe("legrad")):
+    rows = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
+    for row in (*rows, recipe("naclip"), recipe("gem"), recipe("legrad")):
         assert row.at_scale(30.0) == row
     assert recipe("gem", order="softmax").at_scale(21.8).readout.scale == 21.8
 
