@@ -79,8 +79,8 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
     assert "less first" in table and ": mIoU\n" in table and "64.07" in table
     for other, line in (
         (["--set", "probability=0.3"], "the protocol's probability must be 0.0"),
-        (["--limit", "2"], "pictures 3, got 2"),
-        (["--template", "plain"], "the protocol's template 'gem', got 'plain'"),
+        (["--limit", "2"], "pictures must be 3"),
+        (["--template", "plain"], "the protocol's template must be 'gem'"),
     ):
         ended = run(*command, *other)
         assert (ended.status, ended.out) == (1, "") and line in ended.err.splitlines()[-1], ended.err
