@@ -78,9 +78,9 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
     assert all(f"\n{name} " in table for name in ("gem", "clearclip", "naclip"))
     assert "less first" in table and ": mIoU\n" in table and "64.07" in table
     for other, line in (
-        (["--set", "probability=0.3"], "the protocol's probability 0.0, got 0.3"),
-        (["--limit", "2"], "pictures 3, got 2"),
-        (["--template", "plain"], "the protocol's template 'gem', got 'plain'"),
+        (["--set", "probability=0.3"], "the protocol's probability must be 0.0"),
+        (["--limit", "2"], "pictures must be 3"),
+        (["--template", "plain"], "the protocol's template must be 'gem'"),
     ):
         ended = run(*command, *other)
         assert (ended.status, ended.out) == (1, "") and line in ended.err.splitlines()[-1], ended.err
@@ -143,7 +143,7 @@ WRONG = {
     "a classifier": (["--model", "torchvision:resnet18"], "model must be a CLIP or an exported .onnx file"),
     "a file that is none": (["--model", "none.onnx"], "none.onnx"),
     "what it is compared with": (["--against", "ViT-B-16"], "against must be an exported .onnx file"),
-    "an option of files": (["--providers", "cpu"], "--providers is for an exported .onnx file"),
+    "an option of files": (["--providers", "cpu"], "--providers must come with an exported .onnx file"),
     "names that are not there": (["--names", "none.txt"], "none.txt"),
     "the method of a file": (["--model", str(GEM_ONNX), "--method", "naclip"], "method must be the file's"),
 }

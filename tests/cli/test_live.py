@@ -53,7 +53,7 @@ BAD_COMMANDS = [
     (["--token", "short", "--port", "0"], "--token must have 12 letters or more, got 5"),
     (["--keyfile", "key.pem"], "--keyfile must come with --certfile, got key.pem alone"),
     (["--certfile", "nowhere.pem"], "--certfile nowhere.pem cannot be used for https: No such file"),
-    (["--port", "0", "-t", "x" * 201], "at most 200 are read"),
+    (["--port", "0", "-t", "x" * 201], "at most 200 letters"),
     (["--port", "0", "--methods", "gme"], "unknown method 'gme'"),
 ]
 
