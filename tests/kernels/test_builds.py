@@ -78,7 +78,7 @@ for sm, mma in ((80, "HMMA"), (89, "HMMA"), (90, "HGMMA")):
     assert not broken_rules(found, sm, attention=True), broken_rules(found, sm, attention=True)
 # blocks of 32 rows are too small for wgmma
 small = compile_build(recorded(32, 4), 90)
-assert not broken_rules(small, 90) and "HGMMA is wanted" in broken_rules(small, 90, attention=True)[0], small
+assert not broken_rules(small, 90) and "must be HGMMA" in broken_rules(small, 90, attention=True)[0], small
 spilling = compile_build(recorded(128, 1), 80)
 assert spilling.spill_stores and spilling.spill_loads and spilling.stack, spilling
 assert "spills" in broken_rules(spilling, 80)[0]

@@ -129,7 +129,7 @@ WRONG = {
     imprecise: "2 x PyTorch's own",
     different_every_time(count()): "a second run does not give the same bits",
     in_place: "wrote into its argument x",
-    short: "shapes [[3, 16, 65]]; [[3, 17, 65]] are wanted",
+    short: "shapes must be [[3, 17, 65]], got [[3, 16, 65]]",
     transposed: "2 x PyTorch's own",
 }
 
