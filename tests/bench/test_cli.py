@@ -38,7 +38,7 @@ from repo import REPO
     ("--against {empty}", "holds no records; a .jsonl file of `python -m fastloc.bench`, or a folder of them, is wanted"),
     ("--against {file}", "line 1, is not a record: "),
 ])  # fmt: skip
-def test_bad_input_is_told_before_anything_starts(
+def test_bad_input_is_reported_before_anything_starts(
     arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*arguments: object) -> None:

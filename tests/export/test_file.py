@@ -213,7 +213,7 @@ def test_export_and_use_from_the_command_line(call: Call, tmp_path: Path) -> Non
         ("export -o gem.onnx --size 96 --fit aspect", "fit 'aspect'"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(line: str, message: str, call: Call, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_in_one_line(line: str, message: str, call: Call, tmp_path: Path) -> None:
     status, out, err = call(line)
     assert status in (1, 2) and message in err, err
     assert "Traceback" not in err and len(err.strip().splitlines()) == 1 and not out

@@ -359,7 +359,7 @@ def test_neither_torch_nor_open_clip_is_needed(file: Path):
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
-def test_what_to_install_is_said(file: Path, package: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_to_install_is_reported(file: Path, package: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(FastlocError, match=rf"{package} is not installed.*fastloc\[onnx-cpu\]"):
         OnnxTextEncoder(file)

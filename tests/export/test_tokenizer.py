@@ -114,7 +114,7 @@ def test_a_hugging_face_tokenizer_keeps_its_own_definition(strip: bool, kind: st
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
     [
-        (SimpleTokenizer(reduction_mask="simple"), "drops words at random"),
+        (SimpleTokenizer(reduction_mask="simple"), "which drops words of long texts at random"),
         (hugging_face(False, mode="clips"), "has mode 'clips'"),
         (hugging_face(False, inner=SimpleNamespace(backend_tokenizer=None)), "is not a fast one"),
         (str.split, "tokenizer of tiny is a method_descriptor"),
