@@ -278,9 +278,9 @@ def test_the_digest_is_of_the_weights_alone():
     ("options", "name", "message"),
     [
         ({"dtype": "int8"}, "t.onnx", "unknown text tower dtype 'int8'"),
-        ({"opset": 9}, "t.onnx", "opset 9 is asked for; 18 to 23"),
-        ({}, "t.bin", "written as .onnx, not '.bin'"),
-        ({}, "nowhere/t.onnx", "folder .*nowhere' does not exist"),
+        ({"opset": 9}, "t.onnx", "opset must be from 18 to 23 for a text tower, got 9"),
+        ({}, "t.bin", "must end in .onnx, got '.bin'"),
+        ({}, "nowhere/t.onnx", "must be in a folder that exists, got .*nowhere"),
     ],
 )
 def test_what_cannot_be_asked_for(tmp_path: Path, options: dict[str, Any], name: str, message: str):
