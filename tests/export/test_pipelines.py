@@ -121,7 +121,7 @@ def test_an_export_for_deepstream_gives_the_engine_s_answer(tmp_path: Path, caps
     outputs = answers(file, nvinfer(sections(tmp_path / "config_infer_street.txt")["property"], frame))
     found = result_of({name: each[0] for name, each in outputs.items()}, header.read(file).manifest(), frame)
     expected = Localizer(size=(64, 64), device="cpu")(frame, list(NAMES))
-    # as in CONTRIBUTING: an exported file's similarity, float32
+    # as in docs/design/tolerances.md: an exported file's similarity, float32
     assert np.abs(found.similarity - expected.similarity).max() < 1e-4
     assert found.texts == expected.texts and [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in expected.points()]
 
