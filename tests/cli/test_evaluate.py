@@ -143,7 +143,7 @@ WRONG = {
     "a classifier": (["--model", "torchvision:resnet18"], "model must be a CLIP or an exported .onnx file"),
     "a file that is none": (["--model", "none.onnx"], "none.onnx"),
     "what it is compared with": (["--against", "ViT-B-16"], "against must be an exported .onnx file"),
-    "an option of files": (["--providers", "cpu"], "--providers is for an exported .onnx file"),
+    "an option of files": (["--providers", "cpu"], "--providers must come with an exported .onnx file"),
     "names that are not there": (["--names", "none.txt"], "none.txt"),
     "the method of a file": (["--model", str(GEM_ONNX), "--method", "naclip"], "method must be the file's"),
 }

@@ -131,7 +131,7 @@ def test_size_and_fit():
     ("options", "error", "message"),
     [
         ({"method": "gme"}, RecipeError, "unknown method 'gme': did you mean 'gem'"),
-        ({"blocks": 7}, RecipeError, "changes 7 blocks, and embedded has 6"),
+        ({"blocks": 7}, RecipeError, "blocks must be at most the 6 of embedded, got 7"),
         ({"block": 3}, RecipeError, "unknown recipe field 'block': did you mean 'blocks'"),
         ({"model": "embeded"}, ModelError, "unknown model 'embeded': did you mean 'embedded'"),
         ({"template": "gme"}, TextError, "unknown template 'gme'"),

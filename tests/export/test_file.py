@@ -201,11 +201,11 @@ def test_export_and_use_from_the_command_line(call: Call, tmp_path: Path) -> Non
     [
         ("export -o gem.onnx --size 97", "must be a multiple of the patch"),
         ("export -o gem.onnx --size 96 --height 96 --width 96", "not both"),
-        ("export -o gem.onnx --height 96", "--height and --width go together"),
+        ("export -o gem.onnx --height 96", "--height and --width must come together"),
         ("export -o gem.onnx --outputs heat", "unknown output 'heat': did you mean 'heatmaps'"),
         ("export -o gem.onnx --input frames", "must be the camera's height x width"),
         ("export -o gem.onnx --dtype int8-static", "must have pictures to calibrate on"),
-        ("export -o gem.onnx --calibrate nowhere", "nowhere: is no folder of pictures"),
+        ("export -o gem.onnx --calibrate nowhere", "--calibrate must be a folder of pictures, got nowhere"),
         ("export -o gem.onnx --texts a --texts-file b", "not both"),
         ("export -o gem.onnx --texts-file none.txt", "texts file 'none.txt' cannot be read"),
         ("export -o gem.onnx --method gme", "did you mean 'gem'"),

@@ -317,7 +317,7 @@ def newer(file: Path) -> str:
 def test_files_that_are_not_text_towers(file: Path, tmp_path: Path):
     cases: list[tuple[Path, str]] = [
         (tmp_path / "nowhere.onnx", "nowhere.onnx: no such file"),
-        (tmp_path, "is a folder"),
+        (tmp_path, "must be an ONNX file, got a folder"),
         (altered(file, tmp_path / "foreign.onnx", **{KEY: ""}), "is not a text tower that fastloc exported"),
         (altered(file, tmp_path / "mute.onnx", **{TOKENIZER: ""}), "is not a text tower that fastloc exported"),
         (altered(file, tmp_path / "broken.onnx", **{KEY: "{"}), "its 'fastloc_text' metadata is damaged"),

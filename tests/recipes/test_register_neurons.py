@@ -101,7 +101,7 @@ def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (f"registers {SAMPLE} -o r.txt", "r.txt: register neurons are written as .json"),
+        (f"registers {SAMPLE} -o r.txt", "--output must be a .json file, got r.txt"),
         (f"registers {SAMPLE} -o r.json", "embedded has no outlier tokens in the pictures given (1)"),
         (f"registers {SAMPLE} -o r.json --ratio 0.5", "ratio must be a number from"),
         ("registers none.png -o r.json", "none.png"),

@@ -339,9 +339,9 @@ def test_similarity(name: str) -> None:
 
 def test_feature_surgery_says_what_it_lacks() -> None:
     out, readout = forward(towers.tower(), towers.pixels(1, (3, 5)), RECIPES["clip_surgery"]), RECIPES["clip_surgery"].readout
-    with pytest.raises(TextError, match="with one text needs the embedding of the empty string"):
+    with pytest.raises(TextError, match="the embedding of the empty string must be given"):
         similarity(out, towers.texts(1), readout)
-    with pytest.raises(TextError, match="with several texts needs the image embedding"):
+    with pytest.raises(TextError, match="the image embedding must be given"):
         similarity(out, towers.texts(2), readout)
 
 

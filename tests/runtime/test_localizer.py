@@ -350,7 +350,7 @@ def broken(folder: Path, how: str) -> Path:
         ("weights missing", r"its weights are in .*tiny.onnx.data, which is missing: copy both files together"),
         ("weights truncated", r"tiny.onnx.data: is truncated: it has 5 bytes, and .*tiny.onnx needs \d+"),
         ("other inputs", r"must have the inputs \['frames', 'text_embeddings'\] of its metadata, got \['pixels', 'text_embeddings'\]"),
-        ("a folder", "is a folder"),
+        ("a folder", "must be an ONNX file, got a folder"),
         ("missing", "no such file"),
         ("unknown node", "cannot load it on provider 'cpu'.*Unheard"),
     ],
