@@ -203,8 +203,8 @@ def test_each_text_is_encoded_once(file: Path, monkeypatch: pytest.MonkeyPatch):
     ("texts", "template", "message"),
     [
         ([], "gem", "no prompts"),
-        (["cat", ""], "gem", "prompt 1 is empty"),
-        (["cat", 3], "gem", "prompt 1 is 3, of type int"),
+        (["cat", ""], "gem", "prompt 1 must not be empty"),
+        (["cat", 3], "gem", "prompt 1 must be a string, got int: 3"),
         (["cat"], "gme", "unknown template 'gme': did you mean 'gem'"),
     ],
 )
@@ -407,7 +407,7 @@ def test_a_model_becomes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         (["-o", "x.npz"], "no prompts"),
         (["cat", "-o", "x.txt"], "unknown file ending '.txt': known file endings: .npz, .safetensors"),
-        (["cat", "--text", "a.onnx", "--model", "embedded", "-o", "x.npz"], "give one of them"),
+        (["cat", "--text", "a.onnx", "--model", "embedded", "-o", "x.npz"], "got both; leave one out"),
         (["cat", "--texts-file", "nowhere.txt", "-o", "x.npz"], "texts file 'nowhere.txt' cannot be read"),
     ],
 )
