@@ -161,7 +161,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["few.png", "page.html", "scene.png", "sheet.webp"]
 
 
-def test_a_broken_method_is_told_at_the_end(tmp_path, capsys, monkeypatch):
+def test_a_broken_method_is_reported_at_the_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
     usual = Localizer.pixels

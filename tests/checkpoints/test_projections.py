@@ -169,7 +169,7 @@ def test_no_file(tmp_path: Path) -> None:
             Projections.load(tmp_path / name)
 
 
-def test_another_model_is_told_with_both_names() -> None:
+def test_another_model_is_reported_with_both_names() -> None:
     made = random_maps(source(name="tiny"))
     other = replace(source(name="larger"), weights=towers.tower(seed=5))
     with pytest.raises(ModelError, match=r"were trained on tiny \(towers \w+ and \w+\), and the model is larger \(\w+ and \w+\)"):

@@ -88,7 +88,7 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
 
 
 @pytest.mark.slow("a method twice")
-def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_says_so(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_reports_it(run: Run, voc: Miniature, tmp_path: Path) -> None:
     names = ("--names", voc.root / "things.txt", "--set", "short_side=64")
     ended = run("evaluate", "voc21", "--data", voc.root, *names, "--method", "sc_clip", "-o", "out")
     assert ended.status == 0 and "sc_clip runs as its row, not to the letter of its authors' code" in ended.err
@@ -178,7 +178,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, voc: Miniature, tmp_
     assert {path.name for path in (tmp_path / "out/gem").iterdir()} == {"mine.txt", ".mine.part"}
 
 
-def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_check_reports_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:
     ended = run("evaluate", "check", "voc21", "--data", voc.root)
     assert ended.status == 0 and "3 pictures, of 1,449 published, nothing is missing" in ended.out
     shutil.copytree(voc.root, tmp_path / "voc")

@@ -202,7 +202,7 @@ def test_what_is_no_frame():
             engine().similarity(wrong, ["cat"])
 
 
-def test_the_plan_is_told_and_can_be_asked_for():
+def test_the_plan_is_reported_and_can_be_asked_for():
     assert "plan for gem, batch 1, 96 x 96 on" in engine().plan.explain()
     assert Localizer(device="cpu", plan={"attention": "bmm"}).plan.attention == "bmm"
     with pytest.raises(PlanError, match="launch 'graph' is not possible here"):

@@ -118,7 +118,7 @@ def command(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def test_a_taken_port_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_before_the_work(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind((cli_web.HOST, 0))
         taken.listen()

@@ -206,7 +206,7 @@ def test_contradictions(name: str, changes: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
-def test_the_references_steps_are_the_official_ones_where_they_can_be_said_twice() -> None:
+def test_the_references_steps_are_the_official_ones_where_they_can_be_written_twice() -> None:
     """Anchors by a loop over patches, and rollout by powers: of towers whose blocks are all alike."""
     weights, pixels, texts = towers.tower(), towers.pixels(1, (3, 5)), towers.texts(2)
     same = replace(weights, blocks=weights.blocks[:1] * 7)

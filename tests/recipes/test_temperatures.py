@@ -197,7 +197,7 @@ def test_calibrate_and_locate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (f"locate {SAMPLE} -t cat --temperatures none.json", "temperatures file 'none.json' cannot be read"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_what_is_wrong_is_reported_in_one_line(
     line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -64,7 +64,7 @@ def test_official_forms(name: str) -> None:
         assert wrong < EXACT, f"{label} grid {grid}: off by {wrong:.1e}"
 
 
-def test_as_many_positions_in_another_shape_are_kept_where_a_row_says_so() -> None:
+def test_as_many_positions_in_another_shape_are_kept_where_a_row_allows_it() -> None:
     weights = towers.tower()
     kept = recipe("itsm", keep_position=True)
     for label, grid in GRIDS.items():
