@@ -75,10 +75,10 @@ def _results(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) ->
 
 def _heat(scene: Scene, result: fastloc.Result) -> np.ndarray:
     """The heatmaps of the scene's things; a softmax needs all texts, the other read-outs treat each alone."""
-    wanted = [result.texts.index(thing) for thing in scene.things]
+    indices = [result.texts.index(thing) for thing in scene.things]
     if result.order == "softmax":
-        return result.heatmaps[wanted]
-    return heatmaps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
+        return result.heatmaps[indices]
+    return heatmaps.heatmaps(result.similarity[indices], result.geometry, result.order, result.logit_scale, result.reverse)
 
 
 def _judge(heat: np.ndarray, mask: np.ndarray) -> tuple[float, ...]:

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.record:
             record.write({name: part})
         print(f"\n== {name}", *lines(part), sep="\n", flush=True)
-        problems += [f"{name}: {told}" for told in part.get("problems", [])]
+        problems += [f"{name}: {problem}" for problem in part.get("problems", [])]
     print(*(["\nNOT GOOD", *problems] if problems else ["\ngood"]), sep="\n")
     return int(bool(problems))
 

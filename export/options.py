@@ -46,9 +46,9 @@ class Options:
     def check(self, spec: ModelSpec, recipe: Recipe) -> None:
         """Raise FastlocError for an unknown name or an impossible combination."""
         spelling(self.spelling, self.opset)
-        for what, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
+        for option, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
             if name not in known:
-                raise FastlocError(unknown(what, name, known))
+                raise FastlocError(unknown(option, name, known))
         for name in self.outputs:
             if name not in OUTPUTS:
                 raise FastlocError(unknown("output", name, OUTPUTS))
@@ -99,9 +99,9 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
 
 
 def _check_size(o: Options, spec: ModelSpec) -> None:
-    for what, size in (("size", o.size), ("frame", o.frame)):
+    for option, size in (("size", o.size), ("frame", o.frame)):
         if size is not None and (len(size) != 2 or min(size) < 1):
-            raise FastlocError(f"{what} {size!r} is no (height, width) in pixels")
+            raise FastlocError(f"{option} {size!r} is no (height, width) in pixels")
     if o.size is None:
         return
     for side, step in zip(o.size, spec.patch, strict=True):

@@ -87,13 +87,13 @@ def trace(parts: Parts) -> ir.Model:
     with torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=oldest, input_names=names,
-            output_names=list(graph.wanted), verbose=False, optimize=True,
+            output_names=list(graph.outputs), verbose=False, optimize=True,
         )  # fmt: skip
     assert program is not None
     model: ir.Model = program.model
     if opset < OLDEST:
         to_opset_17(model)
-    tidy(model, options, graph.wanted)
+    tidy(model, options, graph.outputs)
     _check_dimensions(model, options)
     if model.opset_imports[""] != opset:
         raise ModelError(f"PyTorch {torch.__version__}'s exporter wrote opset {model.opset_imports['']} instead of {opset}")
@@ -162,10 +162,10 @@ def _example(parts: Parts) -> tuple[list[Tensor], dict[str, Any]]:
 
 def _check_dimensions(model: ir.Model, options: Options) -> None:
     """Raise if the exporter fixed a dynamic dimension at the example's value, before anyone runs the file."""
-    wanted = {0: options.batch, 2: options.size and options.size[0], 3: options.size and options.size[1]}
+    fixed = {0: options.batch, 2: options.size and options.size[0], 3: options.size and options.size[1]}
     picture = model.graph.inputs[0].shape
     assert picture is not None
-    for axis, length in wanted.items():
+    for axis, length in fixed.items():
         if length is None and isinstance(picture[axis], int):
             raise ModelError(f"PyTorch {torch.__version__}'s exporter made axis {axis} of the input the constant {picture[axis]}")
     if not options.texts and options.count is None:

@@ -65,9 +65,9 @@ def specialise(build: Build, sm: int) -> tuple[dict[str, str], dict[Any, Any], d
     backend = make_backend(GPUTarget("cuda", sm, 32))
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     # fused multiply-adds as `launch` asks for them
-    wanted = {**build.constants, "num_warps": build.num_warps, "num_stages": build.num_stages, "enable_fp_fusion": True}
-    bound, specialisation, _ = bind(*build.arguments, **wanted)
-    options, signature, constants, attributes = kernel._pack_args(backend, wanted, bound, specialisation, None)
+    expected = {**build.constants, "num_warps": build.num_warps, "num_stages": build.num_stages, "enable_fp_fusion": True}
+    bound, specialisation, _ = bind(*build.arguments, **expected)
+    options, signature, constants, attributes = kernel._pack_args(backend, expected, bound, specialisation, None)
     return signature, constants, attributes, options
 
 

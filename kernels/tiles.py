@@ -134,11 +134,11 @@ def pick_refusals(name: str, pick: Sequence[int], projections: int) -> list[str]
     return reasons
 
 
-def shape_refusals(name: str, x: Tensor, wanted: tuple[int, ...], dtype: torch.dtype) -> list[str]:
+def shape_refusals(name: str, x: Tensor, expected: tuple[int, ...], dtype: torch.dtype) -> list[str]:
     """The reasons why x does not have this shape and dtype."""
-    if tuple(x.shape) == wanted and x.dtype == dtype:
+    if tuple(x.shape) == expected and x.dtype == dtype:
         return []
-    found, asked = (f"{list(shape)} {str(kind).removeprefix('torch.')}" for shape, kind in ((x.shape, x.dtype), (wanted, dtype)))
+    found, asked = (f"{list(shape)} {str(kind).removeprefix('torch.')}" for shape, kind in ((x.shape, x.dtype), (expected, dtype)))
     return [f"{name} is {found}; {asked} is wanted"]
 
 

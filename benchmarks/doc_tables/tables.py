@@ -129,9 +129,9 @@ def _compared() -> list[str]:
 
 def _current(table: str, found: Iterable[str], methods: Iterable[str]) -> None:
     """The record must be of the methods there are, and of the parameters that are recommended now."""
-    wanted = {*methods, *(method + RECOMMENDED for method in _recommended())}
-    if set(found) != wanted:
-        odd = ", ".join(sorted(wanted ^ set(found)))
+    names_kept = {*methods, *(method + RECOMMENDED for method in _recommended())}
+    if set(found) != names_kept:
+        odd = ", ".join(sorted(names_kept ^ set(found)))
         raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES[table].command}`")
 
 

@@ -1,7 +1,6 @@
 """Strips: one scene and one text, and a single thing that changes from tile to tile."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from PIL import Image
 
@@ -18,7 +17,7 @@ REPAIRS = {
     "itsm": "the raw map", "rclip": "the raw map reversed", "clip_surgery": "v-v attention, and what all texts share taken away",
     "gem": "v-v, k-k and q-q attention", "gem_calibrated": "the same at measured temperatures",
 }  # fmt: skip
-ITERATIONS = (0, 1, 2, 3, 5)
+ITERATIONS = (0, 1, 2, 3, 5, 8)
 TEMPERATURES = (0.5, 1.0, 2.0, 5.0, 10.0, 50.0)
 BLOCKS = (1, 2, 3, 4, 5, 6)
 SIZES = (64, 96, 160, 224, 448)
@@ -30,7 +29,7 @@ ASKED = ("red car", "green balloon", "dog", "bus")
 
 def strips(localizer: Localizer) -> Iterator[Picture]:
     """Every strip, tile by tile. localizer: the embedded model's."""
-    for part in (opposite, iterations, temperatures, blocks, sizes, orders, refinements, presence, readouts.readouts):
+    for part in (opposite, iterations, temperatures, blocks, attention, sizes, orders, refinements, presence, readouts.readouts):
         yield from part(localizer)
 
 
@@ -66,6 +65,14 @@ def blocks(localizer: Localizer) -> Iterator[Picture]:
     for count in BLOCKS:
         changed = localizer.with_method("gem", blocks=count)
         yield _one(f"blocks-{count}", "blocks", changed, "market", "cat", f"`blocks={count}`")
+
+
+def attention(localizer: Localizer) -> Iterator[Picture]:
+    """Attention rollout from the last block on, then from earlier ones on, up to all."""
+    for count in BLOCKS:
+        changed = localizer.with_method("rollout", start=-count)
+        words = "the last block" if count == 1 else f"the last {count} blocks"
+        yield _one(f"attention-{count}", "attention", changed, "street", "dog", words)
 
 
 def sizes(localizer: Localizer) -> Iterator[Picture]:
@@ -106,7 +113,7 @@ def _one(
     name: str, group: str, localizer: Localizer, place: str, text: str, caption: str, after: Callable[[Result], Result] | None = None
 ) -> Picture:
     """One tile: a text on a sample scene, asked for with all of the scene's texts."""
-    shown: Any = scene(place)
+    shown = scene(place)
     result = localizer(shown.picture, list(shown.positives))
     result = after(result) if after else result
     alt = f"Heat of {text}, {caption.replace('`', '')}; peak on {where(result, text, shown)}".replace('"', "")

@@ -105,15 +105,15 @@ def test_a_planted_wrong_result_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("planted", "told"),
+    ("planted", "message"),
     [({"fails": "prepare"}, "MemoryError: planted"), ({"fails": "go"}, "MemoryError: planted"),
      ({"dies": "prepare"}, "its process ended with exit code 3: last words")], ids=str,
 )  # fmt: skip
 def test_who_fails_is_a_row_and_the_others_go_on(
-    planted: dict[str, str], told: str, tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]
+    planted: dict[str, str], message: str, tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]
 ) -> None:
     rows = measured(tmp_path, [contender("good", start(), case), contender("bad", start(**planted), case)])
-    assert rows["bad"]["failed"] == told and "ms" not in rows["bad"]
+    assert rows["bad"]["failed"] == message and "ms" not in rows["bad"]
     assert rows["good"]["ms"] > 0 and rows["good"]["rounds"] >= 5
 
 
@@ -122,8 +122,8 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path, case: Case, start:
     references = session.References(tmp_path, lambda case, size: case.inputs)
     group = session.Group("a group", [contender("one", start(), case), contender("other", start(fails="prepare"), case)])
 
-    def say(what: str) -> None:
-        if what.endswith("round 3"):
+    def say(text: str) -> None:
+        if text.endswith("round 3"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -188,16 +188,16 @@ def test_the_literal_statement_of_a_changed_recipe(name: str, changes: dict[str,
 
 
 def test_the_gate(case: Case) -> None:
-    wanted = correctness_gate.grids(case)
-    assert wanted.shape == (2, 3, 4, 6) and wanted.dtype == np.float32
-    assert correctness_gate.judged(wanted, wanted, "float32") == correctness_gate.Verdict(0.0, 1e-4)
-    nearly = wanted + np.float32(1.5e-4) * np.abs(wanted).max()
-    assert correctness_gate.judged(nearly, wanted, "float32").refused and not correctness_gate.judged(nearly, wanted, "float16").refused
-    assert correctness_gate.judged(wanted[:1], wanted, "float32").refused == "it answers [1, 3, 4, 6], and [2, 3, 4, 6] is wanted"
+    expected = correctness_gate.grids(case)
+    assert expected.shape == (2, 3, 4, 6) and expected.dtype == np.float32
+    assert correctness_gate.judged(expected, expected, "float32") == correctness_gate.Verdict(0.0, 1e-4)
+    nearly = expected + np.float32(1.5e-4) * np.abs(expected).max()
+    assert correctness_gate.judged(nearly, expected, "float32").refused and not correctness_gate.judged(nearly, expected, "float16").refused
+    assert correctness_gate.judged(expected[:1], expected, "float32").refused == "it answers [1, 3, 4, 6], and [2, 3, 4, 6] is wanted"
     assert correctness_gate.grids(case, "encoder").shape == (2, 3, 1, 1)
     # a batch is its pictures one by one: answers of one picture that depend on another's are wrong
     alone = correctness_gate.grids(replace(case, inputs=case.inputs))[1:]
-    assert np.array_equal(alone, wanted[1:])
+    assert np.array_equal(alone, expected[1:])
 
 
 def test_a_reference_that_does_not_fit_is_asked_at_a_smaller_size(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,12 +216,12 @@ def test_inputs_are_rotated_and_alike(case: Case, tmp_path: Path) -> None:
     assert Case.of(json.loads(json.dumps(case.told()))) == case
 
 
-@pytest.mark.parametrize(("name", "told"), [
+@pytest.mark.parametrize(("name", "message"), [
     ("embedded:x", "has its own weights"), ("ViT-B-17", "did you mean"), ("RN50", "ResNet"),
     ("ViT-B-16:no_such_tag", "unknown pretrained tag"),
 ])  # fmt: skip
-def test_models_that_cannot_be_measured(name: str, told: str) -> None:
-    with pytest.raises(ModelError, match=told):
+def test_models_that_cannot_be_measured(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         model(name)
 
 
@@ -231,12 +231,12 @@ def test_models() -> None:
     assert model("ViT-B-16").spec.activation == "gelu"
 
 
-@pytest.mark.parametrize(("name", "device", "dtype", "told"), [
+@pytest.mark.parametrize(("name", "device", "dtype", "message"), [
     ("triton", "cpu", "float32", "it runs on cuda, not on cpu"), ("int8", "cuda:1", "float16", "it runs on cpu, not on cuda"),
     ("ort", "cpu", "bfloat16", "on cpu it computes in float32, float16, not in bfloat16"), ("torch", "cpu", "float32", ""),
 ])  # fmt: skip
-def test_why_not(name: str, device: str, dtype: str, told: str) -> None:
-    assert "; ".join(table.why_not(table.BACKENDS[name], device, dtype)) == told
+def test_why_not(name: str, device: str, dtype: str, message: str) -> None:
+    assert "; ".join(table.why_not(table.BACKENDS[name], device, dtype)) == message
 
 
 # the records
@@ -256,12 +256,12 @@ def test_rows_are_kept_line_by_line(tmp_path: Path) -> None:
     assert schema.newest(rows, "methods") == [rows[1]] and schema.newest(rows, "tokens") == []
 
 
-@pytest.mark.parametrize(("change", "told"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({"speed": 1.0}, "no column 'speed'"), ({"ms": "1"}, "column 'ms' is '1'; float or int is wanted"),
     ({"ms": math.inf}, "column 'ms' is inf"), ({"commit": None}, "a record lacks commit"),
 ])  # fmt: skip
-def test_rows_that_are_none(change: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(FastlocError, match=told):
+def test_rows_that_are_none(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(FastlocError, match=message):
         schema.Log(tmp_path / "a.jsonl").add({**ROW, **change})
     assert not (tmp_path / "a.jsonl").exists()
 
@@ -281,5 +281,5 @@ def test_the_embedding_alone_is_open_clips_at_another_size_too(case: Case) -> No
     rows = (("embedding", torch_backend.embedding), ("open_clip", torch_backend.open_clip))
     answers = [made(table.BACKENDS[name], case).answer for name, made in rows]
     assert answers[0] is not None and answers[1] is not None
-    found, wanted = answers[0](), answers[1]()
-    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+    found, expected = answers[0](), answers[1]()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()

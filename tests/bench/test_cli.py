@@ -16,7 +16,7 @@ from fastloc.recipes import RECIPES
 from repo import REPO
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     ("--methods gme", "unknown method 'gme': did you mean 'gem'? known methods: itsm, rclip, eclip, gem"),
     ("--models ViT-B-17", "unknown model 'ViT-B-17': did you mean 'ViT-B-16'"),
     ("--models RN50", "model 'RN50' is not supported: its image tower is a ResNet, not a ViT"),
@@ -39,7 +39,7 @@ from repo import REPO
     ("--against {file}", "line 1, is not a record: "),
 ])  # fmt: skip
 def test_bad_input_is_told_before_anything_starts(
-    arguments: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*arguments: object) -> None:
         raise AssertionError("something was started")
@@ -49,10 +49,10 @@ def test_bad_input_is_told_before_anything_starts(
     file, empty = tmp_path / "a file", tmp_path / "empty"
     file.write_text("no record\n")
     empty.mkdir()
-    given = [each.format(file=file, empty=empty) for each in arguments.split(" ")]
-    assert cli.main(given) == 1
+    argv = [each.format(file=file, empty=empty) for each in arguments.split(" ")]
+    assert cli.main(argv) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("fastloc.bench: error: ") and told in err and err.count("\n") == 1, err
+    assert out == "" and err.startswith("fastloc.bench: error: ") and message in err and err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ def test_columns_are_left_out_and_numbers_never_wrapped() -> None:
 def test_why_there_are_no_times_is_told_in_full(width: int) -> None:
     lines = printed(EVERYTHING, width).splitlines()
     start = next(i for i, line in enumerate(lines) if "gem_torch newest" in line and "1.0.1" not in line)
-    told = flat(" ".join(line[18:] if width > 50 else line for line in lines[start : start + 6]))
-    assert flat(made.WHY) in told.replace("gem_torch newest ", "").replace("gem ", ""), told
+    text = flat(" ".join(line[18:] if width > 50 else line for line in lines[start : start + 6]))
+    assert flat(made.WHY) in text.replace("gem_torch newest ", "").replace("gem ", ""), text
 
 
 def test_the_encoder_is_shown_once_and_cost_only_peers_are_marked() -> None:
@@ -84,10 +84,10 @@ def test_what_an_error_is_of_and_notes_stand_below() -> None:
 
 def test_the_header_says_where_and_when() -> None:
     rows = [checked({**row, "throttled": "power cap"}) if row["suite"] == "cold" else row for row in made.gpu(EVERYTHING)]
-    told = header(rows)
-    assert told[0] == "NVIDIA H200, driver 570.1, capability 9.0, host Xeon, 16 threads, threads: 2 of 16, load average before the run 0.2"
-    assert told[1] == "2026-11-21, commit a5d76c8" and told[-1].startswith("throttled: power cap (2 of ")
-    assert "gem_torch, gem_torch newest, clipseg: gem_torch 1.0.1, open_clip_torch 2.23.0, torch 2.15.0" in told
+    text = header(rows)
+    assert text[0] == "NVIDIA H200, driver 570.1, capability 9.0, host Xeon, 16 threads, threads: 2 of 16, load average before the run 0.2"
+    assert text[1] == "2026-11-21, commit a5d76c8" and text[-1].startswith("throttled: power cap (2 of ")
+    assert "gem_torch, gem_torch newest, clipseg: gem_torch 1.0.1, open_clip_torch 2.23.0, torch 2.15.0" in text
     busy = header([checked({**EVERYTHING[0], "load_before": 1.7})])[0]
     assert busy.endswith("load average before the run 1.7 (not an idle machine)")
 

@@ -85,8 +85,8 @@ def test_the_slower_of_the_cores_and_the_model_bounds_a_machine() -> None:
     many = cost.cost(cost.Device("g", 64, 2.0, 100), known)
     assert (many.rate, many.bound) == (pytest.approx(1000 * cost.UTILISATION), "model")
     assert cost.egress(1e9, known) == pytest.approx(250_000 * cost.EGRESS) and cost.storage(1e9, known)[0] == pytest.approx(5000)
-    told = tables.devices(rows())
-    assert "prediction" in told and told.count("| measured |") == 1 and all(device.name in told for device in cost.DEVICES)
+    table = tables.devices(rows())
+    assert "prediction" in table and table.count("| measured |") == 1 and all(device.name in table for device in cost.DEVICES)
 
 
 # what is computed of times
@@ -215,10 +215,10 @@ def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
 
 
 def test_bad_options_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, told in ((["--parts", "ray,rai"], "got rai"), (["--minutes", "0"], "above 0"), (["--quick", "-o", "x"], "quick")):
+    for arguments, message in ((["--parts", "ray,rai"], "got rai"), (["--minutes", "0"], "above 0"), (["--quick", "-o", "x"], "quick")):
         with pytest.raises(SystemExit):
             scale.main(arguments)
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow("runs the commands")

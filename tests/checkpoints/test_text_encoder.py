@@ -72,8 +72,8 @@ def test_an_ensemble_is_the_unit_mean_of_unit_sentences():
     encoder = tower.encoder()
     with torch.no_grad():
         rows = tower.model.encode_text(tower.tokenizer([line.replace("{}", "cat") for line in sentences("openai80")]), normalize=True)
-    wanted = torch.nn.functional.normalize(rows.mean(0), dim=-1)
-    torch.testing.assert_close(encoder(["cat"], "openai80")[0], wanted, rtol=0, atol=1e-5)
+    expected = torch.nn.functional.normalize(rows.mean(0), dim=-1)
+    torch.testing.assert_close(encoder(["cat"], "openai80")[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("template", "count"), [("plain", 1), ("gem", 1), ("openai80", 80), ("surgery85", 85), ("a drawing of a {}", 1)])

@@ -149,10 +149,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_one_line_and_no_file_where_something_is_wrong(run: Run, voc: Miniature, tmp_path: Path, what: str) -> None:
-    given, line = WRONG[what]
-    ended = run("evaluate", "voc21", "--data", voc.root, "-o", "out", *given)
+@pytest.mark.parametrize("case", WRONG)
+def test_one_line_and_no_file_where_something_is_wrong(run: Run, voc: Miniature, tmp_path: Path, case: str) -> None:
+    arguments, line = WRONG[case]
+    ended = run("evaluate", "voc21", "--data", voc.root, "-o", "out", *arguments)
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.splitlines()[-1].startswith("fastloc: error: ") and line in ended.err.splitlines()[-1], ended.err
     assert list(tmp_path.iterdir()) == []
@@ -160,8 +160,8 @@ def test_one_line_and_no_file_where_something_is_wrong(run: Run, voc: Miniature,
 
 def test_a_file_of_another_size_is_refused_with_what_to_type(run: Run, voc: Miniature, tmp_path: Path) -> None:
     tiny_model(tmp_path / "tiny.onnx", size=(64, 64))
-    for given, size in ((["--protocol", "sclip"], "224"), (["--protocol", "naclip"], "dynamic"), (["--protocol", "gem"], "448")):
-        ended = run("evaluate", "voc21", "--data", voc.root, "--model", "tiny.onnx", "-o", "out", *given)
+    for arguments, size in ((["--protocol", "sclip"], "224"), (["--protocol", "naclip"], "dynamic"), (["--protocol", "gem"], "448")):
+        ended = run("evaluate", "voc21", "--data", voc.root, "--model", "tiny.onnx", "-o", "out", *arguments)
         assert ended.status == 1 and f"`fastloc export --size {size} --batch dynamic`" in ended.err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
@@ -218,6 +218,6 @@ def test_an_exported_file_and_another_on_the_same_pictures(run: Run, voc: Miniat
     assert "+0.00 to +0.00" in ended.out
     pair = run("evaluate", "compare", "out/gem", "torch/gem", "-o", "pair.md")
     assert pair.status == 0 and "3 pictures that both have" in pair.out and "model: " in pair.out and (tmp_path / "pair.md").is_file()
-    for given, line in ((["out/gem", "out"], "run.json"), (["out/gem", "torch/gem", "-o", "pair.txt"], "must be a file in .html or .md")):
-        wrong = run("evaluate", "compare", *given)
+    for argv, line in ((["out/gem", "out"], "run.json"), (["out/gem", "torch/gem", "-o", "pair.txt"], "must be a file in .html or .md")):
+        wrong = run("evaluate", "compare", *argv)
         assert (wrong.status, wrong.out) == (1, "") and line in wrong.err

@@ -315,9 +315,9 @@ LOGS = {
 }
 
 
-@pytest.mark.parametrize("wanted", LOGS)
-def test_the_line_of_a_log_that_says_why(wanted: str) -> None:
-    assert probes.telling(LOGS[wanted]) == wanted
+@pytest.mark.parametrize("expected", LOGS)
+def test_the_line_of_a_log_that_says_why(expected: str) -> None:
+    assert probes.telling(LOGS[expected]) == expected
 
 
 STAND_IN = """
@@ -393,8 +393,8 @@ def test_linked_libraries_are_read_off_the_file(tmp_path: Path) -> None:
 
 
 def test_gpus_by_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "NVIDIA GeForce RTX 4090, 580.65.06, 8.9, 24564\nOrin (nvgpu), N/A, 8.7, [N/A]\n"
-    monkeypatch.setattr(hardware, "_output", lambda *command: told)
+    output = "NVIDIA GeForce RTX 4090, 580.65.06, 8.9, 24564\nOrin (nvgpu), N/A, 8.7, [N/A]\n"
+    monkeypatch.setattr(hardware, "_output", lambda *command: output)
     assert hardware.gpus() == (Gpu("NVIDIA GeForce RTX 4090", "580.65.06", "8.9", 24564), Gpu("Orin (nvgpu)", "N/A", "8.7", 0))
 
 
@@ -420,9 +420,9 @@ def test_the_exit_status_tells_problems(
     for line in diagnose(facts):
         assert line.finding.found in out and line.finding.remedy in out
     assert command("--json") == status
-    told = json.loads(capsys.readouterr().out)
-    assert told["problems"] == len(found(facts, PROBLEM)) and told["facts"]["packages"] == dict(facts.packages)
-    assert [row["found"] for row in told["findings"]] == [line.finding.found for line in diagnose(facts)]
+    report = json.loads(capsys.readouterr().out)
+    assert report["problems"] == len(found(facts, PROBLEM)) and report["facts"]["packages"] == dict(facts.packages)
+    assert [row["found"] for row in report["findings"]] == [line.finding.found for line in diagnose(facts)]
 
 
 def test_it_imports_neither_torch_nor_onnxruntime() -> None:

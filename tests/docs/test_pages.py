@@ -103,9 +103,9 @@ def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.
     before = page.read_text()
     monkeypatch.setattr(sys, "argv", ["docs.py", "--check"])
     assert pages.main() == 1 and page.read_text() == before
-    said = capsys.readouterr().err
-    assert "README.md, table 'recipes': differs" in said and "table 'quality' must stand on one page, got 0" in said
-    assert "precision.json does not exist: make it with `python benchmarks/quality_parts/precision.py --record`" in said
+    output = capsys.readouterr().err
+    assert "README.md, table 'recipes': differs" in output and "table 'quality' must stand on one page, got 0" in output
+    assert "precision.json does not exist: make it with `python benchmarks/quality_parts/precision.py --record`" in output
     monkeypatch.setattr(sys, "argv", ["docs.py"])
     assert pages.main() == 1
     written = page.read_text()

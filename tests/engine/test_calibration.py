@@ -101,17 +101,17 @@ def test_solved_in_float32_at_least(dtype: torch.dtype) -> None:
 def test_matched_equals_its_reference(rho: float, iterations: int, residual: bool) -> None:
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("gem_matched", rho=rho, iterations=iterations, residual=residual, blocks=2)
-    wanted = reference_matched.gem_matched(weights, pixels, rho, 2, iterations, residual)
-    assert error(forward(weights, pixels, row).patches, wanted) < EXACT
+    expected = reference_matched.gem_matched(weights, pixels, rho, 2, iterations, residual)
+    assert error(forward(weights, pixels, row).patches, expected) < EXACT
 
 
 @pytest.mark.parametrize("iterations", range(3))
 def test_calibrated_equals_its_reference(iterations: int) -> None:
     weights, pixels, table = towers.tower(scale=True), towers.pixels(2, (3, 5)), table_of(iterations + 1)
     row = recipe("gem_calibrated", inv_temp=table, iterations=iterations)
-    wanted = reference_matched.gem_calibrated(weights, pixels, table, iterations=iterations)
-    assert error(forward(weights, pixels, row).patches, wanted) < EXACT
-    assert error(any_recipe.features(weights, pixels, row), wanted) < EXACT
+    expected = reference_matched.gem_calibrated(weights, pixels, table, iterations=iterations)
+    assert error(forward(weights, pixels, row).patches, expected) < EXACT
+    assert error(any_recipe.features(weights, pixels, row), expected) < EXACT
 
 
 def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:

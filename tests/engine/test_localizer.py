@@ -59,9 +59,9 @@ def test_pictures_of_every_kind_agree():
     path, texts, _ = samples()[0]
     picture = Image.open(path).convert("RGB")
     array = np.asarray(picture)
-    wanted = engine()(path, texts).similarity
-    for given in (str(path), picture, array, array / 255.0, torch.from_numpy(array.copy()).permute(2, 0, 1)):
-        np.testing.assert_allclose(engine()(given, texts).similarity, wanted, atol=1e-5)
+    expected = engine()(path, texts).similarity
+    for source in (str(path), picture, array, array / 255.0, torch.from_numpy(array.copy()).permute(2, 0, 1)):
+        np.testing.assert_allclose(engine()(source, texts).similarity, expected, atol=1e-5)
 
 
 def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone():
@@ -112,10 +112,10 @@ def test_gem_s_adaptive_temperature_is_near_uniform_on_this_narrow_model():
 
 def test_half_precision_agrees_with_float32():
     picture, texts, _ = samples()[0]
-    wanted = engine()(picture, texts).similarity
+    expected = engine()(picture, texts).similarity
     for dtype, tolerance in (("bfloat16", 6e-2), ("float64", 1e-5)):
         found = Localizer(dtype=dtype)(picture, texts).similarity
-        assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max(), dtype
+        assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max(), dtype
 
 
 def test_size_and_fit():

@@ -67,10 +67,10 @@ def test_a_manifest_survives_the_metadata(manifest: Manifest) -> None:
 def test_the_file_computes_what_the_engine_does(manifest: Manifest, folder: Path, localizer: Localizer) -> None:
     assert verify(folder / "camera.onnx", "cpu").good
     found = OnnxLocalizer(folder / "camera.onnx", providers="cpu")(SAMPLES / "market.png")
-    wanted = Localizer(fit="letterbox")(SAMPLES / "market.png", list(manifest.texts.names))
+    expected = Localizer(fit="letterbox")(SAMPLES / "market.png", list(manifest.texts.names))
     # one step of 255 in some pixels
-    assert np.abs(found.similarity - wanted.similarity).max() < 2e-3
-    assert [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in wanted.points()]
+    assert np.abs(found.similarity - expected.similarity).max() < 2e-3
+    assert [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in expected.points()]
 
 
 @pytest.mark.slow("quantises and runs two files", quick=1)

@@ -139,13 +139,13 @@ def check_tower(tower: Any, path: Path) -> None:
 
 def check_file(tower: Any, path: Path) -> None:
     tokens = open_clip.SimpleTokenizer(context_length=CONTEXT)(list(TEXTS))
-    wanted = torch.nn.functional.normalize(tower.encode_text(tokens), dim=-1).numpy()
+    expected = torch.nn.functional.normalize(tower.encode_text(tokens), dim=-1).numpy()
     inputs = session(path).get_inputs()[0]
     assert (inputs.name, inputs.shape, inputs.type) == ("tokens", ["n", CONTEXT], "tensor(int64)")
     for count in (1, 2, 4):
         found = run(path, tokens[:count])
         assert found.shape == (count, EMBED) and found.dtype == np.float32
-        error = np.abs(found - wanted[:count]).max()
+        error = np.abs(found - expected[:count]).max()
         assert error <= 1e-5, f"{count} sentences: off by {error:.1e}"
 
 
@@ -178,14 +178,14 @@ def test_columns_behind_the_longest_text_are_not_computed(file: Path):
 @pytest.mark.parametrize("template", [*TEMPLATES, "a drawing of a {}"])
 @pytest.mark.filterwarnings("ignore:.*tokens in its template")
 def test_the_encoder_is_what_the_torch_one_is(file: Path, template: str):
-    wanted, made = source(network()).text, OnnxTextEncoder(file)
+    expected, made = source(network()).text, OnnxTextEncoder(file)
     texts = ["cat", " red ", "cat"]
     found = made(texts, template)
     assert found.dtype == np.float32 and found.shape == (3, EMBED)
-    np.testing.assert_allclose(found, wanted(texts, template).numpy(), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(made.empty(template), wanted.empty(template).numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, expected(texts, template).numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(made.empty(template), expected.empty(template).numpy(), rtol=0, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    assert made.digest == wanted.digest
+    assert made.digest == expected.digest
 
 
 def test_each_text_is_encoded_once(file: Path, monkeypatch: pytest.MonkeyPatch):

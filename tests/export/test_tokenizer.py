@@ -31,9 +31,9 @@ def every_text() -> list[str]:
     return [*names, *IMAGENET_CLASSNAMES, *filled, *PLAIN]
 
 
-def differing(texts: list[str], found: Any, wanted: Any) -> list[str]:
-    assert found.shape == wanted.shape
-    return [ascii(text) for text, same in zip(texts, (found == wanted).all(1), strict=True) if not same]
+def differing(texts: list[str], found: Any, expected: Any) -> list[str]:
+    assert found.shape == expected.shape
+    return [ascii(text) for text, same in zip(texts, (found == expected).all(1), strict=True) if not same]
 
 
 def test_hundreds_of_texts_split_as_in_open_clip():

@@ -309,9 +309,9 @@ def test_command(stand_in: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert command(str(path), "-o", str(tmp_path / "out.engine"), *options) == 0
     assert ["set_shape", "pixels", [1, 3, 32, 32], [2, 3, 40, 48], [4, 3, 64, 64]] in calls()
     assert ["set_flag", "TF32"] in calls() and ["set_memory_pool_limit", "WORKSPACE", 512 << 20] in calls()
-    shown, told = capsys.readouterr()
+    shown, output = capsys.readouterr()
     assert "strongly typed, 2 layers; of those that multiply 1 in float32" in shown and f"written: {tmp_path / 'out.engine'}" in shown
-    assert "warns: a warning" in told
+    assert "warns: a warning" in output
     assert command(str(path), "--json", *options) == 0
     assert json.loads(capsys.readouterr().out)["manifest"]["model"]["name"] == "tiny"
 

@@ -85,9 +85,9 @@ def in_python(site: Path, frames: NDArray[np.uint8], names: list[str]) -> NDArra
     return np.asarray(found)[0]
 
 
-def off(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    assert found.shape == wanted.shape, f"shapes {found.shape} and {wanted.shape}"
-    return float(np.abs(found - wanted).max())
+def off(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    assert found.shape == expected.shape, f"shapes {found.shape} and {expected.shape}"
+    return float(np.abs(found - expected).max())
 
 
 def test_the_page_starts_with_a_sample_and_without_a_complaint(opened: Page) -> None:
@@ -145,8 +145,8 @@ def test_heatmaps_are_python_s(opened: Page, readout: dict[str, object], count: 
         }""",
         similarity.ravel().tolist(), list(similarity.shape), list(size), readout,
     )  # fmt: skip
-    wanted = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
-    error = off(np.asarray(found, np.float32).reshape(wanted.shape), wanted)
+    expected = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
+    error = off(np.asarray(found, np.float32).reshape(expected.shape), expected)
     assert error <= 1e-5, f"off by {error:.1e}"
 
 
@@ -306,8 +306,8 @@ def test_a_provider_that_computes_something_else_is_not_used(page: Page, site: P
     with served(changed(site, tmp_path, "site.json", json.dumps(facts))) as url:
         wrong = Page(page.driver, url)
         assert wrong.open() == "failed"
-        told = "WebAssembly is not used: it computes something else than it should, off by 0.02 where 0.001 is allowed"
-        assert told in wrong.text("told")
+        message = "WebAssembly is not used: it computes something else than it should, off by 0.02 where 0.001 is allowed"
+        assert message in wrong.text("told")
 
 
 def test_webgpu_in_software(site: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def wanted(row: Recipe, pixels: Tensor, texts: Tensor, grid: tuple[int, int], **kind: Any) -> Tensor:
+def expected(row: Recipe, pixels: Tensor, texts: Tensor, grid: tuple[int, int], **kind: Any) -> Tensor:
     scores = relevance.relevance(towers.tower(**kind), pixels, texts, row)
     return scores.transpose(1, 2).reshape(len(pixels), len(texts), *grid)
 
@@ -64,7 +64,7 @@ def test_every_row_is_its_reference(name: str, kind: dict[str, Any]) -> None:
     for batch, grid, count in ((1, (4, 4), 1), (3, (3, 5), 4)):
         pixels, texts = towers.pixels(batch, grid), towers.texts(count)
         found, scores = grids(towers.tower(**kind), pixels, texts, row)
-        assert error(found, wanted(row, pixels, texts, grid, **kind)) < EXACT, (batch, grid, count)
+        assert error(found, expected(row, pixels, texts, grid, **kind)) < EXACT, (batch, grid, count)
         cls = vit.forward(towers.tower(**kind), pixels, recipe("itsm", position=row.position), cls=True).cls
         assert cls is not None and scores is not None and error(scores, torch.nn.functional.normalize(cls, dim=-1) @ texts.T) < EXACT
 
@@ -75,7 +75,7 @@ def test_every_field(name: str, changes: dict[str, Any]) -> None:
     for kind in ({"scale": True}, {"pool": "avg"}):
         if runs(row, kind):
             found = grids(towers.tower(**kind), pixels, texts, row)[0]
-            assert error(found, wanted(row, pixels, texts, (3, 5), **kind)) < EXACT, kind
+            assert error(found, expected(row, pixels, texts, (3, 5), **kind)) < EXACT, kind
             assert error(found, grids(towers.tower(**kind), pixels, texts, RECIPES[name])[0]) > 1e-4, "the field changes nothing"
 
 
@@ -98,10 +98,10 @@ def test_in_slices(name: str) -> None:
         prepared = fold(towers.tower(**kind), row)
         tokens, grid = patch_tokens(prepared.weights, towers.pixels(2, (3, 5)))
         table = vit.positions(prepared.weights, grid, row)
-        given = (prepared, tokens, table, grid, texts, lambda out, words: out.patches)
-        whole = answer(*given, Ops(most=None))[0]
+        arguments = (prepared, tokens, table, grid, texts, lambda out, words: out.patches)
+        whole = answer(*arguments, Ops(most=None))[0]
         for most in (1, 3000, 9000):
-            assert error(answer(*given, Ops(most=most))[0], whole) < 1e-12, most
+            assert error(answer(*arguments, Ops(most=most))[0], whole) < 1e-12, most
 
 
 @pytest.mark.parametrize("name", NAMES)

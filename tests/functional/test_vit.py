@@ -29,14 +29,14 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
     exact, pixels = towers.tower(scale=True), towers.pixels(3, (6, 7))
     weights = exact.to(dtype=dtype)
     assert weights.dtype == dtype and weights.blocks[-1].ls2 is not None and weights.blocks[-1].ls2.dtype == dtype
-    wanted, out = forward(exact, pixels, RECIPES[name], cls=True), forward(weights, pixels.to(dtype), RECIPES[name], cls=True)
-    assert out.cls is not None and wanted.cls is not None
+    expected, out = forward(exact, pixels, RECIPES[name], cls=True), forward(weights, pixels.to(dtype), RECIPES[name], cls=True)
+    assert out.cls is not None and expected.cls is not None
     assert out.patches.dtype == out.cls.dtype == dtype
-    assert error(out.cls, wanted.cls) < TOLERANCE[dtype]
-    lost = error(out.patches, wanted.patches)
+    assert error(out.cls, expected.cls) < TOLERANCE[dtype]
+    lost = error(out.patches, expected.patches)
     assert lost < TOLERANCE[dtype]
     # restructuring must not cost precision: the literal statement in the same dtype is the measure
-    assert lost < 2 * error(scores.features(weights, pixels.to(dtype), RECIPES[name]), wanted.patches)
+    assert lost < 2 * error(scores.features(weights, pixels.to(dtype), RECIPES[name]), expected.patches)
 
 
 def test_pixels_take_the_dtype_of_the_weights() -> None:
@@ -85,10 +85,10 @@ def test_vectors_of_length_zero_are_no_nan(dtype: torch.dtype) -> None:
 
 def test_memory_layout_of_pixels_does_not_matter() -> None:
     pixels = towers.pixels(2, (3, 5))
-    wanted = forward(towers.tower(), pixels, RECIPES["gem"]).patches
+    expected = forward(towers.tower(), pixels, RECIPES["gem"]).patches
     turned = pixels.transpose(2, 3).contiguous().transpose(2, 3)
     for each in (pixels.contiguous(memory_format=torch.channels_last), turned):
-        assert error(forward(towers.tower(), each, RECIPES["gem"]).patches, wanted) < SAME[torch.float64]
+        assert error(forward(towers.tower(), each, RECIPES["gem"]).patches, expected) < SAME[torch.float64]
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)

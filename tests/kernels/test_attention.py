@@ -46,8 +46,8 @@ def gem(x: Tensor, temperatures: list[Tensor]) -> Tensor:
     return self_self_ensemble.self_self_ensemble(p, x[:, 2], temperatures[-1], pick, norms, scale=1 / 3)
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
-    return float((found.double() - wanted).norm() / wanted.norm())
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_gem_block(iterations: int, inv_temp: float | str) -> None:
     x, lengths = packed(iterations), 20 + torch.arange(B * N, device=DEVICE).reshape(B, N).float()
     temperatures = inverse_temperatures(method, temperature_table(method, HEADS, x), lengths, D, 0)
     views = [torch.as_tensor(each, device=DEVICE).expand(B, 3, HEADS) for each in temperatures]
-    found, wanted = gem(x, views), exact(x, method, temperatures)
-    assert found.shape == wanted.shape == (B, N - 1, HEADS * D)
-    assert error(found, wanted) < 2e-6, f"{iterations} iterations, inv_temp {inv_temp}: {error(found, wanted):.1e}"
+    found, expected = gem(x, views), exact(x, method, temperatures)
+    assert found.shape == expected.shape == (B, N - 1, HEADS * D)
+    assert error(found, expected) < 2e-6, f"{iterations} iterations, inv_temp {inv_temp}: {error(found, expected):.1e}"
 
 
 @pytest.mark.parametrize("name", ["clip_surgery", "sclip", "clearclip", "naclip"])
@@ -81,8 +81,8 @@ def test_bias_is_the_dense_one(grid: tuple[int, int], std: float) -> None:
     x = packed()
     # scores of zero leave the softmax of the bias alone
     found = self_attention.self_attention(x, x[:, 2], 0.0, ((1, 1),), scale=1.0, bias_std=std, grid=grid)
-    wanted = self_attention.reference(x.double(), x[:, 2].double(), 0.0, ((1, 1),), scale=1.0, bias_std=std, grid=grid)
-    assert error(found, wanted) < 2e-6, f"grid {grid}, std {std}: {error(found, wanted):.1e}"
+    expected = self_attention.reference(x.double(), x[:, 2].double(), 0.0, ((1, 1),), scale=1.0, bias_std=std, grid=grid)
+    assert error(found, expected) < 2e-6, f"grid {grid}, std {std}: {error(found, expected):.1e}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -45,8 +45,8 @@ def test_fused_heatmaps_are_numpy_s(order, name):
     values = similarities(2, 2, *geometry.grid(16))
     for reverse in (False, True) if order in ("grid", "picture") else (False,):
         found = heatmaps(values, geometry, order, 10.0, reverse, fused=True).cpu().numpy()
-        wanted = np.stack([maps.heatmaps(each, geometry, order, 10.0, reverse) for each in values.cpu().numpy()])
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6, err_msg=f"{order} {name} reverse={reverse}")
+        expected = np.stack([maps.heatmaps(each, geometry, order, 10.0, reverse) for each in values.cpu().numpy()])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6, err_msg=f"{order} {name} reverse={reverse}")
 
 
 @pytest.mark.parametrize("geometry", [CROP, LETTERBOX, STRETCH], ids=lambda each: each.fit)
@@ -107,9 +107,9 @@ def test_softmax_sums_to_one_where_the_model_looked_and_large_logits_do_not_over
     values = similarities(1, 7, 3, 3, spread=10.0)
     found = run("heatmap", values, CROP, order="softmax", logit_scale=100.0)
     total = found.sum(1)[0].cpu()
-    wanted = torch.zeros_like(total)
-    wanted[CROP.covered()] = 1
-    torch.testing.assert_close(total, wanted, rtol=0, atol=1e-5)
+    expected = torch.zeros_like(total)
+    expected[CROP.covered()] = 1
+    torch.testing.assert_close(total, expected, rtol=0, atol=1e-5)
     alone = run("heatmap", values[:, :1].contiguous(), CROP, order="softmax", logit_scale=100.0)
     assert torch.equal(alone, run("heatmap", values[:, :1].contiguous(), CROP))
 
@@ -127,14 +127,14 @@ def test_labels_are_numpy_s(texts, name):
     values = values.repeat(1, 1, 1, max(width // 2, 1))[..., :height, :width]
     for threshold in (None, 1.5) if texts < 300 else (1.5,):
         found = labels(values.to(DEVICE), geometry, threshold, fused=True).cpu()
-        wanted = maps.labels(values[0].double().numpy(), geometry, threshold)
+        expected = maps.labels(values[0].double().numpy(), geometry, threshold)
         best = np.sort(maps.upsample(values[0].double().numpy(), geometry), axis=0)
         # where two different texts come within rounding, or the best and the threshold, either may win
-        clear = np.ones(wanted.shape, bool) if texts == 1 else (best[-1] - best[-2] > 1e-6) | (best[-1] == best[-2])
+        clear = np.ones(expected.shape, bool) if texts == 1 else (best[-1] - best[-2] > 1e-6) | (best[-1] == best[-2])
         clear &= np.abs(best[-1] - (threshold or -1)) > 1e-6
-        np.testing.assert_array_equal(found[0].numpy()[clear], wanted[clear])
+        np.testing.assert_array_equal(found[0].numpy()[clear], expected[clear])
         assert clear.mean() > 0.4, clear.mean()
-        assert torch.equal(found == maps.BACKGROUND, torch.from_numpy(wanted == maps.BACKGROUND)[None]) or threshold is not None
+        assert torch.equal(found == maps.BACKGROUND, torch.from_numpy(expected == maps.BACKGROUND)[None]) or threshold is not None
 
 
 def test_of_equal_texts_the_first_wins():

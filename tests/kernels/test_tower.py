@@ -29,11 +29,11 @@ def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float16) -> Ten
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_quick_gelu_in_place(dtype: torch.dtype) -> None:
     x = drawn(3, 5, 211, dtype=dtype)
-    wanted = quick_gelu(x)
-    assert wanted.data_ptr() != x.data_ptr()
+    expected = quick_gelu(x)
+    assert expected.data_ptr() != x.data_ptr()
     assert gelu_op.why_not(x, out=x) == []
     assert quick_gelu(x, out=x) is x
-    assert torch.equal(x, wanted)
+    assert torch.equal(x, expected)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -41,8 +41,8 @@ def test_quick_gelu_in_place(dtype: torch.dtype) -> None:
 def test_quick_gelu_at_the_ends(dtype: torch.dtype) -> None:
     most = torch.finfo(dtype).max
     x = torch.tensor([0.0, -0.0, most, -most, 1e4, -1e4, 80.0, -80.0, float("inf"), float("nan")], dtype=dtype, device=DEVICE)
-    found, wanted = quick_gelu(x), gelu_op.reference(x.double()).to(dtype)
-    assert torch.equal(found[:-1], wanted[:-1]), found
+    found, expected = quick_gelu(x), gelu_op.reference(x.double()).to(dtype)
+    assert torch.equal(found[:-1], expected[:-1]), found
     assert found[-1].isnan()
 
 
@@ -85,8 +85,8 @@ def test_add_norm_reads_rows_where_they_lie(layout: str) -> None:
         with poisoned():
             found = add_norm(first, second, weight, bias, 1e-5, lengths=True)
         copies = first.clone(memory_format=torch.contiguous_format), None if second is None else second.contiguous()
-        wanted = add_norm(*copies, weight, bias, 1e-5, lengths=True)
-        for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        expected = add_norm(*copies, weight, bias, 1e-5, lengths=True)
+        for place, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert one is not None and other is not None and one.shape == other.shape
             assert torch.equal(one, other), f"output {place}"
         assert found[2] is not None and found[2].shape == x.shape[:-1] and found[2].dtype == torch.float32

@@ -42,15 +42,15 @@ BAD_FRAMES = [
 ]
 
 
-@pytest.mark.parametrize(("content", "side", "told"), [row[1:] for row in BAD_FRAMES], ids=[row[0] for row in BAD_FRAMES])
+@pytest.mark.parametrize(("content", "side", "message"), [row[1:] for row in BAD_FRAMES], ids=[row[0] for row in BAD_FRAMES])
 def test_frames_that_cannot_be_are_refused_and_the_next_is_answered(
-    open_live: Any, bright: Bright, content: bytes, side: int, told: str
+    open_live: Any, bright: Bright, content: bytes, side: int, message: str
 ) -> None:
     _, join = open_live(bright)
     client = join()
     client.frame(sent(1, content, side))
-    said = client.words("refused")
-    assert said["id"] == 1 and told in said["message"]
+    refusal = client.words("refused")
+    assert refusal["id"] == 1 and message in refusal["message"]
     client.frame(sent(2))
     answer = client.answer()
     assert answer.facts["id"] == 2 and answer.facts["counted"] == {"received": 2, "answered": 1, "dropped": 0, "refused": 1}
@@ -105,18 +105,18 @@ VIOLATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("message", "code", "told"), [row[1:] for row in VIOLATIONS], ids=[row[0] for row in VIOLATIONS])
+@pytest.mark.parametrize(("message", "code", "reason"), [row[1:] for row in VIOLATIONS], ids=[row[0] for row in VIOLATIONS])
 def test_what_no_page_of_ours_says_ends_the_connection_with_a_reason(
-    open_live: Any, bright: Bright, message: bytes | str, code: int, told: str
+    open_live: Any, bright: Bright, message: bytes | str, code: int, reason: str
 ) -> None:
     live, join = open_live(bright)
     client = join()
     (client.socket.send_bytes if isinstance(message, bytes) else client.socket.send_text)(message)
     # in a message too, which is not cut off at 123 bytes
-    said = client.words("problem")
-    assert said["field"] == "" and told in said["message"]
+    answer = client.words("problem")
+    assert answer["field"] == "" and reason in answer["message"]
     end = client.closed()
-    assert end[0] == code and told in end[1]
+    assert end[0] == code and reason in end[1]
     until(lambda: not live.state["clients"])
 
 
@@ -126,8 +126,8 @@ def test_frames_beyond_the_rate_are_refused(open_live: Any, bright: Bright) -> N
     for number in range(1, 5):
         client.frame(sent(number))
     # two at once are within the rate
-    said = client.words("refused")
-    assert said["id"] == 3 and "more than 5 frames a second" in said["message"]
+    refusal = client.words("refused")
+    assert refusal["id"] == 3 and "more than 5 frames a second" in refusal["message"]
 
 
 def test_a_flood_ends_the_connection(open_live: Any, bright: Bright) -> None:

@@ -67,7 +67,7 @@ def mutated(rng: random.Random) -> str:
 def test_whatever_comes_is_a_message_or_refused_in_a_line() -> None:
     """2000 mutations of the page's messages. Those let through are within the limits, and can be sent to others."""
     rng, limits, now, outcomes = random.Random(11), Limits(), Settings(("cat",), ("bright",)), set()
-    told: list[str] = []
+    problems: list[str] = []
     for _ in range(2000):
         text = mutated(rng)
         try:
@@ -78,20 +78,20 @@ def test_whatever_comes_is_a_message_or_refused_in_a_line() -> None:
                 assert strict(written({"time": getattr(found, "time", 0.0)}))["time"] is not None
             outcomes.add(type(found))
         except (Refused, Violation) as error:
-            told.append(str(error))
+            problems.append(str(error))
             outcomes.add(type(error))
-    assert all(len(line) < 300 and line.isprintable() for line in told)
+    assert all(len(line) < 300 and line.isprintable() for line in problems)
     assert outcomes == {Ping, Seen, Asked, Refused, Violation}
 
 
 @pytest.mark.parametrize("kind", ["half a pair", "number", "numpy"])
 def test_what_is_written_is_json(kind: str) -> None:
-    told, found = {
+    content, found = {
         "half a pair": ({"name": "caf\udce9", "list": [("\ud800",)]}, {"name": "caf?", "list": [["?"]]}),
         "number": ({"a": float("nan"), "b": [float("-inf"), 1]}, {"a": None, "b": [None, 1]}),
         "numpy": ({"a": np.float32(0.5), "b": np.arange(2), "c": np.float64("nan")}, {"a": 0.5, "b": [0, 1], "c": None}),
     }[kind]
-    assert strict(written(told)) == found
+    assert strict(written(content)) == found
 
 
 def test_answers_whose_heat_is_no_number_are_json() -> None:
@@ -133,5 +133,5 @@ def test_a_source_that_fails_in_any_way_is_told(open_live: Any, bright: Bright) 
             raise IndexError("of a decoder")
 
     _, join = open_live(bright, hub=Broadcast(lambda: Broken(live=True), 30))
-    said = join().words("problem")
-    assert said["field"] == "source" and "film cannot be read: IndexError('of a decoder')" in said["message"]
+    answer = join().words("problem")
+    assert answer["field"] == "source" and "film cannot be read: IndexError('of a decoder')" in answer["message"]

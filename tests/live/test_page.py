@@ -310,14 +310,14 @@ ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "told"), ERRORS.items())
-def test_a_camera_that_cannot_be_had_is_told(browser: Any, served: tuple[Live, str], name: str, told: str) -> None:
+@pytest.mark.parametrize(("name", "message"), ERRORS.items())
+def test_a_camera_that_cannot_be_had_is_told(browser: Any, served: tuple[Live, str], name: str, message: str) -> None:
     page = LivePage(browser, served[1])
     page.open()
     browser.execute_script(f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{name}'))")
     page.element("start").click()
     page.wait("return document.getElementById('told').textContent")
-    assert told in page.text("told") and page.element("start").is_enabled() and page.element("start").is_displayed()
+    assert message in page.text("told") and page.element("start").is_enabled() and page.element("start").is_displayed()
 
 
 def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, str], folder: Path) -> None:

@@ -144,8 +144,8 @@ def test_a_fault_in_settings_is_answered(
         raise error
 
     monkeypatch.setattr(Methods, "setup", broken)
-    said = client.settings(texts=["bird"])
-    assert said["type"] == "problem" and type(error).__name__ in said["message"]
+    answers = client.settings(texts=["bird"])
+    assert answers["type"] == "problem" and type(error).__name__ in answers["message"]
     # and what is asked for next is looked at
     monkeypatch.undo()
     assert client.settings(texts=["bird"])["texts"] == ["bird"]

@@ -127,8 +127,8 @@ def test_a_models_scale_goes_where_it_is_read() -> None:
     assert recipe("tagclip").at_scale(30.0) == recipe("tagclip", logit_scale=30.0)
     assert recipe("bi_modal").at_scale(50.0) == recipe("bi_modal", target_scale=50.0)
     # what the authors fix, what is given, and what no scale goes into
-    given = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
-    for row in (*given, recipe("naclip"), recipe("gem"), recipe("legrad")):
+    rows = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
+    for row in (*rows, recipe("naclip"), recipe("gem"), recipe("legrad")):
         assert row.at_scale(30.0) == row
     assert recipe("gem", order="softmax").at_scale(21.8).readout.scale == 21.8
 
@@ -242,15 +242,15 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("resclip", {"cross": None}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("sclip", {"cross_terms": "own"}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("resclip", {"cross_blocks": (5,)}, "cross and cross_blocks are two ways to name the same blocks; give one of them"),
-    *(("itaclip", {"cross_blocks": given},
-       f"cross_blocks is {given!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted")
-      for given in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
+    *(("itaclip", {"cross_blocks": value},
+       f"cross_blocks is {value!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted")
+      for value in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
     ("itaclip", {"cross_blocks": ()}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("itaclip", {"inv_temp": "adaptive"}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
     ("itaclip", {"inv_temp": ((((2.0,),),),)}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
     ("itaclip", {"blocks": 2}, "cross attention joins that of the last block: blocks=1, and a term"),
-    *(("pearl", {"procrustes_weight": given}, f"procrustes_weight is {given!r}; it is a number, 0 or more")
-      for given in (-0.1, float("nan"), float("inf"), "0.08", None)),
+    *(("pearl", {"procrustes_weight": value}, f"procrustes_weight is {value!r}; it is a number, 0 or more")
+      for value in (-0.1, float("nan"), float("inf"), "0.08", None)),
     ("sclip", {"procrustes_weight": 0.1}, "procrustes_weight is for the term 'procrustes'"),
     ("pearl", {"unit": True}, "the term 'procrustes' aligns projections as they are: unit must be False"),
     ("pearl", {"iterations": 1}, "iterations need unit projections and self-self terms"),

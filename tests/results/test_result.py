@@ -40,8 +40,8 @@ def make(similarity=None, size=SIZE, name="stretch", texts=TEXTS, **fields):
 @pytest.mark.parametrize("order", heatmaps.ORDERS)
 def test_heatmaps_are_the_maps(order):
     result = make(order=order, logit_scale=40.0)
-    wanted = heatmaps.heatmaps(result.similarity, result.geometry, order, 40.0)
-    np.testing.assert_array_equal(result.heatmaps, wanted)
+    expected = heatmaps.heatmaps(result.similarity, result.geometry, order, 40.0)
+    np.testing.assert_array_equal(result.heatmaps, expected)
     assert result.heatmaps.dtype == np.float32 and result.heatmaps is result.heatmaps
     with pytest.raises(ValueError, match="read-only"):
         result.heatmaps[:] = 0

@@ -61,9 +61,9 @@ def test_other_orders_are_read_off_the_maps(order: str, texts: int) -> None:
     result = result_of(0, "stretch", order=order, texts=texts)
     assert not is_linear(result)
     rows = rows_of(result, "key", 0.5, None, masks=True, grids=True)
-    for row, told, mask in zip(rows, result.to_dict(0.5)["texts"], result.masks(0.5), strict=True):
-        assert (row["peak_x"], row["peak_y"], row["value"]) == (told["peak"]["x"], told["peak"]["y"], told["peak"]["value"])
-        assert row["boxes"] == told["boxes"]
+    for row, entry, mask in zip(rows, result.to_dict(0.5)["texts"], result.masks(0.5), strict=True):
+        assert (row["peak_x"], row["peak_y"], row["value"]) == (entry["peak"]["x"], entry["peak"]["y"], entry["peak"]["value"])
+        assert row["boxes"] == entry["boxes"]
         assert row["mask"] == rle(mask)
         assert len(row["grid"]) == row["grid_height"] * row["grid_width"]
 

@@ -167,8 +167,8 @@ def test_rubbish_is_told_in_a_line_and_disturbs_nobody(localizer: Localizer) -> 
     app = application(localizer, Settings(texts=4, size=100_000, pixels=10_000, cells=8_000))
     answers = called(app, *(("/v1/locate", parts) for parts, _, _ in RUBBISH), ("/v1/locate", {"json": {"texts": ["cat"], "image": GOOD}}))
     for answer, (_, status, words) in zip(answers, RUBBISH, strict=False):
-        told = answer.json().get("error", "")
-        assert (answer.status_code, words in told) == (status, True), (words, answer.text[:300])
+        message = answer.json().get("error", "")
+        assert (answer.status_code, words in message) == (status, True), (words, answer.text[:300])
         assert "\n" not in answer.json()["error"]
     assert answers[-1].status_code == 200 and not app.state.service.busy
 

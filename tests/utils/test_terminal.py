@@ -13,7 +13,7 @@ from fastloc.utils.argument_types import Parser, words
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("text", "shown"),
     [
         ("plain, ünïcode, 猫, 👩‍👩‍👧 and\ttabs", "plain, ünïcode, 猫, 👩‍👩‍👧 and\ttabs"),
         ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
@@ -27,8 +27,8 @@ from fastloc.utils.argument_types import Parser, words
         ("\ud83d", r"\ud83d"),
     ],
 )
-def test_control_characters_and_bytes_are_shown(given: str, shown: str) -> None:
-    assert terminal.printable(given) == shown
+def test_control_characters_and_bytes_are_shown(text: str, shown: str) -> None:
+    assert terminal.printable(text) == shown
     assert terminal.printable(shown) == shown
 
 

@@ -67,9 +67,9 @@ def test_every_frame_of_a_file_that_is_cut(tmp_path: Path, name: str) -> None:
     path, most = tmp_path / f"cut{suffix}", 0
     for share in (0.1, 0.2, 0.35, 0.5, 0.55, 0.65, 0.8, 0.9, 0.97, 1.0):
         path.write_bytes(content[: int(len(content) * share)])
-        wanted = decodable(path)
-        assert found(path) == wanted, share
-        most = max(most, len(wanted))
+        expected = decodable(path)
+        assert found(path) == expected, share
+        most = max(most, len(expected))
     assert most == 10
 
 
