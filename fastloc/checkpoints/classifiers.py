@@ -60,7 +60,7 @@ class Classifier:
         if text.strip().isdecimal():
             if int(text) < count:
                 return int(text)
-            raise TextError(f"class {text} is not one of {self.name}'s {count}, 0 to {count - 1}")
+            raise TextError(f"class must be one of {self.name}'s {count}, 0 to {count - 1}, got {text}")
         if not places:
             raise TextError(f"{text!r} is no class of {self.name}, whose classes have no names here: give an index, 0 to {count - 1}")
         raise TextError(many(f"{self.name} class", text, list(places)))
@@ -85,8 +85,8 @@ def load(model: str, weights: str | Path | None = None) -> Classifier:
     if path:
         _fill(loaded, path)
     if weights is None:
-        told = f"{model} has random weights, whose maps mean nothing: give weights, such as DEFAULT for torchvision's"
-        warnings.warn(told, FastlocWarning, stacklevel=4)
+        message = f"{model} has random weights, whose maps mean nothing; give weights, such as DEFAULT for torchvision's"
+        warnings.warn(message, FastlocWarning, stacklevel=4)
     return loaded
 
 

@@ -29,15 +29,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="pictures: files, folders, quoted patterns, .txt lists (default: the scenes that come with fastloc)",
     )  # fmt: skip
     texts: dict[str, Any] = {"metavar": "TEXT", "nargs": "+", "action": "extend", "default": [], "type": prompt}
-    parser.add_argument("-t", "--text", dest="texts", help="what is in them", **texts)
-    parser.add_argument("--negatives", help="what is not in them", **texts)
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="of <picture>.png, where value k marks the k-th text of -t and 0 nothing")
+    parser.add_argument("-t", "--text", dest="texts", help="texts that are in the pictures", **texts)
+    parser.add_argument("--negatives", help="texts that are not in the pictures", **texts)
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks <picture>.png: value k marks the k-th text, 0 none")
     add_model(parser)
     method = parser.add_argument_group("methods")
-    method.add_argument("--methods", nargs="+", action="extend", metavar="NAME", help="see `fastloc methods` (default: all)")
+    method.add_argument(
+        "--methods", nargs="+", action="extend", metavar="NAME", help="methods, by the names of `fastloc methods` (default: all)"
+    )
     add_inputs(method)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, default=FOLDER, metavar="DIR", help=f"for CSV files and plots (default: {FOLDER})")
+    output.add_argument(
+        "-o", "--output", type=Path, default=FOLDER, metavar="DIR", help=f"folder for CSV files and plots (default: {FOLDER})"
+    )
 
 
 def analyze(args: argparse.Namespace) -> int:

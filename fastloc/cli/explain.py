@@ -46,15 +46,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     method = parser.add_argument_group("methods")
     chosen = method.add_mutually_exclusive_group()
-    chosen.add_argument("--methods", nargs="+", action="extend", metavar="NAME", help="see `fastloc methods` (default: all)")
-    chosen.add_argument("--all", action="store_true", help="all methods, which is the default")
+    chosen.add_argument(
+        "--methods", nargs="+", action="extend", metavar="NAME", help="methods, by the names of `fastloc methods` (default: all)"
+    )
+    chosen.add_argument("--all", action="store_true", help="show all methods (the default)")
     add_inputs(method)
     add_pixels(method)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, default=SHEET, metavar="FILE", help=f"the sheet, a picture (default: {SHEET})")
-    output.add_argument("--html", type=Path, metavar="FILE", help="a page that holds everything in one file, with each method's parameters")
+    output.add_argument("-o", "--output", type=Path, default=SHEET, metavar="FILE", help=f"picture to write (default: {SHEET})")
+    output.add_argument("--html", type=Path, metavar="FILE", help="page to write, one file with each method's parameters")
     output.add_argument(
-        "--runs", type=count, default=3, metavar="N", help="timed passes of each method, of which the median is shown (default: 3)"
+        "--runs", type=count, default=3, metavar="N", help="timed passes of each method; the median is shown (default: 3)"
     )
 
 

@@ -15,7 +15,7 @@ class Spelling:
     """One way to write attention. opsets: the ai.onnx versions that it can be written in, the default first. reads: its runtimes."""
 
     name: str
-    what: str
+    summary: str
     opsets: tuple[int, ...]
     reads: str
 
@@ -27,7 +27,7 @@ class Kind:
     name: str
     tensor: str
     layouts: tuple[str, ...]
-    what: str
+    summary: str
 
 
 SPELLINGS = {

@@ -226,7 +226,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def _embedded(self, vectors: Any) -> Selection:
         """The selection for embeddings whose texts only the caller knows."""
         if self.manifest.texts.baked:
-            raise TextError(f"embeddings must be left out for {self.path}, which has texts baked in: {', '.join(self.texts)}")
+            raise TextError(f"embeddings must be left out for {self.path}, whose texts are baked in: {', '.join(self.texts or ())}")
         return Selection(tuple(str(i) for i in range(len(vectors))), check_embeddings(vectors, len(vectors), self.manifest.model.embed))
 
     def _check_similarity(self) -> None:

@@ -205,7 +205,7 @@ def test_pictures_of_ones_own(tmp_path, capsys, monkeypatch):
         (["none.png", "-t", "cat"], "no such file"),
         (["one.png", "-t", "cat", "--masks", "nowhere"], "not a folder"),
         (["one.png", "-t", "cat", "--masks", "small"], "40 x 60"),
-        (["one.png", "-t", "cat", "--masks", "many"], "value k marks"),
+        (["one.png", "-t", "cat", "--masks", "many"], "must hold values up to"),
         (["--methods", "gme"], "unknown method 'gme': did you mean 'gem'"),
         (["-o", "one.png"], "output goes to a folder"),
         (["-o", "no/where"], "does not exist"),

@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Tensor], object, str]] = {
     "no metadata": ({"image": EYE, "text": EYE}, {}, "holds no projections: `python -m fastloc.eclip` trains them"),
     "newer": ({"image": EYE, "text": EYE}, {"format": 2, "version": "9.9"}, "metadata of format 2; this fastloc reads format 1"),
     "no model": ({"image": EYE, "text": EYE}, {"format": 1}, "'model' is missing"),
-    "one alone": ({"image": EYE}, None, "'image' and 'text' of one shape [E, E] are wanted"),
+    "one alone": ({"image": EYE}, None, "must hold 'image' and 'text' of one shape [E, E]"),
     "two sizes": ({"image": EYE, "text": torch.eye(5)}, None, "'text': (5, 5)}; 'image' and 'text' of one shape"),
     "not a number": ({"image": EYE, "text": EYE * torch.nan}, None, "'text' holds NaN or infinite numbers"),
 }

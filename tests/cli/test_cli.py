@@ -93,7 +93,7 @@ def test_usage_errors_exit_2_and_say_what_would_be_right(run: Run, argv: list[st
 def test_plan_tells_how_a_method_would_be_executed(run: Run) -> None:
     output = run("plan", "--method", "naclip", "--size", "64", "--batch", "3", "--device", "cpu", "--plan", "projection=joint")
     assert output.status == 0 and output.out.startswith("plan for naclip, batch 3, 64 x 64 on cpu\n")
-    assert "joint       as asked for" in output.out and "not graph: " in output.out
+    assert "joint       as requested" in output.out and "not graph: " in output.out
     decisions = json.loads(run("plan", "--json", "--device", "cpu").out)
     assert {"field", "chosen", "why", "refused"} == set(decisions[0]) and decisions[0]["chosen"] == "float32"
     refused = run("plan", "--device", "cpu", "--plan", "launch=graph")

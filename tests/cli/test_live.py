@@ -46,12 +46,12 @@ def test_a_taken_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD_COMMANDS = [
-    (["--port", "65536"], "--port 65536 is not a port; give a number from 0 to 65535"),
-    (["--port", "-1"], "--port -1 is not a port"),
+    (["--port", "65536"], "--port must be a number from 0 to 65535, got 65536"),
+    (["--port", "-1"], "--port must be a number from 0 to 65535, got -1"),
     (["--host", "192.0.2.1"], "--host 192.0.2.1 is not an address of this machine"),
-    (["--host", "no such host"], "--host 'no such host' is not known here"),
-    (["--token", "short", "--port", "0"], "--token has 5 letters; 12 at least"),
-    (["--keyfile", "key.pem"], "--keyfile key.pem is given without its certificate"),
+    (["--host", "no such host"], "--host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0, got 'no such host'"),
+    (["--token", "short", "--port", "0"], "--token must have 12 letters or more, got 5"),
+    (["--keyfile", "key.pem"], "--keyfile must come with --certfile, got key.pem alone"),
     (["--certfile", "nowhere.pem"], "--certfile nowhere.pem cannot be used for https: No such file"),
     (["--port", "0", "-t", "x" * 201], "at most 200 are read"),
     (["--port", "0", "--methods", "gme"], "unknown method 'gme'"),

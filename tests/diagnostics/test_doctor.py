@@ -31,11 +31,11 @@ LINKED = {
 }
 LOADS, FAILS = Provider(True), Provider(False, "libcublasLt.so.13: cannot open shared object file: No such file or directory")
 
-ON_CPU = Facts(packages=FULL | {"onnxruntime": "1.31.1"}, torch_cuda="13.2", torch_wanted=">=2.14.0", ort_version="1.31.1",
+ON_CPU = Facts(packages=FULL | {"onnxruntime": "1.31.1"}, torch_cuda="13.2", torch_required=">=2.14.0", ort_version="1.31.1",
                providers={CPU: LOADS}, cpu="A CPU, 2 threads")  # fmt: skip
 ON_GPU = Facts(
     packages=FULL | {"onnxruntime-gpu": "1.31.1", "tensorrt-cu13": "10.14.1.48"}, gpus=GPU, driver_cuda=(13, 0), torch_cuda="13.2",
-    torch_wanted=">=2.14.0", ort_version="1.31.1", ort_cuda="13.0", providers={TENSORRT: LOADS, CUDA: LOADS, CPU: LOADS}, linked=LINKED,
+    torch_required=">=2.14.0", ort_version="1.31.1", ort_cuda="13.0", providers={TENSORRT: LOADS, CUDA: LOADS, CPU: LOADS}, linked=LINKED,
 )  # fmt: skip
 
 
@@ -226,17 +226,17 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
         "--force-reinstall torch torchvision",
     ),
     "torchvision of another torch": (
-        changed(ON_CPU, torch_wanted="==2.14.1"),
+        changed(ON_CPU, torch_required="==2.14.1"),
         "torch and torchvision",
         PROBLEM,
-        "wants torch==2.14.1",
+        "must be ==2.14.1 for torchvision",
         "--force-reinstall",
     ),
     "torchvision of a newer torch": (
-        changed(ON_CPU, torch_wanted=">=2.16"),
+        changed(ON_CPU, torch_required=">=2.16"),
         "torch and torchvision",
         PROBLEM,
-        "wants torch>=2.16",
+        "must be >=2.16 for torchvision",
         "one index",
     ),
     "two CUDAs": (changed(ON_GPU, torch_cuda="12.8"), "CUDA of both", NOTE, "torch is built for CUDA 12.8", "different processes"),

@@ -239,7 +239,7 @@ def test_a_provider_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_at_least_one_more_call(tmp_path: Path) -> None:
     tiny_model(tmp_path / "a.onnx")
-    with pytest.raises(PlanError, match="repeat is 0"):
+    with pytest.raises(PlanError, match="repeat must be 1 or more, got 0"):
         verify.verify(tmp_path / "a.onnx", repeat=0)
 
 

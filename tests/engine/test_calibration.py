@@ -127,8 +127,8 @@ def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:
     [
         ({"rho": None}, "matched temperatures need unit projections, self-self terms and rho"),
         ({"terms": ("vv", "qk"), "iterations": 0}, "matched temperatures need unit projections, self-self terms and rho"),
-        ({"rho": 1.0}, "rho is 1.0; a share of the tokens between 0 and 1 is wanted"),
-        ({"rho": -0.1}, "rho is -0.1; a share of the tokens between 0 and 1 is wanted"),
+        ({"rho": 1.0}, "rho must be a share of the tokens between 0 and 1, got 1.0"),
+        ({"rho": -0.1}, "rho must be a share of the tokens between 0 and 1, got -0.1"),
         ({"unit": False, "iterations": 0, "inv_temp": None}, "rho is for unit projections"),
     ],
 )
@@ -182,7 +182,7 @@ def test_the_embedded_model_is_measured(source: str) -> None:
 
 def test_nothing_to_measure() -> None:
     localizer = Localizer(size=48)
-    with pytest.raises(RecipeError, match="there is no picture to calibrate on"):
+    with pytest.raises(RecipeError, match="pictures to calibrate on must be one or more"):
         calibration.calibrate(localizer, [])
     with pytest.raises(FastlocError, match="unknown source of pictures 'nose': did you mean 'noise'"):
         calibration.at_hand("nose", 1, (48, 48))

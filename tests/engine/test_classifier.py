@@ -311,7 +311,7 @@ def test_a_class_without_a_name_is_an_index() -> None:
     [
         (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 3), [0]), r"weight \[4, 3\]"),
         (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), [4]), "class 4 is not one of the classifier's 4"),
-        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), []), "at least one class"),
+        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), []), "classes must be one or more"),
         (lambda: cam.grad_cam(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4), [0]), "carry no gradient"),
         (lambda: cam.grad_cam(torch.zeros(1, 2), torch.zeros(1, 4), [0]), r"are not \[B, K, h, w\]"),
         (lambda: cam.grad_cam(torch.zeros(1, 2, 3, 3).requires_grad_(), torch.zeros(1, 4).requires_grad_() * 2, [0]), "do not depend"),

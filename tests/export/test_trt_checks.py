@@ -324,5 +324,5 @@ def test_command_that_cannot_be_understood(words: list[str], capsys: pytest.Capt
 
 
 def test_how_far_a_build_is_in_words() -> None:
-    assert cli_build.said(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
-    assert cli_build.said(Progress("Loading", 0, 1, 0.5)) == "Loading"
+    assert cli_build.progress_line(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
+    assert cli_build.progress_line(Progress("Loading", 0, 1, 0.5)) == "Loading"

@@ -144,4 +144,4 @@ def test_names_from_a_file(runtime: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_no_port(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command(f"--serve={text}")
-    assert f"'{text}' is not a port" in capsys.readouterr().err
+    assert f"must be a port, 0 to 65535, got '{text}'" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_frame_patches_refuses() -> None:
     tables, frames = plan(), bytes_of(1, *FRAME, 3)
     assert frame_op.why_not(frames, tables) == []
     assert frame_op.why_not(frames[:, 1:], tables) == [
-        "frames are [1, 10, 29, 3]; [B, 11, 29, 3] is wanted, the size that their tables were made for"
+        "frames must be [B, 11, 29, 3], the size that their tables were made for, got [1, 10, 29, 3]"
     ]
     assert frame_op.why_not(frames.int(), tables) == ["frames are int32; uint8 is wanted"]
     (reason,) = frame_op.why_not(frames, tables, torch.float64)

@@ -39,8 +39,8 @@ def test_messages_of_the_page_are_read() -> None:
     assert read_words('{"type": "seen"}') == Seen()
     asked = read_words('{"type": "settings", "texts": ["a \\ud83d\\ude00"], "maps": [0, 1], "smooth": 1, "boxes": true}')
     assert isinstance(asked, Asked)
-    assert asked.given == {"texts": ["a 😀"], "maps": (0.0, 1.0), "smooth": 1.0, "boxes": True}
-    assert read_words('{"type": "settings"}').given == {}  # type: ignore[union-attr]
+    assert asked.requested == {"texts": ["a 😀"], "maps": (0.0, 1.0), "smooth": 1.0, "boxes": True}
+    assert read_words('{"type": "settings"}').requested == {}  # type: ignore[union-attr]
 
 
 SEEDS = (
@@ -73,7 +73,7 @@ def test_whatever_comes_is_a_message_or_refused_in_a_line() -> None:
         try:
             found = read_words(text)
             if isinstance(found, Asked):
-                strict(written(changed(now, found.given, limits, ("bright",)).to_dict()))
+                strict(written(changed(now, found.requested, limits, ("bright",)).to_dict()))
             else:
                 assert strict(written({"time": getattr(found, "time", 0.0)}))["time"] is not None
             outcomes.add(type(found))

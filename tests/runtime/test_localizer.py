@@ -196,7 +196,7 @@ def test_baked_texts_are_those_and_no_others(tmp_path: Path):
         with pytest.raises(TextError, match="texts must be left out, or be those baked into the file, in order: cat, dog, a red car"):
             localizer(image, texts)
     for source in ({"embeddings": (NAMES, vectors())}, {"text": "tower.onnx"}):
-        with pytest.raises(FastlocError, match=r"must be left out for .*, which has texts baked in: cat, dog, a red car"):
+        with pytest.raises(FastlocError, match=r"must be left out for .*, whose texts are baked in: cat, dog, a red car"):
             OnnxLocalizer(tmp_path / "tiny.onnx", **source)
     with pytest.raises(TextError, match=r"embeddings must be left out for .* baked in"):
         localizer.similarity(np.zeros((1, 3, 32, 40), np.float32), vectors())

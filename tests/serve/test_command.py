@@ -19,12 +19,12 @@ def error_line(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 
 
 BAD_COMMANDS = [
-    (["--port", "70000"], "--port 70000 is not a port"),
-    (["--port", "0", "--token", "short"], "--token has 5 letters"),
+    (["--port", "70000"], "--port must be a number from 0 to 65535, got 70000"),
+    (["--port", "0", "--token", "short"], "--token must have 12 letters or more, got 5"),
     (["--port", "0", "--methods", "gmm"], "did you mean 'gem'"),
     (["--port", "0", "--wait", "-1"], "wait must be"),
     (["--port", "0", "--timeout", "nan"], "seconds must be"),
-    (["--keyfile", "key.pem"], "add --certfile"),
+    (["--keyfile", "key.pem"], "must come with --certfile"),
 ]
 
 

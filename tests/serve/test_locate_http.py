@@ -148,7 +148,7 @@ RUBBISH: list[tuple[dict[str, Any], int, str]] = [
     ({"json": {"texts": ["cat"], "image": GOOD, "threshold": 7}}, 400, "threshold must be"),
     ({"json": {"texts": ["cat"], "image": GOOD[: len(GOOD) // 8 * 4]}}, 422, "image"),
     ({"json": {"texts": [], "image": GOOD}}, 422, "1 to 4 texts"),
-    ({"json": {"texts": [" "], "image": GOOD}}, 422, "is empty"),
+    ({"json": {"texts": [" "], "image": GOOD}}, 422, "must not be empty"),
     ({"json": {"texts": ["a\u0007"], "image": GOOD}}, 422, "letters and signs"),
     ({"json": {"texts": ["a"] * 5, "image": GOOD}}, 413, "1 to 4 texts"),
     ({"json": {"texts": ["a" * 501], "image": GOOD}}, 413, "at most 500 letters"),

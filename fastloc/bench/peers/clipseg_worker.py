@@ -32,7 +32,7 @@ def build(case: Case) -> Passes:
         pixels = processor(images=list(given.frames), return_tensors="pt")["pixel_values"]
         return maps(given.placed(pixels)).sigmoid().float().cpu()
 
-    return Passes(lambda call: maps(given.pixels(call)), None, whole, given.device.type, told={"note": NOTE})
+    return Passes(lambda call: maps(given.pixels(call)), None, whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def build(case: Case) -> Passes:
             legrad.patch_size, wrapper.min_max = upsampling, scaling
         return found
 
-    return Passes(model, answer, whole, given.device.type, told={"note": NOTE})
+    return Passes(model, answer, whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":
