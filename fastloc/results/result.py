@@ -249,7 +249,7 @@ class Result:
         return [outlines(runs) for runs in self._runs(threshold)]
 
     def _runs(self, threshold: float) -> list[Runs]:
-        found = list(self._reader.runs(_number("threshold", threshold)))
+        found = self._reader.runs(_number("threshold", threshold))
         return [found[place] for place in self._reader.index]
 
     def boxes(self, threshold: float = 0.5, min_area: int | None = None, *, score: float | None = None) -> list[Box]:
