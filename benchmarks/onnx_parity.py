@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help="write the record")
     args = parser.parse_args(arguments)
     if args.record and args.limit != SCENES:
-        parser.error(f"a record is of {SCENES} scenes")
+        parser.error(f"a record must be of {SCENES} scenes; leave --limit out")
     rows = []
     for name in args.methods:
         for case in CASES:

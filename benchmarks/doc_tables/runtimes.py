@@ -48,8 +48,8 @@ def threads_table(record: Part) -> str:
     ]  # fmt: skip
     height, width = part["size"]
     words = (
-        f"The embedded model on frames of {width} x {height}, {part['rounds']} rounds: milliseconds a frame, and the ratio to the first row "
-        "with a 95 % interval. Beside both: while one thread decodes and another encodes; the last columns are their frames a second "
+        f"The embedded model on frames of {width} x {height}, {part['rounds']} rounds: milliseconds a frame, and the ratio to the first "
+        "row with a 95 % interval. Beside both: while one thread decodes and another encodes; the last columns are their frames a second "
         "meanwhile. "
     )
     return markdown(("threads", *MEASURES.values(), "decoded/s", "encoded/s"), rows, right=6) + "\n" + words + _where(part)

@@ -190,7 +190,7 @@ def _squares(found: Tensor, exact: Tensor) -> Tensor:
 
 
 def peaks(grids: Tensor, row: Recipe, geometry: Geometry, targets: list[list[int]]) -> Iterator[list[int]]:
-    """The peak of each wanted text's heatmap, for every picture, as an index into its pixels."""
+    """The peak of each target text's heatmap, for every picture, as an index into its pixels."""
     readout = row.readout
     for each, indices in zip(grids, targets, strict=True):
         # a softmax needs all texts, the other read-outs treat each alone

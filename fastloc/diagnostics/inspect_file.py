@@ -117,7 +117,7 @@ def loaded(report: Report, providers: str | Sequence[str] = "auto") -> Session:
     from fastloc.runtime.open_session import open_session
 
     if report.manifest is None:
-        raise ModelError(f"{report.content.file.path} is a text tower, which runs on the CPU: --providers is for image towers")
+        raise ModelError(f"--providers must be left out for the text tower {report.content.file.path}, which runs on the CPU")
     return open_session(report.content.file.path, providers, allow_fallback=True)
 
 

@@ -78,5 +78,5 @@ def spelling(name: str, opset: int | None = None) -> tuple[Spelling, int]:
         raise FastlocError(unknown("attention spelling", name, SPELLINGS))
     row = SPELLINGS[name]
     if opset is not None and opset not in row.opsets:
-        raise FastlocError(f"spelling {name!r} is written in opset {', '.join(map(str, sorted(row.opsets)))}, not {opset}")
+        raise FastlocError(f"opset must be one of {', '.join(map(str, sorted(row.opsets)))} for spelling {name!r}, got {opset}")
     return row, opset or row.opsets[0]

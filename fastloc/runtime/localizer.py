@@ -242,7 +242,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def _check_similarity(self) -> None:
         if "similarity" not in self.manifest.outputs:
             there = ", ".join(self.manifest.outputs)
-            raise ModelError(f"{self.path} has no output 'similarity', which results are made of: use .run(array), which gives {there}")
+            raise ModelError(f"{self.path} must have the output 'similarity' for results; use .run(array), which gives {there}")
 
     def _check_size(self) -> None:
         """Raise FastlocError for an impossible size now, and not at the first picture."""

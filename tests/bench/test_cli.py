@@ -38,7 +38,7 @@ from repo import REPO
     ("--against {empty}", "which holds no records; `python -m fastloc.bench` writes them"),
     ("--against {file}", "line 1, is not a record: "),
 ])  # fmt: skip
-def test_bad_input_is_told_before_anything_starts(
+def test_bad_input_is_reported_before_anything_starts(
     arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*arguments: object) -> None:

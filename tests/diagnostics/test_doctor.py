@@ -422,7 +422,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize(("facts", "status"), [(ON_CPU, 0), (GPU_WITHOUT_TENSORRT, 0), (CASES["both onnxruntimes, a GPU"][0], 1)])
-def test_the_exit_status_tells_problems(
+def test_the_exit_status_reports_problems(
     facts: Facts, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probes, "probe", lambda: facts)

@@ -251,7 +251,7 @@ def test_json_is_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {row["provider"] for row in report["placement"]} == {"CPUExecutionProvider"}
 
 
-def test_a_text_tower_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_tower_reports_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.text.onnx"
     tiny_model(path)
     _plain(path)
