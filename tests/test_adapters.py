@@ -102,14 +102,14 @@ def test_every_engine_takes_blue_first(name: str) -> None:
     assert np.array_equal(engine(view, texts, bgr=True).similarity, expected.similarity)
     assert not np.array_equal(engine(view, texts).similarity, expected.similarity), "blue first makes no difference"
     for other in (SAMPLE, str(SAMPLE), SAMPLE.read_bytes(), Image.fromarray(rgb)):
-        with pytest.raises(ImageError, match="bgr is for arrays and tensors"):
+        with pytest.raises(ImageError, match="must be an array or a tensor for bgr"):
             engine(other, texts, bgr=True)
 
 
 def test_a_submitted_frame_may_be_blue_first() -> None:
     found = localizer().submit(frame()[..., ::-1], TEXTS, bgr=True).result()
     assert np.array_equal(found.similarity, localizer()(frame(), TEXTS).similarity)
-    with pytest.raises(ImageError, match="bgr is for arrays"):
+    with pytest.raises(ImageError, match="must be an array or a tensor for bgr"):
         localizer().submit(SAMPLE, TEXTS, bgr=True)
 
 

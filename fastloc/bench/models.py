@@ -118,7 +118,7 @@ def _model(name: str) -> Model:
     architecture, _, pretrained = name.partition(":")
     if architecture == EMBEDDED:
         if pretrained:
-            raise ModelError(f"model {name!r}: the embedded model has its own weights; leave out {':' + pretrained!r}")
+            raise ModelError(f"model {name!r}: embedded must come without a tag, got {':' + pretrained!r}; its weights are its own")
         content = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))
         return Model(EMBEDDED, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
     config = _config(architecture)

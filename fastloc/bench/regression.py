@@ -171,7 +171,7 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
 def _root() -> Path:
     root = run_facts.TREE
     if not (root / ".git").exists():
-        raise FastlocError(f"fastloc is installed in {root}, which is no checkout: --against needs its repository")
+        raise FastlocError(f"fastloc must run from its repository for --against, got {root}")
     return root
 
 

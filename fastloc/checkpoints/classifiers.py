@@ -54,7 +54,7 @@ class Classifier:
         found = places.get(text.strip().casefold(), [])
         if len(found) > 1:
             usual = ", ".join(f"{index} ({self.names[index][0]})" for index in found)
-            raise TextError(f"{text!r} names several classes of {self.name}: give the index of one, {usual}")
+            raise TextError(f"class must be one of {self.name}, got {text!r}, which names several; give the index of one, {usual}")
         if found:
             return found[0]
         if text.strip().isdecimal():
@@ -62,7 +62,7 @@ class Classifier:
                 return int(text)
             raise TextError(f"class must be one of {self.name}'s {count}, 0 to {count - 1}, got {text}")
         if not places:
-            raise TextError(f"{text!r} is no class of {self.name}, whose classes have no names here: give an index, 0 to {count - 1}")
+            raise TextError(f"class must be an index, 0 to {count - 1}, for {self.name}, whose classes have no names here, got {text!r}")
         raise TextError(many(f"{self.name} class", text, list(places)))
 
 

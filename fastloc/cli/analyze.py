@@ -78,16 +78,16 @@ def _names(given: Sequence[str] | None) -> list[str]:
 
 def _check(args: argparse.Namespace) -> None:
     if args.model.endswith(".onnx"):
-        raise FastlocError(f"{args.model}: an exported file holds one method's numbers; analyze needs the model it was made of")
+        raise FastlocError(f"--model must be no exported file, which holds one method, got {args.model}; give the model it was made of")
     if args.images and not args.texts:
-        raise FastlocError("pictures of your own need -t: what is in them")
+        raise FastlocError("-t must name what is in your pictures, got none")
     for option, given in (("-t", args.texts), ("--negatives", args.negatives), ("--masks", args.masks)):
         if given and not args.images:
-            raise FastlocError(f"{option} is for pictures of your own, and none is given: the scenes that come with fastloc have theirs")
+            raise FastlocError(f"{option} must be left out for the sample scenes, which have theirs; give pictures of your own")
     if args.masks and not args.masks.is_dir():
-        raise FastlocError(f"--masks {args.masks}: is not a folder")
+        raise FastlocError(f"--masks must be a folder, got {args.masks}")
     if args.output.exists() and not args.output.is_dir():
-        raise FastlocError(f"{args.output}: output goes to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {args.output}")
     if not args.output.parent.is_dir():
         raise FastlocError(f"{args.output}: the folder {args.output.parent} does not exist")
     stems = [Path(image).stem for image in args.images]

@@ -141,14 +141,14 @@ def _rows(names: list[str] | None) -> "list[Recipe]":
 def _check_files(args: argparse.Namespace) -> None:
     """Raise FastlocError for files whose faults would otherwise appear after minutes of work."""
     if args.model.endswith(".onnx"):
-        raise FastlocError(f"{args.model}: an exported file holds one method, and explain compares methods: give the model it was made of")
+        raise FastlocError(f"--model must be no exported file, which holds one method, got {args.model}; give the model it was made of")
     for path in filter(None, (args.output, args.html)):
         if not path.parent.is_dir():
             raise FastlocError(f"{path}: the folder {path.parent} does not exist")
         if path.resolve() == Path(args.image).resolve():
-            raise FastlocError(f"{path}: would be written over the picture")
+            raise FastlocError(f"{path}: the output must be another file than the picture, got the same")
     if args.html and args.html.resolve() == args.output.resolve():
-        raise FastlocError(f"{args.html}: the sheet and the page need files of their own")
+        raise FastlocError(f"{args.html}: the sheet and the page must be two files, got one")
 
 
 def localizer_of(args: argparse.Namespace) -> "Localizer":

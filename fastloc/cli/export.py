@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _texts(args: argparse.Namespace) -> tuple[str, ...]:
     if args.texts and args.texts_file:
-        raise TextError("give --texts or --texts-file, not both")
+        raise TextError("texts must come from --texts or --texts-file, got both; leave one out")
     return tuple(lines_of(args.texts_file) if args.texts_file else (text.strip() for text in args.texts))
 
 
@@ -117,9 +117,9 @@ def _size(args: argparse.Namespace) -> Any:
     if args.height is None and args.width is None:
         return args.size
     if args.height is None or args.width is None:
-        raise FastlocError("--height and --width go together")
+        raise FastlocError("--height and --width must come together, got one of them")
     if args.size is not None:
-        raise FastlocError("give --size, or --height and --width, not both")
+        raise FastlocError("the size must come from --size, or from --height and --width, got both; leave one out")
     return args.height, args.width
 
 
@@ -127,8 +127,8 @@ def _calibration(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     if not folder.is_dir():
-        raise FastlocError(f"{folder}: is no folder of pictures to calibrate on")
+        raise FastlocError(f"--calibrate must be a folder of pictures, got {folder}")
     pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not pictures:
-        raise FastlocError(f"{folder}: holds no picture ({', '.join(sorted(PICTURES))})")
+        raise FastlocError(f"--calibrate must hold pictures ({', '.join(sorted(PICTURES))}), got none in {folder}")
     return pictures

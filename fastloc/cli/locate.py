@@ -146,7 +146,7 @@ def _stem(image: str) -> str:
 def _folder(args: argparse.Namespace) -> Path:
     folder: Path = args.output or Path()
     if folder.exists() and not folder.is_dir():
-        raise FastlocError(f"{folder}: output goes to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {folder}")
     return folder
 
 

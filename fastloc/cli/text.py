@@ -78,14 +78,14 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     from fastloc.text.embeddings import TextEmbeddings, ending
 
     if args.text is not None and (args.model is not None or args.pretrained is not None or args.projections is not None):
-        raise FastlocError("--text is a text tower in place of --model, --pretrained and --projections: give one of them")
+        raise FastlocError("--text must come without --model, --pretrained and --projections, got both; leave one out")
     # a wrong ending is reported before a model is loaded
     ending(args.output)
     tower = args.text
     if args.like:
         return _with_examples(args, texts)
     if args.method:
-        raise FastlocError("--method is for --like, and texts are encoded without one: leave it out")
+        raise FastlocError("--method must come with --like, got it alone; leave it out, because texts are encoded without a method")
     if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
         tower = GEM_TEXT_ONNX
     if tower is not None:
@@ -101,7 +101,7 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
 
 def _with_examples(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     if args.text is not None:
-        raise FastlocError("--like needs the image tower, and --text is a text tower alone: give --model in its place")
+        raise FastlocError("--like must come with --model, whose image tower it needs, got --text; give --model in its place")
     from fastloc.engine.localizer import Localizer
 
     localizer = Localizer(

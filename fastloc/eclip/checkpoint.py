@@ -45,7 +45,7 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
         FastlocError: a missing or damaged checkpoint, or one with other settings, another model or other data.
     """
     if not os.path.isfile(path):
-        raise FastlocError(f"there is nothing to resume: {path} does not exist")
+        raise FastlocError(f"{path}: no such file; there is nothing to resume")
     try:
         with safe_open(str(path), "pt") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -26,7 +26,8 @@ Train ECLIP's two projections (arXiv 2209.07046) behind a frozen CLIP, from pict
 
     python -m fastloc.eclip pairs/ -o run             # pairs/captions.csv: image,caption
     python -m fastloc.eclip shards/*.tar -o run --model ViT-B-16 --pretrained laion2b_s34b_b88k --device cuda
-    torchrun --nproc-per-node 4 -m fastloc.eclip shards/*.tar -o run
+
+Several GPUs: run the module with torchrun, a process each.
 """
 
 

@@ -248,7 +248,7 @@ def temperature_table(recipe: Recipe, heads: int, like: Tensor) -> Tensor | None
         return None
     table = torch.tensor(recipe.inv_temp, dtype=torch.float64)
     if table.shape[1] not in (1, heads):
-        raise RecipeError(f"inv_temp table is for {table.shape[1]} heads, and the model has {heads}")
+        raise RecipeError(f"inv_temp table must be for the model's {heads} heads, got {table.shape[1]}")
     full = table.expand(recipe.blocks, heads, len(recipe.streams), recipe.iterations + 1)
     return full.permute(0, 3, 2, 1)[:, :, None].to(like.device, _wide(like))
 

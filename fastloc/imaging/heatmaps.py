@@ -117,6 +117,13 @@ class Heat:
         for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
             yield texts, part, self.of(values, texts)
 
+    def inside(self, rows: slice, columns: slice) -> Floats:
+        """[t, r, c]: the heat of the maps at pixels that the model saw."""
+        made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
+        for texts, part, heat in self.parts(rows, columns):
+            made[texts, part.start - rows.start : part.stop - rows.start] = heat
+        return made
+
     def of(self, values: Floats, texts: slice) -> Floats:
         """The heat of values [t, ...] of the maps of these texts, in their place. All texts stand together where they compete."""
         if self.logit_scale is not None:
@@ -137,8 +144,7 @@ class Heat:
         down, along = self.geometry.covered()
         down, along = slice(max(down.start, top), min(down.stop, bottom)), slice(max(along.start, left), min(along.stop, right))
         if down.start < down.stop and along.start < along.stop:
-            for texts, part, heat in self.parts(down, along):
-                made[texts, part.start - top : part.stop - top, along.start - left : along.stop - left] = heat
+            made[:, down.start - top : down.stop - top, along.start - left : along.stop - left] = self.inside(down, along)
         return made if self.index is None else made[list(self.index)]
 
 

@@ -59,7 +59,7 @@ def load(
         return _from_tensor(source, name or "tensor", bgr)
     kind = type(source).__name__
     if bgr:
-        raise ImageError(f"{name or 'picture'} is a {kind}, which says itself what its channels are: bgr is for arrays and tensors")
+        raise ImageError(f"{name or 'picture'} must be an array or a tensor for bgr, got a {kind}, which names its channels itself")
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or "PIL picture", own=False)
     if isinstance(source, (str, os.PathLike)):

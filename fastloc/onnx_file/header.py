@@ -81,7 +81,7 @@ def read(path: str | os.PathLike[str]) -> Header:
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise ModelError(f"{path}: is a folder, not an ONNX file") from None
+        raise ModelError(f"{path}: must be an ONNX file, got a folder") from None
     except Damaged as error:
         raise ModelError(f"{path}: {error}") from None
     except (OSError, ValueError, OverflowError) as error:

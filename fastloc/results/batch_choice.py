@@ -99,11 +99,11 @@ def find_batch(
             _measure(rates, work, each, clock)
     chosen = _knee(rates)
     sizes, values = (" · ".join(each) for each in zip(*((str(n), f"{rate:.3g}") for n, rate in rates.items()), strict=True))
-    return BatchChoice(chosen, rates, f"{sizes} pictures a call made {values} a second, the smallest within {WITHIN:.0%} of the best; {end}")
+    return BatchChoice(chosen, rates, f"{sizes} a call: {values} pictures/s, the smallest within {WITHIN:.0%} of the best; {end}")
 
 
 def choose_batch(localizer: BaseLocalizer[Any], pictures: Sequence[Image.Image], texts: Any) -> BatchChoice:
-    """Choose and set a localizer's `batch` by measuring it on pictures: RGB, the first `SAMPLE` count, with texts in the localizer's own form.
+    """Choose and set a localizer's `batch` by measuring it on the first `SAMPLE` RGB pictures, with texts in the localizer's own form.
 
     An exported file of a fixed batch keeps it.
     """

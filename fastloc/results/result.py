@@ -136,7 +136,7 @@ class Result:
 
     @cached_property
     def _reader(self) -> Reader:
-        """What reads peaks, regions and masks off the heatmaps, without them where there is no refinement."""
+        """Reader of peaks, regions and masks; without heatmaps where there is no refinement."""
         return Reader.of_heat(self._heat) if self.refinement is None else Reader.of_maps(self.heatmaps, self.geometry)
 
     @property
@@ -249,7 +249,7 @@ class Result:
         return [outlines(runs) for runs in self._runs(threshold)]
 
     def _runs(self, threshold: float) -> list[Runs]:
-        found = list(self._reader.runs(_number("threshold", threshold)))
+        found = self._reader.runs(_number("threshold", threshold))
         return [found[place] for place in self._reader.index]
 
     def boxes(self, threshold: float = 0.5, min_area: int | None = None, *, score: float | None = None) -> list[Box]:

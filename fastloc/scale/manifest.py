@@ -59,7 +59,7 @@ def present(folder: Path) -> Manifest | None:
     Raises FastlocError as `read` does, and for a folder that is not a batch's.
     """
     if folder.exists() and not folder.is_dir():
-        raise FastlocError(f"{folder}: rows go to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {folder}")
     before = read(folder)
     if before is None and folder.exists() and any(folder.iterdir()):
         raise FastlocError(f"{folder} must be a new folder or a batch's, got one that holds something else; give another with -o")
@@ -119,4 +119,4 @@ def _check(folder: Path, before: Manifest, now: Manifest) -> None:
     pairs += [(field.name, getattr(before.settings, field.name), getattr(now.settings, field.name)) for field in fields(Settings)]
     for name, old, new in pairs:
         if old != new:
-            raise FastlocError(f"{folder} holds rows made with {name} {shown(old)}, got {shown(new)}; give another folder with -o")
+            raise FastlocError(f"{name} must be {shown(old)}, as for the rows in {folder}, got {shown(new)}; give another folder with -o")

@@ -131,7 +131,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path, case: Case, start:
     assert [row["contender"] for row in rows] == ["one", "other"] and rows[0]["rounds"] == 3
 
 
-def test_what_is_not_compared_says_so(tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]) -> None:
+def test_what_is_not_compared_is_marked(tmp_path: Path, case: Case, start: Callable[..., WorkerProcess]) -> None:
     rows = measured(tmp_path, [contender("theirs", start(wrong=1.0), case, check="")])
     assert rows["theirs"]["checked"] == "cost only" and "error" not in rows["theirs"] and rows["theirs"]["ms"] > 0
 

@@ -104,7 +104,7 @@ def test_the_formula_leaves_out_what_is_zero() -> None:
     (lambda: growth([196, 196], [1.0, 2.0]), r"sizes must be two different ones or more, got \[196.0\]"),
     (lambda: growth([196, 784], [1.0]), "times must be one a size, got 1 for 2 sizes"),
 ])  # fmt: skip
-def test_what_cannot_be_said_is_an_error(call: object, message: str) -> None:
+def test_what_cannot_be_computed_is_an_error(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(FastlocError, match=message):
         call()

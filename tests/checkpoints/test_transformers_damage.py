@@ -127,7 +127,7 @@ TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
     ),
     "axes": (lambda state: state.update({"visual_projection.weight": torch.zeros(20)}), "must have shape (20, 32), got (20,)"),
     "vocabulary": (
-        lambda state: state.update({"text_model.embeddings.token_embedding.weight": torch.zeros(61, 24)}), "wants (60, 24)",
+        lambda state: state.update({"text_model.embeddings.token_embedding.weight": torch.zeros(61, 24)}), "must have shape (60, 24)",
     ),
     "another block": (
         lambda state: state.update({"vision_model.encoder.layers.2.layer_norm1.weight": torch.zeros(32)}),

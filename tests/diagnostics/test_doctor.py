@@ -104,6 +104,17 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
         "Attention on the CPU",
         "--spelling ort",
     ),
+    "OpenVINO": (
+        changed(ON_CPU, packages={"openvino": "2026.4.1"}, openvino=("BF16", "FP32")), "OpenVINO", GOOD, "computes in BF16, FP32 here", "",
+    ),
+    "OpenVINO does not load": (
+        changed(ON_CPU, packages={"openvino": "2026.4.1"}, openvino_error="ImportError: no libtbb"),
+        "OpenVINO",
+        PROBLEM,
+        "no libtbb",
+        "--force-reinstall openvino",
+    ),
+    "a measured choice": (changed(ON_CPU, choices=("gem: cpu, 2 threads",)), "fastest ways", GOOD, "gem: cpu, 2 threads", ""),
     "no driver": (changed(ON_GPU, gpus=(), driver_cuda=None), "GPU", PROBLEM, "no NVIDIA driver", "--gpus all"),
     "old driver, onnxruntime": (
         changed(ON_GPU, driver_cuda=(12, 4)),
@@ -411,7 +422,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize(("facts", "status"), [(ON_CPU, 0), (GPU_WITHOUT_TENSORRT, 0), (CASES["both onnxruntimes, a GPU"][0], 1)])
-def test_the_exit_status_tells_problems(
+def test_the_exit_status_reports_problems(
     facts: Facts, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probes, "probe", lambda: facts)

@@ -219,7 +219,7 @@ def test_exports_refuse_what_is_solved_in_the_pass() -> None:
         Options().check(towers.tower().spec, RECIPES["gem_matched"])
 
 
-def test_what_is_ours_says_so() -> None:
+def test_what_is_ours_is_marked() -> None:
     for name in ("gem_calibrated", "gem_matched"):
         assert RECIPES[name].source.startswith("fastloc, ")
     with pytest.raises(ModelError, match="8 changed blocks do not fit"):

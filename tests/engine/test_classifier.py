@@ -292,7 +292,7 @@ def test_texts_that_name_no_class(text: str, message: str) -> None:
 def test_imagenet_names() -> None:
     classifier = classifiers.load("torchvision:resnet18", "random")
     assert classifier.indices(["tabby", "Tabby Cat", "281", "crane bird"], 1000) == [281, 281, 281, 134]
-    with pytest.raises(TextError, match=r"'crane' names several classes.*134 \(crane bird\), 517 \(crane\)"):
+    with pytest.raises(TextError, match=r"'crane', which names several.*134 \(crane bird\), 517 \(crane\)"):
         classifier.indices(["crane"], 1000)
     with pytest.raises(TextError, match="did you mean 'tabby cat'") as caught:
         classifier.indices(["taby cat"], 1000)
@@ -302,7 +302,7 @@ def test_imagenet_names() -> None:
 def test_a_class_without_a_name_is_an_index() -> None:
     localizer = CnnLocalizer(Tiny(), size=(24, 40))
     assert localizer(picture(), "4").texts == ("4",)
-    with pytest.raises(TextError, match="whose classes have no names here: give an index, 0 to 4"):
+    with pytest.raises(TextError, match="class must be an index, 0 to 4"):
         localizer(picture(), "cat")
 
 

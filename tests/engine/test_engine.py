@@ -144,7 +144,7 @@ def test_an_empty_batch_and_one_text() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ModelError, match="input size 24x33 is not a multiple of the patch 8x8"):
+    with pytest.raises(ModelError, match="input size must be a multiple of the patch 8x8, got 24x33"):
         engine("gem")(torch.zeros(1, 3, 24, 33), TEXTS)
     with pytest.raises(PlanError, match="the batch must be 1"):
         engine("gem", schedule="deferred")(towers.pixels(2, (3, 5)), TEXTS)

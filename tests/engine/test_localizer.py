@@ -131,7 +131,7 @@ def test_size_and_fit():
     ("options", "error", "message"),
     [
         ({"method": "gme"}, RecipeError, "unknown method 'gme': did you mean 'gem'"),
-        ({"blocks": 7}, RecipeError, "changes 7 blocks, and embedded has 6"),
+        ({"blocks": 7}, RecipeError, "blocks must be at most the 6 of embedded, got 7"),
         ({"block": 3}, RecipeError, "unknown recipe field 'block': did you mean 'blocks'"),
         ({"model": "embeded"}, ModelError, "unknown model 'embeded': did you mean 'embedded'"),
         ({"template": "gme"}, TextError, "unknown template 'gme'"),
@@ -202,7 +202,7 @@ def test_what_is_no_frame():
             engine().similarity(wrong, ["cat"])
 
 
-def test_the_plan_is_told_and_can_be_asked_for():
+def test_the_plan_is_reported_and_can_be_asked_for():
     assert "plan for gem, batch 1, 96 x 96 on" in engine().plan.explain()
     assert Localizer(device="cpu", plan={"attention": "bmm"}).plan.attention == "bmm"
     with pytest.raises(PlanError, match="launch 'graph' is not possible here"):

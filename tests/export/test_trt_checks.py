@@ -249,7 +249,7 @@ def test_timing_cache_is_kept_by_device_and_version(stand_in: Any, tmp_path: Pat
     assert [each.name for each in (tmp_path / "times").iterdir()] == ["tensorrt-10.16.1-NVIDIA-H200-sm90.timing"]
 
 
-def test_folders_that_cannot_be_written_are_told_before_the_build(stand_in: Any, tmp_path: Path) -> None:
+def test_folders_that_cannot_be_written_are_reported_before_the_build(stand_in: Any, tmp_path: Path) -> None:
     stand_in()
     path = tiny(tmp_path)
     # a file in the folder's place cannot be written into, whoever runs this

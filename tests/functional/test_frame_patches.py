@@ -163,5 +163,5 @@ def test_the_kernel_says_what_it_cannot_do() -> None:
     pytest.importorskip("triton")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     frames = noise(1, (45, 61)).to(device)
-    with pytest.raises(FastlocError, match="dtype float64 is asked for; float16, bfloat16 or float32 is wanted"):
+    with pytest.raises(FastlocError, match="dtype must be float16, bfloat16 or float32, got float64"):
         patches_of(frames, fit((45, 61), SIZE, PATCH), PATCH, OPENAI_MEAN, "bicubic", torch.float64, fused=True)

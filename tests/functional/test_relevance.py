@@ -163,9 +163,9 @@ def test_an_empty_batch() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("bi_modal", {"start": 7}, "recipe 'bi_modal': start is 7, and the model's blocks are 0 … 6"),
-        ("legrad", {"start": -8}, "recipe 'legrad': start is -8, and the model's blocks are 0 … 6"),
-        ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head is 4, and the model's heads are 0 … 3"),
+        ("bi_modal", {"start": 7}, "recipe 'bi_modal': start must be a block of the model, 0 … 6, got 7"),
+        ("legrad", {"start": -8}, "recipe 'legrad': start must be a block of the model, 0 … 6, got -8"),
+        ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head must be a head of the model, 0 … 3, got 4"),
     ],
 )
 def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], message: str) -> None:
@@ -206,7 +206,7 @@ def test_contradictions(name: str, changes: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
-def test_the_references_steps_are_the_official_ones_where_they_can_be_said_twice() -> None:
+def test_the_references_steps_are_the_official_ones_where_they_can_be_written_twice() -> None:
     """Anchors by a loop over patches, and rollout by powers: of towers whose blocks are all alike."""
     weights, pixels, texts = towers.tower(), towers.pixels(1, (3, 5)), towers.texts(2)
     same = replace(weights, blocks=weights.blocks[:1] * 7)

@@ -183,7 +183,7 @@ def test_pixels_that_are_not_floats() -> None:
 
 
 def test_recipe_of_more_blocks_than_there_are() -> None:
-    with pytest.raises(RecipeError, match="recipe 'gem' changes 8 blocks, and the model has 7"):
+    with pytest.raises(RecipeError, match="recipe 'gem': blocks must be at most the model's 7, got 8"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", blocks=8))
 
 
@@ -196,7 +196,7 @@ def test_unknown_capture(name: str) -> None:
 @pytest.mark.parametrize("shape", [(5, 1, 1, 1), (1, 3, 1, 1), (1, 1, 2, 1), (1, 1, 1, 3), (6, 4, 3, 2, 1), (6,)])
 def test_table_that_does_not_fit(shape: tuple[int, ...]) -> None:
     table = torch.ones(shape).tolist()
-    with pytest.raises(RecipeError, match=r"inv_temp table (must be nested|is for 3 heads, and the model has 4)"):
+    with pytest.raises(RecipeError, match=r"inv_temp table (must be nested|must be for the model's 4 heads, got 3)"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", inv_temp=table))
 
 

@@ -148,7 +148,7 @@ def test_rates_are_met_by_the_clock() -> None:
     assert 99 <= passed <= 102
 
 
-def test_one_client_more_than_the_limit_is_told_so(open_live: Any, bright: Bright) -> None:
+def test_one_client_more_than_the_limit_is_refused(open_live: Any, bright: Bright) -> None:
     live, join = open_live(bright, limits=Limits(clients=2, fps=1000))
     first, _ = join(), join()
     with pytest.raises(WebSocketDisconnect) as end:

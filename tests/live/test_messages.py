@@ -99,7 +99,7 @@ def test_answers_whose_heat_is_no_number_are_json() -> None:
     assert answer.facts == {"peaks": [[None] * 4], "shape": [1, 1, 2, 3]}
 
 
-def test_answers_that_are_broken_are_told() -> None:
+def test_answers_that_are_broken_are_reported() -> None:
     whole = write_answer(Answer({}, np.zeros((1, 1, 2, 3), np.uint8), b""))
     for broken in (whole.replace(b"[1,1,2,3]", b"[1,1,2,4]"), whole.replace(b"shape", b"shepa"), whole.replace(b"{", b"[")):
         with pytest.raises(Violation, match="facts of an answer are broken"):
@@ -127,7 +127,7 @@ def test_state_is_json_whatever_the_source_is_called(bright: Bright) -> None:
         assert answer.status_code == 200 and strict(answer.content)["source"]["name"] == "/dev/caf?"
 
 
-def test_a_source_that_fails_in_any_way_is_told(open_live: Any, bright: Bright) -> None:
+def test_a_source_that_fails_in_any_way_is_reported(open_live: Any, bright: Bright) -> None:
     class Broken(Film):
         def frames(self) -> Any:
             raise IndexError("of a decoder")

@@ -166,7 +166,7 @@ def test_heat_follows_what_moves_on_the_very_frame_it_was_made_of(page: LivePage
     assert page.complaints() == []
 
 
-def test_the_stream_is_told_in_numbers(page: LivePage) -> None:
+def test_the_stream_is_reported_in_numbers(page: LivePage) -> None:
     page.until("facts.counted.answered > 12")
     page.wait("return [...document.querySelectorAll('#stats dd')].every((each) => /\\d/.test(each.textContent))")
     number = {name: float(page.text(name).split()[0]) for name in ("fps", "latency", "age", "inference", "clients")}
@@ -311,7 +311,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("name", "message"), ERRORS.items())
-def test_a_camera_that_cannot_be_had_is_told(browser: Any, served: tuple[Live, str], name: str, message: str) -> None:
+def test_a_camera_that_cannot_be_had_is_reported(browser: Any, served: tuple[Live, str], name: str, message: str) -> None:
     page = LivePage(browser, served[1])
     page.open()
     browser.execute_script(f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{name}'))")
@@ -348,7 +348,7 @@ def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, 
     assert page.until(f"facts.id > {mine} && facts.clients === 1")["texts"] == list(TEXTS)
 
 
-def test_a_film_that_is_none_is_told(browser: Any, served: tuple[Live, str], folder: Path) -> None:
+def test_a_film_that_is_none_is_reported(browser: Any, served: tuple[Live, str], folder: Path) -> None:
     page = LivePage(browser, served[1])
     page.open()
     (folder / "notes.mp4").write_text("nothing")

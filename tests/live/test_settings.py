@@ -131,7 +131,7 @@ def test_settings_that_a_frame_proves_wrong_are_taken_back(open_live: Any) -> No
     assert client.answer().facts["id"] == 3
 
 
-def test_what_was_said_of_a_text_is_said_to_everybody() -> None:
+def test_notes_of_a_text_are_sent_to_everybody() -> None:
     from fastloc import OnnxLocalizer
 
     pytest.importorskip("onnxruntime")

@@ -218,8 +218,10 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("sfp", {"residual": True}, "path 'sfp' stands in the local path's place"),
     ("legrad", {"path": "sfp"}, "path 'sfp' gives patch features, and what is read is 'legrad'"),
     ("sfp", {"path_blocks": (8, 3, 3)}, "path_blocks must be four blocks counted from 0, the third not behind the fourth, got (8, 3, 3)"),
-    ("sfp", {"path_blocks": (8, 3, 9, 3)}, "got (8, 3, 9, 3)"),
-    ("sc_clip", {"path_blocks": (8, 3, -1, 3)}, "got (8, 3, -1, 3)"),
+    ("sfp", {"path_blocks": (8, 3, 9, 3)},
+     "path_blocks must be four blocks counted from 0, the third not behind the fourth, got (8, 3, 9, 3)"),
+    ("sc_clip", {"path_blocks": (8, 3, -1, 3)},
+     "path_blocks must be four blocks counted from 0, the third not behind the fourth, got (8, 3, -1, 3)"),
     ("itsm", {"blocks": 2}, "changed blocks need at least one attention term"),
     ("gem", {"iterations": -1}, "iterations must be a whole number, 0 or more, got -1"),
     ("gem", {"unit": False}, "iterations need unit projections and self-self terms"),
@@ -242,15 +244,15 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("resclip", {"cross": None}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("sclip", {"cross_terms": "own"}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("resclip", {"cross_blocks": (5,)}, "cross and cross_blocks are two ways to name the same blocks; give one of them"),
-    *(("itaclip", {"cross_blocks": given},
-       f"cross_blocks must be numbers of blocks, counted from 0, or fractions of the depth below 1, got {given!r}")
-      for given in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
+    *(("itaclip", {"cross_blocks": value},
+       f"cross_blocks must be numbers of blocks, counted from 0, or fractions of the depth below 1, got {value!r}")
+      for value in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
     ("itaclip", {"cross_blocks": ()}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("itaclip", {"inv_temp": "adaptive"}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
     ("itaclip", {"inv_temp": ((((2.0,),),),)}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
     ("itaclip", {"blocks": 2}, "cross attention joins that of the last block: blocks=1, and a term"),
-    *(("pearl", {"procrustes_weight": given}, f"procrustes_weight must be a number, 0 or more, got {given!r}")
-      for given in (-0.1, float("nan"), float("inf"), "0.08", None)),
+    *(("pearl", {"procrustes_weight": value}, f"procrustes_weight must be a number, 0 or more, got {value!r}")
+      for value in (-0.1, float("nan"), float("inf"), "0.08", None)),
     ("sclip", {"procrustes_weight": 0.1}, "procrustes_weight is for the term 'procrustes'"),
     ("pearl", {"unit": True}, "the term 'procrustes' aligns projections as they are: unit must be False"),
     ("pearl", {"iterations": 1}, "iterations need unit projections and self-self terms"),

@@ -157,13 +157,13 @@ def test_arrays_go_in_by_numpy_and_dlpack_and_come_out_as_the_caller_s_own(tmp_p
     ],
     ids=lambda each: getattr(each, "__class__", type(each)).__name__,
 )
-def test_an_array_that_does_not_fit_is_told(tmp_path: Path, array: Any, message: str):
+def test_an_array_that_does_not_fit_is_reported(tmp_path: Path, array: Any, message: str):
     localizer = tiny(tmp_path, batch=2)
     with pytest.raises(ImageError, match=message):
         localizer.similarity(array)
 
 
-def test_a_size_that_the_patch_does_not_divide_is_told(tmp_path: Path):
+def test_a_size_that_the_patch_does_not_divide_is_reported(tmp_path: Path):
     with pytest.raises(ImageError, match=r"height and width in multiples of the patch, 8 x 8, got \[1, 3, 33, 40\]"):
         tiny(tmp_path, size=None).similarity(np.zeros((1, 3, 33, 40), np.float32))
 
@@ -179,7 +179,7 @@ def test_the_size_can_be_chosen_where_the_file_leaves_it_open(tmp_path: Path):
         OnnxLocalizer(tmp_path / "fixed.onnx", size=48)
 
 
-def test_a_fit_that_misses_a_fixed_size_is_told(tmp_path: Path):
+def test_a_fit_that_misses_a_fixed_size_is_reported(tmp_path: Path):
     made = tiny_model(tmp_path / "tiny.onnx", size=(32, 32))
     change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit="aspect")).dumps())
     localizer = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))
@@ -214,7 +214,7 @@ def test_embeddings_come_in_many_forms(tmp_path: Path):
         np.testing.assert_array_equal(localizer(picture(0, (32, 40)), ["dog", "cat"]).similarity, expected.similarity)
 
 
-def test_embeddings_that_do_not_fit_are_told(tmp_path: Path):
+def test_embeddings_that_do_not_fit_are_reported(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     stranger = TextEmbeddings(NAMES, vectors(), "gem", "c" * 64)
     stranger.save(tmp_path / "texts.npz")
@@ -350,12 +350,12 @@ def broken(folder: Path, how: str) -> Path:
         ("weights missing", r"its weights are in .*tiny.onnx.data, which is missing: copy both files together"),
         ("weights truncated", r"tiny.onnx.data: is truncated: it has 5 bytes, and .*tiny.onnx needs \d+"),
         ("other inputs", r"must have the inputs \['frames', 'text_embeddings'\] of its metadata, got \['pixels', 'text_embeddings'\]"),
-        ("a folder", "is a folder"),
+        ("a folder", "must be an ONNX file, got a folder"),
         ("missing", "no such file"),
         ("unknown node", "cannot load it on provider 'cpu'.*Unheard"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, how: str, message: str):
+def test_a_file_that_cannot_be_used_is_reported_in_one_line(tmp_path: Path, how: str, message: str):
     with pytest.raises(ModelError, match=message) as caught:
         OnnxLocalizer(broken(tmp_path, how), providers="cpu")
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
@@ -368,13 +368,13 @@ def test_external_weights_are_read(tmp_path: Path):
     assert golden_error(localizer, localizer(list(localizer.manifest.golden.pictures()))) < 1e-5
 
 
-def test_a_provider_that_is_not_there_is_told(tmp_path: Path):
+def test_a_provider_that_is_not_there_is_reported(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     with pytest.raises(PlanError, match=r"provider 'coreml' is not in onnxruntime \d.*cpu.*pip install"):
         OnnxLocalizer(tmp_path / "tiny.onnx", providers="coreml")
 
 
-def test_the_cpu_runs_every_node_and_it_can_be_told_which(tmp_path: Path):
+def test_the_cpu_runs_every_node_and_it_reports_which(tmp_path: Path):
     localizer = tiny(tmp_path, spelling="ort")
     localizer.warm_up()
     placed = localizer.placement()

@@ -29,17 +29,17 @@ BAD_COMMANDS = [
 
 
 @pytest.mark.parametrize(("command", "words"), BAD_COMMANDS, ids=[" ".join(row[0]) for row in BAD_COMMANDS])
-def test_bad_commands_are_told_in_a_line(capsys: pytest.CaptureFixture[str], command: list[str], words: str) -> None:
+def test_bad_commands_are_reported_in_a_line(capsys: pytest.CaptureFixture[str], command: list[str], words: str) -> None:
     assert words in error_line(capsys, *command)
 
 
-def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot be served on" in error_line(capsys, "--port", str(taken.getsockname()[1]))
 
 
 @pytest.mark.parametrize("missing", ["prometheus_client", "python_multipart"])
-def test_missing_packages_are_told_with_their_extra(
+def test_missing_packages_are_reported_with_their_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)

@@ -163,7 +163,7 @@ RUBBISH: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-def test_rubbish_is_told_in_a_line_and_disturbs_nobody(localizer: Localizer) -> None:
+def test_rubbish_is_reported_in_a_line_and_disturbs_nobody(localizer: Localizer) -> None:
     app = application(localizer, Settings(texts=4, size=100_000, pixels=10_000, cells=8_000))
     answers = called(app, *(("/v1/locate", parts) for parts, _, _ in RUBBISH), ("/v1/locate", {"json": {"texts": ["cat"], "image": GOOD}}))
     for answer, (_, status, words) in zip(answers, RUBBISH, strict=False):

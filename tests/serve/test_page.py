@@ -120,7 +120,7 @@ def choose(page: Page, name: str, value: str) -> None:
 
 
 @browsed
-def test_what_is_wrong_is_said(page: Page, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported(page: Page, tmp_path: Path) -> None:
     page.open()
     page.element("find").click()
     page.wait("return document.getElementById('told').children.length === 2")

@@ -151,7 +151,7 @@ def _configuration(path: Path, pretrained: str | None) -> Description:
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
         raise ModelError(f"{str(path)!r} must be an open_clip model configuration, with embed_dim, vision_cfg and text_cfg")
     if pretrained is None:
-        raise ModelError(f"model {path.name!r} needs weights: give pretrained, a path to a .pt or .safetensors file")
+        raise ModelError(f"pretrained must be a .pt or .safetensors file for model {path.name!r}, got none")
     _checked(content, config, path)
     file = None if pretrained == RANDOM else Path(pretrained)
     extras = content.get("fastloc", {})

@@ -104,7 +104,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     options |= ({"plan": dict(args.plan)} if args.plan else {}) | ({"text": args.text_tower} if args.text_tower else {})
     if kind_of(args.model) == CLIP and args.against is None and (wrong := [name for name in _OF_FILES if name in options]):
         option = "text-tower" if wrong[0] == "text" else wrong[0]
-        raise FastlocError(f"--{option} is for an exported .onnx file, got --model {args.model}; leave it out")
+        raise FastlocError(f"--{option} must come with an exported .onnx file, got --model {args.model}; leave it out")
     return options
 
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.images) == bool(args.at_hand):
         raise FastlocError("give pictures, or --from scenes or --from noise" + (", not both" if args.images else ""))
     if args.output.suffix != ".json":
-        raise FastlocError(f"{args.output}: temperatures are written as .json")
+        raise FastlocError(f"--output must be a .json file, got {args.output}")
     from fastloc.engine.calibration import at_hand, calibrate
     from fastloc.engine.localizer import Localizer
 

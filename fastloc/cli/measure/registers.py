@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, write the file, and print the findings. Raises FastlocError, and writes nothing, where no token is an outlier."""
     if args.output.suffix != ".json":
-        raise FastlocError(f"{args.output}: register neurons are written as .json")
+        raise FastlocError(f"--output must be a .json file, got {args.output}")
     from fastloc.engine.localizer import Localizer
     from fastloc.engine.registers.search import Rule, outliers_left, search
 

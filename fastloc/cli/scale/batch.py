@@ -115,7 +115,7 @@ def _locate(args: argparse.Namespace) -> "Locate":
     if args.text_tower:
         options["text"] = args.text_tower
     if kind_of(args.model) == CLIP and (wrong := [name for name in ("embeddings", "providers", "text") if name in options]):
-        raise FastlocError(f"--{wrong[0]} is for an exported .onnx file, got --model {args.model}; leave it out")
+        raise FastlocError(f"--{wrong[0]} must come with an exported .onnx file, got --model {args.model}; leave it out")
     return Locate(
         args.texts, model=args.model, pretrained=args.pretrained, method=args.method, device=args.device, threshold=args.threshold,
         score=args.min_score, masks=not args.no_heatmaps, grids=args.grids, batch=args.batch, threads=args.threads,
