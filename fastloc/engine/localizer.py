@@ -376,7 +376,7 @@ class Localizer(BaseLocalizer[list[str]]):
 
     def predict_frames(self, frames: Sequence[Any], prompts: list[str], bgr: bool = False) -> list[Prediction]:
         """The Prediction of each of several camera frames of one size, as `predict_frame` has it, in one pass through the image tower."""
-        pixels = [torch.from_numpy(np.require(frame, None, ["C", "W"])) if isinstance(frame, np.ndarray) else shared(frame) for frame in frames]
+        pixels = [torch.from_numpy(np.require(each, None, ["C", "W"])) if isinstance(each, np.ndarray) else shared(each) for each in frames]
         # raises for a wrong one before they are put together
         geometries = [self.frame_geometry(each[None]) for each in pixels]
         if len({each.shape for each in pixels}) > 1:

@@ -34,7 +34,7 @@ def batch(
         retry: make shards again in which pictures failed.
         maker: makes the shards; by default this process.
         report: called with the counts so far as shards are finished.
-        chosen: called with the chosen batch and why, in one line, where that of `locate` is "auto": the folder's, or one that is measured on
+        chosen: called with the chosen batch and why, in one line, where that of `locate` is "auto": the folder's, or one measured on
             the first pictures and written into the folder's manifest, so that a run that goes on keeps it.
 
     Returns: the pictures that came in, came out and failed.
