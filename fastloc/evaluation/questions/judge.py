@@ -55,7 +55,9 @@ class QuestionJudge:
     @torch.inference_mode()
     def judge(self, prepared: Sequence[Asked]) -> list[Row]:
         """The rows of one chunk of pictures, in their order."""
-        return [Row(each.key, answers=self._answers(*each)) for each in zip(prepared, self._grids(prepared), strict=True)]
+        return [
+            Row(asked.key, answers=self._answers(asked, grids)) for asked, grids in zip(prepared, self._grids(prepared), strict=True)
+        ]
 
     @torch.inference_mode()
     def heatmaps(self, sample: Sample) -> list[Map]:
