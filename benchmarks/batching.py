@@ -11,8 +11,8 @@
 
 Every round runs each number of pictures a call once, beginning with another one each time. A ratio is the time of one picture a call over
 that of a batch, of the same round, so that above 1 the batch is faster; printed are its median, least and greatest. "error" is the largest
-difference of a similarity from that of one picture a call; grids of rows are float16. "auto" is what `--batch auto` chooses afterwards. ViT-B/16 has random weights,
-which cost the same as trained ones. Ratios of a machine that does other things are provisional.
+difference of a similarity from that of one picture a call; grids of rows are float16. "auto" is what `--batch auto` chooses afterwards.
+ViT-B/16 has random weights, which cost the same as trained ones. Ratios of a machine that does other things are provisional.
 """
 
 import argparse
