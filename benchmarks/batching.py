@@ -35,6 +35,7 @@ from PIL import Image  # noqa: E402
 from fastloc.results.base_localizer import BaseLocalizer  # noqa: E402
 from fastloc.results.batch_choice import choose_batch, find_batch  # noqa: E402
 from fastloc.scale import Locate  # noqa: E402
+from fastloc.utils.argument_types import count  # noqa: E402
 from video_parts import record  # noqa: E402
 
 RECORD = HERE / "records" / "batching.json"
@@ -107,8 +108,8 @@ def frames_work(options: dict[str, Any], _: Sequence[Path], frames: Sequence[Any
 def rows_work(options: dict[str, Any], paths: Sequence[Path], _: Sequence[Any]) -> Work:
     locate = Locate(TEXTS, **options, masks=False, grids=True)
     # every thread has a window of two of the largest batches
-    count = 2 * max(SIZES if len(paths) == COUNT else QUICK) * locate.threads
-    pictures = [(f"{number}", path) for number, path in enumerate(islice(cycle(paths), count))]
+    most = 2 * max(SIZES if len(paths) == COUNT else QUICK) * locate.threads
+    pictures = [(f"{number}", path) for number, path in enumerate(islice(cycle(paths), most))]
 
     def located(size: int) -> list[dict[str, Any]]:
         locate.use_batch(size)
@@ -147,16 +148,16 @@ def compared(work: Callable[[int], Any], sizes: Sequence[int], rounds: int) -> d
     return ratios
 
 
-def run(models: Sequence[str], works: Sequence[str], folder: Path, quick: bool = False) -> list[dict[str, Any]]:
+def run(models: Sequence[str], works: Sequence[str], folder: Path, rounds: int, quick: bool = False) -> list[dict[str, Any]]:
     """A row for every model and kind of work."""
-    sizes, rounds, count = (QUICK, 2, 4) if quick else (SIZES, ROUNDS, COUNT)
+    sizes, pictures = (QUICK, 4) if quick else (SIZES, COUNT)
     noise = np.random.default_rng(0)
     paths = []
-    for number in range(count):
+    for number in range(pictures):
         coarse = Image.fromarray(noise.integers(0, 256, (12, 12, 3), np.uint8))
         paths.append(folder / f"{number:02}.jpg")
         coarse.resize(PICTURES[number % len(PICTURES)][::-1], Image.Resampling.BICUBIC).save(paths[-1])
-    frames = [np.roll(np.asarray(Image.open(paths[0]).resize(FRAME[::-1])), 40 * number, 1) for number in range(count)]
+    frames = [np.roll(np.asarray(Image.open(paths[0]).resize(FRAME[::-1])), 40 * number, 1) for number in range(pictures)]
     rows = []
     for name in models:
         for kind in works:
@@ -186,6 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), metavar="WORK", help=", ".join(WORK))
+    parser.add_argument("--rounds", type=count, metavar="N", help=f"rounds (default: {ROUNDS})")
     parser.add_argument("--record", action="store_true", help=f"write benchmarks/records/{RECORD.name}")
     parser.add_argument("--quick", action="store_true", help="two rounds of a few pictures: whether it works")
     args = parser.parse_args(arguments)
@@ -193,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("a record is not of a quick run")
     head = record.head(())
     with tempfile.TemporaryDirectory(prefix="fastloc-batching-") as folder:
-        rows = run(args.models, args.work, Path(folder), args.quick)
+        rows = run(args.models, args.work, Path(folder), args.rounds or (2 if args.quick else ROUNDS), args.quick)
     if args.record:
         record.write({"batching": {**head, "rows": rows}}, RECORD)
     return 0

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from fastloc.results.result import Result
     from fastloc.runtime.localizer import OnnxLocalizer
 
-
 # pictures from which on it pays to measure a batch
 FEW = 16
 

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import cycle, islice
@@ -158,12 +158,12 @@ class Locate(Described):
                     future.cancel()
 
     def find_batch(self, pictures: Sequence[Picture]) -> BatchChoice:
-        """Choose `batch` by what this process does with pictures, (key, picture): reading, locating and reading out, in all threads.
+        """Choose `batch` by what this process does with pictures, (key, picture): decoding, locating and reading out, in all threads.
 
         The first `SAMPLE` that can be used count. The choice is a measurement, and another one may differ; `use_batch` takes it over.
         An exported file of a fixed batch keeps it.
         """
-        usable = list(islice((each for each in pictures if self._can_be_used(*each)), SAMPLE))
+        usable = list(islice(self._usable(pictures), SAMPLE))
         choice = fixed_batch(self.localizer)
         if choice is None and not usable:
             choice = BatchChoice(BATCH, {}, f"no picture among the first {len(pictures)} to measure on, so the usual number")
@@ -188,12 +188,13 @@ class Locate(Described):
                 raise FastlocError(found.errors[0]["reason"])
         return len(copies)
 
-    def _can_be_used(self, key: str, source: Any) -> bool:
-        try:
-            self._decoded(key, source)
-        except FastlocError:
-            return False
-        return True
+    def _usable(self, pictures: Sequence[Picture]) -> Iterator[Picture]:
+        """Pictures that can be located, those of a source as their contents: a store is asked once for each."""
+        for key, source in pictures:
+            with suppress(FastlocError, OSError):
+                held = content(source) if isinstance(source, Item) else source
+                self._decoded(key, held)
+                yield key, held
 
     @cached_property
     def settings(self) -> Settings:
