@@ -68,5 +68,5 @@ def _interval(ratio: list[float]) -> str:
 
 def _where(part: Part) -> str:
     names = [name for name in ("onnxruntime", "openvino", "nncf", "torch") if name in part["versions"]]
-    versions = ", ".join(f"{name} {part['versions'][name]}" for name in names)
-    return f"{part['machine']}, load {part['load_before']} before it, {versions}, commit {part['commit']}, {part['day']}.\n"
+    versions = ", ".join(f"{name} {part['versions'][name].partition('-')[0]}" for name in names)
+    return f"{part['machine']}, load {part['load_before']:.1f} before it, {versions}, commit {part['commit']}, {part['day']}.\n"
