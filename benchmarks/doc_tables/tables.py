@@ -231,8 +231,7 @@ TABLES = {
         "python benchmarks/onnx_parity.py --record && python benchmarks/onnx_parity.py --latency --record",
     ),
     "runtimes-pointing": Source(runtimes.pointing_table, "runtimes.json", runtimes.COMMAND),
-    "runtimes-speed": Source(runtimes.speed_table, "runtimes.json", runtimes.COMMAND),
-    "runtimes-threads": Source(runtimes.threads_table, "runtimes.json", runtimes.COMMAND),
+    "runtimes-times": Source(runtimes.times_table, "runtimes.json", runtimes.COMMAND),
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/embedded_model/train.py --out runs/embedded && python benchmarks/embedded_model/pack.py runs/embedded",
