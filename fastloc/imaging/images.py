@@ -59,7 +59,7 @@ def load(
         return _from_tensor(source, name or "tensor", bgr)
     kind = type(source).__name__
     if bgr:
-        raise ImageError(f"{name or 'picture'} is a {kind}, which says itself what its channels are: bgr is for arrays and tensors")
+        raise ImageError(f"{name or 'picture'} must be an array or a tensor for bgr, got a {kind}, which names its channels itself")
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or "PIL picture", own=False)
     if isinstance(source, (str, os.PathLike)):
@@ -71,7 +71,7 @@ def load(
     if callable(getattr(source, "read", None)):
         content = picture_files.content_of(source, name or "open file")
         return _decode(io.BytesIO(content), name or f"picture of {len(content)} bytes", len(content), max_pixels, profile)
-    raise ImageError(f"{name or 'picture'} is a {kind}: expected a path, bytes, a PIL picture, a numpy array or a torch tensor")
+    raise ImageError(f"{name or 'picture'} must be a path, bytes, a PIL picture, a numpy array or a torch tensor, got a {kind}")
 
 
 def _decode(file: Any, name: str, size: int | None, max_pixels: int, profile: bool) -> Image.Image:
@@ -249,5 +249,5 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         hint = "; its channels come first, np.moveaxis(x, 0, -1) puts them last"
     if len(shape) == 4:
-        hint = "; this is a batch, and one picture was asked for"
-    raise ImageError(f"{name}: shape {list(shape)} is not a picture, expected [H, W] or [H, W, 1, 3 or 4]{hint}")
+        hint = "; this is a batch, give one picture of it"
+    raise ImageError(f"{name}: its shape must be [H, W] or [H, W, 1, 3 or 4], got {list(shape)}{hint}")

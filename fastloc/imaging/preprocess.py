@@ -33,13 +33,13 @@ def prepare(
     if interpolation not in INTERPOLATIONS:
         raise FastlocError(unknown("interpolation", interpolation, INTERPOLATIONS))
     if picture.mode != "RGB":
-        raise FastlocError(f"the picture's mode is {picture.mode!r}, expected 'RGB': images.load converts")
+        raise FastlocError(f"the picture's mode must be 'RGB', got {picture.mode!r}; images.load converts")
     if picture.size[::-1] != geometry.picture:
         height, width = geometry.picture
-        raise FastlocError(f"the picture is {picture.height} x {picture.width}, its geometry was made for {height} x {width}")
+        raise FastlocError(f"the picture must be {height} x {width}, as its geometry, got {picture.height} x {picture.width}")
     middle, spread = _three("mean", mean), _three("std", std)
     if (spread <= 0).any():
-        raise FastlocError(f"std {list(std)} must be positive")
+        raise FastlocError(f"std must be positive, got {list(std)}")
 
     resized = picture.resize(geometry.resized[::-1], INTERPOLATIONS[interpolation])
     (h, w), (top, left) = geometry.input, geometry.corner
@@ -55,8 +55,8 @@ def prepare(
     return padded
 
 
-def _three(what: str, values: Sequence[float]) -> NDArray[np.float32]:
+def _three(name: str, values: Sequence[float]) -> NDArray[np.float32]:
     array = np.asarray(values, np.float32)
     if array.shape != (3,) or not np.isfinite(array).all():
-        raise FastlocError(f"{what} {values!r} must be three finite numbers, one a channel")
+        raise FastlocError(f"{name} must be three finite numbers, one a channel, got {values!r}")
     return array.reshape(3, 1, 1)

@@ -85,9 +85,9 @@ def in_python(site: Path, frames: NDArray[np.uint8], names: list[str]) -> NDArra
     return np.asarray(found)[0]
 
 
-def off(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    assert found.shape == wanted.shape, f"shapes {found.shape} and {wanted.shape}"
-    return float(np.abs(found - wanted).max())
+def off(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    assert found.shape == expected.shape, f"shapes {found.shape} and {expected.shape}"
+    return float(np.abs(found - expected).max())
 
 
 def test_the_page_starts_with_a_sample_and_without_a_complaint(opened: Page) -> None:
@@ -145,8 +145,8 @@ def test_heatmaps_are_python_s(opened: Page, readout: dict[str, object], count: 
         }""",
         similarity.ravel().tolist(), list(similarity.shape), list(size), readout,
     )  # fmt: skip
-    wanted = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
-    error = off(np.asarray(found, np.float32).reshape(wanted.shape), wanted)
+    expected = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
+    error = off(np.asarray(found, np.float32).reshape(expected.shape), expected)
     assert error <= 1e-5, f"off by {error:.1e}"
 
 
@@ -186,7 +186,7 @@ def test_typed_words_are_found(opened: Page) -> None:
     assert "2 names in" in opened.text("status")
 
 
-def test_an_unknown_word_is_told_and_the_others_are_drawn(opened: Page) -> None:
+def test_an_unknown_word_is_reported_and_the_others_are_drawn(opened: Page) -> None:
     opened.type("cat, peeza, xyzzy", "\ue007")
     opened.shown(["cat"])
     assert "“peeza” is not among the 364 names of this model. Near it: pizza" in opened.text("told")
@@ -223,7 +223,7 @@ def test_a_picture_of_one_s_own(opened: Page, tmp_path: Path) -> None:
     assert things[int(y * things.shape[0]), int(x * things.shape[1])] == scenes()["street"]["texts"].index("dog") + 1
 
 
-def test_what_is_no_picture_is_told(opened: Page, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_reported(opened: Page, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a picture")
     opened.element("file").send_keys(str(file))
@@ -277,7 +277,7 @@ def test_no_picture_yet(page: Page, site: Path, tmp_path: Path) -> None:
         ("vocabulary.json", '{"names": ["cat"], "embed": 192, "tower": "other"}', "made by the text tower of another model"),
     ],
 )
-def test_a_damaged_site_is_told(page: Page, site: Path, tmp_path: Path, file: str, content: str | None, message: str) -> None:
+def test_a_damaged_site_is_reported(page: Page, site: Path, tmp_path: Path, file: str, content: str | None, message: str) -> None:
     with served(changed(site, tmp_path, file, content)) as url:
         damaged = Page(page.driver, url)
         assert damaged.open() == "failed"
@@ -295,7 +295,7 @@ def changed(site: Path, folder: Path, name: str, content: str | None) -> Path:
     return folder
 
 
-def test_an_unknown_provider_is_told(page: Page) -> None:
+def test_an_unknown_provider_is_reported(page: Page) -> None:
     assert page.open("?provider=cuda") == "failed"
     assert "this page knows webgpu and wasm" in page.text("told")
 
@@ -306,8 +306,8 @@ def test_a_provider_that_computes_something_else_is_not_used(page: Page, site: P
     with served(changed(site, tmp_path, "site.json", json.dumps(facts))) as url:
         wrong = Page(page.driver, url)
         assert wrong.open() == "failed"
-        told = "WebAssembly is not used: it computes something else than it should, off by 0.02 where 0.001 is allowed"
-        assert told in wrong.text("told")
+        message = "WebAssembly is not used: it computes something else than it should, off by 0.02 where 0.001 is allowed"
+        assert message in wrong.text("told")
 
 
 def test_webgpu_in_software(site: Path, tmp_path: Path) -> None:
