@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -43,7 +44,7 @@ def _fill(maps: Bilinear, rows: slice, columns: slice, chosen: NDArray[np.int32]
     if len(maps.rows) > 1:
         # through the pixels of the model's input there are as many blocks as those
         for _, part, values in maps.parts(rows, columns, together=True):
-            chosen[part, columns] = _first(values)
+            chosen[part, columns] = _first(values, range(len(values)))
         return
     down, along = maps.rows[-1], maps.columns[-1]
     tops, lefts = _edges(down, rows), _edges(along, columns)
@@ -61,7 +62,7 @@ def _fill(maps: Bilinear, rows: slice, columns: slice, chosen: NDArray[np.int32]
             above = cells[texts, cell, part]
             values = (cells[texts, below, part] - above)[:, None] * weight
             values += above[:, None]
-            chosen[top:bottom, left:right] = texts[_first(values)]
+            chosen[top:bottom, left:right] = _first(values, texts.tolist())
 
 
 def _edges(axis: Axis, inside: slice) -> Ints:
@@ -87,10 +88,10 @@ def _rivals(cells: Floats, down: Axis, tops: Ints, lefts: Ints) -> tuple[NDArray
     return leads[:, 0, :, 0].astype(np.int32), several
 
 
-def _first(values: Floats) -> NDArray[np.intp]:
-    """The first of the greatest of values [T, ...]; on many small maps it is faster than their argmax."""
-    best, found = values[0], np.zeros(values.shape[1:], np.intp)
-    for index in range(1, len(values)):
-        found[values[index] > best] = index
-        best = np.maximum(best, values[index])
+def _first(values: Floats, texts: Sequence[int]) -> NDArray[np.int32]:
+    """The text of the first of the greatest of values [n, ...] of n texts; on many small maps it is faster than their argmax."""
+    best, found = values[0], np.full(values.shape[1:], texts[0], np.int32)
+    for text, rival in zip(texts[1:], values[1:], strict=True):
+        np.copyto(found, text, where=rival > best)
+        best = np.maximum(best, rival)
     return found
