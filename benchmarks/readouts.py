@@ -89,7 +89,8 @@ def main() -> None:
                 rounds = [[child(folder, case, order, step, args.repeats) for folder in folders] for _ in range(args.rounds)]
                 line = [f"{case:7} {order:8} {step:22}"]
                 for each in zip(*rounds, strict=True):
-                    line.append(f"{statistics.median(one['ms'] for one in each):8.1f} ms {statistics.median(one['mb'] for one in each):7.0f} MB")
+                    time_ms, memory = (statistics.median(one[key] for one in each) for key in ("ms", "mb"))
+                    line.append(f"{time_ms:8.1f} ms {memory:7.0f} MB")
                 if args.against is not None:
                     ratios = sorted(other["ms"] / own["ms"] for other, own in rounds)
                     line.append(f"{statistics.median(ratios):5.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})")

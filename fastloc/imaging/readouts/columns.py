@@ -36,9 +36,12 @@ class Columns:
         # the first and the last row of pixels of each of S pieces
         self._top: Ints = self._rows.start + np.concatenate(([0], steps))
         self._bottom: Ints = self._rows.start + np.concatenate((steps - 1, [len(lower) - 1]))
-        # the heat [W, 2 S] there, of each column the first and the last row of one piece after the other
+        # the heat there, of each column the first and the last row of one piece after the other; a cold place before and after each
         rows = np.stack((self._top, self._bottom), 1).ravel()
-        self._ends = np.ascontiguousarray(self._of(blend(self._cells, self._axis, rows, -2, self._offset)).T)
+        heat = self._of(blend(self._cells, self._axis, rows, -2, self._offset))
+        self._stride = len(rows) + 1
+        self._ends = np.full(heat.shape[1] * self._stride + 1, -np.inf, heat.dtype)
+        self._ends[:-1].reshape(-1, self._stride)[:, 1:] = heat.T
 
     @classmethod
     def each(cls, heat: Heat) -> Iterator[Columns]:
@@ -53,27 +56,23 @@ class Columns:
     def runs(self, threshold: float) -> Runs:
         """The runs of columns that reach the threshold."""
         warm = self._ends >= threshold
-        # a run begins and ends in a piece, or between two; a column has as many beginnings as ends
-        cold = np.zeros((len(warm), 1), np.bool_)
-        before, after = np.concatenate((cold, warm[:, :-1]), 1), np.concatenate((warm[:, 1:], cold), 1)
-        begins, ends = np.flatnonzero(warm & ~before), np.flatnonzero(warm & ~after)
-        column, first = np.divmod(begins, warm.shape[1])
-        last = ends - column * warm.shape[1]
+        # a run begins and ends in a piece, or between two
+        changes = np.flatnonzero(warm[1:] != warm[:-1]) + 1
+        column = changes[::2] // self._stride
+        first, last = (changes[each::2] - column * self._stride - 1 - each for each in (0, 1))
         start, end = self._top[first // 2], self._bottom[last // 2] + 1
         inner = np.flatnonzero(first % 2)
         start[inner] = self._changes(column[inner], first[inner] // 2, True, threshold)
         inner = np.flatnonzero(last % 2 == 0)
         end[inner] = self._changes(column[inner], last[inner] // 2, False, threshold)
-        pairs = np.stack((begins, ends + 1), 1).ravel()
-        heat = np.append(self._ends.ravel(), self._ends.dtype.type(0))
-        largest = np.maximum.reduceat(heat, pairs)[::2] if len(pairs) else heat[:0]
+        largest = np.maximum.reduceat(self._ends, changes)[::2] if len(changes) else self._ends[:0]
         return Runs(self._heat.geometry.picture, True, column + self._columns.start, start, end, largest)
 
     def _changes(self, column: Ints, piece: Ints, rising: bool, threshold: float) -> Ints:
         """The first row of each piece whose side of the threshold is that of the piece's last row, not that of its first."""
         # between `low`, still on the first side, and `high`
         low, high = self._top[piece], self._bottom[piece]
-        one, other = (self._ends[column, 2 * piece + each].astype(np.float64) for each in (0, 1))
+        one, other = (self._ends[column * self._stride + 2 * piece + 1 + each].astype(np.float64) for each in (0, 1))
         # heat is straight there, except above the first cell's centre
         place = self._axis.lower[high] + self._axis.weight[high] - self._axis.lower[low] - self._axis.weight[low]
         guess = high - ((other - threshold) / (other - one) * place / self._step).astype(np.int64)
