@@ -112,15 +112,15 @@ class Heat:
     logit_scale: float | None = None
     index: tuple[int, ...] | None = None
 
-    def parts(self, rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Floats]]:
+    def parts(self, rows: slice, columns: slice, across: Floats | None = None) -> Iterator[tuple[slice, slice, Floats]]:
         """Parts of the heat of the maps: texts, rows and the values [t, n, w] there; of pixels inside what the model saw."""
-        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
+        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None, across=across):
             yield texts, part, self.of(values, texts)
 
-    def inside(self, rows: slice, columns: slice) -> Floats:
-        """[t, r, c]: the heat of the maps at pixels that the model saw."""
+    def inside(self, rows: slice, columns: slice, across: Floats | None = None) -> Floats:
+        """[t, r, c]: the heat of the maps at pixels that the model saw; see `Bilinear.parts`."""
         made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
-        for texts, part, heat in self.parts(rows, columns):
+        for texts, part, heat in self.parts(rows, columns, across):
             made[texts, part.start - rows.start : part.stop - rows.start] = heat
         return made
 

@@ -36,12 +36,13 @@ class Strips:
         rows, columns = self.geometry.covered()
         wide, whole = columns.stop - columns.start, self._whole
         high = max(PIXELS // (self._count * wide), 1)
+        across = self._heat.maps.across(slice(None), columns) if isinstance(self._heat, Heat) and whole is None else None
         for top in range(rows.start, rows.stop, high):
             strip = slice(top, min(top + high, rows.stop))
             if whole is not None:
                 yield strip, whole[:, strip.start - rows.start : strip.stop - rows.start]
             elif isinstance(self._heat, Heat):
-                yield strip, self._heat.inside(strip, columns)
+                yield strip, self._heat.inside(strip, columns, across)
 
     @cached_property
     def _whole(self) -> Floats | None:
