@@ -136,7 +136,7 @@ class Result:
 
     @cached_property
     def _reader(self) -> Reader:
-        """What reads peaks, regions and masks off the heatmaps, without them where there is no refinement."""
+        """Reader of peaks, regions and masks; without heatmaps where there is no refinement."""
         return Reader.of_heat(self._heat) if self.refinement is None else Reader.of_maps(self.heatmaps, self.geometry)
 
     @property

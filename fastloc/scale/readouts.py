@@ -20,10 +20,10 @@ def rows_of(result: Result, key: str, threshold: float, score: float | None, *, 
     if score is not None and result.scores is None:
         raise FastlocError(f"score must be left out where there are no scores, got {score:g}: {result.no_scores or 'the method gave none'}")
     height, width = result.geometry.picture
-    told = result.to_dict(threshold)["texts"]
-    run_lengths = [each["counts"] for each in result.rle(threshold)] if masks else [None] * len(told)
+    texts = result.to_dict(threshold)["texts"]
+    run_lengths = [each["counts"] for each in result.rle(threshold)] if masks else [None] * len(texts)
     rows = []
-    for index, (text, mask) in enumerate(zip(told, run_lengths, strict=True)):
+    for index, (text, mask) in enumerate(zip(texts, run_lengths, strict=True)):
         peak, likely = text["peak"], text["score"]
         absent = score is not None and likely is not None and likely < score
         grid = result.similarity[index] if grids else None
