@@ -16,7 +16,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
 __all__ = [
-    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "minmax", "peak", "softmax",
+    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heatmaps", "is_flat", "minmax", "peak", "softmax",
     "surface", "through_input", "upsample",
 ]  # fmt: skip
 
@@ -152,7 +152,7 @@ def heat_of(
     similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
     limits: Floats | None = None,
 ) -> Heat:  # fmt: skip
-    """The heatmaps of `heatmaps`, to be read a part at a time. Raises FastlocError as it does."""
+    """The heatmaps of `heatmaps`, to be read a part at a time: `heat_of(...).tile(rows, columns)`. Raises FastlocError as it does."""
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
@@ -176,15 +176,6 @@ def heat_of(
     if order == "picture":
         return Heat(maps, geometry, *_stretch(*maps.range()), reverse=reverse)
     return Heat(maps, geometry, logit_scale=None if order == "none" else logit_scale)
-
-
-def heat_tile(
-    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
-    limits: Floats | None = None, *, rows: slice = slice(None), columns: slice = slice(None),
-) -> Floats:  # fmt: skip
-    """[T, r, c]: rows and columns of `heatmaps`, to the bit, without the rest. Of many tiles make `heat_of` once: a stretch looks for the
-    least and greatest value of the whole map."""
-    return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile(rows, columns)
 
 
 def heatmaps(
