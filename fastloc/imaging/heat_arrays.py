@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -93,15 +94,15 @@ def _fill(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
     count = _threads() if out.size >= SHARED else 1
     edges = np.linspace(down.start, down.stop, count + 1).astype(int).tolist()
     slabs = [slice(*pair) for pair in pairwise(edges)]
-    shares = [(heat, inner[:, slab.start - down.start : slab.stop - down.start], slab, along) for slab in slabs]
-    if count == 1:
-        write(*shares[0])
+    first, *others = (partial(write, heat, inner[:, slab.start - down.start : slab.stop - down.start], slab, along) for slab in slabs)
+    if not others:
+        first()
         return
-    with ThreadPoolExecutor(count - 1, thread_name_prefix="fastloc-heat") as pool:
-        others = [pool.submit(write, *share) for share in shares[1:]]
-        write(*shares[0])
-        for other in others:
-            other.result()
+    with ThreadPoolExecutor(len(others), thread_name_prefix="fastloc-heat") as pool:
+        begun = [pool.submit(other) for other in others]
+        first()
+        for each in begun:
+            each.result()
 
 
 def tiles(size: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]]:
@@ -149,7 +150,7 @@ def _steps(heat: Heat, out: NDArray[np.uint8], rows: slice, columns: slice) -> N
 
 def _scaled(heat: Heat) -> Floats:
     """float32 [T, h, w]: the patch grid, so that a map of it, cut to whole numbers, is heat in steps of 1/255."""
-    values = heat.maps.values.astype(np.float32)
+    values: Floats = heat.maps.values.astype(np.float32)
     if heat.low is not None and heat.span is not None:
         values = (values - heat.low) / heat.span
     if heat.reverse:
