@@ -16,7 +16,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
 __all__ = [
-    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "labels", "minmax", "peak", "softmax",
+    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "minmax", "peak", "softmax",
     "surface", "through_input", "upsample",
 ]  # fmt: skip
 
@@ -195,23 +195,6 @@ def heatmaps(
     min-max, and limits that are not finite or not in order.
     """
     return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile()
-
-
-def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None, order: str = "none") -> NDArray[np.int32]:
-    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w] upsampled as the order has it; of equal ones
-    the first.
-
-    `BACKGROUND` (-1) where the model did not look (a crop's borders) and where the best similarity is below the threshold.
-    """
-    maps = surface(similarity, geometry, order)
-    chosen = np.full(geometry.picture, BACKGROUND, np.int32)
-    rows, columns = geometry.covered()
-    for _, part, values in maps.parts(rows, columns, together=True):
-        best = values.argmax(0).astype(np.int32)
-        if threshold is not None:
-            best[values.max(0) < threshold] = BACKGROUND
-        chosen[part, columns] = best
-    return chosen
 
 
 def _minmax_grid(grid: Floats, geometry: Geometry, reverse: bool) -> Floats:

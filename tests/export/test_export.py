@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import literal_readouts
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
@@ -94,7 +95,7 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
         wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
         assert np.abs(heat - wanted).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - wanted).max():.1e}"
-        labels = heatmaps.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
+        labels = literal_readouts.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import literal_readouts
 from fastloc.engine.device_heatmaps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.functional.heatmaps import AxisTensors, tables
@@ -49,7 +50,7 @@ def test_labels_are_numpy_s(geometry, threshold, dtype):
         order = "softmax-input" if texts == 3 else "none"
         found = labels(torch.from_numpy(values), geometry, threshold, order)
         assert found.dtype == torch.int32
-        wanted = np.stack([maps.labels(each, geometry, threshold, order) for each in values])
+        wanted = np.stack([literal_readouts.labels(each, geometry, threshold, order) for each in values])
         if dtype == np.float64:
             np.testing.assert_array_equal(found.numpy(), wanted)
         # in float32 two texts can be nearer to each other than rounding

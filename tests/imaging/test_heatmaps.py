@@ -1,6 +1,5 @@
 """Heatmaps in each order, against torch and against statements of one line each."""
 
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -152,41 +151,3 @@ def test_refusals():
     ]:
         with pytest.raises(FastlocError, match=word):
             heatmaps.heatmaps(*arguments)
-
-
-# --- labels
-
-
-@pytest.mark.parametrize("name", FITS)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_labels_are_the_argmax(name, dtype):
-    geometry = fit((50, 70), 96, 16, name)
-    values = similarities(5, geometry.grid(16), dtype)
-    inside = geometry.covered()
-    wanted = np.full((50, 70), heatmaps.BACKGROUND)
-    wanted[inside] = heatmaps.upsample(values, geometry).argmax(0)[inside]
-    got = heatmaps.labels(values, geometry)
-    assert got.dtype == np.int32
-    np.testing.assert_array_equal(got, wanted)
-    wanted[inside] = heatmaps.upsample(values, geometry, "softmax-input").argmax(0)[inside]
-    np.testing.assert_array_equal(heatmaps.labels(values, geometry, order="softmax-input"), wanted)
-
-
-def test_labels_with_a_threshold():
-    values = similarities(5)
-    best = heatmaps.upsample(values, STRETCH).max(0)
-    got = heatmaps.labels(values, STRETCH, threshold=0.5)
-    assert 0 < (got == -1).mean() < 1
-    np.testing.assert_array_equal(got == heatmaps.BACKGROUND, best < 0.5)
-
-
-def test_labels_never_hold_all_maps_at_once():
-    geometry = fit((400, 500), 96, 16, "stretch")
-    values = similarities(60, dtype=np.float32)
-    heatmaps.labels(values, geometry)
-    tracemalloc.start()
-    heatmaps.labels(values, geometry)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # two float maps, the comparison, and the labels in and out of their frame: far from 60 maps
-    assert peak < 6 * 400 * 500 * 4, peak

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import literal_readouts
 from fastloc.engine.device_heatmaps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.functional.heatmaps import tables
@@ -127,7 +128,7 @@ def test_labels_are_numpy_s(texts, name):
     values = values.repeat(1, 1, 1, max(width // 2, 1))[..., :height, :width]
     for threshold in (None, 1.5) if texts < 300 else (1.5,):
         found = labels(values.to(DEVICE), geometry, threshold, fused=True).cpu()
-        wanted = maps.labels(values[0].double().numpy(), geometry, threshold)
+        wanted = literal_readouts.labels(values[0].double().numpy(), geometry, threshold)
         best = np.sort(maps.upsample(values[0].double().numpy(), geometry), axis=0)
         # where two different texts come within rounding, or the best and the threshold, either may win
         clear = np.ones(wanted.shape, bool) if texts == 1 else (best[-1] - best[-2] > 1e-6) | (best[-1] == best[-2])

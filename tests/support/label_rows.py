@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastloc.imaging.regions import regions
 from PIL import Image
 from scipy import ndimage
 
-from fastloc.imaging.regions import regions
 from fastloc.scale.manifest import begin, finish
 from fastloc.scale.readouts import rle
 from fastloc.scale.rows import Settings, rows_table
