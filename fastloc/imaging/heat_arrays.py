@@ -19,10 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.imaging.axis_sampling import Axis
 from fastloc.imaging.bilinear import CHUNK, Bilinear
 from fastloc.imaging.heatmaps import Heat, is_flat
 
-__all__ = ["DTYPES", "array_of", "dtype_of", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps"]
+__all__ = ["DTYPES", "array_of", "dtype_of", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps", "usable_threads"]
 
 Floats = NDArray[Any]
 
@@ -91,7 +92,7 @@ def _fill(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
     if inner.shape != out.shape:
         out[:] = 0
     write = _steps if out.dtype == np.uint8 and heat.logit_scale is None else _values
-    count = _threads() if out.size >= SHARED else 1
+    count = min(usable_threads(), THREADS) if out.size >= SHARED else 1
     edges = np.linspace(down.start, down.stop, count + 1).astype(int).tolist()
     slabs = [slice(*pair) for pair in pairwise(edges)]
     first, *others = (partial(write, heat, inner[:, slab.start - down.start : slab.stop - down.start], slab, along) for slab in slabs)
@@ -133,19 +134,18 @@ def _steps(heat: Heat, out: NDArray[np.uint8], rows: slice, columns: slice) -> N
     scaled = _scaled(heat)
     # no blend of cells reaches beyond them, so that few maps need the cut
     cut = heat.cut and bool(scaled.min() < 0 or scaled.max() >= 256)
-    axis, wide = heat.maps.rows[-1], columns.stop - columns.start
-    weights, lower, upper = axis.matrix().astype(np.float32), axis.lower.tolist(), axis.upper.tolist()
-    across = scaled @ heat.maps.columns[-1].matrix()[columns].astype(np.float32).T
-    high = _strip(wide, axis.cells / len(lower))
-    strip = np.empty((high, wide), np.float32)
-    places = [slice(start, min(start + high, rows.stop)) for start in range(rows.start, rows.stop, high)]
-    for grid, map_ in zip(across, out, strict=True):
-        for place in places:
-            cells = slice(lower[place.start], upper[place.stop - 1] + 1)
-            made = np.matmul(weights[place, cells], grid[cells], out=strip[: place.stop - place.start])
+    wide, flat = columns.stop - columns.start, scaled.reshape(-1, scaled.shape[2])
+    across = np.empty((len(flat), wide), np.float32)
+    for place, cells, weights in _strips(heat.maps.columns[-1], columns, len(flat)):
+        np.matmul(flat[:, cells], weights.T, out=across[:, place])
+    strips = list(_strips(heat.maps.rows[-1], rows, wide))
+    strip = np.empty((max(place.stop - place.start for place, _, _ in strips), wide), np.float32)
+    for grid, map_ in zip(across.reshape(*scaled.shape[:2], wide), out, strict=True):
+        for place, cells, weights in strips:
+            made = np.matmul(weights, grid[cells], out=strip[: len(weights)])
             if cut:
                 np.clip(made, 0, np.float32(255.5), out=made)
-            np.copyto(map_[place.start - rows.start : place.stop - rows.start], made, casting="unsafe")
+            np.copyto(map_[place], made, casting="unsafe")
 
 
 def _scaled(heat: Heat) -> Floats:
@@ -159,14 +159,22 @@ def _scaled(heat: Heat) -> Floats:
     return scaled
 
 
-def _strip(wide: int, density: float) -> int:
-    """Rows of a strip: few enough for the cache and for a product in this thread; density is cells a row."""
+def _strips(axis: Axis, pixels: slice, wide: int) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
+    """Pixels of an axis a few at a time, counted from the first: their place, the cells that they lie between and the weights of these,
+    float32 [n, cells]; so few that a product with `wide` numbers a cell stays in the cache, and in this thread."""
+    count, density = pixels.stop - pixels.start, axis.cells / len(axis.lower)
     high = max(CHUNK // wide, 1)
-    while high > 1 and high * wide * (high * density + 2) > SMALL_PRODUCT:
+    while high > 1 and high * wide * (high * density + 3) > SMALL_PRODUCT:
         high //= 2
-    return high
+    matrix = axis.matrix()[pixels].astype(np.float32)
+    for start in range(0, count, high):
+        stop = min(start + high, count)
+        last = min(int(axis.lower[pixels.start + stop - 1]) + 1, axis.cells - 1)
+        # a product over one cell alone is another routine, ten times as slow
+        cells = slice(max(min(int(axis.lower[pixels.start + start]), last - 1), 0), last + 1)
+        yield slice(start, stop), cells, np.ascontiguousarray(matrix[start:stop, cells])
 
 
-def _threads() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, THREADS)
+def usable_threads() -> int:
+    """Threads that can run at once in this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -119,15 +119,20 @@ def test_tiles_and_threads_make_the_whole(dtype: str, monkeypatch: pytest.Monkey
         apart = np.abs(made.astype(float) - full)
         assert apart.max() <= (dtype == "uint8"), f"side {side}: {apart.max()}"
     monkeypatch.setattr(heat_arrays, "SHARED", 1)
-    monkeypatch.setattr(heat_arrays, "_threads", lambda: 3)
+    monkeypatch.setattr(heat_arrays, "usable_threads", lambda: 3)
     assert np.abs(whole(heat, dtype).astype(float) - full).max() <= (dtype == "uint8")
 
 
 def test_strips_are_small_products() -> None:
-    """Few enough multiplications that OpenBLAS starts no threads, and never no row."""
-    for wide, density in ((4000, 0.01), (480, 0.1), (7, 30.0), (90_000, 0.5)):
-        high = heat_arrays._strip(wide, density)
-        assert high == 1 or high * wide * (high * density + 2) <= heat_arrays.SMALL_PRODUCT
+    """Each pixel once, with both cells of its blend, in products for which OpenBLAS starts no threads."""
+    for size, wide in (((3000, 40), 4000), ((360, 40), 480), ((90, 40), 7), ((40, 40), 1)):
+        axis = fit(size, (448, 448), PATCH).sampling((56, 56))[0]
+        pixels, seen = slice(5, size[0] - 3), 0
+        for place, cells, weights in heat_arrays._strips(axis, pixels, wide):
+            assert place.start == seen and weights.sum(1) == pytest.approx(1) and cells.stop - cells.start >= 2
+            assert len(weights) == 1 or weights.size * wide <= heat_arrays.SMALL_PRODUCT
+            seen = place.stop
+        assert seen == pixels.stop - pixels.start
 
 
 def test_a_map_without_contrast_stays_cold_and_raw_ones_are_stretched() -> None:
