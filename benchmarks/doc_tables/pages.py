@@ -13,6 +13,7 @@ from doc_tables import bench, examples, families, newer_rows, protocols, scale, 
 from doc_tables.markdown_table import TableError
 from doc_tables.page import BLOCK
 from fastloc.errors import FastlocError
+from gallery_parts import blocks
 from quality_parts import readouts_tables, refinements, search_tables, temperature_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,8 @@ OWN: tuple[tuple[Path, Callable[[str], str]], ...] = (
     *((module.PAGE, module.current) for module in
       (scale, families, examples, newer_rows, search_tables, readouts_tables, temperature_tables, refinements)),
     *((page, protocols.current) for page in protocols.PAGES),
+    (blocks.GALLERY, blocks.gallery),
+    (blocks.EACH, blocks.each),
 )  # fmt: skip
 
 

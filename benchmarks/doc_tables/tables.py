@@ -41,7 +41,7 @@ class Source:
 def recipe_table(_: Record) -> str:
     """The methods and where they are from; made of the recipes themselves."""
     rows = [
-        (f"`{row.name}`", row.summary, row.depth, _map(row), _scale(row), f"`{row.template}`", _linked(row.source))
+        (f"`{row.name}`", row.summary, row.depth, _map(row), _scale(row), f"`{row.template}`", linked(row.source))
         for row in RECIPES.values()
     ]
     return markdown(("method", "what it computes", "blocks", "map", "scale", "template", "source"), rows)
@@ -49,7 +49,7 @@ def recipe_table(_: Record) -> str:
 
 def names_table(_: Record) -> str:
     """The methods by name, and where they are from."""
-    return markdown(("method", "source"), [(f"`{row.name}`", _linked(row.source)) for row in RECIPES.values()])
+    return markdown(("method", "source"), [(f"`{row.name}`", linked(row.source)) for row in RECIPES.values()])
 
 
 def commands_table(_: Record) -> str:
@@ -75,7 +75,7 @@ def _number(scale: float | str) -> str:
     return "the model's" if isinstance(scale, str) else f"{scale:g}, fixed"
 
 
-def _linked(source: str) -> str:
+def linked(source: str) -> str:
     """arXiv numbers, owner/repository names and pages of this repository as links."""
     source = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
     source = re.sub(r"((?:benchmarks|docs/methods)/[\w-]+\.md)", r"[\1](\1)", source)
@@ -93,7 +93,7 @@ def quality_table(record: Record) -> str:
         if name.endswith(RECOMMENDED):
             parameters = "recommended: " + ", ".join(_change(*each) for each in _recommended()[method].items())
         cells = (f"**{scores[key]:.3f}**" if scores[key] == best[key] else f"{scores[key]:.3f}" for key in best)
-        rows.append((f"`{method}`", _linked(RECIPES[method].source), parameters, *cells))
+        rows.append((f"`{method}`", linked(RECIPES[method].source), parameters, *cells))
     return markdown(("method", "source", "parameters", "pointing", "mIoU", "AUC", "mSC"), rows, right=4) + "\n" + _quality_words(record)
 
 
@@ -129,9 +129,9 @@ def _compared() -> list[str]:
 
 def _current(table: str, found: Iterable[str], methods: Iterable[str]) -> None:
     """The record must be of the methods there are, and of the parameters that are recommended now."""
-    wanted = {*methods, *(method + RECOMMENDED for method in _recommended())}
-    if set(found) != wanted:
-        odd = ", ".join(sorted(wanted ^ set(found)))
+    names_kept = {*methods, *(method + RECOMMENDED for method in _recommended())}
+    if set(found) != names_kept:
+        odd = ", ".join(sorted(names_kept ^ set(found)))
         raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES[table].command}`")
 
 
@@ -141,7 +141,7 @@ def _versions(record: Record, key: str) -> str:
 
 
 def precision_table(record: Record) -> str:
-    """What half precision changes on the quality set."""
+    """The changes by half precision on the quality set."""
     found: dict[str, Record] = {}
     for row in record["rows"]:
         found.setdefault(row["method"], {})[row["dtype"]] = row
@@ -158,7 +158,7 @@ def precision_table(record: Record) -> str:
 
 
 def training_table(record: Record) -> str:
-    """How the embedded model was made."""
+    """The training of the embedded model."""
     config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     image, text = config["vision_cfg"], config["text_cfg"]
     minutes = round(record["seconds"] / 60)
@@ -203,7 +203,7 @@ def parity_table(record: Record) -> str:
 
 
 def presence_table(record: Record) -> str:
-    """How well scores tell what is in a picture from what is not."""
+    """Separation by scores of what is in a picture and what is not."""
     found = {row["method"]: row for row in record["methods"]}
     if set(found) != set(RECIPES):
         odd = ", ".join(sorted(set(found) ^ set(RECIPES)))

@@ -143,14 +143,14 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     """
     if name not in FITS:
         raise FastlocError(unknown("fit", name, FITS))
-    seen, wanted, cell = _pair("picture size", picture), _pair("size", size), _pair("patch", patch)
-    _check_multiple(wanted, cell)
+    seen, asked, cell = _pair("picture size", picture), _pair("size", size), _pair("patch", patch)
+    _check_multiple(asked, cell)
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
         raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
-    if name in VARYING and wanted[0] != wanted[1]:
-        raise FastlocError(f"fit {name!r} takes one size, for the short side, not {size_text(wanted)}")
-    inputs, resized, corner = FITS[name](seen, wanted, cell)
+    if name in VARYING and asked[0] != asked[1]:
+        raise FastlocError(f"size must be one number for fit {name!r}, that of the short side, got {size_text(asked)}")
+    inputs, resized, corner = FITS[name](seen, asked, cell)
     _check_cost(inputs, cell, size)
     return Geometry(picture=seen, input=inputs, fit=name, resized=resized, corner=corner)
 
@@ -205,15 +205,15 @@ BOUNDED = ("own", "own-up")
 VARYING = ("aspect", *BOUNDED)
 
 
-def _pair(what: str, value: int | Pair) -> Pair:
+def _pair(name: str, value: int | Pair) -> Pair:
     """One number or (h, w) as two plain positive ints."""
     try:
         both = (value, value) if not isinstance(value, (tuple, list)) else value
         height, width = (operator.index(each) for each in both)
     except (TypeError, ValueError):
-        raise FastlocError(f"{what} {value!r} is neither a whole number nor a pair (height, width) of them") from None
+        raise FastlocError(f"{name} must be a whole number or a pair (height, width) of them, got {value!r}") from None
     if height < 1 or width < 1:
-        raise FastlocError(f"{what} {value!r} must be positive")
+        raise FastlocError(f"{name} must be positive, got {value!r}")
     return height, width
 
 
@@ -222,7 +222,8 @@ def _check_multiple(size: Pair, patch: Pair) -> None:
         if side % cell:
             below = side // cell * cell
             good = f"{below} or {below + cell}" if below else f"{cell}"
-            raise FastlocError(f"size {size_text(size)} is not a multiple of the patch {size_text(patch)}: instead of {side} use {good}")
+            rule = f"a multiple of the patch {size_text(patch)}"
+            raise FastlocError(f"size must be {rule}, got {size_text(size)}; instead of {side} use {good}")
 
 
 def _check_cost(inputs: Pair, cell: Pair, size: int | Pair) -> None:
@@ -239,7 +240,7 @@ def _check_cost(inputs: Pair, cell: Pair, size: int | Pair) -> None:
 def _points(points: ArrayLike) -> Floats:
     array = np.asarray(points, np.float64)
     if array.ndim == 0 or array.shape[-1] != 2:
-        raise FastlocError(f"points must be (x, y) pairs, shape [..., 2], not {list(array.shape)}")
+        raise FastlocError(f"points must be (x, y) pairs, shape [..., 2], got {list(array.shape)}")
     return array
 
 

@@ -117,6 +117,13 @@ class Heat:
         for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
             yield texts, part, self.of(values, texts)
 
+    def inside(self, rows: slice, columns: slice) -> Floats:
+        """[t, r, c]: the heat of the maps at pixels that the model saw."""
+        made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
+        for texts, part, heat in self.parts(rows, columns):
+            made[texts, part.start - rows.start : part.stop - rows.start] = heat
+        return made
+
     def of(self, values: Floats, texts: slice) -> Floats:
         """The heat of values [t, ...] of the maps of these texts, in their place. All texts stand together where they compete."""
         if self.logit_scale is not None:
@@ -137,8 +144,7 @@ class Heat:
         down, along = self.geometry.covered()
         down, along = slice(max(down.start, top), min(down.stop, bottom)), slice(max(along.start, left), min(along.stop, right))
         if down.start < down.stop and along.start < along.stop:
-            for texts, part, heat in self.parts(down, along):
-                made[texts, part.start - top : part.stop - top, along.start - left : along.stop - left] = heat
+            made[:, down.start - top : down.stop - top, along.start - left : along.stop - left] = self.inside(down, along)
         return made if self.index is None else made[list(self.index)]
 
 
@@ -150,7 +156,7 @@ def heat_of(
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
-        raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+        raise FastlocError(f"order must be 'grid' or 'picture' where reverse is set, got {order!r}")
     values = _checked(similarity)
     if limits is not None:
         check_limits(np.asarray(limits), len(values), order)
@@ -158,7 +164,7 @@ def heat_of(
     if order == "grid":
         return Heat(surface(_minmax_grid(values, geometry, reverse), geometry), geometry, cut=True)
     if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
-        raise FastlocError(f"order {order!r} needs a positive logit_scale, not {logit_scale!r}")
+        raise FastlocError(f"logit_scale must be positive for order {order!r}, got {logit_scale!r}")
     if order in COMPETING and (copies := distinct_rows(values)):
         return replace(heat_of(values[copies.first], geometry, order, logit_scale), index=tuple(copies.index))
     if order in COMPETING and len(values) == 1:
@@ -227,17 +233,17 @@ def between(x: Floats, limits: Floats) -> Floats:
 def check_limits(limits: Floats, count: int, order: str) -> None:
     """Raise FastlocError unless limits are [count, 2], finite and in order, and the order of the read-out has a min-max."""
     if order not in ("grid", "picture"):
-        raise FastlocError(f"limits need a min-max map, order 'grid' or 'picture', not {order!r}")
+        raise FastlocError(f"order must be 'grid' or 'picture' where limits are set, got {order!r}")
     if limits.shape != (count, 2) or not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
-        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), not {limits.tolist()}")
+        raise FastlocError(f"limits must be {count} pairs of finite similarities (low, high), got {limits.tolist()}")
 
 
 def _checked(similarity: Floats) -> Floats:
     """The similarities [T, h, w] in float32 or float64."""
     values = np.asarray(similarity)
     if values.ndim != 3 or 0 in values.shape:
-        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, not {list(values.shape)}")
+        raise FastlocError(f"similarity must be [T, h, w] with at least one of each, got {list(values.shape)}")
     if not np.issubdtype(values.dtype, np.floating):
-        raise FastlocError(f"similarity must be floats, not {values.dtype}")
+        raise FastlocError(f"similarity must be floats, got {values.dtype}")
     # half precision would be slow here and would show its steps in the picture
     return values.astype(np.float32) if values.dtype.itemsize < 4 else values

@@ -77,7 +77,7 @@ def render(
     and note a line beside it. Raises FastlocError for an alpha out of range and for a colour map that is not known.
     """
     if not 0 < alpha <= 1:
-        raise FastlocError(f"alpha {alpha!r} must be above 0 and at most 1")
+        raise FastlocError(f"alpha must be above 0 and at most 1, got {alpha!r}")
     colours = colour_table(colormap)
     layout = _layout(picture.size, len(texts) + 1)
     sheet = Image.new("RGB", layout.sheet, PAGE)

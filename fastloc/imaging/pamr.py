@@ -48,10 +48,10 @@ class Refinement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dilations", tuple(self.dilations))
-        for what, values in (("iterations", (self.iterations,)), ("dilations", self.dilations), ("budget", (self.budget,))):
+        for name, values in (("iterations", (self.iterations,)), ("dilations", self.dilations), ("budget", (self.budget,))):
             if not values or not all(isinstance(each, int) and not isinstance(each, bool) and each >= 1 for each in values):
-                shown = values if what == "dilations" else values[0]
-                raise FastlocError(f"{what} {shown!r} must be {'numbers' if what == 'dilations' else 'a number'} from 1 on")
+                many = name == "dilations"
+                raise FastlocError(f"{name} must be {'numbers' if many else 'a number'} from 1 on, got {values if many else values[0]!r}")
 
 
 def refine(maps: Floats, picture: NDArray[np.uint8], how: Refinement = Refinement()) -> Floats:
@@ -65,9 +65,9 @@ def refine(maps: Floats, picture: NDArray[np.uint8], how: Refinement = Refinemen
         FastlocError: maps and picture of different sizes, or a map that is not of floats.
     """
     if maps.ndim != 3 or picture.shape != (*maps.shape[1:], 3) or picture.dtype != np.uint8:
-        raise FastlocError(f"maps [T, H, W] and an uint8 picture [H, W, 3] are wanted, not {list(maps.shape)} and {list(picture.shape)}")
+        raise FastlocError(f"maps must be [T, H, W] with an uint8 picture [H, W, 3], got {list(maps.shape)} and {list(picture.shape)}")
     if maps.dtype not in (np.float32, np.float64):
-        raise FastlocError(f"maps must be float32 or float64, not {maps.dtype}")
+        raise FastlocError(f"maps must be float32 or float64, got {maps.dtype}")
     strips = list(_strips(maps, how))
     kept: dict[int, Floats] = {}
     room = int(how.budget * 0.75)

@@ -42,7 +42,7 @@ def taps(size_in: int, size_out: int, interpolation: str) -> Taps:
     Raises FastlocError for an interpolation that is not bicubic, bilinear, lanczos or nearest, and for a size below 1.
     """
     if size_in < 1 or size_out < 1:
-        raise FastlocError(f"a resize from {size_in} to {size_out} pixels: both must be positive")
+        raise FastlocError(f"sizes of a resize must be positive, got {size_in} to {size_out} pixels")
     if interpolation not in (*_FILTERS, "nearest"):
         raise FastlocError(unknown("interpolation", interpolation, (*_FILTERS, "nearest")))
     scale = size_in / size_out

@@ -4,7 +4,7 @@ uint8       255 is white
 bool        True is white
 float       1 is white. A resize overshoots: values up to `OVERSHOOT` outside [0, 1] are clipped, with a warning beyond `ROUNDING`
 integers    of more than 8 bits: the white that the file declares; else 65535, or, where no value exceeds 255, 1023, 4095 or 16383, that
-            number, with a warning that says so: cameras, scanners and int casts keep 8 to 14 bits in 16 or 32
+            number, with a warning: cameras, scanners and int casts keep 8 to 14 bits in 16 or 32
 """
 
 from __future__ import annotations

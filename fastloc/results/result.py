@@ -89,23 +89,23 @@ class Result:
     def _check(self) -> None:
         count, shape = len(self.texts), self.similarity.shape
         if not count:
-            raise TextError("a result needs at least one text")
+            raise TextError("texts must be one or more, got none")
         if len(shape) != 3 or shape[0] != count or 0 in shape:
-            raise FastlocError(f"similarity must be [T, h, w] with T = {count} texts, not {list(shape)}")
+            raise FastlocError(f"similarity must be [T, h, w] with T = {count} texts, got {list(shape)}")
         for name, values in (("scores", self.scores), ("image_scores", self.image_scores)):
             if values is not None and values.shape != (count,):
-                raise FastlocError(f"{name} must be [T] with T = {count} texts, not {list(values.shape)}")
+                raise FastlocError(f"{name} must be [T] with T = {count} texts, got {list(values.shape)}")
         if self.scores is not None and not ((self.scores >= 0) & (self.scores <= 1)).all():
-            raise FastlocError("scores must lie within [0, 1]; cosines are image_scores")
+            raise FastlocError(f"scores must lie within [0, 1], got {self.scores.tolist()}; cosines are image_scores")
         if self.limits is not None:
             maps.check_limits(self.limits, count, self.order)
         if self.refinement is not None:
             refined_heatmaps.check(self.refinement, count, self.geometry)
         if self.picture.size[::-1] != self.geometry.picture:
             height, width = self.geometry.picture
-            raise FastlocError(f"the picture is {self.picture.height} x {self.picture.width}, its geometry is for {height} x {width}")
+            raise FastlocError(f"the picture must be {height} x {width}, as its geometry, got {self.picture.height} x {self.picture.width}")
         if not np.isfinite(self.similarity).all():
-            raise FastlocError(f"the similarity of method {self.method!r} holds NaN or infinite values, expected finite ones")
+            raise FastlocError(f"similarity of method {self.method!r} must be finite, got NaN or infinite values")
 
     def __repr__(self) -> str:
         height, width = self.geometry.picture
@@ -186,7 +186,7 @@ class Result:
 
     @cached_property
     def _reader(self) -> Reader:
-        """What reads peaks, regions and masks off the heatmaps, without them where there is no refinement."""
+        """Reader of peaks, regions and masks; without heatmaps where there is no refinement."""
         return Reader.of_heat(self._heat) if self.refinement is None else Reader.of_maps(self.heatmaps, self.geometry)
 
     def _check_bytes(self, itemsize: int, size: tuple[int, int]) -> None:
@@ -255,7 +255,7 @@ class Result:
         if score is None:
             return [True] * len(self.texts)
         if self.scores is None:
-            raise FastlocError(f"score {score!r} is asked for, and there are no scores: {self.no_scores or 'the method gave none'}")
+            raise FastlocError(f"score must be left out without scores, got {score!r}; {self.no_scores or 'the method gives none'}")
         least = _number("score", score)
         return [bool(each >= least) for each in self.scores]
 
@@ -300,7 +300,7 @@ class Result:
         return [outlines(runs) for runs in self._runs(threshold)]
 
     def _runs(self, threshold: float) -> list[Runs]:
-        found = list(self._reader.runs(_number("threshold", threshold)))
+        found = self._reader.runs(_number("threshold", threshold))
         return [found[place] for place in self._reader.index]
 
     def boxes(self, threshold: float = 0.5, min_area: int | None = None, *, score: float | None = None) -> list[Box]:
@@ -344,7 +344,7 @@ class Result:
         """
         from fastloc.imaging.overlay import render, tile_size
 
-        # raw similarities have no common 0 and 1: each map is stretched, and the legend says so
+        # raw similarities have no common 0 and 1: each map is stretched, which the legend names
         raw = self.order == "none"
         shown = self._looked_at(tile_size(self.geometry.picture, len(self.texts)))
         peaks = [(peak.x, peak.y) if heat.any() else None for peak, heat in zip(self._peaks, shown, strict=True)]
@@ -393,7 +393,7 @@ class Result:
         atomically."""
         target = Path(path)
         if target.suffix.lower() != ".npz":
-            raise FastlocError(f"{target}: arrays are written as .npz, not {target.suffix or 'without an extension'!r}")
+            raise FastlocError(f"{target}: the extension must be .npz, got {target.suffix or 'none'!r}")
         arrays: dict[str, Any] = {
             "similarity": self.similarity,
             "heatmaps": self.heatmaps,
@@ -439,12 +439,12 @@ def _without_text(item: Point | Box) -> dict[str, Any]:
     return {key: value for key, value in asdict(item).items() if key != "text"}
 
 
-def _number(what: str, value: float) -> float:
+def _number(name: str, value: float) -> float:
     """The value as a finite float."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise FastlocError(f"{what} {value!r} must be a finite number")
+        raise FastlocError(f"{name} must be a finite number, got {value!r}")
     return number

@@ -74,7 +74,7 @@ class _Cells:
 
     def __init__(self, grid: tuple[int, ...], geometry: Geometry, down_sample: int) -> None:
         if isinstance(down_sample, bool) or not isinstance(down_sample, int) or down_sample < 1:
-            raise FastlocError(f"down_sample {down_sample!r} must be a whole number from 1 on")
+            raise FastlocError(f"down_sample must be a whole number from 1 on, got {down_sample!r}")
         self.geometry = geometry
         self.slices = geometry.seen((grid[0], grid[1]))
         sides = [each.stop - each.start for each in self.slices]
@@ -118,7 +118,7 @@ def _span(geometry: Geometry, axis: int, cells: int, seen: slice) -> tuple[float
 def _ranked(cells: _Cells, seen: Floats, threshold: float) -> tuple[NDArray[np.intp], int]:
     """Cells from the lowest to the highest, and the number to take from each end."""
     if not 0 < threshold <= 1:
-        raise FastlocError(f"threshold {threshold!r} must be above 0 and at most 1")
+        raise FastlocError(f"threshold must be above 0 and at most 1, got {threshold!r}")
     scaled = minmax(cells.shrunken(seen)).ravel()
     return np.argsort(scaled, kind="stable"), min(int((scaled >= threshold).sum()), len(scaled) // 2)
 

@@ -43,9 +43,9 @@ class _Grid:
     def __post_init__(self) -> None:
         for side in self.shape:
             count("shape", side, _LONGEST)
-        wanted = 4 * int(np.prod(self.shape, dtype=object))
-        if len(self.data) != wanted:
-            raise FastlocError(f"data must be the {wanted} bytes of shape {list(self.shape)}, got {len(self.data)}")
+        size = 4 * int(np.prod(self.shape, dtype=object))
+        if len(self.data) != size:
+            raise FastlocError(f"data must be the {size} bytes of shape {list(self.shape)}, got {len(self.data)}")
 
     def array(self) -> NDArray[np.float32]:
         return np.frombuffer(self.data, self.dtype).reshape(self.shape).astype(np.float32)

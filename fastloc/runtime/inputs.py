@@ -32,13 +32,12 @@ def geometry_of(manifest: Manifest, picture: Pair, size: int | Pair | None, file
     """
     given = manifest.input
     if given.kind == "frames" and picture != given.frame:
-        wanted = size_text(given.frame)
-        raise ImageError(f"{name or 'the picture'} is {size_text(picture)}, and {file} takes frames of exactly {wanted} pixels")
+        raise ImageError(f"{name or 'the picture'} must be {size_text(given.frame)}, as frames of {file}, got {size_text(picture)}")
     geometry = given.geometry(picture, manifest.model.patch, size)
     if given.size is not None and geometry.input != given.size:
         raise ImageError(
-            f"{name or 'the picture'} of {size_text(picture)} becomes {size_text(geometry.input)} with fit {given.fit!r}, and {file} takes "
-            f"{size_text(given.size)}: export it with a dynamic size, or with fit 'stretch'"
+            f"{name or 'the picture'} must become {size_text(given.size)}, as {file} takes it, got {size_text(geometry.input)} from "
+            f"{size_text(picture)} with fit {given.fit!r}; export with a dynamic size, or with fit 'stretch'"
         )
     return geometry
 
@@ -66,19 +65,19 @@ def check_array(manifest: Manifest, array: Any, file: str) -> int:
     """
     name, (dtype, shape) = next(iter(inputs_of(manifest).items()))
     if not all(hasattr(array, each) for each in ("__dlpack__", "shape", "dtype")):
-        raise ImageError(f"{name} is a {type(array).__name__}; {file} takes an array of {dtype} {_shape(shape)}")
+        raise ImageError(f"{name} must be an array of {dtype} {_shape(shape)}, as {file} takes it, got a {type(array).__name__}")
     found = str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
     sides = tuple(int(side) for side in array.shape)
     if found != dtype or len(sides) != len(shape) or 0 in sides or not all(map(_fits, sides, shape, range(len(shape)))):
-        raise ImageError(f"{name} is {found} {_shape(sides)}; {file} takes {dtype} {_shape(shape)}")
+        raise ImageError(f"{name} must be {dtype} {_shape(shape)}, as {file} takes it, got {found} {_shape(sides)}")
     patch = manifest.model.patch
     if manifest.input.kind != "frames" and any(side % step for side, step in zip(sides[2:], patch, strict=True)):
-        raise ImageError(f"{name} is {dtype} {_shape(sides)}; height and width must be multiples of the patch, {size_text(patch)}")
+        raise ImageError(f"{name} must have height and width in multiples of the patch, {size_text(patch)}, got {_shape(sides)}")
     return sides[0]
 
 
-def _fits(side: int, wanted: int | str, axis: int) -> bool:
-    return isinstance(wanted, str) or side == wanted or (axis == 0 and side < wanted)
+def _fits(side: int, declared: int | str, axis: int) -> bool:
+    return isinstance(declared, str) or side == declared or (axis == 0 and side < declared)
 
 
 def check_count(manifest: Manifest, given: int, file: str) -> None:
@@ -87,21 +86,21 @@ def check_count(manifest: Manifest, given: int, file: str) -> None:
     if count is None or given == count:
         return
     if given > count:
-        raise TextError(f"{given} texts are given, and {file} takes {count}: export it for more, or for any number")
+        raise TextError(f"texts must be {count} or fewer for {file}, got {given}; export it for more, or for any number")
     if recipe.readout.score == "feature-surgery" or recipe.target.startswith("softmax"):
         reason = f"method {recipe.name!r} compares all texts with one another"
     elif recipe.readout.order in COMPETING and "heatmaps" in manifest.outputs:
         reason = "its heatmaps are a softmax over all texts"
     else:
         return
-    raise TextError(f"{given} texts are given, and {file} takes exactly {count}: {reason}, so one said twice would change the others")
+    raise TextError(f"texts must be exactly {count} for {file}, got {given}; {reason}, so a repeated text would change the others")
 
 
 def filled_up(array: Any, count: int) -> Array:
     """The array with its last row repeated up to `count` rows. Raises ImageError for an array on a GPU, where numpy cannot copy it."""
     if not isinstance(array, np.ndarray):
         if array.__dlpack_device__()[0] != CPU:
-            raise ImageError(f"{array.shape[0]} pictures on a GPU are given, and the file takes {count}: give exactly that many")
+            raise ImageError(f"pictures on a GPU must be exactly {count} for this file, got {array.shape[0]}")
         array = np.from_dlpack(array)
     return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
 

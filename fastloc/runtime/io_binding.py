@@ -81,8 +81,8 @@ class Bindings:
         if self.fixed and self.sets and key not in self.sets:
             known = next(iter(self.sets))
             raise PlanError(
-                f"a CUDA graph was captured for {_shapes_text(known)}, and {_shapes_text(key)} is given: it replays one set of shapes; "
-                "make another OnnxLocalizer for others, or leave cuda_graph out"
+                f"shapes must be {_shapes_text(known)}, for which the CUDA graph was captured, got {_shapes_text(key)}; make another "
+                "OnnxLocalizer for others, or leave cuda_graph out"
             )
         # taken out and put back, so that the order of the dictionary is the order of use
         buffers = self.sets.pop(key, None) or _Buffers(self.session.io_binding())
@@ -122,7 +122,7 @@ class Bindings:
         if kind != DLPACK_CUDA or self.memory != "cuda" or index != self.device:
             where = f"GPU {index}" if kind == DLPACK_CUDA else f"DLPack device ({kind}, {index})"
             here = "the CPU" if self.memory == "cpu" else f"GPU {self.device}"
-            raise PlanError(f"the array is on {where}, and the inputs are taken on {here}: copy it there first")
+            raise PlanError(f"the array must be on {here}, where the inputs are taken, got {where}; copy it there first")
         capsule = array.__dlpack__(stream=LEGACY_STREAM)
         value = self.ort.OrtValue.from_dlpack(capsule)
         # onnxruntime works on a stream that waits for no other. A copy from pageable memory ends only when the default stream, which the

@@ -129,7 +129,7 @@ _ROWS = (
     Provider("webgpu", "WebGpuExecutionProvider", "pip install onnxruntime onnxruntime-ep-webgpu", plugin=_WEBGPU_PLUGIN),
 )  # fmt: skip
 PROVIDERS: dict[str, Provider] = {row.name: row for row in _ROWS}
-# what "auto" takes, the best first: TensorRT builds engines, for minutes, and is asked for by name
+# what "auto" takes, the best first: TensorRT builds engines, for minutes, and is chosen by name alone
 AUTO = ("cuda", "cpu")
 
 
@@ -164,12 +164,12 @@ def session_settings(
     """
     if request.cuda_graph and memory_of(chosen) != "cuda":
         able = ", ".join(row.name for row in _ROWS if row.memory == "cuda")
-        raise PlanError(f"cuda_graph is for providers {able}, and the provider is {chosen[0].name!r}")
+        raise PlanError(f"provider must be {able} for cuda_graph, got {chosen[0].name!r}")
     if override and chosen[0].ort == CPU:
         # onnxruntime would take them, and do nothing with them
-        raise PlanError(f"provider 'cpu' has no options, and {', '.join(override)} is given: threads is an argument of its own")
+        raise PlanError(f"options must be left out for provider 'cpu', got {', '.join(override)}; threads is an argument of its own")
     if request.threads is not None and (not isinstance(request.threads, int) or request.threads < 1):
-        raise PlanError(f"threads is {request.threads!r}; 1 or more, or None for onnxruntime's own choice")
+        raise PlanError(f"threads must be 1 or more, or None for onnxruntime's own choice, got {request.threads!r}")
     rows = list(chosen)
     if allow_fallback and rows[-1].name == "tensorrt":
         rows.append(PROVIDERS["cuda"])
@@ -203,7 +203,7 @@ def choose(asked: str | Sequence[str], there: Sequence[str], installed: str = "o
         return (next(PROVIDERS[name] for name in AUTO if PROVIDERS[name].ort in there or name == "cpu"),)
     names = list(asked) if isinstance(asked, (list, tuple)) else [asked]
     if not names:
-        raise PlanError(f"no provider is asked for: 'auto', or of {', '.join(PROVIDERS)}")
+        raise PlanError(f"providers must be 'auto' or one or more of {', '.join(PROVIDERS)}, got none")
     rows = tuple(_row(name) for name in names)
     for row in rows:
         if row.ort not in there:

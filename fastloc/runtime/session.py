@@ -1,4 +1,4 @@
-"""One loaded file: a session on the providers that were asked for, its buffers, and calls into it."""
+"""One loaded file: a session on the chosen providers, its buffers, and calls into it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SAID = 300
 
 
 class OnnxSession:
-    """A file in onnxruntime, on the providers asked for and on no other.
+    """A file in onnxruntime, on the chosen providers and on no other.
 
     Args: see `fastloc.OnnxLocalizer`.
 
@@ -191,20 +191,20 @@ class OnnxSession:
 
     def _check_graph(self) -> None:
         """Raise ModelError unless the graph's inputs and outputs match the metadata, so that nothing is made for sizes that it lacks."""
-        inputs, wanted = {each.name: each for each in self.session.get_inputs()}, inputs_of(self.manifest)
-        if set(inputs) != set(wanted):
-            raise ModelError(f"{self.header.path}: its metadata names inputs {sorted(wanted)}, and its graph has {sorted(inputs)}")
-        for name, (dtype, shape) in wanted.items():
+        inputs, declared = {each.name: each for each in self.session.get_inputs()}, inputs_of(self.manifest)
+        if set(inputs) != set(declared):
+            raise ModelError(f"{self.header.path}: its graph must have the inputs {sorted(declared)} of its metadata, got {sorted(inputs)}")
+        for name, (dtype, shape) in declared.items():
             kind, sides = inputs[name].type, tuple(inputs[name].shape)
             if kind != TYPES[dtype] or len(sides) != len(shape) or any(_differ(*pair) for pair in zip(sides, shape, strict=True)):
                 raise ModelError(
-                    f"{self.header.path}: its metadata names {dtype} {list(shape)} for {name!r}, and its graph takes {kind} {list(sides)}"
+                    f"{self.header.path}: its graph's input {name!r} must be {dtype} {list(shape)}, as declared, got {kind} {list(sides)}"
                 )
         outputs = {each.name: each for each in self.session.get_outputs()}
         for name in self.manifest.outputs:
             axes, kind = (3, "uint8") if name == "labels" else (2 if name in ("scores", "background") else 4, "float32")
             if name not in outputs or outputs[name].type != TYPES[kind] or len(outputs[name].shape) not in (0, axes):
-                raise ModelError(f"{self.header.path}: its metadata names an output {name!r}, {kind} of {axes} axes: its graph has none")
+                raise ModelError(f"{self.header.path}: its graph must have output {name!r} as declared, {kind} of {axes} axes, got none")
 
     def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""
@@ -218,7 +218,7 @@ class OnnxSession:
             PlanError: this onnxruntime is too old to report it.
         """
         if not self.settings.recorded:
-            raise PlanError(f"onnxruntime {self.ort.__version__} does not tell where nodes run: 1.24 and newer do")
+            raise PlanError(f"onnxruntime must be 1.24 or newer to report where nodes run, got {self.ort.__version__}")
         return self._placement
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
@@ -253,11 +253,11 @@ class OnnxSession:
             able = ", ".join(each.name for each in PROVIDERS.values() if each.compiles)
             raise PlanError(f"provider {row.name!r} runs the graph as it is and compiles nothing that could be written: {able} do")
         if not hasattr(self.ort, "ModelCompiler"):
-            raise PlanError(f"onnxruntime {self.ort.__version__} cannot write compiled files: 1.23 and newer can")
+            raise PlanError(f"onnxruntime must be 1.23 or newer to write compiled files, got {self.ort.__version__}")
         if not target.parent.is_dir():
             raise ModelError(f"{target}: the folder {target.parent} does not exist")
         if is_stream(target):
-            raise ModelError(f"{target}: is a pipe or a device, and a compiled file is read back before it counts")
+            raise ModelError(f"{target}: must be a regular file, which is read back once, got a pipe or a device")
         with replacing(target) as part:
             with self._building():
                 self._compile_to(part)
@@ -280,9 +280,9 @@ class OnnxSession:
             raise self._refused(error, self.header.path) from error
 
 
-def _differ(side: object, wanted: object) -> bool:
+def _differ(side: object, declared: object) -> bool:
     """True for two sides that differ; a side that one of both leaves open fits any."""
-    return isinstance(side, int) and isinstance(wanted, int) and side != wanted
+    return isinstance(side, int) and isinstance(declared, int) and side != declared
 
 
 def _names(row: Provider) -> set[str]:
@@ -293,7 +293,7 @@ def _names(row: Provider) -> set[str]:
 
 def _index(device: object) -> int:
     if not str(device).isdigit():
-        raise PlanError(f"device_id is {device!r}; the index of a GPU is wanted, such as 0")
+        raise PlanError(f"device_id must be the index of a GPU, such as 0, got {device!r}")
     return int(str(device))
 
 

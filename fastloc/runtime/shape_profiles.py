@@ -44,9 +44,9 @@ def ranges(manifest: Manifest, given: Profiles) -> dict[str, tuple[Any, Any, Any
         if name not in _NAMES:
             raise PlanError(unknown("profile", name, _NAMES))
         if name not in free:
-            raise PlanError(f"profile {name!r} is given, and the file has a fixed {name}")
+            raise PlanError(f"profile {name!r} must be left out, because {name} is fixed in the file")
         if not isinstance(values, (tuple, list)) or len(values) != 3:
-            raise PlanError(f"profile {name!r} is {values!r}; three values are wanted: the least, the usual and the most")
+            raise PlanError(f"profile {name!r} must be three values, the least, the usual and the most, got {values!r}")
     found = {name: tuple(given.get(name, usual)) for name, usual in free.items()}
     if "size" in found:
         found["size"] = tuple(_both(each) for each in found["size"])
@@ -80,11 +80,11 @@ def _free(manifest: Manifest) -> dict[str, tuple[Any, Any, Any]]:
 def _check(name: str, values: tuple[Any, ...], manifest: Manifest) -> None:
     flat = [each if isinstance(each, tuple) else (each,) for each in values]
     if not all(isinstance(n, int) and n > 0 for each in flat for n in each):
-        raise PlanError(f"profile {name!r} is {values!r}; positive whole numbers are wanted")
+        raise PlanError(f"profile {name!r} must be positive whole numbers, got {values!r}")
     if not all(a <= b for first, second in pairwise(flat) for a, b in zip(first, second, strict=True)):
-        raise PlanError(f"profile {name!r} is {values!r}; the least, the usual and the most must not fall")
+        raise PlanError(f"profile {name!r} must not fall from the least to the usual to the most, got {values!r}")
     if name == "size" and any(side % step for each in flat for side, step in zip(each, manifest.model.patch, strict=True)):
-        raise PlanError(f"profile 'size' is {values!r}; multiples of the patch {manifest.model.patch} are wanted")
+        raise PlanError(f"profile 'size' must be multiples of the patch {manifest.model.patch}, got {values!r}")
 
 
 def _written(manifest: Manifest, open_ranges: Mapping[str, tuple[Any, Any, Any]], k: int) -> str:

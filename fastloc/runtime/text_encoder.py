@@ -104,8 +104,8 @@ class OnnxTextEncoder:
             # onnxruntime's own exceptions have no base but this one
             raise ModelError(f"{self.path}: onnxruntime cannot run it ({first_line(error)})") from error
         if rows.shape != (len(tokens), self.manifest.embed) or rows.dtype != np.float32 or not np.isfinite(rows).all():
-            wanted = [len(tokens), self.manifest.embed]
-            raise ModelError(f"{self.path}: its embeddings must be finite float32 {wanted}, got {rows.dtype} {list(rows.shape)}")
+            shape = [len(tokens), self.manifest.embed]
+            raise ModelError(f"{self.path}: its embeddings must be finite float32 {shape}, got {rows.dtype} {list(rows.shape)}")
         shortest = float(np.linalg.norm(rows, axis=1).min(initial=1))
         # what is nothing stays so when it is brought to unit length
         if shortest < 0.5:

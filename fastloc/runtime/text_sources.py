@@ -54,7 +54,7 @@ class BakedTexts:
 
     def select(self, texts: str | Sequence[str] | None) -> Selection:
         if texts is not None and tuple(checked(texts)) != self.names:
-            raise TextError(f"the file's texts are baked in: leave texts out, or give these in this order: {', '.join(self.names)}")
+            raise TextError(f"texts must be left out, or be those baked into the file, in order: {', '.join(self.names)}")
         return Selection(self.names, None)
 
 
@@ -66,11 +66,11 @@ class FixedEmbeddings:
     vectors: Floats
 
     def select(self, texts: str | Sequence[str] | None) -> Selection:
-        wanted = self.names if texts is None else tuple(checked(texts))
-        for text in wanted:
+        names = self.names if texts is None else tuple(checked(texts))
+        for text in names:
             if text not in self.names:
                 raise TextError(unknown("text", text, self.names) + "; embeddings are given for these alone")
-        return Selection(wanted, np.ascontiguousarray(self.vectors[[self.names.index(text) for text in wanted]]))
+        return Selection(names, np.ascontiguousarray(self.vectors[[self.names.index(text) for text in names]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,8 @@ class EncodedTexts:
     def select(self, texts: str | Sequence[str] | None) -> Selection:
         if texts is None:
             raise TextError('no prompts: give at least one text, such as "a cat"')
-        wanted = checked(texts)
-        return Selection(tuple(wanted), np.ascontiguousarray(self.encoder(wanted, self.template), np.float32))
+        names = checked(texts)
+        return Selection(tuple(names), np.ascontiguousarray(self.encoder(names, self.template), np.float32))
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def text_source(path: Path, manifest: Manifest, text: str | os.PathLike[str] | N
     if manifest.texts.baked:
         for what, given in (("text", text), ("embeddings", embeddings)):
             if given is not None:
-                raise FastlocError(f"{what} is given, and {path} has its texts baked in: {', '.join(manifest.texts.names)}")
+                raise FastlocError(f"{what} must be left out for {path}, whose texts are baked in: {', '.join(manifest.texts.names)}")
         return BakedTexts(manifest.texts.names)
     if text is not None and embeddings is not None:
-        raise FastlocError("text and embeddings are both given: texts come from one of them")
+        raise FastlocError("texts must come from text or from embeddings, got both; leave one out")
     if embeddings is not None:
         return fixed_embeddings(embeddings, manifest)
     beside = path.with_name(f"{path.stem}.text.onnx")
@@ -153,7 +153,7 @@ def fixed_embeddings(given: Any, manifest: Manifest) -> FixedEmbeddings:
         _same_tower("embeddings", given.tower, manifest)
         names, vectors = list(given.names), given.vectors
     else:
-        raise FastlocError(f"embeddings are a {type(given).__name__}; a file, {{text: vector}} or (texts, array [T, E]) is wanted")
+        raise FastlocError(f"embeddings must be a file, {{text: vector}} or (texts, array [T, E]), got a {type(given).__name__}")
     return FixedEmbeddings(tuple(checked(names)), check_embeddings(vectors, len(names), manifest.model.embed))
 
 
@@ -162,18 +162,18 @@ def check_embeddings(vectors: Any, count: int, width: int) -> Floats:
     try:
         array = np.ascontiguousarray(np.asarray(vectors, np.float32))
     except (TypeError, ValueError) as error:
-        raise FastlocError(f"embeddings are not numbers, one row a text ({first_line(error)})") from error
+        raise FastlocError(f"embeddings must be numbers, one row a text, got another array ({first_line(error)})") from error
     if array.shape != (count, width):
-        raise FastlocError(f"embeddings are {list(array.shape)}, and [{count}, {width}] is wanted: one row a text, of the file's width")
+        raise FastlocError(f"embeddings must be [{count}, {width}], one row a text of the file's width, got {list(array.shape)}")
     lengths = np.linalg.norm(array.astype(np.float64), axis=1)
     if not (np.abs(lengths - 1) <= UNIT).all():
-        raise FastlocError(f"embeddings have lengths from {lengths.min():.4g} to {lengths.max():.4g}; unit vectors are wanted")
+        raise FastlocError(f"embeddings must be unit vectors, got lengths from {lengths.min():.4g} to {lengths.max():.4g}")
     return array
 
 
-def _same_tower(what: str, digest: str, manifest: Manifest) -> None:
+def _same_tower(name: str, digest: str, manifest: Manifest) -> None:
     if digest != manifest.model.text:
         raise ModelError(
-            f"{what} {'come' if what == 'embeddings' else 'comes'} from text tower {short(digest)}, and the file's image tower belongs to "
-            f"{short(manifest.model.text)} ({manifest.model.name}): their similarities would mean nothing"
+            f"{name} must come from text tower {short(manifest.model.text)} of the file's model {manifest.model.name}, got "
+            f"{short(digest)}; similarities of two models mean nothing"
         )

@@ -47,7 +47,7 @@ class Locator:
         self.localizer: Any = load() if localizer is None else localizer
         if not callable(self.localizer):
             kind = type(self.localizer).__name__
-            raise FastlocError(f"localizer is a {kind}: expected a Localizer, an OnnxLocalizer, or a function of (picture, texts)")
+            raise FastlocError(f"localizer must be a Localizer, an OnnxLocalizer, or a function of (picture, texts), got a {kind}")
         self.prepares = hasattr(self.localizer, "encode_texts") and hasattr(self.localizer, "predict_frame")
 
     @property
@@ -67,11 +67,11 @@ class Locator:
         if texts is None and self.prepares:
             ready = self.localizer.encode_texts(None)
             return Prompts(tuple(ready.names), (), ready)
-        wanted = tuple(checked(() if texts is None else texts, examples=True))
-        # a text that is asked for is no background
-        others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in wanted)
-        every = [*wanted, *others]
-        return Prompts(wanted, others, self.localizer.encode_texts(every) if self.prepares else every)
+        located = tuple(checked(() if texts is None else texts, examples=True))
+        # a text that is located is no background
+        others = tuple(text for text in dict.fromkeys(checked(background) if background else ()) if text not in located)
+        every = [*located, *others]
+        return Prompts(located, others, self.localizer.encode_texts(every) if self.prepares else every)
 
     def acquaint(self, texts: Sequence[str]) -> None:
         """Encode texts that no user typed, without the warnings of words that a small model never saw: later calls find them encoded."""

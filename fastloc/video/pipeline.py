@@ -127,7 +127,7 @@ class Pipeline(Described):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts that the next frame is asked for."""
+        """The texts of the next frame."""
         return self._worker.prompts.texts
 
     def set_texts(self, texts: str | Sequence[str]) -> Future[tuple[str, ...]]:

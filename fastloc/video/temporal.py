@@ -52,14 +52,14 @@ class Temporal:
 
     def __init__(self, smooth: float, maps: str | Sequence[float], scale: float | None) -> None:
         if not (isinstance(smooth, (int, float)) and math.isfinite(smooth) and smooth >= 0):
-            raise FastlocError(f"smooth {smooth!r} must be a half-life in seconds, 0 or more")
+            raise FastlocError(f"smooth must be a half-life in seconds, 0 or more, got {smooth!r}")
         if scale is not None and not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
-            raise FastlocError(f"scale {scale!r} must be a number above 0")
+            raise FastlocError(f"scale must be a number above 0, got {scale!r}")
         self.smooth, self.scale = float(smooth), None if scale is None else float(scale)
         self.maps, self.fixed = _chosen(maps)
         if self.maps == "background" and scale is None:
             raise FastlocError(
-                "maps='background' compares cosines at the model's logit scale, and a classifier has none: use maps='frame' or 'running'"
+                "maps must be 'frame' or 'running' for a classifier, got 'background'; that needs a logit scale, which it lacks"
             )
         self._before: Prediction | None = None
         self._time = 0.0
@@ -113,9 +113,9 @@ def against(located: Prediction, count: int, scale: float) -> Prediction:
     """
     row = RECIPES.get(located.method)
     if row is not None and row.reads != "patches":
-        raise FastlocError(f"maps='background' compares cosines, and {located.method!r} gives relevances: use maps='running'")
+        raise FastlocError(f"maps must be 'running' or 'frame' for method {located.method!r}, which gives relevances, got 'background'")
     if len(located.texts) <= count:
-        raise FastlocError("maps='background' needs background texts: what else a picture may hold")
+        raise FastlocError("background must be one or more texts where maps is 'background', got none; name what else a picture may hold")
     scores = -located.similarity if located.reverse else located.similarity
     texts, others = scores[:count] * np.float32(scale), scores[count:] * np.float32(scale)
     top = others.max(0)
@@ -129,8 +129,7 @@ def against(located: Prediction, count: int, scale: float) -> Prediction:
 def _check_limited(located: Prediction, maps: str) -> None:
     if located.order in COMPETING and len(located.texts) > 1:
         raise FastlocError(
-            f"maps={maps!r} is for methods whose texts do not compete: heat of {located.method!r} is a text's share among them, which "
-            "does not flicker: use maps='frame'"
+            f"maps must be 'frame' for method {located.method!r}, whose heat is a text's share among all and does not flicker, got {maps!r}"
         )
 
 
@@ -158,5 +157,5 @@ def _chosen(maps: Any) -> tuple[str, tuple[float, float] | None]:
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise FastlocError(f"maps {maps!r} must be one of {', '.join(MAPS)}, or two similarities (low, high), the lower first")
+        raise FastlocError(f"maps must be one of {', '.join(MAPS)}, or two similarities (low, high), the lower first, got {maps!r}")
     return "fixed", (low, high)

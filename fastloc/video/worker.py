@@ -1,4 +1,4 @@
-"""The processing of one frame of a stream, with the texts that are asked for at that moment."""
+"""The processing of one frame of a stream, with the texts of that moment."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Worker:
         maps: str | Sequence[float] = "frame", background: Sequence[str] = (),
     ) -> None:  # fmt: skip
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise FastlocError(f"every {every!r} must be a whole number, 1 or more: the model runs on one of so many frames")
+            raise FastlocError(f"every must be a whole number, 1 or more, got {every!r}; the model runs on one of so many frames")
         self.locator = Locator(localizer)
         self.temporal = Temporal(smooth, maps, self.locator.logit_scale)
         if background and self.temporal.maps != "background":
-            raise FastlocError(f"background texts are given, and maps={maps!r} does not use them: set maps='background'")
+            raise FastlocError(f"maps must be 'background' where background texts are set, got {maps!r}")
         self.every = every
         self.background = tuple(background or BACKGROUND) if self.temporal.maps == "background" else ()
         if self.background and not background:

@@ -33,7 +33,7 @@ def test_several_videos(run: Run, engine: StandIn, tmp_path: Path) -> None:
     ended = run("video", "a.mp4", "far/a.mkv", "bad.mp4", "missing.mp4", "b.webm", "-t", "cat", "-o", "out", "--json", "lines")
     assert ended.status == 1
     assert errors(ended) == [
-        "fastloc: error: 2 of 5 videos could not be used:", "  bad.mp4: is a text, not a video", "  missing.mp4: no such file",
+        "fastloc: error: 2 of 5 videos could not be used:", "  bad.mp4: must be a video, got a text", "  missing.mp4: no such file",
     ]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.gem.mp4", "a.gem.mp4", "b.gem.mp4"]
     for name, count in (("a", 3), ("a-2", 4), ("b", 5)):
@@ -70,27 +70,27 @@ def test_a_folder_for_one_video(run: Run, engine: StandIn, tmp_path: Path) -> No
 
 
 REFUSED = {
-    "--output of several videos must be a folder": ("a.mp4", "b.mp4", "-o", "out.mkv"),
-    "--json of several videos must be a folder": ("a.mp4", "b.mp4", "--json", "out.jsonl"),
-    "b.mp4: --output of several videos must be a folder": ("a.mp4", "b.mp4", "-o", "b.mp4", "--force"),
+    "--output must be a folder for several videos": ("a.mp4", "b.mp4", "-o", "out.mkv"),
+    "--json must be a folder for several videos": ("a.mp4", "b.mp4", "--json", "out.jsonl"),
+    "must be a folder for several videos, got b.mp4": ("a.mp4", "b.mp4", "-o", "b.mp4", "--force"),
     "a.gem.mp4: exists already; --force writes over it": ("a.mp4", "b.mp4"),
     "standard output: the video and the JSON": ("a.mp4", "-o", "/dev/stdout", "--json"),
     "must have at most max_pixels = 3,071 pixels, got 64 x 48 = 3,072": ("a.mp4", "--max-pixels", "3071"),
 }
 
 
-@pytest.mark.parametrize("said", REFUSED)
-def test_what_is_refused_before_anything_is_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_is_refused_before_anything_is_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setattr(video, "engine", lambda args: pytest.fail("the model was loaded"))
     for name in ("a.mp4", "b.mp4"):
         write_clip(tmp_path / name, colours(2))
-    if "exists" in said:
+    if "exists" in message:
         (tmp_path / "a.gem.mp4").write_text("mine")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    options = [*REFUSED[said]]
+    options = [*REFUSED[message]]
     at = next(index for index, each in enumerate([*options, "-"]) if each.startswith("-"))
     ended = run("video", *options[:at], "-t", "cat", *options[at:])
-    assert ended.status == 1 and len(errors(ended)) == 1 and said in ended.err, ended.err
+    assert ended.status == 1 and len(errors(ended)) == 1 and message in ended.err, ended.err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -204,8 +204,8 @@ def test_options_of_exported_files(run: Run, tmp_path: Path) -> None:
     shutil.copy(MODEL, tmp_path)
     without = run("video", "a.mp4", "-t", "cat", "--model", alone, "--json")
     assert without.status == 1 and "--embeddings" in without.err and "--text-tower" in without.err
-    for given in (("--embeddings", "words.npz"), ("--text-tower", GEM_TEXT_ONNX)):
-        assert run("video", "a.mp4", "-t", "cat", "--model", alone, "--json", *given).status == 0
+    for options in (("--embeddings", "words.npz"), ("--text-tower", GEM_TEXT_ONNX)):
+        assert run("video", "a.mp4", "-t", "cat", "--model", alone, "--json", *options).status == 0
     # the texts of embeddings need not be said again
     ended = run("video", "a.mp4", "--model", alone, "--json", "--embeddings", "words.npz")
     assert ended.status == 0 and '"cat"' in ended.out

@@ -89,10 +89,10 @@ def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size
     geometry = fit(picture, size, 8, name)
     grid = geometry.grid(8)
     for matrix, inside, seen in zip(geometry.resampling(grid), geometry.covered(), geometry.seen(grid), strict=True):
-        wanted = np.zeros(len(matrix))
-        wanted[inside] = 1
-        np.testing.assert_allclose(matrix.sum(1), wanted, atol=1e-12)
-        assert matrix.min() >= 0 and wanted.any()
+        expected = np.zeros(len(matrix))
+        expected[inside] = 1
+        np.testing.assert_allclose(matrix.sum(1), expected, atol=1e-12)
+        assert matrix.min() >= 0 and expected.any()
         # a letterbox's padding has no weight
         outside = np.delete(matrix, np.arange(matrix.shape[1])[seen], axis=1)
         assert not outside.any()
@@ -105,15 +105,15 @@ def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size
         ("stretch", (9, 9), 65, 16, ["65 x 65", "64 or 80"]),
         ("stretch", (9, 9), (64, 7), 16, ["7", "use 16"]),
         ("aspect", (9, 9), 100, 16, ["96 or 112"]),
-        ("aspect", (9, 9), (64, 32), 16, ["one size"]),
-        ("own", (9, 9), (64, 32), 16, ["fit 'own' takes one size"]),
-        ("stretch", (9, 9), 0, 16, ["size 0", "positive"]),
+        ("aspect", (9, 9), (64, 32), 16, ["one number"]),
+        ("own", (9, 9), (64, 32), 16, ["one number for fit 'own'"]),
+        ("stretch", (9, 9), 0, 16, ["size must be positive", "got 0"]),
         ("stretch", (9, 9), -16, 16, ["-16"]),
         ("stretch", (9, 9), 64.0, 16, ["64.0", "whole number"]),
         ("stretch", (9, 9), "64", 16, ["'64'"]),
         ("stretch", (9, 9), (64, 64, 64), 16, ["(64, 64, 64)"]),
         ("stretch", (9, 0), 64, 16, ["picture size"]),
-        ("stretch", (9, 9), 64, 0, ["patch 0"]),
+        ("stretch", (9, 9), 64, 0, ["patch must be positive", "got 0"]),
         ("crop", (1, 99), 64, 16, ["1 x 99", "32:1", "letterbox"]),
         ("aspect", (99, 1), 64, 16, ["99 x 1"]),
     ],

@@ -34,7 +34,7 @@ def scaled(values):
 def test_each_order_is_its_definition():
     values = similarities()
     raw = bilinear(values, (50, 70))
-    wanted = {
+    reference = {
         "grid": bilinear(scaled(values), (50, 70)),
         "picture": scaled(raw),
         "softmax": torch.softmax(torch.from_numpy(40 * raw), 0).numpy(),
@@ -42,14 +42,14 @@ def test_each_order_is_its_definition():
         "softmax-grid": bilinear(torch.softmax(torch.from_numpy(40 * values), 0).numpy(), (50, 70)),
         "none": raw,
     }
-    assert wanted.keys() == heatmaps.ORDERS.keys()
-    for order, expected in wanted.items():
+    assert reference.keys() == heatmaps.ORDERS.keys()
+    for order, expected in reference.items():
         got = heatmaps.heatmaps(values, STRETCH, order, logit_scale=40.0)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12, err_msg=order)
     # the two min-max orders are not the same thing, and neither are the two ways to the picture
-    assert np.abs(wanted["grid"] - wanted["picture"]).max() > 1e-3
-    assert np.abs(wanted["softmax"] - wanted["softmax-input"]).max() > 1e-3
-    assert np.abs(wanted["softmax"] - wanted["softmax-grid"]).max() > 1e-3
+    assert np.abs(reference["grid"] - reference["picture"]).max() > 1e-3
+    assert np.abs(reference["softmax"] - reference["softmax-input"]).max() > 1e-3
+    assert np.abs(reference["softmax"] - reference["softmax-grid"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("order", ["grid", "picture"])
@@ -118,10 +118,10 @@ def test_letterbox_padding_takes_no_part():
     through = heatmaps.upsample(values, geometry, "softmax-input")
     # rows 0 and 5 are padding alone; rows 1 and 4 hold some of the picture
     values[0, 0], values[0, 5] = 50, -50
-    for order, wanted in clean.items():
+    for order, expected in clean.items():
         got = heatmaps.heatmaps(values, geometry, order)
-        assert wanted.max() > 0.5
-        np.testing.assert_array_equal(got, wanted, err_msg=order)
+        assert expected.max() > 0.5
+        np.testing.assert_array_equal(got, expected, err_msg=order)
     np.testing.assert_array_equal(heatmaps.upsample(values, geometry, "softmax-input"), through)
 
 
@@ -142,7 +142,7 @@ def test_refusals():
         ((values, STRETCH, "softmax", -1.0), "-1.0"),
         ((values, STRETCH, "softmax", float("nan")), "nan"),
         ((values, STRETCH, "softmax", 40.0, True), "reverse"),
-        ((values, STRETCH, "softmax-input"), "order 'softmax-input' needs a positive logit_scale"),
+        ((values, STRETCH, "softmax-input"), "logit_scale must be positive for order 'softmax-input'"),
         ((values, STRETCH, "softmax-input", 40.0, True), "reverse"),
         ((values, STRETCH, "none", None, True), "reverse"),
         ((values[0], STRETCH), r"\[6, 6\]"),

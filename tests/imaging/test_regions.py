@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from fastloc.imaging.readouts.regions import Regions, of_runs
-from fastloc.imaging.readouts.runs import Runs
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from fastloc.imaging.readouts.regions import Regions, of_runs
+from fastloc.imaging.readouts.runs import Runs
 
 
 def spiral(side: int) -> NDArray[np.bool_]:

@@ -38,13 +38,13 @@ def use(path: Path) -> OnnxLocalizer:
 
 
 OTHERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "a larger batch": (lambda content: content["input"].update(batch=4096), r"names float32 \[4096, 3, 32, 40\] for 'pixels'"),
-    "a larger size": (lambda content: content["input"].update(size=[4096, 4096]), r"takes tensor\(float\) \[1, 3, 32, 40\]"),
-    "more texts": (lambda content: content["texts"].update(count=60000), r"names float32 \[60000, 16\] for 'text_embeddings'"),
-    "another layout": (lambda content: content["input"].update(layout="NHWC"), r"names float32 \[1, 32, 40, 3\]"),
-    "frames": (lambda content: content["input"].update(kind="frames", frame=[32, 40]), "its metadata names inputs"),
-    "another output": (lambda content: content.update(outputs=["heatmaps"], golden=None), "names an output 'heatmaps'"),
-    "another width": (lambda content: content["model"].update(embed=17), r"names float32 \[2, 17\]"),
+    "a larger batch": (lambda content: content["input"].update(batch=4096), r"input 'pixels' must be float32 \[4096, 3, 32, 40\]"),
+    "a larger size": (lambda content: content["input"].update(size=[4096, 4096]), r"got tensor\(float\) \[1, 3, 32, 40\]"),
+    "more texts": (lambda content: content["texts"].update(count=60000), r"input 'text_embeddings' must be float32 \[60000, 16\]"),
+    "another layout": (lambda content: content["input"].update(layout="NHWC"), r"must be float32 \[1, 32, 40, 3\]"),
+    "frames": (lambda content: content["input"].update(kind="frames", frame=[32, 40]), "its graph must have the inputs"),
+    "another output": (lambda content: content.update(outputs=["heatmaps"], golden=None), "must have output 'heatmaps' as declared"),
+    "another width": (lambda content: content["model"].update(embed=17), r"must be float32 \[2, 17\]"),
 }
 
 

@@ -56,7 +56,7 @@ def test_auto_is_cuda_where_there_is_any_and_never_builds_an_engine():
 def test_an_unknown_provider_lists_the_known_ones():
     with pytest.raises(PlanError, match=r"unknown provider 'tensort': did you mean 'tensorrt'"):
         choose("tensort", [CPU])
-    with pytest.raises(PlanError, match="no provider is asked for"):
+    with pytest.raises(PlanError, match=r"providers must be 'auto' or one or more of .*, got none"):
         choose([], [CPU])
     with pytest.raises(PlanError, match="unknown provider None"):
         choose(None, [CPU])  # type: ignore[arg-type]
@@ -64,13 +64,13 @@ def test_an_unknown_provider_lists_the_known_ones():
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
 def test_threads_are_a_count(tmp_path: Path, threads: Any):
-    with pytest.raises(PlanError, match=f"threads is {threads!r}"):
+    with pytest.raises(PlanError, match=f"threads must be 1 or more, .* got {threads!r}"):
         session_settings([PROVIDERS["cpu"]], Request(manifest(tmp_path), threads=threads), NOW)
 
 
 def test_a_device_is_an_index(tmp_path: Path, fake: FakeOnnxruntime):
     tiny_model(tmp_path / "tiny.onnx")
-    with pytest.raises(PlanError, match="device_id is 'gpu'; the index of a GPU"):
+    with pytest.raises(PlanError, match="device_id must be the index of a GPU, such as 0, got 'gpu'"):
         OnnxSession(tmp_path / "tiny.onnx", "cuda", options={"device_id": "gpu"})
 
 
@@ -101,10 +101,10 @@ def test_profiles_cover_every_input_of_a_dynamic_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("profile", "message"),
     [
         ({"bach": (1, 1, 1)}, "unknown profile 'bach'.*'batch'"),
-        ({"texts": (1, 2, 3)}, "file has a fixed texts"),
+        ({"texts": (1, 2, 3)}, "because texts is fixed in the file"),
         ({"batch": (1, 2)}, "three values"),
         ({"batch": 4}, "three values"),
         ({"batch": (2, 1, 4)}, "must not fall"),
@@ -112,16 +112,16 @@ def test_profiles_cover_every_input_of_a_dynamic_file(tmp_path: Path):
         ({"size": (30, 32, 64)}, r"multiples of the patch \(8, 8\)"),
     ],
 )
-def test_a_profile_that_makes_no_sense_is_told(tmp_path: Path, given: dict[str, Any], message: str):
+def test_a_profile_that_makes_no_sense_is_reported(tmp_path: Path, profile: dict[str, Any], message: str):
     with pytest.raises(PlanError, match=message):
-        ranges(manifest(tmp_path, size=None, count=3), given)
+        ranges(manifest(tmp_path, size=None, count=3), profile)
 
 
 def test_options_of_the_caller_win_and_none_removes(tmp_path: Path):
     asked = Request(manifest(tmp_path))
     found = session_settings([PROVIDERS["cuda"]], asked, NOW, override={"use_tf32": 1, "cudnn_conv_algo_search": None})
     assert found.providers[0][1]["use_tf32"] == "1" and "cudnn_conv_algo_search" not in found.providers[0][1]
-    with pytest.raises(PlanError, match="'cpu' has no options, and use_tf32"):
+    with pytest.raises(PlanError, match="for provider 'cpu', got use_tf32"):
         session_settings([PROVIDERS["cpu"]], asked, NOW, override={"use_tf32": 1})
 
 
@@ -132,7 +132,7 @@ def test_cuda_stands_behind_tensorrt_only_where_falling_back_is_allowed(tmp_path
     assert [name for name, _ in allowed.providers] == [TENSORRT, CUDA]
 
 
-def test_an_onnxruntime_that_does_not_tell_where_nodes_run_is_told_to_refuse(tmp_path: Path):
+def test_an_onnxruntime_that_does_not_report_where_nodes_run_is_asked_to_refuse(tmp_path: Path):
     asked, key = Request(manifest(tmp_path)), "session.disable_cpu_ep_fallback"
     old = session_settings([PROVIDERS["cuda"]], asked, (1, 20))
     assert old.config[key] == "1" and not old.recorded
@@ -142,7 +142,7 @@ def test_an_onnxruntime_that_does_not_tell_where_nodes_run_is_told_to_refuse(tmp
 
 
 def test_a_cuda_graph_needs_cuda(tmp_path: Path):
-    with pytest.raises(PlanError, match="cuda_graph is for providers cuda, tensorrt, and the provider is 'cpu'"):
+    with pytest.raises(PlanError, match="provider must be cuda, tensorrt for cuda_graph, got 'cpu'"):
         session_settings([PROVIDERS["cpu"]], Request(manifest(tmp_path), cuda_graph=True), NOW)
 
 
@@ -157,8 +157,8 @@ def test_shapes_may_stay_on_the_cpu_and_work_may_not():
 
 
 def test_an_error_names_the_first_misplaced_nodes_and_counts_the_others():
-    said = listed([Node(CPU, "Softmax", f"block {i}") for i in range(SHOWN + 3)])
-    assert said.startswith("Softmax 'block 0' on CPU, ") and said.endswith("and 3 more") and f"block {SHOWN}" not in said
+    text = listed([Node(CPU, "Softmax", f"block {i}") for i in range(SHOWN + 3)])
+    assert text.startswith("Softmax 'block 0' on CPU, ") and text.endswith("and 3 more") and f"block {SHOWN}" not in text
 
 
 def test_engines_of_another_device_version_or_file_are_kept_apart(tmp_path: Path):
@@ -179,7 +179,7 @@ def test_the_cache_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert user_cache().name == "fastloc" and (sys.platform != "linux" or user_cache() == tmp_path / "fastloc")
 
 
-def test_a_cache_folder_that_cannot_be_written_to_is_told_before_a_build(tmp_path: Path):
+def test_a_cache_folder_that_cannot_be_written_to_is_reported_before_a_build(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(PlanError, match=r"cache folder .*engines cannot be written to .*cache='folder'"):
         engine_cache.prepared(tmp_path / "file" / "engines")
@@ -207,7 +207,7 @@ def test_the_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch):
         cuda_gpu(3)
 
 
-def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_machine_without_an_nvidia_driver_is_reported(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> Any:
         raise OSError(name)
 
@@ -217,17 +217,17 @@ def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_heartbeat_says_how_long_and_how_far_and_is_silent_for_what_is_quick():
-    told = io.StringIO()
-    with waiting("building", patience=0, apart=0.01, stream=told):
-        while told.getvalue().count("\n") < 2:
+    output = io.StringIO()
+    with waiting("building", patience=0, apart=0.01, stream=output):
+        while output.getvalue().count("\n") < 2:
             pass
-    lines = told.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[0] == "building: 0 s" and lines[-1].startswith("building: done in")
-    with waiting("building", patience=0, apart=0.01, stream=told) as say:
+    with waiting("building", patience=0, apart=0.01, stream=output) as say:
         say("layer 3/10")
-        while "layer" not in told.getvalue():
+        while "layer" not in output.getvalue():
             pass
-    assert "building: layer 3/10, 0 s" in told.getvalue().splitlines()
+    assert "building: layer 3/10, 0 s" in output.getvalue().splitlines()
     quick = io.StringIO()
     with waiting("building", patience=60, stream=quick):
         pass
@@ -260,8 +260,8 @@ def test_on_a_gpu_buffers_are_made_once_and_outputs_are_the_caller_s(tmp_path: P
     first = session.run(feeds())
     again = session.run(feeds(seed=1))
     for found, seed in ((first, 0), (again, 1)):
-        for name, wanted in cpu.run(feeds(seed=seed)).items():
-            np.testing.assert_array_equal(found[name], wanted)
+        for name, expected in cpu.run(feeds(seed=seed)).items():
+            np.testing.assert_array_equal(found[name], expected)
     (buffers,) = session.bindings.sets.values()
     assert len(fake.copies) == 4, "two inputs, two calls"
     assert len(buffers.outputs) == 2 and fake.runs == [None, None]
@@ -283,7 +283,7 @@ def test_a_cuda_graph_is_captured_after_the_first_call_for_one_set_of_shapes(tmp
     session.run(feeds())
     session.run(feeds())
     assert fake.runs == ["-1", None], "the first call finds out where outputs go, the second is captured"
-    with pytest.raises(PlanError, match=r"captured for pixels \[2, 3, 32, 40\].*pixels \[1, 3, 32, 40\].* is given"):
+    with pytest.raises(PlanError, match=r"shapes must be pixels \[2, 3, 32, 40\].* got pixels \[1, 3, 32, 40\]"):
         session.run(feeds(batch=1))
 
 
@@ -296,7 +296,7 @@ def test_a_tensor_on_another_device_is_refused(tmp_path: Path):
         def __dlpack_device__(self) -> tuple[int, int]:
             return 2, 1
 
-    with pytest.raises(PlanError, match="the array is on GPU 1, and the inputs are taken on the CPU"):
+    with pytest.raises(PlanError, match="the array must be on the CPU, where the inputs are taken, got GPU 1"):
         OnnxSession(tmp_path / "tiny.onnx", "cpu").run({**feeds(), "pixels": OnGpu()})
 
 
@@ -359,7 +359,7 @@ def compiled(folder: Path, kind: str) -> onnx.ModelProto:
     return model
 
 
-def test_what_compiles_nothing_says_so_and_leaves_no_file(tmp_path: Path, fake: FakeOnnxruntime):
+def test_what_compiles_nothing_is_reported_and_leaves_no_file(tmp_path: Path, fake: FakeOnnxruntime):
     tiny_model(tmp_path / "tiny.onnx")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(PlanError, match="'cuda' runs the graph as it is and compiles nothing"):

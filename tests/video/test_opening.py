@@ -25,15 +25,15 @@ def test_a_cover_is_no_video(tmp_path: Path) -> None:
 def test_what_is_no_video(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("where is the dog?\n" * 40)
-    assert fails(text) == f"{text}: is a text, not a video"
+    assert fails(text) == f"{text}: must be a video, got a text"
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
     assert "noise.mp4: it is not a video" in fails(tmp_path / "noise.mp4")
     for suffix in (".jpg", ".png", ".webp", ".bmp"):
         Image.fromarray(coded(1)).save(tmp_path / f"still{suffix}")
-        assert f"still{suffix}: is a picture, not a video; `fastloc locate`" in fails(tmp_path / f"still{suffix}")
+        assert f"still{suffix}: must be a video, got a picture; `fastloc locate`" in fails(tmp_path / f"still{suffix}")
     (tmp_path / "empty.mp4").touch()
     assert fails(tmp_path / "empty.mp4").endswith("empty.mp4: is empty (0 bytes)")
-    assert fails(str(tmp_path)).startswith(f"{tmp_path}: is a folder")
+    assert fails(str(tmp_path)).startswith(f"{tmp_path}: must be a video file, got a folder")
     assert fails(tmp_path / "nowhere.mp4") == f"{tmp_path / 'nowhere.mp4'}: no such file"
     assert fails("a\0b.mp4").endswith("cannot be opened (embedded null byte)")
 
@@ -62,27 +62,27 @@ def test_names_that_mean_something_elsewhere(tmp_path: Path, monkeypatch: pytest
 def test_a_source_is_taken_as_it_is() -> None:
     source = FramesOf(colours(2))
     assert open_source(source) is source
-    assert fails(source, live=True) == "live= means nothing for a Source; they take no options"
+    assert fails(source, live=True) == "live must be left out for a Source; they take no options"
 
 
 def test_what_is_no_source() -> None:
     taken = "a video source is a path, an address (rtsp://, http:// …), a camera (0, 'camera:0'), an iterable of frames or a Source"
-    for given, hint in (
+    for source, hint in (
         (None, ", not a NoneType"), (2.5, ", not a float"), (b"x", ", not a bytes"), (True, ", not a bool"), ({}, ", not a dict"),
         (coded(0), ", not a ndarray; one picture is no video"), (Image.new("RGB", (4, 4)), ", not a Image; one picture is no video"),
         (sys.stdin, "; give the path of the file"),
     ):  # fmt: skip
-        message = fails(given)
-        assert message.startswith(taken) and hint in message, given
+        message = fails(source)
+        assert message.startswith(taken) and hint in message, source
 
 
 def test_settings_that_mean_nothing(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.mp4", colours(2))
-    assert fails(path, bgr=True) == "bgr= means nothing for files; they take live, loop, format, options, max_pixels"
-    assert fails(colours(2), loop=True) == "loop= means nothing for iterables of frames; they take bgr, live, rate"
-    assert fails(path, rate=0) == "rate is 0: more than 0 is wanted"
-    assert fails(path, timeout=-1).startswith("timeout is -1")
-    assert fails(path, backoff=(2, 1)).startswith("backoff is (2, 1)")
+    assert fails(path, bgr=True) == "bgr must be left out for files; they take live, loop, format, options, max_pixels"
+    assert fails(colours(2), loop=True) == "loop must be left out for iterables of frames; they take bgr, live, rate"
+    assert fails(path, rate=0) == "rate must be above 0, got 0"
+    assert fails(path, timeout=-1) == "timeout must be above 0, got -1"
+    assert fails(path, backoff=(2, 1)).endswith("such as (0.5, 15.0), got (2, 1)")
     assert "unknown format 'mp5': did you mean" in fails(path, format="mp5")
 
 

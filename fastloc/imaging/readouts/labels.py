@@ -49,7 +49,7 @@ def _fill(maps: Bilinear, rows: slice, columns: slice, chosen: NDArray[np.int32]
     tops, lefts = _edges(down, rows), _edges(along, columns)
     cells = maps.across(slice(None), columns)
     lead, rivals = _rivals(cells, down, tops, lefts - columns.start)
-    widths, contested = np.diff(lefts), rivals.any(0)
+    widths, contested = np.diff(lefts), rivals.sum(0) > 0
     for row, (top, bottom) in enumerate(pairwise(tops.tolist())):
         chosen[top:bottom, columns] = np.repeat(lead[row], widths)
         cell, weight = int(down.lower[top]), down.weight[top:bottom].astype(cells.dtype)[:, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import BACKGROUND, Heat
 from fastloc.imaging.readouts.columns import Columns
 from fastloc.imaging.readouts.runs import Runs
-from fastloc.imaging.readouts.strips import Strips, of_heat, of_maps
+from fastloc.imaging.readouts.strips import Strips
 
 __all__ = ["Reader"]
 
@@ -22,28 +21,31 @@ class Reader:
 
     def __init__(self, strips: Strips, index: tuple[int, ...], alone: Heat | None = None) -> None:
         self._strips, self.index, self._alone = strips, index, alone
+        self._last: tuple[float, list[Runs]] | None = None
 
     @classmethod
     def of_heat(cls, heat: Heat) -> Reader:
         """Of heatmaps that are not made."""
         index = tuple(range(len(heat.maps.values))) if heat.index is None else heat.index
-        return cls(of_heat(heat), index, heat if heat.logit_scale is None else None)
+        return cls(Strips(heat, heat.geometry), index, heat if heat.logit_scale is None else None)
 
     @classmethod
     def of_maps(cls, maps: NDArray[Any], geometry: Geometry) -> Reader:
         """Of heatmaps [T, H, W]."""
-        return cls(of_maps(maps, geometry), tuple(range(len(maps))))
+        return cls(Strips(maps, geometry), tuple(range(len(maps))))
 
     def peaks(self) -> list[tuple[int, int, float]]:
         """Of each text the (row, column) of its greatest heat, of several the one nearest to their centre; and that heat."""
         found = self._strips.peaks() if self._alone is None else [each.peak() for each in Columns.each(self._alone)]
         return [found[place] for place in self.index]
 
-    def runs(self, threshold: float) -> Iterator[Runs]:
-        """Of each map the runs of pixels whose heat reaches the threshold."""
-        if self._alone is None:
-            return iter(self._strips.runs(threshold))
-        return (each.runs(threshold) for each in Columns.each(self._alone))
+    def runs(self, threshold: float) -> list[Runs]:
+        """Of each map the runs of pixels whose heat reaches the threshold; the last ones that were asked for are kept."""
+        if self._last is None or self._last[0] != threshold:
+            alone = self._alone
+            found = self._strips.runs(threshold) if alone is None else [each.runs(threshold) for each in Columns.each(alone)]
+            self._last = threshold, found
+        return self._last[1]
 
     def masks(self, threshold: float) -> NDArray[np.bool_]:
         """bool [T, H, W]: where heat reaches the threshold, never where the model did not look."""

@@ -53,7 +53,7 @@ def of_runs(runs: Runs) -> Regions:
 
 
 def _step(runs: Runs) -> int:
-    """How far lines lie apart in one line that joins them, so that runs of neighbours do not touch around its ends."""
+    """Distance between lines in one line that joins them, so that runs of neighbours do not touch around its ends."""
     return runs.size[0 if runs.down else 1] + 2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import Heat
 from fastloc.imaging.readouts.runs import Runs
 
-__all__ = ["Strips", "of_heat", "of_maps"]
+__all__ = ["Strips"]
 
 Floats = NDArray[Any]
 # rows of the picture, and the heat [T, n, w] there of the columns that the model saw
@@ -23,13 +23,18 @@ PIXELS = 1 << 20
 
 
 class Strips:
-    """Heatmaps of T texts, read from top to bottom as often as is asked."""
+    """Heatmaps that are not made yet, a `Heat`, or are, [T, H, W]; read from top to bottom as often as is asked."""
 
-    def __init__(self, count: int, geometry: Geometry, strips: Callable[[], Iterable[Strip]]) -> None:
-        self._count, self.geometry, self._strips = count, geometry, strips
+    def __init__(self, heat: Heat | Floats, geometry: Geometry) -> None:
+        self.geometry, self._heat = geometry, heat
+        self._count = len(heat.maps.values if isinstance(heat, Heat) else heat)
 
     def __iter__(self) -> Iterator[Strip]:
-        return iter(self._strips())
+        rows, columns = self.geometry.covered()
+        high = max(PIXELS // (self._count * (columns.stop - columns.start)), 1)
+        for top in range(rows.start, rows.stop, high):
+            strip = slice(top, min(top + high, rows.stop))
+            yield strip, self._heat.inside(strip, columns) if isinstance(self._heat, Heat) else self._heat[:, strip, columns]
 
     def peaks(self) -> list[tuple[int, int, float]]:
         """Of each text the (row, column) of its greatest heat, of several the one nearest to their centre; and that heat."""
@@ -55,36 +60,6 @@ class Strips:
     def _placed(self, runs: Runs, rows: slice) -> Runs:
         left = self.geometry.covered()[1].start
         return replace(runs, size=self.geometry.picture, line=runs.line + rows.start, start=runs.start + left, end=runs.end + left)
-
-
-def of_heat(heat: Heat) -> Strips:
-    """The strips of heatmaps that are not made yet; repeated texts are not repeated."""
-    rows, columns = heat.geometry.covered()
-
-    def strips() -> Iterator[Strip]:
-        count = len(heat.maps.values)
-        high = max(PIXELS // (count * (columns.stop - columns.start)), 1)
-        for top in range(rows.start, rows.stop, high):
-            strip = slice(top, min(top + high, rows.stop))
-            made = np.empty((count, strip.stop - top, columns.stop - columns.start), heat.maps.values.dtype)
-            for texts, part, values in heat.parts(strip, columns):
-                made[texts, part.start - top : part.stop - top] = values
-            yield strip, made
-
-    return Strips(len(heat.maps.values), heat.geometry, strips)
-
-
-def of_maps(maps: Floats, geometry: Geometry) -> Strips:
-    """The strips of heatmaps [T, H, W]."""
-    rows, columns = geometry.covered()
-    high = max(PIXELS // (len(maps) * maps.shape[2]), 1)
-
-    def strips() -> Iterator[Strip]:
-        for top in range(rows.start, rows.stop, high):
-            strip = slice(top, min(top + high, rows.stop))
-            yield strip, maps[:, strip, columns]
-
-    return Strips(len(maps), geometry, strips)
 
 
 def _joined(parts: list[Runs]) -> Runs:

@@ -140,8 +140,8 @@ def container_of(path: Path) -> Container:
     if container is None and not path.suffix and _is_stream(path):
         container = _MP4
     if container is None:
-        extension = repr(path.suffix) if path.suffix else "no extension"
-        raise VideoError(f"{path}: video is written as {', '.join(CONTAINERS)}, not as {extension}")
+        extension = repr(path.suffix) if path.suffix else "none"
+        raise VideoError(f"{path}: the extension must be one of {', '.join(CONTAINERS)}, got {extension}")
     if not any(row.encoder in av.codecs_available for row in container.pictures):
         lacking = " nor ".join(row.encoder for row in container.pictures)
         raise VideoError(f"{path}: this build of FFmpeg has no encoder for it ({lacking}); choose another of {', '.join(CONTAINERS)}")

@@ -51,7 +51,7 @@ class Drawer:
             raise FastlocError(unknown("style", style, STYLES))
         for name, value in (("opacity", opacity), ("threshold", threshold)):
             if not 0 < value <= 1:
-                raise FastlocError(f"{name} {value!r} must be above 0 and at most 1")
+                raise FastlocError(f"{name} must be above 0 and at most 1, got {value!r}")
         self._draw, self._threshold, self._opacity = STYLES[style], threshold, opacity
         self._alone = paints(colour_table(colormap).round().astype(np.uint8), _cover(*ALONE, opacity))
 

@@ -125,8 +125,11 @@ class Encoder:
         """Leave out what is too much of the time between two frames."""
         assert self._most is not None
         apart, most = (float(each * self.time_base) for each in (self._step, self._most))
-        told = f"{apart:.0f} s, more than this container can hold: it is made {most:.0f} s, and what follows comes earlier; .mkv keeps it"
-        warnings.warn(f"{self._name}: the time between two frames is {told}", FastlocWarning, stacklevel=2)
+        message = (
+            f"{self._name}: the time between two frames must be at most {most:.0f} s in this container, got {apart:.0f} s; it is shortened "
+            "and later frames come earlier; .mkv keeps it"
+        )
+        warnings.warn(message, FastlocWarning, stacklevel=2)
         self._left_out += self._step - self._most
         self._step = self._most
 

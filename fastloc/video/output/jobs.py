@@ -42,7 +42,7 @@ def plan(sources: Sequence[str], method: str, output: Path | None, records: str 
     """A job for each source, in order.
 
     Args:
-        output: a file, or a folder for <source>.<method>.mp4; None for the current folder, or for no video where JSON is asked for.
+        output: a file, or a folder for <source>.<method>.mp4; None for the current folder, or for no video where `records` is set.
         records: a file, a folder for <source>.<method>.jsonl, STDOUT, or None.
         many: whether there may be several sources: `output` and `records` are folders then, and are made.
 
@@ -57,8 +57,8 @@ def plan(sources: Sequence[str], method: str, output: Path | None, records: str 
     for source in sources:
         name = _name(source, method, taken)
         made = None if video is None else _file(video, f"{name}.mp4", many or output is None, "--output", CONTAINERS)
-        told = records if lines is None else str(_file(lines, f"{name}.jsonl", many, "--json", (".json", ".jsonl")))
-        jobs.append(Job(source, made, told))
+        target = records if lines is None else str(_file(lines, f"{name}.jsonl", many, "--json", (".json", ".jsonl")))
+        jobs.append(Job(source, made, target))
     for job in jobs:
         _check(job, sources, force)
     # files that exist are never folders, so what is not there yet can be made
@@ -81,7 +81,7 @@ def _file(given: Path, name: str, folder: bool, option: str, extensions: Collect
     if not folder:
         return given
     if given.suffix.lower() in extensions or given.exists():
-        raise VideoError(f"{given}: {option} of several videos must be a folder")
+        raise VideoError(f"{option} must be a folder for several videos, got {given}")
     return given / name
 
 
@@ -91,14 +91,14 @@ def _check(job: Job, sources: Sequence[str], force: bool) -> None:
         container_of(job.video)
     for path in files:
         if any(path.exists() and Path(source).exists() and path.samefile(source) for source in sources):
-            raise VideoError(f"{path}: would be written over the video that is read")
+            raise VideoError(f"{path}: the output must be another file than the video, got the same")
         # a folder that will be made has nothing in it
         if path.parent.exists():
             check(path, force)
     if len(files) == 2 and files[0].resolve() == files[1].resolve() and str(files[0]) != os.devnull:
-        raise VideoError(f"{files[0]}: the video and the JSON need files of their own")
+        raise VideoError(f"{files[0]}: the video and the JSON must be two files, got one")
     if job.records == STDOUT and str(job.video) in STDOUTS:
-        raise VideoError("standard output: the video and the JSON need files of their own")
+        raise VideoError("standard output: the video and the JSON must be two files, got one")
 
 
 def _name(source: str, method: str, taken: set[str]) -> str:

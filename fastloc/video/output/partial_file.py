@@ -31,7 +31,7 @@ def check(path: Path, force: bool = False) -> None:
         if not path.parent.is_dir():
             raise VideoError(f"{path}: the folder {path.parent} does not exist")
         if path.is_dir():
-            raise VideoError(f"{path}: is a folder; the name of a file is wanted")
+            raise VideoError(f"{path}: must be a file, got a folder")
         if is_stream(path):
             return
         if path.exists() and not force:

@@ -88,10 +88,10 @@ class VideoWriter:
         A timestamp that is not after the last one is moved to the next tick. Raises VideoError where it cannot be encoded, or written.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise VideoError(f"{self.path}: a picture must be uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+            raise VideoError(f"{self.path}: a picture must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
         if self._encoder is None:
             self._encoder = self._begin(pixels.shape[:2], 0 if pts is None else pts)
-        self._told(self._encoder.write, fitted(pixels, self._encoder.size), pts)
+        self._step(self._encoder.write, fitted(pixels, self._encoder.size), pts)
         self.frames += 1
 
     def close(self, rest: bool = True) -> None:
@@ -104,7 +104,7 @@ class VideoWriter:
         if self._encoder is None:
             self._file.discard()
             return
-        self._told(self._encoder.finish, rest)
+        self._step(self._encoder.finish, rest)
         self._file.finish()
 
     def abandon(self) -> Path | None:
@@ -149,7 +149,7 @@ class VideoWriter:
         moved = (first < 0 or late) if self._from_zero is None else self._from_zero
         return first if moved else 0
 
-    def _told(self, work: Callable[..., None], *given: object) -> None:
+    def _step(self, work: Callable[..., None], *given: object) -> None:
         """Do a step of writing. Raises VideoError with the reason and the file that is left."""
         why = None
         try:

@@ -52,12 +52,12 @@ def _container(name: str, place: str, format: str | None, options: dict[str, str
     raise VideoError(f"{name}: {why}")
 
 
-def _refuse(name: str, found: str, wanted: str | None) -> None:
-    kinds = found.split(",")
-    if wanted is not None:
+def _refuse(name: str, detected: str, requested: str | None) -> None:
+    kinds = detected.split(",")
+    if requested is not None:
         return
-    if found.endswith("_pipe") or any(kind in PICTURES for kind in kinds):
-        raise VideoError(f"{name}: is a picture, not a video; `fastloc locate` and Localizer take pictures")
+    if detected.endswith("_pipe") or any(kind in PICTURES for kind in kinds):
+        raise VideoError(f"{name}: must be a video, got a picture; `fastloc locate` and Localizer take pictures")
 
 
 def _limit(name: str, stream: VideoStream, max_pixels: int) -> None:

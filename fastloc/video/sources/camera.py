@@ -72,7 +72,7 @@ def open_camera(
     is back.
 
     Args:
-        rate: frames a second that the camera is asked for.
+        rate: frames a second requested from the camera.
         format: another of FFmpeg's input devices than the system's own.
         options: of FFmpeg's input device, such as {"video_size": "640x480", "input_format": "mjpeg"}.
 
@@ -82,14 +82,14 @@ def open_camera(
     system = SYSTEMS.get(sys.platform)
     if system is None and format is None:
         raise VideoError(f"{name}: cameras of {sys.platform} are not known, only those of {', '.join(SYSTEMS)}; give format=")
-    wanted = ({"framerate": f"{rate:g}"} if rate else {}) | (options or {})
+    requested = ({"framerate": f"{rate:g}"} if rate else {}) | (options or {})
 
     def connect() -> Reader:
         place = _place(name, camera, None if format else system)
         kind = format or (system.format if system else None)
         # a device is opened by its driver, without a protocol
         opening = partial(
-            open_container, name, place, Allowed((), ()), format=kind, options=wanted, timeout=timeout, max_pixels=max_pixels,
+            open_container, name, place, Allowed((), ()), format=kind, options=requested, timeout=timeout, max_pixels=max_pixels,
         )  # fmt: skip
         return Reader(name, opening, quick=True, patience=timeout)
 

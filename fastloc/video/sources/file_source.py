@@ -20,11 +20,11 @@ __all__ = ["FileSource", "open_file"]
 
 # reading a pipe or a socket would wait for its writer, and a video is read at several places
 REFUSED: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISDIR, "is a folder, not a video; for the pictures in it there is an iterable of them"),
-    (stat.S_ISFIFO, "is a pipe, not a file; a video is read at several places, so write it to a file first"),
-    (stat.S_ISSOCK, "is a socket, not a file"),
-    (stat.S_ISCHR, "is a device, not a file; a camera is given as camera:0 or /dev/video0"),
-    (stat.S_ISBLK, "is a device, not a file"),
+    (stat.S_ISDIR, "must be a video file, got a folder; give the pictures in it as an iterable"),
+    (stat.S_ISFIFO, "must be a video file, got a pipe; a video is read at several places, so write it to a file first"),
+    (stat.S_ISSOCK, "must be a video file, got a socket"),
+    (stat.S_ISCHR, "must be a video file, got a device; give a camera as camera:0 or /dev/video0"),
+    (stat.S_ISBLK, "must be a video file, got a device"),
 )
 # bytes of a file by which a text is recognised, and those that texts are made of
 SNIFFED = 512
@@ -83,7 +83,7 @@ def open_file(
             return open_container(name, local_place(path), LOCAL, format=format, options=options, max_pixels=max_pixels)
         except VideoError:
             if format is None and _is_text(path):
-                raise VideoError(f"{name}: is a text, not a video") from None
+                raise VideoError(f"{name}: must be a video, got a text") from None
             raise
 
     def connect() -> Reader:
@@ -96,9 +96,9 @@ def _checked(path: Path) -> str:
     name = str(path)
     try:
         mode = path.stat().st_mode
-        for is_kind, told in REFUSED:
+        for is_kind, error in REFUSED:
             if is_kind(mode):
-                raise VideoError(f"{name}: {told}")
+                raise VideoError(f"{name}: {error}")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VideoError(f"{name}: is empty (0 bytes)")

@@ -18,9 +18,9 @@ from fastloc.video.sources.base import Info
 from fastloc.video.sources.frame import Frame
 from fastloc.video.sources.timestamps import Timeline
 
-__all__ = ["WANTED", "FramesOf", "frame_of"]
+__all__ = ["FRAME_RULE", "FramesOf", "frame_of"]
 
-WANTED = "a frame is uint8 [H, W, 3]: a numpy array, a tensor, a PIL picture, an av.VideoFrame or a fastloc Frame"
+FRAME_RULE = "uint8 [H, W, 3], as a numpy array, a tensor, a PIL picture, an av.VideoFrame or a fastloc Frame"
 # frames a second where nothing says it
 RATE = 30.0
 
@@ -109,9 +109,9 @@ def frame_of(
       numpy array      uint8 [H, W, 3], or what else `images.load` takes: greys, alpha, 16 bits, floats within [0, 1]
       PIL picture      any mode
       av.VideoFrame    in any pixel format; turned upright
-      tensor           uint8 [H, W, 3] on any device, of any library with `__dlpack__`; it stays where it is until `rgb` is asked for
+      tensor           uint8 [H, W, 3] on any device, of any library with `__dlpack__`; it stays where it is until `rgb` is read
 
-    Nothing is converted or copied before `rgb` is asked for. `bgr`: channels of arrays and tensors are blue, green, red. `depth`: of the
+    Nothing is converted or copied before `rgb` is read. `bgr`: channels of arrays and tensors are blue, green, red. `depth`: of the
     stream that it belongs to. Raises VideoError for what is no frame.
     """
     if isinstance(given, Frame):
@@ -140,12 +140,12 @@ def _reading(given: Any, name: str, bgr: bool, depth: StreamDepth) -> tuple[tupl
         return _size(given, name), lambda: _pixels(given, name, bgr, depth)
     if hasattr(given, "__dlpack__") and hasattr(given, "shape") and hasattr(given, "dtype"):
         return _tensor_size(given, name), lambda: _pixels(_on_host(given, name), name, bgr, depth)
-    raise VideoError(f"{name} is a {type(given).__name__}: {WANTED}")
+    raise VideoError(f"{name} must be {FRAME_RULE}, got a {type(given).__name__}")
 
 
 def _size(array: NDArray[Any], name: str) -> tuple[int, int]:
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise VideoError(f"{name} has shape {list(array.shape)}: {WANTED}")
+        raise VideoError(f"{name} must be {FRAME_RULE}, got shape {list(array.shape)}")
     return array.shape[0], array.shape[1]
 
 
@@ -153,7 +153,7 @@ def _tensor_size(tensor: Any, name: str) -> tuple[int, int]:
     shape, kind = list(tensor.shape), str(tensor.dtype)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or not kind.endswith("uint8"):
         hint = "; permute(1, 2, 0) puts the channels last" if len(shape) == 3 and shape[0] == 3 else ""
-        raise VideoError(f"{name} is a {kind} tensor of shape {shape}{hint}: {WANTED}")
+        raise VideoError(f"{name} must be {FRAME_RULE}, got a {kind} tensor of shape {shape}{hint}")
     return int(shape[0]), int(shape[1])
 
 

@@ -61,11 +61,11 @@ def open_address(
     if kind not in SCHEMES:
         raise VideoError(f"{name}: {unknown('scheme', kind, SCHEMES)}")
     scheme = SCHEMES[kind]
-    wanted = scheme.options | (options or {})
+    merged = scheme.options | (options or {})
 
     # no partial, which would show the address where it is printed
     def opening() -> Opened:
-        return open_container(name, address, scheme.allowed, format=format, options=wanted, timeout=timeout, max_pixels=max_pixels)
+        return open_container(name, address, scheme.allowed, format=format, options=merged, timeout=timeout, max_pixels=max_pixels)
 
     def connect() -> Reader:
         return Reader(name, opening, quick=scheme.live, patience=timeout)

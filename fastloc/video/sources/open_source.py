@@ -62,7 +62,7 @@ def open_source(
         bgr: arrays and tensors are blue, green, red.
         live: whether the newest frame matters rather than every one. By default cameras are, and addresses without an end. A file that is
             live is handed out at its own pace.
-        rate: frames a second: of an iterable whose frames carry no time (by default 30), or that a camera is asked for.
+        rate: frames a second: of an iterable whose frames carry no time (by default 30), or requested from a camera.
         loop: begin a file anew at its end.
         format: FFmpeg's name of the format or input device, where it must not be guessed. One that is else not read, such as a playlist
             of files ("hls", "concat"), is read where it is named here.
@@ -85,7 +85,7 @@ def open_source(
     chosen = {each.name: getattr(settings, each.name) for each in fields(Settings) if getattr(settings, each.name) != each.default}
     for name in chosen:
         if name not in kind.takes:
-            raise VideoError(f"{name}= means nothing for {kind.plural}; they take {', '.join(kind.takes) or 'no options'}")
+            raise VideoError(f"{name} must be left out for {kind.plural}; they take {', '.join(kind.takes) or 'no options'}")
     return kind.opens(given, chosen)
 
 
@@ -93,14 +93,14 @@ def _check(settings: Settings) -> None:
     for name in ("rate", "timeout"):
         value = getattr(settings, name)
         if value is not None and not 0 < value < float("inf"):
-            raise VideoError(f"{name} is {value!r}: more than 0 is wanted")
+            raise VideoError(f"{name} must be above 0, got {value!r}")
     if isinstance(settings.max_pixels, bool) or not isinstance(settings.max_pixels, int) or settings.max_pixels < 1:
         raise VideoError(f"max_pixels must be a whole number, 1 or more, got {settings.max_pixels!r}")
     if settings.retries is not None and settings.retries < 0:
-        raise VideoError(f"retries is {settings.retries!r}: 0 or more, or None for ever")
+        raise VideoError(f"retries must be 0 or more, or None for ever, got {settings.retries!r}")
     first, cap = settings.backoff
     if not 0 < first <= cap:
-        raise VideoError(f"backoff is {settings.backoff!r}: seconds before the first try and at most are wanted, as (0.5, 15.0)")
+        raise VideoError(f"backoff must be seconds before the first try and at most, such as (0.5, 15.0), got {settings.backoff!r}")
 
 
 def _unknown(given: Any) -> str:
@@ -153,7 +153,7 @@ def _camera(given: Any, settings: dict[str, Any]) -> Source:
         # a device keeps its name in messages
         return open_camera(given if given.startswith("/") else int(number), **settings)
     if int(given) < 0:
-        raise VideoError(f"camera {int(given)}: cameras count from 0")
+        raise VideoError(f"camera must be a number from 0 on, got {int(given)}")
     return open_camera(int(given), **settings)
 
 
