@@ -29,7 +29,7 @@ Floats = NDArray[Any]
 
 DTYPES = ("float32", "float16", "uint8")
 # values from which a second thread pays for its start, and the most threads: more wait for memory
-SHARED, THREADS = 1 << 22, 4
+SHARED, THREADS = 1 << 25, 4
 # multiplications from which OpenBLAS starts threads of its own, which would wait for these
 SMALL_PRODUCT = 1 << 18
 

@@ -15,7 +15,8 @@ RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
 GEOMETRIES = [fit(picture, 96, 16, name) for name in FITS for picture in ((50, 70), (131, 77), (5, 3))]
 STRETCH = GEOMETRIES[0]
-TOLERANCES = {np.float64: 1e-12, np.float32: 1e-6}
+# a softmax of logits of size 40 is off by a few of their roundings
+TOLERANCES = {np.float64: 1e-12, np.float32: 3e-6}
 
 
 def similarities(geometry, batch=3, texts=4, dtype=np.float64):
