@@ -119,7 +119,7 @@ def child(folder: Path, case: str, order: str, step: str, repeats: int) -> dict[
     """`measured` in a process of its own, with the package of a folder."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     told = [sys.executable, __file__, "--one", case, order, step, "--repeats", str(repeats)]
-    found: dict[str, float] = json.loads(subprocess.run(told, env=environment, check=True, capture_output=True, text=True).stdout)
+    found: dict[str, float] = json.loads(subprocess.run(told, env=environment, check=True, capture_output=True, encoding="utf-8").stdout)
     return found
 
 
