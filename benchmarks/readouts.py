@@ -7,6 +7,8 @@ numpy and one core is used.
 from __future__ import annotations
 
 import argparse
+import inspect
+import io
 import json
 import os
 import resource
@@ -14,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,54 @@ def result_of(case: str, order: str) -> Any:
     )  # fmt: skip
 
 
+def jpeg_of(size: tuple[int, int]) -> bytes:
+    """A JPEG file of a smooth picture with grain, (height, width)."""
+    random = np.random.default_rng(0)
+    smooth = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize(size[::-1], Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    grain = random.normal(0, 6, (*size, 1)).astype(np.float32)
+    Image.fromarray((np.asarray(smooth) + grain).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def saved(result: Any) -> None:
+    """The overlay as a PNG file."""
+    result._repr_png_()
+
+
+@cache
+def drawer() -> Any:
+    from fastloc.video.output.drawing import Drawer
+
+    return Drawer()
+
+
+def drawn(result: Any) -> None:
+    """A frame of a video, drawn."""
+    drawer()(np.asarray(result.picture), result)
+
+
+def decoded(result: Any) -> None:
+    """A JPEG file of the picture's size to the model's input, at a reduced scale where there is one."""
+    from fastloc.imaging import images
+    from fastloc.imaging.preprocess import prepare
+
+    geometry = result.geometry
+    height, width = geometry.resized
+    kept = {"enough": lambda _: (2 * height, 2 * width)} if "enough" in inspect.signature(images.load).parameters else {}
+    prepare(images.load(FILES[geometry.picture], **kept), geometry, (0.5,) * 3, (0.5,) * 3)
+
+
+# made where a step needs one
+FILES: dict[tuple[int, int], bytes] = {}
+
 STEPS = {
+    "maps as bytes": lambda result: result.heatmap_array("uint8") if hasattr(result, "heatmap_array") else result.heatmaps,
+    "maps": lambda result: result.heatmaps,
+    "overlay": lambda result: result.overlay(),
+    "overlay, saved": saved,
+    "frame drawn": drawn,
+    "file to input": decoded,
     "points": lambda result: result.points(),
     "points, boxes": lambda result: (result.points(), result.boxes()),
     "points, boxes, labels": lambda result: (result.points(), result.boxes(), result.labels()),
@@ -50,6 +100,8 @@ STEPS = {
 
 def measured(case: str, order: str, step: str, repeats: int) -> dict[str, float]:
     """Milliseconds, the median of several, of results that have computed nothing yet; and MB that the first one added to the process."""
+    if step == "file to input":
+        FILES[CASES[case][:2]] = jpeg_of(CASES[case][:2])
     times = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     after = before
@@ -76,6 +128,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout, such as a git worktree")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3, help="results a process")
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
     parser.add_argument("--orders", nargs="+", default=list(ORDERS[:1]), choices=ORDERS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -85,7 +138,7 @@ def main() -> None:
     folders = [REPO] if args.against is None else [args.against.resolve(), REPO]
     for case in CASES:
         for order in args.orders:
-            for step in STEPS:
+            for step in args.steps:
                 rounds = [[child(folder, case, order, step, args.repeats) for folder in folders] for _ in range(args.rounds)]
                 line = [f"{case:7} {order:8} {step:22}"]
                 for each in zip(*rounds, strict=True):
