@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import bench, headline, video
+from doc_tables import bench, headline, runtimes, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
@@ -230,6 +230,8 @@ TABLES = {
         parity_table, "onnx_parity.json",
         "python benchmarks/onnx_parity.py --record && python benchmarks/onnx_parity.py --latency --record",
     ),
+    "runtimes-pointing": Source(runtimes.pointing_table, "runtimes.json", runtimes.COMMAND),
+    "runtimes-times": Source(runtimes.times_table, "runtimes.json", runtimes.COMMAND),
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/embedded_model/train.py --out runs/embedded && python benchmarks/embedded_model/pack.py runs/embedded",

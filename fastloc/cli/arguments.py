@@ -78,7 +78,8 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
 
 def add_exported(group: "argparse._ArgumentGroup") -> None:
     """Add the options of an exported file: its companions and settings."""
-    group.add_argument("--providers", nargs="+", metavar="NAME", help="onnxruntime's providers for an .onnx file (default: cuda, else cpu)")
+    places = "runtimes for an .onnx file: auto (cuda, else cpu), fastest, cpu, openvino, cuda … (default: auto)"
+    group.add_argument("--providers", nargs="+", metavar="NAME", help=places)
     group.add_argument("--embeddings", type=Path, metavar="FILE", help="encoded texts of `fastloc embed`, for an .onnx file")
     group.add_argument(
         "--text-tower", type=Path, metavar="FILE", help="text tower for an .onnx file (default: NAME.text.onnx beside it)"

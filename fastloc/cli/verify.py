@@ -28,11 +28,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     # argparse's own line puts the model last, where --providers would swallow it
     parser.usage = "fastloc verify MODEL [options]"
     parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of `fastloc export`")
-    parser.add_argument(
-        "--providers", nargs="+", metavar="NAME", help="onnxruntime's providers: auto, cpu, cuda, tensorrt …, in order (default: auto)"
-    )
+    names = "runtimes: auto, fastest, cpu, openvino, cuda, tensorrt …, in order (default: auto)"
+    parser.add_argument("--providers", nargs="+", metavar="NAME", help=names)
     parser.add_argument("--allow-fallback", action="store_true", help="let other providers run unsupported nodes")
-    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: onnxruntime's choice)")
+    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: the runtime's choice)")
     parser.add_argument(
         "--repeat", type=_count, default=1, metavar="N", help="further calls, whose answers must be equal (default: 1)"
     )
@@ -73,6 +72,7 @@ def _show(verdict: "Verdict") -> None:
         ("exported by", f"fastloc {versions.pop('file')}"),
         ("device", verdict.device),
         ("provider", ", ".join(verdict.providers) + (f": {_nodes(verdict)}" if verdict.nodes else "")),
+        *((("chosen of", verdict.choice),) if verdict.choice else ()),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("time", _time(verdict)),
     ):

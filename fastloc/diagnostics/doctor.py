@@ -306,6 +306,19 @@ def _extras(facts: Facts) -> list[Finding]:
     return found
 
 
+def _openvino(facts: Facts) -> list[Finding]:
+    if "openvino" not in facts.packages:
+        return []
+    shown = f"OpenVINO {facts.packages['openvino']}"
+    if facts.openvino_error:
+        return [Finding(PROBLEM, f"{shown} cannot be loaded: {facts.openvino_error}", "pip install --force-reinstall openvino")]
+    return [Finding(GOOD, f"{shown} computes in {', '.join(facts.openvino)} here")]
+
+
+def _choices(facts: Facts) -> list[Finding]:
+    return [Finding(GOOD, each) for each in facts.choices]
+
+
 def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
@@ -321,6 +334,8 @@ CHECKS: tuple[Check, ...] = (
     Check("driver and CUDA", "cuDriverGetVersion, against what the packages were built for", _driver),
     Check("GPU in use", "providers and builds, against the GPUs there are", _unused),
     Check("provider", "a session with one Add, in a process of its own", _providers),
+    Check("OpenVINO", "its own word, in a process of its own", _openvino),
+    Check("fastest ways", "measured by providers='fastest', in the cache", _choices),
     Check("TensorRT version", "package metadata, against what the provider's library is linked to", _tensorrt),
     Check("cuDNN", "loaded, if the TensorRT provider is linked to it", _cudnn),
     Check("TensorRT-RTX plugin", "package metadata", _rtx),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastloc.runtime.choice import kept_choices
 from fastloc.utils.hardware import Gpu, cpu, cuda_driver, gpus, linked_libraries, packages
 
 __all__ = ["ADD", "FLAVOURS", "PACKAGES", "REMOTE", "Facts", "Provider", "probe"]
@@ -31,7 +32,7 @@ FLAVOURS = (
 )  # fmt: skip
 PACKAGES = (
     "fastloc", "numpy", "pillow", "scipy", "cmap", "rich", "torch", "torchvision", "open_clip_torch", "safetensors", "tokenizers",
-    "av", "starlette", "uvicorn", "websockets", "onnx", "onnxscript", *FLAVOURS, "onnxruntime-ep-nv-tensorrt-rtx", "tensorrt",
+    "openvino", "av", "starlette", "uvicorn", "websockets", "onnx", "onnxscript", *FLAVOURS, "onnxruntime-ep-nv-tensorrt-rtx", "tensorrt",
     "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "nvidia-cudnn-cu12",
     "nvidia-cudnn-cu13", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cublas", "nvidia-cublas-cu12",
 )  # fmt: skip
@@ -90,6 +91,11 @@ else:
     session = ort.InferenceSession(model, providers=[name])
 tell(loaded=name in session.get_providers())
 """
+_OPENVINO = f"""
+import json, openvino
+core = openvino.Core()
+print("{_MARK}" + json.dumps({{"precisions": core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")}}), flush=True)
+"""
 _LIBRARIES = f"""{_IMPORT}
 preload()
 found = {{}}
@@ -124,6 +130,8 @@ class Facts:
     providers       each provider of this onnxruntime
     linked          NVIDIA libraries that a provider's own library is linked to
     missing         those of `linked` that cannot be loaded, with the loader's message
+    openvino        what OpenVINO computes in on this processor; empty where it is not installed or cannot be loaded, with openvino_error
+    choices         the fastest ways to run files that were measured on this machine, each in words
     """
 
     python: tuple[int, int, int] = (3, 11, 0)
@@ -141,6 +149,9 @@ class Facts:
     providers: Mapping[str, Provider] = field(default_factory=dict)
     linked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    openvino: tuple[str, ...] = ()
+    openvino_error: str = ""
+    choices: tuple[str, ...] = ()
 
     @property
     def flavours(self) -> list[str]:
@@ -162,7 +173,9 @@ def probe() -> Facts:
         driver_cuda=cuda_driver(),
         torch_cuda=_torch_cuda(),
         torch_required=_torch_required(),
+        choices=tuple(f"{each.model}: {each}" for each in kept_choices()),
         **runtime,
+        **(_openvino() if "openvino" in installed else {}),
     )
 
 
@@ -182,6 +195,11 @@ def _onnxruntime() -> dict[str, Any]:
         "linked": {name: each for name, each in linked.items() if each},
         "missing": {name: words for name, words in libraries.items() if words},
     }
+
+
+def _openvino() -> dict[str, Any]:
+    found, error = _ask(_OPENVINO)
+    return {"openvino": tuple(found["precisions"])} if found else {"openvino_error": error}
 
 
 def _provider(name: str, kind: str) -> Provider:

@@ -34,7 +34,7 @@ SPELLINGS = {
     each.name: each
     for each in (
         Spelling("ort", "com.microsoft.MultiHeadAttention", (20, 18, 19, 21, 22, 23),
-                 "onnxruntime on CPU, CUDA and the web, where it is the quickest; TensorRT refuses it"),
+                 "onnxruntime on CPU, CUDA and the web, where it is the quickest, and OpenVINO; TensorRT refuses it"),
         Spelling("onnx", "ai.onnx Attention", (23,),
                  "TensorRT from 10.14, TensorRT-RTX (float16), onnxruntime from 1.25"),
         Spelling("decomposed", "MatMul, Softmax, MatMul", (18, 17, 19, 20),

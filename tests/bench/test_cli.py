@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastloc.bench import cli, peer_environments, request, run, schema
-from fastloc.bench.backends.table import BACKENDS
+from fastloc.bench.backends.table import BACKENDS, why_not
 from fastloc.recipes import RECIPES
 from repo import REPO
 
@@ -76,7 +76,8 @@ def test_what_is_asked_for_by_default() -> None:
     assert asked.backends == ("torch", "ort") and asked.dtype == "float32" and asked.peers == () and asked.sizes == ()
     assert asked.suites == ("methods", "waterfall", "cold") and [asked.sizes_of(one) for one in asked.models] == [(96,), (224,)]
     every = cli.request(cli.parser().parse_args(["--device", "cpu", "--backends", "all", "--suites", "all", "--methods", "gem,gem"]))
-    assert every.backends == tuple(name for name, row in BACKENDS.items() if "cpu" in row.dtypes) and every.methods == ("gem",)
+    here = tuple(name for name, row in BACKENDS.items() if not why_not(row, "cpu", "float32"))
+    assert every.backends == here and {"torch", "compile", "ort", "int8-static"} < set(here) and every.methods == ("gem",)
     assert {*every.suites, "peers"} == set(run.names()) == set(cli.SUITES)
     assert [one.size for one in cli.request(cli.parser().parse_args(["--models", "ViT-B-16@448"])).models] == [448]
     assert request.DTYPES[0] == "float32"

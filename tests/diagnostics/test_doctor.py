@@ -104,6 +104,17 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
         "Attention on the CPU",
         "--spelling ort",
     ),
+    "OpenVINO": (
+        changed(ON_CPU, packages={"openvino": "2026.4.1"}, openvino=("BF16", "FP32")), "OpenVINO", GOOD, "computes in BF16, FP32 here", "",
+    ),
+    "OpenVINO does not load": (
+        changed(ON_CPU, packages={"openvino": "2026.4.1"}, openvino_error="ImportError: no libtbb"),
+        "OpenVINO",
+        PROBLEM,
+        "no libtbb",
+        "--force-reinstall openvino",
+    ),
+    "a measured choice": (changed(ON_CPU, choices=("gem: cpu, 2 threads",)), "fastest ways", GOOD, "gem: cpu, 2 threads", ""),
     "no driver": (changed(ON_GPU, gpus=(), driver_cuda=None), "GPU", PROBLEM, "no NVIDIA driver", "--gpus all"),
     "old driver, onnxruntime": (
         changed(ON_GPU, driver_cuda=(12, 4)),

@@ -151,7 +151,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
     half = next(each for each in report.weights if each.dtype == "float16")
     assert (half.tensors, half.parameters, half.bytes) == (2, 16 * 3 * 64 + 16, 2 * (16 * 3 * 64 + 16))
     assert report.precision["float16"]["Conv"] == report.precision["float32"]["LpNormalization"] == 1
-    assert [note.partition(":")[0] for note in report.notes] == ["only onnxruntime runs com.microsoft.MultiHeadAttention"]
+    assert [note.partition(":")[0] for note in report.notes] == ["only onnxruntime and OpenVINO run com.microsoft.MultiHeadAttention"]
 
 
 @pytest.mark.parametrize(

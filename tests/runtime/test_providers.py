@@ -14,6 +14,7 @@ import pytest
 from onnx import helper
 
 from fake_onnxruntime import CPU, CUDA, TENSORRT, FakeOnnxruntime
+from fastloc import OnnxLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, PlanError
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache, providers
@@ -123,6 +124,20 @@ def test_options_of_the_caller_win_and_none_removes(tmp_path: Path):
     assert found.providers[0][1]["use_tf32"] == "1" and "cudnn_conv_algo_search" not in found.providers[0][1]
     with pytest.raises(PlanError, match="for provider 'cpu', got use_tf32"):
         session_settings([PROVIDERS["cpu"]], asked, NOW, override={"use_tf32": 1})
+
+
+def test_threads_that_wait_sleep_unless_the_session_is_asked_to_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, key = Request(manifest(tmp_path)), "session.intra_op.allow_spinning"
+    assert session_settings([PROVIDERS["cpu"]], asked, NOW).config[key] == "0"
+    assert session_settings([PROVIDERS["cpu"]], asked, NOW, override={key: 1}).config[key] == "1"
+    assert key not in session_settings([PROVIDERS["cuda"]], asked, NOW, override={key: None}).config
+    assert key not in session_settings([PROVIDERS["cuda"]], asked, NOW, override={key: None}).providers[0][1]
+
+
+def test_openvino_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(FastlocError, match=r"provider 'openvino' needs OpenVINO, which is not installed: .*fastloc\[openvino\]'"):
+        OnnxLocalizer(providers="openvino")
 
 
 def test_cuda_stands_behind_tensorrt_only_where_falling_back_is_allowed(tmp_path: Path):

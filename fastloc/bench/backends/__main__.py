@@ -12,7 +12,7 @@ from fastloc.bench.peers.protocol import Passes, serve
 
 def main(arguments: list[str]) -> None:
     row = backend(arguments[0])
-    if row.runtime == "onnxruntime":
+    if row.runtime != "torch":
         from fastloc.bench.backends import onnx_backend
 
         folder = Path(arguments[1])

@@ -178,7 +178,7 @@ def _entrant(
     # a text that the model cannot take is found now, not by the first picture
     if texts := [text for each in names for text in each]:
         localizer.encode_texts(texts)
-    device = localizer.device.type if isinstance(localizer, Localizer) else localizer.session.chosen[0].name
+    device = localizer.device.type if isinstance(localizer, Localizer) else localizer.session.names[0]
     return Entrant(
         name=name, model=os.fspath(model), pretrained=pretrained or "", official=official, localizer=localizer, subject=subject,
         protocol=protocol, changed=fields, names=names, judge=_judge(subject, protocol, dataset, names), device=device,

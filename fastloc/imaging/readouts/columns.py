@@ -38,10 +38,10 @@ class Columns:
         self._bottom: Ints = self._rows.start + np.concatenate((steps - 1, [len(lower) - 1]))
         # the heat there, of each column the first and the last row of one piece after the other; a cold place before and after each
         rows = np.stack((self._top, self._bottom), 1).ravel()
-        heat = self._of(blend(self._cells, self._axis, rows, -2, self._offset))
+        made = self._of(blend(self._cells, self._axis, rows, -2, self._offset))
         self._stride = len(rows) + 1
-        self._ends = np.full(heat.shape[1] * self._stride + 1, -np.inf, heat.dtype)
-        self._ends[:-1].reshape(-1, self._stride)[:, 1:] = heat.T
+        self._ends = np.full(made.shape[1] * self._stride + 1, -np.inf, made.dtype)
+        self._ends[:-1].reshape(-1, self._stride)[:, 1:] = made.T
 
     @classmethod
     def each(cls, heat: Heat) -> Iterator[Columns]:
