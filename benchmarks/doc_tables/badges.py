@@ -31,12 +31,13 @@ def facts() -> dict[str, tuple[str, str]]:
 def svg(label: str, value: str) -> str:
     """One badge: the label on grey, the value on orange, 20 px high."""
     left, right = (round(len(text) * LETTER + SPACE) for text in (label, value))
+    whole, label, value = left + right, escape(label), escape(value)
     style = 'font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" fill="#fff" text-anchor="middle"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" aria-label="{escape(label)}: {escape(value)}">'
-        f'<clipPath id="r"><rect width="{left + right}" height="20" rx="3"/></clipPath><g clip-path="url(#r)">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="20" role="img" aria-label="{label}: {value}">'
+        f'<clipPath id="r"><rect width="{whole}" height="20" rx="3"/></clipPath><g clip-path="url(#r)">'
         f'<rect width="{left}" height="20" fill="#4a4f57"/><rect x="{left}" width="{right}" height="20" fill="#b4390b"/></g>'
-        f'<g {style}><text x="{left / 2}" y="14">{escape(label)}</text><text x="{left + right / 2}" y="14">{escape(value)}</text></g></svg>\n'
+        f'<g {style}><text x="{left / 2}" y="14">{label}</text><text x="{left + right / 2}" y="14">{value}</text></g></svg>\n'
     )
 
 
