@@ -135,14 +135,13 @@ class Graph:
         self.calls: list[tuple[Any, Any, Any, Any]] = []
 
     def replay(self) -> None:
-        with torch._C.DisableTorchFunction(), torch.no_grad():
+        # what was captured may be tensors of inference mode
+        with torch._C.DisableTorchFunction(), torch.inference_mode():
             for func, args, kwargs, result in self.calls:
                 again = func(*args, **kwargs)
                 for old, new in zip(_tensors(result), _tensors(again), strict=True):
                     if old.data_ptr() != new.data_ptr():
-                        # a captured tensor may be one of inference mode
-                        with torch.inference_mode():
-                            old.copy_(new)
+                        old.copy_(new)
 
     def reset(self) -> None:
         self.calls.clear()
