@@ -240,9 +240,12 @@ def _facts(device: str) -> dict[str, Any]:
 
 def lacking(parts: list[str]) -> list[str]:
     """A line for each package that a part imports and this machine lacks."""
-    missing = {name: [part for part in parts if name in NEEDS.get(part, ())] for name in sorted({each for some in NEEDS.values() for each in some})}
-    return [f"{name} is not installed, which {' and '.join(of)} need(s): carry its wheel, see --wheels"
-            for name, of in missing.items() if of and find_spec(name) is None]  # fmt: skip
+    missing: dict[str, list[str]] = {}
+    for part, names in NEEDS.items():
+        for name in names if part in parts else ():
+            if find_spec(name) is None:
+                missing.setdefault(name, []).append(part)
+    return [f"{name} is not installed, for {' and '.join(of)}: carry its wheel, see --wheels" for name, of in missing.items()]
 
 
 def _module(part: str) -> Any:

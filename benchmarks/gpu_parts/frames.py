@@ -78,18 +78,17 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
         timing.rounds({"": drawn}, job.device, seconds / 2, most=100)
         add(measured, drawn.ms, drawn.inner, working_mb=drawn.working_mb)
     if job.cuda:
-        _whole_step(job, {**head, "plan": models.brief(_eager(engine).plan(batch, geometry.input))}, engine, there, geometry, words, settings)
+        whole = {**head, "plan": models.brief(_eager(engine).plan(batch, geometry.input))}
+        _whole_step(job, whole, engine, there, geometry, words, fused=settings.get("readout") != "torch")
         grid_of = lambda pixels: engine(pixels, words, geometry=geometry)[0]  # noqa: E731
         add("host frame to grid on the host", _latencies(_through(job.device, here, grid_of), 2 * seconds))
         add("a frame of many, two lanes", _streamed(job.device, here, grid_of, 2 * seconds), inner=TWENTY)
 
 
-def _whole_step(job: Job, head: Row, engine: Any, frames: list[Tensor], geometry: Geometry, words: Tensor, settings: dict[str, str]) -> None:
+def _whole_step(job: Job, head: Row, engine: Any, frames: list[Tensor], geometry: Geometry, words: Tensor, fused: bool) -> None:
     """A step of a stream, frame in and uint8 heatmaps out: one graph of all of it, beside the engine's graph and the kernels after it."""
     from fastloc.engine.cuda_graphs import Captured
     from fastloc.engine.device_heatmaps import heatmaps
-
-    fused = settings.get("readout") != "torch"
 
     @torch.inference_mode()
     def step(run: Any, frame: Tensor) -> tuple[Tensor]:

@@ -78,7 +78,8 @@ def _exported(row: Row) -> Row | None:
 
 # part -> what it calls something else than the schema, of a row; None for a row that is no measurement
 PARTS: dict[str, Callable[[Row], Row | None]] = {
-    "device": _device, "methods": _methods, "speed": _speed, "compiled": _speed, "variants": _speed, "kernels": _kernels, "frames": _frames, "video": _frames,
+    "device": _device, "methods": _methods, "speed": _speed, "compiled": _speed, "variants": _speed,
+    "kernels": _kernels, "frames": _frames, "video": _frames,
     "exported": _exported,
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """One number a method: ViT-B/16 at 448, one picture, the default plan in float16, from normalised pixels on the device to grids.
 
-Each is checked on the very input that is timed: its error is at most twice that of the plain functional pass in float16 on this device, plus
-half a unit in the last place, against that pass in float64. A row is written and printed as soon as it is there, GEM's first.
+Each is checked on the very input that is timed: its error is at most twice that of the plain functional pass in float16 on this device,
+plus half a unit in the last place, against that pass in float64. A row is written and printed as soon as it is there, GEM's first.
 """
 
 from typing import Any
@@ -51,8 +51,8 @@ def _one(job: Job, config: speed.Config, name: str, settings: dict[str, str], wh
     if not contender.error and (problem := timing.attempt(lambda: checks.update(check(job, config, name, call, inputs[0])), job.device)):
         checks = {"problems": [f"no exact answer: {problem}"]}
     timing.rounds({name: contender}, job.device, seconds, least=3, sample=timing.SAMPLE if job.cuda else 0.0)
-    head = {"config": speed.title(config), "model": config[0], "size": config[1], "batch": config[2], "contender": "default", "method": name}
-    row = job.row(**head, **fields, **timing.fields(contender), **checks)
+    head = {"config": speed.title(config), "model": config[0], "size": config[1], "batch": config[2], "method": name}
+    row = job.row(contender="default", **head, **fields, **timing.fields(contender), **checks)
     job.save()
     print(line(row))
 

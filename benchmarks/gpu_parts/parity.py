@@ -156,7 +156,8 @@ def label(row: Row) -> str:
     settings = " ".join(f"{name}={value}" for name, value in row.get("settings", {}).items()) or "default plan"
     size = "x".join(map(str, row.get("size", row.get("frame", ()))))
     parts = (row["check"], row["model"], row.get("recipe", row.get("what", "")), size, f"b{row['batch']}" if "batch" in row else "",
-             row.get("fit", ""), row.get("dtype", row.get("kind", "")), "bgr" if row.get("bgr") else "", settings if "settings" in row else "")  # fmt: skip
+             row.get("fit", ""), row.get("dtype", row.get("kind", "")), "bgr" if row.get("bgr") else "",
+             settings if "settings" in row else "")  # fmt: skip
     return " · ".join(str(each) for each in parts if each)
 
 

@@ -1,8 +1,8 @@
 """What failed in the records of a run, and where to look: nothing is run, and no GPU is needed.
 
-For each failure: its check, the error beside what is allowed, the shortest command that repeats it (on the GPU, and in Triton's interpreter),
-the file and line of the literal reference, and causes that fit its words. Causes are facts of this project's kernels and of the versions
-that it was built with; what is not known is not guessed.
+For each failure: its check, the error beside what is allowed, the shortest command that repeats it (on the GPU, and in Triton's
+interpreter), the file and line of the literal reference, and causes that fit its words. Causes are facts of this project's kernels and of
+the versions that it was built with; what is not known is not guessed.
 """
 
 import inspect
@@ -21,8 +21,8 @@ SCRIPT = "python benchmarks/gpu.py"
 SHOWN = 12
 # a word of a failure's message, and what is known of it
 CAUSES = (
-    ("shared memory", "the tiles need more shared memory than a block has here (163 KiB at 8.0, 99 KiB at 8.9, 227 KiB at 9.0): smaller BM, BN or"
-     " num_stages in the op's `_configuration`; `kernel_builds.json` has each build's need"),
+    ("shared memory", "the tiles need more shared memory than a block has here (163 KiB at 8.0, 99 KiB at 8.9, 227 KiB at 9.0):"
+     " smaller BM, BN or num_stages in the op's `_configuration`; `kernel_builds.json` has each build's need"),
     ("OutOfResources", "registers or shared memory of a block: smaller tiles or fewer warps in the op's `_configuration`"),
     ("CompilationError", "Triton's front end: an API of `tl` that this version lacks or names otherwise; see the versions above, and run"
      " `python benchmarks/compile_kernels.py`, which compiles without a GPU"),
@@ -31,10 +31,12 @@ CAUSES = (
     ("unexpected keyword", "an argument that this version of Triton or PyTorch does not take"),
     ("illegal memory access", "an address outside a tensor: an offset that needs 64 bits, a mask that is missing; run the command under"
      " `compute-sanitizer`"),
-    ("misaligned address", "strides are passed in eighths and promise 16 bytes: a view whose offset or row is not a multiple of 8 elements"),
-    ("ended with code", "the process was lost: a memory fault, or no memory on the host; run the command alone, then under `compute-sanitizer`"),
+    ("misaligned address", "strides are passed in eighths and promise 16 bytes: a view whose offset or row is no multiple of 8 elements"),
+    ("ended with code", "the process was lost: a memory fault, or no memory on the host; run the command alone, then under"
+     " `compute-sanitizer`"),
     ("out of memory", "another process holds the device's memory, or the case is larger than what is free"),
-    ("a second run", "the same input gives other bits: a race, or memory that nothing wrote; run under `compute-sanitizer --tool racecheck`"),
+    ("a second run", "the same input gives other bits: a race, or memory that nothing wrote; run under"
+     " `compute-sanitizer --tool racecheck`"),
     ("alone does not give the same bits", "the configuration, or the order of a sum, depends on the batch"),
     ("not written or not finite", "outputs begin as NaN: a block that is not started, a mask, or an infinity times zero in padding"
      " (1/|x| of a zero row is 0)"),
@@ -52,9 +54,9 @@ CAUSES = (
 )  # fmt: skip
 # causes by dtype, where nothing else is known: what no run without a GPU has shown
 BY_DTYPE = {
-    "bfloat16": "bfloat16 is judged on GPUs alone (Triton's interpreter multiplies it wrongly): compare with float16's row of the same case first",
-    "float32": "float32 is exact only without TF32, and a GPU's exp2, reciprocal square root and division are off by up to two units",
-    "float16": "the interpreter ran this case in float16 and was right: what differs is the compiler, the device's exp2, or the order of sums",
+    "bfloat16": "bfloat16 is judged on GPUs alone (Triton's interpreter multiplies it wrongly): compare with the case's float16 row first",
+    "float32": "float32 is exact only without TF32; a GPU's exp2, reciprocal square root and division are off by up to two units",
+    "float16": "the interpreter runs the small cases in float16 and is right: the compiler, the device's exp2 and the order of sums differ",
 }
 
 
@@ -98,7 +100,8 @@ def problems(records: dict[str, Row]) -> Iterator[Row]:
     """The failures: {"part", "title", "messages", "row"}."""
     for part, record in records.items():
         if record.get("error"):
-            yield {"part": part, "title": "the part itself", "messages": record["error"].splitlines()[:1], "row": {}, "trace": record["error"]}
+            trace = record["error"]
+            yield {"part": part, "title": "the part itself", "messages": trace.splitlines()[:1], "row": {}, "trace": trace}
         for row in record["rows"]:
             messages = list(row.get("problems") or ()) + ([row["failed"]] if isinstance(row.get("failed"), str) else [])
             if messages:
@@ -116,7 +119,8 @@ def _title(part: str, row: Row) -> str:
         return parity.label(row)
     if part == "methods":
         return str(row["method"])
-    names = ("config", "frame", "what", "case", "tuned", "timed", "model", "method", "spelling", "step", "contender", "configuration", "dtype")
+    names = ("config", "frame", "what", "case", "tuned", "timed", "model", "method", "spelling", "step", "contender", "configuration",
+             "dtype")  # fmt: skip
     return " · ".join(str(row[name]) for name in names if row.get(name))
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from repo import REPO
 
-ROOMS = ("fastloc/engine/*.py", "fastloc/functional/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/gpu_parts/*.py", "fastloc/video/*.py",
-         "fastloc/bench/**/*.py")  # fmt: skip
+ROOMS = ("fastloc/engine/*.py", "fastloc/functional/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/gpu_parts/*.py",
+         "fastloc/video/*.py", "fastloc/bench/**/*.py")  # fmt: skip
 _DEVICE = re.compile(r"\.cuda\b|\"cuda\"|'cuda'|is_cuda|cuda\.is_available")
 
 
@@ -36,10 +36,10 @@ def cuda_lines(file: Path) -> set[int]:
             if _DEVICE.search(ast.unparse(node.test)):
                 branch = node.orelse if _negative(node) else node.body
                 found |= {each.lineno for every in branch for each in ast.walk(every) if isinstance(each, ast.stmt)}
-        elif not isinstance(node, ast.For | ast.While | ast.With | ast.Try) and "torch.cuda." in ast.unparse(node):
-            found.add(node.lineno)
-        elif isinstance(node, ast.With) and "torch.cuda." in "".join(ast.unparse(each) for each in node.items):
-            found.add(node.lineno)
+        elif not isinstance(node, ast.For | ast.While | ast.Try):
+            named = node.items if isinstance(node, ast.With) else [node]
+            if "torch.cuda." in "".join(map(ast.unparse, named)):
+                found.add(node.lineno)
     return found
 
 
