@@ -24,6 +24,8 @@ UNREACHED = {
     "benchmarks/gpu_parts/fleet.py": "forked processes: test_gpu_script has them fork, with `set_device` and `synchronize` of its own",
     "benchmarks/gpu_parts/timing.py": "a device that is lost: test_gpu_script",
     "benchmarks/gpu.py": "asked in a process of its own: test_gpu_script",
+    "benchmarks/gpu_parts/exported.py": "onnxruntime's CUDA provider, with a stand-in of its own in test_gpu_parts",
+    "kernels/device.py": "a GPU that is too old, or another vendor's: tests/kernels",
     "fastloc/bench/contenders.py": "`python -m fastloc.bench` is a process of its own: tests/bench",
     "fastloc/bench/peers/protocol.py": "the same",
     "fastloc/bench/request.py": "the same",
@@ -50,6 +52,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     monkeypatch.setattr(compiled, "CONFIGS", (("B/16", 32, 1),))
     monkeypatch.setattr(compiled, "SECONDS", 0.0)
     monkeypatch.setattr(methods, "CONFIG", ("B/16", 32, 1))
+    monkeypatch.setattr(variants, "SIZE", 32)
     monkeypatch.setattr(variants, "BATCHES", (1,))
     monkeypatch.setattr(frames, "QUICK", {"1080p": (24, 40)})
     monkeypatch.setattr(fleet, "spread", inline)

@@ -46,7 +46,8 @@ def test_what_is_known(words: str, expected: str, tmp_path: Path, capsys: pytest
 
 def test_parity_methods_and_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check = {"check": "engine", "model": "B/16", "recipe": "naclip", "size": [224, 224], "batch": 3, "dtype": "float16",
-             "settings": {"norm": "torch"}, "plan": made.PLAN, "error": 0.3, "allowed": 0.1, "problems": ["a replay differs from the eager call"]}  # fmt: skip
+             "settings": {"norm": "torch"}, "plan": made.PLAN, "error": 0.3, "allowed": 0.1,
+             "problems": ["a replay differs from the eager call"]}  # fmt: skip
     made.write(tmp_path, "parity", [check])
     made.write(tmp_path, "methods", [made.timed("default", 1.0, method="grad_cam", problems=["error 1 is over 0"])])
     made.write(tmp_path, "exported", [], error="ModuleNotFoundError: No module named 'msgspec'\n  File x, line 3")

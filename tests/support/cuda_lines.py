@@ -1,7 +1,6 @@
 """Lines that run on a GPU alone, found in the source, and those of them that a run went through."""
 
 import ast
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from repo import REPO
 
 ROOMS = ("fastloc/engine/*.py", "fastloc/functional/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/gpu_parts/*.py",
          "fastloc/video/*.py", "fastloc/bench/**/*.py")  # fmt: skip
-_DEVICE = re.compile(r"\.cuda\b|\"cuda\"|'cuda'|is_cuda|cuda\.is_available")
 
 
 def cuda_lines(file: Path) -> set[int]:
@@ -27,15 +25,14 @@ def cuda_lines(file: Path) -> set[int]:
     for block in blocks:
         for place, each in enumerate(block):
             # what stands behind "if it is no GPU: return"
-            if isinstance(each, ast.If) and id(each) in inside and _negative(each) and isinstance(each.body[-1], ast.Return | ast.Raise):
-                found |= {one.lineno for after in block[place + 1 :] for one in ast.walk(after) if isinstance(one, ast.stmt)}
+            if isinstance(each, ast.If) and id(each) in inside and _asks(each.test) is False and isinstance(each.body[-1], ast.Return):
+                found |= _statements(block[place + 1 :])
     for node in ast.walk(tree):
         if not isinstance(node, ast.stmt) or id(node) not in inside or isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         if isinstance(node, ast.If):
-            if _DEVICE.search(ast.unparse(node.test)):
-                branch = node.orelse if _negative(node) else node.body
-                found |= {each.lineno for every in branch for each in ast.walk(every) if isinstance(each, ast.stmt)}
+            asked = _asks(node.test)
+            found |= set() if asked is None else _statements(node.body if asked else node.orelse)
         elif not isinstance(node, ast.For | ast.While | ast.Try):
             named = node.items if isinstance(node, ast.With) else [node]
             if "torch.cuda." in "".join(map(ast.unparse, named)):
@@ -43,9 +40,22 @@ def cuda_lines(file: Path) -> set[int]:
     return found
 
 
-def _negative(node: ast.If) -> bool:
-    test = ast.unparse(node.test)
-    return bool(_DEVICE.search(test)) and ("not " in test or "!=" in test)
+def _asks(test: ast.expr) -> bool | None:
+    """True for a test that holds on a GPU alone, False for one that holds elsewhere alone, None for others."""
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        asked = _asks(test.operand)
+        return None if asked is None else not asked
+    if isinstance(test, ast.BoolOp):
+        # of "and" one is enough to be on a GPU, of "or" all would have to say so
+        return True if isinstance(test.op, ast.And) and True in map(_asks, test.values) else None
+    if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Eq | ast.NotEq):
+        there = any(isinstance(each, ast.Constant) and each.value == "cuda" for each in test.comparators)
+        return isinstance(test.ops[0], ast.Eq) if there else None
+    return True if isinstance(test, ast.Attribute) and test.attr in ("cuda", "is_cuda") else None
+
+
+def _statements(block: list[ast.stmt]) -> set[int]:
+    return {each.lineno for every in block for each in ast.walk(every) if isinstance(each, ast.stmt)}
 
 
 def all_cuda_lines() -> dict[str, set[int]]:

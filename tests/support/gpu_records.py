@@ -6,7 +6,8 @@ from typing import Any
 from gpu_parts.job import written
 
 HEAD = {"run": "20300102-030405", "device": "made-up GPU", "capability": "9.0", "driver": "1.2", "torch": "t", "triton": "tt", "cuda": "c",
-        "python": "p", "commit": "abc", "code": "x", "quick": False, "seconds": 1.0, "finished": True, "good": True, "left_out": []}  # fmt: skip
+        "python": "p", "commit": "abc", "code": "x", "quick": False, "seconds": 1.0, "finished": True, "good": True,
+        "left_out": []}  # fmt: skip
 PLAN = {"attention": "triton", "norm": "torch"}
 Row = dict[str, Any]
 
