@@ -12,7 +12,9 @@ MEASURES = {"alone": "call after call", "camera": "after a pause", "beside": "be
 
 def pointing_table(record: Part) -> str:
     """Pointing and errors of each runtime and precision."""
-    part = _part(record, "pointing")
+    if "pointing" not in record["parts"]:
+        raise TableError(f"its record has no part 'pointing': run `{COMMAND}`")
+    part = record["parts"]["pointing"]
     rows = [
         (f"`{row['method']}`", row["way"], f"{row['pointing']:.3f}", f"{row['points']:+.2f} ± {row['standard_error']:.2f}",
          f"{100 * row['moved']:.1f}", f"{row['largest_error']:.0e}", f"{row['mean_error']:.0e}")
@@ -26,9 +28,15 @@ def pointing_table(record: Part) -> str:
     return markdown(head, rows, right=5) + "\n" + words + _where(part)
 
 
-def speed_table(record: Part) -> str:
-    """Times of each runtime and precision, in turns."""
-    part = _part(record, "speed")
+def times_table(record: Part) -> str:
+    """Times in turns and beside a decoder and an encoder, of the parts that the record has."""
+    made = [make(record["parts"][name]) for name, make in (("speed", _speed), ("threads", _threads)) if name in record["parts"]]
+    if not made:
+        raise TableError(f"its record has no times: run `{COMMAND}`")
+    return "\n".join(made)
+
+
+def _speed(part: Part) -> str:
     rows = [
         (row["model"], row["size"], row["way"], f"{row['ms']:.1f}", _interval(row["ratio"]), f"{row['error']:.0e}")
         for row in part["rows"]
@@ -38,9 +46,7 @@ def speed_table(record: Part) -> str:
     return markdown(("model", "px", "runtime", "ms", "ratio", "error"), rows, right=3) + "\n" + words + _where(part)
 
 
-def threads_table(record: Part) -> str:
-    """A picture beside a decoder and an encoder, by what waiting threads do."""
-    part = _part(record, "threads")
+def _threads(part: Part) -> str:
     rows = [
         (row["way"], *(f"{row[f'{key}_ms']:.0f} · {_interval(row[f'{key}_ratio'])}" for key in MEASURES), f"{row['decoded']:.0f}",
          f"{row['encoded']:.0f}")
@@ -55,18 +61,11 @@ def threads_table(record: Part) -> str:
     return markdown(("threads", *MEASURES.values(), "decoded/s", "encoded/s"), rows, right=6) + "\n" + words + _where(part)
 
 
-def _part(record: Part, name: str) -> Part:
-    if name not in record["parts"]:
-        raise TableError(f"its record has no part {name!r}: run `{COMMAND}`")
-    part: Part = record["parts"][name]
-    return part
-
-
 def _interval(ratio: list[float]) -> str:
     return "{:.2f} ({:.2f} … {:.2f})".format(*ratio)
 
 
 def _where(part: Part) -> str:
     names = [name for name in ("onnxruntime", "openvino", "nncf", "torch") if name in part["versions"]]
-    versions = ", ".join(f"{name} {part['versions'][name]}" for name in names)
-    return f"{part['machine']}, load {part['load_before']} before it, {versions}, commit {part['commit']}, {part['day']}.\n"
+    versions = ", ".join(f"{name} {part['versions'][name].partition('-')[0]}" for name in names)
+    return f"{part['machine']}, load {part['load_before']:.1f} before it, {versions}, commit {part['commit']}, {part['day']}.\n"

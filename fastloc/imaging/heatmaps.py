@@ -16,7 +16,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
 __all__ = [
-    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "minmax", "peak", "softmax",
+    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heatmaps", "is_flat", "minmax", "peak", "softmax",
     "surface", "through_input", "upsample",
 ]  # fmt: skip
 
@@ -112,15 +112,15 @@ class Heat:
     logit_scale: float | None = None
     index: tuple[int, ...] | None = None
 
-    def parts(self, rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Floats]]:
+    def parts(self, rows: slice, columns: slice, across: Floats | None = None) -> Iterator[tuple[slice, slice, Floats]]:
         """Parts of the heat of the maps: texts, rows and the values [t, n, w] there; of pixels inside what the model saw."""
-        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
+        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None, across=across):
             yield texts, part, self.of(values, texts)
 
-    def inside(self, rows: slice, columns: slice) -> Floats:
-        """[t, r, c]: the heat of the maps at pixels that the model saw."""
+    def inside(self, rows: slice, columns: slice, across: Floats | None = None) -> Floats:
+        """[t, r, c]: the heat of the maps at pixels that the model saw; see `Bilinear.parts`."""
         made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
-        for texts, part, heat in self.parts(rows, columns):
+        for texts, part, heat in self.parts(rows, columns, across):
             made[texts, part.start - rows.start : part.stop - rows.start] = heat
         return made
 
@@ -152,7 +152,7 @@ def heat_of(
     similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
     limits: Floats | None = None,
 ) -> Heat:  # fmt: skip
-    """The heatmaps of `heatmaps`, to be read a part at a time. Raises FastlocError as it does."""
+    """The heatmaps of `heatmaps`, to be read a part at a time: `heat_of(...).tile(rows, columns)`. Raises FastlocError as it does."""
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
@@ -176,15 +176,6 @@ def heat_of(
     if order == "picture":
         return Heat(maps, geometry, *_stretch(*maps.range()), reverse=reverse)
     return Heat(maps, geometry, logit_scale=None if order == "none" else logit_scale)
-
-
-def heat_tile(
-    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
-    limits: Floats | None = None, *, rows: slice = slice(None), columns: slice = slice(None),
-) -> Floats:  # fmt: skip
-    """[T, r, c]: rows and columns of `heatmaps`, to the bit, without the rest. Of many tiles make `heat_of` once: a stretch looks for the
-    least and greatest value of the whole map."""
-    return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile(rows, columns)
 
 
 def heatmaps(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError, TextError
+from fastloc.imaging import heat_arrays, refined_heatmaps
 from fastloc.imaging import heatmaps as maps
-from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.readouts.labels import labels
 from fastloc.imaging.readouts.outlines import outlines
@@ -113,21 +114,70 @@ class Result:
 
     @cached_property
     def heatmaps(self) -> NDArray[np.float32]:
-        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use.
+        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made once.
 
-        Raises FastlocError before it takes more than `max_map_bytes`; points, boxes, masks and labels need no maps.
+        Raises FastlocError before it takes more than `max_map_bytes`. Points, boxes, masks and labels need no maps; `heatmap_array` gives
+        bytes, a part, or another size for less.
         """
-        if self._too_large:
-            raise FastlocError(
-                f"heatmaps must take at most max_map_bytes = {self.max_map_bytes:,} bytes, got {self._map_bytes:,}: {len(self.texts)} "
-                f"texts on {self.picture.height} x {self.picture.width} pixels; ask for fewer texts at a time, or scale the picture down"
-            )
+        self._check_bytes(4, self.geometry.picture)
         refined = self._refined
         how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
-        made = self._heat.tile() if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
+        made = self.heatmap_array() if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
         made = made.astype(np.float32, copy=False)
         made.flags.writeable = False
         return made
+
+    def heatmap_array(
+        self, dtype: DTypeLike = "float32", size: tuple[int, int] | None = None, *,
+        rows: slice = slice(None), columns: slice = slice(None),
+    ) -> NDArray[Any]:  # fmt: skip
+        """Heatmaps [T, r, c] as a new array, of which nothing is kept: `heatmaps` in another dtype, at another size, or a part of them.
+
+        Args:
+            dtype: "float32", "float16", or "uint8": heat * 255, rounded, less than one step from the exact value and the quickest by far.
+            size: (height, width) of the picture that heat is shown on, in pixels; by default the picture's own. Heat is that of the full
+                size at the place where a pixel's centre lies; of a refinement, which has pixels alone, it is their mean.
+            rows, columns: the part, in pixels of that size.
+
+        Raises FastlocError for another dtype, a size that is not two positive numbers, a step, bytes of raw similarities (order "none"),
+        and before it takes more than `max_map_bytes`.
+        """
+        kind, shown = self._asked(dtype, size)
+        part = heat_arrays.pixels_of(shown, rows, columns)
+        self._check_bytes(kind.itemsize, (part[0].stop - part[0].start, part[1].stop - part[1].start))
+        return self._part(kind, shown, *part)
+
+    def heatmap_tiles(
+        self, dtype: DTypeLike = "float32", size: tuple[int, int] | None = None, side: int = 1024
+    ) -> Iterator[tuple[slice, slice, NDArray[Any]]]:
+        """Heatmaps a tile at a time: rows, columns and `heatmap_array` [T, r, c] of them, for tiles of at most `side` pixels a side.
+
+        From the left and from the top; never more than one tile is held. Raises FastlocError at once, as `heatmap_array` does.
+        """
+        kind, shown = self._asked(dtype, size)
+        if side < 1:
+            raise FastlocError(f"side must be 1 or more pixels, got {side}")
+        self._check_bytes(kind.itemsize, (min(side, shown[0]), min(side, shown[1])))
+        return ((*tile, self._part(kind, shown, *tile)) for tile in heat_arrays.tiles(shown, side))
+
+    def _asked(self, dtype: DTypeLike, size: tuple[int, int] | None) -> tuple[np.dtype[Any], tuple[int, int]]:
+        """The dtype and the size of heatmaps that are asked for."""
+        kind = heat_arrays.dtype_of(dtype)
+        if kind == np.uint8 and self.order == "none":
+            raise FastlocError("dtype must be float32 or float16 for raw similarities (order 'none'), got uint8; scale heatmaps yourself")
+        if size is None:
+            return kind, self.geometry.picture
+        height, width = size
+        if height < 1 or width < 1:
+            raise FastlocError(f"size must be (height, width) in pixels, 1 or more, got {size!r}")
+        return kind, (int(height), int(width))
+
+    def _part(self, dtype: np.dtype[Any], size: tuple[int, int], rows: slice, columns: slice) -> NDArray[Any]:
+        if self.refinement is None:
+            return heat_arrays.array_of(heat_arrays.heat_at(self._heat, size), dtype, rows, columns)
+        scaled = self.heatmaps if size == self.geometry.picture else heat_arrays.scaled(self.heatmaps, size)
+        part = scaled[:, rows, columns]
+        return heat_arrays.to_steps(part) if dtype == np.uint8 else part.astype(dtype)
 
     @cached_property
     def _heat(self) -> maps.Heat:
@@ -139,13 +189,14 @@ class Result:
         """Reader of peaks, regions and masks; without heatmaps where there is no refinement."""
         return Reader.of_heat(self._heat) if self.refinement is None else Reader.of_maps(self.heatmaps, self.geometry)
 
-    @property
-    def _map_bytes(self) -> int:
-        return 4 * len(self.texts) * math.prod(self.geometry.picture)
-
-    @property
-    def _too_large(self) -> bool:
-        return self._map_bytes > self.max_map_bytes
+    def _check_bytes(self, itemsize: int, size: tuple[int, int]) -> None:
+        """Raise FastlocError where maps of a size would take more than `max_map_bytes`."""
+        taken = itemsize * len(self.texts) * math.prod(size)
+        if taken > self.max_map_bytes:
+            raise FastlocError(
+                f"heatmaps must take at most max_map_bytes = {self.max_map_bytes:,} bytes, got {taken:,}: {len(self.texts)} texts on "
+                f"{size[0]} x {size[1]} pixels; ask for fewer texts at a time, for uint8 or a smaller size (heatmap_array), or for tiles"
+            )
 
     @property
     def flat(self) -> tuple[bool, ...]:
@@ -291,28 +342,39 @@ class Result:
         """A sheet of tiles to look at: the picture, then each text's heat over it with its peak ringed. See
         `fastloc.imaging.overlay.render`.
         """
-        from fastloc.imaging.overlay import render
+        from fastloc.imaging.overlay import render, tile_size
 
         # raw similarities have no common 0 and 1: each map is stretched, which the legend names
         raw = self.order == "none"
-        shown = maps.minmax(self.heatmaps) if raw else self.heatmaps
+        shown = self._looked_at(tile_size(self.geometry.picture, len(self.texts)))
         peaks = [(peak.x, peak.y) if heat.any() else None for peak, heat in zip(self._peaks, shown, strict=True)]
         note = " on ".join(filter(None, (self.method, self.model))) + (", refined" if self.refinement else "")
         return render(self.picture, self.texts, shown, peaks, alpha, colormap, ends=("low", "high") if raw else ("0", "1"), note=note)
+
+    def _looked_at(self, size: tuple[int, int]) -> NDArray[Any]:
+        """Heat [T, h, w] for eyes, at this size where it need not be made at the picture's; raw similarities are stretched."""
+        if self.refinement is not None:
+            return maps.minmax(self.heatmaps) if self.order == "none" else self.heatmaps
+        heat = heat_arrays.stretched(self._heat) if self.order == "none" else self._heat
+        return heat_arrays.array_of(heat_arrays.heat_at(heat, size), np.dtype(np.uint8), slice(0, size[0]), slice(0, size[1]))
 
     def save(self, path: str | os.PathLike[str], alpha: float = 0.5, colormap: str = "turbo") -> Path:
         """Write the overlay atomically, in the format of the path's extension. Returns the path.
 
         Raises FastlocError for an extension that Pillow cannot write and for a folder that is not there.
         """
+        from fastloc.imaging.overlay import write
+
         target, kind = Path(path), picture_format(Path(path))
         sheet = self.overlay(alpha, colormap)
-        return write_whole(target, lambda file: sheet.save(file, format=kind))
+        return write_whole(target, lambda file: write(sheet, file, kind))
 
     def _repr_png_(self) -> bytes:
         """The overlay as a PNG file, for notebooks that show no HTML."""
+        from fastloc.imaging.overlay import write
+
         file = io.BytesIO()
-        self.overlay().save(file, format="PNG")
+        write(self.overlay(), file, "PNG")
         return file.getvalue()
 
     def _repr_html_(self) -> str:

@@ -200,7 +200,7 @@ def test_pictures_of_ones_own(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["one.png"], "need -t"),
+        (["one.png"], "-t must name what is in your pictures, got none"),
         (["-t", "cat"], "of your own"),
         (["none.png", "-t", "cat"], "no such file"),
         (["one.png", "-t", "cat", "--masks", "nowhere"], "--masks must be a folder"),

@@ -190,7 +190,7 @@ def test_a_sheet_that_its_format_cannot_hold(tmp_path, capsys, monkeypatch):
         (["scene.png", "-t", "cat", "-o", "sheet.txt"], "the extension must be that of a picture format"),
         (["scene.png", "-t", "cat", "-o", "no/sheet.png"], "does not exist"),
         (["scene.png", "-t", "cat", "--html", "no/page.html"], "does not exist"),
-        (["scene.png", "-t", "cat", "-o", "scene.png"], "over the picture"),
+        (["scene.png", "-t", "cat", "-o", "scene.png"], "must be another file than the picture, got the same"),
         (["scene.png", "-t", "cat", "-o", "a.png", "--html", "a.png"], "must be two files"),
         (["scene.png", "-t", "cat", "--model", "x.onnx"], "--model must be no exported file"),
         (["scene.png", "-t", "cat", "--model", "nothing"], "unknown model"),

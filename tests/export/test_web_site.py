@@ -133,7 +133,7 @@ def test_names_from_a_file(runtime: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(web_site, "export", lambda *_: seen.append("exported"))
     names = tmp_path / "names.txt"
     names.write_text("\n\n")
-    with pytest.raises(FastlocError, match="holds no text"):
+    with pytest.raises(FastlocError, match="must hold one text a line, got none"):
         cli_web.run(command("-o", str(tmp_path / "site"), "--texts-file", str(names)))
     with pytest.raises(FastlocError, match=r"cannot be read: .*No such file"):
         cli_web.run(command("-o", str(tmp_path / "site"), "--texts-file", str(tmp_path / "none.txt")))

@@ -151,3 +151,21 @@ def test_refusals():
     ]:
         with pytest.raises(FastlocError, match=word):
             heatmaps.heatmaps(*arguments)
+
+
+# --- parts
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", heatmaps.ORDERS)
+@pytest.mark.parametrize("name", FITS)
+def test_a_tile_has_the_bits_of_the_whole(name, order, dtype):
+    geometry = fit((50, 70), 96, 16, name)
+    values = similarities(4, geometry.grid(16), dtype)
+    values[3] = values[0]
+    heat = heatmaps.heat_of(values, geometry, order, logit_scale=40.0)
+    whole = heatmaps.heatmaps(values, geometry, order, logit_scale=40.0)
+    parts = (slice(7, 31), slice(20, 66)), (slice(0, 1), slice(None)), (slice(None), slice(69, 70)), (slice(25, 26), slice(9, 10))
+    for rows, columns in parts:
+        np.testing.assert_array_equal(heat.tile(rows, columns), whole[:, rows, columns])
+    assert heat.tile(slice(9, 9)).shape == (4, 0, 70)

@@ -172,7 +172,7 @@ def test_frame_patches_refuses() -> None:
     assert frame_op.why_not(frames[:, 1:], tables) == [
         "frames must be [B, 11, 29, 3], the size that their tables were made for, got [1, 10, 29, 3]"
     ]
-    assert frame_op.why_not(frames.int(), tables) == ["frames are int32; uint8 is wanted"]
+    assert frame_op.why_not(frames.int(), tables) == ["frames must be uint8, got int32"]
     (reason,) = frame_op.why_not(frames, tables, torch.float64)
     assert "dtype must be float16, bfloat16 or float32, got float64" in reason
     planar = bytes_of(1, 3, 11, 29).permute(0, 2, 3, 1)

@@ -159,5 +159,5 @@ def test_labels_of_many_texts_take_no_maps() -> None:
     labels(values, geometry)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # the labels themselves, and a few rows of the maps
-    assert peak < 4 * 400 * 500 * 4, peak
+    # the labels themselves, and blocks of the maps: far from 60 maps
+    assert peak < 10 * 400 * 500 * 4, peak

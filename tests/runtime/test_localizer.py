@@ -125,7 +125,7 @@ def test_outputs_can_be_had_raw_and_are_cut_to_what_was_asked(tmp_path: Path):
     found = localizer.run(np.stack([picture(i, (64, 80)) for i in range(3)]))
     assert {name: each.shape for name, each in found.items()} == {"labels": (3, 64, 80), "heatmaps": (3, 3, 64, 80), "scores": (3, 3)}
     assert found["labels"].dtype == np.uint8 and found["heatmaps"].dtype == np.float32
-    with pytest.raises(ModelError, match=r"has no output 'similarity'.*use \.run\(array\), which gives labels, heatmaps, scores"):
+    with pytest.raises(ModelError, match=r"must have the output 'similarity'.*use \.run\(array\), which gives labels, heatmaps, scores"):
         localizer(picture(0, (64, 80)))
 
 

@@ -300,7 +300,7 @@ def test_heatmaps_are_pictures(localizer: Localizer) -> None:
         ("/v1/heatmap", as_form(picture, ["cat", "pizza"])),
     )  # fmt: skip
     heat = np.asarray(Image.open(io.BytesIO(grey.content)))
-    np.testing.assert_array_equal(heat, np.rint(localizer(picture, ["cat"]).heatmaps[0] * 255).astype(np.uint8))
+    np.testing.assert_array_equal(heat, localizer(picture, ["cat"]).heatmap_array("uint8")[0])
     assert Image.open(io.BytesIO(sheet.content)).mode == "RGB" and two.status_code == 422
 
 

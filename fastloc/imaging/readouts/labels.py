@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ __all__ = ["labels"]
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 # pixels along a side of a block at most
-SIDE = 64
+SIDE = 128
 
 
 def labels(similarity: Floats, geometry: Geometry, order: str = "none") -> NDArray[np.int32]:
@@ -43,7 +44,7 @@ def _fill(maps: Bilinear, rows: slice, columns: slice, chosen: NDArray[np.int32]
     if len(maps.rows) > 1:
         # through the pixels of the model's input there are as many blocks as those
         for _, part, values in maps.parts(rows, columns, together=True):
-            chosen[part, columns] = _first(values)
+            _first(values, range(len(values)), chosen[part, columns])
         return
     down, along = maps.rows[-1], maps.columns[-1]
     tops, lefts = _edges(down, rows), _edges(along, columns)
@@ -61,7 +62,7 @@ def _fill(maps: Bilinear, rows: slice, columns: slice, chosen: NDArray[np.int32]
             above = cells[texts, cell, part]
             values = (cells[texts, below, part] - above)[:, None] * weight
             values += above[:, None]
-            chosen[top:bottom, left:right] = texts[_first(values)]
+            _first(values, texts.tolist(), chosen[top:bottom, left:right])
 
 
 def _edges(axis: Axis, inside: slice) -> Ints:
@@ -79,18 +80,20 @@ def _rivals(cells: Floats, down: Axis, tops: Ints, lefts: Ints) -> tuple[NDArray
     # each of the two values of a difference is off by less than 8 roundings, at a corner and between
     margin = 32 * np.finfo(cells.dtype).eps * np.abs(cells).max()
     rivals: NDArray[np.bool_] = np.ones((count, high, wide), np.bool_)
-    leads = corners.argmax(0)
+    leads = np.empty(corners.shape[1:], np.int32)
+    _first(corners, range(count), leads)
     for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
         lead = np.take_along_axis(corners, leads[None, :, y, None, :, x, None], 0)
         rivals &= (lead - corners).min((2, 4)) <= margin
     several: NDArray[np.bool_] = rivals & (rivals.sum(0) > 1)
-    return leads[:, 0, :, 0].astype(np.int32), several
+    return leads[:, 0, :, 0], several
 
 
-def _first(values: Floats) -> NDArray[np.intp]:
-    """The first of the greatest of values [T, ...]; on many small maps it is faster than their argmax."""
-    best, found = values[0], np.zeros(values.shape[1:], np.intp)
-    for index in range(1, len(values)):
-        found[values[index] > best] = index
-        best = np.maximum(best, values[index])
-    return found
+def _first(values: Floats, texts: Sequence[int], out: NDArray[np.int32]) -> None:
+    """The text of the first of the greatest of values [n, ...] of n texts, into out; on many small maps it is faster than argmax."""
+    out[...] = texts[0]
+    best = values[0]
+    for text, rival in zip(texts[1:], values[1:], strict=True):
+        np.copyto(out, text, where=rival > best)
+        if text != texts[-1]:
+            best = np.maximum(best, rival)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from fastloc.imaging.readouts.strips import Strips
 
 __all__ = ["Reader"]
 
+# rows of cells times columns of pixels of all texts: about 12 bytes each
+KEPT = 1 << 22
+
 
 class Reader:
     """The heatmaps of T texts, or of those that differ: `index` is the place of each text among the maps."""
 
     def __init__(self, strips: Strips, index: tuple[int, ...], alone: Heat | None = None) -> None:
         self._strips, self.index, self._alone = strips, index, alone
+        self._kept: list[Columns] | None = None
         self._last: tuple[float, list[Runs]] | None = None
 
     @classmethod
@@ -36,16 +41,22 @@ class Reader:
 
     def peaks(self) -> list[tuple[int, int, float]]:
         """Of each text the (row, column) of its greatest heat, of several the one nearest to their centre; and that heat."""
-        found = self._strips.peaks() if self._alone is None else [each.peak() for each in Columns.each(self._alone)]
+        found = self._strips.peaks() if self._alone is None else [each.peak() for each in self._columns(self._alone)]
         return [found[place] for place in self.index]
 
     def runs(self, threshold: float) -> list[Runs]:
         """Of each map the runs of pixels whose heat reaches the threshold; the last ones that were asked for are kept."""
         if self._last is None or self._last[0] != threshold:
             alone = self._alone
-            found = self._strips.runs(threshold) if alone is None else [each.runs(threshold) for each in Columns.each(alone)]
+            found = self._strips.runs(threshold) if alone is None else [each.runs(threshold) for each in self._columns(alone)]
             self._last = threshold, found
         return self._last[1]
+
+    def _columns(self, heat: Heat) -> Iterable[Columns]:
+        """The maps down their columns: kept where they take little, one by one otherwise."""
+        if self._kept is None and len(heat.maps.values) * heat.maps.values.shape[1] * self._strips.geometry.picture[1] <= KEPT:
+            self._kept = list(Columns.each(heat))
+        return Columns.each(heat) if self._kept is None else self._kept
 
     def masks(self, threshold: float) -> NDArray[np.bool_]:
         """bool [T, H, W]: where heat reaches the threshold, never where the model did not look."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ Floats = NDArray[Any]
 Strip = tuple[slice, Floats]
 # pixels of a strip of all texts
 PIXELS = 1 << 20
+# and of all strips, where they are kept instead of made anew
+WHOLE = 1 << 24
 
 
 class Strips:
@@ -31,10 +34,24 @@ class Strips:
 
     def __iter__(self) -> Iterator[Strip]:
         rows, columns = self.geometry.covered()
-        high = max(PIXELS // (self._count * (columns.stop - columns.start)), 1)
+        wide, whole = columns.stop - columns.start, self._whole
+        high = max(PIXELS // (self._count * wide), 1)
+        across = self._heat.maps.across(slice(None), columns) if isinstance(self._heat, Heat) and whole is None else None
         for top in range(rows.start, rows.stop, high):
             strip = slice(top, min(top + high, rows.stop))
-            yield strip, self._heat.inside(strip, columns) if isinstance(self._heat, Heat) else self._heat[:, strip, columns]
+            if whole is not None:
+                yield strip, whole[:, strip.start - rows.start : strip.stop - rows.start]
+            elif isinstance(self._heat, Heat):
+                yield strip, self._heat.inside(strip, columns, across)
+
+    @cached_property
+    def _whole(self) -> Floats | None:
+        """The heat of all that the model saw, where it is made or takes little."""
+        rows, columns = self.geometry.covered()
+        if not isinstance(self._heat, Heat):
+            return self._heat[:, rows, columns]
+        little = self._count * (rows.stop - rows.start) * (columns.stop - columns.start) <= WHOLE
+        return self._heat.inside(rows, columns) if little else None
 
     def peaks(self) -> list[tuple[int, int, float]]:
         """Of each text the (row, column) of its greatest heat, of several the one nearest to their centre; and that heat."""
