@@ -20,7 +20,8 @@ def test_a_ratio_is_of_its_own_round(monkeypatch: pytest.MonkeyPatch) -> None:
     found = batching.compared(work, (1, 2, 4), 3)
     assert len(calls) == 12 and calls[3:6] == [1, 2, 4] and calls[6:9] == [2, 4, 1]
     assert found == {1: [1.0] * 3, 2: [2.0] * 3, 4: [3.0] * 3}
-    row = {"model": "m", "work": "w", "rounds": 3, "pictures": 4, "auto": 2, "sizes": [{"size": 2, "ratios": [2.0, 1.0, 4.0], "error": 1e-7}]}
+    sizes = [{"size": 2, "ratios": [2.0, 1.0, 4.0], "error": 1e-7}]
+    row = {"model": "m", "work": "w", "rounds": 3, "pictures": 4, "auto": 2, "sizes": sizes}
     assert batching.lines([row])[1] == "  batch  2: 2.00x (1.00 to 4.00), error 1.0e-07"
 
 
