@@ -132,7 +132,7 @@ def complete(found: dict[str, Scores], parser: argparse.ArgumentParser) -> dict[
     rows = {**kept, **found}
     lacking = [name for name in RECIPES if name not in rows]
     if lacking:
-        parser.error(f"a record is of all methods, and there are no scores of {', '.join(lacking)}")
+        parser.error(f"a record must be of all methods, got no scores of {', '.join(lacking)}; measure them too")
     places = {name: place for place, name in enumerate(RECIPES)}
     return dict(sorted(rows.items(), key=lambda row: (places[row[0].removesuffix(" (recommended)")], row[0])))
 

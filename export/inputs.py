@@ -56,8 +56,9 @@ def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Ten
 
 def why_not_onnx_resize(spec: ModelSpec) -> list[str]:
     """The reasons why ONNX's Resize cannot reproduce Pillow's for this model."""
-    known = spec.interpolation in _MODES
-    return [] if known else [f"ONNX's Resize has no antialiased {spec.interpolation!r}: use resize 'matmul'"]
+    if spec.interpolation in _MODES:
+        return []
+    return [f"resize must be 'matmul' for interpolation {spec.interpolation!r}, which ONNX's Resize does not antialias, got 'onnx'"]
 
 
 def _ordered(picture: Tensor, layout: str, bgr: bool) -> Tensor:

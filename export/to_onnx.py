@@ -96,7 +96,8 @@ def trace(parts: Parts) -> ir.Model:
     tidy(model, options, graph.outputs)
     _check_dimensions(model, options)
     if model.opset_imports[""] != opset:
-        raise ModelError(f"PyTorch {torch.__version__}'s exporter wrote opset {model.opset_imports['']} instead of {opset}")
+        wrote = f"got {model.opset_imports['']} from PyTorch {torch.__version__}'s exporter"
+        raise ModelError(f"opset of the graph must be {opset}, {wrote}; use another version of PyTorch")
     return model
 
 
@@ -129,8 +130,8 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
     if made.input != options.size:
         height, width = made.input
         raise FastlocError(
-            f"fit {how!r} brings frames of {options.frame[0]}x{options.frame[1]} to {height}x{width}, "
-            f"not {options.size[0]}x{options.size[1]}: give that size, or fit 'stretch'"
+            f"size must be {height}x{width} for fit {how!r} of frames of {options.frame[0]}x{options.frame[1]}, "
+            f"got {options.size[0]}x{options.size[1]}; use that size, or fit 'stretch'"
         )
     return made
 
@@ -167,11 +168,13 @@ def _check_dimensions(model: ir.Model, options: Options) -> None:
     assert picture is not None
     for axis, length in fixed.items():
         if length is None and isinstance(picture[axis], int):
-            raise ModelError(f"PyTorch {torch.__version__}'s exporter made axis {axis} of the input the constant {picture[axis]}")
+            made = f"got {picture[axis]} from PyTorch {torch.__version__}'s exporter"
+            raise ModelError(f"axis {axis} of the input must stay open, {made}; fix it, or use another version of PyTorch")
     if not options.texts and options.count is None:
         texts = model.graph.inputs[1].shape
         if texts is None or isinstance(texts[0], int):
-            raise ModelError(f"PyTorch {torch.__version__}'s exporter made the number of texts a constant")
+            made = f"got a constant from PyTorch {torch.__version__}'s exporter"
+            raise ModelError(f"number of texts must stay open, {made}; fix it, or use another version of PyTorch")
 
 
 def _completed(options: Options, localizer: Localizer) -> Options:

@@ -87,19 +87,20 @@ def find_runtime(ort: Path | None = None) -> tuple[Path, str]:
     for place in places:
         if (place / RUNTIME_FILES[0]).is_file():
             return place, _version(place)
-    raise FastlocError(f"onnxruntime-web is not in {start.resolve()}: {INSTALL}, and give that folder as --ort if it is another one")
+    raise FastlocError(f"onnxruntime-web is not in {start.resolve()}: {INSTALL}, or name its folder with --ort")
 
 
 def _version(place: Path) -> str:
     head = (place / RUNTIME_FILES[0]).read_text(encoding="utf-8")[:400]
     found = re.search(r"ONNX Runtime Web v(\d+)\.(\d+)\.(\S+)", head)
     if found is None:
-        raise FastlocError(f"{place / RUNTIME_FILES[0]} does not say its version: {INSTALL}")
+        raise FastlocError(f"{place / RUNTIME_FILES[0]} does not give its version: {INSTALL}")
     version = ".".join(found.groups())
     missing = [name for name in RUNTIME_FILES if not (place / name).is_file()]
-    if missing or not OLDEST <= (int(found[1]), int(found[2])) < (2, 0):
-        reason = f"lacks {', '.join(missing)}" if missing else "has other files"
-        raise FastlocError(f"onnxruntime-web {version} in {place} {reason}: {INSTALL}")
+    if missing:
+        raise FastlocError(f"onnxruntime-web {version} in {place} lacks {', '.join(missing)}: {INSTALL}")
+    if not OLDEST <= (int(found[1]), int(found[2])) < (2, 0):
+        raise FastlocError(f"onnxruntime-web must be {'.'.join(map(str, OLDEST))} or newer, below 2, got {version} in {place}; {INSTALL}")
     return version
 
 
@@ -107,11 +108,11 @@ def _names(localizer: Localizer, texts: Sequence[str]) -> list[str]:
     """The distinct names; the page ignores case and repeated spaces in names."""
     names = texts or localizer.source.text.names
     if not names:
-        raise TextError(f"model {localizer.source.name!r} lists no names of its own: give the vocabulary, texts that the page shall know")
+        raise TextError(f"texts must be given for model {localizer.source.name!r}, which lists no names, got none; name some")
     by_plain = {" ".join(text.lower().split()): text for text in reversed(checked(names))}
     commas = [text for text in by_plain.values() if "," in text]
     if commas:
-        raise TextError(f"{commas[0]!r} has a comma, and the page parts names at commas")
+        raise TextError(f"texts must have no comma, which separates them on the page, got {commas[0]!r}")
     return list(reversed(by_plain.values()))
 
 
@@ -123,7 +124,7 @@ def _model(localizer: Localizer, path: Path) -> Manifest:
     options = Options(kind="frames", layout="NHWC", size=(height, width), frame=frame, spelling=SPELLING, outputs=("similarity",))
     manifest = export(localizer, path, options)
     if [file.name for file in path.parent.iterdir()] != [path.name]:
-        raise FastlocError(f"model {localizer.source.name!r} does not fit into one file of 2 GB, and a browser could not hold it")
+        raise FastlocError(f"model must fit into one file of 2 GB, which a browser holds, got {localizer.source.name!r}; use a smaller one")
     return manifest
 
 
@@ -178,7 +179,7 @@ def _folder(out: Path) -> Iterator[Path]:
     """Yield a folder to write into, which replaces `out` if the block raises nothing."""
     out = out.resolve()
     if out.exists() and not ((out / MARK).is_file() or (out.is_dir() and not any(out.iterdir()))):
-        raise FastlocError(f"{out} is neither empty nor a page that fastloc wrote: name another folder")
+        raise FastlocError(f"{out} must be an empty folder or a page that fastloc wrote, got something else; name another folder")
     try:
         with replacing_folder(out) as part:
             yield part

@@ -35,5 +35,5 @@ def together(path: Path, head: Row, part: str, rows: Iterable[Row], methods: Ite
     found = {name: [row for row in (*fresh, *old) if row["method"] == name] for name in methods}
     lacking = [name for name, of_method in found.items() if not of_method]
     if lacking:
-        raise Incomplete(f"a record is of all methods, and there are no rows of {', '.join(lacking)}")
+        raise Incomplete(f"a record must be of all methods, got no rows of {', '.join(lacking)}; measure them too")
     return [row for of_method in found.values() for row in of_method]

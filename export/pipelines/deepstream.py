@@ -28,13 +28,13 @@ def why_not(manifest: Manifest) -> list[str]:
         "it has one scale for all channels, and the model's deviations differ: export with --input bytes":
             source.kind == "pixels" and not _even(manifest),
         "it feeds one input, the picture: bake the texts in, --texts": not manifest.texts.baked,
-        "it asks for one size: export with --size N, not dynamic": source.kind != "frames" and source.size is None,
-        f"it does not do fit {source.fit!r}: export with --fit stretch or letterbox": source.kind != "frames" and source.fit not in _FITS,
+        "it needs one size: export with --size N, not dynamic": source.kind != "frames" and source.size is None,
+        f"it has no fit {source.fit!r}: export with --fit stretch or letterbox": source.kind != "frames" and source.fit not in _FITS,
         "TensorRT refuses com.microsoft's attention: export with --spelling decomposed, or onnx from TensorRT 10.14 on":
             manifest.spelling == "ort",
-        f"its 8 bits want a calibration file, and the file is {manifest.dtype}: export with --dtype fp16 or fp32":
+        f"it needs a calibration file for 8 bits, and the file is {manifest.dtype}: export with --dtype fp16 or fp32":
             manifest.dtype not in _MODES,
-        "it hands out no bytes: leave labels out of --outputs": "labels" in manifest.outputs,
+        "it returns no bytes: leave labels out of --outputs": "labels" in manifest.outputs,
     }  # fmt: skip
     return [reason for reason, so in refusals.items() if so]
 

@@ -26,9 +26,9 @@ def why_not(manifest: Manifest) -> list[str]:
     """The reasons why onnxinference cannot run the file."""
     source = manifest.input
     refusals = {
-        "it delivers red first: export without --bgr": source.bgr,
+        "it gives red first: export without --bgr": source.bgr,
         "it feeds one input, the picture: bake the texts in, --texts": not manifest.texts.baked,
-        "it asks for one size: export with --size N, not dynamic": source.kind != "frames" and source.size is None,
+        "it needs one size: export with --size N, not dynamic": source.kind != "frames" and source.size is None,
         f"it runs one picture a call, and the file takes {source.batch}: export with --batch 1": source.batch not in (1, None),
     }
     return [reason for reason, so in refusals.items() if so]

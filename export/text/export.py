@@ -163,7 +163,7 @@ def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
     dimensions = model.graph.input[0].type.tensor_type.shape.dim
     dimensions[1].dim_value = context
     if dimensions[0].dim_param != "n":
-        raise ModelError(f"the exporter fixed the number of sentences at {dimensions[0].dim_value}: this tower cannot be written")
+        raise ModelError(f"number of sentences must stay open, got {dimensions[0].dim_value} from the exporter of this tower")
     return model
 
 

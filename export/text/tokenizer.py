@@ -52,7 +52,7 @@ def tokenization(source: Source) -> Tokenization:
     if isinstance(tokenizer, FolderTokenizer):
         return Tokenization(tokenizer.definition, tokenizer.kind, tokenizer.zeroed)
     if isinstance(tokenizer, StandIn):
-        raise ModelError(f"{source.name} has random weights and no tokenizer, only a stand-in that no file holds; give pretrained weights")
+        raise ModelError(f"{source.name} must have a tokenizer, got random weights, which have a stand-in; give pretrained weights")
     # a program with one of these tokenizers has imported its module already
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
@@ -99,9 +99,9 @@ def _byte_pairs(tokenizer: Any, kind: str, merges: list[str]) -> Tokenization:
 def _hugging_face(tokenizer: Any, name: str) -> Tokenization:
     inner: Any = tokenizer.tokenizer
     if tokenizer.tokenizer_mode:
-        raise ModelError(f"the tokenizer of {name} has mode {tokenizer.tokenizer_mode!r}, which no tokenizer definition holds")
+        raise ModelError(f"the tokenizer of {name} must have no mode, which a definition cannot hold, got {tokenizer.tokenizer_mode!r}")
     if getattr(inner, "backend_tokenizer", None) is None:
-        raise ModelError(f"the tokenizer of {name}, {type(inner).__name__}, is not a fast one: it has no tokenizer.json")
+        raise ModelError(f"the tokenizer of {name} must be a fast one, with a tokenizer.json, got {type(inner).__name__}")
     content = json.loads(inner.backend_tokenizer.to_str())
     content |= _fitted(tokenizer.context_length, inner.pad_token_id, inner.pad_token, inner.padding_side.capitalize())
     return Tokenization(_dumped(content), _cleaning(tokenizer), inner.sep_token_id if tokenizer.strip_sep_token else None)

@@ -152,9 +152,9 @@ def _check_options(row: Flavour, timing_cache: object, workspace: int | None, le
         if value is not None and name in row.refused:
             raise PlanError(f"{row.title} has no {name}: {row.refused[name]}; leave it out")
     if workspace is not None and workspace < 1 << 20:
-        raise PlanError(f"workspace is {workspace} bytes; give at least a megabyte, or leave it out")
+        raise PlanError(f"workspace must be at least 1 MiB, got {workspace} bytes; give more, or leave it out")
     if level is not None and level not in LEVELS:
-        raise PlanError(f"optimization level {level} is not one of {LEVELS[0]} to {LEVELS[-1]}")
+        raise PlanError(f"optimization level must be from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
 
 
 def _gpu() -> Gpu | None:
@@ -177,10 +177,10 @@ def _writable(target: Path) -> Path:
     """The engine's target file with links resolved. Raises ModelError for a path that cannot be written."""
     try:
         if is_stream(target):
-            raise ModelError(f"{target} is a pipe or a device, and an engine is a file beside its report")
+            raise ModelError(f"{target} must be a file, which has its report beside it, got a pipe or a device; give a file's name")
         return destination(target)
     except IsADirectoryError:
-        raise ModelError(f"{target} is a folder; give the engine a file's name") from None
+        raise ModelError(f"{target} must be a file, got a folder; give the engine a file's name") from None
     except OSError as error:
         raise ModelError(f"{target} cannot be written ({error.strerror or error})") from None
 
@@ -304,4 +304,4 @@ def _check_precision(report: EngineReport) -> None:
     file_dtype, products = report.manifest.dtype, report.products
     if file_dtype in ("float32", "float16") and products and next(iter(products)) != file_dtype:
         counts = ", ".join(f"{count} in {dtype}" for dtype, count in products.items())
-        raise ModelError(f"{report.onnx} says {file_dtype}, and of the layers that multiply {counts} were read: export it again")
+        raise ModelError(f"{report.onnx} must multiply in {file_dtype}, its metadata's dtype, got layers of {counts}; export it again")

@@ -70,9 +70,9 @@ RULES = (
     Rule("attention too new", _attention_too_new,
          "{title} of this version does not read {ops}: export with spelling 'decomposed', or install {attention} or newer"),
     Rule("attention in float32", _attention_in_float32,
-         "{title} has {ops} in half precision alone: export with spelling 'decomposed', or in float16"),
+         "{title} has {ops} only in half precision: export with spelling 'decomposed', or in float16"),
     Rule("unsigned int8", _unsigned,
-         "{title} takes symmetric int8 alone, and {ops} have unsigned zero points: calibrate symmetrically, or export in float16"),
+         "{title} takes only symmetric int8, and {ops} have unsigned zero points: calibrate symmetrically, or export in float16"),
 )  # fmt: skip
 
 

@@ -83,13 +83,13 @@ def load(row: Flavour) -> ModuleType:
         module = importlib.import_module(row.module)
     except ModuleNotFoundError as error:
         if error.name != row.module:
-            raise ModelError(f"{row.title} cannot be loaded: it misses {error.name}; {row.install}") from None
+            raise ModelError(f"{row.title} needs {error.name}, which is not installed: {row.install}") from None
         raise ModelError(f"{row.title} is not installed: {row.install}") from None
     except (ImportError, OSError) as error:
-        raise ModelError(f"{row.title} is installed and cannot be loaded ({' '.join(str(error).split())}): {row.install}") from None
+        raise ModelError(f"{row.title} is installed but cannot be loaded ({' '.join(str(error).split())}): {row.install}") from None
     if release(module) < row.oldest:
         oldest = ".".join(map(str, row.oldest))
-        raise ModelError(f"{row.title} {module.__version__} is too old: fastloc builds strongly typed engines, with {oldest} or newer")
+        raise ModelError(f"{row.title} must be {oldest} or newer for strongly typed engines, got {module.__version__}; {row.install}")
     return module
 
 
@@ -111,9 +111,9 @@ def capabilities(row: Flavour, module: ModuleType, asked: Iterable[str], gpu: Gp
         return _here(row, names, gpu)
     if CURRENT in names:
         if len(names) > 1:
-            raise PlanError("compute capability 'current' goes alone: it is the GPU here and no other")
+            raise PlanError(f"compute capability 'current' must be given alone, got {', '.join(map(_dotted, names))}; leave the others out")
         if gpu is None:
-            raise PlanError(f"there is no NVIDIA GPU here for 'current' to mean: name a compute capability, {_listed(module)}")
+            raise PlanError(f"compute capability must be one of {_listed(module)} without an NVIDIA GPU here, got 'current'")
         # the builder would fail at the same point
         _known(row, module, gpu.capability.replace(".", ""), f" ({gpu.name})")
         return (CURRENT.upper(),)
@@ -132,8 +132,8 @@ def _here(row: Flavour, names: tuple[str, ...], gpu: Gpu | None) -> tuple[str, .
     here = gpu.capability.replace(".", "")
     if any(each not in (CURRENT, here) for each in names):
         raise PlanError(
-            f"{row.title} builds for the GPU here, {gpu.name} of compute capability {_dotted(here)}, and not for "
-            f"{', '.join(map(_dotted, names))}: run this on that device, or build with runtime 'tensorrt-rtx'"
+            f"compute capability must be {_dotted(here)} for {row.title}, as the GPU here, {gpu.name}, has, "
+            f"got {', '.join(map(_dotted, names))}; run this on that device, or build with runtime 'tensorrt-rtx'"
         )
     return ()
 
@@ -145,14 +145,14 @@ def _plain(asked: str) -> str:
         return text
     found = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text)
     if not found:
-        raise PlanError(f"{asked!r} is not a compute capability; give one such as 8.6 or 86, or {CURRENT!r}")
+        raise PlanError(f"compute capability must be one such as 8.6 or 86, or {CURRENT!r}, got {asked!r}")
     return "".join(found.groups())
 
 
 def _known(row: Flavour, module: ModuleType, digits: str, whose: str) -> None:
     if f"SM{digits}" not in _members(module):
         raise PlanError(
-            f"{row.title} {module.__version__} does not build for compute capability {_dotted(digits)}{whose}, only for {_listed(module)}; "
+            f"compute capability must be one of {_listed(module)} for {row.title} {module.__version__}, got {_dotted(digits)}{whose}; "
             "for other GPUs build with runtime 'tensorrt' on the device, or run the ONNX file in onnxruntime"
         )
 

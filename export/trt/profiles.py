@@ -61,7 +61,8 @@ def shapes(inputs: Iterable[Value], manifest: Manifest, asked: Profiles) -> Shap
             found[value.name] = _three(letters, value, axes)
     for letter, axis in axes.items():
         if axis.values and letter not in used:
-            raise PlanError(f"a range of {axis.noun} is given ({axis.option}), and the file has one fixed: leave it out, or export anew")
+            given = ":".join(map(str, axis.values))
+            raise PlanError(f"{axis.option} must be left out for a file with fixed {axis.noun}, got {given}; or export it with open ones")
     return found
 
 
@@ -81,25 +82,25 @@ def _letters(value: Value, manifest: Manifest) -> str:
     """The letters of an input's dimensions."""
     letters = _TEXTS if value.name == "text_embeddings" else _LAYOUTS.get(manifest.input.layout, "")
     if len(letters) != len(value.shape):
-        raise PlanError(f"input {value.name!r} has shape {list(value.shape)}, which no fastloc export has: export the file again")
+        raise PlanError(f"input {value.name!r} has shape {list(value.shape)}, which no fastloc export has; export the file again")
     return letters
 
 
 def _check_open(axes: dict[str, _Axis], letter: str, value: Value) -> None:
     if letter == "-":
-        raise PlanError(f"input {value.name!r} has shape {list(value.shape)}, with an open dimension that only the file's model can know")
+        raise PlanError(f"input {value.name!r} must have only batch, size and texts open, got {list(value.shape)}; export it again")
     axis = axes[letter]
     if not axis.values:
         raise PlanError(
-            f"input {value.name!r} takes any number of {axis.noun}, and an engine is for a range: "
-            f"give {axis.option} SMALLEST:USUAL:LARGEST, such as {axis.option} {axis.suggested}"
+            f"{axis.option} must be a range, SMALLEST:USUAL:LARGEST, for input {value.name!r}, whose {axis.noun} are open, got none; "
+            f"give one such as {axis.option} {axis.suggested}"
         )
 
 
 def _check_range(axis: _Axis) -> None:
     low, usual, high = axis.values or (1, 1, 1)
     if not 1 <= low <= usual <= high:
-        raise PlanError(f"{axis.noun} {low}:{usual}:{high} ({axis.option}) are no range: give SMALLEST:USUAL:LARGEST, each 1 or more")
+        raise PlanError(f"{axis.option} must be SMALLEST:USUAL:LARGEST, each 1 or more, got {axis.noun} {low}:{usual}:{high}")
 
 
 def _check_patches(manifest: Manifest, asked: Profiles) -> None:
@@ -107,7 +108,7 @@ def _check_patches(manifest: Manifest, asked: Profiles) -> None:
     for height, width in asked.size or ():
         if height % patch[0] or width % patch[1]:
             below = max(height // patch[0], 1) * patch[0], max(width // patch[1], 1) * patch[1]
-            raise PlanError(f"size {height}x{width} is not a multiple of the patch {patch[0]}x{patch[1]}: use {below[0]}x{below[1]}")
+            raise PlanError(f"size must be a multiple of the patch {patch[0]}x{patch[1]}, got {height}x{width}; use {below[0]}x{below[1]}")
 
 
 def _three(letters: str, value: Value, axes: dict[str, _Axis]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

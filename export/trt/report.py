@@ -77,7 +77,7 @@ class EngineReport:
             one_line(name, getattr(self, name))
         count("bytes", self.bytes, 1 << 48)
         if self.format != FORMAT:
-            raise ModelError(f"format must be {FORMAT}, which this fastloc reads, got {self.format}: install a newer one")
+            raise ModelError(f"format must be {FORMAT}, which this fastloc reads, got {self.format}; install a newer fastloc")
 
     @property
     def products(self) -> dict[str, int]:
@@ -125,16 +125,16 @@ def read(engine: str | os.PathLike[str]) -> EngineReport:
     if not path.name:
         raise ModelError(f"{path}: no such engine")
     known = beside(path)
-    for each, problem in ((path, "no such engine"), (known, f"{path} was not built by fastloc, or copied without this file")):
+    for each, problem in ((path, "no such engine"), (known, f"no such report; copy it with {path}, or build the engine again")):
         if not os.path.isfile(each):
             raise ModelError(f"{each}: {problem}")
     text = read_file(known, str(known))
     number = decode(text, _Format, f"{known}: damaged").format
     if number != FORMAT:
-        raise ModelError(f"{known} has format {number}, and this fastloc reads {FORMAT}: install a newer one, or build the engine again")
+        raise ModelError(f"{known}: format must be {FORMAT}, got {number}; install a newer fastloc, or build the engine again")
     report = decode(text, EngineReport, f"{known}: damaged")
     if digest(path) != report.digest:
-        raise ModelError(f"{path} is not the engine that {known.name} describes: one of the two was replaced, or the engine is damaged")
+        raise ModelError(f"{path} must be the engine that {known.name} describes, got another or a damaged one; build it again")
     return report
 
 

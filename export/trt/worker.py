@@ -64,7 +64,7 @@ def build(job: Job, lines: Lines) -> dict[str, Any]:
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if job["typed_flag"] else 0)
     if not network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED):
-        raise Refused("this version's network is not strongly typed, so precision would be its choice and not the file's")
+        raise Refused("this version's network is not strongly typed, so the runtime would choose the precision")
     lines.far("Reading the ONNX file", 0, 1)
     _parse(trt, network, job["onnx"], log)
     config = builder.create_builder_config()
@@ -74,7 +74,7 @@ def build(job: Job, lines: Lines) -> dict[str, Any]:
     plan = builder.build_serialized_network(network, config)
     del monitor
     if plan is None:
-        raise Refused(log.first("it says no reason"))
+        raise Refused(log.first("it gives no reason"))
     with Path(job["part"]).open("wb") as file:
         file.write(plan)
     if job["load"]:
@@ -90,7 +90,7 @@ def _parse(trt: Any, network: Any, path: str, log: Any) -> None:
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     if not errors:
-        raise Refused(log.first("its parser says no reason"))
+        raise Refused(log.first("its parser gives no reason"))
     first, more = errors[0], len(errors) - 1
     node = " ".join(part for part in (first.node_operator(), first.node_name()) if part)
     raise Refused(f"node {node}: {_line(first.desc())}" + (f" (and {more} more)" if more else ""))
@@ -137,7 +137,7 @@ def _keep_timing(config: Any, job: Job) -> None:
 def _load(trt: Any, plan: Any, log: Any) -> None:
     """Load the engine again, on this machine's GPU."""
     if trt.Runtime(log).deserialize_cuda_engine(plan) is None:
-        raise Refused(f"the engine was built, and cannot be loaded again: {log.first('it says no reason')}")
+        raise Refused(f"the engine was built, but cannot be loaded again: {log.first('it gives no reason')}")
 
 
 def _layers(network: Any) -> dict[str, dict[str, int]]:

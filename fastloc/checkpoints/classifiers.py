@@ -97,7 +97,7 @@ def of_module(
     each = tuple((str(name),) for name in names)
     made = Classifier(type(module).__name__, module, each, mean or IMAGENET_MEAN, std or IMAGENET_STD, size, "bilinear")
     if weights:
-        raise ModelError(f"{made.name} is a module, which has weights: load {str(weights)!r} into it, and leave weights out")
+        raise ModelError(f"weights must be left out for a module, {made.name}, got {str(weights)!r}; load them into it")
     return made
 
 
@@ -211,6 +211,6 @@ def _fill(loaded: Classifier, path: Path) -> None:
     state, own = read_state(path), loaded.module.state_dict()
     for name, tensor in own.items():
         if name not in state or state[name].shape != tensor.shape:
-            held = list(state[name].shape) if name in state else "nothing"
-            raise ModelError(f"weights of another architecture: {name!r} of {loaded.name} is {list(tensor.shape)}, and {path} holds {held}")
+            held = list(state[name].shape) if name in state else "none"
+            raise ModelError(f"weights of another architecture: {name!r} of {path} must have shape {list(tensor.shape)}, got {held}")
     loaded.module.load_state_dict({name: state[name] for name in own})

@@ -66,7 +66,7 @@ class Source:
     def vit(self) -> Weights:
         """The image tower, for code that needs a transformer. Raises ModelError if it is a ResNet."""
         if isinstance(self.weights, ResNetWeights):
-            raise ModelError(f"{self.name} is a CLIP ResNet, and this is for ViTs; ResNets are run by `fastloc locate` and Localizer")
+            raise ModelError(f"model must be a ViT here, got {self.name}, a CLIP ResNet; `fastloc locate` and Localizer run it")
         return self.weights
 
 

@@ -82,7 +82,7 @@ class Projections:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise ModelError(f"projections file {name!r} cannot be read: {reason}") from error
         if KEY not in metadata:
-            raise ModelError(f"{name} holds no projections: {TRAINER} and writes such a file")
+            raise ModelError(f"{name} must hold projections, got another file; {TRAINER} and writes such a file")
         about = _shipped(metadata[KEY]) if embedded.holds(path) else read(metadata[KEY], KEY, FORMAT, name, _About)
         _check(tensors, name)
         return cls(tensors["image"], tensors["text"], about.model, about.tower, about.text_tower, about.settings)
@@ -96,8 +96,8 @@ class Projections:
         weights = source.vit
         if (self.tower, self.text_tower) != (digest(weights), source.text.digest):
             raise ModelError(
-                f"projections were trained on {self.model} (towers {short(self.tower)} and {short(self.text_tower)}), and the model is "
-                f"{source.name} ({short(digest(weights))} and {short(source.text.digest)}): {TRAINER}"
+                f"projections must be trained on {source.name} (towers {short(digest(weights))} and {short(source.text.digest)}), "
+                f"got those of {self.model} ({short(self.tower)} and {short(self.text_tower)}); {TRAINER}"
             )
         own = torch.eye(weights.spec.embed) if weights.proj is None else weights.proj
         proj = _behind(own.to(self.image.device), self.image).to(weights.patch_w)
@@ -137,7 +137,7 @@ def projections_for(given: str | os.PathLike[str] | Projections, source: Source,
         return Projections.load(given)
     if source.projections is None:
         raise ModelError(
-            f"{who} needs projections trained on {source.name}, and there are none: {TRAINER}; "
+            f"{who} needs projections trained on {source.name}: {TRAINER}; "
             "then give projections=FILE (--projections FILE)"
         )
     return Projections.load(source.projections)
@@ -156,7 +156,7 @@ def _check(tensors: Mapping[str, Tensor], name: str) -> None:
         raise ModelError(f"{name} must hold 'image' and 'text' of one shape [E, E], got {shapes}")
     broken = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
-        raise ModelError(f"{name}: {broken[0]!r} holds NaN or infinite numbers")
+        raise ModelError(f"{name}: {broken[0]!r} must be finite, got NaN or infinite numbers")
 
 
 def _behind(first: Tensor, phi: Tensor) -> Tensor:

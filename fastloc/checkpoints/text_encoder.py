@@ -84,8 +84,8 @@ class TextEncoder:
             worst = int(good.int().argmin())
             raise ModelError(
                 f"the text tower's embedding of {shown(filled[worst])} must be finite and not all zero, got length "
-                f"{float(lengths[worst]):g}; the weights are damaged, or the text has no token that the tower "
-                "reads, which a template with words gives it"
+                f"{float(lengths[worst]):g}; use a template with words if the tower reads no token of the text, "
+                "otherwise the weights are damaged"
             )
         return F.normalize(rows, dim=-1)
 
@@ -111,7 +111,7 @@ def _check_pair(tower: Any, tokenizer: Any) -> None:
     if pad is not None and cut is not None and cut.kind == "filled" and pad != cut.token:
         raise ModelError(
             f"the tokenizer must fill texts up with id {cut.token}, which the text tower leaves out, got {pad}; "
-            f"the tokenizer of {str(tokenizer.folder)!r} is another model's, or its pad_token is"
+            f"the tokenizer of {str(tokenizer.folder)!r} or its pad_token is another model's"
         )
 
 

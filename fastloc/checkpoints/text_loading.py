@@ -109,8 +109,8 @@ def _from_folder(folder: Path, text: Mapping[str, Any], name: str) -> Any:
         return HFTokenizer(str(folder), context_length=length, trust_remote_code=False, **arguments)
     except ImportError as error:
         raise ModelError(
-            f"the tokenizer's folder {str(folder)!r} has {slow[0]} and no {tokenizer_folder.FILE} that fastloc reads by itself, which "
-            "needs transformers and sentencepiece: pip install transformers sentencepiece"
+            f"the tokenizer's folder {str(folder)!r} needs transformers and sentencepiece, which read its {slow[0]}: "
+            "pip install transformers sentencepiece"
         ) from error
 
 

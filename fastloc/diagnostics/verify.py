@@ -147,11 +147,11 @@ def judged(golden: Golden, outputs: Mapping[str, Array], dtype: str, score: str 
 def _manifest(path: str | os.PathLike[str]) -> Manifest:
     header = onnx_header.read(path)
     if TEXT_KEY in header.metadata and KEY not in header.metadata:
-        raise ModelError(f"{path} is a text tower, which has no golden: verify the file that it belongs to")
+        raise ModelError(f"{path} must be a file with a golden, got a text tower; verify the file that it belongs to")
     manifest = header.manifest()
     golden = manifest.golden
     if golden is None:
-        raise ModelError(f"{path} has no golden inside, so there is nothing to compare with: export it again with this fastloc")
+        raise ModelError(f"{path} must have a golden to compare with, got none; export it again with this fastloc")
     if manifest.dtype not in TOLERANCES:
         raise ModelError(f"{path}: its metadata names dtype {manifest.dtype!r}, for which no tolerance is known")
     if manifest.input.batch not in (None, golden.batch):

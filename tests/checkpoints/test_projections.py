@@ -144,12 +144,12 @@ def _written(path: Path, tensors: dict[str, Tensor], content: object = None) -> 
 
 EYE = torch.eye(4)
 WRONG: dict[str, tuple[dict[str, Tensor], object, str]] = {
-    "no metadata": ({"image": EYE, "text": EYE}, {}, "holds no projections: `python -m fastloc.eclip` trains them"),
+    "no metadata": ({"image": EYE, "text": EYE}, {}, "must hold projections, got another file; `python -m fastloc.eclip` trains them"),
     "newer": ({"image": EYE, "text": EYE}, {"format": 2, "version": "9.9"}, "metadata of format 2; this fastloc reads format 1"),
     "no model": ({"image": EYE, "text": EYE}, {"format": 1}, "'model' is missing"),
     "one alone": ({"image": EYE}, None, "must hold 'image' and 'text' of one shape [E, E]"),
     "two sizes": ({"image": EYE, "text": torch.eye(5)}, None, "of one shape [E, E], got {'image': (4, 4), 'text': (5, 5)}"),
-    "not a number": ({"image": EYE, "text": EYE * torch.nan}, None, "'text' holds NaN or infinite numbers"),
+    "not a number": ({"image": EYE, "text": EYE * torch.nan}, None, "'text' must be finite, got NaN or infinite numbers"),
 }
 
 
@@ -172,7 +172,7 @@ def test_no_file(tmp_path: Path) -> None:
 def test_another_model_is_reported_with_both_names() -> None:
     made = random_maps(source(name="tiny"))
     other = replace(source(name="larger"), weights=towers.tower(seed=5))
-    with pytest.raises(ModelError, match=r"were trained on tiny \(towers \w+ and \w+\), and the model is larger \(\w+ and \w+\)"):
+    with pytest.raises(ModelError, match=r"must be trained on larger \(towers \w+ and \w+\), got those of tiny \(\w+ and \w+\)"):
         made.applied(other)
 
 
@@ -186,7 +186,7 @@ def identity(scale: float = 1.0) -> Projections:
 
 def test_eclip_needs_projections() -> None:
     bare = replace(source(name="bare"), projections=None)
-    with pytest.raises(ModelError, match=r"'eclip' needs projections trained on bare, and there are none: `python -m fastloc.eclip`"):
+    with pytest.raises(ModelError, match=r"'eclip' needs projections trained on bare: `python -m fastloc.eclip`"):
         ProjectedTowers(bare).source(recipe("eclip"))
     with pytest.raises(ModelError, match="projections='own' needs projections trained on bare"):
         ProjectedTowers(bare, "own")

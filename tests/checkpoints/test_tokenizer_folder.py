@@ -141,7 +141,7 @@ def test_files_that_are_wrong(folders: dict[str, Path], tmp_path: Path):
 def test_files_that_transformers_alone_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     (tmp_path / "spiece.model").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"has spiece\.model and no tokenizer\.json .*: pip install transformers sentencepiece$") as caught:
+    with pytest.raises(ModelError, match=r"needs transformers and sentencepiece, which read its spiece\.model: pip install transformers sentencepiece$") as caught:
         folder_tokenizer({"text_cfg": {"hf_tokenizer_name": "google/mt5-base"}}, tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -234,10 +234,10 @@ def test_what_transformers_alone_reads_is_fetched_too(server: HubServer, monkeyp
     """So that it makes no request of its own."""
     server.repositories["timm/ViT-B-16-SigLIP2"] = {"spiece.model": b"slow"}
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r"has spiece\.model and no tokenizer\.json"):
+    with pytest.raises(ModelError, match=r"needs transformers and sentencepiece, which read its spiece\.model"):
         named_tokenizer("ViT-B-16-SigLIP2", SIGLIP)
     server.requests.clear()
-    with pytest.raises(ModelError, match=r"has spiece\.model and no tokenizer\.json"):
+    with pytest.raises(ModelError, match=r"needs transformers and sentencepiece, which read its spiece\.model"):
         named_tokenizer("ViT-B-16-SigLIP2", SIGLIP)
     assert server.requests == []
 

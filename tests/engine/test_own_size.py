@@ -77,5 +77,5 @@ def test_a_file_of_one_size_is_not_every_pictures_own() -> None:
     assert made is not None and made.input == frames.size == (72, 112)
     declared = Input("frames", "NHWC", False, frames.size, (75, 108), "own", 1, 640)
     assert declared.geometry((75, 108), (8, 8)) == made
-    with pytest.raises(FastlocError, match="fit 'own-up' brings frames of 75x100 to 80x104, not 96x96"):
+    with pytest.raises(FastlocError, match="size must be 80x104 for fit 'own-up' of frames of 75x100, got 96x96"):
         to_onnx._geometry(localizer, Options(kind="frames", layout="NHWC", frame=(75, 100), size=(96, 96)))

@@ -281,7 +281,7 @@ def test_what_cannot_be_had_is_refused_with_the_nearest_that_works(asked: dict[s
 
 def test_onnx_resize_of_a_filter_it_has_not() -> None:
     spec = replace(tower(torch.float32).spec, interpolation="lanczos")
-    with pytest.raises(FastlocError, match="no antialiased 'lanczos': use resize 'matmul'"):
+    with pytest.raises(FastlocError, match="resize must be 'matmul' for interpolation 'lanczos'"):
         Options(kind="frames", layout="NHWC", frame=(9, 9), size=SIZE, resize="onnx").check(spec, RECIPES["gem"])
 
 

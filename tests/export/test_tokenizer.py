@@ -115,8 +115,8 @@ def test_a_hugging_face_tokenizer_keeps_its_own_definition(strip: bool, kind: st
     ("tokenizer", "message"),
     [
         (SimpleTokenizer(reduction_mask="simple"), "which drops words of long texts at random"),
-        (hugging_face(False, mode="clips"), "has mode 'clips'"),
-        (hugging_face(False, inner=SimpleNamespace(backend_tokenizer=None)), "is not a fast one"),
+        (hugging_face(False, mode="clips"), "must have no mode, .*, got 'clips'"),
+        (hugging_face(False, inner=SimpleNamespace(backend_tokenizer=None)), "must be a fast one, .*, got SimpleNamespace"),
         (str.split, "tokenizer of tiny must be .*, got a method_descriptor"),
     ],
 )

@@ -162,7 +162,7 @@ def _named(model: str, pretrained: str | None) -> Description:
     name = model.replace("/", "-")
     config = model_config(name)
     if config is None and model.startswith(("torchvision:", "timm:")):
-        raise ModelError(f"{model!r} is a classifier, which has no texts: `fastloc locate` and fastloc.CnnLocalizer run it, by class names")
+        raise ModelError(f"model must have texts here, got {model!r}, a classifier; `fastloc locate` and fastloc.CnnLocalizer run it")
     if config is None:
         raise ModelError(unknown("model", model, ["embedded", *_supported()]))
     reason = refusal(config)
