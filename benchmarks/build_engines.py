@@ -132,7 +132,7 @@ def main() -> int:
     chosen = parser.parse_args()
     whole = (chosen.methods, chosen.sm) == (methods, list(SMS))
     if chosen.record and not whole:
-        parser.error("a record is of everything")
+        parser.error("a record must be of every method and capability; leave --methods and --sm out")
     # the code that runs is the code of now; the tree may change meanwhile
     found, ran = [], commit()
     with tempfile.TemporaryDirectory() as folder:

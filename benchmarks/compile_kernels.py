@@ -173,7 +173,7 @@ def main() -> int:
     chosen = parser.parse_args()
     whole = (chosen.sm, chosen.head_widths, chosen.ops) == (list(TRIED), list(HEAD_WIDTHS), list(OPS))
     if not (chosen.check or whole):
-        parser.error("a record is of everything: a part can only be checked, with --check")
+        parser.error("a record must hold every build; a part can be checked alone, with --check")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         # these are read when triton is imported, which is not before here; a cache of one's own is empty, so everything is compiled

@@ -262,16 +262,16 @@ def _paths() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="for everything")
+    parser.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="time for all parts together")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--again", action="store_true", help="repeat parts that finished before")
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the records; by default results/<device>")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds: whether the script works")
-    parser.add_argument("--device", default="cuda", help="cuda, or cpu for Triton's interpreter")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds, to test the script")
+    parser.add_argument("--device", default="cuda", help="device: cuda, or cpu for Triton's interpreter")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages to use in place of installed ones, see gpu_parts/wheels.py")
     parser.add_argument("--triage", action="store_true", help="run nothing: what failed in the newest records, and where to look")
     parser.add_argument("--only", default="", metavar="TEXT", help="of gate, methods and parity the checks whose title holds this")
-    parser.add_argument("--commit", help="what to write into the records where there is no git")
+    parser.add_argument("--commit", help="commit to write into the records where there is no git")
     parser.add_argument("--one-process", dest="isolate", action="store_false", help="run the parts in this process, for debugging")
     return parser
 

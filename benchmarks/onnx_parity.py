@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help="write the record")
     args = parser.parse_args(arguments)
     if args.record and args.limit != SCENES:
-        parser.error(f"a record is of {SCENES} scenes")
+        parser.error(f"a record must be of {SCENES} scenes; leave --limit out")
     rows = []
     for name in args.methods:
         for case in CASES:
@@ -154,7 +154,7 @@ def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:
     tower = scenes.image_tower()
     model = trace(Parts(tower, row.at_scale(tower.logit_scale), case.options(), None, None, empty))
     if case.dtype.startswith("int8"):
-        model = quantized(model, case.dtype, list(_calibration()) if case.dtype == "int8-static" else [])
+        model = quantized(model, case.dtype, list(calibration()) if case.dtype == "int8-static" else [])
     content = ir.to_proto(model).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -186,7 +186,7 @@ def _points(row: Recipe, found: Callable[..., Tensor]) -> Row:
     return {"pointing": round(mine, 4), "points": round(100 * (mine - exact), 2)}
 
 
-def _calibration() -> Iterator[dict[str, Any]]:
+def calibration() -> Iterator[dict[str, Any]]:
     """The sample scenes of the package, none of which is in the quality set."""
     spec = scenes.image_tower().spec
     for path in sorted(embedded.SAMPLES.glob("*.webp")):

@@ -162,7 +162,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the record that the README's table is made from")
     args = parser.parse_args()
     if args.record and args.limit:
-        parser.error("a record is of all scenes")
+        parser.error("a record must be of all scenes; leave --limit out")
     found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
     if args.record:
         QUALITY.write_text(json.dumps(record(complete(found, parser)), indent=2) + "\n", encoding="utf-8")

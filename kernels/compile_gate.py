@@ -98,14 +98,14 @@ def broken_rules(compiled: Compiled, sm: int, *, attention: bool = False) -> lis
     """The broken rules of a shipped configuration; empty if it breaks none. `attention` requires wgmma on Hopper."""
     problems = []
     if compiled.spill_stores or compiled.spill_loads:
-        problems.append(f"spills: {compiled.spill_stores} stores and {compiled.spill_loads} loads of local memory; none is wanted")
+        problems.append(f"spills must be 0, got {compiled.spill_stores} stores and {compiled.spill_loads} loads of local memory")
     limit = SHARED_LIMIT.get(sm)
     if limit is not None and compiled.shared > limit:
-        problems.append(f"shared memory of {compiled.shared} bytes is over the {limit} that a block can have")
+        problems.append(f"shared memory must be at most {limit} bytes, a block's limit, got {compiled.shared}")
     if compiled.dots and not compiled.mma:
-        problems.append(f"{compiled.dots} dots, and no tensor core instruction")
+        problems.append(f"dots must use tensor core instructions, got none for {compiled.dots} dots")
     if compiled.dots and attention and sm == 90 and compiled.mma != "HGMMA":
-        problems.append(f"tensor core instruction {compiled.mma or 'none'} in an attention kernel; HGMMA is wanted")
+        problems.append(f"the tensor core instruction of an attention kernel must be HGMMA, got {compiled.mma or 'none'}")
     return problems
 
 

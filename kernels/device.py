@@ -27,5 +27,5 @@ def why_not(device: torch.device) -> list[str]:
     capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST:
         found, oldest = (".".join(map(str, each)) for each in (capability, OLDEST))
-        return [f"{torch.cuda.get_device_name(device)} has compute capability {found}; {oldest} or newer is wanted"]
+        return [f"the compute capability of {torch.cuda.get_device_name(device)} must be {oldest} or newer, got {found}"]
     return []

@@ -106,7 +106,7 @@ def check(op: Op, case: Case, dtype: torch.dtype, device: torch.device) -> Verdi
     reasons = op.module.why_not(**inputs)
     if case.refused:
         stated = any(case.refused in reason for reason in reasons)
-        return verdict if stated else replace(verdict, problems=(f"why_not should say {case.refused!r} and says {reasons}",))
+        return verdict if stated else replace(verdict, problems=(f"why_not must give the reason {case.refused!r}, got {reasons}",))
     interpreted = device.type == "cpu"
     if interpreted and dtype is torch.bfloat16:
         return replace(verdict, skipped=NO_BFLOAT16)
@@ -131,7 +131,7 @@ def _measured(op: Op, case: Case, inputs: Inputs, verdict: Verdict) -> Verdict:
     rough = _outputs(op.module.reference(**inputs))
     shapes, expected = ([None if each is None else list(each.shape) for each in outputs] for outputs in (found, exact))
     if shapes != expected:
-        return replace(verdict, problems=(*problems, f"shapes {shapes}; {expected} are wanted"))
+        return replace(verdict, problems=(*problems, f"shapes must be {expected}, got {shapes}"))
     problems += _differences("a second run", _launched(op, inputs, problems), found)
     for image in range(_batch(case, inputs)):
         rows = tuple(None if each is None else each[image : image + 1] for each in found)

@@ -32,7 +32,7 @@ def machines(results: Path) -> Machines:
 
 
 def each_machine(found: Machines, suites: Sequence[str], make: Callable[[Rows], str]) -> str:
-    """What `make` gives of the newest rows of these suites, machine by machine, with a line that says where and when; "" gives nothing.
+    """Apply `make` to the newest rows of these suites, machine by machine, and add a line with where and when; "" adds nothing.
 
     Raises:
         TableError: no machine has what it takes.
@@ -49,7 +49,7 @@ def each_machine(found: Machines, suites: Sequence[str], make: Callable[[Rows], 
 
 
 def command(suites: Sequence[str]) -> str:
-    """What writes the records of these suites."""
+    """The command that writes the records of these suites."""
     if set(suites) == {"peers"}:
         return RUN.format(" --suites peers --models ViT-B-16 --vs peers")
     usual = set(suites) <= {"methods", "cold", "waterfall"}
@@ -57,7 +57,7 @@ def command(suites: Sequence[str]) -> str:
 
 
 def where(rows: Rows) -> str:
-    """What was computed in, machine, load, versions, commit and day, as one line."""
+    """Dtypes, machine, load, versions, commit and day, as one line."""
     dtypes = ", ".join(dict.fromkeys(row["dtype"] for row in rows if "dtype" in row))
     random = ", ".join(dict.fromkeys(row["model"] for row in rows if row.get("weights") == "random"))
     parts = (dtypes, f"random weights: {random}" if random else "", machine(rows), *packages(rows), occasion(rows), throttling(rows))
@@ -65,7 +65,7 @@ def where(rows: Rows) -> str:
 
 
 def methods_table(found: Machines) -> str:
-    """What every method costs with every backend, in multiples of the untouched encoder."""
+    """The cost of every method with every backend, in multiples of the untouched encoder."""
     return each_machine(found, ("methods",), _methods)
 
 
@@ -173,7 +173,7 @@ def _cold(rows: Rows) -> str:
 
 
 def waterfall_table(found: Machines) -> str:
-    """What each optimisation is worth."""
+    """The gain of each optimisation."""
     return each_machine(found, ("waterfall",), _waterfall)
 
 

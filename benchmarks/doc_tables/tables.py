@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import bench, gpu_state, headline, video
+from doc_tables import badges, bench, gpu_state, headline, runtimes, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
@@ -141,7 +141,7 @@ def _versions(record: Record, key: str) -> str:
 
 
 def precision_table(record: Record) -> str:
-    """What half precision changes on the quality set."""
+    """The changes by half precision on the quality set."""
     found: dict[str, Record] = {}
     for row in record["rows"]:
         found.setdefault(row["method"], {})[row["dtype"]] = row
@@ -158,7 +158,7 @@ def precision_table(record: Record) -> str:
 
 
 def training_table(record: Record) -> str:
-    """How the embedded model was made."""
+    """The training of the embedded model."""
     config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     image, text = config["vision_cfg"], config["text_cfg"]
     minutes = round(record["seconds"] / 60)
@@ -203,7 +203,7 @@ def parity_table(record: Record) -> str:
 
 
 def presence_table(record: Record) -> str:
-    """How well scores tell what is in a picture from what is not."""
+    """Separation by scores of what is in a picture and what is not."""
     found = {row["method"]: row for row in record["methods"]}
     if set(found) != set(RECIPES):
         odd = ", ".join(sorted(set(found) ^ set(RECIPES)))
@@ -222,6 +222,7 @@ TABLES = {
     "methods": Source(names_table),
     "recipes": Source(recipe_table),
     "commands": Source(commands_table),
+    "badges": Source(badges.badges_table),
     "headline": Source(headline.headline_table),
     "gpu-limits": Source(gpu_state.limits),
     "gpu-plan": Source(gpu_state.plan),
@@ -234,6 +235,8 @@ TABLES = {
         parity_table, "onnx_parity.json",
         "python benchmarks/onnx_parity.py --record && python benchmarks/onnx_parity.py --latency --record",
     ),
+    "runtimes-pointing": Source(runtimes.pointing_table, "runtimes.json", runtimes.COMMAND),
+    "runtimes-times": Source(runtimes.times_table, "runtimes.json", runtimes.COMMAND),
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/embedded_model/train.py --out runs/embedded && python benchmarks/embedded_model/pack.py runs/embedded",

@@ -9,7 +9,7 @@ METHOD = "gem_calibrated"
 
 
 def video_table(record: Part) -> str:
-    """What parts the record has; each says where and when it was measured.
+    """The parts of the record, each with where and when it was measured.
 
     Raises:
         TableError: it has none.

@@ -21,7 +21,7 @@ WIDTHS = {"market": WIDTH, "garden": WIDTH, "street": round((2 * WIDTH * 3 / 4 +
 
 def cards(localizer: Localizer) -> Iterator[Picture]:
     """The scenes as they are, then every method's answers."""
-    named = ", ".join(f"a {text} in the {name}" for name, text in SCENES.items())
+    named = ", ".join(f"{'an' if text[0] in 'aeiou' else 'a'} {text} in the {name}" for name, text in SCENES.items())
     tiles = [plain(scene(name).picture, WIDTHS[name]) for name in SCENES]
     yield Picture("scenes", GROUP, f"Three drawn scenes: {named}", "the scenes", (_joined(tiles),))
     for method in RECIPES:

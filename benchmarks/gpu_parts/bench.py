@@ -34,7 +34,7 @@ def run(job: Job) -> None:
     if code == fleet.LATE:
         job.left_out.append("what came after the interrupt")
     elif code:
-        raise RuntimeError(f"it ended with code {code}: {' '.join(last)}")
+        raise RuntimeError(f"fastloc.bench ended with code {code}: {' '.join(last)}")
 
 
 def lines(record: Row) -> list[str]:

@@ -127,7 +127,7 @@ def _wrong(file: File, row: Row) -> list[str]:
     wrong = [] if row["similarity"] <= allowed else [f"similarity is off by {row['similarity']:.1e}, and {allowed:.0e} is allowed"]
     # seeded weights know no things: their labels are close races
     if file.model == "embedded" and not row["labels"] >= least:
-        wrong.append(f"{row['labels']:.2%} of the labels agree, and at least {least:.1%} are wanted")
+        wrong.append(f"labels must agree for at least {least:.1%}, got {row['labels']:.2%}")
     return wrong
 
 

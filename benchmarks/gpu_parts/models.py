@@ -80,13 +80,13 @@ def exact(weights: Weights, pixels: Tensor, words: Tensor, recipe: Recipe) -> Te
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """‖found − wanted‖ / ‖wanted‖, which two plans can be compared by; a NaN stays one."""
+    """‖found − expected‖ / ‖expected‖, a measure to compare two plans by; a NaN stays one."""
     wide = expected.double()
     return float((found.to(wide.device).double() - wide).norm() / wide.norm())
 
 
 def off(found: Tensor, expected: Tensor) -> float:
-    """The error of a measurement: the largest difference over the largest value of `wanted`; a NaN stays one."""
+    """The error of a measurement: the largest difference over the largest value of `expected`; a NaN stays one."""
     wide = expected.double()
     return float((found.to(wide.device).double() - wide).abs().max() / wide.abs().max())
 

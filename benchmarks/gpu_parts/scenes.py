@@ -165,12 +165,12 @@ def measure(row: Recipe, runs: dict[str, Run], device: torch.device, limit: int 
     for part, geometry, pixels in chunks(limit):
         grids = {name: run(pixels.to(device), words, empty).float() for name, run in runs.items()}
         exact = next(iter(grids.values()))
-        peaks = {name: list(_peaks(each, row, geometry, [[index[thing] for thing in scene.things] for scene in part]))
+        found_peaks = {name: list(peaks(each, row, geometry, [[index[thing] for thing in scene.things] for scene in part]))
                  for name, each in grids.items()}  # fmt: skip
-        first = next(iter(peaks.values()))
+        first = next(iter(found_peaks.values()))
         for name, each in grids.items():
             sums[name] += _squares(each, exact)
-            for scene, found, expected in zip(part, peaks[name], first, strict=True):
+            for scene, found, expected in zip(part, found_peaks[name], first, strict=True):
                 hits[name] += [bool(mask.flat[peak]) for mask, peak in zip(scene.masks, found, strict=True)]
                 moved[name] += [one != other for one, other in zip(found, expected, strict=True)]
     return {
@@ -189,8 +189,8 @@ def _squares(found: Tensor, exact: Tensor) -> Tensor:
     return torch.stack([each.square().sum() for each in (*pair, *centred)]).cpu()
 
 
-def _peaks(grids: Tensor, row: Recipe, geometry: Geometry, targets: list[list[int]]) -> Iterator[list[int]]:
-    """The peak of each wanted text's heatmap, for every picture, as an index into its pixels."""
+def peaks(grids: Tensor, row: Recipe, geometry: Geometry, targets: list[list[int]]) -> Iterator[list[int]]:
+    """The peak of each target text's heatmap, for every picture, as an index into its pixels."""
     readout = row.readout
     for each, indices in zip(grids, targets, strict=True):
         # a softmax needs all texts, the other read-outs treat each alone

@@ -194,7 +194,7 @@ def _limit(job: Job, config: Config, contender: str, fields: Row, ms: float | No
 
 
 def _errors(job: Job, config: Config, pixels: Tensor, running: dict[str, timing.Contender], rows: dict[str, Row]) -> None:
-    """Add each contender's error, of its first image, to its row in `told`."""
+    """Add each contender's error, of its first image, to its row in `rows`."""
     name = config[0]
     expected: dict[str, Tensor] = {}
     words = models.texts(name, job.device)

@@ -156,7 +156,7 @@ def must_differ(answers: dict[str, Arrays]) -> None:
         for b in same_input[i + 1 :]:
             gap = relative_error(answers[a]["patches"], answers[b]["patches"])
             if gap < 1e-3:
-                raise SystemExit(f"goldens {a} and {b} differ by {gap:.1e} only: these weights do not tell the settings apart")
+                raise SystemExit(f"goldens {a} and {b} differ by {gap:.1e} only: these weights cannot distinguish the settings")
             print(f"{a} and {b} differ by {gap:.2g}")
 
 

@@ -157,7 +157,7 @@ def write(case: Case, folder: Path) -> None:
     np.savez_compressed(path, meta=np.array(json.dumps(meta)), **arrays)
     least = min(float(each.max(axis=(-2, -1)).min()) for name, each in arrays.items() if name != "texts")
     if not least > 0 or not all(np.isfinite(each).all() for each in arrays.values()):
-        raise SystemExit(f"golden {path.name} has a map of nothing but zeros, or a NaN: another seed is wanted")
+        raise SystemExit(f"golden {path.name} has a map of nothing but zeros, or a NaN; choose another seed")
     print(f"{path.name:44}{path.stat().st_size / 1000:7.1f} kB", flush=True)
 
 

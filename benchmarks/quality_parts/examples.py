@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the record")
     args = parser.parse_args()
     if args.record and (args.limit or not args.real):
-        parser.error("a record is of both sets, whole")
+        parser.error("a record must be of both sets, whole; give --real, and leave --limit out")
     sets: list[tuple[str, Localizer, Sequence[Scene]]] = []
     if args.real:
         real = Real(args.real, None)

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help="write the record")
     args = parser.parse_args(arguments)
     if args.record and args.limit:
-        parser.error("a record is of all scenes")
+        parser.error("a record must be of all scenes; leave --limit out")
     device, rows, began = torch.device("cpu"), [], time.perf_counter()
     for name in args.methods:
         runs = {dtype: scenes.engine(variants[name], device, dtype, {}) for dtype in ("float32", *scenes.DTYPES)}

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calibrate", action="store_true", help="write the fit into the embedded model's configuration")
     args = parser.parse_args(arguments)
     if args.limit and (args.record or args.calibrate):
-        parser.error("a record and a calibration are of all scenes")
+        parser.error("a record and a calibration must be of all scenes; leave --limit out")
     found = measured(args.limit)
     for row in found["methods"]:
         peak = f"{row['peak']:.3f}" if row["peak"] else "     "

@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help="write the record and the page's table")
     args = parser.parse_args(arguments)
     if args.record and args.limit:
-        parser.error("a record is of all scenes")
+        parser.error("a record must be of all scenes; leave --limit out")
     scenes, localizer, rows = quality_set()[: args.limit], Localizer(batch=16, device="cpu"), []
     again = Bootstrap([len(scene.things) for scene in scenes])
     for method in args.methods:

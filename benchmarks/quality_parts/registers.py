@@ -24,8 +24,8 @@ TEMPLATE = "plain"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the model and the photographs")
-    parser.add_argument("--size", type=int, default=224, help="of the input in pixels")
+    parser.add_argument("folder", type=Path, help="folder of the model and the photographs")
+    parser.add_argument("--size", type=int, default=224, help="side of the input in pixels")
     parser.add_argument("--depth", type=float, nargs="+", default=[0.5, 0.667], help="shares of the blocks whose neurons are kept")
     args = parser.parse_args()
     real = Real(args.folder, None)

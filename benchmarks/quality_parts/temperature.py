@@ -130,7 +130,7 @@ def answers(localizer: Localizer, scenes: list[Scene], names: list[str], step: i
 
 
 def _heat(result: fastloc.Result, indices: list[int]) -> np.ndarray:
-    """The wanted texts' heatmaps; a softmax needs all texts, the other read-outs treat each alone."""
+    """The heatmaps of the texts with these indices; a softmax needs all texts, the other read-outs treat each alone."""
     if result.order == "softmax":
         return result.heatmaps[indices]
     return heatmaps.heatmaps(result.similarity[indices], result.geometry, result.order, result.logit_scale, result.reverse)
@@ -146,7 +146,7 @@ def _pictures(source: str, count: int, size: int, photographs: Path | None) -> l
     if source != "photographs":
         return at_hand(source, count, (size, size))
     if photographs is None:
-        raise SystemExit("this row is measured on photographs: give --photographs FOLDER")
+        raise SystemExit("this row needs photographs to measure on; give --photographs FOLDER")
     return [images.load(path) for path in sorted(photographs.iterdir())[:count]]
 
 

@@ -1,4 +1,4 @@
-"""The record of the video benchmark: one file, each part with the machine, versions, commit and day of its own run."""
+"""The record of a benchmark in parts: one file, each part with the machine, versions, commit and day of its own run."""
 
 import importlib
 import json
@@ -17,19 +17,20 @@ RECORD = Path(__file__).resolve().parents[1] / "records" / "video.json"
 PACKAGES = ("fastloc", "torch", "onnxruntime", "av", "numpy")
 
 
-def head() -> Part:
-    """The facts that a part's results depend on."""
+def head(more: tuple[str, ...] = ()) -> Part:
+    """The facts that a part's results depend on; `more` packages whose versions count."""
     import torch
 
     return {
         "day": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(), "machine": hardware.cpu(), "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(), "load_before": load(), "python": platform.python_version(), "versions": _versions(),
+        "threads": torch.get_num_threads(), "load_before": load(), "python": platform.python_version(),
+        "versions": _versions((*PACKAGES, *more)),
     }  # fmt: skip
 
 
-def _versions() -> dict[str, str]:
+def _versions(names: tuple[str, ...]) -> dict[str, str]:
     found = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = str(importlib.import_module(name).__version__)
         except ImportError:
@@ -45,7 +46,7 @@ def write(parts: dict[str, Part], path: Path = RECORD) -> None:
         before = {}
     merged = clean({**before, **parts})
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(_text({name: merged[name] for name in sorted(merged)}), encoding="utf-8")
+    temporary.write_text(_text(path.stem, {name: merged[name] for name in sorted(merged)}), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -56,7 +57,7 @@ def replace(name: str, rows: list[Part], path: Path = RECORD) -> None:
     write({name: {**part, "rows": [new.get((row["method"], row["mode"]), row) for row in part["rows"]]}}, path)
 
 
-def _text(parts: dict[str, Part]) -> str:
+def _text(benchmark: str, parts: dict[str, Part]) -> str:
     """JSON, a row a line."""
     blocks = []
     for name, part in parts.items():
@@ -65,4 +66,4 @@ def _text(parts: dict[str, Part]) -> str:
         for key, rows in lists.items():
             entries.append(f'  "{key}": [\n' + ",\n".join("   " + json.dumps(row) for row in rows) + "\n  ]")
         blocks.append(f' "{name}": {{\n' + ",\n".join(entries) + "\n }")
-    return '{"benchmark": "video", "parts": {\n' + ",\n".join(blocks) + "\n}}\n"
+    return f'{{"benchmark": "{benchmark}", "parts": {{\n' + ",\n".join(blocks) + "\n}}\n"

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     # argparse's own line puts the model last, where --providers would swallow it
     parser.usage = "fastloc inspect MODEL [options]"
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that fastloc wrote")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of fastloc")
     parser.add_argument(
-        "--providers", nargs="*", metavar="NAME", help="load it too, and tell which of these providers takes which nodes (default: auto)"
+        "--providers", nargs="*", metavar="NAME", help="load it too, and show which provider runs which nodes (default: auto)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -33,15 +33,19 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
     from fastloc.cli.verify import asked
-    from fastloc.diagnostics.inspect_file import inspect, placed
+    from fastloc.diagnostics.inspect_file import inspect, loaded
 
     report = inspect(args.model)
-    placement = None if args.providers is None else placed(report, asked(args.providers))
+    session = None if args.providers is None else loaded(report, asked(args.providers))
+    placement, choice = (None, None) if session is None else (session.placement(), session.choice)
     if args.json:
-        where = {} if placement is None else {"placement": [vars(row) for row in placement.rows]}
+        where: dict[str, Any] = {} if placement is None else {"placement": [vars(row) for row in placement.rows]}
+        where |= {} if choice is None else {"choice": asdict(choice)}
         print(json.dumps({**report.to_dict(), **where}, indent=2))
     else:
         _show(report, placement)
+        if choice is not None:
+            print(f"\nchosen of: {choice}")
     return 0
 
 
@@ -55,7 +59,7 @@ def _show(report: "Report", placement: "Placement | None") -> None:
         rows = console.table("provider", "node", "count", right=("count",))
         for row in placement.rows:
             rows.add_row(row.provider, row.type, str(row.count))
-        _section(out, "where its nodes run, after onnxruntime's fusions", rows)
+        _section(out, "where its nodes run, after the runtime's fusions", rows)
     for note in report.notes:
         out.print(f"\nnote: {note}", soft_wrap=True)
 
@@ -80,8 +84,8 @@ def _manifest(manifest: "Manifest") -> dict[str, object]:
     count = texts.count if texts.count is not None else "any number"
     recipe = {each.name: getattr(manifest.recipe, each.name) for each in fields(manifest.recipe)}
     recipe |= {f"readout {each.name}": getattr(manifest.recipe.readout, each.name) for each in fields(manifest.recipe.readout)}
-    for told in ("readout", "name", "summary", "source"):
-        del recipe[told]
+    for name in ("readout", "name", "summary", "source"):
+        del recipe[name]
     return {
         "kind": f"image tower, metadata format {manifest.format}, exported by fastloc {manifest.version}",
         "model": f"{model.name}, patch {size_text(model.patch)}, embeddings {model.embed} wide",

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,20 +26,27 @@ from fastloc.cli.arguments import (
 from fastloc.cli.localizers import engine, note_embedded
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_files import is_address
+from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, choose_batch, fixed_batch
 from fastloc.utils import console
+from fastloc.utils.argument_types import count_or_auto
 from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.results.result import Result
     from fastloc.runtime.localizer import OnnxLocalizer
 
 
+# pictures from which on it pays to measure a batch
+FEW = 16
+
 
 @dataclass(frozen=True)
 class Job:
-    """One picture and the files its answer goes to; None for a file that was not asked for."""
+    """One picture and the files its answer goes to; None for a file that is not written."""
 
     image: str
     overlay: Path | None
@@ -55,7 +63,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fastloc locate IMAGE [IMAGE ...] -t TEXT [TEXT ...] [options]"
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE",
-        help="a picture: a file, an http(s) address, or - for standard input; or several: a folder, a quoted pattern, a .txt list of paths",
+        help="picture: a file, an http(s) address or - for standard input; or several: a folder, a quoted pattern or a .txt list",
     )  # fmt: skip
     add_texts(parser, required=False)
     add_like(parser)
@@ -65,21 +73,25 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
+    group.add_argument(
+        "--batch", type=count_or_auto, default=1, metavar="N",
+        help="pictures a call of the model: a number, or auto to measure it on the first ones (default: 1)",
+    )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
-        "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
+        "--threshold", type=float, default=0.5, metavar="F", help="least heat of a pixel in a box, 0 to 1 (default: 0.5)"
     )
     output.add_argument(
         "--min-score", type=float, metavar="F",
-        help="score from which a text has boxes at all, such as 0.5: more likely in the picture than not (default: every text has)",
+        help="least score of a text with boxes, 0 to 1; 0.5 is as likely in the picture as not (default: any)",
     )  # fmt: skip
     output.add_argument(
         "--refine", choices=("pamr", "propagate"),
-        help="let the maps follow the picture's edges: pamr by pixels (seconds for a large picture), propagate by cells (PEARL)",
+        help="fit maps to the picture's edges: pamr by pixels (slow on large pictures), propagate by cells (PEARL) (default: no)",
     )  # fmt: skip
-    output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
-    output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
+    output.add_argument("--npz", action="store_true", help="write the maps as <picture>.<method>.npz too")
+    output.add_argument("--json", action="store_true", help="print JSON, and draw overlays only with -o")
 
 
 def locate(args: argparse.Namespace) -> int:
@@ -91,9 +103,11 @@ def locate(args: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     failed: list[tuple[str, ImageError]] = []
     with console.progress(len(jobs), stdout_is_data=args.json) as (out, step):
-        for job in jobs:
+        for job, result in zip(jobs, _results(localizer, jobs, args), strict=True):
             try:
-                found.append(_answer(localizer, job, args))
+                if isinstance(result, ImageError):
+                    raise result
+                found.append(_answer(result, job, args))
             except ImageError as error:
                 failed.append((job.image, error))
             else:
@@ -132,13 +146,47 @@ def _stem(image: str) -> str:
 def _folder(args: argparse.Namespace) -> Path:
     folder: Path = args.output or Path()
     if folder.exists() and not folder.is_dir():
-        raise FastlocError(f"{folder}: output goes to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {folder}")
     return folder
 
 
-def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
-    image = read_picture(STDIN, args.max_pixels) if job.image == STDIN else job.image
-    result: Result = localizer(image, args.texts, max_pixels=args.max_pixels)
+def _results(
+    localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace
+) -> "Iterator[Result | ImageError]":
+    """The result of each job, or the reason why it has none, some batches read ahead."""
+    if args.batch == AUTO:
+        say(f"fastloc: {_choose(localizer, jobs, args)}", error=True)
+    elif fixed_batch(localizer) is None:
+        localizer.batch = args.batch
+    return localizer.attempts((_picture(job.image, args.max_pixels) for job in jobs), args.texts, max_pixels=args.max_pixels)
+
+
+def _choose(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace) -> BatchChoice:
+    """Set the localizer's batch by measuring it on the first pictures; 1 for a few, which are done before that would be known."""
+    if len(jobs) < FEW and fixed_batch(localizer) is None:
+        localizer.batch = 1
+        return BatchChoice(1, {}, f"fewer than {FEW} pictures, too few to measure on")
+    usable: list[Image] = []
+    for job in jobs[:FEW]:
+        if job.image != STDIN and len(usable) < SAMPLE:
+            with suppress(ImageError):
+                picture = read_picture(job.image, args.max_pixels)
+                localizer.place(picture)
+                usable.append(picture)
+    return choose_batch(localizer, usable, localizer.encode_texts(args.texts))
+
+
+def _picture(name: str, max_pixels: int) -> Any:
+    """A picture for the localizer: its path, or what standard input holds, or the reason why that is none."""
+    if name != STDIN:
+        return name
+    try:
+        return read_picture(STDIN, max_pixels)
+    except ImageError as error:
+        return error
+
+
+def _answer(result: "Result", job: Job, args: argparse.Namespace) -> dict[str, Any]:
     if job.image == STDIN:
         result = replace(result, name=STDIN)
     if args.refine:

@@ -1,6 +1,6 @@
 """The contents of an exported file: its manifest, sizes, attention, parameters and the precision of every node.
 
-It needs neither the onnx package nor onnxruntime; only the placement of nodes asks onnxruntime.
+It needs neither the onnx package nor onnxruntime; only the placement of nodes asks a runtime.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.precision import by_precision
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
 from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest
-from fastloc.runtime.placement import Placement
+from fastloc.runtime.fastest import Session
 from fastloc.utils.schema import plain
 
-__all__ = ["NOTES", "Report", "Weights", "inspect", "placed"]
+__all__ = ["NOTES", "Report", "Weights", "inspect", "loaded"]
 
 # the kinds of nodes that show the form of attention
 _ATTENTION = ("Attention", "com.microsoft.MultiHeadAttention", "com.microsoft.Attention", "com.microsoft.QAttention", "Softmax")
@@ -109,16 +109,16 @@ def inspect(path: Path | str) -> Report:
     )
 
 
-def placed(report: Report, providers: str | Sequence[str] = "auto") -> Placement:
-    """The placement of the file's nodes on providers, in onnxruntime on this machine; `providers` as for `fastloc.OnnxLocalizer`.
+def loaded(report: Report, providers: str | Sequence[str] = "auto") -> Session:
+    """The file loaded on this machine: `placement()` has the provider of each node; `providers` as for `fastloc.OnnxLocalizer`.
 
-    A provider that does not take every node is reported here, not refused. Raises ModelError and PlanError as `OnnxSession` does.
+    A provider that does not take every node is reported here, not refused. Raises ModelError and PlanError as `fastloc.OnnxLocalizer` does.
     """
-    from fastloc.runtime.session import OnnxSession
+    from fastloc.runtime.open_session import open_session
 
     if report.manifest is None:
-        raise ModelError(f"{report.content.file.path} is a text tower, which runs on the CPU: --providers is for image towers")
-    return OnnxSession(report.content.file.path, providers, allow_fallback=True).placement()
+        raise ModelError(f"--providers must be left out for the text tower {report.content.file.path}, which runs on the CPU")
+    return open_session(report.content.file.path, providers, allow_fallback=True)
 
 
 def _text(file: Header) -> dict[str, Any] | None:
@@ -142,7 +142,8 @@ def _foreign(content: Content) -> str | None:
     kinds = sorted({node.kind for node in content.graph.every_node() if node.domain == "com.microsoft"})
     if not kinds:
         return None
-    return f"only onnxruntime runs {', '.join(kinds)}: for plain TensorRT, OpenVINO or CoreML export with another --spelling"
+    who = "onnxruntime and OpenVINO run" if kinds == ["com.microsoft.MultiHeadAttention"] else "onnxruntime runs"
+    return f"only {who} {', '.join(kinds)}: for plain TensorRT or CoreML export with another --spelling"
 
 
 def _attention_op(content: Content) -> str | None:

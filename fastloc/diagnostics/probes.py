@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastloc.runtime.choice import kept_choices
 from fastloc.utils.hardware import Gpu, cpu, cuda_driver, gpus, linked_libraries, packages
 
 __all__ = ["ADD", "FLAVOURS", "PACKAGES", "REMOTE", "Facts", "Provider", "probe"]
@@ -31,7 +32,7 @@ FLAVOURS = (
 )  # fmt: skip
 PACKAGES = (
     "fastloc", "numpy", "pillow", "scipy", "cmap", "rich", "torch", "torchvision", "open_clip_torch", "safetensors", "tokenizers",
-    "av", "starlette", "uvicorn", "websockets", "onnx", "onnxscript", *FLAVOURS, "onnxruntime-ep-nv-tensorrt-rtx", "tensorrt",
+    "openvino", "av", "starlette", "uvicorn", "websockets", "onnx", "onnxscript", *FLAVOURS, "onnxruntime-ep-nv-tensorrt-rtx", "tensorrt",
     "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "nvidia-cudnn-cu12",
     "nvidia-cudnn-cu13", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cublas", "nvidia-cublas-cu12",
 )  # fmt: skip
@@ -90,6 +91,11 @@ else:
     session = ort.InferenceSession(model, providers=[name])
 tell(loaded=name in session.get_providers())
 """
+_OPENVINO = f"""
+import json, openvino
+core = openvino.Core()
+print("{_MARK}" + json.dumps({{"precisions": core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")}}), flush=True)
+"""
 _LIBRARIES = f"""{_IMPORT}
 preload()
 found = {{}}
@@ -118,12 +124,14 @@ class Facts:
     packages        version by name, of those installed
     driver_cuda     the newest CUDA that the NVIDIA driver can run, or None without a driver
     torch_cuda      the CUDA that torch was built for, or None (also without torch)
-    torch_wanted    the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
+    torch_required    the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
     ort_version     the version that `import onnxruntime` reports; "" where it cannot be imported, with the reason in ort_error
     ort_cuda        the CUDA that onnxruntime was built for; "" for a CPU build
     providers       each provider of this onnxruntime
     linked          NVIDIA libraries that a provider's own library is linked to
     missing         those of `linked` that cannot be loaded, with the loader's message
+    openvino        what OpenVINO computes in on this processor; empty where it is not installed or cannot be loaded, with openvino_error
+    choices         the fastest ways to run files that were measured on this machine, each in words
     """
 
     python: tuple[int, int, int] = (3, 11, 0)
@@ -134,13 +142,16 @@ class Facts:
     gpus: tuple[Gpu, ...] = ()
     driver_cuda: tuple[int, int] | None = None
     torch_cuda: str | None = None
-    torch_wanted: str | None = None
+    torch_required: str | None = None
     ort_version: str = ""
     ort_error: str = ""
     ort_cuda: str = ""
     providers: Mapping[str, Provider] = field(default_factory=dict)
     linked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    openvino: tuple[str, ...] = ()
+    openvino_error: str = ""
+    choices: tuple[str, ...] = ()
 
     @property
     def flavours(self) -> list[str]:
@@ -161,8 +172,10 @@ def probe() -> Facts:
         gpus=gpus(),
         driver_cuda=cuda_driver(),
         torch_cuda=_torch_cuda(),
-        torch_wanted=_torch_wanted(),
+        torch_required=_torch_required(),
+        choices=tuple(f"{each.model}: {each}" for each in kept_choices()),
         **runtime,
+        **(_openvino() if "openvino" in installed else {}),
     )
 
 
@@ -173,8 +186,8 @@ def _onnxruntime() -> dict[str, Any]:
         return {"ort_error": error}
     linked = {name: _linked(Path(found["folder"]), name) for name in found["providers"]}
     kind = "gpu" if found["cuda"] else "cpu"
-    wanted = sorted({library for each in linked.values() for library in each})
-    libraries, _ = _ask(_LIBRARIES, kind, *wanted) if wanted else ({}, "")
+    libraries_needed = sorted({library for each in linked.values() for library in each})
+    libraries, _ = _ask(_LIBRARIES, kind, *libraries_needed) if libraries_needed else ({}, "")
     return {
         "ort_version": found["version"],
         "ort_cuda": found["cuda"] or "",
@@ -182,6 +195,11 @@ def _onnxruntime() -> dict[str, Any]:
         "linked": {name: each for name, each in linked.items() if each},
         "missing": {name: words for name, words in libraries.items() if words},
     }
+
+
+def _openvino() -> dict[str, Any]:
+    found, error = _ask(_OPENVINO)
+    return {"openvino": tuple(found["precisions"])} if found else {"openvino_error": error}
 
 
 def _provider(name: str, kind: str) -> Provider:
@@ -198,12 +216,12 @@ def _ask(code: str, *arguments: str) -> tuple[dict[str, Any], str]:
         return {}, f"no answer within {PATIENCE} seconds"
     except OSError as error:
         return {}, str(error)
-    told = [line.removeprefix(_MARK) for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    answers = [line.removeprefix(_MARK) for line in done.stdout.splitlines() if line.startswith(_MARK)]
     reason = telling(done.stderr.splitlines() + done.stdout.splitlines())
-    if not told:
+    if not answers:
         # a negative status is a signal: it crashed
         return {}, reason or f"the process ended with status {done.returncode}"
-    return json.loads(told[-1]), reason
+    return json.loads(answers[-1]), reason
 
 
 def telling(lines: Iterable[str]) -> str:
@@ -233,7 +251,7 @@ def _torch_cuda() -> str | None:
     return found.group(1) if found else None
 
 
-def _torch_wanted() -> str | None:
+def _torch_required() -> str | None:
     try:
         needed = importlib.metadata.requires("torchvision") or []
     except importlib.metadata.PackageNotFoundError:

@@ -24,9 +24,8 @@ from fastloc.onnx_file import header as onnx_header
 from fastloc.onnx_file.golden import TOLERANCES, Golden, OutputComparison, Sample, compare, failures, picture
 from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
-from fastloc.runtime import engine_cache
-from fastloc.runtime.session import OnnxSession
-from fastloc.utils import hardware
+from fastloc.runtime.fastest import Session
+from fastloc.runtime.open_session import open_session
 
 __all__ = ["Check", "Verdict", "judged", "verify"]
 
@@ -55,6 +54,7 @@ class Verdict:
     device      the processor or GPU that it ran on
     nodes       the number of nodes that each provider ran, by onnxruntime's names; empty if this onnxruntime does not report it
     providers   the requested providers that loaded, by fastloc's names
+    choice      the measured ways to run it, for providers "fastest", else ""
     first_ms    the time of the first call, which may build, tune and allocate; later_ms: those of the calls after it. They are no
                 benchmark: there is no warm-up, clocks are not fixed, and the input has the golden's size
     """
@@ -71,6 +71,7 @@ class Verdict:
     load_ms: float
     first_ms: float
     later_ms: tuple[float, ...]
+    choice: str = ""
 
     @property
     def good(self) -> bool:
@@ -94,6 +95,7 @@ class Verdict:
             "golden": {"batch": golden.batch, "size": list(golden.size), "texts": golden.texts},
             "device": self.device,
             "providers": list(self.providers),
+            "choice": self.choice,
             "nodes": dict(self.nodes),
             "versions": dict(self.versions),
             "milliseconds": {"load": self.load_ms, "first": self.first_ms, "later": list(self.later_ms)},
@@ -112,11 +114,11 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
         ModelError: the file cannot be used, or has no golden. PlanError: a provider is missing or does not take every node.
     """
     if repeat < 1:
-        raise PlanError(f"repeat is {repeat}; at least one call after the first is needed, to see that it answers the same")
+        raise PlanError(f"repeat must be 1 or more, got {repeat}; the calls after the first check that it answers the same")
     manifest = _manifest(path)
     began = time.perf_counter()
     # dynamic files run with the golden's batch and with one picture: an engine must be built for both
-    session = OnnxSession(path, providers, **({"profiles": _profiles(manifest)} | options))
+    session = open_session(path, providers, **({"profiles": _profiles(manifest)} | options))
     load_ms = _since(began)
     feeds = manifest.golden_inputs()
     first, first_ms = _timed(session.run, feeds)
@@ -125,9 +127,10 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
     checks = (_same(manifest, first, [outputs for outputs, _ in later]), _independent(manifest, feeds, first, session.run))
     wrong += [f"{check.name}: {check.found}" for check in checks if check.passed is False]
     return Verdict(
-        path=Path(path), manifest=manifest, rows=tuple(rows), checks=checks, wrong=tuple(wrong), device=_device(session),
-        providers=tuple(row.name for row in session.chosen), nodes=_nodes(session), versions=_versions(session, manifest),
+        path=Path(path), manifest=manifest, rows=tuple(rows), checks=checks, wrong=tuple(wrong), device=session.device(),
+        providers=session.names, nodes=_nodes(session), versions=_versions(session, manifest),
         load_ms=load_ms, first_ms=first_ms, later_ms=tuple(each for _, each in later),
+        choice=str(session.choice or ""),
     )  # fmt: skip
 
 
@@ -234,26 +237,10 @@ def _as_golden(manifest: Manifest, outputs: Outputs) -> Golden:
     return replace(_golden(manifest), outputs={name: Sample.take(array) for name, array in outputs.items()})
 
 
-def _device(session: OnnxSession) -> str:
-    """The device of the session. A GPU's name comes from the driver for this process: other processes may number GPUs in another order."""
-    options = session.settings.providers[0][1]
-    if session.chosen[0].memory == "cuda":
-        try:
-            gpu = hardware.cuda_gpu(int(options.get("device_id", 0)))
-            return f"{gpu.name}, compute capability {gpu.capability}"
-        except PlanError:
-            return "a GPU that the driver does not name"
-    return hardware.cpu() if session.chosen[0].name == "cpu" else f"{session.chosen[0].name} on {hardware.cpu()}"
+def _nodes(session: Session) -> dict[str, int]:
+    return dict(Counter(node.provider for node in session.placement().nodes).most_common()) if session.recorded else {}
 
 
-def _nodes(session: OnnxSession) -> dict[str, int]:
-    if not session.settings.recorded:
-        return {}
-    return dict(Counter(node.provider for node in session.placement().nodes).most_common())
-
-
-def _versions(session: OnnxSession, manifest: Manifest) -> dict[str, str]:
-    found = {"fastloc": __version__, "file": manifest.version, "onnxruntime": session.ort.__version__, "numpy": np.__version__}
-    if session.chosen[0].name == "tensorrt":
-        found["tensorrt"] = engine_cache.tensorrt_version()
+def _versions(session: Session, manifest: Manifest) -> dict[str, str]:
+    found = {"fastloc": __version__, "file": manifest.version, **session.versions(), "numpy": np.__version__}
     return found | {"python": platform.python_version()}

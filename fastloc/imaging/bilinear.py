@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ __all__ = ["CHUNK", "Bilinear", "blend"]
 Floats = NDArray[Any]
 
 # pixels that are worked on at a time: they stay in a core's own cache
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 
 
 def blend(values: Floats, axis: Axis, pixels: slice | NDArray[np.integer[Any]], side: int = -1, offset: int = 0) -> Floats:
-    """Values [..., cells] at pixels of the axis, [..., n]; `side` is the axis of the values, and `offset` the number of their first cell."""
+    """Values [..., cells] at pixels of the axis, [..., n]; `side` is the values' axis, `offset` the number of their first cell."""
     lower = axis.lower[pixels]
     made: Floats = values.take(np.minimum(lower + 1, axis.seen.stop - 1) - offset, side)
     first = values.take(lower - offset, side)
@@ -64,21 +65,25 @@ class Bilinear:
             return blend(across, earlier, slice(first, stop), -2), first
         return across[..., first:stop, :], first
 
-    def parts(self, rows: slice, columns: slice, together: bool = False) -> Iterator[tuple[slice, slice, Floats]]:
+    def parts(
+        self, rows: slice, columns: slice, together: bool = False, across: Floats | None = None
+    ) -> Iterator[tuple[slice, slice, Floats]]:
         """Parts of the maps of about `CHUNK` pixels: texts, rows and the values [t, n, w] there, which are yours to change.
 
-        together: all texts at a time. The rows and columns are of the picture, inside what the model saw.
+        together: all texts at a time. The rows and columns are of the picture, inside what the model saw. across: that of all texts and
+        the columns, where you have it.
         """
         wide, count = columns.stop - columns.start, len(self.values)
         axis = self.rows[-1]
         high = max(CHUNK // (wide * (count if together else 1)), 1)
-        bands = axis.bands(high)
+        steps = np.flatnonzero(np.diff(axis.lower[rows])) + 1
+        edges = [rows.start, *(rows.start + steps).tolist(), rows.stop]
         step = count if together else max(CHUNK // (wide * min(high, rows.stop - rows.start)), 1)
-        starts = [rows.start, *bands[(bands > rows.start) & (bands < rows.stop)].tolist(), rows.stop]
+        starts = [*(start for band in pairwise(edges) for start in range(*band, high)), rows.stop]
         for text in range(0, count, step):
             texts = slice(text, min(text + step, count))
-            cells, offset = self.down(self.across(texts, columns), rows)
-            for first, stop in zip(starts[:-1], starts[1:], strict=True):
+            cells, offset = self.down(self.across(texts, columns) if across is None else across[texts], rows)
+            for first, stop in pairwise(starts):
                 cell = int(axis.lower[first]) - offset
                 above = cells[:, cell, None]
                 made = np.multiply(
@@ -87,6 +92,11 @@ class Bilinear:
                 )
                 made += above
                 yield texts, slice(first, stop), made
+
+    def at(self, text: int, row: int, column: int) -> float:
+        """The value of one pixel of a map."""
+        cells, first = self.down(self.across(slice(text, text + 1), slice(column, column + 1)), slice(row, row + 1))
+        return float(blend(cells, self.rows[-1], slice(row, row + 1), -2, first)[0, 0, 0])
 
     def range(self) -> tuple[Floats, Floats]:
         """The least and the greatest value of each map, [T, 1, 1]: a column takes them at the first or last pixel beside a cell."""

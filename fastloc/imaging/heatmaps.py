@@ -16,7 +16,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
 __all__ = [
-    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "labels", "minmax", "peak", "softmax",
+    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heatmaps", "is_flat", "minmax", "peak", "softmax",
     "surface", "through_input", "upsample",
 ]  # fmt: skip
 
@@ -112,10 +112,17 @@ class Heat:
     logit_scale: float | None = None
     index: tuple[int, ...] | None = None
 
-    def parts(self, rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Floats]]:
+    def parts(self, rows: slice, columns: slice, across: Floats | None = None) -> Iterator[tuple[slice, slice, Floats]]:
         """Parts of the heat of the maps: texts, rows and the values [t, n, w] there; of pixels inside what the model saw."""
-        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
+        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None, across=across):
             yield texts, part, self.of(values, texts)
+
+    def inside(self, rows: slice, columns: slice, across: Floats | None = None) -> Floats:
+        """[t, r, c]: the heat of the maps at pixels that the model saw; see `Bilinear.parts`."""
+        made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
+        for texts, part, heat in self.parts(rows, columns, across):
+            made[texts, part.start - rows.start : part.stop - rows.start] = heat
+        return made
 
     def of(self, values: Floats, texts: slice) -> Floats:
         """The heat of values [t, ...] of the maps of these texts, in their place. All texts stand together where they compete."""
@@ -137,8 +144,7 @@ class Heat:
         down, along = self.geometry.covered()
         down, along = slice(max(down.start, top), min(down.stop, bottom)), slice(max(along.start, left), min(along.stop, right))
         if down.start < down.stop and along.start < along.stop:
-            for texts, part, heat in self.parts(down, along):
-                made[texts, part.start - top : part.stop - top, along.start - left : along.stop - left] = heat
+            made[:, down.start - top : down.stop - top, along.start - left : along.stop - left] = self.inside(down, along)
         return made if self.index is None else made[list(self.index)]
 
 
@@ -146,7 +152,7 @@ def heat_of(
     similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
     limits: Floats | None = None,
 ) -> Heat:  # fmt: skip
-    """The heatmaps of `heatmaps`, to be read a part at a time. Raises FastlocError as it does."""
+    """The heatmaps of `heatmaps`, to be read a part at a time: `heat_of(...).tile(rows, columns)`. Raises FastlocError as it does."""
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
@@ -172,15 +178,6 @@ def heat_of(
     return Heat(maps, geometry, logit_scale=None if order == "none" else logit_scale)
 
 
-def heat_tile(
-    similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
-    limits: Floats | None = None, *, rows: slice = slice(None), columns: slice = slice(None),
-) -> Floats:  # fmt: skip
-    """[T, r, c]: rows and columns of `heatmaps`, to the bit, without the rest. Of many tiles make `heat_of` once: a stretch looks for the
-    least and greatest value of the whole map."""
-    return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile(rows, columns)
-
-
 def heatmaps(
     similarity: Floats, geometry: Geometry, order: str = "picture", logit_scale: float | None = None, reverse: bool = False,
     limits: Floats | None = None,
@@ -195,23 +192,6 @@ def heatmaps(
     min-max, and limits that are not finite or not in order.
     """
     return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile()
-
-
-def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None, order: str = "none") -> NDArray[np.int32]:
-    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w] upsampled as the order has it; of equal ones
-    the first.
-
-    `BACKGROUND` (-1) where the model did not look (a crop's borders) and where the best similarity is below the threshold.
-    """
-    maps = surface(similarity, geometry, order)
-    chosen = np.full(geometry.picture, BACKGROUND, np.int32)
-    rows, columns = geometry.covered()
-    for _, part, values in maps.parts(rows, columns, together=True):
-        best = values.argmax(0).astype(np.int32)
-        if threshold is not None:
-            best[values.max(0) < threshold] = BACKGROUND
-        chosen[part, columns] = best
-    return chosen
 
 
 def _minmax_grid(grid: Floats, geometry: Geometry, reverse: bool) -> Floats:

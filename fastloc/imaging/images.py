@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fastloc.errors import FastlocWarning, ImageError
-from fastloc.imaging import colour, picture_files, picture_formats
+from fastloc.imaging import colour, picture_files, picture_formats, reduced_picture
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_formats import FORMATS
 from fastloc.imaging.pixel_depth import to_uint8
+from fastloc.imaging.reduced_picture import ReducedPicture
 from fastloc.utils.schema import first_line
 
 __all__ = ["FORMATS", "MAX_PIXELS", "load"]
+
+Pair = tuple[int, int]
 
 # by number of channels
 _MODES = {3: "RGB", 4: "RGBA"}
@@ -31,7 +34,7 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 def load(
     source: object, name: str | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS, white: int | None = None,
-    profile: bool = True,
+    profile: bool = True, enough: Callable[[Pair], Pair] | None = None,
 ) -> Image.Image:  # fmt: skip
     """A new RGB picture of 8 bits a channel, in sRGB, from:
 
@@ -50,6 +53,9 @@ def load(
         max_pixels: the most pixels of a decoded file; checked before any allocation. Arrays, tensors and PIL pictures are not limited.
         white: the value of white in an array of integers deeper than 8 bits; None: found by the rules of `pixel_depth`.
         profile: False leaves the embedded colour profile of a file out, as OpenCV and the evaluations of papers do.
+        enough: gives the (height, width) that suffice of an upright picture of (height, width): a JPEG file of twice that or more is
+            decoded at a reduced scale, and is a `reduced_picture.ReducedPicture`, which has the full pixels once they are asked for. What
+            is wrong with the file is raised here in either case.
 
     Raises ImageError.
     """
@@ -59,27 +65,31 @@ def load(
         return _from_tensor(source, name or "tensor", bgr)
     kind = type(source).__name__
     if bgr:
-        raise ImageError(f"{name or 'picture'} is a {kind}, which says itself what its channels are: bgr is for arrays and tensors")
+        raise ImageError(f"{name or 'picture'} must be an array or a tensor for bgr, got a {kind}, which names its channels itself")
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or "PIL picture", own=False)
     if isinstance(source, (str, os.PathLike)):
         with picture_files.opened(source) as (file, size):
-            return _decode(file, os.fsdecode(source), size, max_pixels, profile)
+            return _decode(file, os.fsdecode(source), size, max_pixels, profile, enough)
     if isinstance(source, (bytes, bytearray, memoryview)):
         size = memoryview(source).nbytes
-        return _decode(io.BytesIO(source), name or f"picture of {size} bytes", size, max_pixels, profile)
+        return _decode(io.BytesIO(source), name or f"picture of {size} bytes", size, max_pixels, profile, enough)
     if callable(getattr(source, "read", None)):
         content = picture_files.content_of(source, name or "open file")
-        return _decode(io.BytesIO(content), name or f"picture of {len(content)} bytes", len(content), max_pixels, profile)
+        return _decode(io.BytesIO(content), name or f"picture of {len(content)} bytes", len(content), max_pixels, profile, enough)
     raise ImageError(f"{name or 'picture'} must be a path, bytes, a PIL picture, a numpy array or a torch tensor, got a {kind}")
 
 
-def _decode(file: Any, name: str, size: int | None, max_pixels: int, profile: bool) -> Image.Image:
+def _decode(
+    file: Any, name: str, size: int | None, max_pixels: int, profile: bool, enough: Callable[[Pair], Pair] | None = None
+) -> Image.Image:
     if size == 0:
         raise ImageError(f"{name}: is empty (0 bytes)")
     try:
         with picture_formats.identified(file, name) as picture:
             _check_size(picture.size, name, max_pixels)
+            if enough is not None and picture.format == "JPEG" and (reduced := _reduced(file, picture, name, profile, enough)):
+                return reduced
             deep = _deep_channels(picture)
             if not profile:
                 picture.info.pop("icc_profile", None)
@@ -97,6 +107,25 @@ def _decode(file: Any, name: str, size: int | None, max_pixels: int, profile: bo
     # decoders raise whatever they like on a corrupt file: OSError, SyntaxError, struct.error, IndexError ...
     except Exception as error:
         raise ImageError(f"{name}: cannot be decoded ({error})") from error
+
+
+def _reduced(file: Any, picture: Any, name: str, profile: bool, enough: Callable[[Pair], Pair]) -> ReducedPicture | None:
+    """The JPEG at a reduced scale; None where that is not small enough to be worth it."""
+    turn, (width, height) = reduced_picture.orientation(picture), picture.size
+    upright = (width, height) if turn < 5 else (height, width)
+    step = reduced_picture.divisor(picture, enough(upright[::-1]))
+    if step == 1:
+        return None
+    at = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(at)
+    # Pillow divides by the size that is asked for, and rounds down
+    picture.draft(None, (width // step, height // step))
+    if not profile:
+        picture.info.pop("icc_profile", None)
+    small = _to_rgb(picture, name, own=True)
+    return ReducedPicture(small, upright, step, turn, lambda: load(content, name, max_pixels=width * height, profile=profile))
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -249,5 +278,5 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         hint = "; its channels come first, np.moveaxis(x, 0, -1) puts them last"
     if len(shape) == 4:
-        hint = "; this is a batch, and one picture was asked for"
+        hint = "; this is a batch, give one picture of it"
     raise ImageError(f"{name}: its shape must be [H, W] or [H, W, 1, 3 or 4], got {list(shape)}{hint}")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.reduced_picture import ReducedPicture
 
 __all__ = ["INTERPOLATIONS", "prepare"]
 
@@ -27,8 +28,9 @@ def prepare(
     """The model's input [3, h, w], float32: the RGB picture resized, cropped or padded as the geometry says, then (x / 255 - mean) / std.
 
     The resize is Pillow's, antialiased and rounded to 8 bits, so the numbers are those of torchvision's Resize on a PIL picture. Padding is
-    exactly 0: the mean colour after normalisation. Raises FastlocError for a picture that is not RGB or not of the geometry's size, an
-    unknown interpolation, and a mean or std that is not three numbers (std positive).
+    exactly 0: the mean colour after normalisation. Of a `ReducedPicture` the reduced one is resized, at the same places. Raises
+    FastlocError for a picture that is not RGB or not of the geometry's size, an unknown interpolation, and a mean or std that is not three
+    numbers (std positive).
     """
     if interpolation not in INTERPOLATIONS:
         raise FastlocError(unknown("interpolation", interpolation, INTERPOLATIONS))
@@ -41,7 +43,8 @@ def prepare(
     if (spread <= 0).any():
         raise FastlocError(f"std must be positive, got {list(std)}")
 
-    resized = picture.resize(geometry.resized[::-1], INTERPOLATIONS[interpolation])
+    small, box = (picture.small, picture.box) if isinstance(picture, ReducedPicture) else (picture, None)
+    resized = small.resize(geometry.resized[::-1], INTERPOLATIONS[interpolation], box)
     (h, w), (top, left) = geometry.input, geometry.corner
     # the part of the resized picture that lies within the input
     part = resized.crop((max(left, 0), max(top, 0), min(left + w, resized.width), min(top + h, resized.height)))

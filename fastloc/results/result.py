@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from fastloc.errors import FastlocError, TextError
+from fastloc.imaging import heat_arrays, refined_heatmaps
 from fastloc.imaging import heatmaps as maps
-from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.readouts.labels import labels
+from fastloc.imaging.readouts.outlines import outlines
+from fastloc.imaging.readouts.reader import Reader
+from fastloc.imaging.readouts.run_lengths import compressed
+from fastloc.imaging.readouts.runs import Runs
 from fastloc.results import sam_points
 from fastloc.results.boxes import Box, Point, boxes_of
 from fastloc.results.sam_points import SamPoints
@@ -109,39 +114,89 @@ class Result:
 
     @cached_property
     def heatmaps(self) -> NDArray[np.float32]:
-        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use.
+        """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made once.
 
-        Raises FastlocError before it takes more than `max_map_bytes`; points and boxes need one map at a time.
+        Raises FastlocError before it takes more than `max_map_bytes`. Points, boxes, masks and labels need no maps; `heatmap_array` gives
+        bytes, a part, or another size for less.
         """
-        if self._too_large:
-            raise FastlocError(
-                f"heatmaps must take at most max_map_bytes = {self.max_map_bytes:,} bytes, got {self._map_bytes:,}: {len(self.texts)} "
-                f"texts on {self.picture.height} x {self.picture.width} pixels; ask for fewer texts at a time, or scale the picture down"
-            )
-        how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
+        self._check_bytes(4, self.geometry.picture)
         refined = self._refined
-        made = maps.heatmaps(self.similarity, *how) if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
+        how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
+        made = self.heatmap_array() if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
         made = made.astype(np.float32, copy=False)
         made.flags.writeable = False
         return made
 
-    @property
-    def _map_bytes(self) -> int:
-        return 4 * len(self.texts) * math.prod(self.geometry.picture)
+    def heatmap_array(
+        self, dtype: DTypeLike = "float32", size: tuple[int, int] | None = None, *,
+        rows: slice = slice(None), columns: slice = slice(None),
+    ) -> NDArray[Any]:  # fmt: skip
+        """Heatmaps [T, r, c] as a new array, of which nothing is kept: `heatmaps` in another dtype, at another size, or a part of them.
 
-    @property
-    def _too_large(self) -> bool:
-        return self._map_bytes > self.max_map_bytes
+        Args:
+            dtype: "float32", "float16", or "uint8": heat * 255, rounded, less than one step from the exact value and the quickest by far.
+            size: (height, width) of the picture that heat is shown on, in pixels; by default the picture's own. Heat is that of the full
+                size at the place where a pixel's centre lies; of a refinement, which has pixels alone, it is their mean.
+            rows, columns: the part, in pixels of that size.
 
-    def _map(self, index: int) -> NDArray[np.float32]:
-        """One text's heatmap [H, W]: of all of them, or by itself where they are too many and it does not depend on the others."""
-        if not self._too_large or self.order in maps.COMPETING or self.refinement is not None:
-            one: NDArray[np.float32] = self.heatmaps[index]
-            return one
-        limits = None if self.limits is None else self.limits[index : index + 1]
-        made = maps.heatmaps(self.similarity[index : index + 1], self.geometry, self.order, self.logit_scale, self.reverse, limits)
-        alone: NDArray[np.float32] = made[0].astype(np.float32, copy=False)
-        return alone
+        Raises FastlocError for another dtype, a size that is not two positive numbers, a step, bytes of raw similarities (order "none"),
+        and before it takes more than `max_map_bytes`.
+        """
+        kind, shown = self._asked(dtype, size)
+        part = heat_arrays.pixels_of(shown, rows, columns)
+        self._check_bytes(kind.itemsize, (part[0].stop - part[0].start, part[1].stop - part[1].start))
+        return self._part(kind, shown, *part)
+
+    def heatmap_tiles(
+        self, dtype: DTypeLike = "float32", size: tuple[int, int] | None = None, side: int = 1024
+    ) -> Iterator[tuple[slice, slice, NDArray[Any]]]:
+        """Heatmaps a tile at a time: rows, columns and `heatmap_array` [T, r, c] of them, for tiles of at most `side` pixels a side.
+
+        From the left and from the top; never more than one tile is held. Raises FastlocError at once, as `heatmap_array` does.
+        """
+        kind, shown = self._asked(dtype, size)
+        if side < 1:
+            raise FastlocError(f"side must be 1 or more pixels, got {side}")
+        self._check_bytes(kind.itemsize, (min(side, shown[0]), min(side, shown[1])))
+        return ((*tile, self._part(kind, shown, *tile)) for tile in heat_arrays.tiles(shown, side))
+
+    def _asked(self, dtype: DTypeLike, size: tuple[int, int] | None) -> tuple[np.dtype[Any], tuple[int, int]]:
+        """The dtype and the size of heatmaps that are asked for."""
+        kind = heat_arrays.dtype_of(dtype)
+        if kind == np.uint8 and self.order == "none":
+            raise FastlocError("dtype must be float32 or float16 for raw similarities (order 'none'), got uint8; scale heatmaps yourself")
+        if size is None:
+            return kind, self.geometry.picture
+        height, width = size
+        if height < 1 or width < 1:
+            raise FastlocError(f"size must be (height, width) in pixels, 1 or more, got {size!r}")
+        return kind, (int(height), int(width))
+
+    def _part(self, dtype: np.dtype[Any], size: tuple[int, int], rows: slice, columns: slice) -> NDArray[Any]:
+        if self.refinement is None:
+            return heat_arrays.array_of(heat_arrays.heat_at(self._heat, size), dtype, rows, columns)
+        scaled = self.heatmaps if size == self.geometry.picture else heat_arrays.scaled(self.heatmaps, size)
+        part = scaled[:, rows, columns]
+        return heat_arrays.to_steps(part) if dtype == np.uint8 else part.astype(dtype)
+
+    @cached_property
+    def _heat(self) -> maps.Heat:
+        """The heatmaps without the refinement, a part at a time."""
+        return maps.heat_of(self.similarity, self.geometry, self.order, self.logit_scale, self.reverse, self.limits)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        """Reader of peaks, regions and masks; without heatmaps where there is no refinement."""
+        return Reader.of_heat(self._heat) if self.refinement is None else Reader.of_maps(self.heatmaps, self.geometry)
+
+    def _check_bytes(self, itemsize: int, size: tuple[int, int]) -> None:
+        """Raise FastlocError where maps of a size would take more than `max_map_bytes`."""
+        taken = itemsize * len(self.texts) * math.prod(size)
+        if taken > self.max_map_bytes:
+            raise FastlocError(
+                f"heatmaps must take at most max_map_bytes = {self.max_map_bytes:,} bytes, got {taken:,}: {len(self.texts)} texts on "
+                f"{size[0]} x {size[1]} pixels; ask for fewer texts at a time, for uint8 or a smaller size (heatmap_array), or for tiles"
+            )
 
     @property
     def flat(self) -> tuple[bool, ...]:
@@ -218,20 +273,35 @@ class Result:
 
     @cached_property
     def _peaks(self) -> tuple[Point, ...]:
-        return tuple(self._peak(index) for index in range(len(self.texts)))
-
-    def _peak(self, index: int) -> Point:
-        rows, columns = self.geometry.covered()
-        heat = self._map(index)[rows, columns]
-        y, x = np.add(maps.peak(heat), (rows.start, columns.start))
-        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]), maps.through_input(self.order))
-        similarity = up[y] @ self.similarity[index] @ across[x]
-        return Point(self.texts[index], int(x), int(y), float(heat.max()), float(similarity))
+        found = []
+        surface = maps.surface(self.similarity.astype(np.float64), self.geometry, self.order)
+        for index, (y, x, value) in enumerate(self._reader.peaks()):
+            similarity = surface.at(index, y, x)
+            found.append(Point(self.texts[index], x, y, value, similarity))
+        return tuple(found)
 
     def masks(self, threshold: float = 0.5) -> NDArray[np.bool_]:
         """bool [T, H, W]: where the heatmap reaches the threshold. Never true where a crop hid the picture from the model."""
-        least = _number("threshold", threshold)
-        return np.stack([self._mask(heat, least) for heat in self._maps()])
+        return self._reader.masks(_number("threshold", threshold))
+
+    def rle(self, threshold: float = 0.5) -> list[dict[str, Any]]:
+        """The masks in COCO's compressed run lengths, one for each text: {"size": [H, W], "counts": str}, which
+        `pycocotools.mask.decode` takes. Ready for JSON."""
+        size = list(self.geometry.picture)
+        return [{"size": size, "counts": compressed(runs)} for runs in self._runs(threshold)]
+
+    def polygons(self, threshold: float = 0.5) -> list[list[NDArray[np.int32]]]:
+        """The outlines of the masks, for each text its polygons, int32 [n, 2] of (x, y).
+
+        Corners are corners of pixels: one pixel at (0, 0) is (0, 0), (1, 0), (1, 1), (0, 1). Clockwise around a region and the other way
+        around a hole, which is a polygon of its own. COCO's "segmentation" is `[each.ravel().tolist() for each in polygons]`, and has no
+        holes.
+        """
+        return [outlines(runs) for runs in self._runs(threshold)]
+
+    def _runs(self, threshold: float) -> list[Runs]:
+        found = self._reader.runs(_number("threshold", threshold))
+        return [found[place] for place in self._reader.index]
 
     def boxes(self, threshold: float = 0.5, min_area: int | None = None, *, score: float | None = None) -> list[Box]:
         """Boxes around the connected regions of each text's mask: texts in order, of each the region with the peak first, then by value.
@@ -246,17 +316,13 @@ class Result:
     def _boxes_by_text(self, threshold: float, min_area: int | None = None, score: float | None = None) -> list[list[Box]]:
         least = SPECK * math.prod(self.geometry.picture) if min_area is None else _number("min_area", min_area)
         least_heat = _number("threshold", threshold)
-        rows = zip(self._peaks, self._maps(), self._there(score), strict=True)
-        return [boxes_of(peak, self._mask(heat, least_heat), heat, least) if is_there else [] for peak, heat, is_there in rows]
-
-    def _maps(self) -> Iterator[NDArray[np.float32]]:
-        return (self._map(index) for index in range(len(self.texts)))
-
-    def _mask(self, heat: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-        inside = self.geometry.covered()
-        mask = np.zeros(heat.shape, np.bool_)
-        np.greater_equal(heat[inside], threshold, out=mask[inside])
-        return mask
+        peaks, there = self._peaks, self._there(score)
+        found: list[list[Box]] = [[] for _ in self.texts]
+        for place, runs in enumerate(self._reader.runs(least_heat)):
+            for index, each in enumerate(self._reader.index):
+                if each == place and there[index]:
+                    found[index] = boxes_of(peaks[index], runs, least)
+        return found
 
     def labels(self, threshold: float | None = None) -> NDArray[np.int32]:
         """int32 [H, W]: the index of the most similar text, -1 where a crop hid the picture.
@@ -265,40 +331,50 @@ class Result:
         """
         refined = self._refined
         if refined is None:
-            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry, order=self.order)
+            chosen = labels(-self.similarity if self.reverse else self.similarity, self.geometry, self.order)
         else:
             chosen = refined_heatmaps.labels(refined, self.geometry, self.reverse)
         if threshold is not None:
-            heat = np.take_along_axis(self.heatmaps, np.maximum(chosen, 0)[None], axis=0)[0]
-            chosen[heat < _number("threshold", threshold)] = maps.BACKGROUND
+            self._reader.cool(chosen, _number("threshold", threshold))
         return chosen
 
     def overlay(self, alpha: float = 0.5, colormap: str = "turbo") -> Image.Image:
         """A sheet of tiles to look at: the picture, then each text's heat over it with its peak ringed. See
         `fastloc.imaging.overlay.render`.
         """
-        from fastloc.imaging.overlay import render
+        from fastloc.imaging.overlay import render, tile_size
 
         # raw similarities have no common 0 and 1: each map is stretched, which the legend names
         raw = self.order == "none"
-        shown = maps.minmax(self.heatmaps) if raw else self.heatmaps
+        shown = self._looked_at(tile_size(self.geometry.picture, len(self.texts)))
         peaks = [(peak.x, peak.y) if heat.any() else None for peak, heat in zip(self._peaks, shown, strict=True)]
         note = " on ".join(filter(None, (self.method, self.model))) + (", refined" if self.refinement else "")
         return render(self.picture, self.texts, shown, peaks, alpha, colormap, ends=("low", "high") if raw else ("0", "1"), note=note)
+
+    def _looked_at(self, size: tuple[int, int]) -> NDArray[Any]:
+        """Heat [T, h, w] for eyes, at this size where it need not be made at the picture's; raw similarities are stretched."""
+        if self.refinement is not None:
+            return maps.minmax(self.heatmaps) if self.order == "none" else self.heatmaps
+        heat = heat_arrays.stretched(self._heat) if self.order == "none" else self._heat
+        return heat_arrays.array_of(heat_arrays.heat_at(heat, size), np.dtype(np.uint8), slice(0, size[0]), slice(0, size[1]))
 
     def save(self, path: str | os.PathLike[str], alpha: float = 0.5, colormap: str = "turbo") -> Path:
         """Write the overlay atomically, in the format of the path's extension. Returns the path.
 
         Raises FastlocError for an extension that Pillow cannot write and for a folder that is not there.
         """
+        from fastloc.imaging.overlay import write
+
         target, kind = Path(path), picture_format(Path(path))
         sheet = self.overlay(alpha, colormap)
-        return write_whole(target, lambda file: sheet.save(file, format=kind))
+        return write_whole(target, lambda file: write(sheet, file, kind))
 
     def _repr_png_(self) -> bytes:
         """The overlay as a PNG file, for notebooks that show no HTML."""
+        from fastloc.imaging.overlay import write
+
         file = io.BytesIO()
-        self.overlay().save(file, format="PNG")
+        write(self.overlay(), file, "PNG")
         return file.getvalue()
 
     def _repr_html_(self) -> str:

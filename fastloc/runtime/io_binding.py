@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastloc.errors import ImageError, PlanError
 from fastloc.utils.schema import first_line
 
-__all__ = ["Bindings"]
+__all__ = ["Bindings", "host_array"]
 
 Array = NDArray[Any]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
@@ -115,14 +115,9 @@ class Bindings:
         """An object with `__dlpack__` as an input: a numpy array from the CPU, onnxruntime's view of it from the session's GPU."""
         kind, index = array.__dlpack_device__()
         if kind == DLPACK_CPU:
-            try:
-                return np.from_dlpack(array)
-            except (BufferError, RuntimeError, TypeError) as error:
-                raise ImageError(f"the array cannot be read through DLPack ({first_line(error)})") from error
+            return host_array(array)
         if kind != DLPACK_CUDA or self.memory != "cuda" or index != self.device:
-            where = f"GPU {index}" if kind == DLPACK_CUDA else f"DLPack device ({kind}, {index})"
-            here = "the CPU" if self.memory == "cpu" else f"GPU {self.device}"
-            raise PlanError(f"the array must be on {here}, where the inputs are taken, got {where}; copy it there first")
+            raise _elsewhere(kind, index, "the CPU" if self.memory == "cpu" else f"GPU {self.device}")
         capsule = array.__dlpack__(stream=LEGACY_STREAM)
         value = self.ort.OrtValue.from_dlpack(capsule)
         # onnxruntime works on a stream that waits for no other. A copy from pageable memory ends only when the default stream, which the
@@ -141,6 +136,28 @@ class Bindings:
         # not captured yet: this run finds out where its outputs go
         options.add_run_config_entry("gpu_graph_id", "-1")
         return options
+
+
+def host_array(array: Any) -> Array:
+    """An array, or an object with `__dlpack__` on the CPU, as a numpy array without a copy.
+
+    Raises:
+        PlanError: it is on another device. ImageError: numpy cannot read it.
+    """
+    if isinstance(array, np.ndarray):
+        return array
+    kind, index = array.__dlpack_device__()
+    if kind != DLPACK_CPU:
+        raise _elsewhere(kind, index, "the CPU")
+    try:
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise ImageError(f"the array cannot be read through DLPack ({first_line(error)})") from error
+
+
+def _elsewhere(kind: int, index: int, here: str) -> PlanError:
+    where = f"GPU {index}" if kind == DLPACK_CUDA else f"DLPack device ({kind}, {index})"
+    return PlanError(f"the array must be on {here}, where the inputs are taken, got {where}; copy it there first")
 
 
 def _key(feeds: Mapping[str, Any]) -> Key:

@@ -1,4 +1,4 @@
-"""The engine of an exported file: the same call as `fastloc.Localizer`, with numpy, Pillow and onnxruntime alone."""
+"""The engine of an exported file: the same call as `fastloc.Localizer`, with numpy, Pillow and onnxruntime (or OpenVINO) alone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from fastloc.onnx_file.golden import unit_texts
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.prediction import Prediction
 from fastloc.runtime import outputs
+from fastloc.runtime.choice import Choice
+from fastloc.runtime.fastest import Session
 from fastloc.runtime.inputs import check_array, check_count, filled_up, geometry_of, picture_input
+from fastloc.runtime.open_session import open_session
 from fastloc.runtime.placement import Placement
-from fastloc.runtime.session import OnnxSession
 from fastloc.runtime.shape_profiles import Profiles
 from fastloc.runtime.text_sources import Selection, TextSource, check_embeddings, text_source
 from fastloc.utils.distinct import distinct_rows
@@ -47,15 +49,18 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         embeddings: of the texts, in place of a text tower: a file, {text: vector [E]}, (texts, array [T, E]) with unit vectors, or a
             `fastloc.text.embeddings.TextEmbeddings`.
         providers: where it runs: "auto" (CUDA where there is any, else the CPU), a row of `fastloc.runtime.providers.PROVIDERS`, or
-            several.
+            several; "openvino", OpenVINO's own runtime on the CPU; "fastest", the fastest of those installed and its best number of
+            threads, measured for about a second when the file is first loaded on this machine, and kept in the user's cache.
         allow_fallback: let other providers run nodes that this one does not take, with a warning; else that is an error.
-        threads: of the CPU; by default onnxruntime's choice.
+        threads: of the CPU; by default the runtime's choice.
         cuda_graph: replay each call as one CUDA graph: less time between kernels, one set of shapes.
         cache: folder for compiled engines; by default in the user's cache folder.
         size: of the input, for a file that takes any: one number or (height, width).
         profiles: sizes that a compiled engine is made for, where the file leaves them open: {"batch": (least, usual, most), "size": …,
             "texts": …}.
-        options: of the provider, in onnxruntime's own words, in place of those chosen; None removes one.
+        options: of the provider, in the runtime's own words, in place of those chosen; None removes one. Names that begin with "session."
+            are entries of onnxruntime's session: {"session.intra_op.allow_spinning": 1} lets threads that wait take their core. OpenVINO
+            computes in bfloat16, where the processor has it, by {"INFERENCE_PRECISION_HINT": "bf16"}.
 
     Raises:
         FastlocError, ModelError, PlanError, TextError: a fault of the file, the provider or the texts, in one line.
@@ -78,7 +83,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     ) -> None:
         self._describe(locals())
         path = GEM_ONNX if path == "embedded" else path
-        self.session = OnnxSession(
+        self.session: Session = open_session(
             path, providers, allow_fallback=allow_fallback, threads=threads, cuda_graph=cuda_graph, cache=cache, profiles=profiles,
             options=options,
         )  # fmt: skip
@@ -92,6 +97,11 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def method(self) -> str:
         """The method's name."""
         return self.manifest.recipe.name
+
+    @property
+    def choice(self) -> Choice | None:
+        """The measurement that chose the runtime and its threads, for providers "fastest"; `print` gives every way with its time."""
+        return self.session.choice
 
     @property
     def logit_scale(self) -> float:
@@ -213,26 +223,39 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3].
         Raises ImageError for another.
         """
+        return self.predict_frames([frame], chosen, bgr)[0]
+
+    def predict_frames(self, frames: Sequence[Any], chosen: Selection, bgr: bool = False) -> list[Prediction]:
+        """The Prediction of each of several camera frames, as `predict_frame` has it, in one call of the file.
+
+        Raises ImageError for more frames than a file of a fixed batch takes.
+        """
         given = self.manifest.input
-        if given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr:
+        if len(frames) > 1 and not all(isinstance(frame, np.ndarray) for frame in frames):
+            # each stays in the memory of its device
+            return [self.predict_frame(frame, chosen, bgr) for frame in frames]
+        if len(frames) == 1 and given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr:
+            (frame,) = frames
             check_array(self.manifest, array := frame[None], str(self.path))
-            geometry = self._geometry((int(frame.shape[0]), int(frame.shape[1])))
+            geometries = [self._geometry((int(frame.shape[0]), int(frame.shape[1])))]
         else:
-            picture = pictures.load(np.asarray(frame), bgr=bgr)
-            geometry = self._geometry(picture.size[::-1])
-            array = picture_input(self.manifest, picture, geometry)[None]
-        return self._predictions(array, [geometry], chosen)[0]
+            loaded = [pictures.load(np.asarray(frame), bgr=bgr) for frame in frames]
+            geometries = [self._geometry(picture.size[::-1]) for picture in loaded]
+            array = np.stack([picture_input(self.manifest, *each) for each in zip(loaded, geometries, strict=True)])
+            if len(frames) > 1:
+                check_array(self.manifest, array, str(self.path))
+        return self._predictions(array, geometries, chosen)
 
     def _embedded(self, vectors: Any) -> Selection:
         """The selection for embeddings whose texts only the caller knows."""
         if self.manifest.texts.baked:
-            raise TextError(f"embeddings must be left out for {self.path}, which has texts baked in: {', '.join(self.texts)}")
+            raise TextError(f"embeddings must be left out for {self.path}, whose texts are baked in: {', '.join(self.texts or ())}")
         return Selection(tuple(str(i) for i in range(len(vectors))), check_embeddings(vectors, len(vectors), self.manifest.model.embed))
 
     def _check_similarity(self) -> None:
         if "similarity" not in self.manifest.outputs:
             there = ", ".join(self.manifest.outputs)
-            raise ModelError(f"{self.path} has no output 'similarity', which results are made of: use .run(array), which gives {there}")
+            raise ModelError(f"{self.path} must have the output 'similarity' for results; use .run(array), which gives {there}")
 
     def _check_size(self) -> None:
         """Raise FastlocError for an impossible size now, and not at the first picture."""

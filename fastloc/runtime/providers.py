@@ -16,8 +16,15 @@ from fastloc.runtime.placement import CPU, HOST
 from fastloc.runtime.shape_profiles import Profiles, shapes
 from fastloc.utils.schema import first_line
 
-__all__ = ["PROVIDERS", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime", "session_settings"]
+__all__ = [
+    "OPENVINO", "PROVIDERS", "SHARED", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime",
+    "session_settings",
+]  # fmt: skip
 
+# entries of a session's configuration, in onnxruntime's words, begin so in `options`
+ENTRY = "session."
+# threads that wait for work sleep: those that spin take the cores from decoders, encoders and other processes, and gain little alone
+SHARED = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 # from this version on onnxruntime reports each node's provider
 RECORDS = (1, 24)
 # shape arithmetic that is about shapes by its very type; a provider that lacks the others in floating point may leave work to the CPU
@@ -124,11 +131,13 @@ _ROWS = (
     Provider("directml", "DmlExecutionProvider", "pip install onnxruntime-directml, in place of onnxruntime (Windows)", pattern=False),
     Provider("coreml", "CoreMLExecutionProvider", "pip install 'fastloc[onnx-cpu]' (macOS)",
              options=lambda request: {"ModelFormat": "MLProgram"}, host=NARROW),
-    Provider("openvino", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino, in place of onnxruntime", options=_openvino,
-             compiles=True, host=NARROW),
+    Provider("onnxruntime-openvino", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino, in place of onnxruntime",
+             options=_openvino, compiles=True, host=NARROW),
     Provider("webgpu", "WebGpuExecutionProvider", "pip install onnxruntime onnxruntime-ep-webgpu", plugin=_WEBGPU_PLUGIN),
 )  # fmt: skip
 PROVIDERS: dict[str, Provider] = {row.name: row for row in _ROWS}
+# OpenVINO's own runtime, which onnxruntime knows nothing of, see `fastloc.runtime.openvino_session`
+OPENVINO = "openvino"
 # what "auto" takes, the best first: TensorRT builds engines, for minutes, and is chosen by name alone
 AUTO = ("cuda", "cpu")
 
@@ -157,7 +166,8 @@ def session_settings(
     Args:
         version: onnxruntime's, such as (1, 31, 1).
         allow_fallback: let CUDA, then the CPU run the nodes that a compiling NVIDIA provider does not take.
-        override: options of the first provider in place of those chosen here; None removes one.
+        override: options of the first provider in place of those chosen here, and entries "session.…" of the configuration; None removes
+            one.
 
     Raises:
         PlanError: a CUDA graph on a provider other than CUDA, options of a provider that has none, or threads that are not a count.
@@ -165,24 +175,30 @@ def session_settings(
     if request.cuda_graph and memory_of(chosen) != "cuda":
         able = ", ".join(row.name for row in _ROWS if row.memory == "cuda")
         raise PlanError(f"provider must be {able} for cuda_graph, got {chosen[0].name!r}")
-    if override and chosen[0].ort == CPU:
+    given = dict(override or {})
+    entries = {key: given.pop(key) for key in tuple(given) if key.startswith(ENTRY)}
+    if given and chosen[0].ort == CPU:
         # onnxruntime would take them, and do nothing with them
-        raise PlanError(f"options must be left out for provider 'cpu', got {', '.join(override)}; threads is an argument of its own")
+        raise PlanError(f"options must be left out for provider 'cpu', got {', '.join(given)}; threads is an argument of its own")
     if request.threads is not None and (not isinstance(request.threads, int) or request.threads < 1):
         raise PlanError(f"threads must be 1 or more, or None for onnxruntime's own choice, got {request.threads!r}")
     rows = list(chosen)
     if allow_fallback and rows[-1].name == "tensorrt":
         rows.append(PROVIDERS["cuda"])
     options = [row.options(request) for row in rows]
-    options[0] |= {key: str(value) for key, value in (override or {}).items()}
-    options[0] = {key: value for key, value in options[0].items() if (override or {}).get(key, "") is not None}
+    options[0] = _overridden(options[0], given)
     recorded = version >= RECORDS
-    config = {"session.record_ep_graph_assignment_info": "1"}
+    config = _overridden({"session.record_ep_graph_assignment_info": "1", **SHARED}, entries)
     if not recorded and not allow_fallback and all(row.ort != CPU for row in rows):
         # the blunt form: an older onnxruntime refuses for any node on the CPU, of shapes or not
         config["session.disable_cpu_ep_fallback"] = "1"
     providers = tuple((row.ort, each) for row, each in zip(rows, options, strict=True))
     return Settings(providers, config, all(row.pattern for row in rows), recorded)
+
+
+def _overridden(options: Options, given: Mapping[str, Any]) -> Options:
+    changed = options | {key: str(value) for key, value in given.items()}
+    return {key: value for key, value in changed.items() if given.get(key, "") is not None}
 
 
 def memory_of(chosen: Sequence[Provider]) -> str:
@@ -216,7 +232,9 @@ def _row(name: object) -> Provider:
     for row in _ROWS:
         if name in (row.name, row.ort):
             return row
-    raise PlanError(unknown("provider", name, ("auto", *PROVIDERS)))
+    if name == OPENVINO:
+        raise PlanError(f"provider {OPENVINO!r} is a runtime of its own, which takes whole image towers: give no other one with it")
+    raise PlanError(unknown("provider", name, ("auto", OPENVINO, *PROVIDERS)))
 
 
 def _name(ort: str) -> str:

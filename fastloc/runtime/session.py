@@ -1,4 +1,4 @@
-"""One loaded file: a session on the providers that were asked for, its buffers, and calls into it."""
+"""One loaded file: a session on the chosen providers, its buffers, and calls into it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from fastloc.errors import FastlocWarning, ModelError, PlanError
 from fastloc.onnx_file.header import Header, read
 from fastloc.runtime import engine_cache
+from fastloc.runtime.choice import Choice
+from fastloc.runtime.graph_check import check_graph
 from fastloc.runtime.io_binding import Bindings
 from fastloc.runtime.placement import CPU, Placement, listed, placement
 from fastloc.runtime.providers import (
@@ -30,10 +32,10 @@ from fastloc.runtime.providers import (
     runtime,
     session_settings,
 )
-from fastloc.runtime.shape_profiles import Profiles, inputs_of
+from fastloc.runtime.shape_profiles import Profiles
 from fastloc.utils.atomic_write import is_stream, replacing
 from fastloc.utils.fork_safety import FORKED, keep_for_ever, renewed_after_fork
-from fastloc.utils.hardware import cuda_gpu
+from fastloc.utils.hardware import cpu, cuda_gpu
 from fastloc.utils.heartbeat import waiting
 
 __all__ = ["OnnxSession"]
@@ -43,14 +45,14 @@ Array = NDArray[Any]
 QUIET = 4
 # the type of node that holds a compiled engine
 COMPILED = "EPContext"
-# onnxruntime's names of types
-TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
+# numpy's names of onnxruntime's types
+TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 # characters of its messages that are passed on
 SAID = 300
 
 
 class OnnxSession:
-    """A file in onnxruntime, on the providers asked for and on no other.
+    """A file in onnxruntime, on the chosen providers and on no other.
 
     Args: see `fastloc.OnnxLocalizer`.
 
@@ -60,6 +62,8 @@ class OnnxSession:
         ModelError: the file cannot be used. PlanError: a provider is missing, does not load, or does not take every node; a cache folder
         that cannot be written to. FastlocError: onnxruntime is not installed.
     """
+
+    choice: Choice | None = None
 
     def __init__(
         self,
@@ -190,26 +194,41 @@ class OnnxSession:
         warnings.warn(message, FastlocWarning, stacklevel=4)
 
     def _check_graph(self) -> None:
-        """Raise ModelError unless the graph's inputs and outputs match the metadata, so that nothing is made for sizes that it lacks."""
-        inputs, declared = {each.name: each for each in self.session.get_inputs()}, inputs_of(self.manifest)
-        if set(inputs) != set(declared):
-            raise ModelError(f"{self.header.path}: its graph must have the inputs {sorted(declared)} of its metadata, got {sorted(inputs)}")
-        for name, (dtype, shape) in declared.items():
-            kind, sides = inputs[name].type, tuple(inputs[name].shape)
-            if kind != TYPES[dtype] or len(sides) != len(shape) or any(_differ(*pair) for pair in zip(sides, shape, strict=True)):
-                raise ModelError(
-                    f"{self.header.path}: its graph's input {name!r} must be {dtype} {list(shape)}, as declared, got {kind} {list(sides)}"
-                )
-        outputs = {each.name: each for each in self.session.get_outputs()}
-        for name in self.manifest.outputs:
-            axes, kind = (3, "uint8") if name == "labels" else (2 if name in ("scores", "background") else 4, "float32")
-            if name not in outputs or outputs[name].type != TYPES[kind] or len(outputs[name].shape) not in (0, axes):
-                raise ModelError(f"{self.header.path}: its graph must have output {name!r} as declared, {kind} of {axes} axes, got none")
+        inputs, outputs = (
+            {each.name: (TYPES.get(each.type, each.type), tuple(each.shape)) for each in values}
+            for values in (self.session.get_inputs(), self.session.get_outputs())
+        )
+        check_graph(self.header.path, self.manifest, inputs, outputs)
 
     def _building(self) -> contextlib.AbstractContextManager[object]:
         """A line on stderr while an engine is built, for providers that build them."""
         row = next((row for row in self.chosen if row.compiles), None)
         return contextlib.nullcontext() if row is None else waiting(f"fastloc: {row.name} builds an engine of {self.header.path.name}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The providers that loaded, by fastloc's names, the first choice first."""
+        return tuple(row.name for row in self.chosen)
+
+    @property
+    def recorded(self) -> bool:
+        """True where this onnxruntime reports each node's provider."""
+        return self.settings.recorded
+
+    def device(self) -> str:
+        """The processor or GPU. A GPU's name comes from the driver for this process: other processes may number GPUs in another order."""
+        if self.chosen[0].memory == "cuda":
+            try:
+                gpu = cuda_gpu(_index(self.settings.providers[0][1].get("device_id", 0)))
+                return f"{gpu.name}, compute capability {gpu.capability}"
+            except PlanError:
+                return "a GPU that the driver does not name"
+        return cpu() if self.chosen[0].name == "cpu" else f"{self.chosen[0].name} on {cpu()}"
+
+    def versions(self) -> dict[str, str]:
+        """The versions of the runtime, and of TensorRT where that computes."""
+        found = {"onnxruntime": self.ort.__version__}
+        return found | ({"tensorrt": engine_cache.tensorrt_version()} if self.chosen[0].name == "tensorrt" else {})
 
     def placement(self) -> Placement:
         """The provider of each node.
@@ -217,7 +236,7 @@ class OnnxSession:
         Raises:
             PlanError: this onnxruntime is too old to report it.
         """
-        if not self.settings.recorded:
+        if not self.recorded:
             raise PlanError(f"onnxruntime must be 1.24 or newer to report where nodes run, got {self.ort.__version__}")
         return self._placement
 
@@ -278,11 +297,6 @@ class OnnxSession:
             self.ort.ModelCompiler(options, str(self.header.path), embed_compiled_data_into_model=True).compile_to_file(str(part))
         except Exception as error:
             raise self._refused(error, self.header.path) from error
-
-
-def _differ(side: object, declared: object) -> bool:
-    """True for two sides that differ; a side that one of both leaves open fits any."""
-    return isinstance(side, int) and isinstance(declared, int) and side != declared
 
 
 def _names(row: Provider) -> set[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file import header, text_manifest
 from fastloc.onnx_file.text_manifest import TOKENIZER, TextManifest, unpack
-from fastloc.runtime.providers import available, choose, register, runtime
+from fastloc.runtime.providers import SHARED, available, choose, register, runtime
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
@@ -129,6 +129,8 @@ def _session(path: Path, providers: str | Sequence[str], threads: int | None) ->
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    for entry in SHARED.items():
+        options.add_session_config_entry(*entry)
     plugin = register(rows[0], ort)
     try:
         if plugin:

@@ -9,7 +9,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,7 +19,9 @@ from starlette.routing import Route
 
 from fastloc._version import __version__
 from fastloc.errors import FastlocError
+from fastloc.imaging.heat_arrays import to_steps
 from fastloc.imaging.heatmaps import minmax
+from fastloc.imaging.overlay import write as write_sheet
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.results.wire import FORMAT, to_wire
@@ -102,11 +103,11 @@ async def _drawn(service: Service, ask: Ask, overlay: bool) -> Response:
 def _png(result: Result, overlay: bool) -> bytes:
     file = io.BytesIO()
     if overlay:
-        result.overlay().save(file, "PNG")
+        write_sheet(result.overlay(), file, "PNG")
     else:
         # raw similarities have no common 0 and 1
-        heat = minmax(result.heatmaps)[0] if result.order == "none" else result.heatmaps[0]
-        Image.fromarray(np.rint(heat * 255).astype(np.uint8)).save(file, "PNG")
+        heat = to_steps(minmax(result.heatmaps)) if result.order == "none" else result.heatmap_array("uint8")
+        Image.fromarray(heat[0]).save(file, "PNG")
     return file.getvalue()
 
 

@@ -5,6 +5,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "open_clip", "timm", "safetensors", "huggingface_hub", "ftfy", "regex"), "engine"),
     **dict.fromkeys(("onnx", "onnx_ir", "onnxscript"), "export"),
     **dict.fromkeys(("onnxruntime", "tokenizers"), "onnx-cpu"),
+    "openvino": "openvino",
     "av": "video",
     **dict.fromkeys(("starlette", "uvicorn", "websockets"), "live"),
     "supervision": "supervision",

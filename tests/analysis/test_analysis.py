@@ -200,14 +200,14 @@ def test_pictures_of_ones_own(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["one.png"], "need -t"),
+        (["one.png"], "-t must name what is in your pictures, got none"),
         (["-t", "cat"], "of your own"),
         (["none.png", "-t", "cat"], "no such file"),
-        (["one.png", "-t", "cat", "--masks", "nowhere"], "not a folder"),
+        (["one.png", "-t", "cat", "--masks", "nowhere"], "--masks must be a folder"),
         (["one.png", "-t", "cat", "--masks", "small"], "40 x 60"),
-        (["one.png", "-t", "cat", "--masks", "many"], "value k marks"),
+        (["one.png", "-t", "cat", "--masks", "many"], "must hold values up to"),
         (["--methods", "gme"], "unknown method 'gme': did you mean 'gem'"),
-        (["-o", "one.png"], "output goes to a folder"),
+        (["-o", "one.png"], "--output must be a folder"),
         (["-o", "no/where"], "does not exist"),
         (["--model", "x.onnx"], "exported"),
     ],

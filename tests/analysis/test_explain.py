@@ -161,7 +161,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["few.png", "page.html", "scene.png", "sheet.webp"]
 
 
-def test_a_broken_method_is_told_at_the_end(tmp_path, capsys, monkeypatch):
+def test_a_broken_method_is_reported_at_the_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
     usual = Localizer.pixels
@@ -187,12 +187,12 @@ def test_a_sheet_that_its_format_cannot_hold(tmp_path, capsys, monkeypatch):
     [
         (["none.png", "-t", "cat"], "no such file"),
         (["scene.png", "-t", "cat", "--methods", "gme"], "unknown method 'gme': did you mean 'gem'"),
-        (["scene.png", "-t", "cat", "-o", "sheet.txt"], "no picture format"),
+        (["scene.png", "-t", "cat", "-o", "sheet.txt"], "the extension must be that of a picture format"),
         (["scene.png", "-t", "cat", "-o", "no/sheet.png"], "does not exist"),
         (["scene.png", "-t", "cat", "--html", "no/page.html"], "does not exist"),
-        (["scene.png", "-t", "cat", "-o", "scene.png"], "over the picture"),
-        (["scene.png", "-t", "cat", "-o", "a.png", "--html", "a.png"], "files of their own"),
-        (["scene.png", "-t", "cat", "--model", "x.onnx"], "exported file holds one method"),
+        (["scene.png", "-t", "cat", "-o", "scene.png"], "must be another file than the picture, got the same"),
+        (["scene.png", "-t", "cat", "-o", "a.png", "--html", "a.png"], "must be two files"),
+        (["scene.png", "-t", "cat", "--model", "x.onnx"], "--model must be no exported file"),
         (["scene.png", "-t", "cat", "--model", "nothing"], "unknown model"),
     ],
 )

@@ -186,7 +186,7 @@ def test_the_official_form_is_what_was_counted(depth: int, iterations: int, kind
 KERNELS = {"attention": "triton", "norm": "triton", "activation": "triton", "readout": "triton"}
 
 
-def test_what_is_not_counted_is_said() -> None:
+def test_what_is_not_counted_is_reported() -> None:
     anchors = {f"anchor_{term}" for term in ("qk", "vv", "qq", "kk")}
     gradients = {"grad_cam", "grad_cam_clip_es", "grad_cam_input", "bi_modal", "bi_modal_last", "legrad", "grad_eclip"}
     assert {*gradients, *anchors, "rollout", "cliper", "gem_matched", "sc_clip", "sfp"} == floor.UNCOUNTED

@@ -66,7 +66,7 @@ def build(case):
         return np.ones(case["bytes"], np.uint8).sum()
 
     answer = lambda: np.array(calls, np.float32)
-    return Passes(model, None if case["silent"] else answer, told={{"note": "planted"}})
+    return Passes(model, None if case["silent"] else answer, columns={{"note": "planted"}})
 
 serve(build, {{"planted": "1.0"}}, tree="here")
 """
@@ -311,7 +311,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[Row, Any]:
         asked: Asked = []
         for row in rows:
             file = str(folder / f"{name} {row.key}.npy")
-            asked.append({"do": "prepare", "key": row.key, "case": case_of(row, folder).told()})
+            asked.append({"do": "prepare", "key": row.key, "case": case_of(row, folder).to_dict()})
             asked.append({"do": "answer", "key": row.key, "file": file})
         asked.append({"do": "go", "key": rows[0].key, "what": "whole", "count": 1})
         _, answers, errors = talk(process, asked)

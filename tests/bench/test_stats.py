@@ -97,14 +97,14 @@ def test_the_formula_leaves_out_what_is_zero() -> None:
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: percentiles([]), "there are 0 times"),
-    (lambda: percentiles([1.0, float("nan")]), "there are 2 times, 1 of them finite"),
-    (lambda: ratio_interval([1.0], [1.0, 2.0]), "rounds of two contenders are 1 and 2"),
-    (lambda: ratio_interval([1.0], [0.0]), "rounds hold 0.0"),
-    (lambda: growth([196, 196], [1.0, 2.0]), r"growth over the sizes \[196.0\]: two different ones"),
-    (lambda: growth([196, 784], [1.0]), "2 sizes and 1 times"),
+    (lambda: percentiles([]), "times must be one or more, and all finite, got 0"),
+    (lambda: percentiles([1.0, float("nan")]), "got 2, 1 of them finite"),
+    (lambda: ratio_interval([1.0], [1.0, 2.0]), "rounds of two contenders must be as many of each, got 1 and 2"),
+    (lambda: ratio_interval([1.0], [0.0]), "rounds must be positive numbers, got 0.0"),
+    (lambda: growth([196, 196], [1.0, 2.0]), r"sizes must be two different ones or more, got \[196.0\]"),
+    (lambda: growth([196, 784], [1.0]), "times must be one a size, got 1 for 2 sizes"),
 ])  # fmt: skip
-def test_what_cannot_be_said_is_an_error(call: object, message: str) -> None:
+def test_what_cannot_be_computed_is_an_error(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(FastlocError, match=message):
         call()

@@ -60,7 +60,7 @@ def test_columns_are_left_out_and_numbers_never_wrapped() -> None:
 
 
 @pytest.mark.parametrize("width", [50, 80, 200])
-def test_why_there_are_no_times_is_told_in_full(width: int) -> None:
+def test_why_there_are_no_times_is_reported_in_full(width: int) -> None:
     lines = printed(EVERYTHING, width).splitlines()
     start = next(i for i, line in enumerate(lines) if "gem_torch newest" in line and "1.0.1" not in line)
     text = flat(" ".join(line[18:] if width > 50 else line for line in lines[start : start + 6]))
@@ -125,7 +125,7 @@ def test_the_waterfall_counts_from_the_first_step_and_from_the_last() -> None:
     assert [line.cells[2:4] for line in grid.lines[2:4]] == [("1.25", "1.25"), ("2.50", "2.00")] and "same rounds" in grid.notes[0]
 
 
-def test_contenders_are_told_apart_by_what_they_differ_in() -> None:
+def test_contenders_are_distinguished_by_what_they_differ_in() -> None:
     rows = [made.row("methods", "torch", 1, dtype="float32"), made.row("methods", "torch", 1, dtype="float16"),
             made.row("methods", "ort", 1, dtype="float32"), made.row("methods", "gem_torch", 1, dtype="float32", compiled=True),
             made.row("methods", "compile", 1, dtype="float32", compiled=True)]  # fmt: skip
@@ -259,6 +259,6 @@ def test_the_check_names_plots_that_are_missing(results: Path, monkeypatch: pyte
     assert "amd-epyc/waterfall.svg does not exist: run `python benchmarks/docs.py`" in capsys.readouterr().err
 
 
-def test_versions_that_all_have_are_told_once() -> None:
+def test_versions_that_all_have_are_reported_once() -> None:
     assert packages(made.cold()) == ["python 3.11.7, fastloc 0.1.0, numpy 2.4.6", "torch: torch 2.15.0", "ort: onnxruntime 1.31.1"]
     assert packages([made.row("methods", "gem_torch", failed="x", versions={})]) == []

@@ -392,7 +392,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_it_is_an_error(tmp_path: Path) -> None:
     found = command("-o", str(tmp_path))
     assert found.returncode == 2 and found.stdout == "" and found.stderr.count("\n") == 1
     assert found.stderr.startswith("no CUDA GPU to run on: torch sees none") and not list(tmp_path.iterdir())

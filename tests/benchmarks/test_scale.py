@@ -101,7 +101,7 @@ def test_the_rate_is_that_of_a_run_under_way() -> None:
     assert throughput.shard_size(1e9, 60.0) % unit == 0 and throughput.shard_size(1e9, 60.0) > unit
 
 
-def test_what_grows_is_told_from_what_does_not() -> None:
+def test_what_grows_is_distinguished_from_what_does_not() -> None:
     random = np.random.default_rng(0)
     steady, slower = np.cumsum(1 + 0.05 * random.random(200)), np.cumsum(1 + 0.05 * random.random(200) + np.arange(200) / 1000)
     samples = [(float(at), 500 + random.random()) for at in range(200)]
@@ -214,7 +214,7 @@ def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
     assert not [pid for pid in all_of_it if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_bad_options_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in ((["--parts", "ray,rai"], "got rai"), (["--minutes", "0"], "above 0"), (["--quick", "-o", "x"], "quick")):
         with pytest.raises(SystemExit):
             scale.main(arguments)

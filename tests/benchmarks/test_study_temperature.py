@@ -47,7 +47,7 @@ def test_it_beats_every_published_row_on_both_sets(record: dict[str, Any]) -> No
             assert all(ours[score] > other[score] for score in tables.SCORES), (name, other["label"])
 
 
-def test_what_cannot_be_made_is_told(record: dict[str, Any]) -> None:
+def test_what_cannot_be_made_is_reported(record: dict[str, Any]) -> None:
     with pytest.raises(TableError, match="there is no table 'none'"):
         tables.table(record, "none")
     with pytest.raises(TableError, match="the record has no rows for temperature-blocks"):

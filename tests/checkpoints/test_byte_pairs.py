@@ -59,7 +59,7 @@ def test_rows_are_cut_and_filled_as_in_open_clip(length: int):
     assert torch.equal(ours("a cat"), theirs("a cat"))
 
 
-def test_ids_are_told_back_as_in_open_clip(both: tuple[BytePairs, Any]):
+def test_ids_are_given_back_as_in_open_clip(both: tuple[BytePairs, Any]):
     ours, theirs = both
     for text in (*PLAIN, *ODD):
         ids = theirs.encode(text)

@@ -156,7 +156,7 @@ def test_models_that_cannot_be_loaded(model_name: str, pretrained: str | None, m
 def test_weights_of_another_architecture(model: torch.nn.Module, config: Path, tmp_path: Path):
     wider = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "width": 64}}
     config.write_text(json.dumps(wider))
-    with pytest.raises(ModelError, match=r"'visual.conv1.weight' has shape \(32, 3, 8, 8\), the model wants \(64, 3, 8, 8\)"):
+    with pytest.raises(ModelError, match=r"'visual.conv1.weight' must have shape \(64, 3, 8, 8\), got \(32, 3, 8, 8\)"):
         loading.load(str(config), str(saved(model, tmp_path / "weights.pt")))
     config.write_text(json.dumps({**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "layers": 2}}))
     with pytest.raises(ModelError, match=r"'transformer.resblocks.1.ln_1.weight' is missing"):

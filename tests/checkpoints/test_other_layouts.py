@@ -108,7 +108,7 @@ def test_sizes_of_one_letter_agree_throughout_a_file():
     layout = layout_named("a PE")
     state = state_of(layout, 3)
     state["visual.ln_post.bias"] = torch.zeros(31)
-    with pytest.raises(ModelError, match=r"'visual.ln_post.bias' has shape \(31,\), the model wants \(32,\)"):
+    with pytest.raises(ModelError, match=r"'visual.ln_post.bias' must have shape \(32,\), got \(31,\)"):
         renamed(state, layout, {}, {})
 
 

@@ -147,8 +147,8 @@ WRONG: dict[str, tuple[dict[str, Tensor], object, str]] = {
     "no metadata": ({"image": EYE, "text": EYE}, {}, "holds no projections: `python -m fastloc.eclip` trains them"),
     "newer": ({"image": EYE, "text": EYE}, {"format": 2, "version": "9.9"}, "metadata of format 2; this fastloc reads format 1"),
     "no model": ({"image": EYE, "text": EYE}, {"format": 1}, "'model' is missing"),
-    "one alone": ({"image": EYE}, None, "'image' and 'text' of one shape [E, E] are wanted"),
-    "two sizes": ({"image": EYE, "text": torch.eye(5)}, None, "'text': (5, 5)}; 'image' and 'text' of one shape"),
+    "one alone": ({"image": EYE}, None, "must hold 'image' and 'text' of one shape [E, E]"),
+    "two sizes": ({"image": EYE, "text": torch.eye(5)}, None, "of one shape [E, E], got {'image': (4, 4), 'text': (5, 5)}"),
     "not a number": ({"image": EYE, "text": EYE * torch.nan}, None, "'text' holds NaN or infinite numbers"),
 }
 
@@ -169,7 +169,7 @@ def test_no_file(tmp_path: Path) -> None:
             Projections.load(tmp_path / name)
 
 
-def test_another_model_is_told_with_both_names() -> None:
+def test_another_model_is_reported_with_both_names() -> None:
     made = random_maps(source(name="tiny"))
     other = replace(source(name="larger"), weights=towers.tower(seed=5))
     with pytest.raises(ModelError, match=r"were trained on tiny \(towers \w+ and \w+\), and the model is larger \(\w+ and \w+\)"):

@@ -97,10 +97,10 @@ def test_an_unknown_template_names_the_nearest():
     ("texts", "message"),
     [
         ([], "no prompts"),
-        (["cat", ""], "prompt 1 is empty"),
-        (["  "], "prompt 0 is empty"),
-        (["cat", 3], "prompt 1 is 3, of type int; a text is wanted"),
-        ([None], "prompt 0 is None"),
+        (["cat", ""], "prompt 1 must not be empty"),
+        (["  "], "prompt 0 must not be empty"),
+        (["cat", 3], "prompt 1 must be a string, got int: 3"),
+        ([None], "prompt 0 must be a string, got NoneType"),
     ],
 )
 def test_prompts_that_cannot_be_used(texts: list[Any], message: str):

@@ -222,7 +222,7 @@ def test_towers_and_weights_that_cannot_be():
             text_tower({**config, "text_cfg": {**config["text_cfg"], **text}}, state)
         assert "\n" not in str(caught.value)
     name = "text.transformer.encoder.layer.1.output.dense.weight"
-    with pytest.raises(ModelError, match=r"output\.dense\.weight' has shape \(3, 3\), the model wants \(128, 96\)"):
+    with pytest.raises(ModelError, match=r"output\.dense\.weight' must have shape \(128, 96\), got \(3, 3\)"):
         text_tower(config, {**state, name: torch.zeros(3, 3)})
     assert row({"hf_model_name": "FacebookAI/xlm-roberta-large"}) == ROWS["xlm-roberta-large"]
 

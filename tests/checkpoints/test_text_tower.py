@@ -142,7 +142,7 @@ def test_weights_of_another_architecture():
     with pytest.raises(ModelError, match=r"weights of another architecture: 'text\.ln_final\.weight' is missing"):
         text_tower(config("custom"), state)
     state["text.ln_final.weight"] = torch.zeros(5)
-    with pytest.raises(ModelError, match=r"'text\.ln_final\.weight' has shape \(5,\), the model wants \(32,\)"):
+    with pytest.raises(ModelError, match=r"'text\.ln_final\.weight' must have shape \(32,\), got \(5,\)"):
         text_tower(config("custom"), state)
 
 

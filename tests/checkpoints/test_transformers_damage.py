@@ -94,7 +94,7 @@ def test_files_that_are_not_there(tmp_path: Path):
     write(tmp_path, "siglip")
     (tmp_path / "tokenizer.json").unlink()
     assert error_line(tmp_path) == (
-        f"model directory {str(tmp_path)!r} must hold the tokenizer of its SiglipModel, tokenizer.json, and holds none; put the file there"
+        f"model directory {str(tmp_path)!r} must hold the tokenizer of its SiglipModel, tokenizer.json, got none; put the file there"
     )
     write(tmp_path, "siglip")
     (tmp_path / "model.safetensors").unlink()
@@ -123,18 +123,18 @@ TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
     ),
     "shape": (
         lambda state: state.update({"vision_model.encoder.layers.0.self_attn.q_proj.weight": torch.zeros(16, 32)}),
-        "'vision_model.encoder.layers.0.self_attn.q_proj.weight' has shape (16, 32), the model wants (32, 32)",
+        "'vision_model.encoder.layers.0.self_attn.q_proj.weight' must have shape (32, 32), got (16, 32)",
     ),
-    "axes": (lambda state: state.update({"visual_projection.weight": torch.zeros(20)}), "has shape (20,), the model wants (20, 32)"),
+    "axes": (lambda state: state.update({"visual_projection.weight": torch.zeros(20)}), "must have shape (20, 32), got (20,)"),
     "vocabulary": (
-        lambda state: state.update({"text_model.embeddings.token_embedding.weight": torch.zeros(61, 24)}), "wants (60, 24)",
+        lambda state: state.update({"text_model.embeddings.token_embedding.weight": torch.zeros(61, 24)}), "must have shape (60, 24)",
     ),
     "another block": (
         lambda state: state.update({"vision_model.encoder.layers.2.layer_norm1.weight": torch.zeros(32)}),
         "'vision_model.encoder.layers.2.layer_norm1.weight' is there, and a CLIPModel of this size has no such part",
     ),
     "adapter": (lambda state: state.update({"visual_projection.bias": torch.zeros(20)}), "'visual_projection.bias' is there"),
-    "scale": (lambda state: state.update({"logit_scale": torch.zeros(2)}), "'logit_scale' has shape (2,), the model wants ()"),
+    "scale": (lambda state: state.update({"logit_scale": torch.zeros(2)}), "'logit_scale' must have shape (), got (2,)"),
 }  # fmt: skip
 
 

@@ -90,10 +90,10 @@ def test_usage_errors_exit_2_and_say_what_would_be_right(run: Run, argv: list[st
     assert message in ended.err.splitlines()[-1]
 
 
-def test_plan_tells_how_a_method_would_be_executed(run: Run) -> None:
+def test_plan_reports_how_a_method_would_be_executed(run: Run) -> None:
     output = run("plan", "--method", "naclip", "--size", "64", "--batch", "3", "--device", "cpu", "--plan", "projection=joint")
     assert output.status == 0 and output.out.startswith("plan for naclip, batch 3, 64 x 64 on cpu\n")
-    assert "joint       as asked for" in output.out and "not graph: " in output.out
+    assert "joint       as requested" in output.out and "not graph: " in output.out
     decisions = json.loads(run("plan", "--json", "--device", "cpu").out)
     assert {"field", "chosen", "why", "refused"} == set(decisions[0]) and decisions[0]["chosen"] == "float32"
     refused = run("plan", "--device", "cpu", "--plan", "launch=graph")
@@ -240,7 +240,7 @@ def without_torch(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_notes_are_said_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_notes_are_reported_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answer = engine.__call__
 
     def warn(self: StandIn, image: Path, texts: list[str], max_pixels: int) -> Result:
@@ -311,7 +311,7 @@ def test_models_lists_what_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (["--device", "abacus"], "abacus"),
     ],
 )
-def test_what_the_engine_refuses_is_said_in_one_line(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
+def test_what_the_engine_refuses_is_reported_in_one_line(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
     ended = run("locate", picture(tmp_path / "a.png"), "-t", "cat", *options)
     assert ended.status == 1 and not ended.out
     last = ended.err.splitlines()[-1]

@@ -78,9 +78,9 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
     assert all(f"\n{name} " in table for name in ("gem", "clearclip", "naclip"))
     assert "less first" in table and ": mIoU\n" in table and "64.07" in table
     for other, line in (
-        (["--set", "probability=0.3"], "the protocol's probability 0.0, got 0.3"),
-        (["--limit", "2"], "pictures 3, got 2"),
-        (["--template", "plain"], "the protocol's template 'gem', got 'plain'"),
+        (["--set", "probability=0.3"], "the protocol's probability must be 0.0"),
+        (["--limit", "2"], "pictures must be 3"),
+        (["--template", "plain"], "the protocol's template must be 'gem'"),
     ):
         ended = run(*command, *other)
         assert (ended.status, ended.out) == (1, "") and line in ended.err.splitlines()[-1], ended.err
@@ -88,7 +88,7 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
 
 
 @pytest.mark.slow("a method twice")
-def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_says_so(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_reports_it(run: Run, voc: Miniature, tmp_path: Path) -> None:
     names = ("--names", voc.root / "things.txt", "--set", "short_side=64")
     ended = run("evaluate", "voc21", "--data", voc.root, *names, "--method", "sc_clip", "-o", "out")
     assert ended.status == 0 and "sc_clip runs as its row, not to the letter of its authors' code" in ended.err
@@ -143,7 +143,7 @@ WRONG = {
     "a classifier": (["--model", "torchvision:resnet18"], "model must be a CLIP or an exported .onnx file"),
     "a file that is none": (["--model", "none.onnx"], "none.onnx"),
     "what it is compared with": (["--against", "ViT-B-16"], "against must be an exported .onnx file"),
-    "an option of files": (["--providers", "cpu"], "--providers is for an exported .onnx file"),
+    "an option of files": (["--providers", "cpu"], "--providers must come with an exported .onnx file"),
     "names that are not there": (["--names", "none.txt"], "none.txt"),
     "the method of a file": (["--model", str(GEM_ONNX), "--method", "naclip"], "method must be the file's"),
 }
@@ -178,7 +178,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, voc: Miniature, tmp_
     assert {path.name for path in (tmp_path / "out/gem").iterdir()} == {"mine.txt", ".mine.part"}
 
 
-def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_check_reports_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:
     ended = run("evaluate", "check", "voc21", "--data", voc.root)
     assert ended.status == 0 and "3 pictures, of 1,449 published, nothing is missing" in ended.out
     shutil.copytree(voc.root, tmp_path / "voc")

@@ -82,7 +82,7 @@ def test_the_advice_about_texts_can_be_followed(run: Run) -> None:
 
 def test_options_of_files_are_not_for_models(run: Run) -> None:
     status, _, err = run("locate", MARKET, "-t", "cat", "--embeddings", "words.npz")
-    assert status == 1 and "--embeddings is for an exported .onnx file" in err
+    assert status == 1 and "--embeddings must come with an exported .onnx file" in err
 
 
 @pytest.mark.slow("exports a file")

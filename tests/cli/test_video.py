@@ -156,9 +156,9 @@ def test_what_is_refused_before_the_model_is_loaded(run: Run, tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--maps", "cold"), "none of frame, running, background"), (("--maps", "0.3:0.1"), "nor two similarities"), (("-t", " "), "is empty"),
-     (("--start", "-1"), "not a time"), (("--every", "0"), "not a count"), (("--style", "hot"), "invalid choice"),
-     (("--seconds", "nan"), "not a time")],
+    [(("--maps", "cold"), "one of frame, running, background"), (("--maps", "0.3:0.1"), "got '0.3:0.1'"), (("-t", " "), "got an empty one"),
+     (("--start", "-1"), "must be seconds, 0 or more"), (("--every", "0"), "1 or more, got '0'"), (("--style", "hot"), "invalid choice"),
+     (("--seconds", "nan"), "must be seconds, 0 or more")],
 )  # fmt: skip
 def test_commands_that_cannot_be_understood(run: Run, options: tuple[str, ...], message: str) -> None:
     ended = run("video", "in.mp4", "-t", "cat", *options)

@@ -31,11 +31,11 @@ LINKED = {
 }
 LOADS, FAILS = Provider(True), Provider(False, "libcublasLt.so.13: cannot open shared object file: No such file or directory")
 
-ON_CPU = Facts(packages=FULL | {"onnxruntime": "1.31.1"}, torch_cuda="13.2", torch_wanted=">=2.14.0", ort_version="1.31.1",
+ON_CPU = Facts(packages=FULL | {"onnxruntime": "1.31.1"}, torch_cuda="13.2", torch_required=">=2.14.0", ort_version="1.31.1",
                providers={CPU: LOADS}, cpu="A CPU, 2 threads")  # fmt: skip
 ON_GPU = Facts(
     packages=FULL | {"onnxruntime-gpu": "1.31.1", "tensorrt-cu13": "10.14.1.48"}, gpus=GPU, driver_cuda=(13, 0), torch_cuda="13.2",
-    torch_wanted=">=2.14.0", ort_version="1.31.1", ort_cuda="13.0", providers={TENSORRT: LOADS, CUDA: LOADS, CPU: LOADS}, linked=LINKED,
+    torch_required=">=2.14.0", ort_version="1.31.1", ort_cuda="13.0", providers={TENSORRT: LOADS, CUDA: LOADS, CPU: LOADS}, linked=LINKED,
 )  # fmt: skip
 
 
@@ -104,6 +104,17 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
         "Attention on the CPU",
         "--spelling ort",
     ),
+    "OpenVINO": (
+        changed(ON_CPU, packages={"openvino": "2026.4.1"}, openvino=("BF16", "FP32")), "OpenVINO", GOOD, "computes in BF16, FP32 here", "",
+    ),
+    "OpenVINO does not load": (
+        changed(ON_CPU, packages={"openvino": "2026.4.1"}, openvino_error="ImportError: no libtbb"),
+        "OpenVINO",
+        PROBLEM,
+        "no libtbb",
+        "--force-reinstall openvino",
+    ),
+    "a measured choice": (changed(ON_CPU, choices=("gem: cpu, 2 threads",)), "fastest ways", GOOD, "gem: cpu, 2 threads", ""),
     "no driver": (changed(ON_GPU, gpus=(), driver_cuda=None), "GPU", PROBLEM, "no NVIDIA driver", "--gpus all"),
     "old driver, onnxruntime": (
         changed(ON_GPU, driver_cuda=(12, 4)),
@@ -226,17 +237,17 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
         "--force-reinstall torch torchvision",
     ),
     "torchvision of another torch": (
-        changed(ON_CPU, torch_wanted="==2.14.1"),
+        changed(ON_CPU, torch_required="==2.14.1"),
         "torch and torchvision",
         PROBLEM,
-        "wants torch==2.14.1",
+        "must be ==2.14.1 for torchvision",
         "--force-reinstall",
     ),
     "torchvision of a newer torch": (
-        changed(ON_CPU, torch_wanted=">=2.16"),
+        changed(ON_CPU, torch_required=">=2.16"),
         "torch and torchvision",
         PROBLEM,
-        "wants torch>=2.16",
+        "must be >=2.16 for torchvision",
         "one index",
     ),
     "two CUDAs": (changed(ON_GPU, torch_cuda="12.8"), "CUDA of both", NOTE, "torch is built for CUDA 12.8", "different processes"),
@@ -411,7 +422,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize(("facts", "status"), [(ON_CPU, 0), (GPU_WITHOUT_TENSORRT, 0), (CASES["both onnxruntimes, a GPU"][0], 1)])
-def test_the_exit_status_tells_problems(
+def test_the_exit_status_reports_problems(
     facts: Facts, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probes, "probe", lambda: facts)

@@ -151,7 +151,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
     half = next(each for each in report.weights if each.dtype == "float16")
     assert (half.tensors, half.parameters, half.bytes) == (2, 16 * 3 * 64 + 16, 2 * (16 * 3 * 64 + 16))
     assert report.precision["float16"]["Conv"] == report.precision["float32"]["LpNormalization"] == 1
-    assert [note.partition(":")[0] for note in report.notes] == ["only onnxruntime runs com.microsoft.MultiHeadAttention"]
+    assert [note.partition(":")[0] for note in report.notes] == ["only onnxruntime and OpenVINO run com.microsoft.MultiHeadAttention"]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_json_is_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {row["provider"] for row in report["placement"]} == {"CPUExecutionProvider"}
 
 
-def test_a_text_tower_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_tower_reports_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.text.onnx"
     tiny_model(path)
     _plain(path)

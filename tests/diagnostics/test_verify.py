@@ -18,6 +18,7 @@ from fastloc.cli import verify as cli_verify
 from fastloc.diagnostics import verify
 from fastloc.errors import ModelError, PlanError
 from fastloc.onnx_file.golden import TOLERANCES, Golden, Sample
+from fastloc.runtime import open_session
 from onnx_files import change, change_metadata, change_weight, tiny_model
 
 EVERY = ("similarity", "scores", "heatmaps", "labels")
@@ -132,7 +133,7 @@ def test_a_planted_fault_is_found(fault: str, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_answer_that_changes_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wavering(verify.OnnxSession):
+    class Wavering(open_session.OnnxSession):
         calls = 0
 
         def run(self, feeds: Any) -> dict[str, Any]:
@@ -142,20 +143,20 @@ def test_an_answer_that_changes_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
     # within float16's tolerance of the golden, and not the same
     tiny_model(tmp_path / "a.onnx", dtype="float16")
-    monkeypatch.setattr(verify, "OnnxSession", Wavering)
+    monkeypatch.setattr(open_session, "OnnxSession", Wavering)
     verdict = verify.verify(tmp_path / "a.onnx", "cpu", repeat=2)
     assert [wrong.partition(":")[0] for wrong in verdict.wrong] == ["2 more calls"]
 
 
 def test_a_provider_that_needs_other_shapes_leaves_the_check_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fixed(verify.OnnxSession):
+    class Fixed(open_session.OnnxSession):
         def run(self, feeds: Any) -> dict[str, Any]:
             if len(feeds["pixels"]) == 1:
                 raise PlanError("the engine takes 2 pictures")
             return super().run(feeds)
 
     tiny_model(tmp_path / "a.onnx")
-    monkeypatch.setattr(verify, "OnnxSession", Fixed)
+    monkeypatch.setattr(open_session, "OnnxSession", Fixed)
     verdict = verify.verify(tmp_path / "a.onnx", "cpu")
     assert verdict.good and verdict.checks[1].passed is None and "takes 2 pictures" in verdict.checks[1].found
 
@@ -239,7 +240,7 @@ def test_a_provider_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_at_least_one_more_call(tmp_path: Path) -> None:
     tiny_model(tmp_path / "a.onnx")
-    with pytest.raises(PlanError, match="repeat is 0"):
+    with pytest.raises(PlanError, match="repeat must be 1 or more, got 0"):
         verify.verify(tmp_path / "a.onnx", repeat=0)
 
 

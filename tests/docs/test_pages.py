@@ -180,6 +180,24 @@ def anchors(page: Path) -> set[str]:
     return slugs | set(re.findall(r"\{ ?#([\w-]+)", text)) | set(re.findall(r"""\bid=["']([\w-]+)""", text))
 
 
+def test_every_page_is_in_the_navigation_and_two_clicks_from_the_front_page() -> None:
+    docs = REPO / "docs"
+    there = set(docs.rglob("*.md"))
+    navigation = re.findall(r"([\w/]+\.md)$", (REPO / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(docs / name for name in navigation) == sorted(there)
+    reached = near = {docs / "index.md"}
+    for _ in range(2):
+        near = {page for former in near for page in linked(former)} & there
+        reached = reached | near
+    assert not there - reached, f"more than two clicks from the front page: {', '.join(map(shown, sorted(there - reached)))}"
+
+
+def linked(page: Path) -> list[Path]:
+    """The pages that a page links to."""
+    links = re.findall(r"\]\(([\w./]+\.md)(?:#[\w-]+)?\)", ANY_FENCE.sub("", text_of(page)))
+    return [(page.parent / link).resolve() for link in links]
+
+
 @pytest.mark.parametrize("page", SPEAKING, ids=shown)
 def test_files_and_make_targets_that_are_named_exist(page: Path) -> None:
     rooms = "|".join(("benchmarks", "docs", "examples", "export", "fastloc", "kernels", "tests"))

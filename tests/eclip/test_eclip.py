@@ -260,7 +260,7 @@ def test_shards(tmp_path: Path) -> None:
     assert [pair.name for pair in pairs] == ["a.tar/x/0", "b.tar/0", "b.tar/3"]
     assert [pair.captions for pair in pairs] == [("a cat",), ("an owl", "a bird"), ("x",)]
     np.testing.assert_array_equal(np.asarray(pairs[1].picture()), np.asarray(picture(2)))
-    assert left.told() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
+    assert left.lines() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
 
 
 def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> None:
@@ -271,21 +271,21 @@ def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> N
         table.write("silent.png,  \n")
     left = Left()
     assert len(read_pairs([folder], left)) == 10
-    assert left.told() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
+    assert left.lines() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
     with pytest.raises(FastlocError, match=r"none\.png: no such picture; without --strict it is left out"):
         read_pairs([folder], Left(strict=True))
 
 
 BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
-    "empty": ({}, "holds none of captions.csv, captions.jsonl"),
+    "empty": ({}, "must hold a table, captions.csv or captions.jsonl"),
     "columns": ({"captions.csv": b"photo,caption\na,b\n"}, "line 2: no column 'image' among 'photo', 'caption'"),
-    "no rows": ({"captions.csv": b"image,caption\n"}, "holds 0 usable pairs of picture and caption; two or more are wanted"),
-    "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "two or more are wanted; 1 left out, no such picture: a.png"),
+    "no rows": ({"captions.csv": b"image,caption\n"}, "must hold two or more usable pairs of picture and caption, got 0"),
+    "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "got 0; 1 left out, no such picture: a.png"),
     "json": ({"captions.jsonl": b"{]"}, "line 1: is not JSON"),
     "deep": ({"captions.jsonl": b"[" * 100_000}, "line 1: is not JSON (it must not be nested so deep)"),
     "huge": ({"captions.jsonl": b'{"image": 1e999}'}, "line 1: is not JSON ([...]: Number out of range)"),
-    "list": ({"captions.jsonl": b"[1]"}, "line 1: is not a JSON object"),
-    "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "a path and a caption, or a list of them, are wanted, not 3"),
+    "list": ({"captions.jsonl": b"[1]"}, "line 1: must be a JSON object"),
+    "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "must hold a path and a caption, or a list of them, got 3"),
     "bytes": ({"captions.csv": b"\xff\xfe\xfd"}, "captions.csv: cannot be read"),
 }
 
@@ -302,10 +302,10 @@ def test_broken_data(tmp_path: Path, case: str) -> None:
 
 def test_broken_shards(tmp_path: Path) -> None:
     packed = shard(tmp_path / "c.tar", {"0.png": b"1"}, "w:gz")
-    for path, message in ((packed, "an uncompressed tar file is wanted"), (tmp_path / "no.tar", "No such file")):
+    for path, message in ((packed, "must be an uncompressed tar file"), (tmp_path / "no.tar", "No such file")):
         with pytest.raises(FastlocError, match=message):
             read_pairs([path], Left())
-    with pytest.raises(FastlocError, match=r"one folder or table, or nothing but \.tar shards"):
+    with pytest.raises(FastlocError, match=r"data must be one folder or table, or \.tar shards alone"):
         read_pairs([packed, tmp_path], Left())
 
 
@@ -314,11 +314,11 @@ def test_broken_shards(tmp_path: Path) -> None:
     [
         ({"attention": "kq"}, "unknown attention 'kq'"),
         ({"pool": "maximum"}, "unknown pool 'maximum'"),
-        ({"steps": 0}, "steps is 0; a number at least 1 is wanted"),
-        ({"batch": 2.5}, "batch is 2.5; a whole number is wanted"),
-        ({"rate": 0.0}, "rate is 0.0; a number above 0 is wanted"),
-        ({"rate": math.nan}, "rate is nan; a finite number is wanted"),
-        ({"warm_up": 1.5}, "warm_up is 1.5; a number at least 0 and at most 1 is wanted"),
+        ({"steps": 0}, "steps must be a number at least 1, got 0"),
+        ({"batch": 2.5}, "batch must be a whole number, got 2.5"),
+        ({"rate": 0.0}, "rate must be a number above 0, got 0.0"),
+        ({"rate": math.nan}, "rate must be a finite number, got nan"),
+        ({"warm_up": 1.5}, "warm_up must be a number at least 0 and at most 1, got 1.5"),
     ],
 )
 def test_wrong_settings(changes: dict[str, Any], message: str) -> None:

@@ -54,7 +54,7 @@ def test_no_more_than_a_few_are_under_way(monkeypatch: pytest.MonkeyPatch) -> No
     assert third[0].result().texts == ("cat",) and all(handle.result() for handle in handles)
 
 
-def test_what_is_wrong_is_told_at_once_or_with_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_reported_at_once_or_with_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError):
         engine().submit("no such picture.png", "cat")
     with pytest.raises(TextError):

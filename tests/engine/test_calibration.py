@@ -127,8 +127,8 @@ def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:
     [
         ({"rho": None}, "matched temperatures need unit projections, self-self terms and rho"),
         ({"terms": ("vv", "qk"), "iterations": 0}, "matched temperatures need unit projections, self-self terms and rho"),
-        ({"rho": 1.0}, "rho is 1.0; a share of the tokens between 0 and 1 is wanted"),
-        ({"rho": -0.1}, "rho is -0.1; a share of the tokens between 0 and 1 is wanted"),
+        ({"rho": 1.0}, "rho must be a share of the tokens between 0 and 1, got 1.0"),
+        ({"rho": -0.1}, "rho must be a share of the tokens between 0 and 1, got -0.1"),
         ({"unit": False, "iterations": 0, "inv_temp": None}, "rho is for unit projections"),
     ],
 )
@@ -163,7 +163,7 @@ def test_shares_of_ones_own_table_are_rho() -> None:
 
 
 def test_more_blocks_than_there_are() -> None:
-    with pytest.raises(RecipeError, match="blocks is 8; 1 to 7 fit the model"):
+    with pytest.raises(RecipeError, match="blocks must be 1 to 7 for this model, got 8"):
         calibration.solved(towers.tower(), towers.pixels(1, (3, 5)), recipe("gem_matched", blocks=8))
 
 
@@ -182,7 +182,7 @@ def test_the_embedded_model_is_measured(source: str) -> None:
 
 def test_nothing_to_measure() -> None:
     localizer = Localizer(size=48)
-    with pytest.raises(RecipeError, match="there is no picture to calibrate on"):
+    with pytest.raises(RecipeError, match="pictures to calibrate on must be one or more"):
         calibration.calibrate(localizer, [])
     with pytest.raises(FastlocError, match="unknown source of pictures 'nose': did you mean 'noise'"):
         calibration.at_hand("nose", 1, (48, 48))
@@ -215,11 +215,11 @@ def test_kernels_refuse_what_is_solved_in_the_pass() -> None:
 
 
 def test_exports_refuse_what_is_solved_in_the_pass() -> None:
-    with pytest.raises(FastlocError, match=r"'gem_matched' solves a temperature for every picture.*use 'gem_calibrated'"):
+    with pytest.raises(FastlocError, match=r"got 'gem_matched', which solves one for every picture; use 'gem_calibrated'"):
         Options().check(towers.tower().spec, RECIPES["gem_matched"])
 
 
-def test_what_is_ours_says_so() -> None:
+def test_what_is_ours_is_marked() -> None:
     for name in ("gem_calibrated", "gem_matched"):
         assert RECIPES[name].source.startswith("fastloc, ")
     with pytest.raises(ModelError, match="8 changed blocks do not fit"):

@@ -254,7 +254,7 @@ def test_dtypes() -> None:
         ("weights file 'nowhere.pt' does not exist", {"model": "timm:resnet10t", "weights": "nowhere.pt"}),
         ("unknown classifier method 'gem': known classifier methods: cam, grad_cam", {"model": Tiny(), "method": "gem"}),
         ("unknown layer 'bodi': did you mean 'body'", {"model": Tiny(), "layer": "bodi"}),
-        (r"layer 'fc' gives \[1, 5\]; a spatial output", {"model": Tiny(), "layer": "fc"}),
+        (r"layer 'fc' must give a spatial output \[B, K, h, w\], got \[1, 5\]", {"model": Tiny(), "layer": "fc"}),
         ("Moody cannot be traced, so its last stage is not known: give layer, such as 'body.0'", {"model": Moody()}),
         ("Moody has another head: it cannot be traced", {"model": Moody(), "method": "cam", "layer": "body"}),
         ("Tiny has another head: its last linear layer does not read the mean of 'body'; method 'grad_cam' can",
@@ -263,7 +263,7 @@ def test_dtypes() -> None:
         ("another head", {"model": "torchvision:mobilenet_v3_small", "weights": "random", "method": "cam", "size": 64}),
         ("last convolution of VisionTransformer is not its last stage", {"model": "timm:vit_tiny_patch16_224", "weights": "random"}),
         ("no convolution with a spatial output", {"model": nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 40, 2))}),
-        (r"Identity gives \[1, 3, 24, 40\]; logits", {"model": nn.Sequential(nn.Conv2d(3, 3, 1)), "layer": "0"}),
+        (r"Identity must give logits \[B, C\], got \[1, 3, 24, 40\]", {"model": nn.Sequential(nn.Conv2d(3, 3, 1)), "layer": "0"}),
         ("is a module, which has weights", {"model": Tiny(), "weights": "random"}),
         ("unknown dtype 'float31'", {"model": Tiny(), "dtype": "float31"}),
         ("unknown fit", {"model": Tiny(), "fit": "squeeze"}),
@@ -272,7 +272,7 @@ def test_dtypes() -> None:
 def test_what_cannot_be_built(message: str, kwargs: dict[str, Any]) -> None:
     if isinstance(kwargs["model"], nn.Module):
         kwargs = {"size": (24, 40), **kwargs}
-    with pytest.raises((ModelError, RecipeError, FastlocError), match=message.replace("Identity gives", "Sequential gives")) as caught:
+    with pytest.raises((ModelError, RecipeError, FastlocError), match=message.replace("Identity must", "Sequential must")) as caught:
         CnnLocalizer(**kwargs)
     assert "\n" not in str(caught.value)
 
@@ -280,7 +280,7 @@ def test_what_cannot_be_built(message: str, kwargs: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hem", "unknown Tiny class 'hem': did you mean 'hen'"), ("5", "class 5 is not one of Tiny's 5, 0 to 4"), ("", "empty"),
+        ("hem", "unknown Tiny class 'hem': did you mean 'hen'"), ("5", "class must be one of Tiny's 5, 0 to 4, got 5"), ("", "empty"),
         ("-1", "unknown Tiny class '-1'"),
     ],
 )  # fmt: skip
@@ -292,7 +292,7 @@ def test_texts_that_name_no_class(text: str, message: str) -> None:
 def test_imagenet_names() -> None:
     classifier = classifiers.load("torchvision:resnet18", "random")
     assert classifier.indices(["tabby", "Tabby Cat", "281", "crane bird"], 1000) == [281, 281, 281, 134]
-    with pytest.raises(TextError, match=r"'crane' names several classes.*134 \(crane bird\), 517 \(crane\)"):
+    with pytest.raises(TextError, match=r"'crane', which names several.*134 \(crane bird\), 517 \(crane\)"):
         classifier.indices(["crane"], 1000)
     with pytest.raises(TextError, match="did you mean 'tabby cat'") as caught:
         classifier.indices(["taby cat"], 1000)
@@ -302,18 +302,18 @@ def test_imagenet_names() -> None:
 def test_a_class_without_a_name_is_an_index() -> None:
     localizer = CnnLocalizer(Tiny(), size=(24, 40))
     assert localizer(picture(), "4").texts == ("4",)
-    with pytest.raises(TextError, match="whose classes have no names here: give an index, 0 to 4"):
+    with pytest.raises(TextError, match="class must be an index, 0 to 4"):
         localizer(picture(), "cat")
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 3), [0]), r"weight \[4, 3\]"),
-        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), [4]), "class 4 is not one of the classifier's 4"),
-        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), []), "at least one class"),
+        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 3), [0]), r"got \[1, 2, 3, 3\] and \[4, 3\]"),
+        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), [4]), "class must be one of the classifier's 4, 0 to 3, got 4"),
+        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), []), "classes must be one or more"),
         (lambda: cam.grad_cam(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4), [0]), "carry no gradient"),
-        (lambda: cam.grad_cam(torch.zeros(1, 2), torch.zeros(1, 4), [0]), r"are not \[B, K, h, w\]"),
+        (lambda: cam.grad_cam(torch.zeros(1, 2), torch.zeros(1, 4), [0]), r"must be \[B, K, h, w\] and \[B, C\], got \[1, 2\]"),
         (lambda: cam.grad_cam(torch.zeros(1, 2, 3, 3).requires_grad_(), torch.zeros(1, 4).requires_grad_() * 2, [0]), "do not depend"),
     ],
 )

@@ -144,11 +144,11 @@ def test_an_empty_batch_and_one_text() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ModelError, match="input size 24x33 is not a multiple of the patch 8x8"):
+    with pytest.raises(ModelError, match="input size must be a multiple of the patch 8x8, got 24x33"):
         engine("gem")(torch.zeros(1, 3, 24, 33), TEXTS)
     with pytest.raises(PlanError, match="the batch must be 1"):
         engine("gem", schedule="deferred")(towers.pixels(2, (3, 5)), TEXTS)
-    with pytest.raises(FastlocError, match=r"frames are \[1, 9, 9, 3\]"):
+    with pytest.raises(FastlocError, match=r"frames must be \[B, 50, 70, 3\].* got \[1, 9, 9, 3\]"):
         engine("gem", frames="torch")(torch.zeros(1, 9, 9, 3, dtype=torch.uint8), TEXTS, geometry=fit((50, 70), 32, 8, "crop"))
 
 

@@ -91,7 +91,7 @@ def test_terms_with_a_norm_of_their_own_are_not_projected_together() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize(("width", "reason"), [(8, "head width 8; 16 to 128"), (20, "not a multiple of 8"), (136, "16 to 128")])
+@pytest.mark.parametrize(("width", "reason"), [(8, "from 16 to 128, got 8"), (20, "must be a multiple of 8"), (136, "from 16 to 128")])
 def test_head_widths_that_kernels_cannot_take(width: int, reason: str) -> None:
     spec = families.spec("pe", width=4 * width)
     plan = choose(PlanRequest(GPU, spec, recipe("gem"), 1, (32, 32)), {})

@@ -64,7 +64,7 @@ def test_a_file_of_one_size_is_not_every_pictures_own() -> None:
     localizer = official("tagclip")
     assert to_onnx._fit(localizer, Options(size=(96, 96))) == "stretch"
     assert to_onnx._fit(localizer, Options()) == "own-up"
-    with pytest.raises(FastlocError, match="fit 'own-up' gives every shape of picture a size of its own"):
+    with pytest.raises(FastlocError, match="fit must give one size, got 'own-up'"):
         to_onnx._fit(localizer, Options(size=(96, 96), fit="own-up"))
     # a camera's frames have one
     frames = to_onnx._completed(Options(kind="frames", layout="NHWC", frame=(75, 100)), localizer)

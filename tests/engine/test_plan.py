@@ -117,7 +117,7 @@ def test_a_plan_explains_every_field_and_every_refusal() -> None:
         assert f"  {decision.field:<11}{decision.chosen:<12}{decision.why}" in text
         others = {option.name for option in OPTIONS[decision.field]} - {decision.chosen}
         assert others == {name for name, _ in decision.refused}
-    assert "joint       as asked for" in text
+    assert "joint       as requested" in text
     assert "not graph: the device is cpu, and CUDA graphs need a CUDA GPU" in text
 
 

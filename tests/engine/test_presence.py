@@ -173,7 +173,7 @@ def test_without_scores_a_result_says_why() -> None:
     assert old.scores is None and old.image_scores is not None
     assert old.no_scores == "the file has no output 'background': export it again, with --outputs similarity scores background"
     assert old.to_dict()["no_scores"] == old.no_scores and old.boxes()
-    with pytest.raises(FastlocError, match=r"score 0\.5 is asked for, and there are no scores: the file has no output 'background'"):
+    with pytest.raises(FastlocError, match=r"score must be left out without scores, got 0\.5; the file has no output 'background'"):
         old.boxes(score=0.5)
 
 

@@ -105,7 +105,7 @@ def test_a_rule_that_is_none(changes: dict[str, Any]) -> None:
 
 
 def test_no_picture(plain: Localizer) -> None:
-    with pytest.raises(RecipeError, match="there is no picture to look for outliers in"):
+    with pytest.raises(RecipeError, match="pictures to look for outliers in must be one or more"):
         search(plain, [])
 
 

@@ -125,7 +125,7 @@ def test_the_usual_size_is_a_multiple_of_the_stride(file: Path) -> None:
         ({}, "'gem' is one of transformers, and tiny is a ResNet; on ResNets there are: itsm, rclip, maskclip, clip_surgery, grad_cam"),
         ({"method": "legrad"}, "'legrad' is one of transformers"),
         ({"method": "clip_surgery", "blocks": 3}, "blocks means nothing to 'clip_surgery' on a ResNet"),
-        ({"method": "itsm", "size": 100}, "size 100 x 100 is not a multiple of the patch 32 x 32: instead of 100 use 96 or 128"),
+        ({"method": "itsm", "size": 100}, "size must be a multiple of the patch 32 x 32, got 100 x 100; instead of 100 use 96 or 128"),
         ({"method": "itsm", "plan": {"norm": "triton"}}, "unknown norm choice 'triton'"),
         ({"method": "itsm", "plan": {"launch": "graph"}, "device": "cpu"}, "launch 'graph' is not possible here"),
     ],

@@ -138,7 +138,7 @@ def test_a_row_comes_back_from_json_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("paper", ["gem", "clip_surgery", "point_miou", "explanation"])
-def test_a_paper_without_evaluation_code_says_so(paper: str) -> None:
+def test_a_paper_without_evaluation_code_is_marked(paper: str) -> None:
     assert all("unreleased" in row.note for row in PAPERS[paper].rows.values())
 
 

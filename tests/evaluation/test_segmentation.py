@@ -194,7 +194,7 @@ def test_bytes_are_normalised_with_mmsegs_digits_where_the_models_are_openais() 
     assert judge(other).normalisation[0] == (127.5, 127.5, 127.5)
 
 
-def test_what_is_wrong_is_said() -> None:
+def test_what_is_wrong_is_reported() -> None:
     made = judge()
     each = sample(SIZES[0], len(NAMES))
     narrow = replace(each, labels=each.labels[:, :100])

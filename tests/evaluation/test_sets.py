@@ -270,7 +270,7 @@ def test_what_is_missing_has_a_line_each(tmp_path: Path) -> None:
     assert check("voc20", tmp_path) == [f"{truth} is missing: the folder of their masks"]
 
 
-def test_folders_without_pictures_are_said(tmp_path: Path) -> None:
+def test_folders_without_pictures_are_reported(tmp_path: Path) -> None:
     (tmp_path / "images/val2017").mkdir(parents=True)
     (tmp_path / "annotations/val2017").mkdir(parents=True)
     assert check("coco-stuff", tmp_path) == [f"{tmp_path / 'images/val2017'} must hold pictures *.jpg, got none"]

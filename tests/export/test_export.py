@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import literal_readouts
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
@@ -94,7 +95,7 @@ def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> No
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
         expected = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
         assert np.abs(heat - expected).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - expected).max():.1e}"
-        labels = heatmaps.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
+        labels = literal_readouts.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 
@@ -251,22 +252,22 @@ def test_half_precision_is_in_the_file() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"spelling": "flash"}, "unknown attention spelling 'flash'"),
     ({"dtype": "fp16"}, "unknown dtype 'fp16'"),
-    ({"opset": 17}, "is written in opset 18, 19, 20, 21, 22, 23, not 17"),
-    ({"outputs": ()}, "no output is asked for"),
+    ({"opset": 17}, "opset must be one of 18, 19, 20, 21, 22, 23"),
+    ({"outputs": ()}, "outputs must be one or more of"),
     ({"outputs": ("heatmap",)}, "unknown output 'heatmap': did you mean 'heatmaps'"),
-    ({"outputs": ("labels", "labels")}, "asked for twice"),
-    ({"kind": "frames", "layout": "NHWC"}, "needs the camera's frame"),
-    ({"kind": "frames", "layout": "NHWC", "frame": (9, 9)}, "give the encoder's input size too"),
-    ({"frame": (9, 9)}, "is for input 'frames'"),
-    ({"layout": "NHWC"}, "input 'pixels' comes as NCHW, not 'NHWC'"),
-    ({"resize": "onnx"}, "is for input 'frames'"),
+    ({"outputs": ("labels", "labels")}, "outputs must differ, got labels, labels"),
+    ({"kind": "frames", "layout": "NHWC"}, "frame must be the camera's height x width"),
+    ({"kind": "frames", "layout": "NHWC", "frame": (9, 9)}, "size must be the encoder's one size"),
+    ({"frame": (9, 9)}, "frame must be left out"),
+    ({"layout": "NHWC"}, "layout must be NCHW for input 'pixels', got 'NHWC'"),
+    ({"resize": "onnx"}, "resize must be 'matmul'"),
     ({"kind": "frames", "layout": "NHWC", "frame": (9, 9), "size": SIZE, "resize": "onnx", "spelling": "onnx"}, "use resize 'matmul'"),
-    ({"size": (41, 56)}, "not a multiple of the patch 8: use 40 or 48"),
-    ({"texts": ("a",), "count": 1}, "texts are baked in"),
+    ({"size": (41, 56)}, "size must be a multiple of the patch 8, got 41x56; use 40 or 48"),
+    ({"texts": ("a",), "count": 1}, "where texts are baked in, got 1"),
     ({"count": 256, "outputs": ("labels",)}, "leave 'labels' out"),
-    ({"count": 0}, "count is 0"),
-    ({"batch": 0}, "batch is 0"),
-    ({"dtype": "int8-dynamic", "spelling": "decomposed"}, "use spelling 'ort'"),
+    ({"count": 0}, "count must be 1 or more, got 0"),
+    ({"batch": 0}, "batch must be 1 or more, or None for any, got 0"),
+    ({"dtype": "int8-dynamic", "spelling": "decomposed"}, "spelling must be 'ort'"),
     ({"dtype": "int8-static", "spelling": "onnx"}, "'decomposed'"),
 ]  # fmt: skip
 
@@ -285,7 +286,7 @@ def test_onnx_resize_of_a_filter_it_has_not() -> None:
 
 
 def test_a_text_named_twice() -> None:
-    with pytest.raises(TextError, match="names 'cat' twice"):
+    with pytest.raises(TextError, match="must differ, got 'cat' twice"):
         check_texts(("cat", "dog", "cat"))
 
 

@@ -100,7 +100,7 @@ def test_a_weight_that_a_backward_reads_is_in_the_file_once() -> None:
 
 @pytest.mark.parametrize("dtype", ["int8-dynamic", "int8-static"])
 def test_eight_bits_are_refused(dtype: str) -> None:
-    with pytest.raises(FastlocError, match="'legrad' reads 'legrad': use 'float16' or 'float32'"):
+    with pytest.raises(FastlocError, match="got 'legrad', which reads 'legrad'; use 'float16' or 'float32'"):
         Options(dtype=dtype).check(tower(torch.float32).spec, RECIPES["legrad"])
 
 

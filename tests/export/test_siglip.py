@@ -73,7 +73,7 @@ def test_the_page_of_a_model_with_another_tokenizer(localizer: Localizer, tmp_pa
     write_site(localizer, tmp_path / "site", ort=PACKAGE, texts=names)
     with served(tmp_path / "site") as url, chromium(tmp_path / "profile", *NO_GPU) as driver:
         page = Page(driver, url)
-        assert page.open() == "ready", page.text("told")
+        assert page.open() == "ready", page.text("error")
         height, width = page.evaluate("(await window.fastloc.ready).frame")
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         found = page.locate(pixels, names)

@@ -249,7 +249,7 @@ def test_timing_cache_is_kept_by_device_and_version(stand_in: Any, tmp_path: Pat
     assert [each.name for each in (tmp_path / "times").iterdir()] == ["tensorrt-10.16.1-NVIDIA-H200-sm90.timing"]
 
 
-def test_folders_that_cannot_be_written_are_told_before_the_build(stand_in: Any, tmp_path: Path) -> None:
+def test_folders_that_cannot_be_written_are_reported_before_the_build(stand_in: Any, tmp_path: Path) -> None:
     stand_in()
     path = tiny(tmp_path)
     # a file in the folder's place cannot be written into, whoever runs this
@@ -320,9 +320,10 @@ def test_command(stand_in: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_command_that_cannot_be_understood(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command("tiny.onnx", *words)
-    assert "give" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "must be" in error and "got" in error
 
 
 def test_how_far_a_build_is_in_words() -> None:
-    assert cli_build.said(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
-    assert cli_build.said(Progress("Loading", 0, 1, 0.5)) == "Loading"
+    assert cli_build.progress_line(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
+    assert cli_build.progress_line(Progress("Loading", 0, 1, 0.5)) == "Loading"

@@ -148,11 +148,11 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
             patches_of(source, geometry, patch, mean, interpolation, dtype, fused=fused)
 
     for fused in (False, True):
-        refused(frames[0], r"frames are \[45, 61, 3\]; \[B, 45, 61, 3\] is wanted", fused=fused)
-        refused(frames[:, :-1], r"\[1, 44, 61, 3\]; \[B, 45, 61, 3\] is wanted", fused=fused)
-        refused(frames.float(), "frames are float32; uint8 is wanted", fused=fused)
-    refused(frames, r"mean \(0.5, 0.5\) must be three finite numbers", mean=(0.5, 0.5))
-    refused(frames, "mean .* must be three finite numbers", mean=(0.5, 0.5, float("nan")))
+        refused(frames[0], r"frames must be \[B, 45, 61, 3\], .* got \[45, 61, 3\]", fused=fused)
+        refused(frames[:, :-1], r"must be \[B, 45, 61, 3\], .* got \[1, 44, 61, 3\]", fused=fused)
+        refused(frames.float(), "frames must be uint8, got float32", fused=fused)
+    refused(frames, r"mean must be three finite numbers, one a channel, got \(0.5, 0.5\)", mean=(0.5, 0.5))
+    refused(frames, "mean must be three finite numbers", mean=(0.5, 0.5, float("nan")))
     refused(frames, "unknown interpolation 'cubic'", interpolation="cubic")
     refused(frames, "patch 7 x 7 does not divide", patch=(7, 7))
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -163,5 +163,5 @@ def test_the_kernel_says_what_it_cannot_do() -> None:
     pytest.importorskip("triton")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     frames = noise(1, (45, 61)).to(device)
-    with pytest.raises(FastlocError, match="dtype float64 is asked for; float16, bfloat16 or float32 is wanted"):
+    with pytest.raises(FastlocError, match="dtype must be float16, bfloat16 or float32, got float64"):
         patches_of(frames, fit((45, 61), SIZE, PATCH), PATCH, OPENAI_MEAN, "bicubic", torch.float64, fused=True)

@@ -243,8 +243,8 @@ def test_what_the_tower_does_not_have(changes: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"registers": -1}, "registers is -1; it is a count, 0 or more"),
-        ({"registers": True}, "registers is True; it is a count"),
+        ({"registers": -1}, "registers must be a whole number, 0 or more, got -1"),
+        ({"registers": True}, "registers must be a whole number"),
         ({"neurons": ((0, (1,)),)}, "neurons are for test-time registers; give registers=1 too"),
         *(({"registers": 1, "neurons": each}, "neurons must be (block, neurons) pairs of whole numbers from 0") for each in (
             5, ((0, 1),), ((0, ()),), ((0, (1, 1)),), ((1, (0,)), (0, (0,))), ((0, (0,)), (0, (1,))), ((0, (-1,)),), ((0, (True,)),),

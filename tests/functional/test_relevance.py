@@ -163,9 +163,9 @@ def test_an_empty_batch() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("bi_modal", {"start": 7}, "recipe 'bi_modal': start is 7, and the model's blocks are 0 … 6"),
-        ("legrad", {"start": -8}, "recipe 'legrad': start is -8, and the model's blocks are 0 … 6"),
-        ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head is 4, and the model's heads are 0 … 3"),
+        ("bi_modal", {"start": 7}, "recipe 'bi_modal': start must be a block of the model, 0 … 6, got 7"),
+        ("legrad", {"start": -8}, "recipe 'legrad': start must be a block of the model, 0 … 6, got -8"),
+        ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head must be a head of the model, 0 … 3, got 4"),
     ],
 )
 def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], message: str) -> None:
@@ -177,21 +177,21 @@ def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], messag
     ("name", "changes", "message"),
     [
         ("grad_cam", {"target": "share"}, "unknown target 'share'"),
-        ("grad_cam", {"target_scale": 0}, "target_scale is 0; it is a number above 0"),
+        ("grad_cam", {"target_scale": 0}, "target_scale must be a number above 0"),
         ("grad_cam", {"residual": True}, "'grad-cam' has no local path"),
         ("bi_modal", {"target": "softmax-of-mean"}, "'bi-modal' reads the class token, and no mean of patches"),
         ("grad_cam", {"terms": ("qk",)}, "terms are for what is read as 'patches' or 'anchor', not 'grad-cam'"),
         ("grad_cam", {"score": "cosine"}, "its score is 'relevance', not 'cosine'"),
-        ("grad_cam", {"head": 1}, "head is 1; it is one head of an anchor's block"),
+        ("grad_cam", {"head": 1}, "head must be one head of an anchor's block, got 1"),
         ("legrad", {"one_head": True}, "'legrad' reads the encoder's own heads"),
         ("legrad", {"target": "softmax"}, "'legrad' has no target to choose"),
         ("grad_cam", {"compares": "plain"}, "compares is for what reads 'grad-eclip', not 'grad-cam'"),
         ("grad_eclip", {"compares": "heads"}, "unknown q and k to compare 'heads'"),
-        ("legrad", {"start": 1.5}, "start is 1.5; it is a block"),
+        ("legrad", {"start": 1.5}, "start must be a block"),
         ("legrad", {"cutoff": 0.1}, "cutoff is for recipes that read 'cliper', not 'legrad'"),
         ("gem", {"cutoff": 0.1}, "cutoff is for recipes that read 'cliper'"),
-        ("cliper", {"cutoff": 1.5}, "cutoff is 1.5; a share in 0 … 1 is wanted"),
-        ("cliper", {"target": "logit"}, "'cliper' shares a patch out among texts: target is 'softmax', not 'logit'"),
+        ("cliper", {"cutoff": 1.5}, "cutoff must be a share in 0 … 1, got 1.5"),
+        ("cliper", {"target": "logit"}, "target must be 'softmax' for 'cliper', which shares a patch out among texts, got 'logit'"),
         ("cliper", {"one_head": True}, "'cliper' reads the encoder's own heads"),
         ("anchor_qk", {"terms": ("qk", "vv")}, "an anchor's attention is one term"),
         ("anchor_qk", {"terms": ("identity",)}, "an anchor's attention is one term"),
@@ -206,7 +206,7 @@ def test_contradictions(name: str, changes: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
-def test_the_references_steps_are_the_official_ones_where_they_can_be_said_twice() -> None:
+def test_the_references_steps_are_the_official_ones_where_they_can_be_written_twice() -> None:
     """Anchors by a loop over patches, and rollout by powers: of towers whose blocks are all alike."""
     weights, pixels, texts = towers.tower(), towers.pixels(1, (3, 5)), towers.texts(2)
     same = replace(weights, blocks=weights.blocks[:1] * 7)

@@ -157,7 +157,7 @@ def test_towers_that_have_not_what_is_read() -> None:
     pixels = towers.pixels(1, (2, 2))
     with pytest.raises(RecipeError, match="reads what stands before the last block, and the model has one block"):
         forward(towers.tower(layers=1), pixels, RECIPES["sc_clip"])
-    with pytest.raises(RecipeError, match=r"path_blocks is \(8, 3, 3, 9\), and 0 … 5 stand before the last"):
+    with pytest.raises(RecipeError, match=r"path_blocks must be within 0 … 5, got \(8, 3, 3, 9\)"):
         forward(towers.tower(), pixels, recipe("sc_clip", path_blocks=(8, 3, 3, 9)))
 
 

@@ -164,12 +164,12 @@ def test_each_capture_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((3, 32, 32), "pixels are (3, 32, 32) torch.float64; normalised floats [B, 3, H, W] are wanted"),
-        ((1, 1, 32, 32), "pixels are (1, 1, 32, 32) torch.float64"),
-        ((1, 32, 32, 3), "pixels are (1, 32, 32, 3) torch.float64"),
-        ((1, 3, 32, 36), "input size 32x36 is not a multiple of the patch 8x8"),
-        ((1, 3, 4, 32), "input size 4x32 is not a multiple of the patch 8x8"),
-        ((1, 3, 0, 32), "input size 0x32 is not a multiple of the patch 8x8"),
+        ((3, 32, 32), "pixels must be normalised floats [B, 3, H, W], got torch.float64 (3, 32, 32)"),
+        ((1, 1, 32, 32), "got torch.float64 (1, 1, 32, 32)"),
+        ((1, 32, 32, 3), "got torch.float64 (1, 32, 32, 3)"),
+        ((1, 3, 32, 36), "input size must be a multiple of the patch 8x8, got 32x36"),
+        ((1, 3, 4, 32), "input size must be a multiple of the patch 8x8, got 4x32"),
+        ((1, 3, 0, 32), "input size must be a multiple of the patch 8x8, got 0x32"),
     ],
 )
 def test_pixels_of_a_wrong_shape(shape: tuple[int, ...], message: str) -> None:
@@ -178,12 +178,12 @@ def test_pixels_of_a_wrong_shape(shape: tuple[int, ...], message: str) -> None:
 
 
 def test_pixels_that_are_not_floats() -> None:
-    with pytest.raises(ModelError, match=re.escape("pixels are (1, 3, 32, 32) torch.uint8; normalised floats")):
+    with pytest.raises(ModelError, match=re.escape("pixels must be normalised floats [B, 3, H, W], got torch.uint8")):
         forward(towers.tower(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), RECIPES["gem"])
 
 
 def test_recipe_of_more_blocks_than_there_are() -> None:
-    with pytest.raises(RecipeError, match="recipe 'gem' changes 8 blocks, and the model has 7"):
+    with pytest.raises(RecipeError, match="recipe 'gem': blocks must be at most the model's 7, got 8"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", blocks=8))
 
 
@@ -196,7 +196,7 @@ def test_unknown_capture(name: str) -> None:
 @pytest.mark.parametrize("shape", [(5, 1, 1, 1), (1, 3, 1, 1), (1, 1, 2, 1), (1, 1, 1, 3), (6, 4, 3, 2, 1), (6,)])
 def test_table_that_does_not_fit(shape: tuple[int, ...]) -> None:
     table = torch.ones(shape).tolist()
-    with pytest.raises(RecipeError, match=r"inv_temp table (does not fit|is for 3 heads, and the model has 4)"):
+    with pytest.raises(RecipeError, match=r"inv_temp table (must be nested|must be for the model's 4 heads, got 3)"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", inv_temp=table))
 
 

@@ -92,7 +92,7 @@ def test_lab_is_a_space_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("profile", [b"not a profile", icc.ADOBE_RGB[:200], icc.ADOBE_RGB[:-40] + bytes(40)])
-def test_a_damaged_profile_is_left_out_and_said(profile: bytes) -> None:
+def test_a_damaged_profile_is_left_out_and_reported(profile: bytes) -> None:
     picture = Image.fromarray(COLOURS)
     picture.info["icc_profile"] = profile
     with pytest.warns(FastlocWarning, match="colour profile cannot be used"):

@@ -1,6 +1,5 @@
 """Heatmaps in each order, against torch and against statements of one line each."""
 
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -154,39 +153,19 @@ def test_refusals():
             heatmaps.heatmaps(*arguments)
 
 
-# --- labels
+# --- parts
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", heatmaps.ORDERS)
 @pytest.mark.parametrize("name", FITS)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_labels_are_the_argmax(name, dtype):
+def test_a_tile_has_the_bits_of_the_whole(name, order, dtype):
     geometry = fit((50, 70), 96, 16, name)
-    values = similarities(5, geometry.grid(16), dtype)
-    inside = geometry.covered()
-    expected = np.full((50, 70), heatmaps.BACKGROUND)
-    expected[inside] = heatmaps.upsample(values, geometry).argmax(0)[inside]
-    got = heatmaps.labels(values, geometry)
-    assert got.dtype == np.int32
-    np.testing.assert_array_equal(got, expected)
-    expected[inside] = heatmaps.upsample(values, geometry, "softmax-input").argmax(0)[inside]
-    np.testing.assert_array_equal(heatmaps.labels(values, geometry, order="softmax-input"), expected)
-
-
-def test_labels_with_a_threshold():
-    values = similarities(5)
-    best = heatmaps.upsample(values, STRETCH).max(0)
-    got = heatmaps.labels(values, STRETCH, threshold=0.5)
-    assert 0 < (got == -1).mean() < 1
-    np.testing.assert_array_equal(got == heatmaps.BACKGROUND, best < 0.5)
-
-
-def test_labels_never_hold_all_maps_at_once():
-    geometry = fit((400, 500), 96, 16, "stretch")
-    values = similarities(60, dtype=np.float32)
-    heatmaps.labels(values, geometry)
-    tracemalloc.start()
-    heatmaps.labels(values, geometry)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # two float maps, the comparison, and the labels in and out of their frame: far from 60 maps
-    assert peak < 6 * 400 * 500 * 4, peak
+    values = similarities(4, geometry.grid(16), dtype)
+    values[3] = values[0]
+    heat = heatmaps.heat_of(values, geometry, order, logit_scale=40.0)
+    whole = heatmaps.heatmaps(values, geometry, order, logit_scale=40.0)
+    parts = (slice(7, 31), slice(20, 66)), (slice(0, 1), slice(None)), (slice(None), slice(69, 70)), (slice(25, 26), slice(9, 10))
+    for rows, columns in parts:
+        np.testing.assert_array_equal(heat.tile(rows, columns), whole[:, rows, columns])
+    assert heat.tile(slice(9, 9)).shape == (4, 0, 70)

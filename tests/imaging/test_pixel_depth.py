@@ -64,7 +64,7 @@ ASSUMED = {
 
 
 @pytest.mark.parametrize("case", ASSUMED)
-def test_what_is_assumed_is_said(case: str) -> None:
+def test_what_is_assumed_is_reported(case: str) -> None:
     source, expected, words = ASSUMED[case]
     with pytest.warns(FastlocWarning, match=words):
         loaded = images.load(source)
@@ -103,7 +103,7 @@ def test_white_is_the_smallest_usual_one(maximum: int, expected: int) -> None:
 
 
 @pytest.mark.parametrize(("bits", "dark"), [(4, True), (0, False)])
-def test_colour_of_16_bits_that_ends_low_is_said_to_be_dark(bits: int, dark: bool) -> None:
+def test_colour_of_16_bits_that_ends_low_is_reported_as_dark(bits: int, dark: bool) -> None:
     deep = (COLOUR.astype(np.uint16) * 257) >> bits
     content = _rgb_tiff(deep)
     with warnings.catch_warnings(record=True) as caught:

@@ -213,7 +213,7 @@ def test_a_refined_result_comes_over_the_wire_and_out_of_a_pickle(settings):
         ({"dilations": (8, 16)}, "unknown propagate setting 'dilations'"),
     ],
 )
-def test_wrong_settings_are_told_at_once(wrong: dict[str, Any], message: str):
+def test_wrong_settings_are_reported_at_once(wrong: dict[str, Any], message: str):
     with pytest.raises(FastlocError, match=message):
         make().refined("propagate", **wrong)
 

@@ -31,12 +31,12 @@ def _png_of(width: int, height: int) -> bytes:
 
 
 BAD_FRAMES = [
-    ("no picture", b"\x00" * 300, 64, "no picture in JPEG, WEBP, PNG"),
-    ("empty", b"", 64, "no picture"),
-    ("a GIF", encoded(np.zeros((48, 64, 3), np.uint8), "GIF"), 64, "no picture in JPEG, WEBP, PNG"),
-    ("a TIFF", encoded(np.zeros((48, 64, 3), np.uint8), "TIFF"), 64, "no picture in JPEG, WEBP, PNG"),
-    ("large", encoded(np.zeros((1300, 1200, 3), np.uint8)), 1300, "1200 x 1300, 1560000 pixels; the limit is 1500000"),
-    ("a bomb", _png_of(60000, 60000), 60000, "more than 1500000 pixels"),
+    ("no picture", b"\x00" * 300, 64, "must be a picture in JPEG, WEBP, PNG"),
+    ("empty", b"", 64, "must be a picture"),
+    ("a GIF", encoded(np.zeros((48, 64, 3), np.uint8), "GIF"), 64, "must be a picture in JPEG, WEBP, PNG"),
+    ("a TIFF", encoded(np.zeros((48, 64, 3), np.uint8), "TIFF"), 64, "must be a picture in JPEG, WEBP, PNG"),
+    ("large", encoded(np.zeros((1300, 1200, 3), np.uint8)), 1300, "at most 1500000 pixels, got 1200 x 1300 = 1560000"),
+    ("a bomb", _png_of(60000, 60000), 60000, "at most 1500000 pixels"),
     ("half", picture(size=(640, 480))[:3000], 640, "cannot be decoded"),
     ("another size", picture(), 65, "64 x 48, and its header says 65"),
 ]
@@ -71,7 +71,7 @@ def test_whatever_a_reader_of_pictures_raises_refuses_the_frame(monkeypatch: pyt
         raise error
 
     monkeypatch.setattr("PIL.Image.open", broken)
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="must be a picture"):
         measured(picture(), Limits())
     with pytest.raises(ImageError, match="cannot be decoded"):
         decoded(picture())
@@ -148,7 +148,7 @@ def test_rates_are_met_by_the_clock() -> None:
     assert 99 <= passed <= 102
 
 
-def test_one_client_more_than_the_limit_is_told_so(open_live: Any, bright: Bright) -> None:
+def test_one_client_more_than_the_limit_is_refused(open_live: Any, bright: Bright) -> None:
     live, join = open_live(bright, limits=Limits(clients=2, fps=1000))
     first, _ = join(), join()
     with pytest.raises(WebSocketDisconnect) as end:
@@ -168,5 +168,5 @@ def test_a_client_that_says_nothing_is_sent_away(open_live: Any, bright: Bright)
 
 @pytest.mark.parametrize("name", ["clients", "fps", "pixels", "message", "texts", "idle", "head", "stuck", "pulse", "connections"])
 def test_limits_are_above_0(name: str) -> None:
-    with pytest.raises(ValueError, match=f"limit {name} is 0"):
+    with pytest.raises(ValueError, match=f"limit {name} must be a number above 0, got 0"):
         Limits(**{name: 0})

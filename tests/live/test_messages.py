@@ -39,8 +39,8 @@ def test_messages_of_the_page_are_read() -> None:
     assert read_words('{"type": "seen"}') == Seen()
     asked = read_words('{"type": "settings", "texts": ["a \\ud83d\\ude00"], "maps": [0, 1], "smooth": 1, "boxes": true}')
     assert isinstance(asked, Asked)
-    assert asked.given == {"texts": ["a 😀"], "maps": (0.0, 1.0), "smooth": 1.0, "boxes": True}
-    assert read_words('{"type": "settings"}').given == {}  # type: ignore[union-attr]
+    assert asked.requested == {"texts": ["a 😀"], "maps": (0.0, 1.0), "smooth": 1.0, "boxes": True}
+    assert read_words('{"type": "settings"}').requested == {}  # type: ignore[union-attr]
 
 
 SEEDS = (
@@ -73,7 +73,7 @@ def test_whatever_comes_is_a_message_or_refused_in_a_line() -> None:
         try:
             found = read_words(text)
             if isinstance(found, Asked):
-                strict(written(changed(now, found.given, limits, ("bright",)).to_dict()))
+                strict(written(changed(now, found.requested, limits, ("bright",)).to_dict()))
             else:
                 assert strict(written({"time": getattr(found, "time", 0.0)}))["time"] is not None
             outcomes.add(type(found))
@@ -99,7 +99,7 @@ def test_answers_whose_heat_is_no_number_are_json() -> None:
     assert answer.facts == {"peaks": [[None] * 4], "shape": [1, 1, 2, 3]}
 
 
-def test_answers_that_are_broken_are_told() -> None:
+def test_answers_that_are_broken_are_reported() -> None:
     whole = write_answer(Answer({}, np.zeros((1, 1, 2, 3), np.uint8), b""))
     for broken in (whole.replace(b"[1,1,2,3]", b"[1,1,2,4]"), whole.replace(b"shape", b"shepa"), whole.replace(b"{", b"[")):
         with pytest.raises(Violation, match="facts of an answer are broken"):
@@ -127,7 +127,7 @@ def test_state_is_json_whatever_the_source_is_called(bright: Bright) -> None:
         assert answer.status_code == 200 and strict(answer.content)["source"]["name"] == "/dev/caf?"
 
 
-def test_a_source_that_fails_in_any_way_is_told(open_live: Any, bright: Bright) -> None:
+def test_a_source_that_fails_in_any_way_is_reported(open_live: Any, bright: Bright) -> None:
     class Broken(Film):
         def frames(self) -> Any:
             raise IndexError("of a decoder")

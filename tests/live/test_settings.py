@@ -78,8 +78,8 @@ BAD_SETTINGS = [
     ({"texts": [str(i) for i in range(13)]}, "texts", "at most 12"),
     ({"texts": ["x" * 201]}, "texts", "at most 200"),
     ({"background": [str(i) for i in range(13)]}, "background", "at most 12"),
-    ({"methods": []}, "methods", "one to 2"),
-    ({"methods": ["bright", "other", "third"]}, "methods", "one to 2"),
+    ({"methods": []}, "methods", "must be 1 to 2"),
+    ({"methods": ["bright", "other", "third"]}, "methods", "must be 1 to 2"),
     ({"methods": ["bright", "bright"]}, "methods", "different"),
     ({"methods": ["brigth"]}, "methods", "did you mean 'bright'"),
     ({"smooth": -1}, "smooth", "from 0 to 10"),
@@ -131,7 +131,7 @@ def test_settings_that_a_frame_proves_wrong_are_taken_back(open_live: Any) -> No
     assert client.answer().facts["id"] == 3
 
 
-def test_what_was_said_of_a_text_is_said_to_everybody() -> None:
+def test_notes_of_a_text_are_sent_to_everybody() -> None:
     from fastloc import OnnxLocalizer
 
     pytest.importorskip("onnxruntime")

@@ -26,7 +26,7 @@ TEXTS = ["cat", "pizza"]
         ("stretch", "", (96, 96), None),
     ],
 )
-def test_another_fit_is_said(fit: str, model: str, size: tuple[int, int] | None, words: str | None) -> None:
+def test_another_fit_is_reported(fit: str, model: str, size: tuple[int, int] | None, words: str | None) -> None:
     manifest = header.read(GEM_ONNX).manifest()
     found = differences(replace(manifest, input=replace(manifest.input, fit=fit, model_fit=model, size=size)))
     assert (words is None and not found) or words in found[0]

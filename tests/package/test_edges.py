@@ -102,7 +102,7 @@ def test_numpy_reads_no_pickles() -> None:
     assert [where for where, _ in named("np.load", "numpy.load") if not where.startswith(own)] == []
 
 
-def test_no_library_is_told_to_run_a_model_s_code() -> None:
+def test_no_library_is_asked_to_run_a_model_s_code() -> None:
     values = [(where, value.value) for where, _, call in calls() for each in call.keywords
               if each.arg == "trust_remote_code" and isinstance(value := each.value, ast.Constant)]  # fmt: skip
     assert values == [("fastloc/checkpoints/text_loading.py", False)]

@@ -54,6 +54,7 @@ THIRD_PARTIES = {
     "timm": ("checkpoints.classifiers", "evaluation.sets"),
     "triton": ("kernels", ""),
     "onnxruntime": ("runtime export bench", "diagnostics.probes"),
+    "openvino": ("bench", "runtime"),
     "onnx": ("export", ""),
     "onnx_ir": ("export", ""),
     "av": ("video.sources video.output", ""),

@@ -101,7 +101,7 @@ def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (f"registers {SAMPLE} -o r.txt", "r.txt: register neurons are written as .json"),
+        (f"registers {SAMPLE} -o r.txt", "--output must be a .json file, got r.txt"),
         (f"registers {SAMPLE} -o r.json", "embedded has no outlier tokens in the pictures given (1)"),
         (f"registers {SAMPLE} -o r.json --ratio 0.5", "ratio must be a number from"),
         ("registers none.png -o r.json", "none.png"),
@@ -109,7 +109,7 @@ def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.Capt
         (f"locate {SAMPLE} -t cat --model m.onnx --registers r.json", "--registers cannot be given with m.onnx: the file decides that"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_what_is_wrong_is_reported_in_one_line(
     line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

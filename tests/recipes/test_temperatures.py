@@ -106,7 +106,7 @@ def test_another_models_are_refused(found: Temperatures, file: Path) -> None:
 
 
 def test_two_answers_are_refused(found: Temperatures) -> None:
-    with pytest.raises(RecipeError, match=r"inv_temp 5\.0 and temperatures are given: give one of them"):
+    with pytest.raises(RecipeError, match=r"temperatures must be left out with inv_temp, got both \(inv_temp 5\.0\)"):
         Localizer(temperatures=found, inv_temp=5.0, blocks=3)
 
 
@@ -190,14 +190,14 @@ def test_calibrate_and_locate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         ("calibrate -o t.json", "give pictures, or --from scenes or --from noise"),
         (f"calibrate {SAMPLE} --from noise -o t.json", "give pictures, or --from scenes or --from noise, not both"),
-        (f"calibrate {SAMPLE} -o t.txt", "t.txt: temperatures are written as .json"),
-        (f"calibrate {SAMPLE} -o t.json --rho 1.5", "rho is 1.5; a share of the tokens between 0 and 1 is wanted"),
-        (f"calibrate {SAMPLE} -o t.json --blocks 7", "blocks is 7; 1 to 6 fit the model"),
+        (f"calibrate {SAMPLE} -o t.txt", "--output must be a .json file, got t.txt"),
+        (f"calibrate {SAMPLE} -o t.json --rho 1.5", "rho must be a share of the tokens between 0 and 1, got 1.5"),
+        (f"calibrate {SAMPLE} -o t.json --blocks 7", "blocks must be 1 to 6 for this model, got 7"),
         ("calibrate none.png -o t.json", "none.png"),
         (f"locate {SAMPLE} -t cat --temperatures none.json", "temperatures file 'none.json' cannot be read"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_what_is_wrong_is_reported_in_one_line(
     line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -64,7 +64,7 @@ def test_official_forms(name: str) -> None:
         assert wrong < EXACT, f"{label} grid {grid}: off by {wrong:.1e}"
 
 
-def test_as_many_positions_in_another_shape_are_kept_where_a_row_says_so() -> None:
+def test_as_many_positions_in_another_shape_are_kept_where_a_row_allows_it() -> None:
     weights = towers.tower()
     kept = recipe("itsm", keep_position=True)
     for label, grid in GRIDS.items():
@@ -339,9 +339,9 @@ def test_similarity(name: str) -> None:
 
 def test_feature_surgery_says_what_it_lacks() -> None:
     out, readout = forward(towers.tower(), towers.pixels(1, (3, 5)), RECIPES["clip_surgery"]), RECIPES["clip_surgery"].readout
-    with pytest.raises(TextError, match="with one text needs the embedding of the empty string"):
+    with pytest.raises(TextError, match="the embedding of the empty string must be given"):
         similarity(out, towers.texts(1), readout)
-    with pytest.raises(TextError, match="with several texts needs the image embedding"):
+    with pytest.raises(TextError, match="the image embedding must be given"):
         similarity(out, towers.texts(2), readout)
 
 

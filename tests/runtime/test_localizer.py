@@ -125,7 +125,7 @@ def test_outputs_can_be_had_raw_and_are_cut_to_what_was_asked(tmp_path: Path):
     found = localizer.run(np.stack([picture(i, (64, 80)) for i in range(3)]))
     assert {name: each.shape for name, each in found.items()} == {"labels": (3, 64, 80), "heatmaps": (3, 3, 64, 80), "scores": (3, 3)}
     assert found["labels"].dtype == np.uint8 and found["heatmaps"].dtype == np.float32
-    with pytest.raises(ModelError, match=r"has no output 'similarity'.*use \.run\(array\), which gives labels, heatmaps, scores"):
+    with pytest.raises(ModelError, match=r"must have the output 'similarity'.*use \.run\(array\), which gives labels, heatmaps, scores"):
         localizer(picture(0, (64, 80)))
 
 
@@ -157,13 +157,13 @@ def test_arrays_go_in_by_numpy_and_dlpack_and_come_out_as_the_caller_s_own(tmp_p
     ],
     ids=lambda each: getattr(each, "__class__", type(each)).__name__,
 )
-def test_an_array_that_does_not_fit_is_told(tmp_path: Path, array: Any, message: str):
+def test_an_array_that_does_not_fit_is_reported(tmp_path: Path, array: Any, message: str):
     localizer = tiny(tmp_path, batch=2)
     with pytest.raises(ImageError, match=message):
         localizer.similarity(array)
 
 
-def test_a_size_that_the_patch_does_not_divide_is_told(tmp_path: Path):
+def test_a_size_that_the_patch_does_not_divide_is_reported(tmp_path: Path):
     with pytest.raises(ImageError, match=r"height and width in multiples of the patch, 8 x 8, got \[1, 3, 33, 40\]"):
         tiny(tmp_path, size=None).similarity(np.zeros((1, 3, 33, 40), np.float32))
 
@@ -179,7 +179,7 @@ def test_the_size_can_be_chosen_where_the_file_leaves_it_open(tmp_path: Path):
         OnnxLocalizer(tmp_path / "fixed.onnx", size=48)
 
 
-def test_a_fit_that_misses_a_fixed_size_is_told(tmp_path: Path):
+def test_a_fit_that_misses_a_fixed_size_is_reported(tmp_path: Path):
     made = tiny_model(tmp_path / "tiny.onnx", size=(32, 32))
     change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit="aspect")).dumps())
     localizer = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))
@@ -196,7 +196,7 @@ def test_baked_texts_are_those_and_no_others(tmp_path: Path):
         with pytest.raises(TextError, match="texts must be left out, or be those baked into the file, in order: cat, dog, a red car"):
             localizer(image, texts)
     for source in ({"embeddings": (NAMES, vectors())}, {"text": "tower.onnx"}):
-        with pytest.raises(FastlocError, match=r"must be left out for .*, which has texts baked in: cat, dog, a red car"):
+        with pytest.raises(FastlocError, match=r"must be left out for .*, whose texts are baked in: cat, dog, a red car"):
             OnnxLocalizer(tmp_path / "tiny.onnx", **source)
     with pytest.raises(TextError, match=r"embeddings must be left out for .* baked in"):
         localizer.similarity(np.zeros((1, 3, 32, 40), np.float32), vectors())
@@ -214,7 +214,7 @@ def test_embeddings_come_in_many_forms(tmp_path: Path):
         np.testing.assert_array_equal(localizer(picture(0, (32, 40)), ["dog", "cat"]).similarity, expected.similarity)
 
 
-def test_embeddings_that_do_not_fit_are_told(tmp_path: Path):
+def test_embeddings_that_do_not_fit_are_reported(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     stranger = TextEmbeddings(NAMES, vectors(), "gem", "c" * 64)
     stranger.save(tmp_path / "texts.npz")
@@ -350,12 +350,12 @@ def broken(folder: Path, how: str) -> Path:
         ("weights missing", r"its weights are in .*tiny.onnx.data, which is missing: copy both files together"),
         ("weights truncated", r"tiny.onnx.data: is truncated: it has 5 bytes, and .*tiny.onnx needs \d+"),
         ("other inputs", r"must have the inputs \['frames', 'text_embeddings'\] of its metadata, got \['pixels', 'text_embeddings'\]"),
-        ("a folder", "is a folder"),
+        ("a folder", "must be an ONNX file, got a folder"),
         ("missing", "no such file"),
         ("unknown node", "cannot load it on provider 'cpu'.*Unheard"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, how: str, message: str):
+def test_a_file_that_cannot_be_used_is_reported_in_one_line(tmp_path: Path, how: str, message: str):
     with pytest.raises(ModelError, match=message) as caught:
         OnnxLocalizer(broken(tmp_path, how), providers="cpu")
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
@@ -368,13 +368,13 @@ def test_external_weights_are_read(tmp_path: Path):
     assert golden_error(localizer, localizer(list(localizer.manifest.golden.pictures()))) < 1e-5
 
 
-def test_a_provider_that_is_not_there_is_told(tmp_path: Path):
+def test_a_provider_that_is_not_there_is_reported(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     with pytest.raises(PlanError, match=r"provider 'coreml' is not in onnxruntime \d.*cpu.*pip install"):
         OnnxLocalizer(tmp_path / "tiny.onnx", providers="coreml")
 
 
-def test_the_cpu_runs_every_node_and_it_can_be_told_which(tmp_path: Path):
+def test_the_cpu_runs_every_node_and_it_reports_which(tmp_path: Path):
     localizer = tiny(tmp_path, spelling="ort")
     localizer.warm_up()
     placed = localizer.placement()

@@ -14,6 +14,7 @@ import pytest
 from onnx import helper
 
 from fake_onnxruntime import CPU, CUDA, TENSORRT, FakeOnnxruntime
+from fastloc import OnnxLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, PlanError
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache, providers
@@ -112,7 +113,7 @@ def test_profiles_cover_every_input_of_a_dynamic_file(tmp_path: Path):
         ({"size": (30, 32, 64)}, r"multiples of the patch \(8, 8\)"),
     ],
 )
-def test_a_profile_that_makes_no_sense_is_told(tmp_path: Path, profile: dict[str, Any], message: str):
+def test_a_profile_that_makes_no_sense_is_reported(tmp_path: Path, profile: dict[str, Any], message: str):
     with pytest.raises(PlanError, match=message):
         ranges(manifest(tmp_path, size=None, count=3), profile)
 
@@ -125,6 +126,20 @@ def test_options_of_the_caller_win_and_none_removes(tmp_path: Path):
         session_settings([PROVIDERS["cpu"]], asked, NOW, override={"use_tf32": 1})
 
 
+def test_threads_that_wait_sleep_unless_the_session_is_asked_to_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, key = Request(manifest(tmp_path)), "session.intra_op.allow_spinning"
+    assert session_settings([PROVIDERS["cpu"]], asked, NOW).config[key] == "0"
+    assert session_settings([PROVIDERS["cpu"]], asked, NOW, override={key: 1}).config[key] == "1"
+    assert key not in session_settings([PROVIDERS["cuda"]], asked, NOW, override={key: None}).config
+    assert key not in session_settings([PROVIDERS["cuda"]], asked, NOW, override={key: None}).providers[0][1]
+
+
+def test_openvino_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(FastlocError, match=r"provider 'openvino' needs OpenVINO, which is not installed: .*fastloc\[openvino\]'"):
+        OnnxLocalizer(providers="openvino")
+
+
 def test_cuda_stands_behind_tensorrt_only_where_falling_back_is_allowed(tmp_path: Path):
     asked = Request(manifest(tmp_path))
     assert [name for name, _ in session_settings([PROVIDERS["tensorrt"]], asked, NOW).providers] == [TENSORRT]
@@ -132,7 +147,7 @@ def test_cuda_stands_behind_tensorrt_only_where_falling_back_is_allowed(tmp_path
     assert [name for name, _ in allowed.providers] == [TENSORRT, CUDA]
 
 
-def test_an_onnxruntime_that_does_not_tell_where_nodes_run_is_told_to_refuse(tmp_path: Path):
+def test_an_onnxruntime_that_does_not_report_where_nodes_run_is_asked_to_refuse(tmp_path: Path):
     asked, key = Request(manifest(tmp_path)), "session.disable_cpu_ep_fallback"
     old = session_settings([PROVIDERS["cuda"]], asked, (1, 20))
     assert old.config[key] == "1" and not old.recorded
@@ -179,7 +194,7 @@ def test_the_cache_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert user_cache().name == "fastloc" and (sys.platform != "linux" or user_cache() == tmp_path / "fastloc")
 
 
-def test_a_cache_folder_that_cannot_be_written_to_is_told_before_a_build(tmp_path: Path):
+def test_a_cache_folder_that_cannot_be_written_to_is_reported_before_a_build(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(PlanError, match=r"cache folder .*engines cannot be written to .*cache='folder'"):
         engine_cache.prepared(tmp_path / "file" / "engines")
@@ -207,7 +222,7 @@ def test_the_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch):
         cuda_gpu(3)
 
 
-def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_machine_without_an_nvidia_driver_is_reported(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> Any:
         raise OSError(name)
 
@@ -359,7 +374,7 @@ def compiled(folder: Path, kind: str) -> onnx.ModelProto:
     return model
 
 
-def test_what_compiles_nothing_says_so_and_leaves_no_file(tmp_path: Path, fake: FakeOnnxruntime):
+def test_what_compiles_nothing_is_reported_and_leaves_no_file(tmp_path: Path, fake: FakeOnnxruntime):
     tiny_model(tmp_path / "tiny.onnx")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(PlanError, match="'cuda' runs the graph as it is and compiles nothing"):

@@ -37,7 +37,7 @@ def build(case: dict[str, Any]) -> Passes:
         late = asked[0] > 1 and PLANTED.get("wrong_later", 0.0)
         return answer() + np.float32(PLANTED["wrong"] or late)
 
-    return Passes(model, grids, None, told=passes.told)
+    return Passes(model, grids, None, columns=passes.columns)
 
 
 def _engine(case: dict[str, Any]) -> Passes:
@@ -45,7 +45,7 @@ def _engine(case: dict[str, Any]) -> Passes:
     from fastloc.bench.backends.table import BACKENDS
     from fastloc.bench.cases import Case
 
-    return torch_backend.engine(BACKENDS["torch"], Case.of(case))
+    return torch_backend.engine(BACKENDS["torch"], Case.from_dict(case))
 
 
 def _stand_in(case: dict[str, Any]) -> Passes:

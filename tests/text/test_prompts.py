@@ -32,12 +32,12 @@ def notes(localizer: object, text: str) -> list[str]:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("engine", [Localizer, OnnxLocalizer])
-def test_a_text_without_a_known_word_is_said(engine: type, text: str) -> None:
+def test_a_text_without_a_known_word_is_reported(engine: type, text: str) -> None:
     words, found = TEXTS[text], notes(engine(), text)
     assert (words is None and not found) or any(words in each for each in found), found
 
 
-def test_a_text_that_reads_like_none_is_said_of_any_model() -> None:
+def test_a_text_that_reads_like_none_is_reported_of_any_model() -> None:
     localizer = Localizer()
     # a model without a vocabulary of its own
     localizer.source.text.words = frozenset()

@@ -73,7 +73,7 @@ def test_every_frame_of_a_file_that_is_cut(tmp_path: Path, name: str) -> None:
     assert most == 10
 
 
-def test_what_is_cut_is_said(tmp_path: Path) -> None:
+def test_what_is_cut_is_reported(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.ts", colours(10, (240, 320)), codec="mpeg2video", time_base=Fraction(1, 25))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

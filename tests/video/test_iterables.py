@@ -132,7 +132,7 @@ def test_a_dark_frame_among_bright_ones_of_16_bits_stays_dark() -> None:
         assert [int(frame.rgb[0, 0, 0]) for frame in FramesOf([bright, dark, bright]).frames()] == [233, 2, 233]
 
 
-def test_a_stream_of_12_bits_is_said_once() -> None:
+def test_a_stream_of_12_bits_is_reported_once() -> None:
     inputs = [np.full((4, 5), value, np.uint16) for value in (4095, 2048, 4000)]
     with pytest.warns(FastlocWarning, match="12 bits") as caught:
         frames = [int(frame.rgb[0, 0, 0]) for frame in FramesOf(inputs).frames()]

@@ -155,7 +155,7 @@ def test_texts_that_are_asked_for_are_no_background(localizer: fastloc.Localizer
     assert prompts.texts == ("sky", "cat") and prompts.background == ("wall",)
 
 
-def test_texts_that_cannot_be_are_told(localizer: fastloc.Localizer):
+def test_texts_that_cannot_be_are_reported(localizer: fastloc.Localizer):
     for texts in (None, [], [""], [3]):
         with pytest.raises(TextError):
             Locator(localizer).prepare(texts)

@@ -71,7 +71,7 @@ def test_answers_that_were_not_seen_hold_up_the_server(open_live: Any, bright: B
     assert newest > numbers[1] + 3, "what comes then is the newest"
 
 
-def test_a_source_that_ends_or_fails_is_told(open_live: Any, bright: Bright) -> None:
+def test_a_source_that_ends_or_fails_is_reported(open_live: Any, bright: Bright) -> None:
     _, join = open_live(bright, hub=Broadcast(lambda: Film(count=0), 30))
     answer = join().words("problem")
     assert (answer["field"], answer["message"]) == ("source", "film has no frames")

@@ -339,7 +339,7 @@ def test_pushing_gives_a_handle_that_is_waited_for():
     assert all(each.age is not None and each.age >= each.inference for each in found)
 
 
-def test_pushing_the_newest_drops_what_waits_and_says_so():
+def test_pushing_the_newest_drops_what_waits_and_reports_it():
     with Pipeline(["cat"], Engine(0.1)) as pipeline:
         handles = []
         for i in range(6):
@@ -408,13 +408,13 @@ def test_percentiles_are_of_the_last_values():
         ({"localizer": 3}, FastlocError, "localizer must be .*, got a int"),
     ],
 )
-def test_wrong_arguments_are_told_at_once(options: dict, error: type[Exception], message: str):
+def test_wrong_arguments_are_reported_at_once(options: dict, error: type[Exception], message: str):
     arguments = {"texts": ("cat",), "localizer": Engine(), **options}
     with pytest.raises(error, match=message):
         Worker(arguments.pop("texts"), arguments.pop("localizer"), **arguments)
 
 
-def test_a_wrong_policy_is_told():
+def test_a_wrong_policy_is_reported():
     with pytest.raises(FastlocError, match="unknown policy 'neuest': did you mean 'newest'"):
         Pipeline(["cat"], Engine(), policy="neuest")
     with pytest.raises(FastlocError, match="unknown policy 'all'"):

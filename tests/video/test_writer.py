@@ -231,7 +231,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("message", BAD, ids=str)
-def test_what_cannot_be_written_is_told_before_anything_is(tmp_path: Path, message: str) -> None:
+def test_what_cannot_be_written_is_reported_before_anything_is(tmp_path: Path, message: str) -> None:
     target = BAD[message](tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(VideoError, match=message):

@@ -1,4 +1,4 @@
-"""Exported files in onnxruntime as contenders; the process that is timed holds no PyTorch.
+"""Exported files in onnxruntime and OpenVINO as contenders; the process that is timed holds no PyTorch.
 
 `python -P -m fastloc.bench.backends.onnx_backend BACKEND CASE FILE` exports one: a process of its own.
 """
@@ -25,14 +25,15 @@ Array = np.ndarray[Any, Any]
 
 def versions() -> dict[str, str]:
     """Versions of the packages that compute in this process."""
-    return run_facts.versions("fastloc", "onnxruntime", "onnxruntime-gpu", "numpy")
+    return run_facts.versions("fastloc", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy")
 
 
 def build(row: Backend, case: Case, folder: Path) -> Passes:
-    """The file of a case in onnxruntime; it is exported into `folder` if it is not there."""
+    """The file of a case in its runtime; it is exported into `folder` if it is not there."""
     file = exported(row, case, folder)
-    inputs = read_inputs(case.told())
-    run = _session(row, case, file, [*inputs["pixels"], *inputs["texts"]])
+    inputs = read_inputs(case.to_dict())
+    kept = [*inputs["pixels"], *inputs["texts"]]
+    run = _compiled(row, case, file) if row.runtime == "openvino" else _session(row, case, file, kept)
     texts, frames = inputs["texts"][0], inputs["frames"][0]
     method = case.recipe
     spec = _spec(case)
@@ -50,17 +51,17 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
         return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.scale, order.reverse) for each in found])
 
-    told = {"provider": row.providers[case.device.partition(":")[0]]}
-    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, told=told)
+    columns = {"provider": row.providers.get(case.device.partition(":")[0], row.runtime)}
+    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, columns=columns)
 
 
 def exported(row: Backend, case: Case, folder: Path) -> Path:
     """The file of a case, written by a process of its own so that this one never holds PyTorch. Kept for as long as the folder is."""
-    facts = [row.spelling, row.stored, case.config, case.weights, case.method, case.changes, case.size, case.batch, case.texts, case.dtype]
+    facts = [row.spelling, _stored(row, case), case.config, case.weights, case.method, case.changes, case.size, case.batch, case.texts]
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     file = folder / f"{name}.onnx"
     if not file.exists():
-        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.told()), str(file)]
+        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.to_dict()), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
         if done.returncode:
             said = done.stderr.strip().splitlines()
@@ -72,12 +73,12 @@ def export(row: Backend, case: Case, file: Path) -> None:
     """Write the graph of a case: everything in it is fixed, as in a file that is made for one device."""
     from fastloc.bench.models import weights_of
     from fastloc.export.graph import Parts
-    from fastloc.export.int8 import quantized
+    from fastloc.export.int8 import norms_of, quantized
     from fastloc.export.options import Options
     from fastloc.export.to_onnx import save, trace
     from fastloc.functional.readout import needs_cls
 
-    stored = row.stored or case.dtype
+    stored = _stored(row, case)
     method = case.recipe
     # what is timed is what the engine's pass computes
     outputs = ("similarity", "scores") if needs_cls(method.readout, case.texts) else ("similarity",)
@@ -88,28 +89,51 @@ def export(row: Backend, case: Case, file: Path) -> None:
     if method.reads_empty(case.texts):
         import torch
 
-        empty = torch.from_numpy(read_inputs(case.told())["texts"][0].mean(0))
+        empty = torch.from_numpy(read_inputs(case.to_dict())["texts"][0].mean(0))
         empty = empty / empty.norm()
     made = trace(Parts(weights, method, options, None, None, empty))
     if stored.startswith("int8"):
-        made = quantized(made, stored, [])
+        inputs = read_inputs(case.to_dict())
+        feeds = [{"pixels": each, "text_embeddings": inputs["texts"][0]} for each in inputs["pixels"]]
+        made = quantized(made, stored, feeds if stored == "int8-static" else [], norms_of(weights.spec))
     with replacing_files(file) as folder:
         save(made, folder / file.name)
+
+
+def _stored(row: Backend, case: Case) -> str:
+    """The dtype of the file: OpenVINO computes in bfloat16 of float32."""
+    return {"bfloat16": "float32"}.get(row.stored, row.stored) or case.dtype
+
+
+def _compiled(row: Backend, case: Case, file: Path) -> Any:
+    """The file as a function of its inputs by name, in OpenVINO."""
+    import openvino
+
+    from fastloc.runtime.openvino_session import DEVICE, EXACT, PRECISION
+
+    options = {**EXACT, "INFERENCE_NUM_THREADS": case.threads, **({PRECISION: "bf16"} if row.stored == "bfloat16" else {})}
+    request = openvino.Core().compile_model(str(file), DEVICE, options).create_infer_request()
+
+    def run(fed: dict[str, Array]) -> Array:
+        request.infer(fed, share_inputs=True)
+        return np.array(request.get_tensor("similarity").data)
+
+    return run
 
 
 def _session(row: Backend, case: Case, file: Path, kept: list[Array]) -> Any:
     """The file as a function of its inputs by name. On a GPU the inputs in `kept` and all outputs stay there."""
     import onnxruntime as ort
 
-    from fastloc.runtime.providers import PROVIDERS
+    from fastloc.runtime.providers import PROVIDERS, SHARED
 
     kind = case.device.partition(":")[0]
     name = PROVIDERS[row.providers[kind]].ort
     options = ort.SessionOptions()
     options.intra_op_num_threads = case.threads
     options.log_severity_level = 3
-    # within a call its threads may spin; after it they would take the cores from whoever has the next turn
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    for entry in SHARED.items():
+        options.add_session_config_entry(*entry)
     if kind == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     session = ort.InferenceSession(str(file), options, providers=[name], enable_fallback=0)
@@ -147,4 +171,4 @@ def _spec(case: Case) -> Any:
 
 
 if __name__ == "__main__":
-    export(backend(sys.argv[1]), Case.of(json.loads(sys.argv[2])), Path(sys.argv[3]))
+    export(backend(sys.argv[1]), Case.from_dict(json.loads(sys.argv[2])), Path(sys.argv[3]))

@@ -19,10 +19,12 @@ PLAIN = {"attention": "sdpa", "norm": "torch", "activation": "torch", "readout":
 class Backend:
     """One way to execute a pass.
 
-    runtime: "torch" or "onnxruntime". dtypes: that it computes in, by device ("cpu", "cuda"); a device that is missing is not supported.
+    runtime: "torch", "onnxruntime" or "openvino". dtypes: that it computes in, by device ("cpu", "cuda"); a device that is missing is not
+    supported.
     methods: that it has, if not all. packages: that it imports, besides its runtime's.
     Of PyTorch's: settings, plan fields that it asks for on a GPU; build, the function of `run_torch` that makes it.
-    Of onnxruntime's: spelling and stored, of the exported file (`fastloc.onnx_file.formats`); providers, onnxruntime's by device.
+    Of exported files: spelling and stored, of the file (`fastloc.onnx_file.formats`), stored "bfloat16" for a float32 file that OpenVINO
+    computes in bfloat16; providers, onnxruntime's by device.
     """
 
     name: str
@@ -62,13 +64,20 @@ BACKENDS = {
         Backend("decomposed", "exported with plain operators only", "onnxruntime", _FILE, spelling="decomposed", providers=_CPU_CUDA),
         Backend("int8", "exported for onnxruntime, products with weights in 8 bits", "onnxruntime", {"cpu": ("float32",)}, spelling="ort",
                 stored="int8-dynamic", providers=_CPU_CUDA),
+        Backend("int8-static", "the same with ranges calibrated on the inputs", "onnxruntime", {"cpu": ("float32",)}, spelling="ort",
+                stored="int8-static", providers=_CPU_CUDA),
+        Backend("openvino", "the file of ort in OpenVINO's own runtime", "openvino", {"cpu": ("float32",)}, spelling="ort"),
+        Backend("openvino-bf16", "the same computed in bfloat16", "openvino", {"cpu": ("float32",)}, spelling="ort", stored="bfloat16"),
+        Backend("openvino-int8", "the file of int8-static in OpenVINO's own runtime", "openvino", {"cpu": ("float32",)}, spelling="ort",
+                stored="int8-static", packages=("onnxruntime",)),
         Backend("tensorrt", "exported, in onnxruntime's TensorRT provider", "onnxruntime", {"cuda": ("float32", "float16")},
                 spelling="onnx", providers={"cuda": "tensorrt"}),
     )
 }  # fmt: skip
-# the default backends: compiling takes a minute a case, and has to be asked for
+# the default backends: compiling takes a minute a case, and must be chosen by name
 USUAL = {"cpu": ("torch", "ort"), "cuda": ("torch", "triton", "ort")}
-_NEEDED = {"torch": ("torch", "safetensors"), "onnxruntime": ("onnxruntime", "torch", "onnx_ir", "onnxscript")}
+_EXPORT = ("torch", "onnx_ir", "onnxscript")
+_NEEDED = {"torch": ("torch", "safetensors"), "onnxruntime": ("onnxruntime", *_EXPORT), "openvino": ("openvino", *_EXPORT)}
 
 
 def backend(name: str) -> Backend:

@@ -39,7 +39,7 @@ def of_boxes(rle: str, height: int, width: int, boxes: Sequence[Sides]) -> list[
     if coco.encode(pixels)["counts"] != rle.encode():
         raise ValueError(f"its run lengths do not fill {width} x {height}")
     whole = pixels.astype(np.bool_)
-    # corners touch, as in fastloc.imaging.regions
+    # corners touch, as in fastloc.imaging.readouts.regions
     numbered, _ = ndimage.label(whole, np.ones((3, 3), np.int8))
     regions: dict[Sides, list[int]] = {}
     for number, (rows, columns) in enumerate(ndimage.find_objects(numbered), 1):

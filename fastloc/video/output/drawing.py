@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,6 +18,7 @@ from fastloc.results.result import Point, Result
 from fastloc.video.output import annotations as marks
 from fastloc.video.output.annotations import Colour
 from fastloc.video.output.heat_rendering import heat_of, reduced
+from fastloc.video.output.painting import MOST, paint, paints
 from fastloc.video.output.peaks import peaks_of
 
 __all__ = ["STYLES", "Drawer", "hue"]
@@ -26,8 +27,6 @@ Pixels = NDArray[np.uint8]
 
 # the first texts' colours, far from each other and from skin, sky and leaves; more are made
 HUES: tuple[Colour, ...] = ((255, 84, 48), (40, 140, 255), (64, 214, 96), (255, 200, 20), (190, 90, 255), (0, 214, 210), (255, 90, 170))
-# as far as there are bytes for
-MOST = 256
 # heat from which cover begins, and from which it is full: cold regions stay clear and a warm core is evenly opaque
 ALONE, AMONG = (0.1, 0.8), (0.3, 0.9)
 # long side of a sheet of tiles, unless the frames' is longer, and the gap between them
@@ -53,28 +52,26 @@ class Drawer:
         for name, value in (("opacity", opacity), ("threshold", threshold)):
             if not 0 < value <= 1:
                 raise FastlocError(f"{name} must be above 0 and at most 1, got {value!r}")
-        self._draw, self._threshold = STYLES[style], threshold
-        self._table: Pixels = colour_table(colormap).round().astype(np.uint8)
-        self._alone, self._among = (_cover(*ramp, opacity) for ramp in (ALONE, AMONG))
+        self._draw, self._threshold, self._opacity = STYLES[style], threshold, opacity
+        self._alone = paints(colour_table(colormap).round().astype(np.uint8), _cover(*ALONE, opacity))
 
     def __call__(self, pixels: Pixels, result: Result) -> Pixels:
         """The drawn frame, or the sheet of tiles."""
-        return np.asarray(self._draw(self, Image.fromarray(np.ascontiguousarray(pixels)), result))
+        return np.asarray(self._draw(self, pixels, result))
 
-    def heat(self, picture: Image.Image, result: Result) -> Image.Image:
+    def heat(self, pixels: Pixels, result: Result) -> Image.Image:
         """Heat over the picture: of one text in the colour map, of several each in its own colour, the strongest on top."""
-        maps = list(heat_of(result, picture.size[::-1]))
-        if len(maps) == 1:
-            _paint(picture, maps[0], maps[0], self._table, self._alone)
-        else:
-            _paint(picture, *_strongest(maps), _hues(len(maps)), self._among)
+        count = len(result.texts)
+        table = self._alone if count == 1 else _among(count, self._opacity)
+        picture = Image.fromarray(paint(pixels, heat_of(result, pixels.shape[:2]), table))
         peaks = peaks_of(result)
         self._rings(picture, peaks)
         _legend(picture, peaks)
         return picture
 
-    def tiles(self, picture: Image.Image, result: Result) -> Image.Image:
+    def tiles(self, pixels: Pixels, result: Result) -> Image.Image:
         """The picture and each text's heat over it, side by side."""
+        picture = _picture(pixels)
         count = len(result.texts) + 1
         columns = _columns(count, picture.width / picture.height)
         rows = math.ceil(count / columns)
@@ -85,15 +82,15 @@ class Drawer:
         sheet.paste(base, (0, 0))
         peaks = [replace(peak, x=int(peak.x * scale), y=int(peak.y * scale)) for peak in peaks_of(result)]
         for index, (peak, heat) in enumerate(zip(peaks, heat_of(result, (height, width)), strict=True), start=1):
-            tile = base.copy()
-            _paint(tile, heat, heat, self._table, self._alone)
+            tile = Image.fromarray(paint(np.asarray(base), heat[None], self._alone))
             self._rings(tile, [peak])
             _legend(tile, [peak])
             sheet.paste(tile, (index % columns * (width + GAP), index // columns * (height + GAP)))
         return sheet
 
-    def boxes(self, picture: Image.Image, result: Result) -> Image.Image:
+    def boxes(self, pixels: Pixels, result: Result) -> Image.Image:
         """Boxes around what is warm; the text, and the similarity at its peak, stand at the box that the peak is in."""
+        picture = _picture(pixels)
         size, small, named = marks.font_size(picture.height), reduced(result), set[str]()
         across, down = picture.width / small.picture.width, picture.height / small.picture.height
         known = {peak.text: (hue(index), _number(peak.similarity)) for index, peak in enumerate(peaks_of(result))}
@@ -107,8 +104,9 @@ class Drawer:
                 _place(picture, card, left, top - card.height - 2 if top > card.height else top + 2)
         return picture
 
-    def points(self, picture: Image.Image, result: Result) -> Image.Image:
+    def points(self, pixels: Pixels, result: Result) -> Image.Image:
         """A ring around each peak, with its text below."""
+        picture = _picture(pixels)
         size, peaks = marks.font_size(picture.height), peaks_of(result)
         self._rings(picture, peaks)
         for index, peak in enumerate(peaks):
@@ -126,7 +124,12 @@ class Drawer:
                 picture.paste(mark, (peak.x - mark.width // 2, peak.y - mark.height // 2), mark)
 
 
-STYLES: dict[str, Callable[[Drawer, Image.Image, Result], Image.Image]] = {
+def _picture(pixels: Pixels) -> Image.Image:
+    """A copy of the frame that may be drawn on."""
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+STYLES: dict[str, Callable[[Drawer, Pixels, Result], Image.Image]] = {
     "heat": Drawer.heat, "tiles": Drawer.tiles, "boxes": Drawer.boxes, "points": Drawer.points,
 }  # fmt: skip
 
@@ -141,8 +144,11 @@ def hue(index: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _hues(count: int) -> Pixels:
-    return np.array([hue(index) for index in range(min(count, MOST))], np.uint8)
+@lru_cache(maxsize=16)
+def _among(count: int, opacity: float) -> NDArray[np.uint32]:
+    """The paints of several texts."""
+    hues = np.array([hue(index) for index in range(min(count, MOST))], np.uint8)
+    return paints(np.repeat(hues, 256, axis=0), _cover(*AMONG, opacity))
 
 
 def _cover(start: float, full: float, opacity: float) -> list[int]:
@@ -150,24 +156,6 @@ def _cover(start: float, full: float, opacity: float) -> list[int]:
     rise = np.clip((np.arange(256) / 255 - start) / (full - start), 0, 1)
     steps: list[int] = np.rint(255 * opacity * rise * rise * (3 - 2 * rise)).astype(int).tolist()
     return steps
-
-
-def _strongest(maps: Iterable[Pixels]) -> tuple[Pixels, Pixels]:
-    """uint8 [H, W] twice: the highest heat of all maps, and the index of the first map that has it."""
-    heats = iter(maps)
-    best = next(heats)
-    which = np.zeros_like(best)
-    for index, heat in enumerate(heats, start=1):
-        which[heat > best] = index % MOST
-        best = np.maximum(best, heat)
-    return best, which
-
-
-def _paint(picture: Image.Image, heat: Pixels, colour: Pixels, table: Pixels, cover: list[int]) -> None:
-    """Colours `table[colour]` [H, W, 3] over the picture, as opaque as the heat's `cover` says."""
-    tint = Image.fromarray(colour)
-    tint.putpalette(table.tobytes())
-    picture.paste(tint.convert("RGB"), (0, 0), Image.fromarray(heat).point(cover))
 
 
 def _legend(picture: Image.Image, peaks: list[Point]) -> None:

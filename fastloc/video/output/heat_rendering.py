@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.heat_arrays import to_steps
 from fastloc.results.result import Result
 
 __all__ = ["LONG", "extremes_of", "heat_of", "limits_of", "matrices_of", "order_of", "reduced"]
@@ -39,28 +39,16 @@ def reduced(result: Result, long: int = LONG) -> Result:
     return replace(result, picture=blank, geometry=geometry, order=order, limits=limits, refinement=None)
 
 
-def heat_of(result: Result, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """uint8 [H, W] of each text: `result.heatmaps` in steps of 1/255, on the picture at another size (H, W).
+def heat_of(result: Result, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 [T, H, W]: `result.heatmaps` in steps of 1/255, on the picture at another size (H, W).
 
-    At the picture's own size it is off by one step at most. A read-out that is no stretch is made small, and enlarged. Raw similarities,
-    of the order "none", are stretched.
+    A read-out that is no stretch, and a refinement, are made small, and enlarged. Raw similarities, of the order "none", are stretched.
     """
-    limits = limits_of(result)
-    if limits is None:
-        small = reduced(result)
-        for heat in heatmaps.minmax(small.heatmaps) if small.order == "none" else small.heatmaps:
-            steps = (heat * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-            yield np.asarray(Image.fromarray(steps).resize(size[::-1], Image.Resampling.BILINEAR))
-        return
-    rows, columns = matrices_of(result, size)
-    for grid, (low, high) in zip(result.similarity, limits, strict=True):
-        # a stretch is linear, so it is done on the grid; the half step makes the cut to whole steps a rounding
-        scaled = (grid - low) * np.float32(255 / (high - low) if high > low else 0)
-        if result.reverse:
-            scaled = 255 - scaled
-        # only limits that were given cut heat off
-        steps = rows @ (scaled + np.float32(0.5)) @ columns.T
-        yield np.clip(steps, 0, np.float32(255.5), out=steps).astype(np.uint8)
+    if limits_of(result) is not None:
+        return replace(result, refinement=None).heatmap_array("uint8", size)
+    small = reduced(result)
+    heats = to_steps(heatmaps.minmax(small.heatmaps) if small.order == "none" else small.heatmaps)
+    return np.stack([np.asarray(Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR)) for heat in heats])
 
 
 def order_of(result: Result) -> str:

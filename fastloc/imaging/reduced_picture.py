@@ -1,0 +1,81 @@
+"""JPEG files decoded at a half, a quarter or an eighth of their size, where a model's input is far smaller: the decoder leaves out the
+higher frequencies of each block, for a fraction of the time. The picture itself is decoded when somebody looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image, ImageFile
+
+from fastloc.errors import FastlocError, unknown
+
+__all__ = ["DECODES", "MARGIN", "ReducedPicture", "check_decode", "divisor"]
+
+Pair = tuple[int, int]
+
+DECODES = ("full", "reduced")
+# the reduced picture has at least this many times the pixels a side that the model's resize leaves, so that this resize, which is
+# antialiased, decides what the input is made of
+MARGIN = 2
+# EXIF orientations that bring the file's last column to the left, and its last row to the top
+_LEFT, _TOP = (2, 3, 6, 7), (3, 4, 7, 8)
+_ORIENTATION = 0x0112
+
+
+class ReducedPicture(Image.Image):
+    """An upright RGB picture of full size whose pixels are not decoded yet, and beside it the same picture at 1 / divisor.
+
+    small     the reduced picture, RGB, upright
+    box       the part of it, (left, top, right, bottom) in its pixels, that is the picture: a last block may be cut in the middle
+    decode    makes the full picture; called at the first use of its pixels, which raises ImageError where they cannot be decoded
+    """
+
+    def __init__(self, small: Image.Image, size: Pair, divisor: int, orientation: int, decode: Callable[[], Image.Image]) -> None:
+        super().__init__()
+        self._mode, self._size = "RGB", size
+        self.small, self._decode = small, decode
+        width, height = size[0] / divisor, size[1] / divisor
+        left = small.width - width if orientation in _LEFT else 0.0
+        top = small.height - height if orientation in _TOP else 0.0
+        self.box = (left, top, left + width, top + height)
+
+    def load(self) -> Any:
+        """Decode the full picture, once."""
+        if self._im is None:
+            self.im = self._decode().im
+        return super().load()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Image.frombytes, ("RGB", self.size, self.tobytes())
+
+
+def check_decode(decode: str) -> None:
+    """Raise FastlocError unless it is one of `DECODES`."""
+    if decode not in DECODES:
+        raise FastlocError(unknown("decode", decode, DECODES))
+
+
+def divisor(picture: ImageFile.ImageFile, least: Pair) -> int:
+    """1, 2, 4 or 8: how much smaller a JPEG of one of Pillow's readers can be decoded with at least (height, width) upright pixels."""
+    if picture.format != "JPEG":
+        return 1
+    height, width = least[::-1] if turned(picture) else least
+    ratio = min(picture.width / width, picture.height / height)
+    return max(scale for scale in (1, 2, 4, 8) if scale <= max(ratio, 1))
+
+
+def orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 … 8; 1 where there is none that can be read."""
+    # a malformed EXIF block says nothing about the pixels, which are fine
+    try:
+        found = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def turned(picture: Image.Image) -> bool:
+    """True where the orientation exchanges rows and columns."""
+    return orientation(picture) >= 5
