@@ -106,13 +106,14 @@ def gate_ops() -> list[str]:
 def test_every_cuda_line_runs(on_a_gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = parity._places
     monkeypatch.setattr(parity, "_places", lambda one, name: places(one, TINY))
-    expected = all_cuda_lines()
+    expected, made = all_cuda_lines(), []
     with reached(set(expected)) as found:
         for part in gpu.PARTS:
             if part in ("exported", "bench"):
                 continue
             # variants and methods by their own tables, the others where they are small
             one = the_job(part, tmp_path, on_a_gpu, quick=part not in ("methods", "variants", "compiled"))
+            made.append(one)
             gpu._module(part).run(one)
             one.save(finished=True)
             wrong = [row for row in one.rows if row.get("problems") or row.get("failed")]
@@ -123,7 +124,7 @@ def test_every_cuda_line_runs(on_a_gpu: torch.device, tmp_path: Path, monkeypatc
     missing = {name: sorted(lines - found[name]) for name, lines in expected.items() if name not in UNREACHED and lines - found[name]}
     assert not missing, f"lines that only a GPU runs, and that no test ran: {missing}"
     assert set(UNREACHED) <= set(expected), "a file that has no such line any more"
-    gpu._measured(tmp_path / f"gpu{schema.SUFFIX}", [the_job(part, tmp_path, on_a_gpu) for part in gpu.PARTS])
+    gpu._measured(tmp_path / f"gpu{schema.SUFFIX}", made)
     rows = schema.read(tmp_path)
     assert {row["suite"] for row in rows} >= {"gpu-methods", "gpu-speed", "gpu-compiled", "gpu-frames", "gpu-video", "gpu-kernels"}
 
