@@ -124,9 +124,9 @@ def read(file: Path) -> Row | None:
 
 def code() -> str:
     """A fingerprint of all that a record depends on: there may be no git where it is made, and a working tree may be changed."""
-    patterns = ("fastloc/*.py", "fastloc/video/*.py", "kernels/*.py", "benchmarks/gpu.py", "benchmarks/gpu_parts/*.py", "export/*.py",
-                "benchmarks/video_parts/*.py", "fastloc/bench/*.py", "fastloc/bench/peers/*.py")  # fmt: skip
-    files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+    patterns = ("fastloc/**/*.py", "kernels/**/*.py", "export/**/*.py", "benchmarks/gpu.py", "benchmarks/gpu_parts/*.py",
+                "benchmarks/video_parts/*.py")  # fmt: skip
+    files = sorted({file for pattern in patterns for file in ROOT.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())

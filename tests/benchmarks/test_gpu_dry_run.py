@@ -2,18 +2,26 @@
 
 import contextlib
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import fastloc
 import gpu
 from cuda_lines import all_cuda_lines, reached
-from fastloc.bench import schema
+from fastloc.bench import contenders, request, run_facts, schema
+from fastloc.bench.peers import protocol
+from fastloc.engine import devices
 from fastloc.functional.frame_patches import frame_tables
 from fastloc.imaging.geometry import fit
+from fastloc.recipes import RECIPES
+from fastloc.utils import hardware
 from gpu_parts import compiled, fleet, frames, job, kernel_cases, methods, models, parity, speed, variants
 from pretended_gpu import NAME, pretended_gpu
 
@@ -22,17 +30,16 @@ TINY = "tiny"
 # what the dry run cannot reach, and why; a line of another file or function that it does not reach is a fault
 UNREACHED = {
     "benchmarks/gpu_parts/fleet.py": "forked processes: test_gpu_script has them fork, with `set_device` and `synchronize` of its own",
-    "benchmarks/gpu_parts/timing.py": "a device that is lost: test_gpu_script",
     "benchmarks/gpu.py": "asked in a process of its own: test_gpu_script",
     "benchmarks/gpu_parts/exported.py": "onnxruntime's CUDA provider, with a stand-in of its own in test_gpu_parts",
     "kernels/device.py": "a GPU that is too old, or another vendor's: tests/kernels",
-    "fastloc/bench/contenders.py": "`python -m fastloc.bench` is a process of its own: tests/bench",
+    "fastloc/bench/contenders.py": "`python -m fastloc.bench` is a process of its own: below",
     "fastloc/bench/peers/protocol.py": "the same",
     "fastloc/bench/request.py": "the same",
     "fastloc/bench/run_facts.py": "the same",
-    "fastloc/bench/backends/onnx_backend.py": "the same; onnxruntime's CUDA provider alone copies to a GPU",
-    "fastloc/bench/backends/torch_backend.py": "the same",
-    "fastloc/engine/devices.py": "a Localizer's choice of a device: tests/engine",
+    "fastloc/bench/backends/onnx_backend.py": "needs onnxruntime's CUDA provider: not run",
+    "fastloc/bench/backends/torch_backend.py": "a line of torch.compile's graphs, in a process of its own: not run",
+    "fastloc/engine/devices.py": "a Localizer's choice of a device: below",
     "kernels/gate.py": "the gate's own command line",
 }
 
@@ -99,13 +106,14 @@ def gate_ops() -> list[str]:
 def test_every_cuda_line_runs(on_a_gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = parity._places
     monkeypatch.setattr(parity, "_places", lambda one, name: places(one, TINY))
-    expected = all_cuda_lines()
+    expected, made = all_cuda_lines(), []
     with reached(set(expected)) as found:
         for part in gpu.PARTS:
             if part in ("exported", "bench"):
                 continue
             # variants and methods by their own tables, the others where they are small
             one = the_job(part, tmp_path, on_a_gpu, quick=part not in ("methods", "variants", "compiled"))
+            made.append(one)
             gpu._module(part).run(one)
             one.save(finished=True)
             wrong = [row for row in one.rows if row.get("problems") or row.get("failed")]
@@ -116,7 +124,7 @@ def test_every_cuda_line_runs(on_a_gpu: torch.device, tmp_path: Path, monkeypatc
     missing = {name: sorted(lines - found[name]) for name, lines in expected.items() if name not in UNREACHED and lines - found[name]}
     assert not missing, f"lines that only a GPU runs, and that no test ran: {missing}"
     assert set(UNREACHED) <= set(expected), "a file that has no such line any more"
-    gpu._measured(tmp_path / f"gpu{schema.SUFFIX}", [the_job(part, tmp_path, on_a_gpu) for part in gpu.PARTS])
+    gpu._measured(tmp_path / f"gpu{schema.SUFFIX}", made)
     rows = schema.read(tmp_path)
     assert {row["suite"] for row in rows} >= {"gpu-methods", "gpu-speed", "gpu-compiled", "gpu-frames", "gpu-video", "gpu-kernels"}
 
@@ -139,3 +147,50 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses(on_a_gpu: torch.device) ->
     moved = here.to(on_a_gpu)
     here.fill_(7.0)
     assert moved.cpu().tolist() == [1.0, 1.0, 1.0], "another memory"
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+
+
+@pytest.mark.slow("a localizer in every way")
+def test_a_localizer_on_a_gpu(on_a_gpu: torch.device, picture: Image.Image) -> None:
+    """The default plan by every way in: pictures, handles, frames of the host and of the device, streams."""
+    texts, frame = ["a cat", "a dog"], np.asarray(picture)
+    expected = fastloc.Localizer(device="cpu")(picture, texts).similarity
+    there = fastloc.Localizer()
+    assert there.device == torch.device("cuda") and there.plan.attention == "triton" and there.plan.launch == "graph"
+    pictures = [handle.result() for handle in [there.submit(picture, texts) for _ in range(4)]]
+    on_device = torch.from_numpy(frame.copy()).to(on_a_gpu)
+    found = [*pictures, there(picture, texts), there.predict_frame(frame, texts), there.predict_frame(on_device, texts)]
+    found += [each.located for each in fastloc.stream(iter([frame] * 3), texts, there)]
+    assert max(np.abs(each.similarity - expected).max() for each in found) < 2e-3
+    assert there.heatmaps(on_device[None], texts).is_cuda and there.labels(on_device[None], texts).is_cuda
+
+
+@pytest.mark.slow("a localizer of every method", quick=1)
+@pytest.mark.parametrize("method", ["grad_eclip", *(name for name in RECIPES if name != "grad_eclip")])
+def test_every_method_on_a_gpu(on_a_gpu: torch.device, picture: Image.Image, method: str) -> None:
+    made = (fastloc.Localizer(device=device, method=method) for device in ("cpu", "cuda"))
+    expected, found = (each(picture, ["a cat", "a dog"]).similarity for each in made)
+    assert np.abs(found - expected).max() < 2e-2 * np.abs(expected).max()
+
+
+def test_the_bench_on_a_gpu(on_a_gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker of `python -m fastloc.bench` asks of a GPU."""
+    monkeypatch.setattr(protocol, "FLUSH_BYTES", 1024)
+    monkeypatch.setattr(protocol, "_SCRATCH", [])
+    monkeypatch.setattr(hardware, "gpus", lambda: (hardware.Gpu(NAME, driver="1.2", capability="9.0", memory=8000),))
+    calls: list[int] = []
+    passes = protocol.Passes(calls.append, device="cuda", whole=calls.append)
+    ready: dict[str, protocol.Prepared] = {}
+    protocol._prepare("a", types.SimpleNamespace(), lambda case: passes, ready)  # type: ignore[arg-type]
+    assert len(protocol.timed(passes, "model", 2)) == len(protocol.timed(passes, "whole", 2)) == 2 and calls == [0, 0, 1, 0, 1]
+    assert protocol._memory(ready["a"], again=True).keys() >= {"device_mb", "device_working_mb"}
+    assert contenders._free(types.SimpleNamespace(device="cuda:0")) == 6e9  # type: ignore[arg-type]
+    driver = types.SimpleNamespace(run=lambda *arguments, **more: types.SimpleNamespace(stdout="0x0000000000000024\n"))
+    with monkeypatch.context() as patch:
+        patch.setattr(run_facts, "subprocess", driver)
+        assert run_facts.throttled("cuda:0") == "power cap, software thermal"
+    assert run_facts.columns("cuda")["capability"] == "9.0" and request.device_of(None) == "cuda" and devices.processor(on_a_gpu) == NAME

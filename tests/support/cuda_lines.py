@@ -55,7 +55,8 @@ def _asks(test: ast.expr) -> bool | None:
 
 
 def _statements(block: list[ast.stmt]) -> set[int]:
-    return {each.lineno for every in block for each in ast.walk(every) if isinstance(each, ast.stmt)}
+    leaves = ast.Continue | ast.Raise | ast.Try
+    return {each.lineno for every in block for each in ast.walk(every) if isinstance(each, ast.stmt) and not isinstance(each, leaves)}
 
 
 def all_cuda_lines() -> dict[str, set[int]]:

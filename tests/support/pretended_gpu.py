@@ -69,6 +69,8 @@ class Pretended(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func is torch.device:
+            return func(*args, **kwargs)
         owner, name = getattr(func, "__self__", None), getattr(func, "__name__", "")
         if owner is _DEVICE:
             return GPU if on_gpu(args[0]) else func(*args)
