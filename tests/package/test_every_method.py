@@ -97,7 +97,7 @@ def test_which_methods_a_resnet_has() -> None:
 
 
 def test_a_method_of_a_known_family_is_one_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The example of docs/contributing/method.md: with nothing else it is run, listed, called from the command line, stated literally and exported."""
+    """The row of docs/contributing/method.md, with nothing else: it is run, listed, called by command, stated literally and exported."""
     row = Recipe("mine", "q-q and v-v attention over three blocks", "nowhere", blocks=3, terms=("qq", "vv"), inv_temp=9.0, unit=True)
     monkeypatch.setitem(RECIPES, "mine", row)
     for model in ("embedded", "tiny ViT"):
