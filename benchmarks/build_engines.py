@@ -114,8 +114,8 @@ def built(path: Path, target: list[str], profiles: Profiles) -> Row:
 
 
 def line(row: Row) -> str:
-    what = f"{row.get('model', MODEL):16} {row['method']:13} {row['spelling']:10} {row['dtype']:8}"
-    name = f"{what} {row['kind']:6} {'+'.join(row.get('sm', [])):13}"
+    label = f"{row.get('model', MODEL):16} {row['method']:13} {row['spelling']:10} {row['dtype']:8}"
+    name = f"{label} {row['kind']:6} {'+'.join(row.get('sm', [])):13}"
     if "failed" in row:
         return f"{name} FAILED {row['failed']}"
     return f"{name} {row['build_s']:6.1f} s {row['bytes'] / 2**20:6.1f} MB  {row['layers']} layers, products {row['products']}"
@@ -132,12 +132,12 @@ def main() -> int:
     chosen = parser.parse_args()
     whole = (chosen.methods, chosen.sm) == (methods, list(SMS))
     if chosen.record and not whole:
-        parser.error("a record is of everything")
+        parser.error("a record must be of every method and capability; leave --methods and --sm out")
     # the code that runs is the code of now; the tree may change meanwhile
     found, ran = [], commit()
     with tempfile.TemporaryDirectory() as folder:
-        given = family_rows(chosen.sm, Path(folder)) if chosen.families else rows(chosen.methods, chosen.sm, Path(folder))
-        for row in given:
+        selected = family_rows(chosen.sm, Path(folder)) if chosen.families else rows(chosen.methods, chosen.sm, Path(folder))
+        for row in selected:
             found.append(row)
             print(line(row), flush=True)
     if chosen.record:

@@ -85,8 +85,8 @@ def compiled(job: Job, reuse: bool) -> tuple[Row, list[str]]:
         found = compile_build(build, job.sm, known() if reuse else {})
     # whatever stops Triton or ptxas is what the row says
     except Exception as error:
-        said = " ".join(str(error).split())
-        row["failed"] = f"{type(error).__name__}: {said if len(said) < 300 else said[:150] + ' … ' + said[-150:]}"
+        message = " ".join(str(error).split())
+        row["failed"] = f"{type(error).__name__}: {message if len(message) < 300 else message[:150] + ' … ' + message[-150:]}"
         return row, [f"does not compile: {row['failed']}"]
     return row | asdict(found), broken_rules(found, job.sm, attention=job.op in ATTENTION)
 
@@ -157,9 +157,9 @@ def differences(rows: Sequence[Row], ops: Sequence[str], head_widths: Sequence[i
         return []
     part = [row for row in record["builds"] if row["sm"] in sms and row["head_width"] in (None, *head_widths)]
     # an op that is no longer there is of every part
-    wanted = [row for row in part if row["op"] in ops or row["op"] not in OPS]
-    stale = [f"only in the record: {json.dumps(row)}" for row in wanted if row not in rows]
-    new = [f"not in the record: {json.dumps(row)}" for row in rows if row not in wanted]
+    selected = [row for row in part if row["op"] in ops or row["op"] not in OPS]
+    stale = [f"only in the record: {json.dumps(row)}" for row in selected if row not in rows]
+    new = [f"not in the record: {json.dumps(row)}" for row in rows if row not in selected]
     return [*stale, *new, *([f"{RECORD.name} is out of date; make it again with {COMMAND}"] if stale or new else [])]
 
 
@@ -173,7 +173,7 @@ def main() -> int:
     chosen = parser.parse_args()
     whole = (chosen.sm, chosen.head_widths, chosen.ops) == (list(TRIED), list(HEAD_WIDTHS), list(OPS))
     if not (chosen.check or whole):
-        parser.error("a record is of everything: a part can only be checked, with --check")
+        parser.error("a record must hold every build; a part can be checked alone, with --check")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         # these are read when triton is imported, which is not before here; a cache of one's own is empty, so everything is compiled

@@ -27,10 +27,10 @@ from gallery_parts.tiles import Picture
 PAGES = ((blocks.GALLERY, blocks.gallery), (blocks.EACH, blocks.each))
 
 
-def pictures() -> Iterator[Picture]:
-    """Every picture, one after the other, each made when it is asked for."""
+def pictures(moving: bool = True) -> Iterator[Picture]:
+    """Every picture, one after the other, each made when it is asked for. moving: with the loop of the live page, which needs a browser."""
     localizer = Localizer(device="cpu")
-    return chain(cards(localizer), strips(localizer), live_loop())
+    return chain(cards(localizer), strips(localizer), live_loop() if moving else ())
 
 
 def make(only: list[str]) -> None:
@@ -41,8 +41,7 @@ def make(only: list[str]) -> None:
     kept = record.read()
     if unknown := set(only) - {row.name for row in kept}:
         raise FastlocError(f"--only must name pictures of the gallery, got {', '.join(sorted(unknown))}")
-    chosen = live_loop() if only == ["live"] else (picture for picture in pictures() if picture.name in only)
-    record.write(chosen, kept)
+    record.write((picture for picture in pictures("live" in only) if picture.name in only), kept)
 
 
 def stale(check: bool) -> list[str]:

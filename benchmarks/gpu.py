@@ -39,9 +39,9 @@ GRACE = 15.0
 
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     began = time.monotonic()
-    if given.device == "cpu":
+    if args.device == "cpu":
         # read when triton is imported, which is not before here
         os.environ["TRITON_INTERPRET"] = "1"
     _paths()
@@ -52,13 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     with ExitStack() as stack:
         try:
-            names = stack.enter_context(wheels.on_path(given.wheels))
+            names = stack.enter_context(wheels.on_path(args.wheels))
         except ValueError as error:
             parser.error(str(error))
-        return _run(given, began, names)
+        return _run(args, began, names)
 
 
-def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
+def _run(args: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
     """Run the script with the packages of these wheels."""
     import torch
 
@@ -66,26 +66,26 @@ def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int
     from fastloc.bench.run_facts import commit, load
     from gpu_parts import job
 
-    device = torch.device("cuda", 0) if given.device == "cuda" else torch.device(given.device)
-    facts = _facts(given.device)
+    device = torch.device("cuda", 0) if args.device == "cuda" else torch.device(args.device)
+    facts = _facts(args.device)
     if "why" in facts:
         why = f"{facts['why']} (torch {torch.__version__})"
         print(f"no CUDA GPU to run on: {why}; --device cpu tries the script without one", file=sys.stderr)
         return 2
-    head = {"run": time.strftime("%Y%m%d-%H%M%S", time.gmtime()), **facts, "load_before": load(), "commit": given.commit or commit(),
+    head = {"run": time.strftime("%Y%m%d-%H%M%S", time.gmtime()), **facts, "load_before": load(), "commit": args.commit or commit(),
             "code": job.code(), **({"wheels": list(names)} if names else {})}  # fmt: skip
-    results = given.out or RESULTS / schema.slug(str(facts["device"]))
+    results = args.out or RESULTS / schema.slug(str(facts["device"]))
     folder = results / "gpu"
     print(f"{head['device']}, torch {head['torch']}, triton {head['triton']}, commit {head['commit']}: {results}")
-    todo = [job.Job(part, device, folder, head, quick=given.quick) for part in PARTS if part in given.parts]
-    earlier = {} if given.again else {one.part: _earlier(one) for one in todo}
+    todo = [job.Job(part, device, folder, head, quick=args.quick) for part in PARTS if part in args.parts]
+    earlier = {} if args.again else {one.part: _earlier(one) for one in todo}
     for place, one in enumerate(todo):
         found = earlier.get(one.part)
         if found and found["finished"]:
             print(f"\n== {one.part}: done before")
             continue
         one.rows = list(found["rows"]) if found else []
-        left = given.budget - (time.monotonic() - began)
+        left = args.budget - (time.monotonic() - began)
         rest = [each.part for each in todo[place:] if not (earlier.get(each.part) or {}).get("finished")]
         share = max(left, 0.0) * PARTS[one.part] / sum(PARTS[each] for each in rest)
         if share < 1:
@@ -93,8 +93,8 @@ def _run(given: argparse.Namespace, began: float, names: tuple[str, ...]) -> int
             continue
         print(f"\n== {one.part}: {share:.0f} s of {left:.0f} s")
         # the last part has no one to take time from
-        _start(one, share, share + (GRACE if left - share > GRACE else 5.0), isolate=given.isolate)
-    _measured(results / f"gpu{schema.SUFFIX}", [job.Job(part, device, folder, head, quick=given.quick) for part in PARTS])
+        _start(one, share, share + (GRACE if left - share > GRACE else 5.0), isolate=args.isolate)
+    _measured(results / f"gpu{schema.SUFFIX}", [job.Job(part, device, folder, head, quick=args.quick) for part in PARTS])
     return summary(folder, head, [one.part for one in todo], time.monotonic() - began)
 
 
@@ -117,13 +117,13 @@ def _start(one: Any, share: float, limit: float, isolate: bool) -> None:
 
     if not isolate or fleet.FORK is None:
         work()
-    elif told := fleet.isolated(work, limit):
+    elif error := fleet.isolated(work, limit):
         # it could not report this itself; the rows it wrote in time are kept
         found = job.read(one.file)
         same = found and found.get("code") == one.head["code"]
         one.rows, one.left_out, one.good = (found["rows"], found["left_out"], found["good"]) if found and same else (one.rows, [], None)
-        one.save(error=told)
-        print(f"{one.part}: {told}")
+        one.save(error=error)
+        print(f"{one.part}: {error}")
 
 
 def run(one: Any) -> None:
@@ -132,10 +132,10 @@ def run(one: Any) -> None:
         _module(one.part).run(one)
     # the parts after it are still worth running
     except Exception as error:
-        told = traceback.format_exc().strip().splitlines()
+        lines = traceback.format_exc().strip().splitlines()
         first = str(error).strip().splitlines()
-        one.save(error="\n".join([f"{type(error).__name__}: {first[0] if first else ''}", *told[-12:]]))
-        print(f"{one.part} failed:", *told[-12:], sep="\n")
+        one.save(error="\n".join([f"{type(error).__name__}: {first[0] if first else ''}", *lines[-12:]]))
+        print(f"{one.part} failed:", *lines[-12:], sep="\n")
     else:
         one.save(finished=True)
 
@@ -170,13 +170,13 @@ def summary(folder: Path, head: dict[str, Any], todo: list[str], seconds: float)
 
 
 def _state(record: dict[str, Any]) -> str:
-    said = f", {record['seconds']:.0f} s"
+    ending = f", {record['seconds']:.0f} s"
     if record.get("error"):
-        said += f"\nFAILED: {record['error'].splitlines()[0]}"
+        ending += f"\nFAILED: {record['error'].splitlines()[0]}"
     if record["left_out"]:
         names = [name if count == 1 else f"{count} x {name}" for name, count in Counter(record["left_out"]).items()]
-        said += f"\nleft out for time: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-    return said
+        ending += f"\nleft out for time: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+    return ending
 
 
 def _lines(part: str, record: dict[str, Any]) -> list[str]:
@@ -193,8 +193,8 @@ def _earlier(one: Any) -> dict[str, Any] | None:
     from gpu_parts import job
 
     found = job.read(one.file)
-    wanted = {**{name: one.head.get(name) for name in ("code", "device", "torch", "triton", "wheels")}, "quick": one.quick}
-    return found if found and all(found.get(name) == value for name, value in wanted.items()) else None
+    expected = {**{name: one.head.get(name) for name in ("code", "device", "torch", "triton", "wheels")}, "quick": one.quick}
+    return found if found and all(found.get(name) == value for name, value in expected.items()) else None
 
 
 def _facts(device: str) -> dict[str, Any]:
@@ -209,10 +209,10 @@ def _facts(device: str) -> dict[str, Any]:
         def ask() -> None:
             try:
                 there = device == "cpu" or torch.cuda.is_available()
-                told = job.facts(torch.device(device)) if there else {"why": "torch sees none"}
+                facts = job.facts(torch.device(device)) if there else {"why": "torch sees none"}
             except Exception as error:
-                told = {"why": f"{type(error).__name__}: {error}"}
-            answer.write_text(json.dumps(told), encoding="utf-8")
+                facts = {"why": f"{type(error).__name__}: {error}"}
+            answer.write_text(json.dumps(facts), encoding="utf-8")
 
         if device == "cpu":
             ask()
@@ -236,14 +236,14 @@ def _paths() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="for everything")
+    parser.add_argument("--budget", type=float, default=540.0, metavar="SECONDS", help="time for all parts together")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--again", action="store_true", help="repeat parts that finished before")
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the records; by default results/<device>")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds: whether the script works")
-    parser.add_argument("--device", default="cuda", help="cuda, or cpu for Triton's interpreter")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds, to test the script")
+    parser.add_argument("--device", default="cuda", help="device: cuda, or cpu for Triton's interpreter")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages to use in place of installed ones, see gpu_parts/wheels.py")
-    parser.add_argument("--commit", help="what to write into the records where there is no git")
+    parser.add_argument("--commit", help="commit to write into the records where there is no git")
     parser.add_argument("--one-process", dest="isolate", action="store_false", help="run the parts in this process, for debugging")
     return parser
 

@@ -79,20 +79,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=SCENES, help=f"pictures for the errors (default: {SCENES})")
     parser.add_argument("--latency", action="store_true", help="times instead of errors")
     parser.add_argument("--record", action="store_true", help="write the record")
-    given = parser.parse_args(arguments)
-    if given.record and given.limit != SCENES:
-        parser.error(f"a record is of {SCENES} scenes")
+    args = parser.parse_args(arguments)
+    if args.record and args.limit != SCENES:
+        parser.error(f"a record must be of {SCENES} scenes; leave --limit out")
     rows = []
-    for name in given.methods:
+    for name in args.methods:
         for case in CASES:
-            if given.latency and case.shape != "static" and "int8" not in case.dtype:
+            if args.latency and case.shape != "static" and "int8" not in case.dtype:
                 continue
             began = time.perf_counter()
-            rows.append(latency(name, variants[name], case) if given.latency else parity(name, variants[name], case, given.limit))
+            rows.append(latency(name, variants[name], case) if args.latency else parity(name, variants[name], case, args.limit))
             print(*(f"{key} {value}" for key, value in rows[-1].items()), f"({time.perf_counter() - began:.0f} s)", sep="  ", flush=True)
-    if given.record:
+    if args.record:
         try:
-            write("latency" if given.latency else "rows", rows, list(variants))
+            write("latency" if args.latency else "rows", rows, list(variants))
         except Incomplete as error:
             parser.error(str(error))
     return 0
@@ -104,7 +104,7 @@ def parity(name: str, row: Recipe, case: Case, limit: int) -> Row:
     exact = scenes.engine(row, CPU, "float32", {})
     found = _run(session)
     words, empty = likeness.words(row)
-    pairs = ((geometry, exact(given, words, empty), found(given, words)) for _, geometry, given in _chunks(case, limit))
+    pairs = ((geometry, exact(inputs, words, empty), found(inputs, words)) for _, geometry, inputs in _chunks(case, limit))
     far = likeness.compared(row.readout, pairs)
     points = _points(row, found) if case.dtype.startswith("int8") else {}
     return {
@@ -118,9 +118,9 @@ def latency(name: str, row: Recipe, case: Case, rounds: int = 15) -> Row:
     """Time of one file over PyTorch's for the same picture, in turns; medians."""
     session, _ = _file(row, case)
     words, empty = likeness.words(row)
-    given = torch.rand(1, 3, *SIZE)
+    inputs = torch.rand(1, 3, *SIZE)
     exact, found = scenes.engine(row, CPU, "float32", {"launch": "eager"}), _run(session)
-    calls: dict[str, Callable[[], Any]] = {"torch": lambda: exact(given, words, empty), "file": lambda: found(given, words)}
+    calls: dict[str, Callable[[], Any]] = {"torch": lambda: exact(inputs, words, empty), "file": lambda: found(inputs, words)}
     seconds: dict[str, list[float]] = {side: [] for side in calls}
     for i in range(rounds + 3):
         for side, call in calls.items():
@@ -162,19 +162,19 @@ def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:
 
 
 def _run(session: onnxruntime.InferenceSession) -> Callable[..., Tensor]:
-    def run(given: Tensor, words: Tensor, empty: Tensor | None = None) -> Tensor:
-        return torch.from_numpy(session.run(["similarity"], {"pixels": given.numpy(), "text_embeddings": words.numpy()})[0])
+    def run(pixels: Tensor, words: Tensor, empty: Tensor | None = None) -> Tensor:
+        return torch.from_numpy(session.run(["similarity"], {"pixels": pixels.numpy(), "text_embeddings": words.numpy()})[0])
 
     return run
 
 
 def _chunks(case: Case, limit: int) -> Iterator[tuple[Any, Any, Tensor]]:
     """The scenes that a file takes: all, or the square ones, one by one."""
-    for part, geometry, given in scenes.chunks(limit):
+    for part, geometry, inputs in scenes.chunks(limit):
         if case.shape == "dynamic":
-            yield part, geometry, given
+            yield part, geometry, inputs
         elif geometry.input == SIZE:
-            for scene, one in zip(part, given.split(1), strict=True):
+            for scene, one in zip(part, inputs.split(1), strict=True):
                 yield (scene,), geometry, one
 
 

@@ -75,10 +75,10 @@ def _results(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) ->
 
 def _heat(scene: Scene, result: fastloc.Result) -> np.ndarray:
     """The heatmaps of the scene's things; a softmax needs all texts, the other read-outs treat each alone."""
-    wanted = [result.texts.index(thing) for thing in scene.things]
+    indices = [result.texts.index(thing) for thing in scene.things]
     if result.order == "softmax":
-        return result.heatmaps[wanted]
-    return heatmaps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
+        return result.heatmaps[indices]
+    return heatmaps.heatmaps(result.similarity[indices], result.geometry, result.order, result.logit_scale, result.reverse)
 
 
 def _judge(heat: np.ndarray, mask: np.ndarray) -> tuple[float, ...]:
@@ -162,7 +162,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the record that the README's table is made from")
     args = parser.parse_args()
     if args.record and args.limit:
-        parser.error("a record is of all scenes")
+        parser.error("a record must be of all scenes; leave --limit out")
     found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
     if args.record:
         QUALITY.write_text(json.dumps(record(complete(found, parser)), indent=2) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@
     python benchmarks/scale.py --parts process,ray,loop --minutes 20           # some of it, with more rounds
     python benchmarks/scale.py --parts growth --minutes 20                     # to 10^5 pictures
     python benchmarks/scale.py --parts soak --minutes 10
-    python benchmarks/scale.py --quick                                         # whether it works
+    python benchmarks/scale.py --quick                                         # test the script
 
     process   `fastloc batch` in one process over 1080p JPEG files, and the model alone on ready tensors
     ray       the same command with one and two Ray actors
@@ -102,11 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", type=parts_of, default=list(USUAL), metavar="PART,…", help=", ".join(PARTS))
     parser.add_argument("--minutes", type=positive, default=MINUTES, help=f"for all of them (default: {MINUTES:g})")
     parser.add_argument("--seconds", type=positive, help=f"of one measurement (default: {SECONDS:g})")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the record; its rows of other parts stay")
-    parser.add_argument("--quick", action="store_true", help="every part once and short: whether it works")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="record to write; rows of other parts stay")
+    parser.add_argument("--quick", action="store_true", help="every part once and short, to test the script")
     args = parser.parse_args(arguments)
     if args.quick and args.output:
-        parser.error("a record is not of a quick run")
+        parser.error("a record must be of a full run; leave --quick out")
     seconds, budget = args.seconds or (1.0 if args.quick else SECONDS), Budget(1.0 if args.quick else 60 * args.minutes)
     facts, rows, problems = record.facts(), [], []
     kept = [row for row in record.read(args.output) if row["part"] not in args.parts] if args.output else []

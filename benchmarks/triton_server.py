@@ -98,7 +98,7 @@ def exported(file: Path, *options: str) -> str:
 
 def in_python(environment: Path, folder: Path, config: str) -> Path:
     """A repository for the python backend, of a config that must lack nothing but its own backend."""
-    refused = said(environment, repository(folder / "emitted", folder / "model.onnx", config))
+    refused = log_of(environment, repository(folder / "emitted", folder / "model.onnx", config))
     if MISSING not in refused:
         raise SystemExit(f"the server does not read the emitted config:\n{refused[-2000:]}")
     changed = re.sub(r"default_model_filename: .*\n", "", config.replace('"onnxruntime"', '"python"'))
@@ -151,7 +151,7 @@ def command(environment: Path, backends: Path | None, models: Path, port: int) -
     return [str(server / "bin" / "tritonserver"), *options, *network], there
 
 
-def said(environment: Path, models: Path) -> str:
+def log_of(environment: Path, models: Path) -> str:
     """The log of a server that must end by itself."""
     line, there = command(environment, None, models, free_port())
     done = subprocess.run(line, env=there, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE, check=False)

@@ -2,7 +2,7 @@
 
     python benchmarks/video.py                                    # a short run of every part, as a table
     python benchmarks/video.py --parts live --minutes 10 --record # one part, written into benchmarks/records/video.json
-    python benchmarks/video.py --quick                            # whether it works
+    python benchmarks/video.py --quick                            # test the script
 
     file      every frame of a file once, in order, at its time; the engine slower or quicker than decoding
     live      a camera of 30 frames a second and an engine of 500 ms and the embedded model: age, counts, memory, drift
@@ -66,12 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help=f"write the parts into benchmarks/records/{record.RECORD.name}")
     known = [mode.name for mode in tracking.MODES]
     parser.add_argument("--modes", nargs="+", choices=known, metavar="MODE", help="of tracking: measure these rows again, and nothing else")
-    parser.add_argument("--quick", action="store_true", help="seconds for each part: whether it works")
+    parser.add_argument("--quick", action="store_true", help="seconds for each part, to test the script")
     args = parser.parse_args(arguments)
     if args.quick and args.record:
-        parser.error("a record is not of a quick run")
+        parser.error("a record must be of a full run; leave --quick out")
     if args.minutes is not None and not args.minutes > 0:
-        parser.error(f"--minutes {args.minutes:g} must be above 0")
+        parser.error(f"--minutes must be above 0, got {args.minutes:g}")
     if args.modes:
         return _again(args.modes, args.record)
     problems = []
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.record:
             record.write({name: part})
         print(f"\n== {name}", *lines(part), sep="\n", flush=True)
-        problems += [f"{name}: {told}" for told in part.get("problems", [])]
+        problems += [f"{name}: {problem}" for problem in part.get("problems", [])]
     print(*(["\nNOT GOOD", *problems] if problems else ["\ngood"]), sep="\n")
     return int(bool(problems))
 

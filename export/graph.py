@@ -51,7 +51,7 @@ class Graph(nn.Module):
         attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)
-        self.wanted = options.outputs
+        self.outputs = options.outputs
         # with a static size the tracer must see numbers, not their computation
         grid = None if options.size is None else _grid(options.size, parts.weights)
         self.fixed = None if grid is None else positions(self.prepared.weights, grid, parts.recipe)
@@ -67,16 +67,16 @@ class Graph(nn.Module):
             table = position_of_any_grid(weights.pos, weights.spec.grid, grid, row.position, row.keep_position)
             places = Positions(table, None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos))
         cls = self.parts.options.embeds or readout.needs_cls(self.prepared.recipe.readout, self._count())
-        beside = self.parts.empty if "background" in self.wanted else None
+        beside = self.parts.empty if "background" in self.outputs else None
         similarity, cosines = answer(self.prepared, tokens, places, grid, texts, self._similarity, self.ops, cls, beside, self.parts.empty)
         found = {"similarity": similarity, "scores": cosines}
         if beside is not None and cosines is not None:
             found |= {"scores": cosines[:, :-1], "background": cosines[:, -1:]}
         place = Place(self.parts.geometry, (picture.shape[-2], picture.shape[-1]), grid)
-        for name in self.wanted:
+        for name in self.outputs:
             if name in MADE:
                 found[name] = MADE[name](similarity, place, self.prepared.recipe.readout)
-        return tuple(found[name] for name in self.wanted)  # type: ignore[misc]  # scores are an output only where there are any
+        return tuple(found[name] for name in self.outputs)  # type: ignore[misc]  # scores are an output only where there are any
 
     def _count(self) -> int:
         """The number of texts; 2 stands for any number."""

@@ -38,9 +38,11 @@ def written(model: Any, path: Path) -> Iterator[Path]:
 def check_target(path: Path) -> None:
     """Raise FastlocError for another extension than .onnx, a path that is a folder, or one in a folder that does not exist."""
     if path.suffix != ".onnx":
-        raise FastlocError(f"{path}: an ONNX file is written as .onnx, not {path.suffix or 'without an extension'!r}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise FastlocError(f"{path}: " + ("is a folder" if path.is_dir() else f"folder {str(path.parent)!r} does not exist"))
+        raise FastlocError(f"{path}: must end in .onnx, got {path.suffix or 'no extension'!r}")
+    if path.is_dir():
+        raise FastlocError(f"{path}: must be a file, got a folder")
+    if not path.parent.is_dir():
+        raise FastlocError(f"{path}: must be in a folder that exists, got {str(path.parent)!r}")
 
 
 def check(path: Path) -> None:

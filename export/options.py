@@ -46,9 +46,9 @@ class Options:
     def check(self, spec: ModelSpec, recipe: Recipe) -> None:
         """Raise FastlocError for an unknown name or an impossible combination."""
         spelling(self.spelling, self.opset)
-        for what, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
+        for option, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
             if name not in known:
-                raise FastlocError(unknown(what, name, known))
+                raise FastlocError(unknown(option, name, known))
         for name in self.outputs:
             if name not in OUTPUTS:
                 raise FastlocError(unknown("output", name, OUTPUTS))
@@ -67,51 +67,51 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
     texts = len(o.texts) or o.count
     half = "int8" in o.dtype
     return [
-        (lambda: not o.outputs, f"no output is asked for: choose of {', '.join(OUTPUTS)}"),
-        (lambda: len(set(o.outputs)) != len(o.outputs), f"an output is asked for twice: {', '.join(o.outputs)}"),
+        (lambda: not o.outputs, f"outputs must be one or more of {', '.join(OUTPUTS)}, got none"),
+        (lambda: len(set(o.outputs)) != len(o.outputs), f"outputs must differ, got {', '.join(o.outputs)}"),
         (lambda: recipe.inv_temp == "matched",
-         f"method {recipe.name!r} solves a temperature for every picture: use 'gem_calibrated', whose temperatures are measured once"),
+         f"method must have fixed temperatures, got {recipe.name!r}, which solves one for every picture; use 'gem_calibrated'"),
         (lambda: o.layout not in INPUTS[o.kind].layouts,
-         f"input {o.kind!r} comes as {' or '.join(INPUTS[o.kind].layouts)}, not {o.layout!r}"),
+         f"layout must be {' or '.join(INPUTS[o.kind].layouts)} for input {o.kind!r}, got {o.layout!r}"),
         (lambda: o.kind == "frames" and o.frame is None,
-         "input 'frames' needs the camera's frame, height x width: one file is for one size"),
-        (lambda: o.kind != "frames" and o.frame is not None, f"a camera's frame size is for input 'frames', and the input is {o.kind!r}"),
+         "frame must be the camera's height x width for input 'frames', got none; a file is for one size"),
+        (lambda: o.kind != "frames" and o.frame is not None, f"frame must be left out unless input is 'frames', got input {o.kind!r}"),
         (lambda: o.kind == "frames" and o.size is None,
-         "input 'frames' resizes within the graph, to one size: give the encoder's input size too, or use input 'pixels'"),
-        (lambda: o.kind != "frames" and o.resize != "matmul", f"resize {o.resize!r} is for input 'frames', and the input is {o.kind!r}"),
+         "size must be the encoder's one size for input 'frames', which the graph resizes, got none; or use input 'pixels'"),
+        (lambda: o.kind != "frames" and o.resize != "matmul",
+         f"resize must be 'matmul' unless input is 'frames', got {o.resize!r} and input {o.kind!r}"),
         (lambda: o.resize == "onnx" and bool(why_not_onnx_resize(spec)), "; ".join(why_not_onnx_resize(spec))),
         (lambda: o.resize == "onnx" and o.spelling != "ort",
-         f"resize 'onnx' is for onnxruntime, and spelling {o.spelling!r} is for TensorRT and others, which have no antialiased Resize: "
-         "use resize 'matmul'"),
-        (lambda: bool(o.texts) and o.count is not None, f"texts are baked in, so their count ({o.count}) is not to be given"),
-        (lambda: o.count is not None and o.count < 1, f"count is {o.count}; at least one text embedding goes in"),
-        (lambda: o.batch is not None and o.batch < 1, f"batch is {o.batch}; 1 or more, or None for any"),
+         f"spelling must be 'ort' for resize 'onnx', got {o.spelling!r}, for runtimes without an antialiased Resize; use resize 'matmul'"),
+        (lambda: bool(o.texts) and o.count is not None, f"count must be left out where texts are baked in, got {o.count}"),
+        (lambda: o.count is not None and o.count < 1, f"count must be 1 or more, got {o.count}"),
+        (lambda: o.batch is not None and o.batch < 1, f"batch must be 1 or more, or None for any, got {o.batch}"),
         (lambda: "labels" in o.outputs and texts is not None and texts > MOST_LABELS,
-         f"labels are bytes, which tell {MOST_LABELS} texts apart, and there are {texts}: leave 'labels' out"),
+         f"texts must be at most {MOST_LABELS} for output 'labels', which is bytes, got {texts}; leave 'labels' out"),
         (lambda: half and recipe.reads != "patches",
-         f"dtype {o.dtype!r} is for methods that read patch features, and {recipe.name!r} reads {recipe.reads!r}: "
+         f"method must read patch features for dtype {o.dtype!r}, got {recipe.name!r}, which reads {recipe.reads!r}; "
          "use 'float16' or 'float32'"),
         (lambda: half and o.spelling == "onnx",
-         f"dtype {o.dtype!r} with spelling 'onnx' is for TensorRT, which does not take it: use 'ort' for onnxruntime, or 'decomposed'"),
+         f"spelling must be 'ort' or 'decomposed' for dtype {o.dtype!r}, which TensorRT does not take with 'onnx', got 'onnx'"),
         (lambda: o.dtype == "int8-dynamic" and o.spelling == "decomposed",
-         "dtype 'int8-dynamic' runs in onnxruntime alone: use spelling 'ort'; for TensorRT calibrate, dtype 'int8-static'"),
+         "spelling must be 'ort' for dtype 'int8-dynamic', which onnxruntime alone runs, got 'decomposed'; for TensorRT use 'int8-static'"),
     ]  # fmt: skip
 
 
 def _check_size(o: Options, spec: ModelSpec) -> None:
-    for what, size in (("size", o.size), ("frame", o.frame)):
+    for option, size in (("size", o.size), ("frame", o.frame)):
         if size is not None and (len(size) != 2 or min(size) < 1):
-            raise FastlocError(f"{what} {size!r} is no (height, width) in pixels")
+            raise FastlocError(f"{option} must be (height, width) in pixels, got {size!r}")
     if o.size is None:
         return
     for side, step in zip(o.size, spec.patch, strict=True):
         if side % step:
             below = max(side // step, 1) * step
-            raise FastlocError(f"size {o.size[0]}x{o.size[1]} is not a multiple of the patch {step}: use {below} or {below + step}")
+            raise FastlocError(f"size must be a multiple of the patch {step}, got {o.size[0]}x{o.size[1]}; use {below} or {below + step}")
 
 
 def check_texts(texts: tuple[str, ...]) -> None:
     """Raise TextError for a vocabulary that names a text twice."""
     twice = [text for i, text in enumerate(texts) if text in texts[:i]]
     if twice:
-        raise TextError(f"the vocabulary names {twice[0]!r} twice")
+        raise TextError(f"texts of the vocabulary must differ, got {twice[0]!r} twice")

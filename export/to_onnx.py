@@ -87,13 +87,13 @@ def trace(parts: Parts) -> ir.Model:
     with torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=oldest, input_names=names,
-            output_names=list(graph.wanted), verbose=False, optimize=True,
+            output_names=list(graph.outputs), verbose=False, optimize=True,
         )  # fmt: skip
     assert program is not None
     model: ir.Model = program.model
     if opset < OLDEST:
         to_opset_17(model)
-    tidy(model, options, graph.wanted)
+    tidy(model, options, graph.outputs)
     _check_dimensions(model, options)
     if model.opset_imports[""] != opset:
         raise ModelError(f"PyTorch {torch.__version__}'s exporter wrote opset {model.opset_imports['']} instead of {opset}")
@@ -162,10 +162,10 @@ def _example(parts: Parts) -> tuple[list[Tensor], dict[str, Any]]:
 
 def _check_dimensions(model: ir.Model, options: Options) -> None:
     """Raise if the exporter fixed a dynamic dimension at the example's value, before anyone runs the file."""
-    wanted = {0: options.batch, 2: options.size and options.size[0], 3: options.size and options.size[1]}
+    fixed = {0: options.batch, 2: options.size and options.size[0], 3: options.size and options.size[1]}
     picture = model.graph.inputs[0].shape
     assert picture is not None
-    for axis, length in wanted.items():
+    for axis, length in fixed.items():
         if length is None and isinstance(picture[axis], int):
             raise ModelError(f"PyTorch {torch.__version__}'s exporter made axis {axis} of the input the constant {picture[axis]}")
     if not options.texts and options.count is None:
@@ -185,7 +185,7 @@ def _fit(localizer: Localizer, options: Options) -> str:
     """The fit of pictures to the file's size, see `Options.fit`."""
     one_size = options.size is not None and options.kind != "frames"
     if options.fit in VARYING and one_size:
-        raise FastlocError(f"fit {options.fit!r} gives every shape of picture a size of its own: use a dynamic size, or fit 'stretch'")
+        raise FastlocError(f"fit must give one size, got {options.fit!r}, one for every shape; use a dynamic size, or fit 'stretch'")
     return options.fit or ("stretch" if one_size and localizer.fit in VARYING else localizer.fit)
 
 
@@ -220,19 +220,19 @@ def _model(localizer: Localizer, licence: str) -> Model:
 def _target(path: str | Path) -> Path:
     target = Path(path)
     if target.suffix != ".onnx":
-        raise FastlocError(f"{target}: an ONNX file is written as .onnx, not {target.suffix or 'without an extension'!r}")
+        raise FastlocError(f"{target}: must end in .onnx, got {target.suffix or 'no extension'!r}")
     if not target.parent.is_dir():
-        raise FastlocError(f"{target}: the folder {target.parent} does not exist")
+        raise FastlocError(f"{target}: must be in a folder that exists, got {str(target.parent)!r}")
     if target.is_dir():
-        raise FastlocError(f"{target}: is a folder")
+        raise FastlocError(f"{target}: must be a file, got a folder")
     return target
 
 
 def _check_calibration(options: Options, pictures: Sequence[Any]) -> None:
     if options.dtype == "int8-static" and not len(pictures):
-        raise FastlocError("dtype 'int8-static' needs pictures to calibrate on, such as those it will see; 100 or more are usual")
+        raise FastlocError("dtype 'int8-static' must have pictures to calibrate on, such as those it will see, got none; give 100 or more")
     if options.dtype != "int8-static" and len(pictures):
-        raise FastlocError(f"pictures to calibrate on are for dtype 'int8-static', and the dtype is {options.dtype!r}")
+        raise FastlocError(f"calibration pictures must be left out unless dtype is 'int8-static', got dtype {options.dtype!r}")
 
 
 def _verify(path: Path) -> None:

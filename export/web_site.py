@@ -105,10 +105,10 @@ def _version(place: Path) -> str:
 
 def _names(localizer: Localizer, texts: Sequence[str]) -> list[str]:
     """The distinct names; the page ignores case and repeated spaces in names."""
-    given = texts or localizer.source.text.names
-    if not given:
+    names = texts or localizer.source.text.names
+    if not names:
         raise TextError(f"model {localizer.source.name!r} lists no names of its own: give the vocabulary, texts that the page shall know")
-    by_plain = {" ".join(text.lower().split()): text for text in reversed(checked(given))}
+    by_plain = {" ".join(text.lower().split()): text for text in reversed(checked(names))}
     commas = [text for text in by_plain.values() if "," in text]
     if commas:
         raise TextError(f"{commas[0]!r} has a comma, and the page parts names at commas")

@@ -74,14 +74,14 @@ def result_of(
     """
     picture = Image.new("RGB", frame[::-1]) if _is_size(frame) else images.load(frame, bgr=bgr)
     if "similarity" not in outputs:
-        raise FastlocError(f"a result is made of the output 'similarity', and the outputs are {', '.join(outputs) or 'none'}")
+        raise FastlocError(f"outputs must hold 'similarity', which a result is made of, got {', '.join(outputs) or 'none'}")
     found = {name: _batched(name, outputs[name], rank) for name, rank in _RANKS.items() if name in outputs}
     names = _names(manifest, texts, found["similarity"].shape[1])
     grid, patch = found["similarity"].shape[2:], manifest.model.patch
     size = None if manifest.input.size else (grid[0] * patch[0], grid[1] * patch[1])
     geometry = geometry_of(manifest, (picture.height, picture.width), size, "the file", "the frame")
     if geometry.grid(patch) != grid:
-        raise FastlocError(f"the similarity is {grid[0]} x {grid[1]}, and the file's grid is {' x '.join(map(str, geometry.grid(patch)))}")
+        raise FastlocError(f"similarity must have the file's grid, {' x '.join(map(str, geometry.grid(patch)))}, got {grid[0]} x {grid[1]}")
     return prediction(manifest, geometry, names, found, 0).result(picture)
 
 
@@ -121,14 +121,14 @@ def _batched(name: str, array: Any, rank: int) -> NDArray[np.float32]:
     values: NDArray[np.float32] = np.array(array, np.float32)
     values = values[None] if values.ndim == rank - 1 else values
     if values.ndim != rank or values.shape[0] != 1:
-        raise FastlocError(f"output {name!r} is {list(np.shape(array))}; that of one frame is wanted")
+        raise FastlocError(f"output {name!r} must be that of one frame, got shape {list(np.shape(array))}")
     return values
 
 
 def _names(manifest: Manifest, texts: Sequence[str] | None, count: int) -> tuple[str, ...]:
     names = tuple(texts) if texts is not None else manifest.texts.names
     if not names:
-        raise TextError("the file has no texts baked in: say which they were, texts=[...]")
+        raise TextError("texts must be given for a file without texts baked in, got none; give texts=[...]")
     if len(names) != count:
-        raise TextError(f"there are {len(names)} texts, and similarities of {count}")
+        raise TextError(f"texts must be {count}, one a similarity, got {len(names)}")
     return names

@@ -121,21 +121,21 @@ def why_not(
 ) -> list[str]:  # fmt: skip
     """Every reason to refuse these arguments."""
     if x.ndim == 0 or not 1 <= x.shape[-1] <= WIDEST:
-        return [f"x is {list(x.shape)}; [..., C] with C from 1 to {WIDEST} is wanted"]
+        return [f"x must be [..., C] with C from 1 to {WIDEST}, got {list(x.shape)}"]
     reasons = []
     if x.dtype not in DTYPES:
-        reasons.append(f"x is {str(x.dtype).removeprefix('torch.')}; float16, bfloat16 or float32 is wanted")
+        reasons.append(f"x must be float16, bfloat16 or float32, got {str(x.dtype).removeprefix('torch.')}")
     others = {"delta": (delta, x.shape), "weight": (weight, x.shape[-1:]), "bias": (bias, x.shape[-1:])}
     for name, (other, shape) in others.items():
         if other is not None and (other.shape != shape or other.dtype != x.dtype):
-            reasons.append(f"{name} is {list(other.shape)} {other.dtype}; {list(shape)} {x.dtype} is wanted")
+            reasons.append(f"{name} must be {list(shape)} {x.dtype}, got {list(other.shape)} {other.dtype}")
     for name, rows in {"x": x, "delta": delta, "weight": weight, "bias": bias}.items():
         if rows is None or rows.is_contiguous():
             continue
         if rows.ndim != 1 and rows.stride(-1) != 1:
-            reasons.append(f"{name} has stride {rows.stride(-1)} on its last axis; 1 is wanted")
+            reasons.append(f"{name} must have stride 1 on its last axis, got {rows.stride(-1)}")
         elif rows.ndim not in (2, 3):
-            reasons.append(f"{name} of shape {list(rows.shape)} has strides {list(rows.stride())}; with so many axes, contiguous is wanted")
+            reasons.append(f"{name} of shape {list(rows.shape)} must be contiguous, got strides {list(rows.stride())}")
     return reasons
 
 

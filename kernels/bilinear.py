@@ -77,12 +77,12 @@ def outside(rows: AxisTensors, columns: AxisTensors, device: torch.device) -> Te
 def axis_refusals(similarity: Tensor, rows: AxisTensors, columns: AxisTensors) -> list[str]:
     """The reasons why these grids and tables cannot be read out."""
     if similarity.ndim != 4 or 0 in similarity.shape[1:]:
-        return [f"similarity is {list(similarity.shape)}; [B, T, h, w] with at least one text and cell is wanted"]
+        return [f"similarity must be [B, T, h, w] with at least one text and cell, got {list(similarity.shape)}"]
     reasons = []
     if similarity.dtype != torch.float32:
-        reasons.append(f"similarity is {str(similarity.dtype).removeprefix('torch.')}; float32 is wanted")
+        reasons.append(f"similarity must be float32, got {str(similarity.dtype).removeprefix('torch.')}")
     if not similarity.is_contiguous():
-        reasons.append(f"similarity has strides {list(similarity.stride())}; contiguous grids are wanted")
+        reasons.append(f"similarity must be contiguous, got strides {list(similarity.stride())}")
     if (rows.cells, columns.cells) != tuple(similarity.shape[2:]):
-        reasons.append(f"similarity has a grid of {list(similarity.shape[2:])}, its tables are for {[rows.cells, columns.cells]}")
+        reasons.append(f"similarity must have the grid of its tables, {[rows.cells, columns.cells]}, got {list(similarity.shape[2:])}")
     return reasons

@@ -65,9 +65,9 @@ def specialise(build: Build, sm: int) -> tuple[dict[str, str], dict[Any, Any], d
     backend = make_backend(GPUTarget("cuda", sm, 32))
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     # fused multiply-adds as `launch` asks for them
-    wanted = {**build.constants, "num_warps": build.num_warps, "num_stages": build.num_stages, "enable_fp_fusion": True}
-    bound, specialisation, _ = bind(*build.arguments, **wanted)
-    options, signature, constants, attributes = kernel._pack_args(backend, wanted, bound, specialisation, None)
+    expected = {**build.constants, "num_warps": build.num_warps, "num_stages": build.num_stages, "enable_fp_fusion": True}
+    bound, specialisation, _ = bind(*build.arguments, **expected)
+    options, signature, constants, attributes = kernel._pack_args(backend, expected, bound, specialisation, None)
     return signature, constants, attributes, options
 
 
@@ -98,14 +98,14 @@ def broken_rules(compiled: Compiled, sm: int, *, attention: bool = False) -> lis
     """The broken rules of a shipped configuration; empty if it breaks none. `attention` requires wgmma on Hopper."""
     problems = []
     if compiled.spill_stores or compiled.spill_loads:
-        problems.append(f"spills: {compiled.spill_stores} stores and {compiled.spill_loads} loads of local memory; none is wanted")
+        problems.append(f"spills must be 0, got {compiled.spill_stores} stores and {compiled.spill_loads} loads of local memory")
     limit = SHARED_LIMIT.get(sm)
     if limit is not None and compiled.shared > limit:
-        problems.append(f"shared memory of {compiled.shared} bytes is over the {limit} that a block can have")
+        problems.append(f"shared memory must be at most {limit} bytes, a block's limit, got {compiled.shared}")
     if compiled.dots and not compiled.mma:
-        problems.append(f"{compiled.dots} dots, and no tensor core instruction")
+        problems.append(f"dots must use tensor core instructions, got none for {compiled.dots} dots")
     if compiled.dots and attention and sm == 90 and compiled.mma != "HGMMA":
-        problems.append(f"tensor core instruction {compiled.mma or 'none'} in an attention kernel; HGMMA is wanted")
+        problems.append(f"the tensor core instruction of an attention kernel must be HGMMA, got {compiled.mma or 'none'}")
     return problems
 
 

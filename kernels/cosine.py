@@ -84,19 +84,19 @@ def _configuration(texts: int, dtype: torch.dtype) -> dict[str, int]:
 def why_not(patches: Tensor, texts: Tensor, *, configuration: Mapping[str, int] | None = None) -> list[str]:
     """Every reason to refuse these arguments."""
     if patches.ndim != 3 or texts.ndim not in (2, 3) or 0 in patches.shape[1:] or 0 in texts.shape[-2:]:
-        return [f"patches are {list(patches.shape)}, texts {list(texts.shape)}; [B, P, E] and [T, E] or [B, T, E] are wanted, none empty"]
+        return [f"patches must be [B, P, E], texts [T, E] or [B, T, E], none empty, got {list(patches.shape)} and {list(texts.shape)}"]
     reasons = []
     if patches.dtype not in DTYPES:
-        reasons.append(f"patches are {_short(patches.dtype)}; float32, float16 or bfloat16 is wanted")
+        reasons.append(f"patches must be float32, float16 or bfloat16, got {_short(patches.dtype)}")
     if texts.dtype != patches.dtype:
-        reasons.append(f"texts are {_short(texts.dtype)}, patches {_short(patches.dtype)}; one dtype is wanted")
+        reasons.append(f"texts must have the dtype of patches, {_short(patches.dtype)}, got {_short(texts.dtype)}")
     if texts.shape[-1] != patches.shape[-1]:
-        reasons.append(f"texts have width {texts.shape[-1]}, patches {patches.shape[-1]}; one embedding width is wanted")
+        reasons.append(f"texts must have the embedding width of patches, {patches.shape[-1]}, got {texts.shape[-1]}")
     if texts.ndim == 3 and texts.shape[0] != patches.shape[0]:
-        reasons.append(f"texts are for {texts.shape[0]} images, patches for {patches.shape[0]}")
+        reasons.append(f"texts must be for as many images as patches, {patches.shape[0]}, got {texts.shape[0]}")
     for name, each in (("patches", patches), ("texts", texts)):
         if each.stride(-1) != 1:
-            reasons.append(f"{name} have stride {each.stride(-1)} on their last axis; 1 is wanted")
+            reasons.append(f"{name} must have stride 1 on their last axis, got {each.stride(-1)}")
     return reasons
 
 

@@ -26,6 +26,6 @@ def why_not(device: torch.device) -> list[str]:
         return ["this PyTorch is built for another vendor's GPUs than CUDA's, where no kernel was tested"]
     capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST:
-        found, wanted = (".".join(map(str, each)) for each in (capability, OLDEST))
-        return [f"{torch.cuda.get_device_name(device)} has compute capability {found}; {wanted} or newer is wanted"]
+        found, oldest = (".".join(map(str, each)) for each in (capability, OLDEST))
+        return [f"the compute capability of {torch.cuda.get_device_name(device)} must be {oldest} or newer, got {found}"]
     return []

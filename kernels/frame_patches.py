@@ -214,11 +214,11 @@ def why_not(
     if reasons := frame_refusals(frames, plan):
         return reasons
     if frames.stride()[2:] != (3, 1):
-        reasons.append(f"the strides of frames are {list(frames.stride())}; the last two must be 3 and 1: pixels one after another")
+        reasons.append(f"the last two strides of frames must be 3 and 1 (pixels one after another), got strides {list(frames.stride())}")
     if dtype not in DTYPES:
-        reasons.append(f"dtype {str(dtype).removeprefix('torch.')} is asked for; float16, bfloat16 or float32 is wanted")
+        reasons.append(f"dtype must be float16, bfloat16 or float32, got {str(dtype).removeprefix('torch.')}")
     if len(frames) > 65535:
-        reasons.append(f"a batch of {len(frames)} frames; at most 65535 are wanted, the limit of a CUDA grid")
+        reasons.append(f"frames must be at most 65535, the limit of a CUDA grid, got {len(frames)}")
     return reasons
 
 

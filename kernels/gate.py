@@ -105,8 +105,8 @@ def check(op: Op, case: Case, dtype: torch.dtype, device: torch.device) -> Verdi
     inputs = _cast(made, dtype, device)
     reasons = op.module.why_not(**inputs)
     if case.refused:
-        said = any(case.refused in reason for reason in reasons)
-        return verdict if said else replace(verdict, problems=(f"why_not should say {case.refused!r} and says {reasons}",))
+        stated = any(case.refused in reason for reason in reasons)
+        return verdict if stated else replace(verdict, problems=(f"why_not must give the reason {case.refused!r}, got {reasons}",))
     interpreted = device.type == "cpu"
     if interpreted and dtype is torch.bfloat16:
         return replace(verdict, skipped=NO_BFLOAT16)
@@ -129,9 +129,9 @@ def _measured(op: Op, case: Case, inputs: Inputs, verdict: Verdict) -> Verdict:
     found = _launched(op, inputs, problems)
     exact = _outputs(op.module.reference(**_cast(inputs, torch.float64, None)))
     rough = _outputs(op.module.reference(**inputs))
-    shapes, wanted = ([None if each is None else list(each.shape) for each in outputs] for outputs in (found, exact))
-    if shapes != wanted:
-        return replace(verdict, problems=(*problems, f"shapes {shapes}; {wanted} are wanted"))
+    shapes, expected = ([None if each is None else list(each.shape) for each in outputs] for outputs in (found, exact))
+    if shapes != expected:
+        return replace(verdict, problems=(*problems, f"shapes must be {expected}, got {shapes}"))
     problems += _differences("a second run", _launched(op, inputs, problems), found)
     for image in range(_batch(case, inputs)):
         rows = tuple(None if each is None else each[image : image + 1] for each in found)
@@ -174,15 +174,15 @@ def _judged(verdict: Verdict, found: Tensor, exact: Tensor, rough: Tensor, by_er
 
 def _launched(op: Op, inputs: Inputs, problems: list[str]) -> tuple[Tensor | None, ...]:
     """The op's outputs from poisoned memory; a write elsewhere is added to `problems`."""
-    given = _each(inputs, lambda tensor: _whole(tensor).clone().as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()))
-    if isinstance(given.get("out"), Tensor):
-        _whole(given["out"]).fill_(math.nan)
+    copies = _each(inputs, lambda tensor: _whole(tensor).clone().as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()))
+    if isinstance(copies.get("out"), Tensor):
+        _whole(copies["out"]).fill_(math.nan)
     with poisoned():
-        found = _outputs(getattr(op.module, op.name)(**given))
+        found = _outputs(getattr(op.module, op.name)(**copies))
     # `out` may be returned, and is poisoned again below
     found = tuple(None if each is None else each.clone() for each in found)
     for name, before in inputs.items():
-        after = given[name]
+        after = copies[name]
         if name == "out" and isinstance(after, Tensor):
             after.fill_(math.nan)
             if not bool(_whole(after).isnan().all()):
@@ -197,9 +197,9 @@ def _cast(inputs: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
     exact = dtype is torch.float64
 
     def cast(tensor: Tensor) -> Tensor:
-        wanted = dtype if tensor.dtype is torch.float64 or (exact and tensor.is_floating_point()) else tensor.dtype
+        expected = dtype if tensor.dtype is torch.float64 or (exact and tensor.is_floating_point()) else tensor.dtype
         # the whole storage is copied, so that strides and the offset stay as in the case
-        whole = _whole(tensor).to(device=device or tensor.device, dtype=wanted, copy=True)
+        whole = _whole(tensor).to(device=device or tensor.device, dtype=expected, copy=True)
         return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     return _each(inputs, cast, lambda kind: dtype if kind is torch.float64 or (exact and kind.is_floating_point) else kind)
@@ -260,23 +260,23 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one.contiguous().view(as_integers), other.contiguous().view(as_integers))
 
 
-def _differences(what: str, found: tuple[Tensor | None, ...], wanted: tuple[Tensor | None, ...]) -> list[str]:
+def _differences(name: str, found: tuple[Tensor | None, ...], expected: tuple[Tensor | None, ...]) -> list[str]:
     problems = []
-    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+    for place, (one, other) in enumerate(zip(found, expected, strict=True)):
         if one is None or other is None:
             continue
         if one.shape != other.shape or not _same_bits(one, other):
-            problems.append(f"output {place}: {what} does not give the same bits")
+            problems.append(f"output {place}: {name} does not give the same bits")
     return problems
 
 
 def _distance(found: Tensor, exact: Tensor, order: float = 2.0) -> float:
     """‖found − exact‖ / ‖exact‖, or ‖found‖ where the exact result is zero, over the elements whose exact value is finite."""
     there = exact.isfinite()
-    wanted = exact[there].double()
-    size = float(torch.linalg.vector_norm(wanted, order)) if wanted.numel() else 0.0
-    difference = found[there].double() - wanted
-    return float(torch.linalg.vector_norm(difference, order)) / (size or 1.0) if wanted.numel() else 0.0
+    expected = exact[there].double()
+    size = float(torch.linalg.vector_norm(expected, order)) if expected.numel() else 0.0
+    difference = found[there].double() - expected
+    return float(torch.linalg.vector_norm(difference, order)) / (size or 1.0) if expected.numel() else 0.0
 
 
 def main(arguments: list[str] | None = None) -> int:

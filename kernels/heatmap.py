@@ -207,15 +207,15 @@ def why_not(
     """Every reason to refuse these arguments."""
     reasons = axis_refusals(similarity, rows, columns)
     if order not in ORDERS:
-        reasons.append(f"order is {order!r}; one of {', '.join(ORDERS)} is wanted")
+        reasons.append(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
     if reverse and order not in ("grid", "picture"):
-        reasons.append(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+        reasons.append(f"order must be 'grid' or 'picture', a min-max map, for reverse, got {order!r}")
     if order == "softmax" and not (logit_scale is not None and math.isfinite(logit_scale) and logit_scale > 0):
-        reasons.append(f"logit_scale is {logit_scale!r}; order 'softmax' wants a positive one")
+        reasons.append(f"logit_scale must be above 0 for order 'softmax', got {logit_scale!r}")
     if dtype not in DTYPES:
-        reasons.append(f"dtype is {str(dtype).removeprefix('torch.')}; float32, float16 or uint8 is wanted")
+        reasons.append(f"dtype must be float32, float16 or uint8, got {str(dtype).removeprefix('torch.')}")
     if dtype == torch.uint8 and order == "none":
-        reasons.append("dtype is uint8, which cannot hold the raw similarities of order 'none'; float32 or float16 is wanted")
+        reasons.append("dtype must be float32 or float16 for order 'none', whose raw similarities uint8 cannot hold, got uint8")
     return reasons
 
 

@@ -77,10 +77,10 @@ def inverse_norms(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[st
 def why_not(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[str, int] | None = None) -> list[str]:
     """Every reason to refuse these arguments."""
     if x.ndim != 5:
-        return [f"x has {x.ndim} axes; [B, K, H, N, d] is wanted"]
+        return [f"x must be [B, K, H, N, d], got {x.ndim} axes"]
     reasons = [*tiles.operand_refusals("x", x), *tiles.pick_refusals("pick", pick, x.shape[1])]
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        reasons.append(f"x is {str(x.dtype).removeprefix('torch.')}; float32, float16 or bfloat16 is wanted")
+        reasons.append(f"x must be float32, float16 or bfloat16, got {str(x.dtype).removeprefix('torch.')}")
     return reasons
 
 

@@ -88,9 +88,9 @@ def why_not(
     """Every reason to refuse these arguments."""
     reasons = axis_refusals(similarity, rows, columns)
     if dtype not in BACKGROUND:
-        reasons.append(f"dtype is {str(dtype).removeprefix('torch.')}; int32 or uint8 is wanted")
+        reasons.append(f"dtype must be int32 or uint8, got {str(dtype).removeprefix('torch.')}")
     if dtype == torch.uint8 and similarity.ndim == 4 and similarity.shape[1] > 255:
-        reasons.append(f"{similarity.shape[1]} texts do not fit into uint8, where 255 is the background; at most 255 do, or int32")
+        reasons.append(f"texts must be at most 255 for uint8, where 255 is the background, got {similarity.shape[1]}; use int32")
     return reasons
 
 

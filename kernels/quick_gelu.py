@@ -54,13 +54,13 @@ def why_not(x: Tensor, *, out: Tensor | None = None, configuration: Mapping[str,
     """Every reason to refuse these arguments."""
     reasons = []
     if x.dtype not in DTYPES:
-        reasons.append(f"x is {str(x.dtype).removeprefix('torch.')}; float16, bfloat16 or float32 is wanted")
+        reasons.append(f"x must be float16, bfloat16 or float32, got {str(x.dtype).removeprefix('torch.')}")
     if not x.is_contiguous():
-        reasons.append(f"x of shape {list(x.shape)} has strides {list(x.stride())}; contiguous is wanted")
+        reasons.append(f"x of shape {list(x.shape)} must be contiguous, got strides {list(x.stride())}")
     if out is not None and (out.shape != x.shape or out.dtype != x.dtype):
-        reasons.append(f"out is {list(out.shape)} {out.dtype}; {list(x.shape)} {x.dtype} is wanted, as x is")
+        reasons.append(f"out must be as x, {list(x.shape)} {x.dtype}, got {list(out.shape)} {out.dtype}")
     if out is not None and not out.is_contiguous():
-        reasons.append(f"out of shape {list(out.shape)} has strides {list(out.stride())}; contiguous is wanted")
+        reasons.append(f"out of shape {list(out.shape)} must be contiguous, got strides {list(out.stride())}")
     return reasons
 
 

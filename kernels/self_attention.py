@@ -213,7 +213,7 @@ def why_not(
 ) -> list[str]:  # fmt: skip
     """Every reason to refuse these arguments."""
     if x.ndim != 5:
-        return [f"x has {x.ndim} axes; [B, K, H, N, d] is wanted"]
+        return [f"x must be [B, K, H, N, d], got {x.ndim} axes"]
     batch, projections, heads, tokens, _ = x.shape
     reasons = [*tiles.dtype_refusals("x", x), *tiles.operand_refusals("x", x)]
     reasons += [*tiles.value_refusals(v, x), *tiles.output_refusals(out, first, x)]
@@ -223,9 +223,9 @@ def why_not(
         reasons += tiles.shape_refusals("inv_temp", inv_temp, (batch, len(pairs), heads), torch.float32)
     if bias_std is not None:
         if not bias_std > 0:
-            reasons.append(f"bias_std is {bias_std}; a number above 0 is wanted")
+            reasons.append(f"bias_std must be above 0, got {bias_std}")
         if grid is None or tokens != first + grid[0] * grid[1]:
-            reasons.append(f"grid is {grid}; for the bias of {tokens} tokens from {first} on one of {tokens - first} patches is wanted")
+            reasons.append(f"grid must have {tokens - first} patches for the bias of {tokens} tokens from {first} on, got {grid}")
     return reasons
 
 

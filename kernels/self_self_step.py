@@ -159,14 +159,14 @@ def why_not(
 ) -> list[str]:
     """Every reason to refuse these arguments."""
     if x.ndim != 5:
-        return [f"x has {x.ndim} axes; [B, K, H, N, d] is wanted"]
+        return [f"x must be [B, K, H, N, d], got {x.ndim} axes"]
     batch, projections, heads, tokens, _ = x.shape
     reasons = [*tiles.dtype_refusals("x", x), *tiles.operand_refusals("x", x), *tiles.pick_refusals("pick", pick, projections)]
     reasons += tiles.shape_refusals("inv_temp", inv_temp, (batch, len(pick), heads), torch.float32)
     if norms is not None:
         reasons += tiles.shape_refusals("norms", norms, (batch, len(pick), heads, tiles.padded(tokens)), torch.float32)
         if not norms.is_contiguous():
-            reasons.append(f"norms have strides {norms.stride()}; they are wanted contiguous, as inverse_norms returns them")
+            reasons.append(f"norms must be contiguous, as inverse_norms returns them, got strides {norms.stride()}")
     return reasons
 
 

@@ -101,23 +101,23 @@ def operand_refusals(name: str, x: Tensor) -> list[str]:
     reasons = []
     width = x.shape[-1]
     if width % 8:
-        reasons.append(f"{name} has head width {width}, which is not a multiple of 8: rows would not be aligned to 16 bytes")
+        reasons.append(f"the head width of {name} must be a multiple of 8, for rows aligned to 16 bytes, got {width}")
     if not 16 <= width <= 128:
-        reasons.append(f"{name} has head width {width}; 16 to 128 are wanted")
+        reasons.append(f"the head width of {name} must be from 16 to 128, got {width}")
     if x.stride(-1) != 1:
-        reasons.append(f"{name} has stride {x.stride(-1)} on its last axis; 1 is wanted")
+        reasons.append(f"{name} must have stride 1 on its last axis, got {x.stride(-1)}")
     crooked = [stride for size, stride in zip(x.shape[:-1], x.stride()[:-1], strict=True) if size > 1 and stride % 8]
     if crooked:
-        reasons.append(f"{name} has a stride of {crooked[-1]}, which is not a multiple of 8: rows would not be aligned to 16 bytes")
+        reasons.append(f"the strides of {name} must be multiples of 8, for rows aligned to 16 bytes, got {crooked[-1]}")
     return reasons
 
 
 def dtype_refusals(name: str, x: Tensor) -> list[str]:
     """The reasons why an attention kernel refuses the dtype of x."""
     if x.dtype == torch.float32:
-        return [f"{name} is float32: float32 operands would run without tensor cores; use float16 or bfloat16, or attention='sdpa'"]
+        return [f"{name} must be float16 or bfloat16, got float32, which would run without tensor cores; or use attention='sdpa'"]
     if x.dtype not in (torch.float16, torch.bfloat16):
-        return [f"{name} is {str(x.dtype).removeprefix('torch.')}; float16 or bfloat16 is wanted"]
+        return [f"{name} must be float16 or bfloat16, got {str(x.dtype).removeprefix('torch.')}"]
     return []
 
 
@@ -125,21 +125,21 @@ def pick_refusals(name: str, pick: Sequence[int], projections: int) -> list[str]
     """The reasons why the streams' indices do not fit an axis of `projections` projections."""
     reasons = []
     if not 1 <= len(pick) <= MOST_STREAMS:
-        reasons.append(f"{name} has {len(pick)} streams; 1 to {MOST_STREAMS} are wanted")
+        reasons.append(f"{name} must have 1 to {MOST_STREAMS} streams, got {len(pick)}")
     if projections > MOST_PROJECTIONS:
-        reasons.append(f"x has {projections} projections; at most {MOST_PROJECTIONS} are wanted")
+        reasons.append(f"x must have at most {MOST_PROJECTIONS} projections, got {projections}")
     wrong = [index for index in pick if not 0 <= index < projections]
     if wrong:
-        reasons.append(f"{name} asks for projection {wrong[0]}; x has {projections}, counted from 0")
+        reasons.append(f"{name} must be of x's {projections} projections, counted from 0, got {wrong[0]}")
     return reasons
 
 
-def shape_refusals(name: str, x: Tensor, wanted: tuple[int, ...], dtype: torch.dtype) -> list[str]:
+def shape_refusals(name: str, x: Tensor, expected: tuple[int, ...], dtype: torch.dtype) -> list[str]:
     """The reasons why x does not have this shape and dtype."""
-    if tuple(x.shape) == wanted and x.dtype == dtype:
+    if tuple(x.shape) == expected and x.dtype == dtype:
         return []
-    found, asked = (f"{list(shape)} {str(kind).removeprefix('torch.')}" for shape, kind in ((x.shape, x.dtype), (wanted, dtype)))
-    return [f"{name} is {found}; {asked} is wanted"]
+    found, asked = (f"{list(shape)} {str(kind).removeprefix('torch.')}" for shape, kind in ((x.shape, x.dtype), (expected, dtype)))
+    return [f"{name} must be {asked}, got {found}"]
 
 
 def value_refusals(v: Tensor, x: Tensor) -> list[str]:
@@ -153,11 +153,11 @@ def output_refusals(out: Tensor | None, first: int, x: Tensor) -> list[str]:
     """The reasons why the queries from `first` on cannot be written to `out`."""
     batch, _, heads, tokens, width = x.shape
     if not 0 <= first <= tokens:
-        return [f"first is {first}; x has {tokens} tokens"]
+        return [f"first must be from 0 to x's {tokens} tokens, got {first}"]
     if out is None:
         return []
     reasons = shape_refusals("out", out, (batch, tokens - first, heads * width), x.dtype)
     strides = out.stride()
     if strides[-1] != 1 or any(stride % 8 for size, stride in zip(out.shape[:-1], strides[:-1], strict=True) if size > 1):
-        reasons.append(f"out has strides {tuple(strides)}; multiples of 8 and a last one of 1 are wanted")
+        reasons.append(f"the strides of out must be multiples of 8 and a last one of 1, got {tuple(strides)}")
     return reasons

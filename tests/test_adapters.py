@@ -70,10 +70,10 @@ def read_only(array: Frame) -> Frame:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_frame_of_opencv_is_the_same_picture_to_the_bit(layout: str) -> None:
     rgb = frame()
-    given = LAYOUTS[layout](rgb)
-    before = np.asarray(given).copy()
-    assert np.array_equal(np.asarray(images.load(given, bgr=True)), rgb)
-    assert np.array_equal(np.asarray(given), before), "the caller's frame was written to"
+    source = LAYOUTS[layout](rgb)
+    before = np.asarray(source).copy()
+    assert np.array_equal(np.asarray(images.load(source, bgr=True)), rgb)
+    assert np.array_equal(np.asarray(source), before), "the caller's frame was written to"
 
 
 def test_transparent_and_grey_frames_of_opencv() -> None:
@@ -95,21 +95,21 @@ def engines() -> dict[str, Any]:
 def test_every_engine_takes_blue_first(name: str) -> None:
     engine, texts = engines()[name]
     rgb, view = frame(), frame()[..., ::-1]
-    wanted = engine(rgb, texts)
+    expected = engine(rgb, texts)
     for found in (engine(view, texts, bgr=True), *engine([view, view], texts, bgr=True)):
-        assert np.allclose(found.similarity, wanted.similarity, atol=2e-6)
-        assert found.picture.tobytes() == wanted.picture.tobytes()
-    assert np.array_equal(engine(view, texts, bgr=True).similarity, wanted.similarity)
-    assert not np.array_equal(engine(view, texts).similarity, wanted.similarity), "blue first makes no difference"
+        assert np.allclose(found.similarity, expected.similarity, atol=2e-6)
+        assert found.picture.tobytes() == expected.picture.tobytes()
+    assert np.array_equal(engine(view, texts, bgr=True).similarity, expected.similarity)
+    assert not np.array_equal(engine(view, texts).similarity, expected.similarity), "blue first makes no difference"
     for other in (SAMPLE, str(SAMPLE), SAMPLE.read_bytes(), Image.fromarray(rgb)):
-        with pytest.raises(ImageError, match="bgr is for arrays and tensors"):
+        with pytest.raises(ImageError, match="must be an array or a tensor for bgr"):
             engine(other, texts, bgr=True)
 
 
 def test_a_submitted_frame_may_be_blue_first() -> None:
     found = localizer().submit(frame()[..., ::-1], TEXTS, bgr=True).result()
     assert np.array_equal(found.similarity, localizer()(frame(), TEXTS).similarity)
-    with pytest.raises(ImageError, match="bgr is for arrays"):
+    with pytest.raises(ImageError, match="must be an array or a tensor for bgr"):
         localizer().submit(SAMPLE, TEXTS, bgr=True)
 
 
@@ -159,11 +159,11 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_frames_behind_dlpack_are_read_where_they_lie(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = torch.from_numpy(np.stack([frame(), frame()[::-1]]))
-    wanted = CALLS[call](memory)
-    seen, given = spied(monkeypatch), Device(memory)
-    found = CALLS[call](given)
-    assert given.asked == 1 and [each.data_ptr() for each in seen] == [memory.data_ptr()], "the frames were copied"
-    assert torch.equal(found, wanted)
+    expected = CALLS[call](memory)
+    seen, source = spied(monkeypatch), Device(memory)
+    found = CALLS[call](source)
+    assert source.asked == 1 and [each.data_ptr() for each in seen] == [memory.data_ptr()], "the frames were copied"
+    assert torch.equal(found, expected)
     # the way out: a consumer shares what was computed
     assert torch.from_dlpack(found).data_ptr() == found.data_ptr()
 
@@ -172,22 +172,22 @@ def test_frames_behind_dlpack_are_read_where_they_lie(call: str, monkeypatch: py
 def test_host_arrays_are_shared_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.stack([frame(), frame()])
     fixed, part = read_only(whole.copy()), whole[:, 5:, 7:]
-    given: Any = {"array": whole, "read-only array": fixed, "part of an array": part, "tensor": torch.from_numpy(whole)}[kind]
+    source: Any = {"array": whole, "read-only array": fixed, "part of an array": part, "tensor": torch.from_numpy(whole)}[kind]
     seen = spied(monkeypatch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        localizer().similarity(given, TEXTS)
-    place = given.data_ptr() if isinstance(given, Tensor) else given.ctypes.data
+        localizer().similarity(source, TEXTS)
+    place = source.data_ptr() if isinstance(source, Tensor) else source.ctypes.data
     assert [each.data_ptr() for each in seen] == [place], "the frames were copied"
 
 
 def test_what_cannot_be_shared() -> None:
     for call in CALLS.values():
-        with pytest.raises(ImageError, match=r"frames are a list; .*__dlpack__"):
+        with pytest.raises(ImageError, match=r"frames must be .*__dlpack__, got a list"):
             call([[1, 2]])
         with pytest.raises(ImageError, match="there is bgr=True"):
             call(frame()[None, ..., ::-1])
-        with pytest.raises(ImageError, match=r"torch\.uint8 \[B, H, W, 3\] is wanted"):
+        with pytest.raises(ImageError, match=r"frames must be torch\.uint8 \[B, H, W, 3\]"):
             call(np.zeros((2, 3, 4), np.uint8))
 
 
@@ -219,15 +219,15 @@ def test_nv12_is_what_libswscale_makes_of_it(matrix: str, full: bool) -> None:
     rgb = smooth((120, 160))
     planes = surface(rgb, matrix, full)
     source = av.VideoFrame.from_ndarray(planes, "nv12")
-    wanted = source.reformat(
+    expected = source.reformat(
         format="rgb24", src_colorspace=SPACES[matrix], src_color_range=RANGES[full], dst_color_range=RANGES[True], interpolation=EXACT
     ).to_ndarray().astype(int)  # fmt: skip
     found = nv12_to_rgb(torch.from_numpy(planes), matrix=matrix, full_range=full)
     assert found.shape == rgb.shape and found.dtype == torch.uint8
-    error = np.abs(found.numpy().astype(int) - wanted)
+    error = np.abs(found.numpy().astype(int) - expected)
     assert error.max() <= 1 and error.mean() < 0.02, f"{error.max()} steps, {error.mean():.4f} on average"
     other = nv12_to_rgb(torch.from_numpy(planes), matrix="bt2020", full_range=not full)
-    assert np.abs(other.numpy().astype(int) - wanted).max() > 10
+    assert np.abs(other.numpy().astype(int) - expected).max() > 10
 
 
 def test_nv12_with_padding_in_batches_and_behind_dlpack() -> None:
@@ -235,11 +235,11 @@ def test_nv12_with_padding_in_batches_and_behind_dlpack() -> None:
     luma, chroma = planes[:60], planes[60:]
     # a decoder's surface: rows and pitch rounded up
     padded = np.concatenate([np.pad(luma, ((0, 4), (0, 38))), np.pad(chroma, ((0, 2), (0, 38)))])
-    wanted = nv12_to_rgb(planes)
-    assert torch.equal(nv12_to_rgb(padded, 60, 90), wanted)
+    expected = nv12_to_rgb(planes)
+    assert torch.equal(nv12_to_rgb(padded, 60, 90), expected)
     both = nv12_to_rgb(Device(torch.from_numpy(np.stack([padded, padded[::-1]]))), 60, 90)
-    assert both.shape == (2, 60, 90, 3) and torch.equal(both[0], wanted)
-    assert torch.equal(nv12_to_rgb(padded, 59, 89), wanted[:59, :89])
+    assert both.shape == (2, 60, 90, 3) and torch.equal(both[0], expected)
+    assert torch.equal(nv12_to_rgb(padded, 59, 89), expected[:59, :89])
     # what comes out goes in
     assert localizer().heatmaps(both, TEXTS).shape == (2, 2, 60, 90)
 
@@ -250,7 +250,7 @@ def test_no_nv12() -> None:
             nv12_to_rgb(wrong)
     with pytest.raises(FastlocError, match="unknown matrix 'bt708': did you mean 'bt709'"):
         nv12_to_rgb(np.zeros((6, 4), np.uint8), matrix="bt708")
-    with pytest.raises(FastlocError, match="8 x 4 does not lie in a surface of 4 x 4"):
+    with pytest.raises(FastlocError, match="must lie in its surface of 4 x 4, got 8 x 4"):
         nv12_to_rgb(np.zeros((6, 4), np.uint8), 8)
     assert all(0 < row.red < 1 and 0 < row.blue < 1 - row.red for row in MATRICES.values())
 
@@ -350,38 +350,38 @@ def test_raw_outputs_are_the_result_that_the_runtime_gives(size: tuple[int, int]
     file, names = tmp_path / "tiny.onnx", ("cat", "dog", "tree")
     tiny_model(file, kind="bytes", names=names, size=size)
     engine, manifest = OnnxLocalizer(file, providers="cpu"), header.read(file).manifest()
-    given = frame(picture)
-    wanted = engine(given)
-    resized = np.asarray(Image.fromarray(given).resize((40, 32), Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1)
+    source = frame(picture)
+    expected = engine(source)
+    resized = np.asarray(Image.fromarray(source).resize((40, 32), Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1)
     raw = engine.run(resized[None])
-    for outputs, shown in ((raw, given), ({name: each[0] for name, each in raw.items()}, picture)):
+    for outputs, shown in ((raw, source), ({name: each[0] for name, each in raw.items()}, picture)):
         found = result_of(outputs, manifest, shown)
-        assert np.abs(found.heatmaps - wanted.heatmaps).max() < 1e-5 and found.texts == names
-        assert found.image_scores is not None and wanted.image_scores is not None
-        assert np.allclose(found.image_scores, wanted.image_scores, atol=1e-6) and found.no_scores == wanted.no_scores
+        assert np.abs(found.heatmaps - expected.heatmaps).max() < 1e-5 and found.texts == names
+        assert found.image_scores is not None and expected.image_scores is not None
+        assert np.allclose(found.image_scores, expected.image_scores, atol=1e-6) and found.no_scores == expected.no_scores
         assert found.to_dict()["method"] == "gem" and found.picture.size == picture[::-1]
     # a pipeline's buffer is used again
     buffer = raw["similarity"].copy()
     kept = result_of({"similarity": buffer}, manifest, picture)
     buffer[:] = 0
     assert np.array_equal(kept.similarity, raw["similarity"][0]) and kept.scores is None
-    assert np.array_equal(result_of(raw, manifest, given[..., ::-1], bgr=True).picture, given)
+    assert np.array_equal(result_of(raw, manifest, source[..., ::-1], bgr=True).picture, source)
 
 
 def test_raw_outputs_that_are_none(tmp_path: Path) -> None:
     tiny_model(tmp_path / "tiny.onnx")
     manifest, grid = header.read(tmp_path / "tiny.onnx").manifest(), np.zeros((2, 4, 5), np.float32)
     assert result_of({"similarity": grid}, manifest, (32, 40), texts=["a", "b"]).texts == ("a", "b")
-    with pytest.raises(TextError, match="say which they were"):
+    with pytest.raises(TextError, match="texts must be given for a file without"):
         result_of({"similarity": grid}, manifest, (32, 40))
-    with pytest.raises(TextError, match="3 texts, and similarities of 2"):
+    with pytest.raises(TextError, match="texts must be 2, one a similarity, got 3"):
         result_of({"similarity": grid}, manifest, (32, 40), texts=["a", "b", "c"])
-    with pytest.raises(FastlocError, match="the outputs are labels"):
+    with pytest.raises(FastlocError, match=r"outputs must hold 'similarity', .*, got labels"):
         result_of({"labels": grid}, manifest, (32, 40), texts=["a", "b"])
-    with pytest.raises(FastlocError, match="5 x 4, and the file's grid is 4 x 5"):
+    with pytest.raises(FastlocError, match="the file's grid, 4 x 5, got 5 x 4"):
         result_of({"similarity": grid.transpose(0, 2, 1)}, manifest, (32, 40), texts=["a", "b"])
     for wrong in (np.zeros((2, 2, 4, 5)), np.zeros((4, 5))):
-        with pytest.raises(FastlocError, match="that of one frame is wanted"):
+        with pytest.raises(FastlocError, match="must be that of one frame"):
             result_of({"similarity": wrong}, manifest, (32, 40), texts=["a", "b"])
 
 
@@ -401,9 +401,9 @@ def test_supervision_s_frames_go_into_a_stream_and_its_results_come_out(tmp_path
     path = str(clip(tmp_path / "clip.mp4"))
     with fastloc.stream(sv.get_video_frames_generator(path), TEXTS, localizer(), bgr=True) as stream:
         found = [each.result for each in stream]
-    wanted = [localizer()(each[..., ::-1], TEXTS) for each in sv.get_video_frames_generator(path)]
+    expected = [localizer()(each[..., ::-1], TEXTS) for each in sv.get_video_frames_generator(path)]
     assert len(found) == 3
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(found, expected, strict=True):
         assert np.abs(one.similarity - other.similarity).max() < 2e-6
         assert to_supervision(one).xyxy.tolist() == to_supervision(other).xyxy.tolist()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from doc_tables.markdown_table import TableError, markdown
-from fastloc.bench.report import rows as told
+from fastloc.bench.report import rows as runs
 from fastloc.bench.report.plots import draw, figures
 from fastloc.bench.report.rows import AXES, Axis, gain, grouped, leading, memory, method, names, ratio, setting
 from fastloc.bench.report.words import COST_ONLY, digits, error, machine, mb, occasion, packages, percent, seconds, span, throttling, times
@@ -32,7 +32,7 @@ def machines(results: Path) -> Machines:
 
 
 def each_machine(found: Machines, suites: Sequence[str], make: Callable[[Rows], str]) -> str:
-    """What `make` gives of the newest rows of these suites, machine by machine, with a line that says where and when; "" gives nothing.
+    """Apply `make` to the newest rows of these suites, machine by machine, and add a line with where and when; "" adds nothing.
 
     Raises:
         TableError: no machine has what it takes.
@@ -49,7 +49,7 @@ def each_machine(found: Machines, suites: Sequence[str], make: Callable[[Rows], 
 
 
 def command(suites: Sequence[str]) -> str:
-    """What writes the records of these suites."""
+    """The command that writes the records of these suites."""
     if set(suites) == {"peers"}:
         return RUN.format(" --suites peers --models ViT-B-16 --vs peers")
     usual = set(suites) <= {"methods", "cold", "waterfall"}
@@ -57,7 +57,7 @@ def command(suites: Sequence[str]) -> str:
 
 
 def where(rows: Rows) -> str:
-    """What was computed in, machine, load, versions, commit and day, as one line."""
+    """Dtypes, machine, load, versions, commit and day, as one line."""
     dtypes = ", ".join(dict.fromkeys(row["dtype"] for row in rows if "dtype" in row))
     random = ", ".join(dict.fromkeys(row["model"] for row in rows if row.get("weights") == "random"))
     parts = (dtypes, f"random weights: {random}" if random else "", machine(rows), *packages(rows), occasion(rows), throttling(rows))
@@ -65,7 +65,7 @@ def where(rows: Rows) -> str:
 
 
 def methods_table(found: Machines) -> str:
-    """What every method costs with every backend, in multiples of the untouched encoder."""
+    """The cost of every method with every backend, in multiples of the untouched encoder."""
     return each_machine(found, ("methods",), _methods)
 
 
@@ -73,12 +73,12 @@ def _methods(rows: Rows) -> str:
     lead, cells = leading(rows), []
     # the embedded model, small enough to flatter, comes last
     for mine in sorted(grouped(rows, lambda row: setting(lead(row))).values(), key=lambda mine: mine[0].get("model") == "embedded"):
-        anchor = told.middle_encoder(mine)
+        anchor = runs.middle_encoder(mine)
         shown = [row for row in mine if row is anchor or (row["contender"] != ENCODER and row["by"] == "fastloc")]
         shown.sort(key=lambda row: row is not anchor)
         for row, name in zip(shown, names(shown), strict=True):
-            what = "untouched encoder" if row is anchor else f"`{method(row)}`"
-            cells.append((row["model"], what, _size(row), "" if row is anchor else name, digits(row.get("ms")), times(ratio(row)),
+            label = "untouched encoder" if row is anchor else f"`{method(row)}`"
+            cells.append((row["model"], label, _size(row), "" if row is anchor else name, digits(row.get("ms")), times(ratio(row)),
                           mb(memory(row)), percent(row.get("achieved")), row.get("failed", error(row))))  # fmt: skip
     return markdown(("model", "method", "px", "contender", "ms", "x encoder", "working MB", "of limit", "error"), cells, right=5)
 
@@ -105,7 +105,7 @@ def _peers(rows: Rows) -> str:
         over += [against] if against else []
         shown = ours + peers
         for row, name in zip(shown, names(shown), strict=True):
-            faster = times(told.speed_up(row, against)) if row["by"] == "fastloc" else ""
+            faster = times(runs.speed_up(row, against)) if row["by"] == "fastloc" else ""
             spread = f"{digits(row['ms'])} ({span(row.get('ms_p20'), row.get('ms_p80'))})" if row.get("ms") else ""
             cells.append((ours[0]["model"] if ours else "", _size(mine[0]), method(row), f"**{name}**" if row["by"] == "fastloc" else name,
                           spread, faster, times(ratio(row)), mb(memory(row)), row.get("failed", error(row))))  # fmt: skip
@@ -123,7 +123,7 @@ def scaling_table(found: Machines) -> str:
 
 def _scaling(rows: Rows) -> str:
     by_suite = grouped(rows, lambda row: row["suite"])
-    text = "".join(_tokens(*each) for each in told.along(AXES["tokens"], by_suite.get("tokens", [])).items())
+    text = "".join(_tokens(*each) for each in runs.along(AXES["tokens"], by_suite.get("tokens", [])).items())
     lines = [line for suite, mine in by_suite.items() if suite != "tokens" for line in _lines(AXES[suite], mine)]
     return text + ("\n" if text and lines else "") + "".join(lines)
 
@@ -135,23 +135,23 @@ def _tokens(key: tuple[str, str], lines: dict[str, dict[int, Row]]) -> str:
         (_size(row), value, *(word for by_value in lines.values() for word in _cost(by_value.get(value))))
         for value, row in sorted(every.items())
     ]
-    grown = {name: told.fitted(by_value) for name, by_value in lines.items()}
+    grown = {name: runs.fitted(by_value) for name, by_value in lines.items()}
     words = "; ".join(f"{name} {g.formula()} (as N^{g.exponent:.1f} at the largest)" for name, g in grown.items() if g)
-    said = f"`{key[1]}`, {key[0]}. " + (f"Fitted, in ms: {words}." if words else "")
-    return markdown(head, rows, right=len(head) - 1) + f"\n{said.strip()}\n"
+    sentence = f"`{key[1]}`, {key[0]}. " + (f"Fitted, in ms: {words}." if words else "")
+    return markdown(head, rows, right=len(head) - 1) + f"\n{sentence.strip()}\n"
 
 
 def _cost(row: Row | None) -> tuple[str, str]:
     if row is None:
         return "", ""
-    if told.does_not_fit(row):
+    if runs.does_not_fit(row):
         return "does not fit", f"would take {row['needs_mb'] / 1000:.1f} GB"
     return (digits(row["ms"]), mb(memory(row))) if row.get("ms") else ("failed", "")
 
 
 def _lines(axis: Axis, rows: Rows) -> list[str]:
     found = []
-    for (place, name), lines in told.along(axis, rows).items():
+    for (place, name), lines in runs.along(axis, rows).items():
         values = sorted({value for by_value in lines.values() for value in by_value})
         each = [f"{who} {' · '.join(_cost(by_value.get(value))[0] or '-' for value in values)} ms" for who, by_value in lines.items()]
         found.append(f"- {axis.one}s {' · '.join(map(str, values))} (`{name}`, {place}): {'; '.join(each)}\n")
@@ -173,7 +173,7 @@ def _cold(rows: Rows) -> str:
 
 
 def waterfall_table(found: Machines) -> str:
-    """What each optimisation is worth."""
+    """The gain of each optimisation."""
     return each_machine(found, ("waterfall",), _waterfall)
 
 
@@ -181,9 +181,9 @@ def _waterfall(rows: Rows) -> str:
     text = ""
     for mine in grouped(rows, lambda row: row.get("group")).values():
         cells = []
-        for row, last in told.steps(mine):
-            whole = times(told.speed_up(row, told.step(mine[0]))) or _gain(mine[0], row)
-            cells.append((told.step(row), digits(row.get("ms")), whole, _gain(last, row), mb(memory(row)), row.get("failed", error(row))))
+        for row, last in runs.steps(mine):
+            whole = times(runs.speed_up(row, runs.step(mine[0]))) or _gain(mine[0], row)
+            cells.append((runs.step(row), digits(row.get("ms")), whole, _gain(last, row), mb(memory(row)), row.get("failed", error(row))))
         text += markdown(("step", "ms", "speed-up", "over the step before", "working MB", "error"), cells, right=5)
         paired = " Speed-ups are of the same rounds, not quotients of the medians." if any(row.get("ratios") for row in mine) else ""
         text += f"\n`{method(mine[0])}`, {setting(mine[0])}.{paired}\n"

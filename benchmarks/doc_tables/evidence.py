@@ -48,9 +48,9 @@ def _kind(kind: str, *sets: Mapping[str, Row]) -> dict[str, Any]:
 
 def _quality() -> dict[str, Row]:
     content = json.loads(QUALITY.read_text(encoding="utf-8"))
-    what = f"the embedded model, {content['scenes']} drawn scenes"
+    subject = f"the embedded model, {content['scenes']} drawn scenes"
     return {
-        name: _row(name, what, content["questions"], scores["pointing"], scores["auc"])
+        name: _row(name, subject, content["questions"], scores["pointing"], scores["auc"])
         for name, scores in content["methods"].items()
         if "(" not in name and name != "gem_matched"
     }
@@ -62,15 +62,15 @@ def _photographs() -> dict[str, Row]:
     # six blocks at gem_calibrated's own parameters
     default = [row for row in content["rows"] if row["set"] == "real" and row["sweep"] == "blocks" and row["label"] == "6"]
     found = {row["label"]: row for row in rows} | {"gem_calibrated": default[0]}
-    what = "a supervised ViT-Tiny, 12 photographs"
-    return {name: _row(name, what, row["questions"], row["pointing"], row["auc"]) for name, row in found.items()}
+    subject = "a supervised ViT-Tiny, 12 photographs"
+    return {name: _row(name, subject, row["questions"], row["pointing"], row["auc"]) for name, row in found.items()}
 
 
 def _others() -> dict[str, Row]:
     content = json.loads((RECORDS / "search.json").read_text(encoding="utf-8"))
     rows = [row for row in content["judged"] if row["set"] == "others" and row["label"] in RECIPES]
-    what = "a supervised ViT-Tiny, 81 other photographs"
-    return {row["label"]: _row(row["label"], what, row["questions"], row["pointing"], row["auc"], row["pointing_se"]) for row in rows}
+    subject = "a supervised ViT-Tiny, 81 other photographs"
+    return {row["label"]: _row(row["label"], subject, row["questions"], row["pointing"], row["auc"], row["pointing_se"]) for row in rows}
 
 
 def _pools() -> list[dict[str, Row]]:
@@ -81,19 +81,19 @@ def _pools() -> list[dict[str, Row]]:
             row for row in tower["rows"]
             if row["parameters"] == "official" and row["patch_read"] == "pool" and row["rotary"] is not False
         ]  # fmt: skip
-        what = f"a small {TOWERS[name]} trained on drawn scenes, {content['scenes']} of them"
+        subject = f"a small {TOWERS[name]} trained on drawn scenes, {content['scenes']} of them"
         found.append({})
         for row in rows:
             method = "gem_calibrated" if row["method"] == "gem_matched" else row["method"]
-            found[-1][method] = _row(row["method"], what, content["questions"], row["pointing"], row["auc"], row["pointing_se"])
+            found[-1][method] = _row(row["method"], subject, content["questions"], row["pointing"], row["auc"], row["pointing_se"])
     return found
 
 
-def _row(method: str, what: str, questions: int, pointing: float, auc: float, error: float | None = None) -> Row:
+def _row(method: str, subject: str, questions: int, pointing: float, auc: float, error: float | None = None) -> Row:
     # of questions that are independent, where the record has none
     error = math.sqrt(pointing * (1 - pointing) / questions) if error is None else error
     return {
-        "method": method, "set": what, "questions": questions, "pointing": round(pointing, 3), "pointing_error": round(error, 3),
+        "method": method, "set": subject, "questions": questions, "pointing": round(pointing, 3), "pointing_error": round(error, 3),
         "auc": round(auc, 3),
     }  # fmt: skip
 

@@ -30,7 +30,7 @@ def headline_table(_: Record) -> str:
         *_speed(),
         ("a float32 ONNX file against PyTorch, largest error of a cosine, all methods", _error(parity), "docs/performance/exported.md"),
     ]  # fmt: skip
-    return markdown(("measured", "figure", "page"), [(what, figure, f"[page]({page})") for what, figure, page in rows])
+    return markdown(("measured", "figure", "page"), [(measured, figure, f"[page]({page})") for measured, figure, page in rows])
 
 
 def _speed() -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""What the README's tables have in common: how they are written, and how one says that it cannot be made."""
+"""Common parts of the generated tables: their Markdown, and the error of one that cannot be made."""
 
 from collections.abc import Iterable
 

@@ -57,7 +57,7 @@ def notes() -> str:
 
 
 def names() -> str:
-    """How many names each list has, and in brackets how many of them are the background's."""
+    """The number of names of each list, and in brackets that of the background's among them."""
     rows = []
     for key in NAMES:
         if key == "plain":

@@ -129,9 +129,9 @@ def _compared() -> list[str]:
 
 def _current(table: str, found: Iterable[str], methods: Iterable[str]) -> None:
     """The record must be of the methods there are, and of the parameters that are recommended now."""
-    wanted = {*methods, *(method + RECOMMENDED for method in _recommended())}
-    if set(found) != wanted:
-        odd = ", ".join(sorted(wanted ^ set(found)))
+    names_kept = {*methods, *(method + RECOMMENDED for method in _recommended())}
+    if set(found) != names_kept:
+        odd = ", ".join(sorted(names_kept ^ set(found)))
         raise TableError(f"its record is of other methods than there are ({odd}): run `{TABLES[table].command}`")
 
 
@@ -141,7 +141,7 @@ def _versions(record: Record, key: str) -> str:
 
 
 def precision_table(record: Record) -> str:
-    """What half precision changes on the quality set."""
+    """The changes by half precision on the quality set."""
     found: dict[str, Record] = {}
     for row in record["rows"]:
         found.setdefault(row["method"], {})[row["dtype"]] = row
@@ -158,7 +158,7 @@ def precision_table(record: Record) -> str:
 
 
 def training_table(record: Record) -> str:
-    """How the embedded model was made."""
+    """The training of the embedded model."""
     config = json.loads(CONFIG.read_text(encoding="utf-8"))["model_cfg"]
     image, text = config["vision_cfg"], config["text_cfg"]
     minutes = round(record["seconds"] / 60)
@@ -203,7 +203,7 @@ def parity_table(record: Record) -> str:
 
 
 def presence_table(record: Record) -> str:
-    """How well scores tell what is in a picture from what is not."""
+    """Separation by scores of what is in a picture and what is not."""
     found = {row["method"]: row for row in record["methods"]}
     if set(found) != set(RECIPES):
         odd = ", ".join(sorted(set(found) ^ set(RECIPES)))

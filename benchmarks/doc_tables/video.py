@@ -9,15 +9,15 @@ METHOD = "gem_calibrated"
 
 
 def video_table(record: Part) -> str:
-    """What parts the record has; each says where and when it was measured.
+    """The parts of the record, each with where and when it was measured.
 
     Raises:
         TableError: it has none.
     """
-    told = [make(record["parts"][name]) + "\n" + _where(record["parts"][name]) for name, make in MAKES.items() if name in record["parts"]]
-    if not told:
+    parts = [make(record["parts"][name]) + "\n" + _where(record["parts"][name]) for name, make in MAKES.items() if name in record["parts"]]
+    if not parts:
         raise TableError("its record is empty: run `python benchmarks/video.py --record`")
-    return "\n".join(told)
+    return "\n".join(parts)
 
 
 def _tracking(part: Part) -> str:
@@ -37,7 +37,7 @@ def _tracking(part: Part) -> str:
 
 def _mode(row: Part) -> tuple[str, ...]:
     name = f"`{row['mode']}`" if "=" in row["mode"] else row["mode"]
-    warm = (f"{100 * row[what]:.1f}" for what in ("absent_warm", "gone_warm"))
+    warm = (f"{100 * row[key]:.1f}" for key in ("absent_warm", "gone_warm"))
     return (name, f"{row['pointing']:.3f}", f"{row['contrast']:.2f}", f"{round(row['lag_s'], 2) + 0.0:.2f}", f"{row['flicker']:.4f}", *warm,
             f"{row['absent_peak']:.2f}")  # fmt: skip
 
@@ -89,8 +89,8 @@ def _minutes(seconds: float) -> str:
 def _file(part: Part) -> str:
     good = not part["problems"]
     how = "; ".join(f"{row['engine']} {row['fps']:.0f} frames/s" for row in part["rows"])
-    told = "each frame once, in order, at its time" if good else "; ".join(part["problems"])
-    return f"- A file of {part['frames']} frames of {len(part['gaps'])} different gaps: {told} ({how}).\n"
+    verdict = "each frame once, in order, at its time" if good else "; ".join(part["problems"])
+    return f"- A file of {part['frames']} frames of {len(part['gaps'])} different gaps: {verdict} ({how}).\n"
 
 
 def _where(part: Part) -> str:

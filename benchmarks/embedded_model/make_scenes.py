@@ -84,11 +84,11 @@ def write_samples() -> None:
     named = {concept.name: concept for concept in concepts()}
     index = {}
     for k, (name, (size, things)) in enumerate(SAMPLE_SCENES.items()):
-        wanted = list(things)
-        scene = _well_spread(SAMPLE_SEED + k, size, [named[thing] for thing in wanted])
+        queue = list(things)
+        scene = _well_spread(SAMPLE_SEED + k, size, [named[thing] for thing in queue])
         (SAMPLES / f"{name}.webp").write_bytes(encoded(scene.picture, "WEBP", quality=90, method=6))
         (SAMPLES / f"{name}.png").write_bytes(encoded(mask_picture(scene), "PNG", optimize=True))
-        index[name] = {"file": f"{name}.webp", "mask": f"{name}.png", "texts": wanted}
+        index[name] = {"file": f"{name}.webp", "mask": f"{name}.png", "texts": queue}
     (SAMPLES / "samples.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 

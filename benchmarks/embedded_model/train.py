@@ -172,7 +172,7 @@ def train(args: argparse.Namespace) -> None:
 
 def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
     tower = TOWERS[args.tower]
-    started, last_saved, last_told = time.monotonic() - progress.seconds, time.monotonic(), -math.inf
+    started, last_saved, last_reported = time.monotonic() - progress.seconds, time.monotonic(), -math.inf
     while True:
         progress.seconds = time.monotonic() - started
         share = progress.step / args.steps if args.steps else progress.seconds / (60 * args.minutes)
@@ -195,11 +195,11 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
         progress.step += 1
         progress.images += args.batch
         progress.loss = loss.item() if progress.loss is None else 0.98 * progress.loss + 0.02 * loss.item()
-        if time.monotonic() - last_told > args.tell_every:
+        if time.monotonic() - last_reported > args.report_every:
             speed = progress.images / max(progress.seconds, 1e-9)
             scale = model.logit_scale.exp().item()
             print(f"step {progress.step} share {share:.3f} loss {progress.loss:.3f} scale {scale:.1f} images/s {speed:.1f}", flush=True)
-            last_told = time.monotonic()
+            last_reported = time.monotonic()
         if time.monotonic() - last_saved > args.save_every:
             save(args.out / "checkpoint.pt", model, optimizer, progress, vocabulary)
             last_saved = time.monotonic()
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="torch.compile the image tower: half a minute once, then about 1.15x")
-    parser.add_argument("--tell-every", type=float, default=30, help="seconds between lines of progress")
+    parser.add_argument("--report-every", type=float, default=30, help="seconds between lines of progress")
     parser.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
     train(parser.parse_args())
 

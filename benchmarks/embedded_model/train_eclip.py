@@ -121,10 +121,10 @@ def compare(localizer: Localizer, pairs: list[Pair], steps: int, count: int, voc
                 pass
         state = State(settings, localizer.source.vit.spec.embed, localizer.device)
         while state.step < steps:
-            told = take(state, features[kind])
+            taken = take(state, features[kind])
         made = projections(localizer, state)
         found = measure(Localizer(method="eclip", projections=made, **asked), scenes, names)
-        yield {"method": "eclip", "changes": changes, "loss": round(told.loss, 3), "scale": round(told.scale, 1), **found}
+        yield {"method": "eclip", "changes": changes, "loss": round(taken.loss, 3), "scale": round(taken.scale, 1), **found}
 
 
 def projections(localizer: Localizer, state: State) -> Projections:
@@ -139,8 +139,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/eclip"))
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=LIKE.steps)
-    told = "Noto Color Emoji; concepts that an older one does not draw are left out"
-    parser.add_argument("--font", type=Path, default=sprites.FONT, help=told)
+    font = "Noto Color Emoji; concepts that an older one does not draw are left out"
+    parser.add_argument("--font", type=Path, default=sprites.FONT, help=font)
     parser.add_argument("--choices", action="store_true", help="compare the choices first, on a part of the scenes")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
@@ -165,9 +165,9 @@ def main() -> None:
         return
     settings, curve = replace(LIKE, steps=args.steps), []
 
-    def report(what: str, done: int, total: int, told: Any) -> None:
-        if told is not None:
-            curve.append(asdict(told))
+    def report(name: str, done: int, total: int, taken: Any) -> None:
+        if taken is not None:
+            curve.append(asdict(taken))
 
     made = train(localizer, pairs, args.out / "run", settings, Running(resume=args.resume), Left(strict=True), report)
     made.save(embedded.ECLIP)

@@ -98,11 +98,11 @@ def main() -> None:
     parser.add_argument("-m", "--model", default="ViT-B-16-quickgelu", help="an architecture of open_clip, with random weights")
     parser.add_argument("-n", "--pictures", type=int, default=4, help="pictures of a chunk")
     parser.add_argument("-t", "--threads", type=int, default=2, help="threads of PyTorch")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    subject = Timed(Localizer(given.model, "random", "sclip", device="cpu"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    subject = Timed(Localizer(args.model, "random", "sclip", device="cpu"))
     for case in CASES:
-        measured(case, subject, given.pictures)
+        measured(case, subject, args.pictures)
 
 
 if __name__ == "__main__":

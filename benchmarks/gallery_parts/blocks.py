@@ -66,4 +66,4 @@ def _pointing(method: str) -> str:
     scores = found["methods"].get(f"{method}{tables.RECOMMENDED}") or found["methods"][method]
     share = scores["pointing"]
     error = math.sqrt(share * (1 - share) / found["questions"])
-    return f"{100 * share:.1f} ± {100 * error:.1f} %"
+    return f"{100 * share:.1f} ± {100 * error:.1f} % of {found['questions']} questions"

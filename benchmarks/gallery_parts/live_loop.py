@@ -1,11 +1,12 @@
 """A loop of the live page in headless Chromium: three things that move, frame by frame, so that it is the same each time."""
 
 import base64
+import queue
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,32 +36,35 @@ CHOSEN = {"maps": "background", "opacity": "80"}
 
 
 class Stepped:
-    """A clip whose frames come when `step` asks for one, and not by the clock."""
+    """A clip whose frames come when they are asked for, and not by the clock."""
 
     name, live, corrupt, reconnects = "moving scene", False, 0, 0
 
     def __init__(self) -> None:
         self._clip = moving_scenes.clip(seed=3, things=TEXTS, size=SIZE, rate=RATE, seconds=SECONDS)
         self.info = Info(size=SIZE, rate=RATE, count=len(self._clip))
-        self._wanted = threading.Semaphore(0)
-        self._closed = False
+        self._wanted: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._asked = 0
 
     def __len__(self) -> int:
         return len(self._clip)
 
-    def step(self) -> None:
-        self._wanted.release()
+    def ask(self, moment: int) -> int:
+        """Ask for a moment of the clip; returns the number of the frame that will show it."""
+        self._wanted.put(moment)
+        self._asked += 1
+        return self._asked - 1
 
     def frames(self) -> Iterator[Frame]:
-        for index, rgb in enumerate(self._clip.pictures()):
-            self._wanted.acquire()
-            if self._closed:
+        """The moments that are asked for, numbered from 0."""
+        for number in count():
+            if (moment := self._wanted.get()) is None:
                 return
-            yield Frame(index, 0.0, 0.0, SIZE, lambda rgb=rgb: rgb)
+            yield Frame(number, 0.0, 0.0, SIZE, lambda moment=moment: self._clip.at(moment).rgb)
 
     def close(self) -> None:
-        self._closed = True
-        self.step()
+        """End the frames."""
+        self._wanted.put(None)
 
 
 def live_loop() -> Iterator[Picture]:
@@ -85,16 +89,21 @@ def _shots(folder: Path) -> Iterator[Image.Image]:
                 "box.dispatchEvent(new Event('input')); box.dispatchEvent(new Event('change'))",
                 name, value,
             )  # fmt: skip
-        # the server takes the settings in between two frames: the first frame that has them is asked for last
-        for index in range(len(source)):
-            source.step()
-            until(lambda index=index: _shown(driver) == index, f"frame {index} was not shown")
+        # a frame is asked for again until the settings are in force
+        until(lambda: _shown(driver, source.ask(0))["revision"])
+        for moment in range(len(source)):
+            _shown(driver, source.ask(moment))
             address = driver.execute_script("return document.querySelector('#views canvas').toDataURL('image/png')")
             picture = Image.open(BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
             yield picture.resize(SIZE[::-1], Image.Resampling.LANCZOS)
 
 
-def _shown(driver: Any) -> int | None:
-    """The number of the frame that the page shows."""
-    found: int | None = driver.execute_script("return window.fastloc.last()?.id ?? null")
+def _shown(driver: Any, number: int) -> dict[str, Any]:
+    """The page's facts of a frame, once it shows that one."""
+
+    def facts() -> dict[str, Any] | None:
+        last: dict[str, Any] | None = driver.execute_script("return window.fastloc?.last() ?? null")
+        return last if last and last["id"] == number else None
+
+    found: dict[str, Any] = until(facts, f"frame {number} was not shown")
     return found

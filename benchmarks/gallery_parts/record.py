@@ -17,7 +17,7 @@ from fastloc.recipes import RECIPES
 from fastloc.utils.atomic_write import write_whole
 from gallery_parts.tiles import Picture
 
-__all__ = ["COMMAND", "FOLDER", "MOST", "RECORD", "Row", "encoded", "faults", "read", "write"]
+__all__ = ["COMMAND", "FOLDER", "MOST", "RECORD", "Row", "encoded", "faults", "read", "remove_orphans", "write"]
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD, FOLDER = ROOT / "benchmarks" / "records" / "gallery.json", ROOT / "docs" / "assets" / "gallery"
@@ -83,7 +83,7 @@ def read() -> list[Row]:
 def faults(rows: Iterable[Row]) -> list[str]:
     """Differences between the record, the folder and the table of methods, one line each."""
     rows = list(rows)
-    there = {path.name: path for path in FOLDER.iterdir()}
+    there = {path.name: path for path in FOLDER.iterdir()} if FOLDER.is_dir() else {}
     lines = [f"{name} is no picture of the gallery: remove it" for name in sorted(there.keys() - {row.file for row in rows})]
     for row in rows:
         if row.file not in there:

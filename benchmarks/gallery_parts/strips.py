@@ -1,6 +1,7 @@
 """Strips: one scene and one text, and a single thing that changes from tile to tile."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ REPAIRS = {
     "itsm": "the raw map", "rclip": "the raw map reversed", "clip_surgery": "v-v attention, and what all texts share taken away",
     "gem": "v-v, k-k and q-q attention", "gem_calibrated": "the same at measured temperatures",
 }  # fmt: skip
-ITERATIONS = (0, 1, 2, 3, 5, 8)
+ITERATIONS, ITERATED = (0, 1, 2, 3, 5, 8), {"adaptive": "adaptive", "5": 5.0}
 TEMPERATURES = (0.5, 1.0, 2.0, 5.0, 10.0, 50.0)
 BLOCKS = (1, 2, 3, 4, 5, 6)
 SIZES = (64, 96, 160, 224, 448)
@@ -29,7 +30,7 @@ ASKED = ("red car", "green balloon", "dog", "bus")
 
 def strips(localizer: Localizer) -> Iterator[Picture]:
     """Every strip, tile by tile. localizer: the embedded model's."""
-    for part in (opposite, iterations, temperatures, blocks, sizes, orders, refinements, presence, readouts.readouts):
+    for part in (opposite, iterations, temperatures, blocks, attention, sizes, orders, refinements, presence, readouts.readouts):
         yield from part(localizer)
 
 
@@ -47,27 +48,38 @@ def opposite(localizer: Localizer) -> Iterator[Picture]:
 
 
 def iterations(localizer: Localizer) -> Iterator[Picture]:
-    """GEM's iterations at its own temperature, and at a higher inverse temperature."""
-    for inverse, words in (("adaptive", "adaptive"), (5.0, "`inv_temp=5`")):
+    """GEM's iterations at its own inverse temperature, and at another."""
+    for name, inverse in ITERATED.items():
         for count in ITERATIONS:
             changed = localizer.with_method("gem", recommended=False, inv_temp=inverse, iterations=count)
-            yield _one(f"iterations-{words.strip('`').replace('inv_temp=', '')}-{count}", "iterations", changed, "street", "dog",
-                       f"{words}, `iterations={count}`")  # fmt: skip
+            caption = f"`inv_temp={name}`, `iterations={count}`"
+            yield _one(f"iterations-{name}-{count}", "iterations", changed, "street", "dog", caption)
 
 
 def temperatures(localizer: Localizer) -> Iterator[Picture]:
+    """GEM's recommended form, not iterated, at ever higher inverse temperatures."""
     for inverse in TEMPERATURES:
         changed = localizer.with_method("gem", inv_temp=inverse)
         yield _one(f"temperature-{inverse:g}", "temperature", changed, "market", "cat", f"`inv_temp={inverse:g}`")
 
 
 def blocks(localizer: Localizer) -> Iterator[Picture]:
+    """GEM's recommended form over the last block, then over more."""
     for count in BLOCKS:
         changed = localizer.with_method("gem", blocks=count)
         yield _one(f"blocks-{count}", "blocks", changed, "market", "cat", f"`blocks={count}`")
 
 
+def attention(localizer: Localizer) -> Iterator[Picture]:
+    """Attention rollout from the last block on, then from earlier ones on, up to all."""
+    for count in BLOCKS:
+        changed = localizer.with_method("rollout", start=-count)
+        words = "the last block" if count == 1 else f"the last {count} blocks"
+        yield _one(f"attention-{count}", "attention", changed, "street", "dog", words)
+
+
 def sizes(localizer: Localizer) -> Iterator[Picture]:
+    """The recommended method on ever larger inputs."""
     for size in SIZES:
         sized = Localizer(device=localizer.device, size=size)
         rows, columns = sized(scene("market").picture, "cat").similarity.shape[1:]
@@ -83,9 +95,10 @@ def orders(localizer: Localizer) -> Iterator[Picture]:
 
 
 def refinements(localizer: Localizer) -> Iterator[Picture]:
+    """One result, and its two refinements."""
     for method, words in REFINEMENTS.items():
-        refine: Callable[[Result], Result] = (lambda result, method=method: result.refined(method)) if method else lambda result: result
-        yield _one(f"refined-{method or 'not'}", "refinements", localizer, "street", "dog", words, refine)
+        after = partial(Result.refined, method=method) if method else None
+        yield _one(f"refined-{method or 'not'}", "refinements", localizer, "street", "dog", words, after)
 
 
 def presence(localizer: Localizer) -> Iterator[Picture]:

@@ -12,21 +12,21 @@ from gpu_parts.job import Job, Row
 def run(job: Job) -> None:
     job.rows.clear()
     for case in ceilings.cases(str(job.device), torch.get_num_threads(), quick=job.quick or not job.cuda):
-        what = f"{ceilings.contender(case)} {ceilings.shape(case)}"
-        if not job.late(what):
-            _ceiling(job, what, case)
+        label = f"{ceilings.contender(case)} {ceilings.shape(case)}"
+        if not job.late(label):
+            _ceiling(job, label, case)
 
 
-def _ceiling(job: Job, what: str, case: dict[str, Any]) -> None:
+def _ceiling(job: Job, label: str, case: dict[str, Any]) -> None:
     made: list[timing.Call] = []
     problem = timing.attempt(lambda: made.append(ceilings.build(case).call("model")), job.device)
     contender = timing.warmed(made[0], job.device) if made else timing.Contender(lambda index: None, [], error=problem)
-    timing.rounds({what: contender}, job.device, 0.2 if job.quick else 1.0, most=30, sample=20.0 if job.cuda else 1.0)
-    told = timing.fields(contender)
+    timing.rounds({label: contender}, job.device, 0.2 if job.quick else 1.0, most=30, sample=20.0 if job.cuda else 1.0)
+    fields = timing.fields(contender)
     # a ceiling is what was reached once
     rate, unit = ceilings.rate(case, min(contender.ms)) if contender.ms else (None, None)
-    job.row(what=what, contender=ceilings.contender(case), case=ceilings.shape(case), dtype=case["dtype"], rate=rate, unit=unit, **told)
-    print(f"{what}: {told.get('failed') or f'{rate:.4g} {unit}'}")
+    job.row(what=label, contender=ceilings.contender(case), case=ceilings.shape(case), dtype=case["dtype"], rate=rate, unit=unit, **fields)
+    print(f"{label}: {fields.get('failed') or f'{rate:.4g} {unit}'}")
 
 
 def lines(record: Row) -> list[str]:

@@ -92,8 +92,8 @@ def _there(job: Job) -> list[str]:
         if problem:
             there.remove(name)
             # onnxruntime says where it happened first, and what happened last
-            told = f"provider {name!r} fails: … {problem.told[-80:]}" if isinstance(problem, fleet.Failure) else problem
-            job.row(missing=name, told=told, onnxruntime=ort.__version__)
+            reason = f"provider {name!r} fails: … {problem.message[-80:]}" if isinstance(problem, fleet.Failure) else problem
+            job.row(missing=name, told=reason, onnxruntime=ort.__version__)
     print(f"onnxruntime {ort.__version__}: {', '.join(there)}")
     return there
 
@@ -130,7 +130,7 @@ def _check(job: Job, files: tuple[File, ...], there: list[str], folder: Path) ->
         file, step = item
         todo.remove(item)
         if isinstance(result, fleet.Failure):
-            result = {"problems": [result.told]}
+            result = {"problems": [result.message]}
         if result is None:
             continue
         job.row(**asdict(file), step=step, **result, **({"fallback": why} if why and "labels_float16" in result else {}))
@@ -172,7 +172,7 @@ def _time(job: Job, there: list[str], folder: Path) -> None:
         order.remove(title)
         of = asdict(groups[title][0][0])
         head = {name: of[name] for name in ("model", "method", "dtype")} | {"size": SIZES[of["model"]]}
-        for each in [{"contender": "all", "ms": None, "failed": result.told}] if isinstance(result, fleet.Failure) else result:
+        for each in [{"contender": "all", "ms": None, "failed": result.message}] if isinstance(result, fleet.Failure) else result:
             job.row(timed=title, **head, **each, **({"fallback": why} if why else {}))
     job.left_out += [f"times of {title}" for title in order]
 
@@ -199,11 +199,11 @@ def _started(make: Callable[[], timing.Call], device: torch.device) -> timing.Co
 
 
 def _waited(file: File, device: torch.device, settings: dict[str, str], pixels: Tensor) -> timing.Call:
-    run, given = engine(file, device, file.dtype, settings), pixels.to(device)
+    run, inputs = engine(file, device, file.dtype, settings), pixels.to(device)
 
     def call(index: int) -> None:
         with torch.inference_mode():
-            run(given)
+            run(inputs)
         timing.wait(device)
 
     return call
@@ -229,15 +229,15 @@ def lines(record: Row) -> list[str]:
     """A line a provider and dtype, then times, what is wrong, and what is missing."""
     rows = record["rows"]
     compared = [row for row in rows if "similarity" in row]
-    told = [HEAD] if compared else []
+    lines = [HEAD] if compared else []
     for step, dtype in dict.fromkeys((row["step"], row["dtype"]) for row in compared):
-        told.append(_line(f"{step} {dtype}", [row for row in compared if (row["step"], row["dtype"]) == (step, dtype)]))
+        lines.append(_line(f"{step} {dtype}", [row for row in compared if (row["step"], row["dtype"]) == (step, dtype)]))
     titles = dict.fromkeys(row["timed"] for row in rows if row.get("timed"))
-    told += [_times(title, [row for row in rows if row.get("timed") == title]) for title in titles]
+    lines += [_times(title, [row for row in rows if row.get("timed") == title]) for title in titles]
     wrong = [f"BAD {_file(row)} {row['step']}: {each[:150]}" for row in rows for each in row.get("problems", ())]
-    told += wrong[:6] + ([f"… and {len(wrong) - 6} more"] if len(wrong) > 6 else [])
-    told += [f"{row['timed']}, {row['contender']}: {row['failed'][:120]}" for row in rows if row.get("failed")][:4]
-    return told + [f"not there: {row['missing']}: {row['told'][:100]}" for row in rows if row.get("missing")]
+    lines += wrong[:6] + ([f"… and {len(wrong) - 6} more"] if len(wrong) > 6 else [])
+    lines += [f"{row['timed']}, {row['contender']}: {row['failed'][:120]}" for row in rows if row.get("failed")][:4]
+    return lines + [f"not there: {row['missing']}: {row['told'][:100]}" for row in rows if row.get("missing")]
 
 
 def _line(title: str, rows: list[Row]) -> str:
@@ -246,10 +246,10 @@ def _line(title: str, rows: list[Row]) -> str:
         return max((float(value) for value in values), default=math.inf)
 
     golden = [row["golden"]["similarity"] for row in rows if row["golden"]]
-    told = f"{title:26}{len(rows):6}{most(golden):9.0e}{most([row['similarity'] for row in rows]):9.0e}"
-    told += f"{most([row['heatmap'] for row in rows]):9.0e}{min(row['labels'] for row in rows):9.2%}"
+    line = f"{title:26}{len(rows):6}{most(golden):9.0e}{most([row['similarity'] for row in rows]):9.0e}"
+    line += f"{most([row['heatmap'] for row in rows]):9.0e}{min(row['labels'] for row in rows):9.2%}"
     half = [row["similarity_float16"] for row in rows if "similarity_float16" in row]
-    return told + (f"{most(half):12.0e}" if half else "")
+    return line + (f"{most(half):12.0e}" if half else "")
 
 
 def _times(title: str, rows: list[Row]) -> str:

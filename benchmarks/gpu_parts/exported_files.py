@@ -55,8 +55,8 @@ def texts(model: str, row: Recipe) -> tuple[Tensor, Tensor]:
     """The embeddings [T, E], and the empty text's [E]."""
     if model == "embedded":
         return words(row)
-    given = models.texts(model, torch.device("cpu"), models.TEXTS + 1)
-    return given[:-1], given[-1]
+    prompts = models.texts(model, torch.device("cpu"), models.TEXTS + 1)
+    return prompts[:-1], prompts[-1]
 
 
 def pictures(model: str, limit: int | None) -> list[tuple[Geometry, Tensor]]:
@@ -78,7 +78,7 @@ def written(file: File, folder: Path) -> Row:
     from fastloc.export.to_onnx import export
 
     row, size = _row(file), SIZES[file.model]
-    given, empty = texts(file.model, row)
+    prompts, empty = texts(file.model, row)
     # all that an export reads of a localizer; the texts are embedded already, so that no text tower is needed
     text = SimpleNamespace(digest="", empty=lambda template: empty)
     weights = tower(file.model)
@@ -86,7 +86,7 @@ def written(file: File, folder: Path) -> Row:
     fixed = {"input_size": size, "fit": "stretch", "usual_fit": "stretch", "calibration": UNCALIBRATED}
     localizer: Any = SimpleNamespace(source=source, recipe=row, template=row.template, logit_bias=None, **fixed)
     began = time.perf_counter()
-    export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(given)))
+    export(localizer, file.path(folder), Options(file.spelling, file.dtype, batch=None, size=(size, size), count=len(prompts)))
     return {"mb": file.path(folder).stat().st_size / 1e6, "seconds": time.perf_counter() - began, "problems": []}
 
 
@@ -103,31 +103,31 @@ def ran(file: File, provider: str, folder: Path, device: torch.device, settings:
     """The file's golden, and its distance from the engine's answers on this device. Raises what the session raises."""
     began = time.perf_counter()
     session = opened(file, provider, folder)
-    told: Row = {"load_s": time.perf_counter() - began, "onnxruntime": session.ort.__version__}
-    told["nodes"] = dict(Counter(node.provider for node in session.placement().nodes))
+    fields: Row = {"load_s": time.perf_counter() - began, "onnxruntime": session.ort.__version__}
+    fields["nodes"] = dict(Counter(node.provider for node in session.placement().nodes))
     rows, problems = judged(session.manifest.golden, session.run(session.manifest.golden_inputs()), file.dtype)
-    told["golden"] = {row.output: row.max_error for row in rows}
+    fields["golden"] = {row.output: row.max_error for row in rows}
     row = _row(file)
-    given, score = texts(file.model, row)[0], row.readout
+    prompts, score = texts(file.model, row)[0], row.readout
     found = []
     for where, pixels in pictures(file.model, limit):
-        outputs = session.run({"pixels": pixels.numpy(), "text_embeddings": given.numpy()})
+        outputs = session.run({"pixels": pixels.numpy(), "text_embeddings": prompts.numpy()})
         found.append((where, pixels, torch.from_numpy(outputs["similarity"]).to(device)))
     for dtype in dict.fromkeys(("float32", file.dtype)):
         right = engine(file, device, dtype, settings)
         far = compared(score, ((where, right(pixels), grids) for where, pixels, grids in found))
-        told |= far if dtype == "float32" else {f"{name}_float16": value for name, value in far.items()}
-    return {**told, "problems": [*problems, *_wrong(file, told)]}
+        fields |= far if dtype == "float32" else {f"{name}_float16": value for name, value in far.items()}
+    return {**fields, "problems": [*problems, *_wrong(file, fields)]}
 
 
-def _wrong(file: File, told: Row) -> list[str]:
+def _wrong(file: File, row: Row) -> list[str]:
     """The faults that the comparison with float32 found, in words."""
     allowed, least = TOLERANCES[file.dtype], LEAST_LABELS[file.dtype]
     # written so that a NaN is wrong
-    wrong = [] if told["similarity"] <= allowed else [f"similarity is off by {told['similarity']:.1e}, and {allowed:.0e} is allowed"]
+    wrong = [] if row["similarity"] <= allowed else [f"similarity is off by {row['similarity']:.1e}, and {allowed:.0e} is allowed"]
     # seeded weights know no things: their labels are close races
-    if file.model == "embedded" and not told["labels"] >= least:
-        wrong.append(f"{told['labels']:.2%} of the labels agree, and at least {least:.1%} are wanted")
+    if file.model == "embedded" and not row["labels"] >= least:
+        wrong.append(f"labels must agree for at least {least:.1%}, got {row['labels']:.2%}")
     return wrong
 
 
@@ -138,5 +138,5 @@ def engine(file: File, device: torch.device, dtype: str, settings: dict[str, str
     row = _row(file)
     made = models.tower(file.model, device, dtype) if file.model != "embedded" else Tower(tower("embedded"), device, dtype)
     run = Engine(made, row, {**(settings if dtype == "float16" else {}), "dtype": dtype})
-    given, empty = (each.to(device) for each in texts(file.model, row))
-    return lambda pixels: run(pixels.to(device), given, empty)[0]
+    prompts, empty = (each.to(device) for each in texts(file.model, row))
+    return lambda pixels: run(pixels.to(device), prompts, empty)[0]

@@ -33,7 +33,7 @@ FORK: Any = multiprocessing.get_context("fork") if "fork" in multiprocessing.get
 class Failure:
     """The failure of an item, in place of a result."""
 
-    told: str
+    message: str
 
 
 @dataclass
@@ -159,17 +159,17 @@ def module(name: str, arguments: Sequence[str], seconds: float) -> tuple[int, st
     process = subprocess.Popen([sys.executable, "-P", "-m", name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                env={**os.environ, "PYTHONPATH": path}, encoding="utf-8")  # fmt: skip
     try:
-        told, _ = process.communicate(timeout=max(seconds, 0.1))
+        output, _ = process.communicate(timeout=max(seconds, 0.1))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
     else:
-        return process.returncode, told
+        return process.returncode, output
     try:
-        told, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=10)
     except subprocess.TimeoutExpired:
         process.kill()
-        told, _ = process.communicate()
-    return LATE, told
+        output, _ = process.communicate()
+    return LATE, output
 
 
 def _lead(work: Callable[[], None]) -> None:

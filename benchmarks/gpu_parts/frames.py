@@ -52,9 +52,9 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
             "picture": list(frame), "model": name, "input": list(geometry.input), "dtype": dtype}  # fmt: skip
     seconds = 0.05 if small else 1.0
 
-    def add(what: str, ms: list[float], inner: int = 1, **more: Any) -> None:
-        row = job.row(what=what, **head, **timing.spread(ms, inner), **more)
-        print(f"{label} b{batch} {what}: {row['ms']:.3f} ms, p99 {row['ms_p99']:.3f}")
+    def add(measured: str, ms: list[float], inner: int = 1, **more: Any) -> None:
+        row = job.row(what=measured, **head, **timing.spread(ms, inner), **more)
+        print(f"{label} b{batch} {measured}: {row['ms']:.3f} ms, p99 {row['ms_p99']:.3f}")
 
     device_call: timing.Call = lambda i: engine(there[i % KEPT], words, geometry=geometry)[0]  # noqa: E731
     contender = timing.warmed(device_call, job.device)
@@ -70,15 +70,15 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
     if batch > 1:
         return
     grids = device_call(0)
-    for what, call in _maps(grids, geometry, settings).items():
+    for measured, call in _maps(grids, geometry, settings).items():
         drawn = timing.warmed(call, job.device)
         if drawn.error:
-            job.row(what=what, **head, ms=None, failed=drawn.error)
+            job.row(what=measured, **head, ms=None, failed=drawn.error)
             continue
         timing.rounds({"": drawn}, job.device, seconds / 2, most=100)
-        add(what, drawn.ms, drawn.inner, working_mb=drawn.working_mb)
+        add(measured, drawn.ms, drawn.inner, working_mb=drawn.working_mb)
     if job.cuda:
-        grid_of = lambda given: engine(given, words, geometry=geometry)[0]  # noqa: E731
+        grid_of = lambda pixels: engine(pixels, words, geometry=geometry)[0]  # noqa: E731
         add("host frame to grid on the host", _latencies(_through(job.device, here, grid_of), 2 * seconds))
         add("a frame of many, two lanes", _streamed(job.device, here, grid_of, 2 * seconds), inner=TWENTY)
 
@@ -95,8 +95,8 @@ def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, 
 
     def work() -> None:
         with torch.no_grad():
-            wanted = models.exact(models.exact_weights(name, job.device), pixels, words, RECIPES["gem"])
-            found.append(models.off(engine(frame, words, geometry=geometry)[0][:1], wanted))
+            expected = models.exact(models.exact_weights(name, job.device), pixels, words, RECIPES["gem"])
+            found.append(models.off(engine(frame, words, geometry=geometry)[0][:1], expected))
 
     timing.attempt(work, job.device)
     return found[0] if found else None
@@ -155,8 +155,8 @@ def _streamed(device: torch.device, frames: list[Tensor], engine: Callable[[Tens
 
 
 def lines(record: Row) -> list[str]:
-    told = [f"{'ms':50}{'p50':>9}{'p99':>9}{'MB':>8}"]
+    lines = [f"{'ms':50}{'p50':>9}{'p99':>9}{'MB':>8}"]
     for row in record["rows"]:
         line = f"{row['frame']} b{row['batch']} {row['what']:42}" + number(row["ms"], "9.3f") + number(row.get("ms_p99"), "9.3f")
-        told.append(line + number(row.get("working_mb"), "8.0f") + (f"  {row['failed'][:60]}" if row.get("failed") else ""))
-    return told
+        lines.append(line + number(row.get("working_mb"), "8.0f") + (f"  {row['failed'][:60]}" if row.get("failed") else ""))
+    return lines

@@ -40,7 +40,7 @@ def run(job: Job) -> None:
     for (op, place, dtype), result in fleet.spread(groups, work, job.device, job.deadline, job.clock):
         if isinstance(result, fleet.Failure):
             case = OPS[op].module.CASES[place]
-            result = {"op": op, "case": case.label, "dtype": _short(dtype), "problems": [f"raised {result.told}"], "large": case.large}
+            result = {"op": op, "case": case.label, "dtype": _short(dtype), "problems": [f"raised {result.message}"], "large": case.large}
         count += 1
         job.row(**result)
         if result["problems"]:
@@ -60,7 +60,7 @@ def _groups(job: Job) -> list[list[Item]]:
     groups = []
     for name, op in OPS.items():
         for dtype in DTYPES:
-            mine = [(name, place, dtype) for place, case in enumerate(op.module.CASES) if _wanted(job, case, dtype)]
+            mine = [(name, place, dtype) for place, case in enumerate(op.module.CASES) if _selected(job, case, dtype)]
             # in the interpreter one case an op has to do
             mine = mine[:1] if job.quick else mine
             groups += [mine[start : start + 6] for start in range(0, len(mine), 6)]
@@ -68,7 +68,7 @@ def _groups(job: Job) -> list[list[Item]]:
     return sorted(filter(None, groups), key=lambda group: (group[0][0] not in attention, -len(group)))
 
 
-def _wanted(job: Job, case: Any, dtype: torch.dtype) -> bool:
+def _selected(job: Job, case: Any, dtype: torch.dtype) -> bool:
     if dtype not in (case.dtypes or (torch.float32, torch.float16, torch.bfloat16)):
         return False
     if job.quick and (case.large or (dtype is torch.float32 and case.dtypes is None)):
@@ -83,17 +83,17 @@ def _short(dtype: torch.dtype) -> str:
 def lines(record: Row) -> list[str]:
     rows = record["rows"]
     bad, skipped = [row for row in rows if row["problems"]], [row for row in rows if row.get("skipped")]
-    told = [f"{len(rows) - len(bad) - len(skipped)} good, {len(bad)} bad, {len(skipped)} skipped"]
+    lines = [f"{len(rows) - len(bad) - len(skipped)} good, {len(bad)} bad, {len(skipped)} skipped"]
     for row in bad[:12]:
         numbers = f" error {_number(row.get('error'))}, torch's {_number(row.get('torch_error'))}" if row.get("error") else ""
-        told.append(f"BAD {row['op']} · {row['case']} · {row['dtype']}{numbers}: {'; '.join(row['problems'])[:200]}")
+        lines.append(f"BAD {row['op']} · {row['case']} · {row['dtype']}{numbers}: {'; '.join(row['problems'])[:200]}")
     if len(bad) > 12:
-        told.append(f"… and {len(bad) - 12} more: " + ", ".join(sorted({f"{row['op']} {row['dtype']}" for row in bad[12:]})))
+        lines.append(f"… and {len(bad) - 12} more: " + ", ".join(sorted({f"{row['op']} {row['dtype']}" for row in bad[12:]})))
     worst: dict[str, float] = {}
     for row in rows:
         if row.get("allowed") and isinstance(row["error"], float):
             worst[row["op"]] = max(worst.get(row["op"], 0.0), row["error"] / row["allowed"])
-    return [*told, "worst share of the allowed error: " + ", ".join(f"{op} {share:.2f}" for op, share in worst.items())]
+    return [*lines, "worst share of the allowed error: " + ", ".join(f"{op} {share:.2f}" for op, share in worst.items())]
 
 
 def _number(value: Any) -> str:

@@ -55,11 +55,11 @@ class Job:
         """Seconds that remain."""
         return self.deadline - self.clock()
 
-    def late(self, what: str, need: float = 0.0) -> bool:
+    def late(self, part: str, need: float = 0.0) -> bool:
         """True if `need` seconds or fewer remain; then `what` is noted as left out."""
         if self.left() > need:
             return False
-        self.left_out.append(what)
+        self.left_out.append(part)
         return True
 
     def row(self, **fields: Any) -> Row:
@@ -153,8 +153,8 @@ def facts(device: torch.device) -> Row:
 def driver() -> str:
     """The driver's version, as nvidia-smi reports it."""
     try:
-        told = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True,
-                              timeout=20, check=True, encoding="utf-8").stdout.split()  # fmt: skip
+        output = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True,
+                                timeout=20, check=True, encoding="utf-8").stdout.split()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return told[0] if told else "unknown"
+    return output[0] if output else "unknown"

@@ -45,13 +45,13 @@ def attend(device: torch.device, batch: int, grid: tuple[int, int], heads: int, 
     """GEM's attention of one block: three streams, one iteration and the output."""
     tokens, row = 1 + grid[0] * grid[1], RECIPES["gem"]
     shape = batch, tokens, 3, heads, width
-    given = _several(lambda generator: torch.randn(shape, generator=generator, device=device).half(), device)
+    inputs = _several(lambda generator: torch.randn(shape, generator=generator, device=device).half(), device)
     # about what the adaptive temperature of a ViT-B is
     temperature = torch.full((batch, 1, 1), 3.5, device=device)
     temperatures: list[Any] = [temperature] * PASSES
 
     def of(form: Any) -> Call:
-        return lambda i: form(Projections(given[i % INPUTS], "qkv"), temperatures, row, grid, None)
+        return lambda i: form(Projections(inputs[i % INPUTS], "qkv"), temperatures, row, grid, None)
 
     def forced(call: Call, backend: SDPBackend) -> Call:
         def run(i: int) -> Any:
@@ -61,7 +61,7 @@ def attend(device: torch.device, batch: int, grid: tuple[int, int], heads: int, 
         return run
 
     # the two products alone: one axis for streams and heads, already of unit length, the temperature already in the queries
-    unit = [F.normalize(each.float(), dim=-1).half().permute(0, 2, 3, 1, 4).flatten(1, 2).contiguous() for each in given]
+    unit = [F.normalize(each.float(), dim=-1).half().permute(0, 2, 3, 1, 4).flatten(1, 2).contiguous() for each in inputs]
     queries = [(each * 3.5).contiguous() for each in unit]
 
     def bare(i: int) -> Tensor:
@@ -73,7 +73,7 @@ def attend(device: torch.device, batch: int, grid: tuple[int, int], heads: int, 
     backends = BACKENDS if device.type == "cuda" else ON_CPU
     contenders |= {f"sdpa {name}": forced(of(attention.FORMS["sdpa"]), backend) for name, backend in backends.items()}
     contenders |= {f"two bare sdpa {name}": forced(bare, backend) for name, backend in backends.items()}
-    wide, once = Projections(given[0][:1].double(), "qkv"), temperature[:1].double()
+    wide, once = Projections(inputs[0][:1].double(), "qkv"), temperature[:1].double()
     flops = 4.0 * tokens**2 * width * heads * STREAMS * PASSES * batch
     exact = attention.FORMS["sdpa"]
     return Case(f"self-self N={tokens} d={width} Z={batch}", contenders, lambda: exact(wide, [once] * PASSES, row, grid, None), flops)
@@ -83,34 +83,34 @@ def add_norm(device: torch.device, batch: int, tokens: int, width: int) -> Case:
     def make(generator: torch.Generator) -> Any:
         return [torch.randn(batch, tokens, width, generator=generator, device=device).half() for _ in range(2)]
 
-    given, (weight, bias) = _several(make, device), (torch.randn(width, device=device).half() for _ in range(2))
+    inputs, (weight, bias) = _several(make, device), (torch.randn(width, device=device).half() for _ in range(2))
     forms = {"kernel": triton_ops.add_norm, "torch": op_set.add_norm}
-    contenders = {name: _normed(form, given, weight, bias) for name, form in forms.items()}
-    exact = _normed(op_set.add_norm, [[each.double() for each in given[0]]] * INPUTS, weight.double(), bias.double())
+    contenders = {name: _normed(form, inputs, weight, bias) for name, form in forms.items()}
+    exact = _normed(op_set.add_norm, [[each.double() for each in inputs[0]]] * INPUTS, weight.double(), bias.double())
     return Case(f"add_norm B={batch} N={tokens} C={width}", contenders, lambda: exact(0), bytes=4 * 2.0 * batch * tokens * width)
 
 
-def _normed(form: Any, given: list[Any], weight: Tensor, bias: Tensor) -> Call:
-    return lambda i: form(*given[i % INPUTS], weight, bias, 1e-5)[1]
+def _normed(form: Any, inputs: list[Any], weight: Tensor, bias: Tensor) -> Call:
+    return lambda i: form(*inputs[i % INPUTS], weight, bias, 1e-5)[1]
 
 
 def quick_gelu(device: torch.device, batch: int, tokens: int, width: int) -> Case:
-    given = _several(lambda generator: torch.randn(batch, tokens, width, generator=generator, device=device).half(), device)
+    inputs = _several(lambda generator: torch.randn(batch, tokens, width, generator=generator, device=device).half(), device)
     kernel = triton_ops.op("quick_gelu")
-    contenders = {"kernel": lambda i: kernel(given[i % INPUTS]), "torch": lambda i: op_set.activate(given[i % INPUTS], "quick_gelu")}
-    wide = given[0].double()
+    contenders = {"kernel": lambda i: kernel(inputs[i % INPUTS]), "torch": lambda i: op_set.activate(inputs[i % INPUTS], "quick_gelu")}
+    wide = inputs[0].double()
     return Case(f"quick_gelu B={batch} N={tokens} M={width}", contenders, lambda: op_set.activate(wide, "quick_gelu"),
                 bytes=2 * 2.0 * batch * tokens * width)  # fmt: skip
 
 
 def cosine(device: torch.device, batch: int, patches: int, width: int, texts: int) -> Case:
-    given = _several(lambda generator: torch.randn(batch, patches, width, generator=generator, device=device).half(), device)
+    inputs = _several(lambda generator: torch.randn(batch, patches, width, generator=generator, device=device).half(), device)
     words = F.normalize(torch.randn(texts, width, device=device), dim=-1)
     contenders = {
-        "kernel": lambda i: triton_ops.cosine(given[i % INPUTS], words),
-        "torch": lambda i: readout.cosine(given[i % INPUTS], words),
+        "kernel": lambda i: triton_ops.cosine(inputs[i % INPUTS], words),
+        "torch": lambda i: readout.cosine(inputs[i % INPUTS], words),
     }
-    wide = given[0].double(), words.double()
+    wide = inputs[0].double(), words.double()
     return Case(f"cosine B={batch} P={patches} E={width} T={texts}", contenders, lambda: readout.cosine(*wide),
                 bytes=batch * patches * (2.0 * width + 4.0 * texts))  # fmt: skip
 
@@ -118,12 +118,12 @@ def cosine(device: torch.device, batch: int, patches: int, width: int, texts: in
 def heatmap(device: torch.device, texts: int, picture: tuple[int, int], size: int, patch: int, kind: torch.dtype) -> Case:
     geometry = fit(picture, size, patch)
     grid = geometry.grid(patch)
-    given = _several(lambda generator: 0.2 + 0.05 * torch.randn(1, texts, *grid, generator=generator, device=device), device)
+    inputs = _several(lambda generator: 0.2 + 0.05 * torch.randn(1, texts, *grid, generator=generator, device=device), device)
 
     def of(kernel: bool) -> Call:
-        return lambda i: device_heatmaps.heatmaps(given[i % INPUTS], geometry, dtype=kind, fused=kernel)
+        return lambda i: device_heatmaps.heatmaps(inputs[i % INPUTS], geometry, dtype=kind, fused=kernel)
 
-    wide = given[0].double()
+    wide = inputs[0].double()
     factor = 255 if kind == torch.uint8 else 1
     return Case(f"heatmap T={texts} {picture[0]}x{picture[1]} {str(kind).removeprefix('torch.')}", {"kernel": of(True), "torch": of(False)},
                 lambda: factor * device_heatmaps.heatmaps(wide, geometry, dtype=torch.float64),
@@ -132,10 +132,11 @@ def heatmap(device: torch.device, texts: int, picture: tuple[int, int], size: in
 
 def frame_patches(device: torch.device, frame: tuple[int, int], size: int, patch: int) -> Case:
     geometry = fit(frame, size, patch)
-    given = _several(lambda generator: torch.randint(0, 256, (1, *frame, 3), generator=generator, device=device, dtype=torch.uint8), device)
+    shape = 1, *frame, 3
+    inputs = _several(lambda generator: torch.randint(0, 256, shape, generator=generator, device=device, dtype=torch.uint8), device)
 
     def of(kernel: bool) -> Call:
-        return lambda i: patches_of(given[i % INPUTS], geometry, (patch, patch), OPENAI_MEAN, "bicubic", torch.float16, fused=kernel)
+        return lambda i: patches_of(inputs[i % INPUTS], geometry, (patch, patch), OPENAI_MEAN, "bicubic", torch.float16, fused=kernel)
 
     return Case(f"frame_patches {frame[0]}x{frame[1]} to {size}", {"kernel": of(True), "torch": of(False)},
                 lambda: of(False)(0).double(), bytes=3.0 * frame[0] * frame[1] + 2 * 3.0 * size**2)  # fmt: skip

@@ -58,16 +58,16 @@ CANDIDATES: dict[str, tuple[str, list[Configuration]]] = {
     "frames, second pass": ("frame_patches", _grid(BM2=(1, 2, 4), BN2=(128, 256), num_warps2=(4,))),
 }  # fmt: skip
 # ops that take the batch; the others are timed once
-BATCHED = tuple(what for what in CANDIDATES if what != "heatmap" and not what.startswith("frames"))
+BATCHED = tuple(kernel for kernel in CANDIDATES if kernel != "heatmap" and not kernel.startswith("frames"))
 
 
-def launcher(what: str, device: torch.device, batch: int, small: bool) -> Callable[[Configuration | None], Call]:
+def launcher(kernel: str, device: torch.device, batch: int, small: bool) -> Callable[[Configuration | None], Call]:
     """Configuration -> a call of the op on one of a few inputs, of ViT-B/16's shapes at 448."""
     side, heads, width = (2, 2, 16) if small else (28, 12, 64)
-    name = CANDIDATES[what][0]
+    name = CANDIDATES[kernel][0]
     op = getattr(OPS[name].module, name)
-    arguments = [_arguments(what, device, batch, side, heads, width, seed, small) for seed in range(INPUTS)]
-    shipped = _shipped(what, arguments[0])
+    arguments = [_arguments(kernel, device, batch, side, heads, width, seed, small) for seed in range(INPUTS)]
+    shipped = _shipped(kernel, arguments[0])
 
     def of(configuration: Configuration | None) -> Call:
         whole = None if configuration is None else {**shipped, **configuration}
@@ -76,44 +76,44 @@ def launcher(what: str, device: torch.device, batch: int, small: bool) -> Callab
     return of
 
 
-def _shipped(what: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Configuration:
+def _shipped(kernel: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Configuration:
     """The shipped settings that complete a candidate which names a part alone."""
-    if not what.startswith("frames"):
+    if not kernel.startswith("frames"):
         return {}
     found: Configuration = OPS["frame_patches"].module._configuration(arguments[0][1].vertical_first)
     return found
 
 
-def _arguments(what: str, device: torch.device, batch: int, side: int, heads: int, width: int, seed: int, small: bool) -> Any:
+def _arguments(kernel: str, device: torch.device, batch: int, side: int, heads: int, width: int, seed: int, small: bool) -> Any:
     generator = torch.Generator(device).manual_seed(seed)
 
     def drawn(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=device).half()
 
     tokens, channels = 1 + side * side, heads * width
-    if what.startswith(("step", "ensemble", "attention", "inverse")):
+    if kernel.startswith(("step", "ensemble", "attention", "inverse")):
         x = drawn(batch, tokens, 3, heads, width).permute(0, 2, 3, 1, 4)
         temperature = torch.full((batch, 3, heads), 3.5, device=device)
-        if what.startswith("attention"):
+        if kernel.startswith("attention"):
             return (x, x[:, 2], width**-0.5, ((1, 1),)), {"scale": 1.0, "bias_std": 5.0, "grid": (side, side)}
-        if what.startswith("inverse"):
+        if kernel.startswith("inverse"):
             return (x, STREAM_PICKS), {}
-        raw = what.endswith("raw")
+        raw = kernel.endswith("raw")
         norms = OPS["inverse_norms"].module.inverse_norms(x, STREAM_PICKS) if raw else None
         p = x if raw else F.normalize(x.float(), dim=-1).half().contiguous()
         picks = STREAM_PICKS if raw else (0, 1, 2)
-        if what.startswith("step"):
+        if kernel.startswith("step"):
             return (p, temperature, picks, norms), {}
         return (p, x[:, 2], temperature, picks, norms), {"scale": 1 / 3}
-    if what == "add_norm":
+    if kernel == "add_norm":
         return (drawn(batch, tokens, channels), drawn(batch, tokens, channels), drawn(channels), drawn(channels), 1e-5), {}
-    if what == "quick_gelu":
+    if kernel == "quick_gelu":
         return (drawn(batch, tokens, 4 * channels),), {}
-    if what == "cosine":
+    if kernel == "cosine":
         return (drawn(batch, side * side, 64 if small else 512), drawn(8, 64 if small else 512)), {}
     picture, size, patch = ((24, 40), 16, 8) if small else ((1080, 1920), 448, 16)
     geometry = fit(picture, size, patch)
-    if what == "heatmap":
+    if kernel == "heatmap":
         grid = geometry.grid(patch)
         return (drawn(1, 4, *grid).float(), *tables(geometry, grid, device)), {}
     frame = torch.randint(0, 256, (1, *picture, 3), generator=generator, device=device, dtype=torch.uint8)

@@ -33,40 +33,40 @@ def _device(row: Row) -> Row:
 def _speed(row: Row) -> Row:
     # the dtype is a column
     name = row["contender"].removesuffix(" float32").removesuffix(" bfloat16")
-    told = {"group": row["config"], **_input(row["model"], (row["size"],) * 2, models.TEXTS), "checked": _checked(row, FIRST)}
+    fields = {"group": row["config"], **_input(row["model"], (row["size"],) * 2, models.TEXTS), "checked": _checked(row, FIRST)}
     if "estimate_gb" in row:
-        told["needs_mb"] = row["estimate_gb"] * 1000
+        fields["needs_mb"] = row["estimate_gb"] * 1000
     if "not trusted" in name:
-        told["failed"] = f"not trusted: {row.get('fallback', 'the gate found a kernel wrong')}"
-    return {**told, "contender": "official" if name == "compiled" else name, "compiled": True if name == "compiled" else None}
+        fields["failed"] = f"not trusted: {row.get('fallback', 'the gate found a kernel wrong')}"
+    return {**fields, "contender": "official" if name == "compiled" else name, "compiled": True if name == "compiled" else None}
 
 
 def _kernels(row: Row) -> Row:
     if "tuned" in row:
         shipped = row["configuration"] == "shipped"
-        told = {"contender": row["tuned"], "case": f"batch {row['batch'] or 1}", "error": row.get("apart")}
-        return {**told, "group": f"{row['tuned']} b{row['batch'] or 1}", "batch": row["batch"] or 1, "dtype": "float16",
+        fields = {"contender": row["tuned"], "case": f"batch {row['batch'] or 1}", "error": row.get("apart")}
+        return {**fields, "group": f"{row['tuned']} b{row['batch'] or 1}", "batch": row["batch"] or 1, "dtype": "float16",
                 "plan": None if shipped else row["configuration"], "note": "as it is shipped" if shipped else None,
                 "checked": "against the shipped configuration"}  # fmt: skip
     return {"contender": row.get("contender", "all"), "group": row["case"], "dtype": "float16", "checked": _checked(row, "against float64")}
 
 
 def _frames(row: Row) -> Row:
-    told: Row = {"contender": row["what"], "group": f"{row['frame']} b{row['batch']}", "method": "gem"}
+    fields: Row = {"contender": row["what"], "group": f"{row['frame']} b{row['batch']}", "method": "gem"}
     # a size that failed as a whole says no more
     if "model" in row:
-        told |= {**_input(row["model"], tuple(row["input"]), models.TEXTS), "frame": row["picture"],
-                 "checked": _checked(row, FIRST, "in the parts gate and parity")}  # fmt: skip
-    return told
+        fields |= {**_input(row["model"], tuple(row["input"]), models.TEXTS), "frame": row["picture"],
+                   "checked": _checked(row, FIRST, "in the parts gate and parity")}  # fmt: skip
+    return fields
 
 
 def _exported(row: Row) -> Row | None:
     if "timed" not in row:
         return None
-    told = {"group": row["timed"], "batch": 1, **_input(row["model"], (row["size"],) * 2, row.get("texts"))}
+    fields = {"group": row["timed"], "batch": 1, **_input(row["model"], (row["size"],) * 2, row.get("texts"))}
     provider = row["contender"].split(" ")[0]
     checks = None if provider == "torch" else "the file's golden, and float32 on this device"
-    return {**told, "provider": None if provider in ("torch", "all") else provider, "checked": checks}
+    return {**fields, "provider": None if provider in ("torch", "all") else provider, "checked": checks}
 
 
 # part -> what it calls something else than the schema, of a row; None for a row that is no measurement
@@ -83,8 +83,8 @@ def measurements(record: Row) -> list[Row]:
         FastlocError: a row that is not one of the schema.
     """
     of = PARTS.get(record["part"], lambda row: None)
-    told = [(row, of(row)) for row in record["rows"]]
-    return [checked(_row(record, row, more)) for row, more in told if more is not None]
+    pairs = [(row, of(row)) for row in record["rows"]]
+    return [checked(_row(record, row, more)) for row, more in pairs if more is not None]
 
 
 def write(file: Path, records: Iterable[Row]) -> list[str]:
@@ -134,11 +134,11 @@ def _means(row: Row) -> str:
     return f"percentiles are of means of {each} calls" if each > 1 else ""
 
 
-def _checked(row: Row, what: str, otherwise: str = "cost only") -> str | None:
+def _checked(row: Row, step: str, otherwise: str = "cost only") -> str | None:
     """The subject of the error, where there is one."""
     if row.get("failed"):
         return None
-    return what if row.get("error") is not None else otherwise
+    return step if row.get("error") is not None else otherwise
 
 
 def _input(name: str, size: tuple[Any, ...], texts: int | None) -> Row:

@@ -68,26 +68,26 @@ def texts(name: str, device: torch.device, count: int = TEXTS) -> Tensor:
     return torch.from_numpy(seeded_texts(count, seeded(name).spec.embed, 0)).to(device)
 
 
-def exact(weights: Weights, given: Tensor, words: Tensor, recipe: Recipe) -> Tensor:
+def exact(weights: Weights, pixels: Tensor, words: Tensor, recipe: Recipe) -> Tensor:
     """The similarity grids [B, T, h, w] of a recipe by `fastloc.reference.methods`, in the dtype of `weights`, image by image."""
-    h, w = (side // step for side, step in zip(given.shape[-2:], weights.spec.patch, strict=True))
+    h, w = (side // step for side, step in zip(pixels.shape[-2:], weights.spec.patch, strict=True))
     words = words.to(weights.dtype)
     grids = []
-    for image in given.to(weights.dtype)[:, None]:
+    for image in pixels.to(weights.dtype)[:, None]:
         scores = literal.scores(weights, image, words, recipe)
         grids.append(scores.transpose(1, 2).reshape(1, len(words), h, w))
     return torch.cat(grids)
 
 
-def distance(found: Tensor, wanted: Tensor) -> float:
-    """‖found − wanted‖ / ‖wanted‖, which two plans can be compared by; a NaN stays one."""
-    wide = wanted.double()
+def distance(found: Tensor, expected: Tensor) -> float:
+    """‖found − expected‖ / ‖expected‖, a measure to compare two plans by; a NaN stays one."""
+    wide = expected.double()
     return float((found.to(wide.device).double() - wide).norm() / wide.norm())
 
 
-def off(found: Tensor, wanted: Tensor) -> float:
-    """The error of a measurement: the largest difference over the largest value of `wanted`; a NaN stays one."""
-    wide = wanted.double()
+def off(found: Tensor, expected: Tensor) -> float:
+    """The error of a measurement: the largest difference over the largest value of `expected`; a NaN stays one."""
+    wide = expected.double()
     return float((found.to(wide.device).double() - wide).abs().max() / wide.abs().max())
 
 
@@ -114,16 +114,16 @@ def fallback(job: Job, dtype: str = "float16") -> tuple[dict[str, str], str]:
     bad = _problems(gate, dtype)
     incomplete = "the gate is incomplete" if gate.get("error") or gate["left_out"] else ""
     settings = {_WITHOUT[op][0]: _WITHOUT[op][1] for op in bad if op in _WITHOUT}
-    said = "; ".join(f"{op} is wrong ({problem[:80]})" for op, problem in bad.items())
-    told = f"{_named(settings)} because {said}" if settings else ""
-    return settings, "; ".join(filter(None, (told, incomplete)))
+    problems = "; ".join(f"{op} is wrong ({problem[:80]})" for op, problem in bad.items())
+    reason = f"{_named(settings)} because {problems}" if settings else ""
+    return settings, "; ".join(filter(None, (reason, incomplete)))
 
 
 def dangerous(job: Job, dtype: str = "float16") -> bool:
     """True if a wrong kernel of this dtype took the device with it, so that nothing after it would run."""
     gate: Row | None = job.other("gate")
-    told = _problems(gate, dtype).values() if gate else ()
-    return any(word in problem for problem in told for word in ("CUDA", "illegal", "ended with code"))
+    problems = _problems(gate, dtype).values() if gate else ()
+    return any(word in problem for problem in problems for word in ("CUDA", "illegal", "ended with code"))
 
 
 def _problems(gate: Row, dtype: str) -> dict[str, str]:

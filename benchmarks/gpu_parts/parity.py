@@ -47,7 +47,7 @@ def run(job: Job) -> None:
     for item, result in fleet.spread(groups, work, job.device, job.deadline, job.clock):
         count += 1
         if isinstance(result, fleet.Failure):
-            result = {**item, "problems": [f"raised {result.told}"]}
+            result = {**item, "problems": [f"raised {result.message}"]}
         if result is None:
             continue
         job.row(**result)
@@ -98,13 +98,13 @@ def check(item: Item, device: torch.device) -> Row | None:
     planned, usual = (models.possible(device, models.seeded(name), recipe, batch, size, each) for each in (settings, {"dtype": dtype}))
     if planned is None or (item["settings"] and planned == usual):
         return None
-    given, words = models.pixels(batch, size, device), models.texts(name, device)
-    wanted, torch_error = expected(name, item["recipe"], size, batch, dtype, device)
+    pixels, words = models.pixels(batch, size, device), models.texts(name, device)
+    reference, torch_error = expected(name, item["recipe"], size, batch, dtype, device)
     run = Engine(models.tower(name, device, dtype), recipe, settings)
     # as it is, captured, replayed
-    found = [run(given, words)[0] for _ in range(3)]
+    found = [run(pixels, words)[0] for _ in range(3)]
     allowed = 2 * torch_error + torch.finfo(DTYPES[dtype]).eps / 2
-    errors = [models.distance(each, wanted) for each in found]
+    errors = [models.distance(each, reference) for each in found]
     row = {**item, "plan": models.brief(planned), "error": max(errors), "torch_error": torch_error, "allowed": allowed}
     # written so that a NaN fails
     problems = [f"call {i}: error {error:.2e} is over {allowed:.2e}" for i, error in enumerate(errors, 1) if not error <= allowed]
@@ -114,12 +114,12 @@ def check(item: Item, device: torch.device) -> Row | None:
         row["replay"] = max(models.distance(found[1], found[0]), models.distance(found[2], found[0]),
                             models.distance(run(other, words)[0], eager(other, words)[0]))  # fmt: skip
         # the graph's buffers are its own: what was returned before is as it was
-        if models.distance(found[2], wanted) != errors[2]:
+        if models.distance(found[2], reference) != errors[2]:
             problems.append("a later replay wrote over an earlier result")
         if not row["replay"] <= allowed:
             problems.append(f"a replay differs from the eager call by {row['replay']:.2e}")
     if batch > 1 and not item["settings"]:
-        row["alone"] = max(models.distance(run(given[i : i + 1], words)[0], found[0][i : i + 1]) for i in range(batch))
+        row["alone"] = max(models.distance(run(pixels[i : i + 1], words)[0], found[0][i : i + 1]) for i in range(batch))
         if not row["alone"] <= allowed:
             problems.append(f"an image alone differs from the same in its batch by {row['alone']:.2e}")
     return {**row, "problems": problems}
@@ -128,12 +128,12 @@ def check(item: Item, device: torch.device) -> Row | None:
 @cache
 def expected(name: str, recipe: str, size: tuple[int, int], batch: int, dtype: str, device: torch.device) -> tuple[Tensor, float]:
     """The exact grids, and the plain pass's error in this dtype."""
-    given, words, row = models.pixels(batch, size, device), models.texts(name, device), RECIPES[recipe]
-    wanted = exact(name, recipe, size, batch, device)
+    pixels, words, row = models.pixels(batch, size, device), models.texts(name, device), RECIPES[recipe]
+    expected = exact(name, recipe, size, batch, device)
     with torch.inference_mode():
         weights = models.tower(name, device, dtype).weights
-        plain = grids(weights, given, words, row)[0]
-    return wanted, models.distance(plain, wanted)
+        plain = grids(weights, pixels, words, row)[0]
+    return expected, models.distance(plain, expected)
 
 
 @cache
@@ -154,17 +154,17 @@ def label(row: Row) -> str:
 def lines(record: Row) -> list[str]:
     rows = record["rows"]
     bad = [row for row in rows if row["problems"]]
-    told = [f"{len(rows) - len(bad)} good, {len(bad)} bad"]
-    told += [f"BAD {label(row)}: {'; '.join(row['problems'])[:160]}" for row in bad[:8]]
+    lines = [f"{len(rows) - len(bad)} good, {len(bad)} bad"]
+    lines += [f"BAD {label(row)}: {'; '.join(row['problems'])[:160]}" for row in bad[:8]]
     if len(bad) > 8:
-        told.append(f"… and {len(bad) - 8} more")
+        lines.append(f"… and {len(bad) - 8} more")
     for dtype in ("float16", "bfloat16", "float32"):
         mine = [row for row in rows if row.get("dtype") == dtype and isinstance(row.get("error"), float) and row.get("settings") == {}]
         if mine:
             worst = max(mine, key=lambda row: row["error"] / row["allowed"])
-            told.append(f"{dtype}: worst {label(worst)}: error {worst['error']:.1e}, torch's own {worst['torch_error']:.1e}; GEM "
-                        + ", ".join(f"{row['error']:.1e}" for row in mine if row["recipe"] == "gem"))  # fmt: skip
+            lines.append(f"{dtype}: worst {label(worst)}: error {worst['error']:.1e}, torch's own {worst['torch_error']:.1e}; GEM "
+                         + ", ".join(f"{row['error']:.1e}" for row in mine if row["recipe"] == "gem"))  # fmt: skip
     replays = [row["replay"] for row in rows if "replay" in row]
     if replays:
-        told.append(f"replays equal to the bit: {sum(each == 0 for each in replays)} of {len(replays)}")
-    return told
+        lines.append(f"replays equal to the bit: {sum(each == 0 for each in replays)} of {len(replays)}")
+    return lines

@@ -90,10 +90,10 @@ def _frames(item: dict[str, Any], device: torch.device) -> Row:
     runs = {form: Engine(tower, RECIPES["gem"], {"dtype": dtype, "frames": form}) for form in ("triton", "torch")}
     found = {form: [run(frames.to(device), words, geometry=geometry)[0] for _ in range(3)] for form, run in runs.items()}
     pixels = torch.stack([torch.from_numpy(prepare(Image.fromarray(frame.numpy()), geometry, spec.mean, spec.std)) for frame in frames])
-    wanted = models.exact(models.exact_weights(name, device), pixels.to(device), words.double(), RECIPES["gem"])
+    expected = models.exact(models.exact_weights(name, device), pixels.to(device), words.double(), RECIPES["gem"])
     plain = Engine(tower, RECIPES["gem"], {"dtype": dtype})(pixels.to(device), words)[0]
     # preparing in float32 is as exact as either way is
-    error, torch_error = models.distance(found["triton"][0], wanted), models.distance(plain, wanted)
+    error, torch_error = models.distance(found["triton"][0], expected), models.distance(plain, expected)
     allowed = 2 * torch_error + torch.finfo(getattr(torch, dtype)).eps / 2
     problems = [] if error <= allowed else [f"error {error:.2e} is over {allowed:.2e}, twice that of prepared pixels"]
     apart = [max(models.distance(a, b) for a, b in zip(found["triton"], found["torch"], strict=True))]
@@ -116,11 +116,11 @@ def _maps(item: dict[str, Any], device: torch.device) -> Row:
 
     values, geometry = _similarity(item, device)
     found = heatmaps(values, geometry, item["what"], 40.0, dtype=KINDS[item["kind"]], fused=True).double()
-    wanted = heatmaps(values.double(), geometry, item["what"], 40.0, dtype=torch.float64)
+    expected = heatmaps(values.double(), geometry, item["what"], 40.0, dtype=torch.float64)
     # of a softmax the exponents, 40 times the similarity, are off
     slack = 2e-6 if item["what"] != "softmax" else 4e-5
     allowed = {"float32": slack, "float16": slack + 5e-4, "uint8": 0.5 + 255 * slack}[item["kind"]]
-    error = float((found - wanted * (255 if item["kind"] == "uint8" else 1)).abs().max())
+    error = float((found - expected * (255 if item["kind"] == "uint8" else 1)).abs().max())
     return {"error": error, "allowed": allowed, "problems": [] if error <= allowed else [f"a pixel is {error:.2e} off"]}
 
 
@@ -130,8 +130,8 @@ def _labels(item: dict[str, Any], device: torch.device) -> Row:
 
     values, geometry = _similarity(item, device)
     threshold = None if item["what"].endswith("None") else 0.1
-    found, wanted = labels(values, geometry, threshold, fused=True), labels(values.double(), geometry, threshold)
-    share = float((found != wanted).double().mean())
+    found, expected = labels(values, geometry, threshold, fused=True), labels(values.double(), geometry, threshold)
+    share = float((found != expected).double().mean())
     return {"error": share, "allowed": 1e-3, "problems": [] if share <= 1e-3 else [f"{share:.2%} of the labels differ"]}
 
 
@@ -145,7 +145,7 @@ def _lanes(item: dict[str, Any], device: torch.device) -> Row:
     run = Engine(models.tower(name, device, "float16"), RECIPES["gem"], {"dtype": "float16"})
     for _ in range(3):
         run(frames[:1].to(device), words, geometry=geometry)
-    wanted = [run(frame[None].to(device), words, geometry=geometry)[0][0].cpu() for frame in frames]
+    expected = [run(frame[None].to(device), words, geometry=geometry)[0][0].cpu() for frame in frames]
     lanes, events, found = [StagingBuffers(device), StagingBuffers(device)], list[Any]([None, None]), list[Any]([None] * len(frames))
     arrived: list[Tensor] = []
     problems: list[str] = []
@@ -161,7 +161,7 @@ def _lanes(item: dict[str, Any], device: torch.device) -> Row:
         events[i % 2].synchronize()
         found[i] = lanes[i % 2].downloaded()[0]
     problems += [f"frame {i} arrived changed" for i, there in enumerate(arrived) if not torch.equal(there.cpu(), frames[i])]
-    apart = max(models.distance(torch.from_numpy(each), one) for each, one in zip(found, wanted, strict=True))
+    apart = max(models.distance(torch.from_numpy(each), one) for each, one in zip(found, expected, strict=True))
     if not apart <= 1e-3:
         problems.append(f"grids differ by {apart:.2e}")
     return {"apart": apart, "problems": problems}

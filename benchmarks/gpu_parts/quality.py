@@ -35,8 +35,8 @@ def run(job: Job) -> None:
         done.append(name)
         if isinstance(result, fleet.Failure):
             job.good = False
-            job.row(method=name, dtype="all", failed=result.told)
-            print(f"BAD {name}: {result.told}")
+            job.row(method=name, dtype="all", failed=result.message)
+            print(f"BAD {name}: {result.message}")
             continue
         for each in result:
             job.row(**each, fallback=why)
@@ -51,6 +51,6 @@ def run(job: Job) -> None:
 
 def lines(record: Row) -> list[str]:
     rows = [row for row in record["rows"] if not row.get("failed")]
-    told = scenes.table(rows) + [f"{row['method']}: {row['failed']}" for row in record["rows"] if row.get("failed")]
+    lines = scenes.table(rows) + [f"{row['method']}: {row['failed']}" for row in record["rows"] if row.get("failed")]
     off = [f"{row['method']} {row['dtype']} {row['points']:+.2f}" for row in rows if not abs(row["points"]) <= POINTS]
-    return [*told, f"off by more than {POINTS} points: {', '.join(off) or 'none'}"]
+    return [*lines, f"off by more than {POINTS} points: {', '.join(off) or 'none'}"]

@@ -34,20 +34,20 @@ def targets(records: Records) -> list[str]:
     speed, frames, kernels = (records.get(part, {}).get("rows", []) for part in ("speed", "frames", "kernels"))
     best = {config: _row(speed, config=config, contender="default") for config in (ONE, EIGHT, MANY)}
     frame, waited = (_row(frames, frame="1080p", batch=1, what=f"device frame to grid, {how}") for how in ("back to back", "one at a time"))
-    told = [_target("a uint8 frame on the device to its grid, B/16 448 b1: ≤ 1.0 ms", frame.get("ms"), lambda x: x <= 1.0, "ms", frame)]
+    lines = [_target("a uint8 frame on the device to its grid, B/16 448 b1: ≤ 1.0 ms", frame.get("ms"), lambda x: x <= 1.0, "ms", frame)]
     if waited.get("ms"):
-        told.append(f"      waited for one at a time: {waited['ms']:.3f} ms")
+        lines.append(f"      waited for one at a time: {waited['ms']:.3f} ms")
     ratio = _ratio(best[ONE], _row(speed, config=ONE, contender="encoder"))
-    told.append(_target("the plain encoder's time, same plan: ≤ 1.35 x", ratio, lambda x: x <= 1.35, "x", best[ONE]))
+    lines.append(_target("the plain encoder's time, same plan: ≤ 1.35 x", ratio, lambda x: x <= 1.35, "x", best[ONE]))
     rate = 32_000 / best[MANY]["ms"] if best[MANY].get("ms") else None
-    told.append(_target("batch 32: ≥ 2000 images/s", rate, lambda x: x >= 2000, "images/s", best[MANY]))
+    lines.append(_target("batch 32: ≥ 2000 images/s", rate, lambda x: x >= 2000, "images/s", best[MANY]))
     for config, row in best.items():
         ratio = _ratio(_row(speed, config=config, contender="official float32"), row)
-        told.append(_target(f"the official form, eager float32, {config}: ≥ 10 x", ratio, lambda x: x >= 10, "x", row))
-    told += [_self_self(kernels, f"self-self {shape}") for shape in SELF_SELF]
-    told += [_quality(records.get("quality", {}).get("rows", []), dtype) for dtype in ("float16", "bfloat16")]
-    told += _video(records.get("video", {}).get("rows", []))
-    return [*told, _exported(records.get("exported", {}).get("rows", []))]
+        lines.append(_target(f"the official form, eager float32, {config}: ≥ 10 x", ratio, lambda x: x >= 10, "x", row))
+    lines += [_self_self(kernels, f"self-self {shape}") for shape in SELF_SELF]
+    lines += [_quality(records.get("quality", {}).get("rows", []), dtype) for dtype in ("float16", "bfloat16")]
+    lines += _video(records.get("video", {}).get("rows", []))
+    return [*lines, _exported(records.get("exported", {}).get("rows", []))]
 
 
 def _video(rows: list[Row]) -> list[str]:
@@ -61,9 +61,9 @@ def _quality(rows: list[Row], dtype: str) -> str:
     """The method whose pointing differs most from float32's."""
     mine = [row for row in rows if row["dtype"] == dtype]
     worst = max(mine, key=lambda row: abs(row["points"]), default={})
-    what = f"{dtype} points as float32 does: ± {POINTS} points"
-    what += f", at most {worst['points']:+.2f} for {worst['method']}" if worst else ""
-    return _target(what, abs(worst["points"]) if worst else None, lambda x: x <= POINTS, "points", worst)
+    claim = f"{dtype} points as float32 does: ± {POINTS} points"
+    claim += f", at most {worst['points']:+.2f} for {worst['method']}" if worst else ""
+    return _target(claim, abs(worst["points"]) if worst else None, lambda x: x <= POINTS, "points", worst)
 
 
 def _exported(rows: list[Row]) -> str:
@@ -71,8 +71,8 @@ def _exported(rows: list[Row]) -> str:
     steps = [row for row in rows if row.get("step")]
     wrong = sum(bool(row["problems"]) for row in steps)
     ran = ", ".join(f"{name} {count}" for name, count in Counter(row["step"] for row in steps if row["step"] != "export").items())
-    what = "exported files compute what float32 does" + (f" (runs: {ran})" if ran else "")
-    return _target(what, float(wrong) if steps else None, lambda x: x == 0, "wrong", {})
+    claim = "exported files compute what float32 does" + (f" (runs: {ran})" if ran else "")
+    return _target(claim, float(wrong) if steps else None, lambda x: x == 0, "wrong", {})
 
 
 def _self_self(kernels: list[Row], case: str) -> str:
@@ -83,20 +83,20 @@ def _self_self(kernels: list[Row], case: str) -> str:
         return min(mine, key=lambda row: row["ms"], default={})
 
     ours, bare = least("kernels"), _ratio(least("two bare"), least("kernels"))
-    told = _target(f"SDPA's best back end, {case}: ≥ 1.3 x", _ratio(least("sdpa"), ours), lambda x: x >= 1.3, "x", {})
-    return told + (f"; its two products alone: {bare:.2f} x" if bare else "")
+    line = _target(f"SDPA's best back end, {case}: ≥ 1.3 x", _ratio(least("sdpa"), ours), lambda x: x >= 1.3, "x", {})
+    return line + (f"; its two products alone: {bare:.2f} x" if bare else "")
 
 
-def _target(what: str, value: float | None, met: Callable[[float], bool], unit: str, row: Row) -> str:
+def _target(claim: str, value: float | None, met: Callable[[float], bool], unit: str, row: Row) -> str:
     if value is None:
-        return f"  ?   {what}: not measured"
+        return f"  ?   {claim}: not measured"
     # a number without some kernel names it
-    told = f" ({row['fallback']})" if row.get("fallback") else ""
-    return f"  {'yes' if met(value) else 'NO '} {what}: {value:.3g} {unit}{told}"
+    note = f" ({row['fallback']})" if row.get("fallback") else ""
+    return f"  {'yes' if met(value) else 'NO '} {claim}: {value:.3g} {unit}{note}"
 
 
-def _row(rows: list[Row], **wanted: object) -> Row:
-    return next((row for row in rows if not row.get("note") and all(row.get(name) == value for name, value in wanted.items())), {})
+def _row(rows: list[Row], **fields: object) -> Row:
+    return next((row for row in rows if not row.get("note") and all(row.get(name) == value for name, value in fields.items())), {})
 
 
 def _ratio(one: Row, other: Row) -> float | None:

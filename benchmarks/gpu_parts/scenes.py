@@ -77,11 +77,11 @@ def texts(path: Path = TEXTS) -> dict[str, Tensor]:
     Raises ValueError where they were made with other weights, or of other names.
     """
     with safe_open(path, "pt") as file:
-        told = file.metadata() or {}
+        metadata = file.metadata() or {}
     again = "run benchmarks/embedded_model/make_quality_texts.py again"
-    if told.get("model_sha256") != fingerprint():
+    if metadata.get("model_sha256") != fingerprint():
         raise ValueError(f"{path.name} was made with other weights than {embedded.MODEL.name}: {again}")
-    if json.loads(told.get("names", "[]")) != names():
+    if json.loads(metadata.get("names", "[]")) != names():
         raise ValueError(f"{path.name} has other names than the quality set: {again}")
     return dict(load_file(path))
 
@@ -118,10 +118,10 @@ def variants() -> dict[str, Recipe]:
 @cache
 def chunks(limit: int | None) -> tuple[tuple[tuple[Scene, ...], Geometry, Tensor], ...]:
     """Scenes of one shape at a time, where they lie in the model's input, and their pixels [B, 3, h, w] on the CPU."""
-    tower, told = image_tower().spec, configuration()["fastloc"]["recommended"]
+    tower, recommended = image_tower().spec, configuration()["fastloc"]["recommended"]
     groups: dict[Geometry, list[Scene]] = {}
     for scene in quality_set()[:limit]:
-        groups.setdefault(fit(scene.picture.size[::-1], told["size"], tower.patch, told["fit"]), []).append(scene)
+        groups.setdefault(fit(scene.picture.size[::-1], recommended["size"], tower.patch, recommended["fit"]), []).append(scene)
     found = []
     for geometry, group in groups.items():
         for start in range(0, len(group), BATCH):
@@ -170,9 +170,9 @@ def measure(row: Recipe, runs: dict[str, Run], device: torch.device, limit: int 
         first = next(iter(peaks.values()))
         for name, each in grids.items():
             sums[name] += _squares(each, exact)
-            for scene, found, wanted in zip(part, peaks[name], first, strict=True):
+            for scene, found, expected in zip(part, peaks[name], first, strict=True):
                 hits[name] += [bool(mask.flat[peak]) for mask, peak in zip(scene.masks, found, strict=True)]
-                moved[name] += [one != other for one, other in zip(found, wanted, strict=True)]
+                moved[name] += [one != other for one, other in zip(found, expected, strict=True)]
     return {
         name: {
             "pointing": float(np.mean(hits[name])), "questions": len(hits[name]), "moved": float(np.mean(moved[name])),
@@ -189,29 +189,29 @@ def _squares(found: Tensor, exact: Tensor) -> Tensor:
     return torch.stack([each.square().sum() for each in (*pair, *centred)]).cpu()
 
 
-def _peaks(grids: Tensor, row: Recipe, geometry: Geometry, wanted: list[list[int]]) -> Iterator[list[int]]:
-    """The peak of each wanted text's heatmap, for every picture, as an index into its pixels."""
+def _peaks(grids: Tensor, row: Recipe, geometry: Geometry, targets: list[list[int]]) -> Iterator[list[int]]:
+    """The peak of each target text's heatmap, for every picture, as an index into its pixels."""
     readout = row.readout
-    for each, indices in zip(grids, wanted, strict=True):
+    for each, indices in zip(grids, targets, strict=True):
         # a softmax needs all texts, the other read-outs treat each alone
         rivals = readout.order == "softmax"
         values = each[None] if rivals else each[None, indices]
-        told = readout.order, readout.scale, readout.reverse
-        heat = heatmaps.heatmaps(values, geometry, *told)[0]
+        settings = readout.order, readout.scale, readout.reverse
+        heat = heatmaps.heatmaps(values, geometry, *settings)[0]
         yield (heat[indices] if rivals else heat).flatten(1).argmax(1).tolist()
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows of `measure` as lines: a method a line, percentages and errors."""
     head = "".join(f"{dtype:>10}{'moved':>7}{'map error':>10}" for dtype in DTYPES)
-    told = [f"{'pointing, points from it':28}{'float32':>8}{head}"]
+    lines = [f"{'pointing, points from it':28}{'float32':>8}{head}"]
     for name in dict.fromkeys(row["method"] for row in rows):
         mine = {row["dtype"]: row for row in rows if row["method"] == name}
         line = f"{name:28}{100 * mine['float32']['pointing']:8.2f}"
         for each in (mine[dtype] for dtype in DTYPES if dtype in mine):
             line += f"{each['points']:+10.2f}{100 * each['moved']:6.1f}%{_short(each['map_error']):>10}"
-        told.append(line)
-    return told
+        lines.append(line)
+    return lines
 
 
 def _short(error: Any) -> str:

@@ -67,8 +67,8 @@ def run(job: Job) -> None:
 def _compile(job: Job) -> None:
     """torch.compile of the official form, beside the default plan."""
     for config in COMPILED:
-        what = f"compiled bfloat16 at {title(config)}"
-        if not job.has(config=title(config), contender="compiled bfloat16") and not job.late(what, need=COMPILE_SECONDS):
+        label = f"compiled bfloat16 at {title(config)}"
+        if not job.has(config=title(config), contender="compiled bfloat16") and not job.late(label, need=COMPILE_SECONDS):
             both = {"compiled bfloat16": compiled(job, config), "default": contenders(job, config)["default"]}
             measure(job, config, 3.0, both, note="beside compiled")
             # its graphs' memory is not to stay
@@ -140,8 +140,8 @@ def ours(job: Job, config: Config, recipe: str, settings: dict[str, str], why: s
     run = Engine(models.tower(name, job.device, dtype), RECIPES[recipe], {**settings, "dtype": dtype})
     words = models.texts(name, job.device)
     plan = run.plan(batch, (size, size))
-    told = {"dtype": dtype, "plan": models.brief(plan), **({"fallback": why} if why else {})}
-    return lambda pixels: run(pixels, words)[0], told
+    fields = {"dtype": dtype, "plan": models.brief(plan), **({"fallback": why} if why else {})}
+    return lambda pixels: run(pixels, words)[0], fields
 
 
 def _weights(name: str, device: torch.device, dtype: str) -> Any:
@@ -163,17 +163,17 @@ def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[
     name, size, batch = config
     inputs = [models.drawn_pixels(batch, (size, size), job.device, seed) for seed in range(2 if batch > 8 else INPUTS)]
     running: dict[str, timing.Contender] = {}
-    told: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     for contender, make in made.items():
         try:
-            call, told[contender] = make()
+            call, rows[contender] = make()
         # a plan that is impossible, a tower that does not fit: the others go on
         except Exception as error:
             timing.recover(job.device, timing.first_line(error))
-            running[contender], told[contender] = timing.Contender(lambda i: None, [], error=timing.first_line(error)), {}
+            running[contender], rows[contender] = timing.Contender(lambda i: None, [], error=timing.first_line(error)), {}
             continue
         running[contender] = timing.warmed(lambda i, call=call: call(inputs[i % len(inputs)]), job.device)  # type: ignore[misc]
-    _errors(job, config, inputs[0], running, told)
+    _errors(job, config, inputs[0], running, rows)
     # the row that lost the device reports the loss
     timing.rounds(running, job.device, seconds, sample=timing.SAMPLE if job.cuda else 0.0)
     held = run_facts.throttled(str(job.device))
@@ -181,7 +181,7 @@ def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[
     for contender, each in running.items():
         row = {"config": title(config), "model": name, "size": size, "batch": batch, "contender": contender, "method": method(contender)}
         times = timing.fields(each)
-        job.row(**row, **told[contender], **more, **times, **_limit(job, config, contender, told[contender], times["ms"]))
+        job.row(**row, **rows[contender], **more, **times, **_limit(job, config, contender, rows[contender], times["ms"]))
     print(_line(title(config), {contender: timing.fields(each) for contender, each in running.items()}))
     job.save()
     running.clear()
@@ -192,41 +192,41 @@ def method(contender: str) -> str:
     return "itsm" if contender.startswith("encoder") else "gem"
 
 
-def _limit(job: Job, config: Config, contender: str, told: Row, ms: float | None) -> Row:
+def _limit(job: Job, config: Config, contender: str, fields: Row, ms: float | None) -> Row:
     """The work of a contender's pass, and the least time for it at the measured ceilings."""
     name, side, batch = config
-    if "dtype" not in told:
+    if "dtype" not in fields:
         return {}
     spec, hidden, size = models.seeded(name).spec, len(models.seeded(name).blocks[0].fc_b), (side, side)
-    if "plan" in told:
-        works = floor.count(spec, RECIPES[method(contender)], Plan(**told["plan"]), batch, size, models.TEXTS, hidden=hidden)
+    if "plan" in fields:
+        works = floor.count(spec, RECIPES[method(contender)], Plan(**fields["plan"]), batch, size, models.TEXTS, hidden=hidden)
     else:
-        works = floor.official(spec, batch, size, models.TEXTS, dtype=told["dtype"], hidden=hidden)
+        works = floor.official(spec, batch, size, models.TEXTS, dtype=fields["dtype"], hidden=hidden)
     found = floor.totals(works, spec, batch, size, models.TEXTS)
     row: Row = {"gflop": found.gflop, "moved_mb": found.moved_mb, "traffic_mb": found.traffic_mb}
-    least = floor.floor(found, told["dtype"], ceilings.rates((job.other("device") or {"rows": []})["rows"]))
+    least = floor.floor(found, fields["dtype"], ceilings.rates((job.other("device") or {"rows": []})["rows"]))
     if least is not None:
         row |= {"floor_ms": least[0], "bound": least[1], **({"achieved": least[0] / ms} if ms else {})}
     return row
 
 
-def _errors(job: Job, config: Config, given: Tensor, running: dict[str, timing.Contender], told: dict[str, Row]) -> None:
-    """Add each contender's error, of its first image, to its row in `told`."""
+def _errors(job: Job, config: Config, pixels: Tensor, running: dict[str, timing.Contender], rows: dict[str, Row]) -> None:
+    """Add each contender's error, of its first image, to its row in `rows`."""
     name = config[0]
-    wanted: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
     words = models.texts(name, job.device)
     weights = models.exact_weights(name, job.device)
-    problem = timing.attempt(lambda: wanted.update(gem=official_gem.gem(weights, given[:1], words.double())), job.device)
+    problem = timing.attempt(lambda: expected.update(gem=official_gem.gem(weights, pixels[:1], words.double())), job.device)
     if any(method(contender) == "itsm" for contender in running):
-        problem += timing.attempt(lambda: wanted.update(itsm=models.exact(weights, given[:1], words, RECIPES["itsm"])), job.device)
+        problem += timing.attempt(lambda: expected.update(itsm=models.exact(weights, pixels[:1], words, RECIPES["itsm"])), job.device)
     if problem:
         print(f"{title(config)}: no exact answer, {problem}")
     for contender, each in running.items():
         recipe = method(contender)
-        if not each.error and recipe in wanted:
+        if not each.error and recipe in expected:
             found: list[float] = []
-            each.error = timing.attempt(lambda: found.append(models.off(each.call(0)[:1], wanted[recipe])), job.device)  # noqa: B023
-            told[contender]["error"] = found[0] if found else None
+            each.error = timing.attempt(lambda: found.append(models.off(each.call(0)[:1], expected[recipe])), job.device)  # noqa: B023
+            rows[contender]["error"] = found[0] if found else None
 
 
 def _line(name: str, rows: dict[str, Row]) -> str:
@@ -245,7 +245,7 @@ COLUMNS = {"official float32": "off.f32", "official bfloat16": "off.bf16", "comp
 
 def lines(record: Row) -> list[str]:
     """A configuration a line: milliseconds, ratios to the default plan, its memory, its error, the least time over its own."""
-    told = [f"{'ms':14}" + "".join(f"{short:>9}" for short in COLUMNS.values()) + "  x f32 x sdpa  /enc      MB   error  limit"]
+    lines = [f"{'ms':14}" + "".join(f"{short:>9}" for short in COLUMNS.values()) + "  x f32 x sdpa  /enc      MB   error  limit"]
     for config in dict.fromkeys(row["config"] for row in record["rows"]):
         mine = [row for row in record["rows"] if row["config"] == config]
         rows = {row["contender"]: row for row in mine if not row.get("note") or row["contender"].startswith("compiled")}
@@ -254,10 +254,10 @@ def lines(record: Row) -> list[str]:
         line = f"{config:14}" + "".join(number(each, "9.3f") for each in ms.values())
         line += number(ratio(ms["official float32"], ms["default"]), "7.1f") + number(ratio(ms["sdpa + graph"], ms["default"]), "7.2f")
         line += number(ratio(ms["default"], ms["encoder"]), "6.2f") + number(best.get("working_mb"), "8.0f")
-        told.append(line + number(best.get("error"), "8.0e") + number(best.get("achieved"), "7.1%"))
+        lines.append(line + number(best.get("error"), "8.0e") + number(best.get("achieved"), "7.1%"))
     failed = {f"{row['contender']} at {row['config']}: {row['failed'][:90]}" for row in record["rows"] if row.get("failed")}
-    said = {row["fallback"] for row in record["rows"] if row.get("fallback")}
-    return [*told, *sorted(failed)[:5], *sorted(said)[:3]]
+    reasons = {row["fallback"] for row in record["rows"] if row.get("fallback")}
+    return [*lines, *sorted(failed)[:5], *sorted(reasons)[:3]]
 
 
 def ratio(one: float | None, other: float | None) -> float | None:

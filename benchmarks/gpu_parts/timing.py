@@ -42,8 +42,8 @@ def wait(device: torch.device) -> None:
 
 def first_line(error: BaseException) -> str:
     """An exception in one line."""
-    told = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {told[0][:300] if told else ''}"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
 def attempt(work: Callable[[], Any], device: torch.device) -> str:
@@ -53,15 +53,15 @@ def attempt(work: Callable[[], Any], device: torch.device) -> str:
         wait(device)
     # out of memory, a refusal by a library, a compiler's error: the others go on
     except Exception as error:
-        told = first_line(error)
+        error_line = first_line(error)
         # the frames of the traceback hold the tensors that did not fit
         error.__traceback__ = None
-        recover(device, told)
-        return told
+        recover(device, error_line)
+        return error_line
     return ""
 
 
-def recover(device: torch.device, told: str) -> None:
+def recover(device: torch.device, error_line: str) -> None:
     """Free what an exception left, and see whether the device still answers."""
     if device.type != "cuda":
         return
@@ -69,7 +69,7 @@ def recover(device: torch.device, told: str) -> None:
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
     except Exception as error:
-        raise Broken(f"after {told}: {first_line(error)}") from error
+        raise Broken(f"after {error_line}: {first_line(error)}") from error
 
 
 def elapsed(call: Call, device: torch.device, inner: int, start: int = 0) -> float:

@@ -61,10 +61,10 @@ def lines(record: Row) -> list[str]:
     rows = [row for row in record["rows"] if row.get("ms")]
     configs = list(dict.fromkeys(row["config"] for row in rows))
     ms = {(row["config"], row["contender"]): row["ms"] for row in rows}
-    told = [f"{'µs from default':26}" + "".join(f"{config:>16}" for config in configs)]
-    told.append(f"{'default, ms':26}" + "".join(speed.number(ms.get((config, "default")), "16.3f") for config in configs))
+    lines = [f"{'µs from default':26}" + "".join(f"{config:>16}" for config in configs)]
+    lines.append(f"{'default, ms':26}" + "".join(speed.number(ms.get((config, "default")), "16.3f") for config in configs))
     for name in dict.fromkeys(row["contender"] for row in rows if row["contender"] != "default"):
         differences = [(ms.get((config, name)), ms.get((config, "default"))) for config in configs]
-        told.append(f"{name:26}" + "".join(speed.number(1000 * (a - b) if a and b else None, "+16.1f") for a, b in differences))
+        lines.append(f"{name:26}" + "".join(speed.number(1000 * (a - b) if a and b else None, "+16.1f") for a, b in differences))
     failed = [f"{row['contender']} at {row['config']}: {row['failed'][:100]}" for row in record["rows"] if row.get("failed")]
-    return [*told, *failed[:4]]
+    return [*lines, *failed[:4]]

@@ -86,9 +86,9 @@ def _size(job: Job, label: str, frame: tuple[int, int], localizer: Bare, dtype: 
     first = here[0][None].to(job.device)
     head["error"] = error_of(job, localizer.name, localizer.engine, first, where, localizer.words)
     for place, frames in places.items():
-        told = _apart(localizer, frames)
-        if told > APART:
-            failed = f"a stream's answers are not those of the same frames alone: off by {told:.1e}"
+        largest = _apart(localizer, frames)
+        if largest > APART:
+            failed = f"a stream's answers are not those of the same frames alone: off by {largest:.1e}"
             job.row(what=f"{place} frames", **head, ms=None, failed=failed)
             continue
         _every(job, head, place, localizer, frames, 0.1 if small else 2.5)
@@ -99,19 +99,19 @@ def _size(job: Job, label: str, frame: tuple[int, int], localizer: Bare, dtype: 
 
 def _apart(localizer: Bare, frames: list[Any]) -> float:
     """The largest difference between answers of a stream and of the same frames one at a time, over the largest value."""
-    wanted = [localizer.predict_frame(frame, ("a",) * models.TEXTS).similarity for frame in frames]
+    expected = [localizer.predict_frame(frame, ("a",) * models.TEXTS).similarity for frame in frames]
     found = _stream(localizer, itertools.islice(itertools.cycle(frames), 3 * len(frames)), live=False)
-    off = [np.abs(each.located.similarity - wanted[each.index % len(frames)]).max() for each in found]
+    off = [np.abs(each.located.similarity - expected[each.index % len(frames)]).max() for each in found]
     if len(off) != 3 * len(frames):
         return float("inf")
-    return float(max(off) / max(np.abs(each).max() for each in wanted))
+    return float(max(off) / max(np.abs(each).max() for each in expected))
 
 
 def _every(job: Job, head: Row, place: str, localizer: Bare, frames: list[Any], seconds: float) -> None:
     """Every frame, as quickly as they go through."""
     ends = time.perf_counter() + seconds
-    given = itertools.takewhile(lambda _: time.perf_counter() < ends, itertools.cycle(frames))
-    moments = [time.perf_counter() for _ in _stream(localizer, given, live=False)]
+    source = itertools.takewhile(lambda _: time.perf_counter() < ends, itertools.cycle(frames))
+    moments = [time.perf_counter() for _ in _stream(localizer, source, live=False)]
     moments = moments[min(FIRST, len(moments) // 2) :]
     step = min(TWENTY, max(1, len(moments) // 4))
     ms = [1000 * float(each) / step for each in np.diff(moments[::step])]
@@ -124,14 +124,14 @@ def _live(job: Job, head: Row, place: str, localizer: Bare, frames: list[Any], r
     began = time.perf_counter()
     ages = [1000 * (found.age or 0.0) for found in stream]
     counters, spent = stream.counters, time.perf_counter() - began
-    told = {"fps": counters.delivered / spent, "captured": counters.captured, "dropped": counters.dropped}
+    fields = {"fps": counters.delivered / spent, "captured": counters.captured, "dropped": counters.dropped}
     ages = ages[FIRST:] or ages
-    _add(job, head, f"{place} frames, {rate} a second: age", ages, ms_p95=float(np.quantile(ages, 0.95)), **told)
+    _add(job, head, f"{place} frames, {rate} a second: age", ages, ms_p95=float(np.quantile(ages, 0.95)), **fields)
 
 
-def _add(job: Job, head: Row, what: str, ms: list[float], inner: int = 1, **more: Any) -> None:
-    row = job.row(what=what, **head, **timing.spread(ms, inner), **more)
-    print(f"{row['frame']} {what}: {row['ms']:.3f} ms, p99 {row['ms_p99']:.3f}, {more['fps']:.0f} frames/s")
+def _add(job: Job, head: Row, label: str, ms: list[float], inner: int = 1, **more: Any) -> None:
+    row = job.row(what=label, **head, **timing.spread(ms, inner), **more)
+    print(f"{row['frame']} {label}: {row['ms']:.3f} ms, p99 {row['ms_p99']:.3f}, {more['fps']:.0f} frames/s")
 
 
 def _stream(localizer: Bare, frames: Iterator[Any], live: bool) -> Any:
@@ -141,9 +141,9 @@ def _stream(localizer: Bare, frames: Iterator[Any], live: bool) -> Any:
 
 
 def lines(record: Row) -> list[str]:
-    told = [f"{'ms':44}{'p50':>9}{'p95':>9}{'p99':>9}{'frames/s':>10}{'dropped':>9}{'error':>9}"]
+    lines = [f"{'ms':44}{'p50':>9}{'p95':>9}{'p99':>9}{'frames/s':>10}{'dropped':>9}{'error':>9}"]
     for row in record["rows"]:
         line = f"{row['frame']:7}{row['what']:37}" + "".join(number(row.get(name), "9.3f") for name in ("ms", "ms_p95", "ms_p99"))
         line += number(row.get("fps"), "10.1f") + f"{row.get('dropped', '–'):>9}" + number(row.get("error"), "9.0e")
-        told.append(line + (f"  {row['failed'][:60]}" if row.get("failed") else ""))
-    return told
+        lines.append(line + (f"  {row['failed'][:60]}" if row.get("failed") else ""))
+    return lines

@@ -122,10 +122,10 @@ def write(case: Case, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     for case in CASES:
-        write(case, given.out)
+        write(case, args.out)
 
 
 if __name__ == "__main__":

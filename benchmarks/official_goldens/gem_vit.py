@@ -126,8 +126,8 @@ def sampled(arrays: Arrays, steps: tuple[int, int, int]) -> Arrays:
     return {name: np.ascontiguousarray(array[cut.get(name, ...)]) for name, array in arrays.items()}
 
 
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def write(case: Case, folder: Path) -> Arrays:
@@ -156,7 +156,7 @@ def must_differ(answers: dict[str, Arrays]) -> None:
         for b in same_input[i + 1 :]:
             gap = relative_error(answers[a]["patches"], answers[b]["patches"])
             if gap < 1e-3:
-                raise SystemExit(f"goldens {a} and {b} differ by {gap:.1e} only: these weights do not tell the settings apart")
+                raise SystemExit(f"goldens {a} and {b} differ by {gap:.1e} only: these weights cannot distinguish the settings")
             print(f"{a} and {b} differ by {gap:.2g}")
 
 
@@ -165,9 +165,9 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
     names = [case.name for case in CASES]
     parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=f"of {', '.join(names)}; default: all")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    answers = {case.name: write(case, given.out) for case in CASES if case.name in given.cases}
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    answers = {case.name: write(case, args.out) for case in CASES if case.name in args.cases}
     must_differ(answers)
 
 

@@ -157,17 +157,17 @@ def write(case: Case, folder: Path) -> None:
     np.savez_compressed(path, meta=np.array(json.dumps(meta)), **arrays)
     least = min(float(each.max(axis=(-2, -1)).min()) for name, each in arrays.items() if name != "texts")
     if not least > 0 or not all(np.isfinite(each).all() for each in arrays.values()):
-        raise SystemExit(f"golden {path.name} has a map of nothing but zeros, or a NaN: another seed is wanted")
+        raise SystemExit(f"golden {path.name} has a map of nothing but zeros, or a NaN; choose another seed")
     print(f"{path.name:44}{path.stat().st_size / 1000:7.1f} kB", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     for case in CASES:
-        write(case, given.out)
+        write(case, args.out)
 
 
 if __name__ == "__main__":

@@ -108,14 +108,14 @@ def run(name: str, localizer: Localizer, scenes: Sequence[Scene]) -> Iterator[di
     for method in METHODS:
         # the classifier's text side knows its classes' names alone
         each = localizer.with_method(method, template="plain" if name == "real" else None)
-        for what, (weights, words) in ASKED.items():
+        for title, (weights, words) in ASKED.items():
             # a method of gradients takes the crop's embedding, whatever the weights
             if not (method == "legrad" and weights in ("box", "map")):
                 rows = measured(each, scenes, asked, weights, words)
                 means, off = rows.mean(0), errors(rows, places)
                 scores = {key: [round(float(value), 4) for value in pair] for key, pair in
                           zip(("pointing", "iou", "auc"), zip(means, off, strict=True), strict=True)}  # fmt: skip
-                yield {"set": name, "method": method, "asked": what, "questions": len(asked), **scores}
+                yield {"set": name, "method": method, "asked": title, "questions": len(asked), **scores}
 
 
 def main() -> int:
@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the record")
     args = parser.parse_args()
     if args.record and (args.limit or not args.real):
-        parser.error("a record is of both sets, whole")
+        parser.error("a record must be of both sets, whole; give --real, and leave --limit out")
     sets: list[tuple[str, Localizer, Sequence[Scene]]] = []
     if args.real:
         real = Real(args.real, None)

@@ -35,16 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=list(variants), choices=list(variants), metavar="METHOD")
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
     parser.add_argument("--record", action="store_true", help="write the record")
-    given = parser.parse_args(arguments)
-    if given.record and given.limit:
-        parser.error("a record is of all scenes")
+    args = parser.parse_args(arguments)
+    if args.record and args.limit:
+        parser.error("a record must be of all scenes; leave --limit out")
     device, rows, began = torch.device("cpu"), [], time.perf_counter()
-    for name in given.methods:
+    for name in args.methods:
         runs = {dtype: scenes.engine(variants[name], device, dtype, {}) for dtype in ("float32", *scenes.DTYPES)}
         with torch.inference_mode():
-            rows += scenes.rows_of(name, scenes.measure(variants[name], runs, device, given.limit))
+            rows += scenes.rows_of(name, scenes.measure(variants[name], runs, device, args.limit))
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    if given.record:
+    if args.record:
         head = {"benchmark": "precision", "device": "cpu", "machine": platform.machine(), "torch": torch.__version__,
                 "fastloc": fastloc.__version__, "scenes": len(scenes.quality_set()), "model_sha256": scenes.fingerprint()}  # fmt: skip
         rounded = [{key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()} for row in rows]

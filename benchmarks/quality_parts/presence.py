@@ -58,19 +58,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
     parser.add_argument("--record", action="store_true", help="write the record")
     parser.add_argument("--calibrate", action="store_true", help="write the fit into the embedded model's configuration")
-    given = parser.parse_args(arguments)
-    if given.limit and (given.record or given.calibrate):
-        parser.error("a record and a calibration are of all scenes")
-    found = measured(given.limit)
+    args = parser.parse_args(arguments)
+    if args.limit and (args.record or args.calibrate):
+        parser.error("a record and a calibration must be of all scenes; leave --limit out")
+    found = measured(args.limit)
     for row in found["methods"]:
         peak = f"{row['peak']:.3f}" if row["peak"] else "     "
         print(f"{row['method']:18} auc {row['auc']:.3f}  found {row['found']:.1%}  false {row['false']:.1%}  peak {peak}")
     print(json.dumps(found["calibrations"]))
-    if given.record:
+    if args.record:
         lines = ",\n".join("  " + json.dumps(row) for row in found["methods"])
         head = {key: value for key, value in found.items() if key != "methods"}
         RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "methods": [\n' + lines + "\n ]\n}\n", encoding="utf-8")
-    if given.calibrate:
+    if args.calibrate:
         content = json.loads(CONFIG.read_text(encoding="utf-8"))
         content["fastloc"]["presence"] = found["calibrations"]
         CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -143,9 +143,9 @@ def _check(localizer: Localizer, scene: scenes.Scene, logits: Array) -> None:
     """Raise AssertionError unless the logits give the scores that a Result holds."""
     asked = scenes.names()[:3]
     result = localizer(scene.picture, asked)
-    wanted = presence(logits[:3] / localizer.logit_scale, 0.0, localizer.logit_scale, localizer.calibration)
+    expected = presence(logits[:3] / localizer.logit_scale, 0.0, localizer.logit_scale, localizer.calibration)
     assert result.scores is not None
-    assert np.abs(result.scores - wanted).max() < 1e-4, f"{localizer.method}: {result.scores} is not {wanted}"
+    assert np.abs(result.scores - expected).max() < 1e-4, f"{localizer.method}: {result.scores} is not {expected}"
 
 
 def _area(there: Array, values: Array) -> float:

@@ -207,17 +207,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="a model folder of pack_tower.py; its name is the tower's in the record")
     parser.add_argument("--methods", nargs="+", default=methods(), choices=methods(), metavar="METHOD")
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
-    parser.add_argument("--kept", type=Path, help="a file (.npz) of what is measured, which a later run goes on from")
+    parser.add_argument("--kept", type=Path, help="file (.npz) of measurements that a later run resumes from")
     parser.add_argument("--record", action="store_true", help="write the tower's section of the record")
-    given = parser.parse_args(arguments)
-    lacking = [name for name in methods() if name not in given.methods]
-    if given.record and (given.limit or any(RECIPES[name].reads == "patches" for name in lacking)):
-        parser.error("a record is of all scenes and all methods of patch features")
-    scenes = quality_set()[: given.limit]
-    tower = {**section(given.folder, given.methods, scenes, given.kept), "lacking": lacking}
-    if given.record:
+    args = parser.parse_args(arguments)
+    lacking = [name for name in methods() if name not in args.methods]
+    if args.record and (args.limit or any(RECIPES[name].reads == "patches" for name in lacking)):
+        parser.error("a record must be of all scenes and all methods of patch features; leave --limit and methods out")
+    scenes = quality_set()[: args.limit]
+    tower = {**section(args.folder, args.methods, scenes, args.kept), "lacking": lacking}
+    if args.record:
         before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-        towers = {**before.get("towers", {}), given.folder.name: tower}
+        towers = {**before.get("towers", {}), args.folder.name: tower}
         head = {"scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "resamples": RESAMPLES, "works": WORKS}
         RECORD.write_text(json.dumps({**head, "towers": towers}, indent=1) + "\n", encoding="utf-8")
     else:

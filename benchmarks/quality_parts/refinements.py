@@ -57,12 +57,12 @@ def results(localizer: Localizer, scenes: Sequence[Scene], texts: str) -> Iterat
 
 def heat(scene: Scene, result: fastloc.Result, refinement: str) -> np.ndarray:
     """The heatmaps of the scene's things."""
-    wanted = [result.texts.index(thing) for thing in scene.things]
+    indices = [result.texts.index(thing) for thing in scene.things]
     if refinement == "pamr" and result.order != "softmax":
         # each text for itself: the others are left out
-        result = replace(result, texts=scene.things, similarity=result.similarity[wanted], scores=None, image_scores=None)
-        wanted = list(range(len(wanted)))
-    return (result if refinement == "none" else result.refined(refinement)).heatmaps[wanted]
+        result = replace(result, texts=scene.things, similarity=result.similarity[indices], scores=None, image_scores=None)
+        indices = list(range(len(indices)))
+    return (result if refinement == "none" else result.refined(refinement)).heatmaps[indices]
 
 
 def measured(localizer: Localizer, scenes: Sequence[Scene]) -> Scores:
@@ -81,10 +81,10 @@ def rows_of(method: str, found: Scores, again: Bootstrap) -> list[Row]:
     rows = []
     for (texts, refinement), values in found.items():
         row: Row = {"method": method, "texts": texts, "refinement": refinement}
-        for what, of in (("", values), ("change_", values - found[texts, "none"])):
+        for prefix, of in (("", values), ("change_", values - found[texts, "none"])):
             for name in REPORTED:
                 column = of[:, MEASURES.index(name)]
-                row |= {f"{what}{name}": round(float(column.mean()), 4), f"{what}{name}_se": round(float(again(column).std()), 4)}
+                row |= {f"{prefix}{name}": round(float(column.mean()), 4), f"{prefix}{name}_se": round(float(again(column).std()), 4)}
         rows.append(row)
     return rows
 
@@ -118,12 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=tuple(RECIPES), metavar="METHOD")
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
     parser.add_argument("--record", action="store_true", help="write the record and the page's table")
-    given = parser.parse_args(arguments)
-    if given.record and given.limit:
-        parser.error("a record is of all scenes")
-    scenes, localizer, rows = quality_set()[: given.limit], Localizer(batch=16, device="cpu"), []
+    args = parser.parse_args(arguments)
+    if args.record and args.limit:
+        parser.error("a record must be of all scenes; leave --limit out")
+    scenes, localizer, rows = quality_set()[: args.limit], Localizer(batch=16, device="cpu"), []
     again = Bootstrap([len(scene.things) for scene in scenes])
-    for method in given.methods:
+    for method in args.methods:
         rows += rows_of(method, measured(localizer.with_method(method), scenes), again)
         print(f"{method} is measured", file=sys.stderr, flush=True)
     record = {
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         "date": datetime.now(UTC).date().isoformat(), "commit": _commit(), "fastloc": fastloc.__version__,
         "machine": platform.machine(), "rows": rows,
     }  # fmt: skip
-    if given.record:
+    if args.record:
         RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
     print(table(record))

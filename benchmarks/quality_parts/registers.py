@@ -24,14 +24,14 @@ TEMPLATE = "plain"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the model and the photographs")
-    parser.add_argument("--size", type=int, default=224, help="of the input in pixels")
+    parser.add_argument("folder", type=Path, help="folder of the model and the photographs")
+    parser.add_argument("--size", type=int, default=224, help="side of the input in pixels")
     parser.add_argument("--depth", type=float, nargs="+", default=[0.5, 0.667], help="shares of the blocks whose neurons are kept")
-    given = parser.parse_args()
-    real = Real(given.folder, None)
-    localizer, pictures = real.localizer(given.size), [photo.picture for photo in real.photos]
+    args = parser.parse_args()
+    real = Real(args.folder, None)
+    localizer, pictures = real.localizer(args.size), [photo.picture for photo in real.photos]
     plain = {name: np.array(real.answers(localizer.with_method(name, template=TEMPLATE), real.photos)) for name in METHODS}
-    for depth in given.depth:
+    for depth in args.depth:
         rule = Rule(depth=depth)
         found = search(localizer, pictures, rule).neurons
         before, after = outliers_left(localizer, pictures, rule, found)

@@ -129,11 +129,11 @@ def answers(localizer: Localizer, scenes: list[Scene], names: list[str], step: i
     return found
 
 
-def _heat(result: fastloc.Result, wanted: list[int]) -> np.ndarray:
-    """The wanted texts' heatmaps; a softmax needs all texts, the other read-outs treat each alone."""
+def _heat(result: fastloc.Result, indices: list[int]) -> np.ndarray:
+    """The heatmaps of the texts with these indices; a softmax needs all texts, the other read-outs treat each alone."""
     if result.order == "softmax":
-        return result.heatmaps[wanted]
-    return heatmaps.heatmaps(result.similarity[wanted], result.geometry, result.order, result.logit_scale, result.reverse)
+        return result.heatmaps[indices]
+    return heatmaps.heatmaps(result.similarity[indices], result.geometry, result.order, result.logit_scale, result.reverse)
 
 
 def summary(found: list[tuple[float, float, float]]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _pictures(source: str, count: int, size: int, photographs: Path | None) -> l
     if source != "photographs":
         return at_hand(source, count, (size, size))
     if photographs is None:
-        raise SystemExit("this row is measured on photographs: give --photographs FOLDER")
+        raise SystemExit("this row needs photographs to measure on; give --photographs FOLDER")
     return [images.load(path) for path in sorted(photographs.iterdir())[:count]]
 
 
@@ -179,12 +179,12 @@ class Tables:
         for i, picture in enumerate(pictures):
             key = (row.rho, source, row.made_at, i, blocks, row.iterations)
             if key not in self.kept:
-                self.kept[key] = self.wanted(picture, row, blocks)
+                self.kept[key] = self._solved(picture, row, blocks)
             found.append(self.kept[key])
         return torch.stack(found)
 
     @torch.inference_mode()
-    def wanted(self, picture: Image.Image, row: Row, blocks: int) -> torch.Tensor:
+    def _solved(self, picture: Image.Image, row: Row, blocks: int) -> torch.Tensor:
         localizer = self.judged.localizer(row.made_at)
         pixels = localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None]
         full = recipe("gem_matched", rho=row.rho, blocks=blocks, iterations=row.iterations, terms=STREAMS)
@@ -238,12 +238,12 @@ def main() -> int:
         judged: Set = Embedded(JUDGED, args.photographs) if name == "embedded" else Real(args.real, args.photographs)
         tables = Tables(judged)
         for row in todo(name, judged, args.sweeps):
-            told = row.told(name)
-            if any(all(each.get(key) == value for key, value in told.items()) for each in record["rows"]):
+            row_fields = row.to_dict(name)
+            if any(all(each.get(key) == value for key, value in row_fields.items()) for each in record["rows"]):
                 continue
-            told |= row.details()
+            row_fields |= row.details()
             scores = measured(judged, tables, row)
-            record["rows"].append({**told, **scores})
+            record["rows"].append({**row_fields, **scores})
             record |= facts(judged, name, record)
             RECORD.write_text(_lines(record), encoding="utf-8")
             err.print(f"{name} {row.sweep}: {row.label} {scores}")

@@ -141,7 +141,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="weights, photographs and masks of the set 'real'")
     parser.add_argument("--others", type=Path, metavar="FOLDER", help="other photographs in the same form, with the same weights")
-    parser.add_argument("--kept", type=Path, required=True, metavar="FOLDER", help="what is measured, which a later run goes on from")
+    parser.add_argument("--kept", type=Path, required=True, metavar="FOLDER", help="file of measurements that a later run resumes from")
     parser.add_argument("--sets", nargs="+", choices=tuple(SIZES), default=list(SIZES))
     parser.add_argument("--sizes", nargs="+", type=int, metavar="N", help="only these input sizes (default: all)")
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), metavar="ROW", default=list(ROWS))

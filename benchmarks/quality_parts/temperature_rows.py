@@ -39,7 +39,7 @@ class Row:
         """The usual size of a set."""
         return sizes[0] if len(sizes) == 2 else sizes[1]
 
-    def told(self, name: str) -> dict[str, Any]:
+    def to_dict(self, name: str) -> dict[str, Any]:
         """The fields that identify the row in the record."""
         return {"set": name, "sweep": self.sweep, "label": self.label, "residual": self.residual}
 

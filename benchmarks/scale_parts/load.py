@@ -47,10 +47,10 @@ def answer_of(result: dict[str, Any]) -> list[tuple[str, int, int, float]]:
     return [(row["text"], row["peak"]["x"], row["peak"]["y"], row["peak"]["value"]) for row in result["texts"]]
 
 
-def same(found: Sequence[tuple[str, int, int, float]], wanted: Sequence[tuple[str, int, int, float]]) -> bool:
-    return len(found) == len(wanted) and all(
+def same(found: Sequence[tuple[str, int, int, float]], expected: Sequence[tuple[str, int, int, float]]) -> bool:
+    return len(found) == len(expected) and all(
         one[0] == other[0] and max(abs(one[1] - other[1]), abs(one[2] - other[2])) <= PEAK and abs(one[3] - other[3]) <= VALUE
-        for one, other in zip(found, wanted, strict=True)
+        for one, other in zip(found, expected, strict=True)
     )
 
 

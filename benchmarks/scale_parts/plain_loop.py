@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="ViT-B-16")
     parser.add_argument("--size", type=int, nargs=2, default=(224, 224))
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
+    parser.add_argument("--seconds", type=float, default=1e9, help="seconds after which to stop")
     parser.add_argument("-t", dest="texts", nargs="+", required=True)
     args = parser.parse_args()
     plain = Plain(args.model, tuple(args.size), args.texts)

@@ -103,8 +103,8 @@ def served(server: Server, log: Path) -> Iterator[tuple[str, int]]:
     log.unlink(missing_ok=True)
     with started(server.command, log) as process:
         until = time.monotonic() + START
-        while not (said := _ADDRESS.search(log.read_text(encoding="utf-8", errors="replace"))):
+        while not (address := _ADDRESS.search(log.read_text(encoding="utf-8", errors="replace"))):
             if process.poll() is not None or time.monotonic() > until:
                 raise CommandError(f"{server.name} did not start: {last_line(log)}")
             time.sleep(0.1)
-        yield f"http://127.0.0.1:{said[1]}", process.pid
+        yield f"http://127.0.0.1:{address[1]}", process.pid

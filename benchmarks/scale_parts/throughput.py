@@ -64,9 +64,9 @@ def batch(work: Work, actors: int = 0) -> Row:
     row = _timed(command, work.folder / "batch.log")
     parts = committed(out)
     row |= {"pictures": work.count, "shard": work.shard, **rate(parts, work.shard, max(actors, 1)), **content(out)}
-    wanted = work.count * len(work.texts)
-    if row["rows"] != wanted:
-        raise CommandError(f"{row['rows']} rows of {wanted}")
+    expected = work.count * len(work.texts)
+    if row["rows"] != expected:
+        raise CommandError(f"{row['rows']} rows of {expected}")
     return _with_start(row)
 
 
@@ -74,7 +74,7 @@ def plain(work: Work) -> Row:
     """The plain loop."""
     command = [sys.executable, "-P", HERE / "plain_loop.py", work.files, work.folder / "plain.jsonl", "--model", work.model.name,
                "--size", *work.model.input, "--seconds", work.seconds, "-t", *work.texts]  # fmt: skip
-    return _with_start(_told(command, work.folder / "plain.log"))
+    return _with_start(_row_of(command, work.folder / "plain.log"))
 
 
 def ready(work: Work) -> Row:
@@ -82,7 +82,7 @@ def ready(work: Work) -> Row:
     tag = ["--pretrained", work.model.pretrained] if work.model.pretrained else []
     command = [sys.executable, "-P", HERE / "ready.py", "--model", work.model.name, *tag, "--size", *work.model.input, "--batch", BATCH,
                "--seconds", work.seconds, "-t", *work.texts]  # fmt: skip
-    return _told(command, work.folder / "ready.log")
+    return _row_of(command, work.folder / "ready.log")
 
 
 CONTENDERS = (
@@ -150,7 +150,7 @@ def _timed(command: Sequence[Any], log: Path) -> Row:
     return {"wall_s": time.monotonic() - began, "peak_mb": memory.peak_mb}
 
 
-def _told(command: Sequence[Any], log: Path) -> Row:
+def _row_of(command: Sequence[Any], log: Path) -> Row:
     """Row of a script that prints its part of the row as JSON."""
     row = _timed(command, log)
     return {**row, **json.loads(last_line(log))}

@@ -47,30 +47,30 @@ def engines(quick: bool) -> dict[str, tuple[Callable[[], Any], int]]:
 
 def streamed(path: Path, clip: Clip, times: list[float], localizer: Any, every: int = 1) -> Row:
     """Stream the file, and report every deviation."""
-    indices, stamps, said, reused = [], [], [], 0
+    indices, stamps, moments, reused = [], [], [], 0
     began = time.perf_counter()
     with fastloc.stream(path, list(clip.texts), localizer, every=every) as stream:
         for found in stream:
             indices.append(found.index)
             stamps.append(moving_scenes.stamped(found.frame.rgb))
-            said.append(found.time)
+            moments.append(found.time)
             reused += found.reused
         counters = stream.counters
     took = time.perf_counter() - began
-    off = max((abs(one - other) for one, other in zip(said, times, strict=False)), default=0.0)
-    wanted = list(range(len(clip)))
+    off = max((abs(one - other) for one, other in zip(moments, times, strict=False)), default=0.0)
+    expected = list(range(len(clip)))
     checks = {
-        f"{len(indices)} frames came of {len(wanted)}": len(indices) != len(wanted),
+        f"{len(indices)} frames came of {len(expected)}": len(indices) != len(expected),
         "frames came twice": len(set(indices)) < len(indices),
         "frames came out of order": indices != sorted(indices),
-        "an index is not the frame's": indices != stamps or stamps != wanted[: len(stamps)],
+        "an index is not the frame's": indices != stamps or stamps != expected[: len(stamps)],
         f"a time is {off:.6f} s off the file's": off > 1e-6,
         f"{counters.captured} captured, {counters.delivered} delivered, {counters.dropped} dropped": (
-            (counters.captured, counters.delivered, counters.dropped, counters.corrupt) != (len(wanted), len(wanted), 0, 0)
+            (counters.captured, counters.delivered, counters.dropped, counters.corrupt) != (len(expected), len(expected), 0, 0)
         ),
-        f"{counters.located} located, {reused} reused": (counters.located, counters.reused) != (-(-len(wanted) // every), reused),
+        f"{counters.located} located, {reused} reused": (counters.located, counters.reused) != (-(-len(expected) // every), reused),
     }
-    problems = [told for told, bad in checks.items() if bad]
+    problems = [problem for problem, bad in checks.items() if bad]
     return {"frames": len(indices), "time_off_s": off, "fps": len(indices) / took, "problems": problems}
 
 

@@ -84,16 +84,16 @@ def _ages(ages: Trend, inferences: Trend, case: Case) -> Row:
     if not len(age):
         return {}
     over = age - inference - 1 / case.rate
-    told: Row = {"excess_worst_ms": 1000 * float(over.max()), "over": int((over > 0).sum()), "judged": len(over)}
+    fields: Row = {"excess_worst_ms": 1000 * float(over.max()), "over": int((over > 0).sum()), "judged": len(over)}
     for name, values in (("age", age), ("inference", inference), ("excess", over)):
-        told |= {f"{name}_p{p}_ms": 1000 * float(np.percentile(values, p)) for p in PERCENTILES}
-    return told
+        fields |= {f"{name}_p{p}_ms": 1000 * float(np.percentile(values, p)) for p in PERCENTILES}
+    return fields
 
 
 def lines(part: dict[str, Any]) -> list[str]:
-    told = []
+    lines = []
     for row in part["rows"]:
-        told += [
+        lines += [
             f"{row['case']}, {row['rate']:g} frames a second, {row['seconds']:g} s: {row['captured']} captured, {row['located']} located, "
             f"{row['delivered']} delivered, {row['dropped']} dropped",
             "  ms p50/p95/p99: " + "; ".join(f"{name} " + "/".join(f"{row.get(f'{name}_p{p}_ms', np.nan):.1f}" for p in PERCENTILES)
@@ -104,6 +104,6 @@ def lines(part: dict[str, Any]) -> list[str]:
         for name, unit in (("rss_mb", "MB"), ("blocks", "blocks"), ("threads", ""), ("files", ""), ("age_s", "s"), ("inference_s", "s")):
             if row.get(name) is not None:
                 slope, error = row[f"{name}_slope"], row[f"{name}_slope_error"]
-                told.append(f"  {name}: {row[name]:.5g}, slope {slope:.3g} ± {error:.2g} {unit} a minute, from {row[f'{name}_first']:.5g} "
-                            f"to {row[f'{name}_last']:.5g}, at most {row[f'{name}_most']:.5g}")  # fmt: skip
-    return [*told, *part["problems"]]
+                lines.append(f"  {name}: {row[name]:.5g}, slope {slope:.3g} ± {error:.2g} {unit} a minute, from {row[f'{name}_first']:.5g} "
+                             f"to {row[f'{name}_last']:.5g}, at most {row[f'{name}_most']:.5g}")  # fmt: skip
+    return [*lines, *part["problems"]]

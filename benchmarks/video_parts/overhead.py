@@ -114,19 +114,19 @@ class Bench:
         """Milliseconds a frame of each stage alone: the median of the kept frames, of decoding the mean of the file's."""
         from fastloc.video.output.drawing import Drawer
 
-        drawer, told, found = Drawer(), {"decode": _each(_frames(self.path))}, []
-        told["convert"] = _median(lambda frame: frame.rgb, self.kept)
+        drawer, times, found = Drawer(), {"decode": _each(_frames(self.path))}, []
+        times["convert"] = _median(lambda frame: frame.rgb, self.kept)
         # the first call takes its time
         self.locator.locate(self.kept[0], self.prompts)
         some = self.kept[: KEPT // 2]
-        told["locate"] = _median(lambda frame: found.append(self.locator.locate(frame, self.prompts)), some)
+        times["locate"] = _median(lambda frame: found.append(self.locator.locate(frame, self.prompts)), some)
         results = [located.result(Image.fromarray(frame.rgb)) for located, frame in zip(found, some, strict=True)]
         drawn: list[Any] = []
-        told["draw"] = _median(lambda pair: drawn.append(drawer(pair[0].rgb, pair[1])), list(zip(some, results, strict=True)))
-        told["read"] = _median(lambda result: result.to_dict(), results)
+        times["draw"] = _median(lambda pair: drawn.append(drawer(pair[0].rgb, pair[1])), list(zip(some, results, strict=True)))
+        times["read"] = _median(lambda result: result.to_dict(), results)
         with self._writer() as writer:
-            told["encode"] = _each(writer.write(pixels) for pixels in itertools.islice(itertools.cycle(drawn), 2 * KEPT))
-        return told
+            times["encode"] = _each(writer.write(pixels) for pixels in itertools.islice(itertools.cycle(drawn), 2 * KEPT))
+        return times
 
     def model(self, count: int) -> Iterator[Any]:
         return (self.locator.locate(frame, self.prompts) for frame in itertools.islice(itertools.cycle(self.kept), count))
@@ -179,18 +179,18 @@ def _median(work: Callable[[Any], Any], items: Iterable[Any]) -> float:
 
 def _compared(times: dict[str, list[float]], stages: dict[str, float]) -> Row:
     """Medians and spreads of what was measured in turns."""
-    told: Row = {}
+    fields: Row = {}
     for name, ms in times.items():
         over = np.divide(ms, times["model"])
-        told |= {f"{name}_ms": float(np.median(ms)), f"{name}_ms_p20": float(np.quantile(ms, 0.2)),
-                 f"{name}_ms_p80": float(np.quantile(ms, 0.8)), f"{name}_fps": 1000 / float(np.median(ms))}  # fmt: skip
+        fields |= {f"{name}_ms": float(np.median(ms)), f"{name}_ms_p20": float(np.quantile(ms, 0.2)),
+                   f"{name}_ms_p80": float(np.quantile(ms, 0.8)), f"{name}_fps": 1000 / float(np.median(ms))}  # fmt: skip
         if name != "model":
-            told |= {f"{name}_over": float(np.median(over)), f"{name}_over_p20": float(np.quantile(over, 0.2)),
-                     f"{name}_over_p80": float(np.quantile(over, 0.8))}  # fmt: skip
+            fields |= {f"{name}_over": float(np.median(over)), f"{name}_over_p20": float(np.quantile(over, 0.2)),
+                       f"{name}_over_p80": float(np.quantile(over, 0.8))}  # fmt: skip
     threads = {"stream": [("decode", "convert"), ("locate",)], "video": [("decode", "convert"), ("locate",), ("draw", "encode")]}
     for name, each in threads.items():
-        told[f"{name}_overlap"] = told[f"{name}_ms"] / max(sum(stages[stage] for stage in thread) for thread in each)
-    return told
+        fields[f"{name}_overlap"] = fields[f"{name}_ms"] / max(sum(stages[stage] for stage in thread) for thread in each)
+    return fields
 
 
 def handed_over(count: int) -> Row:
@@ -206,16 +206,16 @@ def handed_over(count: int) -> Row:
 
 
 def lines(part: dict[str, Any]) -> list[str]:
-    told = []
+    lines = []
     for row in part["rows"]:
         stages = ", ".join(f"{name} {row[f'{name}_alone_ms']:.2f}" for name in ("decode", "convert", "locate", "draw", "encode", "read"))
-        told.append(f"{row['size']}, {row['model']}: ms a frame {stages}")
-        told.append(f"  model {row['model_fps']:.1f} frames/s")
+        lines.append(f"{row['size']}, {row['model']}: ms a frame {stages}")
+        lines.append(f"  model {row['model_fps']:.1f} frames/s")
         for name in ("stream", "video"):
             over = f"{row[f'{name}_over']:.3f} times the model ({row[f'{name}_over_p20']:.3f} … {row[f'{name}_over_p80']:.3f})"
-            told.append(f"  {name} {row[f'{name}_fps']:.1f} frames/s, {over}, {row[f'{name}_overlap']:.2f} times its busiest thread")
+            lines.append(f"  {name} {row[f'{name}_fps']:.1f} frames/s, {over}, {row[f'{name}_overlap']:.2f} times its busiest thread")
     if "handed_over" in part:
         row = part["handed_over"]
-        told.append(f"handed over: {row['stream_us']:.0f} µs a frame by a stream, {row['pipeline_us']:.0f} by submit and result, "
-                    f"{row['engine_us']:.0f} of them the model that does nothing")  # fmt: skip
-    return told
+        lines.append(f"handed over: {row['stream_us']:.0f} µs a frame by a stream, {row['pipeline_us']:.0f} by submit and result, "
+                     f"{row['engine_us']:.0f} of them the model that does nothing")  # fmt: skip
+    return lines

@@ -61,8 +61,8 @@ def _text(parts: dict[str, Part]) -> str:
     blocks = []
     for name, part in parts.items():
         lists = {key: value for key, value in part.items() if isinstance(value, list) and value and isinstance(value[0], dict)}
-        told = [f'  "{key}": {json.dumps(value)}' for key, value in part.items() if key not in lists]
+        entries = [f'  "{key}": {json.dumps(value)}' for key, value in part.items() if key not in lists]
         for key, rows in lists.items():
-            told.append(f'  "{key}": [\n' + ",\n".join("   " + json.dumps(row) for row in rows) + "\n  ]")
-        blocks.append(f' "{name}": {{\n' + ",\n".join(told) + "\n }")
+            entries.append(f'  "{key}": [\n' + ",\n".join("   " + json.dumps(row) for row in rows) + "\n  ]")
+        blocks.append(f' "{name}": {{\n' + ",\n".join(entries) + "\n }")
     return '{"benchmark": "video", "parts": {\n' + ",\n".join(blocks) + "\n}}\n"

@@ -71,10 +71,10 @@ class Remembered:
         recipe = getattr(localizer, "recipe", None)
         self.alone = recipe is not None and recipe.readout.score == "cosine"
         self.every: list[str] = []
-        self.said = dict[tuple[str, ...], Prediction]()
+        self.predictions = dict[tuple[str, ...], Prediction]()
 
     def begin(self) -> None:
-        self.said.clear()
+        self.predictions.clear()
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
         self.every += [text for text in texts if text not in self.every]
@@ -83,9 +83,9 @@ class Remembered:
 
     def predict_frame(self, frame: Any, texts: tuple[str, ...], bgr: bool = False) -> Prediction:
         asked = tuple(self.every) if self.alone else texts
-        if asked not in self.said:
-            self.said[asked] = self.localizer.predict_frame(frame, self.localizer.encode_texts(asked), bgr)
-        found = self.said[asked]
+        if asked not in self.predictions:
+            self.predictions[asked] = self.localizer.predict_frame(frame, self.localizer.encode_texts(asked), bgr)
+        found = self.predictions[asked]
         if asked == texts:
             return found
         index = [asked.index(text) for text in texts]
@@ -121,9 +121,9 @@ class Judge:
             self.values["flicker"].append(float(np.abs(heat - old)[:, still].mean()))
         self.last = moment, heat
 
-    def _cold(self, what: str, heat: NDArray[np.float32]) -> None:
-        self.values[f"{what}_warm"].append(float((heat >= WARM).mean()))
-        self.values[f"{what}_peak"].append(float(heat.max()))
+    def _cold(self, name: str, heat: NDArray[np.float32]) -> None:
+        self.values[f"{name}_warm"].append(float((heat >= WARM).mean()))
+        self.values[f"{name}_peak"].append(float(heat.max()))
 
     def _lag(self, moment: Moment, place: int, peak: tuple[int, int]) -> None:
         if self.last is None:
@@ -196,11 +196,11 @@ def run(quick: bool = False, methods: Sequence[str] = METHODS, modes: Sequence[M
             things += [{"method": method, "clip": clip.seed, "text": text, "pointing": _mean(hits), "frames": len(hits)}
                        for text, hits in judges[modes[0].name][-1].hits.items()]  # fmt: skip
             mine = [thing for thing in things if thing["method"] == method and thing["clip"] == clip.seed]
-            told = ", ".join(f"{thing['text']} {thing['pointing']:.3f}" for thing in mine)
-            print(f"{method}, clip {clip.seed}: {told}", flush=True)
+            line = ", ".join(f"{thing['text']} {thing['pointing']:.3f}" for thing in mine)
+            print(f"{method}, clip {clip.seed}: {line}", flush=True)
         rows += [{"method": method, "mode": mode.name, **summed(judges[mode.name])} for mode in own]
-    told = {"clips": 2 if quick else CLIPS, "size": list(SIZE), "rate": 30, "seconds": 1.0 if quick else SECONDS}
-    return {**told, "rows": rows, "things": things}
+    line = {"clips": 2 if quick else CLIPS, "size": list(SIZE), "rate": 30, "seconds": 1.0 if quick else SECONDS}
+    return {**line, "rows": rows, "things": things}
 
 
 def again(names: Sequence[str]) -> list[Row]:
@@ -221,8 +221,8 @@ def summed(judges: Sequence[Judge]) -> Row:
     """One mode's measures over its clips, every frame alike; lags are medians."""
     hits = [hit for judge in judges for each in judge.hits.values() for hit in each]
     of = {key: [value for judge in judges for value in judge.values[key]] for key in {key for judge in judges for key in judge.values}}
-    told = {key: float(np.median(of[key])) if key.startswith("lag") else _mean(of[key]) for key in sorted(of)}
-    return {"pointing": _mean(hits), "questions": len(hits), **{key: float(f"{value:.4g}") for key, value in told.items()}}
+    fields = {key: float(np.median(of[key])) if key.startswith("lag") else _mean(of[key]) for key in sorted(of)}
+    return {"pointing": _mean(hits), "questions": len(hits), **{key: float(f"{value:.4g}") for key, value in fields.items()}}
 
 
 def _mean(values: Sequence[float | bool]) -> float:
@@ -231,7 +231,7 @@ def _mean(values: Sequence[float | bool]) -> float:
 
 def lines(part: dict[str, Any]) -> list[str]:
     columns = ("pointing", "contrast", "lag_px", "lag_s", "flicker", "absent_warm", "absent_peak", "gone_warm", "gone_peak")
-    told = [f"{'':66}" + "".join(f"{name:>12}" for name in columns)]
+    lines = [f"{'':66}" + "".join(f"{name:>12}" for name in columns)]
     for row in part["rows"]:
-        told.append(f"{row['method']:16}{row['mode']:50}" + "".join(f"{row.get(name, float('nan')):12.4g}" for name in columns))
-    return told
+        lines.append(f"{row['method']:16}{row['mode']:50}" + "".join(f"{row.get(name, float('nan')):12.4g}" for name in columns))
+    return lines

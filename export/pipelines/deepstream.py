@@ -22,14 +22,14 @@ _FITS = {"stretch": 0, "letterbox": 1}
 
 def why_not(manifest: Manifest) -> list[str]:
     """The reasons why nvinfer cannot run the file."""
-    given = manifest.input
+    source = manifest.input
     refusals = {
-        "it resizes by itself and feeds floats: export with --input bytes": given.kind == "frames",
+        "it resizes by itself and feeds floats: export with --input bytes": source.kind == "frames",
         "it has one scale for all channels, and the model's deviations differ: export with --input bytes":
-            given.kind == "pixels" and not _even(manifest),
+            source.kind == "pixels" and not _even(manifest),
         "it feeds one input, the picture: bake the texts in, --texts": not manifest.texts.baked,
-        "it asks for one size: export with --size N, not dynamic": given.kind != "frames" and given.size is None,
-        f"it does not do fit {given.fit!r}: export with --fit stretch or letterbox": given.kind != "frames" and given.fit not in _FITS,
+        "it asks for one size: export with --size N, not dynamic": source.kind != "frames" and source.size is None,
+        f"it does not do fit {source.fit!r}: export with --fit stretch or letterbox": source.kind != "frames" and source.fit not in _FITS,
         "TensorRT refuses com.microsoft's attention: export with --spelling decomposed, or onnx from TensorRT 10.14 on":
             manifest.spelling == "ort",
         f"its 8 bits want a calibration file, and the file is {manifest.dtype}: export with --dtype fp16 or fp32":
@@ -50,12 +50,12 @@ def preprocessing(manifest: Manifest) -> tuple[float, tuple[float, float, float]
 
 def text(content: Content, manifest: Manifest) -> str:
     """The file's text. nvinfer builds the engine at its first start, and finds it beside the model at the next."""
-    name, given = content.file.path.name, manifest.input
+    name, source = content.file.path.name, manifest.input
     mode, word = _MODES[manifest.dtype]
     scale, offsets = preprocessing(manifest)
-    height, width = given.size or (0, 0)
+    height, width = source.size or (0, 0)
     # a file of any batch is built for one frame; raise the batch to the number of streams
-    batch = given.batch or 1
+    batch = source.batch or 1
     keys = {
         "gpu-id": 0,
         "gie-unique-id": 1,
@@ -70,11 +70,11 @@ def text(content: Content, manifest: Manifest) -> str:
         "output-blob-names": ";".join(value.name for value in content.graph.outputs),
         "infer-dims": f"3;{height};{width}",
         "network-input-order": 0,
-        "model-color-format": int(given.bgr),
+        "model-color-format": int(source.bgr),
         "net-scale-factor": f"{scale:.9g}",
         "offsets": ";".join(f"{each:.9g}" for each in offsets),
-        "maintain-aspect-ratio": _FITS[given.fit],
-        "symmetric-padding": _FITS[given.fit],
+        "maintain-aspect-ratio": _FITS[source.fit],
+        "symmetric-padding": _FITS[source.fit],
     }
     head = [
         f"# {name}: {manifest.recipe.name} of {manifest.model.name}, written by fastloc {__version__}",

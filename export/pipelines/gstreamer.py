@@ -24,12 +24,12 @@ _FAMILY = "fastloc-variant-1-out"
 
 def why_not(manifest: Manifest) -> list[str]:
     """The reasons why onnxinference cannot run the file."""
-    given = manifest.input
+    source = manifest.input
     refusals = {
-        "it delivers red first: export without --bgr": given.bgr,
+        "it delivers red first: export without --bgr": source.bgr,
         "it feeds one input, the picture: bake the texts in, --texts": not manifest.texts.baked,
-        "it asks for one size: export with --size N, not dynamic": given.kind != "frames" and given.size is None,
-        f"it runs one picture a call, and the file takes {given.batch}: export with --batch 1": given.batch not in (1, None),
+        "it asks for one size: export with --size N, not dynamic": source.kind != "frames" and source.size is None,
+        f"it runs one picture a call, and the file takes {source.batch}: export with --batch 1": source.batch not in (1, None),
     }
     return [reason for reason, so in refusals.items() if so]
 

@@ -88,7 +88,7 @@ def _check_options(opset: int | None, dtype: str) -> None:
     if dtype not in DTYPES:
         raise FastlocError(unknown("text tower dtype", dtype, DTYPES))
     if opset is not None and opset not in OPSETS:
-        raise FastlocError(f"opset {opset} is asked for; {OPSETS.start} to {OPSETS.stop - 1} are possible for a text tower")
+        raise FastlocError(f"opset must be from {OPSETS.start} to {OPSETS.stop - 1} for a text tower, got {opset}")
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _compare(file: Path, tokens: Any, right: Any, most: float) -> None:
     error = float(np.abs(found - right).max())
     # not (error <= most), so that NaN is found too
     if not error <= most:
-        raise ModelError(f"the exported text tower is off by {error:.1e} from PyTorch, and {most:.0e} is allowed")
+        raise ModelError(f"the exported text tower must be within {most:.0e} of PyTorch, got {error:.1e}")
 
 
 def _device(tower: nn.Module) -> torch.device:

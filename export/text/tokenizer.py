@@ -61,12 +61,12 @@ def tokenization(source: Source) -> Tokenization:
     if isinstance(tokenizer, HFTokenizer):
         return _hugging_face(tokenizer, source.name)
     kind = type(tokenizer).__name__
-    raise ModelError(f"the tokenizer of {source.name} is a {kind}; open_clip's SimpleTokenizer or HFTokenizer is wanted")
+    raise ModelError(f"the tokenizer of {source.name} must be open_clip's SimpleTokenizer or HFTokenizer, got a {kind}")
 
 
 def _simple(tokenizer: Any, name: str) -> Tokenization:
     if tokenizer.reduction_fn is not None:
-        raise ModelError(f"the tokenizer of {name} drops words at random where a text is too long; one without reduction_mask is wanted")
+        raise ModelError(f"the tokenizer of {name} must have no reduction_mask, which drops words of long texts at random")
     merges = [" ".join(pair) for pair, _ in sorted(tokenizer.bpe_ranks.items(), key=lambda each: each[1])]
     return _byte_pairs(tokenizer, _cleaning(tokenizer), merges)
 

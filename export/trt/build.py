@@ -129,14 +129,14 @@ def _job(
     gpu = _gpu()
     targets = flavours.capabilities(row, module, sm, gpu)
     target = Path(out) if out is not None else onnx.with_suffix(row.suffix)
-    given = {tensor.name for tensor in graph.tensors}
+    names = {tensor.name for tensor in graph.tensors}
     job = {
         "module": row.module,
         "typed_flag": flavours.release(module) < row.flag_before,
         "onnx": str(onnx),
         "part": str(part_of(_writable(target))),
         "capabilities": targets,
-        "shapes": shapes([value for value in graph.inputs if value.name not in given], manifest, profiles),
+        "shapes": shapes([value for value in graph.inputs if value.name not in names], manifest, profiles),
         "workspace": workspace,
         "optimization_level": level,
         "tf32": tf32,
@@ -221,21 +221,21 @@ def _run(job: Job, known: _Known, progress: Callable[[Progress], None]) -> Job:
 
 def _follow(lines: IO[str], progress: Callable[[Progress], None]) -> Job:
     """Pass on the worker's progress until its last line, and the time while it prints nothing."""
-    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def listen() -> None:
         # the pipe is closed if the build is interrupted
         with suppress(ValueError):
             for line in lines:
-                said.put(line)
-        said.put(None)
+                answers.put(line)
+        answers.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
     start, phase = time.monotonic(), ("Starting", 0, 0)
     end: Job = {}
     while True:
         try:
-            line = said.get(timeout=BEAT)
+            line = answers.get(timeout=BEAT)
         except queue.Empty:
             line = ""
         if line is None:
@@ -301,7 +301,7 @@ def _serves(known: _Known, targets: tuple[str, ...]) -> str:
 
 def _check_precision(report: EngineReport) -> None:
     """Check that most multiplying layers have the file's dtype, so that no silent conversion took place."""
-    wanted, products = report.manifest.dtype, report.products
-    if wanted in ("float32", "float16") and products and next(iter(products)) != wanted:
+    file_dtype, products = report.manifest.dtype, report.products
+    if file_dtype in ("float32", "float16") and products and next(iter(products)) != file_dtype:
         counts = ", ".join(f"{count} in {dtype}" for dtype, count in products.items())
-        raise ModelError(f"{report.onnx} says {wanted}, and of the layers that multiply {counts} were read: export it again")
+        raise ModelError(f"{report.onnx} says {file_dtype}, and of the layers that multiply {counts} were read: export it again")

@@ -106,23 +106,23 @@ def capabilities(row: Flavour, module: ModuleType, asked: Iterable[str], gpu: Gp
     Raises:
         PlanError: not a compute capability, one that the runtime does not know, or one that needs a GPU of this machine.
     """
-    wanted = tuple(dict.fromkeys(_plain(each) for each in asked))
+    names = tuple(dict.fromkeys(_plain(each) for each in asked))
     if not row.ahead:
-        return _here(row, wanted, gpu)
-    if CURRENT in wanted:
-        if len(wanted) > 1:
+        return _here(row, names, gpu)
+    if CURRENT in names:
+        if len(names) > 1:
             raise PlanError("compute capability 'current' goes alone: it is the GPU here and no other")
         if gpu is None:
             raise PlanError(f"there is no NVIDIA GPU here for 'current' to mean: name a compute capability, {_listed(module)}")
         # the builder would fail at the same point
         _known(row, module, gpu.capability.replace(".", ""), f" ({gpu.name})")
         return (CURRENT.upper(),)
-    for each in wanted:
+    for each in names:
         _known(row, module, each, "")
-    return tuple(f"SM{each}" for each in wanted)
+    return tuple(f"SM{each}" for each in names)
 
 
-def _here(row: Flavour, wanted: tuple[str, ...], gpu: Gpu | None) -> tuple[str, ...]:
+def _here(row: Flavour, names: tuple[str, ...], gpu: Gpu | None) -> tuple[str, ...]:
     """The capabilities for a runtime that builds only for this machine's GPU."""
     if gpu is None:
         raise PlanError(
@@ -130,10 +130,10 @@ def _here(row: Flavour, wanted: tuple[str, ...], gpu: Gpu | None) -> tuple[str, 
             "run this on the device, or build with runtime 'tensorrt-rtx', which needs none"
         )
     here = gpu.capability.replace(".", "")
-    if any(each not in (CURRENT, here) for each in wanted):
+    if any(each not in (CURRENT, here) for each in names):
         raise PlanError(
             f"{row.title} builds for the GPU here, {gpu.name} of compute capability {_dotted(here)}, and not for "
-            f"{', '.join(map(_dotted, wanted))}: run this on that device, or build with runtime 'tensorrt-rtx'"
+            f"{', '.join(map(_dotted, names))}: run this on that device, or build with runtime 'tensorrt-rtx'"
         )
     return ()
 

@@ -33,7 +33,7 @@ class Profiles:
 class _Axis:
     """One open dimension. option: of the command line. given: True if there is a range. values: the range, or empty."""
 
-    what: str
+    noun: str
     option: str
     suggested: str
     values: tuple[int, ...]
@@ -61,7 +61,7 @@ def shapes(inputs: Iterable[Value], manifest: Manifest, asked: Profiles) -> Shap
             found[value.name] = _three(letters, value, axes)
     for letter, axis in axes.items():
         if axis.values and letter not in used:
-            raise PlanError(f"a range of {axis.what} is given ({axis.option}), and the file has one fixed: leave it out, or export anew")
+            raise PlanError(f"a range of {axis.noun} is given ({axis.option}), and the file has one fixed: leave it out, or export anew")
     return found
 
 
@@ -91,7 +91,7 @@ def _check_open(axes: dict[str, _Axis], letter: str, value: Value) -> None:
     axis = axes[letter]
     if not axis.values:
         raise PlanError(
-            f"input {value.name!r} takes any number of {axis.what}, and an engine is for a range: "
+            f"input {value.name!r} takes any number of {axis.noun}, and an engine is for a range: "
             f"give {axis.option} SMALLEST:USUAL:LARGEST, such as {axis.option} {axis.suggested}"
         )
 
@@ -99,7 +99,7 @@ def _check_open(axes: dict[str, _Axis], letter: str, value: Value) -> None:
 def _check_range(axis: _Axis) -> None:
     low, usual, high = axis.values or (1, 1, 1)
     if not 1 <= low <= usual <= high:
-        raise PlanError(f"{axis.what} {low}:{usual}:{high} ({axis.option}) are no range: give SMALLEST:USUAL:LARGEST, each 1 or more")
+        raise PlanError(f"{axis.noun} {low}:{usual}:{high} ({axis.option}) are no range: give SMALLEST:USUAL:LARGEST, each 1 or more")
 
 
 def _check_patches(manifest: Manifest, asked: Profiles) -> None:

@@ -125,9 +125,9 @@ def read(engine: str | os.PathLike[str]) -> EngineReport:
     if not path.name:
         raise ModelError(f"{path}: no such engine")
     known = beside(path)
-    for each, what in ((path, "no such engine"), (known, f"{path} was not built by fastloc, or copied without this file")):
+    for each, problem in ((path, "no such engine"), (known, f"{path} was not built by fastloc, or copied without this file")):
         if not os.path.isfile(each):
-            raise ModelError(f"{each}: {what}")
+            raise ModelError(f"{each}: {problem}")
     text = read_file(known, str(known))
     number = decode(text, _Format, f"{known}: damaged").format
     if number != FORMAT:

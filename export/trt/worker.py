@@ -40,7 +40,7 @@ class Lines:
         os.dup2(2, 1)
         self.last = 0.0
 
-    def tell(self, **content: Any) -> bool:
+    def send(self, **content: Any) -> bool:
         """Print one object. Returns False if the reader has closed the pipe."""
         try:
             print(json.dumps(content), file=self.file, flush=True)
@@ -54,7 +54,7 @@ class Lines:
         if done and now - self.last < APART:
             return True
         self.last = now
-        return self.tell(phase=phase, done=done, total=total)
+        return self.send(phase=phase, done=done, total=total)
 
 
 def build(job: Job, lines: Lines) -> dict[str, Any]:
@@ -214,13 +214,13 @@ def main() -> int:
     lines = Lines()
     job = json.loads(sys.stdin.read())
     try:
-        lines.tell(built=build(job, lines))
+        lines.send(built=build(job, lines))
     except Refused as error:
-        lines.tell(refused=_line(str(error), 600))
+        lines.send(refused=_line(str(error), 600))
         return 1
     # any exception of a library is the result; the parent process reports it in one line
     except Exception as error:
-        lines.tell(refused=_line(f"{type(error).__name__}: {error}", 600))
+        lines.send(refused=_line(f"{type(error).__name__}: {error}", 600))
         return 1
     return 0
 

@@ -108,7 +108,7 @@ function state(name) {
 
 /** Replaces what is wrong, a line each. */
 function tell(lines) {
-  at("told").replaceChildren(...lines.map((line) => element("p", { textContent: line })));
+  at("error").replaceChildren(...lines.map((line) => element("p", { textContent: line })));
 }
 
 function counted(count, noun) {

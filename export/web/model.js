@@ -106,7 +106,7 @@ export class Model {
 
   #inputs(bytes, names) {
     const [high, wide] = this.frame;
-    if (!names.length) throw new Error("No names were given: at least one is wanted.");
+    if (!names.length) throw new Error("names must hold at least one name, got none.");
     const unknown = names.filter((name) => !this.knows(name));
     if (unknown.length) throw new Error(unknown.map((name) => this.tellUnknown(name)).join(" "));
     const embed = this.vocabulary.embed;
@@ -142,7 +142,7 @@ function rgb(bytes, high, wide) {
   const pixels = high * wide;
   if (bytes.length === 3 * pixels) return Uint8Array.from(bytes);
   if (bytes.length !== 4 * pixels) {
-    throw new Error(`The picture is ${bytes.length} bytes; ${wide} x ${high} pixels of 3 (RGB) or 4 bytes (RGBA) are wanted.`);
+    throw new Error(`The picture must be ${wide} x ${high} pixels of 3 (RGB) or 4 bytes (RGBA), got ${bytes.length} bytes.`);
   }
   const packed = new Uint8Array(3 * pixels);
   for (let i = 0; i < pixels; i++) packed.set(bytes.subarray(4 * i, 4 * i + 3), 3 * i);

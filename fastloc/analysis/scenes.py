@@ -72,9 +72,9 @@ def _masks(file: Path, picture: Image.Image, texts: Sequence[str]) -> NDArray[np
     # decoders raise exceptions of many types on a corrupt file
     except Exception as error:
         raise ImageError(f"mask {file} cannot be read: {error}") from error
-    wanted = picture.size[::-1]
-    if values.shape != wanted:
-        raise ImageError(f"mask {file} is {list(values.shape)}; one number a pixel of the {wanted[0]} x {wanted[1]} picture is wanted")
+    shape = picture.size[::-1]
+    if values.shape != shape:
+        raise ImageError(f"mask {file} must hold one number a pixel of the {shape[0]} x {shape[1]} picture, got {list(values.shape)}")
     if values.max() > len(texts):
-        raise FastlocError(f"mask {file} holds {values.max()}, and there are {len(texts)} positive texts: value k marks the k-th of them")
+        raise FastlocError(f"mask {file} must hold values up to {len(texts)}, one a positive text, got {values.max()}")
     return np.stack([values == k + 1 for k in range(len(texts))])

@@ -46,7 +46,7 @@ def text_relevance(localizer: "Localizer", image: Any, text: str, start: int = 0
     encoder = localizer.source.text
     tower = text_weights(encoder.tower)
     if not -tower.spec.layers <= start < tower.spec.layers:
-        raise RecipeError(f"start is {start}, and the text tower's blocks are 0 … {tower.spec.layers - 1}")
+        raise RecipeError(f"start must be a block of the text tower, 0 … {tower.spec.layers - 1}, got {start}")
     with torch.inference_mode():
         ids, nothing = encoder.tokenizer([prompt, ""])
         # the tower defines the id that ends a text, and not every tokenizer adds one that starts it

@@ -23,7 +23,7 @@ class Case:
     config: open_clip's configuration of the model ({"embed_dim", "vision_cfg", …}). weights: a .safetensors file of its tensors
     under open_clip's names, float32 (the image tower's at least). preprocess: open_clip's preprocess configuration, if any.
     method, changes: the recipe and fields of it that are changed. size: (height, width) of the input; frame: of a camera's frame.
-    settings: plan fields that are asked for. compiled: through torch.compile, if the contender is a PyTorch module.
+    settings: chosen plan fields. compiled: through torch.compile, if the contender is a PyTorch module.
     inputs: a folder with pixels-0.npy … (float32 [B, 3, H, W]), frames.npy (uint8 [B, H, W, 3]) and texts.npy (float32 [T, E], unit).
     """
 
@@ -44,14 +44,14 @@ class Case:
     settings: dict[str, str] = field(default_factory=dict)
     compiled: bool = False
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The case as a mapping for JSON."""
         return asdict(self)
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> "Case":
-        """The case of a mapping that `told` returned, once it went through JSON."""
-        return cls(**{**told, "size": tuple(told["size"]), "frame": tuple(told["frame"])})
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Case":
+        """The case of a mapping of `to_dict`, once it went through JSON."""
+        return cls(**{**fields, "size": tuple(fields["size"]), "frame": tuple(fields["frame"])})
 
     def at(self, size: tuple[int, int], inputs: str) -> "Case":
         """The same case at another input size."""

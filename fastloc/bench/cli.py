@@ -52,32 +52,38 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command. Lists are separated by commas."""
     made = Parser(
         prog="python -m fastloc.bench", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLES,
-        description="What each method costs on this machine, how right it is, and how far from the hardware's limit, beside its peers.",
+        description="Measure each method on this machine: time, memory, correctness, distance from the hardware's limit, and peers.",
     )  # fmt: skip
-    what = made.add_argument_group("what is measured")
-    what.add_argument("--methods", type=_names, metavar="A,B|all", help="see `fastloc methods` (default: all)")
-    what.add_argument("--models", type=_names, metavar="A,B", help="embedded; an open_clip architecture, with random weights; or "
-                      "architecture:tag; @SIZE behind it for a size of its own (default: embedded,ViT-B-16)")  # fmt: skip
-    what.add_argument("--sizes", type=_counts, metavar="N,M", help="of the model's input, pixels (default: each model's own)")
-    what.add_argument("--batch", type=_counts, default=(1,), metavar="N,M", help="pictures a call (default: 1)")
-    what.add_argument("--texts", type=_count, default=4, metavar="N", help="texts, encoded beforehand (default: 4)")
-    what.add_argument("--suites", type=_names, metavar="A,B|all", help=f"of {', '.join(SUITES)} (default: {','.join(USUAL)})")
-    how = made.add_argument_group("how")
-    how.add_argument("--backends", type=_names, metavar="A,B|all", help=f"of {', '.join(BACKENDS)} (default: the quickest to set up)")
-    how.add_argument("--vs", type=_names, metavar="A,B|peers", help="other packages, in environments of their own, set up beforehand")
-    how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    how.add_argument("--dtype", choices=DTYPES, help="of the image tower (default: float16 on a GPU, float32 on a CPU)")
-    how.add_argument("--threads", type=_count, metavar="N", help="that a CPU's contenders may use (default: all cores)")
+    cases = made.add_argument_group("cases")
+    cases.add_argument("--methods", type=_names, metavar="A,B|all", help="methods, by the names of `fastloc methods` (default: all)")
+    cases.add_argument("--models", type=_names, metavar="A,B", help="models: embedded, or an open_clip architecture (random weights), with "
+                       ":TAG for weights and @SIZE for an input size in pixels (default: embedded,ViT-B-16)")  # fmt: skip
+    cases.add_argument("--sizes", type=_counts, metavar="N,M", help="sizes of the model's input, pixels (default: each model's)")
+    cases.add_argument("--batch", type=_counts, default=(1,), metavar="N,M", help="pictures a call (default: 1)")
+    cases.add_argument("--texts", type=_count, default=4, metavar="N", help="number of texts, encoded before (default: 4)")
+    cases.add_argument("--suites", type=_names, metavar="A,B|all", help=f"suites: {', '.join(SUITES)} (default: {','.join(USUAL)})")
+    how = made.add_argument_group("execution")
+    how.add_argument("--backends", type=_names, metavar="A,B|all", help=f"backends: {', '.join(BACKENDS)} (default: the fastest to set up)")
+    how.add_argument(
+        "--vs", type=_names, metavar="A,B|peers", help="other packages to compare with, set up by `make peers` (default: none)"
+    )
+    how.add_argument("--device", metavar="NAME", help="device: cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    how.add_argument("--dtype", choices=DTYPES, help="precision of the image tower (default: float16 on a GPU, float32 on a CPU)")
+    how.add_argument("--threads", type=_count, metavar="N", help="CPU threads of a contender (default: one a core)")
     how.add_argument("--seconds", type=_seconds, default=SECONDS, metavar="N",
-                     help=f"of timed calls in all, at least five rounds each; setting up comes on top (default: {SECONDS:g})")  # fmt: skip
-    out = made.add_argument_group("what comes out")
+                     help=f"time of all timed calls, seconds, without setup; at least five rounds each (default: {SECONDS:g})")  # fmt: skip
+    out = made.add_argument_group("output")
     out.add_argument("-o", "--out", type=Path, default=Path("fastloc-bench"), metavar="DIR",
                      help="folder for the records: DIR/<machine>/<time>.jsonl (default: fastloc-bench)")  # fmt: skip
-    out.add_argument("--json", action="store_true", help="print the rows as lines of JSON, and no table")
+    out.add_argument("--json", action="store_true", help="print lines of JSON in place of tables")
     out.add_argument("--plot", action="store_true", help="draw plots, PNG and SVG, beside the records")
     watch = made.add_argument_group("regression watch")
-    watch.add_argument("--against", metavar="RECORDS|COMMIT", help="measure this checkout and an earlier one in turns; exit 1 if slower")
-    watch.add_argument("--threshold", type=_seconds, default=5.0, metavar="PERCENT", help="that it may be slower (default: 5)")
+    watch.add_argument(
+        "--against", metavar="RECORDS|COMMIT", help="earlier checkout to compare with, in turns; exit status 1 if this one is slower"
+    )
+    watch.add_argument(
+        "--threshold", type=_seconds, default=5.0, metavar="PERCENT", help="slowdown that counts as a regression, percent (default: 5)"
+    )
     return made
 
 
@@ -174,13 +180,13 @@ class _Progress:
 def _names(text: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
-        raise argparse.ArgumentTypeError("a list of names separated by commas is wanted")
+        raise argparse.ArgumentTypeError(f"must be a list of names separated by commas, got {text!r}")
     return found
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
     return int(text)
 
 
@@ -194,6 +200,6 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return value
 

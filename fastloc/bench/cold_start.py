@@ -40,7 +40,7 @@ def _once(work: Work, one: Model, name: str) -> tuple[dict[str, float], Row]:
     case = work.case(one, GEM if GEM in work.request.methods else work.request.methods[0], work.request.sizes_of(one)[0])
     worker = work.backend(name, KEY)
     try:
-        prepared = worker.ask("prepare", "cold", case=case.told())
+        prepared = worker.ask("prepare", "cold", case=case.to_dict())
         row = {**work.columns("cold", case, one), "method": case.method, "dtype": BACKENDS[name].stored or case.dtype}
         row["versions"] = worker.hello["versions"]
         return {"import_s": worker.import_s, **{each: prepared[each] for each in ("load_s", "first_ms", "loaded_mb")}}, row

@@ -33,15 +33,15 @@ class Verdict:
     refused: str = ""
 
 
-def judged(found: Array, wanted: Array, precision: str) -> Verdict:
+def judged(found: Array, reference: Array, precision: str) -> Verdict:
     """The verdict on an answer; its error is the largest difference over the reference's largest value.
 
     A shape that differs, or a NaN, is refused.
     """
     allowed = ALLOWED[precision]
-    if found.shape != wanted.shape:
-        return Verdict(float("inf"), allowed, f"it answers {list(found.shape)}, and {list(wanted.shape)} is wanted")
-    error = float(np.abs(found.astype(np.float64) - wanted).max() / np.abs(wanted).max())
+    if found.shape != reference.shape:
+        return Verdict(float("inf"), allowed, f"its answer must be {list(reference.shape)}, got {list(found.shape)}")
+    error = float(np.abs(found.astype(np.float64) - reference).max() / np.abs(reference).max())
     # written so that a NaN is refused
     if not error <= allowed:
         return Verdict(error, allowed, f"it computes something else: off by {error:.1e} of the largest value, {allowed:.0e} is allowed")
@@ -69,7 +69,7 @@ def available() -> float:
 @torch.no_grad()
 def grids(case: Case, kind: str = "grids") -> Array:
     """The reference's answer to a case: similarity grids [B, T, h, w], or for kind "encoder" the image embedding's cosines [B, T, 1, 1]."""
-    arrays = read_inputs(case.told())
+    arrays = read_inputs(case.to_dict())
     weights = weights_of(case.config, case.preprocess, case.weights)
     texts = torch.from_numpy(arrays["texts"][0])
     pixels = torch.from_numpy(arrays["pixels"][0])

@@ -25,7 +25,7 @@ def _vit(width: int, layers: int, patch: int, image: int, embed: int) -> dict[st
     return {"embed_dim": embed, "vision_cfg": {"image_size": image, "layers": layers, "width": width, "patch_size": patch}}
 
 
-# open_clip's configurations of the image towers that are asked for most, so that a machine without open_clip has them
+# open_clip's configurations of the image towers that are used most, so that a machine without open_clip has them
 CONFIGS = {
     "ViT-B-32": _vit(768, 12, 32, 224, 512),
     "ViT-B-16": _vit(768, 12, 16, 224, 512),
@@ -45,7 +45,7 @@ class Model:
     # a tag or a file for open_clip's loader; "" for seeded weights
     pretrained: str = ""
     recommended: Mapping[str, Any] = field(default_factory=dict)
-    # the input size that was asked for; 0 for its own
+    # the requested input size; 0 for its own
     asked_size: int = 0
 
     @property
@@ -110,7 +110,7 @@ def model(name: str) -> Model:
     if not at:
         return _model(name)
     if not size.isdecimal() or int(size) < 1:
-        raise ModelError(f"model {name!r}: {size!r} is not a size in pixels; such as {plain}@448 is wanted")
+        raise ModelError(f"model {name!r}: its size must be in pixels, such as {plain}@448, got {size!r}")
     return replace(_model(plain), asked_size=int(size))
 
 
@@ -118,7 +118,7 @@ def _model(name: str) -> Model:
     architecture, _, pretrained = name.partition(":")
     if architecture == EMBEDDED:
         if pretrained:
-            raise ModelError(f"model {name!r}: the embedded model has its own weights; leave out {':' + pretrained!r}")
+            raise ModelError(f"model {name!r}: embedded must come without a tag, got {':' + pretrained!r}; its weights are its own")
         content = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))
         return Model(EMBEDDED, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
     config = _config(architecture)

@@ -35,7 +35,7 @@ class Compared:
     name: str
     ratio: tuple[float, float, float] | None
     slower: bool
-    told: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Verdict:
         found = []
         for each in self.cases:
             ratio = "" if each.ratio is None else f"{each.ratio[0]:.3f} ({each.ratio[1]:.3f} … {each.ratio[2]:.3f})"
-            found.append(f"{'SLOWER' if each.slower else 'good':7}{each.name:50}{ratio}{each.told}")
+            found.append(f"{'SLOWER' if each.slower else 'good':7}{each.name:50}{ratio}{each.reason}")
         count = sum(each.slower for each in self.cases)
         said = f"{count} of {len(self.cases)} cases are slower than {self.commit} by more than {self.threshold:.0%}, or wrong"
         return [*found, said if count else f"no case is slower than {self.commit} by more than {self.threshold:.0%}"]
@@ -171,7 +171,7 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
 def _root() -> Path:
     root = run_facts.TREE
     if not (root / ".git").exists():
-        raise FastlocError(f"fastloc is installed in {root}, which is no checkout: --against needs its repository")
+        raise FastlocError(f"fastloc must run from its repository for --against, got {root}")
     return root
 
 
@@ -179,7 +179,7 @@ def _commit(root: Path, name: str) -> str:
     try:
         return _git(root, "rev-parse", "--verify", "--short", "--quiet", f"{name}^{{commit}}")
     except FastlocError:
-        raise FastlocError(f"{name!r} is neither a file of records nor a commit of {root}") from None
+        raise FastlocError(f"--against must be a file of records or a commit of {root}, got {name!r}") from None
 
 
 def _git(root: Path, *command: str) -> str:

@@ -64,9 +64,9 @@ def device_of(name: str | None) -> str:
     chosen = name or ("cuda" if gpus and find_spec("torch") and _sees_cuda() else "cpu")
     kind, _, index = chosen.partition(":")
     if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
-        raise FastlocError(f"unknown device {chosen!r}: 'cpu', 'cuda' or 'cuda:1' is wanted")
+        raise FastlocError(f"device must be 'cpu', 'cuda' or one such as 'cuda:1', got {chosen!r}")
     if kind == "cuda" and int(index or 0) >= len(gpus):
-        raise FastlocError(f"device {chosen!r} is asked for, and there {_gpus(len(gpus))}; use 'cpu'")
+        raise FastlocError(f"device must exist, got {chosen!r}, and there {_gpus(len(gpus))}; use 'cpu'")
     return chosen
 
 
@@ -135,7 +135,7 @@ def peers_of(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def suites_of(given: Sequence[str] | None, peers: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
-    """The suites; peers that are asked for bring theirs with them, and "all" leaves it out without.
+    """The suites; chosen peers bring theirs with them, and "all" leaves it out without.
 
     Raises:
         FastlocError: unknown, or the suite "peers" without any.
@@ -145,7 +145,7 @@ def suites_of(given: Sequence[str] | None, peers: Sequence[str] | None, known: S
     names = chosen("suite", given, known, usual)
     if PEERS_SUITE in names and not peers:
         if list(given) != [ALL]:
-            raise FastlocError("suite 'peers' measures other packages: say which with --vs, such as --vs peers")
+            raise FastlocError("--vs must name the packages that suite 'peers' measures, got none; give --vs peers for all")
         return tuple(name for name in names if name != PEERS_SUITE)
     return names
 
@@ -158,7 +158,7 @@ def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
             step = spec.patch[0]
             if size < step or size % step:
                 lower, upper = max(size // step, 1) * step, (size // step + 1) * step
-                raise FastlocError(f"size {size} is not a multiple of the patch of {one.name}, {step}: {lower} or {upper} would be")
+                raise FastlocError(f"size must be a multiple of the patch of {one.name}, {step}, got {size}; use {lower} or {upper}")
 
 
 def check_out(out: Path, plot: bool) -> None:
@@ -171,6 +171,6 @@ def check_out(out: Path, plot: bool) -> None:
         raise FastlocError('--plot needs matplotlib: pip install "fastloc[bench]"')
     there = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     if not there.is_dir():
-        raise FastlocError(f"{str(there)!r} is a file; a folder for the records is wanted")
+        raise FastlocError(f"--out must be a folder for the records, got the file {str(there)!r}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise FastlocError(f"records cannot be written to {str(out)!r}: {str(there)!r} is read-only for this user")

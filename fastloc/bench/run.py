@@ -1,4 +1,4 @@
-"""A run: ceilings, then the suites that were asked for, row by row into the log."""
+"""A run: ceilings, then the chosen suites, row by row into the log."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

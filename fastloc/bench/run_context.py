@@ -56,7 +56,7 @@ class Work:
         return replace(made, inputs=self._inputs_at(made, made.size))
 
     def weights(self, one: Model) -> Path:
-        """The file of its image tower, written when it is first asked for."""
+        """The file of its image tower, written at its first use."""
         key = slug(f"{one.name} {one.pretrained}")
         if key not in self._weights:
             self._weights[key] = one.write(self.folder / "weights" / f"{key}.safetensors")

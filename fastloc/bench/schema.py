@@ -64,7 +64,7 @@ COLUMNS = {
         Column("capability", _TEXT, "of the GPU"),
         Column("processor", _TEXT, "the host's"),
         Column("cores", _WHOLE, "logical processors"),
-        Column("threads", _WHOLE, "that a contender was told to use"),
+        Column("threads", _WHOLE, "that a contender is set to use"),
         Column("load_before", _NUMBER, "load average over the minute before the run"),
         Column("throttled", _TEXT, "what the driver said held the clocks back"),
         Column("python", _TEXT, "of the contender's process"),
@@ -125,12 +125,12 @@ def checked(row: Mapping[str, Any]) -> Row:
         if name not in COLUMNS:
             raise FastlocError(f"a record has no column {name!r}")
         if not isinstance(value, COLUMNS[name].kinds):
-            raise FastlocError(f"column {name!r} is {value!r}; {' or '.join(kind.__name__ for kind in COLUMNS[name].kinds)} is wanted")
+            raise FastlocError(f"column {name!r} must be {' or '.join(kind.__name__ for kind in COLUMNS[name].kinds)}, got {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise FastlocError(f"column {name!r} is {value}; leave it out and say why in 'failed'")
+            raise FastlocError(f"column {name!r} must be finite, got {value}; leave it out and say why in 'failed'")
     missing = [name for name in NEEDED if name not in found]
     if missing:
-        raise FastlocError(f"a record lacks {', '.join(missing)}")
+        raise FastlocError(f"a record must have every needed column, got none of {', '.join(missing)}")
     return found
 
 
@@ -161,7 +161,9 @@ def read(path: Path) -> list[Row]:
     files = [path] if os.path.isfile(path) else sorted(path.rglob(f"*{SUFFIX}")) if os.path.isdir(path) else []
     if not files:
         what = "holds no records" if os.path.isdir(path) else "does not exist"
-        raise FastlocError(f"{str(path)!r} {what}; a {SUFFIX} file of `python -m fastloc.bench`, or a folder of them, is wanted")
+        raise FastlocError(
+            f"records must be a {SUFFIX} file or a folder of them, got {str(path)!r}, which {what}; `python -m fastloc.bench` writes them"
+        )
     return sorted((row for file in files for row in _lines(file)), key=lambda row: str(row["run"]))
 
 

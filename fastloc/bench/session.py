@@ -17,7 +17,7 @@ from fastloc.bench.worker_pool import REST, WorkerError, WorkerProcess
 
 # a turn lasts about so long, in seconds, unless one call does: short calls are timed many times in a row
 TURN, MOST_CALLS = 0.05, 50
-# seconds of a call from which on there is no warming up, and the answer is not asked for twice
+# seconds of a call from which on there is no warming up, and the answer is not computed twice
 SLOW = 8.0
 # rounds that a time needs at least, and at most
 LEAST, MOST = 5, 200
@@ -81,9 +81,9 @@ class References:
         """The verdict of its answer to this case, which it has prepared."""
         file = self.folder / "answer.npy"
         one.ask("answer", file=str(file))
-        return correctness_gate.judged(np.load(file), self._wanted(at, one.check), one.precision)
+        return correctness_gate.judged(np.load(file), self._reference(at, one.check), one.precision)
 
-    def _wanted(self, case: Case, check: str) -> np.ndarray[Any, Any]:
+    def _reference(self, case: Case, check: str) -> np.ndarray[Any, Any]:
         key = repr((check, case.weights, case.method, sorted(case.changes.items()), case.inputs))
         if key not in self._kept:
             # one group needs one or two of them
@@ -127,11 +127,11 @@ def _prepare(one: Contender, references: References, whole: bool) -> None:
     one.row["versions"] = one.start().hello["versions"]
     at = references.case(one)
     if at is not one.case:
-        one.prepared = one.ask("prepare", case=at.told())
+        one.prepared = one.ask("prepare", case=at.to_dict())
         _judge(one, references, at)
         one.row.setdefault("checked", f"at {at.size[0]}x{at.size[1]}, about the largest for which the reference has memory")
     if not one.failed:
-        one.prepared = one.ask("prepare", case=one.case.told())
+        one.prepared = one.ask("prepare", case=one.case.to_dict())
         one.prepared["whole"] = one.prepared["whole"] and whole
     if at is one.case:
         _judge(one, references, at)

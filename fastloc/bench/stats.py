@@ -33,7 +33,7 @@ def percentiles(ms: Times, prefix: str = "") -> dict[str, float]:
     found = np.asarray(ms, np.float64)
     finite = int(np.isfinite(found).sum())
     if not found.size or finite < found.size:
-        raise FastlocError(f"there are {found.size} times, {finite} of them finite; one at least, and all finite, are wanted")
+        raise FastlocError(f"times must be one or more, and all finite, got {found.size}, {finite} of them finite")
     p20, p50, p80, p99 = np.percentile(found, (20, 50, 80, 99)).tolist()
     return {f"{prefix}ms": p50, f"{prefix}ms_p20": p20, f"{prefix}ms_p80": p80, f"{prefix}ms_p99": p99}
 
@@ -53,7 +53,7 @@ def ratio_interval(ours: Times, theirs: Times) -> Interval:
         FastlocError: no rounds, not as many of one as of the other, or a time that is not a positive number.
     """
     if len(ours) != len(theirs):
-        raise FastlocError(f"rounds of two contenders are {len(ours)} and {len(theirs)}; they took turns, so as many of each are wanted")
+        raise FastlocError(f"rounds of two contenders must be as many of each, got {len(ours)} and {len(theirs)}")
     ratios = _times("rounds", ours) / _times("rounds", theirs)
     middle = float(np.median(ratios))
     if len(ratios) >= BOOTSTRAPPED:
@@ -110,11 +110,11 @@ def growth(sizes: Times, ms: Times) -> Growth:
     from scipy.optimize import nnls
 
     if len(sizes) != len(ms):
-        raise FastlocError(f"there are {len(sizes)} sizes and {len(ms)} times; one time for each size is wanted")
+        raise FastlocError(f"times must be one a size, got {len(ms)} for {len(sizes)} sizes")
     n, t = _times("sizes", sizes), _times("times", ms)
     different = np.unique(n)
     if len(different) < 2:
-        raise FastlocError(f"growth over the sizes {different.tolist()}: two different ones at least are wanted")
+        raise FastlocError(f"sizes must be two different ones or more, got {different.tolist()}")
     powers = min(3, len(different))
     # sizes as parts of the largest: N² beside 1 is beyond what single equations resolve
     scaled = n / n.max()
@@ -127,14 +127,14 @@ def growth(sizes: Times, ms: Times) -> Growth:
     return Growth(constant, linear, quadratic, slope)
 
 
-def _times(what: str, values: Times) -> NDArray[np.float64]:
+def _times(name: str, values: Times) -> NDArray[np.float64]:
     """Times as float64 [n]."""
     found = np.asarray(values, np.float64)
     if not found.size:
-        raise FastlocError(f"there are no {what}; one at least is wanted")
+        raise FastlocError(f"{name} must be one or more, got none")
     wrong = found[~(np.isfinite(found) & (found > 0))]
     if wrong.size:
-        raise FastlocError(f"{what} hold {wrong[0]}; positive numbers are wanted")
+        raise FastlocError(f"{name} must be positive numbers, got {wrong[0]}")
     return found
 
 

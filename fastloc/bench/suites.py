@@ -169,7 +169,7 @@ SUITES: Mapping[str, Suite] = {
 def _beside_official(
     work: Work, suite: str, one: Model, size: int, batch: int = 1, texts: int | None = None, changes: dict[str, Any] | None = None
 ) -> Iterator[Group]:
-    """GEM by our backends, and the official package; in our own words, where it was not asked for."""
+    """GEM by our backends, and the official package; in our own words, where it was not chosen."""
     case = work.case(one, GEM, size, batch, texts, changes=changes or {})
     names = tuple(name for name in work.request.peers if PEERS[name].method == GEM)
     backends = work.request.backends if names else tuple(dict.fromkeys((*work.request.backends, "official")))

@@ -60,7 +60,7 @@ class WorkerProcess:
         self.import_s = time.perf_counter() - began
         if self.hello.get("protocol") != PROTOCOL:
             self.close()
-            raise WorkerError(f"it speaks protocol {self.hello.get('protocol')}, and {PROTOCOL} is wanted")
+            raise WorkerError(f"its protocol must be {PROTOCOL}, got {self.hello.get('protocol')}")
 
     def ask(self, do: str, key: str, **more: Any) -> dict[str, Any]:
         """Send a request and return the process's answer.

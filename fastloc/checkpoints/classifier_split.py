@@ -53,7 +53,7 @@ class Split:
         self.node = self._place(layer, example)
         shape = list(self(example).outputs.shape)
         if len(shape) != 2 or shape[0] != len(example):
-            raise ModelError(f"{self.name} gives {shape}; logits [B, C] are wanted")
+            raise ModelError(f"{self.name} must give logits [B, C], got {shape}")
         self.classes = shape[1]
 
     @property
@@ -78,7 +78,7 @@ class Split:
         def cut(value: Any) -> Tensor:
             if not isinstance(value, Tensor) or value.ndim != 4:
                 what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise ModelError(f"layer {self.layer!r} gives {what}; a spatial output [B, K, h, w] is wanted")
+                raise ModelError(f"layer {self.layer!r} must give a spatial output [B, K, h, w], got {what}")
             found[:] = [value.detach().requires_grad_(grad)]
             # later layers get a copy, because they may change it in place
             return found[0].clone()
@@ -207,7 +207,7 @@ def _last_stage(graph: fx.GraphModule, example: Tensor, name: str) -> fx.Node:
     order = list(walk.shapes)
     last = next((node for node in reversed(order) if node in spatial and _convolves(graph, node)), None)
     if last is None:
-        raise ModelError(f"{name} has no convolution with a spatial output: give layer")
+        raise ModelError(f"layer must be given for {name}, which has no convolution with a spatial output")
     # a pool that happens to keep the size belongs to the head
     later = order[order.index(last) :]
     end: list[fx.Node] = [node for node in later if spatial.get(node) == spatial[last] and not isinstance(_called(graph, node), _POOLS)]

@@ -54,15 +54,15 @@ class Classifier:
         found = places.get(text.strip().casefold(), [])
         if len(found) > 1:
             usual = ", ".join(f"{index} ({self.names[index][0]})" for index in found)
-            raise TextError(f"{text!r} names several classes of {self.name}: give the index of one, {usual}")
+            raise TextError(f"class must be one of {self.name}, got {text!r}, which names several; give the index of one, {usual}")
         if found:
             return found[0]
         if text.strip().isdecimal():
             if int(text) < count:
                 return int(text)
-            raise TextError(f"class {text} is not one of {self.name}'s {count}, 0 to {count - 1}")
+            raise TextError(f"class must be one of {self.name}'s {count}, 0 to {count - 1}, got {text}")
         if not places:
-            raise TextError(f"{text!r} is no class of {self.name}, whose classes have no names here: give an index, 0 to {count - 1}")
+            raise TextError(f"class must be an index, 0 to {count - 1}, for {self.name}, whose classes have no names here, got {text!r}")
         raise TextError(many(f"{self.name} class", text, list(places)))
 
 
@@ -85,8 +85,8 @@ def load(model: str, weights: str | Path | None = None) -> Classifier:
     if path:
         _fill(loaded, path)
     if weights is None:
-        told = f"{model} has random weights, whose maps mean nothing: give weights, such as DEFAULT for torchvision's"
-        warnings.warn(told, FastlocWarning, stacklevel=4)
+        message = f"{model} has random weights, whose maps mean nothing; give weights, such as DEFAULT for torchvision's"
+        warnings.warn(message, FastlocWarning, stacklevel=4)
     return loaded
 
 

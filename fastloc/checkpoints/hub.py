@@ -51,8 +51,8 @@ def must_fetch(repository: Repository, names: Sequence[str]) -> Path:
 
 
 def _lacks(repository: Repository, names: Sequence[str]) -> ModelError:
-    wanted = " or ".join(map(repr, names))
-    return ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {wanted}")
+    files = " or ".join(map(repr, names))
+    return ModelError(f"{repository.subject} could not be downloaded: repository {repository.name!r} has no {files}")
 
 
 def tagged(model: str, tag: str, place: str) -> Path:

@@ -28,7 +28,7 @@ def split(pretrained: str | None) -> tuple[str | None, str | None]:
     if found is not None:
         return found["pretrained"], found["digest"].lower()
     if pretrained is not None and re.search(r"(^|@)sha256:", pretrained):
-        raise ModelError(f"a pin must be sha256: and 64 hexadecimal digits, got pretrained={pretrained!r}; `sha256sum FILE` tells them")
+        raise ModelError(f"a pin must be sha256: and 64 hexadecimal digits, got pretrained={pretrained!r}; `sha256sum FILE` prints them")
     return pretrained, None
 
 

@@ -61,8 +61,8 @@ class Projections:
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Write as safetensors, atomically. Raises FastlocError if the file cannot be written."""
-        told = {"model": self.model, "tower": self.tower, "text_tower": self.text_tower, "settings": dict(self.settings)}
-        content = json.dumps({"format": FORMAT, "version": __version__, **told})
+        fields = {"model": self.model, "tower": self.tower, "text_tower": self.text_tower, "settings": dict(self.settings)}
+        content = json.dumps({"format": FORMAT, "version": __version__, **fields})
         tensors = {name: getattr(self, name).to(dtype, copy=True).contiguous() for name in _NAMES}
         write_whole(Path(path), lambda file: file.write(save(tensors, {KEY: content})))
 
@@ -76,14 +76,14 @@ class Projections:
         name = str(path)
         try:
             with safe_open(name, "pt") as file:
-                told, tensors = file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+                metadata, tensors = file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         except Exception as error:
             # the library's exception has no narrower base, and dtypes that torch lacks raise others
             reason = getattr(error, "strerror", None) or first_line(error)
             raise ModelError(f"projections file {name!r} cannot be read: {reason}") from error
-        if KEY not in told:
+        if KEY not in metadata:
             raise ModelError(f"{name} holds no projections: {TRAINER} and writes such a file")
-        about = _shipped(told[KEY]) if embedded.holds(path) else read(told[KEY], KEY, FORMAT, name, _About)
+        about = _shipped(metadata[KEY]) if embedded.holds(path) else read(metadata[KEY], KEY, FORMAT, name, _About)
         _check(tensors, name)
         return cls(tensors["image"], tensors["text"], about.model, about.tower, about.text_tower, about.settings)
 
@@ -129,7 +129,7 @@ def _shipped(text: str) -> _About:
 Given = str | os.PathLike[str] | Projections | None
 
 
-def found(given: str | os.PathLike[str] | Projections, source: Source, who: str = "projections='own'") -> Projections:
+def projections_for(given: str | os.PathLike[str] | Projections, source: Source, who: str = "projections='own'") -> Projections:
     """The given projections. Raises ModelError if a file holds none or the model came without any; the message names `who`."""
     if isinstance(given, Projections):
         return given
@@ -146,14 +146,14 @@ def found(given: str | os.PathLike[str] | Projections, source: Source, who: str 
 def loaded(model: str, pretrained: str | None, given: Given) -> Source:
     """`fastloc.checkpoints.loading.load`, with projections if given. Raises the errors of both."""
     source = loading.load(model, pretrained)
-    return source if given is None else found(given, source).applied(source)
+    return source if given is None else projections_for(given, source).applied(source)
 
 
 def _check(tensors: Mapping[str, Tensor], name: str) -> None:
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     sides = {side for shape in shapes.values() for side in shape}
     if set(shapes) != set(_NAMES) or len(sides) != 1 or any(len(shape) != 2 for shape in shapes.values()):
-        raise ModelError(f"{name} holds {shapes}; 'image' and 'text' of one shape [E, E] are wanted")
+        raise ModelError(f"{name} must hold 'image' and 'text' of one shape [E, E], got {shapes}")
     broken = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise ModelError(f"{name}: {broken[0]!r} holds NaN or infinite numbers")

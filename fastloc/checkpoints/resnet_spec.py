@@ -65,7 +65,7 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
     vision, preprocess = config["vision_cfg"], preprocess or {}
     size, width, layers = vision.get("image_size", 224), vision.get("width", 64), vision["layers"]
     if not isinstance(size, int) or size % STRIDE or len(layers) != 4:
-        raise ModelError(f"a ResNet of image_size {size!r} and layers {layers!r}: a multiple of {STRIDE} and four stages are wanted")
+        raise ModelError(f"a ResNet must have image_size in multiples of {STRIDE} and four stages of layers, got {size!r} and {layers!r}")
     return ResNetSpec(
         width=width,
         layers=(layers[0], layers[1], layers[2], layers[3]),

@@ -176,11 +176,11 @@ class _Taker:
             parts[f"{letter}_b"] = self.take(f"{prefix}.{key}.bias", (out,))
         return Pool(**parts)
 
-    def take(self, key: str, wanted: tuple[int, ...]) -> Tensor:
+    def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
         tensor = self.state.get(key)
         if tensor is None:
             found = ", ".join(sorted(self.state)[:3]) or "nothing"
             raise ModelError(f"weights of another architecture: {key!r} is missing (the file holds {found}, …)")
-        if tuple(tensor.shape) != wanted:
-            raise ModelError(f"weights of another architecture: {key!r} has shape {tuple(tensor.shape)}, the model wants {wanted}")
+        if tuple(tensor.shape) != shape:
+            raise ModelError(f"weights of another architecture: {key!r} must have shape {shape}, got {tuple(tensor.shape)}")
         return tensor.detach()

@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
     reason = faults(state, path.stat().st_size) if isinstance(state, dict) else "holds no tensors by name"
     if reason:
-        raise ModelError(f"{str(path)!r} {reason}; a state dict is wanted")
+        raise ModelError(f"{str(path)!r} must hold a state dict, but it {reason}")
     return state  # type: ignore[no-any-return]  # its values have been looked at
 
 

@@ -269,7 +269,7 @@ def _given(name: str, state: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         raise ModelError(f"weights of another architecture: {name!r} is missing")
     if state[name].shape != shape:
         raise ModelError(
-            f"weights of another architecture: {name!r} has shape {tuple(state[name].shape)}, the model wants {tuple(shape)}"
+            f"weights of another architecture: {name!r} must have shape {tuple(shape)}, got {tuple(state[name].shape)}"
         )
     return state[name]
 

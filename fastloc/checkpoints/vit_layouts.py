@@ -81,9 +81,9 @@ class _State:
         if tensor is None:
             found = ", ".join(sorted(self.state)[:3]) or "nothing"
             raise ModelError(f"weights of another architecture: {key!r} is missing (the file holds {found}, …)")
-        wanted = tuple(self.letters[letter] for letter in shape.split())
-        if tuple(tensor.shape) != wanted:
-            raise ModelError(f"weights of another architecture: {key!r} has shape {tuple(tensor.shape)}, the model wants {wanted}")
+        expected = tuple(self.letters[letter] for letter in shape.split())
+        if tuple(tensor.shape) != expected:
+            raise ModelError(f"weights of another architecture: {key!r} must have shape {expected}, got {tuple(tensor.shape)}")
         return tensor.detach()
 
     def maybe(self, key: str, shape: str, there: bool) -> Tensor | None:

@@ -29,15 +29,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="pictures: files, folders, quoted patterns, .txt lists (default: the scenes that come with fastloc)",
     )  # fmt: skip
     texts: dict[str, Any] = {"metavar": "TEXT", "nargs": "+", "action": "extend", "default": [], "type": prompt}
-    parser.add_argument("-t", "--text", dest="texts", help="what is in them", **texts)
-    parser.add_argument("--negatives", help="what is not in them", **texts)
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="of <picture>.png, where value k marks the k-th text of -t and 0 nothing")
+    parser.add_argument("-t", "--text", dest="texts", help="texts that are in the pictures", **texts)
+    parser.add_argument("--negatives", help="texts that are not in the pictures", **texts)
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks <picture>.png: value k marks the k-th text, 0 none")
     add_model(parser)
     method = parser.add_argument_group("methods")
-    method.add_argument("--methods", nargs="+", action="extend", metavar="NAME", help="see `fastloc methods` (default: all)")
+    method.add_argument(
+        "--methods", nargs="+", action="extend", metavar="NAME", help="methods, by the names of `fastloc methods` (default: all)"
+    )
     add_inputs(method)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, default=FOLDER, metavar="DIR", help=f"for CSV files and plots (default: {FOLDER})")
+    output.add_argument(
+        "-o", "--output", type=Path, default=FOLDER, metavar="DIR", help=f"folder for CSV files and plots (default: {FOLDER})"
+    )
 
 
 def analyze(args: argparse.Namespace) -> int:
@@ -74,16 +78,16 @@ def _names(given: Sequence[str] | None) -> list[str]:
 
 def _check(args: argparse.Namespace) -> None:
     if args.model.endswith(".onnx"):
-        raise FastlocError(f"{args.model}: an exported file holds one method's numbers; analyze needs the model it was made of")
+        raise FastlocError(f"--model must be no exported file, which holds one method, got {args.model}; give the model it was made of")
     if args.images and not args.texts:
-        raise FastlocError("pictures of your own need -t: what is in them")
+        raise FastlocError("-t must name what is in your pictures, got none")
     for option, given in (("-t", args.texts), ("--negatives", args.negatives), ("--masks", args.masks)):
         if given and not args.images:
-            raise FastlocError(f"{option} is for pictures of your own, and none is given: the scenes that come with fastloc have theirs")
+            raise FastlocError(f"{option} must be left out for the sample scenes, which have theirs; give pictures of your own")
     if args.masks and not args.masks.is_dir():
-        raise FastlocError(f"--masks {args.masks}: is not a folder")
+        raise FastlocError(f"--masks must be a folder, got {args.masks}")
     if args.output.exists() and not args.output.is_dir():
-        raise FastlocError(f"{args.output}: output goes to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {args.output}")
     if not args.output.parent.is_dir():
         raise FastlocError(f"{args.output}: the folder {args.output.parent} does not exist")
     stems = [Path(image).stem for image in args.images]

@@ -143,36 +143,47 @@ class Command:
     epilog: str | None = None
 
 
-COMMANDS = (
-    Command("locate", "find texts in pictures", "cli.locate", run="locate", epilog=_LOCATE_EXAMPLES),
-    Command("video", "find texts in every frame of a video, a camera or a stream", "cli.video", epilog=_VIDEO_EXAMPLES),
-    Command("explain", "show every method on one picture, side by side", "cli.explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
-    Command("analyze", "look into a model block by block, and at which maps are inside out", "cli.analyze", run="analyze"),
-    Command("batch", "find texts in any number of pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
-    Command("batch convert", "write the rows of a batch as labels that other tools read", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
-    Command("evaluate", "evaluate methods on a data set as papers do", "cli.evaluate.run", epilog=_EVALUATE_EXAMPLES),
-    Command("evaluate check", "tell what is missing in the layout of a data set", "cli.evaluate.check"),
-    Command("evaluate list", "list data sets, protocols and published figures", "cli.evaluate.list_sets"),
-    Command("evaluate compare", "put two runs side by side, picture by picture", "cli.evaluate.compare", epilog=_COMPARE_EXAMPLES),
-    Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
-    Command("methods best", "print the method recommended for each kind of model, and why", "cli.listings", "add_list", "best"),
-    Command("models", "list the models that fit", "cli.listings", "add_models", "models"),
-    Command("plan", "tell how a method would be executed here, and why", "cli.listings", "add_plan", "plan"),
-    Command("calibrate", "measure the inverse temperatures that suit a model", "cli.measure.calibrate", epilog=_CALIBRATE_EXAMPLES),
-    Command("registers", "find the neurons that make a model's outlier patches", "cli.measure.registers", epilog=_REGISTERS_EXAMPLES),
-    Command("export", "write a model with a method as one ONNX file", "cli.export", epilog=_EXPORT_EXAMPLES),
-    Command("export-text", "write a model's text tower and tokenizer as one ONNX file", "cli.text", "add_export", "run_export"),
-    Command("embed", "encode texts once, into a file that an exported model takes", "cli.text", "add_embed", "run_embed"),
-    Command("verify", "check on this device that an exported model computes what it should", "cli.verify"),
-    Command("inspect", "tell what an exported model is made of", "cli.inspect_file"),
-    Command("build", "compile an exported model into a TensorRT engine", "cli.build"),
-    Command("pipeline", "write what GStreamer, DeepStream or Triton need beside an exported model", "cli.pipeline"),
-    Command("web", "write a page that runs a model in the browser", "cli.web"),
-    Command("live", "serve a page that shows where the texts are in what a camera sees", "cli.live"),
-    Command("serve", "answer other programs that ask over HTTP where texts are in pictures", "cli.scale.serve", epilog=_SERVE_EXAMPLES),
-    Command("doctor", "tell what is installed, what does not fit together, and what to do", "cli.doctor"),
-    Command("demo", "find three things in a picture that comes with fastloc", "cli.demo", run="demo"),
-)
+GROUPS = {
+    "find texts": (
+        Command("demo", "find three things in a sample picture", "cli.demo", run="demo"),
+        Command("locate", "find texts in pictures", "cli.locate", run="locate", epilog=_LOCATE_EXAMPLES),
+        Command("video", "find texts in the frames of a video, a camera or a stream", "cli.video", epilog=_VIDEO_EXAMPLES),
+        Command("batch", "find texts in many pictures, as rows in Parquet", "cli.scale.batch", epilog=_BATCH_EXAMPLES),
+        Command("batch convert", "convert the rows of a batch to labels of other tools", "cli.scale.convert", epilog=_CONVERT_EXAMPLES),
+    ),
+    "serve": (
+        Command("live", "serve a page that shows texts in a camera's picture", "cli.live"),
+        Command("serve", "serve localisation to other programs over HTTP", "cli.scale.serve", epilog=_SERVE_EXAMPLES),
+        Command("web", "write a page that runs a model in the browser", "cli.web"),
+    ),
+    "choose a method": (
+        Command("methods", "list the localisation methods", "cli.listings", "add_list", "methods"),
+        Command("methods best", "print the recommended method for each kind of model, and why", "cli.listings", "add_list", "best"),
+        Command("models", "list the supported models", "cli.listings", "add_models", "models"),
+        Command("explain", "show every method on one picture, side by side", "cli.explain", run="explain", epilog=_EXPLAIN_EXAMPLES),
+        Command("analyze", "measure a model block by block, and find maps that are inside out", "cli.analyze", run="analyze"),
+        Command("calibrate", "measure a model's inverse temperatures", "cli.measure.calibrate", epilog=_CALIBRATE_EXAMPLES),
+        Command("registers", "find the neurons behind a model's outlier patches", "cli.measure.registers", epilog=_REGISTERS_EXAMPLES),
+        Command("plan", "show how a method would run on this machine, and why", "cli.listings", "add_plan", "plan"),
+    ),
+    "evaluate": (
+        Command("evaluate", "evaluate methods on a data set by papers' protocols", "cli.evaluate.run", epilog=_EVALUATE_EXAMPLES),
+        Command("evaluate check", "check a data set's folder for missing files", "cli.evaluate.check"),
+        Command("evaluate list", "list data sets, protocols and published figures", "cli.evaluate.list_sets"),
+        Command("evaluate compare", "compare two runs picture by picture", "cli.evaluate.compare", epilog=_COMPARE_EXAMPLES),
+    ),
+    "export and deploy": (
+        Command("export", "write a model with a method as one ONNX file", "cli.export", epilog=_EXPORT_EXAMPLES),
+        Command("export-text", "write a model's text tower and tokenizer as one ONNX file", "cli.text", "add_export", "run_export"),
+        Command("embed", "encode texts into a file for an exported model", "cli.text", "add_embed", "run_embed"),
+        Command("verify", "check an exported model's numbers on this device", "cli.verify"),
+        Command("inspect", "show the contents of an exported model", "cli.inspect_file"),
+        Command("build", "compile an exported model into a TensorRT engine", "cli.build"),
+        Command("pipeline", "write an exported model's configuration for GStreamer, DeepStream or Triton", "cli.pipeline"),
+    ),
+    "installation": (Command("doctor", "check the installation, and show how to repair it", "cli.doctor"),),
+}
+COMMANDS = tuple(row for rows in GROUPS.values() for row in rows)
 
 
 def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
@@ -184,7 +195,7 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         prog="fastloc", description="Where in this picture is that, in words?", epilog=_EXAMPLES, formatter_class=_Help
     )
     parser.add_argument("--version", action="version", version=f"fastloc {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title=argparse.SUPPRESS, metavar="COMMAND", required=True)
     for row in COMMANDS:
         sentence = f"{row.summary[0].upper()}{row.summary[1:]}."
         made = commands.add_parser(row.name, help=row.summary, description=sentence, epilog=row.epilog, formatter_class=_Help)
@@ -198,3 +209,10 @@ def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        """The commands in their groups, each under its title; every other argument as argparse formats it."""
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        lines = {each.metavar or each.dest: super(_Help, self)._format_action(each) for each in action._get_subactions()}
+        return "\n".join(f"{title}:\n{''.join(lines[row.name] for row in rows)}" for title, rows in GROUPS.items())

@@ -21,70 +21,76 @@ STDIN = "-"
 
 def add_source(group: "argparse._ArgumentGroup") -> None:
     """Add the options that choose a model."""
-    known = "see `fastloc models`; a folder; hf:OWNER/NAME; OpenAI's .pt; an exported .onnx file (default: embedded)"
+    known = "model: a name of `fastloc models`, a folder, hf:OWNER/NAME, OpenAI's .pt or an exported .onnx file (default: embedded)"
     group.add_argument("--model", default="embedded", metavar="NAME", help=known)
     group.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
 
 
 def add_execution(group: "argparse._ArgumentGroup") -> None:
     """Add the options of the device and the execution."""
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    group.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, float16 or float64 (default: the plan's choice)")
+    group.add_argument("--device", metavar="NAME", help="device: cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    group.add_argument("--dtype", metavar="NAME", help="precision: float32, bfloat16, float16 or float64 (default: the plan's choice)")
     group.add_argument(
-        "--plan", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=CHOICE", help="how to execute: see `fastloc plan`"
+        "--plan", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=CHOICE", help="choices of `fastloc plan`"
     )
 
 
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """Add the options of the method, and of its pictures and texts; `sized` reads --size."""
-    group.add_argument("--method", metavar="NAME", help="see `fastloc methods`, or best (default: gem)")
+    group.add_argument("--method", metavar="NAME", help="method: a name of `fastloc methods`, or best (default: gem)")
     add_inputs(group, sized)
-    group.add_argument("--blocks", type=int, metavar="N", help="how many of the last blocks the method changes")
-    group.add_argument("--iterations", type=int, metavar="N", help="passes of self-self attention before the last one")
+    group.add_argument("--blocks", type=int, metavar="N", help="number of last blocks that the method changes (default: the method's)")
+    group.add_argument(
+        "--iterations", type=int, metavar="N", help="passes of self-self attention before the last one (default: the method's)"
+    )
     add_projections(group)
-    group.add_argument("--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or `adaptive`")
+    group.add_argument(
+        "--inv-temp", type=inv_temp, metavar="F", help="inverse temperature of the attention, or adaptive (default: the method's)"
+    )
     add_measured(group)
 
 
 def add_measured(group: "argparse._ArgumentGroup") -> None:
     """Add the options for measurements on the model."""
-    about = "inverse temperatures from `fastloc calibrate` on this model; none: refuse a model without (default: measure it once)"
+    about = "inverse temperatures of `fastloc calibrate`; none: do not measure a model that has none (default: measure once)"
     group.add_argument("--temperatures", type=Path, metavar="FILE", help=about)
-    group.add_argument("--registers", type=Path, metavar="FILE", help="test-time registers: neurons from `fastloc registers` on this model")
+    group.add_argument("--registers", type=Path, metavar="FILE", help="test-time registers: the neurons of `fastloc registers`")
 
 
 def add_projections(group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:
     """Add the option for the model's trained projections."""
-    told = "projections that `python -m fastloc.eclip` trained for the model; own: those that came with it (default: for eclip alone)"
-    group.add_argument("--projections", metavar="FILE", help=told)
+    text = "projections of `python -m fastloc.eclip`; own: those shipped with the model (default: own, for method eclip alone)"
+    group.add_argument("--projections", metavar="FILE", help=text)
 
 
 def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:
     """Add the options that prepare pictures and texts for a method; `sized` reads --size."""
-    group.add_argument("--official", action="store_true", help="the method as its authors run it, without what the model recommends")
-    group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
+    group.add_argument("--official", action="store_true", help="run the method with its authors' settings, without the model's own")
+    group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input, pixels (default: the model's)")
     group.add_argument(
         "--fit", choices=("stretch", "aspect", "crop", "letterbox", "own", "own-up"),
-        help="how a picture is brought to that size (default: the method's)",
+        help="way to resize a picture to that size (default: the method's)",
     )
-    group.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+    group.add_argument(
+        "--template", type=words, metavar="NAME", help="prompt template: a name, or a text of yours with {} (default: the method's)"
+    )
 
 
 def add_exported(group: "argparse._ArgumentGroup") -> None:
     """Add the options of an exported file: its companions and settings."""
-    group.add_argument("--providers", nargs="+", metavar="NAME", help="for an .onnx file: where it runs (default: cuda or else cpu)")
-    group.add_argument("--embeddings", type=Path, metavar="FILE", help="for an .onnx file: its texts, encoded by `fastloc embed`")
+    group.add_argument("--providers", nargs="+", metavar="NAME", help="onnxruntime's providers for an .onnx file (default: cuda, else cpu)")
+    group.add_argument("--embeddings", type=Path, metavar="FILE", help="encoded texts of `fastloc embed`, for an .onnx file")
     group.add_argument(
-        "--text-tower", type=Path, metavar="FILE", help="for an .onnx file: what encodes its texts (default: NAME.text.onnx beside it)"
+        "--text-tower", type=Path, metavar="FILE", help="text tower for an .onnx file (default: NAME.text.onnx beside it)"
     )
 
 
 def add_texts(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the texts to look for; a file that has its texts baked in needs none."""
-    more = "" if required else "; an .onnx file that has texts of its own needs none"
+    more = "" if required else " (default: the texts baked into an .onnx file)"
     parser.add_argument(
         "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", required=required, type=prompt,
-        help=f"what to look for{more}",
+        help=f"texts to look for{more}",
     )  # fmt: skip
 
 
@@ -92,7 +98,7 @@ def add_like(parser: argparse.ArgumentParser) -> None:
     """Add the option for examples to look for."""
     parser.add_argument(
         "--like", nargs="+", action="extend", default=[], type=words, metavar="PICTURE[:X0,Y0,X1,Y1[=TEXT]]",
-        help="look for what an example shows, in a box of its picture in pixels, mixed with a text where one is given",
+        help="examples to look for: a picture, or a box of it in pixels, mixed with a text if given",
     )  # fmt: skip
 
 
@@ -123,7 +129,7 @@ def examples_of(given: Sequence[str]) -> list[str]:
 def add_pixels(group: "argparse._ArgumentGroup") -> None:
     """Add the option that limits a picture's size."""
     group.add_argument(
-        "--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"pixels that a picture may have (default: {MAX_PIXELS})"
+        "--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"largest picture to read, pixels (default: {MAX_PIXELS})"
     )
 
 
@@ -164,5 +170,5 @@ def lines_of(path: Path) -> list[str]:
         raise TextError(f"texts file {str(path)!r} cannot be read: {error}") from error
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     if not lines:
-        raise TextError(f"texts file {str(path)!r} holds no text; one a line is wanted")
+        raise TextError(f"texts file {str(path)!r} must hold one text a line, got none")
     return lines

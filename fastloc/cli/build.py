@@ -30,19 +30,23 @@ examples:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments and examples."""
     parser.epilog = EXAMPLES
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that `fastloc export` wrote")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the engine (default: beside the model)")
-    parser.add_argument("--runtime", default="tensorrt-rtx", metavar="NAME", help="tensorrt-rtx or tensorrt (default: tensorrt-rtx)")
-    parser.add_argument("--sm", nargs="+", default=[], metavar="SM", help="compute capabilities, such as 86 89 120; or current")
-    ranges = parser.add_argument_group("ranges of what the file leaves open, SMALLEST:USUAL:LARGEST or one number for all three")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of `fastloc export`")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="engine to write (default: beside the model)")
+    parser.add_argument(
+        "--runtime", default="tensorrt-rtx", metavar="NAME", help="runtime: tensorrt-rtx or tensorrt (default: tensorrt-rtx)"
+    )
+    parser.add_argument(
+        "--sm", nargs="+", default=[], metavar="SM", help="compute capabilities, such as 86 89 120, or current (default: current)"
+    )
+    ranges = parser.add_argument_group("ranges of open dimensions, SMALLEST:USUAL:LARGEST or one number for all three")
     ranges.add_argument("--batch", type=span(count), metavar="RANGE", help="pictures a call, such as 1:1:8")
-    ranges.add_argument("--size", type=span(sides), metavar="RANGE", help="the encoder's input, such as 224:448:448")
+    ranges.add_argument("--size", type=span(sides), metavar="RANGE", help="size of the encoder's input, pixels, such as 224:448:448")
     ranges.add_argument("--texts", type=span(count), metavar="RANGE", help="text embeddings a call, such as 1:4:16")
     how = parser.add_argument_group("builder")
-    how.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder that keeps what was measured, for the next build (tensorrt)")
-    how.add_argument("--workspace", type=count, metavar="MB", help="GPU memory that one kernel may have, in megabytes")
-    how.add_argument("--optimization-level", type=int, metavar="N", help="0 to 5, how long to search (tensorrt; default: 3)")
-    how.add_argument("--tf32", action="store_true", help="float32 products in TensorFloat-32: quicker, and less exact")
+    how.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder that keeps measured times for the next build (tensorrt)")
+    how.add_argument("--workspace", type=count, metavar="MB", help="GPU memory of one kernel, megabytes (default: the builder's)")
+    how.add_argument("--optimization-level", type=int, metavar="N", help="effort of the search, 0 to 5 (tensorrt; default: 3)")
+    how.add_argument("--tf32", action="store_true", help="compute float32 products in TensorFloat-32: faster, less exact")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         report = build(
             args.model, args.output, runtime=args.runtime, sm=args.sm, profiles=Profiles(args.batch, args.size, args.texts),
             timing_cache=args.timing_cache, workspace=args.workspace and args.workspace * MEGABYTE,
-            optimization_level=args.optimization_level, tf32=args.tf32, progress=lambda at: say(said(at)),
+            optimization_level=args.optimization_level, tf32=args.tf32, progress=lambda at: say(progress_line(at)),
         )  # fmt: skip
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def said(at: Progress) -> str:
+def progress_line(at: Progress) -> str:
     """The progress of a build, in words."""
     steps = f" {at.done}/{at.total}" if at.total > 1 else ""
     return f"{at.phase}{steps}"

@@ -14,7 +14,7 @@ from fastloc.utils import console
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc demo`."""
-    parser.add_argument("--method", default=METHOD, metavar="NAME", help="see `fastloc methods` (default: gem)")
+    parser.add_argument("--method", default=METHOD, metavar="NAME", help="method: a name of `fastloc methods` (default: gem)")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("fastloc-demo.png"), metavar="FILE", help="picture to write (default: fastloc-demo.png)"
     )

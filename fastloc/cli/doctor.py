@@ -19,7 +19,7 @@ STYLES = {"good": "green", "note": "yellow", "problem": "bold red"}
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON, with everything that was looked at")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every fact")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,8 +43,8 @@ def _show(lines: "list[Line]", packages: dict[str, str]) -> None:
     rows = console.table("check", "", "what was found, and what to do about it")
     for line in lines:
         finding = line.finding
-        told = Text.assemble(finding.found, *((("\n-> " + finding.remedy, "bold"),) if finding.remedy else ()))
-        rows.add_row(Text(line.check.name), Text(finding.severity, STYLES[finding.severity]), told)
+        text = Text.assemble(finding.found, *((("\n-> " + finding.remedy, "bold"),) if finding.remedy else ()))
+        rows.add_row(Text(line.check.name), Text(finding.severity, STYLES[finding.severity]), text)
     out.print(rows)
     out.print()
     out.print("installed:", ", ".join(f"{name} {version}" for name, version in packages.items()), soft_wrap=True)

@@ -46,15 +46,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     method = parser.add_argument_group("methods")
     chosen = method.add_mutually_exclusive_group()
-    chosen.add_argument("--methods", nargs="+", action="extend", metavar="NAME", help="see `fastloc methods` (default: all)")
-    chosen.add_argument("--all", action="store_true", help="all methods, which is the default")
+    chosen.add_argument(
+        "--methods", nargs="+", action="extend", metavar="NAME", help="methods, by the names of `fastloc methods` (default: all)"
+    )
+    chosen.add_argument("--all", action="store_true", help="show all methods (the default)")
     add_inputs(method)
     add_pixels(method)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=Path, default=SHEET, metavar="FILE", help=f"the sheet, a picture (default: {SHEET})")
-    output.add_argument("--html", type=Path, metavar="FILE", help="a page that holds everything in one file, with each method's parameters")
+    output.add_argument("-o", "--output", type=Path, default=SHEET, metavar="FILE", help=f"picture to write (default: {SHEET})")
+    output.add_argument("--html", type=Path, metavar="FILE", help="page to write, one file with each method's parameters")
     output.add_argument(
-        "--runs", type=count, default=3, metavar="N", help="timed passes of each method, of which the median is shown (default: 3)"
+        "--runs", type=count, default=3, metavar="N", help="timed passes of each method; the median is shown (default: 3)"
     )
 
 
@@ -139,14 +141,14 @@ def _rows(names: list[str] | None) -> "list[Recipe]":
 def _check_files(args: argparse.Namespace) -> None:
     """Raise FastlocError for files whose faults would otherwise appear after minutes of work."""
     if args.model.endswith(".onnx"):
-        raise FastlocError(f"{args.model}: an exported file holds one method, and explain compares methods: give the model it was made of")
+        raise FastlocError(f"--model must be no exported file, which holds one method, got {args.model}; give the model it was made of")
     for path in filter(None, (args.output, args.html)):
         if not path.parent.is_dir():
             raise FastlocError(f"{path}: the folder {path.parent} does not exist")
         if path.resolve() == Path(args.image).resolve():
-            raise FastlocError(f"{path}: would be written over the picture")
+            raise FastlocError(f"{path}: the output must be another file than the picture, got the same")
     if args.html and args.html.resolve() == args.output.resolve():
-        raise FastlocError(f"{args.html}: the sheet and the page need files of their own")
+        raise FastlocError(f"{args.html}: the sheet and the page must be two files, got one")
 
 
 def localizer_of(args: argparse.Namespace) -> "Localizer":

@@ -26,42 +26,48 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_source(parser.add_argument_group("model"))
     add_method(parser.add_argument_group("method"), size_or_dynamic)
     file = parser.add_argument_group("file")
-    file.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    file.add_argument("--spelling", choices=SPELLINGS, default="ort", help="how attention is written (default: ort)")
-    file.add_argument("--dtype", choices=PRECISIONS, default="fp32", dest="precision", help="of the tower (default: fp32)")
-    file.add_argument("--opset", type=int, metavar="N", help="of ai.onnx (default: the spelling's)")
-    file.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures such as it will see, for int8-static")
-    file.add_argument("--licence", default="", type=words, metavar="TEXT", help="of the model's weights, for the metadata")
+    file.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".onnx file to write")
+    file.add_argument("--spelling", choices=SPELLINGS, default="ort", help="spelling of the attention, see below (default: ort)")
+    file.add_argument(
+        "--dtype", choices=PRECISIONS, default="fp32", dest="precision", help="precision of the tower, see below (default: fp32)"
+    )
+    file.add_argument("--opset", type=int, metavar="N", help="opset of ai.onnx (default: the spelling's)")
+    file.add_argument("--calibrate", type=Path, metavar="DIR", help="folder of typical pictures to calibrate int8-static on")
+    file.add_argument("--licence", default="", type=words, metavar="TEXT", help="licence of the model's weights, for the metadata")
     file.add_argument("--for", nargs="+", default=[], choices=PIPELINES, metavar="NAME", dest="pipelines",
-                      help="write beside it what these pipelines need")  # fmt: skip
-    picture = parser.add_argument_group("what goes in and out")
-    picture.add_argument("--input", choices=INPUTS, default="pixels", dest="kind", help="what a picture is (default: pixels)")
-    picture.add_argument("--batch", type=count_or_dynamic, default=1, metavar="N", help="pictures a call, or dynamic (default: 1)")
-    picture.add_argument("--height", type=int, metavar="N", help="of the model's input, with --width, in place of --size")
-    picture.add_argument("--width", type=int, metavar="N", help="of the model's input, with --height, in place of --size")
-    picture.add_argument("--frame", type=pair, metavar="HxW", help="size of the camera's frames, for --input frames")
-    picture.add_argument("--layout", choices=("NHWC", "NCHW"), help="of frames (default: NHWC)")
-    picture.add_argument("--bgr", action="store_true", help="channels come blue, green, red")
-    picture.add_argument("--resize", choices=RESIZES, default="matmul", help="how frames are resized (default: matmul)")
+                      help="pipelines whose configuration to write too, see below")  # fmt: skip
+    picture = parser.add_argument_group("inputs and outputs")
+    picture.add_argument("--input", choices=INPUTS, default="pixels", dest="kind", help="form of a picture, see below (default: pixels)")
+    picture.add_argument(
+        "--batch", type=count_or_dynamic, default=1, metavar="N", help="pictures a call: a number, or dynamic (default: 1)"
+    )
+    picture.add_argument("--height", type=int, metavar="N", help="height of the model's input, pixels; with --width, in place of --size")
+    picture.add_argument("--width", type=int, metavar="N", help="width of the model's input, pixels; with --height, in place of --size")
+    picture.add_argument("--frame", type=pair, metavar="HxW", help="size of the camera's frames, pixels, for --input frames")
+    picture.add_argument("--layout", choices=("NHWC", "NCHW"), help="layout of frames (default: NHWC)")
+    picture.add_argument("--bgr", action="store_true", help="order of channels is blue, green, red (default: red, green, blue)")
+    picture.add_argument("--resize", choices=RESIZES, default="matmul", help="resize of frames, see below (default: matmul)")
     picture.add_argument("--outputs", nargs="+", default=["similarity", "scores", "background"], metavar="NAME",
-                         help="default: similarity scores background")  # fmt: skip
+                         help="outputs, see below (default: similarity scores background)")  # fmt: skip
     picture.add_argument("--texts", nargs="+", default=[], type=words, metavar="TEXT",
-                         help="a vocabulary to bake in; else embeddings are an input")  # fmt: skip
-    picture.add_argument("--texts-file", type=Path, metavar="FILE", help="the same, one text a line")
-    picture.add_argument("--count", type=count_or_dynamic, metavar="N", help="text embeddings a call, or dynamic (default: dynamic)")
+                         help="texts to bake in (default: none, embeddings are an input)")  # fmt: skip
+    picture.add_argument("--texts-file", type=Path, metavar="FILE", help="file of texts to bake in, one a line")
+    picture.add_argument(
+        "--count", type=count_or_dynamic, metavar="N", help="text embeddings a call: a number, or dynamic (default: dynamic)"
+    )
 
 
 def _choices() -> str:
     """The meaning of each choice, from the tables."""
-    told = {
-        "spelling": {name: f"{row.what}: {row.reads}" for name, row in SPELLINGS.items()},
+    sections = {
+        "spelling": {name: f"{row.summary}: {row.reads}" for name, row in SPELLINGS.items()},
         "dtype": {typed: DTYPES[name] for typed, name in PRECISIONS.items()},
-        "input": {name: row.what for name, row in INPUTS.items()},
+        "input": {name: row.summary for name, row in INPUTS.items()},
         "resize": RESIZES,
         "outputs": OUTPUTS,
         "for": {name: row.what for name, row in PIPELINES.items()},
     }
-    return "".join(f"{title}:\n" + "".join(f"  {name:<13}{what}\n" for name, what in rows.items()) for title, rows in told.items())
+    return "".join(f"{title}:\n" + "".join(f"  {name:<13}{what}\n" for name, what in rows.items()) for title, rows in sections.items())
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _texts(args: argparse.Namespace) -> tuple[str, ...]:
     if args.texts and args.texts_file:
-        raise TextError("give --texts or --texts-file, not both")
+        raise TextError("texts must come from --texts or --texts-file, got both; leave one out")
     return tuple(lines_of(args.texts_file) if args.texts_file else (text.strip() for text in args.texts))
 
 
@@ -111,9 +117,9 @@ def _size(args: argparse.Namespace) -> Any:
     if args.height is None and args.width is None:
         return args.size
     if args.height is None or args.width is None:
-        raise FastlocError("--height and --width go together")
+        raise FastlocError("--height and --width must come together, got one of them")
     if args.size is not None:
-        raise FastlocError("give --size, or --height and --width, not both")
+        raise FastlocError("the size must come from --size, or from --height and --width, got both; leave one out")
     return args.height, args.width
 
 
@@ -121,8 +127,8 @@ def _calibration(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     if not folder.is_dir():
-        raise FastlocError(f"{folder}: is no folder of pictures to calibrate on")
+        raise FastlocError(f"--calibrate must be a folder of pictures, got {folder}")
     pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not pictures:
-        raise FastlocError(f"{folder}: holds no picture ({', '.join(sorted(PICTURES))})")
+        raise FastlocError(f"--calibrate must hold pictures ({', '.join(sorted(PICTURES))}), got none in {folder}")
     return pictures

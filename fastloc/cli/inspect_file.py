@@ -23,9 +23,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     # argparse's own line puts the model last, where --providers would swallow it
     parser.usage = "fastloc inspect MODEL [options]"
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that fastloc wrote")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of fastloc")
     parser.add_argument(
-        "--providers", nargs="*", metavar="NAME", help="load it too, and tell which of these providers takes which nodes (default: auto)"
+        "--providers", nargs="*", metavar="NAME", help="load it too, and show which provider runs which nodes (default: auto)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -80,8 +80,8 @@ def _manifest(manifest: "Manifest") -> dict[str, object]:
     count = texts.count if texts.count is not None else "any number"
     recipe = {each.name: getattr(manifest.recipe, each.name) for each in fields(manifest.recipe)}
     recipe |= {f"readout {each.name}": getattr(manifest.recipe.readout, each.name) for each in fields(manifest.recipe.readout)}
-    for told in ("readout", "name", "summary", "source"):
-        del recipe[told]
+    for name in ("readout", "name", "summary", "source"):
+        del recipe[name]
     return {
         "kind": f"image tower, metadata format {manifest.format}, exported by fastloc {manifest.version}",
         "model": f"{model.name}, patch {size_text(model.patch)}, embeddings {model.embed} wide",

@@ -17,7 +17,7 @@ from fastloc.utils.terminal import say
 def add_models(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc models`."""
     add_list(parser)
-    parser.add_argument("--all", action="store_true", help="list the models that do not fit too, each with the reason")
+    parser.add_argument("--all", action="store_true", help="list unsupported models too, with the reason")
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     add_source(group)
     add_execution(group)
     add_method(parser.add_argument_group("method"))
-    parser.add_argument("--batch", type=count, default=1, metavar="N", help="pictures at once (default: 1)")
+    parser.add_argument("--batch", type=count, default=1, metavar="N", help="pictures a call (default: 1)")
     add_list(parser)
 
 

@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     known = "a video file, an address such as rtsp://…, or camera:0 of this machine (default: the browser's own camera)"
     parser.add_argument("source", nargs="?", metavar="SOURCE", help=known)
     parser.add_argument(
-        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", type=prompt, help="what to look for at first"
+        "-t", "--text", dest="texts", metavar="TEXT", nargs="+", action="extend", type=prompt, help="first texts to look for"
     )
     add_like(parser)
     group = parser.add_argument_group("model")
@@ -56,9 +56,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_server(server, PORT, "page")
     server.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-clients", type=count, default=4, metavar="N", help="browsers at a time (default: 4)")
-    limits.add_argument("--max-fps", type=count, default=30, metavar="N", help="frames a second of each (default: 30)")
-    limits.add_argument("--max-pixels", type=count, default=1_500_000, metavar="N", help="pixels of a frame (default: 1500000)")
+    limits.add_argument("--max-clients", type=count, default=4, metavar="N", help="most browsers at a time (default: 4)")
+    limits.add_argument("--max-fps", type=count, default=30, metavar="N", help="most frames a second of a browser (default: 30)")
+    limits.add_argument("--max-pixels", type=count, default=1_500_000, metavar="N", help="largest frame, pixels (default: 1500000)")
 
 
 def add_server(group: "argparse._ArgumentGroup", port: int, served: str) -> None:
@@ -66,11 +66,11 @@ def add_server(group: "argparse._ArgumentGroup", port: int, served: str) -> None
     known = f"address to serve on; any but loopback has a token (default: {HOST})"
     group.add_argument("--host", default=HOST, metavar="NAME", help=known)
     group.add_argument("--port", type=int, default=port, metavar="N", help=f"port to serve on, 0 for a free one (default: {port})")
-    group.add_argument("--token", metavar="TEXT", help=f"token that opens the {served} (default: made up where one is needed)")
+    group.add_argument("--token", metavar="TEXT", help=f"token that opens the {served} (default: random beyond loopback)")
     known = f"other names that the {served} is reached by"
     group.add_argument("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=known)
-    group.add_argument("--certfile", type=Path, metavar="FILE", help="certificate, to serve over https")
-    group.add_argument("--keyfile", type=Path, metavar="FILE", help="its key, where that is in a file of its own")
+    group.add_argument("--certfile", type=Path, metavar="FILE", help="certificate for https")
+    group.add_argument("--keyfile", type=Path, metavar="FILE", help="key of the certificate, if in another file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
 def bound(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises FastlocError for a port that is none or is taken, and for a host that is not this machine's."""
     if not 0 <= port <= PORTS:
-        raise FastlocError(f"--port {port} is not a port; give a number from 0 to {PORTS}")
+        raise FastlocError(f"--port must be a number from 0 to {PORTS}, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        raise FastlocError(f"--host {host!r} is not known here: give an address of this machine, such as {HOST} or 0.0.0.0") from None
+        raise FastlocError(f"--host must be an address of this machine, such as {HOST} or 0.0.0.0, got {host!r}") from None
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -123,10 +123,10 @@ def check_certificate(certificate: Path | None, key: Path | None) -> None:
     """Raise FastlocError for files that TLS cannot be spoken with."""
     if certificate is None:
         if key is not None:
-            raise FastlocError(f"--keyfile {key} is given without its certificate: add --certfile")
+            raise FastlocError(f"--keyfile must come with --certfile, got {key} alone")
         return
     try:
-        # a key that needs a password gets a wrong one, so that nobody is asked for it
+        # a key that needs a password gets a wrong one, so that nothing prompts for it
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         given = f"--certfile {certificate}" + (f" --keyfile {key}" if key else "")
@@ -186,8 +186,8 @@ def _serve(live: "Live", listening: socket.socket, args: argparse.Namespace, gua
     if live.note:
         say(f"fastloc: note: {live.note[0].lower()}{live.note[1:].rstrip('.')}", error=True)
     if guard.numbers and not guard.secure and args.source is None:
-        told = "browsers on other machines give a page the camera only over https: add --certfile and --keyfile"
-        say(f"fastloc: note: {told}", error=True)
+        note = "browsers on other machines give a page the camera only over https: add --certfile and --keyfile"
+        say(f"fastloc: note: {note}", error=True)
     out.print(f"{address} (Ctrl-C ends)", soft_wrap=True)
     if args.open:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -53,7 +53,7 @@ def torch_engine(args: argparse.Namespace) -> "Localizer":
     for name in _TEXTS:
         if getattr(args, name, None):
             option = f"--{name.replace('_', '-')}"
-            raise FastlocError(f"{option} is for an exported .onnx file, and {args.model} encodes its texts itself; leave it out")
+            raise FastlocError(f"{option} must come with an exported .onnx file, got --model {args.model}; leave it out")
     from fastloc.engine.localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}

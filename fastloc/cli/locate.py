@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One picture and the files its answer goes to; None for a file that was not asked for."""
+    """One picture and the files its answer goes to; None for a file that is not written."""
 
     image: str
     overlay: Path | None
@@ -55,7 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fastloc locate IMAGE [IMAGE ...] -t TEXT [TEXT ...] [options]"
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE",
-        help="a picture: a file, an http(s) address, or - for standard input; or several: a folder, a quoted pattern, a .txt list of paths",
+        help="picture: a file, an http(s) address or - for standard input; or several: a folder, a quoted pattern or a .txt list",
     )  # fmt: skip
     add_texts(parser, required=False)
     add_like(parser)
@@ -68,18 +68,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
-        "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
+        "--threshold", type=float, default=0.5, metavar="F", help="least heat of a pixel in a box, 0 to 1 (default: 0.5)"
     )
     output.add_argument(
         "--min-score", type=float, metavar="F",
-        help="score from which a text has boxes at all, such as 0.5: more likely in the picture than not (default: every text has)",
+        help="least score of a text with boxes, 0 to 1; 0.5 is as likely in the picture as not (default: any)",
     )  # fmt: skip
     output.add_argument(
         "--refine", choices=("pamr", "propagate"),
-        help="let the maps follow the picture's edges: pamr by pixels (seconds for a large picture), propagate by cells (PEARL)",
+        help="fit maps to the picture's edges: pamr by pixels (slow on large pictures), propagate by cells (PEARL) (default: no)",
     )  # fmt: skip
-    output.add_argument("--npz", action="store_true", help="write the maps as arrays too, <picture>.<method>.npz")
-    output.add_argument("--json", action="store_true", help="print JSON; overlays are then drawn only with -o")
+    output.add_argument("--npz", action="store_true", help="write the maps as <picture>.<method>.npz too")
+    output.add_argument("--json", action="store_true", help="print JSON, and draw overlays only with -o")
 
 
 def locate(args: argparse.Namespace) -> int:
@@ -132,7 +132,7 @@ def _stem(image: str) -> str:
 def _folder(args: argparse.Namespace) -> Path:
     folder: Path = args.output or Path()
     if folder.exists() and not folder.is_dir():
-        raise FastlocError(f"{folder}: output goes to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {folder}")
     return folder
 
 

@@ -12,9 +12,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     # argparse's own line puts the model last, where --for would swallow it
     parser.usage = "fastloc pipeline MODEL --for NAME [NAME ...]"
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that `fastloc export` wrote")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of `fastloc export`")
     parser.add_argument("--for", nargs="+", required=True, choices=PIPELINES, metavar="NAME", dest="pipelines",
-                        help="what is written, beside the model")  # fmt: skip
+                        help="pipelines whose configuration to write beside the model")  # fmt: skip
     parser.epilog = "for:\n" + "".join(f"  {name:<13}{row.what}\n" for name, row in PIPELINES.items())
 
 

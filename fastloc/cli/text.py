@@ -22,30 +22,32 @@ TEMPLATE = "gem"
 def add_export(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc export-text`."""
     _add_model(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write, such as model.text.onnx")
-    parser.add_argument("--dtype", default="float32", metavar="NAME", help="of the stored weights: float32 or float16 (default: float32)")
-    parser.add_argument("--opset", type=int, metavar="N", help="of ai.onnx, 18 to 23 (default: 18)")
-    parser.add_argument("--licence", default="", type=words, metavar="TEXT", help="of the model's weights, for the file's metadata")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write, such as model.text.onnx")
+    parser.add_argument(
+        "--dtype", default="float32", metavar="NAME", help="precision of the stored weights, float32 or float16 (default: float32)"
+    )
+    parser.add_argument("--opset", type=int, metavar="N", help="opset of ai.onnx, 18 to 23 (default: 18)")
+    parser.add_argument("--licence", default="", type=words, metavar="TEXT", help="licence of the model's weights, for the metadata")
 
 
 def add_embed(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc embed`."""
     parser.usage = "fastloc embed TEXT [TEXT ...] -o FILE [options]"
-    parser.add_argument("texts", nargs="*", type=words, metavar="TEXT", help="what to look for")
-    parser.add_argument("--texts-file", type=Path, metavar="FILE", help="texts from a file, one a line; - for standard input")
+    parser.add_argument("texts", nargs="*", type=words, metavar="TEXT", help="texts to encode")
+    parser.add_argument("--texts-file", type=Path, metavar="FILE", help="file of texts, one a line; - for standard input")
     add_like(parser)
-    parser.add_argument("--method", metavar="NAME", help="for --like: the method that the exported file has (default: gem)")
+    parser.add_argument("--method", metavar="NAME", help="method of the exported file, for --like (default: gem)")
     _add_model(parser)
-    parser.add_argument("--text", type=Path, metavar="FILE", help="a text tower that `fastloc export-text` wrote, in place of --model")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="text tower of `fastloc export-text`, in place of --model")
     parser.add_argument(
         "--template", default=TEMPLATE, type=words, metavar="NAME",
-        help="prompt templates by name, or one of your own with {} in it (default: gem)",
+        help="prompt template: a name, or a text of yours with {} (default: gem)",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write, .npz or .safetensors")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write, .npz or .safetensors")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
+    parser.add_argument("--model", metavar="NAME", help="model: a name of `fastloc models`, or a folder (default: embedded)")
     parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
     add_projections(parser)
 
@@ -76,14 +78,14 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     from fastloc.text.embeddings import TextEmbeddings, ending
 
     if args.text is not None and (args.model is not None or args.pretrained is not None or args.projections is not None):
-        raise FastlocError("--text is a text tower in place of --model, --pretrained and --projections: give one of them")
+        raise FastlocError("--text must come without --model, --pretrained and --projections, got both; leave one out")
     # a wrong ending is reported before a model is loaded
     ending(args.output)
     tower = args.text
     if args.like:
         return _with_examples(args, texts)
     if args.method:
-        raise FastlocError("--method is for --like, and texts are encoded without one: leave it out")
+        raise FastlocError("--method must come with --like, got it alone; leave it out, because texts are encoded without a method")
     if tower is None and args.model in (None, "embedded") and args.projections is None and find_spec("torch") is None:
         tower = GEM_TEXT_ONNX
     if tower is not None:
@@ -99,7 +101,7 @@ def _embedded(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
 
 def _with_examples(args: argparse.Namespace, texts: list[str]) -> "TextEmbeddings":
     if args.text is not None:
-        raise FastlocError("--like needs the image tower, and --text is a text tower alone: give --model in its place")
+        raise FastlocError("--like must come with --model, whose image tower it needs, got --text; give --model in its place")
     from fastloc.engine.localizer import Localizer
 
     localizer = Localizer(

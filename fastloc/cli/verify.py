@@ -27,14 +27,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     # argparse's own line puts the model last, where --providers would swallow it
     parser.usage = "fastloc verify MODEL [options]"
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that `fastloc export` wrote")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file of `fastloc export`")
     parser.add_argument(
-        "--providers", nargs="+", metavar="NAME", help="auto, cpu, cuda, tensorrt …, in order of preference (default: auto)"
+        "--providers", nargs="+", metavar="NAME", help="onnxruntime's providers: auto, cpu, cuda, tensorrt …, in order (default: auto)"
     )
-    parser.add_argument("--allow-fallback", action="store_true", help="let other providers run what this one does not take")
+    parser.add_argument("--allow-fallback", action="store_true", help="let other providers run unsupported nodes")
     parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: onnxruntime's choice)")
     parser.add_argument(
-        "--repeat", type=_count, default=1, metavar="N", help="calls after the first, which must answer the same (default: 1)"
+        "--repeat", type=_count, default=1, metavar="N", help="further calls, whose answers must be equal (default: 1)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -58,7 +58,7 @@ def asked(names: list[str] | None) -> str | list[str]:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
     return int(text)
 
 

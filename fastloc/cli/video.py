@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from fastloc.video.stream_result import StreamResult
 
 
-_OUTPUT = ".mp4, .m4v, .mov, .mkv or .webm, or a folder; several videos: a folder (default without --json: <IN>.<method>.mp4)"
-_JSON = "one JSON object a frame and line; several videos: FILE is a folder; without FILE, print them"
+_OUTPUT = "video to write (.mp4, .m4v, .mov, .mkv, .webm), or a folder (default: <IN>.<method>.mp4; none with --json)"
+_JSON = "write a line of JSON a frame, to FILE, or to a folder for several videos; without FILE, print it"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     from fastloc.video.output.jobs import STDOUT
 
     parser.usage = "fastloc video IN [IN ...] -t TEXT [TEXT ...] [-o OUT.mp4] [options]"
-    told = "a video file, an address (rtsp://, http:// …), a camera (camera:0), or a quoted pattern of files"
-    parser.add_argument("inputs", metavar="IN", nargs="+", help=told)
+    text = "video: a file, an address (rtsp://, http:// …), a camera (camera:0) or a quoted pattern of files"
+    parser.add_argument("inputs", metavar="IN", nargs="+", help=text)
     add_texts(parser, required=False)
     add_like(parser)
     group = parser.add_argument_group("model")
@@ -54,22 +54,30 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     time = parser.add_argument_group("time")
-    time.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="begin S seconds into the video")
-    time.add_argument("--seconds", type=_seconds, metavar="S", help="end S seconds later (default: with the video, or at Ctrl-C)")
-    time.add_argument("--every", type=count, default=1, metavar="N", help="run the model on every Nth frame; the others get its map")
-    time.add_argument("--smooth", type=_seconds, default=0.0, metavar="S", help="half-life of a running mean of the maps, in seconds")
-    time.add_argument("--maps", type=_maps, metavar="HOW", help=f"what is cold and hot: {_known_maps()}, or LOW:HIGH (default: frame)")
+    time.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="start of the part to read, seconds (default: 0)")
+    time.add_argument("--seconds", type=_seconds, metavar="S", help="length of the part to read, seconds (default: to the end, or Ctrl-C)")
     time.add_argument(
-        "--background", nargs="+", action="extend", type=prompt, default=[], metavar="TEXT", help="with --maps background: against what"
+        "--every", type=count, default=1, metavar="N", help="run the model on every Nth frame and keep its map between (default: 1)"
+    )
+    time.add_argument(
+        "--smooth", type=_seconds, default=0.0, metavar="S", help="half-life of a running mean of the maps, seconds (default: 0, none)"
+    )
+    time.add_argument("--maps", type=_maps, metavar="HOW", help=f"range of the heat: {_known_maps()}, or LOW:HIGH (default: frame)")
+    time.add_argument(
+        "--background", nargs="+", action="extend", type=prompt, default=[], metavar="TEXT", help="background texts, for --maps background"
     )
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="OUT", help=_OUTPUT)
-    output.add_argument("--style", choices=tuple(STYLES), default="heat", help="what is drawn (default: heat)")
-    output.add_argument("--opacity", type=float, default=0.6, metavar="F", help="of the warmest heat, up to 1 (default: 0.6)")
-    output.add_argument("--threshold", type=float, default=0.5, metavar="F", help="share of full heat that makes a box (default: 0.5)")
+    output.add_argument("--style", choices=tuple(STYLES), default="heat", help="style of the drawing (default: heat)")
+    output.add_argument(
+        "--opacity", type=float, default=0.6, metavar="F", help="opacity of full heat, above 0 and at most 1 (default: 0.6)"
+    )
+    output.add_argument("--threshold", type=float, default=0.5, metavar="F", help="least heat of a pixel in a box, 0 to 1 (default: 0.5)")
     output.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help=_JSON)
-    output.add_argument("--force", action="store_true", help="write over files that exist")
-    output.add_argument("--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"of one frame (default: {MAX_PIXELS})")
+    output.add_argument("--force", action="store_true", help="overwrite existing files")
+    output.add_argument(
+        "--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=f"largest frame to read, pixels (default: {MAX_PIXELS})"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -263,7 +271,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"must be seconds, 0 or more, got {text!r}")
     return value
 
 
@@ -279,7 +287,7 @@ def _maps(text: str) -> str | tuple[float, float]:
     except ValueError:
         limits = math.nan, math.nan
     if not (colon and math.isfinite(limits[0]) and math.isfinite(limits[1]) and limits[0] < limits[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {_known_maps()}, nor two similarities such as 0.1:0.3")
+        raise argparse.ArgumentTypeError(f"must be one of {_known_maps()}, or two similarities such as 0.1:0.3, got {text!r}")
     return limits
 
 

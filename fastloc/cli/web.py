@@ -1,4 +1,4 @@
-"""`fastloc web`: a model as a page that runs in the browser, written to a folder and, if asked for, served to this machine alone."""
+"""`fastloc web`: a model as a page that runs in the browser, written to a folder and, with --serve, served to this machine alone."""
 
 import argparse
 import functools
@@ -38,19 +38,23 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("fastloc-web"), metavar="DIR", help="folder to write (default: fastloc-web)"
     )
-    parser.add_argument("--model", default="embedded", metavar="NAME", help="see `fastloc models`; or a folder (default: embedded)")
+    parser.add_argument(
+        "--model", default="embedded", metavar="NAME", help="model: a name of `fastloc models`, or a folder (default: embedded)"
+    )
     parser.add_argument("--pretrained", metavar="TAG", help="weights of an open_clip model: a tag or a file; @sha256:DIGITS pins it")
-    parser.add_argument("--method", default="gem", metavar="NAME", help="see `fastloc methods` (default: gem)")
-    parser.add_argument("--size", type=int, metavar="N", help="side of the model's square input in pixels (default: the model's own)")
-    parser.add_argument("--template", type=words, metavar="NAME", help="prompt templates by name, or one of your own with {} in it")
+    parser.add_argument("--method", default="gem", metavar="NAME", help="method: a name of `fastloc methods` (default: gem)")
+    parser.add_argument("--size", type=int, metavar="N", help="side of the model's square input, pixels (default: the model's)")
     parser.add_argument(
-        "--texts-file", type=Path, metavar="FILE", help="names that the page shall know, a line each (default: the model's own list)"
+        "--template", type=words, metavar="NAME", help="prompt template: a name, or a text of yours with {} (default: the method's)"
     )
     parser.add_argument(
-        "--ort", type=Path, metavar="DIR", help="folder where `npm install onnxruntime-web` was run (default: the current one)"
+        "--texts-file", type=Path, metavar="FILE", help="names that the page knows, one a line (default: the model's list)"
     )
     parser.add_argument(
-        "--serve", type=_port, nargs="?", const=PORT, metavar="PORT", help=f"then serve the page on this machine (default port: {PORT})"
+        "--ort", type=Path, metavar="DIR", help="folder of `npm install onnxruntime-web` (default: the current one)"
+    )
+    parser.add_argument(
+        "--serve", type=_port, nargs="?", const=PORT, metavar="PORT", help=f"serve the page on this machine, at this port (default: {PORT})"
     )
 
 
@@ -135,5 +139,5 @@ def _localizer(args: argparse.Namespace) -> "Localizer":
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number up to 65535")
+        raise argparse.ArgumentTypeError(f"must be a port, 0 to 65535, got {text!r}")
     return int(text)

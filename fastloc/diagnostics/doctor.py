@@ -183,13 +183,13 @@ def _provider(facts: Facts, name: str) -> Finding:
     short = name.removesuffix("ExecutionProvider")
     if provider.loads:
         return Finding(GOOD, f"{short} loads")
-    wanted = name not in OPTIONAL or bool(_tensorrts(facts))
+    needed = name not in OPTIONAL or bool(_tensorrts(facts))
     missing = [each for each in facts.linked.get(name, ()) if each in facts.missing]
     # a plugin's library cannot be inspected, but its error names the first missing library
     missing = missing or re.findall(r"^(lib\S+\.so[.\d]*): cannot open", provider.error)
     why = f"not found: {', '.join(missing)}" if missing else provider.error or "no reason given"
     remedy = "; ".join(dict.fromkeys(_remedy(facts, each) for each in missing)) or "see onnxruntime.ai/docs/execution-providers"
-    if not wanted:
+    if not needed:
         return Finding(NOTE, f"{short} does not load, and is not needed: {why}", f"to use it: {remedy}")
     return Finding(PROBLEM, f"{short} does not load, and work asked of it would go to the CPU: {why}", remedy)
 
@@ -272,14 +272,14 @@ def _torchvision(facts: Facts) -> list[Finding]:
     if ("+cpu" in torch) != ("+cpu" in vision):
         found = f"torch {torch} and torchvision {vision} are of different builds: importing open_clip fails at torchvision::nms"
         return [Finding(PROBLEM, found, remedy)]
-    if facts.torch_wanted and not _satisfies(version(torch), facts.torch_wanted):
-        return [Finding(PROBLEM, f"torchvision {vision} wants torch{facts.torch_wanted}, and torch {torch} is installed", remedy)]
+    if facts.torch_required and not _satisfies(version(torch), facts.torch_required):
+        return [Finding(PROBLEM, f"torch must be {facts.torch_required} for torchvision {vision}, got {torch}", remedy)]
     return [Finding(GOOD, f"torch {torch}, torchvision {vision}")]
 
 
-def _satisfies(found: tuple[int, ...], wanted: str) -> bool:
-    limit = version(wanted[2:].strip())
-    return found == limit if wanted.startswith("==") else found >= limit
+def _satisfies(installed: tuple[int, ...], required: str) -> bool:
+    limit = version(required[2:].strip())
+    return installed == limit if required.startswith("==") else installed >= limit
 
 
 def _two_cudas(facts: Facts) -> list[Finding]:
@@ -293,13 +293,13 @@ def _two_cudas(facts: Facts) -> list[Finding]:
 
 def _extras(facts: Facts) -> list[Finding]:
     """The optional packages that only some commands need."""
-    wanted = (
+    extras = (
         (("torch", "open_clip_torch", "safetensors"), 'models by name: pip install "fastloc[engine]"'),
         (("onnx", "onnxscript"), 'fastloc export: pip install "fastloc[export]"'),
         (("tokenizers",), "texts on an exported file without torch: pip install tokenizers"),
     )
     found = []
-    for names, remedy in wanted:
+    for names, remedy in extras:
         missing = [name for name in names if name not in facts.packages]
         if missing:
             found.append(Finding(NOTE, f"not installed: {', '.join(missing)}", f"for {remedy}"))

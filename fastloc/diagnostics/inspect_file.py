@@ -117,7 +117,7 @@ def placed(report: Report, providers: str | Sequence[str] = "auto") -> Placement
     from fastloc.runtime.session import OnnxSession
 
     if report.manifest is None:
-        raise ModelError(f"{report.content.file.path} is a text tower, which runs on the CPU: --providers is for image towers")
+        raise ModelError(f"--providers must be left out for the text tower {report.content.file.path}, which runs on the CPU")
     return OnnxSession(report.content.file.path, providers, allow_fallback=True).placement()
 
 

@@ -118,7 +118,7 @@ class Facts:
     packages        version by name, of those installed
     driver_cuda     the newest CUDA that the NVIDIA driver can run, or None without a driver
     torch_cuda      the CUDA that torch was built for, or None (also without torch)
-    torch_wanted    the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
+    torch_required    the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
     ort_version     the version that `import onnxruntime` reports; "" where it cannot be imported, with the reason in ort_error
     ort_cuda        the CUDA that onnxruntime was built for; "" for a CPU build
     providers       each provider of this onnxruntime
@@ -134,7 +134,7 @@ class Facts:
     gpus: tuple[Gpu, ...] = ()
     driver_cuda: tuple[int, int] | None = None
     torch_cuda: str | None = None
-    torch_wanted: str | None = None
+    torch_required: str | None = None
     ort_version: str = ""
     ort_error: str = ""
     ort_cuda: str = ""
@@ -161,7 +161,7 @@ def probe() -> Facts:
         gpus=gpus(),
         driver_cuda=cuda_driver(),
         torch_cuda=_torch_cuda(),
-        torch_wanted=_torch_wanted(),
+        torch_required=_torch_required(),
         **runtime,
     )
 
@@ -173,8 +173,8 @@ def _onnxruntime() -> dict[str, Any]:
         return {"ort_error": error}
     linked = {name: _linked(Path(found["folder"]), name) for name in found["providers"]}
     kind = "gpu" if found["cuda"] else "cpu"
-    wanted = sorted({library for each in linked.values() for library in each})
-    libraries, _ = _ask(_LIBRARIES, kind, *wanted) if wanted else ({}, "")
+    libraries_needed = sorted({library for each in linked.values() for library in each})
+    libraries, _ = _ask(_LIBRARIES, kind, *libraries_needed) if libraries_needed else ({}, "")
     return {
         "ort_version": found["version"],
         "ort_cuda": found["cuda"] or "",
@@ -198,12 +198,12 @@ def _ask(code: str, *arguments: str) -> tuple[dict[str, Any], str]:
         return {}, f"no answer within {PATIENCE} seconds"
     except OSError as error:
         return {}, str(error)
-    told = [line.removeprefix(_MARK) for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    answers = [line.removeprefix(_MARK) for line in done.stdout.splitlines() if line.startswith(_MARK)]
     reason = telling(done.stderr.splitlines() + done.stdout.splitlines())
-    if not told:
+    if not answers:
         # a negative status is a signal: it crashed
         return {}, reason or f"the process ended with status {done.returncode}"
-    return json.loads(told[-1]), reason
+    return json.loads(answers[-1]), reason
 
 
 def telling(lines: Iterable[str]) -> str:
@@ -233,7 +233,7 @@ def _torch_cuda() -> str | None:
     return found.group(1) if found else None
 
 
-def _torch_wanted() -> str | None:
+def _torch_required() -> str | None:
     try:
         needed = importlib.metadata.requires("torchvision") or []
     except importlib.metadata.PackageNotFoundError:

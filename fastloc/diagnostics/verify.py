@@ -112,7 +112,7 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
         ModelError: the file cannot be used, or has no golden. PlanError: a provider is missing or does not take every node.
     """
     if repeat < 1:
-        raise PlanError(f"repeat is {repeat}; at least one call after the first is needed, to see that it answers the same")
+        raise PlanError(f"repeat must be 1 or more, got {repeat}; the calls after the first check that it answers the same")
     manifest = _manifest(path)
     began = time.perf_counter()
     # dynamic files run with the golden's batch and with one picture: an engine must be built for both

@@ -45,14 +45,14 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
         FastlocError: a missing or damaged checkpoint, or one with other settings, another model or other data.
     """
     if not os.path.isfile(path):
-        raise FastlocError(f"there is nothing to resume: {path} does not exist")
+        raise FastlocError(f"{path}: no such file; there is nothing to resume")
     try:
         with safe_open(str(path), "pt") as file:
-            told, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         # the library's exception has no narrower base, and dtypes that torch lacks raise others
         raise FastlocError(f"{path}: cannot be read as a checkpoint ({first_line(error)})") from error
-    content = read(told.get(KEY, "{}"), KEY, FORMAT, str(path), dict[str, Any])
+    content = read(metadata.get(KEY, "{}"), KEY, FORMAT, str(path), dict[str, Any])
     _check(path, content, state, belongs)
     try:
         _restore(state, tensors)

@@ -6,15 +6,15 @@ from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastloc.eclip.steps import Told
+from fastloc.eclip.steps import CurveRow
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
 
 NAME, PLOT = "curve.csv", "curve.png"
-_COLUMNS = {row.name: row.type for row in fields(Told)}
+_COLUMNS = {row.name: row.type for row in fields(CurveRow)}
 
 
-def write(path: Path, rows: list[Told]) -> None:
+def write(path: Path, rows: list[CurveRow]) -> None:
     """Write the CSV file atomically."""
     buffer = io.StringIO()
     table = csv.DictWriter(buffer, list(_COLUMNS), lineterminator="\n")
@@ -23,7 +23,7 @@ def write(path: Path, rows: list[Told]) -> None:
     write_whole(path, lambda file: file.write(buffer.getvalue().encode()))
 
 
-def read(path: Path, steps: int) -> list[Told]:
+def read(path: Path, steps: int) -> list[CurveRow]:
     """The rows of the first `steps` steps; empty if there is no file. Raises FastlocError for a damaged one."""
     if not path.is_file():
         return []
@@ -35,11 +35,11 @@ def read(path: Path, steps: int) -> list[Told]:
     return [row for row in rows if row.step <= steps]
 
 
-def _parsed(row: dict[str, str]) -> Told:
-    return Told(int(row["step"]), int(row["epoch"]), *(float(row[name]) for name in ("loss", "accuracy", "scale", "rate")))
+def _parsed(row: dict[str, str]) -> CurveRow:
+    return CurveRow(int(row["step"]), int(row["epoch"]), *(float(row[name]) for name in ("loss", "accuracy", "scale", "rate")))
 
 
-def plot(path: Path, rows: list[Told]) -> bool:
+def plot(path: Path, rows: list[CurveRow]) -> bool:
     """Draw loss and accuracy over the steps. Returns False if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         return False

@@ -29,17 +29,17 @@ def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tenso
 def mask(attention: Tensor, settings: Settings) -> Tensor:
     """The weight of each patch, [B, P] within [0, 1], at least one a picture above 0; `attention` as from `free_attention`."""
     low, high = attention.amin(1, keepdim=True), attention.amax(1, keepdim=True)
-    wanted = high + low - attention if settings.reverse else attention
+    relevance = high + low - attention if settings.reverse else attention
     if settings.attention == "none":
         return torch.ones_like(attention)
     if settings.mask == "top":
         count = max(1, min(round(settings.keep * attention.shape[1]), attention.shape[1]))
-        return torch.zeros_like(attention).scatter(1, wanted.topk(count, 1).indices, 1.0)
+        return torch.zeros_like(attention).scatter(1, relevance.topk(count, 1).indices, 1.0)
     # a picture whose patches all get the same attention counts as a whole
-    shares = torch.where(high > low, (wanted - low) / (high - low).clamp_min(1e-12), 1.0)
+    shares = torch.where(high > low, (relevance - low) / (high - low).clamp_min(1e-12), 1.0)
     if settings.mask == "soft":
         return shares
-    kept = wanted >= settings.keep * wanted.mean(1, keepdim=True) if settings.mask == "mean" else shares >= settings.keep
+    kept = relevance >= settings.keep * relevance.mean(1, keepdim=True) if settings.mask == "mean" else shares >= settings.keep
     return (kept | (shares == shares.amax(1, keepdim=True))).float()
 
 

@@ -54,7 +54,7 @@ class Left:
         if name not in known:
             known.append(name)
 
-    def told(self, most: int = 5) -> list[str]:
+    def lines(self, most: int = 5) -> list[str]:
         """One line for each reason, with at most `most` names."""
         dots = {why: " …" if len(names) > most else "" for why, names in self.names.items()}
         return [f"{len(names)} left out, {why}: {', '.join(names[:most])}{dots[why]}" for why, names in self.names.items()]
@@ -75,11 +75,11 @@ def read_pairs(data: Sequence[Path], left: Left) -> list[Pair]:
     elif len(data) == 1:
         rows = _from_table(data[0], left)
     else:
-        raise FastlocError(f"the data are {', '.join(map(str, data))}; one folder or table, or nothing but .tar shards, is wanted")
+        raise FastlocError(f"data must be one folder or table, or .tar shards alone, got {', '.join(map(str, data))}")
     pairs = list(_usable(rows, left))
     if len(pairs) < 2:
-        why = "; ".join(["", *left.told(2)])
-        raise FastlocError(f"{data[0]} holds {len(pairs)} usable pairs of picture and caption; two or more are wanted{why}")
+        why = "; ".join(["", *left.lines(2)])
+        raise FastlocError(f"{data[0]} must hold two or more usable pairs of picture and caption, got {len(pairs)}{why}")
     return pairs
 
 
@@ -105,7 +105,7 @@ def _from_table(given: Path, left: Left) -> Iterator[tuple[str, Callable[[], byt
     if os.path.isdir(given):
         found = [given / name for name in TABLES if (given / name).is_file()]
         if not found:
-            raise FastlocError(f"{given} holds none of {', '.join(TABLES)}: a table with a column image and a column caption is wanted")
+            raise FastlocError(f"{given} must hold a table, {' or '.join(TABLES)}, with columns image and caption, got none")
         table = found[0]
     captions: dict[str, list[str]] = {}
     for name, texts in _rows(table):
@@ -121,7 +121,7 @@ def _from_table(given: Path, left: Left) -> Iterator[tuple[str, Callable[[], byt
 def _rows(table: Path) -> Iterator[tuple[str, list[str]]]:
     reader = {".csv": _csv, ".jsonl": _jsonl}.get(table.suffix.lower())
     if reader is None:
-        raise FastlocError(f"{table}: a folder, a .csv, a .jsonl or .tar shards are wanted")
+        raise FastlocError(f"data must be a folder, a .csv, a .jsonl or .tar shards, got {table}")
     try:
         with table.open(encoding="utf-8-sig", newline="") as lines:
             rows = list(reader(lines, str(table)))
@@ -131,7 +131,7 @@ def _rows(table: Path) -> Iterator[tuple[str, list[str]]]:
         image, text = (_cell(row, names, f"{table}, line {number}") for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
         texts = text if isinstance(text, list) else [text]
         if not isinstance(image, str) or not image or not all(isinstance(each, str) for each in texts):
-            raise FastlocError(f"{table}, line {number}: a path and a caption, or a list of them, are wanted, not {image!r} and {text!r}")
+            raise FastlocError(f"{table}, line {number}: must hold a path and a caption, or a list of them, got {image!r} and {text!r}")
         yield image, texts
 
 
@@ -147,7 +147,7 @@ def _jsonl(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any
         if line.strip():
             row = decode(line, Any, f"{name}, line {number}: is not JSON", error=FastlocError)
             if not isinstance(row, dict):
-                raise FastlocError(f"{name}, line {number}: is not a JSON object")
+                raise FastlocError(f"{name}, line {number}: must be a JSON object")
             yield number, row
 
 

@@ -67,7 +67,7 @@ def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
             places = [(each.name, each.offset_data, each.size) for each in archive if each.isfile()]
         whole = path.stat().st_size
     except (OSError, tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise FastlocError(f"shard {str(path)!r} cannot be read: {first_line(error)}; an uncompressed tar file is wanted") from error
+        raise FastlocError(f"shard {str(path)!r} must be an uncompressed tar file, got another ({first_line(error)})") from error
     for name, offset, size in places:
         if not 0 <= offset <= offset + size <= whole:
             raise FastlocError(f"shard {str(path)!r} ends within {name}")

@@ -33,7 +33,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Told:
+class CurveRow:
     """One step as a row of the curve; loss and accuracy are of the whole batch, before the step."""
 
     step: int
@@ -73,7 +73,7 @@ def batch_of(step: int, count: int, settings: Settings) -> tuple[int, list[int],
     return epoch, order[place * size : (place + 1) * size].tolist(), np.random.default_rng([settings.seed, 1, step])
 
 
-def take(state: State, features: Features) -> Told:
+def take(state: State, features: Features) -> CurveRow:
     """Take one step. Raises FastlocError if the loss is no finite number, or no picture of the batch can be read."""
     settings = state.settings
     epoch, indices, rng = batch_of(state.step, len(features.pairs), settings)
@@ -84,17 +84,17 @@ def take(state: State, features: Features) -> Told:
     sentences = nn.functional.normalize(features.sentences(captions[mine]) @ state.text.T, dim=-1)
     known = gathered(there.float()) > 0
     if int(known.sum()) < 2:
-        raise FastlocError(f"step {state.step + 1}: fewer than two pictures of the batch can be read: {', '.join(features.left.told(2))}")
+        raise FastlocError(f"step {state.step + 1}: fewer than two pictures of the batch can be read: {', '.join(features.left.lines(2))}")
     loss, accuracy = contrastive(gathered(vectors)[known], gathered(sentences)[known], state.log_scale.exp())
     rate = rate_at(state.step, settings)
-    told = Told(state.step + 1, epoch, float(loss.detach()), float(accuracy), float(state.log_scale.detach().exp()), rate)
-    if not math.isfinite(told.loss):
-        raise FastlocError(f"step {told.step}: the loss is {told.loss}; a smaller rate than {settings.rate:g} may help, or finite pixels")
+    row = CurveRow(state.step + 1, epoch, float(loss.detach()), float(accuracy), float(state.log_scale.detach().exp()), rate)
+    if not math.isfinite(row.loss):
+        raise FastlocError(f"step {row.step}: the loss is {row.loss}; a smaller rate than {settings.rate:g} may help, or finite pixels")
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     _together(state)
     _move(state, rate)
-    return told
+    return row
 
 
 def _together(state: State) -> None:

@@ -17,14 +17,14 @@ from fastloc.eclip.features import Features
 from fastloc.eclip.loss import processes, rank
 from fastloc.eclip.pairs import Left, Pair, fingerprint
 from fastloc.eclip.settings import Settings
-from fastloc.eclip.steps import State, Told, take
+from fastloc.eclip.steps import CurveRow, State, take
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
 
 PROJECTIONS, CACHE, LEFT = "projections.safetensors", "features.f16", "left_out.csv"
 # (the current phase, steps done, steps in total, the last step's row)
-Report = Callable[[str, int, int, Told | None], None]
+Report = Callable[[str, int, int, CurveRow | None], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Running:
 
 def train(
     localizer: Localizer, pairs: list[Pair], out: Path, settings: Settings, running: Running, left: Left,
-    report: Report = lambda what, done, total, told: None,
+    report: Report = lambda what, done, total, row: None,
 ) -> Projections:  # fmt: skip
     """Train in this process or, where torch.distributed is initialised, in all of its processes, and write into the folder `out`.
 
@@ -57,7 +57,7 @@ def train(
     _refuse(localizer, out, settings, running, len(pairs))
     belongs = {"tower": digest(localizer.source.vit), "text_tower": localizer.source.text.digest, "data": fingerprint(pairs)}
     state = State(settings, localizer.source.vit.spec.embed, localizer.device)
-    rows: list[Told] = []
+    rows: list[CurveRow] = []
     if running.resume:
         checkpoint.resume(out / checkpoint.NAME, state, belongs)
         rows = curve.read(out / curve.NAME, state.step)
@@ -76,7 +76,7 @@ def train(
 
 
 def _refuse(localizer: Localizer, out: Path, settings: Settings, running: Running, count: int) -> None:
-    if localizer.projected.given or localizer.recipe.name != "itsm":
+    if localizer.projected.is_given or localizer.recipe.name != "itsm":
         raise FastlocError("the encoder to train on is the plain one: method itsm, without projections")
     if settings.batch % processes() or count < processes():
         raise FastlocError(f"a batch of {min(settings.batch, count)} pairs cannot be shared evenly by {processes()} processes")
@@ -99,7 +99,7 @@ def _room(out: Path, running: Running) -> Iterator[Path | None]:
             file.unlink(missing_ok=True)
 
 
-def _save(out: Path, state: State, rows: list[Told], belongs: dict[str, str]) -> None:
+def _save(out: Path, state: State, rows: list[CurveRow], belongs: dict[str, str]) -> None:
     """Save the training: one process writes, and the others wait for it."""
     if rank() == 0:
         curve.write(out / curve.NAME, rows)
@@ -109,15 +109,15 @@ def _save(out: Path, state: State, rows: list[Told], belongs: dict[str, str]) ->
 
 
 def _finish(
-    out: Path, localizer: Localizer, state: State, rows: list[Told], belongs: dict[str, str], left: Left, count: int
+    out: Path, localizer: Localizer, state: State, rows: list[CurveRow], belongs: dict[str, str], left: Left, count: int
 ) -> Projections:
-    told = {
+    facts = {
         **asdict(state.settings), "trained": state.step, "pairs": count, "size": localizer.input_size,
         "loss": round(rows[-1].loss, 4) if rows else None,
     }  # fmt: skip
     towers = belongs["tower"], belongs["text_tower"]
     image, text = (phi.detach().cpu().clone() for phi in (state.image, state.text))
-    made = Projections(image, text, localizer.source.name, *towers, told)
+    made = Projections(image, text, localizer.source.name, *towers, facts)
     if rank() == 0:
         made.save(out / PROJECTIONS)
         if rows:

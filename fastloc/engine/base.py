@@ -1,4 +1,4 @@
-"""The base of all engines: one cached pass for each shape, captured where the plan says so; on a GPU one call at a time."""
+"""The base of all engines: one cached pass for each shape, captured where the plan chooses it; on a GPU one call at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

@@ -54,7 +54,7 @@ def calibrate(
     """
     row = recipe("gem_matched", rho=rho, blocks=blocks, iterations=iterations, terms=streams)
     if not pictures:
-        raise RecipeError("there is no picture to calibrate on; one or more are wanted")
+        raise RecipeError("pictures to calibrate on must be one or more, got none")
     weights = localizer.source.vit.to(localizer.device)
     logs, sizes = [], []
     for pixels in inputs(localizer, pictures):
@@ -108,7 +108,7 @@ def walk(weights: Weights, pixels: Tensor, row: Recipe, choose: Choice) -> Itera
     """
     layers = weights.spec.layers
     if not 1 <= row.blocks <= layers:
-        raise RecipeError(f"blocks is {row.blocks}; 1 to {layers} fit the model")
+        raise RecipeError(f"blocks must be 1 to {layers} for this model, got {row.blocks}")
     names = [f"qkv{i}" for i in range(layers - row.blocks, layers)]
     captured = forward(weights, pixels, recipe("itsm", position=row.position, keep_position=row.keep_position), capture=names).captured
     for block, name in enumerate(names):

@@ -15,9 +15,9 @@ def device_of(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise FastlocError(f"unknown device {str(device)!r}: such as 'cpu', 'cuda' or 'cuda:1' is wanted") from error
+        raise FastlocError(f"device must be 'cpu', 'cuda' or one such as 'cuda:1', got {str(device)!r}") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise FastlocError(f"device {str(device)!r} is asked for, and torch sees no CUDA GPU; use 'cpu'")
+        raise FastlocError(f"device must be 'cpu' where torch sees no CUDA GPU, got {str(device)!r}")
     return chosen
 
 

@@ -128,7 +128,7 @@ class Localizer(BaseLocalizer[list[str]]):
         self._queue = AsyncQueue()
         self._process = DeviceProcess(self.device)
         self.kind = tower_kind(source.weights)
-        self._choose(method, official, recommended, fit, template, changes, self.measured.given)
+        self._choose(method, official, recommended, fit, template, changes, self.measured.is_given)
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
@@ -336,7 +336,7 @@ class Localizer(BaseLocalizer[list[str]]):
     def frame_geometry(self, frames: Tensor) -> Geometry:
         """The geometry of camera frames in the input. Raises ImageError unless they are uint8 [B, H, W, 3]."""
         if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise ImageError(f"frames are {tuple(frames.shape)} {frames.dtype}; torch.uint8 [B, H, W, 3] is wanted")
+            raise ImageError(f"frames must be torch.uint8 [B, H, W, 3], got {frames.dtype} {tuple(frames.shape)}")
         return self.geometry((frames.shape[1], frames.shape[2]))
 
     def prediction(self, geometry: Geometry, prompts: list[str], grid: Floats, cosines: Floats) -> Prediction:
@@ -407,7 +407,7 @@ class Localizer(BaseLocalizer[list[str]]):
         return self._predictions(geometries, texts, *self.scored_similarity(pixels, texts))
 
     def _resizes(self, geometries: list[Geometry]) -> bool:
-        """True where the device resizes these pictures: those of one geometry, if the plan says so. Pillow resizes the others."""
+        """True where the device resizes these pictures: those of one geometry, if the plan chooses it. Pillow resizes the others."""
         return len(set(geometries)) == 1 and self.engine.plan(len(geometries), geometries[0].input).frames != "pillow"
 
     def _predictions(self, geometries: list[Geometry], prompts: list[str], grids: Tensor, cosines: Tensor) -> list[Prediction]:
@@ -428,8 +428,8 @@ def _size(source: loading.Source, official: int | str | None) -> int | tuple[int
     if official is None and "size" in source.recommended:
         return int(source.recommended["size"])
     if isinstance(official, int):
-        wanted = official, official
+        sides = official, official
     else:
-        wanted = source.spec.image if official == NATIVE else both_sides([max(USUAL_SIZE, side) for side in source.spec.image])
-    height, width = (max(side // step, 1) * step for side, step in zip(wanted, source.spec.patch, strict=True))
+        sides = source.spec.image if official == NATIVE else both_sides([max(USUAL_SIZE, side) for side in source.spec.image])
+    height, width = (max(side // step, 1) * step for side, step in zip(sides, source.spec.patch, strict=True))
     return height if height == width else (height, width)

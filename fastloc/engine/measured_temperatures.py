@@ -49,7 +49,7 @@ class MeasuredTemperatures(OfModel[Temperatures]):
         if meets_rho_itself and not asked:
             return row
         if "inv_temp" in changes:
-            raise RecipeError(f"inv_temp {changes['inv_temp']!r} and temperatures are given: give one of them")
+            raise RecipeError(f"temperatures must be left out with inv_temp, got both (inv_temp {changes['inv_temp']!r})")
         return replace(row, inv_temp=self._of(source, row, measure).table_for(row))
 
     def _of(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:

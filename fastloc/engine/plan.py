@@ -127,20 +127,20 @@ def make_plan(request: PlanRequest, settings: Mapping[str, str], table: Mapping[
     return Plan(**chosen, title=title, decisions=tuple(decisions))
 
 
-def _decide(name: str, options: tuple[PlanOption, ...], request: PlanRequest, chosen: Chosen, wanted: str | None) -> PlanChoice:
+def _decide(name: str, options: tuple[PlanOption, ...], request: PlanRequest, chosen: Chosen, requested: str | None) -> PlanChoice:
     impossible = {option.name: option.impossible(request, chosen) for option in options}
     by_name = {option.name: option for option in options}
-    if wanted is not None:
-        if wanted not in by_name:
-            raise PlanError(unknown(f"{name} choice", wanted, by_name))
-        if impossible[wanted]:
-            raise PlanError(f"{name} {wanted!r} is not possible here: {'; '.join(impossible[wanted])}")
+    if requested is not None:
+        if requested not in by_name:
+            raise PlanError(unknown(f"{name} choice", requested, by_name))
+        if impossible[requested]:
+            raise PlanError(f"{name} {requested!r} is not possible here: {'; '.join(impossible[requested])}")
     against = {each.name: impossible[each.name] or each.unwise(request, chosen) for each in options}
-    pick = wanted or next((each for each in by_name if not against[each]), None)
+    pick = requested or next((each for each in by_name if not against[each]), None)
     if pick is None:
         reasons = "; ".join(f"{each}: {', '.join(why)}" for each, why in against.items())
         raise PlanError(f"no choice for {name} is possible here ({reasons})")
-    why = "as asked for" if wanted else by_name[pick].why
+    why = "as requested" if requested else by_name[pick].why
     preferred = f"{pick} comes first here"
     refused = tuple((each, "; ".join(reasons) if reasons else preferred) for each, reasons in against.items() if each != pick)
     return PlanChoice(name, pick, why, refused)

@@ -34,8 +34,8 @@ def choose_resnet(
 
 def native_bfloat16() -> bool:
     """True if this machine's CPU multiplies bfloat16 matrices natively, as far as PyTorch reports."""
-    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(told.get(each) for each in ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(each) for each in ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16"))
 
 
 def _if(condition: Callable[[PlanRequest, Chosen], bool], reason: str) -> Reasons:
@@ -90,8 +90,8 @@ OPTIONS: dict[str, tuple[PlanOption, ...]] = {
         PlanOption("float16", "tensor cores; norms, temperatures, sums and cosines stay float32",
                unwise=_if(_on_cpu, "CPUs are slower in it than in float32")),
         PlanOption("float32", "the quickest that every CPU has; bfloat16 is quicker on CPUs that multiply in it, and less exact"),
-        PlanOption("bfloat16", "as asked for", unwise=_if(lambda s, c: True, "it keeps 8 bits of every number where float16 keeps 11")),
-        PlanOption("float64", "as asked for", unwise=_if(lambda s, c: True, "it is for comparing methods, not for speed")),
+        PlanOption("bfloat16", "as requested", unwise=_if(lambda s, c: True, "it keeps 8 bits of every number where float16 keeps 11")),
+        PlanOption("float64", "as requested", unwise=_if(lambda s, c: True, "it is for comparing methods, not for speed")),
     ),
     "attention": (
         PlanOption("triton", "self-self kernels: no maximum to find, normalisation in the exponent, bias computed where it is used",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastloc.checkpoints.loading import Source
-from fastloc.checkpoints.projections import OWN, Given, found
+from fastloc.checkpoints.projections import OWN, Given, projections_for
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.tower_kinds import AnyTower
 from fastloc.recipes import Recipe
@@ -26,19 +26,19 @@ class ProjectedTowers:
     """
 
     def __init__(self, source: Source, given: Given = None) -> None:
-        self.plain, self.given = source, given is not None
+        self.plain, self.is_given = source, given is not None
         self.own = given is None or given == OWN
         self.folded: Source | None = None
         self.towers: dict[int, AnyTower] = {}
         if given is not None:
-            self.folded = found(given, source).applied(source)
+            self.folded = projections_for(given, source).applied(source)
 
     def source(self, row: Recipe) -> Source:
         """The model for this recipe. Raises ModelError if the recipe needs projections and there are none."""
-        if not self.given and not row.trained:
+        if not self.is_given and not row.trained:
             return self.plain
         if self.folded is None:
-            self.folded = found(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
+            self.folded = projections_for(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
         return self.folded
 
     def calibration(self, source: Source) -> Calibration:

@@ -39,7 +39,7 @@ class TowerKind:
 
 def _check_blocks(recipe: Recipe, spec: ModelSpec, name: str) -> None:
     if recipe.blocks > spec.layers:
-        raise RecipeError(f"method {recipe.name!r} changes {recipe.blocks} blocks, and {name} has {spec.layers}")
+        raise RecipeError(f"method {recipe.name!r}: blocks must be at most the {spec.layers} of {name}, got {recipe.blocks}")
 
 
 def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, size: tuple[int, int], settings: Mapping[str, str]) -> Plan:

@@ -28,7 +28,7 @@ class Projections:
     packed: Tensor  # [B, N, K, H, d]
     letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
     prefix: int = 1  # the number of the N tokens that stand in front of the patches
-    given: Tensor | None = None  # [B, N, H, d], values of another block that replace this block's
+    foreign_values: Tensor | None = None  # [B, N, H, d], values of another block that replace this block's
 
     def __getitem__(self, letter: str) -> Tensor:
         """One projection, [B, N, H, d], a view."""
@@ -37,7 +37,7 @@ class Projections:
     @property
     def values(self) -> Tensor:
         """The values that the attention averages, [B, N, H, d]."""
-        return self["v"] if self.given is None else self.given
+        return self["v"] if self.foreign_values is None else self.foreign_values
 
     @property
     def by_head(self) -> Tensor:
@@ -248,7 +248,7 @@ def temperature_table(recipe: Recipe, heads: int, like: Tensor) -> Tensor | None
         return None
     table = torch.tensor(recipe.inv_temp, dtype=torch.float64)
     if table.shape[1] not in (1, heads):
-        raise RecipeError(f"inv_temp table is for {table.shape[1]} heads, and the model has {heads}")
+        raise RecipeError(f"inv_temp table must be for the model's {heads} heads, got {table.shape[1]}")
     full = table.expand(recipe.blocks, heads, len(recipe.streams), recipe.iterations + 1)
     return full.permute(0, 3, 2, 1)[:, :, None].to(like.device, _wide(like))
 

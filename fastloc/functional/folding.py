@@ -77,7 +77,7 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
             not fit.
     """
     if recipe.blocks > weights.spec.layers:
-        raise RecipeError(f"recipe {recipe.name!r} changes {recipe.blocks} blocks, and the model has {weights.spec.layers}")
+        raise RecipeError(f"recipe {recipe.name!r}: blocks must be at most the model's {weights.spec.layers}, got {recipe.blocks}")
     _check_relevance(weights.spec, recipe)
     _check_path(weights.spec, recipe)
     scaled = with_registers(without_scale(weights), recipe)
@@ -93,9 +93,9 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
 
 def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
     if not -spec.layers <= recipe.start < spec.layers:
-        raise RecipeError(f"recipe {recipe.name!r}: start is {recipe.start}, and the model's blocks are 0 … {spec.layers - 1}")
+        raise RecipeError(f"recipe {recipe.name!r}: start must be a block of the model, 0 … {spec.layers - 1}, got {recipe.start}")
     if recipe.head is not None and recipe.head >= spec.heads:
-        raise RecipeError(f"recipe {recipe.name!r}: head is {recipe.head}, and the model's heads are 0 … {spec.heads - 1}")
+        raise RecipeError(f"recipe {recipe.name!r}: head must be a head of the model, 0 … {spec.heads - 1}, got {recipe.head}")
     if recipe.reads == "grad-eclip" and spec.pool == "avg":
         what = "reads the gradient of the class token, and the model's embedding is the mean of its patches"
         raise RecipeError(f"recipe {recipe.name!r} {what}")
@@ -116,7 +116,7 @@ def _check_path(spec: ModelSpec, recipe: Recipe) -> None:
     if spec.layers < 2:
         raise RecipeError(f"recipe {recipe.name!r} reads what stands before the last block, and the model has one block")
     if max(recipe.path_blocks, default=0) > spec.layers - 2:
-        raise RecipeError(f"recipe {recipe.name!r}: path_blocks is {recipe.path_blocks}, and 0 … {spec.layers - 2} stand before the last")
+        raise RecipeError(f"recipe {recipe.name!r}: path_blocks must be within 0 … {spec.layers - 2}, got {recipe.path_blocks}")
 
 
 def streams_read(recipe: Recipe, layers: int) -> tuple[int, ...]:

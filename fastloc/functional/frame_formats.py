@@ -32,7 +32,7 @@ def shared(frames: Any) -> Tensor:
         return frames
     kind = type(frames).__name__
     if not hasattr(frames, "__dlpack__"):
-        raise ImageError(f"frames are a {kind}; a torch tensor is wanted, or another array with __dlpack__")
+        raise ImageError(f"frames must be a torch tensor, or another array with __dlpack__, got a {kind}")
     try:
         tensor: Tensor = from_dlpack(frames)
         return tensor
@@ -58,13 +58,13 @@ def nv12_to_rgb(
     """
     planes = shared(surface)
     if planes.dtype != torch.uint8 or planes.ndim not in (2, 3) or planes.shape[-2] % 3 or planes.shape[-1] % 2 or not planes.numel():
-        raise ImageError(f"an NV12 surface is uint8 [rows * 3 / 2, pitch], not {list(planes.shape)} {planes.dtype}")
+        raise ImageError(f"an NV12 surface must be uint8 [rows * 3 / 2, pitch], got {planes.dtype} {list(planes.shape)}")
     if matrix not in MATRICES:
         raise FastlocError(unknown("matrix", matrix, MATRICES))
     rows, pitch = planes.shape[-2] * 2 // 3, planes.shape[-1]
     shown_height, shown_width = height or rows, width or pitch
     if not (0 < shown_height <= rows and 0 < shown_width <= pitch):
-        raise FastlocError(f"a picture of {shown_height} x {shown_width} does not lie in a surface of {rows} x {pitch}")
+        raise FastlocError(f"the picture must lie in its surface of {rows} x {pitch}, got {shown_height} x {shown_width}")
     luma = planes[..., :shown_height, :shown_width].float()
     chroma = planes[..., rows : rows + (shown_height + 1) // 2, : shown_width + shown_width % 2].float() - 128
     blue, red = (_doubled(chroma[..., i::2])[..., :shown_height, :shown_width] for i in (0, 1))

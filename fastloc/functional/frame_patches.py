@@ -74,16 +74,16 @@ def frame_tables(geometry: Geometry, patch: Pair, mean: Sequence[float], interpo
     the geometry's input, and a mean that is not three finite numbers.
     """
     if len(mean) != 3 or not np.isfinite(mean).all():
-        raise FastlocError(f"mean {mean!r} must be three finite numbers, one a channel")
+        raise FastlocError(f"mean must be three finite numbers, one a channel, got {mean!r}")
     return _tables(geometry, patch, (float(mean[0]), float(mean[1]), float(mean[2])), interpolation)
 
 
 def frame_refusals(frames: Tensor, tables: FrameTables) -> list[str]:
     """The reasons why these frames do not fit the tables; empty if they fit."""
-    wanted = [*tables.frame, 3]
-    if frames.ndim != 4 or list(frames.shape[1:]) != wanted:
-        return [f"frames are {list(frames.shape)}; [B, {wanted[0]}, {wanted[1]}, 3] is wanted, the size that their tables were made for"]
-    return [] if frames.dtype == torch.uint8 else [f"frames are {str(frames.dtype).removeprefix('torch.')}; uint8 is wanted"]
+    height, width = tables.frame
+    if frames.ndim != 4 or list(frames.shape[1:]) != [height, width, 3]:
+        return [f"frames must be [B, {height}, {width}, 3], the size that their tables were made for, got {list(frames.shape)}"]
+    return [] if frames.dtype == torch.uint8 else [f"frames must be uint8, got {str(frames.dtype).removeprefix('torch.')}"]
 
 
 def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bgr: bool = False) -> Tensor:

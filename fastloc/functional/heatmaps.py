@@ -176,21 +176,21 @@ def check_order(order: str, logit_scale: float | None, reverse: bool, dtype: tor
     if order not in ORDERS:
         raise FastlocError(unknown("order", order, ORDERS))
     if reverse and order not in ("grid", "picture"):
-        raise FastlocError(f"reverse needs a min-max map, order 'grid' or 'picture', not {order!r}")
+        raise FastlocError(f"order must be 'grid' or 'picture' where reverse is set, got {order!r}")
     if order in COMPETING and (logit_scale is None or not (math.isfinite(logit_scale) and logit_scale > 0)):
-        raise FastlocError(f"order {order!r} needs a positive logit_scale, not {logit_scale!r}")
+        raise FastlocError(f"logit_scale must be positive for order {order!r}, got {logit_scale!r}")
     if dtype not in DTYPES:
-        raise FastlocError(f"dtype of heatmaps must be one of {', '.join(map(str, DTYPES))}, not {dtype}")
+        raise FastlocError(f"dtype of heatmaps must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
     if dtype == torch.uint8 and order == "none":
-        raise FastlocError("order 'none' gives raw similarities, which bytes cannot hold: use a float dtype")
+        raise FastlocError(f"dtype must be a float type for order 'none', whose raw similarities bytes cannot hold, got {dtype}")
 
 
 def checked(similarity: Tensor) -> Tensor:
     """Similarities [B, T, h, w] in float32 or float64. Raises FastlocError for another shape or dtype."""
     if similarity.ndim != 4 or 0 in similarity.shape[1:]:
-        raise FastlocError(f"similarity must be [B, T, h, w] with at least one text and cell, not {list(similarity.shape)}")
+        raise FastlocError(f"similarity must be [B, T, h, w] with at least one text and cell, got {list(similarity.shape)}")
     if not similarity.is_floating_point():
-        raise FastlocError(f"similarity must be floats, not {similarity.dtype}")
+        raise FastlocError(f"similarity must be floats, got {similarity.dtype}")
     return similarity if similarity.dtype == torch.float64 else similarity.float()
 
 

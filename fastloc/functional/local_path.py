@@ -101,7 +101,7 @@ class LocalPath:
     def _seen(self, other: Projections, v: Tensor, temperatures: list[Temperature]) -> Tensor:
         """The output of another block's attention on the last block's values."""
         if self.prepared.recipe.cross_terms == "own":
-            return self.ops.local(replace(other, given=v), temperatures, self.prepared.recipe, self.grid, None)
+            return self.ops.local(replace(other, foreign_values=v), temperatures, self.prepared.recipe, self.grid, None)
         return self.ops.attend(other["q"][:, self.prefix :], other["k"], v, v.shape[-1] ** -0.5, None)
 
     def _attend_to_all(self, stash: Tensor) -> None:

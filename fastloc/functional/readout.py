@@ -62,10 +62,10 @@ def _surgery(out: Output, texts: Tensor, empty: Tensor | None) -> Tensor:
     """CLIP Surgery's texts: [T, E], or one set an image [B, T, E]."""
     if texts.shape[0] == 1:
         if empty is None:
-            raise TextError("feature surgery with one text needs the embedding of the empty string")
+            raise TextError("the embedding of the empty string must be given for feature surgery with one text, got none")
         return texts - empty
     if out.cls is None:
-        raise TextError("feature surgery with several texts needs the image embedding: call forward(…, cls=True)")
+        raise TextError("the image embedding must be given for feature surgery with several texts, got none; call forward(…, cls=True)")
     return surgery_texts(F.normalize(out.cls.to(texts.dtype), dim=-1), texts)
 
 

@@ -104,8 +104,8 @@ def check(recipe: Recipe, spec: ResNetSpec, name: str = "this model") -> None:
     # the authors' form too, some of whose fields have no effect here
     usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
-        told = [getattr(row, field.name) for row in usual]
-        if getattr(recipe, field.name) not in told and field.name not in (*form.fields, *_EVERYWHERE):
+        values = [getattr(row, field.name) for row in usual]
+        if getattr(recipe, field.name) not in values and field.name not in (*form.fields, *_EVERYWHERE):
             meant = ", ".join((*form.fields, "order, score, logit_scale, reverse, template and fit"))
             raise RecipeError(f"{field.name} means nothing to {recipe.name!r} on a ResNet, and {name} is one; what can be changed: {meant}")
     if "terms" in form.fields and recipe.terms not in ((), ("qk",)):
@@ -116,7 +116,7 @@ def check(recipe: Recipe, spec: ResNetSpec, name: str = "this model") -> None:
     if form.relevance and recipe.target not in TARGETS:
         raise RecipeError(unknown("target on ResNets", recipe.target, TARGETS))
     if recipe.inv_temp is not None and not positive(recipe.inv_temp):
-        raise RecipeError(f"inv_temp {recipe.inv_temp!r} does not fit a ResNet's one attention; a number above 0 or None does")
+        raise RecipeError(f"inv_temp must be a number above 0 or None for a ResNet's one attention, got {recipe.inv_temp!r}")
 
 
 def prepare(weights: ResNetWeights, recipe: Recipe) -> Prepared:
@@ -248,10 +248,10 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
 def check_pixels(pixels: Tensor) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ModelError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; normalised floats [B, 3, H, W] are wanted")
+        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
     height, width = pixels.shape[-2:]
     if height == 0 or width == 0 or height % 32 or width % 32:
-        raise ModelError(f"input size {height}x{width} is not a multiple of the ResNet's stride 32x32")
+        raise ModelError(f"input size must be a multiple of the ResNet's stride 32x32, got {height}x{width}")
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:

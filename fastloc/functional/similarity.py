@@ -66,8 +66,8 @@ def answer(
     recipe = prepared.recipe
     compared = texts if beside is None else torch.cat([texts, beside[None]])
     if recipe.reads == "patches":
-        wanted = beside is not None or (readout.needs_cls(recipe.readout, texts.shape[0]) if cls is None else cls)
-        out = encode(prepared, tokens, places, grid, ops, cls=wanted)
+        with_cls = beside is not None or (readout.needs_cls(recipe.readout, texts.shape[0]) if cls is None else cls)
+        out = encode(prepared, tokens, places, grid, ops, cls=with_cls)
         return read(out, texts), readout.scores(out, compared)
     found, embedding = relevance(Scene(prepared, tokens, places, grid, texts, ops, empty))
     return found, readout.image_scores(embedding, compared)

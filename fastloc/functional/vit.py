@@ -143,10 +143,10 @@ def _last_rows(prepared: FoldedViT, tokens: int, cls: bool, capture: Collection[
 def check_pixels(spec: ModelSpec, pixels: Tensor) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the patch."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ModelError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; normalised floats [B, 3, H, W] are wanted")
+        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
     size = tuple(pixels.shape[-2:])
     if any(side == 0 or side % step for side, step in zip(size, spec.patch, strict=True)):
-        raise ModelError(f"input size {size[0]}x{size[1]} is not a multiple of the patch {spec.patch[0]}x{spec.patch[1]}")
+        raise ModelError(f"input size must be a multiple of the patch {spec.patch[0]}x{spec.patch[1]}, got {size[0]}x{size[1]}")
 
 
 def _check_captures(spec: ModelSpec, capture: Collection[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ CHUNK = 1 << 16
 
 
 def blend(values: Floats, axis: Axis, pixels: slice | NDArray[np.integer[Any]], side: int = -1, offset: int = 0) -> Floats:
-    """Values [..., cells] at pixels of the axis, [..., n]; `side` is the axis of the values, and `offset` the number of their first cell."""
+    """Values [..., cells] at pixels of the axis, [..., n]; `side` is the values' axis, `offset` the number of their first cell."""
     lower = axis.lower[pixels]
     made: Floats = values.take(np.minimum(lower + 1, axis.seen.stop - 1) - offset, side)
     first = values.take(lower - offset, side)
@@ -78,7 +79,7 @@ class Bilinear:
         for text in range(0, count, step):
             texts = slice(text, min(text + step, count))
             cells, offset = self.down(self.across(texts, columns), rows)
-            for first, stop in zip(starts[:-1], starts[1:], strict=True):
+            for first, stop in pairwise(starts):
                 cell = int(axis.lower[first]) - offset
                 above = cells[:, cell, None]
                 made = np.multiply(
@@ -87,6 +88,11 @@ class Bilinear:
                 )
                 made += above
                 yield texts, slice(first, stop), made
+
+    def at(self, text: int, row: int, column: int) -> float:
+        """The value of one pixel of a map."""
+        cells, first = self.down(self.across(slice(text, text + 1), slice(column, column + 1)), slice(row, row + 1))
+        return float(blend(cells, self.rows[-1], slice(row, row + 1), -2, first)[0, 0, 0])
 
     def range(self) -> tuple[Floats, Floats]:
         """The least and the greatest value of each map, [T, 1, 1]: a column takes them at the first or last pixel beside a cell."""

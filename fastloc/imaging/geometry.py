@@ -222,7 +222,8 @@ def _check_multiple(size: Pair, patch: Pair) -> None:
         if side % cell:
             below = side // cell * cell
             good = f"{below} or {below + cell}" if below else f"{cell}"
-            raise FastlocError(f"size {size_text(size)} is not a multiple of the patch {size_text(patch)}: instead of {side} use {good}")
+            rule = f"a multiple of the patch {size_text(patch)}"
+            raise FastlocError(f"size must be {rule}, got {size_text(size)}; instead of {side} use {good}")
 
 
 def _check_cost(inputs: Pair, cell: Pair, size: int | Pair) -> None:

@@ -16,7 +16,7 @@ from fastloc.imaging.geometry import Geometry
 from fastloc.utils.distinct import distinct_rows
 
 __all__ = [
-    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "labels", "minmax", "peak", "softmax",
+    "BACKGROUND", "COMPETING", "ORDERS", "Heat", "heat_of", "heat_tile", "heatmaps", "is_flat", "minmax", "peak", "softmax",
     "surface", "through_input", "upsample",
 ]  # fmt: skip
 
@@ -117,6 +117,13 @@ class Heat:
         for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None):
             yield texts, part, self.of(values, texts)
 
+    def inside(self, rows: slice, columns: slice) -> Floats:
+        """[t, r, c]: the heat of the maps at pixels that the model saw."""
+        made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
+        for texts, part, heat in self.parts(rows, columns):
+            made[texts, part.start - rows.start : part.stop - rows.start] = heat
+        return made
+
     def of(self, values: Floats, texts: slice) -> Floats:
         """The heat of values [t, ...] of the maps of these texts, in their place. All texts stand together where they compete."""
         if self.logit_scale is not None:
@@ -137,8 +144,7 @@ class Heat:
         down, along = self.geometry.covered()
         down, along = slice(max(down.start, top), min(down.stop, bottom)), slice(max(along.start, left), min(along.stop, right))
         if down.start < down.stop and along.start < along.stop:
-            for texts, part, heat in self.parts(down, along):
-                made[texts, part.start - top : part.stop - top, along.start - left : along.stop - left] = heat
+            made[:, down.start - top : down.stop - top, along.start - left : along.stop - left] = self.inside(down, along)
         return made if self.index is None else made[list(self.index)]
 
 
@@ -195,23 +201,6 @@ def heatmaps(
     min-max, and limits that are not finite or not in order.
     """
     return heat_of(similarity, geometry, order, logit_scale, reverse, limits).tile()
-
-
-def labels(similarity: Floats, geometry: Geometry, threshold: float | None = None, order: str = "none") -> NDArray[np.int32]:
-    """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w] upsampled as the order has it; of equal ones
-    the first.
-
-    `BACKGROUND` (-1) where the model did not look (a crop's borders) and where the best similarity is below the threshold.
-    """
-    maps = surface(similarity, geometry, order)
-    chosen = np.full(geometry.picture, BACKGROUND, np.int32)
-    rows, columns = geometry.covered()
-    for _, part, values in maps.parts(rows, columns, together=True):
-        best = values.argmax(0).astype(np.int32)
-        if threshold is not None:
-            best[values.max(0) < threshold] = BACKGROUND
-        chosen[part, columns] = best
-    return chosen
 
 
 def _minmax_grid(grid: Floats, geometry: Geometry, reverse: bool) -> Floats:

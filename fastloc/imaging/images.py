@@ -59,7 +59,7 @@ def load(
         return _from_tensor(source, name or "tensor", bgr)
     kind = type(source).__name__
     if bgr:
-        raise ImageError(f"{name or 'picture'} is a {kind}, which says itself what its channels are: bgr is for arrays and tensors")
+        raise ImageError(f"{name or 'picture'} must be an array or a tensor for bgr, got a {kind}, which names its channels itself")
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or "PIL picture", own=False)
     if isinstance(source, (str, os.PathLike)):
@@ -249,5 +249,5 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         hint = "; its channels come first, np.moveaxis(x, 0, -1) puts them last"
     if len(shape) == 4:
-        hint = "; this is a batch, and one picture was asked for"
+        hint = "; this is a batch, give one picture of it"
     raise ImageError(f"{name}: its shape must be [H, W] or [H, W, 1, 3 or 4], got {list(shape)}{hint}")

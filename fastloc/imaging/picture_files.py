@@ -88,7 +88,7 @@ def content_of(file: Any, name: str) -> bytes:
 def _check_kind(name: str, mode: int) -> None:
     """Raise ImageError unless it is a pipe, or standard input, that the caller names on purpose."""
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{name}: is a folder, not a picture")
+        raise ImageError(f"{name}: must be a picture, got a folder")
     if name.startswith(_ON_PURPOSE):
         return
     kind = "named pipe" if stat.S_ISFIFO(mode) else "device"

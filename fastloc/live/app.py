@@ -81,7 +81,7 @@ class Live:
 
     @property
     def _source(self) -> dict[str, Any] | None:
-        return None if self.hub is None else self.hub.told
+        return None if self.hub is None else self.hub.facts
 
     def close(self) -> None:
         """End all threads."""
@@ -195,7 +195,7 @@ class Live:
             case Seen():
                 session.seen()
             case Asked():
-                if session.ask(words.given):
+                if session.ask(words.requested):
                     self._aside.submit(self._change, session)
 
     def _change(self, session: Session) -> None:
@@ -212,7 +212,7 @@ class Live:
             "fastloc": __version__,
             "client": session.number,
             "model": self.methods.model,
-            "methods": self.methods.told,
+            "methods": self.methods.described,
             "note": self.note,
             "source": self._source,
             "limits": {"fps": limits.fps, "side": self.side, "texts": limits.texts, "letters": limits.letters, "methods": limits.methods},
@@ -232,13 +232,13 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.wait(left, timeout=CANCEL)
 
 
-async def _farewell(socket: WebSocket, told: str, code: int) -> None:
+async def _farewell(socket: WebSocket, message: str, code: int) -> None:
     """Send the reason, and close. A client that reads nothing does not delay this: the server ends what is left of the connection."""
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(FAREWELL):
-            await socket.send_text(written({"type": "problem", "field": "", "message": told, "asked": {}}).decode())
+            await socket.send_text(written({"type": "problem", "field": "", "message": message, "asked": {}}).decode())
             # what fits into a closing frame, 123 bytes
-            await socket.close(code, told.encode(errors="replace")[:123].decode(errors="ignore"))
+            await socket.close(code, message.encode(errors="replace")[:123].decode(errors="ignore"))
 
 
 async def _file(request: Request) -> Response:

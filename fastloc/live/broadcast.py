@@ -65,7 +65,7 @@ class Broadcast:
         return len(self._sessions)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Facts of the source that are sent to clients."""
         source = self._source
         return {"name": self.name, "live": self.live, "corrupt": source.corrupt, "reconnects": source.reconnects}

@@ -16,7 +16,7 @@ from fastloc.imaging.picture_formats import check_scans
 __all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Violation", "decoded", "measured"]
 
 FORMATS = ("JPEG", "WEBP", "PNG")
-# letters of a JSON message; all that can be asked for at once is shorter, however it is escaped
+# letters of a JSON message; the longest valid request is shorter, however it is escaped
 WORDS = 65_536
 # a time in ms, of either sign; a double distinguishes whole ones up to here
 MOMENT = 2.0**53
@@ -60,7 +60,7 @@ class Limits:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise FastlocError(f"limit {name} is {value!r}; a number above 0 is wanted")
+                raise FastlocError(f"limit {name} must be a number above 0, got {value!r}")
 
 
 class Violation(FastlocError):
@@ -82,10 +82,10 @@ def measured(content: bytes, limits: Limits) -> tuple[int, int]:
     # Pillow's readers of broken headers raise whatever they ran into; its bomb check comes before ours for huge sizes
     except Exception as error:
         if isinstance(error, Image.DecompressionBombError):
-            raise ImageError(f"the frame has more than {limits.pixels} pixels, which is the limit") from None
-        raise ImageError(f"the frame is no picture in {', '.join(FORMATS)}") from None
+            raise ImageError(f"the frame must have at most {limits.pixels} pixels, got more") from None
+        raise ImageError(f"the frame must be a picture in {', '.join(FORMATS)}") from None
     if width * height > limits.pixels:
-        raise ImageError(f"the frame is {width} x {height}, {width * height} pixels; the limit is {limits.pixels}")
+        raise ImageError(f"the frame must have at most {limits.pixels} pixels, got {width} x {height} = {width * height}")
     check_scans(content, "the frame")
     return height, width
 

@@ -52,8 +52,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     boxes: bool | UnsetType = UNSET
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The values that are asked for, by field."""
+    def requested(self) -> dict[str, Any]:
+        """The requested values, by field."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in values.items() if value is not UNSET}
 
@@ -123,16 +123,16 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _short(value: Any) -> str:
-    told = reprlib.repr(value)
-    return told if len(told) <= 60 else told[:59] + "…"
+    text = reprlib.repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
-def written(told: Any) -> bytes:
+def written(value: Any) -> bytes:
     """JSON of plain values: NaN and the infinities become null, and what cannot be encoded becomes a question mark."""
     try:
-        return msgspec.json.encode(told, enc_hook=_plain)
+        return msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_encodable(told), enc_hook=_plain)
+        return msgspec.json.encode(_encodable(value), enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:

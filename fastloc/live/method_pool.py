@@ -1,4 +1,4 @@
-"""The methods that the page offers, on one model: made when they are first asked for, and shared by all clients."""
+"""The methods that the page offers, on one model: made at their first use, and shared by all clients."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Methods:
                 raise FastlocError(f"method {name!r} cannot be offered: this model has one method, {self.first!r}")
             self.locator(name)
         others = [row.name for row in RECIPES.values() if quick(row) and self._runs(row.name)] if many and not names else list(names)
-        # the method that was asked for by name comes first
+        # the method that was chosen by name comes first
         return tuple(dict.fromkeys([self.first, *others]))
 
     def _runs(self, name: str) -> bool:
@@ -93,10 +93,10 @@ class Methods:
         An earlier setup's memory of its frames is kept where nothing changed that it depends on. Raises TextError, FastlocError.
         """
         background = (settings.background or BACKGROUND) if settings.maps == "background" else ()
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FastlocWarning)
             ways = tuple(self._way(name, settings, background, before) for name in settings.methods)
-        notes = self._noted(settings.texts, [str(each.message) for each in told if issubclass(each.category, FastlocWarning)])
+        notes = self._noted(settings.texts, [str(each.message) for each in caught if issubclass(each.category, FastlocWarning)])
         return Setup(settings, ways, before.revision + 1 if before else 0, notes)
 
     def _noted(self, texts: Sequence[str], messages: Sequence[str]) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ class Methods:
         return located.geometry.input
 
     @property
-    def told(self) -> list[dict[str, str]]:
+    def described(self) -> list[dict[str, str]]:
         """Names of the methods and a line of description for each."""
         return [{"name": name, "summary": RECIPES[name].summary if name in RECIPES else ""} for name in self.names]
 

@@ -75,21 +75,21 @@ def read_frame(message: bytes) -> Sent:
 
 def write_answer(answer: Answer) -> bytes:
     """The message of an answer; the shape of the heat is put into its facts."""
-    told = written({**answer.facts, "shape": answer.heat.shape})
+    facts = written({**answer.facts, "shape": answer.heat.shape})
     heat = answer.heat.tobytes()
-    return b"".join((_ANSWER.pack(VERSION, ANSWER, 0, len(told), len(heat), len(answer.picture)), told, heat, answer.picture))
+    return b"".join((_ANSWER.pack(VERSION, ANSWER, 0, len(facts), len(heat), len(answer.picture)), facts, heat, answer.picture))
 
 
 def read_answer(message: bytes) -> Answer:
     """The answer of a message, for clients written in Python. Raises Violation for what is none."""
     if len(message) < _ANSWER.size:
         raise Violation(f"a message of {len(message)} bytes is no answer")
-    version, kind, _, told, heat, picture = _ANSWER.unpack_from(message)
-    if (version, kind) != (VERSION, ANSWER) or len(message) != _ANSWER.size + told + heat + picture:
+    version, kind, _, length, heat, picture = _ANSWER.unpack_from(message)
+    if (version, kind) != (VERSION, ANSWER) or len(message) != _ANSWER.size + length + heat + picture:
         raise Violation(f"a message of version {version}, kind {kind} and {len(message)} bytes is no answer")
     try:
-        facts = msgspec.json.decode(message[_ANSWER.size : _ANSWER.size + told], type=dict[str, Any])
-        values = np.frombuffer(message, np.uint8, heat, _ANSWER.size + told).reshape(msgspec.convert(facts.get("shape"), Shape))
+        facts = msgspec.json.decode(message[_ANSWER.size : _ANSWER.size + length], type=dict[str, Any])
+        values = np.frombuffer(message, np.uint8, heat, _ANSWER.size + length).reshape(msgspec.convert(facts.get("shape"), Shape))
     except (ValueError, RecursionError):
         raise Violation("the facts of an answer are broken, or do not fit its heat") from None
     return Answer(facts, values, message[len(message) - picture :] if picture else b"")

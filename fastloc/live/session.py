@@ -131,7 +131,7 @@ class Session:
         return first and bool(asked)
 
     def change(self, methods: Methods) -> None:
-        """Make what was asked for ready, and put it in the old setup's place; frames go on meanwhile."""
+        """Make the requested setup ready, and put it in the old one's place; frames go on meanwhile."""
         with self._lock:
             asked, self._asked = self._asked, {}
             before = self.setup

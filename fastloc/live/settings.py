@@ -44,7 +44,7 @@ class Settings:
 
 
 def changed(now: Settings, asked: Mapping[str, Any], limits: Limits, methods: tuple[str, ...]) -> Settings:
-    """The settings with what is asked for in their place, of the types of `messages.Asked`. Raises Refused, and then nothing changes."""
+    """The settings with the requested values in their place, of the types of `messages.Asked`. Raises Refused, and then nothing changes."""
     values = {}
     for field, value in asked.items():
         try:
@@ -59,10 +59,10 @@ def _texts(field: str, value: Sequence[str], limits: Limits, methods: tuple[str,
     if not found and field == "texts":
         raise FastlocError("say what to look for, such as: cat")
     if len(found) > limits.texts:
-        raise FastlocError(f"{len(found)} texts; at most {limits.texts} are looked for at a time")
+        raise FastlocError(f"texts must be at most {limits.texts} at a time, got {len(found)}")
     for text in found:
         if len(text) > limits.letters:
-            raise FastlocError(f"{text[:20] + '…'!r} has {len(text)} letters; at most {limits.letters} are read")
+            raise FastlocError(f"{text[:20] + '…'!r} must have at most {limits.letters} letters, got {len(text)}")
         # controls, and halves of surrogate pairs
         for letter in text:
             if unicodedata.category(letter) in ("Cc", "Cs"):
@@ -72,7 +72,7 @@ def _texts(field: str, value: Sequence[str], limits: Limits, methods: tuple[str,
 
 def _methods(field: str, value: Sequence[str], limits: Limits, methods: tuple[str, ...]) -> tuple[str, ...]:
     if not value or len(value) > limits.methods or len(set(value)) < len(value):
-        raise FastlocError(f"one to {limits.methods} different methods are shown at a time")
+        raise FastlocError(f"methods must be 1 to {limits.methods} different ones at a time")
     for name in value:
         if name not in methods:
             raise FastlocError(unknown("method", name[:40], methods))
@@ -85,7 +85,7 @@ def _maps(field: str, value: str | tuple[float, float], limits: Limits, methods:
             raise FastlocError(unknown("way of scaling", value[:40], MAPS))
         return value
     if not value[1] - value[0] >= NEAREST:
-        raise FastlocError(f"a range is two similarities, the colder one first and {NEAREST:g} apart at least, not {value!r}")
+        raise FastlocError(f"a range must be two similarities, the colder one first and at least {NEAREST:g} apart, got {value!r}")
     return value
 
 

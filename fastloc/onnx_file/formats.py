@@ -15,7 +15,7 @@ class Spelling:
     """One way to write attention. opsets: the ai.onnx versions that it can be written in, the default first. reads: its runtimes."""
 
     name: str
-    what: str
+    summary: str
     opsets: tuple[int, ...]
     reads: str
 
@@ -27,7 +27,7 @@ class Kind:
     name: str
     tensor: str
     layouts: tuple[str, ...]
-    what: str
+    summary: str
 
 
 SPELLINGS = {
@@ -78,5 +78,5 @@ def spelling(name: str, opset: int | None = None) -> tuple[Spelling, int]:
         raise FastlocError(unknown("attention spelling", name, SPELLINGS))
     row = SPELLINGS[name]
     if opset is not None and opset not in row.opsets:
-        raise FastlocError(f"spelling {name!r} is written in opset {', '.join(map(str, sorted(row.opsets)))}, not {opset}")
+        raise FastlocError(f"opset must be one of {', '.join(map(str, sorted(row.opsets)))} for spelling {name!r}, got {opset}")
     return row, opset or row.opsets[0]

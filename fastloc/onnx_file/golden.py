@@ -51,9 +51,9 @@ class Sample:
         count("step of a golden", self.step, 1 << 40)
         numbers = -(-math.prod(self.shape) // self.step)
         # four characters for three bytes
-        wanted = -(-numbers * np.dtype(self.dtype).itemsize // 3) * 4
-        if len(self.values) != wanted:
-            raise FastlocError(f"values of {numbers} numbers of {self.dtype} must be {wanted} characters, got {len(self.values)}")
+        characters = -(-numbers * np.dtype(self.dtype).itemsize // 3) * 4
+        if len(self.values) != characters:
+            raise FastlocError(f"values of {numbers} numbers of {self.dtype} must be {characters} characters, got {len(self.values)}")
 
     @classmethod
     def take(cls, array: Array) -> Sample:
@@ -157,12 +157,12 @@ def compare(golden: Golden, outputs: Mapping[str, Array]) -> list[OutputComparis
     rows = []
     for name, sample in golden.outputs.items():
         if name not in outputs:
-            raise ModelError(f"output {name!r} is missing: there are {', '.join(outputs) or 'none'}")
+            raise ModelError(f"outputs must hold {name!r}, got {', '.join(outputs) or 'none'}")
         found = np.asarray(outputs[name])
         if tuple(found.shape) != sample.shape:
-            raise ModelError(f"output {name!r} has shape {list(found.shape)}, and the golden {list(sample.shape)}")
+            raise ModelError(f"output {name!r} must have the golden's shape {list(sample.shape)}, got {list(found.shape)}")
         if not np.isfinite(found).all():
-            raise ModelError(f"output {name!r} holds NaN or infinite numbers")
+            raise ModelError(f"output {name!r} must be finite, got NaN or infinite numbers")
         rows.append(_row(name, sample, found))
     return rows
 
@@ -200,7 +200,7 @@ def failures(rows: list[OutputComparison], dtype: str, score: str = "cosine") ->
     wrong = []
     for row in rows:
         if row.output == "labels" and row.agreement is not None and row.agreement < LEAST_AGREEMENT[dtype]:
-            wrong.append(f"labels: {row.agreement:.1%} are right, and at least {LEAST_AGREEMENT[dtype]:.1%} are wanted for {dtype}")
+            wrong.append(f"labels: at least {LEAST_AGREEMENT[dtype]:.1%} must be right for {dtype}, got {row.agreement:.1%}")
         if row.output == "heatmaps" and row.mean_error is not None and row.mean_error > MAP_TOLERANCES[dtype]:
             wrong.append(f"heatmaps are off by {row.mean_error:.1e} on average, and {MAP_TOLERANCES[dtype]:.0e} is allowed for {dtype}")
         if row.output == "similarity" and score == "relevance":

@@ -81,7 +81,7 @@ def read(path: str | os.PathLike[str]) -> Header:
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise ModelError(f"{path}: is a folder, not an ONNX file") from None
+        raise ModelError(f"{path}: must be an ONNX file, got a folder") from None
     except Damaged as error:
         raise ModelError(f"{path}: {error}") from None
     except (OSError, ValueError, OverflowError) as error:
@@ -165,10 +165,10 @@ def _pair(view: memoryview, start: int, stop: int, most: int) -> tuple[str, str]
     return _text(view, start, stop, 1, most), _text(view, start, stop, 2, most)
 
 
-def _text(view: memoryview, start: int, stop: int, wanted: int, most: int) -> str:
-    """The text in field `wanted` of a message, or "" where it has none. Raises Damaged for a longer one than `most` bytes."""
+def _text(view: memoryview, start: int, stop: int, field: int, most: int) -> str:
+    """The text in field `field` of a message, or "" where it has none. Raises Damaged for a longer one than `most` bytes."""
     for number, wire, begin, end in inner(view, start, stop):
-        if number == wanted and wire == BYTES:
+        if number == field and wire == BYTES:
             if end - begin > most:
                 raise Damaged(f"is damaged: a name must have at most {most} bytes, got {end - begin}")
             return bytes(view[begin:end]).decode("utf-8", "replace")

@@ -90,7 +90,7 @@ class Input:
     batch: int | None
     # the usual size of a file that takes any: the runtime resizes to it where you give no size; for a fit of `BOUNDED` its bound
     usual: int | Pair
-    # the fit that a localizer of the model has where none is asked for; "" in files that do not say
+    # the default fit of a localizer of the model; "" in files that do not say
     model_fit: str = ""
 
     def __post_init__(self) -> None:
@@ -128,11 +128,11 @@ class Input:
     def geometry(self, picture: Pair, patch: Pair, size: int | Pair | None = None) -> Geometry:
         """The geometry of a picture of (height, width) in the encoder's input; `size` in place of the usual one."""
         # of a picture that was left as it is, the file's size does not determine the largest short side
-        wanted = (None if self.fit in BOUNDED else self.size) or size or self.usual
-        if self.fit in VARYING and isinstance(wanted, tuple):
-            # of a size that such a fit made, the short side is what it was asked for
-            wanted = min(wanted)
-        return fit(picture, wanted, patch, self.fit)
+        requested = (None if self.fit in BOUNDED else self.size) or size or self.usual
+        if self.fit in VARYING and isinstance(requested, tuple):
+            # of a size that such a fit made, the short side is the requested one
+            requested = min(requested)
+        return fit(picture, requested, patch, self.fit)
 
 
 @dataclass(frozen=True)

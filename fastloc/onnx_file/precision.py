@@ -88,8 +88,8 @@ def node_precisions(graph: Graph, outer: Mapping[str, str] | None = None) -> lis
     takes in), or "other"."""
     types: Types = dict(outer or {})
     types |= {tensor.name: tensor.dtype for tensor in graph.tensors}
-    told = (*graph.inputs, *graph.outputs, *graph.values)
-    types |= {value.name: value.dtype for value in told if value.dtype != "unknown"}
+    declared = (*graph.inputs, *graph.outputs, *graph.values)
+    types |= {value.name: value.dtype for value in declared if value.dtype != "unknown"}
     dequantized = {output for node in graph.nodes if node.op == "DequantizeLinear" for output in node.outputs}
     found: list[tuple[Node, str]] = []
     for node in graph.nodes:

@@ -18,7 +18,7 @@ from fastloc.utils.hashing import short
 from fastloc.utils.schema import count, one_line, read_file, shown
 from fastloc.utils.versioned_json import read
 
-__all__ = ["Measured", "OfModel", "beside"]
+__all__ = ["Measured", "OfModel", "shipped_file"]
 
 Kind = TypeVar("Kind", bound="Measured")
 
@@ -84,7 +84,7 @@ class Measured:
         return cls(**{field.name: frozen(content[field.name]) for field in fields(cls)})
 
 
-def beside(model: str, kind: type[Measured]) -> Path | None:
+def shipped_file(model: str, kind: type[Measured]) -> Path | None:
     """The measurement file shipped with a model: with fastloc, or in the model's own folder. None where there is none."""
     folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
     path = folder / f"{kind.NAME}.json"
@@ -103,8 +103,8 @@ class OfModel(Generic[Kind]):
     """
 
     def __init__(self, kind: type[Kind], model: str, given: str | os.PathLike[str] | Kind | None) -> None:
-        self.kind, self.model, self.given = kind, model, given is not None
-        self.found: Kind | None = None if given is None else _loaded(kind, given)
+        self.kind, self.model, self.is_given = kind, model, given is not None
+        self.table: Kind | None = None if given is None else _loaded(kind, given)
         self.checked = False
 
     def get(self, name: str, digest: Callable[[], str]) -> Kind | None:
@@ -113,12 +113,12 @@ class OfModel(Generic[Kind]):
         Raises:
             ModelError: it is another model's.
         """
-        if self.found is None and (path := beside(self.model, self.kind)):
-            self.found = self.kind.load(path)
-        if self.found is not None and not self.checked:
-            self.found.check_tower(name, digest())
+        if self.table is None and (path := shipped_file(self.model, self.kind)):
+            self.table = self.kind.load(path)
+        if self.table is not None and not self.checked:
+            self.table.check_tower(name, digest())
             self.checked = True
-        return self.found
+        return self.table
 
 
 def _loaded(kind: type[Kind], given: object) -> Kind:

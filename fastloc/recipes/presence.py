@@ -1,7 +1,7 @@
 """Presence scores: the probability that a text is in a picture at all, from the picture's embedding, the text and the background.
 
 Every map has a hottest place, so a peak gives a position and is no evidence that the text is in the picture. The score compares two texts
-in a softmax at the scale that the model was trained at: the one that is asked for, and the background, which is its template without a
+in a softmax at the scale that the model was trained at: the requested one, and the background, which is its template without a
 thing in it ("a photo of a ."):
 
     score = sigmoid(slope * logit_scale * (cos(picture, text) - cos(picture, background)) + offset)

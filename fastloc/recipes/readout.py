@@ -38,9 +38,9 @@ class ReadOut:
         known("score", self.score, SCORES)
         known("order", self.order, tuple(ORDERS))
         if self.logit_scale != MODEL and not positive(self.logit_scale):
-            raise RecipeError(f"logit_scale is {self.logit_scale!r}; it is a number above 0, or {MODEL!r} for the model's own")
+            raise RecipeError(f"logit_scale must be a number above 0, or {MODEL!r} for the model's own, got {self.logit_scale!r}")
         if self.reverse and self.order not in ("grid", "picture"):
-            raise RecipeError(f"reverse needs a min-maxed map, order 'grid' or 'picture', not {self.order!r}")
+            raise RecipeError(f"order must be 'grid' or 'picture' where reverse is set, got {self.order!r}")
 
     @property
     def scale(self) -> float | None:

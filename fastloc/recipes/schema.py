@@ -211,12 +211,12 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.inv_temp == "matched" and not (r.unit and self_self and r.rho),
          "matched temperatures need unit projections, self-self terms and rho"),
         *_of_path(r),
-        (r.rho is not None and not (positive(r.rho) and r.rho < 1), f"rho is {r.rho!r}; a share of the tokens between 0 and 1 is wanted"),
+        (r.rho is not None and not (positive(r.rho) and r.rho < 1), f"rho must be a share of the tokens between 0 and 1, got {r.rho!r}"),
         (r.rho is not None and not r.unit, "rho is for unit projections"),
         (r.mlp and r.blocks > 1, f"mlp is kept in one-block recipes only, and blocks is {r.blocks}"),
-        (r.bias_std is not None and not positive(r.bias_std), f"bias_std is {r.bias_std!r}; it is a deviation in patches, above 0"),
+        (r.bias_std is not None and not positive(r.bias_std), f"bias_std must be a deviation in patches, above 0, got {r.bias_std!r}"),
         (r.procrustes_weight != 0 and not positive(r.procrustes_weight),
-         f"procrustes_weight is {r.procrustes_weight!r}; it is a number, 0 or more"),
+         f"procrustes_weight must be a number, 0 or more, got {r.procrustes_weight!r}"),
         (r.procrustes_weight != 0 and "procrustes" not in r.terms, "procrustes_weight is for the term 'procrustes'"),
         (r.unit and "procrustes" in r.terms, "the term 'procrustes' aligns projections as they are: unit must be False"),
         *_of_cross(r),
@@ -232,16 +232,16 @@ def _of_cross(r: Recipe) -> list[tuple[bool, str]]:
     one_temperature = r.inv_temp is None or positive(r.inv_temp)
     return [
         (r.cross is not None and not is_share(r.cross),
-         f"cross is {r.cross!r}; two shares of the depth, 0 … 1, are wanted, the smaller first"),
+         f"cross must be two shares of the depth, 0 … 1, the smaller first, got {r.cross!r}"),
         (not are_blocks(r.cross_blocks),
-         f"cross_blocks is {r.cross_blocks!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted"),
+         f"cross_blocks must be numbers of blocks, counted from 0, or fractions of the depth below 1, got {r.cross_blocks!r}"),
         (r.cross is not None and bool(r.cross_blocks), "cross and cross_blocks are two ways to name the same blocks; give one of them"),
         (r.crosses and (r.blocks != 1 or not r.streams), "cross attention joins that of the last block: blocks=1, and a term"),
         (not r.crosses and (r.cross_weight, r.gain, r.cross_terms) != (0.0, 1.0, "qk"),
          "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
         (r.cross_terms == "own" and not one_temperature, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
-        (not 0 <= r.cross_weight <= 1, f"cross_weight is {r.cross_weight!r}; a share in 0 … 1 is wanted"),
-        (not positive(r.gain), f"gain is {r.gain!r}; it is a number above 0"),
+        (not 0 <= r.cross_weight <= 1, f"cross_weight must be a share in 0 … 1, got {r.cross_weight!r}"),
+        (not positive(r.gain), f"gain must be a number above 0, got {r.gain!r}"),
     ]  # fmt: skip
 
 
@@ -256,7 +256,7 @@ def _of_path(r: Recipe) -> list[tuple[bool, str]]:
         (local != (0, (), "mean", False, 0, None, None, None, None, False, False),
          f"path {r.path!r} stands in the local path's place, so no field of one can be changed"),
         (bool(r.path_blocks) and not fits,
-         f"path_blocks is {r.path_blocks!r}; four blocks counted from 0 are wanted, the third not behind the fourth"),
+         f"path_blocks must be four blocks counted from 0, the third not behind the fourth, got {r.path_blocks!r}"),
     ]  # fmt: skip
 
 
@@ -277,18 +277,19 @@ def _of_relevance(r: Recipe) -> list[tuple[bool, str]]:
         (local != (0, False, 0, None, None, False, False, "mean"), f"{r.reads!r} has no local path, so no field of one can be changed"),
         (not anchor and bool(r.terms), f"terms are for what is read as 'patches' or 'anchor', not {r.reads!r}"),
         (anchor and (len(r.terms) != 1 or r.terms[0] in ("identity", "procrustes")), "an anchor's attention is one term: qk, qq, kk or vv"),
-        (type(r.start) is not int, f"start is {r.start!r}; it is a block, counted from 0, or from the end where negative"),
+        (type(r.start) is not int, f"start must be a block, counted from 0, or from the end where negative, got {r.start!r}"),
         (r.head is not None and (not anchor or type(r.head) is not int or r.head < 0),
-         f"head is {r.head!r}; it is one head of an anchor's block"),
+         f"head must be one head of an anchor's block, got {r.head!r}"),
         (r.target_scale != MODEL and not positive(r.target_scale),
-         f"target_scale is {r.target_scale!r}; it is a number above 0, or {MODEL!r} for the model's own"),
+         f"target_scale must be a number above 0, or {MODEL!r} for the model's own, got {r.target_scale!r}"),
         (r.one_head and r.reads in ("legrad", "rollout", "anchor", "cliper"), f"{r.reads!r} reads the encoder's own heads"),
         (r.target == "softmax-of-mean" and not r.reads.startswith("grad-cam"),
          f"{r.reads!r} reads the class token, and no mean of patches"),
         (r.reads in ("legrad", "rollout", "anchor") and r.target != "cosine", f"{r.reads!r} has no target to choose"),
-        (r.reads == "cliper" and r.target != "softmax", f"'cliper' shares a patch out among texts: target is 'softmax', not {r.target!r}"),
+        (r.reads == "cliper" and r.target != "softmax",
+         f"target must be 'softmax' for 'cliper', which shares a patch out among texts, got {r.target!r}"),
         (r.cutoff != 0 and r.reads != "cliper", f"cutoff is for recipes that read 'cliper', not {r.reads!r}"),
-        (r.cutoff != 0 and not (positive(r.cutoff) and r.cutoff <= 1), f"cutoff is {r.cutoff!r}; a share in 0 … 1 is wanted"),
+        (r.cutoff != 0 and not (positive(r.cutoff) and r.cutoff <= 1), f"cutoff must be a share in 0 … 1, got {r.cutoff!r}"),
     ]  # fmt: skip
 
 
@@ -297,11 +298,11 @@ def _check_temperature(r: Recipe) -> None:
     if r.inv_temp is None or r.inv_temp in ("adaptive", "matched") or positive(r.inv_temp):
         return
     if not isinstance(r.inv_temp, tuple):
-        allowed = "None, 'adaptive', 'matched', a number above 0 or a table is wanted"
-        raise RecipeError(f"recipe {r.name!r}: inv_temp is {r.inv_temp!r}; {allowed}")
-    wanted = (r.blocks, None, len(r.streams), r.iterations + 1)
-    if not is_table(r.inv_temp, wanted):
+        rule = "None, 'adaptive', 'matched', a number above 0 or a table"
+        raise RecipeError(f"recipe {r.name!r}: inv_temp must be {rule}, got {r.inv_temp!r}")
+    axes = (r.blocks, None, len(r.streams), r.iterations + 1)
+    if not is_table(r.inv_temp, axes):
         raise RecipeError(
-            f"recipe {r.name!r}: the inv_temp table does not fit; it is nested tuples of numbers above 0, "
-            f"[blocks {wanted[0]}, heads, streams {wanted[2]}, passes {wanted[3]}], an axis of length 1 standing for all"
+            f"recipe {r.name!r}: the inv_temp table must be nested tuples of numbers above 0, "
+            f"[blocks {axes[0]}, heads, streams {axes[2]}, passes {axes[3]}], an axis of length 1 standing for all"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fastloc.errors import ModelError, RecipeError
-from fastloc.recipes.measured import Measured, beside
+from fastloc.recipes.measured import Measured, shipped_file
 from fastloc.recipes.schema import TERMS, Recipe, Table
 from fastloc.recipes.validation import is_table
 from fastloc.utils.schema import number, one_of, shown
@@ -85,4 +85,4 @@ class Temperatures(Measured):
 
 def shipped_with(model: str) -> Path | None:
     """The file of temperatures shipped with a model: with fastloc, or in the model's own folder. None where there is none."""
-    return beside(model, Temperatures)
+    return shipped_file(model, Temperatures)

@@ -33,7 +33,7 @@ def are_blocks(value: object) -> bool:
 def check_count(recipe: str, field: str, value: object) -> None:
     """Raise RecipeError for a value that is no count."""
     if type(value) is not int or value < 0:
-        raise RecipeError(f"recipe {recipe!r}: {field} is {value!r}; it is a count, 0 or more")
+        raise RecipeError(f"recipe {recipe!r}: {field} must be a whole number, 0 or more, got {value!r}")
 
 
 def positive(value: object) -> bool:

@@ -50,8 +50,8 @@ def calibrated(weights: Weights, pixels: Tensor, rho: float, blocks: int, iterat
     table: list[Tensor] = []
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        wanted = torch.stack([torch.stack(walked(stream, rho, iterations + 1)[1], -1) for stream in (v, k, q)], 2)
-        table.append(torch.exp(torch.log(wanted).mean(0)))
+        temperatures = torch.stack([torch.stack(walked(stream, rho, iterations + 1)[1], -1) for stream in (v, k, q)], 2)
+        table.append(torch.exp(torch.log(temperatures).mean(0)))
         return v
 
     parts.dual_paths(weights, pixels, blocks, attention, "bicubic-antialias", residual=False)

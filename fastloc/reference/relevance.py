@@ -8,7 +8,7 @@ Choices for the cases that their code leaves open:
 - several tokens in front of the patches, or none: all of them are dropped wherever the class token is;
 - towers that pool by the mean: relevance starts from all patches equally in place of the class token;
 - attention pools: one more attention above the last block, whose query is no token. Bi-Modal's and rollout's matrices end with its row,
-  and Grad-ECLIP reads its query, keys, values and attention, with one head if the recipe says so, in place of the last block's;
+  and Grad-ECLIP reads its query, keys, values and attention, with one head if the recipe has one_head, in place of the last block's;
 - one head of queries and keys that are normalised or rotated: the heads' own, side by side;
 - norms behind attention and MLP: the projections' input, used by them alone, takes the place of the first LayerNorm's output;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from fastloc.imaging.readouts.regions import Regions, of_runs
+from fastloc.imaging.readouts.runs import Runs
 
-from fastloc.imaging.regions import Regions, regions
-
-__all__ = ["Box", "Point", "boxes_of", "kept"]
+__all__ = ["Box", "Point", "boxes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +33,19 @@ class Box:
     value: float
 
 
-def boxes_of(peak: Point, mask: NDArray[np.bool_], heat: NDArray[np.float32], least: float) -> list[Box]:
-    """The boxes of one text, the one at its peak first: regions of a mask [H, W] that hold the peak, or at least `least` pixels."""
-    if not mask[peak.y, peak.x]:
+def boxes_of(peak: Point, runs: Runs, least: float) -> list[Box]:
+    """The boxes of one text, the one at its peak first: regions of its runs that hold the peak, or at least `least` pixels."""
+    if not len(runs.line):
         return []
-    # what is looked at costs by the pixel, and most of a picture is cold
-    top, left, part = _warm(mask)
-    found = regions(part, heat[top : top + part.shape[0], left : left + part.shape[1]])
-    hottest = found.at(peak.x - left, peak.y - top)
-    made = []
-    for index in kept(found, hottest, least):
+    found, made = of_runs(runs), []
+    for index in _kept(found, found.at(peak.x, peak.y), least):
         x0, y0, x1, y1 = found.boxes[index].tolist()
-        made.append(Box(peak.text, x0 + left, y0 + top, x1 + left, y1 + top, float(found.value[index])))
+        made.append(Box(peak.text, x0, y0, x1, y1, float(found.value[index])))
     return made
 
 
-def kept(found: Regions, hottest: int, least: float) -> list[int]:
+def _kept(found: Regions, hottest: int, least: float) -> list[int]:
     """The regions that are boxes, in their order: the one that holds the peak first, then by value and area, of at least `least` pixels."""
     areas, values = found.area.tolist(), found.value.tolist()
     large = [index for index, area in enumerate(areas) if index == hottest or area >= least]
     return sorted(large, key=lambda index: (index == hottest, values[index], areas[index]), reverse=True)
-
-
-def _warm(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:
-    """The smallest part of a mask that holds all its True pixels, and its top and left; at least one pixel must be True."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,11 @@ from fastloc.errors import FastlocError, TextError
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging import refined_heatmaps
 from fastloc.imaging.geometry import Geometry
+from fastloc.imaging.readouts.labels import labels
+from fastloc.imaging.readouts.outlines import outlines
+from fastloc.imaging.readouts.reader import Reader
+from fastloc.imaging.readouts.run_lengths import compressed
+from fastloc.imaging.readouts.runs import Runs
 from fastloc.results import sam_points
 from fastloc.results.boxes import Box, Point, boxes_of
 from fastloc.results.sam_points import SamPoints
@@ -111,19 +115,29 @@ class Result:
     def heatmaps(self) -> NDArray[np.float32]:
         """float32 [T, H, W] at the picture's size, read-only: within [0, 1], or raw similarity for order "none". Made on first use.
 
-        Raises FastlocError before it takes more than `max_map_bytes`; points and boxes need one map at a time.
+        Raises FastlocError before it takes more than `max_map_bytes`; points, boxes, masks and labels need no maps.
         """
         if self._too_large:
             raise FastlocError(
                 f"heatmaps must take at most max_map_bytes = {self.max_map_bytes:,} bytes, got {self._map_bytes:,}: {len(self.texts)} "
                 f"texts on {self.picture.height} x {self.picture.width} pixels; ask for fewer texts at a time, or scale the picture down"
             )
-        how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
         refined = self._refined
-        made = maps.heatmaps(self.similarity, *how) if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
+        how = self.geometry, self.order, self.logit_scale, self.reverse, self.limits
+        made = self._heat.tile() if refined is None else refined_heatmaps.heatmaps(refined, self.similarity, *how)
         made = made.astype(np.float32, copy=False)
         made.flags.writeable = False
         return made
+
+    @cached_property
+    def _heat(self) -> maps.Heat:
+        """The heatmaps without the refinement, a part at a time."""
+        return maps.heat_of(self.similarity, self.geometry, self.order, self.logit_scale, self.reverse, self.limits)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        """Reader of peaks, regions and masks; without heatmaps where there is no refinement."""
+        return Reader.of_heat(self._heat) if self.refinement is None else Reader.of_maps(self.heatmaps, self.geometry)
 
     @property
     def _map_bytes(self) -> int:
@@ -132,16 +146,6 @@ class Result:
     @property
     def _too_large(self) -> bool:
         return self._map_bytes > self.max_map_bytes
-
-    def _map(self, index: int) -> NDArray[np.float32]:
-        """One text's heatmap [H, W]: of all of them, or by itself where they are too many and it does not depend on the others."""
-        if not self._too_large or self.order in maps.COMPETING or self.refinement is not None:
-            one: NDArray[np.float32] = self.heatmaps[index]
-            return one
-        limits = None if self.limits is None else self.limits[index : index + 1]
-        made = maps.heatmaps(self.similarity[index : index + 1], self.geometry, self.order, self.logit_scale, self.reverse, limits)
-        alone: NDArray[np.float32] = made[0].astype(np.float32, copy=False)
-        return alone
 
     @property
     def flat(self) -> tuple[bool, ...]:
@@ -218,20 +222,35 @@ class Result:
 
     @cached_property
     def _peaks(self) -> tuple[Point, ...]:
-        return tuple(self._peak(index) for index in range(len(self.texts)))
-
-    def _peak(self, index: int) -> Point:
-        rows, columns = self.geometry.covered()
-        heat = self._map(index)[rows, columns]
-        y, x = np.add(maps.peak(heat), (rows.start, columns.start))
-        up, across = self.geometry.resampling((self.similarity.shape[1], self.similarity.shape[2]), maps.through_input(self.order))
-        similarity = up[y] @ self.similarity[index] @ across[x]
-        return Point(self.texts[index], int(x), int(y), float(heat.max()), float(similarity))
+        found = []
+        surface = maps.surface(self.similarity.astype(np.float64), self.geometry, self.order)
+        for index, (y, x, value) in enumerate(self._reader.peaks()):
+            similarity = surface.at(index, y, x)
+            found.append(Point(self.texts[index], x, y, value, similarity))
+        return tuple(found)
 
     def masks(self, threshold: float = 0.5) -> NDArray[np.bool_]:
         """bool [T, H, W]: where the heatmap reaches the threshold. Never true where a crop hid the picture from the model."""
-        least = _number("threshold", threshold)
-        return np.stack([self._mask(heat, least) for heat in self._maps()])
+        return self._reader.masks(_number("threshold", threshold))
+
+    def rle(self, threshold: float = 0.5) -> list[dict[str, Any]]:
+        """The masks in COCO's compressed run lengths, one for each text: {"size": [H, W], "counts": str}, which
+        `pycocotools.mask.decode` takes. Ready for JSON."""
+        size = list(self.geometry.picture)
+        return [{"size": size, "counts": compressed(runs)} for runs in self._runs(threshold)]
+
+    def polygons(self, threshold: float = 0.5) -> list[list[NDArray[np.int32]]]:
+        """The outlines of the masks, for each text its polygons, int32 [n, 2] of (x, y).
+
+        Corners are corners of pixels: one pixel at (0, 0) is (0, 0), (1, 0), (1, 1), (0, 1). Clockwise around a region and the other way
+        around a hole, which is a polygon of its own. COCO's "segmentation" is `[each.ravel().tolist() for each in polygons]`, and has no
+        holes.
+        """
+        return [outlines(runs) for runs in self._runs(threshold)]
+
+    def _runs(self, threshold: float) -> list[Runs]:
+        found = self._reader.runs(_number("threshold", threshold))
+        return [found[place] for place in self._reader.index]
 
     def boxes(self, threshold: float = 0.5, min_area: int | None = None, *, score: float | None = None) -> list[Box]:
         """Boxes around the connected regions of each text's mask: texts in order, of each the region with the peak first, then by value.
@@ -246,17 +265,13 @@ class Result:
     def _boxes_by_text(self, threshold: float, min_area: int | None = None, score: float | None = None) -> list[list[Box]]:
         least = SPECK * math.prod(self.geometry.picture) if min_area is None else _number("min_area", min_area)
         least_heat = _number("threshold", threshold)
-        rows = zip(self._peaks, self._maps(), self._there(score), strict=True)
-        return [boxes_of(peak, self._mask(heat, least_heat), heat, least) if is_there else [] for peak, heat, is_there in rows]
-
-    def _maps(self) -> Iterator[NDArray[np.float32]]:
-        return (self._map(index) for index in range(len(self.texts)))
-
-    def _mask(self, heat: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-        inside = self.geometry.covered()
-        mask = np.zeros(heat.shape, np.bool_)
-        np.greater_equal(heat[inside], threshold, out=mask[inside])
-        return mask
+        peaks, there = self._peaks, self._there(score)
+        found: list[list[Box]] = [[] for _ in self.texts]
+        for place, runs in enumerate(self._reader.runs(least_heat)):
+            for index, each in enumerate(self._reader.index):
+                if each == place and there[index]:
+                    found[index] = boxes_of(peaks[index], runs, least)
+        return found
 
     def labels(self, threshold: float | None = None) -> NDArray[np.int32]:
         """int32 [H, W]: the index of the most similar text, -1 where a crop hid the picture.
@@ -265,12 +280,11 @@ class Result:
         """
         refined = self._refined
         if refined is None:
-            chosen = maps.labels(-self.similarity if self.reverse else self.similarity, self.geometry, order=self.order)
+            chosen = labels(-self.similarity if self.reverse else self.similarity, self.geometry, self.order)
         else:
             chosen = refined_heatmaps.labels(refined, self.geometry, self.reverse)
         if threshold is not None:
-            heat = np.take_along_axis(self.heatmaps, np.maximum(chosen, 0)[None], axis=0)[0]
-            chosen[heat < _number("threshold", threshold)] = maps.BACKGROUND
+            self._reader.cool(chosen, _number("threshold", threshold))
         return chosen
 
     def overlay(self, alpha: float = 0.5, colormap: str = "turbo") -> Image.Image:

@@ -226,13 +226,13 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def _embedded(self, vectors: Any) -> Selection:
         """The selection for embeddings whose texts only the caller knows."""
         if self.manifest.texts.baked:
-            raise TextError(f"embeddings must be left out for {self.path}, which has texts baked in: {', '.join(self.texts)}")
+            raise TextError(f"embeddings must be left out for {self.path}, whose texts are baked in: {', '.join(self.texts or ())}")
         return Selection(tuple(str(i) for i in range(len(vectors))), check_embeddings(vectors, len(vectors), self.manifest.model.embed))
 
     def _check_similarity(self) -> None:
         if "similarity" not in self.manifest.outputs:
             there = ", ".join(self.manifest.outputs)
-            raise ModelError(f"{self.path} has no output 'similarity', which results are made of: use .run(array), which gives {there}")
+            raise ModelError(f"{self.path} must have the output 'similarity' for results; use .run(array), which gives {there}")
 
     def _check_size(self) -> None:
         """Raise FastlocError for an impossible size now, and not at the first picture."""

@@ -1,8 +1,8 @@
-"""Placement of a loaded file: the provider of each node, compared with the providers that you asked for.
+"""Placement of a loaded file: the provider of each node, compared with the providers that you chose.
 
 onnxruntime gives every node that a provider does not take to the CPU, copies tensors to and fro, and gives no notice. The rules here:
 
-* A node on a provider that was asked for is where it should be.
+* A node on a chosen provider is where it should be.
 * A node on the CPU whose type is in `HOST` is where it should be too: providers leave to the CPU on purpose nodes that compute
   shapes, a few numbers. onnxruntime does not report what a node works on, so its type decides: these are the types that exporters compute
   shapes with, and the providers for GPUs have them all for floating-point tensors, so that one on the CPU can only be about shapes.
@@ -65,7 +65,7 @@ class Placement:
         return tuple(Row(provider, kind, count) for (provider, kind), count in counts.most_common())
 
     def misplaced(self, asked: Collection[str], host: Collection[str] = HOST) -> tuple[Node, ...]:
-        """The nodes that a provider other than those asked for (onnxruntime's names) computes, but for types of `host` on the CPU."""
+        """The nodes that a provider other than the chosen ones (onnxruntime's names) computes, but for types of `host` on the CPU."""
         elsewhere = (node for node in self.nodes if node.provider not in asked)
         return tuple(node for node in elsewhere if node.provider != CPU or node.type not in host)
 

@@ -1,4 +1,4 @@
-"""One loaded file: a session on the providers that were asked for, its buffers, and calls into it."""
+"""One loaded file: a session on the chosen providers, its buffers, and calls into it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SAID = 300
 
 
 class OnnxSession:
-    """A file in onnxruntime, on the providers asked for and on no other.
+    """A file in onnxruntime, on the chosen providers and on no other.
 
     Args: see `fastloc.OnnxLocalizer`.
 

@@ -112,7 +112,7 @@ def text_source(path: Path, manifest: Manifest, text: str | os.PathLike[str] | N
     if manifest.texts.baked:
         for what, given in (("text", text), ("embeddings", embeddings)):
             if given is not None:
-                raise FastlocError(f"{what} must be left out for {path}, which has texts baked in: {', '.join(manifest.texts.names)}")
+                raise FastlocError(f"{what} must be left out for {path}, whose texts are baked in: {', '.join(manifest.texts.names)}")
         return BakedTexts(manifest.texts.names)
     if text is not None and embeddings is not None:
         raise FastlocError("texts must come from text or from embeddings, got both; leave one out")

@@ -60,7 +60,7 @@ def begin(folder: Path, settings: Settings, sources: Sequence[str], shard: int) 
     """
     manifest = Manifest(FORMAT, __version__, tuple(sources), shard, settings, settings.hash())
     if folder.exists() and not folder.is_dir():
-        raise FastlocError(f"{folder}: rows go to a folder, and this is a file")
+        raise FastlocError(f"--output must be a folder, got the file {folder}")
     before = read(folder)
     if before is not None:
         _check(folder, before, manifest)
@@ -110,4 +110,4 @@ def _check(folder: Path, before: Manifest, now: Manifest) -> None:
     pairs += [(field.name, getattr(before.settings, field.name), getattr(now.settings, field.name)) for field in fields(Settings)]
     for name, old, new in pairs:
         if old != new:
-            raise FastlocError(f"{folder} holds rows made with {name} {shown(old)}, got {shown(new)}; give another folder with -o")
+            raise FastlocError(f"{name} must be {shown(old)}, as for the rows in {folder}, got {shown(new)}; give another folder with -o")

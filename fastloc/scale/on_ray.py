@@ -158,6 +158,6 @@ def pool_of(nodes: Iterable[Mapping[str, Any]], actors: int | None, gpus: float)
 
 def _different(here: Settings, run: Settings) -> str:
     """The first setting that is not the run's."""
-    mine, wanted = asdict(here), asdict(run)
-    name = next(name for name in mine if mine[name] != wanted[name])
-    return f"{name} is {mine[name]!r} here and {wanted[name]!r} there"
+    ours, theirs = asdict(here), asdict(run)
+    name = next(name for name in ours if ours[name] != theirs[name])
+    return f"{name} is {ours[name]!r} here and {theirs[name]!r} there"

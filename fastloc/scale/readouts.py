@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError
 from fastloc.results.result import Result
-from fastloc.scale.linear import LinearMap, is_linear
 
-__all__ = ["rle", "rows_of"]
+__all__ = ["rows_of"]
 
 
 def rows_of(result: Result, key: str, threshold: float, score: float | None, *, masks: bool, grids: bool) -> list[dict[str, Any]]:
@@ -22,51 +20,18 @@ def rows_of(result: Result, key: str, threshold: float, score: float | None, *, 
     if score is not None and result.scores is None:
         raise FastlocError(f"score must be left out where there are no scores, got {score:g}: {result.no_scores or 'the method gave none'}")
     height, width = result.geometry.picture
-    found = (_linear if is_linear(result) else _whole)(result, threshold, masks)
+    texts = result.to_dict(threshold)["texts"]
+    run_lengths = [each["counts"] for each in result.rle(threshold)] if masks else [None] * len(texts)
     rows = []
-    for index, readout in enumerate(found):
-        likely = None if result.scores is None else float(result.scores[index])
+    for index, (text, mask) in enumerate(zip(texts, run_lengths, strict=True)):
+        peak, likely = text["peak"], text["score"]
         absent = score is not None and likely is not None and likely < score
         grid = result.similarity[index] if grids else None
         rows.append({
-            "key": key, "width": width, "height": height, "text_index": index, "text": result.texts[index], "score": likely,
-            **readout, **({"boxes": [], "mask": None} if absent else {}),
+            "key": key, "width": width, "height": height, "text_index": index, "text": text["text"],
+            "peak_x": peak["x"], "peak_y": peak["y"], "value": peak["value"], "similarity": peak["similarity"], "score": likely,
+            "boxes": [] if absent else text["boxes"], "mask": None if absent else mask,
             "grid": None if grid is None else grid.astype(np.float16).ravel(),
             **dict(zip(("grid_height", "grid_width"), (None, None) if grid is None else grid.shape, strict=True)),
         })  # fmt: skip
     return rows
-
-
-def _linear(result: Result, threshold: float, masks: bool) -> list[dict[str, Any]]:
-    """Read off the grids, without a map."""
-    found = []
-    for index in range(len(result.texts)):
-        heat = LinearMap.of(result, index)
-        (x, y), runs = heat.peak, heat.runs(threshold)
-        similarity = heat.similarity(x, y)
-        found.append({
-            "peak_x": x, "peak_y": y, "value": 1.0, "similarity": -similarity if result.reverse else similarity,
-            "boxes": heat.boxes(runs), "mask": heat.rle(runs) if masks else None,
-        })  # fmt: skip
-    return found
-
-
-def _whole(result: Result, threshold: float, masks: bool) -> list[dict[str, Any]]:
-    """Read off the maps, as the Result does."""
-    pixels = result.masks(threshold) if masks else None
-    found = []
-    for index, text in enumerate(result.to_dict(threshold)["texts"]):
-        peak = text["peak"]
-        found.append({
-            "peak_x": peak["x"], "peak_y": peak["y"], "value": peak["value"], "similarity": peak["similarity"], "boxes": text["boxes"],
-            "mask": None if pixels is None else rle(pixels[index]),
-        })  # fmt: skip
-    return found
-
-
-def rle(mask: NDArray[np.bool_]) -> str:
-    """The `counts` of a mask [H, W] in COCO's compressed form."""
-    from pycocotools import mask as coco
-
-    counts: bytes = coco.encode(np.asfortranarray(mask.view(np.uint8)))["counts"]
-    return counts.decode("ascii")

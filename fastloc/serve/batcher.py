@@ -145,15 +145,15 @@ def _located(jobs: list[_Job]) -> list[Result]:
     return [result if job.texts == texts else _part(result, texts, job.texts) for job, result in zip(jobs, results, strict=True)]
 
 
-def _part(result: Result, texts: tuple[str, ...], wanted: tuple[str, ...]) -> Result:
+def _part(result: Result, texts: tuple[str, ...], chosen: tuple[str, ...]) -> Result:
     """The result for some of its texts, of which none depends on the others."""
-    rows = [texts.index(text) for text in wanted]
+    rows = [texts.index(text) for text in chosen]
     values = {name: each[rows] for name in ("scores", "image_scores", "limits") if (each := getattr(result, name)) is not None}
-    return replace(result, texts=wanted, similarity=result.similarity[rows], **values)
+    return replace(result, texts=chosen, similarity=result.similarity[rows], **values)
 
 
 def _apart(localizer: Any) -> bool:
-    """True where a text's similarity does not depend on the other texts of a call, and any number of them can be asked for."""
+    """True where a text's similarity does not depend on the other texts of a call, and a call takes any number of them."""
     manifest = getattr(localizer, "manifest", None)
     recipe = getattr(localizer if manifest is None else manifest, "recipe", None)
     free = manifest is None or (not manifest.texts.baked and manifest.texts.count is None)

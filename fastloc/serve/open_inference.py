@@ -144,7 +144,7 @@ def _has(results: Sequence[Result], name: str) -> bool:
 
 def _similarity(results: Sequence[Result]) -> NDArray[np.float32]:
     if not _has(results, "similarity"):
-        raise Refused(422, "similarity must be asked for pictures of one grid, and these have several; send one picture at a time")
+        raise Refused(422, "similarity must be of pictures of one grid, got several; send one picture at a time")
     return np.stack([result.similarity for result in results])
 
 
@@ -154,7 +154,7 @@ def _points(results: Sequence[Result]) -> NDArray[np.float32]:
 
 def _scores(results: Sequence[Result]) -> NDArray[np.float32]:
     if not _has(results, "scores"):
-        raise Refused(422, f"scores must not be asked for: {results[0].no_scores or 'this model gives none'}")
+        raise Refused(422, f"outputs must leave out scores; {results[0].no_scores or 'this model gives none'}")
     return np.stack([result.scores for result in results if result.scores is not None])
 
 

@@ -95,8 +95,8 @@ def app(arguments: dict[str, Any]) -> serve.Application:
 
 
 def _read(arguments: Mapping[str, Any], kind: type[T]) -> T:
-    wanted = {name: arguments[name] for name in _names(kind) if name in arguments}
-    return convert(wanted, kind, "arguments of the application must be as their documentation says", FastlocError, strict=False)
+    own = {name: arguments[name] for name in _names(kind) if name in arguments}
+    return convert(own, kind, "arguments of the application must be as their documentation says", FastlocError, strict=False)
 
 
 def _with_lists(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Service:
             Refused: a limit, with HTTP's status. ImageError, TextError: a picture or a text that cannot be used.
         """
         localizer = self._localizer(method)
-        wanted = self._checked(texts)
+        prompts = self._checked(texts)
         count = len(pictures)
         self.check_count(count)
         self.check_open()
@@ -117,9 +117,9 @@ class Service:
         self._count(count)
         try:
             async with asyncio.timeout(self.settings.seconds):
-                ready = asyncio.get_running_loop().run_in_executor(self._texts, localizer.encode_texts, wanted)
-                loaded, _ = await asyncio.gather(self._all_loaded(pictures, len(wanted)), ready)
-                found = await self.batcher.locate(localizer, loaded, wanted)
+                ready = asyncio.get_running_loop().run_in_executor(self._texts, localizer.encode_texts, prompts)
+                loaded, _ = await asyncio.gather(self._all_loaded(pictures, len(prompts)), ready)
+                found = await self.batcher.locate(localizer, loaded, prompts)
         except TimeoutError:
             raise Refused(504, f"the answer took longer than {self.settings.seconds:g} s; send less at a time, or later") from None
         finally:
@@ -136,7 +136,7 @@ class Service:
             # an exported file may know some texts alone, and a classifier knows classes, by their numbers too
             known = getattr(localizer, "texts", None) or ("0" if hasattr(localizer, "classifier") else "cat")
             with warnings.catch_warnings():
-                # no request asked for this text
+                # no request holds this text
                 warnings.simplefilter("ignore", FastlocWarning)
                 localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
 
@@ -158,16 +158,16 @@ class Service:
 
     def _checked(self, texts: Sequence[str]) -> list[str]:
         settings = self.settings
-        wanted = [text.strip() for text in texts]
-        if not 0 < len(wanted) <= settings.texts:
-            raise Refused(413 if wanted else 422, f"a request must hold 1 to {settings.texts} texts, got {len(wanted)}")
-        for text in wanted:
+        prompts = [text.strip() for text in texts]
+        if not 0 < len(prompts) <= settings.texts:
+            raise Refused(413 if prompts else 422, f"a request must hold 1 to {settings.texts} texts, got {len(prompts)}")
+        for text in prompts:
             if len(text) > settings.letters:
                 raise Refused(413, f"a text must have at most {settings.letters} letters, got {len(text)}: {text[:20] + '…'!r}")
             # controls, and halves of surrogate pairs
             if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
                 raise TextError(f"a text must hold letters and signs alone, got {text[:40]!r}")
-        return wanted
+        return prompts
 
     async def _all_loaded(self, pictures: Sequence[bytes | str | Image.Image], texts: int) -> list[Image.Image]:
         return [await self.aside(self._loaded, picture, texts) for picture in pictures]

@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Output:
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: Parameters = field(default_factory=Parameters)

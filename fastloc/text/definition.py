@@ -104,13 +104,13 @@ def check(definition: str, context: int, name: str, limit: int) -> None:
     """
     found = check_parts(definition, name, limit)
     cut, filled = found.truncation or _Truncation(0), found.padding or _Padding("none")
-    for what, got, wanted in (
+    for part, got, expected in (
         ("truncation.max_length", cut.max_length, context),
         ("truncation.stride", cut.stride, 0),
         ("padding.strategy", filled.strategy, {"Fixed": context}),
     ):
-        if got != wanted:
-            raise ModelError(f"{name}: its tokenizer is damaged ({what} must be {wanted}, got {shown(got)})")
+        if got != expected:
+            raise ModelError(f"{name}: its tokenizer is damaged ({part} must be {expected}, got {shown(got)})")
 
 
 def check_parts(definition: str, name: str, limit: int) -> _Definition:

@@ -94,15 +94,16 @@ class TextEmbeddings:
 
 def _check(names: tuple[str, ...], vectors: Floats) -> None:
     if not names:
-        raise TextError("text embeddings without texts: at least one is wanted")
+        raise TextError("text embeddings must be of one text or more, got none")
     if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
-        raise TextError(f"text embeddings are {vectors.dtype} {list(vectors.shape)}; float32 [{len(names)}, E] is wanted")
+        raise TextError(f"text embeddings must be float32 [{len(names)}, E], got {vectors.dtype} {list(vectors.shape)}")
     if not np.isfinite(vectors).all():
-        raise TextError(f"the embedding of {names[int(np.argmin(np.isfinite(vectors).all(1)))]!r} holds NaN or infinite numbers")
+        broken = names[int(np.argmin(np.isfinite(vectors).all(1)))]
+        raise TextError(f"the embedding of {broken!r} must be finite, got NaN or infinite numbers")
     lengths = np.linalg.norm(vectors, axis=1)
     worst = int(np.abs(lengths - 1).argmax())
     if abs(lengths[worst] - 1) > UNIT:
-        raise TextError(f"the embedding of {names[worst]!r} has length {lengths[worst]:.4g}; unit length is wanted")
+        raise TextError(f"the embedding of {names[worst]!r} must have unit length, got {lengths[worst]:.4g}")
 
 
 def _read(path: Path, about: Mapping[str, str], vectors: NDArray[Any]) -> TextEmbeddings:

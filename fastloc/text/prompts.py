@@ -31,9 +31,9 @@ def checked(texts: str | Sequence[str], *, examples: bool = False) -> list[str]:
         raise TextError('no prompts: give at least one text, such as "a cat"')
     for i, text in enumerate(given):
         if not isinstance(text, str):
-            raise TextError(f"prompt {i} is {text!r}, of type {type(text).__name__}; a text is wanted")
+            raise TextError(f"prompt {i} must be a string, got {type(text).__name__}: {text!r}")
         if not text.strip():
-            raise TextError(f"prompt {i} is empty; say what to look for")
+            raise TextError(f"prompt {i} must not be empty; say what to look for")
         if isinstance(text, Example) and not examples:
             raise TextError(f"prompt {i} must be a text, got the example {str(text)!r}; `fastloc embed --like` makes an embedding of it")
     return [text if isinstance(text, Example) else _writable(text.strip()) for text in given]

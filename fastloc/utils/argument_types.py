@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 def prompt(text: str) -> str:
     """A text to look for."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("a text to look for is empty")
+        raise argparse.ArgumentTypeError("must be a text to look for, got an empty one")
     return words(text)
 
 
@@ -29,7 +29,7 @@ def words(text: str) -> str:
     """A text in characters, also where the locale has it as bytes."""
     found = from_bytes(text)
     if any("\ud800" <= each <= "\udfff" for each in found):
-        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8; set a UTF-8 locale, such as LC_ALL=C.UTF-8, or the terminal's encoding")
+        raise argparse.ArgumentTypeError(f"must be UTF-8, got {text!r}; set a UTF-8 locale, such as LC_ALL=C.UTF-8")
     return found
 
 
@@ -37,14 +37,14 @@ def size(text: str) -> int | tuple[int, int]:
     """One number, or height x width."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one number such as 336, or height x width such as 336x448")
+        raise argparse.ArgumentTypeError(f"must be one number such as 336, or height x width such as 336x448, got {text!r}")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
 def count(text: str) -> int:
     """A number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; give 1 or more")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
     return int(text)
 
 
@@ -52,7 +52,7 @@ def setting(text: str) -> tuple[str, str]:
     """A field of the plan and its chosen value."""
     field, equals, choice = text.partition("=")
     if not (field and equals and choice):
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=CHOICE, such as attention=sdpa")
+        raise argparse.ArgumentTypeError(f"must be FIELD=CHOICE, such as attention=sdpa, got {text!r}")
     return field, choice
 
 
@@ -65,7 +65,7 @@ def inv_temp(text: str) -> float | str:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an inverse temperature; give a number above 0, or adaptive")
+        raise argparse.ArgumentTypeError(f"must be a number above 0, or adaptive, got {text!r}")
     return value
 
 
@@ -79,7 +79,7 @@ def pair(text: str) -> tuple[int, int]:
     """Height x width."""
     both = size(text)
     if not isinstance(both, tuple):
-        raise argparse.ArgumentTypeError(f"{text!r} is not height x width, such as 720x1280")
+        raise argparse.ArgumentTypeError(f"must be height x width, such as 720x1280, got {text!r}")
     return both
 
 
@@ -99,7 +99,7 @@ def span(part: Callable[[str], T]) -> Callable[[str], tuple[T, T, T]]:
     def read(text: str) -> tuple[T, T, T]:
         parts = [part(each) for each in text.split(":")]
         if len(parts) not in (1, 3):
-            raise argparse.ArgumentTypeError(f"{text!r} is no range; give SMALLEST:USUAL:LARGEST, or one number for all three")
+            raise argparse.ArgumentTypeError(f"must be SMALLEST:USUAL:LARGEST, or one number for all three, got {text!r}")
         return (parts[0], parts[len(parts) // 2], parts[-1])
 
     return read

@@ -42,7 +42,7 @@ def picture_format(path: Path) -> str:
     kind = Image.EXTENSION.get(path.suffix.lower()) or Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind not in Image.SAVE:
         extension = path.suffix or "no extension"
-        raise FastlocError(f"{path}: no picture format is written as {extension!r}; use .png, .jpg, .webp or another that Pillow writes")
+        raise FastlocError(f"{path}: the extension must be that of a picture format, such as .png, .jpg or .webp, got {extension!r}")
     return kind
 
 

@@ -38,7 +38,7 @@ def waiting(what: str, patience: float = PATIENCE, apart: float = APART, stream:
 
 class _Heartbeat:
     def __init__(self, what: str, apart: float, out: TextIO) -> None:
-        self.what, self.apart, self.out, self.far = printable(what), apart, out, ""
+        self.label, self.apart, self.out, self.far = printable(what), apart, out, ""
         self.done, self.start = threading.Event(), time.monotonic()
 
     def say(self, far: str) -> None:
@@ -49,11 +49,11 @@ class _Heartbeat:
             return
         live, widest = self.out.isatty(), 0
         while True:
-            line = f"{self.what}: {self.far}{', ' if self.far else ''}{time.monotonic() - self.start:.0f} s"
+            line = f"{self.label}: {self.far}{', ' if self.far else ''}{time.monotonic() - self.start:.0f} s"
             # a shorter line covers the longer one before it
             widest = max(widest, len(line))
             print(f"\r{line:{widest}}" if live else line, end="" if live else "\n", file=self.out, flush=True)
             if self.done.wait(1.0 if live else self.apart):
                 break
-        line = f"{self.what}: done in {time.monotonic() - self.start:.0f} s"
+        line = f"{self.label}: done in {time.monotonic() - self.start:.0f} s"
         print(f"\r{line:{widest}}" if live else line, file=self.out, flush=True)

@@ -32,18 +32,18 @@ class LruCache(Generic[K, V]):
 
     def all(self, keys: Sequence[K], make: Callable[[K], V]) -> list[V]:
         """The values of all keys, in order; those that are missing are made, once each."""
-        wanted = list(dict.fromkeys(keys))
+        distinct = list(dict.fromkeys(keys))
         with self._lock:
-            found = {key: self._values[key] for key in wanted if key in self._values}
-        for key in wanted:
+            found = {key: self._values[key] for key in distinct if key in self._values}
+        for key in distinct:
             if key not in found:
                 found[key] = make(key)
         with self._lock:
-            # to the end, where those asked for last are
-            for key in wanted:
+            # to the end, where those used last are
+            for key in distinct:
                 self._values.pop(key, None)
             self._values.update(found)
-            for key in list(self._values)[: max(len(self._values) - max(self.most, 2 * len(wanted)), 0)]:
+            for key in list(self._values)[: max(len(self._values) - max(self.most, 2 * len(distinct)), 0)]:
                 del self._values[key]
         return [found[key] for key in keys]
 

@@ -96,14 +96,14 @@ def log_numbers(axis: Any, most: int = 9) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+def spread(targets: list[float], gap: float, low: float, high: float) -> list[float]:
     """Positions as near to the requested ones as a minimum gap allows, ascending; a smaller gap where there is no room for all."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    gap = min(gap, (high - low) / max(1, len(wanted) - 1))
-    places = [max(low, min(high, wanted[i])) for i in order]
+    order = sorted(range(len(targets)), key=lambda i: targets[i])
+    gap = min(gap, (high - low) / max(1, len(targets) - 1))
+    places = [max(low, min(high, targets[i])) for i in order]
     for k in range(1, len(places)):
         places[k] = max(places[k], places[k - 1] + gap)
     places[-1:] = [min(place, high) for place in places[-1:]]
     for k in reversed(range(len(places) - 1)):
         places[k] = min(places[k], places[k + 1] - gap)
-    return [places[order.index(i)] for i in range(len(wanted))]
+    return [places[order.index(i)] for i in range(len(targets))]

@@ -13,7 +13,7 @@ __all__ = ["SIGNALS", "Terminated", "Termination", "end_with_parent"]
 
 # a terminal that closes says SIGHUP; Windows has none
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-# seconds within which an end is asked for twice, by a shell and its supervisor; who asks later means it, even if a library lost the first
+# seconds within which an end is requested twice, by a shell and its supervisor; a later request is meant, even if a library lost the first
 APART = 2.0
 
 

@@ -26,11 +26,11 @@ def read(text: str | bytes, key: str, known: int, name: str, kind: type[T]) -> T
         ModelError: not such JSON, or of another format than the one `known`.
     """
     damaged = f"{name}: its {key!r} metadata is damaged"
-    told = decode(text, _Format, damaged)
-    if told.format != known:
-        version = told.version if told.version.isprintable() else shown(told.version)
+    found = decode(text, _Format, damaged)
+    if found.format != known:
+        version = found.version if found.version.isprintable() else shown(found.version)
         raise ModelError(
-            f"{name} was exported by fastloc {version} with {key!r} metadata of format {shown(told.format)}; "
+            f"{name} was exported by fastloc {version} with {key!r} metadata of format {shown(found.format)}; "
             f"this fastloc reads format {known}: install a newer one, or export the file again"
         )
     return decode(text, kind, damaged)

@@ -1,4 +1,4 @@
-"""The processing of one frame of a stream, with the texts that are asked for at that moment."""
+"""The processing of one frame of a stream, with the texts of that moment."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ class FaultLog:
         self._program = program
         self._lock, self._rate, self._unsaid = threading.Lock(), Rate(1 / EVERY, burst=BURST), 0
 
-    def note(self, told: str, error: BaseException | None = None) -> None:
+    def note(self, message: str, error: BaseException | None = None) -> None:
         """Write a line about an event, and the traceback of its error if there is one."""
         with self._lock:
             if not self._rate.allows():
                 self._unsaid += 1
                 return
             unsaid, self._unsaid = self._unsaid, 0
-        lines = [f"{self._program}: {told}" + (f" ({unsaid} more are left out)" if unsaid else "")]
+        lines = [f"{self._program}: {message}" + (f" ({unsaid} more are left out)" if unsaid else "")]
         if error is not None:
             lines += "".join(traceback.format_exception(error)).splitlines()
         print(*(_CONTROLS.sub(" ", line) for line in lines), sep="\n", file=sys.stderr)

@@ -87,7 +87,7 @@ def rules(
     Raises FastlocError for a token that is too short to be one, and for a name that is none.
     """
     if token is not None and len(token) < SHORTEST:
-        raise FastlocError(f"--token has {len(token)} letters; {SHORTEST} at least are wanted, or none: then one is made up")
+        raise FastlocError(f"--token must have {SHORTEST} letters or more, got {len(token)}; leave it out for a random one")
     for name in names:
         if not re.fullmatch(_NAME, name) and _number(name) is None:
             raise FastlocError(f"--allow-host must be a host's name or address, got {name!r}; leave scheme, port and brackets out")

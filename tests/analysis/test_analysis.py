@@ -49,14 +49,14 @@ def made(kind):
 def test_module_cosines(kind, grid):
     (weights, names), images = made(kind), pixels(2, grid)
     contribution, accumulated = blocks.module_cosines(weights, images, names)
-    wanted = []
+    expected = []
     for x, _, attention, ffn in steps(weights, images):
         for added, stream in ((attention, x + attention), (ffn, x + attention + ffn)):
-            wanted.append([parts.unit(parts.pooled(weights, each)) @ names.T for each in (added, stream)])
+            expected.append([parts.unit(parts.pooled(weights, each)) @ names.T for each in (added, stream)])
     shape = (2, towers.LAYERS, 2, 3)
     assert contribution.shape == accumulated.shape == shape
-    assert error(contribution, torch.stack([each[0] for each in wanted], 1).reshape(shape)) < 1e-10
-    assert error(accumulated, torch.stack([each[1] for each in wanted], 1).reshape(shape)) < 1e-10
+    assert error(contribution, torch.stack([each[0] for each in expected], 1).reshape(shape)) < 1e-10
+    assert error(accumulated, torch.stack([each[1] for each in expected], 1).reshape(shape)) < 1e-10
     # what has come together at the end is the image embedding
     embedding, _ = parts.encoder(weights, images, "bilinear")
     assert error(accumulated[:, -1, -1], parts.unit(embedding) @ names.T) < 1e-10
@@ -76,8 +76,8 @@ def test_attention_rows_and_anchors(kind, grid):
         for term, (left, right) in enumerate(((q, k), (q, q), (k, k), (v, v))):
             whole = parts.softmax(parts.logits(left, right))
             for image in range(2):
-                wanted = whole[image][:, front + anchors[image], front:].transpose(0, 1)
-                assert error(rows[image, index, term], wanted) < 1e-10, (index, blocks.ATTENTIONS[term])
+                expected = whole[image][:, front + anchors[image], front:].transpose(0, 1)
+                assert error(rows[image, index, term], expected) < 1e-10, (index, blocks.ATTENTIONS[term])
 
 
 def test_coverage_by_hand():
@@ -115,8 +115,8 @@ def test_auc_is_the_chance_of_a_pair():
     random = np.random.default_rng(0)
     values, inside = random.integers(0, 6, (5, 7)).astype(float), random.random((5, 7)) < 0.4
     pairs = values[inside][:, None] - values[~inside]
-    wanted = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
-    assert float(metrics.auc(values, inside.astype(float))) == pytest.approx(wanted)
+    expected = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    assert float(metrics.auc(values, inside.astype(float))) == pytest.approx(expected)
 
 
 def test_contrast_is_negative_where_the_map_is_inside_out():
@@ -183,43 +183,43 @@ def test_pictures_of_ones_own(tmp_path, capsys, monkeypatch):
         (tmp_path / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
     files = [str(tmp_path / "one.png"), str(tmp_path / "two.png")]
-    given = [*files, "-t", "cat", "dog", "--negatives", "bus", "--size", "64"]
+    arguments = [*files, "-t", "cat", "dog", "--negatives", "bus", "--size", "64"]
     # without masks only the modules; without matplotlib no plots
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["analyze", *given, "-o", str(tmp_path / "plain")]) == 0
+    assert main(["analyze", *arguments, "-o", str(tmp_path / "plain")]) == 0
     assert [each.name for each in (tmp_path / "plain").iterdir()] == ["modules.csv"]
-    said = capsys.readouterr().err
-    assert "without --masks" in said and "without matplotlib" in said
+    output = capsys.readouterr().err
+    assert "without --masks" in output and "without matplotlib" in output
     rows = read(tmp_path / "plain" / "modules.csv")
     assert len(rows) == 2 * 3 * 6 * 2 * 2 and {row["kind"] for row in rows if row["text"] == "bus"} == {"negative"}
-    assert main(["analyze", *given, "--masks", str(tmp_path / "masks"), "--methods", "rclip", "-o", str(tmp_path / "whole")]) == 0
+    assert main(["analyze", *arguments, "--masks", str(tmp_path / "masks"), "--methods", "rclip", "-o", str(tmp_path / "whole")]) == 0
     assert {row["text"] for row in read(tmp_path / "whole" / "attention.csv")} == {"cat", "dog"}
     assert len(read(tmp_path / "whole" / "methods.csv")) == 4
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["one.png"], "need -t"),
         (["-t", "cat"], "of your own"),
         (["none.png", "-t", "cat"], "no such file"),
-        (["one.png", "-t", "cat", "--masks", "nowhere"], "not a folder"),
+        (["one.png", "-t", "cat", "--masks", "nowhere"], "--masks must be a folder"),
         (["one.png", "-t", "cat", "--masks", "small"], "40 x 60"),
-        (["one.png", "-t", "cat", "--masks", "many"], "value k marks"),
+        (["one.png", "-t", "cat", "--masks", "many"], "must hold values up to"),
         (["--methods", "gme"], "unknown method 'gme': did you mean 'gem'"),
-        (["-o", "one.png"], "output goes to a folder"),
+        (["-o", "one.png"], "--output must be a folder"),
         (["-o", "no/where"], "does not exist"),
         (["--model", "x.onnx"], "exported"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, given, said):
+def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (60, 40)).save("one.png")
     for folder, size, value in (("small", (6, 4), 0), ("many", (60, 40), 2)):
         (tmp_path / folder).mkdir()
         Image.new("L", size, value).save(tmp_path / folder / "one.png")
     before = sorted(tmp_path.rglob("*"))
-    assert main(["analyze", *given, *([] if "-o" in given else ["-o", "out"])]) == 1
+    assert main(["analyze", *arguments, *([] if "-o" in arguments else ["-o", "out"])]) == 1
     found = capsys.readouterr().err.strip().splitlines()
-    assert len(found) == 1 and said in found[0], found
+    assert len(found) == 1 and message in found[0], found
     assert sorted(tmp_path.rglob("*")) == before

@@ -44,8 +44,8 @@ def test_a_column_is_what_the_method_alone_gives(explained):
     assert [each.method for each in explained.columns] == ["itsm", "gem", "gone", "clip_surgery"]
     assert column.points == tuple(result.points())
     for tile, heat, point in zip(column.tiles, result.heatmaps, result.points(), strict=True):
-        wanted = heat_tile(explained.picture, heat, (point.x, point.y), colour_table("turbo"))
-        assert tile.tobytes() == wanted.tobytes()
+        expected = heat_tile(explained.picture, heat, (point.x, point.y), colour_table("turbo"))
+        assert tile.tobytes() == expected.tobytes()
     assert column.ms > 0 and column.plan == engine().with_method("gem").plan.explain()
     parameters = dict(column.parameters)
     assert parameters["terms"] == "vv, kk, qq" and parameters["size"] == "64" and parameters["order"] == "picture"
@@ -139,33 +139,33 @@ def test_the_page_holds_everything_and_loads_nothing(explained):
     assert not [tag for tag, _ in read.tags if tag in ("script", "link", "iframe", "b")]
     assert not re.search(r"https?://|url\(|@import", text)
     words = "".join(read.words)
-    for said in ("a&b.png", TEXTS[1], "GEM (Bousselham et al., CVPR 2024)", "unknown method 'gone'", "plan for gem", "vv, kk, qq"):
-        assert said in words, said
+    for phrase in ("a&b.png", TEXTS[1], "GEM (Bousselham et al., CVPR 2024)", "unknown method 'gone'", "plan for gem", "vv, kk, qq"):
+        assert phrase in words, phrase
     assert "prefers-color-scheme: dark" in text
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
-    given = ["explain", "scene.png", "-t", "cat", "dog", "--size", "64", "--runs", "1", "-o", "sheet.webp", "--html", "page.html"]
-    assert main(given) == 0
+    arguments = ["explain", "scene.png", "-t", "cat", "dog", "--size", "64", "--runs", "1", "-o", "sheet.webp", "--html", "page.html"]
+    assert main(arguments) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in RECIPES) and "warm pass" in out
     with Image.open("sheet.webp") as found:
         assert found.format == "WEBP"
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert all(f"<h2>{name}</h2>" in text for name in RECIPES)
-    assert main([*given[:-4], "--methods", "gem", "itsm", "gem", "-o", "few.png"]) == 0
+    assert main([*arguments[:-4], "--methods", "gem", "itsm", "gem", "-o", "few.png"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:4]] == ["gem", "itsm"]
     assert images.load("few.png").width < images.load("sheet.webp").width
     assert sorted(each.name for each in tmp_path.iterdir()) == ["few.png", "page.html", "scene.png", "sheet.webp"]
 
 
-def test_a_broken_method_is_told_at_the_end(tmp_path, capsys, monkeypatch):
+def test_a_broken_method_is_reported_at_the_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
     usual = Localizer.pixels
-    monkeypatch.setattr(Localizer, "pixels", lambda self, *given: usual(self, *given) / (1 // (self.method != "rclip")))
+    monkeypatch.setattr(Localizer, "pixels", lambda self, *args: usual(self, *args) / (1 // (self.method != "rclip")))
     assert main(["explain", "scene.png", "-t", "cat", "--size", "64", "--runs", "1", "--methods", "itsm", "rclip"]) == 1
     ended = capsys.readouterr()
     assert "rclip broke: ZeroDivisionError" in ended.err and (tmp_path / "fastloc-explain.png").exists()
@@ -175,32 +175,32 @@ def test_a_sheet_that_its_format_cannot_hold(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
     monkeypatch.setattr("fastloc.analysis.contact_sheet.sheet", lambda found: Image.new("RGB", (8, 20_000)))
-    given = ["explain", "scene.png", "-t", "cat", "--size", "64", "--methods", "itsm", "--runs", "1", "-o"]
-    assert main([*given, "sheet.webp", "--html", "page.html"]) == 1
+    arguments = ["explain", "scene.png", "-t", "cat", "--size", "64", "--methods", "itsm", "--runs", "1", "-o"]
+    assert main([*arguments, "sheet.webp", "--html", "page.html"]) == 1
     assert "sheet.webp: a sheet of 8 x 20000 cannot be written so" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["scene.png"]
-    assert main([*given, "sheet.png"]) == 0
+    assert main([*arguments, "sheet.png"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["none.png", "-t", "cat"], "no such file"),
         (["scene.png", "-t", "cat", "--methods", "gme"], "unknown method 'gme': did you mean 'gem'"),
-        (["scene.png", "-t", "cat", "-o", "sheet.txt"], "no picture format"),
+        (["scene.png", "-t", "cat", "-o", "sheet.txt"], "the extension must be that of a picture format"),
         (["scene.png", "-t", "cat", "-o", "no/sheet.png"], "does not exist"),
         (["scene.png", "-t", "cat", "--html", "no/page.html"], "does not exist"),
         (["scene.png", "-t", "cat", "-o", "scene.png"], "over the picture"),
-        (["scene.png", "-t", "cat", "-o", "a.png", "--html", "a.png"], "files of their own"),
-        (["scene.png", "-t", "cat", "--model", "x.onnx"], "exported file holds one method"),
+        (["scene.png", "-t", "cat", "-o", "a.png", "--html", "a.png"], "must be two files"),
+        (["scene.png", "-t", "cat", "--model", "x.onnx"], "--model must be no exported file"),
         (["scene.png", "-t", "cat", "--model", "nothing"], "unknown model"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, given, said):
+def test_errors_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     picture().save("scene.png")
     before = (tmp_path / "scene.png").read_bytes()
-    assert main(["explain", *given]) == 1
+    assert main(["explain", *arguments]) == 1
     found = capsys.readouterr().err.strip().splitlines()
-    assert len(found) == 1 and said in found[0], found
+    assert len(found) == 1 and message in found[0], found
     assert [each.name for each in tmp_path.iterdir()] == ["scene.png"] and (tmp_path / "scene.png").read_bytes() == before

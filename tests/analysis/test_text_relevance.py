@@ -44,9 +44,9 @@ def test_it_is_the_reference(start: int, activation: str) -> None:
     clip = tower(activation=activation)
     weights, image = text_weights(clip).to(dtype=torch.float64), array("image", 24, low=-1)
     found = shares_of(weights, embedded(clip, IDS), image, start, 50.0)
-    wanted = relevance.text_relevance(weights, embedded(clip, IDS), image, start, 50.0)
+    expected = relevance.text_relevance(weights, embedded(clip, IDS), image, start, 50.0)
     assert found.shape == (4,) and abs(float(found.sum()) - 1) < 1e-12
-    assert error(found, wanted) < 1e-10
+    assert error(found, expected) < 1e-10
 
 
 def test_it_reads_the_towers_own_embedding() -> None:
@@ -84,9 +84,9 @@ def test_the_logit_is_at_the_scale_of_the_checkpoint(scale: float, tmp_path: Pat
     clip = CLIP(settings["embed_dim"], settings["vision_cfg"], settings["text_cfg"], quick_gelu=settings["quick_gelu"]).eval()
     clip.load_state_dict(state)
     weights, start = text_weights(clip).to(dtype=torch.float64), _embedding(mine, picture()).double()
-    wanted, other = (relevance.text_relevance(weights, embedded(clip, ids), start, 0, each) for each in (scale, 1 / 0.07))
-    assert np.abs(np.array([share for _, share in found]) - wanted.numpy()).max() < 1e-5
-    assert (wanted - other).abs().max() > 1e-3
+    expected, other = (relevance.text_relevance(weights, embedded(clip, ids), start, 0, each) for each in (scale, 1 / 0.07))
+    assert np.abs(np.array([share for _, share in found]) - expected.numpy()).max() < 1e-5
+    assert (expected - other).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("family", "end"), [("mt5", 1), ("xlm-v", 2)])
@@ -109,12 +109,12 @@ def test_the_token_that_ends_a_text_need_not_have_the_highest_id(family: str, en
     assert [word for word, _ in found] == [mine.source.text.tokenizer.decode([each]).strip() for each in ids[starts:-1]]
     weights = text_weights(mine.source.text.tower)
     embeddings = (mine.source.text.tower.token_embedding(torch.tensor(ids)) + weights.pos[: len(ids)])[None]
-    wanted = relevance.text_relevance(
+    expected = relevance.text_relevance(
         weights.to(dtype=torch.float64), embeddings.double(), _embedding(mine, picture()).double(), 0, mine.logit_scale
     )
     # the reference leaves out the first token, be it a start or not
     shares = np.array([share for _, share in found])[1 - starts :]
-    assert np.abs(shares / shares.sum() - wanted.numpy()).max() < 1e-5 and abs(sum(share for _, share in found) - 1) < 1e-5
+    assert np.abs(shares / shares.sum() - expected.numpy()).max() < 1e-5 and abs(sum(share for _, share in found) - 1) < 1e-5
 
 
 def test_words_of_the_embedded_model() -> None:
@@ -125,7 +125,7 @@ def test_words_of_the_embedded_model() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(RecipeError, match="start is 9, and the text tower's blocks are 0 … "):
+    with pytest.raises(RecipeError, match=r"start must be a block of the text tower, 0 … .*, got 9"):
         text_relevance(localizer(), picture(), "a dog", start=9)
     with pytest.raises(TextError):
         text_relevance(localizer(), picture(), "")

@@ -16,30 +16,30 @@ from fastloc.recipes import RECIPES
 from repo import REPO
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     ("--methods gme", "unknown method 'gme': did you mean 'gem'? known methods: itsm, rclip, eclip, gem"),
     ("--models ViT-B-17", "unknown model 'ViT-B-17': did you mean 'ViT-B-16'"),
     ("--models RN50", "model 'RN50' is not supported: its image tower is a ResNet, not a ViT"),
-    ("--sizes 100", "size 100 is not a multiple of the patch of embedded, 8: 96 or 104 would be"),
-    ("--models ViT-B-16 --sizes 230", "size 230 is not a multiple of the patch of ViT-B-16, 16: 224 or 240 would be"),
+    ("--sizes 100", "size must be a multiple of the patch of embedded, 8, got 100; use 96 or 104"),
+    ("--models ViT-B-16 --sizes 230", "size must be a multiple of the patch of ViT-B-16, 16, got 230; use 224 or 240"),
     ("--backends torhc", "unknown backend 'torhc': did you mean 'torch'?"),
     ("--backends triton --device cpu", "backend 'triton' cannot be measured here: it runs on cuda, not on cpu"),
     ("--backends int8 --dtype float16", "backend 'int8' cannot be measured here: on cpu it computes in float32, not in float16"),
-    ("--device tpu", "unknown device 'tpu': 'cpu', 'cuda' or 'cuda:1' is wanted"),
-    ("--device cuda:7", "device 'cuda:7' is asked for, and there "),
+    ("--device tpu", "device must be 'cpu', 'cuda' or one such as 'cuda:1', got 'tpu'"),
+    ("--device cuda:7", "device must exist, got 'cuda:7', and there "),
     ("--suites speed", "unknown suite 'speed': "),
-    ("--suites peers", "suite 'peers' measures other packages: say which with --vs, such as --vs peers"),
-    ("--models ViT-B-16@x", "model 'ViT-B-16@x': 'x' is not a size in pixels; such as ViT-B-16@448 is wanted"),
-    ("--models ViT-B-16@450", "size 450 is not a multiple of the patch of ViT-B-16, 16: 448 or 464 would be"),
+    ("--suites peers", "--vs must name the packages that suite 'peers' measures, got none; give --vs peers for all"),
+    ("--models ViT-B-16@x", "model 'ViT-B-16@x': its size must be in pixels, such as ViT-B-16@448, got 'x'"),
+    ("--models ViT-B-16@450", "size must be a multiple of the patch of ViT-B-16, 16, got 450; use 448 or 464"),
     ("--vs gem_torhc", "unknown peer 'gem_torhc': did you mean 'gem_torch'"),
-    ("-o {file}", "is a file; a folder for the records is wanted"),
-    ("-o {file}/below", "is a file; a folder for the records is wanted"),
-    ("--against nothing", "'nothing' is neither a file of records nor a commit of "),
-    ("--against {empty}", "holds no records; a .jsonl file of `python -m fastloc.bench`, or a folder of them, is wanted"),
+    ("-o {file}", "--out must be a folder for the records, got the file"),
+    ("-o {file}/below", "--out must be a folder for the records, got the file"),
+    ("--against nothing", "--against must be a file of records or a commit of "),
+    ("--against {empty}", "which holds no records; `python -m fastloc.bench` writes them"),
     ("--against {file}", "line 1, is not a record: "),
 ])  # fmt: skip
-def test_bad_input_is_told_before_anything_starts(
-    arguments: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_bad_input_is_reported_before_anything_starts(
+    arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*arguments: object) -> None:
         raise AssertionError("something was started")
@@ -49,10 +49,10 @@ def test_bad_input_is_told_before_anything_starts(
     file, empty = tmp_path / "a file", tmp_path / "empty"
     file.write_text("no record\n")
     empty.mkdir()
-    given = [each.format(file=file, empty=empty) for each in arguments.split(" ")]
-    assert cli.main(given) == 1
+    argv = [each.format(file=file, empty=empty) for each in arguments.split(" ")]
+    assert cli.main(argv) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("fastloc.bench: error: ") and told in err and err.count("\n") == 1, err
+    assert out == "" and err.startswith("fastloc.bench: error: ") and message in err and err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ class Seen(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         alias = func._schema.returns and func._schema.returns[0].alias_info
         if not (alias and not alias.is_write) and func._overloadpacket not in VIEWS:
-            given = {name: each for name, each in (kwargs or {}).items() if name != "out"}
-            tensors = [each for each in torch.utils._pytree.tree_leaves((args, given)) if isinstance(each, torch.Tensor)]
+            kept = {name: each for name, each in (kwargs or {}).items() if name != "out"}
+            tensors = [each for each in torch.utils._pytree.tree_leaves((args, kept)) if isinstance(each, torch.Tensor)]
             for each in tensors:
                 if each.untyped_storage().data_ptr() in self.parameters:
                     self.read[each.data_ptr(), distinct(each)] = None
@@ -122,31 +122,31 @@ def passes() -> Iterator[Setting]:
     yield Setting(replace(RECIPES["gem"], blocks=7), (), texts=5, kind=tuple(QUICK.items()))
 
 
-def engine(given: Setting, dtype: str = "") -> tuple[Engine, Plan]:
-    dtype = dtype or given.dtype
-    tower = Tower(towers.tower(torch.float32, **dict(given.kind)), CPU, dtype)
-    made = Engine(tower, given.recipe, {"dtype": dtype, **dict(given.settings)})
-    return made, made.plan(given.batch, size(given))
+def engine(setting: Setting, dtype: str = "") -> tuple[Engine, Plan]:
+    dtype = dtype or setting.dtype
+    tower = Tower(towers.tower(torch.float32, **dict(setting.kind)), CPU, dtype)
+    made = Engine(tower, setting.recipe, {"dtype": dtype, **dict(setting.settings)})
+    return made, made.plan(setting.batch, size(setting))
 
 
-def size(given: Setting) -> tuple[int, int]:
-    return given.grid[0] * towers.PATCH, given.grid[1] * towers.PATCH
+def size(setting: Setting) -> tuple[int, int]:
+    return setting.grid[0] * towers.PATCH, setting.grid[1] * towers.PATCH
 
 
-def inputs(given: Setting) -> tuple[torch.Tensor, ...]:
-    words = towers.texts(given.texts + 1).float()
-    return towers.pixels(given.batch, given.grid, torch.float32), words[:-1], words[-1]
+def inputs(setting: Setting) -> tuple[torch.Tensor, ...]:
+    words = towers.texts(setting.texts + 1).float()
+    return towers.pixels(setting.batch, setting.grid, torch.float32), words[:-1], words[-1]
 
 
-def counted(given: Setting, run: Engine, plan: Plan) -> tuple[floor.Work, ...]:
-    return floor.count(run.tower.weights.spec, given.recipe, plan, given.batch, size(given), given.texts, hidden=HIDDEN)
+def counted(setting: Setting, run: Engine, plan: Plan) -> tuple[floor.Work, ...]:
+    return floor.count(run.tower.weights.spec, setting.recipe, plan, setting.batch, size(setting), setting.texts, hidden=HIDDEN)
 
 
-@pytest.mark.parametrize("given", list(passes()), ids=str)
-def test_a_pass_is_what_was_counted(given: Setting) -> None:
-    run, plan = engine(given)
-    works = counted(given, run, plan)
-    pixels, words, empty = inputs(given)
+@pytest.mark.parametrize("setting", list(passes()), ids=str)
+def test_a_pass_is_what_was_counted(setting: Setting) -> None:
+    run, plan = engine(setting)
+    works = counted(setting, run, plan)
+    pixels, words, empty = inputs(setting)
     # tables are made once
     run(pixels, words, empty)
     with FlopCounterMode(display=False) as counter:
@@ -186,32 +186,32 @@ def test_the_official_form_is_what_was_counted(depth: int, iterations: int, kind
 KERNELS = {"attention": "triton", "norm": "triton", "activation": "triton", "readout": "triton"}
 
 
-def test_what_is_not_counted_is_said() -> None:
+def test_what_is_not_counted_is_reported() -> None:
     anchors = {f"anchor_{term}" for term in ("qk", "vv", "qq", "kk")}
     gradients = {"grad_cam", "grad_cam_clip_es", "grad_cam_input", "bi_modal", "bi_modal_last", "legrad", "grad_eclip"}
     assert {*gradients, *anchors, "rollout", "cliper", "gem_matched", "sc_clip", "sfp"} == floor.UNCOUNTED
     for name in floor.UNCOUNTED:
-        given = Setting(RECIPES[name])
+        setting = Setting(RECIPES[name])
         with pytest.raises(RecipeError, match=f"the work of '{name}' is not counted"):
-            counted(given, *engine(given))
+            counted(setting, *engine(setting))
 
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_kernels_do_the_same_products_and_move_less(name: str) -> None:
     """Kernels, which run on GPUs alone, have the counts of the forms that can be looked into, but for the traffic that they save."""
-    given = Setting(RECIPES[name], (("projection", "joint"),), batch=8, grid=(28, 28), texts=4)
-    run, plan = engine(given, "float16")
-    plain = {each.name: each for each in counted(given, run, plan)}
-    fused = {each.name: each for each in counted(given, run, replace(plan, **KERNELS))}
+    setting = Setting(RECIPES[name], (("projection", "joint"),), batch=8, grid=(28, 28), texts=4)
+    run, plan = engine(setting, "float16")
+    plain = {each.name: each for each in counted(setting, run, plan)}
+    fused = {each.name: each for each in counted(setting, run, replace(plan, **KERNELS))}
     for each in plain.values():
         # cosines of half precision meet each text as two halves
-        twice = 2 * given.batch * 28 * 28 * 4 * towers.EMBED if each.name == "read-out" else 0
+        twice = 2 * setting.batch * 28 * 28 * 4 * towers.EMBED if each.name == "read-out" else 0
         assert fused.get(each.name, floor.Work(each.name, 0, 0, 0, 0)).flops == each.flops + twice, each.name
     assert sum(each.weights for each in plain.values()) == sum(each.weights for each in fused.values())
     moved = [sum(each.read + each.written for each in works.values()) for works in (plain, fused)]
     assert moved[1] < moved[0]
     if RECIPES[name].streams:
-        vectors = 2 * given.batch * 785 * 32
+        vectors = 2 * setting.batch * 785 * 32
         row = RECIPES[name]
         count, letters = len(row.streams), {"v", *"".join(map(sides, row.streams))}
         # of one block: what the kernels read and write, and nothing else
@@ -266,9 +266,9 @@ def test_the_worker_of_ceilings() -> None:
     cases = ceilings.cases("cpu", quick=True)
     asked: list[dict[str, Any]] = [{"do": "prepare", "key": "one", "case": case} for case in cases]
     asked += [{"do": "go", "key": "one", "what": "model", "count": 2}, {"do": "prepare", "key": "two", "case": {**cases[0], "what": "sum"}}]
-    given = "".join(json.dumps(each) + "\n" for each in asked)
-    told = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
-    hello, *replies = map(json.loads, told)
+    lines = "".join(json.dumps(each) + "\n" for each in asked)
+    output = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
+    hello, *replies = map(json.loads, output)
     assert hello["protocol"] == PROTOCOL and "torch" in hello["versions"]
     assert [each["told"]["case"] for each in replies[: len(cases)]] == [ceilings.shape(case) for case in cases]
     assert len(replies[-2]["ms"]) == 2 and all(ceilings.rate(cases[-1], ms)[0] > 0 for ms in replies[-2]["ms"])

@@ -66,7 +66,7 @@ def build(case):
         return np.ones(case["bytes"], np.uint8).sum()
 
     answer = lambda: np.array(calls, np.float32)
-    return Passes(model, None if case["silent"] else answer, told={{"note": "planted"}})
+    return Passes(model, None if case["silent"] else answer, columns={{"note": "planted"}})
 
 serve(build, {{"planted": "1.0"}}, tree="here")
 """
@@ -105,9 +105,9 @@ def test_what_goes_wrong_is_an_answer_and_the_process_goes_on(planted: subproces
         go, prepare | {"case": CASE | {"fails": True}}, go, prepare | {"case": CASE | {"silent": True}},
         {"do": "answer", "key": "a", "file": file}, go | {"what": "whole"}, go, {"do": "drop", "key": "a"}, go,
     ])  # fmt: skip
-    told = [each.get("failed") for each in answers]
-    assert told == ["KeyError: 'a'", "MemoryError: two lines", "KeyError: 'a'", None, "ValueError: it has no answer to compare",
-                    "ValueError: it has no pass 'whole'", None, None, "KeyError: 'a'"]  # fmt: skip
+    lines = [each.get("failed") for each in answers]
+    assert lines == ["KeyError: 'a'", "MemoryError: two lines", "KeyError: 'a'", None, "ValueError: it has no answer to compare",
+                     "ValueError: it has no pass 'whole'", None, None, "KeyError: 'a'"]  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak can be reset on Linux alone")
@@ -163,8 +163,8 @@ def test_a_set_up_that_fails_leaves_nothing_that_looks_whole(
 
 def test_an_unknown_environment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert peer_environments.main(["pined"]) == 1
-    told = "error: unknown environment 'pined': did you mean 'pinned'? known environments: pinned, newest, mmseg\n"
-    assert capsys.readouterr().err == f"fastloc.bench.peer_environments: {told}"
+    message = "error: unknown environment 'pined': did you mean 'pinned'? known environments: pinned, newest, mmseg\n"
+    assert capsys.readouterr().err == f"fastloc.bench.peer_environments: {message}"
 
 
 def test_without_a_checkout_they_lie_in_the_user_s_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -311,16 +311,16 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[Row, Any]:
         asked: Asked = []
         for row in rows:
             file = str(folder / f"{name} {row.key}.npy")
-            asked.append({"do": "prepare", "key": row.key, "case": case_of(row, folder).told()})
+            asked.append({"do": "prepare", "key": row.key, "case": case_of(row, folder).to_dict()})
             asked.append({"do": "answer", "key": row.key, "file": file})
         asked.append({"do": "go", "key": rows[0].key, "what": "whole", "count": 1})
-        _, told, errors = talk(process, asked)
-        assert not [each for each in told if "failed" in each], f"{told} {errors}"
+        _, answers, errors = talk(process, asked)
+        assert not [each for each in answers if "failed" in each], f"{answers} {errors}"
         found |= {row: np.load(folder / f"{name} {row.key}.npy") for row in rows}
     return found
 
 
-def wanted(row: Row, folder: Path) -> Any:
+def expected(row: Row, folder: Path) -> Any:
     """The float32 reference's answer."""
     case = case_of(row, folder)
     tower = weights_of(tower_of(row), spec_of(model_of(row)))
@@ -349,7 +349,7 @@ def the(row: Row, answers: dict[Row, Any]) -> Any:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.peer} {row.key}")
 def test_peers_compute_what_their_rows_say(row: Row, answers: dict[Row, Any], tmp_path: Path) -> None:
-    error = gap(the(row, answers), wanted(row, tmp_path))
+    error = gap(the(row, answers), expected(row, tmp_path))
     if row.peer == "gem_torch-newest":
         assert error > 1e-2, f"{row} computes GEM after all, to {error:.1e}: its row says otherwise"
     else:

@@ -45,12 +45,12 @@ def test_every_plot_is_drawn_in_both_formats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_what_rows_allow(name: str) -> None:
-    rows, wanted = DRAWN[name]
-    assert list(figures(rows)) == wanted
+    rows, expected = DRAWN[name]
+    assert list(figures(rows)) == expected
 
 
 @pytest.mark.slow("draws every plot", quick=2)
-@pytest.mark.parametrize("name", [name for name, (_, wanted) in DRAWN.items() if wanted])
+@pytest.mark.parametrize("name", [name for name, (_, expected) in DRAWN.items() if expected])
 def test_nothing_is_cut_and_no_words_lie_on_others(name: str) -> None:
     rows = [checked({**row, "device": LONG}) for row in DRAWN[name][0]]
     with plotting.style():
@@ -62,8 +62,8 @@ def test_nothing_is_cut_and_no_words_lie_on_others(name: str) -> None:
             room = 0.02
             inside = box.x0 > -room and box.y0 > -room and box.x1 < width + room and box.y1 < height + room
             assert inside, f"{figure} of {name}: {box} is not within {width} x {height} inches"
-            told = dict(words(drawn))
-            for (one, left), (other, right) in combinations(told.items(), 2):
+            texts = dict(words(drawn))
+            for (one, left), (other, right) in combinations(texts.items(), 2):
                 assert not left.overlaps(right), f"{figure} of {name}: {one!r} lies on {other!r}"
 
 
@@ -78,12 +78,12 @@ def words(drawn: Any) -> Iterator[tuple[tuple[int, str], Any]]:
         texts += [*ax.texts, ax._left_title, ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else [])]
     for i, text in enumerate(texts):
         lines = text.get_text().split("\n")
-        said = [k for k, line in enumerate(lines) if line.strip()]
-        if said:
+        filled = [k for k, line in enumerate(lines) if line.strip()]
+        if filled:
             # without an annotation's arrow; empty lines are there to keep room
             box = Text.get_window_extent(text)
             line = box.height / len(lines)
-            low, high = box.y0 + line * (len(lines) - 1 - said[-1]), box.y1 - line * said[0]
+            low, high = box.y0 + line * (len(lines) - 1 - filled[-1]), box.y1 - line * filled[0]
             yield (i, text.get_text()), Bbox.from_extents(box.x0 + 1, low + 1, box.x1 - 1, high - 1)
 
 
@@ -187,11 +187,11 @@ def test_contenders_have_colours_and_signs_of_their_own() -> None:
     assert len({(colours(MANY)[name], signs[name]) for name in MANY}) == len(MANY)
 
 
-@pytest.mark.parametrize("wanted", [[5.0], [50.0, 50.0, 50.0], [0.0, 1.0, 99.0, 100.0], [3.0, 90.0, 2.0, 91.0, 1.0], [50.0] * 40])
-def test_names_are_spread_without_changing_their_order(wanted: list[float]) -> None:
-    places = spread(wanted, 4.0, 2.0, 98.0)
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+@pytest.mark.parametrize("expected", [[5.0], [50.0, 50.0, 50.0], [0.0, 1.0, 99.0, 100.0], [3.0, 90.0, 2.0, 91.0, 1.0], [50.0] * 40])
+def test_names_are_spread_without_changing_their_order(expected: list[float]) -> None:
+    places = spread(expected, 4.0, 2.0, 98.0)
+    order = sorted(range(len(expected)), key=lambda i: expected[i])
     ordered = [places[i] for i in order]
-    gap = min(4.0, 96.0 / max(1, len(wanted) - 1))
+    gap = min(4.0, 96.0 / max(1, len(expected) - 1))
     assert all(after - before >= gap - 1e-9 for before, after in pairwise(ordered)), places
     assert min(places) >= 2 - 1e-9 and max(places) <= 98 + 1e-9

@@ -49,15 +49,15 @@ def test_one_outlier_of_many_rounds_changes_little() -> None:
     assert ratio_interval(ours, [10.0] * 20) == (1, 1, 1)
 
 
-@pytest.mark.parametrize(("interval", "told"), [
+@pytest.mark.parametrize(("interval", "expected"), [
     ((1.20, 1.15, 1.25), True),
     ((1.04, 1.03, 1.05), False),
     ((1.20, 0.99, 1.50), False),
     ((1.05, 1.02, 1.06), False),
     ((0.80, 0.75, 0.85), False),
 ])  # fmt: skip
-def test_slower(interval: tuple[float, float, float], told: bool) -> None:
-    assert slower(interval, 0.05) is told
+def test_slower(interval: tuple[float, float, float], expected: bool) -> None:
+    assert slower(interval, 0.05) is expected
 
 
 SIZES = (197, 442, 785, 1765, 3137, 7057)
@@ -96,15 +96,15 @@ def test_the_formula_leaves_out_what_is_zero() -> None:
     assert growth(SIZES, [12.5 * n for n in SIZES]).formula() == "12 N"
 
 
-@pytest.mark.parametrize(("call", "said"), [
-    (lambda: percentiles([]), "there are 0 times"),
-    (lambda: percentiles([1.0, float("nan")]), "there are 2 times, 1 of them finite"),
-    (lambda: ratio_interval([1.0], [1.0, 2.0]), "rounds of two contenders are 1 and 2"),
-    (lambda: ratio_interval([1.0], [0.0]), "rounds hold 0.0"),
-    (lambda: growth([196, 196], [1.0, 2.0]), r"growth over the sizes \[196.0\]: two different ones"),
-    (lambda: growth([196, 784], [1.0]), "2 sizes and 1 times"),
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: percentiles([]), "times must be one or more, and all finite, got 0"),
+    (lambda: percentiles([1.0, float("nan")]), "got 2, 1 of them finite"),
+    (lambda: ratio_interval([1.0], [1.0, 2.0]), "rounds of two contenders must be as many of each, got 1 and 2"),
+    (lambda: ratio_interval([1.0], [0.0]), "rounds must be positive numbers, got 0.0"),
+    (lambda: growth([196, 196], [1.0, 2.0]), r"sizes must be two different ones or more, got \[196.0\]"),
+    (lambda: growth([196, 784], [1.0]), "times must be one a size, got 1 for 2 sizes"),
 ])  # fmt: skip
-def test_what_cannot_be_said_is_an_error(call: object, said: str) -> None:
+def test_what_cannot_be_computed_is_an_error(call: object, message: str) -> None:
     assert callable(call)
-    with pytest.raises(FastlocError, match=said):
+    with pytest.raises(FastlocError, match=message):
         call()

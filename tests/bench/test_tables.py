@@ -60,11 +60,11 @@ def test_columns_are_left_out_and_numbers_never_wrapped() -> None:
 
 
 @pytest.mark.parametrize("width", [50, 80, 200])
-def test_why_there_are_no_times_is_told_in_full(width: int) -> None:
+def test_why_there_are_no_times_is_reported_in_full(width: int) -> None:
     lines = printed(EVERYTHING, width).splitlines()
     start = next(i for i, line in enumerate(lines) if "gem_torch newest" in line and "1.0.1" not in line)
-    told = flat(" ".join(line[18:] if width > 50 else line for line in lines[start : start + 6]))
-    assert flat(made.WHY) in told.replace("gem_torch newest ", "").replace("gem ", ""), told
+    text = flat(" ".join(line[18:] if width > 50 else line for line in lines[start : start + 6]))
+    assert flat(made.WHY) in text.replace("gem_torch newest ", "").replace("gem ", ""), text
 
 
 def test_the_encoder_is_shown_once_and_cost_only_peers_are_marked() -> None:
@@ -84,10 +84,10 @@ def test_what_an_error_is_of_and_notes_stand_below() -> None:
 
 def test_the_header_says_where_and_when() -> None:
     rows = [checked({**row, "throttled": "power cap"}) if row["suite"] == "cold" else row for row in made.gpu(EVERYTHING)]
-    told = header(rows)
-    assert told[0] == "NVIDIA H200, driver 570.1, capability 9.0, host Xeon, 16 threads, threads: 2 of 16, load average before the run 0.2"
-    assert told[1] == "2026-11-21, commit a5d76c8" and told[-1].startswith("throttled: power cap (2 of ")
-    assert "gem_torch, gem_torch newest, clipseg: gem_torch 1.0.1, open_clip_torch 2.23.0, torch 2.15.0" in told
+    text = header(rows)
+    assert text[0] == "NVIDIA H200, driver 570.1, capability 9.0, host Xeon, 16 threads, threads: 2 of 16, load average before the run 0.2"
+    assert text[1] == "2026-11-21, commit a5d76c8" and text[-1].startswith("throttled: power cap (2 of ")
+    assert "gem_torch, gem_torch newest, clipseg: gem_torch 1.0.1, open_clip_torch 2.23.0, torch 2.15.0" in text
     busy = header([checked({**EVERYTHING[0], "load_before": 1.7})])[0]
     assert busy.endswith("load average before the run 1.7 (not an idle machine)")
 
@@ -125,7 +125,7 @@ def test_the_waterfall_counts_from_the_first_step_and_from_the_last() -> None:
     assert [line.cells[2:4] for line in grid.lines[2:4]] == [("1.25", "1.25"), ("2.50", "2.00")] and "same rounds" in grid.notes[0]
 
 
-def test_contenders_are_told_apart_by_what_they_differ_in() -> None:
+def test_contenders_are_distinguished_by_what_they_differ_in() -> None:
     rows = [made.row("methods", "torch", 1, dtype="float32"), made.row("methods", "torch", 1, dtype="float16"),
             made.row("methods", "ort", 1, dtype="float32"), made.row("methods", "gem_torch", 1, dtype="float32", compiled=True),
             made.row("methods", "compile", 1, dtype="float32", compiled=True)]  # fmt: skip
@@ -259,6 +259,6 @@ def test_the_check_names_plots_that_are_missing(results: Path, monkeypatch: pyte
     assert "amd-epyc/waterfall.svg does not exist: run `python benchmarks/docs.py`" in capsys.readouterr().err
 
 
-def test_versions_that_all_have_are_told_once() -> None:
+def test_versions_that_all_have_are_reported_once() -> None:
     assert packages(made.cold()) == ["python 3.11.7, fastloc 0.1.0, numpy 2.4.6", "torch: torch 2.15.0", "ort: onnxruntime 1.31.1"]
     assert packages([made.row("methods", "gem_torch", failed="x", versions={})]) == []

@@ -59,20 +59,20 @@ def test_the_official_style_is_the_reference(kind: dict[str, Any], depth: int, i
     weights, texts = towers.tower(**kind), towers.texts(3)
     for grid in ((4, 4), (3, 5)):
         pixels = towers.pixels(2, grid)
-        wanted = parts.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
+        expected = parts.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
         found = official_gem.gem(weights, pixels, texts, depth, iterations)
-        assert towers.error(found, wanted) < EXACT
+        assert towers.error(found, expected) < EXACT
     large = official_gem.gem(weights, pixels, texts, depth, iterations, size=(24, 40))
-    assert towers.error(large, torch.nn.functional.interpolate(wanted, (24, 40), mode="bilinear")) < EXACT
+    assert towers.error(large, torch.nn.functional.interpolate(expected, (24, 40), mode="bilinear")) < EXACT
 
 
 def test_every_recipe_has_an_exact_answer() -> None:
-    weights, given, words = models.exact_weights("tiny", CPU), models.pixels(2, (24, 40), CPU), models.texts("tiny", CPU)
+    weights, pixels, words = models.exact_weights("tiny", CPU), models.pixels(2, (24, 40), CPU), models.texts("tiny", CPU)
     for recipe in parity.RECIPES.values():
-        grids = models.exact(weights, given, words, recipe)
+        grids = models.exact(weights, pixels, words, recipe)
         assert grids.shape == (2, 4, 3, 5) and grids.dtype == torch.float64 and grids.isfinite().all(), recipe.name
-    gem = models.exact(weights, given, words, parity.RECIPES["gem"])
-    assert towers.error(official_gem.gem(weights, given, words.double()), gem) < EXACT
+    gem = models.exact(weights, pixels, words, parity.RECIPES["gem"])
+    assert towers.error(official_gem.gem(weights, pixels, words.double()), gem) < EXACT
 
 
 def test_a_late_part_leaves_out_and_says_what(tmp_path: Path) -> None:
@@ -145,13 +145,13 @@ def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows.values():
         assert row["config"] == "tiny 32 b1" and 0 < row["ms_p20"] <= row["ms"] <= row["ms_p80"] and row["rounds"] >= 2
         assert row["error"] < (3e-2 if row["dtype"] == "bfloat16" else 1e-5), row
-    told = {row["contender"]: row for row in measured.measurements(record) if row.get("dtype") == "float32"}
-    assert list(told) == ["official", "sdpa + graph", "default", "encoder", "encoder sdpa + graph"]
-    for row in told.values():
+    columns = {row["contender"]: row for row in measured.measurements(record) if row.get("dtype") == "float32"}
+    assert list(columns) == ["official", "sdpa + graph", "default", "encoder", "encoder sdpa + graph"]
+    for row in columns.values():
         assert row["model"] == "tiny" and row["tokens"] == 17 and row["error"] < row["allowed"] and "achieved" not in row, row
     # the official form writes its maps, and carries every token to the end; and the encoder does less than GEM
-    assert told["default"]["gflop"] < told["official"]["gflop"] and told["encoder"]["gflop"] < told["default"]["gflop"]
-    assert told["default"]["traffic_mb"] < told["official"]["traffic_mb"]
+    assert columns["default"]["gflop"] < columns["official"]["gflop"] and columns["encoder"]["gflop"] < columns["default"]["gflop"]
+    assert columns["default"]["traffic_mb"] < columns["official"]["traffic_mb"]
     assert rows["default"]["plan"]["attention"] == "sdpa" and rows["default"]["fallback"] == "the gate has not run"
     # what is measured is not measured again
     again = a_job("speed", tmp_path, rows=record["rows"])
@@ -167,7 +167,7 @@ def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @interpreted
 def test_kernels_and_their_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = ("quick_gelu", "frames, first pass")
-    monkeypatch.setattr(kernels.kernel_tuning, "CANDIDATES", {what: kernels.kernel_tuning.CANDIDATES[what] for what in chosen})
+    monkeypatch.setattr(kernels.kernel_tuning, "CANDIDATES", {kernel: kernels.kernel_tuning.CANDIDATES[kernel] for kernel in chosen})
     cases = kernels.kernel_cases.cases
     monkeypatch.setattr(kernels.kernel_cases, "cases", lambda device, small: cases(device, small)[2:4])
     record = done(kernels, a_job("kernels", tmp_path))
@@ -178,7 +178,7 @@ def test_kernels_and_their_configurations(tmp_path: Path, monkeypatch: pytest.Mo
     bytes_of = {case.label: case.bytes for case in (make() for make in kernels.kernel_cases.cases(CPU, True))}
     assert len(counts) == 4 and all(mb == pytest.approx(bytes_of[case] / 1e6, rel=1e-4) for case, mb in counts)
     tuned = [row for row in record["rows"] if "tuned" in row]
-    assert [row["tuned"] for row in tuned] == [what for what in chosen for _ in range(2)]
+    assert [row["tuned"] for row in tuned] == [kernel for kernel in chosen for _ in range(2)]
     assert all(row["apart"] < 1e-3 and not row.get("failed") for row in tuned), tuned
 
 
@@ -200,12 +200,12 @@ def test_every_case_of_kernels_can_be_made() -> None:
     for make in kernels.kernel_cases.cases(CPU, small=True):
         case = make()
         assert case.exact is not None
-        wanted = case.exact()
+        expected = case.exact()
         others = {name: call for name, call in case.contenders.items() if name not in ("kernel", "kernels")}
         assert others and (case.flops > 0) != (case.bytes > 0), case.label
         for name, call in others.items():
             found = call(0)
-            assert name.startswith("two bare") or models.off(found[: len(wanted)], wanted) < 1e-2, (case.label, name)
+            assert name.startswith("two bare") or models.off(found[: len(expected)], expected) < 1e-2, (case.label, name)
 
 
 @interpreted
@@ -213,15 +213,15 @@ def test_every_configuration_names_what_its_kernel_takes() -> None:
     """Launched on the meta device: a name that a launcher does not know raises there too."""
     from fastloc.kernels.launch import recording
 
-    for what, (_, candidates) in kernels.kernel_tuning.CANDIDATES.items():
-        of = kernels.kernel_tuning.launcher(what, CPU, 1, small=True)
+    for kernel, (_, candidates) in kernels.kernel_tuning.CANDIDATES.items():
+        of = kernels.kernel_tuning.launcher(kernel, CPU, 1, small=True)
         with recording() as builds:
             of(None)(0)
             shipped = len(builds)
             for each in candidates:
                 of(each)(0)
-        assert shipped > 0 and len(builds) == shipped * (len(candidates) + 1), what
-        assert len({json.dumps(each, sort_keys=True) for each in candidates}) == len(candidates), what
+        assert shipped > 0 and len(builds) == shipped * (len(candidates) + 1), kernel
+        assert len({json.dumps(each, sort_keys=True) for each in candidates}) == len(candidates), kernel
 
 
 def test_no_time_of_what_is_wrong() -> None:
@@ -257,7 +257,7 @@ def test_targets() -> None:
                {"frame": "1080p", "what": "host frames, 200 a second: age", "ms_p95": 7.0}]  # fmt: skip
     files = [{"step": step, "problems": ["it is wrong"] if step == "cuda" else []} for step in ("export", "cpu", "cuda")]
     parts = {"speed": speeds, "kernels": kernel, "frames": frame, "quality": quality, "exported": files, "video": streams}
-    told = "\n".join(report.targets({part: {"rows": rows} for part, rows in parts.items()}))
+    text = "\n".join(report.targets({part: {"rows": rows} for part, rows in parts.items()}))
     for line in (
         "yes a uint8 frame on the device to its grid",
         "NO  the plain encoder's time, same plan: ≤ 1.35 x: 1.6 x",
@@ -271,7 +271,7 @@ def test_targets() -> None:
         "yes age at 200 frames/s, p95: ≤ 15 ms: 7 ms",
         "NO  exported files compute what float32 does (runs: cpu 1, cuda 1): 1 wrong",
     ):
-        assert line in told, told
+        assert line in text, text
 
 
 # exported files
@@ -309,13 +309,13 @@ def test_exported(tmp_path: Path) -> None:
     assert cpu["nodes"].keys() == {ORT_CPU} and {cpu[name] for name in ("model", "method", "spelling", "dtype")} == {*str(FILE).split()}
     times = {row["contender"]: row for row in record["rows"] if row.get("timed") == "tiny 32 b1 maskclip float32"}
     assert list(times) == ["torch", "cpu ort"] and all(row["ms"] > 0 for row in times.values()), times
-    told = "\n".join(exported.lines(record))
+    text = "\n".join(exported.lines(record))
     rows = measured.measurements(record)
     assert [(row["contender"], row.get("provider")) for row in rows] == [("torch", None), ("cpu ort", "cpu")]
     assert all(row["method"] == "maskclip" and row["tokens"] == 17 and "onnxruntime" in row["versions"] for row in rows)
-    assert "cpu float32" in told and "tiny 32 b1 maskclip float32: torch " in told
+    assert "cpu float32" in text and "tiny 32 b1 maskclip float32: torch " in text
     # a provider that is not there is a row, and a line
-    assert all(f"not there: {name}: provider '{name}' is not in onnxruntime" in told for name in exported.TAKES if name not in there), told
+    assert all(f"not there: {name}: provider '{name}' is not in onnxruntime" in text for name in exported.TAKES if name not in there), text
 
 
 def test_exported_in_a_provider_for_gpus(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,8 +359,8 @@ def test_exported_and_what_it_calls_wrong(files: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(exported, "written", refuses)
     record = done(exported, a_job("exported", tmp_path / "refused"))
-    told = "\n".join(exported.lines(record))
-    assert record["good"] is False and f"BAD {FILE} export: ModelError: it does not compute what the model does" in told
+    text = "\n".join(exported.lines(record))
+    assert record["good"] is False and f"BAD {FILE} export: ModelError: it does not compute what the model does" in text
     assert [row["step"] for row in record["rows"] if "step" in row] == ["export"]
 
 

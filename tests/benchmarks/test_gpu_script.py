@@ -43,11 +43,11 @@ def test_contenders_take_turns() -> None:
     count = timing.rounds(running, CPU, 60.0, most=4, sample=0.0)
     # one call each finds out how long it takes
     assert count == 4 and order == ["slow", "fast"] * 5
-    told = {name: timing.fields(each) for name, each in running.items()}
-    assert told["slow"]["ms_p20"] <= told["slow"]["ms"] <= told["slow"]["ms_p80"] <= told["slow"]["ms_p99"]
-    assert told["slow"]["rounds"] == told["slow"]["calls"] == 4
+    fields = {name: timing.fields(each) for name, each in running.items()}
+    assert fields["slow"]["ms_p20"] <= fields["slow"]["ms"] <= fields["slow"]["ms_p80"] <= fields["slow"]["ms_p99"]
+    assert fields["slow"]["rounds"] == fields["slow"]["calls"] == 4
     # a sleep is never shorter than it is asked for
-    assert told["slow"]["ms"] >= 10 and told["fast"]["ms"] >= 1
+    assert fields["slow"]["ms"] >= 10 and fields["fast"]["ms"] >= 1
 
 
 def test_what_cannot_run_drops_out_and_says_why() -> None:
@@ -180,11 +180,11 @@ def test_frames_of_two_lanes_come_back_once_each(monkeypatch: pytest.MonkeyPatch
             got.append(self.under_way.pop())
 
     monkeypatch.setattr("fastloc.engine.async_queue.StagingBuffers", Lane)
-    given = [torch.full((1, 3), float(i)) for i in range(4)]
-    assert len(frames._streamed(CPU, given, lambda frame: frame, 0.0)) == 5
+    inputs = [torch.full((1, 3), float(i)) for i in range(4)]
+    assert len(frames._streamed(CPU, inputs, lambda frame: frame, 0.0)) == 5
     assert len(sent) == 8 * 20 and got == sent[:-2]
     sent.clear(), got.clear()
-    frames._latencies(frames._through(CPU, given, lambda frame: frame), 0.0)
+    frames._latencies(frames._through(CPU, inputs, lambda frame: frame), 0.0)
     assert sent == got == [0, 1, 2, 3] * 2
 
 
@@ -228,8 +228,8 @@ def test_records_and_summary(made_up: dict[str, Any], tmp_path: Path, capsys: py
     record = json.loads((tmp_path / "gpu" / "speed.json").read_text(), parse_constant=pytest.fail)
     assert {name: record[name] for name in HEAD} == HEAD
     assert record["part"] == "speed" and record["finished"] and record["rows"][1]["error"] == "nan"
-    told = capsys.readouterr().out
-    assert "-- speed" in told and told.rstrip().splitlines()[-2] == "good" and str(tmp_path) in told.splitlines()[-1]
+    output = capsys.readouterr().out
+    assert "-- speed" in output and output.rstrip().splitlines()[-2] == "good" and str(tmp_path) in output.splitlines()[-1]
 
 
 def test_a_part_that_fails_is_recorded_and_the_others_run(made_up: dict[str, Any], tmp_path: Path) -> None:
@@ -300,12 +300,12 @@ def test_measurements_are_of_one_run(made_up: dict[str, Any], tmp_path: Path, mo
 
 
 def test_a_module_of_the_checkout_as_a_command() -> None:
-    code, told = fleet.module("fastloc", ["--version"], 60)
-    assert code == 0 and told.startswith("fastloc ")
+    code, output = fleet.module("fastloc", ["--version"], 60)
+    assert code == 0 and output.startswith("fastloc ")
     # interrupted, it prints the results so far
     slow = ["-n", "1", "-r", "1", "-s", "print('begun', flush=True)", "import time; time.sleep(60)"]
-    code, told = fleet.module("timeit", slow, 3)
-    assert code == fleet.LATE and "begun" in told and "KeyboardInterrupt" in told
+    code, output = fleet.module("timeit", slow, 3)
+    assert code == fleet.LATE and "begun" in output and "KeyboardInterrupt" in output
 
 
 @pytest.fixture
@@ -378,8 +378,8 @@ def test_a_summary_fits_what_the_caller_sees(made_up: dict[str, Any], tmp_path: 
     made_up |= dict.fromkeys(("gate", "speed", "frames"), good)
     monkeypatch.setattr(gpu, "_lines", lambda part, record: [f"{part} line {i} " + "x" * 90 for i in range(200)])
     run(tmp_path)
-    told = capsys.readouterr().out.split("= summary\n")[1]
-    assert 9_000 < len(told) < 12_000 and "-- verdict\ngood" in told
+    output = capsys.readouterr().out.split("= summary\n")[1]
+    assert 9_000 < len(output) < 12_000 and "-- verdict\ngood" in output
 
 
 # the command
@@ -392,7 +392,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_it_is_an_error(tmp_path: Path) -> None:
     found = command("-o", str(tmp_path))
     assert found.returncode == 2 and found.stdout == "" and found.stderr.count("\n") == 1
     assert found.stderr.startswith("no CUDA GPU to run on: torch sees none") and not list(tmp_path.iterdir())

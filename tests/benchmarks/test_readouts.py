@@ -56,9 +56,9 @@ def test_errors_are_of_scenes_and_not_of_questions():
     rng = np.random.default_rng(1)
     # all questions of a scene are answered alike
     values = np.repeat(rng.random((200, 1)) < 0.5, 4, axis=0).astype(np.float64).repeat(len(MEASURES), 1)
-    told = Bootstrap([4] * 200).summary(values)
-    assert told["pointing"] == pytest.approx(values[:, 0].mean(), abs=1e-4)
-    assert told["pointing_se"] == pytest.approx(0.5 / np.sqrt(200), rel=0.1)
+    summary = Bootstrap([4] * 200).summary(values)
+    assert summary["pointing"] == pytest.approx(values[:, 0].mean(), abs=1e-4)
+    assert summary["pointing_se"] == pytest.approx(0.5 / np.sqrt(200), rel=0.1)
 
 
 def test_a_difference_is_of_the_same_questions():

@@ -85,8 +85,8 @@ def test_the_slower_of_the_cores_and_the_model_bounds_a_machine() -> None:
     many = cost.cost(cost.Device("g", 64, 2.0, 100), known)
     assert (many.rate, many.bound) == (pytest.approx(1000 * cost.UTILISATION), "model")
     assert cost.egress(1e9, known) == pytest.approx(250_000 * cost.EGRESS) and cost.storage(1e9, known)[0] == pytest.approx(5000)
-    told = tables.devices(rows())
-    assert "prediction" in told and told.count("| measured |") == 1 and all(device.name in told for device in cost.DEVICES)
+    table = tables.devices(rows())
+    assert "prediction" in table and table.count("| measured |") == 1 and all(device.name in table for device in cost.DEVICES)
 
 
 # what is computed of times
@@ -101,7 +101,7 @@ def test_the_rate_is_that_of_a_run_under_way() -> None:
     assert throughput.shard_size(1e9, 60.0) % unit == 0 and throughput.shard_size(1e9, 60.0) > unit
 
 
-def test_what_grows_is_told_from_what_does_not() -> None:
+def test_what_grows_is_distinguished_from_what_does_not() -> None:
     random = np.random.default_rng(0)
     steady, slower = np.cumsum(1 + 0.05 * random.random(200)), np.cumsum(1 + 0.05 * random.random(200) + np.arange(200) / 1000)
     samples = [(float(at), 500 + random.random()) for at in range(200)]
@@ -214,11 +214,11 @@ def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
     assert not [pid for pid in all_of_it if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_bad_options_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, told in ((["--parts", "ray,rai"], "got rai"), (["--minutes", "0"], "above 0"), (["--quick", "-o", "x"], "quick")):
+def test_bad_options_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in ((["--parts", "ray,rai"], "got rai"), (["--minutes", "0"], "above 0"), (["--quick", "-o", "x"], "quick")):
         with pytest.raises(SystemExit):
             scale.main(arguments)
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow("runs the commands")

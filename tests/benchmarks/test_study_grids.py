@@ -43,15 +43,15 @@ def test_the_pass_is_the_engines(model: Model, row: Row, changes: dict[str, Any]
     with torch.inference_mode():
         kept, grid = encoded(model.weights, pixels, row.position, row.logarithm)
         found = similarity(model, row, kept, grid, model.texts[:3])
-    wanted = model.localizer.with_method("gem", official=True, **changes).similarity(pixels, model.names[:3])[0][0].flatten(1)
-    torch.testing.assert_close(found, wanted.float(), rtol=0, atol=2e-5)
+    expected = model.localizer.with_method("gem", official=True, **changes).similarity(pixels, model.names[:3])[0][0].flatten(1)
+    torch.testing.assert_close(found, expected.float(), rtol=0, atol=2e-5)
 
 
 @torch.inference_mode()
 def test_a_table_is_what_calibration_measures(model: Model) -> None:
     pixels, _ = model.pixels(model.scenes[1].picture)
-    wanted = calibration.solved(model.localizer.source.vit, pixels, recipe("gem_matched", blocks=BLOCKS))[0, ..., 0]
-    apart = model.table(Row())[..., 0, 0] / wanted.permute(0, 2, 1) - 1
+    expected = calibration.solved(model.localizer.source.vit, pixels, recipe("gem_matched", blocks=BLOCKS))[0, ..., 0]
+    apart = model.table(Row())[..., 0, 0] / expected.permute(0, 2, 1) - 1
     assert apart.abs().max() < 0.08, "numbers are interpolated between those of a ladder"
     # a mean of exp(entropy), which is above the exp of their mean
     assert 0.7 < shares(model)["spread"] < 0.8

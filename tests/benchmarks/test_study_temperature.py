@@ -26,8 +26,8 @@ def test_the_record_holds_every_row(record: dict[str, Any]) -> None:
     there = {(each["set"], each["sweep"], each["label"], each["residual"]) for each in record["rows"]}
     assert len(there) == len(record["rows"])
     for name, sizes, layers in (("embedded", (96, 192), 6), ("real", (224, 336, 672), 12)):
-        wanted = {tuple(row.told(name).values()) for row in rows(name, sizes, layers)}
-        assert {each for each in there if each[0] == name} == wanted
+        expected = {tuple(row.to_dict(name).values()) for row in rows(name, sizes, layers)}
+        assert {each for each in there if each[0] == name} == expected
 
 
 def test_the_default_is_the_rows(record: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def test_it_beats_every_published_row_on_both_sets(record: dict[str, Any]) -> No
             assert all(ours[score] > other[score] for score in tables.SCORES), (name, other["label"])
 
 
-def test_what_cannot_be_made_is_told(record: dict[str, Any]) -> None:
+def test_what_cannot_be_made_is_reported(record: dict[str, Any]) -> None:
     with pytest.raises(TableError, match="there is no table 'none'"):
         tables.table(record, "none")
     with pytest.raises(TableError, match="the record has no rows for temperature-blocks"):

@@ -19,10 +19,10 @@ from quality import quality_set
 with_font = pytest.mark.skipif(not FONT.exists(), reason="drawing scenes needs Debian's fonts-noto-color-emoji")
 
 
-def scene(*wanted: str) -> Scene:
+def scene(*things: str) -> Scene:
     """A scene of named things without its drawing."""
     by_name = {concept.name: concept for concept in concepts()}
-    return Scene(Image.new("RGB", (8, 8)), tuple(by_name[name] for name in wanted), ())
+    return Scene(Image.new("RGB", (8, 8)), tuple(by_name[name] for name in things), ())
 
 
 def test_there_are_enough_concepts_and_their_words_are_true_of_them():
@@ -49,8 +49,8 @@ def test_captions_assert_only_what_is_in_the_scene():
 def test_a_caption_matches_every_picture_it_is_true_of():
     truths = [scene("cat", "red car").truths, scene("cat").truths, scene("dog", "blue car").truths]
     captions = [Caption("", frozenset(words)) for words in (["cat", "red car"], ["cat"], ["animal"], ["car"], ["dog", "cat"])]
-    wanted = [[True, True, True, True, False], [False, True, True, False, False], [False, False, True, True, False]]
-    assert train.matches(captions, truths).tolist() == wanted
+    expected = [[True, True, True, True, False], [False, True, True, False, False], [False, False, True, True, False]]
+    assert train.matches(captions, truths).tolist() == expected
 
 
 def test_the_loss_is_least_where_logits_follow_the_matches():

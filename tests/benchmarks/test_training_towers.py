@@ -24,8 +24,8 @@ def model(name: str, words: int = 50):
 def test_sigmoid_loss_is_the_papers_sum_over_pairs():
     logits, positive = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]]), torch.tensor([[True, False, False], [True, True, False]])
     signs = positive.float() * 2 - 1
-    wanted = sum(torch.log1p(torch.exp(-sign * logit)).item() for sign, logit in zip(signs.flatten(), logits.flatten(), strict=True)) / 2
-    assert towers.sigmoid_loss(logits, positive).item() == pytest.approx(wanted, rel=1e-6)
+    expected = sum(torch.log1p(torch.exp(-sign * logit)).item() for sign, logit in zip(signs.flatten(), logits.flatten(), strict=True)) / 2
+    assert towers.sigmoid_loss(logits, positive).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", list(towers.TOWERS))
@@ -71,9 +71,9 @@ def test_the_embedded_text_tower_is_the_one_that_ships():
     made = model("siglip", len(vocabulary.ids))
     towers.embedded_text(made, vocabulary.ids)
     names = ["cat", "red car"]
-    wanted = loading.load("embedded").text(names, "gem")
+    expected = loading.load("embedded").text(names, "gem")
     found = [made.encode_text(vocabulary([each.format(name) for each in sentences("gem")]), normalize=True).mean(0) for name in names]
-    assert torch.allclose(torch.nn.functional.normalize(torch.stack(found), dim=-1), wanted, atol=1e-4)
+    assert torch.allclose(torch.nn.functional.normalize(torch.stack(found), dim=-1), expected, atol=1e-4)
     with pytest.raises(ValueError, match="token_ids"):
         towers.embedded_text(made, vocabulary.ids + 1)
 
@@ -99,9 +99,9 @@ def test_a_packed_tower_is_the_trained_one(name: str, tmp_path: Path):
     pixels = train.normalise(PIXELS, towers.TOWERS[name])
     row = recipe("itsm", position="bicubic")
     with torch.no_grad():
-        wanted, cls = made.encode_image(pixels), vit.forward(found.vit, pixels, row, cls=True).cls
+        expected, cls = made.encode_image(pixels), vit.forward(found.vit, pixels, row, cls=True).cls
     assert cls is not None
-    assert (cls - wanted).norm() < 1e-5 * wanted.norm()
+    assert (cls - expected).norm() < 1e-5 * expected.norm()
     assert torch.allclose(found.text(["cat"], "plain"), made.encode_text(vocabulary(["cat"]), normalize=True), atol=1e-5)
     assert (found.vit.spec.mean, found.vit.spec.std) == towers.HALF
 

@@ -41,17 +41,17 @@ def test_every_frame_once_in_order_at_its_time(clip: tuple[Path, moving_scenes.C
 def test_what_is_lost_or_late_is_found(clip: tuple[Path, moving_scenes.Clip], monkeypatch: pytest.MonkeyPatch) -> None:
     path, drawn = clip
     times = file_mode.packets(path)
-    assert any("off the file's" in told for told in file_mode.streamed(path, drawn, [at + 0.01 for at in times], Nothing())["problems"])
+    assert any("off the file's" in each for each in file_mode.streamed(path, drawn, [at + 0.01 for at in times], Nothing())["problems"])
     longer = moving_scenes.clip(2, 2, (96, 128), seconds=3, varying=True, stamp=True)
-    told = file_mode.streamed(path, longer, times, Nothing())["problems"]
-    assert "60 frames came of 90" in told and "an index is not the frame's" not in told
+    problems = file_mode.streamed(path, longer, times, Nothing())["problems"]
+    assert "60 frames came of 90" in problems and "an index is not the frame's" not in problems
     import fastloc
 
     # a stream of the newest frames alone loses some behind a slow engine
     whole = fastloc.stream
-    monkeypatch.setattr(fastloc, "stream", lambda *given, **more: whole(*given, policy="newest", **more))
-    told = file_mode.streamed(path, drawn, times, Slow(Nothing(), 0.01))["problems"]
-    assert any(each.endswith("frames came of 60") for each in told) and any("dropped" in each for each in told), told
+    monkeypatch.setattr(fastloc, "stream", lambda *args, **more: whole(*args, policy="newest", **more))
+    problems = file_mode.streamed(path, drawn, times, Slow(Nothing(), 0.01))["problems"]
+    assert any(each.endswith("frames came of 60") for each in problems) and any("dropped" in each for each in problems), problems
 
 
 # live mode
@@ -96,14 +96,14 @@ def test_slopes() -> None:
     trend, rng = flat.Trend(8), np.random.default_rng(0)
     for second in range(600):
         trend.add(100.0 + second, 50 + second / 60 * 2 + rng.normal(0, 0.5))
-    told = trend.fields("mb", 120)
-    assert abs(told["mb_slope"] - 2) < 4 * told["mb_slope_error"] < 0.2 and told["mb_last"] > told["mb_first"] + 10
+    fields = trend.fields("mb", 120)
+    assert abs(fields["mb_slope"] - 2) < 4 * fields["mb_slope_error"] < 0.2 and fields["mb_last"] > fields["mb_first"] + 10
     assert trend.fields("mb", 0, until=200.0)["mb_last"] < 55 and trend.fields("mb", 1e9) == {"mb": None}
     still = flat.Trend()
     for second in range(600):
         still.add(second, float(rng.normal(0, 0.5)))
-    told = still.fields("mb", 120)
-    assert abs(told["mb_slope"]) < 4 * told["mb_slope_error"]
+    fields = still.fields("mb", 120)
+    assert abs(fields["mb_slope"]) < 4 * fields["mb_slope_error"]
 
 
 def test_a_leak_is_seen() -> None:
@@ -116,10 +116,10 @@ def test_a_leak_is_seen() -> None:
         thread = threading.Thread(target=stop.wait)
         thread.start()
         time.sleep(0.1)
-        told = watch.fields(0.0)
+        fields = watch.fields(0.0)
         stop.set()
         thread.join()
-    assert told["blocks_slope"] > 30_000 and told["threads_last"] == told["threads_first"] + 1 and kept
+    assert fields["blocks_slope"] > 30_000 and fields["threads_last"] == fields["threads_first"] + 1 and kept
 
 
 # tracking
@@ -139,12 +139,12 @@ class Following:
     def predict_frame(self, frame: Any, ready: Any, bgr: bool = False) -> Any:
         found = Nothing().predict_frame(frame, ready)
         number = moving_scenes.stamped(frame)
-        wanted = self.clip.at(max(number - self.late, 0)).truths[0]
+        expected = self.clip.at(max(number - self.late, 0)).truths[0]
         height, width = self.clip.size
         step = np.array([width, height]) / 12
         y, x = np.mgrid[:12, :12]
-        away = ((x + 0.5) * step[0] - wanted.centre[0]) ** 2 + ((y + 0.5) * step[1] - wanted.centre[1]) ** 2
-        warm = np.exp(-away / (2 * (height / 6) ** 2)) * (wanted.box is not None)
+        away = ((x + 0.5) * step[0] - expected.centre[0]) ** 2 + ((y + 0.5) * step[1] - expected.centre[1]) ** 2
+        warm = np.exp(-away / (2 * (height / 6) ** 2)) * (expected.box is not None)
         noise = np.random.default_rng(number).normal(0, 0.01, (len(ready), 12, 12))
         similarity = (noise + 0.3 * warm * (np.arange(len(ready)) == 0)[:, None, None]).astype(np.float32)
         return type(found)(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "similarity": similarity})
@@ -189,10 +189,10 @@ def test_a_mode_is_what_a_stream_gives(moving: moving_scenes.Clip) -> None:
 
     mode = tracking.Mode("", smooth=0.1, every=2, maps="running")
     frames = [tracking.frame_of(moving.at(index)) for index in range(12)]
-    wanted = tracking._worker(tracking.Remembered(Nothing()), moving, ("cat", "pizza"), mode)
+    expected = tracking._worker(tracking.Remembered(Nothing()), moving, ("cat", "pizza"), mode)
     stream = fastloc.stream(iter(frames), ["cat", "pizza"], Nothing(), smooth=0.1, every=2, maps="running", live=False)
     for found, frame in zip(stream, frames, strict=True):
-        again = wanted.answer(Frame(frame.index, frame.time, 0.0, frame.size, lambda frame=frame: frame.rgb))
+        again = expected.answer(Frame(frame.index, frame.time, 0.0, frame.size, lambda frame=frame: frame.rgb))
         assert (found.result.heatmaps == again.result.heatmaps).all() and found.reused == again.reused == bool(frame.index % 2)
 
 
@@ -214,9 +214,9 @@ def test_the_heat_follows_what_moves() -> None:
 
 def test_costs_are_compared_in_turns() -> None:
     stages = {"decode": 2.0, "convert": 1.0, "locate": 10.0, "draw": 4.0, "encode": 8.0}
-    told = overhead._compared({"model": [10.0, 20.0, 10.0], "stream": [11.0, 22.0, 12.0], "video": [15.0, 30.0, 15.0]}, stages)
-    assert told["stream_over"] == pytest.approx(1.1) and told["video_over"] == 1.5 and told["model_fps"] == 100
-    assert told["stream_overlap"] == pytest.approx(1.2) and told["video_overlap"] == pytest.approx(15 / 12)
+    shares = overhead._compared({"model": [10.0, 20.0, 10.0], "stream": [11.0, 22.0, 12.0], "video": [15.0, 30.0, 15.0]}, stages)
+    assert shares["stream_over"] == pytest.approx(1.1) and shares["video_over"] == 1.5 and shares["model_fps"] == 100
+    assert shares["stream_overlap"] == pytest.approx(1.2) and shares["video_overlap"] == pytest.approx(15 / 12)
 
 
 def test_a_part_of_costs(clip: tuple[Path, moving_scenes.Clip]) -> None:
@@ -253,12 +253,12 @@ def test_the_readmes_table() -> None:
              "flicker": 0.0123, "absent_warm": 0.2, "absent_peak": 1.0, "gone_warm": 0.3, "gone_peak": 1.0}  # fmt: skip
     rows = [alone, {**alone, "mode": "smooth=0.1", "pointing": 0.8}, {**alone, "method": "itsm", "pointing": 0.3}]
     part = {**record.head(), "clips": 2, "seconds": 8.0, "rate": 30, "rows": rows}
-    told = readme_video.video_table({"parts": {"tracking": part}})
-    assert "| each frame alone | 0.900 | 0.60 | 0.01 | 0.0123 | 20.0 | 30.0 | 1.00 |" in told and "| `smooth=0.1` | 0.800" in told
-    assert "`itsm` 0.300" in told and f"commit {part['commit']}" in told and told.count("\n| ") == 3
+    table = readme_video.video_table({"parts": {"tracking": part}})
+    assert "| each frame alone | 0.900 | 0.60 | 0.01 | 0.0123 | 20.0 | 30.0 | 1.00 |" in table and "| `smooth=0.1` | 0.800" in table
+    assert "`itsm` 0.300" in table and f"commit {part['commit']}" in table and table.count("\n| ") == 3
     case = live_mode.Case("quick", RATE, 0.0)
     live = {**record.head(), **live_mode.run(case, 0.8, warm=0.1, localizer=Nothing())}
-    told = readme_video.video_table({"parts": {"live": live}})
-    assert told.startswith("- 0.8 s of a camera of 30 frames/s, quick: ") and "open files" in told
+    table = readme_video.video_table({"parts": {"live": live}})
+    assert table.startswith("- 0.8 s of a camera of 30 frames/s, quick: ") and "open files" in table
     with pytest.raises(TableError):
         readme_video.video_table({"parts": {}})

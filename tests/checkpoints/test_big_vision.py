@@ -76,9 +76,9 @@ def official(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("root", ["params/", ""])
 def test_tensors_are_those_of_open_clip_s_converter(stacked: bool, root: str, tmp_path: Path):
     np.savez(tmp_path / "siglip.npz", **arrays(stacked, root))
-    found, wanted = layouts.as_open_clip(state_dicts.read(tmp_path / "siglip.npz")), official(tmp_path / "siglip.npz")
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
+    found, expected = layouts.as_open_clip(state_dicts.read(tmp_path / "siglip.npz")), official(tmp_path / "siglip.npz")
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
 
 

@@ -41,25 +41,25 @@ def texts() -> list[str]:
 
 def test_thousands_of_texts_have_open_clip_s_ids(both: tuple[BytePairs, Any]):
     ours, theirs = both
-    given = texts()
-    assert len(given) > 5000
-    wrong = [ascii(text) for text in given if ours.encode(text) != theirs.encode(text)]
+    samples = texts()
+    assert len(samples) > 5000
+    wrong = [ascii(text) for text in samples if ours.encode(text) != theirs.encode(text)]
     assert not wrong
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 24, 77])
 def test_rows_are_cut_and_filled_as_in_open_clip(length: int):
     ours, theirs = BytePairs(length), SimpleTokenizer(context_length=length)
-    given = [*PLAIN, *ODD]
-    found, wanted = ours(given), theirs(given)
-    assert found.dtype == wanted.dtype == torch.int64
-    assert torch.equal(found, wanted)
+    samples = [*PLAIN, *ODD]
+    found, expected = ours(samples), theirs(samples)
+    assert found.dtype == expected.dtype == torch.int64
+    assert torch.equal(found, expected)
     # cut rows end in the end all the same
-    assert found[given.index("word " * 200), -1] == ours.eot_token_id
+    assert found[samples.index("word " * 200), -1] == ours.eot_token_id
     assert torch.equal(ours("a cat"), theirs("a cat"))
 
 
-def test_ids_are_told_back_as_in_open_clip(both: tuple[BytePairs, Any]):
+def test_ids_are_given_back_as_in_open_clip(both: tuple[BytePairs, Any]):
     ours, theirs = both
     for text in (*PLAIN, *ODD):
         ids = theirs.encode(text)

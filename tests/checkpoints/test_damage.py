@@ -90,8 +90,8 @@ def test_fields_of_a_configuration(path: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"never read")
     with pytest.raises(ModelError) as caught:
         loading.load(str(written(tmp_path, changed(path, value))))
-    told = str(caught.value)
-    assert message in told and str(tmp_path) in told and "\n" not in told and len(told) < 500
+    line = str(caught.value)
+    assert message in line and str(tmp_path) in line and "\n" not in line and len(line) < 500
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"model_cfg": 1}', "[" * 200_000, '{"a": 1e400}', '{"a": "\\ud800"}', "\x00"])

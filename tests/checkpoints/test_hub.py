@@ -147,7 +147,7 @@ def test_a_link_under_the_name_of_what_is_left_is_not_followed(server: HubServer
     assert fetched().read_bytes() == CONTENT and victim.read_text() == "precious"
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_download(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_is_too_small_is_reported_before_the_download(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch):
     usage = type(shutil.disk_usage("/"))(10**9, 10**9 - 5_000, 5_000)
     monkeypatch.setattr(hub_files.shutil, "disk_usage", lambda _: usage)
     assert refused() == (

@@ -79,8 +79,8 @@ def test_safetensors_go_first_and_other_weights_do_where_there_are_none(server: 
 def published(server: HubServer) -> HubServer:
     """The embedded model as a repository, with files beside it that no loader needs."""
     shipped = embedded.FOLDER
-    wanted = {hub.CONFIG: (shipped / hub.CONFIG).read_bytes(), SAFE: (shipped / "model.safetensors").read_bytes()}
-    server.repositories[NAME] = {**wanted, "model.py": b"raise SystemExit", "README.md": b""}
+    expected = {hub.CONFIG: (shipped / hub.CONFIG).read_bytes(), SAFE: (shipped / "model.safetensors").read_bytes()}
+    server.repositories[NAME] = {**expected, "model.py": b"raise SystemExit", "README.md": b""}
     return server
 
 
@@ -92,17 +92,17 @@ def test_a_model_from_the_hub_is_the_one_from_a_folder(published: HubServer, cac
     for name in (hub.CONFIG, SAFE):
         (folder / name).write_bytes(published.repositories[NAME][name])
     image = np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)
-    wanted = Localizer(str(folder))(image, ["cat", "red car"]).heatmaps
+    expected = Localizer(str(folder))(image, ["cat", "red car"]).heatmaps
     localizer = Localizer(f"hf-hub:{NAME}")
-    np.testing.assert_array_equal(localizer(image, ["cat", "red car"]).heatmaps, wanted)
-    assert wanted.max() > 0 and localizer.source.name == f"hf-hub:{NAME}"
+    np.testing.assert_array_equal(localizer(image, ["cat", "red car"]).heatmaps, expected)
+    assert expected.max() > 0 and localizer.source.name == f"hf-hub:{NAME}"
     assert localizer.logit_scale == pytest.approx(21.80, abs=0.01)
     fetched = {each.path.rpartition("/")[2] for each in published.asked("GET") if "/resolve/" in each.path}
     assert fetched == {hub.CONFIG, SAFE}
     # weights of another layout, which another program has put there
     (next(cache.glob("models--*/snapshots/*")) / "model.safetensors").write_bytes(b"other")
     published.requests.clear()
-    np.testing.assert_array_equal(Localizer(f"hf-hub:{NAME}@main")(image, ["cat", "red car"]).heatmaps, wanted)
+    np.testing.assert_array_equal(Localizer(f"hf-hub:{NAME}@main")(image, ["cat", "red car"]).heatmaps, expected)
     assert published.requests == []
 
 

@@ -49,8 +49,8 @@ def same_as_open_clip(source: loading.Source, model: Any) -> None:
         found = forward(source.weights, pixels, recipe("itsm"), cls=True).cls
         torch.testing.assert_close(found, model.encode_image(pixels), rtol=0, atol=1e-5)
         tokens = source.text.tokenizer(["a photo of a cat."])
-        wanted = model.encode_text(tokens, normalize=True)
-    torch.testing.assert_close(source.text(["cat"], "gem"), wanted, rtol=0, atol=1e-5)
+        expected = model.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(source.text(["cat"], "gem"), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -83,17 +83,17 @@ def test_every_way_of_loading_brings_the_scale_of_the_weights(way: str, config: 
     made: Any = (open_clip.CustomTextCLIP if way == "custom layout" else open_clip.CLIP)(**CONFIG)
     state = {**made.state_dict(), "logit_scale": torch.tensor([50.0] if way == "one number in a row" else 50.0).log()}
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "weights.safetensors")
-    given: tuple[str, str | None] = (str(config), str(tmp_path / "weights.safetensors"))
+    arguments: tuple[str, str | None] = (str(config), str(tmp_path / "weights.safetensors"))
     if way == "custom layout":
         config.write_text(json.dumps({**CONFIG, "custom_text": True}))
     elif way == "folder":
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
-        given = str(tmp_path), None
+        arguments = str(tmp_path), None
     elif way in ("tag", "named file"):
         monkeypatch.setattr(description, "model_config", lambda name: CONFIG)
         monkeypatch.setattr(description, "_download", lambda *_: tmp_path / "weights.safetensors")
-        given = "ViT-B-32", "openai" if way == "tag" else given[1]
-    source = loading.load(*given)
+        arguments = "ViT-B-32", "openai" if way == "tag" else arguments[1]
+    source = loading.load(*arguments)
     assert source.logit_scale == source.weights.logit_scale == pytest.approx(50)
     assert float(source.text.tower.logit_scale.exp()) == pytest.approx(50)
     assert source.weights.to(dtype=torch.float64).logit_scale == source.logit_scale
@@ -156,7 +156,7 @@ def test_models_that_cannot_be_loaded(model_name: str, pretrained: str | None, m
 def test_weights_of_another_architecture(model: torch.nn.Module, config: Path, tmp_path: Path):
     wider = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "width": 64}}
     config.write_text(json.dumps(wider))
-    with pytest.raises(ModelError, match=r"'visual.conv1.weight' has shape \(32, 3, 8, 8\), the model wants \(64, 3, 8, 8\)"):
+    with pytest.raises(ModelError, match=r"'visual.conv1.weight' must have shape \(64, 3, 8, 8\), got \(32, 3, 8, 8\)"):
         loading.load(str(config), str(saved(model, tmp_path / "weights.pt")))
     config.write_text(json.dumps({**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "layers": 2}}))
     with pytest.raises(ModelError, match=r"'transformer.resblocks.1.ln_1.weight' is missing"):

@@ -196,9 +196,9 @@ def test_state_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("vision", "message"),
     [
-        ({"patch_size": 16, "image_size": 64}, "'visual.conv1.weight' has shape (32, 3, 16, 16), the model wants (32, 3, 8, 8)"),
-        ({"image_size": 40}, "'visual.positional_embedding' has shape (26, 32), the model wants (17, 32)"),
-        ({"width": 64}, "'visual.conv1.weight' has shape (64, 3, 8, 8), the model wants (32, 3, 8, 8)"),
+        ({"patch_size": 16, "image_size": 64}, "'visual.conv1.weight' must have shape (32, 3, 8, 8), got (32, 3, 16, 16)"),
+        ({"image_size": 40}, "'visual.positional_embedding' must have shape (17, 32), got (26, 32)"),
+        ({"width": 64}, "'visual.conv1.weight' must have shape (32, 3, 8, 8), got (64, 3, 8, 8)"),
         ({"layers": 6}, "'visual.transformer.resblocks.6.ln_1.weight' is missing"),
         ({"layers": 8}, "'visual.transformer.resblocks.7.ln_1.weight' is there, but the model has 7 blocks"),
     ],
@@ -210,5 +210,5 @@ def test_tensors_of_another_architecture(vision: dict[str, Any], message: str) -
 
 def test_tensors_of_another_embedding_width() -> None:
     state = {**towers.state(), "visual.proj": torch.zeros(32, 16)}
-    with pytest.raises(ModelError, match=re.escape("'visual.proj' has shape (32, 16), the model wants (32, 24)")):
+    with pytest.raises(ModelError, match=re.escape("'visual.proj' must have shape (32, 24), got (32, 16)")):
         vit_layouts.from_open_clip(state, vit_spec.from_open_clip(towers.config()))

@@ -44,11 +44,11 @@ def layout_named(name: str) -> Layout:
 def test_pe_is_as_timm_turns_it(skip: tuple[str, ...]):
     state = state_of(layout_named("a PE"), 0, skip)
     found = layouts.as_open_clip(state)
-    wanted: dict[str, Tensor] = timm.models.eva.checkpoint_filter_fn(state, SimpleNamespace())
+    expected: dict[str, Tensor] = timm.models.eva.checkpoint_filter_fn(state, SimpleNamespace())
     # a bias of zeros is left out
-    assert torch.equal(wanted.pop("head.bias"), torch.zeros(SIZES["E"]))
-    assert {name.removeprefix("visual.trunk.") for name in found if name.startswith("visual.")} == set(wanted)
-    for name, tensor in wanted.items():
+    assert torch.equal(expected.pop("head.bias"), torch.zeros(SIZES["E"]))
+    assert {name.removeprefix("visual.trunk.") for name in found if name.startswith("visual.")} == set(expected)
+    for name, tensor in expected.items():
         assert torch.equal(found[f"visual.trunk.{name}"], tensor), name
     texts = {name.removeprefix("text."): tensor for name, tensor in found.items() if not name.startswith("visual.")}
     assert set(texts) == {name for name in state if not name.startswith("visual.")}
@@ -60,10 +60,10 @@ def test_mobileclip_is_as_open_clip_turns_it():
     more = {f"image_encoder.model.patch_emb.{n}.block.norm.num_batches_tracked": torch.tensor(5) for n in (0, 1)}
     found = layouts.as_open_clip({**state, **more})
     trunk = SimpleNamespace(visual=SimpleNamespace(trunk=SimpleNamespace(pos_embed=None)))
-    wanted: dict[str, Tensor] = convert_mobile_clip_state_dict(trunk, state, fastvit=False)
-    assert torch.equal(wanted.pop("visual.trunk.head.bias"), torch.zeros(SIZES["E"]))
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
+    expected: dict[str, Tensor] = convert_mobile_clip_state_dict(trunk, state, fastvit=False)
+    assert torch.equal(expected.pop("visual.trunk.head.bias"), torch.zeros(SIZES["E"]))
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
 
 
@@ -83,9 +83,9 @@ def test_a_file_loads_with_its_configuration(name: str, tmp_path: Path):
     torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, tmp_path / "native.pt")
     source = loading.load(str(tmp_path / "model.json"), str(tmp_path / "native.pt"))
     plain = vit_layouts.from_open_clip({key: each for key, each in layouts.as_open_clip(state).items() if "visual" in key}, source.vit.spec)
-    wanted = named_tensors(plain)
+    expected = named_tensors(plain)
     found = named_tensors(source.vit)
-    assert set(found) == set(wanted) and all(torch.equal(found[key], tensor) for key, tensor in wanted.items())
+    assert set(found) == set(expected) and all(torch.equal(found[key], tensor) for key, tensor in expected.items())
     first = "visual.conv1.weight" if name == "a PE" else "text_encoder.projection_layer"
     torch.save({key: tensor for key, tensor in state.items() if key != first}, tmp_path / "native.pt")
     with pytest.raises(ModelError, match=f"weights of another architecture: '{first}' is missing, which {name} has"):
@@ -108,7 +108,7 @@ def test_sizes_of_one_letter_agree_throughout_a_file():
     layout = layout_named("a PE")
     state = state_of(layout, 3)
     state["visual.ln_post.bias"] = torch.zeros(31)
-    with pytest.raises(ModelError, match=r"'visual.ln_post.bias' has shape \(31,\), the model wants \(32,\)"):
+    with pytest.raises(ModelError, match=r"'visual.ln_post.bias' must have shape \(32,\), got \(31,\)"):
         renamed(state, layout, {}, {})
 
 

@@ -19,7 +19,7 @@ OTHER = 64 * "0"
 
 
 @pytest.mark.parametrize(
-    ("given", "pretrained", "digest"),
+    ("text", "pretrained", "digest"),
     [
         (None, None, None),
         ("laion2b_s34b_b88k", "laion2b_s34b_b88k", None),
@@ -28,14 +28,14 @@ OTHER = 64 * "0"
         (f"sha256:{DIGEST}", None, DIGEST),
     ],
 )
-def test_a_pin_is_split_from_what_it_pins(given: str | None, pretrained: str | None, digest: str | None) -> None:
-    assert pins.split(given) == (pretrained, digest)
+def test_a_pin_is_split_from_what_it_pins(text: str | None, pretrained: str | None, digest: str | None) -> None:
+    assert pins.split(text) == (pretrained, digest)
 
 
-@pytest.mark.parametrize("given", ["sha256:", "tag@sha256:12ab", f"sha256:{DIGEST}0", f"tag@sha256:{DIGEST[:-1]}g"])
-def test_a_pin_that_is_none(given: str) -> None:
+@pytest.mark.parametrize("text", ["sha256:", "tag@sha256:12ab", f"sha256:{DIGEST}0", f"tag@sha256:{DIGEST[:-1]}g"])
+def test_a_pin_that_is_none(text: str) -> None:
     with pytest.raises(ModelError, match="a pin must be sha256: and 64 hexadecimal digits"):
-        loading.load("embedded", given)
+        loading.load("embedded", text)
 
 
 def test_weights_that_come_with_a_model(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ def test_folded_into_the_image_tower_is_the_map_behind_it(name: str) -> None:
     plain, pixels = source(), towers.pixels(2, (3, 5))
     made = random_maps(plain)
     found = forward(made.applied(plain).vit, pixels, RECIPES[name]).patches
-    wanted = methods.METHODS[name](towers.tower(), pixels) @ made.image.double().T
-    assert towers.error(found, wanted) < 1e-10
+    expected = methods.METHODS[name](towers.tower(), pixels) @ made.image.double().T
+    assert towers.error(found, expected) < 1e-10
 
 
 def test_eclip_is_its_literal_statement() -> None:
@@ -84,8 +84,8 @@ def test_eclip_is_its_literal_statement() -> None:
     out = forward(made.applied(plain).vit, pixels, RECIPES["eclip"])
     projected = torch.nn.functional.normalize(texts @ made.text.double().T, dim=-1)
     found = similarity(out, projected, RECIPES["eclip"].readout).flatten(2).transpose(1, 2)
-    wanted = parts.cosine(methods.eclip(towers.tower(), pixels, made.image.double()), projected)
-    assert towers.error(found, wanted) < 1e-10
+    expected = parts.cosine(methods.eclip(towers.tower(), pixels, made.image.double()), projected)
+    assert towers.error(found, expected) < 1e-10
 
 
 @pytest.mark.parametrize("kind", ENDS)
@@ -137,8 +137,8 @@ def test_file(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def _written(path: Path, tensors: dict[str, Tensor], content: object = None) -> Path:
-    told = {"format": 1, "model": "tiny", "tower": "sha256:1", "text_tower": "sha256:2", "settings": {}} if content is None else content
-    save_file(tensors, path, metadata={KEY: json.dumps(told)} if told else None)
+    fields = {"format": 1, "model": "tiny", "tower": "sha256:1", "text_tower": "sha256:2", "settings": {}} if content is None else content
+    save_file(tensors, path, metadata={KEY: json.dumps(fields)} if fields else None)
     return path
 
 
@@ -147,8 +147,8 @@ WRONG: dict[str, tuple[dict[str, Tensor], object, str]] = {
     "no metadata": ({"image": EYE, "text": EYE}, {}, "holds no projections: `python -m fastloc.eclip` trains them"),
     "newer": ({"image": EYE, "text": EYE}, {"format": 2, "version": "9.9"}, "metadata of format 2; this fastloc reads format 1"),
     "no model": ({"image": EYE, "text": EYE}, {"format": 1}, "'model' is missing"),
-    "one alone": ({"image": EYE}, None, "'image' and 'text' of one shape [E, E] are wanted"),
-    "two sizes": ({"image": EYE, "text": torch.eye(5)}, None, "'text': (5, 5)}; 'image' and 'text' of one shape"),
+    "one alone": ({"image": EYE}, None, "must hold 'image' and 'text' of one shape [E, E]"),
+    "two sizes": ({"image": EYE, "text": torch.eye(5)}, None, "of one shape [E, E], got {'image': (4, 4), 'text': (5, 5)}"),
     "not a number": ({"image": EYE, "text": EYE * torch.nan}, None, "'text' holds NaN or infinite numbers"),
 }
 
@@ -169,7 +169,7 @@ def test_no_file(tmp_path: Path) -> None:
             Projections.load(tmp_path / name)
 
 
-def test_another_model_is_told_with_both_names() -> None:
+def test_another_model_is_reported_with_both_names() -> None:
     made = random_maps(source(name="tiny"))
     other = replace(source(name="larger"), weights=towers.tower(seed=5))
     with pytest.raises(ModelError, match=r"were trained on tiny \(towers \w+ and \w+\), and the model is larger \(\w+ and \w+\)"):
@@ -241,10 +241,10 @@ def test_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     graph, words = tmp_path / "e.onnx", tmp_path / "e.npz"
     assert cli.main(["export", "-o", str(graph), "--method", "eclip", "--count", "2"]) == 0
     assert cli.main(["embed", "cat", "pizza", "-o", str(words), "--projections", "own", "--template", "surgery85"]) == 0
-    given = TextEmbeddings.load(words)
+    embeddings = TextEmbeddings.load(words)
     localizer = Localizer(method="eclip", size=(96, 96))
-    assert given.tower == localizer.source.text.digest
-    found = OnnxLocalizer(graph, embeddings=given)(SAMPLE).similarity
+    assert embeddings.tower == localizer.source.text.digest
+    found = OnnxLocalizer(graph, embeddings=embeddings)(SAMPLE).similarity
     np.testing.assert_allclose(found, localizer(SAMPLE, ["cat", "pizza"]).similarity, atol=1e-4)
     assert cli.main(["embed", "cat", "-o", str(words), "--projections", str(tmp_path / "no.safetensors")]) == 1
     assert "no.safetensors' cannot be read" in capsys.readouterr().err

@@ -72,8 +72,8 @@ def test_an_ensemble_is_the_unit_mean_of_unit_sentences():
     encoder = tower.encoder()
     with torch.no_grad():
         rows = tower.model.encode_text(tower.tokenizer([line.replace("{}", "cat") for line in sentences("openai80")]), normalize=True)
-    wanted = torch.nn.functional.normalize(rows.mean(0), dim=-1)
-    torch.testing.assert_close(encoder(["cat"], "openai80")[0], wanted, rtol=0, atol=1e-5)
+    expected = torch.nn.functional.normalize(rows.mean(0), dim=-1)
+    torch.testing.assert_close(encoder(["cat"], "openai80")[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("template", "count"), [("plain", 1), ("gem", 1), ("openai80", 80), ("surgery85", 85), ("a drawing of a {}", 1)])
@@ -97,10 +97,10 @@ def test_an_unknown_template_names_the_nearest():
     ("texts", "message"),
     [
         ([], "no prompts"),
-        (["cat", ""], "prompt 1 is empty"),
-        (["  "], "prompt 0 is empty"),
-        (["cat", 3], "prompt 1 is 3, of type int; a text is wanted"),
-        ([None], "prompt 0 is None"),
+        (["cat", ""], "prompt 1 must not be empty"),
+        (["  "], "prompt 0 must not be empty"),
+        (["cat", 3], "prompt 1 must be a string, got int: 3"),
+        ([None], "prompt 0 must be a string, got NoneType"),
     ],
 )
 def test_prompts_that_cannot_be_used(texts: list[Any], message: str):

@@ -81,14 +81,14 @@ def test_embeddings_are_open_clip_s(name: str):
     for rows in (tokens, ids(text["context_length"], text.get("eos_id", 2), 40)):
         with torch.inference_mode():
             # CoCa's are of unit length unless it is set otherwise
-            wanted, found, cut = theirs_.encode_text(rows, normalize=False), tower.encode_text(rows), encode_tokens(tower, rows)
-        size = wanted.abs().max()
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
-        torch.testing.assert_close(cut / size, wanted / size, rtol=0, atol=1e-6)
+            expected, found, cut = theirs_.encode_text(rows, normalize=False), tower.encode_text(rows), encode_tokens(tower, rows)
+        size = expected.abs().max()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(cut / size, expected / size, rtol=0, atol=1e-6)
     assert (found[0] - found[1]).abs().max() > 1e-2
     with torch.inference_mode():
-        found, wanted = tower.double().encode_text(tokens), theirs_.double().encode_text(tokens, normalize=False)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+        found, expected = tower.double().encode_text(tokens), theirs_.double().encode_text(tokens, normalize=False)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_columns_that_are_left_out_are_those_that_nothing_reads():
@@ -222,7 +222,7 @@ def test_towers_and_weights_that_cannot_be():
             text_tower({**config, "text_cfg": {**config["text_cfg"], **text}}, state)
         assert "\n" not in str(caught.value)
     name = "text.transformer.encoder.layer.1.output.dense.weight"
-    with pytest.raises(ModelError, match=r"output\.dense\.weight' has shape \(3, 3\), the model wants \(128, 96\)"):
+    with pytest.raises(ModelError, match=r"output\.dense\.weight' must have shape \(128, 96\), got \(3, 3\)"):
         text_tower(config, {**state, name: torch.zeros(3, 3)})
     assert row({"hf_model_name": "FacebookAI/xlm-roberta-large"}) == ROWS["xlm-roberta-large"]
 

@@ -73,10 +73,10 @@ def test_embeddings_are_open_clip_s(kind: str, dtype: torch.dtype):
     atol = 1e-6 if dtype == torch.float32 else 1e-12
     for mode in (torch.inference_mode, torch.enable_grad):
         with mode():
-            wanted, found = network.encode_text(ids), tower.encode_text(ids)
-            torch.testing.assert_close(found, wanted, rtol=0, atol=atol)
+            expected, found = network.encode_text(ids), tower.encode_text(ids)
+            torch.testing.assert_close(found, expected, rtol=0, atol=atol)
             # without the columns behind the texts sums have another order, and what is used is of unit length
-            torch.testing.assert_close(normalize(encode_tokens(tower, ids)), normalize(wanted), rtol=0, atol=atol)
+            torch.testing.assert_close(normalize(encode_tokens(tower, ids)), normalize(expected), rtol=0, atol=atol)
     # rows differ, so that equality means something
     assert (found[0] - found[1]).abs().max() > 1e-2
 
@@ -113,9 +113,9 @@ def test_half_precision_and_weights_of_before_the_custom_layout():
     network = theirs(config("plain"))
     halves = {name: tensor.half() for name, tensor in network.state_dict().items()}
     network.load_state_dict(halves)
-    wanted = network.encode_text(tokens())
-    torch.testing.assert_close(text_tower(config("plain"), halves).encode_text(tokens()), wanted, rtol=0, atol=1e-6)
-    torch.testing.assert_close(text_tower(config("custom"), halves).encode_text(tokens()), wanted, rtol=0, atol=1e-6)
+    expected = network.encode_text(tokens())
+    torch.testing.assert_close(text_tower(config("plain"), halves).encode_text(tokens()), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(text_tower(config("custom"), halves).encode_text(tokens()), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["plain", "custom", "tanh", "hugging"])
@@ -142,7 +142,7 @@ def test_weights_of_another_architecture():
     with pytest.raises(ModelError, match=r"weights of another architecture: 'text\.ln_final\.weight' is missing"):
         text_tower(config("custom"), state)
     state["text.ln_final.weight"] = torch.zeros(5)
-    with pytest.raises(ModelError, match=r"'text\.ln_final\.weight' has shape \(5,\), the model wants \(32,\)"):
+    with pytest.raises(ModelError, match=r"'text\.ln_final\.weight' must have shape \(32,\), got \(5,\)"):
         text_tower(config("custom"), state)
 
 

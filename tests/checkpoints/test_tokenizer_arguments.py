@@ -100,20 +100,20 @@ def test_a_model_by_name_runs_no_code_either(name: str, asked: list[Any], tmp_pa
     config = open_clip.get_model_config(name)
     assert config is not None
     tokenizer = named_tokenizer(name, config)
-    wanted = open_clip.get_tokenizer(name)
+    expected = open_clip.get_tokenizer(name)
     ((place, options), (same, _)) = asked
     assert place == str(tmp_path) and fetched == [same] == [config["text_cfg"]["hf_tokenizer_name"]]
     assert options == {"cache_dir": None, "trust_remote_code": False}
     for field in ("clean_fn", "strip_sep_token", "context_length", "tokenizer_mode"):
-        assert getattr(tokenizer, field) == getattr(wanted, field)
+        assert getattr(tokenizer, field) == getattr(expected, field)
 
 
 def test_every_model_of_open_clip_says_what_is_allowed() -> None:
-    said = set[str]()
+    keys = set[str]()
     for name in open_clip.list_models():
         text = open_clip.get_model_config(name)["text_cfg"]  # type: ignore[index]  # it is listed
-        said |= set(tokenizer_arguments(text, name))
-    assert said == {"clean", "strip_sep_token"}
+        keys |= set(tokenizer_arguments(text, name))
+    assert keys == {"clean", "strip_sep_token"}
 
 
 @pytest.mark.parametrize(

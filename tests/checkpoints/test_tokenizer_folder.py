@@ -45,8 +45,8 @@ def test_texts_are_framed_cut_and_filled_up(kind: str, clean: str, folders: dict
     before, after, pad = ([inner.token_to_id(each) for each in part] for part in (*FRAMES[kind][:2], [FRAMES[kind][2]]))
     for text, found in zip(TEXTS, made(list(TEXTS)).tolist(), strict=True):
         middle = inner.encode(cleaned(text, clean), add_special_tokens=False).ids[: CONTEXT - len(before) - len(after)]
-        wanted = [*before, *middle, *after]
-        assert found == [*wanted, *pad * (CONTEXT - len(wanted))], text
+        expected = [*before, *middle, *after]
+        assert found == [*expected, *pad * (CONTEXT - len(expected))], text
     assert made.length("a " * 60) > CONTEXT >= made.length("")
     assert made.pad == pad[0] and made.vocabulary == inner.get_vocab_size()
 

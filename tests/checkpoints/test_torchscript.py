@@ -62,16 +62,16 @@ def test_an_archive_of_openai_s_says_which_model_it_is(name: str, tmp_path: Path
     source = loading.load(str(path))
     (tmp_path / "model.json").write_text(json.dumps({**CONFIGS[name], "quick_gelu": True}))
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "plain.safetensors")
-    wanted = loading.load(str(tmp_path / "model.json"), str(tmp_path / "plain.safetensors"))
-    assert source.name == "ViT-tiny" and source.spec == wanted.spec and source.logit_scale == wanted.logit_scale
-    assert source.text.digest == wanted.text.digest and source.text.tokenizer.context_length == 9
+    expected = loading.load(str(tmp_path / "model.json"), str(tmp_path / "plain.safetensors"))
+    assert source.name == "ViT-tiny" and source.spec == expected.spec and source.logit_scale == expected.logit_scale
+    assert source.text.digest == expected.text.digest and source.text.tokenizer.context_length == 9
     tokens = torch.tensor([[1, 5, 59, 0, 0, 0, 0, 0, 0]])
     with torch.no_grad():
-        assert torch.equal(source.text.tower.encode_text(tokens), wanted.text.tower.encode_text(tokens))
+        assert torch.equal(source.text.tower.encode_text(tokens), expected.text.tower.encode_text(tokens))
     # the same tensors checked against a named architecture: QuickGELU by itself
     (tmp_path / "named.json").write_text(json.dumps(CONFIGS[name]))
     named = loading.load(str(tmp_path / "named.json"), str(path))
-    assert named.spec == wanted.spec and named.text.digest == wanted.text.digest
+    assert named.spec == expected.spec and named.text.digest == expected.text.digest
 
 
 def test_an_archive_against_another_architecture(tmp_path: Path):
@@ -83,7 +83,7 @@ def test_an_archive_against_another_architecture(tmp_path: Path):
         loading.load(str(tmp_path / "other.json"), str(path))
 
 
-def told(path: Path, pretrained: str | None = None) -> str:
+def error_line(path: Path, pretrained: str | None = None) -> str:
     with pytest.raises(ModelError) as caught:
         loading.load(str(path), pretrained)
     assert "\n" not in str(caught.value)
@@ -92,16 +92,16 @@ def told(path: Path, pretrained: str | None = None) -> str:
 
 def test_refusals(tmp_path: Path):
     state, path = halved(state_of("vit")), tmp_path / "x.pt"
-    assert told(path) == f"weights file {str(path)!r} does not exist"
-    assert told(write(path, state)).startswith(f"model must be named with {str(path)!r}, which does not say what it is, as OpenAI's")
+    assert error_line(path) == f"weights file {str(path)!r} does not exist"
+    assert error_line(write(path, state)).startswith(f"model must be named with {str(path)!r}, which does not say what it is, as OpenAI's")
     torch.save(state, path)
-    assert "give the architecture's name as model, and this file as pretrained" in told(path)
+    assert "give the architecture's name as model, and this file as pretrained" in error_line(path)
     write(path, state, (32, 9, 61))
-    assert told(path) == f"{str(path)!r} is damaged (vocab_size must be 60, as its tensors are, got 61)"
+    assert error_line(path) == f"{str(path)!r} is damaged (vocab_size must be 60, as its tensors are, got 61)"
     write(path, {key: tensor for key, tensor in state.items() if key != "ln_final.weight"}, sizes_of("vit"))
-    assert told(path) == f"{str(path)!r} holds no CLIP of OpenAI's: 'ln_final.weight' is missing or has too few axes"
-    assert told(path, "openai").startswith("pretrained must be None with 'x.pt', which holds its weights, got 'openai'")
-    assert "must have sha256 0000" in told(path, "sha256:" + 64 * "0")
+    assert error_line(path) == f"{str(path)!r} holds no CLIP of OpenAI's: 'ln_final.weight' is missing or has too few axes"
+    assert error_line(path, "openai").startswith("pretrained must be None with 'x.pt', which holds its weights, got 'openai'")
+    assert "must have sha256 0000" in error_line(path, "sha256:" + 64 * "0")
 
 
 class _Runs:
@@ -156,7 +156,7 @@ def test_hostile_archives(case: str, tmp_path: Path):
     edits, compressed, kind = HOSTILE[case]
     path = write(tmp_path / "x.pt", {"w": torch.ones(3, 4).half()})
     assert torchscript.tensors(path)["w"].shape == (3, 4)
-    found = told(rewritten(path, edits, compressed))
+    found = error_line(rewritten(path, edits, compressed))
     assert found == f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({kind})"
 
 
@@ -164,21 +164,21 @@ def test_a_view_that_repeats_a_few_numbers(tmp_path: Path):
     path = write(tmp_path / "x.pt", {"w": torch.ones(3, 4).half()})
     # 2^40 times the first one
     rewritten(path, {"data.pkl": storage(b"(\x8a\x06\x00\x00\x00\x00\x00\x01t(K\x00t")})
-    assert "views that repeat a few numbers" in told(path)
+    assert "views that repeat a few numbers" in error_line(path)
 
 
 def test_modules_in_each_other_without_end(tmp_path: Path):
     path = write(tmp_path / "x.pt", {"w": torch.ones(3, 4).half()})
     # a module that is its own part, and fifty that hold the next one twice
     loop = b"\x80\x02c__torch__\nA\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb."
-    assert "is damaged (_Damaged)" in told(rewritten(path, {"data.pkl": loop}))
+    assert "is damaged (_Damaged)" in error_line(rewritten(path, {"data.pkl": loop}))
     nested = io.BytesIO(b"")
     nested.write(b"\x80\x02")
     nested.write(b"c__torch__\nA\n)\x81q\x00")
     for index in range(50):
         nested.write(b"c__torch__\nA\n)\x81}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cubq%c" % (index, index, index + 1))
     nested.write(b".")
-    assert "is damaged (_Damaged)" in told(rewritten(path, {"data.pkl": nested.getvalue()}))
+    assert "is damaged (_Damaged)" in error_line(rewritten(path, {"data.pkl": nested.getvalue()}))
 
 
 def test_no_edit_of_an_archive_ends_in_a_traceback(tmp_path: Path):

@@ -18,7 +18,7 @@ from transformers_folders import SIDE, golden, preprocessor, write
 pytest.importorskip("tokenizers")
 
 
-def told(folder: Path, pretrained: str | None = None) -> str:
+def error_line(folder: Path, pretrained: str | None = None) -> str:
     with pytest.raises(ModelError) as caught:
         loading.load(str(folder), pretrained)
     message = str(caught.value)
@@ -59,7 +59,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", CONFIGS)
 def test_configurations(case: str, tmp_path: Path):
     name, changes, message = CONFIGS[case]
-    found = told(write(tmp_path, name, **changes))
+    found = error_line(write(tmp_path, name, **changes))
     assert message in found and str(tmp_path) in found
 
 
@@ -86,19 +86,19 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_processors(case: str, tmp_path: Path):
     name, fields, message = PROCESSORS[case]
     preprocessor(write(tmp_path, name), **fields)
-    found = told(tmp_path)
+    found = error_line(tmp_path)
     assert message in found and "preprocessor_config.json" in found
 
 
 def test_files_that_are_not_there(tmp_path: Path):
     write(tmp_path, "siglip")
     (tmp_path / "tokenizer.json").unlink()
-    assert told(tmp_path) == (
-        f"model directory {str(tmp_path)!r} must hold the tokenizer of its SiglipModel, tokenizer.json, and holds none; put the file there"
+    assert error_line(tmp_path) == (
+        f"model directory {str(tmp_path)!r} must hold the tokenizer of its SiglipModel, tokenizer.json, got none; put the file there"
     )
     write(tmp_path, "siglip")
     (tmp_path / "model.safetensors").unlink()
-    assert told(tmp_path) == (
+    assert error_line(tmp_path) == (
         f"model directory {str(tmp_path)!r} holds no model.safetensors or model.safetensors.index.json or pytorch_model.bin or "
         "pytorch_model.bin.index.json"
     )
@@ -123,25 +123,25 @@ TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
     ),
     "shape": (
         lambda state: state.update({"vision_model.encoder.layers.0.self_attn.q_proj.weight": torch.zeros(16, 32)}),
-        "'vision_model.encoder.layers.0.self_attn.q_proj.weight' has shape (16, 32), the model wants (32, 32)",
+        "'vision_model.encoder.layers.0.self_attn.q_proj.weight' must have shape (32, 32), got (16, 32)",
     ),
-    "axes": (lambda state: state.update({"visual_projection.weight": torch.zeros(20)}), "has shape (20,), the model wants (20, 32)"),
+    "axes": (lambda state: state.update({"visual_projection.weight": torch.zeros(20)}), "must have shape (20, 32), got (20,)"),
     "vocabulary": (
-        lambda state: state.update({"text_model.embeddings.token_embedding.weight": torch.zeros(61, 24)}), "wants (60, 24)",
+        lambda state: state.update({"text_model.embeddings.token_embedding.weight": torch.zeros(61, 24)}), "must have shape (60, 24)",
     ),
     "another block": (
         lambda state: state.update({"vision_model.encoder.layers.2.layer_norm1.weight": torch.zeros(32)}),
         "'vision_model.encoder.layers.2.layer_norm1.weight' is there, and a CLIPModel of this size has no such part",
     ),
     "adapter": (lambda state: state.update({"visual_projection.bias": torch.zeros(20)}), "'visual_projection.bias' is there"),
-    "scale": (lambda state: state.update({"logit_scale": torch.zeros(2)}), "'logit_scale' has shape (2,), the model wants ()"),
+    "scale": (lambda state: state.update({"logit_scale": torch.zeros(2)}), "'logit_scale' must have shape (), got (2,)"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", TENSORS)
 def test_tensors(case: str, tmp_path: Path):
     edit, message = TENSORS[case]
-    found = told(edited(write(tmp_path, "clip"), edit))
+    found = error_line(edited(write(tmp_path, "clip"), edit))
     assert found.startswith("weights of another architecture: ") and message in found
 
 
@@ -158,10 +158,10 @@ def test_tensors(case: str, tmp_path: Path):
 def test_weights_of_another_class(name: str, other: str, message: str, tmp_path: Path):
     write(tmp_path, name)
     save_file({key: tensor.contiguous() for key, tensor in golden(other).state.items()}, tmp_path / "model.safetensors")
-    assert told(tmp_path).startswith(message.format(tmp_path / "config.json"))
+    assert error_line(tmp_path).startswith(message.format(tmp_path / "config.json"))
     # open_clip's own names
     save_file({"visual.proj": torch.zeros(3)}, tmp_path / "model.safetensors")
-    assert "got names such as 'visual.proj'; these files do not belong together" in told(tmp_path)
+    assert "got names such as 'visual.proj'; these files do not belong together" in error_line(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -176,24 +176,25 @@ def test_weights_of_another_class(name: str, other: str, message: str, tmp_path:
 def test_an_index_of_weights(table: object, message: str, tmp_path: Path):
     write(tmp_path, "clip", shards=2)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
-    assert message in told(tmp_path)
+    assert message in error_line(tmp_path)
 
 
 def test_pins_and_tags_of_a_folder(tmp_path: Path):
     write(tmp_path, "clip", shards=2)
     pin = "sha256:" + 64 * "0"
-    assert told(tmp_path, pin) == f"a pin must be of one file, and the weights of {tmp_path.name} lie in several; leave the pin out"
+    assert error_line(tmp_path, pin) == f"a pin must be of one file, and the weights of {tmp_path.name} lie in several; leave the pin out"
     (tmp_path / "one").mkdir()
-    assert "must have sha256 0000" in told(write(tmp_path / "one", "clip"), pin)
+    assert "must have sha256 0000" in error_line(write(tmp_path / "one", "clip"), pin)
 
 
 def test_weights_from_elsewhere(tmp_path: Path):
     folder = write(tmp_path, "clip")
-    assert told(folder, "other.pt").endswith("a folder with weights of its own, got 'other.pt'; leave it out")
-    assert told(folder, "random").startswith(f"{tmp_path.name} describes its tower field by field, which no random weights are made for")
+    assert error_line(folder, "other.pt").endswith("a folder with weights of its own, got 'other.pt'; leave it out")
+    by_field = "describes its tower field by field, which no random weights are made for"
+    assert error_line(folder, "random").startswith(f"{tmp_path.name} {by_field}")
     vit = {"width": 32, "layers": 1, "heads": 2, "patch": 8, "image": 32}
     (tmp_path / "model.json").write_text(json.dumps({"embed_dim": 32, "vision_cfg": {"vit": vit}, "text_cfg": {}}))
-    assert "describes its tower field by field, which no random weights are made for" in told(tmp_path / "model.json", "random")
+    assert by_field in error_line(tmp_path / "model.json", "random")
 
 
 def test_no_edit_of_its_files_ends_in_a_traceback(tmp_path: Path):

@@ -48,14 +48,14 @@ def test_embeddings_are_those_of_transformers(name: str, tmp_path: Path):
 
 def test_siglip_2_at_another_grid_resizes_positions_as_transformers_does_where_it_is_larger(tmp_path: Path):
     source, found = loading.load(str(write(tmp_path, "siglip2"))), golden("siglip2")
-    wanted = found.larger
-    assert wanted is not None
+    expected = found.larger
+    assert expected is not None
     off = {}
     for mode in ("bilinear", "bicubic-scale"):
         with torch.no_grad():
             image = forward(source.vit, found.larger_pixels, replace(RECIPES["itsm"], position=mode), cls=True).cls
         assert image is not None
-        off[mode] = error(image, wanted)
+        off[mode] = error(image, expected)
     # the recipes' own way is another one
     assert off["bilinear"] < TOLERANCE and off["bicubic-scale"] > 1e-3
 
@@ -189,5 +189,5 @@ def test_a_folder_with_both_configurations_is_read_by_open_clip_s(tmp_path: Path
     write(tmp_path, "clip")
     for name, copied in ((description.CONFIG, description.CONFIG), ("model.safetensors", "open_clip_model.safetensors")):
         (tmp_path / copied).write_bytes((embedded.FOLDER / name).read_bytes())
-    source, wanted = loading.load(str(tmp_path)), loading.load()
-    assert source.spec == wanted.spec and source.text.digest == wanted.text.digest
+    source, expected = loading.load(str(tmp_path)), loading.load()
+    assert source.spec == expected.spec and source.text.digest == expected.text.digest

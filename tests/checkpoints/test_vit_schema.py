@@ -15,8 +15,8 @@ TOWER: dict[str, Any] = {"width": 32, "layers": 2, "heads": 4, "patch": (8, 8), 
 
 
 def test_its_fields_and_their_defaults_are_those_of_the_spec() -> None:
-    wanted = {field.name: field.default for field in fields(ModelSpec) if field.name not in ELSEWHERE}
-    assert {field.name: field.default for field in fields(Vit)} == wanted
+    expected = {field.name: field.default for field in fields(ModelSpec) if field.name not in ELSEWHERE}
+    assert {field.name: field.default for field in fields(Vit)} == expected
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"visual._fsdp_wrapped_module._flat_param": torch.ones(9)},
         "must hold whole tensors, got FSDP's 'visual._fsdp_wrapped_module._flat_param'; save the full state dict of the model",
     ),
-    "no weights": (lambda: {"epoch": 3, "optimizer": optimizer()}, "holds no tensors by name: 'epoch' is a int; a state dict is wanted"),
+    "no weights": (lambda: {"epoch": 3, "optimizer": optimizer()}, "a state dict, but it holds no tensors by name: 'epoch' is a int"),
     "a list": (lambda: [STATE], "holds no tensors by name"),
     "empty": (dict, "holds no tensors by name"),
 }  # fmt: skip

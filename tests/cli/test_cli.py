@@ -71,7 +71,7 @@ def test_help_has_examples_and_no_command_is_a_usage_error(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["a.png"], "-t/--text"),
         (["a.png", "-t", " "], "empty"),
@@ -84,16 +84,16 @@ def test_help_has_examples_and_no_command_is_a_usage_error(run: Run) -> None:
         (["a.png", "-t", "cat", "--plan", "attention"], "attention=sdpa"),
     ],
 )
-def test_usage_errors_exit_2_and_say_what_would_be_right(run: Run, argv: list[str], said: str) -> None:
+def test_usage_errors_exit_2_and_say_what_would_be_right(run: Run, argv: list[str], message: str) -> None:
     ended = run("locate", *argv)
     assert ended.status == 2 and not ended.out
-    assert said in ended.err.splitlines()[-1]
+    assert message in ended.err.splitlines()[-1]
 
 
-def test_plan_tells_how_a_method_would_be_executed(run: Run) -> None:
-    told = run("plan", "--method", "naclip", "--size", "64", "--batch", "3", "--device", "cpu", "--plan", "projection=joint")
-    assert told.status == 0 and told.out.startswith("plan for naclip, batch 3, 64 x 64 on cpu\n")
-    assert "joint       as asked for" in told.out and "not graph: " in told.out
+def test_plan_reports_how_a_method_would_be_executed(run: Run) -> None:
+    output = run("plan", "--method", "naclip", "--size", "64", "--batch", "3", "--device", "cpu", "--plan", "projection=joint")
+    assert output.status == 0 and output.out.startswith("plan for naclip, batch 3, 64 x 64 on cpu\n")
+    assert "joint       as requested" in output.out and "not graph: " in output.out
     decisions = json.loads(run("plan", "--json", "--device", "cpu").out)
     assert {"field", "chosen", "why", "refused"} == set(decisions[0]) and decisions[0]["chosen"] == "float32"
     refused = run("plan", "--device", "cpu", "--plan", "launch=graph")
@@ -181,11 +181,11 @@ def test_nothing_is_written_for_a_bad_picture(run: Run, engine: type[StandIn], t
 
 def test_no_output_takes_another_s_name(run: Run, engine: type[StandIn], tmp_path: Path) -> None:
     # a.gem.png is a picture here, and what a.png would be written to
-    given = [picture(tmp_path / name, (40, 30 + 10 * n)) for n, name in enumerate(["a.png", "x/A.png", "a.gem.png", "y/a.jpg"])]
-    before = [path.read_bytes() for path in given]
-    ended = run("locate", *given, "-t", "cat")
+    paths = [picture(tmp_path / name, (40, 30 + 10 * n)) for n, name in enumerate(["a.png", "x/A.png", "a.gem.png", "y/a.jpg"])]
+    before = [path.read_bytes() for path in paths]
+    ended = run("locate", *paths, "-t", "cat")
     assert ended.status == 0
-    assert [path.read_bytes() for path in given] == before
+    assert [path.read_bytes() for path in paths] == before
     assert len(set(files(tmp_path))) == 8
     jobs = locate.plan([Path("a.png"), Path("b/a.png"), Path("a-2.png")], "gem", Path("maps"), npz=True)
     assert [str(job.overlay) for job in jobs] == ["maps/a.gem.png", "maps/a-2.gem.png", "maps/a-2-2.gem.png"]
@@ -240,7 +240,7 @@ def without_torch(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_notes_are_said_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_notes_are_reported_once(run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answer = engine.__call__
 
     def warn(self: StandIn, image: Path, texts: list[str], max_pixels: int) -> Result:
@@ -293,13 +293,13 @@ def test_models_lists_what_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     ended = run("models")
     assert ended.status == 0 and "laion2b_s34b_b88k" in ended.out
     # a table for each family, with its columns; refused ones only where they are asked for
-    for said in ("SigLIP 2", "PE-Core", "text tower", "webli (Apache-2.0)", "nllb-200-distilled-600M, 77 tokens", "1.9 B", "316 M"):
-        assert said in ended.out, said
+    for words in ("SigLIP 2", "PE-Core", "text tower", "webli (Apache-2.0)", "nllb-200-distilled-600M, 77 tokens", "1.9 B", "316 M"):
+        assert words in ended.out, words
     assert "convnext_base" not in ended.out and "convnext_base" in run("models", "--all").out
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--method", "gme"], "'gem'"),
         (["--model", "ViT-B-61"], "'ViT-B-16'"),
@@ -311,11 +311,11 @@ def test_models_lists_what_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (["--device", "abacus"], "abacus"),
     ],
 )
-def test_what_the_engine_refuses_is_said_in_one_line(run: Run, tmp_path: Path, options: list[str], said: str) -> None:
+def test_what_the_engine_refuses_is_reported_in_one_line(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
     ended = run("locate", picture(tmp_path / "a.png"), "-t", "cat", *options)
     assert ended.status == 1 and not ended.out
     last = ended.err.splitlines()[-1]
-    assert last.startswith("fastloc: error: ") and said in last and "Traceback" not in ended.err
+    assert last.startswith("fastloc: error: ") and message in last and "Traceback" not in ended.err
     assert files(tmp_path) == ["a.png"]
 
 

@@ -78,9 +78,9 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
     assert all(f"\n{name} " in table for name in ("gem", "clearclip", "naclip"))
     assert "less first" in table and ": mIoU\n" in table and "64.07" in table
     for other, line in (
-        (["--set", "probability=0.3"], "the protocol's probability 0.0, got 0.3"),
-        (["--limit", "2"], "pictures 3, got 2"),
-        (["--template", "plain"], "the protocol's template 'gem', got 'plain'"),
+        (["--set", "probability=0.3"], "the protocol's probability must be 0.0"),
+        (["--limit", "2"], "pictures must be 3"),
+        (["--template", "plain"], "the protocol's template must be 'gem'"),
     ):
         ended = run(*command, *other)
         assert (ended.status, ended.out) == (1, "") and line in ended.err.splitlines()[-1], ended.err
@@ -88,7 +88,7 @@ def test_several_methods_go_on_to_the_same_bytes_and_other_settings_are_refused(
 
 
 @pytest.mark.slow("a method twice")
-def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_says_so(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_a_method_whose_letter_does_not_fit_the_model_runs_as_its_row_and_reports_it(run: Run, voc: Miniature, tmp_path: Path) -> None:
     names = ("--names", voc.root / "things.txt", "--set", "short_side=64")
     ended = run("evaluate", "voc21", "--data", voc.root, *names, "--method", "sc_clip", "-o", "out")
     assert ended.status == 0 and "sc_clip runs as its row, not to the letter of its authors' code" in ended.err
@@ -143,16 +143,16 @@ WRONG = {
     "a classifier": (["--model", "torchvision:resnet18"], "model must be a CLIP or an exported .onnx file"),
     "a file that is none": (["--model", "none.onnx"], "none.onnx"),
     "what it is compared with": (["--against", "ViT-B-16"], "against must be an exported .onnx file"),
-    "an option of files": (["--providers", "cpu"], "--providers is for an exported .onnx file"),
+    "an option of files": (["--providers", "cpu"], "--providers must come with an exported .onnx file"),
     "names that are not there": (["--names", "none.txt"], "none.txt"),
     "the method of a file": (["--model", str(GEM_ONNX), "--method", "naclip"], "method must be the file's"),
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_one_line_and_no_file_where_something_is_wrong(run: Run, voc: Miniature, tmp_path: Path, what: str) -> None:
-    given, line = WRONG[what]
-    ended = run("evaluate", "voc21", "--data", voc.root, "-o", "out", *given)
+@pytest.mark.parametrize("case", WRONG)
+def test_one_line_and_no_file_where_something_is_wrong(run: Run, voc: Miniature, tmp_path: Path, case: str) -> None:
+    arguments, line = WRONG[case]
+    ended = run("evaluate", "voc21", "--data", voc.root, "-o", "out", *arguments)
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.splitlines()[-1].startswith("fastloc: error: ") and line in ended.err.splitlines()[-1], ended.err
     assert list(tmp_path.iterdir()) == []
@@ -160,8 +160,8 @@ def test_one_line_and_no_file_where_something_is_wrong(run: Run, voc: Miniature,
 
 def test_a_file_of_another_size_is_refused_with_what_to_type(run: Run, voc: Miniature, tmp_path: Path) -> None:
     tiny_model(tmp_path / "tiny.onnx", size=(64, 64))
-    for given, size in ((["--protocol", "sclip"], "224"), (["--protocol", "naclip"], "dynamic"), (["--protocol", "gem"], "448")):
-        ended = run("evaluate", "voc21", "--data", voc.root, "--model", "tiny.onnx", "-o", "out", *given)
+    for arguments, size in ((["--protocol", "sclip"], "224"), (["--protocol", "naclip"], "dynamic"), (["--protocol", "gem"], "448")):
+        ended = run("evaluate", "voc21", "--data", voc.root, "--model", "tiny.onnx", "-o", "out", *arguments)
         assert ended.status == 1 and f"`fastloc export --size {size} --batch dynamic`" in ended.err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
@@ -178,7 +178,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, voc: Miniature, tmp_
     assert {path.name for path in (tmp_path / "out/gem").iterdir()} == {"mine.txt", ".mine.part"}
 
 
-def test_check_tells_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:
+def test_check_reports_what_is_missing_before_anything_runs(run: Run, voc: Miniature, tmp_path: Path) -> None:
     ended = run("evaluate", "check", "voc21", "--data", voc.root)
     assert ended.status == 0 and "3 pictures, of 1,449 published, nothing is missing" in ended.out
     shutil.copytree(voc.root, tmp_path / "voc")
@@ -218,6 +218,6 @@ def test_an_exported_file_and_another_on_the_same_pictures(run: Run, voc: Miniat
     assert "+0.00 to +0.00" in ended.out
     pair = run("evaluate", "compare", "out/gem", "torch/gem", "-o", "pair.md")
     assert pair.status == 0 and "3 pictures that both have" in pair.out and "model: " in pair.out and (tmp_path / "pair.md").is_file()
-    for given, line in ((["out/gem", "out"], "run.json"), (["out/gem", "torch/gem", "-o", "pair.txt"], "must be a file in .html or .md")):
-        wrong = run("evaluate", "compare", *given)
+    for argv, line in ((["out/gem", "out"], "run.json"), (["out/gem", "torch/gem", "-o", "pair.txt"], "must be a file in .html or .md")):
+        wrong = run("evaluate", "compare", *argv)
         assert (wrong.status, wrong.out) == (1, "") and line in wrong.err

@@ -28,13 +28,13 @@ def test_a_signal_waits_for_what_is_held(number: signal.Signals, error: type[Bas
     with Termination():
         usual = signal.getsignal(number)
         with Interrupts() as interrupts:
-            with pytest.raises(error) as told:
+            with pytest.raises(error) as caught:
                 work(interrupts)
             # what was ended once is so once: closing is not disturbed
             with interrupts.held():
                 signal.raise_signal(number)
                 done.append("closed")
-        assert type(told.value) is error and done == ["finished", "closed"]
+        assert type(caught.value) is error and done == ["finished", "closed"]
         assert signal.getsignal(number) == usual
 
 
@@ -61,6 +61,6 @@ def test_an_export_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.S
             time.sleep(0.05)
         assert [each.suffix for each in tmp_path.iterdir()] == [".part"], "it is being written"
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 128 + number and told.splitlines()[-1] == f"fastloc: ended by {number.name}"
-    assert "Traceback" not in told and not list(tmp_path.iterdir())
+        _, output = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and output.splitlines()[-1] == f"fastloc: ended by {number.name}"
+    assert "Traceback" not in output and not list(tmp_path.iterdir())

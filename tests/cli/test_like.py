@@ -34,11 +34,11 @@ def test_embeddings_of_examples_go_into_a_file(run: Run, tmp_path: Path) -> None
         (("locate", MARKET, "--like", f"{GARDEN}:1,2,3000,4"), "box must lie in the picture of"),
         (("locate", MARKET, "--like", GARDEN, "--model", GEM_ONNX, "--text-tower", GEM_TEXT_ONNX),
          "--like cannot be given with"),
-        (("embed", "--like", GARDEN, "--text", GEM_TEXT_ONNX, "-o", "a.npz"), "--like needs the image tower"),
-        (("embed", "cat", "--method", "gem", "-o", "a.npz"), "--method is for --like"),
+        (("embed", "--like", GARDEN, "--text", GEM_TEXT_ONNX, "-o", "a.npz"), "--like must come with --model"),
+        (("embed", "cat", "--method", "gem", "-o", "a.npz"), "--method must come with --like"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_said_in_one_line(run: Run, argv: tuple[object, ...], message: str) -> None:
+def test_what_cannot_be_is_reported_in_one_line(run: Run, argv: tuple[object, ...], message: str) -> None:
     ended = run(*argv)
     assert ended.status == 1 and message in ended.err and "Traceback" not in ended.err and not ended.out
     assert ended.err.strip().count("\n") == 0 and not Path("a.npz").exists()

@@ -27,7 +27,7 @@ from live_process import live_process
 from live_server import serving
 
 
-def told(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+def error_line(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     assert main(["live", *command]) == 1
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if not line.startswith("fastloc: note")]
@@ -35,51 +35,51 @@ def told(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return lines[0]
 
 
-def test_a_taken_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert f"port {port} cannot be served on (Address already in use): name another one, such as --port {port % 65535 + 1}" in told(
-            capsys, "--port", str(port)
+        assert f"port {port} cannot be served on (Address already in use): name another one, such as --port {port % 65535 + 1}" in (
+            error_line(capsys, "--port", str(port))
         )
 
 
 BAD_COMMANDS = [
-    (["--port", "65536"], "--port 65536 is not a port; give a number from 0 to 65535"),
-    (["--port", "-1"], "--port -1 is not a port"),
+    (["--port", "65536"], "--port must be a number from 0 to 65535, got 65536"),
+    (["--port", "-1"], "--port must be a number from 0 to 65535, got -1"),
     (["--host", "192.0.2.1"], "--host 192.0.2.1 is not an address of this machine"),
-    (["--host", "no such host"], "--host 'no such host' is not known here"),
-    (["--token", "short", "--port", "0"], "--token has 5 letters; 12 at least"),
-    (["--keyfile", "key.pem"], "--keyfile key.pem is given without its certificate"),
+    (["--host", "no such host"], "--host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0, got 'no such host'"),
+    (["--token", "short", "--port", "0"], "--token must have 12 letters or more, got 5"),
+    (["--keyfile", "key.pem"], "--keyfile must come with --certfile, got key.pem alone"),
     (["--certfile", "nowhere.pem"], "--certfile nowhere.pem cannot be used for https: No such file"),
-    (["--port", "0", "-t", "x" * 201], "at most 200 are read"),
+    (["--port", "0", "-t", "x" * 201], "at most 200 letters"),
     (["--port", "0", "--methods", "gme"], "unknown method 'gme'"),
 ]
 
 
-@pytest.mark.parametrize(("command", "wanted"), BAD_COMMANDS, ids=[" ".join(row[0])[:30] for row in BAD_COMMANDS])
-def test_bad_commands_are_told_in_a_line(capsys: pytest.CaptureFixture[str], command: list[str], wanted: str) -> None:
-    assert wanted in told(capsys, *command)
+@pytest.mark.parametrize(("command", "expected"), BAD_COMMANDS, ids=[" ".join(row[0])[:30] for row in BAD_COMMANDS])
+def test_bad_commands_are_reported_in_a_line(capsys: pytest.CaptureFixture[str], command: list[str], expected: str) -> None:
+    assert expected in error_line(capsys, *command)
 
 
-def test_a_certificate_that_is_none_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_certificate_that_is_none_is_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "cert.pem"
     file.write_text("not a certificate")
-    assert f"--certfile {file} cannot be used for https" in told(capsys, "--certfile", str(file))
+    assert f"--certfile {file} cannot be used for https" in error_line(capsys, "--certfile", str(file))
 
 
 @pytest.mark.parametrize("missing", ["uvicorn", "starlette", "websockets"])
-def test_missing_packages_are_told_with_their_extra(
+def test_missing_packages_are_reported_with_their_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    assert f'this needs {missing}, which is not installed: pip install "fastloc[live]"' in told(capsys)
+    assert f'this needs {missing}, which is not installed: pip install "fastloc[live]"' in error_line(capsys)
 
 
-def test_a_source_that_cannot_be_opened_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_cannot_be_opened_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("fastloc.video.sources.open_source")
-    assert "nowhere.mp4" in told(capsys, "nowhere.mp4", "--port", "0")
+    assert "nowhere.mp4" in error_line(capsys, "nowhere.mp4", "--port", "0")
 
 
 TERMINATED = ("SIGTERM", 143, ["fastloc: ended by SIGTERM"])

@@ -27,9 +27,9 @@ def test_a_folder_a_pattern_and_a_list(run: Run, tmp_path: Path) -> None:
         Image.open(MARKET).save(tmp_path / name)
     (tmp_path / "list.txt").write_text("b.png\n")
     asked = ("-t", "cat", "--model", GEM_ONNX, "--text-tower", GEM_TEXT_ONNX, "--json")
-    for given, wanted in ((".", ["./a.png", "./b.png"]), ("*.png", ["a.png", "b.png"]), ("list.txt", ["b.png"])):
-        status, out, _ = run("locate", given, *asked)
-        assert status == 0 and found(out) == wanted
+    for source, expected in ((".", ["./a.png", "./b.png"]), ("*.png", ["a.png", "b.png"]), ("list.txt", ["b.png"])):
+        status, out, _ = run("locate", source, *asked)
+        assert status == 0 and found(out) == expected
 
 
 def test_one_picture_that_fits_nowhere_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_advice_about_texts_can_be_followed(run: Run) -> None:
 
 def test_options_of_files_are_not_for_models(run: Run) -> None:
     status, _, err = run("locate", MARKET, "-t", "cat", "--embeddings", "words.npz")
-    assert status == 1 and "--embeddings is for an exported .onnx file" in err
+    assert status == 1 and "--embeddings must come with an exported .onnx file" in err
 
 
 @pytest.mark.slow("exports a file")

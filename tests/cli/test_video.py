@@ -49,11 +49,11 @@ def test_every_frame_once_at_its_time(run: Run, engine: StandIn, tmp_path: Path,
     source = write_clip(tmp_path / name, colours(30), **INPUTS[name])
     ended = run("video", name, "-t", "cat", "dog", "-o", "out.mp4", "--json", "out.jsonl", "--style", "points")
     assert ended.status == 0, ended.err
-    wanted = times(source)
-    assert times(tmp_path / "out.mp4") == wanted, name
+    expected = times(source)
+    assert times(tmp_path / "out.mp4") == expected, name
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(30))
-    assert [line["time"] for line in lines] == pytest.approx([float(each - wanted[0]) for each in wanted], abs=1e-9)
+    assert [line["time"] for line in lines] == pytest.approx([float(each - expected[0]) for each in expected], abs=1e-9)
     if name != "rotated.mp4":
         assert engine.seen == list(range(30)) == [index_of(each) for each in pictures(tmp_path / "out.mp4")]
     # each line is about its own frame
@@ -88,14 +88,14 @@ def test_nothing_is_written_over(run: Run, engine: StandIn, tmp_path: Path, monk
     write_clip(tmp_path / "in.mp4", colours(4))
     for name in ("out.mp4", "out.jsonl"):
         (tmp_path / name).write_text("mine")
-    wanted = {
+    expected = {
         "out.mp4: exists already; --force writes over it": ("-o", "out.mp4"),
         "out.jsonl: exists already": ("-o", "new.mp4", "--json", "out.jsonl"),
     }
     monkeypatch.setattr(video, "engine", _never)
-    for said, options in wanted.items():
+    for message, options in expected.items():
         ended = run("video", "in.mp4", "-t", "cat", *options)
-        assert ended.status == 1 and len(errors(ended)) == 1 and said in ended.err, ended.err
+        assert ended.status == 1 and len(errors(ended)) == 1 and message in ended.err, ended.err
     assert all((tmp_path / name).read_text() == "mine" for name in ("out.mp4", "out.jsonl"))
     assert not list(tmp_path.glob("new*"))
     monkeypatch.setattr(video, "engine", lambda args: engine)
@@ -144,25 +144,25 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
 def test_what_is_refused_before_the_model_is_loaded(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     """One line, exit status 1, and no file."""
     monkeypatch.setattr(video, "engine", _never)
-    prepare, options, said = REFUSED[case]
+    prepare, options, message = REFUSED[case]
     write_clip(tmp_path / "in.mp4", colours(3))
     prepare(tmp_path)
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
     ended = run("video", options[0], "-t", "cat", *options[1:])
     assert ended.status == 1 and ended.out == "", ended
-    assert len(errors(ended)) == 1 and errors(ended)[0].startswith("fastloc: error: ") and said in ended.err, ended.err
+    assert len(errors(ended)) == 1 and errors(ended)[0].startswith("fastloc: error: ") and message in ended.err, ended.err
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
-    [(("--maps", "cold"), "none of frame, running, background"), (("--maps", "0.3:0.1"), "nor two similarities"), (("-t", " "), "is empty"),
-     (("--start", "-1"), "not a time"), (("--every", "0"), "not a count"), (("--style", "hot"), "invalid choice"),
-     (("--seconds", "nan"), "not a time")],
+    ("options", "message"),
+    [(("--maps", "cold"), "one of frame, running, background"), (("--maps", "0.3:0.1"), "got '0.3:0.1'"), (("-t", " "), "got an empty one"),
+     (("--start", "-1"), "must be seconds, 0 or more"), (("--every", "0"), "1 or more, got '0'"), (("--style", "hot"), "invalid choice"),
+     (("--seconds", "nan"), "must be seconds, 0 or more")],
 )  # fmt: skip
-def test_commands_that_cannot_be_understood(run: Run, options: tuple[str, ...], said: str) -> None:
+def test_commands_that_cannot_be_understood(run: Run, options: tuple[str, ...], message: str) -> None:
     ended = run("video", "in.mp4", "-t", "cat", *options)
-    assert ended.status == 2 and said in ended.err and "Traceback" not in ended.err
+    assert ended.status == 2 and message in ended.err and "Traceback" not in ended.err
 
 
 def test_a_model_that_fails_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_ctrl_c(run: Run, engine: StandIn, tmp_path: Path) -> None:
 
 def test_ctrl_c_is_how_a_camera_ends(run: Run, engine: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is complete then, from 0 on; --seconds ends it too."""
-    monkeypatch.setattr("fastloc.video.sources.open_source.open_source", lambda given, **more: Camera() if given == "camera:0" else given)
+    monkeypatch.setattr("fastloc.video.sources.open_source.open_source", lambda name, **more: Camera() if name == "camera:0" else name)
     engine.then = lambda count: os.kill(os.getpid(), signal.SIGINT) if count == 20 else None
     ended = run("video", "camera:0", "-t", "cat")
     assert ended.status == 0 and errors(ended) == [] and "written: camera-0.gem.mp4" in ended.out, ended
@@ -262,14 +262,14 @@ def test_a_damaged_frame_is_skipped_and_counted(run: Run, engine: StandIn, tmp_p
     path = write_clip(tmp_path / "in.avi", colours(20), codec="mjpeg", pixel_format="yuvj420p")
     with av.open(str(path)) as file:
         packets = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
-        wanted = [packet.pts * packet.time_base for packet in av.open(str(path)).demux(video=0) if packet.size]
+        expected = [packet.pts * packet.time_base for packet in av.open(str(path)).demux(video=0) if packet.size]
     content = bytearray(path.read_bytes())
     start = content.find(b"\xff\xd8", packets[7][0])
     content[start : start + packets[7][1] - 8] = b"\0" * (packets[7][1] - 8)
     path.write_bytes(content)
     ended = run("video", "in.avi", "-t", "cat", "-o", "out.mp4")
     assert ended.status == 0 and "1 corrupt" in ended.out, ended
-    assert times(tmp_path / "out.mp4") == wanted[:7] + wanted[8:]
+    assert times(tmp_path / "out.mp4") == expected[:7] + expected[8:]
 
 
 def test_a_part_of_a_video(run: Run, engine: StandIn, tmp_path: Path) -> None:

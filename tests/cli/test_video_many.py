@@ -79,18 +79,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("said", REFUSED)
-def test_what_is_refused_before_anything_is_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_is_refused_before_anything_is_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setattr(video, "engine", lambda args: pytest.fail("the model was loaded"))
     for name in ("a.mp4", "b.mp4"):
         write_clip(tmp_path / name, colours(2))
-    if "exists" in said:
+    if "exists" in message:
         (tmp_path / "a.gem.mp4").write_text("mine")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    options = [*REFUSED[said]]
+    options = [*REFUSED[message]]
     at = next(index for index, each in enumerate([*options, "-"]) if each.startswith("-"))
     ended = run("video", *options[:at], "-t", "cat", *options[at:])
-    assert ended.status == 1 and len(errors(ended)) == 1 and said in ended.err, ended.err
+    assert ended.status == 1 and len(errors(ended)) == 1 and message in ended.err, ended.err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -204,8 +204,8 @@ def test_options_of_exported_files(run: Run, tmp_path: Path) -> None:
     shutil.copy(MODEL, tmp_path)
     without = run("video", "a.mp4", "-t", "cat", "--model", alone, "--json")
     assert without.status == 1 and "--embeddings" in without.err and "--text-tower" in without.err
-    for given in (("--embeddings", "words.npz"), ("--text-tower", GEM_TEXT_ONNX)):
-        assert run("video", "a.mp4", "-t", "cat", "--model", alone, "--json", *given).status == 0
+    for options in (("--embeddings", "words.npz"), ("--text-tower", GEM_TEXT_ONNX)):
+        assert run("video", "a.mp4", "-t", "cat", "--model", alone, "--json", *options).status == 0
     # the texts of embeddings need not be said again
     ended = run("video", "a.mp4", "--model", alone, "--json", "--embeddings", "words.npz")
     assert ended.status == 0 and '"cat"' in ended.out

@@ -69,10 +69,10 @@ def parts(request: httpx2.Request) -> dict[str, bytes]:
     ],
 )
 def test_every_field_comes_back(fields: dict[str, Any]) -> None:
-    wanted = result(**fields)
-    found = client(lambda request: answer(wanted))(wanted.picture, TEXTS)
-    same(found, wanted)
-    assert found.points() == wanted.points() and found.boxes() == wanted.boxes()
+    expected = result(**fields)
+    found = client(lambda request: answer(expected))(expected.picture, TEXTS)
+    same(found, expected)
+    assert found.points() == expected.points() and found.boxes() == expected.boxes()
 
 
 def test_a_file_is_sent_as_it_is_and_pixels_without_loss(tmp_path: Path) -> None:
@@ -105,14 +105,14 @@ def test_several_pictures_keep_their_order_and_one_error_ends_them() -> None:
         return answer(result(picture=sent, texts=(str(sent.getpixel((0, 0))), "x")))
 
     several = [picture(seed) for seed in range(20)]
-    wanted = [str(each.getpixel((0, 0))) for each in several]
-    assert [each.texts[0] for each in client(respond)(several, TEXTS)] == wanted
+    expected = [str(each.getpixel((0, 0))) for each in several]
+    assert [each.texts[0] for each in client(respond)(several, TEXTS)] == expected
 
     async def awaited() -> list[Result]:
         async with AsyncClient(ADDRESS, transport=httpx2.MockTransport(respond)) as ask:
             return await ask(several, TEXTS)
 
-    assert [each.texts[0] for each in asyncio.run(awaited())] == wanted
+    assert [each.texts[0] for each in asyncio.run(awaited())] == expected
     with pytest.raises(ImageError, match="no_such_file"):
         client(respond)([*several, "no_such_file.png"], TEXTS)
 
@@ -136,8 +136,8 @@ def test_refusals_and_strange_answers_are_one_line(status: int, content: Any, li
     response = httpx2.Response(status, **({"text": content} if isinstance(content, str) else {"json": content}))
     with pytest.raises(ServiceError) as raised:
         client(lambda request: response)(picture(), TEXTS)
-    told = str(raised.value)
-    assert line in told and "\n" not in told and "\x1b" not in told
+    message = str(raised.value)
+    assert line in message and "\n" not in message and "\x1b" not in message
 
 
 @pytest.mark.parametrize(

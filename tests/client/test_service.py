@@ -33,11 +33,11 @@ def client(localizer: Localizer) -> Iterator[Client]:
 
 
 def test_the_result_is_the_local_one_in_every_field(client: Client, localizer: Localizer) -> None:
-    found, wanted = client(PICTURES[0], TEXTS), localizer(PICTURES[0], TEXTS)
-    same(found, wanted)
-    assert found.points() == wanted.points() and found.boxes(0.4, score=0.5) == wanted.boxes(0.4, score=0.5)
-    assert found.to_dict() == wanted.to_dict()
-    assert np.array_equal(found.heatmaps, wanted.heatmaps)
+    found, expected = client(PICTURES[0], TEXTS), localizer(PICTURES[0], TEXTS)
+    same(found, expected)
+    assert found.points() == expected.points() and found.boxes(0.4, score=0.5) == expected.boxes(0.4, score=0.5)
+    assert found.to_dict() == expected.to_dict()
+    assert np.array_equal(found.heatmaps, expected.heatmaps)
 
 
 def test_a_turned_picture_lies_as_the_local_one_does(client: Client, localizer: Localizer, tmp_path: Path) -> None:
@@ -52,9 +52,9 @@ def test_a_turned_picture_lies_as_the_local_one_does(client: Client, localizer: 
 
 def test_several_pictures_by_another_method(client: Client, localizer: Localizer) -> None:
     every = [*PICTURES, np.asarray(Image.open(PICTURES[0]).convert("RGB").crop((0, 0, 90, 70)))]
-    wanted = localizer.with_method("clearclip")(every, TEXTS)
+    expected = localizer.with_method("clearclip")(every, TEXTS)
     # pictures that share a pass differ in the last bits from those that do not
-    for one, other in zip(client(every, TEXTS, "clearclip"), wanted, strict=True):
+    for one, other in zip(client(every, TEXTS, "clearclip"), expected, strict=True):
         same(one, other, 1e-5)
 
 
@@ -99,6 +99,6 @@ def test_the_awaited_client_waits_for_room(localizer: Localizer) -> None:
             assert await ask.ready()
             return await ask([PICTURES[0]] * 8, TEXTS)
 
-    wanted = localizer(PICTURES[0], TEXTS)
+    expected = localizer(PICTURES[0], TEXTS)
     for one in asyncio.run(found()):
-        same(one, wanted, 1e-5)
+        same(one, expected, 1e-5)

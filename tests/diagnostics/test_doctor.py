@@ -31,11 +31,11 @@ LINKED = {
 }
 LOADS, FAILS = Provider(True), Provider(False, "libcublasLt.so.13: cannot open shared object file: No such file or directory")
 
-ON_CPU = Facts(packages=FULL | {"onnxruntime": "1.31.1"}, torch_cuda="13.2", torch_wanted=">=2.14.0", ort_version="1.31.1",
+ON_CPU = Facts(packages=FULL | {"onnxruntime": "1.31.1"}, torch_cuda="13.2", torch_required=">=2.14.0", ort_version="1.31.1",
                providers={CPU: LOADS}, cpu="A CPU, 2 threads")  # fmt: skip
 ON_GPU = Facts(
     packages=FULL | {"onnxruntime-gpu": "1.31.1", "tensorrt-cu13": "10.14.1.48"}, gpus=GPU, driver_cuda=(13, 0), torch_cuda="13.2",
-    torch_wanted=">=2.14.0", ort_version="1.31.1", ort_cuda="13.0", providers={TENSORRT: LOADS, CUDA: LOADS, CPU: LOADS}, linked=LINKED,
+    torch_required=">=2.14.0", ort_version="1.31.1", ort_cuda="13.0", providers={TENSORRT: LOADS, CUDA: LOADS, CPU: LOADS}, linked=LINKED,
 )  # fmt: skip
 
 
@@ -226,17 +226,17 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
         "--force-reinstall torch torchvision",
     ),
     "torchvision of another torch": (
-        changed(ON_CPU, torch_wanted="==2.14.1"),
+        changed(ON_CPU, torch_required="==2.14.1"),
         "torch and torchvision",
         PROBLEM,
-        "wants torch==2.14.1",
+        "must be ==2.14.1 for torchvision",
         "--force-reinstall",
     ),
     "torchvision of a newer torch": (
-        changed(ON_CPU, torch_wanted=">=2.16"),
+        changed(ON_CPU, torch_required=">=2.16"),
         "torch and torchvision",
         PROBLEM,
-        "wants torch>=2.16",
+        "must be >=2.16 for torchvision",
         "one index",
     ),
     "two CUDAs": (changed(ON_GPU, torch_cuda="12.8"), "CUDA of both", NOTE, "torch is built for CUDA 12.8", "different processes"),
@@ -315,9 +315,9 @@ LOGS = {
 }
 
 
-@pytest.mark.parametrize("wanted", LOGS)
-def test_the_line_of_a_log_that_says_why(wanted: str) -> None:
-    assert probes.telling(LOGS[wanted]) == wanted
+@pytest.mark.parametrize("expected", LOGS)
+def test_the_line_of_a_log_that_says_why(expected: str) -> None:
+    assert probes.telling(LOGS[expected]) == expected
 
 
 STAND_IN = """
@@ -393,8 +393,8 @@ def test_linked_libraries_are_read_off_the_file(tmp_path: Path) -> None:
 
 
 def test_gpus_by_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "NVIDIA GeForce RTX 4090, 580.65.06, 8.9, 24564\nOrin (nvgpu), N/A, 8.7, [N/A]\n"
-    monkeypatch.setattr(hardware, "_output", lambda *command: told)
+    output = "NVIDIA GeForce RTX 4090, 580.65.06, 8.9, 24564\nOrin (nvgpu), N/A, 8.7, [N/A]\n"
+    monkeypatch.setattr(hardware, "_output", lambda *command: output)
     assert hardware.gpus() == (Gpu("NVIDIA GeForce RTX 4090", "580.65.06", "8.9", 24564), Gpu("Orin (nvgpu)", "N/A", "8.7", 0))
 
 
@@ -411,7 +411,7 @@ def command(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize(("facts", "status"), [(ON_CPU, 0), (GPU_WITHOUT_TENSORRT, 0), (CASES["both onnxruntimes, a GPU"][0], 1)])
-def test_the_exit_status_tells_problems(
+def test_the_exit_status_reports_problems(
     facts: Facts, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probes, "probe", lambda: facts)
@@ -420,9 +420,9 @@ def test_the_exit_status_tells_problems(
     for line in diagnose(facts):
         assert line.finding.found in out and line.finding.remedy in out
     assert command("--json") == status
-    told = json.loads(capsys.readouterr().out)
-    assert told["problems"] == len(found(facts, PROBLEM)) and told["facts"]["packages"] == dict(facts.packages)
-    assert [row["found"] for row in told["findings"]] == [line.finding.found for line in diagnose(facts)]
+    report = json.loads(capsys.readouterr().out)
+    assert report["problems"] == len(found(facts, PROBLEM)) and report["facts"]["packages"] == dict(facts.packages)
+    assert [row["found"] for row in report["findings"]] == [line.finding.found for line in diagnose(facts)]
 
 
 def test_it_imports_neither_torch_nor_onnxruntime() -> None:

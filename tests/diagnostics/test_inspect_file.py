@@ -122,9 +122,9 @@ PRECISIONS: dict[str, tuple[list[onnx.NodeProto], dict[str, list[str]]]] = {
 
 @pytest.mark.parametrize("case", PRECISIONS)
 def test_precision_is_followed_through_the_graph(case: str, tmp_path: Path) -> None:
-    nodes, wanted = PRECISIONS[case]
+    nodes, expected = PRECISIONS[case]
     found = by_precision(model(nodes, ONE, tmp_path / "a.onnx", x=FLOAT).graph)
-    assert {name: sorted(kinds.elements()) for name, kinds in found.items()} == wanted
+    assert {name: sorted(kinds.elements()) for name, kinds in found.items()} == expected
 
 
 def test_nodes_inside_if_are_counted_and_know_what_is_outside(tmp_path: Path) -> None:
@@ -244,20 +244,20 @@ def test_the_command_prints_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_json_is_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_model(tmp_path / "a.onnx", external=True)
     assert command(tmp_path / "a.onnx", "--json", "--providers") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["manifest"]["recipe"]["name"] == "gem" and told["opsets"] == {"ai.onnx": 18}
-    assert told["inputs"][0] == {"name": "pixels", "dtype": "float32", "shape": ["B", 3, 32, 40]}
-    assert told["external"].keys() == {"a.onnx.data"} and told["manifest"]["golden"]["outputs"]["scores"] == [2, 3]
-    assert {row["provider"] for row in told["placement"]} == {"CPUExecutionProvider"}
+    report = json.loads(capsys.readouterr().out)
+    assert report["manifest"]["recipe"]["name"] == "gem" and report["opsets"] == {"ai.onnx": 18}
+    assert report["inputs"][0] == {"name": "pixels", "dtype": "float32", "shape": ["B", 3, 32, 40]}
+    assert report["external"].keys() == {"a.onnx.data"} and report["manifest"]["golden"]["outputs"]["scores"] == [2, 3]
+    assert {row["provider"] for row in report["placement"]} == {"CPUExecutionProvider"}
 
 
-def test_a_text_tower_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_tower_reports_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.text.onnx"
     tiny_model(path)
     _plain(path)
     words = tuple("abcdefgh")
-    told = TextManifest("0.1.0", "tiny", "sha256:1", 77, 16, "lower", None, words, (), {"plain": ("{}",)}, "float32", 20)
-    change_metadata(path, told.dumps(), TEXT_KEY)
+    manifest = TextManifest("0.1.0", "tiny", "sha256:1", 77, 16, "lower", None, words, (), {"plain": ("{}",)}, "float32", 20)
+    change_metadata(path, manifest.dumps(), TEXT_KEY)
     assert command(path) == 0
     out = capsys.readouterr().out
     assert "text tower" in out and "77" in out and "8 (a, b, c, d …)" in out

@@ -239,7 +239,7 @@ def test_a_provider_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_at_least_one_more_call(tmp_path: Path) -> None:
     tiny_model(tmp_path / "a.onnx")
-    with pytest.raises(PlanError, match="repeat is 0"):
+    with pytest.raises(PlanError, match="repeat must be 1 or more, got 0"):
         verify.verify(tmp_path / "a.onnx", repeat=0)
 
 
@@ -265,11 +265,11 @@ def test_json_holds_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[st
     tiny_model(tmp_path / "a.onnx")
     change_weight(tmp_path / "a.onnx")
     assert command(tmp_path / "a.onnx", "--json", "--providers", "cpu") == 1
-    told = json.loads(capsys.readouterr().out)
-    assert told["good"] is False and len(told["wrong"]) == 2 and told["providers"] == ["cpu"]
-    assert [row["output"] for row in told["outputs"]] == ["similarity", "scores"]
-    assert told["outputs"][0]["max_error"] > told["tolerance"] == TOLERANCES["float32"]
-    assert set(told["versions"]) == {"fastloc", "file", "onnxruntime", "numpy", "python"}
+    report = json.loads(capsys.readouterr().out)
+    assert report["good"] is False and len(report["wrong"]) == 2 and report["providers"] == ["cpu"]
+    assert [row["output"] for row in report["outputs"]] == ["similarity", "scores"]
+    assert report["outputs"][0]["max_error"] > report["tolerance"] == TOLERANCES["float32"]
+    assert set(report["versions"]) == {"fastloc", "file", "onnxruntime", "numpy", "python"}
 
 
 def test_it_needs_no_torch(tmp_path: Path) -> None:

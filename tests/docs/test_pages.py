@@ -103,9 +103,9 @@ def test_the_check_says_which_table_differs(tmp_path: Path, monkeypatch: pytest.
     before = page.read_text()
     monkeypatch.setattr(sys, "argv", ["docs.py", "--check"])
     assert pages.main() == 1 and page.read_text() == before
-    said = capsys.readouterr().err
-    assert "README.md, table 'recipes': differs" in said and "table 'quality' must stand on one page, got 0" in said
-    assert "precision.json does not exist: make it with `python benchmarks/quality_parts/precision.py --record`" in said
+    output = capsys.readouterr().err
+    assert "README.md, table 'recipes': differs" in output and "table 'quality' must stand on one page, got 0" in output
+    assert "precision.json does not exist: make it with `python benchmarks/quality_parts/precision.py --record`" in output
     monkeypatch.setattr(sys, "argv", ["docs.py"])
     assert pages.main() == 1
     written = page.read_text()
@@ -178,6 +178,24 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
     return slugs | set(re.findall(r"\{ ?#([\w-]+)", text)) | set(re.findall(r"""\bid=["']([\w-]+)""", text))
+
+
+def test_every_page_is_in_the_navigation_and_two_clicks_from_the_front_page() -> None:
+    docs = REPO / "docs"
+    there = set(docs.rglob("*.md"))
+    navigation = re.findall(r"([\w/]+\.md)$", (REPO / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(docs / name for name in navigation) == sorted(there)
+    reached = near = {docs / "index.md"}
+    for _ in range(2):
+        near = {page for former in near for page in linked(former)} & there
+        reached = reached | near
+    assert not there - reached, f"more than two clicks from the front page: {', '.join(map(shown, sorted(there - reached)))}"
+
+
+def linked(page: Path) -> list[Path]:
+    """The pages that a page links to."""
+    links = re.findall(r"\]\(([\w./]+\.md)(?:#[\w-]+)?\)", ANY_FENCE.sub("", text_of(page)))
+    return [(page.parent / link).resolve() for link in links]
 
 
 @pytest.mark.parametrize("page", SPEAKING, ids=shown)

@@ -129,10 +129,10 @@ MASKS: list[tuple[dict[str, Any], list[float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "wanted"), MASKS, ids=[str(row[0]) for row in MASKS])
-def test_mask(changes: dict[str, Any], wanted: list[float]) -> None:
+@pytest.mark.parametrize(("changes", "expected"), MASKS, ids=[str(row[0]) for row in MASKS])
+def test_mask(changes: dict[str, Any], expected: list[float]) -> None:
     found = mask(ATTENTION, replace(LIKE, **changes))
-    torch.testing.assert_close(found[0], torch.tensor(wanted, dtype=torch.float32))
+    torch.testing.assert_close(found[0], torch.tensor(expected, dtype=torch.float32))
     assert (found.amax(1) > 0).all(), "a picture has no patch left"
 
 
@@ -150,9 +150,9 @@ def test_pooled(how: str) -> None:
 def test_contrastive() -> None:
     images, texts = (parts.unit(array(name, 5, 8, low=-1)) for name in "it")
     logits = 7.0 * images @ texts.T
-    wanted = sum(-math.log(parts.softmax(logits[i])[i]) - math.log(parts.softmax(logits.T[i])[i]) for i in range(5)) / 10
+    expected = sum(-math.log(parts.softmax(logits[i])[i]) - math.log(parts.softmax(logits.T[i])[i]) for i in range(5)) / 10
     loss, accuracy = contrastive(images, texts, torch.tensor(7.0))
-    assert abs(float(loss) - wanted) < 1e-10
+    assert abs(float(loss) - expected) < 1e-10
     assert float(accuracy) == pytest.approx(float((logits.argmax(1) == torch.arange(5)).double().mean()))
 
 
@@ -205,8 +205,8 @@ def test_a_broken_picture_is_left_out_of_its_batch() -> None:
         pass
     assert broken.tokens([8, 9])[2].tolist() == [True, False] and broken.left.names == {"not a picture": ["9"]}
     settings = replace(LIKE, batch=10)
-    told = take(State(settings, 192, torch.device("cpu")), broken)
-    assert math.isfinite(told.loss)
+    taken = take(State(settings, 192, torch.device("cpu")), broken)
+    assert math.isfinite(taken.loss)
     with pytest.raises(FastlocError, match="9: not a picture; without --strict it is left out"):
         Features(encoder(), broken.pairs, settings, Left(strict=True), 0, None, 1).tokens([9])
     assert whole.tokens([8])[2].all()
@@ -222,8 +222,8 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
 def test_training_learns_which_caption_is_whose() -> None:
     settings = replace(LIKE, batch=10, steps=30)
     state, seen = State(settings, 192, torch.device("cpu")), features()
-    told = [take(state, seen) for _ in range(30)]
-    assert told[-1].loss < told[0].loss / 4 and told[-1].accuracy == 1
+    steps = [take(state, seen) for _ in range(30)]
+    assert steps[-1].loss < steps[0].loss / 4 and steps[-1].accuracy == 1
 
 
 # data
@@ -260,7 +260,7 @@ def test_shards(tmp_path: Path) -> None:
     assert [pair.name for pair in pairs] == ["a.tar/x/0", "b.tar/0", "b.tar/3"]
     assert [pair.captions for pair in pairs] == [("a cat",), ("an owl", "a bird"), ("x",)]
     np.testing.assert_array_equal(np.asarray(pairs[1].picture()), np.asarray(picture(2)))
-    assert left.told() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
+    assert left.lines() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
 
 
 def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> None:
@@ -271,21 +271,21 @@ def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> N
         table.write("silent.png,  \n")
     left = Left()
     assert len(read_pairs([folder], left)) == 10
-    assert left.told() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
+    assert left.lines() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
     with pytest.raises(FastlocError, match=r"none\.png: no such picture; without --strict it is left out"):
         read_pairs([folder], Left(strict=True))
 
 
 BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
-    "empty": ({}, "holds none of captions.csv, captions.jsonl"),
+    "empty": ({}, "must hold a table, captions.csv or captions.jsonl"),
     "columns": ({"captions.csv": b"photo,caption\na,b\n"}, "line 2: no column 'image' among 'photo', 'caption'"),
-    "no rows": ({"captions.csv": b"image,caption\n"}, "holds 0 usable pairs of picture and caption; two or more are wanted"),
-    "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "two or more are wanted; 1 left out, no such picture: a.png"),
+    "no rows": ({"captions.csv": b"image,caption\n"}, "must hold two or more usable pairs of picture and caption, got 0"),
+    "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "got 0; 1 left out, no such picture: a.png"),
     "json": ({"captions.jsonl": b"{]"}, "line 1: is not JSON"),
     "deep": ({"captions.jsonl": b"[" * 100_000}, "line 1: is not JSON (it must not be nested so deep)"),
     "huge": ({"captions.jsonl": b'{"image": 1e999}'}, "line 1: is not JSON ([...]: Number out of range)"),
-    "list": ({"captions.jsonl": b"[1]"}, "line 1: is not a JSON object"),
-    "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "a path and a caption, or a list of them, are wanted, not 3"),
+    "list": ({"captions.jsonl": b"[1]"}, "line 1: must be a JSON object"),
+    "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "must hold a path and a caption, or a list of them, got 3"),
     "bytes": ({"captions.csv": b"\xff\xfe\xfd"}, "captions.csv: cannot be read"),
 }
 
@@ -302,10 +302,10 @@ def test_broken_data(tmp_path: Path, case: str) -> None:
 
 def test_broken_shards(tmp_path: Path) -> None:
     packed = shard(tmp_path / "c.tar", {"0.png": b"1"}, "w:gz")
-    for path, told in ((packed, "an uncompressed tar file is wanted"), (tmp_path / "no.tar", "No such file")):
-        with pytest.raises(FastlocError, match=told):
+    for path, message in ((packed, "must be an uncompressed tar file"), (tmp_path / "no.tar", "No such file")):
+        with pytest.raises(FastlocError, match=message):
             read_pairs([path], Left())
-    with pytest.raises(FastlocError, match=r"one folder or table, or nothing but \.tar shards"):
+    with pytest.raises(FastlocError, match=r"data must be one folder or table, or \.tar shards alone"):
         read_pairs([packed, tmp_path], Left())
 
 
@@ -314,11 +314,11 @@ def test_broken_shards(tmp_path: Path) -> None:
     [
         ({"attention": "kq"}, "unknown attention 'kq'"),
         ({"pool": "maximum"}, "unknown pool 'maximum'"),
-        ({"steps": 0}, "steps is 0; a number at least 1 is wanted"),
-        ({"batch": 2.5}, "batch is 2.5; a whole number is wanted"),
-        ({"rate": 0.0}, "rate is 0.0; a number above 0 is wanted"),
-        ({"rate": math.nan}, "rate is nan; a finite number is wanted"),
-        ({"warm_up": 1.5}, "warm_up is 1.5; a number at least 0 and at most 1 is wanted"),
+        ({"steps": 0}, "steps must be a number at least 1, got 0"),
+        ({"batch": 2.5}, "batch must be a whole number, got 2.5"),
+        ({"rate": 0.0}, "rate must be a number above 0, got 0.0"),
+        ({"rate": math.nan}, "rate must be a finite number, got nan"),
+        ({"warm_up": 1.5}, "warm_up must be a number at least 0 and at most 1, got 1.5"),
     ],
 )
 def test_wrong_settings(changes: dict[str, Any], message: str) -> None:
@@ -393,9 +393,9 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path, capsys: pytest
         capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
     # the launcher names the process that failed, and each process's own file holds the reason
-    told = {path.parent.name: path.read_text()[-2000:] for path in (tmp_path / "logs").rglob("stderr.log")}
-    assert done.returncode == 0, "\n".join([done.stderr[-2000:], *(f"rank {name}:\n{text}" for name, text in sorted(told.items()))])
-    assert sorted(told) == ["0", "1"] and not any("destroy_process_group" in text for text in told.values())
+    tails = {path.parent.name: path.read_text()[-2000:] for path in (tmp_path / "logs").rglob("stderr.log")}
+    assert done.returncode == 0, "\n".join([done.stderr[-2000:], *(f"rank {name}:\n{text}" for name, text in sorted(tails.items()))])
+    assert sorted(tails) == ["0", "1"] and not any("destroy_process_group" in text for text in tails.values())
     ours, theirs = (Projections.load(tmp_path / name / "projections.safetensors") for name in ("two", "one"))
     assert error(ours.image, theirs.image) < 1e-3 and error(ours.text, theirs.text) < 1e-3
     start = beginnings("orthogonal", 192, torch.Generator().manual_seed(0))[0]

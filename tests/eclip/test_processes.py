@@ -14,9 +14,10 @@ from fastloc.errors import FastlocError
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment that torchrun sets for the only process of a run; port 0 is any that is free."""
-    told = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "one"}
-    for name, value in told.items():
+    """The values that torchrun sets for the only process of a run; port 0 is any that is free."""
+    values = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0",
+              "TORCHELASTIC_RUN_ID": "one"}  # fmt: skip
+    for name, value in values.items():
         monkeypatch.setenv(name, value)
 
 

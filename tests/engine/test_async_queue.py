@@ -25,9 +25,9 @@ def test_results_are_those_of_a_call() -> None:
     handles = [engine().submit(frame(seed), ["cat", "dog"]) for seed in range(5)]
     # asked for out of order
     for seed in (3, 0, 4, 1, 2):
-        found, wanted = handles[seed].result(), engine()(frame(seed), ["cat", "dog"])
+        found, expected = handles[seed].result(), engine()(frame(seed), ["cat", "dog"])
         assert isinstance(found, Result) and found.texts == ("cat", "dog")
-        assert np.array_equal(found.similarity, wanted.similarity), seed
+        assert np.array_equal(found.similarity, expected.similarity), seed
         assert handles[seed].done() and handles[seed].result() is found
 
 
@@ -36,10 +36,10 @@ def test_no_more_than_a_few_are_under_way(monkeypatch: pytest.MonkeyPatch) -> No
     began: list[int] = []
     usual = localizer.locate
 
-    def slow(*given: Any) -> list[Result]:
+    def slow(*args: Any) -> list[Result]:
         began.append(1)
         gate.wait(30)
-        return usual(*given)
+        return usual(*args)
 
     monkeypatch.setattr(localizer, "locate", slow)
     handles = [localizer.submit(frame(seed), "cat") for seed in range(localizer._queue.depth)]
@@ -54,14 +54,14 @@ def test_no_more_than_a_few_are_under_way(monkeypatch: pytest.MonkeyPatch) -> No
     assert third[0].result().texts == ("cat",) and all(handle.result() for handle in handles)
 
 
-def test_what_is_wrong_is_told_at_once_or_with_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_reported_at_once_or_with_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError):
         engine().submit("no such picture.png", "cat")
     with pytest.raises(TextError):
         engine().submit(frame(0), [])
     localizer = Localizer(size=64)
 
-    def broken(*given: Any) -> list[Result]:
+    def broken(*args: Any) -> list[Result]:
         raise ImageError("broken on the way")
 
     monkeypatch.setattr(localizer, "locate", broken)

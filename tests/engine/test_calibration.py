@@ -101,17 +101,17 @@ def test_solved_in_float32_at_least(dtype: torch.dtype) -> None:
 def test_matched_equals_its_reference(rho: float, iterations: int, residual: bool) -> None:
     weights, pixels = towers.tower(scale=True), towers.pixels(2, (3, 5))
     row = recipe("gem_matched", rho=rho, iterations=iterations, residual=residual, blocks=2)
-    wanted = reference_matched.gem_matched(weights, pixels, rho, 2, iterations, residual)
-    assert error(forward(weights, pixels, row).patches, wanted) < EXACT
+    expected = reference_matched.gem_matched(weights, pixels, rho, 2, iterations, residual)
+    assert error(forward(weights, pixels, row).patches, expected) < EXACT
 
 
 @pytest.mark.parametrize("iterations", range(3))
 def test_calibrated_equals_its_reference(iterations: int) -> None:
     weights, pixels, table = towers.tower(scale=True), towers.pixels(2, (3, 5)), table_of(iterations + 1)
     row = recipe("gem_calibrated", inv_temp=table, iterations=iterations)
-    wanted = reference_matched.gem_calibrated(weights, pixels, table, iterations=iterations)
-    assert error(forward(weights, pixels, row).patches, wanted) < EXACT
-    assert error(any_recipe.features(weights, pixels, row), wanted) < EXACT
+    expected = reference_matched.gem_calibrated(weights, pixels, table, iterations=iterations)
+    assert error(forward(weights, pixels, row).patches, expected) < EXACT
+    assert error(any_recipe.features(weights, pixels, row), expected) < EXACT
 
 
 def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:
@@ -127,8 +127,8 @@ def test_matched_at_what_one_picture_wants_is_calibrated_on_it() -> None:
     [
         ({"rho": None}, "matched temperatures need unit projections, self-self terms and rho"),
         ({"terms": ("vv", "qk"), "iterations": 0}, "matched temperatures need unit projections, self-self terms and rho"),
-        ({"rho": 1.0}, "rho is 1.0; a share of the tokens between 0 and 1 is wanted"),
-        ({"rho": -0.1}, "rho is -0.1; a share of the tokens between 0 and 1 is wanted"),
+        ({"rho": 1.0}, "rho must be a share of the tokens between 0 and 1, got 1.0"),
+        ({"rho": -0.1}, "rho must be a share of the tokens between 0 and 1, got -0.1"),
         ({"unit": False, "iterations": 0, "inv_temp": None}, "rho is for unit projections"),
     ],
 )
@@ -182,7 +182,7 @@ def test_the_embedded_model_is_measured(source: str) -> None:
 
 def test_nothing_to_measure() -> None:
     localizer = Localizer(size=48)
-    with pytest.raises(RecipeError, match="there is no picture to calibrate on"):
+    with pytest.raises(RecipeError, match="pictures to calibrate on must be one or more"):
         calibration.calibrate(localizer, [])
     with pytest.raises(FastlocError, match="unknown source of pictures 'nose': did you mean 'noise'"):
         calibration.at_hand("nose", 1, (48, 48))
@@ -219,7 +219,7 @@ def test_exports_refuse_what_is_solved_in_the_pass() -> None:
         Options().check(towers.tower().spec, RECIPES["gem_matched"])
 
 
-def test_what_is_ours_says_so() -> None:
+def test_what_is_ours_is_marked() -> None:
     for name in ("gem_calibrated", "gem_matched"):
         assert RECIPES[name].source.startswith("fastloc, ")
     with pytest.raises(ModelError, match="8 changed blocks do not fit"):

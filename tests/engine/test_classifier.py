@@ -90,10 +90,10 @@ def test_grad_cam_is_the_package_s(case: Any) -> None:
         golden = {key: file[key] for key in file.files}
     assert json.loads(str(golden["meta"]))["layer"] == case.layer
     found = maps_of(network(case.model, case.seed), case.layer, pixels(case), list(case.classes))
-    wanted = torch.from_numpy(golden["maps"])
+    expected = torch.from_numpy(golden["maps"])
     assert found.dtype == torch.float64
-    gap = error(found, wanted)
-    assert gap < 1e-12, f"{case.name} {tuple(wanted.shape)}: {gap:.1e}"
+    gap = error(found, expected)
+    assert gap < 1e-12, f"{case.name} {tuple(expected.shape)}: {gap:.1e}"
     # the package resizes in float32
     drawn = np.stack([heatmaps(each.numpy(), fit(case.size, case.size, 1), "picture") for each in found])
     worst = np.abs(drawn - golden["heatmaps"]).max()
@@ -177,10 +177,10 @@ def test_no_graph_is_kept_before_the_layer() -> None:
 @pytest.mark.parametrize("method", ["cam", "grad_cam"])
 @pytest.mark.parametrize("model", ["torchvision:resnet18", "timm:resnet18", "tiny"])
 def test_the_call(model: str, method: str) -> None:
-    given: Any = Tiny() if model == "tiny" else model
+    source: Any = Tiny() if model == "tiny" else model
     names = ("hen", "0", "Cow") if model == "tiny" else ("tabby cat", "281", "Tench")
     kwargs: dict[str, Any] = {"categories": CLASSES} if model == "tiny" else {"weights": "random"}
-    localizer = CnnLocalizer(given, method=method, size=(64, 96), batch=2, **kwargs)
+    localizer = CnnLocalizer(source, method=method, size=(64, 96), batch=2, **kwargs)
     pictures = [picture(), picture(90, 30), picture()]
     results = localizer(pictures, names)
     for result, one in zip(results, pictures, strict=True):
@@ -221,11 +221,11 @@ def test_a_map_lies_over_the_picture() -> None:
 
 def test_random_weights_are_seeded_and_leave_the_caller_s_random_numbers_alone() -> None:
     torch.manual_seed(5)
-    wanted = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(5)
     with pytest.warns(FastlocWarning, match="random weights"):
         one = classifiers.load("timm:resnet10t").module
-    assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one.fc.weight, classifiers.load("timm:resnet10t", "random").module.fc.weight)
 
 
@@ -244,7 +244,7 @@ def test_dtypes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kwargs"),
+    ("message", "kwargs"),
     [
         ("unknown torchvision classifier 'resnet5': did you mean 'resnet50'", {"model": "torchvision:resnet5"}),
         ("unknown classifier library 'tochvision': did you mean 'torchvision'", {"model": "tochvision:resnet18"}),
@@ -269,30 +269,30 @@ def test_dtypes() -> None:
         ("unknown fit", {"model": Tiny(), "fit": "squeeze"}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_built(said: str, kwargs: dict[str, Any]) -> None:
+def test_what_cannot_be_built(message: str, kwargs: dict[str, Any]) -> None:
     if isinstance(kwargs["model"], nn.Module):
         kwargs = {"size": (24, 40), **kwargs}
-    with pytest.raises((ModelError, RecipeError, FastlocError), match=said.replace("Identity gives", "Sequential gives")) as caught:
+    with pytest.raises((ModelError, RecipeError, FastlocError), match=message.replace("Identity gives", "Sequential gives")) as caught:
         CnnLocalizer(**kwargs)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("hem", "unknown Tiny class 'hem': did you mean 'hen'"), ("5", "class 5 is not one of Tiny's 5, 0 to 4"), ("", "empty"),
         ("-1", "unknown Tiny class '-1'"),
     ],
 )  # fmt: skip
-def test_texts_that_name_no_class(text: str, said: str) -> None:
-    with pytest.raises(TextError, match=said):
+def test_texts_that_name_no_class(text: str, message: str) -> None:
+    with pytest.raises(TextError, match=message):
         CnnLocalizer(Tiny(), categories=CLASSES, size=(24, 40))(picture(), ["cat", text])
 
 
 def test_imagenet_names() -> None:
     classifier = classifiers.load("torchvision:resnet18", "random")
     assert classifier.indices(["tabby", "Tabby Cat", "281", "crane bird"], 1000) == [281, 281, 281, 134]
-    with pytest.raises(TextError, match=r"'crane' names several classes.*134 \(crane bird\), 517 \(crane\)"):
+    with pytest.raises(TextError, match=r"'crane', which names several.*134 \(crane bird\), 517 \(crane\)"):
         classifier.indices(["crane"], 1000)
     with pytest.raises(TextError, match="did you mean 'tabby cat'") as caught:
         classifier.indices(["taby cat"], 1000)
@@ -302,23 +302,23 @@ def test_imagenet_names() -> None:
 def test_a_class_without_a_name_is_an_index() -> None:
     localizer = CnnLocalizer(Tiny(), size=(24, 40))
     assert localizer(picture(), "4").texts == ("4",)
-    with pytest.raises(TextError, match="whose classes have no names here: give an index, 0 to 4"):
+    with pytest.raises(TextError, match="class must be an index, 0 to 4"):
         localizer(picture(), "cat")
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 3), [0]), r"weight \[4, 3\]"),
         (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), [4]), "class 4 is not one of the classifier's 4"),
-        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), []), "at least one class"),
+        (lambda: cam.cam(torch.zeros(1, 2, 3, 3), torch.zeros(4, 2), []), "classes must be one or more"),
         (lambda: cam.grad_cam(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4), [0]), "carry no gradient"),
         (lambda: cam.grad_cam(torch.zeros(1, 2), torch.zeros(1, 4), [0]), r"are not \[B, K, h, w\]"),
         (lambda: cam.grad_cam(torch.zeros(1, 2, 3, 3).requires_grad_(), torch.zeros(1, 4).requires_grad_() * 2, [0]), "do not depend"),
     ],
 )
-def test_the_functions_refuse(call: Any, said: str) -> None:
-    with pytest.raises(FastlocError, match=said):
+def test_the_functions_refuse(call: Any, message: str) -> None:
+    with pytest.raises(FastlocError, match=message):
         call()
 
 
@@ -331,12 +331,12 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([*base, "-t", "tabby cat", "-o", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "a.grad_cam.png").is_file()
     capsys.readouterr()
-    for extra, said in (
+    for extra, message in (
         (["-t", "taby cat"], "did you mean 'tabby cat'"), (["-t", "1", "--template", "gem"], "--template cannot be given"),
         (["-t", "1", "--blocks", "3"], "--blocks cannot be given"), (["-t", "1", "--method", "gem"], "unknown classifier method 'gem'"),
     ):  # fmt: skip
         assert main([*base, *extra, "-o", str(tmp_path / "none")]) != 0
-        told = capsys.readouterr().err
-        assert said in told and "Traceback" not in told and not (tmp_path / "none").exists()
+        output = capsys.readouterr().err
+        assert message in output and "Traceback" not in output and not (tmp_path / "none").exists()
     assert main(["plan", "--model", "torchvision:resnet18"]) != 0
     assert "is a classifier" in capsys.readouterr().err

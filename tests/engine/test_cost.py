@@ -47,8 +47,8 @@ def test_a_costly_input_is_announced() -> None:
 
 def test_maps_that_are_made_anew_are_announced() -> None:
     row, most = RECIPES["cliper"], 64 * 16
-    said = r"18 times for it, because kept they would take 0\.8 GB; a smaller --size"
-    with pytest.warns(FastlocWarning, match=said) as caught:
+    message = r"18 times for it, because kept they would take 0\.8 GB; a smaller --size"
+    with pytest.warns(FastlocWarning, match=message) as caught:
         cost.announce(VIT_B_16, (most, most), row)
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -73,10 +73,10 @@ def test_maps_that_memory_would_not_hold_are_refused_and_points_are_not(monkeypa
     geometry: Geometry = fit((400, 500), (40, 50), 10)
     similarity = np.random.default_rng(0).standard_normal((6, 4, 5)).astype(np.float32)
     result = Result(picture=Image.new("RGB", (500, 400)), texts=tuple("abcdef"), similarity=similarity, geometry=geometry, order="picture")
-    wanted = result.points(), result.boxes()
+    expected = result.points(), result.boxes()
     small = Result(picture=result.picture, texts=result.texts, similarity=similarity, geometry=geometry, order="picture")
     monkeypatch.setattr(Result, "max_map_bytes", 6 * 400 * 500 * 4 - 1)
     with pytest.raises(FastlocError, match=r"heatmaps must take at most .* bytes, got 4,800,000: 6 texts on 400 x 500"):
         _ = small.heatmaps
     # what is read off one map after the other needs one at a time
-    assert (small.points(), small.boxes()) == wanted
+    assert (small.points(), small.boxes()) == expected

@@ -20,9 +20,9 @@ class Log:
     def capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
         self.captures += 1
 
-        def replay(*given: Tensor) -> tuple[Tensor | None, ...]:
+        def replay(*args: Tensor) -> tuple[Tensor | None, ...]:
             self.replays += 1
-            return given[0] + 1, None
+            return args[0] + 1, None
 
         return replay
 

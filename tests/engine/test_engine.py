@@ -29,7 +29,7 @@ KIND = {"width": 64, "head_width": 16, "activation": "quick_gelu", "scale": True
 FUSED = {"norm": "triton", "activation": "triton", "readout": "triton", "projection": "joint", "dtype": "float16"}
 
 
-def wanted(name: str, pixels: Tensor, texts: Tensor = TEXTS) -> Tensor:
+def expected(name: str, pixels: Tensor, texts: Tensor = TEXTS) -> Tensor:
     """The similarity of the functional pass, float64."""
     return grids_of(towers.tower(**KIND), pixels, texts, RECIPES[name], TEXTS[0])[0]
 
@@ -49,7 +49,7 @@ def test_every_way_gives_the_same(name: str) -> None:
         for schedule in ("per-block", "deferred") if batch == 1 and RECIPES[name].streams else ("per-block",):
             run = engine(name, attention=attention, projection=projection, schedule=schedule)
             grids, _ = run(pixels, TEXTS, TEXTS[0])
-            assert error(grids, wanted(name, pixels)) < EXACT, (batch, attention, projection, schedule)
+            assert error(grids, expected(name, pixels)) < EXACT, (batch, attention, projection, schedule)
 
 
 @pytest.mark.slow("kernels in the interpreter", quick=6)
@@ -66,7 +66,7 @@ def test_with_kernels(name: str, deferred: bool) -> None:
     fast = engine(name, DEVICE, **{**FUSED, **attends, "launch": "eager"})
     plain = engine(name, DEVICE, dtype="float16", attention="sdpa", norm="torch", activation="torch", readout="torch", launch="eager")
     assert not kernels.why_not(DEVICE)
-    exact = wanted(name, pixels)
+    exact = expected(name, pixels)
     found, usual = (run(pixels.float(), TEXTS.float())[0].cpu() for run in (fast, plain))
     assert found.dtype == torch.float32
     # of the whole map: the largest of few differences is a matter of luck
@@ -126,14 +126,14 @@ def test_frames_are_the_pictures_that_pillow_prepares(form: str, name: str, bgr:
     frames = torch.from_numpy(bytes_[..., ::-1].copy() if bgr else bytes_)
     found, _ = run(frames, TEXTS.float() if on_device else TEXTS, geometry=geometry, bgr=bgr)
     # prepare works in float32
-    assert error(found.cpu(), wanted("gem", pixels.double())) < 2e-5
+    assert error(found.cpu(), expected("gem", pixels.double())) < 2e-5
 
 
 def test_shapes_are_planned_and_kept_one_by_one() -> None:
     run = engine("gem")
     for side, batch in ((3, 1), (5, 1), (3, 2)):
         pixels = towers.pixels(batch, (side, 4))
-        assert error(run(pixels, TEXTS)[0], wanted("gem", pixels)) < EXACT
+        assert error(run(pixels, TEXTS)[0], expected("gem", pixels)) < EXACT
     assert run.plan(1, (24, 32)) is run.plan(1, (24, 32))
     assert run.plan.cache_info().currsize == 3
 
@@ -144,7 +144,7 @@ def test_an_empty_batch_and_one_text() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ModelError, match="input size 24x33 is not a multiple of the patch 8x8"):
+    with pytest.raises(ModelError, match="input size must be a multiple of the patch 8x8, got 24x33"):
         engine("gem")(torch.zeros(1, 3, 24, 33), TEXTS)
     with pytest.raises(PlanError, match="the batch must be 1"):
         engine("gem", schedule="deferred")(towers.pixels(2, (3, 5)), TEXTS)

@@ -101,8 +101,8 @@ def test_texts_and_examples_go_together(localizer: Localizer) -> None:
     for result, picture in zip(both, (GARDEN, MARKET), strict=True):
         words, alone = localizer(picture, [thing, "cat"]), localizer(picture, example)
         assert result.texts == (thing, str(example), "cat", str(example))
-        wanted = words.similarity[0], alone.similarity[0], words.similarity[1], alone.similarity[0]
-        np.testing.assert_allclose(result.similarity, wanted, atol=1e-5)
+        expected = words.similarity[0], alone.similarity[0], words.similarity[1], alone.similarity[0]
+        np.testing.assert_allclose(result.similarity, expected, atol=1e-5)
         assert result.scores is None and "calibrated for texts" in result.no_scores and words.scores is not None
 
 
@@ -127,8 +127,8 @@ def test_an_exported_file_takes_its_embedding(localizer: Localizer, tmp_path: Pa
     from fastloc.embedded import GEM_ONNX
 
     exported = fastloc.OnnxLocalizer(GEM_ONNX, embeddings=tmp_path / "made.npz", providers="cpu")
-    found, wanted = exported(GARDEN, [str(example)]), gem(GARDEN, example)
-    assert np.corrcoef(found.similarity.ravel(), wanted.similarity.ravel())[0, 1] > 0.999
+    found, expected = exported(GARDEN, [str(example)]), gem(GARDEN, example)
+    assert np.corrcoef(found.similarity.ravel(), expected.similarity.ravel())[0, 1] > 0.999
     with pytest.raises(TextError, match=r"prompt 0 must be a text, got the example 'garden.*`fastloc embed --like`"):
         exported(GARDEN, [example])
 

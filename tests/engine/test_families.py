@@ -41,11 +41,11 @@ def test_every_plan_gives_the_same(name: str, method: str) -> None:
         if projection == "joint" and weights.spec.norm == "post":
             continue
         pixels = towers.pixels(batch, (3, 5))
-        wanted = grids(weights, pixels, texts, RECIPES[method], texts[0])[0]
+        expected = grids(weights, pixels, texts, RECIPES[method], texts[0])[0]
         for schedule in ("per-block", "deferred") if batch == 1 and RECIPES[method].streams else ("per-block",):
             settings = {"dtype": "float64", "attention": attention, "projection": projection, "schedule": schedule}
             found, _ = Engine(Tower(weights, CPU, "float64"), RECIPES[method], settings)(pixels, texts, texts[0])
-            assert error(found, wanted) < EXACT, settings
+            assert error(found, expected) < EXACT, settings
 
 
 @pytest.mark.slow("kernels in the interpreter", quick=1)
@@ -83,15 +83,15 @@ def test_terms_with_a_norm_of_their_own_are_not_projected_together() -> None:
     request = PlanRequest(GPU, families.spec("eva02-e"), recipe("gem"), 1, (32, 32))
     plan = choose(request, {"attention": "sdpa"})
     assert (plan.projection, plan.schedule) == ("per-block", "per-block")
-    told = plan.explain()
-    assert "not joint: each block's term passes a LayerNorm of its own (post-norm)" in told
-    assert "not side-stream: it needs the joint projection" in told
+    text = plan.explain()
+    assert "not joint: each block's term passes a LayerNorm of its own (post-norm)" in text
+    assert "not side-stream: it needs the joint projection" in text
     with pytest.raises(PlanError, match=r"projection 'joint' is not possible here: .*post-norm"):
         choose(request, {"projection": "joint"})
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize(("width", "reason"), [(8, "head width 8; 16 to 128"), (20, "not a multiple of 8"), (136, "16 to 128")])
+@pytest.mark.parametrize(("width", "reason"), [(8, "from 16 to 128, got 8"), (20, "must be a multiple of 8"), (136, "from 16 to 128")])
 def test_head_widths_that_kernels_cannot_take(width: int, reason: str) -> None:
     spec = families.spec("pe", width=4 * width)
     plan = choose(PlanRequest(GPU, spec, recipe("gem"), 1, (32, 32)), {})

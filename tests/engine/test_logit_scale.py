@@ -67,8 +67,8 @@ def test_the_maps_are_those_of_the_authors_at_the_models_scale(method: str, scal
     pixels = found.pixels(result.picture, geometry)[None].double()
     # stated literally, at the number that stands in the checkpoint, with none of the weights'
     stated = recipe(method, logit_scale=scale) if row.reads == "patches" else recipe(method, target_scale=scale)
-    wanted = literal.scores(weights, pixels, words, stated)
-    grid = wanted[0].T.reshape(3, 3, 5)
+    expected = literal.scores(weights, pixels, words, stated)
+    grid = expected[0].T.reshape(3, 3, 5)
     assert np.abs(result.similarity - grid.numpy()).max() < 1e-3 * float(grid.abs().max())
     if row.readout.order == "softmax":
         shares = heatmaps.heatmaps(grid[None], geometry, "softmax", scale)[0].numpy()
@@ -94,11 +94,11 @@ def test_what_the_authors_fix_stays(method: str, at: Any) -> None:
 
 
 def test_a_number_can_be_given(at: Any) -> None:
-    wanted = at(100.0).with_method("tagclip")(picture(), TEXTS).heatmaps
-    np.testing.assert_allclose(at(30.0).with_method("tagclip", logit_scale=100.0)(picture(), TEXTS).heatmaps, wanted, atol=1e-5)
-    wanted = at(100.0).with_method("bi_modal")(picture(), TEXTS).similarity
+    expected = at(100.0).with_method("tagclip")(picture(), TEXTS).heatmaps
+    np.testing.assert_allclose(at(30.0).with_method("tagclip", logit_scale=100.0)(picture(), TEXTS).heatmaps, expected, atol=1e-5)
+    expected = at(100.0).with_method("bi_modal")(picture(), TEXTS).similarity
     found = at(30.0).with_method("bi_modal", target_scale=100.0)(picture(), TEXTS).similarity
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     # in place of what authors fix too, and for a method that has another order
     assert at(30.0).with_method("sclip", logit_scale="model").recipe.readout.scale == pytest.approx(30)
     assert at(30.0).with_method("gem", order="softmax").recipe.readout.scale == pytest.approx(30)
@@ -120,19 +120,19 @@ def test_an_exported_file_has_the_number_baked_in_and_says_it(method: str, at: A
     manifest = export(found, tmp_path / "file.onnx", options)
     assert manifest.model.logit_scale == pytest.approx(30)
     assert (manifest.recipe.target_scale if method == "bi_modal" else manifest.recipe.readout.logit_scale) == pytest.approx(30)
-    mine, wanted = OnnxLocalizer(tmp_path / "file.onnx", providers="cpu"), found(picture(), TEXTS)
+    mine, expected = OnnxLocalizer(tmp_path / "file.onnx", providers="cpu"), found(picture(), TEXTS)
     result = mine(picture())
-    assert result.logit_scale == wanted.logit_scale == pytest.approx(30)
-    np.testing.assert_allclose(result.heatmaps, wanted.heatmaps, atol=2e-3)
-    pixels = found.pixels(wanted.picture, wanted.geometry).numpy()[None]
-    np.testing.assert_allclose(mine.run(pixels)["heatmaps"][0], wanted.heatmaps, atol=2e-3)
+    assert result.logit_scale == expected.logit_scale == pytest.approx(30)
+    np.testing.assert_allclose(result.heatmaps, expected.heatmaps, atol=2e-3)
+    pixels = found.pixels(expected.picture, expected.geometry).numpy()[None]
+    np.testing.assert_allclose(mine.run(pixels)["heatmaps"][0], expected.heatmaps, atol=2e-3)
 
 
 def test_files_of_before_models_had_a_scale_load_as_they_were() -> None:
-    told = json.loads(OnnxLocalizer(providers="cpu").manifest.dumps())
-    told["recipe"] |= {"target_scale": 100.0, "readout": {"score": "cosine", "order": "softmax", "logit_scale": 100.0, "reverse": False}}
-    del told["model"]["logit_scale"]
-    manifest = Manifest.loads(json.dumps(told))
+    report = json.loads(OnnxLocalizer(providers="cpu").manifest.dumps())
+    report["recipe"] |= {"target_scale": 100.0, "readout": {"score": "cosine", "order": "softmax", "logit_scale": 100.0, "reverse": False}}
+    del report["model"]["logit_scale"]
+    manifest = Manifest.loads(json.dumps(report))
     assert (manifest.model.logit_scale, manifest.recipe.target_scale, manifest.recipe.readout.scale) == (100, 100, 100)
 
 
@@ -153,12 +153,12 @@ def test_the_scores_of_a_model_with_a_bias_are_its_own_probabilities(folder: Pat
     assert made.logit_bias == -2.5
     result = made(picture(), TEXTS)
     assert result.image_scores is not None and result.scores is not None
-    wanted = 1 / (1 + np.exp(2.5 - 30 * result.image_scores.astype(np.float64)))
-    np.testing.assert_allclose(result.scores, wanted, rtol=1e-5)
+    expected = 1 / (1 + np.exp(2.5 - 30 * result.image_scores.astype(np.float64)))
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-5)
     export(made, tmp_path / "biased.onnx", Options(size=(24, 40), outputs=("similarity", "scores", "background")))
     file = OnnxLocalizer(tmp_path / "biased.onnx", embeddings={text: made.source.text([text], made.template)[0].numpy() for text in TEXTS})
     assert file.manifest.model.logit_bias == -2.5
-    np.testing.assert_allclose(file(picture(), TEXTS).scores, wanted, rtol=1e-3)
+    np.testing.assert_allclose(file(picture(), TEXTS).scores, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("bias", "found"), [(float("nan"), "nan"), (float("inf"), "inf")])

@@ -25,8 +25,8 @@ def test_a_thread_s_team_is_let_go_and_comes_back():
     pytest.importorskip("torch")
     done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    before, team, after, back, told, same = done.stdout.split()
-    assert (told, same) == ("True", "True")
+    before, team, after, back, reported, same = done.stdout.split()
+    assert (reported, same) == ("True", "True")
     assert int(team) == int(before) + 2 == int(back) and int(after) == int(before), done.stdout
 
 

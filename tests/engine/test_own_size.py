@@ -64,7 +64,7 @@ def test_a_file_of_one_size_is_not_every_pictures_own() -> None:
     localizer = official("tagclip")
     assert to_onnx._fit(localizer, Options(size=(96, 96))) == "stretch"
     assert to_onnx._fit(localizer, Options()) == "own-up"
-    with pytest.raises(FastlocError, match="fit 'own-up' gives every shape of picture a size of its own"):
+    with pytest.raises(FastlocError, match="fit must give one size, got 'own-up'"):
         to_onnx._fit(localizer, Options(size=(96, 96), fit="own-up"))
     # a camera's frames have one
     frames = to_onnx._completed(Options(kind="frames", layout="NHWC", frame=(75, 100)), localizer)
@@ -75,7 +75,7 @@ def test_a_file_of_one_size_is_not_every_pictures_own() -> None:
     frames = to_onnx._completed(Options(kind="frames", layout="NHWC", frame=(75, 108)), nearest)
     made = to_onnx._geometry(nearest, frames)
     assert made is not None and made.input == frames.size == (72, 112)
-    given = Input("frames", "NHWC", False, frames.size, (75, 108), "own", 1, 640)
-    assert given.geometry((75, 108), (8, 8)) == made
+    declared = Input("frames", "NHWC", False, frames.size, (75, 108), "own", 1, 640)
+    assert declared.geometry((75, 108), (8, 8)) == made
     with pytest.raises(FastlocError, match="fit 'own-up' brings frames of 75x100 to 80x104, not 96x96"):
         to_onnx._geometry(localizer, Options(kind="frames", layout="NHWC", frame=(75, 100), size=(96, 96)))

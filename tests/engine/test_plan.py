@@ -76,8 +76,8 @@ def test_shapes_that_kernels_refuse() -> None:
     narrow = ModelSpec(width=160, layers=12, heads=8, patch=(16, 16), image=(224, 224), embed=512)
     plan = choose(request(GPU, model=narrow), {"dtype": "float32"})
     assert plan.attention == "sdpa" and plan.activation == "torch"
-    told = plan.explain()
-    assert "not triton: " in told and "float32" in told and "the model's activation is gelu" in told
+    text = plan.explain()
+    assert "not triton: " in text and "float32" in text and "the model's activation is gelu" in text
     with pytest.raises(PlanError, match=r"attention 'triton' is not possible here: .*self-self terms, and one of qk"):
         choose(request(GPU, terms=("qk",), iterations=0), {"attention": "triton"})
 
@@ -109,16 +109,16 @@ def test_deferred_needs_a_batch_of_one() -> None:
 @pytest.mark.usefixtures("bare_cpu")
 def test_a_plan_explains_every_field_and_every_refusal() -> None:
     plan = choose(request(), {"projection": "joint"})
-    told = plan.explain()
-    assert told.startswith("plan for gem, batch 1, 448 x 448 on cpu\n")
+    text = plan.explain()
+    assert text.startswith("plan for gem, batch 1, 448 x 448 on cpu\n")
     assert [each.field for each in plan.decisions] == list(FIELDS)
     for decision in plan.decisions:
         assert decision.why and all(reason for _, reason in decision.refused), decision
-        assert f"  {decision.field:<11}{decision.chosen:<12}{decision.why}" in told
+        assert f"  {decision.field:<11}{decision.chosen:<12}{decision.why}" in text
         others = {option.name for option in OPTIONS[decision.field]} - {decision.chosen}
         assert others == {name for name, _ in decision.refused}
-    assert "joint       as asked for" in told
-    assert "not graph: the device is cpu, and CUDA graphs need a CUDA GPU" in told
+    assert "joint       as requested" in text
+    assert "not graph: the device is cpu, and CUDA graphs need a CUDA GPU" in text
 
 
 def test_plans_are_values() -> None:

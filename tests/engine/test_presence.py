@@ -86,10 +86,11 @@ def test_one_text_and_one_that_is_asked_twice() -> None:
 
 def test_the_exported_file_gives_the_same() -> None:
     for texts in (TEXTS, ["cat"], ["cat", "airplane", "cat"]):
-        found, wanted = exported()(MARKET, texts), engine()(MARKET, texts)
-        assert found.scores is not None and wanted.scores is not None and found.image_scores is not None and wanted.image_scores is not None
-        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
-        np.testing.assert_allclose(found.image_scores, wanted.image_scores, atol=1e-4)
+        found, expected = exported()(MARKET, texts), engine()(MARKET, texts)
+        assert found.scores is not None and expected.scores is not None
+        assert found.image_scores is not None and expected.image_scores is not None
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(found.image_scores, expected.image_scores, atol=1e-4)
     found = exported()([MARKET, SAMPLES / "street.webp"], TEXTS)
     assert [len(each.scores) for each in found] == [3, 3] and not np.array_equal(found[0].scores, found[1].scores)
 
@@ -97,14 +98,14 @@ def test_the_exported_file_gives_the_same() -> None:
 def test_raw_outputs_have_the_same_scores() -> None:
     from fastloc.adapters import result_of
 
-    wanted, size = exported()(MARKET, TEXTS), exported().manifest.input
+    expected, size = exported()(MARKET, TEXTS), exported().manifest.input
     with Image.open(MARKET) as opened:
-        pixels = engine().pixels(opened.convert("RGB"), wanted.geometry).numpy()[None]
+        pixels = engine().pixels(opened.convert("RGB"), expected.geometry).numpy()[None]
     raw = exported().run(pixels, TEXTS)
     assert size.kind == "pixels" and raw["background"].shape == (1, 1)
     for outputs in (raw, {name: each[0] for name, each in raw.items()}):
         found = result_of(outputs, exported().manifest, MARKET, texts=TEXTS)
-        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 @pytest.mark.slow("exports two files")
@@ -113,9 +114,9 @@ def test_a_file_with_baked_texts_and_one_of_several_pictures(tmp_path: Path) -> 
 
     manifest = export(engine(), tmp_path / "baked.onnx", Options(size=(48, 48), batch=2, texts=("cat", "airplane")))
     assert manifest.outputs == ("similarity", "scores", "background") and manifest.calibration == engine().calibration != Calibration()
-    found, wanted = OnnxLocalizer(tmp_path / "baked.onnx", providers="cpu")(MARKET), Localizer(size=(48, 48))(MARKET, ["cat", "airplane"])
-    assert found.scores is not None and wanted.scores is not None
-    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+    found, expected = OnnxLocalizer(tmp_path / "baked.onnx", providers="cpu")(MARKET), Localizer(size=(48, 48))(MARKET, ["cat", "airplane"])
+    assert found.scores is not None and expected.scores is not None
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 def test_scores_tell_what_is_there_better_than_peaks() -> None:
@@ -141,10 +142,10 @@ def test_boxes_and_points_by_score() -> None:
     assert {box.text for box in result.boxes()} == set(TEXTS)
     assert {box.text for box in result.boxes(score=0.5)} == {"cat"} == {point.text for point in result.points(score=0.5)}
     assert result.boxes(score=0.0) == result.boxes() and result.points(0.5, score=0.0) == result.points(0.5)
-    told = result.to_dict(score=0.5)
-    assert [bool(each["boxes"]) for each in told["texts"]] == [True, False, False] and told["min_score"] == 0.5
-    assert [each["score"] for each in told["texts"]] == pytest.approx(result.scores.tolist()) and told["no_scores"] is None
-    json.dumps(told)
+    report = result.to_dict(score=0.5)
+    assert [bool(each["boxes"]) for each in report["texts"]] == [True, False, False] and report["min_score"] == 0.5
+    assert [each["score"] for each in report["texts"]] == pytest.approx(result.scores.tolist()) and report["no_scores"] is None
+    json.dumps(report)
 
 
 def test_the_command_prints_scores_beside_peaks_and_leaves_boxes_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,8 +156,8 @@ def test_the_command_prints_scores_beside_peaks_and_leaves_boxes_out(tmp_path: P
     cat, airplane = (next(line for line in lines if line.lstrip().startswith(text)).split() for text in ("cat", "airplane"))
     assert cat[-3] == airplane[-3] == "1.00" and float(cat[-2]) > 0.5 > float(airplane[-2]) == 0
     assert cli.main([*asked, "--json", "--min-score", "0.5"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)["pictures"]
-    assert [bool(each["boxes"]) for each in told["texts"]] == [True, False]
+    (report,) = json.loads(capsys.readouterr().out)["pictures"]
+    assert [bool(each["boxes"]) for each in report["texts"]] == [True, False]
 
 
 def test_without_scores_a_result_says_why() -> None:
@@ -172,14 +173,14 @@ def test_without_scores_a_result_says_why() -> None:
     assert old.scores is None and old.image_scores is not None
     assert old.no_scores == "the file has no output 'background': export it again, with --outputs similarity scores background"
     assert old.to_dict()["no_scores"] == old.no_scores and old.boxes()
-    with pytest.raises(FastlocError, match=r"score 0\.5 is asked for, and there are no scores: the file has no output 'background'"):
+    with pytest.raises(FastlocError, match=r"score must be left out without scores, got 0\.5; the file has no output 'background'"):
         old.boxes(score=0.5)
 
 
 def test_projections_of_ones_own_are_not_calibrated(tmp_path: Path) -> None:
     assert engine().with_method("eclip").calibration == engine().source.calibrations["projected"]
-    given = Localizer(projections=str(embedded.FOLDER / "eclip.safetensors"))
-    assert given.calibration == Calibration()
+    localizer = Localizer(projections=str(embedded.FOLDER / "eclip.safetensors"))
+    assert localizer.calibration == Calibration()
 
 
 def test_a_damaged_calibration_of_a_model_is_one_line(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_child_that_is_forked_while_a_thread_is_in_the_engine(localizer: Local
 def test_what_was_submitted_before_fork_is_the_parents(localizer: Localizer, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     usual = localizer.locate
-    monkeypatch.setattr(localizer, "locate", lambda *given: (go.wait(), usual(*given))[1])
+    monkeypatch.setattr(localizer, "locate", lambda *args: (go.wait(), usual(*args))[1])
     handle = localizer.submit(PICTURE, "cat")
     with pytest.raises(FastlocError, match=r"submitted before fork\(\)"):
         forked(handle.result, patience=10)

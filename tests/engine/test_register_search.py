@@ -79,8 +79,8 @@ def test_registers_take_the_outliers_out_of_the_picture(plain: Localizer, plante
 
 
 def test_the_embedded_model_has_no_outliers(plain: Localizer) -> None:
-    told = r"embedded has no outlier tokens in the pictures given \(3\): the longest patch is \d\.\d+ times the median, and outliers are"
-    with pytest.raises(FastlocError, match=told):
+    message = r"embedded has no outlier tokens in the pictures given \(3\): the longest patch is \d\.\d+ times the median, and outliers are"
+    with pytest.raises(FastlocError, match=message):
         search(plain, SCENES)
     with pytest.raises(FastlocError, match=r"the longest token is \d+\.?\d*, and outliers are tokens longer than 1000 behind block -2; it"):
         search(plain, SCENES, Rule(threshold=1000, at=-2))
@@ -105,7 +105,7 @@ def test_a_rule_that_is_none(changes: dict[str, Any]) -> None:
 
 
 def test_no_picture(plain: Localizer) -> None:
-    with pytest.raises(RecipeError, match="there is no picture to look for outliers in"):
+    with pytest.raises(RecipeError, match="pictures to look for outliers in must be one or more"):
         search(plain, [])
 
 

@@ -77,8 +77,8 @@ def test_a_source_holds_open_clip_s_numbers(file: Path) -> None:
     with torch.no_grad():
         assert found is not None and error(found, model.encode_image(pixels)) < 1e-5
         tokens = source.text.tokenizer(["a dog."])
-        wanted = torch.nn.functional.normalize(model.encode_text(tokens), dim=-1)
-    assert error(source.text(["a dog"], "{}."), wanted) < 1e-5
+        expected = torch.nn.functional.normalize(model.encode_text(tokens), dim=-1)
+    assert error(source.text(["a dog"], "{}."), expected) < 1e-5
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -99,13 +99,13 @@ def test_the_call(localizer: Localizer, method: str) -> None:
 @pytest.mark.parametrize("how", ["torch", "pillow"])
 def test_frames_give_what_pictures_give(file: Path, method: str, how: str) -> None:
     run = Localizer(str(file), "random", method, size=(96, 64), fit="stretch", dtype="float64", plan={"frames": how})
-    wanted = run(picture(), TEXTS)
+    expected = run(picture(), TEXTS)
     frames = torch.from_numpy(np.array(picture()))[None].repeat(2, 1, 1, 1)
     grids, _ = run.similarity(frames, TEXTS)
     # Pillow's path rounds pixels to float32
-    assert error(grids[:1], torch.from_numpy(wanted.similarity)[None]) < 2e-5
+    assert error(grids[:1], torch.from_numpy(expected.similarity)[None]) < 2e-5
     assert error(run.similarity(frames.flip(3), TEXTS, bgr=True)[0], grids) == 0
-    assert error(run.heatmaps(frames, TEXTS)[0], torch.from_numpy(wanted.heatmaps.copy())) < 1e-2
+    assert error(run.heatmaps(frames, TEXTS)[0], torch.from_numpy(expected.heatmaps.copy())) < 1e-2
     assert run.labels(frames, TEXTS).shape == (2, 60, 90)
 
 
@@ -120,20 +120,20 @@ def test_the_usual_size_is_a_multiple_of_the_stride(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "said"),
+    ("kwargs", "message"),
     [
         ({}, "'gem' is one of transformers, and tiny is a ResNet; on ResNets there are: itsm, rclip, maskclip, clip_surgery, grad_cam"),
         ({"method": "legrad"}, "'legrad' is one of transformers"),
         ({"method": "clip_surgery", "blocks": 3}, "blocks means nothing to 'clip_surgery' on a ResNet"),
-        ({"method": "itsm", "size": 100}, "size 100 x 100 is not a multiple of the patch 32 x 32: instead of 100 use 96 or 128"),
+        ({"method": "itsm", "size": 100}, "size must be a multiple of the patch 32 x 32, got 100 x 100; instead of 100 use 96 or 128"),
         ({"method": "itsm", "plan": {"norm": "triton"}}, "unknown norm choice 'triton'"),
         ({"method": "itsm", "plan": {"launch": "graph"}, "device": "cpu"}, "launch 'graph' is not possible here"),
     ],
 )
-def test_what_does_not_fit_is_one_line(file: Path, kwargs: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_one_line(file: Path, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises((RecipeError, PlanError, FastlocError)) as caught:
         Localizer(str(file), "random", **kwargs)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_weights_of_another_architecture(file: Path, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def silent(model: str, **options: object) -> Localizer:
 
 
 def test_a_model_without_a_table_is_measured_once(bare: str, cache: Path) -> None:
-    said = r"without inverse temperatures: measured for 'gem_calibrated' on 3 .* in \d+\.\d s, kept in .*\.json"
-    with pytest.warns(FastlocWarning, match=said):
+    message = r"without inverse temperatures: measured for 'gem_calibrated' on 3 .* in \d+\.\d s, kept in .*\.json"
+    with pytest.warns(FastlocWarning, match=message):
         first = Localizer(bare, method="gem_calibrated")
     (kept,) = cache.rglob("*.json")
     assert Temperatures.load(kept).tower.startswith("sha256:" + kept.name[:32])

@@ -16,11 +16,11 @@ def test_views_are_torchvisions() -> None:
 
     windows = array("windows", 2, 3, 20, 33)
     made = views(windows)
-    wanted = [
+    expected = [
         windows, transforms.Grayscale(3)(windows), transforms.GaussianBlur(11, 5)(windows),
         transforms.RandomVerticalFlip(1)(windows), transforms.RandomHorizontalFlip(1)(windows),
     ]  # fmt: skip
-    for mine, theirs in zip(made, wanted, strict=True):
+    for mine, theirs in zip(made, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
@@ -39,7 +39,7 @@ def test_closing_is_scipys(side: int, dtype: type) -> None:
     chance = np.random.default_rng(side)
     for classes in (2, 5, 171):
         labels = chance.integers(0, classes, (23, 31)).astype(dtype)
-        wanted = ndimage.grey_closing(labels, (side, side))
-        assert (wanted != labels).any()
+        expected = ndimage.grey_closing(labels, (side, side))
+        assert (expected != labels).any()
         found = closed(torch.from_numpy(labels), side).numpy()
-        assert found.dtype == dtype and (found == wanted).all()
+        assert found.dtype == dtype and (found == expected).all()

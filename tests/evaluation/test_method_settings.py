@@ -24,8 +24,8 @@ def test_words_stand_for_the_background() -> None:
     pixels = array("pixels", 1, 3, 48, 64).float()
     found, _ = localizer.similarity(pixels, TEXTS, words=WORDS)
     texts, words = (torch.from_numpy(localizer.embeddings(each).vectors) for each in (TEXTS, WORDS))
-    wanted, _ = grids(localizer.weights, pixels, texts, localizer.recipe, words)
-    torch.testing.assert_close(found, wanted)
+    expected, _ = grids(localizer.weights, pixels, texts, localizer.recipe, words)
+    torch.testing.assert_close(found, expected)
     plain, _ = localizer.similarity(pixels, TEXTS)
     assert not torch.allclose(found, plain, atol=1e-3)
 

@@ -136,10 +136,10 @@ def test_resampled_sums_are_those_of_literal_resamples() -> None:
     assert np.array_equal(resampled(iter(vectors), 100, 7), expected)
 
 
-@pytest.mark.parametrize("given", [99, 101])
-def test_as_many_vectors_as_pictures(given: int) -> None:
+@pytest.mark.parametrize("count", [99, 101])
+def test_as_many_vectors_as_pictures(count: int) -> None:
     with pytest.raises(ValueError, match="there must be 100 vectors"):
-        resampled(np.ones((given, 2)), 100, 3)
+        resampled(np.ones((count, 2)), 100, 3)
 
 
 @pytest.mark.slow("two hundred bootstraps")

@@ -50,17 +50,17 @@ def test_classes_of_a_label_set_are_asked_one_by_one_and_shown(tmp_path: Path) -
 @pytest.mark.slow("runs the embedded model")
 def test_the_command_checks_and_evaluates_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     miniature.write_folder(tmp_path / "set", SCENES[:2])
-    given = ["folder", "--data", str(tmp_path / "set")]
-    assert main(["evaluate", "check", *given]) == 0
-    assert main(["evaluate", *given, "--method", "gem", "-o", str(tmp_path / "runs")]) == 0
+    arguments = ["folder", "--data", str(tmp_path / "set")]
+    assert main(["evaluate", "check", *arguments]) == 0
+    assert main(["evaluate", *arguments, "--method", "gem", "-o", str(tmp_path / "runs")]) == 0
     assert (tmp_path / "runs" / "gem" / "rows.jsonl").read_bytes().count(b"\n") == 2
     capsys.readouterr()
     (tmp_path / "set" / "masks" / "000000000002.png").unlink()
-    assert main(["evaluate", "check", *given]) == 1
+    assert main(["evaluate", "check", *arguments]) == 1
     assert "000000000002.png is missing" in capsys.readouterr().out
-    assert main(["evaluate", *given, "-o", str(tmp_path / "others")]) == 1
+    assert main(["evaluate", *arguments, "-o", str(tmp_path / "others")]) == 1
     assert "000000000002.png is missing" in capsys.readouterr().err and not (tmp_path / "others").exists()
-    assert main(["evaluate", *given, "--option", "only=list.txt"]) == 1
+    assert main(["evaluate", *arguments, "--option", "only=list.txt"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     (tmp_path / "list.txt").write_text("000000000001\n", encoding="utf-8")
-    assert main(["evaluate", *given, "--method", "gem", "--option", "only=../list.txt"]) == 0
+    assert main(["evaluate", *arguments, "--method", "gem", "--option", "only=../list.txt"]) == 0

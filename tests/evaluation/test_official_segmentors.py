@@ -54,23 +54,23 @@ def labels(name: str, protocol: Protocol | None = None) -> list[Tensor]:
     return made.labels(inputs(name, made))
 
 
-def wanted_labels(name: str) -> list[Tensor]:
+def expected_labels(name: str) -> list[Tensor]:
     """Labels of the authors' code, which has CLIPer's classes behind the background's number."""
     found = goldens.array(name, "labels").astype(np.int64) - (not goldens.dataset(name).background)
     return [torch.from_numpy(each) for each in (found[::-1].copy() if found.ndim == 3 else found[None])]
 
 
-def wanted(name: str, key: str) -> Tensor:
+def expected(name: str, key: str) -> Tensor:
     return torch.from_numpy(goldens.array(name, key)).double()
 
 
 def logits(name: str) -> Tensor:
     """[T, H, W] in front of the scale, of the judge's blocks."""
     made = judge(name)
-    (given,) = inputs(name, made)
-    pixels = given.normalised(made.normalisation, torch.device("cpu"))
-    (grids,) = stacked_grids(made.subject, made.texts, made.words, made.protocol, [given], [pixels])
-    found = made.logits(given, pixels, grids)
+    (sample,) = inputs(name, made)
+    pixels = sample.normalised(made.normalisation, torch.device("cpu"))
+    (grids,) = stacked_grids(made.subject, made.texts, made.words, made.protocol, [sample], [pixels])
+    found = made.logits(sample, pixels, grids)
     whole = torch.full((len(made.texts), *found.size), torch.nan, dtype=torch.float64)
     for block in found.blocks():
         whole[block.first : block.first + len(block.logits), block.rows, block.columns] = block.logits.double()
@@ -81,10 +81,10 @@ def logits(name: str) -> Tensor:
 def literal_logits(name: str) -> Tensor:
     """Logits by the literal statement."""
     made, protocol = judge(name), goldens.protocol(name)
-    (given,) = inputs(name, made)
-    pixels = given.normalised(made.normalisation, torch.device("cpu")).double()
+    (sample,) = inputs(name, made)
+    pixels = sample.normalised(made.normalisation, torch.device("cpu")).double()
     found = evaluation.logits(
-        lambda window: made.subject.similarity(window, made.texts), pixels, given.truth.shape, made.subject.patch,
+        lambda window: made.subject.similarity(window, made.texts), pixels, sample.truth.shape, made.subject.patch,
         crop=protocol.crop, stride=protocol.stride, odd=protocol.odd, view_weight=protocol.view_weight if protocol.views else None,
     )  # fmt: skip
     settings = dict(protocol.refinement_settings)
@@ -106,7 +106,7 @@ def test_all_goldens_are_there() -> None:
 @pytest.mark.slow("every paper's own evaluation", quick="method")
 @pytest.mark.parametrize(("method", "name"), CASES)
 def test_labels(method: str, name: str) -> None:
-    for mine, theirs in zip(labels(name), wanted_labels(name), strict=True):
+    for mine, theirs in zip(labels(name), expected_labels(name), strict=True):
         assert mine.shape == theirs.shape
         off = int((mine != theirs).sum())
         assert not off, f"{off} of {theirs.numel()} pixels"
@@ -116,7 +116,7 @@ def test_labels(method: str, name: str) -> None:
 @pytest.mark.parametrize(("method", "name"), FAMILY)
 def test_logits(method: str, name: str) -> None:
     step = goldens.case(name)["step"]
-    assert (logits(name)[:, ::step, ::step] - wanted(name, "logits")).abs().max() < LIMIT
+    assert (logits(name)[:, ::step, ::step] - expected(name, "logits")).abs().max() < LIMIT
 
 
 @pytest.mark.slow("one window after another, maps of every pixel", quick=1)
@@ -124,10 +124,10 @@ def test_logits(method: str, name: str) -> None:
 def test_literal_statement(method: str, name: str) -> None:
     made, protocol, step = judge(name), goldens.protocol(name), goldens.case(name)["step"]
     found = literal_logits(name)
-    assert (found[:, ::step, ::step] - wanted(name, "logits")).abs().max() < LIMIT
+    assert (found[:, ::step, ::step] - expected(name, "logits")).abs().max() < LIMIT
     chosen = evaluation.labels(found, made.owner, made.scale, protocol.area, protocol.probability)
     chosen = evaluation.closed(chosen, protocol.closing) if protocol.closing else chosen
-    assert (chosen == wanted_labels(name)[0]).all()
+    assert (chosen == expected_labels(name)[0]).all()
 
 
 @pytest.mark.slow("the logits of the literal statement")
@@ -139,7 +139,7 @@ def test_probabilities(method: str, name: str) -> None:
     found = torch.stack([shares[owner == number].amax(0) for number in range(int(owner.max()) + 1)])
     if method in ("naclip", "resclip", "pearl"):
         found = found / found.sum(0)
-    theirs = wanted(name, "probabilities")
+    theirs = expected(name, "probabilities")
     dropped = theirs.flatten(1).amax(1) == 0
     assert bool(dropped.any()) <= (goldens.protocol(name).area is not None)
     # exponents are a scale of 40 to 60 times as far off
@@ -150,7 +150,7 @@ def test_probabilities(method: str, name: str) -> None:
 @pytest.mark.parametrize(("field", "name"), SET)
 def test_every_setting_shows(field: str, name: str) -> None:
     """A golden shows that each setting is read: without it, its labels are others."""
-    found, theirs = labels(name, replace(goldens.protocol(name), **{field: OFF[field]})), wanted_labels(name)
+    found, theirs = labels(name, replace(goldens.protocol(name), **{field: OFF[field]})), expected_labels(name)
     assert len(found) != len(theirs) or any((mine != other).any() for mine, other in zip(found, theirs, strict=True))
 
 
@@ -158,10 +158,10 @@ def test_every_setting_shows(field: str, name: str) -> None:
 @pytest.mark.parametrize("name", CLIPER)
 def test_literal_rule(name: str) -> None:
     made, protocol = judge(name), goldens.protocol(name)
-    for given, theirs in zip(inputs(name, made), wanted_labels(name), strict=True):
-        pixels = given.normalised(made.normalisation, torch.device("cpu"))
+    for sample, theirs in zip(inputs(name, made), expected_labels(name), strict=True):
+        pixels = sample.normalised(made.normalisation, torch.device("cpu"))
         grids = made.subject.similarity(pixels[None], made.texts, made.words)[0]
-        chosen = evaluation.cliper_labels(grids, given.truth.shape, protocol.thresholds, protocol.normalized)
+        chosen = evaluation.cliper_labels(grids, sample.truth.shape, protocol.thresholds, protocol.normalized)
         assert (chosen - made.ahead == theirs).all()
 
 

@@ -30,8 +30,8 @@ def test_the_tables_are_those_of_the_rows() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_guide_parses(command: str) -> None:
-    given = words(shlex.split(command))
-    assert build_parser(given).parse_args(given)
+    arguments = words(shlex.split(command))
+    assert build_parser(arguments).parse_args(arguments)
 
 
 def test_the_guide_knows_every_set_and_every_field() -> None:

@@ -52,49 +52,50 @@ def golden(paper: str, data: str) -> dict[str, Any]:
 # rows against the authors' configurations
 
 
-def mmseg_fields(told: dict[str, Any]) -> dict[str, Any]:
+def mmseg_fields(config: dict[str, Any]) -> dict[str, Any]:
     """The fields of Protocol that a segmentor's settings say."""
-    long_side, short_side = told["scale"]
-    found = {"long_side": long_side, "short_side": short_side, "crop": told["slide_crop"], "stride": told["slide_stride"],
-             "logit_scale": told["logit_scale"], "probability": told["prob_thd"], "area": told.get("area_thd"), "refinement": "",
+    long_side, short_side = config["scale"]
+    found = {"long_side": long_side, "short_side": short_side, "crop": config["slide_crop"], "stride": config["slide_stride"],
+             "logit_scale": config["logit_scale"], "probability": config["prob_thd"], "area": config.get("area_thd"), "refinement": "",
              "refinement_settings": {}, "method_settings": {}, "views": "", "closing": 0}  # fmt: skip
-    if told.get("pamr_steps"):
-        settings = {"iterations": told["pamr_steps"], "dilations": tuple(told["pamr_stride"])}
+    if config.get("pamr_steps"):
+        settings = {"iterations": config["pamr_steps"], "dilations": tuple(config["pamr_stride"])}
         found |= {"refinement": "pamr", "refinement_settings": settings}
-    if told.get("use_prop") == "on":
-        found |= {"refinement": "propagate", "refinement_settings": {"iterations": 25, "grid": told["grid"]}}
-    if told.get("img_engineering"):
+    if config.get("use_prop") == "on":
+        found |= {"refinement": "propagate", "refinement_settings": {"iterations": 25, "grid": config["grid"]}}
+    if config.get("img_engineering"):
         # the closing is in the segmentor's code, for all sets
-        found |= {"views": "itaclip", "view_weight": told["img_eng_coefficient"], "closing": 3}
-    if "attn_rcs_weights" in told:
-        found["method_settings"] = {"cross_weight": told["attn_rcs_weights"][1]}
+        found |= {"views": "itaclip", "view_weight": config["img_eng_coefficient"], "closing": 3}
+    if "attn_rcs_weights" in config:
+        found["method_settings"] = {"cross_weight": config["attn_rcs_weights"][1]}
     # the method's own weight is that of the other sets
-    if told.get("alpha_kk", 0.08) != 0.08:
-        found["method_settings"] = {"procrustes_weight": told["alpha_kk"]}
+    if config.get("alpha_kk", 0.08) != 0.08:
+        found["method_settings"] = {"procrustes_weight": config["alpha_kk"]}
     return found
 
 
-def cliper_fields(told: dict[str, Any]) -> dict[str, Any]:
-    thresholds = tuple(told[name] for name in ("score_threshold", "bkg_thre", "attention_thr"))
-    return {"short_side": told["size"], "logit_scale": told["logit_scale"], "thresholds": thresholds, "normalized": told["is_normalize"],
-            "template": TEMPLATES[told["semantic_templates"]], "rule": "cliper", "absent": "truth", "crop": 0,
-            "method_settings": {} if told["select_layer"] == -1 else {"start": told["select_layer"]}}  # fmt: skip
+def cliper_fields(config: dict[str, Any]) -> dict[str, Any]:
+    thresholds = tuple(config[name] for name in ("score_threshold", "bkg_thre", "attention_thr"))
+    return {"short_side": config["size"], "logit_scale": config["logit_scale"], "thresholds": thresholds,
+            "normalized": config["is_normalize"],
+            "template": TEMPLATES[config["semantic_templates"]], "rule": "cliper", "absent": "truth", "crop": 0,
+            "method_settings": {} if config["select_layer"] == -1 else {"start": config["select_layer"]}}  # fmt: skip
 
 
 @pytest.mark.parametrize(("paper", "data"), SETTINGS)
 def test_a_row_says_what_the_authors_configuration_says(paper: str, data: str) -> None:
-    row, told = PROTOCOLS[paper, data], golden(paper, data)
+    row, config = PROTOCOLS[paper, data], golden(paper, data)
     if paper.startswith("cliper"):
-        expected = cliper_fields(told)
-        assert (0 in told["ignore_labels"]) == (data not in WITH_BACKGROUND)
+        expected = cliper_fields(config)
+        assert (0 in config["ignore_labels"]) == (data not in WITH_BACKGROUND)
         assert row.cut == ("squares" if data == "cityscapes" else "")
     elif paper == "maskclip":
-        long_side, short_side = told["scale"]
+        long_side, short_side = config["scale"]
         expected = {"long_side": long_side, "short_side": short_side, "crop": 0}
-        assert told["mode"] == "whole"
+        assert config["mode"] == "whole"
     else:
-        expected = mmseg_fields(told)
-        assert told["keep_ratio"]
+        expected = mmseg_fields(config)
+        assert config["keep_ratio"]
         assert row.resize == "mmcv"
     found = {name: getattr(row, name) for name in expected}
     for name in ("refinement_settings", "method_settings"):
@@ -137,7 +138,7 @@ def test_a_row_comes_back_from_json_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("paper", ["gem", "clip_surgery", "point_miou", "explanation"])
-def test_a_paper_without_evaluation_code_says_so(paper: str) -> None:
+def test_a_paper_without_evaluation_code_is_marked(paper: str) -> None:
     assert all("unreleased" in row.note for row in PAPERS[paper].rows.values())
 
 
@@ -146,11 +147,11 @@ def test_a_paper_without_evaluation_code_says_so(paper: str) -> None:
 
 @pytest.mark.parametrize(("paper", "data"), [(paper, data) for paper, each in GOLDEN["names"].items() for data in each])
 def test_class_names_are_those_of_the_authors_files(paper: str, data: str) -> None:
-    told = GOLDEN["names"][paper][data]
+    official = GOLDEN["names"][paper][data]
     key = PROTOCOLS[paper, data].names
     names = class_names(key, data)
-    assert (len(names), sum(map(len, names))) == (told["classes"], told["names"])
-    assert authors.digest(names) == told["digest"]
+    assert (len(names), sum(map(len, names))) == (official["classes"], official["names"])
+    assert authors.digest(names) == official["digest"]
 
 
 @pytest.mark.parametrize("name", GOLDEN["templates"])

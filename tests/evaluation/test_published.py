@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastloc.evaluation.protocols.changes import with_changes
-from fastloc.evaluation.protocols.differences import Ran, beside, differences, overview
+from fastloc.evaluation.protocols.differences import Ran, comparable_figures, differences, overview
 from fastloc.evaluation.protocols.papers import SEGMENTATION_SETS
 from fastloc.evaluation.protocols.published import FIGURES, Figure, figures
 from fastloc.evaluation.protocols.schema import Protocol
@@ -31,7 +31,7 @@ def test_figures_are_of_rows_and_methods_that_exist() -> None:
 
 def test_the_nearest_figure_comes_first() -> None:
     def first(protocol: Protocol, model: str = "ViT-B-16", method: str = "naclip") -> Figure:
-        return beside(Ran(method=method, model=model, pretrained="openai", protocol=protocol))[0]
+        return comparable_figures(Ran(method=method, model=model, pretrained="openai", protocol=protocol))[0]
 
     row = PROTOCOLS["naclip", "voc21"]
     assert first(row).value == 64.07
@@ -39,7 +39,7 @@ def test_the_nearest_figure_comes_first() -> None:
     assert first(with_changes(row, {"refinement": "none"}), "ViT-L-14").value == 52.2
     assert first(PROTOCOLS["clearclip", "voc20"], method="sclip").value == 78.2
     assert first(PROTOCOLS["cliper", "ade20k"], method="cliper").value == 19.8
-    assert beside(Ran(method="bi_modal", model="ViT-B-16", pretrained="openai", protocol=row)) == ()
+    assert comparable_figures(Ran(method="bi_modal", model="ViT-B-16", pretrained="openai", protocol=row)) == ()
 
 
 def test_what_differs_is_named() -> None:

@@ -46,7 +46,7 @@ def judge(subject: Patches | None = None, **fields: object) -> SegmentationJudge
     return SegmentationJudge(subject or Patches(), replace(BASE, **fields), CLASSES, NAMES)
 
 
-def given(made: SegmentationJudge, size: tuple[int, int], seed: int = 0) -> Input:
+def made_sample(made: SegmentationJudge, size: tuple[int, int], seed: int = 0) -> Input:
     return made.prepare(sample(size, len(NAMES), seed))[1][0]
 
 
@@ -64,11 +64,11 @@ def literal(made: SegmentationJudge, one: Input) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_labels_are_those_of_the_literal_statement(case: str) -> None:
     made = judge(**CASES[case])
-    inputs = [given(made, size, seed) for seed, size in enumerate(SIZES[:2])]
+    inputs = [made_sample(made, size, seed) for seed, size in enumerate(SIZES[:2])]
     for one, labels in zip(inputs, made.labels(inputs), strict=True):
-        wanted = evaluation.labels(literal(made, one), made.owner, made.scale, made.protocol.area, made.protocol.probability)
-        assert torch.equal(labels, wanted)
-        assert len(wanted.unique()) > 1
+        expected = evaluation.labels(literal(made, one), made.owner, made.scale, made.protocol.area, made.protocol.probability)
+        assert torch.equal(labels, expected)
+        assert len(expected.unique()) > 1
 
 
 @pytest.mark.parametrize("budget", [1 << 9, 1 << 12])
@@ -77,7 +77,7 @@ def test_logits_are_those_of_the_literal_statement_in_blocks_of_any_size(case: s
     monkeypatch.setattr(stacked, "_TILE", {"cpu": budget, "cuda": budget})
     monkeypatch.setattr(stacked, "_CHUNK", 2 * 75 * 110)
     made = judge(**CASES[case])
-    one = given(made, SIZES[0])
+    one = made_sample(made, SIZES[0])
     pixels = one.normalised(made.normalisation, made.subject.device)
     windows = literal(made, one)
     found, seen = torch.full_like(windows, torch.nan), 0
@@ -128,17 +128,17 @@ def test_clipers_rule(shares: bool, thresholds: tuple[float, ...], normalized: b
     names = (("wall", "floor"), ("dog",), ("cat",), ("car",))
     subject = Patches(shares=shares)
     made = SegmentationJudge(subject, protocol, Classes(tuple(each[0] for each in names)), names)
-    one = given(made, SIZES[1])
+    one = made_sample(made, SIZES[1])
     labels = made.labels([one])[0]
     pixels = one.normalised(made.normalisation, subject.device)[None]
     maps = subject.similarity(pixels, made.texts)[0]
     maps = maps if shares else (20 * maps).softmax(0)[2:]
-    wanted = evaluation.cliper_labels(maps, one.truth.shape, thresholds, normalized)
-    assert torch.equal(labels, wanted)
-    assert (len(wanted.unique()) == 1) == (thresholds[0] > 0.9)
+    expected = evaluation.cliper_labels(maps, one.truth.shape, thresholds, normalized)
+    assert torch.equal(labels, expected)
+    assert (len(expected.unique()) == 1) == (thresholds[0] > 0.9)
     # without a background among the classes, its pixels are of no class
     bare = SegmentationJudge(subject, protocol, Classes(tuple(each[0] for each in names[1:]), background=False), names)
-    assert torch.equal(bare.labels([given(bare, SIZES[1])])[0], wanted - 1)
+    assert torch.equal(bare.labels([made_sample(bare, SIZES[1])])[0], expected - 1)
 
 
 def test_squares_are_judged_alone() -> None:
@@ -165,14 +165,14 @@ def test_the_middle_square_has_the_truth_of_its_own_pixels() -> None:
 @pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox", "aspect"])
 def test_the_own_fit_reads_maps_as_a_localizer_does(fit: str) -> None:
     made = judge(Patches(fit=fit), resize="fit", crop=0)
-    one = given(made, SIZES[0])
+    one = made_sample(made, SIZES[0])
     geometry = made.subject.geometry(SIZES[0])
     grids = made.subject.similarity(one.pixels[None], made.texts)[0]
     rows, columns = (torch.from_numpy(each) for each in geometry.resampling(tuple(grids.shape[1:])))
-    wanted = torch.full(SIZES[0], -1)
-    wanted[geometry.covered()] = made.owner[(rows @ grids @ columns.T).argmax(0)][geometry.covered()]
-    assert torch.equal(made.labels([one])[0], wanted)
-    assert (fit == "crop") == bool((wanted < 0).any())
+    expected = torch.full(SIZES[0], -1)
+    expected[geometry.covered()] = made.owner[(rows @ grids @ columns.T).argmax(0)][geometry.covered()]
+    assert torch.equal(made.labels([one])[0], expected)
+    assert (fit == "crop") == bool((expected < 0).any())
 
 
 def test_windows_cover_an_axis_and_end_with_it() -> None:
@@ -194,7 +194,7 @@ def test_bytes_are_normalised_with_mmsegs_digits_where_the_models_are_openais() 
     assert judge(other).normalisation[0] == (127.5, 127.5, 127.5)
 
 
-def test_what_is_wrong_is_said() -> None:
+def test_what_is_wrong_is_reported() -> None:
     made = judge()
     each = sample(SIZES[0], len(NAMES))
     narrow = replace(each, labels=each.labels[:, :100])

@@ -115,8 +115,8 @@ def test_tables_are_the_converters_and_the_loader_s() -> None:
     numbers[numbers == 0] = 255
     numbers = numbers - 1
     numbers[numbers == 254] = 255
-    wanted = {int(number): IGNORE if label == 255 else int(label) for number, label in enumerate(numbers) if label < 150 or label == 255}
-    assert labels_of(masks.reduced(150)) == wanted
+    expected = {int(number): IGNORE if label == 255 else int(label) for number, label in enumerate(numbers) if label < 150 or label == 255}
+    assert labels_of(masks.reduced(150)) == expected
     assert labels_of(masks.counted(21)) == {**{number: number for number in range(21)}, 255: IGNORE}
     assert labels_of(masks.stuff_ids()) == {**{number - 1: label for label, number in enumerate(STUFF_IDS)}, 255: IGNORE}
     things = {number - 1: label + 1 for label, number in enumerate(COCO_IDS)}
@@ -200,8 +200,8 @@ def test_a_number_of_no_class_is_refused_with_its_file(name: str, value: int, ru
     numbers = stored(made).astype(np.uint16 if value > 255 else np.uint8)
     numbers[3, 4:7] = value
     replaced(made, Image.fromarray(numbers))
-    wanted = f"mask {made.mask(*made.labels)} must hold {rule}, got {value} in 3 of {numbers.size:,} pixels; take the set's own mask"
-    assert line(lambda: first(made), SampleError) == wanted
+    expected = f"mask {made.mask(*made.labels)} must hold {rule}, got {value} in 3 of {numbers.size:,} pixels; take the set's own mask"
+    assert line(lambda: first(made), SampleError) == expected
 
 
 def test_an_id_that_coco_left_out_is_refused(tmp_path: Path) -> None:
@@ -215,8 +215,8 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> No
     made = write("ade20k", tmp_path, 1)
     width, height = first(made).picture.size
     replaced(made, Image.new("L", (width + 1, height)))
-    told = line(lambda: first(made), SampleError)
-    assert f"{made.mask(*made.labels)} must be {height} x {width} as its picture is, got {height} x {width + 1}" in told
+    message = line(lambda: first(made), SampleError)
+    assert f"{made.mask(*made.labels)} must be {height} x {width} as its picture is, got {height} x {width + 1}" in message
 
 
 def test_damaged_files_are_refused_and_the_others_read(tmp_path: Path) -> None:
@@ -236,10 +236,10 @@ def test_lists_are_read_with_blank_lines_and_any_ends_of_lines(tmp_path: Path) -
     made = write("context59", tmp_path)
     made.list.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([b"", *(f" {key} ".encode() for key in reversed(made.labels)), b"", b""]))
     assert [*samples(made)] == [*reversed(made.labels)]
-    for content, told in ((b"\n \r\n", "must list pictures, a name a line, got none"), (b"\xff", "must be UTF-8"), (b"a\x07b", "one line")):
+    for content, rule in ((b"\n \r\n", "must list pictures, a name a line, got none"), (b"\xff", "must be UTF-8"), (b"a\x07b", "one line")):
         made.list.write_bytes(content)
         (found,) = check("context59", tmp_path)
-        assert str(made.list) in found and told in found
+        assert str(made.list) in found and rule in found
         assert line(lambda: open_set("context59", tmp_path).items()) == found
     made.list.write_text("\n".join([*made.labels, next(iter(made.labels))]), encoding="utf-8")
     assert check("context59", tmp_path) == [f"{made.list} must list each picture once, got '2008_000033' 2 times; remove the others"]
@@ -259,8 +259,8 @@ def test_what_is_missing_has_a_line_each(tmp_path: Path) -> None:
     assert check("voc20", tmp_path) == [
         f"{pictures / first_key}.jpg is missing: a picture", f"{truth / second}.png is missing: a mask",
     ]  # fmt: skip
-    told = line(lambda: open_set("voc20", tmp_path).items())
-    assert told == f"{pictures / first_key}.jpg is missing: a picture (the first of 2 lines of `fastloc evaluate check`)"
+    message = line(lambda: open_set("voc20", tmp_path).items())
+    assert message == f"{pictures / first_key}.jpg is missing: a picture (the first of 2 lines of `fastloc evaluate check`)"
     with made.list.open("a", encoding="utf-8") as names:
         names.writelines(f"{number}\n" for number in range(2000))
     found = check("voc20", tmp_path)
@@ -270,7 +270,7 @@ def test_what_is_missing_has_a_line_each(tmp_path: Path) -> None:
     assert check("voc20", tmp_path) == [f"{truth} is missing: the folder of their masks"]
 
 
-def test_folders_without_pictures_are_said(tmp_path: Path) -> None:
+def test_folders_without_pictures_are_reported(tmp_path: Path) -> None:
     (tmp_path / "images/val2017").mkdir(parents=True)
     (tmp_path / "annotations/val2017").mkdir(parents=True)
     assert check("coco-stuff", tmp_path) == [f"{tmp_path / 'images/val2017'} must hold pictures *.jpg, got none"]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import literal_readouts
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.graph import Parts
@@ -65,36 +66,36 @@ def session(made: Parts) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
 
 
-def answer(weights: Weights, row: Recipe, given: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+def answer(weights: Weights, row: Recipe, pixels: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        similarity, cosines = grids(weights, given, prompts, row, EMPTY, background=True)
+        similarity, cosines = grids(weights, pixels, prompts, row, EMPTY, background=True)
     assert cosines is not None
     return similarity, cosines
 
 
-def check(run: onnxruntime.InferenceSession, made: Parts, given: Tensor, prompts: Tensor) -> None:
+def check(run: onnxruntime.InferenceSession, made: Parts, pixels: Tensor, prompts: Tensor) -> None:
     """Check all outputs of the session against the functional ViT and `fastloc.imaging.heatmaps`."""
-    similarity, cosines = answer(made.weights, made.recipe, given, prompts)
+    similarity, cosines = answer(made.weights, made.recipe, pixels, prompts)
     limit = TOLERANCE[made.options.dtype]
-    fed = {"pixels": given.numpy()} | ({} if made.options.texts else {"text_embeddings": prompts.numpy()})
+    fed = {"pixels": pixels.numpy()} | ({} if made.options.texts else {"text_embeddings": prompts.numpy()})
     names = [each.name for each in run.get_outputs()]
     found = dict(zip(names, run.run(names, fed), strict=True))
     error = np.abs(found["similarity"] - similarity.numpy()).max()
     assert error <= limit, f"similarity {found['similarity'].shape} is off by {error:.1e}"
     assert np.abs(found["scores"] - cosines[:, :-1].numpy()).max() <= limit
-    assert found["background"].shape == (len(given), 1)
+    assert found["background"].shape == (len(pixels), 1)
     assert np.abs(found["background"] - cosines[:, -1:].numpy()).max() <= limit
     if "heatmaps" in found:
-        check_maps(found, made.recipe, fit(given.shape[2:], given.shape[2:], PATCH))
+        check_maps(found, made.recipe, fit(pixels.shape[2:], pixels.shape[2:], PATCH))
 
 
 def check_maps(found: dict[str, np.ndarray], row: Recipe, where: Geometry) -> None:
     """Check heatmaps and labels against those of `fastloc.imaging.heatmaps` for the same similarity."""
     score = row.readout
     for grid, heat, best in zip(found["similarity"], found["heatmaps"], found["labels"], strict=True):
-        wanted = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
-        assert np.abs(heat - wanted).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - wanted).max():.1e}"
-        labels = heatmaps.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
+        expected = heatmaps.heatmaps(grid, where, score.order, score.scale, score.reverse)
+        assert np.abs(heat - expected).max() <= 2e-5, f"heatmaps {heat.shape} are off by {np.abs(heat - expected).max():.1e}"
+        labels = literal_readouts.labels(-grid if score.reverse else grid, where, order=score.order).astype(np.uint8)
         assert (labels == best).mean() > 0.999, f"{(labels != best).sum()} labels differ"
 
 
@@ -180,10 +181,10 @@ def test_camera_frames_as_pillow_resizes_them(fitted: str, frame: tuple[int, int
     fed = np.ascontiguousarray(fed if layout == "NHWC" else fed.transpose(0, 3, 1, 2))
     names = [each.name for each in run.get_outputs()]
     found = dict(zip(names, run.run(names, {"frames": fed, "text_embeddings": texts(3).float().numpy()}), strict=True))
-    given = np.stack([prepare(Image.fromarray(each), where, spec.mean, spec.std, spec.interpolation) for each in pictures])
-    wanted, _ = answer(made.weights, made.recipe, torch.from_numpy(given), texts(3).float())
+    pixels = np.stack([prepare(Image.fromarray(each), where, spec.mean, spec.std, spec.interpolation) for each in pictures])
+    expected, _ = answer(made.weights, made.recipe, torch.from_numpy(pixels), texts(3).float())
     # one step of 255 in some pixels
-    assert np.abs(found["similarity"] - wanted.numpy()).max() < 2e-3
+    assert np.abs(found["similarity"] - expected.numpy()).max() < 2e-3
     check_maps(found, made.recipe, where)
 
 
@@ -192,9 +193,9 @@ def test_bytes_are_pixels_before_normalisation() -> None:
     spec, raw = made.weights.spec, picture(4, SIZE)
     fed = {"pixels": raw[None, ..., ::-1].transpose(0, 3, 1, 2).astype(np.float32), "text_embeddings": texts(2).float().numpy()}
     found = session(made).run(["similarity"], fed)[0]
-    given = prepare(Image.fromarray(raw), fit(SIZE, SIZE, PATCH), spec.mean, spec.std, spec.interpolation)
-    wanted, _ = answer(made.weights, made.recipe, torch.from_numpy(given)[None], texts(2).float())
-    assert np.abs(found - wanted.numpy()).max() < 1e-5
+    pixels = prepare(Image.fromarray(raw), fit(SIZE, SIZE, PATCH), spec.mean, spec.std, spec.interpolation)
+    expected, _ = answer(made.weights, made.recipe, torch.from_numpy(pixels)[None], texts(2).float())
+    assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
 @cache
@@ -251,22 +252,22 @@ def test_half_precision_is_in_the_file() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"spelling": "flash"}, "unknown attention spelling 'flash'"),
     ({"dtype": "fp16"}, "unknown dtype 'fp16'"),
-    ({"opset": 17}, "is written in opset 18, 19, 20, 21, 22, 23, not 17"),
-    ({"outputs": ()}, "no output is asked for"),
+    ({"opset": 17}, "opset must be one of 18, 19, 20, 21, 22, 23"),
+    ({"outputs": ()}, "outputs must be one or more of"),
     ({"outputs": ("heatmap",)}, "unknown output 'heatmap': did you mean 'heatmaps'"),
-    ({"outputs": ("labels", "labels")}, "asked for twice"),
-    ({"kind": "frames", "layout": "NHWC"}, "needs the camera's frame"),
-    ({"kind": "frames", "layout": "NHWC", "frame": (9, 9)}, "give the encoder's input size too"),
-    ({"frame": (9, 9)}, "is for input 'frames'"),
-    ({"layout": "NHWC"}, "input 'pixels' comes as NCHW, not 'NHWC'"),
-    ({"resize": "onnx"}, "is for input 'frames'"),
+    ({"outputs": ("labels", "labels")}, "outputs must differ, got labels, labels"),
+    ({"kind": "frames", "layout": "NHWC"}, "frame must be the camera's height x width"),
+    ({"kind": "frames", "layout": "NHWC", "frame": (9, 9)}, "size must be the encoder's one size"),
+    ({"frame": (9, 9)}, "frame must be left out"),
+    ({"layout": "NHWC"}, "layout must be NCHW for input 'pixels', got 'NHWC'"),
+    ({"resize": "onnx"}, "resize must be 'matmul'"),
     ({"kind": "frames", "layout": "NHWC", "frame": (9, 9), "size": SIZE, "resize": "onnx", "spelling": "onnx"}, "use resize 'matmul'"),
-    ({"size": (41, 56)}, "not a multiple of the patch 8: use 40 or 48"),
-    ({"texts": ("a",), "count": 1}, "texts are baked in"),
+    ({"size": (41, 56)}, "size must be a multiple of the patch 8, got 41x56; use 40 or 48"),
+    ({"texts": ("a",), "count": 1}, "where texts are baked in, got 1"),
     ({"count": 256, "outputs": ("labels",)}, "leave 'labels' out"),
-    ({"count": 0}, "count is 0"),
-    ({"batch": 0}, "batch is 0"),
-    ({"dtype": "int8-dynamic", "spelling": "decomposed"}, "use spelling 'ort'"),
+    ({"count": 0}, "count must be 1 or more, got 0"),
+    ({"batch": 0}, "batch must be 1 or more, or None for any, got 0"),
+    ({"dtype": "int8-dynamic", "spelling": "decomposed"}, "spelling must be 'ort'"),
     ({"dtype": "int8-static", "spelling": "onnx"}, "'decomposed'"),
 ]  # fmt: skip
 
@@ -285,7 +286,7 @@ def test_onnx_resize_of_a_filter_it_has_not() -> None:
 
 
 def test_a_text_named_twice() -> None:
-    with pytest.raises(TextError, match="names 'cat' twice"):
+    with pytest.raises(TextError, match="must differ, got 'cat' twice"):
         check_texts(("cat", "dog", "cat"))
 
 

@@ -67,16 +67,16 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), quiet, providers=["CPUExecutionProvider"])
 
 
-def check(run: onnxruntime.InferenceSession, made: Parts, fed: np.ndarray, given: Tensor, count: int, limit: float) -> None:
+def check(run: onnxruntime.InferenceSession, made: Parts, fed: np.ndarray, pixels: Tensor, count: int, limit: float) -> None:
     """Compare a file's answer to `fed` with the functional ViT's answer to the pixels `given`."""
     prompts = texts(made.weights, count)
     with torch.no_grad():
-        similarity, cosines = grids(made.weights, given, prompts, made.recipe, made.empty, background=True)
+        similarity, cosines = grids(made.weights, pixels, prompts, made.recipe, made.empty, background=True)
     assert cosines is not None
     picture_input = run.get_inputs()[0].name
     found = run.run(list(ALL), {picture_input: fed, "text_embeddings": prompts.numpy()})
-    for name, one, wanted in zip(ALL, found, (similarity, cosines[:, :-1], cosines[:, -1:]), strict=True):
-        error = float(np.abs(one - wanted.numpy()).max())
+    for name, one, expected in zip(ALL, found, (similarity, cosines[:, :-1], cosines[:, -1:]), strict=True):
+        error = float(np.abs(one - expected.numpy()).max())
         assert error <= limit, f"{name} {one.shape} is off by {error:.1e}"
 
 
@@ -86,8 +86,8 @@ def check(run: onnxruntime.InferenceSession, made: Parts, fed: np.ndarray, given
 def test_one_size(family: str, method: str, spelling: str, dtype: str) -> None:
     made = parts(family, row(method), Options(spelling=spelling, dtype=dtype, size=SIZE, batch=2))
     model = trace(made)
-    given = pixels(2, (5, 7), torch.float32)
-    check(session(model), made, given.numpy(), given, 3, TOLERANCE[dtype])
+    images = pixels(2, (5, 7), torch.float32)
+    check(session(model), made, images.numpy(), images, 3, TOLERANCE[dtype])
     norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
     # in half precision too, the pool's and those of queries, keys and sub-LN with them
     assert {node.inputs[1].dtype for node in norms if node.inputs[1] is not None} == {ir.DataType.FLOAT}
@@ -108,8 +108,8 @@ def test_any_batch_size_and_texts(family: str) -> None:
     assert len(turns) == (2 if made.weights.spec.rope else 0)
     run = session(model)
     for batch, grid, count in ((1, (4, 4), 3), (3, (3, 9), 1), (2, (8, 5), 2)):
-        given = pixels(batch, grid, torch.float32)
-        check(run, made, given.numpy(), given, count, TOLERANCE["float32"])
+        images = pixels(batch, grid, torch.float32)
+        check(run, made, images.numpy(), images, count, TOLERANCE["float32"])
 
 
 @pytest.mark.slow("two exports of every spelling")
@@ -120,8 +120,8 @@ def test_oldest_and_newest_opset(family: str, spelling: str) -> None:
         made = parts(family, row("clip_surgery"), Options(spelling=spelling, opset=opset, size=SIZE))
         model = trace(made)
         assert model.opset_imports[""] == opset
-        given = pixels(1, (5, 7), torch.float32)
-        check(session(model), made, given.numpy(), given, 2, TOLERANCE["float32"])
+        images = pixels(1, (5, 7), torch.float32)
+        check(session(model), made, images.numpy(), images, 2, TOLERANCE["float32"])
 
 
 @pytest.mark.slow("an export of every stem with each input", quick=1)
@@ -134,9 +134,9 @@ def test_bytes_and_frames(family: str, kind: str) -> None:
     made = parts(family, row("gem"), Options(kind=kind, size=SIZE, **more), where if kind == "frames" else None)
     spec, raw = made.weights.spec, picture(4, frame)
     fed = raw[None] if kind == "frames" else raw[None].transpose(0, 3, 1, 2).astype(np.float32)
-    given = torch.from_numpy(prepare(Image.fromarray(raw), where, spec.mean, spec.std, spec.interpolation))[None]
+    pixels = torch.from_numpy(prepare(Image.fromarray(raw), where, spec.mean, spec.std, spec.interpolation))[None]
     # frames: one step of 255 in some pixels
-    check(session(trace(made)), made, fed, given, 2, 2e-3 if kind == "frames" else 1e-5)
+    check(session(trace(made)), made, fed, pixels, 2, 2e-3 if kind == "frames" else 1e-5)
 
 
 OPTIONS = [("pe", {"rotary": False}), ("eva02", {"rotary": False}), ("siglip", {"patch_read": "value"})]
@@ -146,12 +146,12 @@ OPTIONS = [("pe", {"rotary": False}), ("eva02", {"rotary": False}), ("siglip", {
 @pytest.mark.parametrize(("family", "changes"), OPTIONS)
 def test_options_of_a_recipe(family: str, changes: dict[str, Any]) -> None:
     made = parts(family, row("gem", **changes), Options(size=SIZE))
-    given = pixels(1, (5, 7), torch.float32)
-    check(session(trace(made)), made, given.numpy(), given, 2, TOLERANCE["float32"])
+    images = pixels(1, (5, 7), torch.float32)
+    check(session(trace(made)), made, images.numpy(), images, 2, TOLERANCE["float32"])
     plain = replace(made, recipe=row("gem").at_scale(made.weights.logit_scale))
     # the option is no other name of the same
     with pytest.raises(AssertionError, match="is off by"):
-        check(session(trace(made)), plain, given.numpy(), given, 2, TOLERANCE["float32"])
+        check(session(trace(made)), plain, images.numpy(), images, 2, TOLERANCE["float32"])
 
 
 @pytest.mark.slow("quantises every family")
@@ -164,8 +164,8 @@ def test_eight_bits(family: str) -> None:
     folded = without_scale(made.weights).pool
     for matrix in (folded.value_w.T if folded is not None and folded.value_w is not None else None, made.weights.proj):
         assert matrix is None or any(each.shape == matrix.shape and np.allclose(each, matrix.numpy()) for each in kept)
-    given = pixels(1, (5, 7), torch.float32)
-    check(session(small), made, given.numpy(), given, 3, golden.TOLERANCES["int8-dynamic"])
+    images = pixels(1, (5, 7), torch.float32)
+    check(session(small), made, images.numpy(), images, 3, golden.TOLERANCES["int8-dynamic"])
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +213,8 @@ def test_registers_at_test_time(family: str, method: str, spelling: str, dtype: 
     made = parts(family, changed, Options(spelling=spelling, dtype=dtype, size=None if dynamic else SIZE, batch=None if dynamic else 2))
     model = trace(made)
     assert {"Where", "ReduceMax"} <= {node.op_type for node in model.graph}
-    given = pixels(2, (5, 7), torch.float32)
-    check(session(model), made, given.numpy(), given, 3, TOLERANCE[dtype])
+    images = pixels(2, (5, 7), torch.float32)
+    check(session(model), made, images.numpy(), images, 3, TOLERANCE[dtype])
     plain = replace(made, recipe=row(method).at_scale(made.weights.logit_scale))
     with pytest.raises(AssertionError, match="is off by"):
-        check(session(model), plain, given.numpy(), given, 3, TOLERANCE[dtype])
+        check(session(model), plain, images.numpy(), images, 3, TOLERANCE[dtype])

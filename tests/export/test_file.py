@@ -67,10 +67,10 @@ def test_a_manifest_survives_the_metadata(manifest: Manifest) -> None:
 def test_the_file_computes_what_the_engine_does(manifest: Manifest, folder: Path, localizer: Localizer) -> None:
     assert verify(folder / "camera.onnx", "cpu").good
     found = OnnxLocalizer(folder / "camera.onnx", providers="cpu")(SAMPLES / "market.png")
-    wanted = Localizer(fit="letterbox")(SAMPLES / "market.png", list(manifest.texts.names))
+    expected = Localizer(fit="letterbox")(SAMPLES / "market.png", list(manifest.texts.names))
     # one step of 255 in some pixels
-    assert np.abs(found.similarity - wanted.similarity).max() < 2e-3
-    assert [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in wanted.points()]
+    assert np.abs(found.similarity - expected.similarity).max() < 2e-3
+    assert [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in expected.points()]
 
 
 @pytest.mark.slow("quantises and runs two files", quick=1)
@@ -158,7 +158,7 @@ def test_pictures_of_one_size_are_stretched_where_the_method_would_keep_their_sh
 
 
 BAD_PATHS: list[tuple[str, str]] = [
-    ("gem.pt", "an ONNX file is written as .onnx, not '.pt'"), ("gem", "not 'without an extension'"), ("no/gem.onnx", "does not exist")
+    ("gem.pt", "must end in .onnx, got '.pt'"), ("gem", "got 'no extension'"), ("no/gem.onnx", "must be in a folder that exists")
 ]  # fmt: skip
 
 
@@ -199,21 +199,21 @@ def test_export_and_use_from_the_command_line(call: Call, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("export -o gem.onnx --size 97", "not a multiple of the patch"),
-        ("export -o gem.onnx --size 96 --height 96 --width 96", "not both"),
-        ("export -o gem.onnx --height 96", "--height and --width go together"),
+        ("export -o gem.onnx --size 97", "must be a multiple of the patch"),
+        ("export -o gem.onnx --size 96 --height 96 --width 96", "got both; leave one out"),
+        ("export -o gem.onnx --height 96", "--height and --width must come together"),
         ("export -o gem.onnx --outputs heat", "unknown output 'heat': did you mean 'heatmaps'"),
-        ("export -o gem.onnx --input frames", "needs the camera's frame"),
-        ("export -o gem.onnx --dtype int8-static", "needs pictures to calibrate on"),
-        ("export -o gem.onnx --calibrate nowhere", "nowhere: is no folder of pictures"),
-        ("export -o gem.onnx --texts a --texts-file b", "not both"),
+        ("export -o gem.onnx --input frames", "must be the camera's height x width"),
+        ("export -o gem.onnx --dtype int8-static", "must have pictures to calibrate on"),
+        ("export -o gem.onnx --calibrate nowhere", "--calibrate must be a folder of pictures, got nowhere"),
+        ("export -o gem.onnx --texts a --texts-file b", "got both; leave one out"),
         ("export -o gem.onnx --texts-file none.txt", "texts file 'none.txt' cannot be read"),
         ("export -o gem.onnx --method gme", "did you mean 'gem'"),
-        ("export -o gem.pt", "written as .onnx"),
-        ("export -o gem.onnx --size 96 --fit aspect", "fit 'aspect'"),
+        ("export -o gem.pt", "must end in .onnx"),
+        ("export -o gem.onnx --size 96 --fit aspect", "fit must give one size, got 'aspect'"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(line: str, message: str, call: Call, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_in_one_line(line: str, message: str, call: Call, tmp_path: Path) -> None:
     status, out, err = call(line)
     assert status in (1, 2) and message in err, err
     assert "Traceback" not in err and len(err.strip().splitlines()) == 1 and not out

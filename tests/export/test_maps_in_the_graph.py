@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import literal_readouts
 from fastloc.export.outputs import Place, heatmaps, labels
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
@@ -23,8 +24,8 @@ def test_every_order(order: str, where: str) -> None:
     for texts in (1, 4):
         values = np.random.default_rng(texts).standard_normal((2, texts, *grid))
         found = heatmaps(torch.from_numpy(values), place, readout).numpy()
-        wanted = np.stack([maps.heatmaps(each, over, order, 7.0) for each in values])
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9, err_msg=f"{texts} texts")
+        expected = np.stack([maps.heatmaps(each, over, order, 7.0) for each in values])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9, err_msg=f"{texts} texts")
         best = labels(torch.from_numpy(values), place, readout).numpy()
-        named = np.stack([maps.labels(each, over, order=order) for each in values])
+        named = np.stack([literal_readouts.labels(each, over, order=order) for each in values])
         np.testing.assert_array_equal(best, named.astype(np.uint8))

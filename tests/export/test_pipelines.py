@@ -106,8 +106,8 @@ def test_nvinfer_feeds_what_the_file_takes(kind: str, bgr: bool, tmp_path: Path)
     assert config["model-engine-file"] == "tiny.onnx_b2_gpu0_fp32.engine"
     assert config["output-blob-names"].split(";") == [each.name for each in session(file).get_outputs()]
     found = answers(file, nvinfer(config, frame))["similarity"]
-    wanted = OnnxLocalizer(file, providers="cpu")(frame).similarity
-    assert np.abs(found - wanted).max() < 1e-5
+    expected = OnnxLocalizer(file, providers="cpu")(frame).similarity
+    assert np.abs(found - expected).max() < 1e-5
 
 
 @pytest.mark.slow("exports for a pipeline")
@@ -120,10 +120,10 @@ def test_an_export_for_deepstream_gives_the_engine_s_answer(tmp_path: Path, caps
     assert "config_infer_street.txt" in capsys.readouterr().out
     outputs = answers(file, nvinfer(sections(tmp_path / "config_infer_street.txt")["property"], frame))
     found = result_of({name: each[0] for name, each in outputs.items()}, header.read(file).manifest(), frame)
-    wanted = Localizer(size=(64, 64), device="cpu")(frame, list(NAMES))
+    expected = Localizer(size=(64, 64), device="cpu")(frame, list(NAMES))
     # as in docs/design/tolerances.md: an exported file's similarity, float32
-    assert np.abs(found.similarity - wanted.similarity).max() < 1e-4
-    assert found.texts == wanted.texts and [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in wanted.points()]
+    assert np.abs(found.similarity - expected.similarity).max() < 1e-4
+    assert found.texts == expected.texts and [(a.x, a.y) for a in found.points()] == [(b.x, b.y) for b in expected.points()]
 
 
 # SigLIP's and PE's pixels, and TIPSv2's
@@ -134,11 +134,11 @@ def test_normalisation_is_the_model_s(mean: float, std: float, tmp_path: Path) -
     manifest = replace(manifest, model=replace(manifest.model, mean=(mean,) * 3, std=(std,) * 3))
     change_metadata(file, manifest.dumps())
     write(file, ["deepstream", "gstreamer"])
-    wanted = (frame / 255 - mean) / std
+    expected = (frame / 255 - mean) / std
     fed = nvinfer(sections(tmp_path / "config_infer_tiny.txt")["property"], frame)
-    assert np.abs(fed[0].transpose(1, 2, 0) - wanted).max() < 1e-6
+    assert np.abs(fed[0].transpose(1, 2, 0) - expected).max() < 1e-6
     section = sections(tmp_path / "tiny.onnx.modelinfo")["pixels"]
-    assert np.abs(onnxinference(section, frame)[0].transpose(1, 2, 0) - wanted).max() < 1e-6
+    assert np.abs(onnxinference(section, frame)[0].transpose(1, 2, 0) - expected).max() < 1e-6
     assert "-0" not in section["ranges"].replace(",", ";").split(";")
 
 
@@ -164,8 +164,8 @@ def test_what_a_pipeline_cannot_take_is_refused_with_the_option_that_helps(
     tiny_model(file, **{"kind": "bytes", "names": NAMES, "batch": 1, **changes})
     # the other, which could be written, is not written either
     assert cli.main(["pipeline", str(file), "--for", "triton", name]) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"is not for {name}" in told and message in told
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and f"is not for {name}" in output and message in output
     assert [each.name for each in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
@@ -173,8 +173,8 @@ def test_what_a_pipeline_cannot_take_is_refused_with_the_option_that_helps(
 def test_what_nvinfer_cannot_do_that_another_may(changes: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "tiny.onnx"
     manifest = tiny_model(file, kind="bytes", names=NAMES, batch=1)
-    given = replace(manifest.input, fit=changes.get("fit", "stretch"))
-    change_metadata(file, replace(manifest, input=given, dtype=changes.get("dtype", "float32")).dumps())
+    declared = replace(manifest.input, fit=changes.get("fit", "stretch"))
+    change_metadata(file, replace(manifest, input=declared, dtype=changes.get("dtype", "float32")).dumps())
     with pytest.raises(FastlocError, match=next(iter(changes.values()))):
         write(file, ["deepstream"])
     assert write(file, ["gstreamer"])
@@ -195,8 +195,8 @@ def test_the_fit_is_the_pipeline_s(fit: str, keep: str, element: str, tmp_path: 
 
 def test_an_export_that_cannot_be_used_there_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", "-o", str(tmp_path / "x.onnx"), "--size", "64", "--for", "deepstream"]) == 1
-    told = capsys.readouterr().err
-    assert "--input bytes" in told and "--texts" in told and "--spelling decomposed" in told
+    output = capsys.readouterr().err
+    assert "--input bytes" in output and "--texts" in output and "--spelling decomposed" in output
     assert not list(tmp_path.iterdir())
 
 
@@ -252,9 +252,9 @@ def test_triton_s_config_has_the_file_s_tensors(changes: dict[str, Any], tmp_pat
     # requests are joined along the batch, which embeddings as an input do not have
     joined = "names" in changes and "batch" not in changes
     assert (config.max_batch_size > 0) == joined == config.HasField("dynamic_batching")
-    for told, values in ((config.input, real.get_inputs()), (config.output, real.get_outputs())):
-        assert [each.name for each in told] == [value.name for value in values]
-        for each, value in zip(told, values, strict=True):
+    for declared, values in ((config.input, real.get_inputs()), (config.output, real.get_outputs())):
+        assert [each.name for each in declared] == [value.name for value in values]
+        for each, value in zip(declared, values, strict=True):
             assert list(each.dims) == [side if isinstance(side, int) else -1 for side in value.shape][joined:], value.name
             assert each.data_type == {"float32": 11, "uint8": 2}[TYPES[value.type]], value.name
     assert ("tiny.onnx.data" in made.read_text()) == ("external" in changes)
@@ -268,8 +268,8 @@ def test_the_command_line_writes_all_and_its_help_knows_each(tmp_path: Path, cap
     for command in ("pipeline", "export"):
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
-        told = capsys.readouterr().out
-        assert all(row.what in told for row in PIPELINES.values()), command
+        output = capsys.readouterr().out
+        assert all(row.what in output for row in PIPELINES.values()), command
 
 
 def test_nothing_but_numpy_and_pillow_is_needed(tmp_path: Path) -> None:

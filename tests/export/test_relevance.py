@@ -52,13 +52,13 @@ def words_for(made: Parts, count: int) -> torch.Tensor:
 
 def check(model: ir.Model, made: Parts, batch: int, grid: tuple[int, int], count: int) -> None:
     run = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
-    given, words = pixels(batch, grid, torch.float32), words_for(made, count)
+    images, words = pixels(batch, grid, torch.float32), words_for(made, count)
     names = [each.name for each in run.get_outputs()]
-    found = dict(zip(names, run.run(names, {"pixels": given.numpy(), "text_embeddings": words.numpy()}), strict=True))
-    wanted, cosines = grids(made.weights, given, words, made.recipe, made.empty, background=True)
+    found = dict(zip(names, run.run(names, {"pixels": images.numpy(), "text_embeddings": words.numpy()}), strict=True))
+    expected, cosines = grids(made.weights, images, words, made.recipe, made.empty, background=True)
     assert cosines is not None and names == ["similarity", "scores", "background"]
     limit = PARITY[made.options.dtype]
-    wrong = error(torch.from_numpy(found["similarity"]), wanted)
+    wrong = error(torch.from_numpy(found["similarity"]), expected)
     assert wrong < limit, f"batch {batch}, grid {grid}, {count} texts: off by {wrong:.1e}"
     together = np.concatenate([found["scores"], found["background"]], 1)
     assert np.abs(together - cosines.numpy()).max() < (1e-5 if limit < 1e-3 else 1e-3)
@@ -129,6 +129,6 @@ def test_the_whole_export(tmp_path: Path) -> None:
     manifest = export(localizer, tmp_path / "legrad.onnx", Options(size=(48, 48), texts=("red circle", "dog")))
     assert manifest.recipe == recipe("legrad") and manifest.outputs == ("similarity", "scores", "background")
     picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
-    found, wanted = OnnxLocalizer(tmp_path / "legrad.onnx")(picture), localizer(picture, ["red circle", "dog"])
-    assert np.abs(found.similarity - wanted.similarity).max() < 1e-4 * np.abs(wanted.similarity).max()
-    assert found.scores is not None and wanted.scores is not None and np.abs(found.scores - wanted.scores).max() < 1e-5
+    found, expected = OnnxLocalizer(tmp_path / "legrad.onnx")(picture), localizer(picture, ["red circle", "dog"])
+    assert np.abs(found.similarity - expected.similarity).max() < 1e-4 * np.abs(expected.similarity).max()
+    assert found.scores is not None and expected.scores is not None and np.abs(found.scores - expected.scores).max() < 1e-5

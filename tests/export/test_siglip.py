@@ -50,16 +50,16 @@ def picture() -> np.ndarray:
 
 @pytest.mark.slow("two exports")
 def test_files_are_the_engine(localizer: Localizer, tmp_path: Path) -> None:
-    wanted = localizer(picture(), TEXTS)
-    assert wanted.scores is not None and wanted.image_scores is not None
-    np.testing.assert_allclose(wanted.scores, 1 / (1 + np.exp(-(localizer.logit_scale * wanted.image_scores + BIAS))), rtol=1e-4)
+    expected = localizer(picture(), TEXTS)
+    assert expected.scores is not None and expected.image_scores is not None
+    np.testing.assert_allclose(expected.scores, 1 / (1 + np.exp(-(localizer.logit_scale * expected.image_scores + BIAS))), rtol=1e-4)
     export(localizer, tmp_path / "tiny.onnx", Options(size=SIZE, outputs=("similarity", "scores", "background")))
     export_text(localizer.source, tmp_path / "tiny.text.onnx")
     found = OnnxLocalizer(tmp_path / "tiny.onnx")(picture(), TEXTS)
-    np.testing.assert_allclose(found.similarity, wanted.similarity, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found.similarity, expected.similarity, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-3)
     # texts differ
-    assert np.abs(wanted.similarity[0] - wanted.similarity[1]).max() > 1e-2
+    assert np.abs(expected.similarity[0] - expected.similarity[1]).max() > 1e-2
 
 
 @pytest.mark.slow("a real browser")
@@ -73,7 +73,7 @@ def test_the_page_of_a_model_with_another_tokenizer(localizer: Localizer, tmp_pa
     write_site(localizer, tmp_path / "site", ort=PACKAGE, texts=names)
     with served(tmp_path / "site") as url, chromium(tmp_path / "profile", *NO_GPU) as driver:
         page = Page(driver, url)
-        assert page.open() == "ready", page.text("told")
+        assert page.open() == "ready", page.text("error")
         height, width = page.evaluate("(await window.fastloc.ready).frame")
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         found = page.locate(pixels, names)

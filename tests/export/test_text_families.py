@@ -79,15 +79,15 @@ def test_ids_of_the_definition_are_the_tokenizer_s(kind: str, root: Path):
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.filterwarnings("ignore:.*tokens in its template")
 def test_a_file_gives_the_engine_s_embeddings(kind: str, dtype: str, root: Path, tmp_path: Path):
-    wanted, path = source(kind, root), tmp_path / "tower.text.onnx"
-    manifest = export_text(wanted, path, dtype=dtype)
+    expected, path = source(kind, root), tmp_path / "tower.text.onnx"
+    manifest = export_text(expected, path, dtype=dtype)
     made = OnnxTextEncoder(path)
-    assert made.manifest == manifest and made.digest == wanted.text.digest
+    assert made.manifest == manifest and made.digest == expected.text.digest
     texts = [text for text in TEXTS if text.strip()]
     # one alone, and all at once: other columns are left out
     for some in (texts[:1], texts):
         found = made(some, "a photo of a {}.")
-        error = np.abs(found - wanted.text(some, "a photo of a {}.").numpy()).max()
+        error = np.abs(found - expected.text(some, "a photo of a {}.").numpy()).max()
         assert error <= (1e-5 if dtype == "float32" else 5e-3), f"off by {error:.1e}"
     assert np.abs(found[0] - found[1]).max() > 1e-2
 

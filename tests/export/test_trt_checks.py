@@ -249,7 +249,7 @@ def test_timing_cache_is_kept_by_device_and_version(stand_in: Any, tmp_path: Pat
     assert [each.name for each in (tmp_path / "times").iterdir()] == ["tensorrt-10.16.1-NVIDIA-H200-sm90.timing"]
 
 
-def test_folders_that_cannot_be_written_are_told_before_the_build(stand_in: Any, tmp_path: Path) -> None:
+def test_folders_that_cannot_be_written_are_reported_before_the_build(stand_in: Any, tmp_path: Path) -> None:
     stand_in()
     path = tiny(tmp_path)
     # a file in the folder's place cannot be written into, whoever runs this
@@ -309,9 +309,9 @@ def test_command(stand_in: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert command(str(path), "-o", str(tmp_path / "out.engine"), *options) == 0
     assert ["set_shape", "pixels", [1, 3, 32, 32], [2, 3, 40, 48], [4, 3, 64, 64]] in calls()
     assert ["set_flag", "TF32"] in calls() and ["set_memory_pool_limit", "WORKSPACE", 512 << 20] in calls()
-    shown, told = capsys.readouterr()
+    shown, output = capsys.readouterr()
     assert "strongly typed, 2 layers; of those that multiply 1 in float32" in shown and f"written: {tmp_path / 'out.engine'}" in shown
-    assert "warns: a warning" in told
+    assert "warns: a warning" in output
     assert command(str(path), "--json", *options) == 0
     assert json.loads(capsys.readouterr().out)["manifest"]["model"]["name"] == "tiny"
 
@@ -324,5 +324,5 @@ def test_command_that_cannot_be_understood(words: list[str], capsys: pytest.Capt
 
 
 def test_how_far_a_build_is_in_words() -> None:
-    assert cli_build.said(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
-    assert cli_build.said(Progress("Loading", 0, 1, 0.5)) == "Loading"
+    assert cli_build.progress_line(Progress("Timing kernels", 3, 10, 61.2)) == "Timing kernels 3/10"
+    assert cli_build.progress_line(Progress("Loading", 0, 1, 0.5)) == "Loading"

@@ -60,7 +60,7 @@ def page(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
 def opened(page: Page) -> Page:
     """The page, ready; loaded anew only where a test went elsewhere, which takes seconds."""
     if not page.driver.current_url.startswith(page.url):
-        assert page.open() == "ready", page.text("told")
+        assert page.open() == "ready", page.text("error")
     return page
 
 
@@ -85,16 +85,16 @@ def in_python(site: Path, frames: NDArray[np.uint8], names: list[str]) -> NDArra
     return np.asarray(found)[0]
 
 
-def off(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    assert found.shape == wanted.shape, f"shapes {found.shape} and {wanted.shape}"
-    return float(np.abs(found - wanted).max())
+def off(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    assert found.shape == expected.shape, f"shapes {found.shape} and {expected.shape}"
+    return float(np.abs(found - expected).max())
 
 
 def test_the_page_starts_with_a_sample_and_without_a_complaint(opened: Page) -> None:
     first = next(iter(scenes().values()))
     opened.shown(first["texts"])
     assert opened.complaints() == []
-    assert opened.text("told") == ""
+    assert opened.text("error") == ""
     cores = opened.evaluate("navigator.hardwareConcurrency")
     assert f"{len(first['texts'])} names in " in opened.text("status")
     # the server isolates the page, so that it may use threads
@@ -124,7 +124,7 @@ def test_without_threads(site: Path, localizer: Localizer, page: Page, monkeypat
     monkeypatch.setattr(web, "ISOLATION", {})
     with served(site) as url:
         plain = Page(page.driver, url)
-        assert plain.open() == "ready", plain.text("told")
+        assert plain.open() == "ready", plain.text("error")
         assert "WebAssembly, 1 thread" in plain.text("status")
         pixels = frame(2, plain.evaluate("(await window.fastloc.ready).frame"))
         error = off(plain.locate(pixels, ["bus", "dog"]), in_python(site, pixels, ["bus", "dog"]))
@@ -145,8 +145,8 @@ def test_heatmaps_are_python_s(opened: Page, readout: dict[str, object], count: 
         }""",
         similarity.ravel().tolist(), list(similarity.shape), list(size), readout,
     )  # fmt: skip
-    wanted = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
-    error = off(np.asarray(found, np.float32).reshape(wanted.shape), wanted)
+    expected = heatmaps.heatmaps(similarity, fit(size, (40, 32), 8), **readout)
+    error = off(np.asarray(found, np.float32).reshape(expected.shape), expected)
     assert error <= 1e-5, f"off by {error:.1e}"
 
 
@@ -186,14 +186,14 @@ def test_typed_words_are_found(opened: Page) -> None:
     assert "2 names in" in opened.text("status")
 
 
-def test_an_unknown_word_is_told_and_the_others_are_drawn(opened: Page) -> None:
+def test_an_unknown_word_is_reported_and_the_others_are_drawn(opened: Page) -> None:
     opened.type("cat, peeza, xyzzy", "\ue007")
     opened.shown(["cat"])
-    assert "“peeza” is not among the 364 names of this model. Near it: pizza" in opened.text("told")
-    assert "“xyzzy” is not among the 364 names of this model." in opened.text("told")
+    assert "“peeza” is not among the 364 names of this model. Near it: pizza" in opened.text("error")
+    assert "“xyzzy” is not among the 364 names of this model." in opened.text("error")
     opened.type("\ue007")
     opened.wait("return document.querySelectorAll('figure').length === 0")
-    assert "Say what to look for" in opened.text("told")
+    assert "Say what to look for" in opened.text("error")
 
 
 def test_words_are_completed_by_keyboard(opened: Page) -> None:
@@ -223,21 +223,21 @@ def test_a_picture_of_one_s_own(opened: Page, tmp_path: Path) -> None:
     assert things[int(y * things.shape[0]), int(x * things.shape[1])] == scenes()["street"]["texts"].index("dog") + 1
 
 
-def test_what_is_no_picture_is_told(opened: Page, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_reported(opened: Page, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a picture")
     opened.element("file").send_keys(str(file))
-    opened.wait("return document.getElementById('told').textContent !== ''")
-    assert opened.text("told") == "notes.txt is not a picture that this browser can read (its type is text/plain)."
+    opened.wait("return document.getElementById('error').textContent !== ''")
+    assert opened.text("error") == "notes.txt is not a picture that this browser can read (its type is text/plain)."
 
 
 def test_calls_are_refused_in_words(opened: Page) -> None:
     pixels = frame(0, opened.evaluate("(await window.fastloc.ready).frame"))
     with pytest.raises(RuntimeError, match=r"“peeza” is not among the 364 names"):
         opened.locate(pixels, ["peeza"])
-    with pytest.raises(RuntimeError, match=r"No names were given"):
+    with pytest.raises(RuntimeError, match=r"names must hold at least one name, got none"):
         opened.locate(pixels, [])
-    with pytest.raises(RuntimeError, match=r"The picture is 96 bytes; \d+ x \d+ pixels of 3 \(RGB\) or 4 bytes \(RGBA\) are wanted"):
+    with pytest.raises(RuntimeError, match=r"The picture must be \d+ x \d+ pixels of 3 \(RGB\) or 4 bytes \(RGBA\), got 96 bytes"):
         opened.locate(pixels.ravel()[:96], ["cat"])
 
 
@@ -263,8 +263,8 @@ def test_no_picture_yet(page: Page, site: Path, tmp_path: Path) -> None:
         bare = Page(page.driver, url)
         assert bare.open() == "ready"
         bare.type("cat", "\ue007")
-        bare.wait("return document.getElementById('told').textContent !== ''")
-        assert bare.text("told").startswith("There is no picture yet")
+        bare.wait("return document.getElementById('error').textContent !== ''")
+        assert bare.text("error").startswith("There is no picture yet")
 
 
 @pytest.mark.parametrize(
@@ -277,12 +277,12 @@ def test_no_picture_yet(page: Page, site: Path, tmp_path: Path) -> None:
         ("vocabulary.json", '{"names": ["cat"], "embed": 192, "tower": "other"}', "made by the text tower of another model"),
     ],
 )
-def test_a_damaged_site_is_told(page: Page, site: Path, tmp_path: Path, file: str, content: str | None, message: str) -> None:
+def test_a_damaged_site_is_reported(page: Page, site: Path, tmp_path: Path, file: str, content: str | None, message: str) -> None:
     with served(changed(site, tmp_path, file, content)) as url:
         damaged = Page(page.driver, url)
         assert damaged.open() == "failed"
-        assert damaged.text("told").startswith("The model could not be loaded: ")
-        assert message in damaged.text("told")
+        assert damaged.text("error").startswith("The model could not be loaded: ")
+        assert message in damaged.text("error")
 
 
 def changed(site: Path, folder: Path, name: str, content: str | None) -> Path:
@@ -295,9 +295,9 @@ def changed(site: Path, folder: Path, name: str, content: str | None) -> Path:
     return folder
 
 
-def test_an_unknown_provider_is_told(page: Page) -> None:
+def test_an_unknown_provider_is_reported(page: Page) -> None:
     assert page.open("?provider=cuda") == "failed"
-    assert "this page knows webgpu and wasm" in page.text("told")
+    assert "this page knows webgpu and wasm" in page.text("error")
 
 
 def test_a_provider_that_computes_something_else_is_not_used(page: Page, site: Path, tmp_path: Path) -> None:
@@ -306,8 +306,8 @@ def test_a_provider_that_computes_something_else_is_not_used(page: Page, site: P
     with served(changed(site, tmp_path, "site.json", json.dumps(facts))) as url:
         wrong = Page(page.driver, url)
         assert wrong.open() == "failed"
-        told = "WebAssembly is not used: it computes something else than it should, off by 0.02 where 0.001 is allowed"
-        assert told in wrong.text("told")
+        message = "WebAssembly is not used: it computes something else than it should, off by 0.02 where 0.001 is allowed"
+        assert message in wrong.text("error")
 
 
 def test_webgpu_in_software(site: Path, tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_webgpu_in_software(site: Path, tmp_path: Path) -> None:
             pytest.skip("this Chromium has no WebGPU adapter in software")
         # what it said of that page, which has no icon
         page.complaints()
-        assert page.open("?provider=webgpu") == "ready", page.text("told")
+        assert page.open("?provider=webgpu") == "ready", page.text("error")
         assert page.text("status") == "Ready on WebGPU"
         assert page.complaints() == []
         # the page's own check: the engine's similarities of a known picture

@@ -92,7 +92,7 @@ def test_onnxruntime_web_that_will_not_do(tmp_path: Path) -> None:
 def test_names_that_will_not_do(small: Localizer, runtime: Path, tmp_path: Path) -> None:
     with pytest.raises(TextError, match="'cat, dog' has a comma"):
         web_site.write_site(small, tmp_path / "site", ort=runtime, texts=["cat, dog"])
-    with pytest.raises(TextError, match="prompt 1 is empty"):
+    with pytest.raises(TextError, match="prompt 1 must not be empty"):
         web_site.write_site(small, tmp_path / "site", ort=runtime, texts=["cat", " "])
 
 
@@ -118,7 +118,7 @@ def command(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def test_a_taken_port_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_before_the_work(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind((cli_web.HOST, 0))
         taken.listen()
@@ -144,4 +144,4 @@ def test_names_from_a_file(runtime: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_no_port(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command(f"--serve={text}")
-    assert f"'{text}' is not a port" in capsys.readouterr().err
+    assert f"must be a port, 0 to 65535, got '{text}'" in capsys.readouterr().err

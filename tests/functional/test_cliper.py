@@ -41,9 +41,9 @@ def found(row: Any, form: str, pixels: Tensor, texts: Tensor, empty: Tensor | No
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_empty_text_is_the_background(form: str, count: int) -> None:
     pixels, texts = towers.pixels(2, (3, 5)), towers.texts(count)
-    wanted = relevance.relevance(towers.tower(scale=True), pixels, texts, ROW, EMPTY).mT
+    expected = relevance.relevance(towers.tower(scale=True), pixels, texts, ROW, EMPTY).mT
     scores = found(ROW, form, pixels, texts, EMPTY, scale=True)
-    assert error(scores.flatten(2), wanted) < EXACT
+    assert error(scores.flatten(2), expected) < EXACT
     assert error(found(ROW, form, pixels, texts, None, scale=True), scores) > 1e-3, "the background changes nothing"
 
 
@@ -84,14 +84,14 @@ def test_a_token_that_nothing_attends_to_is_no_division_by_zero() -> None:
 
 
 def test_gradients_are_those_of_the_reference() -> None:
-    weights, given = towers.tower(layers=3), [towers.pixels(1, (3, 4)).requires_grad_(), towers.texts(2).requires_grad_()]
+    weights, inputs = towers.tower(layers=3), [towers.pixels(1, (3, 4)).requires_grad_(), towers.texts(2).requires_grad_()]
     by = towers.array("weights", 2, 12, low=-1)
-    seen = relevance.walk(weights, given[0][0], ROW)
-    literal = reference.scores(weights, seen.normed[:-1], seen.maps[:-1], seen.states[-2], given[1], ROW, EMPTY)
-    wanted = torch.autograd.grad((literal.T * by).sum(), given)
+    seen = relevance.walk(weights, inputs[0][0], ROW)
+    literal = reference.scores(weights, seen.normed[:-1], seen.maps[:-1], seen.states[-2], inputs[1], ROW, EMPTY)
+    expected = torch.autograd.grad((literal.T * by).sum(), inputs)
     for form in ("kept", "heads", "rows"):
-        scores = found(ROW, form, given[0], given[1], EMPTY, layers=3)
-        for gradient, right in zip(torch.autograd.grad((scores[0].flatten(1) * by).sum(), given), wanted, strict=True):
+        scores = found(ROW, form, inputs[0], inputs[1], EMPTY, layers=3)
+        for gradient, right in zip(torch.autograd.grad((scores[0].flatten(1) * by).sum(), inputs), expected, strict=True):
             assert error(gradient, right) < 1e-8, form
 
 
@@ -102,8 +102,8 @@ def test_families_with_a_background(family: str) -> None:
     width = weights.spec.embed
     words = torch.nn.functional.normalize(towers.array("words", 3, width, low=-1), dim=-1)
     pixels = towers.pixels(2, (3, 5), patch=weights.spec.patch)
-    wanted = relevance.relevance(weights, pixels, words[:2], ROW, words[2]).mT
-    assert error(grids(weights, pixels, words[:2], ROW, words[2])[0].flatten(2), wanted) < EXACT
+    expected = relevance.relevance(weights, pixels, words[:2], ROW, words[2]).mT
+    assert error(grids(weights, pixels, words[:2], ROW, words[2])[0].flatten(2), expected) < EXACT
 
 
 def test_a_model_of_one_block_has_no_levels() -> None:

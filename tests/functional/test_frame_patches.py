@@ -61,11 +61,11 @@ def label(geometry: Geometry) -> str:
 @pytest.mark.parametrize("geometry", geometries(), ids=label)
 def test_patches_are_pillows_bytes(geometry: Geometry, interpolation: str) -> None:
     frames = noise(2, geometry.picture)
-    wanted = cut((pillow_pixels(frames, geometry, interpolation) - 128) / 64, PATCH)
+    expected = cut((pillow_pixels(frames, geometry, interpolation) - 128) / 64, PATCH)
     for dtype in CLOSE:
         found = patches_of(frames, geometry, PATCH, OPENAI_MEAN, interpolation, dtype)
-        assert found.dtype == dtype and found.shape == wanted.shape
-        rounded = wanted if dtype == torch.float64 else wanted.float().to(dtype)
+        assert found.dtype == dtype and found.shape == expected.shape
+        rounded = expected if dtype == torch.float64 else expected.float().to(dtype)
         wrong = int((found != rounded).sum())
         assert wrong == 0, f"{dtype}: {wrong} of {found.numel()} values differ"
 
@@ -76,45 +76,45 @@ def test_the_folded_embedding_is_preprocessing_and_convolution(geometry: Geometr
     frames, weights = noise(2, geometry.picture), towers.tower()
     mean, std = (torch.tensor(each, dtype=torch.float64).view(3, 1, 1) for each in (OPENAI_MEAN, OPENAI_STD))
     exact = (pillow_pixels(frames, geometry, "bicubic") / 255 - mean) / std
-    wanted = F.conv2d(exact, weights.patch_w, stride=PATCH).flatten(2).transpose(1, 2)
+    expected = F.conv2d(exact, weights.patch_w, stride=PATCH).flatten(2).transpose(1, 2)
     prepared = np.stack([prepare(Image.fromarray(frame.numpy()), geometry, OPENAI_MEAN, OPENAI_STD) for frame in frames])
     usual = F.conv2d(torch.from_numpy(prepared), weights.patch_w.float(), stride=PATCH).flatten(2).transpose(1, 2)
     for dtype, tolerance in CLOSE.items():
         matrix, bias = (each.to(dtype) for each in folded_embedding(weights.to(dtype=dtype)))
-        given = frames.flip(3) if bgr else frames
-        found = F.linear(patches_of(given, geometry, PATCH, OPENAI_MEAN, "bicubic", dtype, bgr=bgr), matrix, bias)
-        assert towers.error(found, wanted) < tolerance, dtype
+        source = frames.flip(3) if bgr else frames
+        found = F.linear(patches_of(source, geometry, PATCH, OPENAI_MEAN, "bicubic", dtype, bgr=bgr), matrix, bias)
+        assert towers.error(found, expected) < tolerance, dtype
         assert towers.error(found, usual) < max(tolerance, CLOSE[torch.float32]), dtype
 
 
 def test_the_folded_embedding_is_at_least_float32() -> None:
-    for dtype, wanted in {torch.float16: torch.float32, torch.float32: torch.float32, torch.float64: torch.float64}.items():
+    for dtype, expected in {torch.float16: torch.float32, torch.float32: torch.float32, torch.float64: torch.float64}.items():
         matrix, bias = folded_embedding(towers.tower().to(dtype=dtype))
-        assert matrix.dtype == bias.dtype == wanted
+        assert matrix.dtype == bias.dtype == expected
         assert matrix.shape == (32, 3 * 8 * 8) and bias.shape == (32,)
 
 
 def test_batches_and_memory_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     geometry, frames = fit((45, 61), SIZE, PATCH), noise(5, (45, 61))
 
-    def patches(given: Tensor) -> Tensor:
-        return patches_of(given, geometry, PATCH, OPENAI_MEAN, "bicubic", torch.float32)
+    def patches(source: Tensor) -> Tensor:
+        return patches_of(source, geometry, PATCH, OPENAI_MEAN, "bicubic", torch.float32)
 
-    wanted = patches(frames)
+    expected = patches(frames)
     assert patches(frames[:0]).shape == (0, 16, 192)
-    assert torch.equal(patches(frames.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)), wanted)
-    assert torch.equal(patches(frames[::2]), wanted[::2])
+    assert torch.equal(patches(frames.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)), expected)
+    assert torch.equal(patches(frames[::2]), expected[::2])
     # one frame at a time, and two
     for sums in (1, 3 * 2 * 45 * 32):
         monkeypatch.setattr(frames_module, "_SUMS", sums)
-        assert torch.equal(patches(frames), wanted)
+        assert torch.equal(patches(frames), expected)
 
 
 def test_a_patch_need_not_be_square() -> None:
     geometry = fit((29, 61), (24, 40), (8, 4))
     frames = noise(1, (29, 61))
-    wanted = cut((pillow_pixels(frames, geometry, "bilinear") - 128) / 64, (8, 4))
-    assert torch.equal(patches_of(frames, geometry, (8, 4), OPENAI_MEAN, "bilinear", torch.float64), wanted)
+    expected = cut((pillow_pixels(frames, geometry, "bilinear") - 128) / 64, (8, 4))
+    assert torch.equal(patches_of(frames, geometry, (8, 4), OPENAI_MEAN, "bilinear", torch.float64), expected)
 
 
 def test_tables_are_made_and_moved_once() -> None:
@@ -133,26 +133,26 @@ def test_the_kernel_gives_the_same_bits(geometry: Geometry) -> None:
     pytest.importorskip("triton")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     frames = noise(1, geometry.picture).to(device)
-    found, wanted = (
+    found, expected = (
         patches_of(frames, geometry, PATCH, OPENAI_MEAN, "bicubic", torch.float16, bgr=True, fused=fused) for fused in (True, False)
     )
-    assert torch.equal(found, wanted)
+    assert torch.equal(found, expected)
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     geometry, frames = fit((45, 61), SIZE, PATCH), noise(1, (45, 61))
 
-    def refused(given: Tensor, match: str, *, fused: bool = False, mean: tuple[float, ...] = OPENAI_MEAN, interpolation: str = "bicubic",
+    def refused(source: Tensor, match: str, *, fused: bool = False, mean: tuple[float, ...] = OPENAI_MEAN, interpolation: str = "bicubic",
                 patch: tuple[int, int] = PATCH, dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
         with pytest.raises(FastlocError, match=match):
-            patches_of(given, geometry, patch, mean, interpolation, dtype, fused=fused)
+            patches_of(source, geometry, patch, mean, interpolation, dtype, fused=fused)
 
     for fused in (False, True):
-        refused(frames[0], r"frames are \[45, 61, 3\]; \[B, 45, 61, 3\] is wanted", fused=fused)
-        refused(frames[:, :-1], r"\[1, 44, 61, 3\]; \[B, 45, 61, 3\] is wanted", fused=fused)
-        refused(frames.float(), "frames are float32; uint8 is wanted", fused=fused)
-    refused(frames, r"mean \(0.5, 0.5\) must be three finite numbers", mean=(0.5, 0.5))
-    refused(frames, "mean .* must be three finite numbers", mean=(0.5, 0.5, float("nan")))
+        refused(frames[0], r"frames must be \[B, 45, 61, 3\], .* got \[45, 61, 3\]", fused=fused)
+        refused(frames[:, :-1], r"must be \[B, 45, 61, 3\], .* got \[1, 44, 61, 3\]", fused=fused)
+        refused(frames.float(), "frames must be uint8, got float32", fused=fused)
+    refused(frames, r"mean must be three finite numbers, one a channel, got \(0.5, 0.5\)", mean=(0.5, 0.5))
+    refused(frames, "mean must be three finite numbers", mean=(0.5, 0.5, float("nan")))
     refused(frames, "unknown interpolation 'cubic'", interpolation="cubic")
     refused(frames, "patch 7 x 7 does not divide", patch=(7, 7))
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -163,5 +163,5 @@ def test_the_kernel_says_what_it_cannot_do() -> None:
     pytest.importorskip("triton")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     frames = noise(1, (45, 61)).to(device)
-    with pytest.raises(FastlocError, match="dtype float64 is asked for; float16, bfloat16 or float32 is wanted"):
+    with pytest.raises(FastlocError, match="dtype must be float16, bfloat16 or float32, got float64"):
         patches_of(frames, fit((45, 61), SIZE, PATCH), PATCH, OPENAI_MEAN, "bicubic", torch.float64, fused=True)

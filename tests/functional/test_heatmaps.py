@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import literal_readouts
 from fastloc.engine.device_heatmaps import heatmaps, labels
 from fastloc.errors import FastlocError
 from fastloc.functional.heatmaps import AxisTensors, tables
@@ -32,12 +33,12 @@ def test_heatmaps_are_numpy_s(geometry, order, dtype):
     for reverse in (False, True) if order in ("grid", "picture") else (False,):
         for texts in (1, 4):
             values = similarities(geometry, texts=texts, dtype=dtype)
-            wanted = numpy_maps(values, geometry, order, 10.0, reverse)
+            expected = numpy_maps(values, geometry, order, 10.0, reverse)
             kind = torch.from_numpy(values).dtype
             found = heatmaps(torch.from_numpy(values), geometry, order, 10.0, reverse, dtype=kind)
             assert found.dtype == kind and found.shape == (3, texts, *geometry.picture)
-            size = np.abs(wanted).max() if order == "none" else 1.0
-            np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=TOLERANCES[dtype] * size, err_msg=f"{order}, reverse={reverse}")
+            size = np.abs(expected).max() if order == "none" else 1.0
+            np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=TOLERANCES[dtype] * size, err_msg=f"{order} {reverse=}")
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -49,11 +50,11 @@ def test_labels_are_numpy_s(geometry, threshold, dtype):
         order = "softmax-input" if texts == 3 else "none"
         found = labels(torch.from_numpy(values), geometry, threshold, order)
         assert found.dtype == torch.int32
-        wanted = np.stack([maps.labels(each, geometry, threshold, order) for each in values])
+        expected = np.stack([literal_readouts.labels(each, geometry, threshold, order) for each in values])
         if dtype == np.float64:
-            np.testing.assert_array_equal(found.numpy(), wanted)
+            np.testing.assert_array_equal(found.numpy(), expected)
         # in float32 two texts can be nearer to each other than rounding
-        assert (found.numpy() != wanted).mean() < 1e-3, texts
+        assert (found.numpy() != expected).mean() < 1e-3, texts
 
 
 def test_of_equal_texts_the_first_wins():

@@ -21,8 +21,8 @@ def test_an_ordinary_attention_by_these_queries_is_the_authors(tokens: int, pref
     q, k = projections(tokens)
     queries = aligned_queries(q, k, prefix, weight)
     found = parts.softmax(0.5 * queries.transpose(1, 2) @ k.permute(0, 2, 3, 1))
-    wanted = parts.softmax(0.5 * procrustes.products(q.transpose(1, 2), k.transpose(1, 2), prefix, weight))
-    assert error(found, wanted) < 1e-12
+    expected = parts.softmax(0.5 * procrustes.products(q.transpose(1, 2), k.transpose(1, 2), prefix, weight))
+    assert error(found, expected) < 1e-12
 
 
 def test_the_polar_factor_of_what_is_not_far_from_a_rotation() -> None:

@@ -39,8 +39,8 @@ def check(weights: Weights, row: Recipe, batch: int, grid: tuple[int, int], coun
     """The fast path's grids, which are the reference's."""
     pixels, words = towers.pixels(batch, grid), texts(weights, count)
     found, _ = grids(weights, pixels, words, row)
-    wanted = scores.scores(weights, pixels, words, row).transpose(1, 2).reshape(found.shape)
-    assert wanted.any() and error(found, wanted) < EXACT, (row.name, batch, grid)
+    expected = scores.scores(weights, pixels, words, row).transpose(1, 2).reshape(found.shape)
+    assert expected.any() and error(found, expected) < EXACT, (row.name, batch, grid)
     return found
 
 
@@ -154,21 +154,21 @@ def test_pictures_of_a_batch_do_not_meet(name: str) -> None:
 @pytest.mark.parametrize("name", ["gem", "maskclip", "resclip", "grad_cam"])
 def test_every_plan_gives_the_same(name: str) -> None:
     weights, row, pixels = towers.tower(), registered(name), towers.pixels(1, (3, 5))
-    wanted = grids(weights, pixels, texts(weights, 2), row)[0]
+    expected = grids(weights, pixels, texts(weights, 2), row)[0]
     for attention, projection in itertools.product(("sdpa", "bmm"), ("joint", "per-block")):
         for schedule in ("per-block", "deferred") if row.streams else ("per-block",):
             settings = {"dtype": "float64", "attention": attention, "projection": projection, "schedule": schedule}
             run = Engine(Tower(weights, torch.device("cpu"), "float64"), row, settings)
-            assert error(run(pixels, texts(weights, 2))[0], wanted) < 1e-12, settings
+            assert error(run(pixels, texts(weights, 2))[0], expected) < 1e-12, settings
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_dtypes(dtype: torch.dtype) -> None:
     exact, row, pixels = towers.tower(scale=True), registered("gem"), towers.pixels(2, (6, 7))
-    wanted, out = forward(exact, pixels, row), forward(exact.to(dtype=dtype), pixels.to(dtype), row)
+    expected, out = forward(exact, pixels, row), forward(exact.to(dtype=dtype), pixels.to(dtype), row)
     assert out.patches.dtype == dtype
     # as without registers, see test_vit
-    assert error(out.patches, wanted.patches) < {torch.float32: 2e-6, torch.float16: 8e-3, torch.bfloat16: 6e-2}[dtype]
+    assert error(out.patches, expected.patches) < {torch.float32: 2e-6, torch.float16: 8e-3, torch.bfloat16: 6e-2}[dtype]
 
 
 def test_gradients_are_the_references() -> None:
@@ -195,8 +195,8 @@ def test_the_closed_gradient_is_autograds(sign: float, ties: bool) -> None:
     gradient = towers.array("gradient", 2, 4, 3 + 15, spec.mlp_width, low=-1.0)
     behind = taken_over(block, hidden)
     for text in range(4):
-        (wanted,) = torch.autograd.grad(behind, hidden, gradient[:, text], retain_graph=True)
-        assert error(at_taken_over(block, gradient, hidden.detach())[:, text], wanted) < 1e-12
+        (expected,) = torch.autograd.grad(behind, hidden, gradient[:, text], retain_graph=True)
+        assert error(at_taken_over(block, gradient, hidden.detach())[:, text], expected) < 1e-12
     shared = at_taken_over(block, gradient[:, :, :1], hidden.detach())
     assert torch.equal(shared, at_taken_over(block, gradient[:, :, :1].expand(-1, -1, 18, -1), hidden.detach()))
 
@@ -243,8 +243,8 @@ def test_what_the_tower_does_not_have(changes: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"registers": -1}, "registers is -1; it is a count, 0 or more"),
-        ({"registers": True}, "registers is True; it is a count"),
+        ({"registers": -1}, "registers must be a whole number, 0 or more, got -1"),
+        ({"registers": True}, "registers must be a whole number"),
         ({"neurons": ((0, (1,)),)}, "neurons are for test-time registers; give registers=1 too"),
         *(({"registers": 1, "neurons": each}, "neurons must be (block, neurons) pairs of whole numbers from 0") for each in (
             5, ((0, 1),), ((0, ()),), ((0, (1, 1)),), ((1, (0,)), (0, (0,))), ((0, (0,)), (0, (1,))), ((0, (-1,)),), ((0, (True,)),),

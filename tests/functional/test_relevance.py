@@ -39,7 +39,7 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def wanted(row: Recipe, pixels: Tensor, texts: Tensor, grid: tuple[int, int], **kind: Any) -> Tensor:
+def expected(row: Recipe, pixels: Tensor, texts: Tensor, grid: tuple[int, int], **kind: Any) -> Tensor:
     scores = relevance.relevance(towers.tower(**kind), pixels, texts, row)
     return scores.transpose(1, 2).reshape(len(pixels), len(texts), *grid)
 
@@ -64,7 +64,7 @@ def test_every_row_is_its_reference(name: str, kind: dict[str, Any]) -> None:
     for batch, grid, count in ((1, (4, 4), 1), (3, (3, 5), 4)):
         pixels, texts = towers.pixels(batch, grid), towers.texts(count)
         found, scores = grids(towers.tower(**kind), pixels, texts, row)
-        assert error(found, wanted(row, pixels, texts, grid, **kind)) < EXACT, (batch, grid, count)
+        assert error(found, expected(row, pixels, texts, grid, **kind)) < EXACT, (batch, grid, count)
         cls = vit.forward(towers.tower(**kind), pixels, recipe("itsm", position=row.position), cls=True).cls
         assert cls is not None and scores is not None and error(scores, torch.nn.functional.normalize(cls, dim=-1) @ texts.T) < EXACT
 
@@ -75,7 +75,7 @@ def test_every_field(name: str, changes: dict[str, Any]) -> None:
     for kind in ({"scale": True}, {"pool": "avg"}):
         if runs(row, kind):
             found = grids(towers.tower(**kind), pixels, texts, row)[0]
-            assert error(found, wanted(row, pixels, texts, (3, 5), **kind)) < EXACT, kind
+            assert error(found, expected(row, pixels, texts, (3, 5), **kind)) < EXACT, kind
             assert error(found, grids(towers.tower(**kind), pixels, texts, RECIPES[name])[0]) > 1e-4, "the field changes nothing"
 
 
@@ -98,10 +98,10 @@ def test_in_slices(name: str) -> None:
         prepared = fold(towers.tower(**kind), row)
         tokens, grid = patch_tokens(prepared.weights, towers.pixels(2, (3, 5)))
         table = vit.positions(prepared.weights, grid, row)
-        given = (prepared, tokens, table, grid, texts, lambda out, words: out.patches)
-        whole = answer(*given, Ops(most=None))[0]
+        arguments = (prepared, tokens, table, grid, texts, lambda out, words: out.patches)
+        whole = answer(*arguments, Ops(most=None))[0]
         for most in (1, 3000, 9000):
-            assert error(answer(*given, Ops(most=most))[0], whole) < 1e-12, most
+            assert error(answer(*arguments, Ops(most=most))[0], whole) < 1e-12, most
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,9 +163,9 @@ def test_an_empty_batch() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("bi_modal", {"start": 7}, "recipe 'bi_modal': start is 7, and the model's blocks are 0 … 6"),
-        ("legrad", {"start": -8}, "recipe 'legrad': start is -8, and the model's blocks are 0 … 6"),
-        ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head is 4, and the model's heads are 0 … 3"),
+        ("bi_modal", {"start": 7}, "recipe 'bi_modal': start must be a block of the model, 0 … 6, got 7"),
+        ("legrad", {"start": -8}, "recipe 'legrad': start must be a block of the model, 0 … 6, got -8"),
+        ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head must be a head of the model, 0 … 3, got 4"),
     ],
 )
 def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], message: str) -> None:
@@ -177,21 +177,21 @@ def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], messag
     ("name", "changes", "message"),
     [
         ("grad_cam", {"target": "share"}, "unknown target 'share'"),
-        ("grad_cam", {"target_scale": 0}, "target_scale is 0; it is a number above 0"),
+        ("grad_cam", {"target_scale": 0}, "target_scale must be a number above 0"),
         ("grad_cam", {"residual": True}, "'grad-cam' has no local path"),
         ("bi_modal", {"target": "softmax-of-mean"}, "'bi-modal' reads the class token, and no mean of patches"),
         ("grad_cam", {"terms": ("qk",)}, "terms are for what is read as 'patches' or 'anchor', not 'grad-cam'"),
         ("grad_cam", {"score": "cosine"}, "its score is 'relevance', not 'cosine'"),
-        ("grad_cam", {"head": 1}, "head is 1; it is one head of an anchor's block"),
+        ("grad_cam", {"head": 1}, "head must be one head of an anchor's block, got 1"),
         ("legrad", {"one_head": True}, "'legrad' reads the encoder's own heads"),
         ("legrad", {"target": "softmax"}, "'legrad' has no target to choose"),
         ("grad_cam", {"compares": "plain"}, "compares is for what reads 'grad-eclip', not 'grad-cam'"),
         ("grad_eclip", {"compares": "heads"}, "unknown q and k to compare 'heads'"),
-        ("legrad", {"start": 1.5}, "start is 1.5; it is a block"),
+        ("legrad", {"start": 1.5}, "start must be a block"),
         ("legrad", {"cutoff": 0.1}, "cutoff is for recipes that read 'cliper', not 'legrad'"),
         ("gem", {"cutoff": 0.1}, "cutoff is for recipes that read 'cliper'"),
-        ("cliper", {"cutoff": 1.5}, "cutoff is 1.5; a share in 0 … 1 is wanted"),
-        ("cliper", {"target": "logit"}, "'cliper' shares a patch out among texts: target is 'softmax', not 'logit'"),
+        ("cliper", {"cutoff": 1.5}, "cutoff must be a share in 0 … 1, got 1.5"),
+        ("cliper", {"target": "logit"}, "target must be 'softmax' for 'cliper', which shares a patch out among texts, got 'logit'"),
         ("cliper", {"one_head": True}, "'cliper' reads the encoder's own heads"),
         ("anchor_qk", {"terms": ("qk", "vv")}, "an anchor's attention is one term"),
         ("anchor_qk", {"terms": ("identity",)}, "an anchor's attention is one term"),
@@ -206,7 +206,7 @@ def test_contradictions(name: str, changes: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
-def test_the_references_steps_are_the_official_ones_where_they_can_be_said_twice() -> None:
+def test_the_references_steps_are_the_official_ones_where_they_can_be_written_twice() -> None:
     """Anchors by a loop over patches, and rollout by powers: of towers whose blocks are all alike."""
     weights, pixels, texts = towers.tower(), towers.pixels(1, (3, 5)), towers.texts(2)
     same = replace(weights, blocks=weights.blocks[:1] * 7)

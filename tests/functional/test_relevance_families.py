@@ -39,14 +39,14 @@ def pixels(family: str, batch: int, grid: tuple[int, int]) -> Tensor:
 def check(family: str, row: Recipe, batch: int, grid: tuple[int, int], count: int, **changes: Any) -> Tensor:
     weights, pictures, words = families.tower(family, **changes), pixels(family, batch, grid), texts(count, family)
     found, scores = grids(weights, pictures, words, row)
-    wanted = relevance.relevance(weights, pictures, words, row).transpose(1, 2).reshape(found.shape)
-    if not wanted.any():
+    expected = relevance.relevance(weights, pictures, words, row).transpose(1, 2).reshape(found.shape)
+    if not expected.any():
         # a ReLU that lets nothing of one text through lets its opposite through
         assert not found.any()
         words = -words
         found, scores = grids(weights, pictures, words, row)
-        wanted = relevance.relevance(weights, pictures, words, row).transpose(1, 2).reshape(found.shape)
-    assert wanted.any() and error(found, wanted) < EXACT, (family, row.name, batch, grid, count)
+        expected = relevance.relevance(weights, pictures, words, row).transpose(1, 2).reshape(found.shape)
+    assert expected.any() and error(found, expected) < EXACT, (family, row.name, batch, grid, count)
     cls = forward(weights, pictures, recipe("itsm", position=row.position), cls=True).cls
     assert cls is not None and scores is not None and error(scores, normalize(cls, dim=-1) @ words.T) < EXACT
     return found
@@ -108,10 +108,10 @@ def test_in_slices(family: str) -> None:
             continue
         prepared = fold(families.tower(family), row)
         tokens, grid = patch_tokens(prepared.weights, pixels(family, 2, (3, 5)))
-        given = (prepared, tokens, positions(prepared.weights, grid, row), grid, words, lambda out, words: out.patches)
-        whole = answer(*given, Ops(most=None))[0]
+        arguments = (prepared, tokens, positions(prepared.weights, grid, row), grid, words, lambda out, words: out.patches)
+        whole = answer(*arguments, Ops(most=None))[0]
         for most in (1, 9000):
-            assert error(answer(*given, Ops(most=most))[0], whole) < 1e-12, (name, most)
+            assert error(answer(*arguments, Ops(most=most))[0], whole) < 1e-12, (name, most)
 
 
 @pytest.mark.parametrize("family", ["siglip", "pe"])
@@ -156,8 +156,8 @@ def test_feature_surgery_of_pooled_towers(family: str, count: int) -> None:
     cls, _ = parts.encoder(weights, pictures, row.position)
     patches = any_recipe.features(weights, pictures, row)
     if count == 1:
-        wanted = parts.minus_empty(patches, words[:1], words[3])
+        expected = parts.minus_empty(patches, words[:1], words[3])
     else:
-        wanted = parts.feature_surgery(torch.cat([cls[:, None], patches], 1), words[:count])[:, 1:]
-    assert error(found, wanted.transpose(1, 2).reshape(found.shape)) < EXACT
+        expected = parts.feature_surgery(torch.cat([cls[:, None], patches], 1), words[:count])[:, 1:]
+    assert error(found, expected.transpose(1, 2).reshape(found.shape)) < EXACT
     assert count == 1 or (scores is not None and error(scores, parts.unit(cls) @ words[:count].T) < EXACT)

@@ -23,14 +23,14 @@ def test_both_ways_turn_alike(name: str) -> None:
     grid = (3, 5)
     turns = rotations(spec, grid, torch.zeros(1, dtype=torch.float64))
     x = torch.randn(2, spec.prefix + 15, 3, spec.heads, spec.head_width, dtype=torch.float64)[:, :, :2]
-    wanted = parts(x, turns)
-    torch.testing.assert_close(rotated(x, turns), wanted, rtol=0, atol=1e-12)
+    expected = parts(x, turns)
+    torch.testing.assert_close(rotated(x, turns), expected, rtol=0, atol=1e-12)
     # no complex numbers in a graph
     made = torch.export.export(_Turn(), (x, turns))
     assert not any("complex" in str(node.target) for node in made.graph.nodes)
-    torch.testing.assert_close(made.module()(x, turns), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(made.module()(x, turns), expected, rtol=0, atol=1e-12)
     half = rotated(x.bfloat16(), turns.bfloat16())
-    assert half.dtype == torch.bfloat16 and float((half.double() - wanted).norm() / wanted.norm()) < 0.01
+    assert half.dtype == torch.bfloat16 and float((half.double() - expected).norm() / expected.norm()) < 0.01
 
 
 def test_gradients_pass_through() -> None:
@@ -48,12 +48,12 @@ def test_a_turn_in_place_is_the_same_and_leaves_the_rest_alone() -> None:
     spec = families.spec("pe")
     turns = rotations(spec, (3, 5), torch.zeros(1, dtype=torch.float64))
     packed = torch.randn(2, 16, 3, spec.heads, spec.head_width, dtype=torch.float64)
-    wanted, values = rotated(packed[:, :, :2], turns), packed[:, :, 2].clone()
+    expected, values = rotated(packed[:, :, :2], turns), packed[:, :, 2].clone()
     assert not rotate_in_place(packed[:, :, :2], turns), "a gradient may be asked for"
     with torch.inference_mode():
         assert not rotate_in_place(packed[:, :, :2].half(), turns)
         assert rotate_in_place(packed[:, :, :2], turns)
-    assert torch.equal(packed[:, :, :2], wanted) and torch.equal(packed[:, :, 2], values)
+    assert torch.equal(packed[:, :, :2], expected) and torch.equal(packed[:, :, 2], values)
 
 
 @pytest.mark.parametrize("name", ["pe", "pe-g", "eva02"])

@@ -98,8 +98,8 @@ def test_repair(name: str) -> None:
     patches, places = noise(2, 25, 6), CLUSTERS[name]
     wrong = torch.stack([mask(places, 25), mask([3], 25)])
     found = outliers.repaired(patches, wrong, (5, 5))
-    for picture, given in enumerate((places, [3])):
-        assert error(found[picture], aggregation.repaired(patches[picture], given, (5, 5))) < 1e-12
+    for picture, positions in enumerate((places, [3])):
+        assert error(found[picture], aggregation.repaired(patches[picture], positions, (5, 5))) < 1e-12
         assert torch.equal(found[picture][~wrong[picture]], patches[picture][~wrong[picture]]), "a patch that is no outlier changed"
     if name in ("corner", "all"):
         assert torch.equal(found[0, 0], patches[0, 0]), "a patch without a neighbour that is no outlier stays"
@@ -157,7 +157,7 @@ def test_towers_that_have_not_what_is_read() -> None:
     pixels = towers.pixels(1, (2, 2))
     with pytest.raises(RecipeError, match="reads what stands before the last block, and the model has one block"):
         forward(towers.tower(layers=1), pixels, RECIPES["sc_clip"])
-    with pytest.raises(RecipeError, match=r"path_blocks is \(8, 3, 3, 9\), and 0 … 5 stand before the last"):
+    with pytest.raises(RecipeError, match=r"path_blocks must be within 0 … 5, got \(8, 3, 3, 9\)"):
         forward(towers.tower(), pixels, recipe("sc_clip", path_blocks=(8, 3, 3, 9)))
 
 
@@ -213,8 +213,8 @@ def test_half_precision(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("name", "cls"), [*itertools.product(ROWS, (False, True))])
 def test_what_the_main_path_captures_stays(name: str, cls: bool) -> None:
     weights, pixels, names = towers.tower(), towers.pixels(1, (6, 7)), ("embedded", "block5", "qkv5", "block6")
-    wanted: dict[str, Any] = dict(vit.forward(weights, pixels, recipe("itsm", position="bicubic-scale"), capture=names).captured)
+    expected: dict[str, Any] = dict(vit.forward(weights, pixels, recipe("itsm", position="bicubic-scale"), capture=names).captured)
     out = forward(weights, pixels, RECIPES[name], cls=cls, capture=(*names, "local"))
     for each in names:
-        assert torch.equal(out.captured[each], wanted[each])
+        assert torch.equal(out.captured[each], expected[each])
     assert error(out.patches, forward(weights, pixels, RECIPES[name]).patches) < 1e-12

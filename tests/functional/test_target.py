@@ -27,10 +27,10 @@ def test_direction_times_strength_is_the_gradient(target: str, texts: int) -> No
     if target == "softmax" and texts == 1:
         # the share of one text alone is always 1: its logit is differentiated, times that share
         scores = row.target_scale * cosines
-    wanted = torch.stack([torch.autograd.grad(scores[:, i].sum(), unit, retain_graph=True)[0] for i in range(texts)], 1)
+    expected = torch.stack([torch.autograd.grad(scores[:, i].sum(), unit, retain_graph=True)[0] for i in range(texts)], 1)
     direction, strength = at_unit_embedding(z, words, row)
-    found = (direction * strength[..., None]).expand_as(wanted)
-    assert (found - wanted).abs().max() <= 1e-10 * wanted.abs().max()
+    found = (direction * strength[..., None]).expand_as(expected)
+    assert (found - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
 def test_a_saturated_share_keeps_its_direction() -> None:

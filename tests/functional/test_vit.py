@@ -29,14 +29,14 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
     exact, pixels = towers.tower(scale=True), towers.pixels(3, (6, 7))
     weights = exact.to(dtype=dtype)
     assert weights.dtype == dtype and weights.blocks[-1].ls2 is not None and weights.blocks[-1].ls2.dtype == dtype
-    wanted, out = forward(exact, pixels, RECIPES[name], cls=True), forward(weights, pixels.to(dtype), RECIPES[name], cls=True)
-    assert out.cls is not None and wanted.cls is not None
+    expected, out = forward(exact, pixels, RECIPES[name], cls=True), forward(weights, pixels.to(dtype), RECIPES[name], cls=True)
+    assert out.cls is not None and expected.cls is not None
     assert out.patches.dtype == out.cls.dtype == dtype
-    assert error(out.cls, wanted.cls) < TOLERANCE[dtype]
-    lost = error(out.patches, wanted.patches)
+    assert error(out.cls, expected.cls) < TOLERANCE[dtype]
+    lost = error(out.patches, expected.patches)
     assert lost < TOLERANCE[dtype]
     # restructuring must not cost precision: the literal statement in the same dtype is the measure
-    assert lost < 2 * error(scores.features(weights, pixels.to(dtype), RECIPES[name]), wanted.patches)
+    assert lost < 2 * error(scores.features(weights, pixels.to(dtype), RECIPES[name]), expected.patches)
 
 
 def test_pixels_take_the_dtype_of_the_weights() -> None:
@@ -85,10 +85,10 @@ def test_vectors_of_length_zero_are_no_nan(dtype: torch.dtype) -> None:
 
 def test_memory_layout_of_pixels_does_not_matter() -> None:
     pixels = towers.pixels(2, (3, 5))
-    wanted = forward(towers.tower(), pixels, RECIPES["gem"]).patches
+    expected = forward(towers.tower(), pixels, RECIPES["gem"]).patches
     turned = pixels.transpose(2, 3).contiguous().transpose(2, 3)
     for each in (pixels.contiguous(memory_format=torch.channels_last), turned):
-        assert error(forward(towers.tower(), each, RECIPES["gem"]).patches, wanted) < SAME[torch.float64]
+        assert error(forward(towers.tower(), each, RECIPES["gem"]).patches, expected) < SAME[torch.float64]
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)
@@ -164,12 +164,12 @@ def test_each_capture_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((3, 32, 32), "pixels are (3, 32, 32) torch.float64; normalised floats [B, 3, H, W] are wanted"),
-        ((1, 1, 32, 32), "pixels are (1, 1, 32, 32) torch.float64"),
-        ((1, 32, 32, 3), "pixels are (1, 32, 32, 3) torch.float64"),
-        ((1, 3, 32, 36), "input size 32x36 is not a multiple of the patch 8x8"),
-        ((1, 3, 4, 32), "input size 4x32 is not a multiple of the patch 8x8"),
-        ((1, 3, 0, 32), "input size 0x32 is not a multiple of the patch 8x8"),
+        ((3, 32, 32), "pixels must be normalised floats [B, 3, H, W], got torch.float64 (3, 32, 32)"),
+        ((1, 1, 32, 32), "got torch.float64 (1, 1, 32, 32)"),
+        ((1, 32, 32, 3), "got torch.float64 (1, 32, 32, 3)"),
+        ((1, 3, 32, 36), "input size must be a multiple of the patch 8x8, got 32x36"),
+        ((1, 3, 4, 32), "input size must be a multiple of the patch 8x8, got 4x32"),
+        ((1, 3, 0, 32), "input size must be a multiple of the patch 8x8, got 0x32"),
     ],
 )
 def test_pixels_of_a_wrong_shape(shape: tuple[int, ...], message: str) -> None:
@@ -178,12 +178,12 @@ def test_pixels_of_a_wrong_shape(shape: tuple[int, ...], message: str) -> None:
 
 
 def test_pixels_that_are_not_floats() -> None:
-    with pytest.raises(ModelError, match=re.escape("pixels are (1, 3, 32, 32) torch.uint8; normalised floats")):
+    with pytest.raises(ModelError, match=re.escape("pixels must be normalised floats [B, 3, H, W], got torch.uint8")):
         forward(towers.tower(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), RECIPES["gem"])
 
 
 def test_recipe_of_more_blocks_than_there_are() -> None:
-    with pytest.raises(RecipeError, match="recipe 'gem' changes 8 blocks, and the model has 7"):
+    with pytest.raises(RecipeError, match="recipe 'gem': blocks must be at most the model's 7, got 8"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", blocks=8))
 
 
@@ -196,7 +196,7 @@ def test_unknown_capture(name: str) -> None:
 @pytest.mark.parametrize("shape", [(5, 1, 1, 1), (1, 3, 1, 1), (1, 1, 2, 1), (1, 1, 1, 3), (6, 4, 3, 2, 1), (6,)])
 def test_table_that_does_not_fit(shape: tuple[int, ...]) -> None:
     table = torch.ones(shape).tolist()
-    with pytest.raises(RecipeError, match=r"inv_temp table (does not fit|is for 3 heads, and the model has 4)"):
+    with pytest.raises(RecipeError, match=r"inv_temp table (must be nested|must be for the model's 4 heads, got 3)"):
         forward(towers.tower(), towers.pixels(1, (2, 2)), recipe("gem", inv_temp=table))
 
 

@@ -34,21 +34,21 @@ def by_autograd(function: Callable[[Tensor], Tensor], x: Tensor, gradient: Tenso
 @pytest.mark.parametrize("rows", [R, 1])
 def test_layer_norm(rows: int) -> None:
     x, weight, gradient = numbers("x", B, R, C), numbers("w", C), numbers("g", B, T, rows, C)
-    wanted = by_autograd(lambda x: F.layer_norm(x, (C,), weight, None, 1e-5), x, gradient)
-    assert error(vjp.layer_norm(gradient, x, weight, 1e-5), wanted) < EXACT
+    expected = by_autograd(lambda x: F.layer_norm(x, (C,), weight, None, 1e-5), x, gradient)
+    assert error(vjp.layer_norm(gradient, x, weight, 1e-5), expected) < EXACT
 
 
 def test_linear() -> None:
     weight, gradient = numbers("w", 7, C), numbers("g", B, T, R, 7)
-    wanted = by_autograd(lambda x: F.linear(x, weight), numbers("x", B, R, C), gradient)
-    assert error(vjp.linear(gradient, weight), wanted) < EXACT
+    expected = by_autograd(lambda x: F.linear(x, weight), numbers("x", B, R, C), gradient)
+    assert error(vjp.linear(gradient, weight), expected) < EXACT
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "silu"])
 def test_slope(activation: str) -> None:
     x = torch.linspace(-9, 9, 301, dtype=torch.float64).requires_grad_()
-    (wanted,) = torch.autograd.grad(parts.activate(x, activation).sum(), x)
-    assert error(vjp.slope(x.detach(), activation), wanted) < EXACT
+    (expected,) = torch.autograd.grad(parts.activate(x, activation).sum(), x)
+    assert error(vjp.slope(x.detach(), activation), expected) < EXACT
 
 
 def test_unit() -> None:
@@ -70,16 +70,16 @@ def test_mlp_half(rows: int, family: str) -> None:
     block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, rows, C)
     read = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
     hidden = read @ block.fc_w.T + block.fc_b
-    wanted = by_autograd(lambda x: x + parts.mlp(block, x, spec), x, gradient)
-    assert error(vjp.mlp_half(gradient, x, hidden, mlp_end(block, hidden, spec), block, spec), wanted) < EXACT
+    expected = by_autograd(lambda x: x + parts.mlp(block, x, spec), x, gradient)
+    assert error(vjp.mlp_half(gradient, x, hidden, mlp_end(block, hidden, spec), block, spec), expected) < EXACT
 
 
 @pytest.mark.parametrize("family", ["clip", "eva02", "eva02-e"])
 def test_attention_end(family: str) -> None:
     weights = families.tower(family)
     block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, R, C)
-    wanted = by_autograd(lambda x: parts.out(block, x[:, None], spec), x, gradient)
-    assert error(vjp.attention_end(gradient, x, out_linear(block, x, spec), block, spec), wanted) < EXACT
+    expected = by_autograd(lambda x: parts.out(block, x[:, None], spec), x, gradient)
+    assert error(vjp.attention_end(gradient, x, out_linear(block, x, spec), block, spec), expected) < EXACT
 
 
 @pytest.mark.parametrize(("turning", "normed"), [(True, False), (False, True), (True, True)])
@@ -104,8 +104,8 @@ def test_pool_end(rows: int, family: str, whole: bool) -> None:
     assert weights.pool is not None
     pool, width = weights.pool, weights.pool.out_w.shape[0]
     z, gradient = numbers("z", B, R, width), numbers("g", B, T, rows, width)
-    wanted = by_autograd(lambda z: parts.behind_pool(weights, z) if whole else z + 0, z, gradient)
-    assert error(vjp.pool_end(gradient, z, pool, weights.spec, whole).expand_as(wanted), wanted) < EXACT
+    expected = by_autograd(lambda z: parts.behind_pool(weights, z) if whole else z + 0, z, gradient)
+    assert error(vjp.pool_end(gradient, z, pool, weights.spec, whole).expand_as(expected), expected) < EXACT
 
 
 def test_half_precision_is_multiplied_in_and_nothing_else() -> None:

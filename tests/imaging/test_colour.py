@@ -64,9 +64,9 @@ def test_alpha_stays_and_colours_move() -> None:
 
 def test_palettes_have_profiles_too() -> None:
     palette = Image.fromarray(COLOURS).quantize(16)
-    wanted = icc.adobe_to_srgb(np.asarray(palette.convert("RGB")))
+    expected = icc.adobe_to_srgb(np.asarray(palette.convert("RGB")))
     loaded = images.load(encoded(palette, "PNG", icc_profile=icc.ADOBE_RGB))
-    assert np.abs(np.asarray(loaded) - wanted).max() <= 2
+    assert np.abs(np.asarray(loaded) - expected).max() <= 2
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -75,8 +75,8 @@ def test_greys_have_a_gamma(deep: bool) -> None:
     source = Image.fromarray(values.astype(np.uint16) * 257 if deep else values)
     loaded = np.asarray(images.load(encoded(source, "PNG", icc_profile=icc.grey(1.8))))
     linear = (values / 255) ** 1.8
-    wanted = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    assert np.abs(loaded[..., 1] - wanted).max() <= 2
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(loaded[..., 1] - expected).max() <= 2
 
 
 def test_a_grey_picture_with_a_colour_profile_stays() -> None:
@@ -92,7 +92,7 @@ def test_lab_is_a_space_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("profile", [b"not a profile", icc.ADOBE_RGB[:200], icc.ADOBE_RGB[:-40] + bytes(40)])
-def test_a_damaged_profile_is_left_out_and_said(profile: bytes) -> None:
+def test_a_damaged_profile_is_left_out_and_reported(profile: bytes) -> None:
     picture = Image.fromarray(COLOURS)
     picture.info["icc_profile"] = profile
     with pytest.warns(FastlocWarning, match="colour profile cannot be used"):

@@ -89,10 +89,10 @@ def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size
     geometry = fit(picture, size, 8, name)
     grid = geometry.grid(8)
     for matrix, inside, seen in zip(geometry.resampling(grid), geometry.covered(), geometry.seen(grid), strict=True):
-        wanted = np.zeros(len(matrix))
-        wanted[inside] = 1
-        np.testing.assert_allclose(matrix.sum(1), wanted, atol=1e-12)
-        assert matrix.min() >= 0 and wanted.any()
+        expected = np.zeros(len(matrix))
+        expected[inside] = 1
+        np.testing.assert_allclose(matrix.sum(1), expected, atol=1e-12)
+        assert matrix.min() >= 0 and expected.any()
         # a letterbox's padding has no weight
         outside = np.delete(matrix, np.arange(matrix.shape[1])[seen], axis=1)
         assert not outside.any()

@@ -1,6 +1,5 @@
 """Heatmaps in each order, against torch and against statements of one line each."""
 
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -35,7 +34,7 @@ def scaled(values):
 def test_each_order_is_its_definition():
     values = similarities()
     raw = bilinear(values, (50, 70))
-    wanted = {
+    reference = {
         "grid": bilinear(scaled(values), (50, 70)),
         "picture": scaled(raw),
         "softmax": torch.softmax(torch.from_numpy(40 * raw), 0).numpy(),
@@ -43,14 +42,14 @@ def test_each_order_is_its_definition():
         "softmax-grid": bilinear(torch.softmax(torch.from_numpy(40 * values), 0).numpy(), (50, 70)),
         "none": raw,
     }
-    assert wanted.keys() == heatmaps.ORDERS.keys()
-    for order, expected in wanted.items():
+    assert reference.keys() == heatmaps.ORDERS.keys()
+    for order, expected in reference.items():
         got = heatmaps.heatmaps(values, STRETCH, order, logit_scale=40.0)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12, err_msg=order)
     # the two min-max orders are not the same thing, and neither are the two ways to the picture
-    assert np.abs(wanted["grid"] - wanted["picture"]).max() > 1e-3
-    assert np.abs(wanted["softmax"] - wanted["softmax-input"]).max() > 1e-3
-    assert np.abs(wanted["softmax"] - wanted["softmax-grid"]).max() > 1e-3
+    assert np.abs(reference["grid"] - reference["picture"]).max() > 1e-3
+    assert np.abs(reference["softmax"] - reference["softmax-input"]).max() > 1e-3
+    assert np.abs(reference["softmax"] - reference["softmax-grid"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("order", ["grid", "picture"])
@@ -119,10 +118,10 @@ def test_letterbox_padding_takes_no_part():
     through = heatmaps.upsample(values, geometry, "softmax-input")
     # rows 0 and 5 are padding alone; rows 1 and 4 hold some of the picture
     values[0, 0], values[0, 5] = 50, -50
-    for order, wanted in clean.items():
+    for order, expected in clean.items():
         got = heatmaps.heatmaps(values, geometry, order)
-        assert wanted.max() > 0.5
-        np.testing.assert_array_equal(got, wanted, err_msg=order)
+        assert expected.max() > 0.5
+        np.testing.assert_array_equal(got, expected, err_msg=order)
     np.testing.assert_array_equal(heatmaps.upsample(values, geometry, "softmax-input"), through)
 
 
@@ -152,41 +151,3 @@ def test_refusals():
     ]:
         with pytest.raises(FastlocError, match=word):
             heatmaps.heatmaps(*arguments)
-
-
-# --- labels
-
-
-@pytest.mark.parametrize("name", FITS)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_labels_are_the_argmax(name, dtype):
-    geometry = fit((50, 70), 96, 16, name)
-    values = similarities(5, geometry.grid(16), dtype)
-    inside = geometry.covered()
-    wanted = np.full((50, 70), heatmaps.BACKGROUND)
-    wanted[inside] = heatmaps.upsample(values, geometry).argmax(0)[inside]
-    got = heatmaps.labels(values, geometry)
-    assert got.dtype == np.int32
-    np.testing.assert_array_equal(got, wanted)
-    wanted[inside] = heatmaps.upsample(values, geometry, "softmax-input").argmax(0)[inside]
-    np.testing.assert_array_equal(heatmaps.labels(values, geometry, order="softmax-input"), wanted)
-
-
-def test_labels_with_a_threshold():
-    values = similarities(5)
-    best = heatmaps.upsample(values, STRETCH).max(0)
-    got = heatmaps.labels(values, STRETCH, threshold=0.5)
-    assert 0 < (got == -1).mean() < 1
-    np.testing.assert_array_equal(got == heatmaps.BACKGROUND, best < 0.5)
-
-
-def test_labels_never_hold_all_maps_at_once():
-    geometry = fit((400, 500), 96, 16, "stretch")
-    values = similarities(60, dtype=np.float32)
-    heatmaps.labels(values, geometry)
-    tracemalloc.start()
-    heatmaps.labels(values, geometry)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # two float maps, the comparison, and the labels in and out of their frame: far from 60 maps
-    assert peak < 6 * 400 * 500 * 4, peak

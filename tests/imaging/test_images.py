@@ -41,9 +41,9 @@ def test_files_bytes_and_pictures_agree(tmp_path, kind):
     content = encoded(source, kind, **({"lossless": True} if kind == "WEBP" else {}))
     path = tmp_path / "picture.any"
     path.write_bytes(content)
-    wanted = np.asarray(Image.open(path).convert("RGB"))
+    expected = np.asarray(Image.open(path).convert("RGB"))
     for each in (path, str(path), content, Image.open(path)):
-        same(images.load(each), wanted)
+        same(images.load(each), expected)
 
 
 def test_never_shares_pixels_with_the_source():
@@ -73,9 +73,9 @@ ARRAYS = {
 
 @pytest.mark.parametrize("case", ARRAYS)
 def test_arrays(case):
-    array, wanted = ARRAYS[case]
+    array, expected = ARRAYS[case]
     before = array.copy()
-    same(images.load(array), wanted)
+    same(images.load(array), expected)
     assert (array == before).all()
 
 
@@ -131,10 +131,10 @@ def test_malformed_exif_does_not_refuse_the_picture():
 def test_transparency_is_laid_over_white():
     alpha = np.array([[0, 128, 255]], np.uint8)
     rgba = np.dstack([np.full((1, 3, 3), 0, np.uint8), alpha])
-    wanted = np.repeat((255 - alpha)[..., None], 3, axis=2)
+    expected = np.repeat((255 - alpha)[..., None], 3, axis=2)
     picture = Image.fromarray(rgba)
     for source in (rgba, rgba / 255, picture, picture.convert("LA"), picture.convert("RGBa"), encoded(picture, "PNG")):
-        same(images.load(source), wanted, within=1)
+        same(images.load(source), expected, within=1)
 
 
 def test_palette_with_transparency():
@@ -151,12 +151,12 @@ def test_grey_with_a_transparent_value():
 
 def test_deep_greys_are_scaled_not_clipped(tmp_path):
     deep = np.array([[0, 300, 65535]], np.uint16)
-    wanted = np.array([[0, 1, 255]])
+    expected = np.array([[0, 1, 255]])
     path = tmp_path / "deep.png"
     Image.fromarray(deep).save(path)
     assert Image.open(path).mode.startswith("I")
-    same(images.load(path), wanted)
-    same(images.load(Image.fromarray(deep.astype(np.int32))), wanted)
+    same(images.load(path), expected)
+    same(images.load(Image.fromarray(deep.astype(np.int32))), expected)
     same(images.load(Image.fromarray(np.array([[0, 0.5, 1]], np.float32))), np.array([[0, 128, 255]]))
 
 

@@ -57,31 +57,31 @@ def scene(size, texts=2, seed=0, dtype=np.float64):
 @pytest.mark.parametrize("how", [Refinement(), SMALL, Refinement(1, (1,)), Refinement(4, (40,))])
 def test_the_official_steps(size, how):
     masks, picture, _ = scene(size)
-    wanted = literal(masks, picture, how.iterations, how.dilations)
-    assert np.abs(refine(masks, picture, how) - wanted).max() < 1e-10 * np.abs(wanted).max()
+    expected = literal(masks, picture, how.iterations, how.dilations)
+    assert np.abs(refine(masks, picture, how) - expected).max() < 1e-10 * np.abs(expected).max()
     single = refine(masks.astype(np.float32), picture, how)
-    assert single.dtype == np.float32 and np.abs(single - wanted).max() < 2e-6 * np.abs(wanted).max()
+    assert single.dtype == np.float32 and np.abs(single - expected).max() < 2e-6 * np.abs(expected).max()
 
 
 def test_a_picture_of_one_colour_averages_the_neighbours():
     masks = np.zeros((1, 9, 9))
     masks[0, 4, 4] = 8
     found = refine(masks, np.full((9, 9, 3), 77, np.uint8), Refinement(1, (2,)))
-    wanted = np.zeros((9, 9))
-    wanted[2:7:2, 2:7:2] = 1
+    expected = np.zeros((9, 9))
+    expected[2:7:2, 2:7:2] = 1
     # a pixel is no neighbour of its own
-    wanted[4, 4] = 0
-    np.testing.assert_allclose(found[0], wanted, atol=1e-12)
+    expected[4, 4] = 0
+    np.testing.assert_allclose(found[0], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_budget_changes_no_number(dtype):
     masks, picture, _ = scene((70, 50), dtype=dtype)
-    wanted = refine(masks, picture, Refinement(3, (2, 5)))
+    expected = refine(masks, picture, Refinement(3, (2, 5)))
     before = masks.copy()
     # one row at a time and nothing kept; several rows and some strips kept
     for budget in (1, 300_000, 700_000):
-        np.testing.assert_array_equal(refine(masks, picture, Refinement(3, (2, 5), budget)), wanted, f"budget {budget}")
+        np.testing.assert_array_equal(refine(masks, picture, Refinement(3, (2, 5), budget)), expected, f"budget {budget}")
     np.testing.assert_array_equal(masks, before)
 
 
@@ -116,16 +116,16 @@ def test_a_result_refines_before_it_reads_out(order, name, reverse):
     inside = (slice(None), rows, columns)
     picture = np.ascontiguousarray(np.asarray(plain.picture)[rows, columns])
     raw = literal(heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry, order)[inside], picture, 2, (1, 3))
-    wanted = np.zeros_like(plain.heatmaps)
+    expected = np.zeros_like(plain.heatmaps)
     if order == "grid":
-        wanted[inside] = literal(plain.heatmaps[inside].astype(np.float64), picture, 2, (1, 3))
+        expected[inside] = literal(plain.heatmaps[inside].astype(np.float64), picture, 2, (1, 3))
     elif order == "picture":
-        wanted[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
+        expected[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
     elif order in heatmaps.COMPETING:
-        wanted[inside] = heatmaps.softmax(raw, 9.0)
+        expected[inside] = heatmaps.softmax(raw, 9.0)
     else:
-        wanted[inside] = raw
-    np.testing.assert_allclose(result.heatmaps, wanted, atol=1e-5)
+        expected[inside] = raw
+    np.testing.assert_allclose(result.heatmaps, expected, atol=1e-5)
     labels = result.labels()
     np.testing.assert_array_equal(labels[rows, columns], (raw.argmin(0) if reverse else raw.argmax(0)))
     assert (labels == -1).sum() == labels.size - labels[rows, columns].size

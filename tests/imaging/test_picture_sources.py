@@ -65,9 +65,9 @@ def test_nothing_is_an_error(folder: Path) -> None:
 @pytest.mark.parametrize("make", [lambda: BATCH, lambda: np.moveaxis(BATCH, -1, 1), lambda: torch.from_numpy(BATCH).permute(0, 3, 1, 2),
                                   lambda: torch.from_numpy(BATCH), lambda: (each for each in BATCH), lambda: list(BATCH)])  # fmt: skip
 def test_batches_and_iterables(make: object) -> None:
-    given = make()
-    assert is_many(given)
-    assert [np.asarray(images.load(each)).tolist() for each in pictures(given)] == BATCH.tolist()
+    source = make()
+    assert is_many(source)
+    assert [np.asarray(images.load(each)).tolist() for each in pictures(source)] == BATCH.tolist()
 
 
 @pytest.mark.parametrize("single", [b"", bytearray(), memoryview(b""), io.BytesIO(), BATCH[0], torch.from_numpy(BATCH[0]), None, {}, 3])

@@ -40,10 +40,10 @@ def picture(size: tuple[int, int], seed: int, *, harsh: bool) -> Bytes:
 
 def check(before: tuple[int, int], after: tuple[int, int], interpolation: str, *, harsh: bool) -> None:
     pixels = picture(before, sum(before) + sum(after), harsh=harsh)
-    wanted = np.asarray(Image.fromarray(pixels).resize(after[::-1], INTERPOLATIONS[interpolation]))
+    expected = np.asarray(Image.fromarray(pixels).resize(after[::-1], INTERPOLATIONS[interpolation]))
     found = resized(pixels, after, interpolation)
-    wrong = np.count_nonzero(found != wanted)
-    assert wrong == 0, f"{before} to {after}, {interpolation}: {wrong} of {wanted.size} bytes differ"
+    wrong = np.count_nonzero(found != expected)
+    assert wrong == 0, f"{before} to {after}, {interpolation}: {wrong} of {expected.size} bytes differ"
 
 
 @pytest.mark.parametrize("harsh", [False, True], ids=["noise", "harsh"])

@@ -40,10 +40,10 @@ def png(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def close(source: object, wanted: np.ndarray, within: int = 1) -> None:
+def close(source: object, expected: np.ndarray, within: int = 1) -> None:
     loaded = np.asarray(images.load(source))
-    wanted = np.broadcast_to(wanted[..., None], loaded.shape) if wanted.ndim == 2 else wanted
-    assert np.abs(loaded.astype(int) - wanted).max() <= within
+    expected = np.broadcast_to(expected[..., None], loaded.shape) if expected.ndim == 2 else expected
+    assert np.abs(loaded.astype(int) - expected).max() <= within
 
 
 ASSUMED = {
@@ -64,12 +64,12 @@ ASSUMED = {
 
 
 @pytest.mark.parametrize("case", ASSUMED)
-def test_what_is_assumed_is_said(case: str) -> None:
-    source, wanted, words = ASSUMED[case]
+def test_what_is_assumed_is_reported(case: str) -> None:
+    source, expected, words = ASSUMED[case]
     with pytest.warns(FastlocWarning, match=words):
         loaded = images.load(source)
-    if wanted is not None:
-        close(loaded, wanted)
+    if expected is not None:
+        close(loaded, expected)
 
 
 CLEAR = {
@@ -90,27 +90,27 @@ CLEAR = {
 
 @pytest.mark.parametrize("case", CLEAR)
 def test_what_is_clear_needs_no_word(case: str) -> None:
-    source, wanted = CLEAR[case]
+    source, expected = CLEAR[case]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        close(source, wanted)
+        close(source, expected)
 
 
-@pytest.mark.parametrize(("maximum", "wanted"), [(255, 255), (256, 64), (1023, 255), (1024, 64), (4095, 255), (16383, 255)])
-def test_white_is_the_smallest_usual_one(maximum: int, wanted: int) -> None:
+@pytest.mark.parametrize(("maximum", "expected"), [(255, 255), (256, 64), (1023, 255), (1024, 64), (4095, 255), (16383, 255)])
+def test_white_is_the_smallest_usual_one(maximum: int, expected: int) -> None:
     with pytest.warns(FastlocWarning, match=f"no value exceeds {maximum}"):
-        assert np.asarray(images.load(np.array([[0, maximum]], np.uint16)))[0, 1, 0] == wanted
+        assert np.asarray(images.load(np.array([[0, maximum]], np.uint16)))[0, 1, 0] == expected
 
 
 @pytest.mark.parametrize(("bits", "dark"), [(4, True), (0, False)])
-def test_colour_of_16_bits_that_ends_low_is_said_to_be_dark(bits: int, dark: bool) -> None:
+def test_colour_of_16_bits_that_ends_low_is_reported_as_dark(bits: int, dark: bool) -> None:
     deep = (COLOUR.astype(np.uint16) * 257) >> bits
     content = _rgb_tiff(deep)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         images.load(content)
-    said = [str(each.message) for each in caught]
-    assert len(said) == dark and all("fill no more than 14 bits" in each for each in said), said
+    messages = [str(each.message) for each in caught]
+    assert len(messages) == dark and all("fill no more than 14 bits" in each for each in messages), messages
 
 
 def _rgb_tiff(values: np.ndarray) -> bytes:

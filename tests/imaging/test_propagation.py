@@ -51,15 +51,15 @@ def test_the_official_steps(size, texts, how, spread):
     maps, picture, _ = scene(size, texts, spread=spread)
     before = maps.copy()
     how = Propagation(how.iterations, how.grid, self_affinity(embeddings(texts)))
-    wanted = propagated(maps, picture, class_affinity(embeddings(texts)), how.iterations, how.grid)
+    expected = propagated(maps, picture, class_affinity(embeddings(texts)), how.iterations, how.grid)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = propagate(maps, picture, how)
         single = propagate(maps.astype(np.float32), picture, how)
     np.testing.assert_array_equal(maps, before)
-    assert np.abs(found - wanted).max() < 1e-10 * np.abs(wanted).max()
+    assert np.abs(found - expected).max() < 1e-10 * np.abs(expected).max()
     assert single.dtype == np.float32
-    assert np.abs(single - wanted).max() < 1e-5 * np.abs(wanted).max()
+    assert np.abs(single - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_what_is_alike_everywhere_stays():
@@ -140,19 +140,19 @@ def test_a_result_propagates_before_it_reads_out(order, name, reverse):
     sign = -1 if reverse else 1
     raw = sign * heatmaps.upsample(plain.similarity.astype(np.float64), plain.geometry, order)[inside]
     raw = sign * propagated(raw, np.asarray(plain.picture)[rows, columns], class_affinity(vectors), 4, 20)
-    wanted = np.zeros_like(plain.heatmaps)
+    expected = np.zeros_like(plain.heatmaps)
     if order == "grid":
         seen = plain.similarity[(slice(None), *plain.geometry.seen(plain.similarity.shape[1:]))]
         low, high = seen.min((1, 2), keepdims=True), seen.max((1, 2), keepdims=True)
         heat = np.clip((raw - low) / (high - low), 0, 1)
-        wanted[inside] = 1 - heat if reverse else heat
+        expected[inside] = 1 - heat if reverse else heat
     elif order == "picture":
-        wanted[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
+        expected[inside] = 1 - heatmaps.minmax(raw) if reverse else heatmaps.minmax(raw)
     elif order in heatmaps.COMPETING:
-        wanted[inside] = heatmaps.softmax(raw, 9.0)
+        expected[inside] = heatmaps.softmax(raw, 9.0)
     else:
-        wanted[inside] = raw
-    np.testing.assert_allclose(result.heatmaps, wanted, atol=1e-4)
+        expected[inside] = raw
+    np.testing.assert_allclose(result.heatmaps, expected, atol=1e-4)
     labels = result.labels()[rows, columns]
     assert (labels == (raw.argmin(0) if reverse else raw.argmax(0))).mean() > 0.999
 
@@ -178,9 +178,9 @@ def test_a_map_without_contrast_stays_empty():
 @pytest.mark.parametrize("settings", [{}, {"grid": 24, "iterations": 3, "affinity": (0.91, 0.95, 1 / 3), "budget": 1 << 20}])
 def test_a_refined_result_comes_over_the_wire_and_out_of_a_pickle(settings):
     result = make().refined("propagate", **settings)
-    told = result.to_dict()["refinement"]
-    assert told.pop("method") == "propagate"
-    assert Propagation(**told) == result.refinement == Propagation(**settings)
+    refinement = result.to_dict()["refinement"]
+    assert refinement.pop("method") == "propagate"
+    assert Propagation(**refinement) == result.refinement == Propagation(**settings)
     over = decode(json.dumps(to_wire(result)), Located, "answer").result(result.picture)
     for other in (over, pickle.loads(pickle.dumps(result))):
         assert other.refinement == result.refinement
@@ -197,7 +197,7 @@ def test_a_refined_result_comes_over_the_wire_and_out_of_a_pickle(settings):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"iterations": 0}, "iterations must be a whole number from 1"),
         ({"iterations": 2.5}, "iterations must be a whole number"),
@@ -213,8 +213,8 @@ def test_a_refined_result_comes_over_the_wire_and_out_of_a_pickle(settings):
         ({"dilations": (8, 16)}, "unknown propagate setting 'dilations'"),
     ],
 )
-def test_wrong_settings_are_told_at_once(wrong: dict[str, Any], told: str):
-    with pytest.raises(FastlocError, match=told):
+def test_wrong_settings_are_reported_at_once(wrong: dict[str, Any], message: str):
+    with pytest.raises(FastlocError, match=message):
         make().refined("propagate", **wrong)
 
 

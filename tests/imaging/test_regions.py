@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fastloc.imaging.regions import regions
+from fastloc.imaging.readouts.regions import Regions, of_runs
+from fastloc.imaging.readouts.runs import Runs
 
 
 def spiral(side: int) -> NDArray[np.bool_]:
@@ -18,6 +19,14 @@ def spiral(side: int) -> NDArray[np.bool_]:
             mask[y, x] = True
         down, right = right, -down
     return mask
+
+
+def regions(mask: NDArray[np.bool_], heat: NDArray[np.float32], down: bool = False) -> Regions:
+    """The regions of the runs of a mask's rows or columns."""
+    if not down:
+        return of_runs(Runs.of(mask, heat))
+    rows = Runs.of(mask.T, heat.T)
+    return of_runs(Runs(mask.shape, True, rows.line, rows.start, rows.end, rows.largest))
 
 
 def noise(share: float, shape: tuple[int, int], seed: int) -> NDArray[np.bool_]:
@@ -50,12 +59,13 @@ MASKS = {
 }
 
 
+@pytest.mark.parametrize("down", [False, True])
 @pytest.mark.parametrize("name", MASKS)
-def test_regions_are_scipy_s(name: str):
+def test_regions_are_scipy_s(name: str, down: bool):
     mask = MASKS[name]
     heat = np.random.default_rng(0).standard_normal(mask.shape).astype(np.float32)
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    found = regions(mask, heat)
+    found = regions(mask, heat, down)
     assert len(found.boxes) == len(found.area) == len(found.value) == count
     slices = ndimage.find_objects(labels)
     assert found.boxes.tolist() == [[x.start, y.start, x.stop, y.stop] for y, x in slices]

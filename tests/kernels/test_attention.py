@@ -46,8 +46,8 @@ def gem(x: Tensor, temperatures: list[Tensor]) -> Tensor:
     return self_self_ensemble.self_self_ensemble(p, x[:, 2], temperatures[-1], pick, norms, scale=1 / 3)
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
-    return float((found.double() - wanted).norm() / wanted.norm())
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_gem_block(iterations: int, inv_temp: float | str) -> None:
     x, lengths = packed(iterations), 20 + torch.arange(B * N, device=DEVICE).reshape(B, N).float()
     temperatures = inverse_temperatures(method, temperature_table(method, HEADS, x), lengths, D, 0)
     views = [torch.as_tensor(each, device=DEVICE).expand(B, 3, HEADS) for each in temperatures]
-    found, wanted = gem(x, views), exact(x, method, temperatures)
-    assert found.shape == wanted.shape == (B, N - 1, HEADS * D)
-    assert error(found, wanted) < 2e-6, f"{iterations} iterations, inv_temp {inv_temp}: {error(found, wanted):.1e}"
+    found, expected = gem(x, views), exact(x, method, temperatures)
+    assert found.shape == expected.shape == (B, N - 1, HEADS * D)
+    assert error(found, expected) < 2e-6, f"{iterations} iterations, inv_temp {inv_temp}: {error(found, expected):.1e}"
 
 
 @pytest.mark.parametrize("name", ["clip_surgery", "sclip", "clearclip", "naclip"])
@@ -81,8 +81,8 @@ def test_bias_is_the_dense_one(grid: tuple[int, int], std: float) -> None:
     x = packed()
     # scores of zero leave the softmax of the bias alone
     found = self_attention.self_attention(x, x[:, 2], 0.0, ((1, 1),), scale=1.0, bias_std=std, grid=grid)
-    wanted = self_attention.reference(x.double(), x[:, 2].double(), 0.0, ((1, 1),), scale=1.0, bias_std=std, grid=grid)
-    assert error(found, wanted) < 2e-6, f"grid {grid}, std {std}: {error(found, wanted):.1e}"
+    expected = self_attention.reference(x.double(), x[:, 2].double(), 0.0, ((1, 1),), scale=1.0, bias_std=std, grid=grid)
+    assert error(found, expected) < 2e-6, f"grid {grid}, std {std}: {error(found, expected):.1e}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -146,19 +146,19 @@ def of_width(width: int) -> Tensor:
     ("x", "more", "reason"),
     [
         (X, {}, ""),
-        (X[0], {}, "x has 4 axes; [B, K, H, N, d] is wanted"),
-        (of_width(20), {}, "head width 20, which is not a multiple of 8: rows would not be aligned to 16 bytes"),
-        (of_width(8), {}, "head width 8; 16 to 128 are wanted"),
-        (of_width(136), {}, "head width 136; 16 to 128 are wanted"),
-        (X.float(), {}, "float32 operands would run without tensor cores; use float16 or bfloat16, or attention='sdpa'"),
-        (X.double(), {}, "x is float64; float16 or bfloat16 is wanted"),
-        (of_width(128)[..., ::2], {}, "stride 2 on its last axis; 1 is wanted"),
-        (torch.zeros(1, 3, 2, 9, 68).half()[..., :64], {}, "stride of 68, which is not a multiple of 8"),
-        (X, {"pick": (3,)}, "pick asks for projection 3; x has 3, counted from 0"),
-        (X, {"pick": ()}, "pick has 0 streams; 1 to 7 are wanted"),
-        (X, {"inv_temp": T.double()}, "inv_temp is [1, 1, 2] float64; [1, 1, 2] float32 is wanted"),
-        (X, {"inv_temp": T[:, :, :1]}, "inv_temp is [1, 1, 1] float32; [1, 1, 2] float32 is wanted"),
-        (X, {"norms": torch.zeros(1, 1, 2, 9)}, "norms is [1, 1, 2, 9] float32; [1, 1, 2, 64] float32 is wanted"),
+        (X[0], {}, "x must be [B, K, H, N, d], got 4 axes"),
+        (of_width(20), {}, "the head width of x must be a multiple of 8, for rows aligned to 16 bytes, got 20"),
+        (of_width(8), {}, "the head width of x must be from 16 to 128, got 8"),
+        (of_width(136), {}, "the head width of x must be from 16 to 128, got 136"),
+        (X.float(), {}, "got float32, which would run without tensor cores; or use attention='sdpa'"),
+        (X.double(), {}, "x must be float16 or bfloat16, got float64"),
+        (of_width(128)[..., ::2], {}, "must have stride 1 on its last axis, got 2"),
+        (torch.zeros(1, 3, 2, 9, 68).half()[..., :64], {}, "strides of x must be multiples of 8, for rows aligned to 16 bytes, got 68"),
+        (X, {"pick": (3,)}, "pick must be of x's 3 projections, counted from 0, got 3"),
+        (X, {"pick": ()}, "pick must have 1 to 7 streams, got 0"),
+        (X, {"inv_temp": T.double()}, "inv_temp must be [1, 1, 2] float32, got [1, 1, 2] float64"),
+        (X, {"inv_temp": T[:, :, :1]}, "inv_temp must be [1, 1, 2] float32, got [1, 1, 1] float32"),
+        (X, {"norms": torch.zeros(1, 1, 2, 9)}, "norms must be [1, 1, 2, 64] float32, got [1, 1, 2, 9] float32"),
     ],
 )
 def test_step_says_why_not(x: Tensor, more: dict[str, Any], reason: str) -> None:
@@ -170,12 +170,12 @@ def test_step_says_why_not(x: Tensor, more: dict[str, Any], reason: str) -> None
     ("more", "reason"),
     [
         ({}, ""),
-        ({"v": X[:, 2].bfloat16()}, "v is [1, 2, 9, 64] bfloat16; [1, 2, 9, 64] float16 is wanted"),
-        ({"v": X[:, 2, :, 1:]}, "v is [1, 2, 8, 64] float16; [1, 2, 9, 64] float16 is wanted"),
-        ({"first": 10}, "first is 10; x has 9 tokens"),
-        ({"out": torch.zeros(1, 9, 128).half()}, "out is [1, 9, 128] float16; [1, 8, 128] float16 is wanted"),
-        ({"out": torch.zeros(1, 8, 132).half()[..., :128]}, "out has strides (1056, 132, 1); multiples of 8"),
-        ({"x": of_width(20)}, "head width 20"),
+        ({"v": X[:, 2].bfloat16()}, "v must be [1, 2, 9, 64] float16, got [1, 2, 9, 64] bfloat16"),
+        ({"v": X[:, 2, :, 1:]}, "v must be [1, 2, 9, 64] float16, got [1, 2, 8, 64] float16"),
+        ({"first": 10}, "first must be from 0 to x's 9 tokens, got 10"),
+        ({"out": torch.zeros(1, 9, 128).half()}, "out must be [1, 8, 128] float16, got [1, 9, 128] float16"),
+        ({"out": torch.zeros(1, 8, 132).half()[..., :128]}, "multiples of 8 and a last one of 1, got (1056, 132, 1)"),
+        ({"x": of_width(20)}, "head width of x must be a multiple of 8"),
     ],
 )
 @pytest.mark.parametrize("op", [self_self_ensemble, self_attention])
@@ -189,11 +189,11 @@ def test_outputs_say_why_not(op: Any, more: dict[str, Any], reason: str) -> None
     ("more", "reason"),
     [
         ({"grid": (2, 4)}, ""),
-        ({"grid": None}, "grid is None; for the bias of 9 tokens from 1 on one of 8 patches is wanted"),
-        ({"grid": (3, 3)}, "grid is (3, 3); for the bias of 9 tokens from 1 on one of 8 patches is wanted"),
-        ({"grid": (2, 4), "first": 0}, "grid is (2, 4); for the bias of 9 tokens from 0 on one of 9 patches is wanted"),
-        ({"grid": (2, 4), "bias_std": 0.0}, "bias_std is 0.0; a number above 0 is wanted"),
-        ({"grid": (2, 4), "pairs": ((0, 3),)}, "the keys' side of pairs asks for projection 3"),
+        ({"grid": None}, "grid must have 8 patches for the bias of 9 tokens from 1 on, got None"),
+        ({"grid": (3, 3)}, "grid must have 8 patches for the bias of 9 tokens from 1 on, got (3, 3)"),
+        ({"grid": (2, 4), "first": 0}, "grid must have 9 patches for the bias of 9 tokens from 0 on, got (2, 4)"),
+        ({"grid": (2, 4), "bias_std": 0.0}, "bias_std must be above 0, got 0.0"),
+        ({"grid": (2, 4), "pairs": ((0, 3),)}, "the keys' side of pairs must be of x's 3 projections, counted from 0, got 3"),
     ],
 )
 def test_bias_says_why_not(more: dict[str, Any], reason: str) -> None:

@@ -78,21 +78,21 @@ for sm, mma in ((80, "HMMA"), (89, "HMMA"), (90, "HGMMA")):
     assert not broken_rules(found, sm, attention=True), broken_rules(found, sm, attention=True)
 # blocks of 32 rows are too small for wgmma
 small = compile_build(recorded(32, 4), 90)
-assert not broken_rules(small, 90) and "HGMMA is wanted" in broken_rules(small, 90, attention=True)[0], small
+assert not broken_rules(small, 90) and "must be HGMMA" in broken_rules(small, 90, attention=True)[0], small
 spilling = compile_build(recorded(128, 1), 80)
 assert spilling.spill_stores and spilling.spill_loads and spilling.stack, spilling
 assert "spills" in broken_rules(spilling, 80)[0]
 full = compile_build(recorded(32, 4, precision="ieee"), 80)
 assert full.dots == 0 and not full.mma and not broken_rules(full, 80), full
 from dataclasses import replace
-assert "no tensor core" in broken_rules(replace(full, dots=1), 80)[0]
-assert "over the 101376 that a block can have" in broken_rules(replace(full, shared=100 << 10), 89)[0]
+assert "dots must use tensor core instructions" in broken_rules(replace(full, dots=1), 80)[0]
+assert "shared memory must be at most 101376 bytes" in broken_rules(replace(full, shared=100 << 10), 89)[0]
 assert not broken_rules(replace(full, shared=100 << 10), 90)
 """
     toys(code, tmp_path)
 
 
-def test_a_record_that_says_otherwise_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_differs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     start = {"op": "add_norm", "head_width": None}
     rows = [
         {**start, "sm": 80, "registers": 40},

@@ -129,7 +129,7 @@ WRONG = {
     imprecise: "2 x PyTorch's own",
     different_every_time(count()): "a second run does not give the same bits",
     in_place: "wrote into its argument x",
-    short: "shapes [[3, 16, 65]]; [[3, 17, 65]] are wanted",
+    short: "shapes must be [[3, 17, 65]], got [[3, 16, 65]]",
     transposed: "2 x PyTorch's own",
 }
 
@@ -207,7 +207,7 @@ def test_tuples_may_hold_none_where_the_reference_does() -> None:
         return good(x), None
 
     assert check(toy(two, reference=two), CASE, torch.float16, CPU).good
-    assert "shapes [[3, 17, 65], None]" in check(toy(two, reference=lambda x: (x, x)), CASE, torch.float16, CPU).problems[0]
+    assert "got [[3, 17, 65], None]" in check(toy(two, reference=lambda x: (x, x)), CASE, torch.float16, CPU).problems[0]
 
 
 def into(x: Tensor, out: Tensor) -> Tensor:

@@ -29,11 +29,11 @@ def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float16) -> Ten
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_quick_gelu_in_place(dtype: torch.dtype) -> None:
     x = drawn(3, 5, 211, dtype=dtype)
-    wanted = quick_gelu(x)
-    assert wanted.data_ptr() != x.data_ptr()
+    expected = quick_gelu(x)
+    assert expected.data_ptr() != x.data_ptr()
     assert gelu_op.why_not(x, out=x) == []
     assert quick_gelu(x, out=x) is x
-    assert torch.equal(x, wanted)
+    assert torch.equal(x, expected)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -41,8 +41,8 @@ def test_quick_gelu_in_place(dtype: torch.dtype) -> None:
 def test_quick_gelu_at_the_ends(dtype: torch.dtype) -> None:
     most = torch.finfo(dtype).max
     x = torch.tensor([0.0, -0.0, most, -most, 1e4, -1e4, 80.0, -80.0, float("inf"), float("nan")], dtype=dtype, device=DEVICE)
-    found, wanted = quick_gelu(x), gelu_op.reference(x.double()).to(dtype)
-    assert torch.equal(found[:-1], wanted[:-1]), found
+    found, expected = quick_gelu(x), gelu_op.reference(x.double()).to(dtype)
+    assert torch.equal(found[:-1], expected[:-1]), found
     assert found[-1].isnan()
 
 
@@ -50,13 +50,13 @@ def test_quick_gelu_refuses() -> None:
     x = drawn(4, 6)
     assert gelu_op.why_not(x) == []
     (reason,) = gelu_op.why_not(x.double())
-    assert "x is float64; float16, bfloat16 or float32 is wanted" in reason
+    assert "x must be float16, bfloat16 or float32, got float64" in reason
     (reason,) = gelu_op.why_not(x.T)
-    assert "x of shape [6, 4] has strides [1, 6]; contiguous is wanted" in reason
+    assert "x of shape [6, 4] must be contiguous, got strides [1, 6]" in reason
     (reason,) = gelu_op.why_not(x, out=x.float())
-    assert "out is [4, 6] torch.float32; [4, 6] torch.float16 is wanted" in reason
+    assert "out must be as x, [4, 6] torch.float16, got [4, 6] torch.float32" in reason
     (reason,) = gelu_op.why_not(x, out=drawn(6, 4).T)
-    assert "out of shape [4, 6] has strides [1, 4]" in reason
+    assert "out of shape [4, 6] must be contiguous, got strides [1, 4]" in reason
 
 
 def layouts() -> dict[str, Tensor]:
@@ -85,8 +85,8 @@ def test_add_norm_reads_rows_where_they_lie(layout: str) -> None:
         with poisoned():
             found = add_norm(first, second, weight, bias, 1e-5, lengths=True)
         copies = first.clone(memory_format=torch.contiguous_format), None if second is None else second.contiguous()
-        wanted = add_norm(*copies, weight, bias, 1e-5, lengths=True)
-        for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        expected = add_norm(*copies, weight, bias, 1e-5, lengths=True)
+        for place, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert one is not None and other is not None and one.shape == other.shape
             assert torch.equal(one, other), f"output {place}"
         assert found[2] is not None and found[2].shape == x.shape[:-1] and found[2].dtype == torch.float32
@@ -113,16 +113,16 @@ def test_add_norm_refuses() -> None:
         return norm_op.why_not(x, delta, weight, bias, 1e-5)
 
     assert reasons() == reasons(delta=x) == []
-    assert reasons(drawn(3, 0)) == ["x is [3, 0]; [..., C] with C from 1 to 8192 is wanted"]
-    assert "x is [8193]" in reasons(drawn(8193))[0]
-    assert "x is float64" in reasons(x.double())[0]
-    assert reasons(delta=x[:, :2]) == ["delta is [2, 2, 64] torch.float16; [2, 3, 64] torch.float16 is wanted"]
-    assert reasons(delta=x.float()) == ["delta is [2, 3, 64] torch.float32; [2, 3, 64] torch.float16 is wanted"]
-    assert reasons(weight=row.float()) == ["weight is [64] torch.float32; [64] torch.float16 is wanted"]
-    assert reasons(bias=row[1:]) == ["bias is [63] torch.float16; [64] torch.float16 is wanted"]
-    assert reasons(drawn(2, 64, 3).transpose(1, 2)) == ["x has stride 3 on its last axis; 1 is wanted"]
-    assert "with so many axes, contiguous is wanted" in reasons(drawn(2, 2, 4, 64)[:, :, 1:])[0]
-    assert "bias of shape [64] has strides [2]" in reasons(bias=drawn(128)[::2])[0]
+    assert reasons(drawn(3, 0)) == ["x must be [..., C] with C from 1 to 8192, got [3, 0]"]
+    assert "got [8193]" in reasons(drawn(8193))[0]
+    assert "got float64" in reasons(x.double())[0]
+    assert reasons(delta=x[:, :2]) == ["delta must be [2, 3, 64] torch.float16, got [2, 2, 64] torch.float16"]
+    assert reasons(delta=x.float()) == ["delta must be [2, 3, 64] torch.float16, got [2, 3, 64] torch.float32"]
+    assert reasons(weight=row.float()) == ["weight must be [64] torch.float16, got [64] torch.float32"]
+    assert reasons(bias=row[1:]) == ["bias must be [64] torch.float16, got [63] torch.float16"]
+    assert reasons(drawn(2, 64, 3).transpose(1, 2)) == ["x must have stride 1 on its last axis, got 3"]
+    assert "must be contiguous, got strides" in reasons(drawn(2, 2, 4, 64)[:, :, 1:])[0]
+    assert "bias of shape [64] must be contiguous, got strides [2]" in reasons(bias=drawn(128)[::2])[0]
 
 
 FRAME = 11, 29
@@ -170,16 +170,16 @@ def test_frame_patches_refuses() -> None:
     tables, frames = plan(), bytes_of(1, *FRAME, 3)
     assert frame_op.why_not(frames, tables) == []
     assert frame_op.why_not(frames[:, 1:], tables) == [
-        "frames are [1, 10, 29, 3]; [B, 11, 29, 3] is wanted, the size that their tables were made for"
+        "frames must be [B, 11, 29, 3], the size that their tables were made for, got [1, 10, 29, 3]"
     ]
     assert frame_op.why_not(frames.int(), tables) == ["frames are int32; uint8 is wanted"]
     (reason,) = frame_op.why_not(frames, tables, torch.float64)
-    assert "dtype float64 is asked for" in reason
+    assert "dtype must be float16, bfloat16 or float32, got float64" in reason
     planar = bytes_of(1, 3, 11, 29).permute(0, 2, 3, 1)
     (reason,) = frame_op.why_not(planar, tables)
-    assert "the strides of frames are [957, 29, 1, 319]; the last two must be 3 and 1" in reason
+    assert "must be 3 and 1 (pixels one after another), got strides [957, 29, 1, 319]" in reason
     (reason,) = frame_op.why_not(frames.expand(65536, -1, -1, -1), tables)
-    assert "a batch of 65536 frames; at most 65535" in reason
+    assert "frames must be at most 65535, the limit of a CUDA grid, got 65536" in reason
 
 
 @pytest.mark.parametrize("op", [norm_op, gelu_op, frame_op], ids=lambda op: op.__name__.rpartition(".")[2])

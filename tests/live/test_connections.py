@@ -305,8 +305,8 @@ def test_the_log_is_short_however_often_something_happens(capsys: pytest.Capture
     log = FaultLog("fastloc: live")
     for i in range(1000):
         log.note(f"\x1b[31mnumber {i}", ZeroDivisionError("of ours"))
-    said = capsys.readouterr().err
-    assert said.count("ZeroDivisionError: of ours") == 5 and "\x1b" not in said
+    output = capsys.readouterr().err
+    assert output.count("ZeroDivisionError: of ours") == 5 and "\x1b" not in output
     log._rate._at -= 10
     log.note("again")
     assert capsys.readouterr().err == "fastloc: live: again (995 more are left out)\n"

@@ -31,26 +31,26 @@ def _png_of(width: int, height: int) -> bytes:
 
 
 BAD_FRAMES = [
-    ("no picture", b"\x00" * 300, 64, "no picture in JPEG, WEBP, PNG"),
-    ("empty", b"", 64, "no picture"),
-    ("a GIF", encoded(np.zeros((48, 64, 3), np.uint8), "GIF"), 64, "no picture in JPEG, WEBP, PNG"),
-    ("a TIFF", encoded(np.zeros((48, 64, 3), np.uint8), "TIFF"), 64, "no picture in JPEG, WEBP, PNG"),
-    ("large", encoded(np.zeros((1300, 1200, 3), np.uint8)), 1300, "1200 x 1300, 1560000 pixels; the limit is 1500000"),
-    ("a bomb", _png_of(60000, 60000), 60000, "more than 1500000 pixels"),
+    ("no picture", b"\x00" * 300, 64, "must be a picture in JPEG, WEBP, PNG"),
+    ("empty", b"", 64, "must be a picture"),
+    ("a GIF", encoded(np.zeros((48, 64, 3), np.uint8), "GIF"), 64, "must be a picture in JPEG, WEBP, PNG"),
+    ("a TIFF", encoded(np.zeros((48, 64, 3), np.uint8), "TIFF"), 64, "must be a picture in JPEG, WEBP, PNG"),
+    ("large", encoded(np.zeros((1300, 1200, 3), np.uint8)), 1300, "at most 1500000 pixels, got 1200 x 1300 = 1560000"),
+    ("a bomb", _png_of(60000, 60000), 60000, "at most 1500000 pixels"),
     ("half", picture(size=(640, 480))[:3000], 640, "cannot be decoded"),
     ("another size", picture(), 65, "64 x 48, and its header says 65"),
 ]
 
 
-@pytest.mark.parametrize(("content", "side", "told"), [row[1:] for row in BAD_FRAMES], ids=[row[0] for row in BAD_FRAMES])
+@pytest.mark.parametrize(("content", "side", "message"), [row[1:] for row in BAD_FRAMES], ids=[row[0] for row in BAD_FRAMES])
 def test_frames_that_cannot_be_are_refused_and_the_next_is_answered(
-    open_live: Any, bright: Bright, content: bytes, side: int, told: str
+    open_live: Any, bright: Bright, content: bytes, side: int, message: str
 ) -> None:
     _, join = open_live(bright)
     client = join()
     client.frame(sent(1, content, side))
-    said = client.words("refused")
-    assert said["id"] == 1 and told in said["message"]
+    refusal = client.words("refused")
+    assert refusal["id"] == 1 and message in refusal["message"]
     client.frame(sent(2))
     answer = client.answer()
     assert answer.facts["id"] == 2 and answer.facts["counted"] == {"received": 2, "answered": 1, "dropped": 0, "refused": 1}
@@ -71,7 +71,7 @@ def test_whatever_a_reader_of_pictures_raises_refuses_the_frame(monkeypatch: pyt
         raise error
 
     monkeypatch.setattr("PIL.Image.open", broken)
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="must be a picture"):
         measured(picture(), Limits())
     with pytest.raises(ImageError, match="cannot be decoded"):
         decoded(picture())
@@ -105,18 +105,18 @@ VIOLATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("message", "code", "told"), [row[1:] for row in VIOLATIONS], ids=[row[0] for row in VIOLATIONS])
+@pytest.mark.parametrize(("message", "code", "reason"), [row[1:] for row in VIOLATIONS], ids=[row[0] for row in VIOLATIONS])
 def test_what_no_page_of_ours_says_ends_the_connection_with_a_reason(
-    open_live: Any, bright: Bright, message: bytes | str, code: int, told: str
+    open_live: Any, bright: Bright, message: bytes | str, code: int, reason: str
 ) -> None:
     live, join = open_live(bright)
     client = join()
     (client.socket.send_bytes if isinstance(message, bytes) else client.socket.send_text)(message)
     # in a message too, which is not cut off at 123 bytes
-    said = client.words("problem")
-    assert said["field"] == "" and told in said["message"]
+    answer = client.words("problem")
+    assert answer["field"] == "" and reason in answer["message"]
     end = client.closed()
-    assert end[0] == code and told in end[1]
+    assert end[0] == code and reason in end[1]
     until(lambda: not live.state["clients"])
 
 
@@ -126,8 +126,8 @@ def test_frames_beyond_the_rate_are_refused(open_live: Any, bright: Bright) -> N
     for number in range(1, 5):
         client.frame(sent(number))
     # two at once are within the rate
-    said = client.words("refused")
-    assert said["id"] == 3 and "more than 5 frames a second" in said["message"]
+    refusal = client.words("refused")
+    assert refusal["id"] == 3 and "more than 5 frames a second" in refusal["message"]
 
 
 def test_a_flood_ends_the_connection(open_live: Any, bright: Bright) -> None:
@@ -148,7 +148,7 @@ def test_rates_are_met_by_the_clock() -> None:
     assert 99 <= passed <= 102
 
 
-def test_one_client_more_than_the_limit_is_told_so(open_live: Any, bright: Bright) -> None:
+def test_one_client_more_than_the_limit_is_refused(open_live: Any, bright: Bright) -> None:
     live, join = open_live(bright, limits=Limits(clients=2, fps=1000))
     first, _ = join(), join()
     with pytest.raises(WebSocketDisconnect) as end:
@@ -168,5 +168,5 @@ def test_a_client_that_says_nothing_is_sent_away(open_live: Any, bright: Bright)
 
 @pytest.mark.parametrize("name", ["clients", "fps", "pixels", "message", "texts", "idle", "head", "stuck", "pulse", "connections"])
 def test_limits_are_above_0(name: str) -> None:
-    with pytest.raises(ValueError, match=f"limit {name} is 0"):
+    with pytest.raises(ValueError, match=f"limit {name} must be a number above 0, got 0"):
         Limits(**{name: 0})

@@ -39,8 +39,8 @@ def test_messages_of_the_page_are_read() -> None:
     assert read_words('{"type": "seen"}') == Seen()
     asked = read_words('{"type": "settings", "texts": ["a \\ud83d\\ude00"], "maps": [0, 1], "smooth": 1, "boxes": true}')
     assert isinstance(asked, Asked)
-    assert asked.given == {"texts": ["a 😀"], "maps": (0.0, 1.0), "smooth": 1.0, "boxes": True}
-    assert read_words('{"type": "settings"}').given == {}  # type: ignore[union-attr]
+    assert asked.requested == {"texts": ["a 😀"], "maps": (0.0, 1.0), "smooth": 1.0, "boxes": True}
+    assert read_words('{"type": "settings"}').requested == {}  # type: ignore[union-attr]
 
 
 SEEDS = (
@@ -67,31 +67,31 @@ def mutated(rng: random.Random) -> str:
 def test_whatever_comes_is_a_message_or_refused_in_a_line() -> None:
     """2000 mutations of the page's messages. Those let through are within the limits, and can be sent to others."""
     rng, limits, now, outcomes = random.Random(11), Limits(), Settings(("cat",), ("bright",)), set()
-    told: list[str] = []
+    problems: list[str] = []
     for _ in range(2000):
         text = mutated(rng)
         try:
             found = read_words(text)
             if isinstance(found, Asked):
-                strict(written(changed(now, found.given, limits, ("bright",)).to_dict()))
+                strict(written(changed(now, found.requested, limits, ("bright",)).to_dict()))
             else:
                 assert strict(written({"time": getattr(found, "time", 0.0)}))["time"] is not None
             outcomes.add(type(found))
         except (Refused, Violation) as error:
-            told.append(str(error))
+            problems.append(str(error))
             outcomes.add(type(error))
-    assert all(len(line) < 300 and line.isprintable() for line in told)
+    assert all(len(line) < 300 and line.isprintable() for line in problems)
     assert outcomes == {Ping, Seen, Asked, Refused, Violation}
 
 
 @pytest.mark.parametrize("kind", ["half a pair", "number", "numpy"])
 def test_what_is_written_is_json(kind: str) -> None:
-    told, found = {
+    content, found = {
         "half a pair": ({"name": "caf\udce9", "list": [("\ud800",)]}, {"name": "caf?", "list": [["?"]]}),
         "number": ({"a": float("nan"), "b": [float("-inf"), 1]}, {"a": None, "b": [None, 1]}),
         "numpy": ({"a": np.float32(0.5), "b": np.arange(2), "c": np.float64("nan")}, {"a": 0.5, "b": [0, 1], "c": None}),
     }[kind]
-    assert strict(written(told)) == found
+    assert strict(written(content)) == found
 
 
 def test_answers_whose_heat_is_no_number_are_json() -> None:
@@ -99,7 +99,7 @@ def test_answers_whose_heat_is_no_number_are_json() -> None:
     assert answer.facts == {"peaks": [[None] * 4], "shape": [1, 1, 2, 3]}
 
 
-def test_answers_that_are_broken_are_told() -> None:
+def test_answers_that_are_broken_are_reported() -> None:
     whole = write_answer(Answer({}, np.zeros((1, 1, 2, 3), np.uint8), b""))
     for broken in (whole.replace(b"[1,1,2,3]", b"[1,1,2,4]"), whole.replace(b"shape", b"shepa"), whole.replace(b"{", b"[")):
         with pytest.raises(Violation, match="facts of an answer are broken"):
@@ -127,11 +127,11 @@ def test_state_is_json_whatever_the_source_is_called(bright: Bright) -> None:
         assert answer.status_code == 200 and strict(answer.content)["source"]["name"] == "/dev/caf?"
 
 
-def test_a_source_that_fails_in_any_way_is_told(open_live: Any, bright: Bright) -> None:
+def test_a_source_that_fails_in_any_way_is_reported(open_live: Any, bright: Bright) -> None:
     class Broken(Film):
         def frames(self) -> Any:
             raise IndexError("of a decoder")
 
     _, join = open_live(bright, hub=Broadcast(lambda: Broken(live=True), 30))
-    said = join().words("problem")
-    assert said["field"] == "source" and "film cannot be read: IndexError('of a decoder')" in said["message"]
+    answer = join().words("problem")
+    assert answer["field"] == "source" and "film cannot be read: IndexError('of a decoder')" in answer["message"]

@@ -150,7 +150,7 @@ def test_the_page_waits_and_says_for_what(browser: Any, served: tuple[Live, str]
     page = LivePage(browser, served[1])
     page.open()
     assert "Show this page something" in page.text("invitation") and page.element("start").is_displayed()
-    assert page.text("told") == "" and not page.element("save").is_enabled()
+    assert page.text("error") == "" and not page.element("save").is_enabled()
     assert "fastloc" in page.text("about")
 
 
@@ -166,7 +166,7 @@ def test_heat_follows_what_moves_on_the_very_frame_it_was_made_of(page: LivePage
     assert page.complaints() == []
 
 
-def test_the_stream_is_told_in_numbers(page: LivePage) -> None:
+def test_the_stream_is_reported_in_numbers(page: LivePage) -> None:
     page.until("facts.counted.answered > 12")
     page.wait("return [...document.querySelectorAll('#stats dd')].every((each) => /\\d/.test(each.textContent))")
     number = {name: float(page.text(name).split()[0]) for name in ("fps", "latency", "age", "inference", "clients")}
@@ -192,7 +192,7 @@ def test_words_are_changed_while_it_runs(page: LivePage) -> None:
 def test_words_that_cannot_be_leave_the_old_ones(page: LivePage) -> None:
     page.ask("x" * 201)
     page.wait("return document.getElementById('texts-problem').textContent")
-    assert "201 letters; at most 200" in page.text("texts-problem")
+    assert "at most 200 letters, got 201" in page.text("texts-problem")
     assert page.element("texts").get_attribute("aria-invalid") == "true"
     assert page.last()["texts"] == list(TEXTS)
     # a word that the model never saw is looked for, and said so
@@ -278,8 +278,8 @@ def test_every_control_has_a_name_and_pictures_are_described(page: LivePage) -> 
             !(each.labels?.length || each.ariaLabel || each.textContent.trim())).map((each) => each.outerHTML)""")
     assert nameless == []
     page.wait("return /red car: \\d+ % from the left/.test(document.querySelector('#views canvas').ariaLabel)")
-    roles = {name: page.element(name).get_attribute("role") for name in ("told", "link", "texts-problem")}
-    assert roles == {"told": "alert", "link": "status", "texts-problem": "alert"}
+    roles = {name: page.element(name).get_attribute("role") for name in ("error", "link", "texts-problem")}
+    assert roles == {"error": "alert", "link": "status", "texts-problem": "alert"}
     # by keyboard alone: from the line of words on
     page.element("texts").click()
     order = []
@@ -310,14 +310,14 @@ ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "told"), ERRORS.items())
-def test_a_camera_that_cannot_be_had_is_told(browser: Any, served: tuple[Live, str], name: str, told: str) -> None:
+@pytest.mark.parametrize(("name", "message"), ERRORS.items())
+def test_a_camera_that_cannot_be_had_is_reported(browser: Any, served: tuple[Live, str], name: str, message: str) -> None:
     page = LivePage(browser, served[1])
     page.open()
     browser.execute_script(f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{name}'))")
     page.element("start").click()
-    page.wait("return document.getElementById('told').textContent")
-    assert told in page.text("told") and page.element("start").is_enabled() and page.element("start").is_displayed()
+    page.wait("return document.getElementById('error').textContent")
+    assert message in page.text("error") and page.element("start").is_enabled() and page.element("start").is_displayed()
 
 
 def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, str], folder: Path) -> None:
@@ -329,15 +329,15 @@ def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, 
         second = LivePage(driver, address)
         second.open()
         second.element("start").click()
-        second.wait("return document.getElementById('told').textContent")
-        assert "The camera was not allowed" in second.text("told")
+        second.wait("return document.getElementById('error').textContent")
+        assert "The camera was not allowed" in second.text("error")
         second.element("film").send_keys(str(film))
         second.wait("return document.documentElement.dataset.state === 'running'")
         second.ask("green balloon")
         second.until("facts.texts.join() === 'green balloon' && facts.clients === 2")
         mine = page.last()["id"]
         assert page.until(f"facts.id > {mine} && facts.clients === 2")["texts"] == list(TEXTS)
-        assert second.complaints() == [] and second.text("source-hint") == "film.webm, looping." and second.text("told") == ""
+        assert second.complaints() == [] and second.text("source-hint") == "film.webm, looping." and second.text("error") == ""
         assert len(live.state["clients"]) == live.engine.clients == 2
         # there is no browser to say goodbye to any more
         driver.quit = driver.service.stop
@@ -348,13 +348,13 @@ def test_two_clients_and_one_that_is_killed(page: LivePage, served: tuple[Live, 
     assert page.until(f"facts.id > {mine} && facts.clients === 1")["texts"] == list(TEXTS)
 
 
-def test_a_film_that_is_none_is_told(browser: Any, served: tuple[Live, str], folder: Path) -> None:
+def test_a_film_that_is_none_is_reported(browser: Any, served: tuple[Live, str], folder: Path) -> None:
     page = LivePage(browser, served[1])
     page.open()
     (folder / "notes.mp4").write_text("nothing")
     page.element("film").send_keys(str(folder / "notes.mp4"))
-    page.wait("return document.getElementById('told').textContent")
-    assert "notes.mp4 is not a video that this browser can play" in page.text("told")
+    page.wait("return document.getElementById('error').textContent")
+    assert "notes.mp4 is not a video that this browser can play" in page.text("error")
 
 
 def test_a_source_that_the_server_has(browser: Any, localizer: Localizer, folder: Path) -> None:
@@ -365,10 +365,10 @@ def test_a_source_that_the_server_has(browser: Any, localizer: Localizer, folder
             until(lambda: live.state["clients"])
             # a page that finds no room shows that, and comes in when there is some
             browser.get(address)
-            page.wait("return document.getElementById('told').textContent.includes('the server is full')")
+            page.wait("return document.getElementById('error').textContent.includes('the server is full')")
             assert page.text("link") == "Not connected"
         page.wait("return document.documentElement.dataset.state === 'running'")
-        assert page.text("told") == "" and not page.element("start").is_displayed()
+        assert page.text("error") == "" and not page.element("start").is_displayed()
         assert page.text("source-name") == "server.mp4" and page.text("source-kind") == "looping"
         offs, seen = [], set()
         for _ in range(12):

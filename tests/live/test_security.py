@@ -118,7 +118,7 @@ def test_any_host_but_loopback_has_a_token() -> None:
     made = {rules(host, 1).token for host in ("0.0.0.0", "::", "192.168.0.7", "machine")}
     assert len(made) == 4 and all(len(token) >= 32 for token in made)
     assert rules("0.0.0.0", 1, "correct horse battery").token == "correct horse battery"
-    with pytest.raises(ValueError, match="--token has 5 letters; 12 at least"):
+    with pytest.raises(ValueError, match="--token must have 12 letters or more, got 5"):
         rules("127.0.0.1", 1, "short")
     assert "correct" not in repr(rules("0.0.0.0", 1, "correct horse battery"))
 

@@ -64,8 +64,8 @@ def test_changes_made_while_one_is_encoded_come_as_one(open_live: Any) -> None:
 def test_a_text_that_cannot_be_encoded_leaves_the_old_ones(open_live: Any) -> None:
     _, join = open_live(Aside())
     client = join()
-    said = client.settings(texts=["nothing"])
-    assert (said["type"], said["field"]) == ("problem", "texts") and "'nothing' cannot be encoded" in said["message"]
+    answers = client.settings(texts=["nothing"])
+    assert (answers["type"], answers["field"]) == ("problem", "texts") and "'nothing' cannot be encoded" in answers["message"]
     client.frame(sent(1))
     assert client.answer().facts["texts"] == ["cat", "dog"]
 
@@ -78,8 +78,8 @@ BAD_SETTINGS = [
     ({"texts": [str(i) for i in range(13)]}, "texts", "at most 12"),
     ({"texts": ["x" * 201]}, "texts", "at most 200"),
     ({"background": [str(i) for i in range(13)]}, "background", "at most 12"),
-    ({"methods": []}, "methods", "one to 2"),
-    ({"methods": ["bright", "other", "third"]}, "methods", "one to 2"),
+    ({"methods": []}, "methods", "must be 1 to 2"),
+    ({"methods": ["bright", "other", "third"]}, "methods", "must be 1 to 2"),
     ({"methods": ["bright", "bright"]}, "methods", "different"),
     ({"methods": ["brigth"]}, "methods", "did you mean 'bright'"),
     ({"smooth": -1}, "smooth", "from 0 to 10"),
@@ -106,15 +106,15 @@ BAD_SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "field", "told"), BAD_SETTINGS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("asked", "field", "message"), BAD_SETTINGS, ids=lambda value: str(value)[:40])
 def test_settings_that_cannot_be_are_refused_beside_their_input(
-    open_live: Any, bright: Bright, asked: dict[str, Any], field: str, told: str
+    open_live: Any, bright: Bright, asked: dict[str, Any], field: str, message: str
 ) -> None:
     live, join = open_live(bright)
     client = join()
     before = next(iter(live._sessions.values())).setup
-    said = client.settings(**asked)
-    assert (said["type"], said["field"]) == ("problem", field) and told in said["message"]
+    answer = client.settings(**asked)
+    assert (answer["type"], answer["field"]) == ("problem", field) and message in answer["message"]
     assert next(iter(live._sessions.values())).setup is before
 
 
@@ -131,7 +131,7 @@ def test_settings_that_a_frame_proves_wrong_are_taken_back(open_live: Any) -> No
     assert client.answer().facts["id"] == 3
 
 
-def test_what_was_said_of_a_text_is_said_to_everybody() -> None:
+def test_notes_of_a_text_are_sent_to_everybody() -> None:
     from fastloc import OnnxLocalizer
 
     pytest.importorskip("onnxruntime")

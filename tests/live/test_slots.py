@@ -113,7 +113,7 @@ def test_nothing_waits_by_what_loses_cancellations(room: str) -> None:
     assert not found, f"asyncio.wait_for in {found}: use asyncio.timeout"
 
 
-def test_a_fault_while_a_client_is_made_ready_is_told_and_keeps_no_place(
+def test_a_fault_while_a_client_is_made_ready_is_reported_and_keeps_no_place(
     bright: Bright, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live = live_of(bright)
@@ -144,8 +144,8 @@ def test_a_fault_in_settings_is_answered(
         raise error
 
     monkeypatch.setattr(Methods, "setup", broken)
-    said = client.settings(texts=["bird"])
-    assert said["type"] == "problem" and type(error).__name__ in said["message"]
+    answers = client.settings(texts=["bird"])
+    assert answers["type"] == "problem" and type(error).__name__ in answers["message"]
     # and what is asked for next is looked at
     monkeypatch.undo()
     assert client.settings(texts=["bird"])["texts"] == ["bird"]

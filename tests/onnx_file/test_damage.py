@@ -79,8 +79,8 @@ def test_headers(case: str, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
         header.read(path)
-    told = str(caught.value)
-    assert message in told and told.startswith(str(tmp_path)) and "\n" not in told and len(told) < 500
+    line = str(caught.value)
+    assert message in line and line.startswith(str(tmp_path)) and "\n" not in line and len(line) < 500
 
 
 GRAPHS: dict[str, tuple[bytes, str]] = {
@@ -180,8 +180,8 @@ def test_fields_of_a_manifest(path: str) -> None:
     value, message = FIELDS[path]
     with pytest.raises(ModelError) as caught:
         Manifest.loads(changed(path, value), "a.onnx")
-    told = str(caught.value)
-    assert message in told and told.startswith("a.onnx") and "\n" not in told and len(told) < 500
+    line = str(caught.value)
+    assert message in line and line.startswith("a.onnx") and "\n" not in line and len(line) < 500
 
 
 def test_a_manifest_that_is_nested_too_deep() -> None:

@@ -26,7 +26,7 @@ TEXTS = ["cat", "pizza"]
         ("stretch", "", (96, 96), None),
     ],
 )
-def test_another_fit_is_said(fit: str, model: str, size: tuple[int, int] | None, words: str | None) -> None:
+def test_another_fit_is_reported(fit: str, model: str, size: tuple[int, int] | None, words: str | None) -> None:
     manifest = header.read(GEM_ONNX).manifest()
     found = differences(replace(manifest, input=replace(manifest.input, fit=fit, model_fit=model, size=size)))
     assert (words is None and not found) or words in found[0]
@@ -38,9 +38,9 @@ def test_every_pipeline_says_what_its_resizer_does() -> None:
 
 @pytest.mark.slow("exports two files")
 def test_export_and_inspect_say_it_and_the_advice_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = "fit is 'stretch' at 96 x 96, and Localizer's is 'aspect'"
-    assert cli.main(["export", "-o", str(tmp_path / "a.onnx")]) == 0 and said in capsys.readouterr().err
-    assert cli.main(["inspect", str(tmp_path / "a.onnx")]) == 0 and said in capsys.readouterr().out
+    message = "fit is 'stretch' at 96 x 96, and Localizer's is 'aspect'"
+    assert cli.main(["export", "-o", str(tmp_path / "a.onnx")]) == 0 and message in capsys.readouterr().err
+    assert cli.main(["inspect", str(tmp_path / "a.onnx")]) == 0 and message in capsys.readouterr().out
     assert cli.main(["export", "-o", str(tmp_path / "b.onnx"), "--size", "dynamic"]) == 0 and "Localizer's" not in capsys.readouterr().err
     file, model = OnnxLocalizer(tmp_path / "b.onnx", text=GEM_TEXT_ONNX), Localizer()
     for name in ("market", "street"):

@@ -27,10 +27,10 @@ COMMAND = "from fastloc.cli import main; assert main(['locate', sys.argv[1], '-t
 
 def imported(code: str, folder: Path) -> set[str]:
     """The modules that this code imports in a fresh interpreter without a GPU, beyond those of torch."""
-    told = f"import json, sys, torch\nbefore = set(sys.modules)\n{code}\nprint(json.dumps(sorted(set(sys.modules) - before)))"
+    script = f"import json, sys, torch\nbefore = set(sys.modules)\n{code}\nprint(json.dumps(sorted(set(sys.modules) - before)))"
     # Triton's interpreter, which other tests ask for, would make the plan ask its kernels
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "0"}
-    command = [sys.executable, "-P", "-c", told, str(SAMPLE)]
+    command = [sys.executable, "-P", "-c", script, str(SAMPLE)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))

@@ -76,7 +76,7 @@ def dotted(node: ast.expr) -> str:
     return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) and dotted(node.value) else ""
 
 
-def said(call: ast.Call, name: str) -> object:
+def value_of(call: ast.Call, name: str) -> object:
     """The constant that a keyword argument is, or None."""
     return next((each.value.value for each in call.keywords if each.arg == name and isinstance(each.value, ast.Constant)), None)
 
@@ -91,21 +91,21 @@ def test_nothing_is_run_or_inflated_without_a_limit() -> None:
 
 
 def test_torch_reads_weights_only() -> None:
-    assert [where for where, call in named("torch.load") if said(call, "weights_only") is not True] == []
+    assert [where for where, call in named("torch.load") if value_of(call, "weights_only") is not True] == []
     assert list(named("torch.load"))
 
 
 def test_numpy_reads_no_pickles() -> None:
-    assert [where for where, call in named("np.load", "numpy.load") if said(call, "allow_pickle") not in (None, False)] == []
+    assert [where for where, call in named("np.load", "numpy.load") if value_of(call, "allow_pickle") not in (None, False)] == []
     # arrays from elsewhere go through fastloc.utils.npz; these are of processes of our own
     own = ("fastloc/bench/", "benchmarks/")
     assert [where for where, _ in named("np.load", "numpy.load") if not where.startswith(own)] == []
 
 
-def test_no_library_is_told_to_run_a_model_s_code() -> None:
-    told = [(where, value.value) for where, _, call in calls() for each in call.keywords
-            if each.arg == "trust_remote_code" and isinstance(value := each.value, ast.Constant)]  # fmt: skip
-    assert told == [("fastloc/checkpoints/text_loading.py", False)]
+def test_no_library_is_asked_to_run_a_model_s_code() -> None:
+    values = [(where, value.value) for where, _, call in calls() for each in call.keywords
+              if each.arg == "trust_remote_code" and isinstance(value := each.value, ast.Constant)]  # fmt: skip
+    assert values == [("fastloc/checkpoints/text_loading.py", False)]
 
 
 def test_json_from_elsewhere_goes_through_the_schemas() -> None:

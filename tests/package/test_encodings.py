@@ -20,22 +20,22 @@ def in_the_locales_encoding(tree: ast.AST) -> Iterator[tuple[int, str]]:
             continue
         function = node.func
         name = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-        given = {each.arg: each.value for each in node.keywords}
+        keywords = {each.arg: each.value for each in node.keywords}
         # **options may hold one
-        if "encoding" not in given and None not in given and _is_text(function, name, node.args, given):
+        if "encoding" not in keywords and None not in keywords and _is_text(function, name, node.args, keywords):
             yield node.lineno, name
 
 
-def _is_text(function: ast.expr, name: str, arguments: list[ast.expr], given: dict[str | None, ast.expr]) -> bool:
+def _is_text(function: ast.expr, name: str, arguments: list[ast.expr], keywords: dict[str | None, ast.expr]) -> bool:
     if name in ("read_text", "write_text"):
         return len(arguments) < (1 if name == "read_text" else 2)
     if name in ("run", "Popen", "check_output"):
-        return any(isinstance(given.get(each), ast.Constant) for each in ("text", "universal_newlines"))
+        return any(isinstance(keywords.get(each), ast.Constant) for each in ("text", "universal_newlines"))
     owner = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
     if name not in ("open", "fdopen") or (name == "open" and owner in OTHERS):
         return False
     place = 0 if owner and name == "open" else 1 if isinstance(function, ast.Name) or name == "fdopen" else 0
-    mode = given.get("mode") or next(iter(arguments[place:]), ast.Constant("r"))
+    mode = keywords.get("mode") or next(iter(arguments[place:]), ast.Constant("r"))
     return isinstance(mode, ast.Constant) and isinstance(mode.value, str) and set(mode.value) <= set("rwaxt+")
 
 

@@ -70,7 +70,7 @@ def fits(model: str, method: str) -> bool:
     return True
 
 
-def wanted_pixels(engine: AnyEngine, grid: tuple[int, int]) -> Tensor:
+def expected_pixels(engine: AnyEngine, grid: tuple[int, int]) -> Tensor:
     height, width = engine.tower.weights.spec.patch
     return torch.from_numpy(seeded_pixels((3, 3, grid[0] * height, grid[1] * width), 0)).double()
 
@@ -81,15 +81,15 @@ CASES = [(model, method) for model in MODELS for method in RECIPES if fits(model
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 @pytest.mark.parametrize(("model", "method"), CASES)
 def test_every_method(model: str, method: str, grid: tuple[int, int]) -> None:
-    engine, texts, wanted = made(model, method)
-    pixels = wanted_pixels(engine, grid)
+    engine, texts, expected = made(model, method)
+    pixels = expected_pixels(engine, grid)
     found, scores = engine(pixels, texts)
     assert found.shape == (3, 3, *grid) and torch.isfinite(found).all()
     assert scores is None or (scores.shape == (3, 3) and scores.abs().max() <= 1 + 1e-9)
     assert torch.equal(found, engine(pixels, texts)[0]), "a second call answers something else"
     alone = torch.cat([engine(picture[None], texts)[0] for picture in pixels])
     assert towers.error(alone, found) < 1e-12, "pictures of a batch influence one another"
-    assert towers.error(found.flatten(2).transpose(1, 2), wanted(pixels)) < 1e-9
+    assert towers.error(found.flatten(2).transpose(1, 2), expected(pixels)) < 1e-9
 
 
 def test_which_methods_a_resnet_has() -> None:
@@ -97,13 +97,13 @@ def test_which_methods_a_resnet_has() -> None:
 
 
 def test_a_method_of_a_known_family_is_one_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The row of docs/contributing/method.md, with nothing else: it is run, listed, called by command, stated literally and exported."""
+    """The example of docs/contributing/method.md: the row alone runs, is listed, stated literally and exported."""
     row = Recipe("mine", "q-q and v-v attention over three blocks", "nowhere", blocks=3, terms=("qq", "vv"), inv_temp=9.0, unit=True)
     monkeypatch.setitem(RECIPES, "mine", row)
     for model in ("embedded", "tiny ViT"):
-        engine, texts, wanted = made(model, "mine")
-        pixels = wanted_pixels(engine, (3, 5))
-        assert towers.error(engine(pixels, texts)[0].flatten(2).transpose(1, 2), wanted(pixels)) < 1e-9
+        engine, texts, expected = made(model, "mine")
+        pixels = expected_pixels(engine, (3, 5))
+        assert towers.error(engine(pixels, texts)[0].flatten(2).transpose(1, 2), expected(pixels)) < 1e-9
     assert cli.main(["methods", "--json"]) == 0 and row.summary in capsys.readouterr().out
     assert cli.main(["locate", str(SAMPLE), "-t", "cat", "--method", "mine", "-o", str(tmp_path)]) == 0
     assert (tmp_path / "market.mine.png").exists()

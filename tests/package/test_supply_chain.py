@@ -17,11 +17,11 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = {"-": PROJECT["dependencies"], **{name: rows for name, rows in PROJECT["optional-dependencies"].items() if name != "dev"}}
 
 
-def wanted(extra: str) -> list[Requirement]:
+def requirements(extra: str) -> list[Requirement]:
     """The requirements of an extra, and of those it names in turn."""
     found: list[Requirement] = []
     for each in map(Requirement, PROJECT["optional-dependencies"][extra]):
-        found += [row for name in sorted(each.extras) for row in wanted(name)] if each.name == "fastloc" else [each]
+        found += [row for name in sorted(each.extras) for row in requirements(name)] if each.name == "fastloc" else [each]
     return found
 
 
@@ -46,7 +46,7 @@ def test_every_entry_of_the_lock_is_one_version_with_hashes_and_from_nowhere_in_
 def test_the_lock_fits_pyproject() -> None:
     """`make lock` writes it again."""
     entries = locked()
-    for requirement in [*map(Requirement, PROJECT["dependencies"]), *wanted("dev")]:
+    for requirement in [*map(Requirement, PROJECT["dependencies"]), *requirements("dev")]:
         versions = [re.split(r"[ ;]", entry.partition("==")[2])[0] for entry in entries.get(canonicalize_name(requirement.name), [])]
         assert versions, f"{requirement.name} is not in the lock: make lock"
         assert all(requirement.specifier.contains(version) for version in versions), f"{requirement} is locked at {versions}: make lock"

@@ -68,12 +68,12 @@ def test_the_main_job_needs_numpy_pillow_and_onnxruntime_alone(
 ):
     done = subprocess.run([sys.executable, "-c", RUN, *files], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["texts"] == list(NAMES) and len(told["points"]) == 3 and told["heat"] == 1.0
-    assert np.isfinite(told["similarity"]).all()
-    assert not set(told["modules"]) & set(REFUSED), "imported although refused"
-    assert set(told["light"]) <= ALLOWED, f"importing the engine imports {set(told['light']) - ALLOWED}"
-    assert not [name for name in told["tried"] if not name.startswith("onnx")], f"tried to import {told['tried']}"
-    record_property("import_ms", told["import_ms"])
-    record_property("import_with_onnxruntime_ms", told["with_onnxruntime_ms"])
-    print(f"import {told['import_ms']} ms, with onnxruntime {told['with_onnxruntime_ms']} ms")
+    report = json.loads(done.stdout)
+    assert report["texts"] == list(NAMES) and len(report["points"]) == 3 and report["heat"] == 1.0
+    assert np.isfinite(report["similarity"]).all()
+    assert not set(report["modules"]) & set(REFUSED), "imported although refused"
+    assert set(report["light"]) <= ALLOWED, f"importing the engine imports {set(report['light']) - ALLOWED}"
+    assert not [name for name in report["tried"] if not name.startswith("onnx")], f"tried to import {report['tried']}"
+    record_property("import_ms", report["import_ms"])
+    record_property("import_with_onnxruntime_ms", report["with_onnxruntime_ms"])
+    print(f"import {report['import_ms']} ms, with onnxruntime {report['with_onnxruntime_ms']} ms")

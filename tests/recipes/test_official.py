@@ -34,8 +34,8 @@ def test_what_is_given_wins() -> None:
     assert recipe("resclip", official=True, cross_weight=0.1).cross_weight == 0.1
     localizer = Localizer(method="sclip", official=True)
     assert (localizer.input_size, localizer.fit) == (336, "aspect")
-    given = Localizer(method="sclip", official=True, size=96, fit="crop")
-    assert (given.input_size, given.fit) == (96, "crop")
+    cropping = Localizer(method="sclip", official=True, size=96, fit="crop")
+    assert (cropping.input_size, cropping.fit) == (96, "crop")
     # both sides are met exactly
     assert Localizer(method="sclip", official=True, size=(64, 96)).fit == "stretch"
 

@@ -22,9 +22,9 @@ def test_uncalibrated_it_is_a_softmax_of_the_text_and_the_background() -> None:
 def test_with_a_bias_it_is_the_sigmoid_that_the_model_was_trained_with() -> None:
     """SigLIP's logits, whatever the background."""
     cosines, scale, bias = np.array([0.13, 0.05, -0.1], np.float32), 112.67, -16.55
-    wanted = 1 / (1 + np.exp(-(scale * cosines.astype(np.float64) + bias)))
+    expected = 1 / (1 + np.exp(-(scale * cosines.astype(np.float64) + bias)))
     for background in (0.0, 0.2):
-        np.testing.assert_allclose(presence(cosines, background, scale, logit_bias=bias), wanted, rtol=1e-6)
+        np.testing.assert_allclose(presence(cosines, background, scale, logit_bias=bias), expected, rtol=1e-6)
     moved = presence(cosines, 0.0, scale, Calibration(0.5, 2.0), bias)
     np.testing.assert_allclose(np.log(moved / (1 - moved.astype(np.float64))), 0.5 * (scale * cosines + bias) + 2, rtol=1e-3)
     # a bias of nothing is one too

@@ -127,8 +127,8 @@ def test_a_models_scale_goes_where_it_is_read() -> None:
     assert recipe("tagclip").at_scale(30.0) == recipe("tagclip", logit_scale=30.0)
     assert recipe("bi_modal").at_scale(50.0) == recipe("bi_modal", target_scale=50.0)
     # what the authors fix, what is given, and what no scale goes into
-    given = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
-    for row in (*given, recipe("naclip"), recipe("gem"), recipe("legrad")):
+    rows = recipe("tagclip", logit_scale=7.0), recipe("bi_modal", target_scale=8.0)
+    for row in (*rows, recipe("naclip"), recipe("gem"), recipe("legrad")):
         assert row.at_scale(30.0) == row
     assert recipe("gem", order="softmax").at_scale(21.8).readout.scale == 21.8
 
@@ -142,7 +142,7 @@ def test_maps_are_not_drawn_at_a_scale_that_nobody_knows() -> None:
 @pytest.mark.parametrize("value", ["models", "", 0, -1.0, float("nan"), None])
 @pytest.mark.parametrize(("name", "field"), [("tagclip", "logit_scale"), ("bi_modal", "target_scale")])
 def test_a_scale_is_a_number_or_the_models(name: str, field: str, value: Any) -> None:
-    with pytest.raises(RecipeError, match=f"{field} is .*; it is a number above 0, or 'model' for the model's own"):
+    with pytest.raises(RecipeError, match=f"{field} must be a number above 0, or 'model' for the model's own, got "):
         recipe(name, **{field: value})
 
 
@@ -211,52 +211,54 @@ def test_unknown_value(changes: dict[str, Any], message: str) -> None:
 
 
 CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
-    ("gem", {"blocks": -1}, "blocks is -1; it is a count, 0 or more"),
+    ("gem", {"blocks": -1}, "blocks must be a whole number, 0 or more, got -1"),
     ("gem", {"terms": ()}, "changed blocks need at least one attention term"),
     ("itsm", {"path_blocks": (8, 3, 3, 9)}, "path_blocks are for the paths 'sc-clip' and 'sfp'"),
     ("sc_clip", {"blocks": 1, "terms": ("kk",)}, "path 'sc-clip' stands in the local path's place, so no field of one can be changed"),
     ("sfp", {"residual": True}, "path 'sfp' stands in the local path's place"),
     ("legrad", {"path": "sfp"}, "path 'sfp' gives patch features, and what is read is 'legrad'"),
-    ("sfp", {"path_blocks": (8, 3, 3)}, "path_blocks is (8, 3, 3); four blocks counted from 0 are wanted, the third not behind the fourth"),
-    ("sfp", {"path_blocks": (8, 3, 9, 3)}, "path_blocks is (8, 3, 9, 3); four blocks"),
-    ("sc_clip", {"path_blocks": (8, 3, -1, 3)}, "path_blocks is (8, 3, -1, 3); four blocks"),
+    ("sfp", {"path_blocks": (8, 3, 3)}, "path_blocks must be four blocks counted from 0, the third not behind the fourth, got (8, 3, 3)"),
+    ("sfp", {"path_blocks": (8, 3, 9, 3)},
+     "path_blocks must be four blocks counted from 0, the third not behind the fourth, got (8, 3, 9, 3)"),
+    ("sc_clip", {"path_blocks": (8, 3, -1, 3)},
+     "path_blocks must be four blocks counted from 0, the third not behind the fourth, got (8, 3, -1, 3)"),
     ("itsm", {"blocks": 2}, "changed blocks need at least one attention term"),
-    ("gem", {"iterations": -1}, "iterations is -1; it is a count, 0 or more"),
+    ("gem", {"iterations": -1}, "iterations must be a whole number, 0 or more, got -1"),
     ("gem", {"unit": False}, "iterations need unit projections and self-self terms"),
     ("gem", {"terms": ("vv", "qk")}, "iterations need unit projections and self-self terms"),
     ("gem", {"terms": ("vv", "identity")}, "iterations need unit projections and self-self terms"),
     ("sclip", {"iterations": 1}, "iterations need unit projections and self-self terms"),
     ("sclip", {"blocks": 2}, "mlp is kept in one-block recipes only, and blocks is 2"),
     ("gem", {"mlp": True}, "mlp is kept in one-block recipes only, and blocks is 6"),
-    ("gem", {"inv_temp": 0.0}, "inv_temp is 0.0; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
-    ("gem", {"inv_temp": -3}, "inv_temp is -3; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
-    ("gem", {"inv_temp": float("nan")}, "inv_temp is nan; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
-    ("gem", {"inv_temp": "auto"}, "inv_temp is 'auto'; None, 'adaptive', 'matched', a number above 0 or a table is wanted"),
-    ("naclip", {"bias_std": 0.0}, "bias_std is 0.0; it is a deviation in patches, above 0"),
-    ("naclip", {"bias_std": -1.0}, "bias_std is -1.0; it is a deviation in patches, above 0"),
-    ("naclip", {"bias_std": float("nan")}, "bias_std is nan; it is a deviation in patches, above 0"),
+    ("gem", {"inv_temp": 0.0}, "inv_temp must be None, 'adaptive', 'matched', a number above 0 or a table, got 0.0"),
+    ("gem", {"inv_temp": -3}, "inv_temp must be None, 'adaptive', 'matched', a number above 0 or a table, got -3"),
+    ("gem", {"inv_temp": float("nan")}, "inv_temp must be None, 'adaptive', 'matched', a number above 0 or a table, got nan"),
+    ("gem", {"inv_temp": "auto"}, "inv_temp must be None, 'adaptive', 'matched', a number above 0 or a table, got 'auto'"),
+    ("naclip", {"bias_std": 0.0}, "bias_std must be a deviation in patches, above 0, got 0.0"),
+    ("naclip", {"bias_std": -1.0}, "bias_std must be a deviation in patches, above 0, got -1.0"),
+    ("naclip", {"bias_std": float("nan")}, "bias_std must be a deviation in patches, above 0, got nan"),
     ("gem", {"bias_std": 5.0}, "a neighbour bias needs plain attention terms"),
     ("maskclip", {"bias_std": 5.0}, "a neighbour bias needs plain attention terms"),
-    ("resclip", {"cross": (0.75, 0.25)}, "cross is (0.75, 0.25); two shares of the depth, 0 … 1, are wanted, the smaller first"),
-    ("resclip", {"cross": 0.5}, "cross is 0.5; two shares of the depth, 0 … 1, are wanted, the smaller first"),
+    ("resclip", {"cross": (0.75, 0.25)}, "cross must be two shares of the depth, 0 … 1, the smaller first, got (0.75, 0.25)"),
+    ("resclip", {"cross": 0.5}, "cross must be two shares of the depth, 0 … 1, the smaller first, got 0.5"),
     ("resclip", {"cross": None}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("sclip", {"cross_terms": "own"}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("resclip", {"cross_blocks": (5,)}, "cross and cross_blocks are two ways to name the same blocks; give one of them"),
-    *(("itaclip", {"cross_blocks": given},
-       f"cross_blocks is {given!r}; numbers of blocks, counted from 0, or fractions of the depth below 1 are wanted")
-      for given in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
+    *(("itaclip", {"cross_blocks": value},
+       f"cross_blocks must be numbers of blocks, counted from 0, or fractions of the depth below 1, got {value!r}")
+      for value in (5, (-1,), (6, 1.5), (1.0,), (True,), ("6",), ((6,),), (float("nan"),), None)),
     ("itaclip", {"cross_blocks": ()}, "cross_weight, gain and cross_terms are for cross attention; give cross or cross_blocks too"),
     ("itaclip", {"inv_temp": "adaptive"}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
     ("itaclip", {"inv_temp": ((((2.0,),),),)}, "terms of other blocks have one temperature: inv_temp None or a number above 0"),
     ("itaclip", {"blocks": 2}, "cross attention joins that of the last block: blocks=1, and a term"),
-    *(("pearl", {"procrustes_weight": given}, f"procrustes_weight is {given!r}; it is a number, 0 or more")
-      for given in (-0.1, float("nan"), float("inf"), "0.08", None)),
+    *(("pearl", {"procrustes_weight": value}, f"procrustes_weight must be a number, 0 or more, got {value!r}")
+      for value in (-0.1, float("nan"), float("inf"), "0.08", None)),
     ("sclip", {"procrustes_weight": 0.1}, "procrustes_weight is for the term 'procrustes'"),
     ("pearl", {"unit": True}, "the term 'procrustes' aligns projections as they are: unit must be False"),
     ("pearl", {"iterations": 1}, "iterations need unit projections and self-self terms"),
     ("anchor_qk", {"terms": ("procrustes",)}, "an anchor's attention is one term: qk, qq, kk or vv"),
-    ("resclip", {"cross_weight": 1.5}, "cross_weight is 1.5; a share in 0 … 1 is wanted"),
-    ("resclip", {"gain": 0.0}, "gain is 0.0; it is a number above 0"),
+    ("resclip", {"cross_weight": 1.5}, "cross_weight must be a share in 0 … 1, got 1.5"),
+    ("resclip", {"gain": 0.0}, "gain must be a number above 0, got 0.0"),
     ("gem", {"cross": (0.2, 0.5)}, "cross attention joins that of the last block: blocks=1, and a term"),
     ("tagclip", {"cross": (0.2, 0.5)}, "cross attention joins that of the last block: blocks=1, and a term"),
 ]

@@ -86,8 +86,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "r.json"
     assert main(["registers", *SAMPLES, "--model", str(planted), "--size", "96x96", "--top", "1", "--tokens", "2", "-o", str(file)]) == 0
-    told = capsys.readouterr().out
-    assert "3 times the median patch" in told and "with registers 0" in told and str(file) in told
+    output = capsys.readouterr().out
+    assert "3 times the median patch" in output and "with registers 0" in output and str(file) in output
     found = RegisterNeurons.load(file)
     assert (found.neurons, found.registers) == (((planted_outliers.BLOCK, (planted_outliers.NEURON,)),), 2)
     asked = ["locate", str(SAMPLE), "-t", "cat", "--model", str(planted), "--json"]
@@ -101,7 +101,7 @@ def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (f"registers {SAMPLE} -o r.txt", "r.txt: register neurons are written as .json"),
+        (f"registers {SAMPLE} -o r.txt", "--output must be a .json file, got r.txt"),
         (f"registers {SAMPLE} -o r.json", "embedded has no outlier tokens in the pictures given (1)"),
         (f"registers {SAMPLE} -o r.json --ratio 0.5", "ratio must be a number from"),
         ("registers none.png -o r.json", "none.png"),
@@ -109,13 +109,13 @@ def test_registers_and_locate(planted: Path, tmp_path: Path, capsys: pytest.Capt
         (f"locate {SAMPLE} -t cat --model m.onnx --registers r.json", "--registers cannot be given with m.onnx: the file decides that"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_what_is_wrong_is_reported_in_one_line(
     line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(line.split()) == 1
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("fastloc: error: ") and message in told
+    error_line = capsys.readouterr().err.splitlines()[-1]
+    assert error_line.startswith("fastloc: error: ") and message in error_line
     assert not list(tmp_path.iterdir())
 
 
@@ -127,5 +127,5 @@ def test_an_exported_file_holds_them(planted: Path, tmp_path: Path) -> None:
     manifest = export(localizer, tmp_path / "m.onnx", Options(size=size, texts=("cat", "pizza")))
     assert manifest.recipe == localizer.recipe and manifest.recipe.registers == 2
     answered = OnnxLocalizer(tmp_path / "m.onnx", providers="cpu")(SAMPLE)
-    wanted, without = (each(SAMPLE, ["cat", "pizza"]).similarity for each in (localizer, plain))
-    assert abs(answered.similarity - wanted).max() < 1e-4 < abs(without - wanted).max()
+    expected, without = (each(SAMPLE, ["cat", "pizza"]).similarity for each in (localizer, plain))
+    assert abs(answered.similarity - expected).max() < 1e-4 < abs(without - expected).max()

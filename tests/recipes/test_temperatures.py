@@ -100,13 +100,13 @@ def test_a_number_of_ones_own_is_an_answer() -> None:
 
 
 def test_another_models_are_refused(found: Temperatures, file: Path) -> None:
-    told = r"measured on embedded \(image tower [0-9a-f]{12}\), and the model is embedded \([0-9a-f]{12}\): run `fastloc calibrate` on it"
-    with pytest.raises(ModelError, match=told):
+    match = r"measured on embedded \(image tower [0-9a-f]{12}\), and the model is embedded \([0-9a-f]{12}\): run `fastloc calibrate` on it"
+    with pytest.raises(ModelError, match=match):
         Localizer("embedded", "random", "gem", temperatures=file, blocks=3)
 
 
 def test_two_answers_are_refused(found: Temperatures) -> None:
-    with pytest.raises(RecipeError, match=r"inv_temp 5\.0 and temperatures are given: give one of them"):
+    with pytest.raises(RecipeError, match=r"temperatures must be left out with inv_temp, got both \(inv_temp 5\.0\)"):
         Localizer(temperatures=found, inv_temp=5.0, blocks=3)
 
 
@@ -116,8 +116,8 @@ def test_an_exported_file_holds_them(file: Path, tmp_path: Path) -> None:
     manifest = export(localizer, tmp_path / "m.onnx", Options(size=SIZE, texts=("cat", "pizza")))
     assert manifest.recipe == localizer.recipe
     answered = OnnxLocalizer(tmp_path / "m.onnx", providers="cpu")(SAMPLE)
-    wanted = localizer(SAMPLE, ["cat", "pizza"])
-    assert np.abs(answered.similarity - wanted.similarity).max() < 1e-4
+    expected = localizer(SAMPLE, ["cat", "pizza"])
+    assert np.abs(answered.similarity - expected.similarity).max() < 1e-4
 
 
 # files that are none
@@ -175,8 +175,8 @@ def test_calibrate_and_locate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     file = tmp_path / "t.json"
     made = "calibrate --from noise --count 1 --size 48 --blocks 2 --iterations 0 --rho 0.5 -o"
     assert main([*made.split(), str(file)]) == 0
-    told = capsys.readouterr().out
-    assert "rho met" in told and "fastloc's noise" in told and str(file) in told
+    output = capsys.readouterr().out
+    assert "rho met" in output and "fastloc's noise" in output and str(file) in output
     found = Temperatures.load(file)
     assert (found.rho, found.blocks, found.iterations, found.pictures) == (0.5, 2, 0, 1)
     asked = ["--method", "gem", "--blocks", "2", "--iterations", "0", "--temperatures", str(file), "--size", "48", "--json"]
@@ -190,20 +190,20 @@ def test_calibrate_and_locate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         ("calibrate -o t.json", "give pictures, or --from scenes or --from noise"),
         (f"calibrate {SAMPLE} --from noise -o t.json", "give pictures, or --from scenes or --from noise, not both"),
-        (f"calibrate {SAMPLE} -o t.txt", "t.txt: temperatures are written as .json"),
-        (f"calibrate {SAMPLE} -o t.json --rho 1.5", "rho is 1.5; a share of the tokens between 0 and 1 is wanted"),
-        (f"calibrate {SAMPLE} -o t.json --blocks 7", "blocks is 7; 1 to 6 fit the model"),
+        (f"calibrate {SAMPLE} -o t.txt", "--output must be a .json file, got t.txt"),
+        (f"calibrate {SAMPLE} -o t.json --rho 1.5", "rho must be a share of the tokens between 0 and 1, got 1.5"),
+        (f"calibrate {SAMPLE} -o t.json --blocks 7", "blocks must be 1 to 6 for this model, got 7"),
         ("calibrate none.png -o t.json", "none.png"),
         (f"locate {SAMPLE} -t cat --temperatures none.json", "temperatures file 'none.json' cannot be read"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_what_is_wrong_is_reported_in_one_line(
     line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(line.split()) == 1
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("fastloc: error: ") and message in told
+    error_line = capsys.readouterr().err.splitlines()[-1]
+    assert error_line.startswith("fastloc: error: ") and message in error_line
     assert not list(tmp_path.iterdir())
 
 

@@ -50,11 +50,11 @@ def test_attention_that_waits_for_all_blocks_is_the_same(name: str, rotary: bool
     weights, row = families.tower(name), recipe("gem", rotary=rotary)
     prepared, (tokens, grid) = fold(weights, row, joint=True), patch_tokens(weights, towers.pixels(1, (3, 5)))
     places = positions(weights, grid, row)
-    wanted = encode(prepared, tokens, places, grid, cls=True)
+    expected = encode(prepared, tokens, places, grid, cls=True)
     with torch.inference_mode():
         found = encode(prepared, tokens, places, grid, Ops(deferred=True, slots=True), cls=True)
-    assert wanted.cls is not None and found.cls is not None
-    assert error(found.patches, wanted.patches) < 1e-12 and error(found.cls, wanted.cls) < 1e-12
+    assert expected.cls is not None and found.cls is not None
+    assert error(found.patches, expected.patches) < 1e-12 and error(found.cls, expected.cls) < 1e-12
 
 
 @pytest.mark.parametrize("name", families.NAMES)

@@ -99,10 +99,10 @@ def ours(case: Golden, dtype: torch.dtype) -> dict[str, Floats]:
 
 
 def check(name: str, key: str, found: Floats, kind: str) -> None:
-    wanted = golden(name).arrays[key]
-    assert found.shape == wanted.shape and found.dtype == np.dtype(kind), f"{name} {key}: {found.shape} {found.dtype}"
-    error = np.abs(found - wanted).max() / np.abs(wanted).max()
-    assert error < TOLERANCE[kind], f"{name} {key} {wanted.shape} {kind}: relative error {error:.2e}, allowed {TOLERANCE[kind]:.0e}"
+    expected = golden(name).arrays[key]
+    assert found.shape == expected.shape and found.dtype == np.dtype(kind), f"{name} {key}: {found.shape} {found.dtype}"
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert error < TOLERANCE[kind], f"{name} {key} {expected.shape} {kind}: relative error {error:.2e}, allowed {TOLERANCE[kind]:.0e}"
 
 
 EXACT = [name for name in NAMES if golden(name).meta["precision"] == "float64"]
@@ -154,8 +154,8 @@ def test_the_goldens_would_notice_another_default() -> None:
     """A tolerance proves something only if wrong settings fail it by far."""
     case = golden("gem_default")
     tower, pixels = inputs(case, torch.float64)
-    wanted = case.arrays["patches"]
+    expected = case.arrays["patches"]
     for wrong in ({"blocks": 7}, {"iterations": 0}, {"inv_temp": None}, {"terms": ("vv", "kk")}, {"combine": "sum"}, {"residual": False}):
         found = forward(tower, pixels, recipe("gem", **wrong)).patches.numpy()
-        error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        error = np.abs(found - expected).max() / np.abs(expected).max()
         assert error > 1e-3, f"{wrong} changes the patches by {error:.1e} only"

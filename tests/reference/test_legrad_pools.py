@@ -54,17 +54,17 @@ def test_of_siglip(trunk: Any, start: int) -> None:
     weights = vit_layouts.from_open_clip({f"visual.trunk.{name}": each for name, each in trunk.state_dict().items()}, spec)
     picture, words = pixels(1, (4, 4)), normalize(array("texts", 3, WIDTH, low=-1.0), dim=-1)
     outs: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda module, given, out: outs.append(out)) for block in trunk.blocks]
+    hooks = [block.register_forward_hook(lambda module, inputs, out: outs.append(out)) for block in trunk.blocks]
     embedding = trunk(picture)
     for each in hooks:
         each.remove()
     assert error(attended(trunk.attn_pool, trunk.norm(outs[-1]))[0].detach(), embedding.detach()) < 1e-12
-    wanted = torch.zeros(len(words), 16, dtype=torch.float64)
+    expected = torch.zeros(len(words), 16, dtype=torch.float64)
     for out in outs[start:]:
         feature, attention = attended(trunk.attn_pool, out)
         for index, word in enumerate(words):
             (grad,) = torch.autograd.grad((word * normalize(feature, dim=-1)).sum(), attention, retain_graph=True)
-            wanted[index] += grad.clamp(min=0).mean(1)[0, 0]
+            expected[index] += grad.clamp(min=0).mean(1)[0, 0]
     found, scores = grids(weights.to(dtype=torch.float64), picture, words, recipe("legrad", start=start))
-    assert error(found.detach(), wanted.reshape(1, 3, 4, 4)) < 1e-10
+    assert error(found.detach(), expected.reshape(1, 3, 4, 4)) < 1e-10
     assert scores is not None and error(scores.detach(), (normalize(embedding, dim=-1) @ words.T).detach()) < 1e-10

@@ -46,11 +46,11 @@ def test_every_recipe_has_a_reference() -> None:
 @pytest.mark.parametrize("name", towers.PATCHES)
 def test_patches(name: str, kind: dict[str, object]) -> None:
     weights = towers.tower(**kind)
-    for (what, grid), batch in itertools.product(GRIDS.items(), (1, 3)):
+    for (label, grid), batch in itertools.product(GRIDS.items(), (1, 3)):
         pixels = towers.pixels(batch, grid)
         out = forward(weights, pixels, RECIPES[name])
         wrong = error(out.patches, literal.features(weights, pixels, RECIPES[name]))
-        assert wrong < EXACT, f"{what} grid {grid}, batch {batch}: off by {wrong:.1e}"
+        assert wrong < EXACT, f"{label} grid {grid}, batch {batch}: off by {wrong:.1e}"
         assert out.grid == grid and out.cls is None
 
 
@@ -58,19 +58,19 @@ def test_patches(name: str, kind: dict[str, object]) -> None:
 def test_official_forms(name: str) -> None:
     """On a tower that has every block that authors name by its number."""
     weights, row = towers.tower(layers=11), recipe(name, official=True)
-    for what, grid in GRIDS.items():
+    for label, grid in GRIDS.items():
         pixels = towers.pixels(2, grid)
         wrong = error(forward(weights, pixels, row).patches, literal.features(weights, pixels, row))
-        assert wrong < EXACT, f"{what} grid {grid}: off by {wrong:.1e}"
+        assert wrong < EXACT, f"{label} grid {grid}: off by {wrong:.1e}"
 
 
-def test_as_many_positions_in_another_shape_are_kept_where_a_row_says_so() -> None:
+def test_as_many_positions_in_another_shape_are_kept_where_a_row_allows_it() -> None:
     weights = towers.tower()
     kept = recipe("itsm", keep_position=True)
-    for what, grid in GRIDS.items():
+    for label, grid in GRIDS.items():
         pixels = towers.pixels(1, grid)
         apart = error(forward(weights, pixels, kept).patches, forward(weights, pixels, RECIPES["itsm"]).patches)
-        assert apart > 1e-3 if what == "same count" else apart == 0, what
+        assert apart > 1e-3 if label == "same count" else apart == 0, label
         assert error(forward(weights, pixels, kept).patches, literal.features(weights, pixels, kept)) < EXACT
 
 
@@ -129,8 +129,8 @@ def test_gem(temperature: str | float, residual: bool, iterations: int) -> None:
     row = recipe("gem", iterations=iterations, inv_temp=inv_temp, residual=residual)
     for scale, batch in ((False, 1), (True, 3)):
         weights, pixels = towers.tower(scale=scale), towers.pixels(batch, (3, 5))
-        wanted = methods.gem(weights, pixels, iterations=iterations, temperature=official, residual=residual)
-        assert error(forward(weights, pixels, row).patches, wanted) < EXACT
+        expected = methods.gem(weights, pixels, iterations=iterations, temperature=official, residual=residual)
+        assert error(forward(weights, pixels, row).patches, expected) < EXACT
 
 
 @pytest.mark.parametrize("blocks", range(towers.LAYERS + 1))
@@ -151,8 +151,8 @@ def test_more_blocks_than_there_are() -> None:
 
 def test_table_that_is_constant_is_the_number() -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (3, 5))
-    wanted = forward(weights, pixels, recipe("gem", inv_temp=7.0)).patches
-    assert error(forward(weights, pixels, recipe("gem", inv_temp=((((7.0,),),),))).patches, wanted) < EXACT
+    expected = forward(weights, pixels, recipe("gem", inv_temp=7.0)).patches
+    assert error(forward(weights, pixels, recipe("gem", inv_temp=((((7.0,),),),))).patches, expected) < EXACT
 
 
 # attention that no row has: recipes are free to combine terms
@@ -284,13 +284,13 @@ def test_aligned_queries_beside_other_terms(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize("std", [0.5, 2.0, 5.0])
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 6), (6, 1), (1, 1)])
 def test_neighbour_bias(grid: tuple[int, int], std: float) -> None:
-    like, wanted = torch.zeros((), dtype=torch.float64), methods.neighbourhood(grid, std)
+    like, expected = torch.zeros((), dtype=torch.float64), methods.neighbourhood(grid, std)
     found = attention.neighbour_bias(grid, std, 0, grid[0], like)
     below = attention.neighbour_bias(grid, std, grid[0] // 2, grid[0], like)
     assert torch.equal(below, found[grid[0] // 2 * grid[1] :])
     # the fast path has no row for the class token
-    assert error(found, wanted[1:]) < EXACT
-    assert not wanted[0].any() and not wanted[:, 0].any()
+    assert error(found, expected[1:]) < EXACT
+    assert not expected[0].any() and not expected[:, 0].any()
 
 
 # scores and maps
@@ -304,13 +304,13 @@ def outputs(grid: tuple[int, int], batch: int = 3) -> Output:
 def test_feature_surgery_is_the_official_tensor(count: int) -> None:
     weights, pixels, texts = towers.tower(), towers.pixels(3, (3, 5)), towers.texts(count)
     tokens = methods.clip_surgery(weights, pixels)
-    wanted = parts.feature_surgery(tokens, texts)[:, 1:]
+    expected = parts.feature_surgery(tokens, texts)[:, 1:]
     found = similarity(outputs((3, 5)), texts, RECIPES["clip_surgery"].readout)
     assert found.shape == (3, count, 3, 5)
-    assert error(found.flatten(2).transpose(1, 2), wanted) < EXACT
+    assert error(found.flatten(2).transpose(1, 2), expected) < EXACT
     # the official code takes one image at a time
     alone = torch.cat([parts.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
-    assert error(wanted, alone) < EXACT
+    assert error(expected, alone) < EXACT
     # what all texts share is gone
     assert found.mean(1).abs().max() < 1e-12
 
@@ -339,9 +339,9 @@ def test_similarity(name: str) -> None:
 
 def test_feature_surgery_says_what_it_lacks() -> None:
     out, readout = forward(towers.tower(), towers.pixels(1, (3, 5)), RECIPES["clip_surgery"]), RECIPES["clip_surgery"].readout
-    with pytest.raises(TextError, match="with one text needs the embedding of the empty string"):
+    with pytest.raises(TextError, match="the embedding of the empty string must be given"):
         similarity(out, towers.texts(1), readout)
-    with pytest.raises(TextError, match="with several texts needs the image embedding"):
+    with pytest.raises(TextError, match="the image embedding must be given"):
         similarity(out, towers.texts(2), readout)
 
 
@@ -364,7 +364,7 @@ def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     else:
         scores = parts.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
     options = (row.readout.scale,) if row.readout.order == "softmax" else ()
-    wanted = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
+    expected = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
 
     found = similarity(forward(weights, pixels, row, cls=needs_cls(row.readout, 4)), texts, row.readout)
     geometry = fit(size, (24, 40), towers.PATCH)
@@ -372,4 +372,4 @@ def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
         heat = heatmaps.heatmaps(found[image].numpy(), geometry, row.readout.order, row.readout.scale, row.readout.reverse)
         assert heat.shape == (4, *size)
         # min-max divides by the range of a map, so absolute
-        assert np.abs(heat - wanted[image].numpy()).max() < 1e-8
+        assert np.abs(heat - expected[image].numpy()).max() < 1e-8

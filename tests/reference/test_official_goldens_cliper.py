@@ -33,7 +33,7 @@ from towers import error
 NAMES = sorted(path.stem for path in GOLDENS.glob("cliper_*.npz"))
 # relative to the largest value
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
-Given = tuple[Weights, Tensor, Tensor, Tensor | None, Recipe]
+Arguments = tuple[Weights, Tensor, Tensor, Tensor | None, Recipe]
 
 
 @cache
@@ -42,7 +42,7 @@ def golden(name: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         return json.loads(str(file["meta"])), {key: file[key] for key in file.files if key != "meta"}
 
 
-def given(name: str, dtype: torch.dtype = torch.float64) -> Given:
+def arguments_of(name: str, dtype: torch.dtype = torch.float64) -> Arguments:
     meta, arrays = golden(name)
     state = {key: torch.from_numpy(array) for key, array in seeded_state(vision_shapes(meta["model"]), meta["seed"]).items()}
     pixels = torch.from_numpy(seeded_pixels((1, 3, *meta["size"]), meta["seed"]))
@@ -62,24 +62,24 @@ def test_all_goldens_are_there() -> None:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_fast_path_is_the_official_answer(name: str, dtype: str) -> None:
-    weights, pixels, texts, empty, row = given(name, getattr(torch, dtype))
+    weights, pixels, texts, empty, row = arguments_of(name, getattr(torch, dtype))
     found, _ = grids(weights, pixels, texts, row, empty)
     assert error(found[0], torch.from_numpy(golden(name)[1]["seg"])) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_is_the_official_answer(name: str) -> None:
-    weights, pixels, texts, empty, row = given(name)
+    weights, pixels, texts, empty, row = arguments_of(name)
     found = relevance.relevance(weights, pixels, texts, row, empty)[0].T
-    wanted = torch.from_numpy(golden(name)[1]["seg"])
-    assert error(found.reshape(wanted.shape), wanted) < TOLERANCE["float64"]
+    expected = torch.from_numpy(golden(name)[1]["seg"])
+    assert error(found.reshape(expected.shape), expected) < TOLERANCE["float64"]
 
 
 # maps kept, one head's at a time, and row by row
 @pytest.mark.parametrize("most", [None, 1000, 1])
 @pytest.mark.parametrize("name", NAMES)
 def test_features_and_attention_are_the_official_ones(name: str, most: int | None) -> None:
-    weights, pixels, _, _, row = given(name)
+    weights, pixels, _, _, row = arguments_of(name)
     prepared, arrays = fold(weights, row), golden(name)[1]
     tokens, grid = patch_tokens(prepared.weights, pixels)
     places = positions(prepared.weights, grid, row)
@@ -94,7 +94,7 @@ def test_features_and_attention_are_the_official_ones(name: str, most: int | Non
 )
 def test_the_goldens_would_notice_another_setting(wrong: dict[str, Any]) -> None:
     name = "cliper_wide" if "position" in wrong else "cliper_square"
-    weights, pixels, texts, empty, row = given(name)
+    weights, pixels, texts, empty, row = arguments_of(name)
     changes = {"start": row.start, "cutoff": row.cutoff, "target_scale": row.target_scale, "empty": empty, **wrong}
     found, _ = grids(weights, pixels, texts, recipe("cliper", **{k: v for k, v in changes.items() if k != "empty"}), changes["empty"])
     assert error(found[0], torch.from_numpy(golden(name)[1]["seg"])) > 1e-3, "another setting would go unnoticed"

@@ -56,11 +56,11 @@ def test_all_goldens_are_there() -> None:
 @pytest.mark.slow("every golden in two precisions", quick="array")
 @pytest.mark.parametrize(("name", "array", "method", "changes"), MAPS, ids=str)
 def test_maps(name: str, array: str, method: str, changes: dict[str, Any]) -> None:
-    row, wanted = row_of(name, method, changes), torch.from_numpy(goldens.golden(name)[1][array])
+    row, expected = row_of(name, method, changes), torch.from_numpy(goldens.golden(name)[1][array])
     for dtype, limit in goldens.precisions():
-        assert error(found(name, row, dtype), wanted) < limit, dtype
+        assert error(found(name, row, dtype), expected) < limit, dtype
     literal = relevance.relevance(goldens.tower(name), goldens.pixels(name, size_of(name)), goldens.texts(name), row)[0].T
-    assert error(literal.reshape(wanted.shape), wanted) < 1e-9
+    assert error(literal.reshape(expected.shape), expected) < 1e-9
 
 
 @pytest.mark.parametrize("name", goldens.names("clip_es"))
@@ -86,5 +86,5 @@ def test_chefer_s_example_scales_on_the_picture() -> None:
      ("clip_es_square", "grids", "grad_cam_clip_es", {"target": "softmax"})],
 )  # fmt: skip
 def test_the_goldens_would_notice_another_form(name: str, array: str, method: str, changes: dict[str, Any]) -> None:
-    wanted = torch.from_numpy(goldens.golden(name)[1][array])
-    assert error(found(name, row_of(name, method, changes), torch.float64), wanted) > 1e-3
+    expected = torch.from_numpy(goldens.golden(name)[1][array])
+    assert error(found(name, row_of(name, method, changes), torch.float64), expected) > 1e-3

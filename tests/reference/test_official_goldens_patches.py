@@ -51,7 +51,7 @@ def inputs(name: str, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(shown)[None].to(dtype)
 
 
-def wanted(name: str) -> Tensor:
+def expected(name: str) -> Tensor:
     found = torch.from_numpy(goldens.golden(name)[1]["patches"])
     return found if found.ndim == 3 else found[None]
 
@@ -74,9 +74,9 @@ def test_all_goldens_are_there() -> None:
 def test_features(name: str) -> None:
     for dtype, limit in goldens.precisions():
         found = vit.forward(goldens.tower(name, dtype), inputs(name, dtype), row_of(name)).patches
-        assert error(seen(name, found), wanted(name)) < allowed(name, limit), dtype
+        assert error(seen(name, found), expected(name)) < allowed(name, limit), dtype
     literal = scores.features(goldens.tower(name), inputs(name, torch.float64), row_of(name))
-    assert error(seen(name, literal), wanted(name)) < allowed(name, 1e-9)
+    assert error(seen(name, literal), expected(name)) < allowed(name, 1e-9)
 
 
 @pytest.mark.slow("every golden by the row's own statement", quick="method")
@@ -85,7 +85,7 @@ def test_the_row_has_the_official_features(method: str, name: str) -> None:
     """Position tables apart, a form changes how maps are read out and no feature: the published statement of the row is theirs too."""
     row = RECIPES[method].at_scale(goldens.tower(name).logit_scale)
     found = scores.features(goldens.tower(name), inputs(name, torch.float64), row)
-    assert error(seen(name, found), wanted(name)) < allowed(name, 1e-9)
+    assert error(seen(name, found), expected(name)) < allowed(name, 1e-9)
 
 
 @pytest.mark.slow("every golden's maps in two precisions", quick="method")
@@ -137,4 +137,4 @@ def test_the_goldens_would_notice_another_read_out(name: str, changes: dict[str,
 @pytest.mark.parametrize("name", goldens.names("maskclip_same", "cliptrase_same"))
 def test_as_many_patches_keep_the_table(name: str) -> None:
     resized = vit.forward(goldens.tower(name), inputs(name, torch.float64), row_of(name, keep_position=False)).patches
-    assert error(seen(name, resized), wanted(name)) > 1e-3
+    assert error(seen(name, resized), expected(name)) > 1e-3

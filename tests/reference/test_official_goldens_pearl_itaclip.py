@@ -47,10 +47,10 @@ def row_of(name: str, **changes: Any) -> Recipe:
     return recipe(name.partition("_")[0], official=True, **{**golden(name)[0]["changes"], **changes})
 
 
-def off(found: Tensor | npt.NDArray[Any], wanted: Tensor) -> float:
+def off(found: Tensor | npt.NDArray[Any], expected: Tensor) -> float:
     found = torch.as_tensor(found)
-    assert found.shape == wanted.shape and found.isfinite().all(), f"{tuple(found.shape)} instead of {tuple(wanted.shape)}"
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    assert found.shape == expected.shape and found.isfinite().all(), f"{tuple(found.shape)} instead of {tuple(expected.shape)}"
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def test_all_goldens_are_there() -> None:
@@ -62,24 +62,24 @@ def test_all_goldens_are_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_patches_and_maps_are_the_authors(name: str) -> None:
-    meta, wanted = golden(name)
+    meta, expected = golden(name)
     (weights, pixels), row = inputs(meta), row_of(name)
     out = forward(weights, pixels, row)
-    assert off(out.patches, wanted["patches"]) < EXACT
-    assert off(literal.features(weights, pixels, row), wanted["patches"]) < EXACT
+    assert off(out.patches, expected["patches"]) < EXACT
+    assert off(literal.features(weights, pixels, row), expected["patches"]) < EXACT
     step, size, picture = meta["step"], tuple(meta["size"]), tuple(meta["picture"])
-    grids = similarity(out, wanted["texts"], row.readout)[0].numpy()
-    assert off(heatmaps.upsample(grids, fit(size, size, 16))[:, ::step, ::step], wanted["upsampled"]) < EXACT
+    grids = similarity(out, expected["texts"], row.readout)[0].numpy()
+    assert off(heatmaps.upsample(grids, fit(size, size, 16))[:, ::step, ::step], expected["upsampled"]) < EXACT
     if meta["texts"] == 1:
         # whose share is 1 everywhere
         return
     shares = heatmaps.heatmaps(grids, fit(picture, size, 16), row.readout.order, row.readout.scale)
     # exponents are 40 times as far off
-    assert off(shares[:, ::step, ::step], wanted["heatmaps"]) < 100 * EXACT
-    scores, grid = literal.scores(weights, pixels, wanted["texts"], row), (size[0] // 16, size[1] // 16)
+    assert off(shares[:, ::step, ::step], expected["heatmaps"]) < 100 * EXACT
+    scores, grid = literal.scores(weights, pixels, expected["texts"], row), (size[0] // 16, size[1] // 16)
     assert row.readout.scale is not None
     stated = parts.segmentation_map(scores, grid, picture, row.readout.scale, size if heatmaps.through_input(row.readout.order) else None)
-    assert off(stated[0, :, ::step, ::step], wanted["heatmaps"]) < 100 * EXACT
+    assert off(stated[0, :, ::step, ::step], expected["heatmaps"]) < 100 * EXACT
 
 
 @pytest.mark.parametrize(("name", "changes"), [
@@ -88,6 +88,6 @@ def test_patches_and_maps_are_the_authors(name: str) -> None:
     ("itaclip_trained", {"cross_terms": "qk"}),
 ])  # fmt: skip
 def test_what_the_forms_change_is_seen(name: str, changes: dict[str, Any]) -> None:
-    meta, wanted = golden(name)
+    meta, expected = golden(name)
     weights, pixels = inputs(meta)
-    assert off(forward(weights, pixels, row_of(name, **changes)).patches, wanted["patches"]) > 1e-4
+    assert off(forward(weights, pixels, row_of(name, **changes)).patches, expected["patches"]) > 1e-4

@@ -58,9 +58,9 @@ def in_the_authors_order(stream: Tensor, meta: dict[str, Any]) -> npt.NDArray[An
     return torch.cat([stream[:, :1], stream[:, 1 + count :], stream[:, 1 : 1 + count]], 1)[..., :: meta["step"]].numpy()
 
 
-def wrong(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+def wrong(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def test_all_goldens_are_there() -> None:

@@ -33,7 +33,7 @@ def patches(name: str, row: Recipe, dtype: torch.dtype = torch.float64) -> Tenso
     return vit.forward(goldens.tower(name, dtype), goldens.pixels(name, dtype=dtype), row).patches
 
 
-def wanted(name: str, key: str) -> Tensor:
+def expected(name: str, key: str) -> Tensor:
     return torch.from_numpy(goldens.golden(name)[1][key])
 
 
@@ -53,15 +53,15 @@ def test_all_goldens_are_there() -> None:
 
 @pytest.mark.parametrize(("method", "name"), NAMES)
 def test_features(method: str, name: str) -> None:
-    assert error(patches(name, row_of(name)), wanted(name, "patches")) < allowed(method, 1e-9)
+    assert error(patches(name, row_of(name)), expected(name, "patches")) < allowed(method, 1e-9)
     literal = scores.features(goldens.tower(name), goldens.pixels(name), row_of(name))
-    assert error(literal, wanted(name, "patches")) < allowed(method, 1e-9)
+    assert error(literal, expected(name, "patches")) < allowed(method, 1e-9)
 
 
 @pytest.mark.slow("every golden a second time", quick="method")
 @pytest.mark.parametrize(("method", "name"), NAMES)
 def test_features_in_float32(method: str, name: str) -> None:
-    assert error(patches(name, row_of(name), torch.float32), wanted(name, "patches")) < 1e-5
+    assert error(patches(name, row_of(name), torch.float32), expected(name, "patches")) < 1e-5
 
 
 @pytest.mark.parametrize(("method", "name"), NAMES)
@@ -71,7 +71,7 @@ def test_maps(method: str, name: str) -> None:
     pixels, texts = goldens.pixels(name)[:1], goldens.texts(name)
     found = grids(goldens.tower(name), pixels, texts, row)[0][0].numpy()
     upsampled = heatmaps.upsample(found, fit(size, size, PATCH))[:, ::step, ::step]
-    assert error(torch.from_numpy(upsampled), wanted(name, "upsampled")) < allowed(method, 1e-9)
+    assert error(torch.from_numpy(upsampled), expected(name, "upsampled")) < allowed(method, 1e-9)
     if len(texts) == 1:
         # whose share is 1 wherever one looks
         assert "heatmaps" not in arrays
@@ -80,17 +80,17 @@ def test_maps(method: str, name: str) -> None:
     limit, scale = allowed(method, 1e-9) * 100, row.readout.scale
     assert scale is not None
     shares = heatmaps.heatmaps(found, fit(picture, size, PATCH), row.readout.order, scale)[:, ::step, ::step]
-    assert error(torch.from_numpy(shares), wanted(name, "heatmaps")) < limit
+    assert error(torch.from_numpy(shares), expected(name, "heatmaps")) < limit
     through = size if heatmaps.through_input(row.readout.order) else None
     literal = scores.scores(goldens.tower(name), pixels, texts, row)
     stated = parts.segmentation_map(literal, (size[0] // PATCH, size[1] // PATCH), picture, scale, through)
-    assert error(stated[0, :, ::step, ::step], wanted(name, "heatmaps")) < limit
+    assert error(stated[0, :, ::step, ::step], expected(name, "heatmaps")) < limit
 
 
 @pytest.mark.parametrize(("method", "name"), [pair for pair in NAMES if "same_count" in pair[1]])
 def test_as_many_patches_keep_the_table(method: str, name: str) -> None:
     resized = patches(name, row_of(name, keep_position=False))
-    assert error(resized, wanted(name, "patches")) > 1e-3
+    assert error(resized, expected(name, "patches")) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_as_many_patches_keep_the_table(method: str, name: str) -> None:
     ],
 )
 def test_the_goldens_would_notice_another_row(name: str, changes: dict[str, Any]) -> None:
-    assert error(patches(name, row_of(name, **changes)), wanted(name, "patches")) > 1e-3
+    assert error(patches(name, row_of(name, **changes)), expected(name, "patches")) > 1e-3
 
 
 def test_the_goldens_would_notice_one_step_to_the_picture() -> None:
@@ -114,4 +114,4 @@ def test_the_goldens_would_notice_one_step_to_the_picture() -> None:
     (size, picture), step = sizes(name), goldens.golden(name)[0]["step"]
     found = grids(goldens.tower(name), goldens.pixels(name), goldens.texts(name), row_of(name))[0][0].numpy()
     at_once = heatmaps.heatmaps(found, fit(picture, size, PATCH), "softmax", 40.0)[:, ::step, ::step]
-    assert error(torch.from_numpy(at_once), wanted(name, "heatmaps")) > 1e-3
+    assert error(torch.from_numpy(at_once), expected(name, "heatmaps")) > 1e-3

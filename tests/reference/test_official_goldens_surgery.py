@@ -67,7 +67,7 @@ def stated(name: str) -> Tensor:
     return torch.cat([embedding[:, None], scores.features(goldens.tower(name), pixels, row)], 1)
 
 
-def wanted(name: str, key: str) -> Tensor:
+def expected(name: str, key: str) -> Tensor:
     return torch.from_numpy(goldens.golden(name)[1][key])
 
 
@@ -77,14 +77,14 @@ def test_all_goldens_are_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens(name: str) -> None:
-    assert error(tokens(found(name)), wanted(name, "tokens")) < 1e-9
-    assert error(stated(name), wanted(name, "tokens")) < 1e-9
+    assert error(tokens(found(name)), expected(name, "tokens")) < 1e-9
+    assert error(stated(name), expected(name, "tokens")) < 1e-9
 
 
 @pytest.mark.slow("every golden a second time", quick=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens_in_float32(name: str) -> None:
-    assert error(tokens(found(name, torch.float32)), wanted(name, "tokens")) < 1e-5
+    assert error(tokens(found(name, torch.float32)), expected(name, "tokens")) < 1e-5
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "raw" not in name])
@@ -92,12 +92,12 @@ def test_feature_surgery(name: str) -> None:
     for dtype, limit in goldens.precisions():
         out, texts, row = found(name, dtype), goldens.texts(name, dtype), row_of(name)
         several = similarity(out, texts, row.readout).flatten(2).transpose(1, 2)
-        single = similarity(out, texts[:1], row.readout, wanted(name, "empty").to(dtype)).flatten(2).transpose(1, 2)
-        assert error(several, wanted(name, "several")[:, 1:]) < limit, dtype
-        assert error(single, wanted(name, "single")[:, 1:]) < limit, dtype
+        single = similarity(out, texts[:1], row.readout, expected(name, "empty").to(dtype)).flatten(2).transpose(1, 2)
+        assert error(several, expected(name, "several")[:, 1:]) < limit, dtype
+        assert error(single, expected(name, "single")[:, 1:]) < limit, dtype
     literal, texts = stated(name), goldens.texts(name)
-    assert error(parts.feature_surgery(literal, texts), wanted(name, "several")) < 1e-9
-    assert error(parts.minus_empty(literal, texts[:1], wanted(name, "empty")), wanted(name, "single")) < 1e-9
+    assert error(parts.feature_surgery(literal, texts), expected(name, "several")) < 1e-9
+    assert error(parts.minus_empty(literal, texts[:1], expected(name, "empty")), expected(name, "single")) < 1e-9
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "heatmaps" in goldens.golden(name)[1]])
@@ -106,11 +106,11 @@ def test_maps(name: str) -> None:
     grids = similarity(found(name), goldens.texts(name), row_of(name).readout)[0].numpy()
     geometry = fit(tuple(meta["picture"]), tuple(meta["size"]), 32 if is_resnet(name) else 16)
     maps = heatmaps.heatmaps(grids, geometry, row_of(name).readout.order)[:, :: meta["step"], :: meta["step"]]
-    assert error(torch.from_numpy(maps), wanted(name, "heatmaps")) < 1e-9
+    assert error(torch.from_numpy(maps), expected(name, "heatmaps")) < 1e-9
 
 
 def test_the_row_s_raw_map_on_resnets_is_another() -> None:
     """The row reads each position alone; the released map attends."""
     name = "clip_surgery_raw_resnet"
     alone = resnet.forward(resnet_tower(name, torch.float64), goldens.pixels(name), recipe("itsm"))
-    assert error(alone.patches, wanted(name, "tokens")[:, 1:]) > 0.1
+    assert error(alone.patches, expected(name, "tokens")[:, 1:]) > 0.1

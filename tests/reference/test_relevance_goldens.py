@@ -59,13 +59,13 @@ def shown(found: torch.Tensor, meta: dict[str, Any]) -> Floats:
 
 def check(name: str, found: torch.Tensor, dtype: str = "float64") -> None:
     meta, arrays = golden(name)
-    wanted = arrays["heatmaps"] if meta["package"] == "grad_cam" else arrays["heatmaps"][None]
+    expected = arrays["heatmaps"] if meta["package"] == "grad_cam" else arrays["heatmaps"][None]
     heat = shown(found, meta)
-    assert heat.shape == wanted.shape
+    assert heat.shape == expected.shape
     # legrad resizes positions in float32
     exact = "grad_cam heatmaps" if meta["package"] == "grad_cam" else "resized" if meta["size"] != 48 else "heatmaps"
     limit = TOLERANCE["float32" if dtype == "float32" else exact]
-    assert np.abs(heat - wanted).max() < limit, f"{name}: heatmaps are off by {np.abs(heat - wanted).max():.1e}"
+    assert np.abs(heat - expected).max() < limit, f"{name}: heatmaps are off by {np.abs(heat - expected).max():.1e}"
     if "grids" in arrays:
         error = np.abs(found.numpy() - arrays["grids"]).max() / np.abs(arrays["grids"]).max()
         assert error < TOLERANCE["float32" if dtype == "float32" else "grids"], f"{name}: grids are off by {error:.1e}"

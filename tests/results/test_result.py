@@ -40,8 +40,8 @@ def make(similarity=None, size=SIZE, name="stretch", texts=TEXTS, **fields):
 @pytest.mark.parametrize("order", heatmaps.ORDERS)
 def test_heatmaps_are_the_maps(order):
     result = make(order=order, logit_scale=40.0)
-    wanted = heatmaps.heatmaps(result.similarity, result.geometry, order, 40.0)
-    np.testing.assert_array_equal(result.heatmaps, wanted)
+    expected = heatmaps.heatmaps(result.similarity, result.geometry, order, 40.0)
+    np.testing.assert_array_equal(result.heatmaps, expected)
     assert result.heatmaps.dtype == np.float32 and result.heatmaps is result.heatmaps
     with pytest.raises(ValueError, match="read-only"):
         result.heatmaps[:] = 0
@@ -295,7 +295,7 @@ def test_layout_is_tidy(size, count):
     assert last[0] + layout.cell[0] <= layout.sheet[0] and last[1] + layout.cell[1] <= layout.sheet[1] - overlay.FOOT
 
 
-def test_a_map_of_rounding_noise_is_flat_and_says_so() -> None:
+def test_a_map_of_rounding_noise_is_flat_and_reports_it() -> None:
     similarity = np.full((3, 4, 5), 0.25, np.float32)
     similarity[1] += np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32) * np.float32(1e-8)
     similarity[1, 0, 0] = np.nextafter(np.float32(0.25), np.float32(1))

@@ -60,8 +60,8 @@ def test_all_weights_are_shared_and_the_package_stays_small():
 def test_texts_are_encoded_as_the_engine_does(localizer: Localizer, texts: list[str]):
     made = OnnxTextEncoder(TEXT)
     for template in ("gem", "surgery85"):
-        wanted = localizer.source.text(texts, template).numpy()
-        np.testing.assert_allclose(made(texts, template), wanted, rtol=0, atol=1e-5)
+        expected = localizer.source.text(texts, template).numpy()
+        np.testing.assert_allclose(made(texts, template), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (64, 128)])
@@ -72,11 +72,11 @@ def test_pictures_give_what_the_engine_gives(localizer: Localizer, size: tuple[i
     chosen = Localizer(device="cpu", dtype="float32", size=size)
     pixels = torch.stack([chosen.pixels(picture, chosen.geometry(picture.size[::-1])) for picture in pictures])
     for texts in (["cat"], ["cat", "pizza", "red car"]):
-        wanted = chosen.similarity(pixels, texts)[0].numpy()
+        expected = chosen.similarity(pixels, texts)[0].numpy()
         vectors = localizer.source.text(texts, localizer.template).numpy()
         (found,) = session.run(["similarity"], {"pixels": pixels.numpy(), "text_embeddings": vectors})
-        assert found.shape == wanted.shape
-        assert np.abs(found - wanted).max() <= 1e-4, AGAIN
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-4, AGAIN
 
 
 def test_it_finds_things_where_there_is_no_torch(localizer: Localizer, tmp_path: Path):
@@ -93,8 +93,8 @@ def test_it_finds_things_where_there_is_no_torch(localizer: Localizer, tmp_path:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    wanted = localizer(picture, row["texts"]).similarity
-    assert np.abs(np.array(json.loads(done.stdout)) - wanted).max() <= 1e-4
+    expected = localizer(picture, row["texts"]).similarity
+    assert np.abs(np.array(json.loads(done.stdout)) - expected).max() <= 1e-4
 
 
 # what shares a file's weights
@@ -117,7 +117,7 @@ def test_shared_weights_are_the_numbers_that_were_there(tmp_path: Path):
     half = {name: rng.normal(size=shape).astype(np.float16) for name, shape in {"a": (32, 24), "b": (16, 24), "c": (8, 8, 8)}.items()}
     whole = {"d": rng.normal(size=(20, 20)).astype(np.float32), "ids": rng.integers(0, 99, 300).astype(np.int32)}
     weights = stored(tmp_path / "weights.safetensors", **half, **whole)
-    wanted = {
+    expected = {
         "as it is": half["a"].astype(np.float32),
         "turned": half["a"].T.astype(np.float32),
         "in another shape": half["c"].reshape(8, 64).astype(np.float32),
@@ -130,9 +130,9 @@ def test_shared_weights_are_the_numbers_that_were_there(tmp_path: Path):
         "nearly": half["a"].astype(np.float32) + np.float32(1e-6),
     }
     kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
-    outputs = [helper.make_tensor_value_info(f"{name} out", kinds[array.dtype.name], array.shape) for name, array in wanted.items()]
-    nodes = [helper.make_node("Identity", [name], [f"{name} out"]) for name in wanted]
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in wanted.items()]
+    outputs = [helper.make_tensor_value_info(f"{name} out", kinds[array.dtype.name], array.shape) for name, array in expected.items()]
+    nodes = [helper.make_node("Identity", [name], [f"{name} out"]) for name in expected]
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in expected.items()]
     graph = helper.make_graph(nodes, "g", [], outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     done = share(model, weights)
@@ -141,7 +141,7 @@ def test_shared_weights_are_the_numbers_that_were_there(tmp_path: Path):
     onnx.save(model, tmp_path / "model.onnx")
     onnx.checker.check_model(str(tmp_path / "model.onnx"))
     found = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"]).run(None, {})
-    for (name, array), got in zip(wanted.items(), found, strict=True):
+    for (name, array), got in zip(expected.items(), found, strict=True):
         assert got.dtype == array.dtype, name
         np.testing.assert_array_equal(got, array, err_msg=name)
 

@@ -86,9 +86,9 @@ def test_a_list_of_mixed_sizes_is_answered_in_order_and_as_if_alone(tmp_path: Pa
     pictures = [Image.fromarray(picture(i, size)) for i, size in enumerate(((50, 70), (80, 60), (100, 140), (41, 40)))]
     together = localizer(pictures)
     assert len({result.geometry.input for result in together}) == 3
-    for given, result in zip(pictures, together, strict=True):
-        assert result.picture.size == given.size
-        np.testing.assert_allclose(result.similarity, localizer(given).similarity, atol=1e-6)
+    for source, result in zip(pictures, together, strict=True):
+        assert result.picture.size == source.size
+        np.testing.assert_allclose(result.similarity, localizer(source).similarity, atol=1e-6)
     assert localizer([]) == []
 
 
@@ -99,18 +99,18 @@ def test_pictures_of_every_kind_agree(tmp_path: Path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.png", exif=exif)
-    wanted = localizer(array).similarity
-    for given in (tmp_path / "upright.png", str(tmp_path / "turned.png"), Image.fromarray(array), array / 255.0, torch.from_numpy(array)):
-        np.testing.assert_allclose(localizer(given).similarity, wanted, atol=1e-5, err_msg=str(type(given)))
+    expected = localizer(array).similarity
+    for source in (tmp_path / "upright.png", str(tmp_path / "turned.png"), Image.fromarray(array), array / 255.0, torch.from_numpy(array)):
+        np.testing.assert_allclose(localizer(source).similarity, expected, atol=1e-5, err_msg=str(type(source)))
     assert localizer(tmp_path / "upright.png").name == str(tmp_path / "upright.png")
 
 
 def test_a_letterbox_is_padded_with_the_mean_colour_in_bytes_too(tmp_path: Path):
-    given, found = Image.fromarray(picture(3, (30, 90))), {}
+    image, found = Image.fromarray(picture(3, (30, 90))), {}
     for kind in ("pixels", "bytes"):
         made = tiny_model(tmp_path / f"{kind}.onnx", kind=kind)
         change_metadata(tmp_path / f"{kind}.onnx", replace(made, input=replace(made.input, fit="letterbox")).dumps())
-        found[kind] = OnnxLocalizer(tmp_path / f"{kind}.onnx", embeddings=(NAMES, vectors()))(given).similarity
+        found[kind] = OnnxLocalizer(tmp_path / f"{kind}.onnx", embeddings=(NAMES, vectors()))(image).similarity
     np.testing.assert_allclose(found["bytes"], found["pixels"], atol=1e-5)
 
 
@@ -132,16 +132,16 @@ def test_outputs_can_be_had_raw_and_are_cut_to_what_was_asked(tmp_path: Path):
 def test_arrays_go_in_by_numpy_and_dlpack_and_come_out_as_the_caller_s_own(tmp_path: Path):
     localizer = tiny(tmp_path)
     array = np.random.default_rng(0).normal(size=(2, 3, 32, 40)).astype(np.float32)
-    wanted = localizer.similarity(array).copy()
+    expected = localizer.similarity(array).copy()
     first = localizer.similarity(array)
     other = localizer.similarity(torch.from_numpy(-array))
-    assert not np.array_equal(other, wanted)
-    np.testing.assert_array_equal(first, wanted, "the next call wrote over an answer")
-    np.testing.assert_array_equal(localizer.similarity(torch.from_numpy(array)), wanted)
-    np.testing.assert_array_equal(localizer.similarity(np.ascontiguousarray(array.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)), wanted)
-    np.testing.assert_array_equal(localizer.similarity(array, vectors()[1:]), wanted[:, 1:])
+    assert not np.array_equal(other, expected)
+    np.testing.assert_array_equal(first, expected, "the next call wrote over an answer")
+    np.testing.assert_array_equal(localizer.similarity(torch.from_numpy(array)), expected)
+    np.testing.assert_array_equal(localizer.similarity(np.ascontiguousarray(array.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)), expected)
+    np.testing.assert_array_equal(localizer.similarity(array, vectors()[1:]), expected[:, 1:])
     for texts in ("dog", ["dog"], np.array(["dog"])):
-        np.testing.assert_allclose(localizer.similarity(array, texts), wanted[:, 1:2], atol=1e-6)
+        np.testing.assert_allclose(localizer.similarity(array, texts), expected[:, 1:2], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_arrays_go_in_by_numpy_and_dlpack_and_come_out_as_the_caller_s_own(tmp_p
     ],
     ids=lambda each: getattr(each, "__class__", type(each)).__name__,
 )
-def test_an_array_that_does_not_fit_is_told(tmp_path: Path, array: Any, message: str):
+def test_an_array_that_does_not_fit_is_reported(tmp_path: Path, array: Any, message: str):
     localizer = tiny(tmp_path, batch=2)
     with pytest.raises(ImageError, match=message):
         localizer.similarity(array)
 
 
-def test_a_size_that_the_patch_does_not_divide_is_told(tmp_path: Path):
+def test_a_size_that_the_patch_does_not_divide_is_reported(tmp_path: Path):
     with pytest.raises(ImageError, match=r"height and width in multiples of the patch, 8 x 8, got \[1, 3, 33, 40\]"):
         tiny(tmp_path, size=None).similarity(np.zeros((1, 3, 33, 40), np.float32))
 
@@ -179,7 +179,7 @@ def test_the_size_can_be_chosen_where_the_file_leaves_it_open(tmp_path: Path):
         OnnxLocalizer(tmp_path / "fixed.onnx", size=48)
 
 
-def test_a_fit_that_misses_a_fixed_size_is_told(tmp_path: Path):
+def test_a_fit_that_misses_a_fixed_size_is_reported(tmp_path: Path):
     made = tiny_model(tmp_path / "tiny.onnx", size=(32, 32))
     change_metadata(tmp_path / "tiny.onnx", replace(made, input=replace(made.input, fit="aspect")).dumps())
     localizer = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))
@@ -189,14 +189,14 @@ def test_a_fit_that_misses_a_fixed_size_is_told(tmp_path: Path):
 
 
 def test_baked_texts_are_those_and_no_others(tmp_path: Path):
-    localizer, given = tiny(tmp_path, names=NAMES), picture(0, (32, 40))
-    assert localizer.texts == NAMES and localizer(given).texts == NAMES
-    np.testing.assert_array_equal(localizer(given, list(NAMES)).similarity, localizer(given).similarity)
+    localizer, image = tiny(tmp_path, names=NAMES), picture(0, (32, 40))
+    assert localizer.texts == NAMES and localizer(image).texts == NAMES
+    np.testing.assert_array_equal(localizer(image, list(NAMES)).similarity, localizer(image).similarity)
     for texts in ("cat", ["dog", "cat", "a red car"], ["horse"]):
         with pytest.raises(TextError, match="texts must be left out, or be those baked into the file, in order: cat, dog, a red car"):
-            localizer(given, texts)
+            localizer(image, texts)
     for source in ({"embeddings": (NAMES, vectors())}, {"text": "tower.onnx"}):
-        with pytest.raises(FastlocError, match=r"must be left out for .*, which has texts baked in: cat, dog, a red car"):
+        with pytest.raises(FastlocError, match=r"must be left out for .*, whose texts are baked in: cat, dog, a red car"):
             OnnxLocalizer(tmp_path / "tiny.onnx", **source)
     with pytest.raises(TextError, match=r"embeddings must be left out for .* baked in"):
         localizer.similarity(np.zeros((1, 3, 32, 40), np.float32), vectors())
@@ -204,17 +204,17 @@ def test_baked_texts_are_those_and_no_others(tmp_path: Path):
 
 def test_embeddings_come_in_many_forms(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
-    given = TextEmbeddings(NAMES, vectors(), "gem", TOWER)
-    given.save(tmp_path / "texts.npz")
-    wanted = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=given)(picture(0, (32, 40)), ["dog", "cat"])
-    assert wanted.texts == ("dog", "cat")
+    embeddings = TextEmbeddings(NAMES, vectors(), "gem", TOWER)
+    embeddings.save(tmp_path / "texts.npz")
+    expected = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=embeddings)(picture(0, (32, 40)), ["dog", "cat"])
+    assert expected.texts == ("dog", "cat")
     for form in (tmp_path / "texts.npz", dict(zip(NAMES, vectors(), strict=True)), (NAMES, vectors()), (list(NAMES), vectors().tolist())):
         localizer = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=form)
         assert localizer.texts == NAMES
-        np.testing.assert_array_equal(localizer(picture(0, (32, 40)), ["dog", "cat"]).similarity, wanted.similarity)
+        np.testing.assert_array_equal(localizer(picture(0, (32, 40)), ["dog", "cat"]).similarity, expected.similarity)
 
 
-def test_embeddings_that_do_not_fit_are_told(tmp_path: Path):
+def test_embeddings_that_do_not_fit_are_reported(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     stranger = TextEmbeddings(NAMES, vectors(), "gem", "c" * 64)
     stranger.save(tmp_path / "texts.npz")
@@ -229,9 +229,9 @@ def test_embeddings_that_do_not_fit_are_told(tmp_path: Path):
         ({"cat": [0.0], "dog": [1.0, 0.0]}, FastlocError, "embeddings must be numbers"),
         ((NAMES, np.full((3, EMBED), np.nan)), FastlocError, "must be unit vectors"),
     ]
-    for given, kind, message in cases:
+    for source, kind, message in cases:
         with pytest.raises(kind, match=message):
-            OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=given)
+            OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=source)
     with pytest.raises(FastlocError, match="texts must come from text or from embeddings, got both"):
         OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()), text="tower.onnx")
     with pytest.raises(TextError, match="unknown text 'dgo': did you mean 'dog'"):
@@ -247,20 +247,20 @@ def test_a_file_without_a_source_of_texts_says_what_to_give(tmp_path: Path):
 
 
 def test_fewer_texts_than_a_static_file_takes_are_filled_up_where_that_changes_nothing(tmp_path: Path):
-    given, loose = picture(0, (32, 40)), tiny(tmp_path)
-    wanted = loose(given, ["dog"])
-    found = tiny(tmp_path, count=3)(given, ["dog"])
-    np.testing.assert_allclose(found.similarity, wanted.similarity, atol=1e-6)
+    image, loose = picture(0, (32, 40)), tiny(tmp_path)
+    expected = loose(image, ["dog"])
+    found = tiny(tmp_path, count=3)(image, ["dog"])
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
     tiny_model(tmp_path / "two.onnx", count=2)
     with pytest.raises(TextError, match=r"texts must be 2 or fewer for .*two.onnx, got 3; export it for more"):
-        OnnxLocalizer(tmp_path / "two.onnx", embeddings=(NAMES, vectors()))(given)
+        OnnxLocalizer(tmp_path / "two.onnx", embeddings=(NAMES, vectors()))(image)
     with pytest.raises(TextError, match=r"texts must be exactly 3 for .*, got 1; method 'clip_surgery' compares all texts"):
-        tiny(tmp_path, count=3, method="clip_surgery")(given, ["dog"])
+        tiny(tmp_path, count=3, method="clip_surgery")(image, ["dog"])
     with pytest.raises(TextError, match=r"texts must be exactly 3 for .*, got 1; method 'grad_cam' compares all texts"):
-        tiny(tmp_path, count=3, method="grad_cam")(given, ["dog"])
+        tiny(tmp_path, count=3, method="grad_cam")(image, ["dog"])
     with pytest.raises(TextError, match=r"exactly 3 .*; its heatmaps are a softmax over all texts"):
-        tiny(tmp_path, count=3, method="sclip", outputs=("similarity", "heatmaps"))(given, ["dog"])
-    assert tiny(tmp_path, count=3, method="sclip")(given, ["dog"]).texts == ("dog",)
+        tiny(tmp_path, count=3, method="sclip", outputs=("similarity", "heatmaps"))(image, ["dog"])
+    assert tiny(tmp_path, count=3, method="sclip")(image, ["dog"]).texts == ("dog",)
 
 
 class Tower:
@@ -281,12 +281,12 @@ def test_a_text_tower_is_found_beside_the_file_and_must_be_the_file_s_own(tmp_pa
     made = tiny_model(tmp_path / "tiny.onnx")
     change_metadata(tmp_path / "tiny.onnx", replace(made, texts=replace(made.texts, template="a {}.")).dumps())
     monkeypatch.setattr("fastloc.runtime.text_encoder.OnnxTextEncoder", Tower)
-    wanted = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))(picture(0, (32, 40)), ["dog", "cat"])
+    expected = OnnxLocalizer(tmp_path / "tiny.onnx", embeddings=(NAMES, vectors()))(picture(0, (32, 40)), ["dog", "cat"])
     (tmp_path / "tiny.text.onnx").write_bytes(b"")
     for text, path in ((None, tmp_path / "tiny.text.onnx"), (tmp_path / "other.onnx", tmp_path / "other.onnx")):
         localizer = OnnxLocalizer(tmp_path / "tiny.onnx", text=text)
         assert localizer.texts is None
-        np.testing.assert_array_equal(localizer(picture(0, (32, 40)), ["dog", "cat"]).similarity, wanted.similarity)
+        np.testing.assert_array_equal(localizer(picture(0, (32, 40)), ["dog", "cat"]).similarity, expected.similarity)
         assert Tower.asked[-2:] == [(path, "cpu"), "a {}."]
     with pytest.raises(TextError, match="no prompts"):
         localizer(picture(0, (32, 40)))
@@ -350,15 +350,15 @@ def broken(folder: Path, how: str) -> Path:
         ("weights missing", r"its weights are in .*tiny.onnx.data, which is missing: copy both files together"),
         ("weights truncated", r"tiny.onnx.data: is truncated: it has 5 bytes, and .*tiny.onnx needs \d+"),
         ("other inputs", r"must have the inputs \['frames', 'text_embeddings'\] of its metadata, got \['pixels', 'text_embeddings'\]"),
-        ("a folder", "is a folder"),
+        ("a folder", "must be an ONNX file, got a folder"),
         ("missing", "no such file"),
         ("unknown node", "cannot load it on provider 'cpu'.*Unheard"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, how: str, message: str):
-    with pytest.raises(ModelError, match=message) as told:
+def test_a_file_that_cannot_be_used_is_reported_in_one_line(tmp_path: Path, how: str, message: str):
+    with pytest.raises(ModelError, match=message) as caught:
         OnnxLocalizer(broken(tmp_path, how), providers="cpu")
-    assert "\n" not in str(told.value) and str(tmp_path) in str(told.value)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
 def test_external_weights_are_read(tmp_path: Path):
@@ -368,13 +368,13 @@ def test_external_weights_are_read(tmp_path: Path):
     assert golden_error(localizer, localizer(list(localizer.manifest.golden.pictures()))) < 1e-5
 
 
-def test_a_provider_that_is_not_there_is_told(tmp_path: Path):
+def test_a_provider_that_is_not_there_is_reported(tmp_path: Path):
     tiny_model(tmp_path / "tiny.onnx")
     with pytest.raises(PlanError, match=r"provider 'coreml' is not in onnxruntime \d.*cpu.*pip install"):
         OnnxLocalizer(tmp_path / "tiny.onnx", providers="coreml")
 
 
-def test_the_cpu_runs_every_node_and_it_can_be_told_which(tmp_path: Path):
+def test_the_cpu_runs_every_node_and_it_reports_which(tmp_path: Path):
     localizer = tiny(tmp_path, spelling="ort")
     localizer.warm_up()
     placed = localizer.placement()
@@ -388,7 +388,7 @@ def test_the_cpu_runs_every_node_and_it_can_be_told_which(tmp_path: Path):
 def test_calls_from_several_threads_take_turns_and_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     localizer = tiny(tmp_path, size=None)
     pictures = [picture(i, (32 + 8 * (i % 3), 40)) for i in range(12)]
-    wanted = [localizer(each).similarity for each in pictures]
+    expected = [localizer(each).similarity for each in pictures]
     run, inside, most = localizer.session.bindings.run, [], []
 
     def watched(feeds: Any) -> Any:
@@ -402,7 +402,7 @@ def test_calls_from_several_threads_take_turns_and_do_not_mix(tmp_path: Path, mo
 
     monkeypatch.setattr(localizer.session.bindings, "run", watched)
     with ThreadPoolExecutor(4) as pool:
-        for found, right in zip(pool.map(localizer, pictures), wanted, strict=True):
+        for found, right in zip(pool.map(localizer, pictures), expected, strict=True):
             np.testing.assert_array_equal(found.similarity, right)
     assert max(most) == 1, f"{max(most)} calls were in the session at once"
 

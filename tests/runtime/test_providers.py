@@ -101,7 +101,7 @@ def test_profiles_cover_every_input_of_a_dynamic_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("profile", "message"),
     [
         ({"bach": (1, 1, 1)}, "unknown profile 'bach'.*'batch'"),
         ({"texts": (1, 2, 3)}, "because texts is fixed in the file"),
@@ -112,9 +112,9 @@ def test_profiles_cover_every_input_of_a_dynamic_file(tmp_path: Path):
         ({"size": (30, 32, 64)}, r"multiples of the patch \(8, 8\)"),
     ],
 )
-def test_a_profile_that_makes_no_sense_is_told(tmp_path: Path, given: dict[str, Any], message: str):
+def test_a_profile_that_makes_no_sense_is_reported(tmp_path: Path, profile: dict[str, Any], message: str):
     with pytest.raises(PlanError, match=message):
-        ranges(manifest(tmp_path, size=None, count=3), given)
+        ranges(manifest(tmp_path, size=None, count=3), profile)
 
 
 def test_options_of_the_caller_win_and_none_removes(tmp_path: Path):
@@ -132,7 +132,7 @@ def test_cuda_stands_behind_tensorrt_only_where_falling_back_is_allowed(tmp_path
     assert [name for name, _ in allowed.providers] == [TENSORRT, CUDA]
 
 
-def test_an_onnxruntime_that_does_not_tell_where_nodes_run_is_told_to_refuse(tmp_path: Path):
+def test_an_onnxruntime_that_does_not_report_where_nodes_run_is_asked_to_refuse(tmp_path: Path):
     asked, key = Request(manifest(tmp_path)), "session.disable_cpu_ep_fallback"
     old = session_settings([PROVIDERS["cuda"]], asked, (1, 20))
     assert old.config[key] == "1" and not old.recorded
@@ -157,8 +157,8 @@ def test_shapes_may_stay_on_the_cpu_and_work_may_not():
 
 
 def test_an_error_names_the_first_misplaced_nodes_and_counts_the_others():
-    said = listed([Node(CPU, "Softmax", f"block {i}") for i in range(SHOWN + 3)])
-    assert said.startswith("Softmax 'block 0' on CPU, ") and said.endswith("and 3 more") and f"block {SHOWN}" not in said
+    text = listed([Node(CPU, "Softmax", f"block {i}") for i in range(SHOWN + 3)])
+    assert text.startswith("Softmax 'block 0' on CPU, ") and text.endswith("and 3 more") and f"block {SHOWN}" not in text
 
 
 def test_engines_of_another_device_version_or_file_are_kept_apart(tmp_path: Path):
@@ -179,7 +179,7 @@ def test_the_cache_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert user_cache().name == "fastloc" and (sys.platform != "linux" or user_cache() == tmp_path / "fastloc")
 
 
-def test_a_cache_folder_that_cannot_be_written_to_is_told_before_a_build(tmp_path: Path):
+def test_a_cache_folder_that_cannot_be_written_to_is_reported_before_a_build(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(PlanError, match=r"cache folder .*engines cannot be written to .*cache='folder'"):
         engine_cache.prepared(tmp_path / "file" / "engines")
@@ -207,7 +207,7 @@ def test_the_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch):
         cuda_gpu(3)
 
 
-def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_machine_without_an_nvidia_driver_is_reported(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> Any:
         raise OSError(name)
 
@@ -217,17 +217,17 @@ def test_a_machine_without_an_nvidia_driver_is_told(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_heartbeat_says_how_long_and_how_far_and_is_silent_for_what_is_quick():
-    told = io.StringIO()
-    with waiting("building", patience=0, apart=0.01, stream=told):
-        while told.getvalue().count("\n") < 2:
+    output = io.StringIO()
+    with waiting("building", patience=0, apart=0.01, stream=output):
+        while output.getvalue().count("\n") < 2:
             pass
-    lines = told.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[0] == "building: 0 s" and lines[-1].startswith("building: done in")
-    with waiting("building", patience=0, apart=0.01, stream=told) as say:
+    with waiting("building", patience=0, apart=0.01, stream=output) as say:
         say("layer 3/10")
-        while "layer" not in told.getvalue():
+        while "layer" not in output.getvalue():
             pass
-    assert "building: layer 3/10, 0 s" in told.getvalue().splitlines()
+    assert "building: layer 3/10, 0 s" in output.getvalue().splitlines()
     quick = io.StringIO()
     with waiting("building", patience=60, stream=quick):
         pass
@@ -260,8 +260,8 @@ def test_on_a_gpu_buffers_are_made_once_and_outputs_are_the_caller_s(tmp_path: P
     first = session.run(feeds())
     again = session.run(feeds(seed=1))
     for found, seed in ((first, 0), (again, 1)):
-        for name, wanted in cpu.run(feeds(seed=seed)).items():
-            np.testing.assert_array_equal(found[name], wanted)
+        for name, expected in cpu.run(feeds(seed=seed)).items():
+            np.testing.assert_array_equal(found[name], expected)
     (buffers,) = session.bindings.sets.values()
     assert len(fake.copies) == 4, "two inputs, two calls"
     assert len(buffers.outputs) == 2 and fake.runs == [None, None]
@@ -359,7 +359,7 @@ def compiled(folder: Path, kind: str) -> onnx.ModelProto:
     return model
 
 
-def test_what_compiles_nothing_says_so_and_leaves_no_file(tmp_path: Path, fake: FakeOnnxruntime):
+def test_what_compiles_nothing_is_reported_and_leaves_no_file(tmp_path: Path, fake: FakeOnnxruntime):
     tiny_model(tmp_path / "tiny.onnx")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(PlanError, match="'cuda' runs the graph as it is and compiles nothing"):

@@ -81,13 +81,13 @@ def test_rows_are_what_the_result_says(photos: Path, made: Path) -> None:
     for name, pair in zip(names[:4], zip(found[::2], found[1::2], strict=True), strict=False):
         result = localizer(photos / name, TEXTS)
         masks = result.masks(0.5)
-        for index, (row, told) in enumerate(zip(pair, result.to_dict(0.5)["texts"], strict=True)):
+        for index, (row, entry) in enumerate(zip(pair, result.to_dict(0.5)["texts"], strict=True)):
             assert (row["width"], row["height"]) == result.picture.size
-            assert (row["text"], row["peak_x"], row["peak_y"]) == (TEXTS[index], told["peak"]["x"], told["peak"]["y"])
-            assert row["similarity"] == pytest.approx(told["peak"]["similarity"], abs=1e-5)
-            assert row["score"] == pytest.approx(told["score"], abs=1e-5)
+            assert (row["text"], row["peak_x"], row["peak_y"]) == (TEXTS[index], entry["peak"]["x"], entry["peak"]["y"])
+            assert row["similarity"] == pytest.approx(entry["peak"]["similarity"], abs=1e-5)
+            assert row["score"] == pytest.approx(entry["score"], abs=1e-5)
             assert [(box["x0"], box["y0"], box["x1"], box["y1"]) for box in row["boxes"]] == [
-                (box["x0"], box["y0"], box["x1"], box["y1"]) for box in told["boxes"]
+                (box["x0"], box["y0"], box["x1"], box["y1"]) for box in entry["boxes"]
             ]
             mask = coco.decode({"size": [row["height"], row["width"]], "counts": row["mask"].encode()})
             assert (mask != masks[index]).mean() < 1e-3
@@ -99,9 +99,9 @@ def test_what_failed_has_a_row_with_the_reason_and_the_manifest_counts(made: Pat
     (error,) = pq.read_table(made / "errors.parquet").to_pylist()
     assert error["key"] == "005.png"
     assert "not a picture" in error["reason"]
-    told = read(made)
-    assert told is not None
-    assert (told.counts, told.shards, told.shard) == (Counts(COUNT, COUNT - 1, 1), 3, 4)
+    rows = read(made)
+    assert rows is not None
+    assert (rows.counts, rows.shards, rows.shard) == (Counts(COUNT, COUNT - 1, 1), 3, 4)
 
 
 def test_rows_have_the_same_bytes_on_any_number_of_threads_and_in_pickled_copies(photos: Path, locate: Locate, made: Path) -> None:
@@ -227,9 +227,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"threshold": 0.7}, "holds rows made with threshold 0.5, got 0.7; give another folder with -o"),
-        ({"texts": ["a dog"]}, "holds rows made with texts"),
-        ({"method": "clip_surgery"}, "holds rows made with method 'gem', got 'clip_surgery'"),
+        ({"threshold": 0.7}, "threshold must be 0.5, as for the rows in "),
+        ({"texts": ["a dog"]}, "texts must be "),
+        ({"method": "clip_surgery"}, "method must be 'gem', as for the rows in "),
     ],
 )
 def test_settings_that_change_rows_may_not_change(photos: Path, made: Path, change: dict[str, Any], message: str) -> None:
@@ -252,7 +252,7 @@ def test_the_command_counts_and_fails_where_a_picture_did(run: command_line.Run,
     [
         (["nowhere://bucket", "-o", "new"], "nowhere://bucket: cannot be listed"),
         (["nothing", "-o", "new"], "nothing: no such file or folder"),
-        (["{photos}", "-o", "file"], "file: rows go to a folder, and this is a file"),
+        (["{photos}", "-o", "file"], "--output must be a folder, got the file file"),
         (["{photos}", "-o", "file/new"], "cannot be made"),
         (["{photos}", "-o", "full"], "full must be a new folder or a batch's"),
         (["{photos}", "-o", "s3://bucket/rows"], "-o must be a folder, got the address s3://bucket/rows"),

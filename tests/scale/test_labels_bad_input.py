@@ -73,7 +73,7 @@ def test_a_shard_that_is_being_written_is_not_read(run: Run, tmp_path: Path) -> 
     assert run("batch", "convert", "out", "--to", "coco", "-o", "found.json").status == 0
 
 
-def test_a_missing_shard_is_told(run: Run, tmp_path: Path) -> None:
+def test_a_missing_shard_is_reported(run: Run, tmp_path: Path) -> None:
     write_batch(tmp_path / "out", drawn())
     (tmp_path / "out/rows/part-000001.parquet").unlink()
     ended = run("batch", "convert", "out", "--to", "coco", "-o", "found.json")

@@ -167,10 +167,10 @@ def test_least_score_and_heat_choose_the_objects(folder: Path, tmp_path: Path) -
     convert(folder, "coco", tmp_path / "sure.json", score=0.6)
     labels = json.loads((tmp_path / "sure.json").read_text(encoding="utf-8"))["annotations"]
     pairs = {(each["image_id"], each["category_id"]) for each in labels}
-    wanted = {(number, index) for number, picture in enumerate(drawn(), 1)
-              for index, (score, mask) in enumerate(zip(picture.scores, picture.masks, strict=True), 1)
-              if np.float32(score) >= 0.6 and mask.any()}  # fmt: skip
-    assert pairs == wanted
+    expected = {(number, index) for number, picture in enumerate(drawn(), 1)
+                for index, (score, mask) in enumerate(zip(picture.scores, picture.masks, strict=True), 1)
+                if np.float32(score) >= 0.6 and mask.any()}  # fmt: skip
+    assert pairs == expected
     convert(folder, "coco", tmp_path / "hot.json", heat=0.8)
     labels = json.loads((tmp_path / "hot.json").read_text(encoding="utf-8"))["annotations"]
     assert len(labels) == sum(bool(mask.any()) for picture in drawn() for mask in picture.masks)

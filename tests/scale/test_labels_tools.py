@@ -60,12 +60,12 @@ def test_ultralytics(tmp_path: Path, masks: bool) -> None:
     by_picture = {Path(each["image"]): each for each in found["pictures"]}
     assert len(by_picture) == len(pictures)
     for picture in pictures:
-        each, wanted = by_picture[(tmp_path / "pictures" / picture.key).resolve()], objects(picture)
+        each, expected = by_picture[(tmp_path / "pictures" / picture.key).resolve()], objects(picture)
         assert (each["missing"], each["found"], each["corrupt"], each["message"]) == (0, 1, 0, "")
-        assert each["empty"] == (not wanted) and tuple(each["shape"]) == picture.masks[0].shape
+        assert each["empty"] == (not expected) and tuple(each["shape"]) == picture.masks[0].shape
         # the reader drops a label that is there twice; none is
-        assert each["classes"] == [index for index, _, _ in wanted]
-        for (_, (x, y, width, height), region), bits in zip(wanted, each["masks"], strict=True):
+        assert each["classes"] == [index for index, _, _ in expected]
+        for (_, (x, y, width, height), region), bits in zip(expected, each["masks"], strict=True):
             truth = ndimage.binary_fill_holes(region) if masks else np.zeros_like(region)
             if not masks:
                 truth[y : y + height, x : x + width] = True
@@ -85,12 +85,12 @@ def test_label_studio(tmp_path: Path, masks: bool) -> None:
     for task, picture in zip(found["tasks"], drawn(), strict=True):
         assert task["valid"] and not task["errors"] and task["data"]["image"] == picture.key
         height, width = picture.masks[0].shape
-        wanted = objects(picture)
-        assert [TEXTS.index(each[0]) for each in task["boxes"]] == [index for index, _, _ in wanted]
+        expected = objects(picture)
+        assert [TEXTS.index(each[0]) for each in task["boxes"]] == [index for index, _, _ in expected]
         sides = [np.multiply(each[1:5], (width, height) * 2) / 100 for each in task["boxes"]]
-        assert np.allclose(np.reshape(sides, (-1, 4)), np.reshape([box for _, box, _ in wanted], (-1, 4)))
-        assert len(task["masks"]) == (len(wanted) if masks else 0)
-        for (name, shape, bits, values), (index, _, region) in zip(task["masks"], wanted, strict=False):
+        assert np.allclose(np.reshape(sides, (-1, 4)), np.reshape([box for _, box, _ in expected], (-1, 4)))
+        assert len(task["masks"]) == (len(expected) if masks else 0)
+        for (name, shape, bits, values), (index, _, region) in zip(task["masks"], expected, strict=False):
             assert name.startswith(f"mask-{TEXTS[index]}-") and set(values) <= {0, 255}
             assert (pixels(shape, bits) == region).all()
 

@@ -148,7 +148,7 @@ RUBBISH: list[tuple[dict[str, Any], int, str]] = [
     ({"json": {"texts": ["cat"], "image": GOOD, "threshold": 7}}, 400, "threshold must be"),
     ({"json": {"texts": ["cat"], "image": GOOD[: len(GOOD) // 8 * 4]}}, 422, "image"),
     ({"json": {"texts": [], "image": GOOD}}, 422, "1 to 4 texts"),
-    ({"json": {"texts": [" "], "image": GOOD}}, 422, "is empty"),
+    ({"json": {"texts": [" "], "image": GOOD}}, 422, "must not be empty"),
     ({"json": {"texts": ["a\u0007"], "image": GOOD}}, 422, "letters and signs"),
     ({"json": {"texts": ["a"] * 5, "image": GOOD}}, 413, "1 to 4 texts"),
     ({"json": {"texts": ["a" * 501], "image": GOOD}}, 413, "at most 500 letters"),
@@ -163,12 +163,12 @@ RUBBISH: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-def test_rubbish_is_told_in_a_line_and_disturbs_nobody(localizer: Localizer) -> None:
+def test_rubbish_is_reported_in_a_line_and_disturbs_nobody(localizer: Localizer) -> None:
     app = application(localizer, Settings(texts=4, size=100_000, pixels=10_000, cells=8_000))
     answers = called(app, *(("/v1/locate", parts) for parts, _, _ in RUBBISH), ("/v1/locate", {"json": {"texts": ["cat"], "image": GOOD}}))
     for answer, (_, status, words) in zip(answers, RUBBISH, strict=False):
-        told = answer.json().get("error", "")
-        assert (answer.status_code, words in told) == (status, True), (words, answer.text[:300])
+        message = answer.json().get("error", "")
+        assert (answer.status_code, words in message) == (status, True), (words, answer.text[:300])
         assert "\n" not in answer.json()["error"]
     assert answers[-1].status_code == 200 and not app.state.service.busy
 

@@ -104,7 +104,7 @@ def test_json_and_bytes_give_the_localizer_s_own_numbers(app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "rest", "status", "said"),
+    ("inputs", "rest", "status", "message"),
     [
         ([texts()], b"", 400, "image must be BYTES [N], pictures' files, or UINT8 [N, H, W, 3], got none"),
         ([picture()], b"", 400, "texts must be BYTES [T], got none"),
@@ -128,10 +128,10 @@ def test_json_and_bytes_give_the_localizer_s_own_numbers(app: Any) -> None:
          bytes(3_003_000), 413, "a picture must have at most 1,000,000 pixels, got 1,001,000"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line(app: Any, inputs: list[dict[str, Any]], rest: bytes, status: int, said: str) -> None:
+def test_what_does_not_fit_is_one_line(app: Any, inputs: list[dict[str, Any]], rest: bytes, status: int, message: str) -> None:
     answer = infer(app, inputs, rest)
     error = answer.json()["error"]
-    assert answer.status_code == status and said in error and "\n" not in error
+    assert answer.status_code == status and message in error and "\n" not in error
 
 
 def test_rubbish_is_refused(app: Any) -> None:

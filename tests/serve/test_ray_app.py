@@ -48,8 +48,8 @@ def test_no_argument_means_two_things() -> None:
 
 
 def test_arguments_reach_ray() -> None:
-    given = {"min_replicas": "0", "max_replicas": "3", "target": "2.5", "num_gpus": "0.25", "queue": "10", "drain": "7"}
-    found = app(given)._bound_deployment
+    arguments = {"min_replicas": "0", "max_replicas": "3", "target": "2.5", "num_gpus": "0.25", "queue": "10", "drain": "7"}
+    found = app(arguments)._bound_deployment
     scaling = found._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (0, 3, 2.5)
     assert found.ray_actor_options["num_gpus"] == 0.25

@@ -73,8 +73,8 @@ class Page:
         """The script's return value, once that is neither false nor empty."""
         from selenium.webdriver.support.ui import WebDriverWait
 
-        told = f"the page did not get to: {script}"
-        return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda driver: driver.execute_script(script), told)
+        message = f"the page did not get to: {script}"
+        return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda driver: driver.execute_script(script), message)
 
     def evaluate(self, expression: str, *arguments: Any) -> Any:
         """The value of an expression that may be awaited, in which arguments[0] and so on stand for the arguments; an error is raised."""

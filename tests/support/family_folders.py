@@ -64,9 +64,9 @@ def trunk(tower: Weights) -> dict[str, Tensor]:
 
 
 def _pool(pool: Pool, start: str) -> dict[str, Tensor | None]:
-    given = {start + theirs: getattr(pool, ours) for ours, theirs in _POOL.items()}
+    tensors = {start + theirs: getattr(pool, ours) for ours, theirs in _POOL.items()}
     kv = {f"{start}kv.weight": torch.cat([pool.k_w, pool.v_w]), f"{start}kv.bias": torch.cat([pool.k_b, pool.v_b])}
-    return {**given, **kv, f"{start}latent": pool.latent[None, None]}
+    return {**tensors, **kv, f"{start}latent": pool.latent[None, None]}
 
 
 def _text(spec: ModelSpec) -> dict[str, Tensor]:

@@ -53,17 +53,18 @@ def protocol(name: str) -> Protocol:
             logit_scale=float(meta["scale"]), normalized=meta["normalized"], cut="squares" if meta["squares"] else "", absent="truth",
             **shared,
         )
-    given = meta["settings"]
+    options = meta["settings"]
     refinement: dict[str, Any] = {}
-    if given.get("pamr_steps"):
-        settings = (("iterations", given["pamr_steps"]), ("dilations", (8, 16)))
+    if options.get("pamr_steps"):
+        settings = (("iterations", options["pamr_steps"]), ("dilations", (8, 16)))
         refinement = {"refinement": "pamr", "refinement_settings": settings}
-    elif "grid" in given:
-        refinement = {"refinement": "propagate", "refinement_settings": (("iterations", 25), ("grid", given["grid"]))}
-    views = {"views": "itaclip", "view_weight": given.get("img_eng_coefficient", 0.75)} if "img_engineering" in given else {}
+    elif "grid" in options:
+        refinement = {"refinement": "propagate", "refinement_settings": (("iterations", 25), ("grid", options["grid"]))}
+    views = {"views": "itaclip", "view_weight": options.get("img_eng_coefficient", 0.75)} if "img_engineering" in options else {}
     return Protocol(
-        paper=method, crop=given["slide_crop"], stride=given.get("slide_stride", 1), logit_scale=float(given.get("logit_scale", 40)),
-        odd="pad" if method in ("clearclip", "proxyclip") else "floor", probability=given.get("prob_thd", 0.0), area=given.get("area_thd"),
+        paper=method, crop=options["slide_crop"], stride=options.get("slide_stride", 1), logit_scale=float(options.get("logit_scale", 40)),
+        odd="pad" if method in ("clearclip", "proxyclip") else "floor",
+        probability=options.get("prob_thd", 0.0), area=options.get("area_thd"),
         closing=3 if method == "itaclip" else 0, **refinement, **views, **shared,
     )
 
@@ -73,11 +74,11 @@ def _row(name: str) -> Recipe:
     meta = case(name)
     if meta["method"] == "cliper":
         return recipe("cliper", target_scale=float(meta["scale"]), cutoff=meta["attention"])
-    given, changes = meta["settings"], {}
-    if "attn_rcs_weights" in given:
-        changes["cross_weight"] = given["attn_rcs_weights"][1]
-    if "alpha_kk" in given:
-        changes["procrustes_weight"] = given["alpha_kk"]
+    settings, changes = meta["settings"], {}
+    if "attn_rcs_weights" in settings:
+        changes["cross_weight"] = settings["attn_rcs_weights"][1]
+    if "alpha_kk" in settings:
+        changes["procrustes_weight"] = settings["alpha_kk"]
     return recipe(_METHODS.get(meta["method"], meta["method"]), official=True, **changes)
 
 
@@ -126,5 +127,5 @@ class Set:
 def dataset(name: str) -> Set:
     """The classes of a file; where CLIPer's metric ignores the background's label, they are one less than its names."""
     background = 0 not in case(name).get("ignored", ())
-    given = names(name) if background else names(name)[1:]
-    return Set(tuple(each[0] for each in given), background)
+    texts = names(name) if background else names(name)[1:]
+    return Set(tuple(each[0] for each in texts), background)

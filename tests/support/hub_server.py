@@ -152,9 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub, faults = self.server_of, self.server_of.faults
         every = [content for files in hub.repositories.values() for content in files.values()]
         content = next(each for each in every if hashlib.sha256(each).hexdigest() == digest)
-        start, wanted = 0, self.headers.get("Range")
-        if wanted and not faults.no_ranges:
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
+        start, byte_range = 0, self.headers.get("Range")
+        if byte_range and not faults.no_ranges:
+            start = int(byte_range.removeprefix("bytes=").partition("-")[0])
         if faults.short_by:
             content = content[: -faults.short_by]
         self.send_response(206 if start else 200)

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fastloc.imaging.regions import regions
+from fastloc.imaging.readouts.regions import of_runs
+from fastloc.imaging.readouts.run_lengths import compressed
+from fastloc.imaging.readouts.runs import Runs
 from fastloc.scale.manifest import begin, finish
-from fastloc.scale.readouts import rle
 from fastloc.scale.rows import Settings, rows_table
 from fastloc.scale.shards import Counts, write_table
 
@@ -54,11 +55,11 @@ def rows_of(picture: Drawn, texts: Sequence[str], masks: bool = True) -> list[di
     """The rows of a picture, as `fastloc batch` writes them."""
     made = []
     for index, (text, mask, score) in enumerate(zip(texts, picture.masks, picture.scores, strict=True)):
-        heat = np.where(mask, np.float32(0.6), np.float32(0))
-        boxes = regions(mask, heat).boxes.tolist() if mask.any() else []
+        runs = Runs.of(mask, np.where(mask, np.float32(0.6), np.float32(0)))
+        boxes = of_runs(runs).boxes.tolist() if mask.any() else []
         made.append({
             "key": picture.key, "width": mask.shape[1], "height": mask.shape[0], "text_index": index, "text": text,
-            "peak_x": 0, "peak_y": 0, "value": 0.9, "similarity": 0.2, "score": score, "mask": rle(mask) if masks else None,
+            "peak_x": 0, "peak_y": 0, "value": 0.9, "similarity": 0.2, "score": score, "mask": compressed(runs) if masks else None,
             "boxes": [dict(zip(("x0", "y0", "x1", "y1"), box, strict=True), value=0.6 if n else 0.9) for n, box in enumerate(boxes)],
             "grid": None, "grid_height": None, "grid_width": None,
         })  # fmt: skip

@@ -158,13 +158,13 @@ class Film:
 
     def __init__(self, count: int = 4, rate: float = 50, live: bool = False, wait: float = 0.0) -> None:
         self.name, self.live, self.info, self.corrupt, self.reconnects = "film", live, Info(), 0, 0
-        self.count, self.rate, self.wait, self.closed, self.given = count, rate, wait, False, 0
+        self.count, self.rate, self.wait, self.closed, self.sent = count, rate, wait, False, 0
 
     def frames(self) -> Iterator[Frame]:
         index = 0
         while not self.closed and (self.live or index < self.count):
             pixels = np.asarray(Image.open(io.BytesIO(picture((index % self.count + 0.5) / self.count))))
-            self.given += 1
+            self.sent += 1
             yield Frame(index, index / self.rate, time.monotonic(), pixels.shape[:2], lambda pixels=pixels: pixels)
             index += 1
             if self.live:

@@ -50,9 +50,9 @@ def main(descriptors: int | None, limits: dict[str, Any] | None = None, token: s
 
     listening = bound("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    methods, wanted = Methods(Bright()), Limits(**(limits or {}))
+    methods, bounds = Methods(Bright()), Limits(**(limits or {}))
     hub = Broadcast(lambda: Camera(live=True), 30) if camera else None
-    live = Live(methods, Settings(("cat",), (methods.first,)), wanted, rules("127.0.0.1", port, token), hub)
+    live = Live(methods, Settings(("cat",), (methods.first,)), bounds, rules("127.0.0.1", port, token), hub)
     print(f"http://127.0.0.1:{port}", flush=True)
     PageServer(live).run(sockets=[listening])
 

@@ -51,10 +51,10 @@ def served(
         listening.close()
 
 
-def until(so: Any, told: str = "this did not come about") -> Any:
+def until(so: Any, message: str = "this did not come about") -> Any:
     """Wait until a function returns something that is true, and return that."""
     end = time.monotonic() + PATIENCE
     while not (found := so()):
-        assert time.monotonic() < end, told
+        assert time.monotonic() < end, message
         time.sleep(0.01)
     return found

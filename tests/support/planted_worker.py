@@ -18,8 +18,8 @@ from fastloc.bench.peers.protocol import Passes, serve
 PLANTED: dict[str, Any] = {"seconds": 0.0, "slower": 0.0, "wrong": 0.0, **json.loads(sys.argv[1])}
 
 
-def build(told: dict[str, Any]) -> Passes:
-    passes = _engine(told) if PLANTED.get("engine") else _stand_in(told)
+def build(case: dict[str, Any]) -> Passes:
+    passes = _engine(case) if PLANTED.get("engine") else _stand_in(case)
     _planted("prepare")
     real, answer, asked = passes.model, passes.answer, [0]
     assert answer
@@ -32,31 +32,31 @@ def build(told: dict[str, Any]) -> Passes:
         time.sleep(max(PLANTED["seconds"] - (time.perf_counter() - began), 0) + PLANTED["slower"] * PLANTED["seconds"])
         return found
 
-    def given() -> np.ndarray[Any, Any]:
+    def grids() -> np.ndarray[Any, Any]:
         asked[0] += 1
         late = asked[0] > 1 and PLANTED.get("wrong_later", 0.0)
         return answer() + np.float32(PLANTED["wrong"] or late)
 
-    return Passes(model, given, None, told=passes.told)
+    return Passes(model, grids, None, columns=passes.columns)
 
 
-def _engine(told: dict[str, Any]) -> Passes:
+def _engine(case: dict[str, Any]) -> Passes:
     from fastloc.bench.backends import torch_backend
     from fastloc.bench.backends.table import BACKENDS
     from fastloc.bench.cases import Case
 
-    return torch_backend.engine(BACKENDS["torch"], Case.of(told))
+    return torch_backend.engine(BACKENDS["torch"], Case.from_dict(case))
 
 
-def _stand_in(told: dict[str, Any]) -> Passes:
-    grids = np.load(Path(told["inputs"]) / "wanted.npy")
+def _stand_in(case: dict[str, Any]) -> Passes:
+    grids = np.load(Path(case["inputs"]) / "wanted.npy")
     return Passes(lambda index: grids, lambda: grids)
 
 
-def _planted(what: str) -> None:
-    if PLANTED.get("fails") == what:
+def _planted(fault: str) -> None:
+    if PLANTED.get("fails") == fault:
         raise MemoryError("planted")
-    if PLANTED.get("dies") == what:
+    if PLANTED.get("dies") == fault:
         print("last words", file=sys.stderr, flush=True)
         os._exit(3)
 

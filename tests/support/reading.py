@@ -24,9 +24,9 @@ def shown(frames: list[Frame]) -> list[int]:
     return [index_of(frame.rgb) for frame in frames]
 
 
-def fails(given: Any, **settings: Any) -> str:
+def fails(source: Any, **settings: Any) -> str:
     with pytest.raises(VideoError) as raised:
-        open_source(given, **settings)
+        open_source(source, **settings)
     message = str(raised.value)
     assert "\n" not in message and raised.value.__cause__ is None
     return message

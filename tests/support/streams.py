@@ -81,9 +81,9 @@ class Files(BaseHTTPRequestHandler):
             status, content = 404, b""
         endless = path.startswith("/stream")
         first = 0
-        wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes=") and status == 200 and not endless:
-            first = int(wanted[6:].partition("-")[0])
+        byte_range = self.headers.get("Range", "")
+        if byte_range.startswith("bytes=") and status == 200 and not endless:
+            first = int(byte_range[6:].partition("-")[0])
             status = 206
         self.send_response(status)
         self.close_connection = True

@@ -57,7 +57,7 @@ def array(name: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor
     return torch.from_numpy(seeded_array(name, shape, 0, middle, spread)).double()
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
+def error(found: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest reference value."""
-    assert found.shape == wanted.shape, f"{tuple(found.shape)} instead of {tuple(wanted.shape)}"
-    return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max())
+    assert found.shape == expected.shape, f"{tuple(found.shape)} instead of {tuple(expected.shape)}"
+    return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())

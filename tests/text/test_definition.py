@@ -73,8 +73,8 @@ def test_what_is_refused(case: str, small: dict[str, Any]) -> None:
     changes, message = REFUSED[case]
     with pytest.raises(ModelError) as caught:
         check(json.dumps({**small, **changes}), CONTEXT, "a.onnx", LIMIT)
-    told = str(caught.value)
-    assert message in told and told.startswith("a.onnx: its tokenizer is damaged") and "\n" not in told
+    line = str(caught.value)
+    assert message in line and line.startswith("a.onnx: its tokenizer is damaged") and "\n" not in line
 
 
 def test_a_vocabulary_has_a_limit(small: dict[str, Any]) -> None:

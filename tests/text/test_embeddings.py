@@ -50,13 +50,13 @@ def test_another_text_tower_is_refused(ending: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ()}, "at least one is wanted"),
-        ({"names": ("cat",)}, r"text embeddings are float32 \[3, 8\]; float32 \[1, E\] is wanted"),
-        ({"vectors": seeded_texts(3, 8, 0).astype(np.float64)}, r"are float64 \[3, 8\]"),
-        ({"vectors": seeded_texts(3, 8, 0)[0]}, r"are float32 \[8\]"),
-        ({"vectors": seeded_texts(3, 8, 0) * np.array([[1], [1.1], [1]], np.float32)}, "has length 1.1; unit length is wanted"),
-        ({"vectors": seeded_texts(3, 8, 0) * 0}, "'red car' has length 0; unit length"),
-        ({"vectors": np.where(np.eye(3, 8) > 0, np.nan, 0.5).astype(np.float32)}, "'red car' holds NaN or infinite numbers"),
+        ({"names": ()}, "must be of one text or more"),
+        ({"names": ("cat",)}, r"text embeddings must be float32 \[1, E\], got float32 \[3, 8\]"),
+        ({"vectors": seeded_texts(3, 8, 0).astype(np.float64)}, r"got float64 \[3, 8\]"),
+        ({"vectors": seeded_texts(3, 8, 0)[0]}, r"got float32 \[8\]"),
+        ({"vectors": seeded_texts(3, 8, 0) * np.array([[1], [1.1], [1]], np.float32)}, "must have unit length, got 1.1"),
+        ({"vectors": seeded_texts(3, 8, 0) * 0}, "'red car' must have unit length, got 0"),
+        ({"vectors": np.where(np.eye(3, 8) > 0, np.nan, 0.5).astype(np.float32)}, "'red car' must be finite"),
     ],
 )
 def test_vectors_that_are_no_embeddings(changes: dict[str, Any], message: str):
@@ -81,9 +81,9 @@ def npz(path: Path, **arrays: Any) -> Path:
         ({"tower": None}, "holds no text embeddings of fastloc's .*tower"),
         ({"format": "2"}, "of format 2; this fastloc reads format 1"),
         ({"format": "new"}, "holds no text embeddings of fastloc's"),
-        ({"vectors": made().vectors * 2}, "has length 2; unit length"),
-        ({"vectors": made().vectors[:2]}, r"float32 \[2, 8\]; float32 \[3, E\]"),
-        ({"vectors": np.full((3, 8), np.inf, np.float32)}, "holds NaN or infinite"),
+        ({"vectors": made().vectors * 2}, "must have unit length, got 2"),
+        ({"vectors": made().vectors[:2]}, r"float32 \[3, E\], got float32 \[2, 8\]"),
+        ({"vectors": np.full((3, 8), np.inf, np.float32)}, "must be finite"),
         ({"vectors": np.array([object()])}, "Object arrays cannot be loaded"),
     ],
 )

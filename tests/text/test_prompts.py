@@ -23,7 +23,7 @@ TEXTS = {
 }
 
 
-def said(localizer: object, text: str) -> list[str]:
+def notes(localizer: object, text: str) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         localizer(MARKET, text)
@@ -32,17 +32,17 @@ def said(localizer: object, text: str) -> list[str]:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("engine", [Localizer, OnnxLocalizer])
-def test_a_text_without_a_known_word_is_said(engine: type, text: str) -> None:
-    words, found = TEXTS[text], said(engine(), text)
+def test_a_text_without_a_known_word_is_reported(engine: type, text: str) -> None:
+    words, found = TEXTS[text], notes(engine(), text)
     assert (words is None and not found) or any(words in each for each in found), found
 
 
-def test_a_text_that_reads_like_none_is_said_of_any_model() -> None:
+def test_a_text_that_reads_like_none_is_reported_of_any_model() -> None:
     localizer = Localizer()
     # a model without a vocabulary of its own
     localizer.source.text.words = frozenset()
-    assert any("nothing that the model reads" in each for each in said(localizer, "\u206a"))
-    assert not said(localizer, "cat")
+    assert any("nothing that the model reads" in each for each in notes(localizer, "\u206a"))
+    assert not notes(localizer, "cat")
 
 
 def test_a_surrogate_never_reaches_a_result() -> None:

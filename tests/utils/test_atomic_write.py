@@ -62,8 +62,8 @@ def test_an_interruption_at_the_very_moment_leaves_nothing(
     place: Any = {"os": os, "shutil": shutil, "pathlib.Path": Path}[owner]
     usual, raised = getattr(place, name), []
 
-    def interrupted(*given: Any, **more: Any) -> Any:
-        found = None if name == "rmtree" and not raised else usual(*given, **more)
+    def interrupted(*args: Any, **more: Any) -> Any:
+        found = None if name == "rmtree" and not raised else usual(*args, **more)
         if not raised:
             raised.append(name)
             raise KeyboardInterrupt

@@ -30,7 +30,7 @@ def test_arguments_go_and_what_was_loaded_is_loaded_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("path", "kept"),
     [
         (Path("w.pt"), Path("{}/w.pt")),
         (Path("none.pt"), Path("{}/none.pt")),
@@ -45,12 +45,12 @@ def test_arguments_go_and_what_was_loaded_is_loaded_again() -> None:
         ("hf-hub:owner/name@main", "hf-hub:owner/name@main"),
     ],
 )
-def test_paths_mean_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any, kept: Any) -> None:
+def test_paths_mean_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, kept: Any) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("w.pt", "ViT-B-16"):
         (tmp_path / name).touch()
     for name in ("models", "embedded"):
         (tmp_path / name).mkdir()
-    pickled = pickle.dumps(Made(given))
+    pickled = pickle.dumps(Made(path))
     monkeypatch.chdir("/")
     assert pickle.loads(pickled).path == type(kept)(str(kept).replace("{}", str(tmp_path)))

@@ -39,9 +39,9 @@ def test_a_program_that_is_ended_cleans_up_and_says_one_line(tmp_path: Path, num
     process.send_signal(number)
     # asked twice at once, as a shell and its supervisor do
     process.send_signal(number)
-    _, told = process.communicate(timeout=20)
+    _, output = process.communicate(timeout=20)
     assert process.returncode == status
-    assert told == f"fastloc: ended by {number.name}\n"
+    assert output == f"fastloc: ended by {number.name}\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,8 +78,8 @@ def test_nor_where_sound_is_read_or_a_part_is_looked_at(tmp_path: Path, server: 
     with warnings.catch_warnings(record=True) as seen, VideoWriter(tmp_path / "out.mp4", sound=path) as writer:
         warnings.simplefilter("always")
         writer.write(coded(0))
-    said = next(str(each.message) for each in seen if issubclass(each.category, FastlocWarning))
-    assert said.startswith(f"{path}: its sound cannot be read")
+    message = next(str(each.message) for each in seen if issubclass(each.category, FastlocWarning))
+    assert message.startswith(f"{path}: its sound cannot be read")
     assert not _playable(path)
     assert server.asked == []
 
@@ -155,8 +155,8 @@ def test_a_playlist_over_a_bare_connection(server: Any) -> None:
 @pytest.mark.parametrize("scheme", sorted(set(SCHEMES) - {"udp", "rtp", "srt"}))
 def test_a_row_has_what_its_scheme_needs(scheme: str) -> None:
     """The protocols beneath it are allowed, so that the connection is tried."""
-    said = fails(f"{scheme}://127.0.0.1:{free_port()}/x", **SOON)
-    assert said.endswith((": the connection was refused", "and the web server gives no ranges")), said
+    message = fails(f"{scheme}://127.0.0.1:{free_port()}/x", **SOON)
+    assert message.endswith((": the connection was refused", "and the web server gives no ranges")), message
 
 
 def test_no_row_lets_files_in() -> None:
@@ -187,18 +187,18 @@ def test_a_pipe_a_socket_and_a_device(tmp_path: Path, monkeypatch: pytest.Monkey
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("s.mp4")
         refused = {"x.mp4": "a pipe; a video is", "s.mp4": "a socket", os.devnull: "a device; give a camera as"}
-        said: dict[str, str] = {}
+        messages: dict[str, str] = {}
 
         def ask() -> None:
             for name in refused:
-                said[name] = fails(name)
+                messages[name] = fails(name)
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         thread.join(5)
         assert not thread.is_alive(), "it waits"
     for name, why in refused.items():
-        assert said[name].startswith(f"{name}: must be a video file, got {why}")
+        assert messages[name].startswith(f"{name}: must be a video file, got {why}")
     assert "no such file; standard input is no source of video" in fails("-")
 
 
@@ -216,8 +216,8 @@ def test_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".ts", ".mp4", ".mkv"])
 def test_frames_of_too_many_pixels(tmp_path: Path, suffix: str) -> None:
     path = write_clip(tmp_path / f"x{suffix}", colours(2, (96, 128)))
-    said = f"{path}: frames must have at most max_pixels = 12,287 pixels, got 128 x 96 = 12,288; raise max_pixels where you trust it"
-    assert fails(path, max_pixels=12287) == said
+    message = f"{path}: frames must have at most max_pixels = 12,287 pixels, got 128 x 96 = 12,288; raise max_pixels where you trust it"
+    assert fails(path, max_pixels=12287) == message
     assert len(read(open_source(path, max_pixels=12288))) == 2
     for wrong in (0, -1, 1.5, True):
         assert "max_pixels must be a whole number, 1 or more" in fails(path, max_pixels=wrong)
@@ -256,10 +256,10 @@ print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[
 
     def run(limit: int) -> tuple[str, int]:
         command = [sys.executable, "-P", "-c", script, str(limit)]
-        said, used = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout.split()
-        return said, int(used)
+        printed, used = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout.split()
+        return printed, int(used)
 
-    said, used = run(MAX_PIXELS)
-    assert said == "refused" and used < 250
-    said, used = run(200_000_000)
-    assert said == "2" and used > 450, "the clip has lost its point"
+    printed, used = run(MAX_PIXELS)
+    assert printed == "refused" and used < 250
+    printed, used = run(200_000_000)
+    assert printed == "2" and used > 450, "the clip has lost its point"

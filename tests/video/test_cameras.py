@@ -13,8 +13,8 @@ from reading import fails
 
 @pytest.mark.skipif(bool(camera._video_nodes()) or sys.platform != "linux", reason="needs Linux without a camera")
 def test_no_camera() -> None:
-    for given in (0, np.int64(0), "0", "camera:0"):
-        assert fails(given) == "camera 0: /dev/video0 is not there; cameras here: none"
+    for source in (0, np.int64(0), "0", "camera:0"):
+        assert fails(source) == "camera 0: /dev/video0 is not there; cameras here: none"
     assert fails("/dev/video7") == "camera /dev/video7: /dev/video7 is not there; cameras here: none"
     assert fails(-1) == "camera must be a number from 0 on, got -1"
 

@@ -83,8 +83,8 @@ def test_no_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             video.write(coded(0))
     assert len(times(tmp_path / "out.webm")) == 1
     monkeypatch.setattr(containers.av, "codecs_available", frozenset({"aac"}))
-    said = r"new\.webm: this build of FFmpeg has no encoder for it \(libvpx-vp9 nor libvpx\); choose another of \.mp4, "
-    with pytest.raises(VideoError, match=said):
+    message = r"new\.webm: this build of FFmpeg has no encoder for it \(libvpx-vp9 nor libvpx\); choose another of \.mp4, "
+    with pytest.raises(VideoError, match=message):
         VideoWriter(tmp_path / "new.webm")
     assert not list(tmp_path.glob("new*"))
 

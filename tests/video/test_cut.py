@@ -67,13 +67,13 @@ def test_every_frame_of_a_file_that_is_cut(tmp_path: Path, name: str) -> None:
     path, most = tmp_path / f"cut{suffix}", 0
     for share in (0.1, 0.2, 0.35, 0.5, 0.55, 0.65, 0.8, 0.9, 0.97, 1.0):
         path.write_bytes(content[: int(len(content) * share)])
-        wanted = decodable(path)
-        assert found(path) == wanted, share
-        most = max(most, len(wanted))
+        expected = decodable(path)
+        assert found(path) == expected, share
+        most = max(most, len(expected))
     assert most == 10
 
 
-def test_what_is_cut_is_said(tmp_path: Path) -> None:
+def test_what_is_cut_is_reported(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "x.ts", colours(10, (240, 320)), codec="mpeg2video", time_base=Fraction(1, 25))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

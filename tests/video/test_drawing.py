@@ -66,8 +66,8 @@ def test_heat_at_another_size(name: str) -> None:
         ends = similarity if found.order == "grid" else full
         limits = np.stack([ends.min(axis=(1, 2)), ends.max(axis=(1, 2))], axis=1)
     geometry = replace(found.geometry, picture=(HIGH // 3, WIDE // 3 + 1))
-    wanted = heatmaps.heatmaps(similarity, geometry, "picture", None, found.reverse, limits)
-    assert np.abs(steps / 255 - wanted).max() <= 1 / 255, name
+    expected = heatmaps.heatmaps(similarity, geometry, "picture", None, found.reverse, limits)
+    assert np.abs(steps / 255 - expected).max() <= 1 / 255, name
 
 
 def test_competing_texts_are_made_small_and_enlarged() -> None:
@@ -139,8 +139,8 @@ def test_the_strongest_text_colours_a_pixel() -> None:
     similarity[0, :, :2], similarity[1, :, 6:] = 1, 1
     drawn = Drawer("heat", opacity=0.5)(frame(), result(2, similarity=similarity))
     for index, column in enumerate((1, WIDE - 2)):
-        wanted = (np.array(hue(index)) + frame()[0, 0]) / 2
-        assert np.abs(drawn[HIGH - 2, column] - wanted).max() <= 1.5, (index, drawn[HIGH - 2, column])
+        expected = (np.array(hue(index)) + frame()[0, 0]) / 2
+        assert np.abs(drawn[HIGH - 2, column] - expected).max() <= 1.5, (index, drawn[HIGH - 2, column])
     assert np.array_equal(drawn[HIGH - 2, WIDE // 2], frame()[0, 0])
 
 

@@ -34,8 +34,8 @@ def test_every_frame_with_its_time(tmp_path: Path, name: str, settings: dict[str
     source = open_source(write_clip(tmp_path / name, colours(count), times, **settings))
     frames = read(source)
     assert shown(frames) == list(range(count)) == [frame.index for frame in frames]
-    wanted = times or [index / 10 for index in range(count)]
-    assert [frame.time for frame in frames] == pytest.approx(wanted, abs=6e-4)
+    expected = times or [index / 10 for index in range(count)]
+    assert [frame.time for frame in frames] == pytest.approx(expected, abs=6e-4)
     for frame in frames:
         assert frame.pts is not None and frame.time_base is not None and frames[0].pts is not None
         # exactly what the file says, relative to the first

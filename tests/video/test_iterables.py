@@ -23,11 +23,11 @@ def test_the_many_kinds_of_frames() -> None:
     picture = coded(9)
     tensor = Lent(picture)
     decoded = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    given = [picture, Image.fromarray(picture), decoded, tensor, picture / 255, np.dstack([picture, np.full(SIZE, 255, np.uint8)])]
-    source = open_source(given, rate=20)
+    inputs = [picture, Image.fromarray(picture), decoded, tensor, picture / 255, np.dstack([picture, np.full(SIZE, 255, np.uint8)])]
+    source = open_source(inputs, rate=20)
     frames = read(source)
     assert source.info.count == 6 and not source.live and tensor.copies == 0
-    for frame, item in zip(frames, given, strict=True):
+    for frame, item in zip(frames, inputs, strict=True):
         assert frame.native is item and frame.size == SIZE and not frame.bgr
         assert np.array_equal(frame.rgb, picture)
     assert tensor.copies == 1
@@ -53,9 +53,9 @@ class Lent:
 def test_blue_first() -> None:
     picture = coded(9)
     blue = np.ascontiguousarray(picture[..., ::-1])
-    for given in (blue, Lent(blue)):
-        frame = read(open_source([given], bgr=True))[0]
-        assert frame.native is given and frame.bgr and np.array_equal(frame.rgb, picture)
+    for source in (blue, Lent(blue)):
+        frame = read(open_source([source], bgr=True))[0]
+        assert frame.native is source and frame.bgr and np.array_equal(frame.rgb, picture)
 
 
 def test_torch_tensors() -> None:
@@ -132,8 +132,8 @@ def test_a_dark_frame_among_bright_ones_of_16_bits_stays_dark() -> None:
         assert [int(frame.rgb[0, 0, 0]) for frame in FramesOf([bright, dark, bright]).frames()] == [233, 2, 233]
 
 
-def test_a_stream_of_12_bits_is_said_once() -> None:
-    given = [np.full((4, 5), value, np.uint16) for value in (4095, 2048, 4000)]
+def test_a_stream_of_12_bits_is_reported_once() -> None:
+    inputs = [np.full((4, 5), value, np.uint16) for value in (4095, 2048, 4000)]
     with pytest.warns(FastlocWarning, match="12 bits") as caught:
-        frames = [int(frame.rgb[0, 0, 0]) for frame in FramesOf(given).frames()]
+        frames = [int(frame.rgb[0, 0, 0]) for frame in FramesOf(inputs).frames()]
     assert frames == [255, 128, 249] and len(caught) == 1

@@ -71,9 +71,9 @@ def test_arrays_may_be_views_and_read_only(localizer: fastloc.Localizer, exporte
     frozen.flags.writeable = False
     for engine in (localizer, exported):
         prompts = engine.encode_texts(TEXTS)
-        wanted = engine.predict_frame(np.array(view), prompts).similarity
+        expected = engine.predict_frame(np.array(view), prompts).similarity
         for each in (view, frozen):
-            np.testing.assert_array_equal(engine.predict_frame(each, prompts).similarity, wanted)
+            np.testing.assert_array_equal(engine.predict_frame(each, prompts).similarity, expected)
 
 
 def test_a_tensor_on_a_device_is_not_converted(localizer: fastloc.Localizer):
@@ -155,7 +155,7 @@ def test_texts_that_are_asked_for_are_no_background(localizer: fastloc.Localizer
     assert prompts.texts == ("sky", "cat") and prompts.background == ("wall",)
 
 
-def test_texts_that_cannot_be_are_told(localizer: fastloc.Localizer):
+def test_texts_that_cannot_be_are_reported(localizer: fastloc.Localizer):
     for texts in (None, [], [""], [3]):
         with pytest.raises(TextError):
             Locator(localizer).prepare(texts)
@@ -165,8 +165,8 @@ def test_limits_are_checked(localizer: fastloc.Localizer):
     from dataclasses import replace
 
     result = localizer(MARKET, TEXTS)
-    for limits, told in (([[0, 1]], "3 pairs"), ([[1, 0]] * 3, "3 pairs"), ([[0, np.nan]] * 3, "3 pairs")):
-        with pytest.raises(FastlocError, match=f"limits must be {told}"):
+    for limits, message in (([[0, 1]], "3 pairs"), ([[1, 0]] * 3, "3 pairs"), ([[0, np.nan]] * 3, "3 pairs")):
+        with pytest.raises(FastlocError, match=f"limits must be {message}"):
             replace(result, limits=np.float32(limits))
     shares = localizer.with_method("naclip")(MARKET, TEXTS)
     with pytest.raises(FastlocError, match="order must be 'grid' or 'picture' where limits are set"):

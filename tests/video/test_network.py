@@ -214,7 +214,7 @@ def test_a_web_file_that_breaks_off_for_good(clip: bytes, path: str) -> None:
         with pytest.raises(VideoError, match=rf"{path}\?\*\*\*: broke off after \d+ frames: ") as raised:
             got.extend(source.frames())
     assert 3 < len(got) < 60
-    assert_silent(told(raised.value))
+    assert_silent(error_line(raised.value))
 
 
 def test_a_stream_from_a_web_server(stream: bytes) -> None:
@@ -288,7 +288,7 @@ def assert_silent(text: str) -> None:
         assert secret not in text, (secret, text)
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Everything that a traceback shows, causes and contexts too."""
     assert error.__context__ is None or error.__suppress_context__
     return "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__)
@@ -305,7 +305,7 @@ def test_no_secret_in_what_a_server_answers(status: int) -> None:
     message = str(raised.value)
     assert message.startswith(server.address.replace("//", "//***@") + "/x.mp4?***: ")
     assert status == 200 or "the server" in message
-    assert_silent(told(raised.value))
+    assert_silent(error_line(raised.value))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_no_secret_in_what_a_server_answers(status: int) -> None:
 def test_no_secret_in_any_error(address: str) -> None:
     with pytest.raises(VideoError) as raised:
         open_source(address, **({"timeout": 0.5} if "://" in address else {}))
-    assert_silent(told(raised.value))
+    assert_silent(error_line(raised.value))
     assert "127.0.0.1" in str(raised.value) or "host" in str(raised.value)
 
 
@@ -339,7 +339,7 @@ def test_no_secret_in_a_source(stream: bytes, capfd: pytest.CaptureFixture[str],
         assert_silent(repr(source) + source.name + repr(source.info) + repr(vars(source)))
         with pytest.raises(VideoError) as raised:
             list(source.frames())
-    assert_silent(told(raised.value) + caplog.text + capfd.readouterr().err)
+    assert_silent(error_line(raised.value) + caplog.text + capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,13 @@ def test_a_source_is_taken_as_it_is() -> None:
 
 def test_what_is_no_source() -> None:
     taken = "a video source is a path, an address (rtsp://, http:// …), a camera (0, 'camera:0'), an iterable of frames or a Source"
-    for given, hint in (
+    for source, hint in (
         (None, ", not a NoneType"), (2.5, ", not a float"), (b"x", ", not a bytes"), (True, ", not a bool"), ({}, ", not a dict"),
         (coded(0), ", not a ndarray; one picture is no video"), (Image.new("RGB", (4, 4)), ", not a Image; one picture is no video"),
         (sys.stdin, "; give the path of the file"),
     ):  # fmt: skip
-        message = fails(given)
-        assert message.startswith(taken) and hint in message, given
+        message = fails(source)
+        assert message.startswith(taken) and hint in message, source
 
 
 def test_settings_that_mean_nothing(tmp_path: Path) -> None:

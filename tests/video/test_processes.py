@@ -49,9 +49,9 @@ def test_a_pipeline_goes_on_in_a_child_and_what_waits_is_the_parents() -> None:
             engine.go = threading.Event()
             engine.go.set()
             found = pipeline.submit(FRAME).result(10).texts
-            told = pipeline.set_texts(["pizza"]).result(10)
+            notes = pipeline.set_texts(["pizza"]).result(10)
             pipeline.close()
-            return found, handle.dropped, told
+            return found, handle.dropped, notes
 
         assert forked(there) == (("cat",), True, ("pizza",))
         with pytest.raises(FrameDropped, match=r"handed in before fork\(\)"):

@@ -50,7 +50,7 @@ def test_a_file_keeps_its_pace_and_waits_for_somebody_to_look(open_live: Any, br
     film = Film(count=1000, rate=40)
     _, join = open_live(bright, hub=Broadcast(lambda: film, 100))
     time.sleep(0.1)
-    assert film.given <= 1
+    assert film.sent <= 1
     client = join()
     times = []
     for _ in range(8):
@@ -71,10 +71,10 @@ def test_answers_that_were_not_seen_hold_up_the_server(open_live: Any, bright: B
     assert newest > numbers[1] + 3, "what comes then is the newest"
 
 
-def test_a_source_that_ends_or_fails_is_told(open_live: Any, bright: Bright) -> None:
+def test_a_source_that_ends_or_fails_is_reported(open_live: Any, bright: Bright) -> None:
     _, join = open_live(bright, hub=Broadcast(lambda: Film(count=0), 30))
-    said = join().words("problem")
-    assert (said["field"], said["message"]) == ("source", "film has no frames")
+    answer = join().words("problem")
+    assert (answer["field"], answer["message"]) == ("source", "film has no frames")
 
 
 def test_frames_of_a_client_are_not_taken_where_the_server_has_a_source(open_live: Any, bright: Bright) -> None:

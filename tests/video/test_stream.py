@@ -70,7 +70,7 @@ class Source:
         self.count, self.pace, self.live, self.broken, self.error = count, pace, live, broken, error
         self.info, self.corrupt, self.reconnects = Info(SIZE, 30.0, count), 0, 0
         self.closed = threading.Event()
-        self.given: list[Frame] = []
+        self.sent: list[Frame] = []
         self.keep = True
 
     def frames(self) -> Iterator[Frame]:
@@ -80,7 +80,7 @@ class Source:
                 return
             frame = Frame(i, i / 30, time.monotonic(), SIZE, lambda i=i: self.convert(i))
             if self.keep:
-                self.given.append(frame)
+                self.sent.append(frame)
             yield frame
         if self.error is not None:
             raise self.error
@@ -138,7 +138,7 @@ def test_little_waits_where_every_frame_counts():
     assert stream.counters.captured <= 8
     stream.close()
     counters = stream.counters
-    assert counters.captured == counters.delivered + counters.dropped and len(source.given) < 10
+    assert counters.captured == counters.delivered + counters.dropped and len(source.sent) < 10
 
 
 def test_live_gives_the_newest_and_never_converts_what_it_skips():
@@ -151,7 +151,7 @@ def test_live_gives_the_newest_and_never_converts_what_it_skips():
     assert counters.captured == 60 == counters.delivered + counters.dropped
     # the last frame of all is not replaced by any
     assert indices[-1] == 59
-    assert [frame.index for frame in source.given if frame.converted] == indices
+    assert [frame.index for frame in source.sent if frame.converted] == indices
 
 
 def test_the_model_begins_with_the_newest_frame_there_is():
@@ -159,7 +159,7 @@ def test_the_model_begins_with_the_newest_frame_there_is():
 
     class Watching(Engine):
         def predict_frame(self, frame: np.ndarray, texts: list[str], bgr: bool = False) -> Prediction:
-            newest.append(source.given[-1].index - int(frame[0, 0, 0]))
+            newest.append(source.sent[-1].index - int(frame[0, 0, 0]))
             return super().predict_frame(frame, texts)
 
     with streamed(source, Watching(0.035)) as stream:
@@ -339,7 +339,7 @@ def test_pushing_gives_a_handle_that_is_waited_for():
     assert all(each.age is not None and each.age >= each.inference for each in found)
 
 
-def test_pushing_the_newest_drops_what_waits_and_says_so():
+def test_pushing_the_newest_drops_what_waits_and_reports_it():
     with Pipeline(["cat"], Engine(0.1)) as pipeline:
         handles = []
         for i in range(6):
@@ -408,13 +408,13 @@ def test_percentiles_are_of_the_last_values():
         ({"localizer": 3}, FastlocError, "localizer must be .*, got a int"),
     ],
 )
-def test_wrong_arguments_are_told_at_once(options: dict, error: type[Exception], message: str):
-    given = {"texts": ("cat",), "localizer": Engine(), **options}
+def test_wrong_arguments_are_reported_at_once(options: dict, error: type[Exception], message: str):
+    arguments = {"texts": ("cat",), "localizer": Engine(), **options}
     with pytest.raises(error, match=message):
-        Worker(given.pop("texts"), given.pop("localizer"), **given)
+        Worker(arguments.pop("texts"), arguments.pop("localizer"), **arguments)
 
 
-def test_a_wrong_policy_is_told():
+def test_a_wrong_policy_is_reported():
     with pytest.raises(FastlocError, match="unknown policy 'neuest': did you mean 'newest'"):
         Pipeline(["cat"], Engine(), policy="neuest")
     with pytest.raises(FastlocError, match="unknown policy 'all'"):

@@ -149,7 +149,7 @@ def test_a_map_of_nothing_is_hot_by_its_own_range_and_cold_against_the_backgroun
         ({"scale": 0}, "scale .* got 0"),
     ],
 )
-def test_what_cannot_be_is_said(options: dict, message: str):
+def test_what_cannot_be_is_reported(options: dict, message: str):
     with pytest.raises(FastlocError, match=message):
         temporal(**options)
 

@@ -47,12 +47,12 @@ def copied(source: Path, target: Path, **options: Any) -> Path:
 def test_every_timestamp_is_kept(tmp_path: Path, unit: Fraction, start: int, suffix: str) -> None:
     """Variable frame rates, first pictures that are late, and every unit of time: exactly, as fractions of a second."""
     first = start * max(int(Fraction(1, 30) / unit), 1)
-    wanted = uneven(40, unit, first, seed=start)
+    expected = uneven(40, unit, first, seed=start)
     path = tmp_path / f"out{suffix}"
     with VideoWriter(path, time_base=unit, rate=30) as video:
-        for index, pts in enumerate(wanted):
+        for index, pts in enumerate(expected):
             video.write(coded(index), pts)
-    assert times(path) == [pts * unit for pts in wanted], f"{unit} from {first}"
+    assert times(path) == [pts * unit for pts in expected], f"{unit} from {first}"
     assert [index_of(each) for each in pictures(path)] == list(range(40))
     assert list(tmp_path.iterdir()) == [path]
 
@@ -145,8 +145,8 @@ def test_a_part_of_the_sound(tmp_path: Path) -> None:
 
 def test_colours_come_back(tmp_path: Path) -> None:
     """Known colours in flat blocks, within a few steps, and tagged as what they are: BT.709, limited range."""
-    wanted = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (10, 200, 120), (250, 120, 30)]
-    picture = np.repeat(np.array(wanted, np.uint8)[None, :, None], 32, axis=2).reshape(1, -1, 3).repeat(64, axis=0)
+    expected = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (10, 200, 120), (250, 120, 30)]
+    picture = np.repeat(np.array(expected, np.uint8)[None, :, None], 32, axis=2).reshape(1, -1, 3).repeat(64, axis=0)
     with VideoWriter(tmp_path / "out.mp4") as video:
         for _ in range(5):
             video.write(picture)
@@ -154,7 +154,7 @@ def test_colours_come_back(tmp_path: Path) -> None:
         frame = list(file.decode(video=0))[-1]
     assert (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc) == (1, 1, 1, 1)
     back = frame.to_ndarray(format="rgb24")
-    for index, colour in enumerate(wanted):
+    for index, colour in enumerate(expected):
         seen = back[32, 32 * index + 16].astype(int)
         assert np.abs(seen - colour).max() <= 4, f"{colour} became {seen.tolist()}"
 
@@ -201,8 +201,8 @@ def test_starts_that_players_cannot_show_are_moved(tmp_path: Path, first: int, r
         for index in range(3):
             video.write(coded(index), first + 40 * index)
     assert times(tmp_path / "out.mp4") == [0, Fraction(40, 1000), Fraction(80, 1000)]
-    told = [f"{tmp_path / 'out.mp4'}: starts at 0; its source starts at 61.0 s"]
-    assert [str(each.message) for each in recwarn] == (told if first > 0 else [])
+    notes = [f"{tmp_path / 'out.mp4'}: starts at 0; its source starts at 61.0 s"]
+    assert [str(each.message) for each in recwarn] == (notes if first > 0 else [])
 
 
 def _no_folder(folder: Path) -> Path:
@@ -230,11 +230,11 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("said", BAD, ids=str)
-def test_what_cannot_be_written_is_told_before_anything_is(tmp_path: Path, said: str) -> None:
-    target = BAD[said](tmp_path)
+@pytest.mark.parametrize("message", BAD, ids=str)
+def test_what_cannot_be_written_is_reported_before_anything_is(tmp_path: Path, message: str) -> None:
+    target = BAD[message](tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(VideoError, match=said):
+    with pytest.raises(VideoError, match=message):
         VideoWriter(target)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_written_is_told_before_anything_is(tmp_path: Path, said:
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests may run as root, to whom every folder is open: the system's refusal is played."""
 
-    def refuse(*given: object, **more: object) -> None:
+    def refuse(*args: object, **more: object) -> None:
         raise PermissionError(13, "Permission denied", "x")
 
     monkeypatch.setattr("fastloc.video.output.partial_file.create", refuse)
@@ -273,8 +273,8 @@ def test_an_error_leaves_a_playable_part_and_the_old_file(tmp_path: Path) -> Non
     target = tmp_path / "out.mp4"
     target.write_bytes(b"of another day")
     source = write_clip(tmp_path / "in.mp4", colours(40), audio="aac")
-    said = r"out\.partial-\w{8}\.mp4: holds what was written until then, and can be played"
-    with pytest.warns(FastlocWarning, match=said), pytest.raises(ZeroDivisionError):
+    message = r"out\.partial-\w{8}\.mp4: holds what was written until then, and can be played"
+    with pytest.warns(FastlocWarning, match=message), pytest.raises(ZeroDivisionError):
         broken_off(VideoWriter(target, time_base=Fraction(1, 10), rate=10, sound=source, force=True), 13)
     assert target.read_bytes() == b"of another day"
     assert times(partial(target)) == [Fraction(index, 10) for index in range(13)]
@@ -291,10 +291,10 @@ def filled(video: VideoWriter, count: int) -> VideoWriter:
 def test_a_full_disk_leaves_what_fitted(tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     video = VideoWriter(target, time_base=Fraction(1, 10), rate=10)
-    said = r"cannot be written \(File too large\); what was written until then is in .*out\.partial-\w{8}\.mp4"
-    with largest_file(150_000), pytest.raises(VideoError, match=said) as told:
+    message = r"cannot be written \(File too large\); what was written until then is in .*out\.partial-\w{8}\.mp4"
+    with largest_file(150_000), pytest.raises(VideoError, match=message) as caught:
         filled(video, 200)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(caught.value).splitlines()) == 1
     kept = times(partial(target))
     assert len(kept) >= 5 and kept == [Fraction(index, 10) for index in range(len(kept))]
     assert list(tmp_path.iterdir()) == [partial(target)]

@@ -86,16 +86,16 @@ def _drawn(mask: Any, inputs: torch.Tensor) -> Any:
     return inputs[0].permute(1, 2, 0).numpy() * 0 + float(mask.mean())
 
 
-def notebook(case: Case, model: Any, given: Checkout) -> dict[str, Any]:
-    file, names = given.folder / "CLIP_explainability.ipynb", {"start_layer": -1, "start_layer_text": -1}
+def notebook(case: Case, model: Any, checkout: Checkout) -> dict[str, Any]:
+    file, names = checkout.folder / "CLIP_explainability.ipynb", {"start_layer": -1, "start_layer_text": -1}
     script = from_notebook(file, ["def interpret("], torch=torch, np=np, **names)
     inputs = pixels(1, (8 * case.grid,) * 2, case.seed)
     _, found = script.interpret(model=model, image=inputs, texts=words(case.texts), device="cpu", start_layer=case.start)
     return {"relevance": found.reshape(case.texts, case.grid, case.grid)}
 
 
-def main(given: Checkout) -> None:
-    sys.path.insert(0, str(given.folder / "CLIP"))
+def main(checkout: Checkout) -> None:
+    sys.path.insert(0, str(checkout.folder / "CLIP"))
     stub("cv2", "matplotlib", "matplotlib.pyplot")
     import example as script
     from clip import model as models
@@ -104,10 +104,10 @@ def main(given: Checkout) -> None:
     for case in CASES:
         of = config(8 * case.grid, 8, 4)
         model = openai_clip(models.CLIP, of, case.seed)
-        found = example(case, model, script) if case.form == "example" else notebook(case, model, given)
+        found = example(case, model, script) if case.form == "example" else notebook(case, model, checkout)
         encoded = functional.normalize(model.encode_text(words(case.texts)), dim=-1)
         meta = asdict(case) | {"model": of, "logit_scale": logit_scale(of, case.seed)}
-        given.write(f"bi_modal_{case.name}", meta, found | {"texts": encoded})
+        checkout.write(f"bi_modal_{case.name}", meta, found | {"texts": encoded})
 
 
 if __name__ == "__main__":

@@ -40,14 +40,14 @@ def golden(case: Case, script: Any, models: Any) -> dict[str, Any]:
     return {"patches": patches, "texts": words, **answer(made, inputs[:1], case.picture, case.step)}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub_mmseg("BLIP", "BLIP.models", "BLIP.models.blip_retrieval", "gem")
     import clearclip_segmentor as script
     from open_clip import model as models
 
     for case in CASES:
         meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
-        given.write(f"clearclip_{case.name}", meta, golden(case, script, models))
+        checkout.write(f"clearclip_{case.name}", meta, golden(case, script, models))
 
 
 if __name__ == "__main__":

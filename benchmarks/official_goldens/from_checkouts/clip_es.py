@@ -56,7 +56,7 @@ def answer(case: Case, script: Any, models: Any) -> dict[str, Any]:
     return {"grids": np.stack(kept), "scaled": np.stack(scaled), "texts": words}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub("cv2", "lxml", "lxml.etree", "ttach")
     stub("pkg_resources", packaging=packaging)
     import generate_cams_voc12 as script
@@ -66,7 +66,7 @@ def main(given: Checkout) -> None:
     torch.set_grad_enabled(True)
     for case in CASES:
         meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
-        given.write(f"clip_es_{case.name}", meta, answer(case, script, models))
+        checkout.write(f"clip_es_{case.name}", meta, answer(case, script, models))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def golden(case: Case, clip: Any, kinds: dict[bool, Any]) -> dict[str, Any]:
     return found
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub("pkg_resources", packaging=packaging)
     from clip import clip, clip_model, clip_surgery_model
 
@@ -118,7 +118,7 @@ def main(given: Checkout) -> None:
     for case in CASES:
         of: dict[str, Any] = VIT if case.tower == "vit" else {"vision_cfg": RESNET}
         scale = logit_scale(VIT, case.seed)
-        given.write(f"clip_surgery_{case.name}", asdict(case) | {"model": of, "logit_scale": scale}, golden(case, clip, kinds))
+        checkout.write(f"clip_surgery_{case.name}", asdict(case) | {"model": of, "logit_scale": scale}, golden(case, clip, kinds))
 
 
 if __name__ == "__main__":

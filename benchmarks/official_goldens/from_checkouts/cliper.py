@@ -68,12 +68,12 @@ def answer(case: Case, made: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub("clip")
     from modified_clip import model
 
     for case in CASES:
-        given.write(f"cliper_{case.name}", asdict(case) | {"model": CONFIG}, answer(case, model))
+        checkout.write(f"cliper_{case.name}", asdict(case) | {"model": CONFIG}, answer(case, model))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def answer(case: Case, script: Any, models: Any) -> dict[str, Any]:
     return kept
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub("cv2", "einops")
     stub("pkg_resources", packaging=packaging)
     import clip_self_correlation as script
@@ -83,7 +83,7 @@ def main(given: Checkout) -> None:
     exact(models)
     for case in CASES:
         meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
-        given.write(f"cliptrase_{case.name}", meta, answer(case, script, models))
+        checkout.write(f"cliptrase_{case.name}", meta, answer(case, script, models))
 
 
 if __name__ == "__main__":

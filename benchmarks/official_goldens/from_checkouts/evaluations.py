@@ -51,13 +51,13 @@ def picture(size: tuple[int, int], seed: int) -> Bytes:
     return np.clip(np.rint(blobs[:height, :width] + noise), 0, 255).astype(np.uint8)
 
 
-def resized(given: Bytes, short: int) -> Bytes:
+def resized(image: Bytes, short: int) -> Bytes:
     """The picture resized as by mmcv's Resize with keep_ratio and the scale (2048, short)."""
     import cv2
 
-    height, width = given.shape[:2]
+    height, width = image.shape[:2]
     factor = min(2048 / max(height, width), short / min(height, width))
-    made: Bytes = cv2.resize(given, (int(width * factor + 0.5), int(height * factor + 0.5)), interpolation=cv2.INTER_LINEAR)
+    made: Bytes = cv2.resize(image, (int(width * factor + 0.5), int(height * factor + 0.5)), interpolation=cv2.INTER_LINEAR)
     return made
 
 
@@ -74,20 +74,20 @@ def made(method: Method, case: Case, script: ModuleType, words: Tensor) -> Any:
     net = method.model(case)
     net.encode_text = lambda tokens: words[tokens].clone()
     of_text = SimpleNamespace(tokenize=lambda sentences: torch.tensor([int(re.findall(r"\d+", each)[0]) for each in sentences]))
-    kind, given = getattr(script, method.kind), {"device": "cpu", **case.settings}
+    kind, settings = getattr(script, method.kind), {"device": "cpu", **case.settings}
     if hasattr(script, "create_model"):
         script.create_model, script.tokenizer = lambda *_, **__: net, of_text
-        given |= {"clip_type": "CLIP", "model_type": "ClearCLIP"}
-        given |= {"vfm_model": "dino"} if method.folder == "ProxyCLIP" else {"vit_type": "B"}
+        settings |= {"clip_type": "CLIP", "model_type": "ClearCLIP"}
+        settings |= {"vfm_model": "dino"} if method.folder == "ProxyCLIP" else {"vit_type": "B"}
     else:
         script.clip.load, script.clip.tokenize = lambda *_, **__: (net, None), of_text.tokenize
-        given |= {"model_name" if method.folder == "ITACLIP" else "clip_path": ""}
+        settings |= {"model_name" if method.folder == "ITACLIP" else "clip_path": ""}
     torch.hub.load = lambda *_, **__: nn.Identity()
     numbers = iter(range(len(words)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "names.txt"
         path.write_text("\n".join(method.names.join(f"thing {next(numbers)}" for _ in range(count)) for count in case.names), "utf-8")
-        return kind(name_path=str(path), **given).double()
+        return kind(name_path=str(path), **settings).double()
 
 
 def golden(method: Method, case: Case, script: ModuleType) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def golden(method: Method, case: Case, script: ModuleType) -> dict[str, Any]:
     found: dict[str, Any] = {"picture": shown, "texts": words}
     finish, step = segmentor.postprocess_result, case.step
 
-    def seen(logits: Tensor, *given: Any) -> Any:
+    def seen(logits: Tensor, *args: Any) -> Any:
         found["logits"] = logits[0, :, ::step, ::step].to(torch.float32)
-        return finish(logits, *given)
+        return finish(logits, *args)
 
     segmentor.postprocess_result = seen
     answers: dict[str, Any] = {}
@@ -117,9 +117,9 @@ def in_float64(module: ModuleType) -> None:
     """NACLIP's PAMR makes its array in the default dtype, and has no other."""
     forward = module.PAMR.forward
 
-    def exactly(self: Any, *given: Tensor) -> Tensor:
+    def exactly(self: Any, *args: Tensor) -> Tensor:
         torch.set_default_dtype(torch.float64)
-        refined: Tensor = forward(self, *given)
+        refined: Tensor = forward(self, *args)
         torch.set_default_dtype(torch.float32)
         return refined
 
@@ -148,13 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkouts", type=Path, help="folder of the clones")
     parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"by default all: {' '.join(METHODS)}")
     parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
-    given = parser.parse_args(arguments)
-    if len(given.methods) == 1:
-        write(given.methods[0], given.checkouts, given.out)
+    args = parser.parse_args(arguments)
+    if len(args.methods) == 1:
+        write(args.methods[0], args.checkouts, args.out)
         return
     # the repositories' modules have one another's names
-    for name in given.methods or METHODS:
-        ended = subprocess.run([sys.executable, __file__, given.checkouts, name, "-o", given.out], check=False)
+    for name in args.methods or METHODS:
+        ended = subprocess.run([sys.executable, __file__, args.checkouts, name, "-o", args.out], check=False)
         if ended.returncode:
             raise SystemExit(f"{name} failed with exit status {ended.returncode}")
 

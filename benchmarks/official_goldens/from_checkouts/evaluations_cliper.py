@@ -127,11 +127,12 @@ def answer(case: Case, pipelines: Any, miou: Any) -> dict[str, Any]:
     return arrays | {"iou": np.array(list(result["IoU"].values())), "miou": result["mIoU"]}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub("clip", "texttable", "diffusion_model", "diffusion_model.stable_diffusion")
     pipelines, miou = importlib.import_module("ovs.pipeline"), importlib.import_module("util.miou")
     for case in CASES:
-        given.write(f"evaluation_cliper_{case.name}", {"method": "cliper", **asdict(case), "model": CONFIG}, answer(case, pipelines, miou))
+        meta = {"method": "cliper", **asdict(case), "model": CONFIG}
+        checkout.write(f"evaluation_cliper_{case.name}", meta, answer(case, pipelines, miou))
 
 
 if __name__ == "__main__":

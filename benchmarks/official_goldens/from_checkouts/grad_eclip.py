@@ -97,9 +97,9 @@ def evaluation(case: Case, script: Any, inputs: Tensor, words: Tensor) -> dict[s
     }
 
 
-def notebook(given: Checkout, clip: Any, inputs: Tensor, words: Tensor) -> dict[str, Any]:
+def notebook(checkout: Checkout, clip: Any, inputs: Tensor, words: Tensor) -> dict[str, Any]:
     sizes = {"clip_inres": clip.visual.input_resolution, "clip_ksize": clip.visual.conv1.kernel_size}
-    file, pieces = given.folder / "grad_eclip_image.ipynb", ["def clip_encode_dense(", "def grad_eclip("]
+    file, pieces = checkout.folder / "grad_eclip_image.ipynb", ["def clip_encode_dense(", "def grad_eclip("]
     script = from_notebook(file, pieces, torch=torch, F=nn.functional, clipmodel=clip, **sizes)
     # it prints shapes
     with contextlib.redirect_stdout(io.StringIO()):
@@ -108,7 +108,7 @@ def notebook(given: Checkout, clip: Any, inputs: Tensor, words: Tensor) -> dict[
         return {"notebook": torch.stack([script.grad_eclip(each, qs, ks, vs, attended, grid) for each in cosines])}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     clip = SimpleNamespace(visual=None)
     stub("clip", "Game_MM_CLIP", "Game_MM_CLIP.clip", "CLIP_Surgery", "CLIP_Surgery.clip", load=lambda *_, **__: (clip, None))
     stub("cv2", "skimage", "skimage.transform", "transformers", "M2IB", "M2IB.scripts", "M2IB.scripts.clip_wrapper", "M2IB.scripts.methods")
@@ -117,8 +117,8 @@ def main(given: Checkout) -> None:
     for case in CASES:
         clip.visual = tower(case.seed)
         inputs, words = pixels(1, case.size, case.seed), texts(case.texts, case.seed)
-        found = evaluation(case, script, inputs, words) | notebook(given, clip, inputs, words)
-        given.write(f"grad_eclip_{case.name}", asdict(case) | {"model": CONFIG}, found | {"texts": words})
+        found = evaluation(case, script, inputs, words) | notebook(checkout, clip, inputs, words)
+        checkout.write(f"grad_eclip_{case.name}", asdict(case) | {"model": CONFIG}, found | {"texts": words})
 
 
 if __name__ == "__main__":

@@ -41,12 +41,12 @@ def golden(case: Case, of: dict[str, Any], script: Any, models: Any) -> dict[str
     inputs, switches = pixels(case.batch, case.size, case.seed), {"img_engineering": False, "attn_self": True, "width_chunk_size": None}
     made = segmentor(script.ITACLIP_Segmentor, net, words, 40.0, device="cpu", **switches)
     similarities = made.forward_feature
-    made.forward_feature = lambda image, given=words, size=None: similarities(image, given, size)
+    made.forward_feature = lambda image, prompts=words, size=None: similarities(image, prompts, size)
     patches = net.encode_image(inputs, return_all=True, attn_self=True, device="cpu")[:, 1:]
     return {"patches": patches, "texts": words, **answer(made, inputs[:1], case.picture, case.step)}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub_mmseg("cv2")
     stub("pkg_resources", packaging=packaging)
     import itaclip_segmentor as script
@@ -57,7 +57,7 @@ def main(given: Checkout) -> None:
     for case in CASES:
         of = config(64, 16, DEPTHS[case.name])
         meta = asdict(case) | {"model": of, "logit_scale": float(state(of, case.seed)["logit_scale"].exp())}
-        given.write(f"itaclip_{case.name}", {**meta, "changes": {}}, golden(case, of, script, models))
+        checkout.write(f"itaclip_{case.name}", {**meta, "changes": {}}, golden(case, of, script, models))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ CASES = (
 )
 
 
-def packages(given: Checkout) -> None:
+def packages(checkout: Checkout) -> None:
     """mmcv, and as much of mmseg's packages as its three classes need."""
     passed = {"BaseModule": BaseModule, "ModuleList": nn.ModuleList, "auto_fp16": _undecorated, "force_fp32": _undecorated}
     norm = {"build_norm_layer": lambda cfg, width, postfix="": (f"ln{postfix}", nn.LayerNorm(width, eps=cfg.get("eps", 1e-5)))}
@@ -105,7 +105,7 @@ def packages(given: Checkout) -> None:
     stub("mmseg.models.builder", **registries)
     stub("mmseg.models.backbones", "mmseg.models.decode_heads", "mmseg.models.segmentors", "mmseg.models.utils", "mmseg.ops")
     for part in ("models", "models/backbones", "models/decode_heads", "models/segmentors", "models/utils", "ops"):
-        importlib.import_module(f"mmseg.{part.replace('/', '.')}").__path__ = [str(given.folder / "mmseg" / part)]
+        importlib.import_module(f"mmseg.{part.replace('/', '.')}").__path__ = [str(checkout.folder / "mmseg" / part)]
     importlib.import_module("mmseg.ops").resize = importlib.import_module("mmseg.ops.wrappers").resize
     importlib.import_module("mmseg.models.utils").PatchEmbed = importlib.import_module("mmseg.models.utils.embed").PatchEmbed
 
@@ -161,14 +161,14 @@ def answer(case: Case, backbone: Any, head: Any, segmentor: Any) -> dict[str, An
         }  # fmt: skip
 
 
-def main(given: Checkout) -> None:
-    packages(given)
+def main(checkout: Checkout) -> None:
+    packages(checkout)
     modules = map(partial(importlib.import_module), (
         "mmseg.models.backbones.vit", "mmseg.models.decode_heads.maskclip_head", "mmseg.models.segmentors.encoder_decoder",
     ))  # fmt: skip
     backbone, head, segmentor = modules
     for case in CASES:
-        given.write(f"maskclip_{case.name}", asdict(case) | {"model": CONFIG}, answer(case, backbone, head, segmentor))
+        checkout.write(f"maskclip_{case.name}", asdict(case) | {"model": CONFIG}, answer(case, backbone, head, segmentor))
 
 
 if __name__ == "__main__":

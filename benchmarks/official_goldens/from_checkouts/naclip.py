@@ -39,7 +39,7 @@ def golden(case: Case, script: Any, models: Any) -> dict[str, Any]:
     return {"patches": patches, "texts": words, **answer(made, inputs[:1], case.picture, case.step)}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub_mmseg()
     import naclip as script
     from clip import model as models
@@ -47,7 +47,7 @@ def main(given: Checkout) -> None:
     exact(models)
     for case in CASES:
         meta = asdict(case) | {"model": CONFIG, "logit_scale": logit_scale(CONFIG, case.seed)}
-        given.write(f"naclip_{case.name}", meta, golden(case, script, models))
+        checkout.write(f"naclip_{case.name}", meta, golden(case, script, models))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def golden(case: Case, script: Any, models: Any) -> dict[str, Any]:
     return {"patches": patches, "texts": words, **answer(made, inputs[:1], case.picture, case.step)}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     # its attention is cast to float32, for towers in half precision
     setattr(Tensor, "float", lambda self: self)  # noqa: B010
     stub_mmseg()
@@ -56,7 +56,7 @@ def main(given: Checkout) -> None:
     for case in CASES:
         meta = asdict(case) | {"model": CONFIG, "logit_scale": float(state(CONFIG, case.seed)["logit_scale"].exp())}
         changes = {"procrustes_weight": ALPHAS[case.name]} if case.name in ALPHAS else {}
-        given.write(f"pearl_{case.name}", {**meta, "changes": changes}, golden(case, script, models))
+        checkout.write(f"pearl_{case.name}", {**meta, "changes": changes}, golden(case, script, models))
 
 
 if __name__ == "__main__":

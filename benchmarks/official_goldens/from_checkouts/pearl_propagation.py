@@ -87,10 +87,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="a clone of PGSmall/PEARL")
     parser.add_argument("-o", "--out", type=Path, default=REPO / "tests" / "goldens", help="folder of the files")
-    given = parser.parse_args()
-    asked = ["git", "-C", str(given.checkout), "rev-parse", "HEAD"]
+    args = parser.parse_args()
+    asked = ["git", "-C", str(args.checkout), "rev-parse", "HEAD"]
     commit = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8", check=True).stdout.strip()
-    sys.path.insert(0, str(given.checkout))
+    sys.path.insert(0, str(args.checkout))
     module = importlib.import_module("pearl.prop")
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     for case in CASES:
@@ -99,7 +99,7 @@ def main() -> None:
         if maps.dtype != np.float64 or not np.isfinite(maps).all():
             raise SystemExit(f"golden {case.name} is {maps.dtype}, or holds a NaN")
         meta = asdict(case) | {"repository": "https://github.com/PGSmall/PEARL", "commit": commit, "torch": torch.__version__}
-        path = given.out / f"pearl_propagation_{case.name}.npz"
+        path = args.out / f"pearl_propagation_{case.name}.npz"
         np.savez_compressed(path, meta=np.array(json.dumps(meta)), picture=picture, similarity=similarity, texts=texts, maps=maps)
         print(f"{path.name:40}{path.stat().st_size / 1000:7.1f} kB", flush=True)
 

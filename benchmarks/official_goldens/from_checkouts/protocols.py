@@ -248,8 +248,8 @@ if __name__ == "__main__":
     parser.add_argument("checkouts", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=REPO / "tests" / "goldens" / "protocols.json")
     parser.add_argument("--names", type=Path, help="the folder of class names to write too")
-    given = parser.parse_args()
-    given.output.write_text(json.dumps(facts(given.checkouts), indent=1) + "\n", encoding="utf-8")
-    if given.names:
-        given.names.mkdir(parents=True, exist_ok=True)
-        write_names(given.checkouts, given.names)
+    args = parser.parse_args()
+    args.output.write_text(json.dumps(facts(args.checkouts), indent=1) + "\n", encoding="utf-8")
+    if args.names:
+        args.names.mkdir(parents=True, exist_ok=True)
+        write_names(args.checkouts, args.names)

@@ -47,7 +47,7 @@ def golden(case: Case, of: dict[str, Any], script: Any, models: Any) -> dict[str
     return {"patches": patches, "texts": words, **answer(made, inputs[:1], case.picture, case.step)}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub_mmseg("cv2")
     import resclip_segmentor as script
     from clip import model as models
@@ -56,7 +56,7 @@ def main(given: Checkout) -> None:
     for case in CASES:
         of = config(64, 16, DEPTHS[case.name])
         meta = asdict(case) | {"model": of, "logit_scale": logit_scale(of, case.seed)}
-        given.write(f"resclip_{case.name}", meta, golden(case, of, script, models))
+        checkout.write(f"resclip_{case.name}", meta, golden(case, of, script, models))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def write(source: Checkout, method: str, model: Any, segmentor: Any, **attribute
         net = openai_clip(model.CLIP, CONFIG, seed)
         vars(net.visual).update(attributes)
         seen: list[Tensor] = []
-        net.visual.register_forward_hook(lambda module, given, found, seen=seen: seen.append(found.clone()))
+        net.visual.register_forward_hook(lambda module, inputs, found, seen=seen: seen.append(found.clone()))
         whole = segmentor.__new__(segmentor)
         nn.Module.__init__(whole)
         whole.net, whole.query_features = net, texts(count, seed)

@@ -69,8 +69,8 @@ def checkout(repository: str, about: str | None) -> Checkout:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help=f"folder of a clone of github.com/{repository}")
     parser.add_argument("-o", "--out", type=Path, default=GOLDENS, help="folder of the files")
-    given = parser.parse_args()
-    return ready(Checkout(given.checkout, repository, given.out))
+    args = parser.parse_args()
+    return ready(Checkout(args.checkout, repository, args.out))
 
 
 def ready(source: Checkout) -> Checkout:

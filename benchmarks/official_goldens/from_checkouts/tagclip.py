@@ -82,7 +82,7 @@ def answer(case: Case, classify: Any, models: Any) -> tuple[dict[str, Any], dict
     return meta, kept | {"texts": words, "picture": np.asarray(shown)}
 
 
-def main(given: Checkout) -> None:
+def main(checkout: Checkout) -> None:
     stub("cv2", "lxml", "lxml.etree")
     stub("pkg_resources", packaging=packaging)
     import classify
@@ -90,7 +90,7 @@ def main(given: Checkout) -> None:
 
     exact(clip_model)
     for case in CASES:
-        given.write(f"tagclip_{case.name}", *answer(case, classify, clip_model))
+        checkout.write(f"tagclip_{case.name}", *answer(case, classify, clip_model))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ def main(arguments: list[str]) -> None:
         from fastloc.bench.backends import onnx_backend
 
         folder = Path(arguments[1])
-        serve(lambda told: onnx_backend.build(row, Case.of(told), folder), onnx_backend.versions(), tree=str(run_facts.TREE))
+        serve(lambda fields: onnx_backend.build(row, Case.from_dict(fields), folder), onnx_backend.versions(), tree=str(run_facts.TREE))
     else:
         from fastloc.bench.backends import torch_backend
 
         made: Callable[[Backend, Case], Passes] = getattr(torch_backend, row.build)
-        serve(lambda told: made(row, Case.of(told)), torch_backend.versions(), tree=str(run_facts.TREE))
+        serve(lambda fields: made(row, Case.from_dict(fields)), torch_backend.versions(), tree=str(run_facts.TREE))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 def build(row: Backend, case: Case, folder: Path) -> Passes:
     """The file of a case in onnxruntime; it is exported into `folder` if it is not there."""
     file = exported(row, case, folder)
-    inputs = read_inputs(case.told())
+    inputs = read_inputs(case.to_dict())
     run = _session(row, case, file, [*inputs["pixels"], *inputs["texts"]])
     texts, frames = inputs["texts"][0], inputs["frames"][0]
     method = case.recipe
@@ -50,8 +50,8 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
         return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.scale, order.reverse) for each in found])
 
-    told = {"provider": row.providers[case.device.partition(":")[0]]}
-    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, told=told)
+    columns = {"provider": row.providers[case.device.partition(":")[0]]}
+    return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, columns=columns)
 
 
 def exported(row: Backend, case: Case, folder: Path) -> Path:
@@ -60,7 +60,7 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     file = folder / f"{name}.onnx"
     if not file.exists():
-        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.told()), str(file)]
+        command = [sys.executable, "-P", "-m", "fastloc.bench.backends.onnx_backend", row.name, json.dumps(case.to_dict()), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
         if done.returncode:
             said = done.stderr.strip().splitlines()
@@ -88,7 +88,7 @@ def export(row: Backend, case: Case, file: Path) -> None:
     if method.reads_empty(case.texts):
         import torch
 
-        empty = torch.from_numpy(read_inputs(case.told())["texts"][0].mean(0))
+        empty = torch.from_numpy(read_inputs(case.to_dict())["texts"][0].mean(0))
         empty = empty / empty.norm()
     made = trace(Parts(weights, method, options, None, None, empty))
     if stored.startswith("int8"):
@@ -147,4 +147,4 @@ def _spec(case: Case) -> Any:
 
 
 if __name__ == "__main__":
-    export(backend(sys.argv[1]), Case.of(json.loads(sys.argv[2])), Path(sys.argv[3]))
+    export(backend(sys.argv[1]), Case.from_dict(json.loads(sys.argv[2])), Path(sys.argv[3]))

@@ -66,7 +66,7 @@ BACKENDS = {
                 spelling="onnx", providers={"cuda": "tensorrt"}),
     )
 }  # fmt: skip
-# the default backends: compiling takes a minute a case, and has to be asked for
+# the default backends: compiling takes a minute a case, and must be chosen by name
 USUAL = {"cpu": ("torch", "ort"), "cuda": ("torch", "triton", "ort")}
 _NEEDED = {"torch": ("torch", "safetensors"), "onnxruntime": ("onnxruntime", "torch", "onnx_ir", "onnxscript")}
 

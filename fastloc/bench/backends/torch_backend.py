@@ -49,7 +49,7 @@ class Inputs:
     """A case's inputs: normalised pixels and texts on its device, frames in host memory."""
 
     def __init__(self, case: Case) -> None:
-        arrays = read_inputs(case.told())
+        arrays = read_inputs(case.to_dict())
         device = torch.device(case.device)
         self.pixels = [torch.from_numpy(each).to(device) for each in arrays["pixels"]]
         self.texts = torch.from_numpy(arrays["texts"][0]).to(device)
@@ -89,8 +89,8 @@ def engine(row: Backend, case: Case) -> Passes:
         heat = device_heatmaps.heatmaps(grids, geometry, order.order, order.scale, order.reverse, fused=plan.readout == "triton")
         return heat.cpu().numpy()
 
-    told = {"plan": {name: getattr(plan, name) for name in FIELDS}}
-    return Passes(model, lambda: model(0).float().cpu().numpy(), whole, device.type, told=told)
+    columns = {"plan": {name: getattr(plan, name) for name in FIELDS}}
+    return Passes(model, lambda: model(0).float().cpu().numpy(), whole, device.type, columns=columns)
 
 
 def compiled(row: Backend, case: Case) -> Passes:

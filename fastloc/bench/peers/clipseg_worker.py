@@ -11,7 +11,7 @@ NOTE = "random weights; the picture goes through the encoder once for every text
 
 def build(case: Case) -> Passes:
     if case["size"][0] != case["size"][1]:
-        raise ValueError(f"CLIPSeg's decoder takes square pictures, not {case['size'][0]}x{case['size'][1]}")
+        raise ValueError(f"pictures must be square for CLIPSeg's decoder, got {case['size'][0]}x{case['size'][1]}")
     given = Inputs(case)
     torch.manual_seed(0)
     # the published model's: patch 16, trained at 224, the rest as by default
@@ -32,7 +32,7 @@ def build(case: Case) -> Passes:
         pixels = processor(images=list(given.frames), return_tensors="pt")["pixel_values"]
         return maps(given.placed(pixels)).sigmoid().float().cpu()
 
-    return Passes(lambda call: maps(given.pixels(call)), None, whole, given.device.type, told={"note": NOTE})
+    return Passes(lambda call: maps(given.pixels(call)), None, whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def build(case: Case) -> Passes:
         found: Tensor = heatmaps(gem, given.placed(pixels), [""] * len(given.texts))
         return found.float().cpu()
 
-    return Passes(model, answered(model), whole, given.device.type, told={"note": NOTE})
+    return Passes(model, answered(model), whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

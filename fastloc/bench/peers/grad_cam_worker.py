@@ -60,7 +60,7 @@ def build(case: Case) -> Passes:
         resized = [np.float32(cv2.resize(frame, given.size[::-1])) / 255 for frame in given.frames]
         return maps(given.placed(torch.cat([preprocess_image(each, list(given.mean), list(given.std)) for each in resized])))
 
-    return Passes(lambda call: maps(given.pixels(call)), answer, whole, given.device.type, told={"note": NOTE})
+    return Passes(lambda call: maps(given.pixels(call)), answer, whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ NOTE = "its compute_legrad_clip, which repeats the picture for every text, to he
 
 def build(case: Case) -> Passes:
     if case["batch"] != 1 or case["size"][0] != case["size"][1]:
-        raise ValueError(f"legrad takes one square picture a call, not {case['batch']} of {case['size'][0]}x{case['size'][1]}")
+        raise ValueError(f"pictures must be one a call and square for legrad, got {case['batch']} of {case['size'][0]}x{case['size'][1]}")
     given = Inputs(case)
     legrad = LeWrapper(clip(case, given))
     legrad.encode_image = compiled(case, legrad.encode_image)
@@ -41,7 +41,7 @@ def build(case: Case) -> Passes:
             legrad.patch_size, wrapper.min_max = upsampling, scaling
         return found
 
-    return Passes(model, answer, whole, given.device.type, told={"note": NOTE})
+    return Passes(model, answer, whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def build(case: Case) -> Passes:
         pixels = torch.stack([transform(Image.fromarray(frame)) for frame in given.frames])
         return cosines(given.placed(pixels)).float().cpu()
 
-    return Passes(model, answered(model), whole, given.device.type, told={"note": NOTE})
+    return Passes(model, answered(model), whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def build(case: Case) -> Passes:
         pixels = processor(images=list(given.frames), return_tensors="pt")["pixel_values"]
         return [each.float().cpu() for each in found(given.placed(pixels))]
 
-    return Passes(lambda call: found(given.pixels(call)), None, whole, given.device.type, told={"note": NOTE})
+    return Passes(lambda call: found(given.pixels(call)), None, whole, given.device.type, columns={"note": NOTE})
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Passes:
     whole: frames in host memory, uint8 [B, H, W, 3] -> heatmaps in host memory. None where a contender has no such path.
     answer: the grids of input 0 as float32 in host memory; None where there is nothing to compare (cost only).
     device: "cpu" or "cuda". `events`: PyTorch's CUDA events see this contender's work (else only the clock does).
-    told: columns of its row besides, such as its plan, its provider, or a note.
+    columns: further columns of its row, such as its plan, its provider, or a note.
     """
 
     model: Call
@@ -50,7 +50,7 @@ class Passes:
     whole: Call | None = None
     device: str = "cpu"
     events: bool = True
-    told: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
 
     def call(self, what: str) -> Call:
         found = self.whole if what == "whole" else self.model
@@ -72,10 +72,10 @@ def serve(build: Callable[[Case], Passes], versions: dict[str, str], **more: Any
             _say(out, _reply(json.loads(line), build, prepared))
         # out of memory, a library's refusal: a row that holds the reason
         except Exception as error:
-            told = " ".join(str(error).split())[:300]
+            message = " ".join(str(error).split())[:300]
             # the traceback's frames hold what did not fit
             error.__traceback__ = None
-            _say(out, {"failed": f"{type(error).__name__}: {told}" if told else type(error).__name__})
+            _say(out, {"failed": f"{type(error).__name__}: {message}" if message else type(error).__name__})
             _tidy()
 
 
@@ -126,7 +126,7 @@ def _prepare(key: str, case: Case, build: Callable[[Case], Passes], prepared: di
     first = time.perf_counter() - called
     prepared[key] = Prepared(passes, before, peak())
     return {"load_s": loaded - began, "first_ms": first * 1000, "loaded_mb": before / 1e6, "device": passes.device,
-            "whole": passes.whole is not None, "answers": passes.answer is not None, "told": passes.told}  # fmt: skip
+            "whole": passes.whole is not None, "answers": passes.answer is not None, "told": passes.columns}  # fmt: skip
 
 
 def timed(passes: Passes, what: str, count: int) -> list[float]:

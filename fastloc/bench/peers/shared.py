@@ -1,6 +1,6 @@
 """Common parts of the peers' workers: a case's inputs on its device, and open_clip's own module with a case's weights.
 
-A case is `fastloc.bench.cases.Case.told()`. As everything in this folder, it imports no part of fastloc.
+A case is `fastloc.bench.cases.Case.to_dict()`. As everything in this folder, it imports no part of fastloc.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from fastloc.bench.report import rows as told
+from fastloc.bench.report import rows as report_rows
 from fastloc.bench.report.grid import Grid, Head, Line
 from fastloc.bench.report.rows import AXES, Axis, does_not_fit, gain, grouped, memory, method, names, setting, step
 from fastloc.bench.report.words import COST_ONLY, digits, error, machine, mb, occasion, packages, percent, seconds, span, throttling, times
@@ -38,9 +38,9 @@ def tables(rows: Rows) -> list[Grid]:
 
 def _methods(rows: Rows) -> Iterator[Grid]:
     """A table for each model, size and batch; the encoder, measured in every group, once."""
-    lead = told.leading(rows)
+    lead = report_rows.leading(rows)
     for title, mine in grouped(rows, lambda row: setting(lead(row))).items():
-        anchor = told.middle_encoder(mine)
+        anchor = report_rows.middle_encoder(mine)
         shown = [*([anchor] if anchor else []), *(row for row in mine if row["contender"] != ENCODER)]
         lines = [Line(_method_cells(row, name), row.get("failed", "")) for row, name in zip(shown, names(shown), strict=True)]
         count = sum(row["contender"] == ENCODER for row in mine)
@@ -56,7 +56,7 @@ _METHOD_HEADS = (
 
 
 def _method_cells(row: Row, name: str) -> tuple[str, ...]:
-    over = told.ratio(row)
+    over = report_rows.ratio(row)
     mark = " *" if row.get("checked", COST_ONLY) != COST_ONLY else ""
     return (
         method(row) if row["contender"] != ENCODER else "", name, row.get("dtype", ""), digits(row.get("ms")),
@@ -93,7 +93,7 @@ def _cold(rows: Rows) -> Iterator[Grid]:
 def _axis(rows: Rows) -> Iterator[Grid]:
     """A table for each setting and method: a column for each of the axis's values, time and memory below one another."""
     axis = AXES[rows[0]["suite"]]
-    for (title, what), found in told.along(axis, rows).items():
+    for (title, what), found in report_rows.along(axis, rows).items():
         values = sorted({value for by_value in found.values() for value in by_value})
         # those in between go first where there is no room
         heads = [Head(str(value), spare=i % 2 if i + 1 < len(values) else 0) for i, value in enumerate(values)]
@@ -119,7 +119,7 @@ def _space(row: Row | None) -> str:
 
 
 def _grown(axis: Axis, name: str, by_value: Mapping[int, Row]) -> list[str]:
-    found = told.fitted(by_value)
+    found = report_rows.fitted(by_value)
     return [f"{name}: {found.formula(axis.symbol)} ms; at the largest sizes as {axis.symbol}^{found.exponent:.1f}"] if found else []
 
 
@@ -137,7 +137,7 @@ def _steps(rows: Rows) -> Iterator[Grid]:
     falls = rows[0]["suite"] == WATERFALL
     for mine in grouped(rows, lambda row: (row.get("group"), setting(row), method(row))).values():
         lines = []
-        for row, last in told.steps(mine):
+        for row, last in report_rows.steps(mine):
             over = _gain(last, row) if falls else ""
             cells = (step(row), digits(row.get("ms")), _gain(mine[0], row), over, mb(memory(row)), error(row))
             lines.append(Line(cells, row.get("failed", "")))

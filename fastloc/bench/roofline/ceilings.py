@@ -64,8 +64,8 @@ def _native(dtype: str) -> bool:
         return True
     import torch
 
-    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(told.get(each) for each in _NATIVE[dtype])
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(each) for each in _NATIVE[dtype])
 
 
 def contender(case: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def rates(rows: Iterable[Row]) -> dict[str, float]:
 def build(case: Mapping[str, Any]) -> Passes:
     """The call that is timed. Raises FastlocError for an unknown case, and what PyTorch raises where it does not fit."""
     call = _product(case) if _row(case).measure == "side" else _copy(case)
-    return Passes(call, device=str(case["device"]).partition(":")[0], told={"case": shape(case)})
+    return Passes(call, device=str(case["device"]).partition(":")[0], columns={"case": shape(case)})
 
 
 def _product(case: Mapping[str, Any]) -> Call:

@@ -132,9 +132,9 @@ class _Engine(Tally):
         self.norm(key, rows)
         self.lengths(rows, lengths)
 
-    def lengths(self, rows: int, wanted: bool) -> None:
+    def lengths(self, rows: int, needed: bool) -> None:
         """Lengths of normalised tokens, for the adaptive temperature; the kernel has them at hand."""
-        if wanted and self.plan.norm != "triton":
+        if needed and self.plan.norm != "triton":
             self.move("norms and sums", rows * self.width, 0)
 
     def block(self, i: int) -> None:

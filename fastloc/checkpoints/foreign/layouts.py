@@ -50,10 +50,10 @@ def as_open_clip_of(state: Mapping[str, Tensor], found: Class, config: Mapping[s
     """
     layout = layout_of(state)
     # MetaClip2Model's are CLIPModel's
-    wanted = f"a {found.name.replace('MetaClip2Model', 'CLIPModel')}"
-    if layout is None or layout.name != wanted:
+    named = f"a {found.name.replace('MetaClip2Model', 'CLIPModel')}"
+    if layout is None or layout.name != named:
         got = f"{layout.name}'s, by {layout.mark!r}" if layout is not None else f"names such as {next(iter(state))[:80]!r}"
-        raise ModelError(f"weights must be those of {wanted}, as {path!r} says, got {got}; these files do not belong together")
+        raise ModelError(f"weights must be those of {named}, as {path!r} says, got {got}; these files do not belong together")
     vit, text = config["vision_cfg"]["vit"], config["text_cfg"]
     sizes = {"C": vit["width"], "E": config["embed_dim"], "c": text["width"], "V": text["vocab_size"], "L": text["context_length"]}
     blocks = {"visual.": vit["layers"], "transformer.": text["layers"], "text.": text["layers"]}

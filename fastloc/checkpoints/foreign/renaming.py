@@ -129,13 +129,13 @@ def _taken(state: Mapping[str, Tensor], name: str, shape: str, letters: dict[str
     tensor = state.get(name)
     if tensor is None:
         raise ModelError(f"weights of another architecture: {name!r} is missing, which {layout.name} has")
-    wanted = [int(letter) if letter.isdigit() else letters.get(letter) for letter in shape.split()]
+    sizes = [int(letter) if letter.isdigit() else letters.get(letter) for letter in shape.split()]
     found = tuple(tensor.shape)
-    if len(found) != len(wanted) or any(size not in (None, got) for size, got in zip(wanted, found, strict=True)):
-        told = tuple("any" if size is None else size for size in wanted)
+    if len(found) != len(sizes) or any(size not in (None, got) for size, got in zip(sizes, found, strict=True)):
+        expected = tuple("any" if size is None else size for size in sizes)
         raise ModelError(
-            f"weights of another architecture: {name!r} has shape {found}, the model wants ({', '.join(map(str, told))}"
-            f"{',' if len(told) == 1 else ''})"
+            f"weights of another architecture: {name!r} must have shape ({', '.join(map(str, expected))}"
+            f"{',' if len(expected) == 1 else ''}), got {found}"
         )
     letters.update(zip((letter for letter in shape.split() if not letter.isdigit()), _lettered(found, shape), strict=True))
     return tensor

@@ -38,7 +38,7 @@ class Folder:
     """The content of a folder's configuration: the class, and the model in open_clip's form without its tokenizer."""
 
     path: Path
-    found: Class
+    model_class: Class
     config: dict[str, Any]
 
     @classmethod
@@ -52,21 +52,21 @@ class Folder:
         """The preprocess_cfg. Raises ModelError for a processor that contradicts the model."""
         file = next((self.path / name for name in processor.FILES if (self.path / name).is_file()), self.path / processor.FILES[0])
         content = _json(file, "processor") if file.is_file() else {}
-        return processor.preprocess_config(content, self.found, self.config["vision_cfg"]["vit"], str(file))
+        return processor.preprocess_config(content, self.model_class, self.config["vision_cfg"]["vit"], str(file))
 
     def with_tokenizer(self) -> dict[str, Any]:
         """The configuration with its tokenizer, CLIP's own if the folder's is equal. Raises ModelError for a folder without one."""
         file = next((self.path / name for name in TOKENIZERS if (self.path / name).is_file()), None)
         if file is None:
             raise ModelError(
-                f"model directory {str(self.path)!r} must hold the tokenizer of its {self.found.name}, {TOKENIZERS[0]}, and holds none; "
+                f"model directory {str(self.path)!r} must hold the tokenizer of its {self.model_class.name}, {TOKENIZERS[0]}, got none; "
                 "put the file there"
             )
-        if not self.found.clean and _is_clips(self.path):
+        if not self.model_class.clean and _is_clips(self.path):
             return self.config
         kind = "tokenizer_config.json"
         named = _json(self.path / kind, "tokenizer").get("tokenizer_class") if (self.path / kind).is_file() else None
-        clean = self.found.clean.get(str(named).removesuffix("Fast"), self.found.clean.get("", "lower"))
+        clean = self.model_class.clean.get(str(named).removesuffix("Fast"), self.model_class.clean.get("", "lower"))
         text = {**self.config["text_cfg"], "hf_tokenizer_name": self.path.name or ".", "tokenizer_kwargs": {"clean": clean}}
         return {**self.config, "text_cfg": text}
 

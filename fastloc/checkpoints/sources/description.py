@@ -126,7 +126,7 @@ def _transformers(name: str, path: Path, repository: Repository | None = None) -
     preprocess, weights, config = folder.preprocess(), transformers_folder.weights(path), folder.with_tokenizer()
     return Description(
         name, config, preprocess, {}, weights, lambda: folder_tokenizer(config, path),
-        renames=lambda state: layouts.as_open_clip_of(state, folder.found, outline, str(file)),
+        renames=lambda state: layouts.as_open_clip_of(state, folder.model_class, outline, str(file)),
     )  # fmt: skip
 
 
@@ -149,9 +149,9 @@ def _configuration(path: Path, pretrained: str | None) -> Description:
     content = _json(path)
     config = content.get("model_cfg", content)
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
-        raise ModelError(f"{str(path)!r} is not an open_clip model configuration: embed_dim, vision_cfg and text_cfg are wanted")
+        raise ModelError(f"{str(path)!r} must be an open_clip model configuration, with embed_dim, vision_cfg and text_cfg")
     if pretrained is None:
-        raise ModelError(f"model {path.name!r} needs weights: give pretrained, a path to a .pt or .safetensors file")
+        raise ModelError(f"pretrained must be a .pt or .safetensors file for model {path.name!r}, got none")
     _checked(content, config, path)
     file = None if pretrained == RANDOM else Path(pretrained)
     extras = content.get("fastloc", {})

@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc evaluate compare`."""
     for name in ("first", "second"):
         parser.add_argument(name, type=Path, metavar=name[0].upper() + name[1:], help="folder of one method's run")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a page (.html) or Markdown (.md) to write")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write, .html or .md")
 
 
 def run(args: argparse.Namespace) -> int:

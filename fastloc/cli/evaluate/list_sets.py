@@ -21,7 +21,9 @@ _SET, _PAPER = ("about", "task", "pictures", "classes"), ("about", "source", "me
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc evaluate list`."""
-    parser.add_argument("data_set", nargs="?", metavar="SET", help="one data set: its layout, protocols and published figures")
+    parser.add_argument(
+        "data_set", nargs="?", metavar="SET", help="data set whose layout, protocols and published figures to show (default: list all sets)"
+    )
     add_list(parser)
 
 

@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
     group.add_argument(
         "--method", nargs="+", action="extend", default=[], metavar="NAME", dest="methods",
-        help="one or several, in one pass over the pictures: see `fastloc methods` (default: gem, or that of an exported file)",
+        help="methods, by the names of `fastloc methods` (default: gem, or that of an exported file)",
     )  # fmt: skip
     add_inputs(group)
     add_measured(group)
@@ -39,40 +39,40 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protocol")
     group.add_argument(
         "--protocol", metavar="PAPER",
-        help="whose: see `fastloc evaluate list` (default: the method's own paper where it has this set, else sclip, else plain)",
+        help="protocol of `fastloc evaluate list` (default: of the method's paper if it has this set, else sclip, else plain)",
     )  # fmt: skip
-    told = "change a field of it, such as crop=0 names=plain probability=0.1"
-    group.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=VALUE", dest="changes", help=told)
-    told = "class names in the place of the protocol's, a class a line, several names of one split at commas"
-    group.add_argument("--names", type=Path, metavar="FILE", help=told)
+    text = "fields of the protocol to change, such as crop=0 names=plain probability=0.1"
+    group.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=VALUE", dest="changes", help=text)
+    text = "class names in place of the protocol's: one class a line, its names separated by commas"
+    group.add_argument("--names", type=Path, metavar="FILE", help=text)
     _add_output(parser.add_argument_group("run"))
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
     """Add the data set and its folder."""
-    parser.add_argument("data_set", metavar="SET", help="a data set: see `fastloc evaluate list`")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder that its layout lies in")
+    parser.add_argument("data_set", metavar="SET", help="data set: a name of `fastloc evaluate list`")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder of the data set")
     parser.add_argument(
         "--option", nargs="+", action="extend", type=setting, default=[], metavar="NAME=VALUE", dest="set_options",
-        help="options of the set: see `fastloc evaluate list SET`",
+        help="options of the data set, as `fastloc evaluate list SET` shows them",
     )  # fmt: skip
 
 
 def add_model(group: "argparse._ArgumentGroup") -> None:
     """Add the model, and the exported file that it is compared with."""
     add_source(group)
-    group.add_argument("--against", type=Path, metavar="FILE", help="an exported .onnx file that takes part too, with paired intervals")
+    group.add_argument("--against", type=Path, metavar="FILE", help="exported .onnx file to compare with, by paired intervals")
     add_execution(group)
     add_exported(group)
 
 
 def _add_output(group: "argparse._ArgumentGroup") -> None:
-    told = "folder of the rows, figures and reports: a new one, or that of the same command, which goes on where it was ended"
-    group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{told} (default: nothing is written)")
-    group.add_argument("--no-reports", action="store_true", help="figures and rows alone: no report.html and report.md")
-    group.add_argument("--limit", type=count, metavar="N", help="evaluate the first N pictures")
-    group.add_argument("--retry-failed", action="store_true", help="judge pictures again that could not be used")
-    group.add_argument("--threads", type=count, metavar="N", help="threads that read pictures (default: the cores, 8 at most)")
+    text = "folder for rows, figures and reports; the same command continues a run that is there"
+    group.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"{text} (default: nothing is written)")
+    group.add_argument("--no-reports", action="store_true", help="write no report.html and report.md")
+    group.add_argument("--limit", type=count, metavar="N", help="evaluate only the first N pictures")
+    group.add_argument("--retry-failed", action="store_true", help="try failed pictures again")
+    group.add_argument("--threads", type=count, metavar="N", help="threads that read pictures (default: one a core, at most 8)")
     group.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -104,7 +104,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     options |= ({"plan": dict(args.plan)} if args.plan else {}) | ({"text": args.text_tower} if args.text_tower else {})
     if kind_of(args.model) == CLIP and args.against is None and (wrong := [name for name in _OF_FILES if name in options]):
         option = "text-tower" if wrong[0] == "text" else wrong[0]
-        raise FastlocError(f"--{option} is for an exported .onnx file, got --model {args.model}; leave it out")
+        raise FastlocError(f"--{option} must come with an exported .onnx file, got --model {args.model}; leave it out")
     return options
 
 

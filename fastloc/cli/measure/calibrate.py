@@ -25,19 +25,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc calibrate`."""
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE",
-        help="pictures (files, folders, quoted patterns, .txt lists); six or so of the kind that will be seen",
+        help="pictures: files, folders, quoted patterns, .txt lists; about six typical ones",
     )  # fmt: skip
-    parser.add_argument("--from", dest="at_hand", choices=("scenes", "noise"), help="in place of pictures: sample scenes, or noise")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .json file to write")
+    parser.add_argument("--from", dest="at_hand", choices=("scenes", "noise"), help="sample scenes or noise, in place of pictures")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".json file to write")
     group = parser.add_argument_group("model")
     add_source(group)
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    group.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
-    what = parser.add_argument_group("what is measured")
-    what.add_argument("--rho", type=float, default=0.7, metavar="F", help="share of the tokens that a row spreads over (default: 0.7)")
-    what.add_argument("--blocks", type=count, metavar="N", help="how many of the last blocks (default: 6, or all where there are fewer)")
-    what.add_argument("--iterations", type=int, default=1, metavar="N", help="passes before the last one (default: 1, as in gem)")
-    what.add_argument("--count", type=count, default=COUNT, metavar="N", help=f"pictures with --from (default: {COUNT})")
+    group.add_argument("--device", metavar="NAME", help="device: cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    group.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input, pixels (default: the model's)")
+    what = parser.add_argument_group("measurement")
+    what.add_argument("--rho", type=float, default=0.7, metavar="F", help="share of the tokens over which a row spreads (default: 0.7)")
+    what.add_argument("--blocks", type=count, metavar="N", help="number of last blocks (default: 6, or all if fewer)")
+    what.add_argument(
+        "--iterations", type=int, default=1, metavar="N", help="passes of attention before the last one (default: 1, as in gem)"
+    )
+    what.add_argument("--count", type=count, default=COUNT, metavar="N", help=f"number of pictures of --from (default: {COUNT})")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.images) == bool(args.at_hand):
         raise FastlocError("give pictures, or --from scenes or --from noise" + (", not both" if args.images else ""))
     if args.output.suffix != ".json":
-        raise FastlocError(f"{args.output}: temperatures are written as .json")
+        raise FastlocError(f"--output must be a .json file, got {args.output}")
     from fastloc.engine.calibration import at_hand, calibrate
     from fastloc.engine.localizer import Localizer
 

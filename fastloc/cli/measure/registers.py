@@ -17,30 +17,32 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc registers`."""
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE",
-        help="pictures (files, folders, quoted patterns, .txt lists); a hundred or more of the kind that will be seen",
+        help="pictures: files, folders, quoted patterns, .txt lists; a hundred or more typical ones",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .json file to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".json file to write")
     group = parser.add_argument_group("model")
     add_source(group)
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    group.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input in pixels (default: the model's own)")
-    outliers = parser.add_argument_group("what is an outlier")
-    outliers.add_argument("--threshold", type=float, metavar="F", help="a token longer than this (default: see --ratio)")
+    group.add_argument("--device", metavar="NAME", help="device: cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    group.add_argument("--size", type=size, metavar="N|HxW", help="size of the model's input, pixels (default: the model's)")
+    outliers = parser.add_argument_group("outliers")
+    outliers.add_argument("--threshold", type=float, metavar="F", help="least length of an outlier token (default: by --ratio)")
     outliers.add_argument(
-        "--ratio", type=float, default=3.0, metavar="F", help="a patch this many times as long as its picture's median (default: 3)"
+        "--ratio", type=float, default=3.0, metavar="F", help="least length of an outlier, in medians of its picture (default: 3)"
     )
-    outliers.add_argument("--at", type=int, default=-1, metavar="N", help="behind this block, from the end where negative (default: -1)")
-    kept = parser.add_argument_group("which neurons are kept")
-    kept.add_argument("--depth", type=float, default=0.5, metavar="F", help="of this share of the blocks, the first ones (default: 0.5)")
-    kept.add_argument("--top", type=count, default=10, metavar="N", help="how many (default: 10)")
-    kept.add_argument("--dense", action="store_true", help="also those that are active in most tokens")
-    kept.add_argument("--tokens", type=count, default=1, metavar="N", help="registers that take them over (default: 1)")
+    outliers.add_argument(
+        "--at", type=int, default=-1, metavar="N", help="block behind which to look, from the end where negative (default: -1)"
+    )
+    kept = parser.add_argument_group("neurons")
+    kept.add_argument("--depth", type=float, default=0.5, metavar="F", help="share of the blocks to search, from the first (default: 0.5)")
+    kept.add_argument("--top", type=count, default=10, metavar="N", help="number of neurons (default: 10)")
+    kept.add_argument("--dense", action="store_true", help="keep neurons that are active in most tokens too")
+    kept.add_argument("--tokens", type=count, default=1, metavar="N", help="number of registers (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Search, write the file, and print the findings. Raises FastlocError, and writes nothing, where no token is an outlier."""
     if args.output.suffix != ".json":
-        raise FastlocError(f"{args.output}: register neurons are written as .json")
+        raise FastlocError(f"--output must be a .json file, got {args.output}")
     from fastloc.engine.localizer import Localizer
     from fastloc.engine.registers.search import Rule, outliers_left, search
 

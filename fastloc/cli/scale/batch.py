@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fastloc batch SOURCE [SOURCE ...] -t TEXT [TEXT ...] -o OUT [options]"
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE",
-        help="a folder (with those in it), a quoted pattern, a .txt list, a .tar, a .parquet, or such addresses: s3://bucket/folder",
+        help="folder (searched in depth), quoted pattern, .txt list, .tar or .parquet; also at an address such as s3://bucket/folder",
     )  # fmt: skip
     add_texts(parser)
     group = parser.add_argument_group("model")
@@ -42,32 +42,36 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
-    group.add_argument("--batch", type=count, default=8, metavar="N", help="pictures that go through the model at once (default: 8)")
-    group.add_argument("--threads", type=count, metavar="N", help="windows of pictures that are computed side by side (default: the cores)")
+    group.add_argument("--batch", type=count, default=8, metavar="N", help="pictures a call of the model (default: 8)")
+    group.add_argument("--threads", type=count, metavar="N", help="threads, each with a window of pictures (default: one a core)")
     _add_output(parser.add_argument_group("output"))
     group = parser.add_argument_group("sources")
-    group.add_argument("--image-column", default="", metavar="NAME", help="column of a .parquet with bytes or paths (default: usual names)")
-    group.add_argument("--key-column", default="", metavar="NAME", help="its column of keys (default: key, __key__, id, image_id, or none)")
+    group.add_argument(
+        "--image-column", default="", metavar="NAME", help="column of a .parquet file with bytes or paths (default: usual names)"
+    )
+    group.add_argument("--key-column", default="", metavar="NAME", help="column of keys (default: key, __key__, id or image_id, if any)")
     _add_ray(parser.add_argument_group("Ray"))
 
 
 def _add_ray(ray: "argparse._ArgumentGroup") -> None:
-    told = "have actors of Ray make the shards: of the cluster at HOST:PORT, of the one this machine is in (auto), or of this machine alone"
-    ray.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=f"{told} (local; default: RAY_ADDRESS, or local)")
-    ray.add_argument("--actors", type=count, metavar="N", help="how many (default: as many as GPUs allow, or one every 4 cores)")
-    ray.add_argument("--actor-gpus", type=float, metavar="F", help="GPUs of an actor, 0.5 for two on one (default: 1 on cuda)")
+    text = "run on Ray: the cluster at HOST:PORT, auto for this machine's cluster, local for this machine alone"
+    ray.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=f"{text} (default: RAY_ADDRESS, else local)")
+    ray.add_argument("--actors", type=count, metavar="N", help="number of actors (default: as many as GPUs allow, or one every 4 cores)")
+    ray.add_argument("--actor-gpus", type=float, metavar="F", help="GPUs an actor, such as 0.5 (default: 1 on cuda)")
 
 
 def _add_output(output: "argparse._ArgumentGroup") -> None:
-    output.add_argument("-o", "--output", required=True, metavar="OUT", help="folder of the rows: a new one, or that of the same command")
     output.add_argument(
-        "--threshold", type=float, default=0.5, metavar="F", help="share of full heat from which a pixel is in a box (default: 0.5)"
+        "-o", "--output", required=True, metavar="OUT", help="folder for the rows; the same command continues a run that is there"
     )
-    output.add_argument("--min-score", type=float, metavar="F", help="score from which a text has boxes and a mask (default: any)")
-    output.add_argument("--no-heatmaps", action="store_true", help="peaks, boxes and scores alone: no masks")
-    output.add_argument("--grids", action="store_true", help="similarity grids too, as float16")
-    output.add_argument("--shard", type=count, default=1024, metavar="N", help="pictures of a file (default: 1024)")
-    output.add_argument("--retry-failed", action="store_true", help="try pictures again that could not be used")
+    output.add_argument(
+        "--threshold", type=float, default=0.5, metavar="F", help="least heat of a pixel in a box, 0 to 1 (default: 0.5)"
+    )
+    output.add_argument("--min-score", type=float, metavar="F", help="least score of a text with boxes and a mask, 0 to 1 (default: any)")
+    output.add_argument("--no-heatmaps", action="store_true", help="write peaks, boxes and scores, but no masks")
+    output.add_argument("--grids", action="store_true", help="write similarity grids too, float16")
+    output.add_argument("--shard", type=count, default=1024, metavar="N", help="pictures a file of rows (default: 1024)")
+    output.add_argument("--retry-failed", action="store_true", help="try failed pictures again")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,7 +113,7 @@ def _locate(args: argparse.Namespace) -> "Locate":
     if args.text_tower:
         options["text"] = args.text_tower
     if kind_of(args.model) == CLIP and (wrong := [name for name in ("embeddings", "providers", "text") if name in options]):
-        raise FastlocError(f"--{wrong[0]} is for an exported .onnx file, got --model {args.model}; leave it out")
+        raise FastlocError(f"--{wrong[0]} must come with an exported .onnx file, got --model {args.model}; leave it out")
     return Locate(
         args.texts, model=args.model, pretrained=args.pretrained, method=args.method, device=args.device, threshold=args.threshold,
         score=args.min_score, masks=not args.no_heatmaps, grids=args.grids, batch=args.batch, threads=args.threads,

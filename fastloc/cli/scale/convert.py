@@ -10,14 +10,14 @@ from fastloc.utils import console
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc batch convert`."""
-    parser.add_argument("folder", metavar="OUT", type=Path, help="the folder that `fastloc batch -o` wrote")
-    parser.add_argument("--to", required=True, choices=tuple(FORMATS), help="the format")
+    parser.add_argument("folder", metavar="OUT", type=Path, help="folder of `fastloc batch -o`")
+    parser.add_argument("--to", required=True, choices=tuple(FORMATS), help="format of the labels")
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="PATH", help="coco: the .json file to write; the others: the folder"
+        "-o", "--output", required=True, type=Path, metavar="PATH", help="what to write: a .json file for coco, a folder for the others"
     )
-    parser.add_argument("--images", default="", metavar="WHERE", help="the folder, or the address, that the pictures' keys are relative to")
-    parser.add_argument("--min-score", type=float, metavar="F", help="leave out texts whose calibrated score is below F, 0 to 1")
-    parser.add_argument("--min-heat", type=float, metavar="F", help="leave out objects whose heat is below F, 0 to 1")
+    parser.add_argument("--images", default="", metavar="WHERE", help="folder or address to which the pictures' keys are relative")
+    parser.add_argument("--min-score", type=float, metavar="F", help="least calibrated score of a text, 0 to 1 (default: any)")
+    parser.add_argument("--min-heat", type=float, metavar="F", help="least heat of an object, 0 to 1 (default: any)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,20 +25,24 @@ def add(parser: argparse.ArgumentParser) -> None:
     method = parser.add_argument_group("method")
     add_method(method)
     method.add_argument(
-        "--methods", nargs="+", action="extend", default=[], metavar="NAME", help="other methods that requests may ask for (default: none)"
+        "--methods", nargs="+", action="extend", default=[], metavar="NAME", help="further methods that requests may name (default: none)"
     )
     server = parser.add_argument_group("server")
     add_server(server, PORT, "service")
-    server.add_argument("--allow-urls", action="store_true", help="fetch pictures that requests name by http(s) addresses, from anywhere")
+    server.add_argument("--allow-urls", action="store_true", help="fetch pictures from the http(s) addresses of requests")
     batches = parser.add_argument_group("batches")
-    batches.add_argument("--batch", type=count, metavar="N", help="pictures that the model takes at once (default: the model's own)")
-    batches.add_argument("--wait", type=float, default=5.0, metavar="MS", help="ms that a picture waits for others (default: 5)")
-    batches.add_argument("--queue", type=count, default=64, metavar="N", help="pictures that may wait; then 429 (default: 64)")
+    batches.add_argument("--batch", type=count, metavar="N", help="pictures a call of the model (default: the model's)")
+    batches.add_argument(
+        "--wait", type=float, default=5.0, metavar="MS", help="longest wait of a picture for others, milliseconds (default: 5)"
+    )
+    batches.add_argument(
+        "--queue", type=count, default=64, metavar="N", help="most pictures in the queue; more get status 429 (default: 64)"
+    )
     limits = parser.add_argument_group("limits of a request")
-    limits.add_argument("--max-pixels", type=count, default=16_000_000, metavar="N", help="pixels of a picture (default: 16000000)")
-    limits.add_argument("--max-bytes", type=count, default=32_000_000, metavar="N", help="bytes (default: 32000000)")
-    limits.add_argument("--max-texts", type=count, default=64, metavar="N", help="texts (default: 64)")
-    limits.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds until it is answered or given up (default: 30)")
+    limits.add_argument("--max-pixels", type=count, default=16_000_000, metavar="N", help="largest picture, pixels (default: 16000000)")
+    limits.add_argument("--max-bytes", type=count, default=32_000_000, metavar="N", help="largest request, bytes (default: 32000000)")
+    limits.add_argument("--max-texts", type=count, default=64, metavar="N", help="most texts a request (default: 64)")
+    limits.add_argument("--timeout", type=float, default=30.0, metavar="S", help="longest time to an answer, seconds (default: 30)")
 
 
 def run(args: argparse.Namespace) -> int:

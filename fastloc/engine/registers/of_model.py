@@ -27,7 +27,7 @@ class MeasuredRegisters(OfModel[RegisterNeurons]):
         Raises:
             ModelError: the recipe asks for registers and there are no neurons, or another model's.
         """
-        given = self.given and "registers" not in changes
+        given = self.is_given and "registers" not in changes
         if row.neurons or not (row.registers or given):
             return row
         found = self.get(source.name, lambda: digest(source.vit))

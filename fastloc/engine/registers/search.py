@@ -107,7 +107,7 @@ def search(
     """
     rule = rule or Rule()
     if not pictures:
-        raise RecipeError("there is no picture to look for outliers in; give one or more")
+        raise RecipeError("pictures to look for outliers in must be one or more, got none")
     weights = localizer.source.vit.to(localizer.device)
     deep = _deep(weights, rule)
     total, seen, tokens, longest, sizes = torch.zeros(()), 0, 0, 0.0, []

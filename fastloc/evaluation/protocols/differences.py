@@ -10,7 +10,7 @@ from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.protocols.table import PAPERS, PROTOCOLS
 from fastloc.recipes.official import OFFICIAL
 
-__all__ = ["Ran", "beside", "differences", "overview"]
+__all__ = ["Ran", "comparable_figures", "differences", "overview"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Ran:
     dtype: str = "float32"
 
 
-def beside(ran: Ran) -> tuple[Figure, ...]:
+def comparable_figures(ran: Ran) -> tuple[Figure, ...]:
     """Published figures of the method on the set, the nearest to the run first: of the same model and weights, then under the protocol that
     differs in the fewest fields, then with no extras. () where none is published."""
 

@@ -33,7 +33,7 @@ class Asked:
 
 
 class QuestionJudge:
-    """Makes rows of answers. A set of labels is asked for each class that a picture has, besides the background."""
+    """Makes rows of answers. A set of labels poses a question for each class that a picture has, besides the background."""
 
     def __init__(self, subject: Subject, protocol: Protocol, dataset: DataSet) -> None:
         self.subject, self.protocol, self.dataset = subject, protocol, dataset

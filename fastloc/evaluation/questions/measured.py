@@ -59,7 +59,7 @@ def _of_mask(found: Map, inside: Mask, mask: Mask, ignored: Mask | None) -> dict
 
 
 def _f1_of_rows(guess: Mask, truth: Mask) -> float:
-    """What utils/metrices.py of hila-chefer/Transformer-Explainability gives: it takes the first axis of a picture for that of a batch."""
+    """The figures of hila-chefer/Transformer-Explainability (utils/metrices.py), which takes a picture's first axis for the batch."""
     both, either = (guess & truth).sum(1), guess.sum(1) + truth.sum(1)
     return float((2 * both / np.maximum(either, 1)).mean())
 

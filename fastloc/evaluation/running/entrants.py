@@ -108,7 +108,7 @@ def _of_engine(dataset: DataSet, asked: Asked) -> list[Entrant]:
 def _with_method(
     base: Localizer, method: str, protocol: Protocol, official: bool, changes: Mapping[str, Any], text: str
 ) -> tuple[Localizer, bool]:  # fmt: skip
-    """The localizer of a method under a protocol, asked for a text once, and whether it is to the letter of the authors' code."""
+    """The localizer of a method under a protocol, called once with a text, and whether it is to the letter of the authors' code."""
     template = protocol.template or None
     try:
         return _tried(base.with_method(method, official=official, template=template, **changes), text), official
@@ -152,8 +152,8 @@ def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken
     row, fields = _protocol(localizer.method, localizer.manifest.model.name, dataset, asked)
     for field, value in _method_settings(localizer.method, row).items():
         if (exported := getattr(localizer.manifest.recipe, field)) != value:
-            told = f"{path} has {field} {exported}, and the protocol {row.paper} on {row.data} has {value}: figures are not the paper's"
-            warnings.warn(told, FastlocWarning, stacklevel=2)
+            message = f"{path} has {field} {exported}, and the protocol {row.paper} on {row.data} has {value}: figures are not the paper's"
+            warnings.warn(message, FastlocWarning, stacklevel=2)
     name = Path(path).stem
     name = f"{name}-against" if name in taken else name
     return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, asked.names, row, fields)]

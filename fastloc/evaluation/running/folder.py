@@ -107,4 +107,4 @@ def _check(folder: Path, before: Settings, now: Settings) -> None:
         if name == "protocol":
             field = next(each for each in was if was[each] != is_now[each])
             was, is_now, what = was[field], is_now[field], f"the protocol's {field}"
-        raise FastlocError(f"{folder} holds rows made with {what} {shown(was)}, got {shown(is_now)}; give another folder with -o")
+        raise FastlocError(f"{what} must be {shown(was)}, as for the rows in {folder}, got {shown(is_now)}; give another folder with -o")

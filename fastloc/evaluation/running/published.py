@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastloc.auto import EXPORTED, kind_of
-from fastloc.evaluation.protocols.differences import Ran, beside
+from fastloc.evaluation.protocols.differences import Ran, comparable_figures
 from fastloc.evaluation.protocols.published import Figure
 from fastloc.evaluation.running.settings import Settings
 from fastloc.evaluation.sets.table import SETS
@@ -29,4 +29,4 @@ def ran(settings: Settings, failed: int) -> Ran:
 
 def published(run: Ran, measure: str) -> tuple[Figure, ...]:
     """The published figures of a run's own measure, a name in `fastloc.evaluation.metrics.measures.MEASURES`, the nearest first."""
-    return tuple(each for each in beside(run) if each.metric == _METRICS.get(measure))
+    return tuple(each for each in comparable_figures(run) if each.metric == _METRICS.get(measure))

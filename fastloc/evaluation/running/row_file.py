@@ -120,8 +120,8 @@ class RowFile:
         return done
 
     def _check(self, chunk: int, found: Sequence[Row]) -> None:
-        wanted = [item.key for item in self.part(chunk)]
-        if [row.key for row in found] != wanted:
+        keys = [item.key for item in self.part(chunk)]
+        if [row.key for row in found] != keys:
             raise FastlocError(
                 f"{self.path} must hold the pictures of the set in its order, got others in chunk {chunk}; "
                 "give another folder with -o"

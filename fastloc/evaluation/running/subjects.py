@@ -119,7 +119,7 @@ class FileSubject:
 
 
 def subject_of(localizer: Localizer | OnnxLocalizer) -> EngineSubject | FileSubject:
-    """The subject of a localizer. Raises FastlocError for a file that cannot be asked for similarities of pixels."""
+    """The subject of a localizer. Raises FastlocError for a file that gives no similarities of pixels."""
     return EngineSubject(localizer) if isinstance(localizer, Localizer) else FileSubject(localizer)
 
 
@@ -135,9 +135,9 @@ def check_size(subject: Subject, protocol: Protocol, name: str) -> None:
     side = protocol.crop or (protocol.short_side if protocol.resize in _ONE_SIZE else 0)
     if subject.size is None or protocol.resize == "fit" or (side and subject.size == both_sides(side)):
         return
-    wanted = f"inputs of {size_text(both_sides(side))}" if side else "whole pictures of any size"
+    rule = f"inputs of {size_text(both_sides(side))}" if side else "whole pictures of any size"
     raise FastlocError(
-        f"{name} must take the {wanted} of the protocol {protocol.paper} on {protocol.data}, got {size_text(subject.size)}; "
+        f"{name} must take the {rule} of the protocol {protocol.paper} on {protocol.data}, got {size_text(subject.size)}; "
         f"`fastloc export --size {side or 'dynamic'} --batch dynamic` writes such a file"
     )
 

@@ -148,9 +148,9 @@ def within(folder: Path, name: str) -> Path:
     return folder / path
 
 
-def require(*wanted: tuple[Path, str]) -> None:
+def require(*needed: tuple[Path, str]) -> None:
     """Raise Missing unless each (path, its content) is there."""
-    lines = [f"{path} is missing: {content}" for path, content in wanted if not _exists(path)]
+    lines = [f"{path} is missing: {content}" for path, content in needed if not _exists(path)]
     if lines:
         raise Missing(lines)
 

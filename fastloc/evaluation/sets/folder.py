@@ -47,9 +47,9 @@ class Folder:
         self.name, self.pictures, self.masks = name, root / pictures, root / masks
         self.names_file = root / names if names else files.existing(root, ("names.txt", "names.json"))
         self.only = root / only if only else None
-        wanted = [(self.pictures, "the folder of the pictures"), (self.masks, "the folder of their masks")]
-        wanted.append((self.names_file, "the names of the classes, one a line"))
-        files.require(*wanted, *([(self.only, "the list of the pictures")] if self.only else []))
+        needed = [(self.pictures, "the folder of the pictures"), (self.masks, "the folder of their masks")]
+        needed.append((self.names_file, "the names of the classes, one a line"))
+        files.require(*needed, *([(self.only, "the list of the pictures")] if self.only else []))
         found = class_names.read(self.names_file)
         self.classes, self.names = found.plain, found.names
         self.background = files.yes_or_no("background", background) if background else self.classes[0].lower() == "background"

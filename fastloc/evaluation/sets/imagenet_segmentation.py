@@ -49,8 +49,8 @@ class ImageNetSegmentation:
         """Raises FastlocError: the file is missing or of another form, or a class has no name."""
         self.name, self.file = name, root / file
         self.names_file = root / (names or NAMES)
-        wanted = [(self.names_file, "the names of the classes")] if names else []
-        files.require((self.file, "the MATLAB file of pictures and masks"), *wanted)
+        needed = [(self.names_file, "the names of the classes")] if names else []
+        files.require((self.file, "the MATLAB file of pictures and masks"), *needed)
         with _opened(self.file) as content:
             self._rows = _rows(content, self.file)
         synsets = sorted({synset for _, synset in self._rows})

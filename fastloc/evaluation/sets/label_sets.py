@@ -104,8 +104,8 @@ class LabelSet:
         self.pictures, self.masks = pictures, home / (masks or self.layout.masks)
         names = only or self.layout.names
         self.list_file = home / names if names else None
-        wanted = [(self.pictures, "the folder of the pictures"), (self.masks, "the folder of their masks")]
-        files.require(*wanted, *([(self.list_file, "the list of the pictures, a name a line")] if self.list_file else []))
+        needed = [(self.pictures, "the folder of the pictures"), (self.masks, "the folder of their masks")]
+        files.require(*needed, *([(self.list_file, "the list of the pictures, a name a line")] if self.list_file else []))
 
     def items(self) -> Sequence[Item]:
         """All pictures, in the order of the list, or else by path. Raises FastlocError: the list is wrong, or a file of it is missing."""
@@ -171,8 +171,8 @@ def _paths(folder: Path, *suffixes: str) -> list[str]:
 
 def _by_name(paths: Sequence[str], suffix: str) -> dict[str, str]:
     """Name -> path, of the paths that end in a suffix, upper case or lower."""
-    wanted = suffix.lower()
-    return {path[: -len(suffix)]: path for path in paths if path.lower().endswith(wanted)}
+    ending = suffix.lower()
+    return {path[: -len(suffix)]: path for path in paths if path.lower().endswith(ending)}
 
 
 def _lines(kind: str, paths: Iterable[Path]) -> list[str]:

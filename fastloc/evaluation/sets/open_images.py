@@ -50,8 +50,8 @@ class OpenImages:
         self.name, self.points = name, root / points
         self.names_file = root / names if names else files.existing(root, (NAMES,))
         self.pictures = root / pictures if pictures else files.existing(root, PICTURES)
-        wanted = [(self.points, "the points and their answers"), (self.pictures, "the folder of the pictures")]
-        files.require(*wanted, *([(self.names_file, "the names of the labels")] if names else []))
+        needed = [(self.points, "the points and their answers"), (self.pictures, "the folder of the pictures")]
+        files.require(*needed, *([(self.names_file, "the names of the labels")] if names else []))
         read = _read(self.points)
         self._pictures, self._points = _asked(read, self.points)
         kept = np.unique(self._points.label)
@@ -167,7 +167,7 @@ def _described(path: Path) -> Iterator[tuple[str, str]]:
     return ((label, name.strip()) for _, (label, name) in _columns(path, ("LabelName", "DisplayName")))
 
 
-def _columns(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
+def _columns(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line of a CSV file with a header, in the requested order; "" for optional ones that are missing.
 
     Raises FastlocError.
@@ -176,9 +176,9 @@ def _columns(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()) ->
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            if absent := [name for name in wanted if name not in header]:
-                raise FastlocError(f"{path} must have columns {', '.join(wanted)}, got no {', '.join(absent)}")
-            places = [header.index(name) if name in header else None for name in (*wanted, *optional)]
+            if absent := [name for name in required if name not in header]:
+                raise FastlocError(f"{path} must have columns {', '.join(required)}, got no {', '.join(absent)}")
+            places = [header.index(name) if name in header else None for name in (*required, *optional)]
             for row in rows:
                 if len(row) != len(header):
                     raise FastlocError(f"{path}: line {rows.line_num} must have {len(header)} fields, got {len(row)}")

@@ -27,7 +27,7 @@ def cam(features: Tensor, weight: Tensor, classes: Sequence[int]) -> Tensor:
         FastlocError: tensors that do not fit each other, or an index that is no class.
     """
     if features.ndim != 4 or weight.ndim != 2 or weight.shape[1] != features.shape[1]:
-        raise FastlocError(f"features {list(features.shape)} and weight {list(weight.shape)} are not [B, K, h, w] and [C, K]")
+        raise FastlocError(f"features and weight must be [B, K, h, w] and [C, K], got {list(features.shape)} and {list(weight.shape)}")
     rows = weight[_indices(classes, weight.shape[0], weight.device)]
     return torch.einsum("tk,bkhw->bthw", rows, features)
 
@@ -47,7 +47,7 @@ def grad_cam(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tenso
         FastlocError: tensors that are not these, outputs that do not depend on the features, or an index that is no class.
     """
     if features.ndim != 4 or outputs.ndim != 2 or len(outputs) != len(features):
-        raise FastlocError(f"features {list(features.shape)} and outputs {list(outputs.shape)} are not [B, K, h, w] and [B, C]")
+        raise FastlocError(f"features and outputs must be [B, K, h, w] and [B, C], got {list(features.shape)} and {list(outputs.shape)}")
     if not outputs.requires_grad or not features.requires_grad:
         raise FastlocError("the outputs carry no gradient of the features: they were computed without one, or from something else")
     chosen = _indices(classes, outputs.shape[1], outputs.device)
@@ -62,7 +62,7 @@ def grad_cam(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tenso
 def _indices(classes: Sequence[int], count: int, device: torch.device) -> Tensor:
     for each in classes:
         if not 0 <= each < count:
-            raise FastlocError(f"class {each} is not one of the classifier's {count}, 0 to {count - 1}")
+            raise FastlocError(f"class must be one of the classifier's {count}, 0 to {count - 1}, got {each}")
     if not len(classes):
-        raise FastlocError("a map needs at least one class")
+        raise FastlocError("classes must be one or more, got none")
     return torch.tensor(list(classes), device=device)

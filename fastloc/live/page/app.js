@@ -121,7 +121,7 @@ controls.addEventListener("ask", ({ detail }) => link.say({ type: "settings", ..
 
 link.addEventListener("open", () => {
   forget();
-  if (Object.keys(controls.wanted).length) link.say({ type: "settings", ...controls.wanted });
+  if (Object.keys(controls.requested).length) link.say({ type: "settings", ...controls.requested });
   link.say({ type: "ping", time: performance.now() });
 });
 
@@ -133,26 +133,26 @@ link.addEventListener("closed", ({ detail: { reason } }) => {
 });
 
 const WORDS = {
-  welcome(told) {
+  welcome(facts) {
     if (now.lost) tell("");
     now.lost = false;
-    [now.limits, now.source] = [told.limits, told.source];
-    controls.look.colours = palette(told.colours);
+    [now.limits, now.source] = [facts.limits, facts.source];
+    controls.look.colours = palette(facts.colours);
     bar(at("colours"), controls.look.colours);
-    controls.offer(told);
+    controls.offer(facts);
     pill("live", "Connected");
-    at("about").textContent = [`fastloc ${told.fastloc}${told.model ? ` with ${told.model}` : ""}.`, told.note].join(" ");
+    at("about").textContent = [`fastloc ${facts.fastloc}${facts.model ? ` with ${facts.model}` : ""}.`, facts.note].join(" ");
     sources();
   },
-  settings(told) {
-    for (const field of Object.keys(controls.wanted)) controls.wanted[field] = told[field];
-    controls.show(told);
+  settings(current) {
+    for (const field of Object.keys(controls.requested)) controls.requested[field] = current[field];
+    controls.show(current);
   },
   problem({ field, message }) {
     if (field === "source") failed(message);
     else if (!controls.problem(field, message)) tell(message);
-    // what was refused is not asked for again
-    delete controls.wanted[field];
+    // a refused setting is not requested again
+    delete controls.requested[field];
   },
   refused({ id, message }) {
     const frame = pending.get(id);
@@ -165,7 +165,7 @@ const WORDS = {
   },
 };
 
-link.addEventListener("words", ({ detail: { type, ...told } }) => WORDS[type]?.(told));
+link.addEventListener("words", ({ detail: { type, ...fields } }) => WORDS[type]?.(fields));
 
 /** Frames on their way will not be answered. */
 function forget() {
@@ -287,7 +287,7 @@ function pill(kind, text) {
 
 /** Says what is wrong, or nothing more. */
 function tell(line) {
-  at("told").textContent = line;
+  at("error").textContent = line;
 }
 
 at("start").addEventListener("click", () => startCamera());

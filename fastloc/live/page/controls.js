@@ -11,11 +11,11 @@ export function words(line) {
   return [...new Set(line.split(",").map((each) => each.trim()).filter(Boolean))];
 }
 
-/** Tells "ask" {settings} for the server and "look" for the drawing. `look` is how things are drawn. */
+/** Emits "ask" {settings} for the server and "look" for the drawing. `look` is how things are drawn. */
 export class Controls extends EventTarget {
   look = { opacity: 0.7, threshold: 0.5, solo: "", boxes: false, rings: true, labels: true, colours: new Uint8Array(768) };
-  // what was asked for since the page was opened; said again to a server that was gone
-  wanted = {};
+  // settings requested since the page was opened; sent again to a server that was gone
+  requested = {};
   #timer = 0;
   #later = {};
   #summaries = new Map();
@@ -55,7 +55,7 @@ export class Controls extends EventTarget {
   /** Shows what is in force. A line that somebody is typing in stays as it is. */
   show(settings) {
     for (const id of ["texts", "background"]) {
-      if (document.activeElement !== at(id) || id in this.wanted) at(id).value = settings[id].join(", ");
+      if (document.activeElement !== at(id) || id in this.requested) at(id).value = settings[id].join(", ");
     }
     [at("method").value, at("beside").value] = [settings.methods[0], settings.methods[1] ?? ""];
     for (const option of at("beside").options) option.disabled = option.value === settings.methods[0];
@@ -124,7 +124,7 @@ export class Controls extends EventTarget {
   }
 
   #ask(settings) {
-    Object.assign(this.wanted, settings);
+    Object.assign(this.requested, settings);
     this.dispatchEvent(new CustomEvent("ask", { detail: settings }));
   }
 

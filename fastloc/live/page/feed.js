@@ -2,7 +2,7 @@
 
 const QUALITY = 0.82;
 
-/** Tells "frame" {bitmap, side, picture, captured} at the pace that `room` allows, and counts the frames that it skipped. */
+/** Emits "frame" {bitmap, side, picture, captured} at the pace that `room` allows, and counts the frames that it skipped. */
 export class Feed extends EventTarget {
   skipped = 0;
   kind = "";
@@ -27,8 +27,8 @@ export class Feed extends EventTarget {
   async camera(deviceId) {
     this.stop();
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("no secure context", "SecurityError");
-    const wanted = { width: { ideal: 1280 }, height: { ideal: 720 }, ...(deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" }) };
-    const stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+    const constraints = { width: { ideal: 1280 }, height: { ideal: 720 }, ...(deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" }) };
+    const stream = await navigator.mediaDevices.getUserMedia({ video: constraints, audio: false });
     const [track] = stream.getVideoTracks();
     track.addEventListener("ended", () => this.#video.srcObject === stream && this.#end("The camera was taken away."));
     this.#video.srcObject = stream;
@@ -112,14 +112,14 @@ export class Feed extends EventTarget {
 
 /** What is wrong with a camera, in words, from the browser's error. */
 export function cameraProblem(error) {
-  const told = {
+  const messages = {
     NotAllowedError: "The camera was not allowed. Allow it for this page (the camera sign in the address bar), then start it again.",
     NotFoundError: "There is no camera here. Connect one, or use a video file.",
     OverconstrainedError: "That camera is not there any more. Choose another one.",
     NotReadableError: "The camera is in use by another program. Close that one, then start it again.",
     SecurityError: "Browsers give a page the camera only over https or on the machine itself: serve this page with --certfile, or use a video file.",
   };
-  return told[error.name] ?? `The camera cannot be used: ${error.message}`;
+  return messages[error.name] ?? `The camera cannot be used: ${error.message}`;
 }
 
 async function encoded(canvas, bitmap, wide, high) {

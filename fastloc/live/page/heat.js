@@ -1,6 +1,6 @@
 // Heat as colours: of one text in the colours of heat, of several each in its own.
 
-// told apart on photographs, light and dark, and by most of those who see few colours
+// distinguishable on photographs, light and dark, and by most of those who see few colours
 const TINTS = ["#ff7a1a", "#2aa8ff", "#2fd07a", "#f25bd0", "#ffd42a", "#8f7bff", "#ff5a5a", "#17d4c8", "#b8e04a", "#ff9fb2", "#c08a4a", "#9fb4c8"];
 
 /** The colour of a text by its place, as CSS has it. */

@@ -4,7 +4,7 @@ const [SOONEST, LATEST] = [500, 8000];
 // ms between signs of life, also while nothing moves
 const PULSE = 10000;
 
-/** Tells "open", "closed" {reason, again}, "words" (an object) and "answer" (an ArrayBuffer). */
+/** Emits "open", "closed" {reason, again}, "words" (an object) and "answer" (an ArrayBuffer). */
 export class Link extends EventTarget {
   #socket = null;
   #wait = SOONEST;
@@ -62,7 +62,7 @@ export class Link extends EventTarget {
   }
 }
 
-/** Why the server does not let us in, in words; a WebSocket that is refused is not told. */
+/** Why the server does not let us in, in words; a refused WebSocket gets no reason. */
 async function refusal() {
   const response = await fetch("state").catch(() => null);
   if (!response) return "The server does not answer.";

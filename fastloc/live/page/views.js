@@ -50,11 +50,11 @@ export class Views {
   /** Says where things are, for those who do not see it; called now and then. */
   describe(facts) {
     facts.methods.forEach((method, m) => {
-      const told = facts.texts.map((text, t) => {
+      const captions = facts.texts.map((text, t) => {
         const peak = facts.peaks[m][t];
         return peak ? `${text}: ${percent(peak[0])} from the left, ${percent(peak[1])} from the top` : `no heat for ${text}`;
       });
-      this.#views[m]?.canvas.setAttribute("aria-label", `Heat by ${method}. ${told.join("; ")}`);
+      this.#views[m]?.canvas.setAttribute("aria-label", `Heat by ${method}. ${captions.join("; ")}`);
     });
   }
 

@@ -26,7 +26,7 @@ export function readAnswer(message) {
   const header = new DataView(message);
   const [version, kind] = [header.getUint8(0), header.getUint8(1)];
   if (version !== VERSION || kind !== ANSWER) throw new Error("the server speaks another version: reload the page");
-  const [told, heat] = [header.getUint32(4, true), header.getUint32(8, true)];
-  const facts = JSON.parse(new TextDecoder().decode(new Uint8Array(message, HEADER, told)));
-  return { facts, heat: new Uint8Array(message, HEADER + told, heat), picture: new Uint8Array(message, HEADER + told + heat) };
+  const [length, heat] = [header.getUint32(4, true), header.getUint32(8, true)];
+  const facts = JSON.parse(new TextDecoder().decode(new Uint8Array(message, HEADER, length)));
+  return { facts, heat: new Uint8Array(message, HEADER + length, heat), picture: new Uint8Array(message, HEADER + length + heat) };
 }

@@ -46,11 +46,11 @@ def cells(address: str, name: str, picture: str = "", key: str = "") -> Iterator
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (is_text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)):
         raise ImageError(f"{address}: column {column!r} must hold bytes or paths of pictures, got {kind}")
-    wanted = [each for each in (keys, column if is_text else "") if each]
+    columns = [each for each in (keys, column if is_text else "") if each]
     number = 0
     for group in range(table.num_row_groups):
         count = table.metadata.row_group(group).num_rows
-        found = table.read_row_group(group, columns=wanted)
+        found = table.read_row_group(group, columns=columns)
         for row in range(count):
             name_of_row = f"{name}#{number if not keys else found[keys][row].as_py()}"
             if is_text:
@@ -62,7 +62,7 @@ def cells(address: str, name: str, picture: str = "", key: str = "") -> Iterator
 
 def cell(address: str, column: str, group: int, row: int) -> bytes:
     """The bytes of one picture. Raises ImageError for a cell without any."""
-    # the pictures of a group are asked for by several threads, and read once
+    # several threads request the pictures of a group, which is read once
     with _reading:
         found = _group(address, column, group)
     value = found[row].as_py()

@@ -5,7 +5,7 @@ import { element, legend, tile } from "./tiles.js";
 
 // long side of a drawn heatmap in pixels
 const DRAWN = 560;
-// milliseconds until a changed threshold is asked for
+// milliseconds until a changed threshold is requested
 const CALM = 250;
 
 const at = (id) => document.getElementById(id);
@@ -96,7 +96,7 @@ function outline(box, { height, width }) {
   return made;
 }
 
-/** Takes a File or Blob as the picture; says so where it is none. */
+/** Takes a File or Blob as the picture; shows an error where it is none. */
 async function take(file) {
   const change = ++now.change;
   const picture = await createImageBitmap(file).catch(() => null);
@@ -126,7 +126,7 @@ function state(name) {
 
 /** Replaces what is wrong, a line each. */
 function tell(lines) {
-  at("told").replaceChildren(...lines.map((line) => element("p", { textContent: line })));
+  at("error").replaceChildren(...lines.map((line) => element("p", { textContent: line })));
 }
 
 function listen() {

@@ -38,7 +38,7 @@ GAP, LONGEST = 600, 1_000_000
 class Sound:
     """All sound tracks of a file. They are read again beside the pictures, a little at a time, so that no more than that is held.
 
-    Sound that cannot be kept is a FastlocWarning: the pictures are what was asked for.
+    Sound that cannot be kept is a FastlocWarning: the pictures are what counts.
     """
 
     def __init__(self, path: Path, output: OutputContainer, container: Container, begin: Fraction = Fraction(0)) -> None:

@@ -32,7 +32,7 @@ class Allowed:
     demuxers: tuple[str, ...] = (*VIDEO, *SOUND, *PICTURES)
 
     def options(self, format: str | None = None, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
-        """The lists as FFmpeg's options, and the limit of a frame's size. `format` was asked for by its name, and is allowed for that."""
+        """The lists as FFmpeg's options, and the limit of a frame's size. `format` was named by the caller, and is allowed for that."""
         demuxers = self.demuxers if format is None else (*self.demuxers, format)
         # an empty list would allow everything
         lists = {"protocol_whitelist": ",".join(self.protocols or ("none",)), "format_whitelist": ",".join(demuxers or ("none",))}

@@ -1,4 +1,4 @@
-"""One frame of a stream, which costs nothing until its pixels are asked for: a frame that is skipped is never converted."""
+"""One frame of a stream, which costs nothing until its pixels are read: a frame that is skipped is never converted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Frame:
 
     @property
     def converted(self) -> bool:
-        """True once the pixels were asked for."""
+        """True once the pixels were read."""
         return self._rgb is not None
 
     def __reduce__(self) -> tuple[Any, ...]:

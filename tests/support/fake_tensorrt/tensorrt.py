@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-_TOLD = json.loads(os.environ["FAKE_TENSORRT"])
-_ENDS = _TOLD.get("ends", "")
-__version__ = _TOLD["version"]
+_SETTINGS = json.loads(os.environ["FAKE_TENSORRT"])
+_ENDS = _SETTINGS.get("ends", "")
+__version__ = _SETTINGS["version"]
 
 
 def _note(call: str, *values: object) -> None:
-    with Path(_TOLD["notes"]).open("a") as file:
+    with Path(_SETTINGS["notes"]).open("a") as file:
         print(json.dumps([call, *values]), file=file)
 
 

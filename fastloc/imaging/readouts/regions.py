@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Regions", "of_runs", "regions"]
+from fastloc.imaging.readouts.runs import Ints, Runs
 
-Ints = NDArray[np.int64]
+__all__ = ["Regions", "of_runs"]
 
 
 @dataclass(frozen=True)
@@ -25,37 +25,41 @@ class Regions:
     boxes: Ints
     area: Ints
     value: NDArray[np.float32]
-    # where runs of pixels in a row begin, how far rows lie apart there, and the region of each run
-    starts: Ints
-    step: int
-    belongs: Ints
+    runs: Runs
+    belongs: Ints  # the region of each run
 
     def at(self, x: int, y: int) -> int:
         """The region of a pixel of the mask."""
-        return int(self.belongs[np.searchsorted(self.starts, y * self.step + x + 1, "right") - 1])
+        line, place = (x, y) if self.runs.down else (y, x)
+        step = _step(self.runs)
+        starts = self.runs.line * step + self.runs.start
+        return int(self.belongs[np.searchsorted(starts, line * step + place, "right") - 1])
 
 
-def regions(mask: NDArray[np.bool_], heat: NDArray[np.float32]) -> Regions:
-    """The regions of a mask that is True somewhere, with the heat [H, W] in them."""
-    wide = mask.shape[1]
-    # with a cold column on either side, rows can lie in one line without their runs meeting
-    step = wide + 2
-    line = np.zeros((len(mask), step), np.bool_)
-    line[:, 1:-1] = mask
-    changes = np.flatnonzero(line.ravel()[1:] != line.ravel()[:-1]) + 1
-    return of_runs(changes[::2], changes[1::2], step, _largest(heat, changes, step))
+def of_runs(runs: Runs) -> Regions:
+    """The regions of a mask that is True somewhere."""
+    step = _step(runs)
+    belongs = _connected(runs.line * step + runs.start, runs.line * step + runs.end, step)
+    first = _each(np.minimum, belongs, runs.start if runs.down else runs.line, step * (int(runs.line[-1]) + 1))
+    last = _each(np.maximum, belongs, runs.end if runs.down else runs.line + 1, 0)
+    left = _each(np.minimum, belongs, runs.line if runs.down else runs.start, step * (int(runs.line[-1]) + 1))
+    right = _each(np.maximum, belongs, runs.line + 1 if runs.down else runs.end, 0)
+    area = _each(np.add, belongs, runs.end - runs.start, 0)
+    value = _each(np.maximum, belongs, runs.largest, -np.inf)
+    order = np.argsort(_each(np.minimum, belongs, _places(runs), np.iinfo(np.int64).max)) if runs.down else np.arange(len(area))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return Regions(np.stack([left, first, right, last], 1)[order], area[order], value[order], runs, place[belongs])
 
 
-def of_runs(starts: Ints, ends: Ints, step: int, largest: NDArray[np.float32]) -> Regions:
-    """The regions of a mask's runs of pixels, [n] each, and the largest heat in each: pixel x of row y lies at y * step + x + 1."""
-    belongs = _connected(starts, ends, step)
-    boxes = np.stack([
-        _each(np.minimum, belongs, starts % step - 1, step), _each(np.minimum, belongs, starts // step, int(ends[-1])),
-        _each(np.maximum, belongs, ends % step - 1, 0), _each(np.maximum, belongs, starts // step + 1, 0),
-    ], 1)  # fmt: skip
-    area = _each(np.add, belongs, ends - starts, 0)
-    value = _each(np.maximum, belongs, largest, -np.inf)
-    return Regions(boxes, area, value, starts, step, belongs)
+def _step(runs: Runs) -> int:
+    """Distance between lines in one line that joins them, so that runs of neighbours do not touch around its ends."""
+    return runs.size[0 if runs.down else 1] + 2
+
+
+def _places(runs: Runs) -> Ints:
+    """The place of the first pixel of each run of columns, row by row."""
+    return runs.start * runs.size[1] + runs.line
 
 
 def _each(join: np.ufunc, belongs: Ints, values: NDArray[Any], start: float) -> Any:
@@ -63,15 +67,6 @@ def _each(join: np.ufunc, belongs: Ints, values: NDArray[Any], start: float) -> 
     joined = np.full(int(belongs.max()) + 1, start, values.dtype)
     join.at(joined, belongs, values)
     return joined
-
-
-def _largest(heat: NDArray[np.float32], changes: Ints, step: int) -> NDArray[np.float32]:
-    """The largest heat of each run."""
-    line = np.zeros((len(heat), step), heat.dtype)
-    line[:, 1:-1] = heat
-    # every second piece lies between runs
-    largest: NDArray[np.float32] = np.maximum.reduceat(line.ravel(), changes)[::2]
-    return largest
 
 
 def _connected(starts: Ints, ends: Ints, step: int) -> Ints:

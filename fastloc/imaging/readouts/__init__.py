@@ -1,0 +1,1 @@
+"""Peaks, regions, masks and labels of heatmaps, from the patch grid to the pixel, without the maps."""
