@@ -185,7 +185,8 @@ def self_self_ensemble(
     d0, d1 = tiles.chunks(width)
     launch(kernel, (triton.cdiv(tokens - first, config["BM"]), heads, batch),
            x, v, x if norms is None else norms, inv_temp, out, *tiles.descriptors(x, config["BN"]),
-           *tiles.descriptors(v.unsqueeze(1), config["BN"]), tiles.packed_picks(pick), heads, tokens, tiles.padded(tokens), first, 0, scale, *tiles.eighths(x), *tiles.eighths(v), *tiles.eighths(out), *inv_temp.stride(),
+           *tiles.descriptors(v.unsqueeze(1), config["BN"]), tiles.packed_picks(pick), heads, tokens, tiles.padded(tokens), first, 0, scale,
+           *tiles.eighths(x), *tiles.eighths(v), *tiles.eighths(out), *inv_temp.stride(),
            num_warps=config["num_warps"], num_stages=config["num_stages"],
            S=len(pick), D=width, D0=d0, D1=d1, RAW=raw, ADD_V=add_v, BM=config["BM"], BN=config["BN"], **tiles.switches())  # fmt: skip
     return out

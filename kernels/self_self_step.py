@@ -156,8 +156,9 @@ def self_self_step(
     first, second = tiles.chunks(width)
     launch(_self_self_step_kernel, (triton.cdiv(tokens, config["BM"]), len(pick) * heads, batch),
            x, x if norms is None else norms, inv_temp, out, *tiles.descriptors(x, config["BN"]), tiles.packed_picks(pick),
-           heads, tokens, tiles.padded(tokens), *tiles.eighths(x), *inv_temp.stride(), num_warps=config["num_warps"], num_stages=config["num_stages"],
-           D=width, D0=first, D1=second, RAW=raw, BM=config["BM"], BN=config["BN"], **tiles.switches())  # fmt: skip
+           heads, tokens, tiles.padded(tokens), *tiles.eighths(x), *inv_temp.stride(),
+           num_warps=config["num_warps"], num_stages=config["num_stages"], D=width, D0=first, D1=second, RAW=raw,
+           BM=config["BM"], BN=config["BN"], **tiles.switches())  # fmt: skip
     return out
 
 

@@ -65,7 +65,7 @@ def key_tile(x, described, image, pick, head, start, keys, stride, end, START: t
     """x[keys], keys from `start` on, by the descriptor of x [B, K, H, N, d] if there is one, as `load_rows` otherwise."""
     if described is not None:
         return described.load([image.to(tl.int32), pick, head, start, START]).reshape(keys.shape[0], WIDTH)
-    else:
+    else:  # noqa: RET505 - the compiler compiles both returns otherwise
         return load_rows(x, keys, stride, end, START, WIDTH, D)
 
 
@@ -88,7 +88,7 @@ def exp2(x, POLYNOMIAL: tl.constexpr):
     """2**x. With POLYNOMIAL 1 every second column is the polynomial's, with 2 every column."""
     if POLYNOMIAL == 0:
         return tl.exp2(x)
-    elif POLYNOMIAL == 1:
+    elif POLYNOMIAL == 1:  # noqa: RET505
         # the two of a pair lie in one thread
         even, odd = tl.split(x.reshape(x.shape[0], x.shape[1] // 2, 2))
         return tl.join(tl.exp2(even), exp2_polynomial(odd)).reshape(x.shape[0], x.shape[1])

@@ -49,8 +49,8 @@ _ROWS = (
     Variant("polynomial_half", ATTENTION, "half of the exponentials by a polynomial of degree 3", constants=("POLYNOMIAL",)),
     Variant(
         "warp_specialised", ATTENTION,
-        "warps of their own for loads, products and exponentials, as the compiler divides them. For Hopper, Triton 3.9 compiles the shipped "
-        "code with 8 warps, and fails in a pass with 4",
+        "warps of their own for loads, products and exponentials, as the compiler divides them. For Hopper, Triton 3.9 compiles the "
+        "shipped code with 8 warps, and fails in a pass with 4",
         oldest=(10, 0), constants=("SPECIALISED",),
     ),
     Variant(
