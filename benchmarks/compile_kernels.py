@@ -30,6 +30,7 @@ import torch
 
 from fastloc.kernels.launch import Build, recording
 from fastloc.kernels.table import OPS
+from fastloc.kernels.variants import CONSTANTS
 from fastloc.utils.termination import end_with_parent
 
 RECORD = Path(__file__).parent / "records" / "kernel_builds.json"
@@ -80,6 +81,8 @@ def compiled(job: Job, reuse: bool) -> tuple[Row, list[str]]:
     build = recorded(*job[:3])[job.place]
     _, constants, _, _ = specialise(build, job.sm)
     names = {build.kernel.arg_names[place]: _plain(value) for (place,), value in constants.items()}
+    # what belongs to a variant is not there where it is off
+    names = {name: value for name, value in names.items() if value or name not in CONSTANTS}
     row: Row = {"constants": names, "num_warps": build.num_warps, "num_stages": build.num_stages}
     try:
         found = compile_build(build, job.sm, known() if reuse else {})

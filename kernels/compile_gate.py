@@ -66,6 +66,8 @@ def specialise(build: Build, sm: int) -> tuple[dict[str, str], dict[Any, Any], d
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     # fused multiply-adds as `launch` asks for them
     expected = {**build.constants, "num_warps": build.num_warps, "num_stages": build.num_stages, "enable_fp_fusion": True}
+    if build.constants.get("DEPENDENT"):
+        expected["launch_pdl"] = True
     bound, specialisation, _ = bind(*build.arguments, **expected)
     options, signature, constants, attributes = kernel._pack_args(backend, expected, bound, specialisation, None)
     return signature, constants, attributes, options

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.kernels import tiles
+from fastloc.kernels import tiles, variants
 from fastloc.kernels.gate import Case
 from fastloc.kernels.launch import empty, launch
 
@@ -39,7 +39,9 @@ def _inverse_norms_kernel(
     D0: tl.constexpr,
     D1: tl.constexpr,
     BM: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    tiles.wait_for_the_kernel_before(DEPENDENT)
     lane = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -70,7 +72,8 @@ def inverse_norms(x: Tensor, pick: tuple[int, ...], *, configuration: Mapping[st
     grid = triton.cdiv(padded, config["BM"]), len(pick) * heads, batch
     first, second = tiles.chunks(width)
     launch(_inverse_norms_kernel, grid, x, r, tiles.packed_picks(pick), heads, tokens, padded, *tiles.eighths(x),
-           num_warps=config["num_warps"], num_stages=1, D=width, D0=first, D1=second, BM=config["BM"])  # fmt: skip
+           num_warps=config["num_warps"], num_stages=1, D=width, D0=first, D1=second, BM=config["BM"],
+           DEPENDENT=variants.on("dependent_launch"))  # fmt: skip
     return r
 
 

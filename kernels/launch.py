@@ -44,7 +44,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
         return
     # an empty batch has nothing to compute, and CUDA refuses an empty grid
     if 0 not in grid:
-        kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=num_stages, enable_fp_fusion=True)
+        # programmatic dependent launch is for kernels that wait by themselves
+        options = {"launch_pdl": True} if constants.get("DEPENDENT") else {}
+        kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=num_stages, enable_fp_fusion=True, **options)
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -18,19 +18,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.kernels import tiles
+from fastloc.kernels import three_accumulators, tiles, variants
 from fastloc.kernels.gate import Case
 from fastloc.kernels.inverse_norms import inverse_norms
 from fastloc.kernels.launch import empty, launch
 from fastloc.kernels.self_self_step import arguments, self_self_step, unit
 from fastloc.kernels.self_self_step import why_not as step_why_not
-
-
-@triton.jit
-def _weights(s, factor, shift, r_j, RAW: tl.constexpr):
-    if RAW:
-        s *= r_j[None, :]
-    return tl.exp2(s * factor[:, None] - shift[:, None])
 
 
 @triton.jit
@@ -40,6 +33,10 @@ def _self_self_ensemble_kernel(
     norms,  # [B, S, H, NP] float32 if RAW
     inv_temp,  # [B, S, H] float32
     out,  # [B, N - first, H * D]
+    keys0,  # descriptors of x's and v's chunks, or None
+    keys1,
+    values0,
+    values1,
     picks,
     H,
     N,
@@ -67,7 +64,11 @@ def _self_self_ensemble_kernel(
     ADD_V: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    POLYNOMIAL: tl.constexpr,
+    SPECIALISED: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    tiles.wait_for_the_kernel_before(DEPENDENT)
     head = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
     rows = first + tl.program_id(0) * BM + tl.arange(0, BM)
@@ -87,7 +88,8 @@ def _self_self_ensemble_kernel(
         # what is the same for all streams would be computed before them and held in registers, if the compiler saw that it is
         values = v + stream * nothing
         mine = rows + stream * nothing
-        k = x + tiles.picked(picks, stream) * (x_k * 8)
+        pick = tiles.picked(picks, stream)
+        k = x + pick * (x_k * 8)
         factor = tl.load(inv_temp + stream * t_s) * tiles.LOG2E
         q0 = tiles.load_rows(k, mine, x_n * 8, N, 0, D0, D)
         q1 = q0
@@ -106,32 +108,36 @@ def _self_self_ensemble_kernel(
         total = -beyond * tl.exp2(-shift)
         a0 = tl.zeros([BM, D0], tl.float32)
         a1 = tl.zeros([BM, D1 if D1 > 0 else 16], tl.float32)
-        for start in range(stream * nothing, N, 2 * BN):
+        for start in tl.range(stream * nothing, N, 2 * BN, warp_specialize=SPECIALISED):
             keys = start + tl.arange(0, BN)
-            k0 = tiles.load_rows(k, keys, x_n * 8, N, 0, D0, D)
+            k0 = tiles.key_tile(k, keys0, b, pick, head, start, keys, x_n * 8, N, 0, D0, D)
             k1 = k0
             if D1 > 0:
-                k1 = tiles.load_rows(k, keys, x_n * 8, N, D0, D1, D)
+                k1 = tiles.key_tile(k, keys1, b, pick, head, start, keys, x_n * 8, N, D0, D1, D)
             # read before the products: no load may come between them and the exponentials
             r_left = tiles.keys_norms(r, keys, NP, RAW)
             r_right = tiles.keys_norms(r, keys + BN, NP, RAW)
             left = tiles.scores(q0, q1, k0, k1, D1)
-            k0 = tiles.load_rows(k, keys + BN, x_n * 8, N, 0, D0, D)
+            k0 = tiles.key_tile(k, keys0, b, pick, head, start + BN, keys + BN, x_n * 8, N, 0, D0, D)
             if D1 > 0:
-                k1 = tiles.load_rows(k, keys + BN, x_n * 8, N, D0, D1, D)
+                k1 = tiles.key_tile(k, keys1, b, pick, head, start + BN, keys + BN, x_n * 8, N, D0, D1, D)
             right = tiles.scores(q0, q1, k0, k1, D1)
-            e = _weights(left, factor, shift, r_left, RAW)
+            e = tiles.weights(left, factor, shift, r_left, RAW, 0)
             total += tl.sum(e, 1)
             w = e.to(v.dtype.element_ty)
-            a0 = tl.dot(w, tiles.load_rows(values, keys, v_n * 8, N, 0, D0, D), a0, input_precision="ieee")
+            u0 = tiles.key_tile(values, values0, b, 0, head, start, keys, v_n * 8, N, 0, D0, D)
+            a0 = tl.dot(w, u0, a0, input_precision="ieee")
             if D1 > 0:
-                a1 = tl.dot(w, tiles.load_rows(values, keys, v_n * 8, N, D0, D1, D), a1, input_precision="ieee")
-            e = _weights(right, factor, shift, r_right, RAW)
+                u1 = tiles.key_tile(values, values1, b, 0, head, start, keys, v_n * 8, N, D0, D1, D)
+                a1 = tl.dot(w, u1, a1, input_precision="ieee")
+            e = tiles.weights(right, factor, shift, r_right, RAW, POLYNOMIAL)
             total += tl.sum(e, 1)
             w = e.to(v.dtype.element_ty)
-            a0 = tl.dot(w, tiles.load_rows(values, keys + BN, v_n * 8, N, 0, D0, D), a0, input_precision="ieee")
+            u0 = tiles.key_tile(values, values0, b, 0, head, start + BN, keys + BN, v_n * 8, N, 0, D0, D)
+            a0 = tl.dot(w, u0, a0, input_precision="ieee")
             if D1 > 0:
-                a1 = tl.dot(w, tiles.load_rows(values, keys + BN, v_n * 8, N, D0, D1, D), a1, input_precision="ieee")
+                u1 = tiles.key_tile(values, values1, b, 0, head, start + BN, keys + BN, v_n * 8, N, D0, D1, D)
+                a1 = tl.dot(w, u1, a1, input_precision="ieee")
         o0 += a0 / total[:, None]
         if D1 > 0:
             o1 += a1 / total[:, None]
@@ -171,15 +177,18 @@ def self_self_ensemble(
     """
     batch, _, heads, tokens, width = x.shape
     raw = norms is not None
-    config = configuration or _configuration(width)
+    together = variants.on("three_accumulators") and three_accumulators.fits(width, pick)
+    kernel = three_accumulators.kernel if together else _self_self_ensemble_kernel
+    config = configuration or (three_accumulators.CONFIGURATION if together else _configuration(width))
     if out is None:
-        out = empty((batch, tokens - first, heads * width), x.dtype, x.device)
+        out = empty((batch, tokens - first, heads * width), v.dtype, x.device)
     d0, d1 = tiles.chunks(width)
-    launch(_self_self_ensemble_kernel, (triton.cdiv(tokens - first, config["BM"]), heads, batch),
-           x, v, x if norms is None else norms, inv_temp, out, tiles.packed_picks(pick), heads, tokens, tiles.padded(tokens),
-           first, 0, scale, *tiles.eighths(x), *tiles.eighths(v), *tiles.eighths(out), *inv_temp.stride(),
+    launch(kernel, (triton.cdiv(tokens - first, config["BM"]), heads, batch),
+           x, v, x if norms is None else norms, inv_temp, out, *tiles.descriptors(x, config["BN"]),
+           *tiles.descriptors(v.unsqueeze(1), config["BN"]), tiles.packed_picks(pick), heads, tokens, tiles.padded(tokens), first, 0, scale,
+           *tiles.eighths(x), *tiles.eighths(v), *tiles.eighths(out), *inv_temp.stride(),
            num_warps=config["num_warps"], num_stages=config["num_stages"],
-           S=len(pick), D=width, D0=d0, D1=d1, RAW=raw, ADD_V=add_v, BM=config["BM"], BN=config["BN"])  # fmt: skip
+           S=len(pick), D=width, D0=d0, D1=d1, RAW=raw, ADD_V=add_v, BM=config["BM"], BN=config["BN"], **tiles.switches())  # fmt: skip
     return out
 
 
@@ -188,6 +197,9 @@ def why_not(
     first: int = 1, out: Tensor | None = None, configuration: Mapping[str, int] | None = None,
 ) -> list[str]:  # fmt: skip
     """Every reason to refuse these arguments."""
+    if x.dtype == torch.float8_e4m3fn and variants.on("fp8_scores"):
+        # only v's dtype matters elsewhere
+        x = torch.empty_strided(x.shape, x.stride(), dtype=v.dtype, device="meta")
     reasons = step_why_not(x, inv_temp, pick, norms)
     if x.ndim != 5:
         return reasons
@@ -198,7 +210,8 @@ def reference(
     x: Tensor, v: Tensor, inv_temp: Tensor, pick: tuple[int, ...], norms: Tensor | None = None, *, scale: float, add_v: bool = False,
     first: int = 1, out: Tensor | None = None, configuration: Mapping[str, int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The op in plain PyTorch, in x's dtype; `out` is not written."""
+    """The op in plain PyTorch, in v's dtype; `out` is not written."""
+    x = x.to(v.dtype)
     p = x[:, list(pick)] if norms is None else unit(x[:, list(pick)])
     q = (p * inv_temp[..., None, None]).to(p.dtype)[..., first:, :]
     # one axis for streams and heads, as scaled_dot_product_attention's fast kernels want it

@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.kernels import tiles
+from fastloc.kernels import tiles, variants
 from fastloc.kernels.gate import Case
 from fastloc.kernels.inverse_norms import inverse_norms, packed
 from fastloc.kernels.launch import empty, launch
@@ -35,11 +35,11 @@ _LEAST = tl.constexpr(1e-36)
 
 
 @triton.jit
-def _weights(s, factor, shift, r_j, RAW: tl.constexpr):
+def _weights(s, factor, shift, r_j, RAW: tl.constexpr, POLYNOMIAL: tl.constexpr):
     """e_ij r_j; every row has its own factor and shift."""
     if RAW:
-        return tl.exp2(s * r_j[None, :] * factor[:, None] - shift[:, None]) * r_j[None, :]
-    return tl.exp2(s * factor[:, None] - shift[:, None])
+        return tiles.exp2(s * r_j[None, :] * factor[:, None] - shift[:, None], POLYNOMIAL) * r_j[None, :]
+    return tiles.exp2(s * factor[:, None] - shift[:, None], POLYNOMIAL)
 
 
 @triton.jit
@@ -48,6 +48,8 @@ def _self_self_step_kernel(
     norms,  # [B, S, H, NP] float32 if RAW
     inv_temp,  # [B, S, H] float32
     out,  # [B, S, H, N, D] contiguous
+    keys0,  # descriptors of x's chunks, or None
+    keys1,
     picks,
     H,
     N,
@@ -65,7 +67,11 @@ def _self_self_step_kernel(
     RAW: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    POLYNOMIAL: tl.constexpr,
+    SPECIALISED: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    tiles.wait_for_the_kernel_before(DEPENDENT)
     lane = tl.program_id(1)
     stream = lane // H
     head = lane % H
@@ -91,25 +97,25 @@ def _self_self_step_kernel(
 
     a0 = tl.zeros([BM, D0], tl.float32)
     a1 = tl.zeros([BM, D1 if D1 > 0 else 16], tl.float32)
-    for start in range(0, N, 2 * BN):
+    for start in tl.range(0, N, 2 * BN, warp_specialize=SPECIALISED):
         keys = start + tl.arange(0, BN)
-        left0 = tiles.load_rows(x, keys, x_n * 8, N, 0, D0, D)
-        right0 = tiles.load_rows(x, keys + BN, x_n * 8, N, 0, D0, D)
+        left0 = tiles.key_tile(x, keys0, b, tiles.picked(picks, stream), head, start, keys, x_n * 8, N, 0, D0, D)
+        right0 = tiles.key_tile(x, keys0, b, tiles.picked(picks, stream), head, start + BN, keys + BN, x_n * 8, N, 0, D0, D)
         left1 = left0
         right1 = right0
         if D1 > 0:
-            left1 = tiles.load_rows(x, keys, x_n * 8, N, D0, D1, D)
-            right1 = tiles.load_rows(x, keys + BN, x_n * 8, N, D0, D1, D)
+            left1 = tiles.key_tile(x, keys1, b, tiles.picked(picks, stream), head, start, keys, x_n * 8, N, D0, D1, D)
+            right1 = tiles.key_tile(x, keys1, b, tiles.picked(picks, stream), head, start + BN, keys + BN, x_n * 8, N, D0, D1, D)
         # read before the products: no load may come between them and the exponentials
         r_left = tiles.keys_norms(norms, keys, NP, RAW)
         r_right = tiles.keys_norms(norms, keys + BN, NP, RAW)
         left = tiles.scores(q0, q1, left0, left1, D1)
         right = tiles.scores(q0, q1, right0, right1, D1)
-        w = _weights(left, factor, shift, r_left, RAW).to(x.dtype.element_ty)
+        w = _weights(left, factor, shift, r_left, RAW, 0).to(x.dtype.element_ty)
         a0 = tl.dot(w, left0, a0, input_precision="ieee")
         if D1 > 0:
             a1 = tl.dot(w, left1, a1, input_precision="ieee")
-        w = _weights(right, factor, shift, r_right, RAW).to(x.dtype.element_ty)
+        w = _weights(right, factor, shift, r_right, RAW, POLYNOMIAL).to(x.dtype.element_ty)
         a0 = tl.dot(w, right0, a0, input_precision="ieee")
         if D1 > 0:
             a1 = tl.dot(w, right1, a1, input_precision="ieee")
@@ -145,12 +151,14 @@ def self_self_step(
     batch, _, heads, tokens, width = x.shape
     raw = norms is not None
     config = configuration or _configuration(width, raw)
-    out = empty((batch, len(pick), heads, tokens, width), x.dtype, x.device)
+    kind = torch.float8_e4m3fn if raw and variants.on("fp8_scores") else x.dtype
+    out = empty((batch, len(pick), heads, tokens, width), kind, x.device)
     first, second = tiles.chunks(width)
     launch(_self_self_step_kernel, (triton.cdiv(tokens, config["BM"]), len(pick) * heads, batch),
-           x, x if norms is None else norms, inv_temp, out, tiles.packed_picks(pick), heads, tokens, tiles.padded(tokens),
-           *tiles.eighths(x), *inv_temp.stride(), num_warps=config["num_warps"], num_stages=config["num_stages"],
-           D=width, D0=first, D1=second, RAW=raw, BM=config["BM"], BN=config["BN"])  # fmt: skip
+           x, x if norms is None else norms, inv_temp, out, *tiles.descriptors(x, config["BN"]), tiles.packed_picks(pick),
+           heads, tokens, tiles.padded(tokens), *tiles.eighths(x), *inv_temp.stride(),
+           num_warps=config["num_warps"], num_stages=config["num_stages"], D=width, D0=first, D1=second, RAW=raw,
+           BM=config["BM"], BN=config["BN"], **tiles.switches())  # fmt: skip
     return out
 
 

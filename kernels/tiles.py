@@ -8,16 +8,25 @@ filled with zeros. Strides reach the kernels in eighths: from the multiplication
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from fastloc.kernels import variants
 
 # exp(x) = exp2(LOG2E x); the GPU has the latter
 LOG2E = tl.constexpr(1.4426950408889634)
 # inverse norms have 64 keys to a block, so that reading them needs no mask
 KEYS = 64
+# the polynomial for 2**x on [-1/2, 1/2] whose largest relative error, 7.5e-5, is the least; and 1.5 * 2**23, whose last bit is 1
+_CUBIC, _SQUARE = tl.constexpr(0.05517167), tl.constexpr(0.24261112)
+_LINEAR, _ONE = tl.constexpr(0.69326099), tl.constexpr(0.99992807)
+_LARGE = tl.constexpr(12582912.0)
 # a stream's index on the axis of projections takes four bits of an int32
 MOST_STREAMS, MOST_PROJECTIONS = 7, 16
 
@@ -52,6 +61,58 @@ def scores(q0, q1, k0, k1, D1: tl.constexpr):
 
 
 @triton.jit
+def key_tile(x, described, image, pick, head, start, keys, stride, end, START: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr):
+    """x[keys], keys from `start` on, by the descriptor of x [B, K, H, N, d] if there is one, as `load_rows` otherwise."""
+    if described is not None:
+        return described.load([image.to(tl.int32), pick, head, start, START]).reshape(keys.shape[0], WIDTH)
+    else:  # noqa: RET505 - the compiler compiles both returns otherwise
+        return load_rows(x, keys, stride, end, START, WIDTH, D)
+
+
+@triton.jit
+def exp2_polynomial(x):
+    """2**x up to a relative error of 7.6e-5, for -126 <= x <= 127; 2**-126 below.
+
+    Without the special function unit: the nearest integer moves into the last bits of a large sum, a polynomial of degree 3 gives
+    the power of what is left, from -1/2 to 1/2, and the integer is added to its exponent.
+    """
+    x = tl.maximum(x, -126.0)
+    large = x + _LARGE
+    rest = x - (large - _LARGE)
+    power = ((_CUBIC * rest + _SQUARE) * rest + _LINEAR) * rest + _ONE
+    return (power.to(tl.int32, bitcast=True) + (large.to(tl.int32, bitcast=True) << 23)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def exp2(x, POLYNOMIAL: tl.constexpr):
+    """2**x. With POLYNOMIAL 1 every second column is the polynomial's, with 2 every column."""
+    if POLYNOMIAL == 0:
+        return tl.exp2(x)
+    elif POLYNOMIAL == 1:  # noqa: RET505
+        # the two of a pair lie in one thread
+        even, odd = tl.split(x.reshape(x.shape[0], x.shape[1] // 2, 2))
+        return tl.join(tl.exp2(even), exp2_polynomial(odd)).reshape(x.shape[0], x.shape[1])
+    else:
+        return exp2_polynomial(x)
+
+
+@triton.jit
+def weights(s, factor, shift, r_j, RAW: tl.constexpr, POLYNOMIAL: tl.constexpr):
+    """exp(t (cos_ij - |p_i|)) of a tile of scores; every row has its own factor and shift."""
+    if RAW:
+        s *= r_j[None, :]
+    return exp2(s * factor[:, None] - shift[:, None], POLYNOMIAL)
+
+
+@triton.jit
+def wait_for_the_kernel_before(DEPENDENT: tl.constexpr):
+    """With programmatic dependent launch, let the next kernel's blocks come and wait until the last kernel's results are there."""
+    if DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
+
+
+@triton.jit
 def squared_lengths(q0, q1, D1: tl.constexpr):
     """Of the rows of a tile, float32, from its chunks."""
     squares = tl.sum(q0.to(tl.float32) * q0.to(tl.float32), 1)
@@ -70,6 +131,24 @@ def keys_norms(norms, keys, NP, RAW: tl.constexpr):
 def picked(picks, stream):
     """The index on the axis of projections that `packed_picks` noted for a stream."""
     return (picks >> (4 * stream)) & 15
+
+
+def descriptors(x: Tensor, rows: int) -> tuple[TensorDescriptor | None, TensorDescriptor | None]:
+    """The descriptors of tiles of `rows` rows of x [B, K, H, N, d], one a chunk; None where nothing is read by descriptor."""
+    first, second = chunks(x.shape[-1])
+    if not variants.on("tensor_descriptors"):
+        return None, None
+    made = [TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, 1, rows, width]) if width else None for width in (first, second)]
+    return made[0], made[1]
+
+
+def switches() -> dict[str, Any]:
+    """The constants of the variants that the two kernels for unit vectors share."""
+    return {
+        "POLYNOMIAL": 2 if variants.on("polynomial_half") else int(variants.on("polynomial_quarter")),
+        "SPECIALISED": variants.on("warp_specialised"),
+        "DEPENDENT": variants.on("dependent_launch"),
+    }
 
 
 def packed_picks(pick: Sequence[int]) -> int:
