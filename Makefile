@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint web kernels docs docs-serve tables quality peers goldens lock sbom clean
+.PHONY: help demo test test-all lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -62,6 +62,9 @@ tables: $(VENV)/.stamp ## write every generated table and plot of the pages
 	@$(PY) -P benchmarks/docs.py
 
 ##@ Benchmarks
+
+records: $(VENV)/.stamp ## measure what is stale again, on an idle machine (hours)
+	@$(PY) -P benchmarks/records.py
 
 quality: $(VENV)/.stamp ## measure how often each method points at the object
 	@$(PY) benchmarks/quality.py

@@ -11,6 +11,8 @@ from fastloc.utils import hardware
 
 # the checkout that this file lies in, or the folder of installed packages
 TREE = Path(__file__).resolve().parents[2]
+# what a run writes and does not depend on
+_WRITTEN = tuple(f":(exclude){each}" for each in ("benchmarks/records", "benchmarks/results", "docs", "fastloc/embedded/quality.json"))
 _THROTTLE = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 # bits of NVML's nvmlClocksEventReasons that hold the clocks back; idle and chosen clocks do not
 _REASONS = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
@@ -42,10 +44,11 @@ def load() -> float | None:
 
 
 def commit(tree: Path | None = None) -> str:
-    """The commit of the code that runs, with + where files differ from it; its version where it is not in a repository."""
+    """The commit of the code that runs, with + where files other than records and pages differ from it; its version without git."""
     tree = tree or TREE
     said = []
-    for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"), ("rev-parse", "--show-toplevel")):
+    changes = ("status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN)
+    for command in (("rev-parse", "--short", "HEAD"), changes, ("rev-parse", "--show-toplevel")):
         try:
             run = subprocess.run(["git", "--no-optional-locks", "-C", str(tree), *command], capture_output=True, text=True, timeout=20,
                                  check=True, encoding="utf-8")  # fmt: skip

@@ -57,6 +57,7 @@ COLUMNS = {
         Column("compiled", (bool,), "through torch.compile"),
         Column("plan", _MAP, "how it was executed, see fastloc.engine.plan"),
         Column("provider", _TEXT, "onnxruntime's"),
+        Column("spinning", (bool,), "whether onnxruntime's threads spin while they wait in a call; where it is missing, they did"),
         Column("note", _TEXT, "what else is to be known"),
         # where
         Column("device", _TEXT, "what it ran on: the GPU's name or the processor's"),

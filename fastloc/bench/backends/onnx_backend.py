@@ -51,7 +51,9 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
         return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.scale, order.reverse) for each in found])
 
-    columns = {"provider": row.providers.get(case.device.partition(":")[0], row.runtime)}
+    columns: dict[str, Any] = {"provider": row.providers.get(case.device.partition(":")[0], row.runtime)}
+    if row.runtime == "onnxruntime":
+        columns["spinning"] = False
     return Passes(model, lambda: _array(model(0)), whole, case.device.partition(":")[0], events=False, columns=columns)
 
 

@@ -19,6 +19,9 @@ def machine(rows: Sequence[Row]) -> str:
     parts += [f"host {', '.join(processors)}"] if processors else []
     threads, cores = "/".join(_all(rows, "threads")), "/".join(_all(rows, "cores"))
     parts += [f"threads: {threads}" + (f" of {cores}" if cores else "")] if threads else []
+    # of another runtime a row says so; of a GPU its threads only start kernels
+    spun = [row for row in rows if row.get("provider") == "cpu" and row.get("spinning", True)]
+    parts += ["onnxruntime's threads spun while they waited"] if spun else []
     loads = [float(row["load_before"]) for row in rows if "load_before" in row]
     busy = " (not an idle machine)" if loads and max(loads) > IDLE_LOAD else ""
     parts += [f"load average before the run {max(loads):.1f}{busy}"] if loads else []
