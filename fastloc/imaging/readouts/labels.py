@@ -9,18 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.imaging.axis_sampling import Axis
-from fastloc.imaging.bilinear import Bilinear, blend
+from fastloc.imaging.bilinear import Bilinear
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import BACKGROUND, surface
+from fastloc.imaging.readouts.blocks import corners_of, edges_of
 from fastloc.imaging.readouts.turning import Turning
 
 __all__ = ["labels"]
 
 Floats = NDArray[Any]
-Ints = NDArray[np.int64]
-# pixels along a side of a block at most
-SIDE = 128
 
 
 def labels(similarity: Floats, geometry: Geometry, order: str = "none", turning: Turning | None = None) -> NDArray[np.int32]:
@@ -48,15 +45,15 @@ def _fill(maps: Bilinear, turning: Turning | None, rows: slice, columns: slice, 
     nowhere first. A text's heat is bilinear too before it is stretched: one that is warm or cold at all four corners is so between.
     """
     down, along = maps.rows[-1], maps.columns[-1]
-    tops, lefts = _edges(down, rows), _edges(along, columns)
+    tops, lefts = edges_of(down, rows), edges_of(along, columns)
     cells = maps.across(slice(None), columns)
-    corners, margin = _corners(cells, down, tops, lefts - columns.start)
+    corners, margin = corners_of(cells, down, tops, lefts - columns.start)
     lead, rivals = _rivals(corners, margin)
     shown, mixed, cold = lead, np.zeros(lead.shape, np.bool_), np.zeros(rivals.shape, np.bool_)
     contested = rivals.sum(0) > 0
     if turning is not None:
         heated = turning.maps.across(slice(None), columns)
-        corners, margin = _corners(heated, down, tops, lefts - columns.start)
+        corners, margin = corners_of(heated, down, tops, lefts - columns.start)
         warm, cold = turning.sides(corners.min((2, 4)), corners.max((2, 4)), margin)
         own_warm, own_cold = (np.take_along_axis(each, lead[None], 0)[0] for each in (warm, cold))
         shown = np.where(own_cold, np.int32(BACKGROUND), lead)
@@ -89,20 +86,6 @@ def _between(cells: Floats, texts: list[int], part: slice, upper: int, lower: in
     values: Floats = (cells[texts, lower, part] - above)[:, None] * weight
     values += above[:, None]
     return values
-
-
-def _edges(axis: Axis, inside: slice) -> Ints:
-    """Where blocks begin along an axis, and where the last one ends."""
-    bands = axis.bands(SIDE)
-    return np.array([inside.start, *bands[(bands > inside.start) & (bands < inside.stop)], inside.stop])
-
-
-def _corners(cells: Floats, down: Axis, tops: Ints, lefts: Ints) -> tuple[Floats, float]:
-    """The values [T, n, 2, m, 2] at the corners of blocks; and a margin for the rounding of two values, at a corner and between."""
-    rows, columns = (np.stack([edges[:-1], edges[1:] - 1], 1).ravel() for edges in (tops, lefts))
-    corners = blend(cells[..., columns], down, rows, -2).reshape(len(cells), len(tops) - 1, 2, len(lefts) - 1, 2)
-    # each of the two is off by less than 8 roundings
-    return corners, 32 * float(np.finfo(cells.dtype).eps) * float(np.abs(cells).max())
 
 
 def _rivals(corners: Floats, margin: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
