@@ -1,7 +1,11 @@
-"""Time and memory of a result's read-outs, beside those of another checkout: `python benchmarks/readouts.py --against FOLDER`.
+"""Time and memory of a result's read-outs, beside those of another commit.
 
-Both are run by turns, each round in new processes with the same similarities, so what else the machine does falls on both. Nothing but
-numpy and one core is used.
+    python benchmarks/readouts.py                              # of the working tree
+    python benchmarks/readouts.py --against COMMIT             # of both, by turns
+    python benchmarks/readouts.py --against COMMIT --record    # also writes benchmarks/records/readouts_cost.json
+
+Each round has new processes with the same similarities, first of one, then of the other, so what else the machine does falls on both.
+A process uses one thread. Times mean something on a machine that does nothing else, ratios on any.
 """
 
 from __future__ import annotations
@@ -15,8 +19,11 @@ import resource
 import statistics
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +31,11 @@ import numpy as np
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
+# python -P leaves a script's folder out
+if str(REPO / "benchmarks") not in sys.path:
+    sys.path.insert(0, str(REPO / "benchmarks"))
+
+RECORD = REPO / "benchmarks" / "records" / "readouts_cost.json"
 # height, width and texts
 CASES = {"12 Mpx": (3000, 4000, 10), "1080p": (1080, 1920, 4)}
 ORDERS = ("picture", "grid", "softmax")
@@ -94,6 +106,7 @@ STEPS = {
     "points": lambda result: result.points(),
     "points, boxes": lambda result: (result.points(), result.boxes()),
     "points, boxes, labels": lambda result: (result.points(), result.boxes(), result.labels()),
+    "labels at a threshold": lambda result: result.labels(0.5),
     "masks": lambda result: result.masks(),
 }
 
@@ -118,36 +131,86 @@ def measured(case: str, order: str, step: str, repeats: int) -> dict[str, float]
 def child(folder: Path, case: str, order: str, step: str, repeats: int) -> dict[str, float]:
     """`measured` in a process of its own, with the package of a folder."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    told = [sys.executable, __file__, "--one", case, order, step, "--repeats", str(repeats)]
-    found: dict[str, float] = json.loads(subprocess.run(told, env=environment, check=True, capture_output=True, encoding="utf-8").stdout)
+    command = [sys.executable, __file__, "--one", case, order, step, "--repeats", str(repeats)]
+    run = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    found: dict[str, float] = json.loads(run.stdout)
     return found
+
+
+def unpacked(commit: str, folder: Path) -> Path:
+    """The package of a commit, in a folder."""
+    packed = subprocess.run(["git", "-C", str(REPO), "archive", commit, "fastloc"], check=True, stdout=subprocess.PIPE).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def short(commit: str) -> str:
+    """The name of a commit, eight digits."""
+    command = ["git", "-C", str(REPO), "rev-parse", "--verify", "--short=8", commit + "^{commit}"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.strip()
+
+
+def row_of(case: str, order: str, step: str, rounds: list[list[dict[str, float]]]) -> dict[str, Any]:
+    """Of rounds by turns the median, least and greatest time of each folder, its median memory, and the ratio of the times in a round."""
+    sides = list(zip(*rounds, strict=True))
+    row: dict[str, Any] = {"case": case, "order": order, "step": step}
+    for name, side in zip(("before", "now")[-len(sides):], sides, strict=True):
+        row[f"{name}_ms"] = spread([one["ms"] for one in side])
+        row[f"{name}_mb"] = round(statistics.median(one["mb"] for one in side))
+    if len(sides) == 2:
+        row["ratio"] = spread([before["ms"] / now["ms"] for before, now in rounds])
+    return row
+
+
+def spread(values: list[float]) -> list[float]:
+    """Median, least and greatest."""
+    return [round(value, 2) for value in (statistics.median(values), min(values), max(values))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", type=Path, help="another checkout, such as a git worktree")
+    parser.add_argument("--against", metavar="COMMIT", help="a commit, whose package is unpacked into a temporary folder")
+    parser.add_argument("--record", action="store_true", help=f"write benchmarks/records/{RECORD.name}; needs --against")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3, help="results a process")
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--orders", nargs="+", default=list(ORDERS[:1]), choices=ORDERS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measured(*args.one, args.repeats)))
         return
-    folders = [REPO] if args.against is None else [args.against.resolve(), REPO]
-    for case in CASES:
-        for order in args.orders:
-            for step in args.steps:
-                rounds = [[child(folder, case, order, step, args.repeats) for folder in folders] for _ in range(args.rounds)]
-                line = [f"{case:7} {order:8} {step:22}"]
-                for each in zip(*rounds, strict=True):
-                    time_ms, memory = (statistics.median(one[key] for one in each) for key in ("ms", "mb"))
-                    line.append(f"{time_ms:8.1f} ms {memory:7.0f} MB")
-                if args.against is not None:
-                    ratios = sorted(other["ms"] / own["ms"] for other, own in rounds)
-                    line.append(f"{statistics.median(ratios):5.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})")
-                print("  ".join(line), flush=True)
+    if args.record and args.against is None:
+        parser.error("--record needs --against COMMIT: the record is of both, by turns")
+    with tempfile.TemporaryDirectory() as folder:
+        folders = [*([] if args.against is None else [unpacked(args.against, Path(folder))]), REPO]
+        head = _head(args) if args.record else {}
+        rows = []
+        for case, order, step in product(args.cases, args.orders, args.steps):
+            rounds = [[child(each, case, order, step, args.repeats) for each in folders] for _ in range(args.rounds)]
+            rows.append(row_of(case, order, step, rounds))
+            print(_line(rows[-1]), flush=True)
+    if args.record:
+        from video_parts import record
+
+        record.write({"readouts": {**head, "rows": rows}}, RECORD)
+
+
+def _head(args: argparse.Namespace) -> dict[str, Any]:
+    """The facts of a record. A process has one thread, and of the packages numpy and Pillow alone."""
+    from video_parts import record
+
+    facts = record.head(("PIL",))
+    facts["versions"] = {name: facts["versions"][name] for name in ("fastloc", "numpy", "PIL")}
+    return {**facts, "threads": 1, "against": short(args.against), "rounds": args.rounds, "repeats": args.repeats}
+
+
+def _line(row: dict[str, Any]) -> str:
+    cells = [f"{row['case']:7} {row['order']:8} {row['step']:24}"]
+    cells += [f"{row[f'{name}_ms'][0]:8.1f} ms {row[f'{name}_mb']:5} MB" for name in ("before", "now") if f"{name}_ms" in row]
+    return "  ".join([*cells, *(["{:5.2f}x ({:.2f} to {:.2f})".format(*row["ratio"])] if "ratio" in row else [])])
 
 
 if __name__ == "__main__":

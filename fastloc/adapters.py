@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, TextError
 from fastloc.imaging import images
+from fastloc.imaging.readouts.regions import of_runs
+from fastloc.imaging.readouts.runs import Runs
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.results.result import Box, Result
 from fastloc.runtime.inputs import geometry_of
@@ -46,7 +48,7 @@ def to_supervision(
         return nothing
     found: sv.Detections = library.Detections(
         xyxy=np.array([(box.x0, box.y0, box.x1, box.y1) for _, box in rows], np.float32),
-        mask=np.concatenate([_regions(*each) for each in zip(result.masks(threshold), by_text, strict=True)]) if masks else None,
+        mask=np.array([mask for each in zip(result._runs(threshold), by_text, strict=True) for mask in _regions(*each)]) if masks else None,
         confidence=np.array([box.value for _, box in rows], np.float32),
         class_id=np.array([index for index, _ in rows]),
         data={"class_name": np.array([box.text for _, box in rows])},
@@ -102,15 +104,14 @@ def _supervision() -> Any:
     return supervision
 
 
-def _regions(mask: NDArray[np.bool_], boxes: list[Box]) -> NDArray[np.bool_]:
-    """Masks [N, H, W]: for each box the region of the text's mask inside it. No two regions have the same box: they would touch."""
-    from scipy import ndimage
-
-    regions, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    found = ndimage.find_objects(regions, count)
-    place = {(columns.start, rows.start, columns.stop, rows.stop): index for index, (rows, columns) in enumerate(found, start=1)}
-    parts = [regions == place[box.x0, box.y0, box.x1, box.y1] for box in boxes]
-    return np.array(parts, np.bool_).reshape(-1, *mask.shape)
+def _regions(runs: Runs, boxes: list[Box]) -> Iterator[NDArray[np.bool_]]:
+    """Masks [H, W]: for each box the region of the text's mask inside it. No two regions have the same box: they would touch."""
+    if not boxes:
+        return
+    found = of_runs(runs)
+    place = {tuple(box): index for index, box in enumerate(found.boxes.tolist())}
+    for box in boxes:
+        yield found.mask(place[box.x0, box.y0, box.x1, box.y1])
 
 
 def _is_size(frame: Any) -> bool:

@@ -288,6 +288,25 @@ def test_detections_are_the_boxes_with_their_regions(masks: bool) -> None:
     assert np.array_equal(found.mask[:2].any(0), located.masks()[0]) and np.array_equal(found.mask[2:].any(0), located.masks()[1])
 
 
+def test_regions_of_detections_are_scipy_s() -> None:
+    from scipy import ndimage
+
+    grid = np.random.default_rng(0).standard_normal((3, 9, 11)).astype(np.float32)
+    for order in ("picture", "softmax"):
+        located = Result(
+            picture=Image.new("RGB", (110, 90)), texts=tuple("abc"), similarity=grid, geometry=fit((90, 110), (90, 110), 10), order=order,
+            logit_scale=1.0,
+        )  # fmt: skip
+        found = to_supervision(located, min_area=1)
+        assert found.mask is not None and found.class_id is not None
+        expected = set()
+        for text, mask in enumerate(located.masks()):
+            regions, count = ndimage.label(mask, np.ones((3, 3)))
+            expected |= {(text, (regions == number).tobytes()) for number in range(1, count + 1)}
+        assert len(expected) > 3
+        assert {(int(text), mask.tobytes()) for text, mask in zip(found.class_id, found.mask, strict=True)} == expected
+
+
 def test_the_same_text_twice_is_two_classes() -> None:
     located = result(*DRAWN)
     twice = Result(picture=located.picture, texts=("a", "a"), similarity=located.similarity, geometry=located.geometry, order="grid")

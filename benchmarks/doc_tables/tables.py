@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import badges, bench, gpu_state, headline, runtimes, video
+from doc_tables import badges, bench, gpu_state, headline, readouts_cost, runtimes, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
@@ -30,12 +30,13 @@ Record = dict[str, Any]
 @dataclass(frozen=True)
 class Source:
     """A table: the function that makes it of its record, the record's file (in `records/`, or its whole path) and the command that
-    writes that file. runs: it is made of the rows of all machines in `results/` instead."""
+    writes that file. runs: it is made of the rows of all machines in `results/` instead. owed: without its record it says so."""
 
     make: Callable[[Any], str]
     record: str | Path = ""
     command: str = ""
     runs: bool = False
+    owed: bool = False
 
 
 def recipe_table(_: Record) -> str:
@@ -237,6 +238,7 @@ TABLES = {
     ),
     "runtimes-pointing": Source(runtimes.pointing_table, "runtimes.json", runtimes.COMMAND),
     "runtimes-times": Source(runtimes.times_table, "runtimes.json", runtimes.COMMAND),
+    "readouts-cost": Source(readouts_cost.cost_table, "readouts_cost.json", readouts_cost.COMMAND, owed=True),
     "training": Source(
         training_table, "embedded_training.json",
         "python benchmarks/embedded_model/train.py --out runs/embedded && python benchmarks/embedded_model/pack.py runs/embedded",
@@ -268,6 +270,8 @@ def table(name: str) -> str:
     if not source.record:
         return source.make({})
     path = RECORDS / source.record
+    if not path.exists() and source.owed:
+        return f"Not measured yet: `{source.command}` measures it.\n"
     if not path.exists():
         raise TableError(f"{shown(path)} does not exist: make it with `{source.command}`")
     try:

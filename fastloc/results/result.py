@@ -330,12 +330,15 @@ class Result:
         With a threshold also -1 where the heatmap of that text is below it.
         """
         refined = self._refined
+        least = None if threshold is None else _number("threshold", threshold)
+        # through the model's input labels are read pixel by pixel, and so is their heat
+        turning = None if least is None or maps.through_input(self.order) else self._reader.turning(least)
         if refined is None:
-            chosen = labels(-self.similarity if self.reverse else self.similarity, self.geometry, self.order)
+            chosen = labels(-self.similarity if self.reverse else self.similarity, self.geometry, self.order, turning)
         else:
             chosen = refined_heatmaps.labels(refined, self.geometry, self.reverse)
-        if threshold is not None:
-            self._reader.cool(chosen, _number("threshold", threshold))
+        if least is not None and turning is None:
+            self._reader.cool(chosen, least)
         return chosen
 
     def overlay(self, alpha: float = 0.5, colormap: str = "turbo") -> Image.Image:

@@ -14,6 +14,8 @@ from pycocotools import mask as coco
 import literal_readouts as literal
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import FITS, fit
+from fastloc.imaging.readouts import shares
+from fastloc.imaging.readouts.turning import turning_of
 from fastloc.results.result import Result
 
 
@@ -108,6 +110,32 @@ def test_flat_maps_and_one_pixel() -> None:
                     logit_scale=10.0,
                 )  # fmt: skip
                 check(result, (0.0, 0.5))
+
+
+def test_shares_that_vanish_have_their_peaks() -> None:
+    geometry, noise = fit((150, 200), 48, 16), np.random.default_rng(0)
+    # the last text's share is nowhere a normal number of float32, and of the one before it is 0 in places
+    grid = noise.standard_normal((4, 3, 3)).astype(np.float32) * 0.1 - np.array([0, 0, 0.5, 0.85], np.float32)[:, None, None]
+    for scale in (10.0, 100.0, 1000.0):
+        result = Result(
+            picture=Image.new("RGB", (200, 150)), texts=tuple("abcd"), similarity=grid, geometry=geometry, order="softmax",
+            logit_scale=scale,
+        )  # fmt: skip
+        assert shares.peaks(result._heat) is not None
+        assert [(point.x, point.y, point.value) for point in result.points()] == literal.peaks(result)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_heat_turns_at_the_value_before_which_it_is_on_the_other_side(dtype: type) -> None:
+    geometry = fit((40, 50), 48, 16)
+    grid = np.random.default_rng(0).standard_normal((3, 3, 3)).astype(dtype)
+    for order, reverse in (("picture", False), ("picture", True), ("grid", False), ("none", False)):
+        heat = heatmaps.heat_of(grid, geometry, order, reverse=reverse)
+        least = turning_of(heat, 0.3).least
+        at, before = (heat.of(values, slice(None)) >= 0.3 for values in (least.copy(), np.nextafter(least, dtype(-np.inf))))
+        assert (at != reverse).all() and (before == reverse).all()
+    # heat is never above 1
+    assert not turning_of(heatmaps.heat_of(grid, geometry, "grid"), 1.5).warm(grid, slice(None)).any()
 
 
 def test_refined_results_are_read_off_their_maps() -> None:

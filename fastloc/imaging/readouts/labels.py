@@ -9,76 +9,89 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.imaging.axis_sampling import Axis
-from fastloc.imaging.bilinear import Bilinear, blend
+from fastloc.imaging.bilinear import Bilinear
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import BACKGROUND, surface
+from fastloc.imaging.readouts.blocks import corners_of, edges_of
+from fastloc.imaging.readouts.turning import Turning
 
 __all__ = ["labels"]
 
 Floats = NDArray[Any]
-Ints = NDArray[np.int64]
-# pixels along a side of a block at most
-SIDE = 128
 
 
-def labels(similarity: Floats, geometry: Geometry, order: str = "none") -> NDArray[np.int32]:
+def labels(similarity: Floats, geometry: Geometry, order: str = "none", turning: Turning | None = None) -> NDArray[np.int32]:
     """The most similar text of every pixel, int32 [H, W], from similarities [T, h, w] upsampled as the order has it; of equal ones
-    the first. `BACKGROUND` (-1) where the model did not look, a crop's borders."""
+    the first. `BACKGROUND` (-1) where the model did not look, a crop's borders; with turning also where the heat of that text is cold."""
     maps, inside = surface(similarity, geometry, order), geometry.covered()
     made = np.empty(geometry.picture, np.int32)
     for borders in ((slice(None, inside[0].start),), (slice(inside[0].stop, None),),
                     (slice(None), slice(None, inside[1].start)), (slice(None), slice(inside[1].stop, None))):  # fmt: skip
         made[borders] = BACKGROUND
-    _fill(maps, *inside, made)
+    if len(maps.rows) == 1:
+        _fill(maps, turning, *inside, made)
+        return made
+    # through the pixels of the model's input there are as many blocks as those
+    for _, part, values in maps.parts(*inside, together=True):
+        _first(values, range(len(values)), made[part, inside[1]])
     return made
 
 
-def _fill(maps: Bilinear, rows: slice, columns: slice, chosen: NDArray[np.int32]) -> None:
+def _fill(maps: Bilinear, turning: Turning | None, rows: slice, columns: slice, chosen: NDArray[np.int32]) -> None:
     """Set labels [H, W] at the rows and columns that the model saw.
 
     A block lies between two cells along both axes, so the difference of two texts is bilinear on it, and least and greatest at its
     corners: a text that leads at all four by more than rounding leads at every pixel between, and one that is behind at all four is
-    nowhere first.
+    nowhere first. A text's heat is bilinear too before it is stretched: one that is warm or cold at all four corners is so between.
     """
-    if len(maps.rows) > 1:
-        # through the pixels of the model's input there are as many blocks as those
-        for _, part, values in maps.parts(rows, columns, together=True):
-            _first(values, range(len(values)), chosen[part, columns])
-        return
     down, along = maps.rows[-1], maps.columns[-1]
-    tops, lefts = _edges(down, rows), _edges(along, columns)
+    tops, lefts = edges_of(down, rows), edges_of(along, columns)
     cells = maps.across(slice(None), columns)
-    lead, rivals = _rivals(cells, down, tops, lefts - columns.start)
-    widths, contested = np.diff(lefts), rivals.sum(0) > 0
+    corners, margin = corners_of(cells, down, tops, lefts - columns.start)
+    lead, rivals = _rivals(corners, margin)
+    shown, mixed, cold = lead, np.zeros(lead.shape, np.bool_), np.zeros(rivals.shape, np.bool_)
+    contested = rivals.sum(0) > 0
+    if turning is not None:
+        heated = turning.maps.across(slice(None), columns)
+        corners, margin = corners_of(heated, down, tops, lefts - columns.start)
+        warm, cold = turning.sides(corners.min((2, 4)), corners.max((2, 4)), margin)
+        own_warm, own_cold = (np.take_along_axis(each, lead[None], 0)[0] for each in (warm, cold))
+        shown = np.where(own_cold, np.int32(BACKGROUND), lead)
+        mixed = ~own_warm & ~own_cold
+    widths = np.diff(lefts)
     for row, (top, bottom) in enumerate(pairwise(tops.tolist())):
-        chosen[top:bottom, columns] = np.repeat(lead[row], widths)
+        chosen[top:bottom, columns] = np.repeat(shown[row], widths)
         cell, weight = int(down.lower[top]), down.weight[top:bottom].astype(cells.dtype)[:, None]
-        below = min(cell + 1, down.seen.stop - 1)
-        for block in np.flatnonzero(contested[row]).tolist():
+        between = cell, min(cell + 1, down.seen.stop - 1), weight
+        for block in np.flatnonzero(contested[row] | mixed[row]).tolist():
             left, right = int(lefts[block]), int(lefts[block + 1])
-            part = slice(left - columns.start, right - columns.start)
-            texts = np.flatnonzero(rivals[:, row, block])
-            above = cells[texts, cell, part]
-            values = (cells[texts, below, part] - above)[:, None] * weight
-            values += above[:, None]
-            _first(values, texts.tolist(), chosen[top:bottom, left:right])
+            part, out = slice(left - columns.start, right - columns.start), chosen[top:bottom, left:right]
+            texts = np.flatnonzero(rivals[:, row, block]).tolist() or [int(lead[row, block])]
+            if len(texts) > 1:
+                _first(_between(cells, texts, part, *between), texts, out)
+            if turning is None:
+                continue
+            names = out.copy()
+            for text in texts:
+                if cold[text, row, block]:
+                    out[names == text] = BACKGROUND
+                elif not warm[text, row, block]:
+                    is_warm = turning.warm(_between(heated, [text], part, *between)[0], text)
+                    np.copyto(out, BACKGROUND, where=~is_warm & (names == text))
 
 
-def _edges(axis: Axis, inside: slice) -> Ints:
-    """Where blocks begin along an axis, and where the last one ends."""
-    bands = axis.bands(SIDE)
-    return np.array([inside.start, *bands[(bands > inside.start) & (bands < inside.stop)], inside.stop])
+def _between(cells: Floats, texts: list[int], part: slice, upper: int, lower: int, weight: Floats) -> Floats:
+    """[t, n, w]: the values of texts between two rows of cells, at rows of these weights."""
+    above = cells[texts, upper, part]
+    values: Floats = (cells[texts, lower, part] - above)[:, None] * weight
+    values += above[:, None]
+    return values
 
 
-def _rivals(cells: Floats, down: Axis, tops: Ints, lefts: Ints) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _rivals(corners: Floats, margin: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Of each block [n, m] the text that leads at its first corner, and bool [T, n, m]: the texts that may be first at some pixel, where
     they are several."""
-    rows, columns = (np.stack([edges[:-1], edges[1:] - 1], 1).ravel() for edges in (tops, lefts))
-    count, high, wide = len(cells), len(tops) - 1, len(lefts) - 1
-    corners = blend(cells[..., columns], down, rows, -2).reshape(count, high, 2, wide, 2)
-    # each of the two values of a difference is off by less than 8 roundings, at a corner and between
-    margin = 32 * np.finfo(cells.dtype).eps * np.abs(cells).max()
+    count, high, _, wide, _ = corners.shape
     rivals: NDArray[np.bool_] = np.ones((count, high, wide), np.bool_)
     leads = np.empty(corners.shape[1:], np.int32)
     _first(corners, range(count), leads)

@@ -13,6 +13,7 @@ from fastloc.imaging.heatmaps import BACKGROUND, Heat
 from fastloc.imaging.readouts.columns import Columns
 from fastloc.imaging.readouts.runs import Runs
 from fastloc.imaging.readouts.strips import Strips
+from fastloc.imaging.readouts.turning import Turning, turning_of
 
 __all__ = ["Reader"]
 
@@ -62,16 +63,18 @@ class Reader:
         """bool [T, H, W]: where heat reaches the threshold, never where the model did not look."""
         geometry = self._strips.geometry
         made = np.zeros((len(self.index), *geometry.picture), np.bool_)
-        if self._alone is None:
-            columns = geometry.covered()[1]
-            for rows, heat in self._strips:
-                np.greater_equal(heat[list(self.index)], threshold, out=made[:, rows, columns])
+        inside, turning = geometry.covered(), self.turning(threshold)
+        if turning is not None:
+            for texts, rows, values in turning.maps.parts(*inside):
+                turning.warm(values, texts, out=made[texts, rows, inside[1]])
             return made
-        for place, runs in enumerate(self.runs(threshold)):
-            first, *others = (text for text, each in enumerate(self.index) if each == place)
-            runs.fill(made[first])
-            made[others] = made[first]
+        for rows, heat in self._strips:
+            np.greater_equal(heat[list(self.index)], threshold, out=made[:, rows, inside[1]])
         return made
+
+    def turning(self, threshold: float) -> Turning | None:
+        """Where the heat of each text reaches the threshold, as values of maps; None where texts compete, and of maps that are made."""
+        return None if self._alone is None else turning_of(self._alone, threshold)[list(self.index)]
 
     def cool(self, labels: NDArray[np.int32], threshold: float) -> None:
         """Set labels [H, W] of texts to `BACKGROUND` where the heat of the pixel's text is below the threshold."""

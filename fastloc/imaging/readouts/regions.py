@@ -35,6 +35,13 @@ class Regions:
         starts = self.runs.line * step + self.runs.start
         return int(self.belongs[np.searchsorted(starts, line * step + place, "right") - 1])
 
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """bool [H, W]: the pixels of one region."""
+        own, runs = self.belongs == index, self.runs
+        made = np.zeros(runs.size, np.bool_)
+        Runs(runs.size, runs.down, runs.line[own], runs.start[own], runs.end[own], runs.largest[own]).columns().fill(made)
+        return made
+
 
 def of_runs(runs: Runs) -> Regions:
     """The regions of a mask that is True somewhere."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import Heat
 from fastloc.imaging.readouts.runs import Runs
+from fastloc.imaging.readouts.shares import peaks
 
 __all__ = ["Strips"]
 
@@ -55,6 +56,8 @@ class Strips:
 
     def peaks(self) -> list[tuple[int, int, float]]:
         """Of each text the (row, column) of its greatest heat, of several the one nearest to their centre; and that heat."""
+        if isinstance(self._heat, Heat) and (found := peaks(self._heat)) is not None:
+            return found
         best = np.full(self._count, -np.inf)
         ties: list[list[Runs]] = [[] for _ in best]
         for rows, heat in self:
