@@ -26,10 +26,8 @@ Steps = NDArray[np.uint8]
 # rows and columns of pixels, texts, and their heat [texts, rows, columns], which is good until the next part
 Part = tuple[slice, slice, list[int], Steps]
 
-# pixels of a part, which stay in a core's own cache
-CHUNK = 1 << 15
-# cells between two warm ones that are not worth a part's end
-GAP = 1
+# pixels of a part, which stay in the cache
+CHUNK = 1 << 16
 
 
 def warm_parts(result: Result, size: tuple[int, int], least: int) -> Iterator[Part]:
@@ -49,22 +47,22 @@ def warm_parts(result: Result, size: tuple[int, int], least: int) -> Iterator[Pa
     warm = _larger(_larger(steps, 1), 2) >= least - 0.5
     across = np.matmul(steps, columns.T)
     strip, bytes_ = np.empty(CHUNK, np.float32), np.empty((len(steps), CHUNK), np.uint8)
-    for cell in range(down.lower[inside[0].start], down.lower[inside[0].stop - 1] + 1):
-        high = _pixels(down, cell, cell + 1, inside[0])
+    tops, lefts = (_borders(axis, pixels) for axis, pixels in zip((down, along), inside, strict=True))
+    for cell, left, right in _runs(warm.any(axis=0)):
+        high, wide = slice(tops[cell], tops[cell + 1]), slice(lefts[left], lefts[right])
         # a product over one cell alone is another routine, ten times as slow
         cells = slice(max(min(cell, down.cells - 2), 0), cell + 2)
-        for left, right in _runs(warm[:, cell].any(axis=0)):
-            texts = np.flatnonzero(warm[:, cell, left:right].any(axis=1)).tolist()
-            for part in _cut(high, _pixels(along, left, right, inside[1])):
-                shape = tuple(each.stop - each.start for each in part)
-                values = strip[: math.prod(shape)].reshape(shape)
-                made = bytes_[: len(texts), : values.size].reshape(-1, *shape)
-                for out, text in zip(made, texts, strict=True):
-                    np.matmul(rows[part[0], cells], across[text, cells, part[1]], out=values)
-                    if cut:
-                        np.clip(values, 0, np.float32(255.5), out=values)
-                    np.copyto(out, values, casting="unsafe")
-                yield *part, texts, made
+        texts = np.flatnonzero(warm[:, cell, left:right].any(axis=1)).tolist()
+        for part in _cut(high, wide):
+            shape = tuple(each.stop - each.start for each in part)
+            values = strip[: math.prod(shape)].reshape(shape)
+            made = bytes_[: len(texts), : values.size].reshape(-1, *shape)
+            for out, text in zip(made, texts, strict=True):
+                np.matmul(rows[part[0], cells], across[text, cells, part[1]], out=values)
+                if cut:
+                    np.clip(values, 0, np.float32(255.5), out=values)
+                np.copyto(out, values, casting="unsafe")
+            yield *part, texts, made
 
 
 def parts_of(heats: Steps) -> Iterator[Part]:
@@ -79,17 +77,19 @@ def _larger(steps: Floats, axis: int) -> Floats:
     return np.maximum(steps, after)
 
 
-def _runs(warm: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(first, last + 1) of warm cells in a row, together with cold ones between that are too few to end a part."""
-    at = np.flatnonzero(warm)
-    ends = np.flatnonzero(np.diff(at) > GAP + 1)
-    return [] if not len(at) else list(zip(at[[0, *(ends + 1)]].tolist(), (at[[*ends, -1]] + 1).tolist(), strict=True))
+def _runs(warm: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """(row, first, last + 1) of warm cells [h, w] side by side, and of cold ones between two of them, which are not worth a part's end."""
+    around = np.pad(warm, ((0, 0), (1, 1))).astype(np.int8)
+    around[:, 1:-1] |= around[:, :-2] & around[:, 2:]
+    change = np.diff(around, axis=1)
+    (row, first), (_, stop) = np.nonzero(change > 0), np.nonzero(change < 0)
+    return list(zip(row.tolist(), first.tolist(), stop.tolist(), strict=True))
 
 
-def _pixels(axis: Axis, first: int, stop: int, inside: slice) -> slice:
-    """The pixels inside that lie between the cells of an axis and the next ones."""
-    start, end = (int(np.searchsorted(axis.lower[inside], cell)) + inside.start for cell in (first, stop))
-    return slice(start, end)
+def _borders(axis: Axis, inside: slice) -> list[int]:
+    """The first pixel inside that lies at or behind each cell's centre, and the end of the pixels."""
+    borders: list[int] = (np.searchsorted(axis.lower[inside], np.arange(axis.cells + 1)) + inside.start).tolist()
+    return borders
 
 
 def _cut(rows: slice, columns: slice) -> Iterator[tuple[slice, slice]]:
