@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from fastloc._version import __version__
 from fastloc.cli.arguments import (
     STDIN,
+    add_decode,
     add_execution,
     add_exported,
     add_like,
@@ -65,6 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
+    add_decode(group)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
@@ -137,8 +139,9 @@ def _folder(args: argparse.Namespace) -> Path:
 
 
 def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
-    image = read_picture(STDIN, args.max_pixels) if job.image == STDIN else job.image
-    result: Result = localizer(image, args.texts, max_pixels=args.max_pixels)
+    enough = localizer.enough if args.decode == "reduced" else None
+    image = read_picture(STDIN, args.max_pixels, enough) if job.image == STDIN else job.image
+    result: Result = localizer(image, args.texts, max_pixels=args.max_pixels, decode=args.decode)
     if job.image == STDIN:
         result = replace(result, name=STDIN)
     if args.refine:

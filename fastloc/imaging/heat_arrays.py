@@ -23,7 +23,9 @@ from fastloc.imaging.axis_sampling import Axis
 from fastloc.imaging.bilinear import CHUNK, Bilinear
 from fastloc.imaging.heatmaps import Heat, is_flat
 
-__all__ = ["DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps", "usable_threads"]
+__all__ = [
+    "DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps", "usable_threads",
+]  # fmt: skip
 
 Floats = NDArray[Any]
 

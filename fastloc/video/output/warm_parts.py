@@ -44,11 +44,11 @@ def warm_parts(result: Result, size: tuple[int, int], least: int) -> Iterator[Pa
     (down, along), (rows, columns) = (axes[-1] for axes in (heat.maps.rows, heat.maps.columns)), matrices_of(result, size)
     cut = heat.cut and bool(steps.min() < 0 or steps.max() >= 256)
     # [T, h, w]: between a cell and the next ones; half a step is lost in rounding at most
-    warm = _larger(_larger(steps, 1), 2) >= least - 0.5
+    warm: NDArray[np.bool_] = _larger(_larger(steps, 1), 2) >= least - 0.5
     across = np.matmul(steps, columns.T)
     strip, bytes_ = np.empty(CHUNK, np.float32), np.empty((len(steps), CHUNK), np.uint8)
     tops, lefts = (_borders(axis, pixels) for axis, pixels in zip((down, along), inside, strict=True))
-    for cell, left, right in _runs(warm.any(axis=0)):
+    for cell, left, right in _runs(np.logical_or.reduce(warm)):
         high, wide = slice(tops[cell], tops[cell + 1]), slice(lefts[left], lefts[right])
         # a product over one cell alone is another routine, ten times as slow
         cells = slice(max(min(cell, down.cells - 2), 0), cell + 2)
@@ -73,8 +73,9 @@ def parts_of(heats: Steps) -> Iterator[Part]:
 
 def _larger(steps: Floats, axis: int) -> Floats:
     """The larger of each cell and the next one on an axis; the last one has none."""
-    after = np.concatenate((steps, steps.take([-1], axis)), axis).take(range(1, steps.shape[axis] + 1), axis)
-    return np.maximum(steps, after)
+    after = np.minimum(np.arange(steps.shape[axis]) + 1, steps.shape[axis] - 1)
+    larger: Floats = np.maximum(steps, steps.take(after, axis))
+    return larger
 
 
 def _runs(warm: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
