@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
         ({"threshold": 0.7}, "threshold must be 0.5, as for the rows in "),
         ({"texts": ["a dog"]}, "texts must be "),
         ({"method": "clip_surgery"}, "method must be 'gem', as for the rows in "),
-        ({"decode": "reduced"}, "decode must be full, as for the rows in "),
+        ({"decode": "reduced"}, "decode must be 'full', as for the rows in "),
     ],
 )
 def test_settings_that_change_rows_may_not_change(photos: Path, made: Path, change: dict[str, Any], message: str) -> None:
@@ -247,10 +247,10 @@ def test_pictures_are_decoded_at_a_reduced_scale_where_a_folder_says_so(photos: 
     source, reduced = [str(tmp_path / "large.jpg")], Locate(TEXTS, decode="reduced")
     batch(source, reduced, tmp_path / "reduced")
     peaks = [(row["peak_x"], row["peak_y"], row["similarity"]) for row in table(tmp_path / "reduced")]
-    for decode, same in (("reduced", True), ("full", False)):
-        points = Localizer()(tmp_path / "large.jpg", TEXTS, decode=decode).points()
+    for scale, same in (("reduced", True), ("full", False)):
+        points = Localizer()(tmp_path / "large.jpg", TEXTS, decode=scale).points()
         expected = [value for point in points for value in (point.x, point.y, point.similarity)]
-        assert ([value for peak in peaks for value in peak] == pytest.approx(expected, abs=1e-6)) == same, decode
+        assert ([value for peak in peaks for value in peak] == pytest.approx(expected, abs=1e-6)) == same, scale
     assert pickle.loads(pickle.dumps(reduced)).settings == reduced.settings and reduced.settings.hash() != Locate(TEXTS).settings.hash()
 
     batch(source, locate, tmp_path / "older")

@@ -179,11 +179,11 @@ def test_large_files_are_decoded_at_a_reduced_scale_where_the_settings_say_so(lo
     file = io.BytesIO()
     Image.open(io.BytesIO(MARKET)).convert("RGB").resize((1600, 1000)).save(file, "JPEG")
     body = {"json": {"texts": ["cat"], "image": base64.b64encode(file.getvalue()).decode()}}
-    for decode in DECODES:
-        (answer,) = called(application(localizer, Settings(decode=decode)), ("/v1/locate", body))
-        expected = localizer(file.getvalue(), ["cat"], decode=decode).to_dict()["texts"][0]["peak"]
-        (found,) = answer.json()["pictures"]
-        assert found["texts"][0]["peak"] == pytest.approx(expected, abs=1e-5), decode
+    for scale in DECODES:
+        (answer,) = called(application(localizer, Settings(decode=scale)), ("/v1/locate", body))
+        expected = localizer(file.getvalue(), ["cat"], decode=scale).to_dict()["texts"][0]["peak"]
+        (found,) = answer.json()["results"]
+        assert found["texts"][0]["peak"] == pytest.approx(expected, abs=1e-5), scale
     with pytest.raises(FastlocError, match="decode 'half'"):
         Settings(decode="half")
 
