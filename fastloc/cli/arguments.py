@@ -15,6 +15,8 @@ from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size,
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Pair = tuple[int, int]
+
 # the name of standard input
 STDIN = "-"
 
@@ -134,6 +136,12 @@ def add_pixels(group: "argparse._ArgumentGroup") -> None:
     )
 
 
+def add_decode(group: "argparse._ArgumentGroup") -> None:
+    """Add the option that decodes large JPEG files at a reduced scale."""
+    text = "reduced: decode a JPEG far larger than the model's input at 1/2, 1/4 or 1/8; similarities move a little"
+    group.add_argument("--decode", choices=("full", "reduced"), default="full", help=f"{text} (default: full)")
+
+
 def pictures_of(given: Iterable[str]) -> list[str]:
     """The pictures that arguments name: files and addresses, `-` for standard input, and those of folders, patterns and list files.
 
@@ -142,15 +150,15 @@ def pictures_of(given: Iterable[str]) -> list[str]:
     return [path for each in given for path in ([each] if each == STDIN else paths(each))]
 
 
-def read_picture(name: str, max_pixels: int = MAX_PIXELS) -> "Image":
-    """The picture of a name that `pictures_of` gave. Raises ImageError."""
+def read_picture(name: str, max_pixels: int = MAX_PIXELS, enough: Callable[[Pair], Pair] | None = None) -> "Image":
+    """The picture of a name that `pictures_of` gave; `enough` as for `fastloc.imaging.images.load`. Raises ImageError."""
     from fastloc.imaging import images
 
     if name != STDIN:
-        return images.load(name, max_pixels=max_pixels)
+        return images.load(name, max_pixels=max_pixels, enough=enough)
     if sys.stdin is None or sys.stdin.isatty():
         raise ImageError("standard input must hold a picture, got a terminal; `fastloc locate - < picture.jpg`")
-    return images.load(sys.stdin.buffer, "standard input", max_pixels=max_pixels)
+    return images.load(sys.stdin.buffer, "standard input", max_pixels=max_pixels, enough=enough)
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:

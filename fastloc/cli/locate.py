@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from fastloc._version import __version__
 from fastloc.cli.arguments import (
     STDIN,
+    add_decode,
     add_execution,
     add_exported,
     add_like,
@@ -76,6 +77,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--batch", type=count_or_auto, default=1, metavar="N",
         help="pictures a call of the model: a number, or auto to measure it on the first ones (default: 1)",
     )  # fmt: skip
+    add_decode(group)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
@@ -157,7 +159,9 @@ def _results(
         say(f"fastloc: {_choose(localizer, jobs, args)}", error=True)
     elif fixed_batch(localizer) is None:
         localizer.batch = args.batch
-    return localizer.attempts((_picture(job.image, args.max_pixels) for job in jobs), args.texts, max_pixels=args.max_pixels)
+    enough = localizer.enough if args.decode == "reduced" else None
+    sources = (_picture(job.image, args.max_pixels, enough) for job in jobs)
+    return localizer.attempts(sources, args.texts, max_pixels=args.max_pixels, decode=args.decode)
 
 
 def _choose(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace) -> BatchChoice:
@@ -175,12 +179,12 @@ def _choose(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequenc
     return choose_batch(localizer, usable, localizer.encode_texts(args.texts))
 
 
-def _picture(name: str, max_pixels: int) -> Any:
+def _picture(name: str, max_pixels: int, enough: Callable[[tuple[int, int]], tuple[int, int]] | None) -> Any:
     """A picture for the localizer: its path, or what standard input holds, or the reason why that is none."""
     if name != STDIN:
         return name
     try:
-        return read_picture(STDIN, max_pixels)
+        return read_picture(STDIN, max_pixels, enough)
     except ImageError as error:
         return error
 

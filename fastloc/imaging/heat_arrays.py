@@ -23,7 +23,9 @@ from fastloc.imaging.axis_sampling import Axis
 from fastloc.imaging.bilinear import CHUNK, Bilinear
 from fastloc.imaging.heatmaps import Heat, is_flat
 
-__all__ = ["DTYPES", "array_of", "dtype_of", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps", "usable_threads"]
+__all__ = [
+    "DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps", "usable_threads",
+]  # fmt: skip
 
 Floats = NDArray[Any]
 
@@ -131,7 +133,7 @@ def _values(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
 
 def _steps(heat: Heat, out: NDArray[np.uint8], rows: slice, columns: slice) -> None:
     """Heat in bytes, of maps that are stretched."""
-    scaled = _scaled(heat)
+    scaled = grid_steps(heat)
     # no blend of cells reaches beyond them, so that few maps need the cut
     cut = heat.cut and bool(scaled.min() < 0 or scaled.max() >= 256)
     wide, flat = columns.stop - columns.start, scaled.reshape(-1, scaled.shape[2])
@@ -148,7 +150,7 @@ def _steps(heat: Heat, out: NDArray[np.uint8], rows: slice, columns: slice) -> N
             np.copyto(map_[place], made, casting="unsafe")
 
 
-def _scaled(heat: Heat) -> Floats:
+def grid_steps(heat: Heat) -> Floats:
     """float32 [T, h, w]: the patch grid, so that a map of it, cut to whole numbers, is heat in steps of 1/255."""
     values: Floats = heat.maps.values.astype(np.float32)
     if heat.low is not None and heat.span is not None:

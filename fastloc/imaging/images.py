@@ -66,6 +66,8 @@ def load(
     kind = type(source).__name__
     if bgr:
         raise ImageError(f"{name or 'picture'} must be an array or a tensor for bgr, got a {kind}, which names its channels itself")
+    if isinstance(source, ReducedPicture) and enough is not None and source.suffices(enough(source.size[::-1])):
+        return source
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or "PIL picture", own=False)
     if isinstance(source, (str, os.PathLike)):

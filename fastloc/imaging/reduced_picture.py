@@ -47,6 +47,10 @@ class ReducedPicture(Image.Image):
             self.im = self._decode().im
         return super().load()
 
+    def suffices(self, least: Pair) -> bool:
+        """True where the reduced picture has at least (height, width) pixels."""
+        return self.small.height >= least[0] and self.small.width >= least[1]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Image.frombytes, ("RGB", self.size, self.tobytes())
 

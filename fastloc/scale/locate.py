@@ -18,6 +18,7 @@ import numpy as np
 from fastloc.auto import load
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
+from fastloc.imaging.reduced_picture import check_decode
 from fastloc.results.base_localizer import BATCH
 from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, find_batch, fixed_batch
 from fastloc.results.result import Result
@@ -69,6 +70,7 @@ class Locate(Described):
         batch: pictures that go through the model at once; "auto" for a number that `find_batch` or `use_batch` sets before the first call.
         threads: windows that are computed side by side; by default the cores of this process.
         max_pixels: what a picture may decode to.
+        decode: "full", or "reduced": see a call of `fastloc.Localizer`.
 
     Raises:
         TextError, FastlocError: texts or numbers that cannot be used; the first call raises what `fastloc.load` does.
@@ -89,6 +91,7 @@ class Locate(Described):
         batch: int | str = BATCH,
         threads: int | None = None,
         max_pixels: int = images.MAX_PIXELS,
+        decode: str = "full",
         **options: Any,
     ) -> None:
         self._describe(locals(), "options")
@@ -97,6 +100,7 @@ class Locate(Described):
         first: Any = BATCH if self.auto else batch
         for name, value, least in (("batch", first, 1), ("max_pixels", max_pixels, 1), ("threads", 1 if threads is None else threads, 1)):
             number(name, value, least, float("inf"))
+        check_decode(decode)
         number("threshold", threshold, -float("inf"), float("inf"))
         if score is not None:
             number("score", score, 0, 1)
@@ -105,7 +109,7 @@ class Locate(Described):
         self.batch: int
         self.model, self.pretrained, self.batch = os.fspath(meant["model"]), meant["pretrained"], first
         self.threshold, self.score, self.masks, self.grids = float(threshold), score, masks, grids
-        self.max_pixels, self.options = max_pixels, {name: meant[name] for name in options}
+        self.max_pixels, self.decode, self.options = max_pixels, decode, {name: meant[name] for name in options}
         self.threads = _cores() if threads is None else threads
         self._chosen = {name: value for name, value in (("method", method), ("device", device)) if value is not None}
 
@@ -207,7 +211,7 @@ class Locate(Described):
             model=self.model, pretrained=str(self.pretrained or ""), method=localizer.method, digest=weights_digest(localizer),
             texts=self.texts, threshold=self.threshold, score=self.score, masks=self.masks, grids=self.grids, batch=self.batch,
             device="cpu" if device is None else str(device.type), max_pixels=self.max_pixels,
-            options={name: str(value) for name, value in sorted(self.options.items())},
+            options={name: str(value) for name, value in sorted(self.options.items())}, decode=self.decode,
         )  # fmt: skip
 
     @property
@@ -261,7 +265,9 @@ class Locate(Described):
 
     def _decoded(self, key: str, source: Any) -> Any:
         try:
-            picture = images.load(content(source) if isinstance(source, Item) else source, key, max_pixels=self.max_pixels)
+            enough = self.localizer.enough if self.decode == "reduced" else None
+            given = content(source) if isinstance(source, Item) else source
+            picture = images.load(given, key, max_pixels=self.max_pixels, enough=enough)
             self.localizer._geometry(picture.size[::-1], key)
         except (OSError, MemoryError) as error:
             raise ImageError(f"cannot be read ({first_line(error)})") from error

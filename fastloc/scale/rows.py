@@ -35,6 +35,7 @@ class Settings:
     batch     pictures that go through the model at once: on a GPU the last bits of a similarity depend on it
     device    "cpu" or "cuda", for the same reason
     options   other arguments of the localizer, as text
+    decode    "full" or "reduced"; a folder of an earlier version, which names none, is "full"
     """
 
     model: str
@@ -50,14 +51,22 @@ class Settings:
     device: str
     max_pixels: int
     options: dict[str, str]
+    decode: str = "full"
 
     def hash(self) -> str:
         """The SHA-256 of the settings, in hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._named(), sort_keys=True).encode()).hexdigest()
 
     def metadata(self, **more: Any) -> dict[str, str]:
         """The metadata of a schema: format and settings, and what else is given, as JSON under `KEY`."""
-        return {KEY: json.dumps({"format": FORMAT, **asdict(self), **more}, sort_keys=True)}
+        return {KEY: json.dumps({"format": FORMAT, **self._named(), **more}, sort_keys=True)}
+
+    def _named(self) -> dict[str, Any]:
+        """The settings by name; "full" is left out, so that folders of an earlier version go on."""
+        named = asdict(self)
+        if self.decode == "full":
+            del named["decode"]
+        return named
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pyarrow.Table:

@@ -26,6 +26,7 @@ from fastloc.web_server.fault_log import FaultLog
 __all__ = ["Service"]
 
 T = TypeVar("T")
+Pair = tuple[int, int]
 # threads that read pictures and read results off
 THREADS = 2
 # seconds a picture, before any was located
@@ -118,7 +119,7 @@ class Service:
         try:
             async with asyncio.timeout(self.settings.seconds):
                 ready = asyncio.get_running_loop().run_in_executor(self._texts, localizer.encode_texts, prompts)
-                loaded, _ = await asyncio.gather(self._all_loaded(pictures, len(prompts)), ready)
+                loaded, _ = await asyncio.gather(self._all_loaded(localizer, pictures, len(prompts)), ready)
                 found = await self.batcher.locate(localizer, loaded, prompts)
         except TimeoutError:
             raise Refused(504, f"the answer took longer than {self.settings.seconds:g} s; send less at a time, or later") from None
@@ -169,16 +170,19 @@ class Service:
                 raise TextError(f"a text must hold letters and signs alone, got {text[:40]!r}")
         return prompts
 
-    async def _all_loaded(self, pictures: Sequence[bytes | str | Image.Image], texts: int) -> list[Image.Image]:
-        return [await self.aside(self._loaded, picture, texts) for picture in pictures]
+    async def _all_loaded(
+        self, localizer: BaseLocalizer[Any], pictures: Sequence[bytes | str | Image.Image], texts: int
+    ) -> list[Image.Image]:
+        enough = localizer.enough if self.settings.decode == "reduced" else None
+        return [await self.aside(self._loaded, picture, texts, enough) for picture in pictures]
 
-    def _loaded(self, picture: bytes | str | Image.Image, texts: int) -> Image.Image:
+    def _loaded(self, picture: bytes | str | Image.Image, texts: int, enough: Callable[[Pair], Pair] | None) -> Image.Image:
         if isinstance(picture, str) and not self.settings.addresses:
             raise Refused(403, "this service fetches no addresses; send the picture itself")
         # a path would be a file of the service's own machine
         if isinstance(picture, str) and not is_address(picture):
             raise Refused(422, f"url must be an http(s) address, got {picture[:60]!r}")
-        loaded = load(picture, None if isinstance(picture, str) else "image", max_pixels=self.settings.pixels)
+        loaded = load(picture, None if isinstance(picture, str) else "image", max_pixels=self.settings.pixels, enough=enough)
         if loaded.width * loaded.height * texts > self.settings.cells:
             most = f"{self.settings.cells:,} pixels times texts"
             raise Refused(413, f"a picture must have at most {most}, got {loaded.width} x {loaded.height} x {texts}; ask for fewer texts")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from fastloc.errors import FastlocError
+from fastloc.imaging.reduced_picture import check_decode
 
 __all__ = ["Refused", "Settings"]
 
@@ -19,6 +20,7 @@ class Settings:
 
     methods   methods beside the localizer's own that a request may ask for
     pixels    of one picture
+    decode    "full", or "reduced" for JPEG files: see a call of `fastloc.Localizer`
     cells     pixels of one picture times the texts to look for in it
     size      bytes of a request
     pictures  of one request
@@ -37,6 +39,7 @@ class Settings:
 
     methods: tuple[str, ...] = ()
     pixels: int = 16_000_000
+    decode: str = "full"
     cells: int = 256_000_000
     size: int = 32_000_000
     pictures: int = 16
@@ -54,6 +57,7 @@ class Settings:
     connections: int = 512
 
     def __post_init__(self) -> None:
+        check_decode(self.decode)
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= 0 and (value or name in ("wait", "addresses"))):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from command_line import Run, run_fixture  # noqa: F401
 from fastloc.cli import locate
-from fastloc.errors import FastlocWarning, ModelError
+from fastloc.errors import FastlocWarning, ImageError, ModelError
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.images import load
 from fastloc.recipes import RECIPES
@@ -35,7 +36,17 @@ class StandIn:
     def method(self) -> str:
         return str(self.made[-1][0][2])
 
+    def attempts(self, images: Iterable[Any], texts: list[str], *, max_pixels: int, decode: str) -> Iterator[Result | ImageError]:
+        assert decode == "full"
+        for image in images:
+            try:
+                yield self(image, texts, max_pixels)
+            except ImageError as error:
+                yield error
+
     def __call__(self, image: Path, texts: list[str], max_pixels: int) -> Result:
+        if isinstance(image, ImageError):
+            raise image
         picture = load(image, max_pixels=max_pixels)
         similarity = np.zeros((len(texts), 4, 4), np.float32)
         similarity[:, 3, 3] = 0.25

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from command_line import Run, run_fixture  # noqa: F401
 from fastloc.embedded import GEM_ONNX, GEM_TEXT_ONNX, SAMPLES
+from fastloc.imaging.reduced_picture import ReducedPicture
 
 MARKET = SAMPLES / "market.webp"
 
@@ -63,6 +66,24 @@ def test_one_picture_that_fits_nowhere_does_not_stop_the_others(run: Run, tmp_pa
 def test_a_limit_of_pixels(run: Run) -> None:
     status, _, err = run("locate", MARKET, "-t", "cat", "--max-pixels", "1000")
     assert status == 1 and "must have at most max_pixels = 1,000 pixels" in err
+
+
+def test_a_reduced_scale(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places are of the full picture; its pixels are not decoded where nobody looks at them, from standard input neither."""
+    Image.open(MARKET).convert("RGB").resize((1200, 800)).save(tmp_path / "large.jpg", quality=95)
+    asked = ("-t", "cat", "pizza", "--json", "--model", GEM_ONNX, "--text-tower", GEM_TEXT_ONNX)
+    full = json.loads(run("locate", "large.jpg", *asked).out)["pictures"][0]
+    decoded: list[int] = []
+    monkeypatch.setattr(ReducedPicture, "load", lambda self: decoded.append(1))
+    for source in ("large.jpg", "-"):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO((tmp_path / "large.jpg").read_bytes())))
+        found = json.loads(run("locate", source, *asked, "--decode", "reduced").out)["pictures"][0]
+        assert found["picture"] == full["picture"] == {"height": 800, "width": 1200}
+        for one, other in zip(full["texts"], found["texts"], strict=True):
+            assert abs(one["peak"]["x"] - other["peak"]["x"]) <= 10 and abs(one["peak"]["y"] - other["peak"]["y"]) <= 10
+            assert one["peak"]["similarity"] == pytest.approx(other["peak"]["similarity"], abs=0.01)
+    assert not decoded
+    assert run("locate", "large.jpg", "-t", "cat", "--decode", "half").status == 2
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])

@@ -56,6 +56,14 @@ def test_what_is_not_reduced() -> None:
         check_decode("half")
 
 
+def test_a_reduced_picture_is_loaded_again() -> None:
+    """As it is where its pixels suffice, else at full size."""
+    reduced = images.load(jpeg((400, 560)), enough=lambda _: (90, 90))
+    assert isinstance(reduced, ReducedPicture) and images.load(reduced, enough=lambda _: reduced.small.size[::-1]) is reduced
+    for enough in (lambda _: (1, reduced.small.width + 1), None):
+        assert type(images.load(reduced, enough=enough)) is Image.Image
+
+
 def test_a_reduced_picture_is_a_picture() -> None:
     content = jpeg((401, 303))
     wanted = np.asarray(images.load(content))

@@ -26,7 +26,6 @@ EXEMPT = {
     "fastloc/serve/batcher.py": _SERVER,
     "fastloc/serve/service.py": _SERVER,
     "fastloc/utils/heartbeat.py": _CALL,
-    "fastloc/video/output/painting.py": _CALL,
     "fastloc/video/sources/av_base.py": _STREAM,
     "fastloc/video/sources/iterables.py": _STREAM,
     "fastloc/video/sources/reconnecting_source.py": _STREAM,

@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import json
 import os
 import pickle
 import signal
@@ -255,6 +256,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
         ({"threshold": 0.7}, "threshold must be 0.5, as for the rows in "),
         ({"texts": ["a dog"]}, "texts must be "),
         ({"method": "clip_surgery"}, "method must be 'gem', as for the rows in "),
+        ({"decode": "reduced"}, "decode must be 'full', as for the rows in "),
     ],
 )
 def test_settings_that_change_rows_may_not_change(photos: Path, made: Path, change: dict[str, Any], message: str) -> None:
@@ -262,6 +264,30 @@ def test_settings_that_change_rows_may_not_change(photos: Path, made: Path, chan
     with pytest.raises(FastlocError) as raised:
         batch([str(photos)], other, made, shard=4)
     assert message in str(raised.value)
+
+
+def test_pictures_are_decoded_at_a_reduced_scale_where_a_folder_says_so(photos: Path, locate: Locate, tmp_path: Path) -> None:
+    """Rows are those of the same call of a localizer; a manifest of an earlier version, which names no scale, goes on as "full"."""
+    Image.open(photos / "000.png").convert("RGB").resize((1000, 750), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg")
+    source, reduced = [str(tmp_path / "large.jpg")], Locate(TEXTS, decode="reduced")
+    batch(source, reduced, tmp_path / "reduced")
+    peaks = [(row["peak_x"], row["peak_y"], row["similarity"]) for row in table(tmp_path / "reduced")]
+    for scale, same in (("reduced", True), ("full", False)):
+        points = Localizer()(tmp_path / "large.jpg", TEXTS, decode=scale).points()
+        expected = [value for point in points for value in (point.x, point.y, point.similarity)]
+        assert ([value for peak in peaks for value in peak] == pytest.approx(expected, abs=1e-6)) == same, scale
+    assert pickle.loads(pickle.dumps(reduced)).settings == reduced.settings and reduced.settings.hash() != Locate(TEXTS).settings.hash()
+
+    batch(source, locate, tmp_path / "older")
+    path, before = tmp_path / "older" / "manifest.json", rows(tmp_path / "older")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    assert manifest["settings"].pop("decode") == "full"
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    assert batch(source, locate, tmp_path / "older").located == 1 and rows(tmp_path / "older") == before
+    named = [pq.read_schema(part).metadata[b"fastloc"] for part in (tmp_path / "older" / "rows").glob("*.parquet")]
+    assert named and not any(b'"decode"' in each for each in named)
+    with pytest.raises(FastlocError, match="decode 'half'"):
+        Locate(TEXTS, decode="half")
 
 
 def test_the_command_counts_and_fails_where_a_picture_did(run: command_line.Run, photos: Path) -> None:

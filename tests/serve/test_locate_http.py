@@ -21,6 +21,8 @@ from starlette.applications import Starlette
 
 from fastloc import Localizer
 from fastloc.embedded import SAMPLES
+from fastloc.errors import FastlocError
+from fastloc.imaging.reduced_picture import DECODES
 from fastloc.results.wire import Located
 from fastloc.serve.app import application
 from fastloc.serve.guard import guarded
@@ -171,6 +173,19 @@ def test_rubbish_is_reported_in_a_line_and_disturbs_nobody(localizer: Localizer)
         assert (answer.status_code, words in message) == (status, True), (words, answer.text[:300])
         assert "\n" not in answer.json()["error"]
     assert answers[-1].status_code == 200 and not app.state.service.busy
+
+
+def test_large_files_are_decoded_at_a_reduced_scale_where_the_settings_say_so(localizer: Localizer) -> None:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(MARKET)).convert("RGB").resize((1600, 1000)).save(file, "JPEG")
+    body = {"json": {"texts": ["cat"], "image": base64.b64encode(file.getvalue()).decode()}}
+    for scale in DECODES:
+        (answer,) = called(application(localizer, Settings(decode=scale)), ("/v1/locate", body))
+        expected = localizer(file.getvalue(), ["cat"], decode=scale).to_dict()["texts"][0]["peak"]
+        (found,) = answer.json()["results"]
+        assert found["texts"][0]["peak"] == pytest.approx(expected, abs=1e-5), scale
+    with pytest.raises(FastlocError, match="decode 'half'"):
+        Settings(decode="half")
 
 
 def test_an_address_is_no_file_of_the_services_machine(localizer: Localizer) -> None:

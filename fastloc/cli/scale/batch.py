@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLIP, kind_of
-from fastloc.cli.arguments import add_execution, add_exported, add_method, add_pixels, add_source, add_texts
+from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_pixels, add_source, add_texts
 from fastloc.cli.localizers import changes, note_embedded
 from fastloc.errors import FastlocError
 from fastloc.utils.argument_types import count, count_or_auto
@@ -44,6 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
     group.add_argument("--batch", type=count_or_auto, default=8, metavar="N", help=_BATCH)
+    add_decode(group)
     group.add_argument("--threads", type=count, metavar="N", help="threads, each with a window of pictures (default: one a core)")
     _add_output(parser.add_argument_group("output"))
     group = parser.add_argument_group("sources")
@@ -119,7 +120,7 @@ def _locate(args: argparse.Namespace) -> "Locate":
     return Locate(
         args.texts, model=args.model, pretrained=args.pretrained, method=args.method, device=args.device, threshold=args.threshold,
         score=args.min_score, masks=not args.no_heatmaps, grids=args.grids, batch=args.batch, threads=args.threads,
-        max_pixels=args.max_pixels, **options,
+        max_pixels=args.max_pixels, decode=args.decode, **options,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_execution, add_exported, add_method, add_source
+from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_source
 from fastloc.cli.live import add_server, bound, check_certificate, url
 from fastloc.cli.localizers import engine, note_embedded
 from fastloc.utils import console
@@ -22,6 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_source(group)
     add_execution(group)
     add_exported(group)
+    add_decode(group)
     method = parser.add_argument_group("method")
     add_method(method)
     method.add_argument(
@@ -78,5 +79,5 @@ def _settings(args: argparse.Namespace) -> "Settings":
 
     return Settings(
         methods=tuple(args.methods), pixels=args.max_pixels, size=args.max_bytes, texts=args.max_texts, queue=args.queue, batch=args.batch,
-        wait=args.wait / 1000, seconds=args.timeout, addresses=args.allow_urls,
+        wait=args.wait / 1000, seconds=args.timeout, addresses=args.allow_urls, decode=args.decode,
     )  # fmt: skip

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fastloc.imaging.overlay import fitted, font_for
 
-__all__ = ["Colour", "box", "chip", "font_size", "ring"]
+__all__ = ["Colour", "box", "chip", "font_size", "put", "ring"]
 
 Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
 
 # drawn this much larger and scaled down: Pillow's shapes have hard edges
 SMOOTH = 4
@@ -58,11 +61,26 @@ def ring(radius: int, colour: Colour) -> Image.Image:
     return mark.resize((2 * half, 2 * half), Image.Resampling.BOX)
 
 
-def box(picture: Image.Image, corners: tuple[int, int, int, int], colour: Colour, width: int) -> None:
-    """A rectangle on the picture itself, from (x0, y0) to just before (x1, y1), with a dark edge inside and outside."""
-    draw, (x0, y0, x1, y1) = ImageDraw.Draw(picture, "RGBA"), corners
-    draw.rectangle((x0 - 1, y0 - 1, x1, y1), outline=(0, 0, 0, 130), width=width + 2)
-    draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(*colour, 255), width=width)
+def box(pixels: Pixels, corners: tuple[int, int, int, int], colour: Colour, width: int) -> None:
+    """Draw a rectangle on the pixels, from (x0, y0) to just before (x1, y1), with a dark edge inside and outside."""
+    x0, y0, x1, y1 = corners
+    left, top = max(x0 - 1, 0), max(y0 - 1, 0)
+    part = pixels[top : y1 + 1, left : x1 + 1]
+    picture = Image.fromarray(part)
+    draw = ImageDraw.Draw(picture, "RGBA")
+    draw.rectangle((x0 - 1 - left, y0 - 1 - top, x1 - left, y1 - top), outline=(0, 0, 0, 130), width=width + 2)
+    draw.rectangle((x0 - left, y0 - top, x1 - 1 - left, y1 - 1 - top), outline=(*colour, 255), width=width)
+    part[:] = np.asarray(picture)
+
+
+def put(pixels: Pixels, mark: Image.Image, left: int, top: int) -> None:
+    """Paste a mark, RGBA, over the pixels at a position, as far as it lies within."""
+    x, y = max(left, 0), max(top, 0)
+    part = pixels[y : max(top + mark.height, 0), x : max(left + mark.width, 0)]
+    if part.size:
+        picture = Image.fromarray(part)
+        picture.paste(mark, (left - x, top - y), mark)
+        part[:] = np.asarray(picture)
 
 
 def _letters(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, font: ImageFont.FreeTypeFont, ink: Colour) -> None:

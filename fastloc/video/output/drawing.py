@@ -18,8 +18,9 @@ from fastloc.results.result import Point, Result
 from fastloc.video.output import annotations as marks
 from fastloc.video.output.annotations import Colour
 from fastloc.video.output.heat_rendering import heat_of, reduced
-from fastloc.video.output.painting import MOST, paint, paints
+from fastloc.video.output.painting import MOST, least_of, paint, paints
 from fastloc.video.output.peaks import peaks_of
+from fastloc.video.output.warm_parts import parts_of, warm_parts
 
 __all__ = ["STYLES", "Drawer", "hue"]
 
@@ -57,21 +58,21 @@ class Drawer:
 
     def __call__(self, pixels: Pixels, result: Result) -> Pixels:
         """The drawn frame, or the sheet of tiles."""
-        return np.asarray(self._draw(self, pixels, result))
+        return self._draw(self, pixels, result)
 
-    def heat(self, pixels: Pixels, result: Result) -> Image.Image:
+    def heat(self, pixels: Pixels, result: Result) -> Pixels:
         """Heat over the picture: of one text in the colour map, of several each in its own colour, the strongest on top."""
         count = len(result.texts)
         table = self._alone if count == 1 else _among(count, self._opacity)
-        picture = Image.fromarray(paint(pixels, heat_of(result, pixels.shape[:2]), table))
+        painted = paint(pixels, warm_parts(result, pixels.shape[:2], least_of(table)), table)
         peaks = peaks_of(result)
-        self._rings(picture, peaks)
-        _legend(picture, peaks)
-        return picture
+        self._rings(painted, peaks)
+        _legend(painted, peaks)
+        return painted
 
-    def tiles(self, pixels: Pixels, result: Result) -> Image.Image:
+    def tiles(self, pixels: Pixels, result: Result) -> Pixels:
         """The picture and each text's heat over it, side by side."""
-        picture = _picture(pixels)
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
         count = len(result.texts) + 1
         columns = _columns(count, picture.width / picture.height)
         rows = math.ceil(count / columns)
@@ -82,54 +83,49 @@ class Drawer:
         sheet.paste(base, (0, 0))
         peaks = [replace(peak, x=int(peak.x * scale), y=int(peak.y * scale)) for peak in peaks_of(result)]
         for index, (peak, heat) in enumerate(zip(peaks, heat_of(result, (height, width)), strict=True), start=1):
-            tile = Image.fromarray(paint(np.asarray(base), heat[None], self._alone))
+            tile = paint(np.asarray(base), parts_of(heat[None]), self._alone)
             self._rings(tile, [peak])
             _legend(tile, [peak])
-            sheet.paste(tile, (index % columns * (width + GAP), index // columns * (height + GAP)))
-        return sheet
+            sheet.paste(Image.fromarray(tile), (index % columns * (width + GAP), index // columns * (height + GAP)))
+        return np.asarray(sheet)
 
-    def boxes(self, pixels: Pixels, result: Result) -> Image.Image:
+    def boxes(self, pixels: Pixels, result: Result) -> Pixels:
         """Boxes around what is warm; the text, and the similarity at its peak, stand at the box that the peak is in."""
-        picture = _picture(pixels)
-        size, small, named = marks.font_size(picture.height), reduced(result), set[str]()
-        across, down = picture.width / small.picture.width, picture.height / small.picture.height
+        drawn, (high, wide) = pixels.copy(), pixels.shape[:2]
+        size, small, named = marks.font_size(high), reduced(result), set[str]()
+        across, down = wide / small.picture.width, high / small.picture.height
         known = {peak.text: (hue(index), _number(peak.similarity)) for index, peak in enumerate(peaks_of(result))}
         for box in small.boxes(self._threshold):
             colour, number = known[box.text]
             left, top, right, bottom = round(box.x0 * across), round(box.y0 * down), round(box.x1 * across), round(box.y1 * down)
-            marks.box(picture, (left, top, right, bottom), colour, max(size // 8, 2))
+            marks.box(drawn, (left, top, right, bottom), colour, max(size // 8, 2))
             if box.text not in named:
                 named.add(box.text)
-                card = marks.chip(box.text, number, colour, size, picture.width // 2)
-                _place(picture, card, left, top - card.height - 2 if top > card.height else top + 2)
-        return picture
+                card = marks.chip(box.text, number, colour, size, wide // 2)
+                _place(drawn, card, left, top - card.height - 2 if top > card.height else top + 2)
+        return drawn
 
-    def points(self, pixels: Pixels, result: Result) -> Image.Image:
+    def points(self, pixels: Pixels, result: Result) -> Pixels:
         """A ring around each peak, with its text below."""
-        picture = _picture(pixels)
-        size, peaks = marks.font_size(picture.height), peaks_of(result)
-        self._rings(picture, peaks)
+        drawn, (high, wide) = pixels.copy(), pixels.shape[:2]
+        size, peaks = marks.font_size(high), peaks_of(result)
+        self._rings(drawn, peaks)
         for index, peak in enumerate(peaks):
             if peak.value >= self._threshold:
-                card = marks.chip(peak.text, _number(peak.similarity), hue(index), size, picture.width // 2)
-                _place(picture, card, peak.x - card.width // 2, peak.y + round(size * 0.9))
-        return picture
+                card = marks.chip(peak.text, _number(peak.similarity), hue(index), size, wide // 2)
+                _place(drawn, card, peak.x - card.width // 2, peak.y + round(size * 0.9))
+        return drawn
 
-    def _rings(self, picture: Image.Image, peaks: list[Point]) -> None:
+    def _rings(self, pixels: Pixels, peaks: list[Point]) -> None:
         """A ring around each peak that is warm: white, its centre in the text's colour where there are several."""
-        radius = max(round(marks.font_size(picture.height) * 0.45), 5)
+        radius = max(round(marks.font_size(len(pixels)) * 0.45), 5)
         for index, peak in enumerate(peaks):
             if peak.value >= self._threshold:
                 mark = marks.ring(radius, hue(index) if len(peaks) > 1 else marks.INK)
-                picture.paste(mark, (peak.x - mark.width // 2, peak.y - mark.height // 2), mark)
+                marks.put(pixels, mark, peak.x - mark.width // 2, peak.y - mark.height // 2)
 
 
-def _picture(pixels: Pixels) -> Image.Image:
-    """A copy of the frame that may be drawn on."""
-    return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-STYLES: dict[str, Callable[[Drawer, Pixels, Result], Image.Image]] = {
+STYLES: dict[str, Callable[[Drawer, Pixels, Result], Pixels]] = {
     "heat": Drawer.heat, "tiles": Drawer.tiles, "boxes": Drawer.boxes, "points": Drawer.points,
 }  # fmt: skip
 
@@ -158,15 +154,16 @@ def _cover(start: float, full: float, opacity: float) -> list[int]:
     return steps
 
 
-def _legend(picture: Image.Image, peaks: list[Point]) -> None:
+def _legend(pixels: Pixels, peaks: list[Point]) -> None:
     """A card for each text, in the upper left corner: its colour and the similarity at its peak; as many as there is room for."""
-    size = marks.font_size(picture.height)
+    high, wide = pixels.shape[:2]
+    size = marks.font_size(high)
     left = top = max(size // 2, 4)
     for index, peak in enumerate(peaks):
-        card = marks.chip(peak.text, _number(peak.similarity), hue(index) if len(peaks) > 1 else None, size, picture.width - 2 * left)
-        if index and top + card.height > picture.height:
+        card = marks.chip(peak.text, _number(peak.similarity), hue(index) if len(peaks) > 1 else None, size, wide - 2 * left)
+        if index and top + card.height > high:
             return
-        picture.paste(card, (left, top), card)
+        marks.put(pixels, card, left, top)
         top += card.height + max(size // 4, 2)
 
 
@@ -184,7 +181,7 @@ def _columns(count: int, aspect: float) -> int:
     return min(range(1, count + 1), key=awkward)
 
 
-def _place(picture: Image.Image, card: Image.Image, left: int, top: int) -> None:
+def _place(pixels: Pixels, card: Image.Image, left: int, top: int) -> None:
     """Paste a picture at a position, or as near to it as the edges allow."""
-    at = max(min(left, picture.width - card.width), 0), max(min(top, picture.height - card.height), 0)
-    picture.paste(card, at, card)
+    high, wide = pixels.shape[:2]
+    marks.put(pixels, card, max(min(left, wide - card.width), 0), max(min(top, high - card.height), 0))

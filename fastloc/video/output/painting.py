@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.imaging.heat_arrays import usable_threads
+from fastloc.video.output.warm_parts import Part
 
-__all__ = ["MOST", "paint", "paints"]
+__all__ = ["MOST", "least_of", "paint", "paints"]
 
 Steps = NDArray[np.uint8]
 # red in the lowest byte
 Words = NDArray[np.uint32]
 
-# texts that have colours of their own: an index of a paint has 16 bits
+# texts that have colours of their own
 MOST = 256
-# pixels that are worked on at a time, which stay in a core's own cache; and those from which a second thread pays
-CHUNK, SHARED = 1 << 15, 1 << 20
 OUTER, INNER = np.uint32(0xFF00FF), np.uint32(0x00FF00)
 
 
@@ -28,50 +24,36 @@ def paints(colours: Steps, cover: Sequence[int]) -> Words:
     """A paint of each step of heat: colours, uint8 [256 * n, 3], times the cover [256] of the heat, and in the highest byte what is left
     of the picture."""
     share = np.tile(np.asarray(cover, np.uint32), len(colours) // 256)
-    red, green, blue = (colours.astype(np.uint32) * share[:, None] // 255).T
+    red, green, blue = ((colours * share[:, None] + 127) // 255).T.astype(np.uint32)
     mixed: Words = red | green << 8 | blue << 16 | (255 - share) << 24
     return mixed
 
 
-def paint(pixels: Steps, heats: Steps, table: Words) -> Steps:
-    """New pixels uint8 [H, W, 3]: the highest of the heats [T, H, W] at each pixel, of the first text that has it, painted over the
-    picture as the table of `paints` says, [256 * T] for heat 0 … 255 of each text. A cover of 0 leaves a pixel as it is; another is within
-    two levels of the exact mixture."""
+def least_of(table: Words) -> int:
+    """The first step of heat that a table of paints shows, 1 … 255."""
+    return max(int((table[:256] >> 24 < 255).argmax()), 1)
+
+
+def paint(pixels: Steps, parts: Iterable[Part], table: Words) -> Steps:
+    """New pixels uint8 [H, W, 3]: in each part the highest heat of a pixel, of the first text that has it, is painted over the picture as
+    the table of `paints` says, [256 * n] for heat 0 … 255 of each; texts from `MOST` on have the last one's. A cover of 0 leaves a pixel as
+    it is; another is within two levels of the exact mixture."""
     pixels = np.ascontiguousarray(pixels)
-    painted = np.empty_like(pixels)
-    count = min(usable_threads(), 2) if heats[0].size >= SHARED else 1
-    edges = np.linspace(0, len(pixels), count + 1).astype(int).tolist()
-    if count == 1:
-        _slab(pixels, painted, heats, table)
-    else:
-        with ThreadPoolExecutor(count, thread_name_prefix="fastloc-paint") as pool:
-            slabs = [slice(*pair) for pair in pairwise(edges)]
-            list(pool.map(lambda slab: _slab(pixels[slab], painted[slab], heats[:, slab], table), slabs))
+    painted = pixels.copy()
+    for rows, columns, texts, heats in parts:
+        words = _read(pixels, rows, columns)
+        _mix(words, table.take(_strongest(texts, heats), mode="wrap"))
+        _write(words, painted, rows, columns)
     return painted
 
 
-def _slab(pixels: Steps, painted: Steps, heats: Steps, table: Words) -> None:
-    wide = pixels.shape[1]
-    high = max(CHUNK // wide, 1)
-    # a fourth byte after each three, made once: pages that are touched for the first time cost as much as the mixture
-    below = np.zeros((high, wide), "<u4")
-    for start in range(0, len(pixels), high):
-        part = slice(start, start + high)
-        words = below[: len(pixels[part])]
-        channels = words.view(np.uint8).reshape(*words.shape, 4)
-        for channel in range(3):
-            channels[..., channel] = pixels[part][..., channel]
-        _mix(words, table.take(_strongest(heats[:, part]), mode="clip"))
-        for channel in range(3):
-            painted[part][..., channel] = channels[..., channel]
-
-
-def _strongest(heats: Steps) -> NDArray[np.uint16]:
+def _strongest(texts: Sequence[int], heats: Steps) -> NDArray[np.uint16]:
     """256 * the index of the first text with the highest heat, + that heat."""
-    best, which = heats[0], np.zeros(heats.shape[1:], np.uint8)
-    for index, heat in enumerate(heats[1:], start=1):
+    colours = [np.uint8(min(text, MOST - 1)) for text in texts]
+    best, which = heats[0], np.full(heats.shape[1:], colours[0])
+    for colour, heat in zip(colours[1:], heats[1:], strict=True):
         # a later text has a higher index, so that the largest one is that of the last that rose
-        np.maximum(which, (heat > best).view(np.uint8) * np.uint8(index % MOST), out=which)
+        np.maximum(which, (heat > best).view(np.uint8) * colour, out=which)
         best = np.maximum(best, heat)
     place: NDArray[np.uint16] = which.astype(np.uint16)
     place <<= 8
@@ -80,20 +62,43 @@ def _strongest(heats: Steps) -> NDArray[np.uint16]:
 
 
 def _mix(words: Words, paint: Words) -> None:
-    """Paint over words, in place."""
+    """Paint over words, in place; their highest byte is lost. A product rounds up, so that 255 of 256 parts of a byte are all of it."""
     left = paint >> 24
-    # 0 … 256, so that all of a pixel is all of it
-    left += left >> 7
-    inner = words >> 8
-    inner &= np.uint32(0xFF)
+    inner = words & INNER
     inner *= left
-    inner += np.uint32(0x80)
+    inner += np.uint32(0x00FF00)
+    inner >>= 8
     inner &= INNER
     words &= OUTER
     words *= left
-    words += np.uint32(0x800080)
+    words += OUTER
     words >>= 8
     words &= OUTER
     words += inner
-    paint &= np.uint32(0xFFFFFF)
     words += paint
+
+
+def _read(pixels: Steps, rows: slice, columns: slice) -> Words:
+    """A part of a frame as words; their highest bytes are of no use."""
+    part = pixels[rows, columns]
+    words = np.empty(part.shape[:2], "<u4")
+    words[:, :-1] = _overlapping(pixels, rows, columns)
+    _bytes(words)[:, -1] = part[:, -1]
+    return words
+
+
+def _write(words: Words, pixels: Steps, rows: slice, columns: slice) -> None:
+    """Write words into a part of a frame, from the left: each over the highest byte of the one before it."""
+    _overlapping(pixels, rows, columns)[:] = words[:, :-1]
+    pixels[rows, columns.stop - 1] = _bytes(words)[:, -1]
+
+
+def _overlapping(pixels: Steps, rows: slice, columns: slice) -> Words:
+    """Words over the frame's own bytes, three bytes apart, one for each pixel of a part but for its last column."""
+    line = 3 * pixels.shape[1]
+    shape = rows.stop - rows.start, columns.stop - columns.start - 1
+    return np.ndarray(shape, "<u4", pixels.data, rows.start * line + 3 * columns.start, (line, 3))
+
+
+def _bytes(words: Words) -> Steps:
+    return words.view(np.uint8).reshape(*words.shape, 4)[..., :3]
