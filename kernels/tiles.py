@@ -71,12 +71,12 @@ def key_tile(x, described, image, pick, head, start, keys, stride, end, START: t
 
 @triton.jit
 def exp2_polynomial(x):
-    """2**x up to a relative error of 7.6e-5, for -126 <= x <= 127; 2**-126 below.
+    """2**x up to a relative error of 7.6e-5, for -125 <= x <= 127; 2**-125 below, where the exponent has room for the polynomial.
 
     Without the special function unit: the nearest integer moves into the last bits of a large sum, a polynomial of degree 3 gives
     the power of what is left, from -1/2 to 1/2, and the integer is added to its exponent.
     """
-    x = tl.maximum(x, -126.0)
+    x = tl.maximum(x, -125.0)
     large = x + _LARGE
     rest = x - (large - _LARGE)
     power = ((_CUBIC * rest + _SQUARE) * rest + _LINEAR) * rest + _ONE
