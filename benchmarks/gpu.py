@@ -4,12 +4,15 @@
     python benchmarks/gpu.py --parts gate parity --budget 200     # some parts
     python benchmarks/gpu.py --device cpu --quick                 # whether the script works, with Triton's interpreter
     python benchmarks/gpu.py --parts exported --wheels FOLDER     # with onnxruntime-gpu from wheels, whole or in parts (.whl.00, .whl.01 …)
+    python benchmarks/gpu.py --triage                             # runs nothing: what failed in the newest records, and where to look
+    python benchmarks/gpu.py --parts gate --only 'cosine · one text · float16'      # checks whose title holds this; no record is changed
 
-It needs torch, triton, numpy, scipy, Pillow and safetensors, the part `exported` also onnx, onnxscript and onnxruntime; no network and
-no open_clip. It runs from a checkout as it lies. Each part has a process of its own and a share of the time; what it does not use goes to
-the parts after it. It writes one JSON file into the folder's `gpu` while it runs, and stops early with what it has. Run again, it goes on:
-parts that finished with the same code on the same device are skipped (`--again` repeats them). At its end all that was measured is written
-again into `gpu.jsonl`, in the rows of `python -m fastloc.bench`. The end of the output is a summary. Exit code 0: everything ran, and gate
+The first two parts, about 100 seconds, are the correctness of every kernel and one number a method. It needs torch, triton, numpy, scipy,
+Pillow and safetensors, the part `exported` also onnx, onnxscript, onnxruntime and msgspec; no network and no open_clip. It runs from
+a checkout as it lies. Each part has a process of its own and a share of the time; what it does not use goes to the parts after it. It
+writes one JSON file into the folder's `gpu` while it runs, and stops early with what it has. Run again, it goes on: parts that finished
+with the same code on the same device are skipped (`--again` repeats them). After every part all that was measured is written again into
+`gpu.jsonl`, in the rows of `python -m fastloc.bench`. The end of the output is a summary. Exit code 0: everything ran, and gate, methods
 and parity are good; 1: a part failed, or one of these found something wrong; 2: there is no GPU.
 """
 
@@ -23,14 +26,17 @@ import traceback
 from collections import Counter
 from contextlib import ExitStack
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-# the parts in order, with their shares of the time
-PARTS = {"device": 12.0, "gate": 90.0, "parity": 80.0, "quality": 30.0, "speed": 150.0, "kernels": 65.0, "variants": 45.0, "frames": 35.0,
-         "video": 40.0, "exported": 45.0, "bench": 60.0}  # fmt: skip
+# the parts in order, with their shares of the time in seconds: after the first two it is known what is right, and what each method costs
+PARTS = {"gate": 55.0, "methods": 40.0, "device": 8.0, "parity": 65.0, "speed": 105.0, "compiled": 65.0, "video": 30.0, "exported": 40.0,
+         "kernels": 45.0, "variants": 25.0, "frames": 25.0, "quality": 17.0, "bench": 20.0}  # fmt: skip
+# packages beyond those of every part
+NEEDS = {"exported": ("msgspec", "onnx", "onnxruntime", "onnxscript"), "bench": ("msgspec", "platformdirs")}
 # the caller may see only the last 12,000 characters
 LONGEST = 11_000
 # seconds that a part may run over before it is ended
@@ -41,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(arguments)
     began = time.monotonic()
+    if args.triage:
+        _paths()
+        from gpu_parts import triage
+
+        return triage.main(args.out or RESULTS)
     if args.device == "cpu":
         # read when triton is imported, which is not before here
         os.environ["TRITON_INTERPRET"] = "1"
@@ -75,10 +86,14 @@ def _run(args: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
     head = {"run": time.strftime("%Y%m%d-%H%M%S", time.gmtime()), **facts, "load_before": load(), "commit": args.commit or commit(),
             "code": job.code(), **({"wheels": list(names)} if names else {})}  # fmt: skip
     results = args.out or RESULTS / schema.slug(str(facts["device"]))
-    folder = results / "gpu"
+    # checks that are repeated stand beside the records
+    folder = results / ("only" if args.only else "gpu")
     print(f"{head['device']}, torch {head['torch']}, triton {head['triton']}, commit {head['commit']}: {results}")
-    todo = [job.Job(part, device, folder, head, quick=args.quick) for part in PARTS if part in args.parts]
-    earlier = {} if args.again else {one.part: _earlier(one) for one in todo}
+    for line in lacking(args.parts):
+        print(line)
+    every = [job.Job(part, device, folder, head, quick=args.quick, only=args.only) for part in PARTS]
+    todo = [one for one in every if one.part in args.parts]
+    earlier = {} if args.again or args.only else {one.part: _earlier(one) for one in todo}
     for place, one in enumerate(todo):
         found = earlier.get(one.part)
         if found and found["finished"]:
@@ -94,7 +109,8 @@ def _run(args: argparse.Namespace, began: float, names: tuple[str, ...]) -> int:
         print(f"\n== {one.part}: {share:.0f} s of {left:.0f} s")
         # the last part has no one to take time from
         _start(one, share, share + (GRACE if left - share > GRACE else 5.0), isolate=args.isolate)
-    _measured(results / f"gpu{schema.SUFFIX}", [job.Job(part, device, folder, head, quick=args.quick) for part in PARTS])
+        if not args.only:
+            _measured(results / f"gpu{schema.SUFFIX}", every)
     return summary(folder, head, [one.part for one in todo], time.monotonic() - began)
 
 
@@ -222,6 +238,16 @@ def _facts(device: str) -> dict[str, Any]:
         return json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {"why": problem}
 
 
+def lacking(parts: list[str]) -> list[str]:
+    """A line for each package that a part imports and this machine lacks."""
+    missing: dict[str, list[str]] = {}
+    for part, names in NEEDS.items():
+        for name in names if part in parts else ():
+            if find_spec(name) is None:
+                missing.setdefault(name, []).append(part)
+    return [f"{name} is not installed, for {' and '.join(of)}: carry its wheel, see --wheels" for name, of in missing.items()]
+
+
 def _module(part: str) -> Any:
     return import_module(f"gpu_parts.{part}")
 
@@ -243,6 +269,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds, to test the script")
     parser.add_argument("--device", default="cuda", help="device: cuda, or cpu for Triton's interpreter")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages to use in place of installed ones, see gpu_parts/wheels.py")
+    parser.add_argument("--triage", action="store_true", help="run nothing: what failed in the newest records, and where to look")
+    parser.add_argument("--only", default="", metavar="TEXT", help="of gate, methods and parity the checks whose title holds this")
     parser.add_argument("--commit", help="commit to write into the records where there is no git")
     parser.add_argument("--one-process", dest="isolate", action="store_false", help="run the parts in this process, for debugging")
     return parser

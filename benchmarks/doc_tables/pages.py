@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from doc_tables import bench, examples, families, newer_rows, protocols, scale, tables
+from doc_tables import badges, bench, examples, families, newer_rows, protocols, scale, tables
 from doc_tables.markdown_table import TableError
 from doc_tables.page import BLOCK
 from fastloc.errors import FastlocError
@@ -80,5 +80,6 @@ def main() -> int:
             _, wrong = current(page, made)
         lines += [f"{tables.shown(page)}, {line}" for line in wrong]
     lines += plots_missing(draw=not check)
+    lines += badges.missing_badges(draw=not check)
     print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
     return 1 if lines else 0

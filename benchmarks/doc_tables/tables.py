@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import bench, headline, runtimes, video
+from doc_tables import badges, bench, gpu_state, headline, runtimes, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
@@ -222,7 +222,12 @@ TABLES = {
     "methods": Source(names_table),
     "recipes": Source(recipe_table),
     "commands": Source(commands_table),
+    "badges": Source(badges.badges_table),
     "headline": Source(headline.headline_table),
+    "gpu-limits": Source(gpu_state.limits),
+    "gpu-plan": Source(gpu_state.plan),
+    "gpu-measured": Source(gpu_state.measured),
+    "tested": Source(gpu_state.tested),
     "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
     "presence": Source(presence_table, "presence.json", "python benchmarks/quality_parts/presence.py --record --calibrate"),
     "precision": Source(precision_table, "precision.json", "python benchmarks/quality_parts/precision.py --record"),

@@ -78,9 +78,45 @@ def _size(job: Job, label: str, frame: tuple[int, int], batch: int, settings: di
         timing.rounds({"": drawn}, job.device, seconds / 2, most=100)
         add(measured, drawn.ms, drawn.inner, working_mb=drawn.working_mb)
     if job.cuda:
+        whole = {**head, "plan": models.brief(_eager(engine).plan(batch, geometry.input))}
+        _whole_step(job, whole, engine, there, geometry, words, fused=settings.get("readout") != "torch")
         grid_of = lambda pixels: engine(pixels, words, geometry=geometry)[0]  # noqa: E731
         add("host frame to grid on the host", _latencies(_through(job.device, here, grid_of), 2 * seconds))
         add("a frame of many, two lanes", _streamed(job.device, here, grid_of, 2 * seconds), inner=TWENTY)
+
+
+def _whole_step(job: Job, head: Row, engine: Any, frames: list[Tensor], geometry: Geometry, words: Tensor, fused: bool) -> None:
+    """A step of a stream, frame in and uint8 heatmaps out: one graph of all of it, beside the engine's graph and the kernels after it."""
+    from fastloc.engine.cuda_graphs import Captured
+    from fastloc.engine.device_heatmaps import heatmaps
+
+    @torch.inference_mode()
+    def step(run: Any, frame: Tensor) -> tuple[Tensor]:
+        return (heatmaps(run(frame, words, geometry=geometry)[0], geometry, dtype=torch.uint8, fused=fused),)
+
+    made: list[Any] = []
+    eager = _eager(engine)
+    problem = timing.attempt(lambda: made.append(Captured(lambda frame: step(eager, frame), (frames[0],), None)), job.device)
+    apart = [int((one(frame)[0] != step(engine, frame)[0]).sum()) for one in made for frame in frames]
+    if problem or any(apart):
+        failed = problem or f"{max(apart)} bytes of a heatmap are not those of the steps one by one"
+        job.row(what="frame to uint8 heatmaps, one graph", **head, ms=None, failed=failed)
+        return
+    both = {
+        "frame to uint8 heatmaps, one graph": timing.warmed(lambda i: made[0](frames[i % KEPT]), job.device),
+        "frame to uint8 heatmaps, a graph and its read-out": timing.warmed(lambda i: step(engine, frames[i % KEPT]), job.device),
+    }
+    timing.rounds(both, job.device, 0.05 if job.quick else 1.5, most=200)
+    for what, each in both.items():
+        row = job.row(what=what, **head, **timing.fields(each))
+        print(f"{head['frame']} b1 {what}: {number(row['ms'], '.3f')} ms")
+
+
+def _eager(engine: Any) -> Any:
+    """The same engine without a graph of its own, to be captured whole."""
+    from fastloc.engine.vit_engine import Engine
+
+    return Engine(engine.tower, engine.recipe, {**engine.settings, "launch": "eager"})
 
 
 def _error(job: Job, name: str, engine: Any, frame: Tensor, geometry: Geometry, words: Tensor) -> float | None:

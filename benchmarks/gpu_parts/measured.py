@@ -33,12 +33,19 @@ def _device(row: Row) -> Row:
 def _speed(row: Row) -> Row:
     # the dtype is a column
     name = row["contender"].removesuffix(" float32").removesuffix(" bfloat16")
+    compiled = name.startswith("compiled")
     fields = {"group": row["config"], **_input(row["model"], (row["size"],) * 2, models.TEXTS), "checked": _checked(row, FIRST)}
     if "estimate_gb" in row:
         fields["needs_mb"] = row["estimate_gb"] * 1000
     if "not trusted" in name:
         fields["failed"] = f"not trusted: {row.get('fallback', 'the gate found a kernel wrong')}"
-    return {**fields, "contender": "official" if name == "compiled" else name, "compiled": True if name == "compiled" else None}
+    return {**fields, "contender": "official" if compiled else name, "compiled": True if compiled else None}
+
+
+def _methods(row: Row) -> Row:
+    # each alone: an engine's call after another of its own
+    wrong = {"failed": row.get("failed") or "; ".join(row["problems"])} if row.get("problems") else {}
+    return {**_speed(row), "group": f"{row['config']} {row['method']}", **wrong}
 
 
 def _kernels(row: Row) -> Row:
@@ -71,7 +78,8 @@ def _exported(row: Row) -> Row | None:
 
 # part -> what it calls something else than the schema, of a row; None for a row that is no measurement
 PARTS: dict[str, Callable[[Row], Row | None]] = {
-    "device": _device, "speed": _speed, "variants": _speed, "kernels": _kernels, "frames": _frames, "video": _frames,
+    "device": _device, "methods": _methods, "speed": _speed, "compiled": _speed, "variants": _speed,
+    "kernels": _kernels, "frames": _frames, "video": _frames,
     "exported": _exported,
 }  # fmt: skip
 

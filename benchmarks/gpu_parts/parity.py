@@ -38,6 +38,7 @@ def run(job: Job) -> None:
     groups = [list(items(job, name, recipe, size)) for recipe, size in _places(job, name)]
     groups += [list(_family(family)) for family in (families.NAMES[:2] if job.quick else families.NAMES)]
     groups += parity_io.items(job, name)
+    groups = _first_things_first([[item for item in group if job.only in label(item)] for group in groups])
 
     def work(item: Item) -> Row | None:
         models.strict()
@@ -57,6 +58,13 @@ def run(job: Job) -> None:
     if count < total:
         job.left_out.append(f"{total - count} of {total} checks")
     job.good = count == total and not any(row["problems"] for row in job.rows)
+
+
+def _first_things_first(groups: list[list[Item]]) -> list[list[Item]]:
+    """Every recipe and family as it is planned, frames and maps; then plans with one field changed."""
+    usual = [[item for item in group if not item.get("settings")] for group in groups]
+    changed = [[item for item in group if item.get("settings")] for group in groups]
+    return [group for group in (*usual, *changed) if group]
 
 
 def _places(job: Job, name: str) -> list[tuple[str, tuple[int, int]]]:
@@ -146,9 +154,11 @@ def exact(name: str, recipe: str, size: tuple[int, int], batch: int, device: tor
 
 def label(row: Row) -> str:
     settings = " ".join(f"{name}={value}" for name, value in row.get("settings", {}).items()) or "default plan"
-    size = "x".join(map(str, row["size"])) if "size" in row else ""
-    return " · ".join(str(each) for each in (row["check"], row.get("recipe", row.get("what", "")), size, f"b{row.get('batch', '')}",
-                                             row.get("dtype", ""), settings))  # fmt: skip
+    size = "x".join(map(str, row.get("size", row.get("frame", ()))))
+    parts = (row["check"], row["model"], row.get("recipe", row.get("what", "")), size, f"b{row['batch']}" if "batch" in row else "",
+             row.get("fit", ""), row.get("dtype", row.get("kind", "")), "bgr" if row.get("bgr") else "",
+             settings if "settings" in row else "")  # fmt: skip
+    return " · ".join(str(each) for each in parts if each)
 
 
 def lines(record: Row) -> list[str]:

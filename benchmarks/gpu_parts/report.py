@@ -7,7 +7,7 @@ from gpu_parts.job import Row
 
 Records = dict[str, Row]
 # parts whose finding decides the exit code; the quality set's is a target
-JUDGES = ("gate", "parity")
+JUDGES = ("gate", "methods", "parity")
 # half precision may point elsewhere in so many of a hundred questions
 POINTS = 0.5
 ONE, EIGHT, MANY = "B/16 448 b1", "B/16 448 b8", "B/16 448 b32"

@@ -1,8 +1,8 @@
 """Contenders end to end, from normalised pixels on the device to similarity grids, in turns within one process for each configuration.
 
     official float32, official bfloat16   GEM in the official package's tensor ops, eager, TF32 off
-    compiled bfloat16                     torch.compile of the same with CUDA graphs, at two configurations
     sdpa + graph                          the restructured pass with PyTorch's own ops and fused attention, float16, a CUDA graph
+    sdpa flash + graph                    the same, where attention is FlashAttention and nothing else
     default                               fastloc's default plan
     encoder, encoder sdpa + graph         the untouched encoder (recipe itsm) with the default plan, and with PyTorch's own ops
     default, not trusted                  the default plan where the gate found a kernel wrong; "default" then does without it
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastloc.bench import run_facts
 from fastloc.bench.backends import official_gem
@@ -27,15 +28,13 @@ from gpu_parts.job import Job, Row
 
 # model, square input, batch; in the order of what they are worth
 CONFIGS = (
-    ("B/16", 448, 1), ("B/16", 448, 8), ("B/16", 448, 32), ("B/16", 224, 1), ("B/16", 224, 8), ("B/16", 224, 32),
-    ("L/14", 336, 1), ("L/14", 336, 8), ("L/14", 336, 32), ("B/16", 672, 1), ("B/16", 672, 8), ("B/16", 672, 32),
+    ("B/16", 448, 1), ("B/16", 448, 8), ("B/16", 448, 32), ("L/14", 336, 1), ("L/14", 336, 8), ("L/14", 336, 32),
+    ("B/16", 224, 1), ("B/16", 224, 8), ("B/16", 224, 32), ("B/16", 672, 1), ("B/16", 672, 8), ("B/16", 672, 32),
     ("B/16", 896, 1), ("B/16", 896, 8), ("B/16", 896, 32),
 )  # fmt: skip
 QUICK = (("tiny", 32, 1), ("tiny", 32, 2))
 # fastloc alone: that it runs, and what it takes
 LARGEST = ("B/16", 1344, 1)
-# where torch.compile is tried, if there are so many seconds left for each, after so many configurations
-COMPILED, COMPILE_SECONDS, COMPILE_AFTER = (("B/16", 448, 1), ("B/16", 448, 8)), 80.0, 9
 PLAIN = {"attention": "sdpa", "norm": "torch", "activation": "torch", "readout": "torch"}
 INPUTS = 4
 # N x N maps of the official form that are alive at once, see `official_style`
@@ -47,8 +46,6 @@ def run(job: Job) -> None:
     models.strict()
     small = job.quick or not job.cuda
     for place, config in enumerate(QUICK if small else CONFIGS):
-        if place == COMPILE_AFTER:
-            _compile(job)
         name = title(config)
         # about what warming up and five samples of the official form take
         if job.has(config=name) or job.late(name, need=2.0 + 2.3e-9 * map_bytes(config, "float32") if job.cuda else 0.0):
@@ -62,17 +59,6 @@ def run(job: Job) -> None:
         measure(job, LARGEST, 1.5, {"default": contenders(job, LARGEST)["default"]})
         maps = map_bytes(LARGEST, "float32") / 1e9
         job.row(config=title(LARGEST), contender="official float32", ms=None, failed="not run", map_gb=maps, estimate_gb=maps * MAPS)
-
-
-def _compile(job: Job) -> None:
-    """torch.compile of the official form, beside the default plan."""
-    for config in COMPILED:
-        label = f"compiled bfloat16 at {title(config)}"
-        if not job.has(config=title(config), contender="compiled bfloat16") and not job.late(label, need=COMPILE_SECONDS):
-            both = {"compiled bfloat16": compiled(job, config), "default": contenders(job, config)["default"]}
-            measure(job, config, 3.0, both, note="beside compiled")
-            # its graphs' memory is not to stay
-            torch.compiler.reset()
 
 
 def title(config: Config) -> str:
@@ -90,6 +76,8 @@ def contenders(job: Job, config: Config) -> dict[str, Callable[[], Made]]:
     for dtype in ("float32", "bfloat16"):
         found[f"official {dtype}"] = lambda dtype=dtype: official(job, config, dtype)  # type: ignore[misc]
     found["sdpa + graph"] = lambda: ours(job, config, "gem", PLAIN, "")
+    if job.cuda:
+        found["sdpa flash + graph"] = lambda: flash(job, config)
     found["default"] = lambda: ours(job, config, "gem", settings, why)
     if settings and not models.dangerous(job):
         found["default, not trusted"] = lambda: ours(job, config, "gem", {}, "its kernels as they are, which the gate found wrong")
@@ -115,20 +103,15 @@ def official(job: Job, config: Config, dtype: str) -> Made:
     return call, {"dtype": dtype}
 
 
-def compiled(job: Job, config: Config) -> Callable[[], Made]:
-    def make() -> Made:
-        weights, words = _weights(config[0], job.device, "bfloat16"), models.texts(config[0], job.device)
-        torch.compiler.reset()
-        fast = torch.compile(lambda pixels: official_gem.gem(weights, pixels, words), mode="reduce-overhead", dynamic=False)
+def flash(job: Job, config: Config) -> Made:
+    """The same pass, with FlashAttention alone: a shape that it refuses fails."""
+    call, fields = ours(job, config, "gem", PLAIN, "")
 
-        def call(pixels: Tensor) -> Tensor:
-            # its outputs lie in the graph's memory, and are given up by the next call
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            return fast(pixels).clone()
+    def forced(pixels: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return call(pixels)
 
-        return call, {"dtype": "bfloat16", "mode": "reduce-overhead"}
-
-    return make
+    return forced, fields
 
 
 def ours(job: Job, config: Config, recipe: str, settings: dict[str, str], why: str, dtype: str = "float16") -> Made:
@@ -158,7 +141,7 @@ def map_bytes(config: Config, dtype: str) -> float:
 
 # not inference mode, whose tensors torch.compile does not take everywhere
 @torch.no_grad()
-def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[], Made]], note: str = "") -> None:
+def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[], Made]]) -> None:
     """Warm every contender up, sample them in turns, and add a row for each."""
     name, size, batch = config
     inputs = [models.drawn_pixels(batch, (size, size), job.device, seed) for seed in range(2 if batch > 8 else INPUTS)]
@@ -177,7 +160,7 @@ def measure(job: Job, config: Config, seconds: float, made: dict[str, Callable[[
     # the row that lost the device reports the loss
     timing.rounds(running, job.device, seconds, sample=timing.SAMPLE if job.cuda else 0.0)
     held = run_facts.throttled(str(job.device))
-    more = {name: value for name, value in (("note", note), ("throttled", held)) if value}
+    more = {"throttled": held} if held else {}
     for contender, each in running.items():
         row = {"config": title(config), "model": name, "size": size, "batch": batch, "contender": contender, "method": method(contender)}
         times = timing.fields(each)
@@ -239,7 +222,7 @@ def number(value: Any, form: str) -> str:
     return f"{value:{form}}" if isinstance(value, float) else f"{'–':>{width}}" if width else "–"
 
 
-COLUMNS = {"official float32": "off.f32", "official bfloat16": "off.bf16", "compiled bfloat16": "compiled", "sdpa + graph": "sdpa+gr",
+COLUMNS = {"official float32": "off.f32", "official bfloat16": "off.bf16", "sdpa + graph": "sdpa+gr", "sdpa flash + graph": "flash+gr",
            "default": "default", "default, not trusted": "untrust.", "encoder": "encoder", "encoder sdpa + graph": "enc.sdpa"}  # fmt: skip
 
 
@@ -248,7 +231,7 @@ def lines(record: Row) -> list[str]:
     lines = [f"{'ms':14}" + "".join(f"{short:>9}" for short in COLUMNS.values()) + "  x f32 x sdpa  /enc      MB   error  limit"]
     for config in dict.fromkeys(row["config"] for row in record["rows"]):
         mine = [row for row in record["rows"] if row["config"] == config]
-        rows = {row["contender"]: row for row in mine if not row.get("note") or row["contender"].startswith("compiled")}
+        rows = {row["contender"]: row for row in mine}
         ms = {name: rows.get(name, {}).get("ms") for name in COLUMNS}
         best = rows.get("default", {})
         line = f"{config:14}" + "".join(number(each, "9.3f") for each in ms.values())

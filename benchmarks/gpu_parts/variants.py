@@ -10,7 +10,7 @@ from gpu_parts import models, speed
 from gpu_parts.job import Job, Row
 from gpu_parts.parity import OVERRIDES
 
-BATCHES = (1, 8, 32)
+MODEL, SIZE, BATCHES = "B/16", 448, (1, 8, 32)
 # written logits and what the host starts op by op say little about kernels; they are in the record of parity
 LEFT_OUT = ("bmm",)
 
@@ -19,7 +19,7 @@ def run(job: Job) -> None:
     models.strict()
     small = job.quick or not job.cuda
     for place, batch in enumerate(BATCHES[:1] if small else BATCHES):
-        config = ("tiny", 32, batch) if small else ("B/16", 448, batch)
+        config = ("tiny", 32, batch) if small else (MODEL, SIZE, batch)
         name = speed.title(config)
         if job.has(config=name) or job.late(name, need=3.0 if job.cuda else 0.0):
             continue

@@ -6,6 +6,7 @@ provider needs nothing else. Its TensorRT provider needs TensorRT 10, which is s
 """
 
 import io
+import os
 import sys
 import tempfile
 import zipfile
@@ -35,10 +36,16 @@ def on_path(folder: Path | None) -> Iterator[tuple[str, ...]]:
             except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
                 raise ValueError(f"{folder / name} of {len(files)} part(s) is damaged, or a part is missing ({error})") from None
         sys.path.insert(0, target)
+        before = os.environ.get("PYTHONPATH")
+        # for commands that are started
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (target, before)))
         try:
             yield tuple(found)
         finally:
             sys.path.remove(target)
+            os.environ.pop("PYTHONPATH")
+            if before is not None:
+                os.environ["PYTHONPATH"] = before
 
 
 def parts(folder: Path) -> dict[str, list[Path]]:

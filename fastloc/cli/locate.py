@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from fastloc._version import __version__
 from fastloc.cli.arguments import (
     STDIN,
+    Pair,
     add_decode,
     add_execution,
     add_exported,
@@ -26,15 +28,21 @@ from fastloc.cli.arguments import (
 from fastloc.cli.localizers import engine, note_embedded
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_files import is_address
+from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, choose_batch, fixed_batch
 from fastloc.utils import console
+from fastloc.utils.argument_types import count_or_auto
 from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from fastloc.engine.classifier_localizer import CnnLocalizer
     from fastloc.engine.localizer import Localizer
     from fastloc.results.result import Result
     from fastloc.runtime.localizer import OnnxLocalizer
 
+# pictures from which on it pays to measure a batch
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
     add_decode(group)
+    group.add_argument(
+        "--batch", type=count_or_auto, default=1, metavar="N",
+        help="pictures a call of the model: a number, or auto to measure it on the first ones (default: 1)",
+    )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
@@ -93,9 +105,11 @@ def locate(args: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     failed: list[tuple[str, ImageError]] = []
     with console.progress(len(jobs), stdout_is_data=args.json) as (out, step):
-        for job in jobs:
+        for job, result in zip(jobs, _results(localizer, jobs, args), strict=True):
             try:
-                found.append(_answer(localizer, job, args))
+                if isinstance(result, ImageError):
+                    raise result
+                found.append(_answer(result, job, args))
             except ImageError as error:
                 failed.append((job.image, error))
             else:
@@ -138,10 +152,45 @@ def _folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def _answer(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", job: Job, args: argparse.Namespace) -> dict[str, Any]:
+def _results(
+    localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace
+) -> "Iterator[Result | ImageError]":
+    """The result of each job, or the reason why it has none, some batches read ahead."""
+    if args.batch == AUTO:
+        say(f"fastloc: {_choose(localizer, jobs, args)}", error=True)
+    elif fixed_batch(localizer) is None:
+        localizer.batch = args.batch
     enough = localizer.enough if args.decode == "reduced" else None
-    image = read_picture(STDIN, args.max_pixels, enough) if job.image == STDIN else job.image
-    result: Result = localizer(image, args.texts, max_pixels=args.max_pixels, decode=args.decode)
+    sources = (_picture(job.image, args.max_pixels, enough) for job in jobs)
+    return localizer.attempts(sources, args.texts, max_pixels=args.max_pixels, decode=args.decode)
+
+
+def _choose(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace) -> BatchChoice:
+    """Set the localizer's batch by measuring it on the first pictures; 1 for a few, which are done before that would be known."""
+    if len(jobs) < FEW and fixed_batch(localizer) is None:
+        localizer.batch = 1
+        return BatchChoice(1, {}, f"fewer than {FEW} pictures, too few to measure on")
+    usable: list[Image] = []
+    for job in jobs[:FEW]:
+        if job.image != STDIN and len(usable) < SAMPLE:
+            with suppress(ImageError):
+                picture = read_picture(job.image, args.max_pixels)
+                localizer.place(picture)
+                usable.append(picture)
+    return choose_batch(localizer, usable, localizer.encode_texts(args.texts))
+
+
+def _picture(name: str, max_pixels: int, enough: Callable[[Pair], Pair] | None) -> Any:
+    """A picture for the localizer: its path, or what standard input holds, or the reason why that is none."""
+    if name != STDIN:
+        return name
+    try:
+        return read_picture(STDIN, max_pixels, enough)
+    except ImageError as error:
+        return error
+
+
+def _answer(result: "Result", job: Job, args: argparse.Namespace) -> dict[str, Any]:
     if job.image == STDIN:
         result = replace(result, name=STDIN)
     if args.refine:

@@ -17,8 +17,9 @@ from fastloc.cli.localizers import engine, note_embedded
 from fastloc.cli.video_progress import Spent, bar
 from fastloc.errors import FastlocWarning, VideoError
 from fastloc.utils import console
-from fastloc.utils.argument_types import count, prompt
+from fastloc.utils.argument_types import count, count_or_auto, prompt
 from fastloc.utils.patterns import is_pattern, matching
+from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     time.add_argument(
         "--every", type=count, default=1, metavar="N", help="run the model on every Nth frame and keep its map between (default: 1)"
     )
+    time.add_argument(
+        "--batch", type=count_or_auto, metavar="N",
+        help="frames a call of the model: a number, or auto to measure it in the first seconds; not for live video (default: 1)",
+    )  # fmt: skip
     time.add_argument(
         "--smooth", type=_seconds, default=0.0, metavar="S", help="half-life of a running mean of the maps, seconds (default: 0, none)"
     )
@@ -154,6 +159,8 @@ def _run(
         try:
             for found in frames:
                 with interrupts.held():
+                    if not sink.spent.frames and args.batch == "auto":
+                        say(f"fastloc: {frames.batch}", error=True)
                     sink.put(found)
                     shown.step(sink.spent.frames, _odd(frames))
         except KeyboardInterrupt as end:
@@ -179,7 +186,9 @@ def _stream(args: argparse.Namespace, localizer: Any, span: "Span") -> "Stream":
     from fastloc.video.stream import stream
 
     maps = args.maps or ("background" if args.background else "frame")
-    return stream(span, args.texts, localizer, every=args.every, smooth=args.smooth, maps=maps, background=args.background)
+    return stream(
+        span, args.texts, localizer, every=args.every, smooth=args.smooth, maps=maps, background=args.background, batch=args.batch or 1
+    )
 
 
 class _Sink:

@@ -372,12 +372,20 @@ class Localizer(BaseLocalizer[list[str]]):
         frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host.
         Raises ImageError for another.
         """
-        pixels = torch.from_numpy(np.require(frame, None, ["C", "W"])) if isinstance(frame, np.ndarray) else shared(frame)
-        geometry = self.frame_geometry(pixels[None])
-        if pixels.device.type == "cpu" and not self._resizes([geometry]):
-            rgb = np.asarray(pixels.flip(-1) if bgr else pixels)
-            return self._predict([Image.fromarray(rgb)], [geometry], prompts)[0]
-        return self._predictions([geometry], prompts, *self.scored_similarity(pixels[None], prompts, geometry=geometry, bgr=bgr))[0]
+        return self.predict_frames([frame], prompts, bgr)[0]
+
+    def predict_frames(self, frames: Sequence[Any], prompts: list[str], bgr: bool = False) -> list[Prediction]:
+        """The Prediction of each of several camera frames of one size, as `predict_frame` has it, in one pass through the image tower."""
+        pixels = [torch.from_numpy(np.require(each, None, ["C", "W"])) if isinstance(each, np.ndarray) else shared(each) for each in frames]
+        # raises for a wrong one before they are put together
+        geometries = [self.frame_geometry(each[None]) for each in pixels]
+        if len({each.shape for each in pixels}) > 1:
+            raise ImageError(f"frames of a batch must be of one size, got {', '.join(str(tuple(each.shape)) for each in pixels)}")
+        if pixels[0].device.type == "cpu" and not self._resizes(geometries):
+            rgb = [np.asarray(each.flip(-1) if bgr else each) for each in pixels]
+            return self._predict([Image.fromarray(each) for each in rgb], geometries, prompts)
+        batch = pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)
+        return self._predictions(geometries, prompts, *self.scored_similarity(batch, prompts, geometry=geometries[0], bgr=bgr))
 
     def _texts(self, texts: str | Sequence[str] | None) -> list[str]:
         self._process.check()

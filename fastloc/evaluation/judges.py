@@ -14,7 +14,10 @@ from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import Sample
 from fastloc.imaging.geometry import Geometry
 
-__all__ = ["Judge", "Subject"]
+__all__ = ["Judge", "Subject", "most_together"]
+
+# pixels of the inputs that go through a model at once, by kind of device
+_TOGETHER = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 
 Prepared = TypeVar("Prepared")
 
@@ -56,3 +59,8 @@ class Judge(Protocol[Prepared]):
 
     def judge(self, prepared: Sequence[Prepared]) -> list[Row]:
         """The rows of one chunk of pictures, in their order; windows of several pictures share batches."""
+
+
+def most_together(device: torch.device, pixels: int) -> int:
+    """Inputs of so many pixels that go through a model at once: a fixed number, so that rows do not depend on a machine's speed."""
+    return max(_TOGETHER.get(device.type, _TOGETHER["cuda"]) // pixels, 1)

@@ -63,7 +63,7 @@ class FrameTables:
             rows, columns = (
                 replace(axis, start=axis.start.to(device), weights=axis.weights.to(device)) for axis in (self.rows, self.columns)
             )
-            self._copies[device] = replace(self, rows=rows, columns=columns)
+            self._copies[device] = replace(self, rows=rows, columns=columns, colour=self.colour.to(device))
         return self._copies[device]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from PIL import Image
 
-from fastloc.errors import ImageError
+from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.images import MAX_PIXELS, load
 from fastloc.imaging.picture_sources import is_many, pictures
@@ -82,16 +82,50 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
         """The results of any number of pictures, one after the other, in order: a call whose pictures and results are never all in memory.
 
         Pictures are read some batches ahead. Arguments are those of a call; raises TextError at once, and ImageError when a bad picture's
-        turn comes, which ends it.
+        turn comes, which ends it. `attempts` goes on.
+        """
+        return _until_error(self.attempts(images, texts, bgr=bgr, max_pixels=max_pixels, decode=decode))
+
+    def attempts(
+        self, images: Any, texts: str | Sequence[str] | None = None, *, bgr: bool = False, max_pixels: int = MAX_PIXELS,
+        decode: str = "full",
+    ) -> Iterator[Result | ImageError]:  # fmt: skip
+        """As `iterate`; a picture that cannot be used has its ImageError in its place, and all others have their results.
+
+        An ImageError among the pictures is handed on in its place too.
         """
         check_decode(decode)
         chosen = self._texts(texts)
         source = pictures(images) if is_many(images) else iter([images])
-        return self._iterate(source, chosen, bgr, max_pixels, decode)
+        return self._attempts(source, chosen, bgr, max_pixels, decode)
 
-    def _iterate(self, source: Iterator[Any], texts: Texts, bgr: bool, max_pixels: int, decode: str) -> Iterator[Result]:
-        while window := list(islice(source, AHEAD * self.batch)):
-            yield from self._load_and_locate(window, texts, bgr, max_pixels, decode)
+    def _attempts(
+        self, source: Iterator[Any], texts: Texts, bgr: bool, max_pixels: int, decode: str
+    ) -> Iterator[Result | ImageError]:
+        enough = self.enough if decode == "reduced" else None
+        # one picture a call has no batch to fill
+        while window := list(islice(source, AHEAD * self.batch if self.batch > 1 else 1)):
+            opened = [_opened(image, bgr, max_pixels, enough) for image in window]
+            yield from self._answers(opened, texts, [name_of(image) for image in window])
+
+    def _answers(
+        self, opened: Sequence[Image.Image | ImageError], texts: Texts, names: Sequence[str]
+    ) -> Iterator[Result | ImageError]:
+        good = [(i, each) for i, each in enumerate(opened) if not isinstance(each, ImageError)]
+        try:
+            located = iter(self.locate([each for _, each in good], texts, [names[i] for i, _ in good]))
+        except FastlocError as error:
+            if len(opened) > 1:
+                # a fault of one picture is not one of its neighbours
+                for each, name in zip(opened, names, strict=True):
+                    yield from self._answers([each], texts, [name])
+            elif isinstance(error, ImageError):
+                yield error
+            else:
+                raise
+            return
+        for each in opened:
+            yield each if isinstance(each, ImageError) else next(located)
 
     def encode_texts(self, texts: str | Sequence[str] | None) -> Texts:
         """The texts of a call in the localizer's own form, which `locate` takes. May run beside other calls.
@@ -143,3 +177,21 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
     @abstractmethod
     def _predict(self, images: list[Image.Image], geometries: list[Geometry], texts: Texts) -> list[Prediction]:
         """Similarities of at most `batch` pictures whose geometries have one input size."""
+
+
+def _opened(
+    image: Any, bgr: bool, max_pixels: int, enough: Callable[[tuple[int, int]], tuple[int, int]] | None
+) -> Image.Image | ImageError:
+    if isinstance(image, ImageError):
+        return image
+    try:
+        return load(image, bgr=bgr, max_pixels=max_pixels, enough=enough)
+    except ImageError as error:
+        return error
+
+
+def _until_error(found: Iterator[Result | ImageError]) -> Iterator[Result]:
+    for each in found:
+        if isinstance(each, ImageError):
+            raise each
+        yield each

@@ -223,15 +223,28 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3].
         Raises ImageError for another.
         """
+        return self.predict_frames([frame], chosen, bgr)[0]
+
+    def predict_frames(self, frames: Sequence[Any], chosen: Selection, bgr: bool = False) -> list[Prediction]:
+        """The Prediction of each of several camera frames, as `predict_frame` has it, in one call of the file.
+
+        Raises ImageError for more frames than a file of a fixed batch takes.
+        """
         given = self.manifest.input
-        if given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr:
+        if len(frames) > 1 and not all(isinstance(frame, np.ndarray) for frame in frames):
+            # each stays in the memory of its device
+            return [self.predict_frame(frame, chosen, bgr) for frame in frames]
+        if len(frames) == 1 and given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr:
+            (frame,) = frames
             check_array(self.manifest, array := frame[None], str(self.path))
-            geometry = self._geometry((int(frame.shape[0]), int(frame.shape[1])))
+            geometries = [self._geometry((int(frame.shape[0]), int(frame.shape[1])))]
         else:
-            picture = pictures.load(np.asarray(frame), bgr=bgr)
-            geometry = self._geometry(picture.size[::-1])
-            array = picture_input(self.manifest, picture, geometry)[None]
-        return self._predictions(array, [geometry], chosen)[0]
+            loaded = [pictures.load(np.asarray(frame), bgr=bgr) for frame in frames]
+            geometries = [self._geometry(picture.size[::-1]) for picture in loaded]
+            array = np.stack([picture_input(self.manifest, *each) for each in zip(loaded, geometries, strict=True)])
+            if len(frames) > 1:
+                check_array(self.manifest, array, str(self.path))
+        return self._predictions(array, geometries, chosen)
 
     def _embedded(self, vectors: Any) -> Selection:
         """The selection for embeddings whose texts only the caller knows."""

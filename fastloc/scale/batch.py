@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+from fastloc.results.batch_choice import SAMPLE
 from fastloc.scale import manifest, one_process
 from fastloc.scale.locate import Locate
 from fastloc.scale.shards import SHARD, Counts, Shard, done, shards
+from fastloc.scale.sources.item import Item
 from fastloc.scale.sources.listing import Columns, items
 
 __all__ = ["Maker", "batch"]
@@ -19,7 +21,7 @@ Maker = Callable[[Iterable[Shard]], Iterator[tuple[int, Counts]]]
 
 def batch(
     sources: Sequence[str], locate: Locate, folder: Path, *, shard: int = SHARD, columns: Columns | None = None, retry: bool = False,
-    maker: Maker | None = None, report: Callable[[Counts], None] | None = None,
+    maker: Maker | None = None, report: Callable[[Counts], None] | None = None, chosen: Callable[[str], None] | None = None,
 ) -> Counts:  # fmt: skip
     """Locate texts in all pictures of the sources, and write rows/part-….parquet, errors.parquet and manifest.json into a folder.
 
@@ -32,6 +34,8 @@ def batch(
         retry: make shards again in which pictures failed.
         maker: makes the shards; by default this process.
         report: called with the counts so far as shards are finished.
+        chosen: called with the chosen batch and why, in one line, where that of `locate` is "auto": the folder's, or one measured on
+            the first pictures and written into the folder's manifest, so that a run that goes on keeps it.
 
     Returns: the pictures that came in, came out and failed.
 
@@ -39,10 +43,14 @@ def batch(
         FastlocError: a source that cannot be listed, a folder of other settings, a file that cannot be written, or counts that do not
             add up.
     """
-    settings = locate.settings
     # a source that is not there leaves no folder behind
     listed = iter(items(sources, columns))
-    first = list(islice(listed, 1))
+    first = list(islice(listed, SAMPLE if locate.auto else 1))
+    if locate.auto:
+        choice = _batch(locate, folder, first)
+        if chosen is not None:
+            chosen(choice)
+    settings = locate.settings
     begun = manifest.begin(folder, settings, sources, shard)
     total, count = Counts(), 0
 
@@ -62,3 +70,12 @@ def batch(
             report(total)
     manifest.finish(folder, begun, total, count)
     return total
+
+
+def _batch(locate: Locate, folder: Path, first: Sequence[Item]) -> str:
+    """Set the batch of a run: that of the folder's rows, or one that is measured on the first pictures. Returns a line that says so."""
+    before = manifest.present(folder)
+    if before is None:
+        return str(locate.find_batch([(item.key, item) for item in first]))
+    locate.use_batch(before.settings.batch)
+    return f"batch {locate.batch}: {folder} holds rows made with it"

@@ -6,9 +6,10 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import cycle, islice
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
 from fastloc.imaging.reduced_picture import check_decode
 from fastloc.results.base_localizer import BATCH
+from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, find_batch, fixed_batch
 from fastloc.results.result import Result
 from fastloc.scale.digests import weights_digest
 from fastloc.scale.readouts import rows_of
@@ -65,7 +67,7 @@ class Locate(Described):
         score: the least score, within [0, 1], of a text that has boxes and a mask; None for all.
         masks: masks in COCO's run lengths.
         grids: similarity grids [h, w] as float16.
-        batch: pictures that go through the model at once.
+        batch: pictures that go through the model at once; "auto" for a number that `find_batch` or `use_batch` sets before the first call.
         threads: windows that are computed side by side; by default the cores of this process.
         max_pixels: what a picture may decode to.
         decode: "full", or "reduced": see a call of `fastloc.Localizer`.
@@ -86,7 +88,7 @@ class Locate(Described):
         score: float | None = None,
         masks: bool = True,
         grids: bool = False,
-        batch: int = BATCH,
+        batch: int | str = BATCH,
         threads: int | None = None,
         max_pixels: int = images.MAX_PIXELS,
         decode: str = "full",
@@ -94,7 +96,9 @@ class Locate(Described):
     ) -> None:
         self._describe(locals(), "options")
         self.texts = tuple(checked(texts))
-        for name, value, least in (("batch", batch, 1), ("max_pixels", max_pixels, 1), ("threads", 1 if threads is None else threads, 1)):
+        self.auto = batch == AUTO
+        first: Any = BATCH if self.auto else batch
+        for name, value, least in (("batch", first, 1), ("max_pixels", max_pixels, 1), ("threads", 1 if threads is None else threads, 1)):
             number(name, value, least, float("inf"))
         check_decode(decode)
         number("threshold", threshold, -float("inf"), float("inf"))
@@ -102,7 +106,8 @@ class Locate(Described):
             number("score", score, 0, 1)
         # as they pickle: paths mean the same in every process, and the settings that name them are equal
         meant = self._description()
-        self.model, self.pretrained, self.batch = os.fspath(meant["model"]), meant["pretrained"], batch
+        self.batch: int
+        self.model, self.pretrained, self.batch = os.fspath(meant["model"]), meant["pretrained"], first
         self.threshold, self.score, self.masks, self.grids = float(threshold), score, masks, grids
         self.max_pixels, self.decode, self.options = max_pixels, decode, {name: meant[name] for name in options}
         self.threads = _cores() if threads is None else threads
@@ -137,7 +142,11 @@ class Locate(Described):
         A picture is whatever `fastloc.imaging.images.load` takes, or an `Item`. A window never holds pictures of two groups, so
         that what is computed together does not depend on the groups before. Groups are drawn as their turn comes.
         """
-        size = BATCHES * self.batch
+        if self.auto:
+            raise FastlocError(f"batch must be a number before pictures are located, got {AUTO!r}; call find_batch or use_batch")
+        yield from self._windows(groups, BATCHES * self.batch)
+
+    def _windows(self, groups: Iterable[tuple[Tag, Sequence[Picture]]], size: int) -> Iterator[tuple[Tag, Found]]:
         cut = ((tag, group[start : start + size]) for tag, group in groups for start in range(0, len(group), size))
         with _undivided(self.localizer), ThreadPoolExecutor(self.threads, "fastloc-locate") as pool:
             waiting: deque[tuple[Tag, Future[Found]]] = deque()
@@ -152,9 +161,50 @@ class Locate(Described):
                 for _, future in waiting:
                     future.cancel()
 
+    def find_batch(self, pictures: Sequence[Picture]) -> BatchChoice:
+        """Choose `batch` by what this process does with pictures, (key, picture): decoding, locating and reading out, in all threads.
+
+        The first `SAMPLE` that can be used count. The choice is a measurement, and another one may differ; `use_batch` takes it over.
+        An exported file of a fixed batch keeps it.
+        """
+        usable = list(islice(self._usable(pictures), SAMPLE))
+        choice = fixed_batch(self.localizer)
+        if choice is None and not usable:
+            choice = BatchChoice(BATCH, {}, f"no picture among the first {len(pictures)} to measure on, so the usual number")
+        choice = choice or find_batch(partial(self._try, usable))
+        self.use_batch(choice.batch)
+        return choice
+
+    def use_batch(self, batch: int) -> None:
+        """Set `batch`, in place of "auto" or of another number."""
+        number("batch", batch, 1, float("inf"))
+        self.auto, self.batch = False, batch
+        self._arguments = {**self._arguments, "batch": batch}
+        vars(self).pop("settings", None)
+        _set_batch(self.localizer, batch)
+
+    def _try(self, pictures: Sequence[Picture], batch: int) -> int:
+        """Locate copies of pictures, a batch a thread. Returns their number."""
+        _set_batch(self.localizer, batch)
+        copies = list(islice(cycle(pictures), batch * self.threads))
+        for _, found in self._windows([(None, copies)], batch):
+            if found.errors:
+                raise FastlocError(found.errors[0]["reason"])
+        return len(copies)
+
+    def _usable(self, pictures: Sequence[Picture]) -> Iterator[Picture]:
+        """Pictures that can be located, those of a source as their contents: a store is asked once for each."""
+        for key, source in pictures:
+            with suppress(FastlocError, OSError):
+                held = content(source) if isinstance(source, Item) else source
+                self._decoded(key, held)
+                yield key, held
+
     @cached_property
     def settings(self) -> Settings:
-        """The settings that rows depend on. Loads the model."""
+        """The settings that rows depend on. Loads the model. Raises FastlocError while `batch` is not chosen."""
+        if self.auto:
+            raise FastlocError(f"batch must be a number before settings are known, got {AUTO!r}; call find_batch or use_batch")
         localizer = self.localizer
         device = getattr(localizer, "device", None)
         return Settings(
@@ -176,8 +226,7 @@ class Locate(Described):
         if self.model.endswith(".onnx"):
             options.setdefault("threads", 1)
         localizer: Any = load(self.model, self.pretrained, **options)
-        if getattr(localizer, "manifest", None) is None:
-            localizer.batch = self.batch
+        _set_batch(localizer, self.batch)
         # a text that the model cannot take is found now, not by each picture
         prepare = getattr(localizer, "encode_texts", localizer._texts)
         with _undivided(localizer):
@@ -223,6 +272,12 @@ class Locate(Described):
         except (OSError, MemoryError) as error:
             raise ImageError(f"cannot be read ({first_line(error)})") from error
         return picture
+
+
+def _set_batch(localizer: Any, batch: int) -> None:
+    """Set a localizer's batch; an exported file of a fixed one keeps it."""
+    if fixed_batch(localizer) is None:
+        localizer.batch = batch
 
 
 def _finished(waiting: deque[tuple[Tag, Future[Found]]]) -> tuple[Tag, Found]:

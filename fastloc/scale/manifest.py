@@ -14,7 +14,7 @@ from fastloc.scale.shards import Counts, parts, write_table
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.schema import decode, read_file, shown
 
-__all__ = ["MANIFEST", "Manifest", "begin", "finish", "read"]
+__all__ = ["MANIFEST", "Manifest", "begin", "finish", "present", "read"]
 
 MANIFEST = "manifest.json"
 
@@ -53,20 +53,29 @@ def read(folder: Path) -> Manifest | None:
     return decode(content, Manifest, str(path), error=FastlocError)
 
 
+def present(folder: Path) -> Manifest | None:
+    """The manifest of a folder that rows may go to; None for a new one.
+
+    Raises FastlocError as `read` does, and for a folder that is not a batch's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FastlocError(f"--output must be a folder, got the file {folder}")
+    before = read(folder)
+    if before is None and folder.exists() and any(folder.iterdir()):
+        raise FastlocError(f"{folder} must be a new folder or a batch's, got one that holds something else; give another with -o")
+    return before
+
+
 def begin(folder: Path, settings: Settings, sources: Sequence[str], shard: int) -> Manifest:
     """Make a batch's folder, or go on with one of the same settings, sources and shards.
 
     Raises FastlocError for a folder of other settings, which it names, and for one that is not a batch's.
     """
     manifest = Manifest(FORMAT, __version__, tuple(sources), shard, settings, settings.hash())
-    if folder.exists() and not folder.is_dir():
-        raise FastlocError(f"--output must be a folder, got the file {folder}")
-    before = read(folder)
+    before = present(folder)
     if before is not None:
         _check(folder, before, manifest)
         return before
-    if folder.exists() and any(folder.iterdir()):
-        raise FastlocError(f"{folder} must be a new folder or a batch's, got one that holds something else; give another with -o")
     try:
         for part in ("rows", "errors"):
             (folder / part).mkdir(parents=True, exist_ok=True)

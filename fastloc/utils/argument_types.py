@@ -83,6 +83,11 @@ def pair(text: str) -> tuple[int, int]:
     return both
 
 
+def count_or_auto(text: str) -> int | str:
+    """A number from 1 on, or `auto`."""
+    return text if text == "auto" else count(text)
+
+
 def count_or_dynamic(text: str) -> int | None:
     """A number from 1 on, or None for `dynamic`."""
     return None if text == "dynamic" else count(text)

@@ -59,6 +59,17 @@ class Channel(Generic[T]):
             raise self._error
         raise StopIteration
 
+    def take(self, count: int) -> list[T]:
+        """The next `count` items, waited for, or those that are left once the channel has ended. Raises as `get` where there is none."""
+        items = [self.get()]
+        while len(items) < count:
+            try:
+                items.append(self.get())
+            except Exception:
+                # the end is said again to who asks next
+                break
+        return items
+
     def end(self, error: BaseException | None = None, drop: bool = False) -> list[T]:
         """End the channel: waiting items are still handed out, then the error, if any. drop: waiting items are returned here instead."""
         with self._changed:

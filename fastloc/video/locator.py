@@ -12,6 +12,7 @@ from PIL import Image
 from fastloc.auto import load
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.recipes.readout import LOGIT_SCALE
+from fastloc.results.batch_choice import BatchChoice, find_batch, fixed_batch
 from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 from fastloc.video.sources.frame import Frame
@@ -20,6 +21,8 @@ __all__ = ["Locator", "Prediction", "Prompts"]
 
 # DLPack's number of the CPU
 CPU = 1
+# the search for a batch, in which a stream has no result yet
+SECONDS = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,31 @@ class Locator:
         else:
             found = self.localizer.predict_frame(frame.rgb, prompts.ready)
         return found
+
+    def locate_all(self, frames: Sequence[Frame], prompts: Prompts) -> list[Prediction]:
+        """`locate` of each of several frames of one size: in one pass where the localizer has `predict_frames`."""
+        if len(frames) == 1 or not hasattr(self.localizer, "predict_frames"):
+            return [self.locate(frame, prompts) for frame in frames]
+        found: list[Prediction]
+        if on_device(frames[0].native):
+            found = self.localizer.predict_frames([frame.native for frame in frames], prompts.ready, frames[0].bgr)
+        else:
+            found = self.localizer.predict_frames([frame.rgb for frame in frames], prompts.ready)
+        return found
+
+    def check_batch(self, batch: int) -> None:
+        """Raise FastlocError for more frames a call than the localizer takes."""
+        if batch > 1 and not hasattr(self.localizer, "predict_frames"):
+            kind = type(self.localizer).__name__
+            raise FastlocError(f"batch must be 1 for a localizer that takes one frame a call, got {batch} for a {kind}")
+        if (fixed := fixed_batch(self.localizer)) is not None and batch > fixed.batch:
+            raise FastlocError(f"batch must be at most {fixed.batch}, got {batch}: {fixed.why}")
+
+    def choose_batch(self, frame: Frame, prompts: Prompts) -> BatchChoice:
+        """The number of frames a call, measured on copies of a frame; as its file says for a file of a fixed batch."""
+        if not hasattr(self.localizer, "predict_frames"):
+            return BatchChoice(1, {}, "the localizer takes one frame a call")
+        return fixed_batch(self.localizer) or find_batch(lambda size: len(self.locate_all([frame] * size, prompts)), seconds=SECONDS)
 
 
 def on_device(native: Any) -> bool:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fastloc.errors import FastlocError, ImageError, VideoError, unknown
+from fastloc.results.batch_choice import AUTO, BatchChoice
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
@@ -28,7 +29,7 @@ PATIENCE = 10.0
 
 def stream(
     source: Any, texts: str | Sequence[str] | None, localizer: Any = None, *, policy: str | None = None, every: int = 1,
-    smooth: float = 0.0, maps: str | Sequence[float] = "frame", background: Sequence[str] = (), **opening: Any,
+    smooth: float = 0.0, maps: str | Sequence[float] = "frame", background: Sequence[str] = (), batch: int | str = 1, **opening: Any,
 ) -> Stream:  # fmt: skip
     """Locate texts in a video while it comes.
 
@@ -46,6 +47,9 @@ def stream(
         smooth: half-life in seconds of the exponential mean of the similarity grid.
         maps: what heat 0 and 1 stand for, see `temporal.MAPS`, or two similarities (low, high).
         background: texts that maps="background" holds the others against.
+        batch: frames that go through the model at once, or "auto" to measure in the first seconds what is fastest; more than one for
+            policy="every" alone, where a result comes once the frames of its batch are there. In float32 similarities of another batch
+            differ in their last bits.
         opening: more arguments of `open_source`: bgr, live, rate …
 
     Returns: an iterator of `StreamResult`, which is a context manager too; leaving the loop early and dropping it closes the source.
@@ -59,11 +63,14 @@ def stream(
 
     opened = open_source(source, **opening)
     try:
+        _check_batch(batch, policy or _usual(opened))
         worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background)
+        if batch != AUTO:
+            worker.locator.check_batch(int(batch))
     except BaseException:
         opened.close()
         raise
-    return Stream(opened, worker, policy)
+    return Stream(opened, worker, policy, batch)
 
 
 class Stream:
@@ -73,10 +80,10 @@ class Stream:
     policy      "every" or "newest"
     """
 
-    def __init__(self, source: Source, worker: Worker, policy: str | None = None) -> None:
-        self.source, self.policy = source, policy or ("newest" if source.live else "every")
+    def __init__(self, source: Source, worker: Worker, policy: str | None = None, batch: int | str = 1) -> None:
+        self.source, self.policy = source, policy or _usual(source)
         self._worker = worker
-        self._run = _Run(source, worker, self.policy == "newest")
+        self._run = _Run(source, worker, self.policy == "newest", batch)
         # the threads know the run alone, so that a stream without references can end them
         self._finalizer = weakref.finalize(self, _Run.close, self._run)
 
@@ -96,6 +103,11 @@ class Stream:
     def set_texts(self, texts: str | Sequence[str]) -> Future[tuple[str, ...]]:
         """Ask for other texts from now on: they are encoded aside and swapped in between two frames. See `Worker.set_texts`."""
         return self._worker.set_texts(texts)
+
+    @property
+    def batch(self) -> BatchChoice | None:
+        """The frames a call of the model, and why; None while batch="auto" has not measured, which is done before the first result."""
+        return self._run.batch
 
     @property
     def counters(self) -> Counters:
@@ -123,9 +135,15 @@ class Stream:
 class _Run:
     """The two threads of a stream and the channels between them: captured frames, then results."""
 
-    def __init__(self, source: Source, worker: Worker, newest: bool) -> None:
+    def __init__(self, source: Source, worker: Worker, newest: bool, batch: int | str) -> None:
         self.source, self.worker, self.newest = source, worker, newest
         self.inbox: Channel[Frame] = Channel(newest, ROOM)
+        self.batch: BatchChoice | None = None
+        self.frames = 1
+        if newest:
+            self.use(BatchChoice(1, {}, "the newest frame waits for no other"))
+        elif batch != AUTO:
+            self.use(BatchChoice(int(batch), {}, "as asked for"))
         self.outbox: Channel[StreamResult] = Channel(newest, ROOM)
         self.unusable = 0
         self.threads: list[threading.Thread] = []
@@ -138,6 +156,11 @@ class _Run:
         self.lock, self.threads, self.forked = threading.Lock(), [threading.current_thread()], True
         # also where all results were there already
         self.outbox.fail(VideoError(f"{self.source.name}: was opened before fork(); open it in the process that reads it"))
+
+    def use(self, batch: BatchChoice) -> None:
+        # as many as make a batch, beside those that get the map of one before them; the next are read while these are located
+        self.batch, self.frames = batch, batch.batch * self.worker.every if batch.batch > 1 else 1
+        self.inbox.room = max(self.inbox.room, self.frames)
 
     def start(self) -> None:
         with self.lock:
@@ -178,15 +201,23 @@ class _Run:
 
     def _locate(self) -> None:
         error: BaseException | None = None
+        left = 0
         try:
             while True:
-                frame = self.inbox.get()
-                if self._usable(frame) and self.outbox.put(self.worker.answer(frame)) is not None:
-                    self.worker.counters.add("dropped")
+                frames = [frame for frame in self.inbox.take(self.frames) if self._usable(frame)]
+                left = len(frames)
+                if self.batch is None and frames:
+                    self.use(self.worker.locator.choose_batch(frames[0], self.worker.prompts))
+                for found in self.worker.answers(frames, 1 if self.batch is None else self.batch.batch):
+                    left -= 1
+                    if self.outbox.put(found) is not None:
+                        self.worker.counters.add("dropped")
         except StopIteration:
             pass
         except Exception as raised:
             error = raised
+            # of the frame's batch, those behind it
+            self.worker.counters.add("dropped", max(left - 1, 0))
         finally:
             self.source.close()
             # the capturing thread may be waiting for room
@@ -202,3 +233,16 @@ class _Run:
             self.unusable += 1
             return False
         return True
+
+
+def _usual(source: Source) -> str:
+    return "newest" if source.live else "every"
+
+
+def _check_batch(batch: Any, policy: str) -> None:
+    if batch == AUTO:
+        return
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise FastlocError(f"batch must be {AUTO!r} or a whole number, 1 or more, got {batch!r}; the model takes so many frames a call")
+    if batch > 1 and policy == "newest":
+        raise FastlocError(f"batch must be 1 for policy 'newest', which waits for no frame, got {batch}; use policy='every'")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from fastloc.errors import FastlocError
@@ -77,18 +79,59 @@ class Worker:
 
     def answer(self, frame: Frame) -> StreamResult:
         """Locate the texts in a frame, or give it the last map. Raises what the frame's conversion or the model raises."""
-        prompts, last = self.prompts, self._last
-        if last is not None and last[1] is prompts and last[0].geometry.picture == frame.size and self._since < self.every - 1:
-            self._since += 1
-            self.counters.add("reused")
-            return StreamResult(frame, last[0], 0.0, reused=True)
-        start = time.perf_counter()
-        located = self.temporal.apply(self.locator.locate(frame, prompts), frame.time, prompts)
-        took = time.perf_counter() - start
-        self._last, self._since = (located, prompts), 0
-        self.counters.add("located")
-        self.timings.add("inference", took)
-        return StreamResult(frame, located, took)
+        (found,) = self.answers([frame])
+        return found
+
+    def answers(self, frames: Sequence[Frame], batch: int = 1) -> Iterator[StreamResult]:
+        """`answer` of consecutive frames, in order, with one set of texts; at most `batch` frames go through the model at once.
+
+        A frame that fails raises at its turn, after the answers of those before it.
+        """
+        prompts = self.prompts
+        fresh = self._fresh(frames, prompts)
+        located = self._located([frame for frame, new in zip(frames, fresh, strict=True) if new], prompts, batch)
+        for frame, new in zip(frames, fresh, strict=True):
+            if new:
+                prediction, took = next(located)
+                start = time.perf_counter()
+                prediction = self.temporal.apply(prediction, frame.time, prompts)
+                took += time.perf_counter() - start
+                self._last, self._since = (prediction, prompts), 0
+                self.counters.add("located")
+                self.timings.add("inference", took)
+                yield StreamResult(frame, prediction, took)
+            else:
+                assert self._last is not None
+                self._since += 1
+                self.counters.add("reused")
+                yield StreamResult(frame, self._last[0], 0.0, reused=True)
+
+    def _fresh(self, frames: Sequence[Frame], prompts: Prompts) -> list[bool]:
+        """True for each frame that the model runs on, False for those that get the last map."""
+        size = None if self._last is None or self._last[1] is not prompts else self._last[0].geometry.picture
+        since, fresh = self._since, []
+        for frame in frames:
+            reused = size == frame.size and since < self.every - 1
+            size, since = frame.size, since + 1 if reused else 0
+            fresh.append(not reused)
+        return fresh
+
+    def _located(self, frames: Sequence[Frame], prompts: Prompts, batch: int) -> Iterator[tuple[Prediction, float]]:
+        """The similarities of each frame, and the seconds that they took."""
+        for _, group in groupby(frames, key=attrgetter("size")):
+            same = iter(group)
+            while part := list(islice(same, batch)):
+                start = time.perf_counter()
+                try:
+                    found = self.locator.locate_all(part, prompts)
+                except Exception:
+                    if len(part) == 1:
+                        raise
+                    # a fault of one frame is not one of its neighbours
+                    yield from self._located(part, prompts, 1)
+                else:
+                    took = (time.perf_counter() - start) / len(part)
+                    yield from ((prediction, took) for prediction in found)
 
     def deliver(self, found: StreamResult) -> StreamResult:
         """Take down that the result is handed over now."""

@@ -35,6 +35,25 @@ def test_a_folder_a_pattern_and_a_list(run: Run, tmp_path: Path) -> None:
         assert status == 0 and found(out) == expected
 
 
+@pytest.mark.slow("a model is loaded twice")
+def test_batches_answer_as_single_pictures_do(run: Run, tmp_path: Path) -> None:
+    for number in range(4):
+        Image.open(MARKET).rotate(20 * number).resize((96, 64) if number % 2 else (64, 96)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    asked = ("locate", ".", "-t", "cat", "--model", GEM_ONNX, "--text-tower", GEM_TEXT_ONNX, "--json", "--batch")
+    answers = []
+    # which is 1 for so few
+    for batch in ("auto", 3):
+        status, out, err = run(*asked, batch)
+        assert status == 1 and "1 of 4 pictures could not be used" in err
+        assert ("batch 1: fewer than 16 pictures" in err) == (batch == "auto")
+        answers.append([(each["name"], each["texts"][0]["peak"]) for each in json.loads(out)["pictures"]])
+    assert [name for name, _ in answers[0]] == ["./0.png", "./2.png", "./3.png"]
+    for alone, beside in zip(*answers, strict=True):
+        assert (alone[0], *(alone[1][axis] for axis in "xy")) == (beside[0], *(beside[1][axis] for axis in "xy"))
+        assert alone[1]["similarity"] == pytest.approx(beside[1]["similarity"], abs=3e-6)
+
+
 def test_one_picture_that_fits_nowhere_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
     Image.new("RGB", (281, 8)).save(tmp_path / "long.png")
     status, out, err = run("locate", "long.png", MARKET, "-t", "cat", "--json")

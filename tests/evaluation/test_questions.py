@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
+from evaluation_subjects import Patches
 from fastloc.embedded import SAMPLES
 from fastloc.engine.localizer import Localizer
 from fastloc.evaluation.metrics.answers import QuestionSums
@@ -96,6 +97,21 @@ def test_a_map_is_the_localizer_s_own_of_that_text_alone(method: str, fit: str) 
     expected = localizer(picture, "cat")
     np.testing.assert_allclose(found, expected.heatmaps[0], atol=2e-6)
     assert peak(found) == (expected.points()[0].y, expected.points()[0].x)
+
+
+def test_pictures_of_one_size_and_the_same_texts_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastloc.evaluation.judges._TOGETHER", {"cpu": 2 * 48 * 48, "cuda": 0})
+    noise, subject = np.random.default_rng(0), Patches(fit="aspect")
+    subject.order = "picture"
+    judge = QuestionJudge(subject, replace(protocol_of("gem", "coco-boxes", "plain", task="questions"), asked="present"), Empty())
+    prepared = []
+    for number, (size, texts) in enumerate([((48, 48), "ab"), ((60, 40), "ab"), ((48, 48), "ba"), *[((48, 48), "ab")] * 3]):
+        picture = Image.fromarray(noise.integers(0, 256, (*size, 3), np.uint8))
+        asked = tuple(Question(text, boxes=((3.0, 4.0, 30.0, 20.0),)) for text in texts)
+        prepared.append(judge.prepare(Sample(str(number), picture, questions=asked)))
+    together = judge.judge(prepared)
+    assert subject.batches == [2, 2, 1, 1]
+    assert together == [judge.judge([each])[0] for each in prepared]
 
 
 def test_of_equal_peaks_the_middle_one_points() -> None:

@@ -1,5 +1,6 @@
 """A batch: rows are what Result says, the same bytes however they are made, and a run that is ended anywhere loses and doubles nothing."""
 
+import copy
 import errno
 import json
 import os
@@ -22,6 +23,7 @@ import command_line
 from fastloc import Localizer
 from fastloc.embedded import GEM_ONNX
 from fastloc.errors import FastlocError
+from fastloc.results.batch_choice import BatchChoice
 from fastloc.scale import Locate
 from fastloc.scale.batch import batch
 from fastloc.scale.locate import Found
@@ -111,6 +113,29 @@ def test_rows_have_the_same_bytes_on_any_number_of_threads_and_in_pickled_copies
     assert "_engine" not in vars(other)
     batch([str(photos)], other, photos.parent / "one_thread", shard=4)
     assert rows(photos.parent / "one_thread") == rows(made)
+
+
+def test_a_batch_that_was_measured_is_kept_by_the_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastloc.scale.locate.find_batch", lambda work: BatchChoice(work(3) // threads, {}, "as the test says"))
+    threads, said = 2, []
+    automatic = Locate(TEXTS, batch="auto", threads=threads, size=64)
+    assert automatic.localizer.batch == 8
+    # with the same model
+    again = copy.copy(automatic)
+    for missing in (lambda: automatic.settings, lambda: next(automatic.windows([]))):
+        with pytest.raises(FastlocError, match=r"batch must be a number before .*, got 'auto'"):
+            missing()
+    assert batch([str(photos)], automatic, tmp_path / "auto", shard=4, chosen=said.append) == Counts(COUNT, COUNT - 1, 1)
+    begun = read(tmp_path / "auto")
+    assert begun is not None and begun.settings.batch == 3 == pickle.loads(pickle.dumps(automatic)).batch
+    batch([str(photos)], automatic, tmp_path / "three", shard=4)
+    assert rows(tmp_path / "auto") == rows(tmp_path / "three")
+    # a run that goes on measures nothing
+    monkeypatch.setattr("fastloc.scale.locate.find_batch", lambda work: BatchChoice(5, {}, "never"))
+    (tmp_path / "auto" / "rows" / "part-000001.parquet").unlink()
+    batch([str(photos)], again, tmp_path / "auto", shard=4, chosen=said.append)
+    assert rows(tmp_path / "auto") == rows(tmp_path / "three")
+    assert said == ["batch 3: as the test says", f"batch 3: {tmp_path / 'auto'} holds rows made with it"]
 
 
 def test_settings_are_the_same_in_a_copy_that_runs_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from fastloc.auto import CLIP, kind_of
 from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_pixels, add_source, add_texts
 from fastloc.cli.localizers import changes, note_embedded
 from fastloc.errors import FastlocError
-from fastloc.utils.argument_types import count
+from fastloc.utils.argument_types import count, count_or_auto
 from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # seconds between two lines that say how far it is
 EVERY = 10.0
+_BATCH = "pictures a call of the model: a number, or auto to measure it on the first ones and keep it for the folder (default: 8)"
 # options of a localizer, by the names that arguments and localizers share
 _OPTIONS = ("projections", "size", "fit", "template", "dtype", "temperatures", "registers", "embeddings", "providers")
 
@@ -43,7 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
     add_decode(group)
-    group.add_argument("--batch", type=count, default=8, metavar="N", help="pictures a call of the model (default: 8)")
+    group.add_argument("--batch", type=count_or_auto, default=8, metavar="N", help=_BATCH)
     group.add_argument("--threads", type=count, metavar="N", help="threads, each with a window of pictures (default: one a core)")
     _add_output(parser.add_argument_group("output"))
     group = parser.add_argument_group("sources")
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     counts = batch(
         args.sources, locate, folder, shard=args.shard, columns=Columns(args.image_column, args.key_column), retry=args.retry_failed,
         maker=_maker(args, locate, folder), report=_Progress(),
+        chosen=lambda line: say(f"fastloc: {line}", error=True),
     )  # fmt: skip
     say(f"{folder}: {counts.pictures:,} pictures in, {counts.located:,} out, {counts.failed:,} failed")
     if counts.failed:

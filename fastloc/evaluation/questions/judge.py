@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.errors import FastlocError
-from fastloc.evaluation.judges import Subject
+from fastloc.evaluation.judges import Subject, most_together
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.questions.measured import Map, Mask, measured
 from fastloc.evaluation.rows import Answer, Row
@@ -55,26 +55,46 @@ class QuestionJudge:
     @torch.inference_mode()
     def judge(self, prepared: Sequence[Asked]) -> list[Row]:
         """The rows of one chunk of pictures, in their order."""
-        return [Row(each.key, answers=self._answers(each)) for each in prepared]
+        return [
+            Row(asked.key, answers=self._answers(asked, grids)) for asked, grids in zip(prepared, self._grids(prepared), strict=True)
+        ]
 
     @torch.inference_mode()
     def heatmaps(self, sample: Sample) -> list[Map]:
         """The min-maxed map of each question, float32 [H, W] at the picture's size, whatever size the protocol measures at."""
-        return self._maps(self.prepare(sample), 0)
+        asked = self.prepare(sample)
+        return self._maps(asked, self._grids([asked])[0], 0)
 
-    def _maps(self, asked: Asked, side: int) -> list[Map]:
-        """Min-maxed maps at the picture's size, or in a square of so many pixels."""
-        given = [question.text for question in asked.questions]
-        texts = list(dict.fromkeys(self.dataset.classes if self.protocol.asked == "all" and self.dataset.classes else given))
-        grids = self.subject.similarity(asked.pixels[None].to(self.subject.device), texts)[0]
+    def _texts(self, asked: Asked) -> tuple[str, ...]:
+        """The texts that are compared in a picture, each once."""
+        every = self.protocol.asked == "all" and self.dataset.classes
+        return tuple(dict.fromkeys(self.dataset.classes if every else (question.text for question in asked.questions)))
+
+    def _grids(self, prepared: Sequence[Asked]) -> list[Tensor]:
+        """The grids [T, h, w] of each picture's texts; pictures of one input size and the same texts go through the model together."""
+        groups: dict[tuple[torch.Size, tuple[str, ...]], list[int]] = {}
+        for number, asked in enumerate(prepared):
+            groups.setdefault((asked.pixels.shape, self._texts(asked)), []).append(number)
+        found: dict[int, Tensor] = {}
+        for (shape, texts), numbers in groups.items():
+            most = most_together(self.subject.device, shape[-2] * shape[-1])
+            for start in range(0, len(numbers), most):
+                batch = numbers[start : start + most]
+                pixels = torch.stack([prepared[number].pixels for number in batch]).to(self.subject.device)
+                found.update(zip(batch, self.subject.similarity(pixels, texts), strict=True))
+        return [found[number] for number in range(len(prepared))]
+
+    def _maps(self, asked: Asked, grids: Tensor, side: int) -> list[Map]:
+        """Min-maxed maps at the picture's size, or in a square of so many pixels, of its grids [T, h, w]."""
+        texts = self._texts(asked)
         geometry = fit((side, side), asked.geometry.input, self.subject.patch) if side else asked.geometry
-        chosen = grids[[texts.index(text) for text in given]].float().cpu().numpy()
+        chosen = grids[[texts.index(question.text) for question in asked.questions]].float().cpu().numpy()
         return list(heatmaps(chosen, geometry, self.subject.order))
 
-    def _answers(self, asked: Asked) -> tuple[Answer, ...]:
+    def _answers(self, asked: Asked, grids: Tensor) -> tuple[Answer, ...]:
         side = self.protocol.truth_side
         questions = [_resized(each, side) for each in asked.questions] if side else asked.questions
-        found = zip(self._maps(asked, side), questions, strict=True)
+        found = zip(self._maps(asked, grids, side), questions, strict=True)
         return tuple(Answer(question.label, measured(each, question, self.protocol.threshold)) for each, question in found)
 
 

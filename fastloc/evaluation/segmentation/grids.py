@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fastloc.evaluation.judges import Subject
+from fastloc.evaluation.judges import Subject, most_together
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.segmentation.pictures import Input
 from fastloc.evaluation.segmentation.views import joined, views
 from fastloc.evaluation.segmentation.windows import WindowAxis
 
 __all__ = ["stacked_grids"]
-
-# pixels of the windows of a batch, by kind of device
-_BATCH = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 
 
 def stacked_grids(
@@ -34,7 +31,7 @@ def stacked_grids(
     found: list[list[Tensor]] = [[] for _ in given]
     for numbers in groups.values():
         vertical, horizontal = given[numbers[0]].vertical, given[numbers[0]].horizontal
-        most = max(_BATCH.get(subject.device.type, _BATCH["cuda"]) // (vertical.inside * horizontal.inside), 1)
+        most = most_together(subject.device, vertical.inside * horizontal.inside)
         places = [
             (number, top, left) for number in numbers for top in given[number].vertical.starts for left in given[number].horizontal.starts
         ]

@@ -1,0 +1,141 @@
+"""The whole GPU script on a GPU that is pretended: every line that only a GPU reaches runs, and what a GPU refuses is refused."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gpu
+from cuda_lines import all_cuda_lines, reached
+from fastloc.bench import schema
+from fastloc.functional.frame_patches import frame_tables
+from fastloc.imaging.geometry import fit
+from gpu_parts import compiled, fleet, frames, job, kernel_cases, methods, models, parity, speed, variants
+from pretended_gpu import NAME, pretended_gpu
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+TINY = "tiny"
+# what the dry run cannot reach, and why; a line of another file or function that it does not reach is a fault
+UNREACHED = {
+    "benchmarks/gpu_parts/fleet.py": "forked processes: test_gpu_script has them fork, with `set_device` and `synchronize` of its own",
+    "benchmarks/gpu_parts/timing.py": "a device that is lost: test_gpu_script",
+    "benchmarks/gpu.py": "asked in a process of its own: test_gpu_script",
+    "benchmarks/gpu_parts/exported.py": "onnxruntime's CUDA provider, with a stand-in of its own in test_gpu_parts",
+    "kernels/device.py": "a GPU that is too old, or another vendor's: tests/kernels",
+    "fastloc/bench/contenders.py": "`python -m fastloc.bench` is a process of its own: tests/bench",
+    "fastloc/bench/peers/protocol.py": "the same",
+    "fastloc/bench/request.py": "the same",
+    "fastloc/bench/run_facts.py": "the same",
+    "fastloc/bench/backends/onnx_backend.py": "the same; onnxruntime's CUDA provider alone copies to a GPU",
+    "fastloc/bench/backends/torch_backend.py": "the same",
+    "fastloc/engine/devices.py": "a Localizer's choice of a device: tests/engine",
+    "kernels/gate.py": "the gate's own command line",
+}
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """A pretended GPU with the script's own tables, whose towers, pictures and frames are tiny."""
+    real, tiny = fleet.spread, models.CONFIGS[TINY]
+
+    def inline(groups: Any, work: Any, device: torch.device, deadline: float, clock: Any = time.monotonic) -> Any:
+        return real(groups, work, torch.device("cpu"), deadline, clock)
+
+    for name in ("B/16", "L/14"):
+        monkeypatch.setitem(models.CONFIGS, name, tiny)
+    monkeypatch.setattr(speed, "CONFIGS", (("B/16", 32, 1), ("L/14", 32, 2)))
+    monkeypatch.setattr(speed, "LARGEST", ("B/16", 48, 1))
+    monkeypatch.setattr(compiled, "CONFIGS", (("B/16", 32, 1),))
+    monkeypatch.setattr(compiled, "SECONDS", 0.0)
+    monkeypatch.setattr(methods, "CONFIG", ("B/16", 32, 1))
+    monkeypatch.setattr(variants, "SIZE", 32)
+    monkeypatch.setattr(variants, "BATCHES", (1,))
+    monkeypatch.setattr(frames, "QUICK", {"1080p": (24, 40)})
+    monkeypatch.setattr(fleet, "spread", inline)
+    # a CPU has one back end
+    for module in (kernel_cases, speed):
+        monkeypatch.setattr(module, "sdpa_kernel", lambda backend: contextlib.nullcontext())
+    with pretended_gpu() as device:
+        yield device
+
+
+def the_job(part: str, folder: Path, device: torch.device, seconds: float = 60.0, quick: bool = True) -> job.Job:
+    head = {"run": "20261121-184005", "commit": "c", "code": "x", "load_before": 0.0, **job.facts(device)}
+    return job.Job(part, device, folder, head, deadline=time.monotonic() + seconds, quick=quick)
+
+
+def test_tables_move_whole() -> None:
+    """The padding colour of frames stayed on the host, which is a copy within a graph's capture."""
+    where = fit((24, 40), 16, (8, 8))
+    moved = frame_tables(where, (8, 8), (0.5, 0.5, 0.5)).to(torch.device("meta"))
+    assert {moved.colour.device.type, moved.rows.start.device.type, moved.columns.weights.device.type} == {"meta"}
+
+
+def test_the_first_parts_say_what_is_right_and_what_it_costs(on_a_gpu: torch.device, tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    assert list(gpu.PARTS)[:2] == ["gate", "methods"] and gpu.PARTS["gate"] + gpu.PARTS["methods"] <= 100 and sum(gpu.PARTS.values()) <= 540
+    for part in ("gate", "methods"):
+        one = the_job(part, tmp_path, on_a_gpu)
+        gpu._module(part).run(one)
+        one.save(finished=True)
+        assert one.good, one.rows
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("self_self_step: 2 good, 0 bad, 0 skipped") and len(printed) == len(gate_ops()) + 3
+    assert [row["method"] for row in one.rows] == ["gem", "itsm", methods.order()[2]] and one.rows[0]["plan"]["attention"] == "triton"
+    assert all(0 < row["distance"] <= row["within"] and row["ms"] > 0 for row in one.rows)
+
+
+def gate_ops() -> list[str]:
+    from fastloc.kernels.table import OPS
+
+    return list(OPS)
+
+
+@pytest.mark.slow("every part of the script, on tiny shapes")
+def test_every_cuda_line_runs(on_a_gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = parity._places
+    monkeypatch.setattr(parity, "_places", lambda one, name: places(one, TINY))
+    expected = all_cuda_lines()
+    with reached(set(expected)) as found:
+        for part in gpu.PARTS:
+            if part in ("exported", "bench"):
+                continue
+            # variants and methods by their own tables, the others where they are small
+            one = the_job(part, tmp_path, on_a_gpu, quick=part not in ("methods", "variants", "compiled"))
+            gpu._module(part).run(one)
+            one.save(finished=True)
+            wrong = [row for row in one.rows if row.get("problems") or row.get("failed")]
+            assert not wrong, (part, wrong[:3])
+            record = job.read(one.file)
+            assert record and record["device"] == NAME and all(isinstance(line, str) for line in gpu._module(part).lines(record))
+        speed.run(the_job("speed", tmp_path / "large", on_a_gpu, quick=False))
+    missing = {name: sorted(lines - found[name]) for name, lines in expected.items() if name not in UNREACHED and lines - found[name]}
+    assert not missing, f"lines that only a GPU runs, and that no test ran: {missing}"
+    assert set(UNREACHED) <= set(expected), "a file that has no such line any more"
+    gpu._measured(tmp_path / f"gpu{schema.SUFFIX}", [the_job(part, tmp_path, on_a_gpu) for part in gpu.PARTS])
+    rows = schema.read(tmp_path)
+    assert {row["suite"] for row in rows} >= {"gpu-methods", "gpu-speed", "gpu-compiled", "gpu-frames", "gpu-video", "gpu-kernels"}
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(on_a_gpu: torch.device) -> None:
+    here, there = torch.ones(3), torch.ones(3, device=on_a_gpu)
+    assert there.device == on_a_gpu and there.is_cuda and (2 * there)[1:].is_cuda and not there.cpu().is_cuda and not here.is_cuda
+    with pytest.raises(RuntimeError, match="at least two devices"):
+        here + there
+    with pytest.raises(TypeError, match="can't convert cuda:0"):
+        there.numpy()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        twice = there * 2
+        with pytest.raises(RuntimeError, match="capturing"):
+            twice.sum().item()
+    there.fill_(5.0)
+    graph.replay()
+    assert twice.cpu().tolist() == [10.0, 10.0, 10.0]
+    moved = here.to(on_a_gpu)
+    here.fill_(7.0)
+    assert moved.cpu().tolist() == [1.0, 1.0, 1.0], "another memory"
