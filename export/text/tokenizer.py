@@ -24,9 +24,10 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 class Tokenization:
     """A tokenizer's definition, and open_clip's steps around it.
 
-    json    for `tokenizers`: with its start and end tokens, cut and padded to the context
-    clean   the cleaning of texts before, see `fastloc.text.cleaning`
-    zeroed  a token whose id becomes 0 afterwards (CLIPA's separator), or None
+    Attributes:
+        json: for `tokenizers`: with its start and end tokens, cut and padded to the context
+        clean: the cleaning of texts before, see `fastloc.text.cleaning`
+        zeroed: a token whose id becomes 0 afterwards (CLIPA's separator), or None
     """
 
     json: str

@@ -30,13 +30,14 @@ TILE, LEAST, ALL = 320, 120, 40_000_000
 class Column:
     """One method on the picture.
 
-    tiles        one a text, RGB: its heatmap over the picture, the peak ringed; none where the method could not run
-    points       the peak of each text
-    refusal      the reason why it could not run, in one line, or None
-    fault        True if the method raised an unexpected error, a defect of fastloc, instead of refusing
-    ms           median of the timed passes, milliseconds
-    parameters   the recipe's fields as they were used, by name
-    plan         the execution of the pass, with reasons
+    Attributes:
+        tiles: one a text, RGB: its heatmap over the picture, the peak ringed; none where the method could not run
+        points: the peak of each text
+        refusal: the reason why it could not run, in one line, or None
+        fault: True if the method raised an unexpected error, a defect of fastloc, instead of refusing
+        ms: median of the timed passes, milliseconds
+        parameters: the recipe's fields as they were used, by name
+        plan: the execution of the pass, with reasons
     """
 
     method: str

@@ -46,10 +46,11 @@ _NAMES = ("image", "text")
 class Projections:
     """phi_i and phi_t, and the model that they were trained on.
 
-    image, text         float32 [E, E]; a feature f becomes phi f
-    model               the model's name
-    tower, text_tower   digests of its towers, see `fastloc.utils.hashing`
-    settings            the trainer's hyper-parameters, by name
+    Attributes:
+        image, text: float32 [E, E]; a feature f becomes phi f
+        model: the model's name
+        tower, text_tower: digests of its towers, see `fastloc.utils.hashing`
+        settings: the trainer's hyper-parameters, by name
     """
 
     image: Tensor

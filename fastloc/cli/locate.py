@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from fastloc._version import __version__
 from fastloc.cli.arguments import (
     STDIN,
+    Pair,
     add_decode,
     add_execution,
     add_exported,
@@ -73,11 +74,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
+    add_decode(group)
     group.add_argument(
         "--batch", type=count_or_auto, default=1, metavar="N",
         help="pictures a call of the model: a number, or auto to measure it on the first ones (default: 1)",
     )  # fmt: skip
-    add_decode(group)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for <picture>.<method>.png (default: the current folder)")
     output.add_argument(
@@ -179,7 +180,7 @@ def _choose(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequenc
     return choose_batch(localizer, usable, localizer.encode_texts(args.texts))
 
 
-def _picture(name: str, max_pixels: int, enough: Callable[[tuple[int, int]], tuple[int, int]] | None) -> Any:
+def _picture(name: str, max_pixels: int, enough: Callable[[Pair], Pair] | None) -> Any:
     """A picture for the localizer: its path, or what standard input holds, or the reason why that is none."""
     if name != STDIN:
         return name

@@ -43,11 +43,12 @@ class Weights:
 class Report:
     """The contents of one file. `manifest` is None for a text tower, whose own metadata is in `text`.
 
-    attention   number of nodes of each kind that shows the form of attention
-    nodes       number of nodes by kind
-    precision   number of nodes by the precision they compute in
-    external    files of weights beside this one, and the bytes each must have
-    notes       the runtimes that will refuse the file or run it slowly, with the reason
+    Attributes:
+        attention: number of nodes of each kind that shows the form of attention
+        nodes: number of nodes by kind
+        precision: number of nodes by the precision they compute in
+        external: files of weights beside this one, and the bytes each must have
+        notes: the runtimes that will refuse the file or run it slowly, with the reason
     """
 
     content: Content

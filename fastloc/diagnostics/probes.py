@@ -121,17 +121,18 @@ class Provider:
 class Facts:
     """The probed facts. Everything is plain data, so that conclusions can be tested with made-up facts.
 
-    packages        version by name, of those installed
-    driver_cuda     the newest CUDA that the NVIDIA driver can run, or None without a driver
-    torch_cuda      the CUDA that torch was built for, or None (also without torch)
-    torch_required    the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
-    ort_version     the version that `import onnxruntime` reports; "" where it cannot be imported, with the reason in ort_error
-    ort_cuda        the CUDA that onnxruntime was built for; "" for a CPU build
-    providers       each provider of this onnxruntime
-    linked          NVIDIA libraries that a provider's own library is linked to
-    missing         those of `linked` that cannot be loaded, with the loader's message
-    openvino        what OpenVINO computes in on this processor; empty where it is not installed or cannot be loaded, with openvino_error
-    choices         the fastest ways to run files that were measured on this machine, each in words
+    Attributes:
+        packages: version by name, of those installed
+        driver_cuda: the newest CUDA that the NVIDIA driver can run, or None without a driver
+        torch_cuda: the CUDA that torch was built for, or None (also without torch)
+        torch_required: the torch that torchvision requires, as in "==2.7.1" or ">=2.14.0"
+        ort_version: the version that `import onnxruntime` reports; "" where it cannot be imported, with the reason in ort_error
+        ort_cuda: the CUDA that onnxruntime was built for; "" for a CPU build
+        providers: each provider of this onnxruntime
+        linked: NVIDIA libraries that a provider's own library is linked to
+        missing: those of `linked` that cannot be loaded, with the loader's message
+        openvino: what OpenVINO computes in on this processor; empty where it is not installed or cannot be loaded, with openvino_error
+        choices: the fastest ways to run files that were measured on this machine, each in words
     """
 
     python: tuple[int, int, int] = (3, 11, 0)

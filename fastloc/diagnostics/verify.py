@@ -47,16 +47,17 @@ class Check:
 class Verdict:
     """The result of a verification.
 
-    rows        each output against the golden, see `fastloc.onnx_file.golden.OutputComparison`; none where the outputs cannot be compared
-                at all
-    checks      the checks besides the golden
-    wrong       everything that is wrong, in words; a good file has none
-    device      the processor or GPU that it ran on
-    nodes       the number of nodes that each provider ran, by onnxruntime's names; empty if this onnxruntime does not report it
-    providers   the requested providers that loaded, by fastloc's names
-    choice      the measured ways to run it, for providers "fastest", else ""
-    first_ms    the time of the first call, which may build, tune and allocate; later_ms: those of the calls after it. They are no
-                benchmark: there is no warm-up, clocks are not fixed, and the input has the golden's size
+    Attributes:
+        rows: each output against the golden, see `fastloc.onnx_file.golden.OutputComparison`; none where the outputs cannot be compared at
+            all
+        checks: the checks besides the golden
+        wrong: everything that is wrong, in words; a good file has none
+        device: the processor or GPU that it ran on
+        nodes: the number of nodes that each provider ran, by onnxruntime's names; empty if this onnxruntime does not report it
+        providers: the requested providers that loaded, by fastloc's names
+        choice: the measured ways to run it, for providers "fastest", else ""
+        first_ms: the time of the first call, which may build, tune and allocate; later_ms: those of the calls after it. They are no
+            benchmark: there is no warm-up, clocks are not fixed, and the input has the golden's size
     """
 
     path: Path

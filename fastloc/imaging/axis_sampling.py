@@ -15,11 +15,12 @@ __all__ = ["Axis", "bilinear", "sample"]
 class Axis:
     """Bilinear sampling along one axis of n pixels: `(1 - weight) * values[lower] + weight * values[upper]`.
 
-    cells    the number of the grid's cells along this axis
-    lower    int32 [n], the cell whose centre lies at or before the pixel's; never decreasing
-    weight   float64 [n] in [0, 1), of the cell after it
-    inside   the pixels that the model saw; outside them a map is 0, whatever lower and weight say
-    seen     the cells that hold any of the picture; no other has weight
+    Attributes:
+        cells: the number of the grid's cells along this axis
+        lower: int32 [n], the cell whose centre lies at or before the pixel's; never decreasing
+        weight: float64 [n] in [0, 1), of the cell after it
+        inside: the pixels that the model saw; outside them a map is 0, whatever lower and weight say
+        seen: the cells that hold any of the picture; no other has weight
     """
 
     cells: int

@@ -42,8 +42,9 @@ def blend(values: Floats, axis: Axis, pixels: slice | NDArray[np.integer[Any]], 
 class Bilinear:
     """Maps [T, H, W] of grids.
 
-    values     [T, h, w], float32 or float64
-    rows, columns    the axes of the picture; behind another one, of the model's input, that is passed first
+    Attributes:
+        values: [T, h, w], float32 or float64
+        rows, columns: the axes of the picture; behind another one, of the model's input, that is passed first
     """
 
     values: Floats

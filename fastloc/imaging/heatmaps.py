@@ -96,11 +96,12 @@ def upsample(similarity: Floats, geometry: Geometry, order: str = "none") -> Flo
 class Heat:
     """Heatmaps [T, H, W] that are read a part at a time, each part with the bits of the whole: see `heat_of`.
 
-    maps         the bilinear maps; where texts compete, of the distinct texts
-    low, span    [T, 1, 1], the value at which heat is 0, and the range from there to 1
-    cut          True where heat is cut off at 0 and 1
-    logit_scale  of the softmax over the texts
-    index        the place of each text among the maps, where texts repeat
+    Attributes:
+        maps: the bilinear maps; where texts compete, of the distinct texts
+        low, span: [T, 1, 1], the value at which heat is 0, and the range from there to 1
+        cut: True where heat is cut off at 0 and 1
+        logit_scale: of the softmax over the texts
+        index: the place of each text among the maps, where texts repeat
     """
 
     maps: Bilinear

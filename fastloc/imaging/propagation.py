@@ -50,10 +50,11 @@ _COSINE = 0.75
 class Propagation:
     """The settings of a propagation: see `propagate`.
 
-    iterations  steps of conjugate gradients
-    grid        cells along a side that picture and maps are averaged to, up to half as many more; PEARL takes 80, and 224 for Cityscapes
-    affinity    `self_affinity` of the texts' embeddings, T numbers within [0, 1]; None for that of T texts whose cosines are 0.75
-    budget      bytes of working memory that it may take, beside two arrays of the maps' size
+    Attributes:
+        iterations: steps of conjugate gradients
+        grid: cells along a side that picture and maps are averaged to, up to half as many more; PEARL takes 80, and 224 for Cityscapes
+        affinity: `self_affinity` of the texts' embeddings, T numbers within [0, 1]; None for that of T texts whose cosines are 0.75
+        budget: bytes of working memory that it may take, beside two arrays of the maps' size
 
     Raises FastlocError for a number out of range.
     """

@@ -27,9 +27,10 @@ _ORIENTATION = 0x0112
 class ReducedPicture(Image.Image):
     """An upright RGB picture of full size whose pixels are not decoded yet, and beside it the same picture at 1 / divisor.
 
-    small     the reduced picture, RGB, upright
-    box       the part of it, (left, top, right, bottom) in its pixels, that is the picture: a last block may be cut in the middle
-    decode    makes the full picture; called at the first use of its pixels, which raises ImageError where they cannot be decoded
+    Attributes:
+        small: the reduced picture, RGB, upright
+        box: the part of it, (left, top, right, bottom) in its pixels, that is the picture: a last block may be cut in the middle
+        decode: makes the full picture; called at the first use of its pixels, which raises ImageError where they cannot be decoded
     """
 
     def __init__(self, small: Image.Image, size: Pair, divisor: int, orientation: int, decode: Callable[[], Image.Image]) -> None:

@@ -28,17 +28,18 @@ FLOOD = 4
 class Limits:
     """Limits of one client.
 
-    clients   that may be connected at a time
-    fps       frames a second
-    pixels    of one frame
-    message   bytes of one message
-    texts     to look for, and as many against which scores are measured
-    letters   of one text
-    methods   side by side
-    idle      seconds without a word after which a client is taken for gone
-    pulse     seconds between pings of the server; a client that does not answer one for twice as long is gone
-    stuck     seconds that a client may take for taking a message, or the answer to a request
-    head      seconds for a request's head, a TLS handshake, and between two requests
+    Attributes:
+        clients: that may be connected at a time
+        fps: frames a second
+        pixels: of one frame
+        message: bytes of one message
+        texts: to look for, and as many against which scores are measured
+        letters: of one text
+        methods: side by side
+        idle: seconds without a word after which a client is taken for gone
+        pulse: seconds between pings of the server; a client that does not answer one for twice as long is gone
+        stuck: seconds that a client may take for taking a message, or the answer to a request
+        head: seconds for a request's head, a TLS handshake, and between two requests
 
     connections  that may be open at a time, of all clients together and before anything is known of them
     """

@@ -22,12 +22,13 @@ NEAREST = 1e-6
 class Settings:
     """The choices of one client.
 
-    texts, methods  in order
-    background      texts that the others are compared with, by default `temporal.BACKGROUND`
-    smooth          half-life in seconds
-    maps            a row of `temporal.MAPS`, or the similarities (cold, hot) of heat 0 and 1
-    threshold       the share of full heat from which a pixel is in a box
-    boxes           True for boxes in the answers
+    Attributes:
+        texts, methods: in order
+        background: texts that the others are compared with, by default `temporal.BACKGROUND`
+        smooth: half-life in seconds
+        maps: a row of `temporal.MAPS`, or the similarities (cold, hot) of heat 0 and 1
+        threshold: the share of full heat from which a pixel is in a box
+        boxes: True for boxes in the answers
     """
 
     texts: tuple[str, ...]

@@ -107,11 +107,12 @@ class Golden:
 class OutputComparison:
     """The comparison of one output. Errors are absolute; None where a number has no meaning for the output.
 
-    max_error, mean_error   of the values
-    minmax_error            largest, after each map is scaled to [0, 1] as in a heatmap
-    minmax_mean             mean of the same; where only every n-th number is kept, of all maps scaled by their largest value
-    agreement               share of equal labels, or for maps of cells with the same best text
-    peaks                   share of maps whose highest cell is the same
+    Attributes:
+        max_error, mean_error: of the values
+        minmax_error: largest, after each map is scaled to [0, 1] as in a heatmap
+        minmax_mean: mean of the same; where only every n-th number is kept, of all maps scaled by their largest value
+        agreement: share of equal labels, or for maps of cells with the same best text
+        peaks: share of maps whose highest cell is the same
     """
 
     output: str

@@ -72,13 +72,14 @@ class Model:
 class Input:
     """The picture input of the file. Sizes are (height, width).
 
-    kind    "pixels": normalised float32 [B, 3, H, W]; "bytes": float32 0 … 255 of the same layout; "frames": uint8 of the camera's size
-    layout  "NCHW" or "NHWC"
-    bgr     True where channels come blue, green, red
-    size    the encoder's input, or None where any multiple of the patch will do
-    frame   the camera's frame, for "frames"
-    fit     the fit that brings a picture to the size, see `fastloc.imaging.geometry.fit`
-    batch   pictures a call, or None for any number
+    Attributes:
+        kind: "pixels": normalised float32 [B, 3, H, W]; "bytes": float32 0 … 255 of the same layout; "frames": uint8 of the camera's size
+        layout: "NCHW" or "NHWC"
+        bgr: True where channels come blue, green, red
+        size: the encoder's input, or None where any multiple of the patch will do
+        frame: the camera's frame, for "frames"
+        fit: the fit that brings a picture to the size, see `fastloc.imaging.geometry.fit`
+        batch: pictures a call, or None for any number
     """
 
     kind: str

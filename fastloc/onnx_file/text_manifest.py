@@ -39,14 +39,15 @@ FORMAT = 1
 class TextManifest:
     """The manifest of a text tower's file.
 
-    digest      of the tower's weights, see `fastloc.utils.hashing`: image files are bound to it
-    context     tokens that a sentence is cut or filled up to
-    embed       width E of an embedding
-    clean       the cleaning of texts before they are split, see `fastloc.text.cleaning`
-    zeroed      a token whose id becomes 0 after splitting, or None
-    words       every word the model was trained on, where these are few; names: things it knows by name
-    templates   the sentences of each named template
-    dtype       of the stored weights, "float32" or "float16"; the arithmetic is float32
+    Attributes:
+        digest: of the tower's weights, see `fastloc.utils.hashing`: image files are bound to it
+        context: tokens that a sentence is cut or filled up to
+        embed: width E of an embedding
+        clean: the cleaning of texts before they are split, see `fastloc.text.cleaning`
+        zeroed: a token whose id becomes 0 after splitting, or None
+        words: every word the model was trained on, where these are few; names: things it knows by name
+        templates: the sentences of each named template
+        dtype: of the stored weights, "float32" or "float16"; the arithmetic is float32
     """
 
     version: str

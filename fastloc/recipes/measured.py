@@ -27,11 +27,12 @@ Kind = TypeVar("Kind", bound="Measured")
 class Measured:
     """The model and the pictures of a measurement.
 
-    sizes       the model's inputs while measuring, (height, width) in pixels, each once
-    pictures    the number of pictures that were read
-    source      a description of these pictures
-    model       the model's name
-    tower       digest of its image tower, see `fastloc.utils.hashing`
+    Attributes:
+        sizes: the model's inputs while measuring, (height, width) in pixels, each once
+        pictures: the number of pictures that were read
+        source: a description of these pictures
+        model: the model's name
+        tower: digest of its image tower, see `fastloc.utils.hashing`
     """
 
     # what such a thing is called in a sentence, the option and file that it is given as, and the command that makes it

@@ -21,10 +21,11 @@ MOST = 64
 class RegisterNeurons(Measured):
     """The neurons that write outliers into patches; the fields of `Measured` name the model and the pictures that they were found in.
 
-    neurons     see `fastloc.recipes.Recipe`
-    registers   the number of tokens that take them over
-    outliers    the rule by which tokens were taken for outliers, in words
-    tokens      the number of these outliers, in all pictures together
+    Attributes:
+        neurons: see `fastloc.recipes.Recipe`
+        registers: the number of tokens that take them over
+        outliers: the rule by which tokens were taken for outliers, in words
+        tokens: the number of these outliers, in all pictures together
     """
 
     WHAT: ClassVar[str] = "register neurons"

@@ -22,9 +22,10 @@ STREAMS = tuple(term for term in TERMS if term not in ("identity", "procrustes")
 class Temperatures(Measured):
     """A table of inverse temperatures; the fields of `Measured` name the model and the pictures that it was measured on.
 
-    table       inverse temperatures, nested tuples [blocks][heads][streams][passes]; the last block last
-    rho         the share of the tokens that rows were matched to, see `fastloc.functional.methods.entropy_matching`
-    streams     the terms of the table's third axis, such as ("vv", "kk", "qq")
+    Attributes:
+        table: inverse temperatures, nested tuples [blocks][heads][streams][passes]; the last block last
+        rho: the share of the tokens that rows were matched to, see `fastloc.functional.methods.entropy_matching`
+        streams: the terms of the table's third axis, such as ("vv", "kk", "qq")
 
     The table is the geometric mean over the pictures.
     """

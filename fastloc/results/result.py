@@ -40,19 +40,20 @@ SPECK = 0.001
 class Result:
     """One picture, T texts.
 
-    picture     the RGB picture as it was read, upright
-    texts       the T prompts
-    similarity  float32 [T, h, w], one score a patch: cosine, or the method's own score
-    geometry    where the patches lie on the picture
-    order, logit_scale, reverse    how heatmaps are read out of the similarity: see `fastloc.imaging.heatmaps.heatmaps`
-    method, model    names, for the record
-    name        the picture's path, or ""
-    scores      float32 [T] within [0, 1], the presence of each text in the picture (see `fastloc.recipes.presence`; of a classifier
-                the class's probability), or None; `no_scores` then says why
-    image_scores    float32 [T], cosine of each text with the picture's own embedding, or None where there is none
-    refinement  the refinement of heatmaps and labels by the picture's colours, or None: see `refined`
-    limits      float32 [T, 2], the similarities at which heat is 0 and 1 in place of each map's own lowest and highest, or None. Maps of
-                several pictures can then be compared, and a video's do not flicker; only for the orders "grid" and "picture".
+    Attributes:
+        picture: the RGB picture as it was read, upright
+        texts: the T prompts
+        similarity: float32 [T, h, w], one score a patch: cosine, or the method's own score
+        geometry: where the patches lie on the picture
+        order, logit_scale, reverse: how heatmaps are read out of the similarity: see `fastloc.imaging.heatmaps.heatmaps`
+        method, model: names, for the record
+        name: the picture's path, or ""
+        scores: float32 [T] within [0, 1], the presence of each text in the picture (see `fastloc.recipes.presence`; of a classifier the
+            class's probability), or None; `no_scores` then says why
+        image_scores: float32 [T], cosine of each text with the picture's own embedding, or None where there is none
+        refinement: the refinement of heatmaps and labels by the picture's colours, or None: see `refined`
+        limits: float32 [T, 2], the similarities at which heat is 0 and 1 in place of each map's own lowest and highest, or None. Maps of
+            several pictures can then be compared, and a video's do not flicker; only for the orders "grid" and "picture".
 
     Raises TextError without texts, FastlocError where shapes disagree or the similarity holds NaN or infinite values.
     """

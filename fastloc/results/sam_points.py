@@ -28,9 +28,10 @@ POSITIVE, NEGATIVE = 1, 0
 class SamPoints:
     """Point prompts of one object.
 
-    text         the text of the prompt; several texts joined by "+"
-    coordinates  int64 [n, 2], pixels of the picture, (x, y)
-    labels       int64 [n], 1 for a point on the object and 0 for one beside it
+    Attributes:
+        text: the text of the prompt; several texts joined by "+"
+        coordinates: int64 [n, 2], pixels of the picture, (x, y)
+        labels: int64 [n], 1 for a point on the object and 0 for one beside it
     """
 
     text: str

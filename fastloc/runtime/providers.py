@@ -50,16 +50,17 @@ Options = dict[str, str]
 class Provider:
     """One way to run a file.
 
-    name       its name in the option `providers`
-    ort        onnxruntime's name of it
-    install    the package that brings it
-    memory     the device of its buffers, in onnxruntime's words
-    options    its options for a request
-    plugin     the module of a package that adds it to onnxruntime, where it is not part of it
-    compiles   True where it makes an engine of the whole graph, which takes long at first and can be kept
-    keeps      True where engines are kept in a cache folder
-    host       node types that it may leave to the CPU
-    pattern    True where onnxruntime may plan its memory ahead
+    Attributes:
+        name: its name in the option `providers`
+        ort: onnxruntime's name of it
+        install: the package that brings it
+        memory: the device of its buffers, in onnxruntime's words
+        options: its options for a request
+        plugin: the module of a package that adds it to onnxruntime, where it is not part of it
+        compiles: True where it makes an engine of the whole graph, which takes long at first and can be kept
+        keeps: True where engines are kept in a cache folder
+        host: node types that it may leave to the CPU
+        pattern: True where onnxruntime may plan its memory ahead
     """
 
     name: str

@@ -31,11 +31,12 @@ COLUMNS: dict[str, Any] = {
 class Settings:
     """Settings that change rows; one folder holds rows of one.
 
-    digest    of the weights, "sha256:…"
-    batch     pictures that go through the model at once: on a GPU the last bits of a similarity depend on it
-    device    "cpu" or "cuda", for the same reason
-    options   other arguments of the localizer, as text
-    decode    "full" or "reduced"; a folder of an earlier version, which names none, is "full"
+    Attributes:
+        digest: of the weights, "sha256:…"
+        batch: pictures that go through the model at once: on a GPU the last bits of a similarity depend on it
+        device: "cpu" or "cuda", for the same reason
+        options: other arguments of the localizer, as text
+        decode: "full" or "reduced"; a folder of an earlier version, which names none, is "full"
     """
 
     model: str

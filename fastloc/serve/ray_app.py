@@ -24,11 +24,12 @@ T = TypeVar("T")
 class Deployment:
     """A replica's model, and the number of replicas.
 
-    model, pretrained, method, device    as for `fastloc.load`; None: the model's own
-    input_size  of the model, in pixels: `size` of `fastloc.load`
-    min_replicas, max_replicas    there are as many in between as the load asks for
-    target      requests that one replica works on at a time, on average, before Ray starts another
-    num_cpus, num_gpus    that Ray sets aside for a replica; a share of a GPU, such as 0.25, puts several on one
+    Attributes:
+        model, pretrained, method, device: as for `fastloc.load`; None: the model's own
+        input_size: of the model, in pixels: `size` of `fastloc.load`
+        min_replicas, max_replicas: there are as many in between as the load asks for
+        target: requests that one replica works on at a time, on average, before Ray starts another
+        num_cpus, num_gpus: that Ray sets aside for a replica; a share of a GPU, such as 0.25, puts several on one
     """
 
     model: str = EMBEDDED

@@ -18,19 +18,20 @@ SPARE = 10.0
 class Settings:
     """Limits of a request and of the service.
 
-    methods   methods beside the localizer's own that a request may ask for
-    pixels    of one picture
-    decode    "full", or "reduced" for JPEG files: see a call of `fastloc.Localizer`
-    cells     pixels of one picture times the texts to look for in it
-    size      bytes of a request
-    pictures  of one request
-    texts     of one request
-    letters   of one text
-    queue     pictures that may wait or be worked on, of all requests together; beyond it requests are refused with 429
-    batch     pictures of one input size that the model takes at once; None: as many as the localizer does
-    wait      seconds that a picture waits for others to fill a batch
-    seconds   for a request, from its last byte to its answer
-    body      seconds for sending a request
+    Attributes:
+        methods: methods beside the localizer's own that a request may ask for
+        pixels: of one picture
+        decode: "full", or "reduced" for JPEG files: see a call of `fastloc.Localizer`
+        cells: pixels of one picture times the texts to look for in it
+        size: bytes of a request
+        pictures: of one request
+        texts: of one request
+        letters: of one text
+        queue: pictures that may wait or be worked on, of all requests together; beyond it requests are refused with 429
+        batch: pictures of one input size that the model takes at once; None: as many as the localizer does
+        wait: seconds that a picture waits for others to fill a batch
+        seconds: for a request, from its last byte to its answer
+        body: seconds for sending a request
     addresses True if a request may name a picture by an http(s) address, which the service then fetches
     head      seconds for a request's head, a TLS handshake, and between two requests of a connection
     drain     seconds for the requests that are there when the service is asked to end

@@ -33,10 +33,11 @@ UNIT = 1e-3
 class TextEmbeddings:
     """Texts and their embeddings.
 
-    names       the encoded texts, in order
-    vectors     float32 [T, E], unit length
-    template    the template they were put into, by name or as a sentence with {}
-    tower       digest of the text tower, see `fastloc.utils.hashing`
+    Attributes:
+        names: the encoded texts, in order
+        vectors: float32 [T, E], unit length
+        template: the template they were put into, by name or as a sentence with {}
+        tower: digest of the text tower, see `fastloc.utils.hashing`
 
     Raises:
         TextError: no names; vectors that are not float32 [T, E], not finite, or not of unit length.

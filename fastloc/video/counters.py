@@ -21,13 +21,14 @@ PERCENTILES = (50, 95, 99)
 class Counters:
     """Numbers of frames.
 
-    captured    came from the source
-    located     went through the model
-    reused      were given the map of a frame before them (every=N)
-    delivered   were handed to the caller
-    dropped     a newer frame took their place, before the model or behind it
-    corrupt     could not be decoded or converted, and were skipped
-    reconnects  how often the source was opened again
+    Attributes:
+        captured: came from the source
+        located: went through the model
+        reused: were given the map of a frame before them (every=N)
+        delivered: were handed to the caller
+        dropped: a newer frame took their place, before the model or behind it
+        corrupt: could not be decoded or converted, and were skipped
+        reconnects: how often the source was opened again
 
     captured = delivered + dropped + those that could not be converted + those under way.
     """

@@ -76,8 +76,9 @@ def stream(
 class Stream:
     """Results of a source's frames, in order. See `stream`.
 
-    source      where frames come from
-    policy      "every" or "newest"
+    Attributes:
+        source: where frames come from
+        policy: "every" or "newest"
     """
 
     def __init__(self, source: Source, worker: Worker, policy: str | None = None, batch: int | str = 1) -> None:

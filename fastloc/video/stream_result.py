@@ -19,11 +19,12 @@ __all__ = ["StreamResult"]
 class StreamResult:
     """One frame's answer. Times are in seconds.
 
-    frame       the frame: `frame.rgb`, uint8 [H, W, 3], and `frame.native`, what the source handed out
-    located     the similarities, smoothed, and how they become heat: what `result` is made of
-    inference   how long locating took; 0 where `reused`
-    reused      whether the map is that of a frame before (every=N)
-    age         from when the frame came in until its result was handed over; None before that
+    Attributes:
+        frame: the frame: `frame.rgb`, uint8 [H, W, 3], and `frame.native`, what the source handed out
+        located: the similarities, smoothed, and how they become heat: what `result` is made of
+        inference: how long locating took; 0 where `reused`
+        reused: whether the map is that of a frame before (every=N)
+        age: from when the frame came in until its result was handed over; None before that
     """
 
     frame: Frame

@@ -29,10 +29,11 @@ SHARE, MORE = 4, 16
 class ConnectionLimits(Protocol):
     """A server's limits, of which these are its connections'.
 
-    head         seconds for a request's head, a TLS handshake, and between two requests
-    stuck        seconds that a request may take, its answer included
-    clients      clients that the server is for
-    connections  that may be open at a time
+    Attributes:
+        head: seconds for a request's head, a TLS handshake, and between two requests
+        stuck: seconds that a request may take, its answer included
+        clients: clients that the server is for
+        connections: that may be open at a time
     """
 
     @property

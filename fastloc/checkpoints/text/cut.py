@@ -11,9 +11,10 @@ __all__ = ["Cut"]
 class Cut:
     """The rule for the last column that a tower reads of a text.
 
-    kind    "highest": that of the highest id; "first": the first with id `token`; "filled": the last with another id than `token`
-    token   an id, see `kind`
-    more    columns after that one, as far as they exist
+    Attributes:
+        kind: "highest": that of the highest id; "first": the first with id `token`; "filled": the last with another id than `token`
+        token: an id, see `kind`
+        more: columns after that one, as far as they exist
     """
 
     kind: str

@@ -36,10 +36,11 @@ _LANGUAGE = "eng_Latn"
 class _Family:
     """The framing that a class of transformers adds by itself.
 
-    start, end   the defaults of a start and an end token if tokenizer_config.json sets only one of the two; with None, or if it sets
-                 neither, tokenizer.json decides
-    side         the default side of padding
-    language     True if a text begins with its language's token
+    Attributes:
+        start, end: the defaults of a start and an end token if tokenizer_config.json sets only one of the two; with None, or if it sets
+            neither, tokenizer.json decides
+        side: the default side of padding
+        language: True if a text begins with its language's token
     """
 
     start: bool | None = None

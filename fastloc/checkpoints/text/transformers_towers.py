@@ -31,12 +31,13 @@ _OFFSET = 2
 class Row:
     """One text encoder.
 
-    kind        "roberta" (norms behind the blocks' parts), "mt5" (no biases, positions as a bias of distances) or "m2m_100"
-    vocabulary  rows of its table of tokens; width: of the stream; layers: number of blocks; inner: width of the MLP; positions: rows of
-                that table
-    head        width of an attention head
-    pad         the id that no token sees
-    eps         of its norms
+    Attributes:
+        kind: "roberta" (norms behind the blocks' parts), "mt5" (no biases, positions as a bias of distances) or "m2m_100"
+        vocabulary: rows of its table of tokens; width: of the stream; layers: number of blocks; inner: width of the MLP; positions: rows of
+            that table
+        head: width of an attention head
+        pad: the id that no token sees
+        eps: of its norms
     """
 
     kind: str

@@ -17,9 +17,10 @@ __all__ = ["Regions", "of_runs"]
 class Regions:
     """The regions of a mask [H, W], in the order of their first pixels, row by row; diagonal neighbours belong together.
 
-    boxes   int64 [n, 4]: left, top, right and bottom, the last two exclusive
-    area    int64 [n], in pixels
-    value   float32 [n], the largest heat in each
+    Attributes:
+        boxes: int64 [n, 4]: left, top, right and bottom, the last two exclusive
+        area: int64 [n], in pixels
+        value: float32 [n], the largest heat in each
     """
 
     boxes: Ints

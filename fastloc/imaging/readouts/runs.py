@@ -18,11 +18,12 @@ Ints = NDArray[np.int64]
 class Runs:
     """Runs of True pixels, each as long as it can be, by line and place.
 
-    size         (height, width) of the mask
-    down         True where the lines are columns, False where they are rows
-    line         int64 [n], the row or the column
-    start, end   int64 [n], places along it, the end exclusive
-    largest      float [n], the largest heat in each
+    Attributes:
+        size: (height, width) of the mask
+        down: True where the lines are columns, False where they are rows
+        line: int64 [n], the row or the column
+        start, end: int64 [n], places along it, the end exclusive
+        largest: float [n], the largest heat in each
     """
 
     size: tuple[int, int]

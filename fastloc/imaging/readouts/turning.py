@@ -21,8 +21,9 @@ Floats = NDArray[Any]
 class Turning:
     """Maps whose heat reaches a threshold from a value on.
 
-    least     [T, 1, 1], the least value of each map that is on the upper side; infinite where none is
-    reverse   True where heat reaches the threshold below it
+    Attributes:
+        least: [T, 1, 1], the least value of each map that is on the upper side; infinite where none is
+        reverse: True where heat reaches the threshold below it
     """
 
     maps: Bilinear

@@ -44,10 +44,11 @@ class Filter:
 class Object:
     """One box of a text, in pixels, x1 and y1 just outside it.
 
-    category    the index of the text among the distinct ones
-    heat        the highest in the box
-    score       the text's calibrated presence in the picture, within [0, 1], or None
-    mask        of the region, or None where the rows have no masks
+    Attributes:
+        category: the index of the text among the distinct ones
+        heat: the highest in the box
+        score: the text's calibrated presence in the picture, within [0, 1], or None
+        mask: of the region, or None where the rows have no masks
     """
 
     category: int
@@ -83,8 +84,9 @@ class Picture:
 class Rows:
     """The rows that `fastloc batch` wrote to a folder.
 
-    folder  what `fastloc batch -o` was given; read for its manifest and `rows/part-*.parquet`
-    chosen  the objects that become labels
+    Attributes:
+        folder: what `fastloc batch -o` was given; read for its manifest and `rows/part-*.parquet`
+        chosen: the objects that become labels
 
     Raises FastlocError: no rows; a file that is damaged, of another format, or of other settings than the manifest's; scores that are asked
     for where there are none.

@@ -11,11 +11,12 @@ __all__ = ["Item"]
 class Item:
     """A picture that a source lists; it pickles small.
 
-    key       identity of the picture in its source
-    address   the file that holds it: a path or an address
-    span      offset and length in bytes of its content in that file, for a member of a tar
-    cell      column, row group and row in that, for a row of a Parquet file
-    fault     the reason why it cannot be used, where the listing found one already
+    Attributes:
+        key: identity of the picture in its source
+        address: the file that holds it: a path or an address
+        span: offset and length in bytes of its content in that file, for a member of a tar
+        cell: column, row group and row in that, for a row of a Parquet file
+        fault: the reason why it cannot be used, where the listing found one already
     """
 
     key: str

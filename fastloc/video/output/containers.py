@@ -24,10 +24,11 @@ OPUS_RATES = (48000, 24000, 16000, 12000, 8000)
 class Pictures:
     """An encoder of pictures.
 
-    encoder    FFmpeg's name of it
-    codec      what people call what it makes
-    options    from x264's constant rate factor, its preset and the pictures from one key frame to the next, to the encoder's own options
-    instant    more options, with which each picture comes out at once, in fair quality
+    Attributes:
+        encoder: FFmpeg's name of it
+        codec: what people call what it makes
+        options: from x264's constant rate factor, its preset and the pictures from one key frame to the next, to the encoder's own options
+        instant: more options, with which each picture comes out at once, in fair quality
     """
 
     encoder: str
@@ -50,15 +51,16 @@ class Sounds:
 class Container:
     """A container.
 
-    name       FFmpeg's
-    pictures   encoders, the best one first; the first that this FFmpeg has is used
-    sounds     encoders of sound that cannot be copied, likewise
-    copied     codecs of sound that players expect in it
-    mark       bytes that stand before pictures in a file
-    ticks      of a track's clock, which two of its packets may be apart at most: FFmpeg ends the process where they are more; None for any
-    early      whether sound may begin before 0, as the first packet of AAC does: elsewhere all that follows would be moved
-    options    for FFmpeg's muxer: what is written can be played at any moment
-    finish     more of them for a file, in which what is behind can be gone back to
+    Attributes:
+        name: FFmpeg's
+        pictures: encoders, the best one first; the first that this FFmpeg has is used
+        sounds: encoders of sound that cannot be copied, likewise
+        copied: codecs of sound that players expect in it
+        mark: bytes that stand before pictures in a file
+        ticks: of a track's clock, which two of its packets may be apart at most: FFmpeg ends the process where they are more; None for any
+        early: whether sound may begin before 0, as the first packet of AAC does: elsewhere all that follows would be moved
+        options: for FFmpeg's muxer: what is written can be played at any moment
+        finish: more of them for a file, in which what is behind can be gone back to
     """
 
     name: str

@@ -39,10 +39,11 @@ SCREEN = 1.9
 class Drawer:
     """Draws results: call it with pixels, uint8 [H, W, 3], and their `Result`, and get new pixels of the same size, or a sheet of tiles.
 
-    style      a row of `STYLES`
-    opacity    of the warmest heat, above 0 up to 1
-    threshold  heat from which there is a box, and a ring: a map that limits keep cold has none
-    colormap   for one text alone, and for tiles: see `fastloc.imaging.overlay`
+    Attributes:
+        style: a row of `STYLES`
+        opacity: of the warmest heat, above 0 up to 1
+        threshold: heat from which there is a box, and a ring: a map that limits keep cold has none
+        colormap: for one text alone, and for tiles: see `fastloc.imaging.overlay`
 
     The same input gives the same bytes. Raises FastlocError for an unknown style or colour map and for numbers out of range.
     """

@@ -37,15 +37,16 @@ LONG = 10_000
 class Encoder:
     """Pictures of one size into one open file.
 
-    file          a `PartialFile`
-    container     a row of `CONTAINERS`
-    size          (height, width), both even
-    time_base     the unit of timestamps, seconds, kept exactly down to a microsecond
-    rate          frames a second, about
-    pixel_aspect  width over height of a pixel
-    sound         a file whose sound is kept, or None
-    shift         what is taken off every timestamp, in units of time_base
-    quality, preset    x264's
+    Attributes:
+        file: a `PartialFile`
+        container: a row of `CONTAINERS`
+        size: (height, width), both even
+        time_base: the unit of timestamps, seconds, kept exactly down to a microsecond
+        rate: frames a second, about
+        pixel_aspect: width over height of a pixel
+        sound: a file whose sound is kept, or None
+        shift: what is taken off every timestamp, in units of time_base
+        quality, preset: x264's
 
     Raises av.FFmpegError for a size that the encoder does not take.
     """

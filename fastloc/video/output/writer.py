@@ -45,14 +45,16 @@ class VideoWriter:
     block, Ctrl-C too, ends the file properly where it is, leaves it under that name, and issues a FastlocWarning. Without a single
     frame no file is left. A target that is a link stays one, and the file it points at is replaced; a pipe or a device is written into.
 
-    path          a row of `CONTAINERS` by its extension; .mkv and .webm round times to milliseconds
-    time_base     the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too, down to a microsecond
-    rate          frames a second, about: for the encoder's budget and the last frame's duration
-    pixel_aspect  width over height of a pixel
-    sound         a file whose sound tracks are kept: see `fastloc.video.output.audio`
-    from_zero     whether the first frame is moved to time 0 and sound before it left out; by default where it is before 0 or after `LATEST`
-    force         whether a file of that name is written over
-    quality       x264's constant rate factor, 0 (lossless) to 51, also where another encoder has a scale of its own; preset: x264's speed
+    Attributes:
+        path: a row of `CONTAINERS` by its extension; .mkv and .webm round times to milliseconds
+        time_base: the unit of the timestamps that `write` gets, seconds; they are kept exactly, uneven ones too, down to a microsecond
+        rate: frames a second, about: for the encoder's budget and the last frame's duration
+        pixel_aspect: width over height of a pixel
+        sound: a file whose sound tracks are kept: see `fastloc.video.output.audio`
+        from_zero: whether the first frame is moved to time 0 and sound before it left out; by default where it is before 0 or after
+            `LATEST`
+        force: whether a file of that name is written over
+        quality: x264's constant rate factor, 0 (lossless) to 51, also where another encoder has a scale of its own; preset: x264's speed
 
     Pictures are BT.709, limited range, and tagged so. Odd sides are filled up by one row or column of the same colours, right or below, so
     that positions stay what they were; a picture of another size than the first one's is fitted into that, on black.

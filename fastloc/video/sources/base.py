@@ -16,13 +16,14 @@ __all__ = ["Info", "Source"]
 class Info:
     """Facts of a source before its first frame; None for an unknown one.
 
-    size          (height, width) of the upright frames
-    rate          frames a second on average
-    count         frames, as the file says it; may be wrong
-    duration      seconds
-    time_base     the unit of timestamps, seconds
-    pixel_aspect  width over height of one pixel of the upright frame
-    audio         whether there is sound
+    Attributes:
+        size: (height, width) of the upright frames
+        rate: frames a second on average
+        count: frames, as the file says it; may be wrong
+        duration: seconds
+        time_base: the unit of timestamps, seconds
+        pixel_aspect: width over height of one pixel of the upright frame
+        audio: whether there is sound
     """
 
     size: tuple[int, int] | None = None
@@ -37,11 +38,12 @@ class Info:
 class Source(Protocol):
     """A source of frames. One thread iterates; `close` may be called from any.
 
-    name        for messages: a path, an address without its credentials, "camera 0", "frames"
-    live        whether frames come at their own pace and the newest one matters, else every one does
-    info        see `Info`
-    corrupt     frames or packets that could not be decoded, and were skipped
-    reconnects  how often a connection was opened again
+    Attributes:
+        name: for messages: a path, an address without its credentials, "camera 0", "frames"
+        live: whether frames come at their own pace and the newest one matters, else every one does
+        info: see `Info`
+        corrupt: frames or packets that could not be decoded, and were skipped
+        reconnects: how often a connection was opened again
     """
 
     name: str

@@ -22,9 +22,10 @@ __all__ = ["SYSTEMS", "open_camera"]
 class System:
     """A system's names of its cameras.
 
-    format     FFmpeg's input device
-    place      from a number to what the device is opened by; raises LookupError where there is none
-    present    the cameras that are there, for messages
+    Attributes:
+        format: FFmpeg's input device
+        place: from a number to what the device is opened by; raises LookupError where there is none
+        present: the cameras that are there, for messages
     """
 
     format: str

@@ -21,14 +21,15 @@ Pixels = NDArray[np.uint8]
 class Frame:
     """One frame as it came in.
 
-    index      its place in the source, from 0, counted before any frame is skipped
-    time       seconds since the source's first frame, by the source's own clock (presentation time)
-    captured   when it came in, seconds on this process' `time.monotonic`
-    size       (height, width) of the upright frame
-    native     what the source handed out: an `av.VideoFrame`, an array, a tensor on a device
-    bgr        whether the channels of `native` are blue, green, red; `rgb` is never so
-    pts, time_base    the source's own timestamp and its unit in seconds, None where it has none
-    convert    makes the pixels, uint8 [H, W, 3] RGB, upright; called once at most, at the first read of `rgb`
+    Attributes:
+        index: its place in the source, from 0, counted before any frame is skipped
+        time: seconds since the source's first frame, by the source's own clock (presentation time)
+        captured: when it came in, seconds on this process' `time.monotonic`
+        size: (height, width) of the upright frame
+        native: what the source handed out: an `av.VideoFrame`, an array, a tensor on a device
+        bgr: whether the channels of `native` are blue, green, red; `rgb` is never so
+        pts, time_base: the source's own timestamp and its unit in seconds, None where it has none
+        convert: makes the pixels, uint8 [H, W, 3] RGB, upright; called once at most, at the first read of `rgb`
     """
 
     def __init__(

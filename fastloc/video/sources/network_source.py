@@ -20,9 +20,10 @@ __all__ = ["SCHEMES", "Scheme", "open_address"]
 class Scheme:
     """Properties of an address by its scheme.
 
-    allowed    what FFmpeg may use to read it; never the protocol "file": nothing that comes from there may name a file of this machine
-    live       whether it has no end; None where only what is found there says it
-    options    FFmpeg's, unless the caller says otherwise
+    Attributes:
+        allowed: what FFmpeg may use to read it; never the protocol "file": nothing that comes from there may name a file of this machine
+        live: whether it has no end; None where only what is found there says it
+        options: FFmpeg's, unless the caller says otherwise
     """
 
     allowed: Allowed
