@@ -40,8 +40,7 @@ class Limits:
         pulse: seconds between pings of the server; a client that does not answer one for twice as long is gone
         stuck: seconds that a client may take for taking a message, or the answer to a request
         head: seconds for a request's head, a TLS handshake, and between two requests
-
-    connections  that may be open at a time, of all clients together and before anything is known of them
+        connections: that may be open at a time, of all clients together and before anything is known of them
     """
 
     clients: int = 4
