@@ -85,7 +85,7 @@ class Runner:
     def _alone(self) -> Iterator[int]:
         """The lock of this checkout. A step holds it too, so that one that outlives a killed call keeps the next call out."""
         (self.root / WORK).mkdir(parents=True, exist_ok=True)
-        with (self.root / WORK / "lock").open("w") as lock:
+        with (self.root / WORK / "lock").open("wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -130,6 +130,7 @@ def test_what_a_step_lacks_is_said(root: Path) -> None:
     assert run.run(60) == [] and said == ["first: left out, it needs the package no_such_package, --with real=FOLDER"]
 
 
+@pytest.mark.slow("waits for a step that outlives its call", quick=1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_call_keeps_what_finished_and_goes_on(root: Path, number: int) -> None:
     """SIGTERM ends the step too; after SIGKILL it keeps the next call out until it has ended."""
