@@ -32,10 +32,10 @@ class Settings:
         wait: seconds that a picture waits for others to fill a batch
         seconds: for a request, from its last byte to its answer
         body: seconds for sending a request
-    addresses True if a request may name a picture by an http(s) address, which the service then fetches
-    head      seconds for a request's head, a TLS handshake, and between two requests of a connection
-    drain     seconds for the requests that are there when the service is asked to end
-    clients, connections  connections that one address may have at least, and all together
+        addresses: True if a request may name a picture by an http(s) address, which the service then fetches
+        head: seconds for a request's head, a TLS handshake, and between two requests of a connection
+        drain: seconds for the requests that are there when the service is asked to end
+        clients, connections: connections that one address may have at least, and all together
     """
 
     methods: tuple[str, ...] = ()
