@@ -48,7 +48,7 @@ Work = tuple[Callable[[int], Any], Callable[[], int], Callable[[int], list[np.nd
 
 
 def embedded(_: Path) -> dict[str, Any]:
-    """What `fastloc.load` takes."""
+    """The arguments of `fastloc.load`."""
     return {"model": "embedded"}
 
 

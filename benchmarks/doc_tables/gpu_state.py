@@ -1,4 +1,4 @@
-"""What ran on a GPU, in the words and tables of the pages: made of the records that `benchmarks/gpu.py` leaves in `benchmarks/results/`.
+"""Sentences and tables of the pages about runs on a GPU: made of the records that `benchmarks/gpu.py` leaves in `benchmarks/results/`.
 
 Without such records every page says that no GPU ran. A record counts that is of a GPU (it has a compute capability) and of full size.
 """
@@ -84,7 +84,7 @@ def tested(_: Record) -> str:
 
 
 def measured(_: Record) -> str:
-    """What every method costs, and the contenders of GEM, on every GPU."""
+    """Costs of every method, and of the contenders of GEM, on every GPU."""
     found = machines()
     if not found:
         return "No GPU has been measured yet.\n"
@@ -135,7 +135,7 @@ def _device(records: Records) -> str:
 
 
 def _share(records: Records, part: str) -> str:
-    """How many of a part's checks were right."""
+    """Counts of a part's checks: right, of all."""
     rows = [row for row in _rows(records, part) if not row.get("skipped") and not row.get("missing")]
     good = sum(not row.get("problems") and not row.get("failed") for row in rows)
     return f"{good} of {len(rows)} right" + (", cut short" if records[part]["left_out"] else "")

@@ -77,7 +77,7 @@ def _there(job: Job) -> list[str]:
             import_module(package)
         ort = runtime()
     except (ImportError, FastlocError) as error:
-        job.row(missing="all", told=timing.first_line(error))
+        job.row(missing="all", reason=timing.first_line(error))
         print(f"no files: {timing.first_line(error)}")
         return []
     there = []
@@ -86,14 +86,14 @@ def _there(job: Job) -> list[str]:
             choose(name, available(ort), f"onnxruntime {ort.__version__}")
             there.append(name)
         except FastlocError as error:
-            job.row(missing=name, told=str(error), onnxruntime=ort.__version__)
+            job.row(missing=name, reason=str(error), onnxruntime=ort.__version__)
     # what is built in may lack its libraries; one that crashes takes only its own process with it
     for name, problem in fleet.spread([[name] for name in there], _problem, job.device, job.deadline, job.clock):
         if problem:
             there.remove(name)
             # onnxruntime says where it happened first, and what happened last
             reason = f"provider {name!r} fails: … {problem.message[-80:]}" if isinstance(problem, fleet.Failure) else problem
-            job.row(missing=name, told=reason, onnxruntime=ort.__version__)
+            job.row(missing=name, reason=reason, onnxruntime=ort.__version__)
     print(f"onnxruntime {ort.__version__}: {', '.join(there)}")
     return there
 
@@ -237,7 +237,7 @@ def lines(record: Row) -> list[str]:
     wrong = [f"BAD {_file(row)} {row['step']}: {each[:150]}" for row in rows for each in row.get("problems", ())]
     lines += wrong[:6] + ([f"… and {len(wrong) - 6} more"] if len(wrong) > 6 else [])
     lines += [f"{row['timed']}, {row['contender']}: {row['failed'][:120]}" for row in rows if row.get("failed")][:4]
-    return lines + [f"not there: {row['missing']}: {row['told'][:100]}" for row in rows if row.get("missing")]
+    return lines + [f"not there: {row['missing']}: {row['reason'][:100]}" for row in rows if row.get("missing")]
 
 
 def _line(title: str, rows: list[Row]) -> str:

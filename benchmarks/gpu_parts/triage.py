@@ -1,4 +1,4 @@
-"""What failed in the records of a run, and where to look: nothing is run, and no GPU is needed.
+"""Failures in the records of a run, and where to look: nothing is run, and no GPU is needed.
 
 For each failure: its check, the error beside what is allowed, the shortest command that repeats it (on the GPU, and in Triton's
 interpreter), the file and line of the literal reference, and causes that fit its words. Causes are facts of this project's kernels and of
@@ -169,7 +169,7 @@ def references(problem: Row) -> list[str]:
 
 
 def causes(problem: Row) -> list[str]:
-    """What is known of failures with these words."""
+    """Known causes of failures with these words."""
     text = " ".join([*problem["messages"], problem["trace"]])
     found = [cause for words, cause in CAUSES if words in text]
     dtype = problem["row"].get("dtype")

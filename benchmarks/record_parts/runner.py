@@ -51,7 +51,7 @@ class Runner:
         return slug(gpus[0].name) if gpus else self.machine
 
     def missing(self, step: Step) -> str:
-        """What a step needs and does not have, "" for nothing."""
+        """The requirements that a step lacks, "" for none."""
         return ", ".join(words for need in step.needs if (words := _missing(need, self.folders)))
 
     def seconds(self, step: Step) -> float:

@@ -25,7 +25,7 @@ class Repository:
         return self.git("rev-parse", "--short", "HEAD")
 
     def changed(self, commit: str, paths: tuple[str, ...]) -> str:
-        """What happened to the paths since a commit, in a few words; "" for nothing."""
+        """Changes of the paths since a commit, in a few words; "" for none."""
         plain = commit.removesuffix("+")
         if not self.git("rev-parse", "--verify", "--quiet", f"{plain}^{{commit}}"):
             return f"commit {plain} is not in this repository"

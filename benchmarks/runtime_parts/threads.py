@@ -26,7 +26,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "OpenVINO, free": {"providers": "openvino", "options": {"ENABLE_CPU_PINNING": False}},
     "OpenVINO, bound": {"providers": "openvino", "options": {"ENABLE_CPU_PINNING": True}},
 }
-# what is timed, and the ways' own reference
+# the timed work, and the reference of the candidates
 MEASURES = ("alone", "camera", "beside", "stream")
 USUAL = "onnxruntime, sleeping"
 ROUNDS, QUICK = 10, 2

@@ -1,4 +1,4 @@
-"""The ways to run one method of a tower on a CPU: files in several precisions, and runtimes that take them."""
+"""Candidates for running one method of a tower on a CPU: files in several precisions, and runtimes that take them."""
 
 import logging
 import os
@@ -127,7 +127,7 @@ def missing(way: Way) -> str:
 
 
 def runs(files: Files, names: Sequence[str] = tuple(WAYS)) -> dict[str, Run]:
-    """The ways that this machine has."""
+    """The candidates that this machine has."""
     logging.getLogger().setLevel(logging.ERROR)
     made = {"onnxruntime": _onnxruntime, "openvino": OpenVino, "nncf": Nncf}
     return {name: made[WAYS[name].runtime](files, WAYS[name]) for name in names if not missing(WAYS[name])}

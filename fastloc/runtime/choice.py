@@ -1,4 +1,4 @@
-"""The choice among the ways to run a file on this machine: their times, the fastest, and the file in the cache that keeps them."""
+"""The choice of a runtime for a file on this machine: the candidates' times, the fastest, and the file in the cache that keeps them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice: the ways that were measured, the chosen one first. `day`: when."""
+    """A choice: the measured candidates, the chosen one first. `day`: when."""
 
     format: int
     key: str

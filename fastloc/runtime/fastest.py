@@ -106,7 +106,7 @@ def _providers() -> list[str]:
 
 
 def _race(ways: list[Way], load: Load, loaded: Mapping[Way, Session] | None = None) -> tuple[list[Timed], dict[Way, Session]]:
-    """The ways, the chosen one first, those that cannot run the file last; and the session of the chosen one alone.
+    """The candidates, the chosen one first, those that cannot run the file last; and the session of the chosen one alone.
 
     The first way is the usual one, see MARGIN.
     """

@@ -178,7 +178,7 @@ def test_every_method_on_a_gpu(on_a_gpu: torch.device, picture: Image.Image, met
 
 
 def test_the_bench_on_a_gpu(on_a_gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker of `python -m fastloc.bench` asks of a GPU."""
+    """Calls to a GPU of a worker of `python -m fastloc.bench`."""
     monkeypatch.setattr(protocol, "FLUSH_BYTES", 1024)
     monkeypatch.setattr(protocol, "_SCRATCH", [])
     monkeypatch.setattr(hardware, "gpus", lambda: (hardware.Gpu(NAME, driver="1.2", capability="9.0", memory=8000),))

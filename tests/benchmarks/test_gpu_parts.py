@@ -341,7 +341,7 @@ def test_exported_and_what_it_calls_wrong(files: Path, tmp_path: Path, monkeypat
     (problem,) = next(row for row in record["rows"] if row.get("step") == "cuda")["problems"]
     assert "1 of 4 nodes do not run on cuda: MatMul 'large' on CPU" in problem and record["good"] is False
     # said once, and not of every file
-    assert [row["told"] for row in record["rows"] if row.get("missing") == "tensorrt"] == ["it does not load"]
+    assert [row["reason"] for row in record["rows"] if row.get("missing") == "tensorrt"] == ["it does not load"]
     assert {row["step"] for row in record["rows"] if "step" in row} == {"export", "cuda", "cpu"}
 
     def louder(model: Any) -> None:

@@ -70,7 +70,7 @@ def test_nothing_failed_and_no_records(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_repeated_check_is_found_by_its_title() -> None:
-    """What triage prints is what `--only` looks for."""
+    """Triage prints the titles that `--only` looks for."""
     from gpu_parts import gate, job
 
     one = job.Job("gate", gate.torch.device("cuda", 0), Path(), only="self_self_step · unit N=17 d=16 · bfloat16")

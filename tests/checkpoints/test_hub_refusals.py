@@ -104,7 +104,7 @@ def test_offline_by_the_environment(server: HubServer, monkeypatch: pytest.Monke
     assert server.requests == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a file where a folder is wanted is told otherwise")
+@pytest.mark.skipif(os.name != "posix", reason="the system names a file in the place of a folder in another error")
 def test_a_cache_that_cannot_be_written(server: HubServer, cache: Path):
     cache.write_text("not a folder")
     assert f"its cache {str(cache)!r} cannot be written (Not a directory); set HF_HOME" in refused()

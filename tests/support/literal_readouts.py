@@ -44,7 +44,7 @@ def peaks(result: Result) -> list[tuple[int, int, float]]:
 
 
 def masks(result: Result, threshold: float) -> NDArray[np.bool_]:
-    """Where the maps reach the threshold and the model looked."""
+    """Pixels at which the maps reach the threshold and the model looked."""
     inside = (slice(None), *result.geometry.covered())
     made = np.zeros(result.heatmaps.shape, np.bool_)
     made[inside] = result.heatmaps[inside] >= threshold

@@ -19,7 +19,7 @@ SIDE = 128
 
 
 def edges_of(axis: Axis, inside: slice) -> Ints:
-    """Where blocks begin along an axis, and where the last one ends."""
+    """Pixels at which blocks begin along an axis, and the end of the last one."""
     bands = axis.bands(SIDE)
     return np.array([inside.start, *bands[(bands > inside.start) & (bands < inside.stop)], inside.stop])
 

@@ -89,7 +89,7 @@ class Columns:
 
     @cached_property
     def _step(self) -> float:
-        """How far rows of pixels lie apart, in cells."""
+        """Distance of rows of pixels, in cells."""
         place = self._axis.lower[self._rows] + self._axis.weight[self._rows]
         return float(np.diff(place).max(initial=0)) or 1.0
 

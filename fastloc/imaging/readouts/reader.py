@@ -73,7 +73,7 @@ class Reader:
         return made
 
     def turning(self, threshold: float) -> Turning | None:
-        """Where the heat of each text reaches the threshold, as values of maps; None where texts compete, and of maps that are made."""
+        """Values of maps at which the heat of each text reaches the threshold; None where texts compete, and of maps that are made."""
         return None if self._alone is None else turning_of(self._alone, threshold)[list(self.index)]
 
     def cool(self, labels: NDArray[np.int32], threshold: float) -> None:

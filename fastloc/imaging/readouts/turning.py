@@ -50,7 +50,7 @@ class Turning:
 
 
 def turning_of(heat: Heat, threshold: float) -> Turning:
-    """Where the heat of maps without logit_scale reaches a threshold: rounding keeps the order of values, so halving finds the place."""
+    """Values at which the heat of maps without logit_scale reaches a threshold. Rounding keeps values in order, so halving finds them."""
     values = heat.maps.values
     kind = np.int32 if values.dtype == np.float32 else np.int64
     # floats by their order; between `low`, which is below, and `high`, which is not
