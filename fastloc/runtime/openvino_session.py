@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fastloc.errors import FastlocError, ModelError, PlanError
 from fastloc.imaging.geometry import both_sides
 from fastloc.onnx_file.header import Header, read
-from fastloc.runtime import engine_cache
+from fastloc.runtime import engine_cache, signal_stack
 from fastloc.runtime.choice import Choice
 from fastloc.runtime.graph_check import check_graph
 from fastloc.runtime.io_binding import host_array
@@ -64,6 +65,7 @@ class OpenvinoSession:
     recorded = True
     choice: Choice | None = None
 
+    @signal_stack.kept()
     def __init__(
         self, path: str | os.PathLike[str], *, threads: int | None = None, cache: str | os.PathLike[str] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -89,9 +91,16 @@ class OpenvinoSession:
         self._request(self._usual())
         renewed_after_fork(self)
 
+    def __del__(self) -> None:
+        # at the end of the process they stay
+        if not sys.is_finalizing():
+            with signal_stack.kept():
+                self.__dict__.clear()
+
     def _at_fork_reinit(self) -> None:
         # its threads are gone, and its destructor waits for them
         keep_for_ever((self.core, self.model, self.compiled))
+        self.compiled = {}
         self._lock = threading.Lock()
 
     def _check_precision(self) -> None:
@@ -169,7 +178,7 @@ class OpenvinoSession:
         """
         arrays = {name: np.ascontiguousarray(host_array(array)) for name, array in feeds.items()}
         _check_process(str(self.header.path))
-        with self._lock:
+        with self._lock, signal_stack.kept():
             request = self._request(self._size(arrays))
             try:
                 request.infer(arrays, share_inputs=True)

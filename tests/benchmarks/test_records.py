@@ -65,7 +65,7 @@ def test_steps_run_in_order_once_and_the_tables_last(root: Path, monkeypatch: py
     assert json.loads((root / "benchmarks/results/m/2.jsonl").read_text())["run"] == "2"
     assert not (root / "build/records/first").exists()
     kept = json.loads((root / LEDGER).read_text())
-    assert sorted(kept) == ["first", "second"] and kept["first"]["commit"] == Repository(root).head() and kept["first"]["seconds"] > 0
+    assert sorted(kept) == ["first", "second"] and kept["first"]["commit"] == Repository(root).head() and kept["first"]["seconds"] >= 0
     assert records.main(arguments, root, (FIRST, SECOND)) == 0
     assert (root / "order").read_text() == "12dd"
 

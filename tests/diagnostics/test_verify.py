@@ -214,7 +214,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "newer": (_newer, "format 99"),
     "damaged": (lambda path: (tiny_model(path), change_metadata(path, "{")), "metadata is damaged"),
     "weights missing": (_without_weights, "model.onnx.data"),
-    "no golden": (lambda path: tiny_model(path, golden=False), "no golden"),
+    "no golden": (lambda path: tiny_model(path, golden=False), "must have a golden to compare with, got none"),
     "text tower": (_text_tower, "text tower"),
     "another dtype": (_manifest_with(dtype="float4"), "float4"),
     "another batch": (_other_batch, "takes 3"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from fastloc.diagnostics.inspect_file import inspect, loaded
 from fastloc.diagnostics.verify import verify
 from fastloc.embedded import GEM_ONNX, SAMPLES
 from fastloc.errors import FastlocError, ModelError, PlanError
-from fastloc.runtime import openvino_session
+from fastloc.runtime import openvino_session, signal_stack
 from fastloc.runtime.open_session import open_session
 from fastloc.runtime.openvino_session import PRECISION, OpenvinoSession
 from fastloc.runtime.session import OnnxSession
@@ -138,3 +141,24 @@ def test_a_forked_child_is_refused_in_place_of_waiting_for_ever() -> None:
         return said
 
     assert all("which a forked process cannot use; start the process by 'spawn'" in each for each in forked(there))
+
+
+def test_signals_are_handled_after_models_went_in_any_order_and_thread() -> None:
+    """OpenVINO gives a thread another stack for signals, and puts an earlier one back, which may be gone."""
+    before = signal_stack.current()
+    sessions = [OnnxLocalizer(providers="openvino", threads=1) for _ in range(3)]
+    for localizer in sessions:
+        localizer(PICTURE, "cat")
+        assert signal_stack.current() == before
+    thread = threading.Thread(target=lambda: sessions.append(OnnxLocalizer(providers="openvino", threads=1)))
+    thread.start()
+    thread.join()
+    while sessions:
+        sessions.pop(0)
+        gc.collect()
+        assert signal_stack.current() == before
+    caught: list[int] = []
+    usual = signal.signal(signal.SIGUSR1, lambda number, _: caught.append(number))
+    signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, usual)
+    assert caught == [signal.SIGUSR1]
