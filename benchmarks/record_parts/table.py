@@ -13,6 +13,8 @@ _FAMILIES = "PE-Core-B-16,EVA02-B-16,ViT-B-16-SigLIP2,MobileCLIP2-B,vit_medium_p
 _NEWER = "itsm,naclip,pearl,itaclip,cliper,sc_clip,sfp,gem"
 # without grad-cam, whose spread is an hour's work
 _PEERS = "gem_torch,gem_torch-newest,open_clip,legrad,clipseg,owlvit"
+# the last commit that reads every answer off full maps
+_FULL_MAPS = "0d34422f"
 _RUNTIMES = ("openvino", "nncf")
 
 
@@ -64,6 +66,10 @@ STEPS = (
     _bench("newer-rows", "methods", f"--models ViT-B-16 --sizes 448 --methods {_NEWER} --backends torch", 1200,
            RECORDS + "newer_rows.jsonl"),
     # what stands around the model
+    _script("readouts-cost", f"readouts.py --against {_FULL_MAPS} --record", RECORDS + "readouts_cost.json",
+            ("fastloc/imaging", "fastloc/results"), timed=True, seconds=600),
+    _script("batching", "batching.py --record", RECORDS + "batching.json", (*ENGINE, *EXPORTED, "fastloc/results", "fastloc/video"),
+            needs=("onnxruntime", "av"), timed=True, seconds=900),
     _runtimes("speed", timed=True),
     _runtimes("threads", timed=True),
     _script("onnx-latency", "onnx_parity.py --latency --record", RECORDS + "onnx_parity.json", (*ENGINE, *EXPORTED), part="latency",
