@@ -43,8 +43,12 @@ def size(text: str) -> int | tuple[int, int]:
 
 def count(text: str) -> int:
     """A number from 1 on."""
+    return _count(text)
+
+
+def _count(text: str, word: str = "") -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more{word and ', or ' + word}, got {text!r}")
     return int(text)
 
 
@@ -85,12 +89,12 @@ def pair(text: str) -> tuple[int, int]:
 
 def count_or_auto(text: str) -> int | str:
     """A number from 1 on, or `auto`."""
-    return text if text == "auto" else count(text)
+    return text if text == "auto" else _count(text, "auto")
 
 
 def count_or_dynamic(text: str) -> int | None:
     """A number from 1 on, or None for `dynamic`."""
-    return None if text == "dynamic" else count(text)
+    return None if text == "dynamic" else _count(text, "dynamic")
 
 
 def size_or_dynamic(text: str) -> int | tuple[int, int] | str:

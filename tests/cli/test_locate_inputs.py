@@ -135,3 +135,9 @@ def test_an_export_into_a_pipe(run: Run, tmp_path: Path) -> None:
     reader.join(30)
     (tmp_path / "whole.onnx").write_bytes(read[0])
     assert run("locate", MARKET, "--model", "whole.onnx", "--json")[0] == 0 and (tmp_path / "pipe.onnx").is_fifo()
+
+
+@pytest.mark.parametrize(("command", "word"), [(("locate", "a.png", "-t", "cat"), "auto"), (("export", "-o", "a.onnx"), "dynamic")])
+def test_a_number_that_may_be_a_word_names_the_word(run: Run, command: tuple[str, ...], word: str) -> None:
+    ended = run(*command, "--batch", "0")
+    assert ended.status == 2 and f"--batch: must be a whole number, 1 or more, or {word}, got '0'" in ended.err
