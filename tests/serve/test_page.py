@@ -123,15 +123,15 @@ def choose(page: Page, name: str, value: str) -> None:
 def test_what_is_wrong_is_reported(page: Page, tmp_path: Path) -> None:
     page.open()
     page.element("find").click()
-    page.wait("return document.getElementById('told').children.length === 2")
+    page.wait("return document.getElementById('error').children.length === 2")
     rubbish = tmp_path / "notes.txt"
     rubbish.write_text("no picture", encoding="utf-8")
     page.element("file").send_keys(str(rubbish))
-    page.wait("return document.getElementById('told').textContent.startsWith('notes.txt is not a picture')")
+    page.wait("return document.getElementById('error').textContent.startsWith('notes.txt is not a picture')")
     page.element("file").send_keys(str(MARKET))
     page.element("texts").send_keys("cat" * 300, "\ue007")
     refusal = "The service answers 413: a text must have at most 500 letters"
-    page.wait(f"return document.getElementById('told').textContent.includes('{refusal}')")
+    page.wait(f"return document.getElementById('error').textContent.includes('{refusal}')")
     assert "<" not in page.text("error")
 
 
