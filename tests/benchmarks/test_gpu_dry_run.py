@@ -41,6 +41,7 @@ UNREACHED = {
     "fastloc/bench/backends/torch_backend.py": "a line of torch.compile's graphs, in a process of its own: not run",
     "fastloc/engine/devices.py": "a Localizer's choice of a device: below",
     "kernels/gate.py": "the gate's own command line",
+    "kernels/variants.py": "the GPUs that a variant runs on: tests/kernels/test_variants",
 }
 
 

@@ -55,3 +55,14 @@ def test_the_polynomial_is_as_near_as_it_says() -> None:
     power = ((_CUBIC.value * rest + _SQUARE.value) * rest + _LINEAR.value) * rest + _ONE.value
     found = (power.view(torch.int32) + (large.view(torch.int32) << 23)).view(torch.float32)
     assert float((found.double() / torch.exp2(x.double()) - 1).abs().max()) < 7.6e-5
+
+
+def test_a_variant_names_the_gpus_that_it_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    capability = {"now": (9, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability["now"])
+    gpu = torch.device("cuda", 0)
+    assert variants.why_not("three_accumulators", gpu) == []
+    (reason,) = variants.why_not("warp_specialised", gpu)
+    assert "warp_specialised must be 10.0" in reason and "got 9.0" in reason
+    capability["now"] = (10, 0)
+    assert variants.why_not("warp_specialised", gpu) == []
