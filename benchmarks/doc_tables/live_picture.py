@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parents[1]
 # python -P leaves a script's folder out; the browser and the server are those of the tests
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
 
-from browser import NO_GPU, chromium  # noqa: E402
+from browser import NO_GPU, chromium, set_controls  # noqa: E402
 from embedded_model import moving_scenes  # noqa: E402
 from fastloc import Localizer  # noqa: E402
 from fastloc.live.broadcast import Broadcast  # noqa: E402
@@ -33,12 +33,7 @@ def take(path: Path, folder: Path) -> None:
     with serving(Localizer(device="cpu"), TEXTS, hub=hub) as (_, url), chromium(folder / "profile", *NO_GPU) as driver:
         driver.set_window_size(*SIZE)
         driver.get(url)
-        for name, value in CHOSEN.items():
-            driver.execute_script(
-                "const box = document.getElementById(arguments[0]); box.value = arguments[1];"
-                "box.dispatchEvent(new Event('input')); box.dispatchEvent(new Event('change'))",
-                name, value,
-            )  # fmt: skip
+        set_controls(driver, CHOSEN)
         until(lambda: driver.execute_script("const facts = window.fastloc.last(); return facts && facts.counted.answered > 20"))
         driver.save_screenshot(str(path))
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT / "tests" / "support") not in sys.path:
     sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from browser import NO_GPU, chromium, without_browser  # noqa: E402
+from browser import NO_GPU, chromium, set_controls, without_browser  # noqa: E402
 from embedded_model import moving_scenes  # noqa: E402
 from fastloc import Localizer  # noqa: E402
 from fastloc.errors import FastlocError  # noqa: E402
@@ -83,12 +83,7 @@ def _shots(folder: Path) -> Iterator[Image.Image]:
     hub = Broadcast(lambda: source, fps=1000)
     with serving(Localizer(device="cpu"), TEXTS, hub=hub) as (_, url), chromium(folder / "profile", *NO_GPU) as driver:
         driver.get(url)
-        for name, value in CHOSEN.items():
-            driver.execute_script(
-                "const box = document.getElementById(arguments[0]); box.value = arguments[1];"
-                "box.dispatchEvent(new Event('input')); box.dispatchEvent(new Event('change'))",
-                name, value,
-            )  # fmt: skip
+        set_controls(driver, CHOSEN)
         # a frame is asked for again until the settings are in force
         until(lambda: _shown(driver, source.ask(0))["revision"])
         for moment in range(len(source)):

@@ -1,7 +1,6 @@
 """Candidates for running one method of a tower on a CPU: files in several precisions, and runtimes that take them."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,13 +21,14 @@ from fastloc.export.to_onnx import save, trace
 from fastloc.recipes import Recipe
 from fastloc.runtime.openvino_session import DEVICE, EXACT, PRECISION
 from fastloc.runtime.providers import SHARED
+from fastloc.utils.hardware import processors
 
 Array = np.ndarray[Any, Any]
 Feed = dict[str, Array]
 Pair = tuple[int, int]
 # pixels [B, 3, H, W] and unit texts [T, E] to similarity grids
 Run = Callable[[Array, Array], Array]
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = processors()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ rounding are done on the patch grid, and a strip of pixels is one product of two
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,9 +21,10 @@ from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.axis_sampling import Axis
 from fastloc.imaging.bilinear import CHUNK, Bilinear
 from fastloc.imaging.heatmaps import Heat, is_flat
+from fastloc.utils.hardware import processors
 
 __all__ = [
-    "DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps", "usable_threads",
+    "DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps",
 ]  # fmt: skip
 
 Floats = NDArray[Any]
@@ -94,7 +94,7 @@ def _fill(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
     if inner.shape != out.shape:
         out[:] = 0
     write = _steps if out.dtype == np.uint8 and heat.logit_scale is None else _values
-    count = min(usable_threads(), THREADS) if out.size >= SHARED else 1
+    count = min(processors(), THREADS) if out.size >= SHARED else 1
     edges = np.linspace(down.start, down.stop, count + 1).astype(int).tolist()
     slabs = [slice(*pair) for pair in pairwise(edges)]
     first, *others = (partial(write, heat, inner[:, slab.start - down.start : slab.stop - down.start], slab, along) for slab in slabs)
@@ -175,8 +175,3 @@ def _strips(axis: Axis, pixels: slice, wide: int) -> Iterator[tuple[slice, slice
         # a product over one cell alone is another routine, ten times as slow
         cells = slice(max(min(int(axis.lower[pixels.start + start]), last - 1), 0), last + 1)
         yield slice(start, stop), cells, np.ascontiguousarray(matrix[start:stop, cells])
-
-
-def usable_threads() -> int:
-    """Threads that can run at once in this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

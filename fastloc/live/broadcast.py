@@ -46,7 +46,7 @@ class Broadcast:
         self._thread.start()
 
     def add(self, session: Session) -> None:
-        """Hand frames to this session too."""
+        """Add a client's session, which gets every frame from now on."""
         with self._changed:
             self._sessions.append(session)
             self._changed.notify_all()

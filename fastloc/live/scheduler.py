@@ -23,7 +23,7 @@ class Engine:
         self._thread.start()
 
     def add(self, session: Session) -> None:
-        """Serve this session too."""
+        """Add a client's session, whose frames are located in turn with the others'."""
         with self._changed:
             self._sessions.append(session)
 

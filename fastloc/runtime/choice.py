@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastloc._version import __version__
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
-from fastloc.utils.hardware import cpu, packages
+from fastloc.utils.hardware import cpu, packages, processors
 from fastloc.utils.schema import decode, one_line, read_file
 from fastloc.utils.user_cache import user_cache
 
@@ -75,11 +74,6 @@ def key_of(header: Header, threads: int | None) -> str:
     """The name of a choice in the cache: of the file, its size, the machine and its processors for this process, and all versions."""
     facts = [sorted(header.metadata.items()), header.path.stat().st_size, cpu(), processors(), threads, versions()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:DIGITS]
-
-
-def processors() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

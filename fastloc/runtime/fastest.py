@@ -24,10 +24,10 @@ from fastloc.imaging.geometry import both_sides
 from fastloc.onnx_file.golden import picture, unit_texts
 from fastloc.onnx_file.header import Header, read
 from fastloc.onnx_file.manifest import Manifest
-from fastloc.runtime.choice import FORMAT, Choice, Timed, keep, kept, key_of, processors, versions
+from fastloc.runtime.choice import FORMAT, Choice, Timed, keep, kept, key_of, versions
 from fastloc.runtime.placement import Placement
 from fastloc.runtime.providers import OPENVINO, PROVIDERS, available, runtime
-from fastloc.utils.hardware import cpu
+from fastloc.utils.hardware import cpu, processors
 
 __all__ = ["FASTEST", "Session", "fastest"]
 

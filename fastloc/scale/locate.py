@@ -30,6 +30,7 @@ from fastloc.scale.sources.reading import content
 from fastloc.text.prompts import checked
 from fastloc.utils.described import Described
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.hardware import processors
 from fastloc.utils.schema import first_line, number
 
 __all__ = ["Found", "Locate"]
@@ -110,7 +111,7 @@ class Locate(Described):
         self.model, self.pretrained, self.batch = os.fspath(meant["model"]), meant["pretrained"], first
         self.threshold, self.score, self.masks, self.grids = float(threshold), score, masks, grids
         self.max_pixels, self.decode, self.options = max_pixels, decode, {name: meant[name] for name in options}
-        self.threads = _cores() if threads is None else threads
+        self.threads = processors() if threads is None else threads
         self._chosen = {name: value for name, value in (("method", method), ("device", device)) if value is not None}
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,10 +300,6 @@ def _undivided(localizer: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _empty(key: str) -> dict[str, Any]:

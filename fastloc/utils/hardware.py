@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from fastloc.errors import PlanError
 
-__all__ = ["Gpu", "cpu", "cuda_driver", "cuda_gpu", "gpus", "linked_libraries", "packages"]
+__all__ = ["Gpu", "cpu", "cuda_driver", "cuda_gpu", "gpus", "linked_libraries", "packages", "processors"]
 
 # what cuDeviceGetAttribute calls the two halves of the compute capability
 _MAJOR, _MINOR = 75, 76
@@ -39,6 +39,11 @@ def cpu() -> str:
     """The processor's name and the number of its threads; the board's name where there is one (Jetson, Raspberry Pi)."""
     named = _first(_board, _proc_cpuinfo, _sysctl, platform.processor, platform.machine)
     return f"{named or 'unknown processor'}, {os.cpu_count() or 1} threads"
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> tuple[Gpu, ...]:

@@ -46,15 +46,8 @@ class Channel(Generic[T]):
 
         Raises: StopIteration once the channel has ended and is empty, or the error that it ended with. TimeoutError.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while not self._items and not self._ended:
-                if not self._changed.wait(None if until is None else until - time.monotonic()):
-                    raise TimeoutError
-            if self._items:
-                item = self._items.popleft()
-                self._changed.notify_all()
-                return item
+        if items := self._next(timeout):
+            return items[0]
         if self._error is not None:
             raise self._error
         raise StopIteration
@@ -62,13 +55,22 @@ class Channel(Generic[T]):
     def take(self, count: int) -> list[T]:
         """The next `count` items, waited for, or those that are left once the channel has ended. Raises as `get` where there is none."""
         items = [self.get()]
-        while len(items) < count:
-            try:
-                items.append(self.get())
-            except Exception:
-                # the end is said again to who asks next
-                break
+        while len(items) < count and (more := self._next()):
+            items += more
         return items
+
+    def _next(self, timeout: float | None = None) -> list[T]:
+        """The next item, waited for; none once the channel has ended and is empty. Raises TimeoutError."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._items and not self._ended:
+                if not self._changed.wait(None if until is None else until - time.monotonic()):
+                    raise TimeoutError
+            if not self._items:
+                return []
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return [item]
 
     def end(self, error: BaseException | None = None, drop: bool = False) -> list[T]:
         """End the channel: waiting items are still handed out, then the error, if any. drop: waiting items are returned here instead."""

@@ -144,7 +144,7 @@ class _Run:
         if newest:
             self.use(BatchChoice(1, {}, "the newest frame waits for no other"))
         elif batch != AUTO:
-            self.use(BatchChoice(int(batch), {}, "as asked for"))
+            self.use(BatchChoice(int(batch), {}, "your choice"))
         self.outbox: Channel[StreamResult] = Channel(newest, ROOM)
         self.unusable = 0
         self.threads: list[threading.Thread] = []

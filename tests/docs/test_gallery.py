@@ -34,7 +34,7 @@ def test_every_picture_stands_on_the_gallery_with_words_of_its_own() -> None:
     assert sorted(shown) == sorted((row.alt, row.file) for row in rows)
     assert all(row.alt and row.caption for row in rows)
     alts = [row.alt for row in rows if row.group != "methods"]
-    assert len(set(alts)) == len(alts), "two tiles of one strip cannot be told apart without seeing them"
+    assert len(set(alts)) == len(alts), "two tiles of one strip have the same words"
 
 
 def test_every_method_has_its_picture_and_three_sentences() -> None:

@@ -119,7 +119,7 @@ def test_tiles_and_threads_make_the_whole(dtype: str, monkeypatch: pytest.Monkey
         apart = np.abs(made.astype(float) - full)
         assert apart.max() <= (dtype == "uint8"), f"side {side}: {apart.max()}"
     monkeypatch.setattr(heat_arrays, "SHARED", 1)
-    monkeypatch.setattr(heat_arrays, "usable_threads", lambda: 3)
+    monkeypatch.setattr(heat_arrays, "processors", lambda: 3)
     assert np.abs(whole(heat, dtype).astype(float) - full).max() <= (dtype == "uint8")
 
 

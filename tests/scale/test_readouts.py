@@ -27,9 +27,9 @@ def result_of(order: str = "picture", texts: int = 1) -> Result:
 def test_rows_are_those_of_the_result(order: str, texts: int) -> None:
     result = result_of(order, texts)
     rows = rows_of(result, "key", 0.5, None, masks=True, grids=True)
-    for row, told, mask in zip(rows, result.to_dict(0.5)["texts"], result.masks(0.5), strict=True):
-        assert (row["peak_x"], row["peak_y"], row["value"]) == (told["peak"]["x"], told["peak"]["y"], told["peak"]["value"])
-        assert row["boxes"] == told["boxes"]
+    for row, text, mask in zip(rows, result.to_dict(0.5)["texts"], result.masks(0.5), strict=True):
+        assert (row["peak_x"], row["peak_y"], row["value"]) == (text["peak"]["x"], text["peak"]["y"], text["peak"]["value"])
+        assert row["boxes"] == text["boxes"]
         assert row["mask"].encode() == coco.encode(np.asfortranarray(mask.view(np.uint8)))["counts"]
         assert len(row["grid"]) == row["grid_height"] * row["grid_width"]
 

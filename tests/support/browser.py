@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,16 @@ def served(folder: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def set_controls(driver: Any, values: Mapping[str, str]) -> None:
+    """Set selects and sliders of a page, by their elements' ids, as a person does."""
+    for name, value in values.items():
+        driver.execute_script(
+            "const box = document.getElementById(arguments[0]); box.value = arguments[1];"
+            "box.dispatchEvent(new Event('input')); box.dispatchEvent(new Event('change'))",
+            name, value,
+        )  # fmt: skip
 
 
 @contextmanager

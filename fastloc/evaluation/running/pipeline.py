@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from fastloc.errors import FastlocError
 from fastloc.evaluation.judges import Judge
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import DataSet, Item
+from fastloc.utils.hardware import processors
 from fastloc.utils.schema import first_line
 
 __all__ = ["judged", "workers"]
@@ -27,7 +27,7 @@ Prepared = Mapping[str, Any]
 
 def workers() -> int:
     """Threads that read by default: the cores of this process, 8 at most."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+    return min(processors(), 8)
 
 
 def judged(
