@@ -29,9 +29,9 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GP
 TINY = "tiny"
 # what the dry run cannot reach, and why; a line of another file or function that it does not reach is a fault
 UNREACHED = {
-    "benchmarks/gpu_parts/fleet.py": "forked processes: test_gpu_script has them fork, with `set_device` and `synchronize` of its own",
+    "benchmarks/gpu_parts/fleet.py": "forked processes: test_gpu_processes has them fork, with `set_device` and `synchronize` of its own",
     "benchmarks/gpu.py": "asked in a process of its own: test_gpu_script",
-    "benchmarks/gpu_parts/exported.py": "onnxruntime's CUDA provider, with a stand-in of its own in test_gpu_parts",
+    "benchmarks/gpu_parts/exported.py": "onnxruntime's CUDA provider, with a stand-in of its own in test_gpu_exported",
     "kernels/device.py": "a GPU that is too old, or another vendor's: tests/kernels",
     "fastloc/bench/contenders.py": "`python -m fastloc.bench` is a process of its own: below",
     "fastloc/bench/peers/protocol.py": "the same",

@@ -1,6 +1,7 @@
 """Locks and cached values in a forked child, whatever other threads of the parent held just then."""
 
 import gc
+import inspect
 import threading
 from functools import cached_property
 from typing import Any
@@ -34,8 +35,9 @@ def test_a_result_while_another_one_makes_its_maps() -> None:
     """Up to Python 3.11 all objects of a class share one lock for each cached property."""
     similarity = np.linspace(0, 1, 4, dtype=np.float32).reshape(1, 2, 2)
     found = Result(picture=Image.new("RGB", (8, 8)), texts=("cat",), similarity=similarity, geometry=fit((8, 8), 8, 4), order="picture")
-    lock = getattr(vars(Result)["heatmaps"], "lock", threading.RLock())
-    assert isinstance(vars(Result)["heatmaps"], cached_property)
+    heatmaps = inspect.getattr_static(Result, "heatmaps")
+    assert isinstance(heatmaps, cached_property)
+    lock = getattr(heatmaps, "lock", threading.RLock())
     with held(lock):
         assert forked(lambda: found.heatmaps.shape, patience=5) == (1, 8, 8)
 
