@@ -8,19 +8,11 @@ from fastloc.checkpoints.hierarchical.take import Take
 from fastloc.checkpoints.hierarchical.tree import named_tensors
 from fastloc.errors import ModelError
 from fastloc.functional.hierarchical import convnext
+from randomised import randomised
 
 timm = pytest.importorskip("timm")
 
 NAMES = ("tiny", "small", "base", "large", "xlarge", "xxlarge")
-
-
-def randomised(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with no parameter at its initial zero or one."""
-    generator = torch.Generator().manual_seed(0)
-    for name, each in module.named_parameters():
-        spread = 0.3 / each[0].numel() ** 0.5 if each.ndim > 1 else 0.1
-        each.data = torch.randn(each.shape, generator=generator, dtype=each.dtype) * spread + (each.ndim == 1 and "weight" in name)
-    return module.eval()
 
 
 def read(module: torch.nn.Module, arch: layout.Arch) -> layout.Trunk:
