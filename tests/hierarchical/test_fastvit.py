@@ -27,7 +27,7 @@ ARCHS = {
 def built(size: str) -> torch.nn.Module:
     """timm's module of a narrow FastViT-MCI in float64."""
     arch = ARCHS[size]
-    more: dict[str, Any] = {"se_downsamples": tuple(i in arch.squeeze for i in range(arch.stages))}
+    more: dict[str, Any] = {"se_downsamples": tuple(i in arch.squeeze for i in range(len(arch.depths)))}
     return randomised(timm.create_model(f"fastvit_mci{size}", num_classes=8, layers=arch.depths, embed_dims=arch.widths, **more).double())
 
 

@@ -47,12 +47,13 @@ class Arch:
 
     @property
     def stages(self) -> int:
-        return len(self.depths)
+        """The number of maps: one a stage, and the last one, of the same grid as the last stage's."""
+        return len(self.depths) + 1
 
     @property
     def stride(self) -> int:
         """Side of a cell of the last map, in pixels of the input."""
-        return 4 << (self.stages - 1)
+        return 4 << (len(self.depths) - 1)
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,12 @@ def trunk(arch: Arch, take: Take) -> Trunk:
     )
     final = take_branches(take, "final_conv", shaped(arch.channels, last, 3, groups=last), {"conv_kxk.0": 3, "conv_scale": 1})
     squeeze = _squeeze(take, "final_conv.se", arch.channels, arch.channels // _FINAL_SQUEEZE)
-    return Trunk(stem, tuple(_stage(arch, take, i) for i in range(arch.stages)), final, squeeze)
+    return Trunk(stem, tuple(_stage(arch, take, i) for i in range(len(arch.depths))), final, squeeze)
 
 
 def _stage(arch: Arch, take: Take, i: int) -> Stage:
     name, width = f"stages.{i}", arch.widths[i]
-    attends = i >= arch.stages - arch.attention
+    attends = i >= len(arch.depths) - arch.attention
     step = _step(take, f"{name}.downsample.proj", arch.widths[i - 1], width, i in arch.squeeze) if i else None
     read = _attention_block if attends else _mixer_block
     blocks = tuple(read(arch, take, f"{name}.blocks.{j}", width) for j in range(arch.depths[i]))
