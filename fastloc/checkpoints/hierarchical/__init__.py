@@ -1,0 +1,1 @@
+"""Hierarchical image towers (FastViT, ConvNeXt, ViTamin, Swin): specs, tensors and their names in state dicts."""
