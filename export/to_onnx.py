@@ -23,7 +23,7 @@ from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines.table import check as check_pipelines
 from fastloc.export.pipelines.table import write as write_pipelines
-from fastloc.imaging.geometry import BOUNDED, VARYING, Geometry, both_sides, fit
+from fastloc.imaging.geometry import BOUNDED, SHORT_SIDE, VARYING, Geometry, both_sides, fit
 from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.atomic_write import replacing_files
@@ -123,7 +123,7 @@ def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
         return None
     size: int | tuple[int, int] = options.size
     how = _fit(localizer, options)
-    if how in VARYING:
+    if how in SHORT_SIDE:
         # here a short side is given, and the frame determines the other; where the frame's own size counts, it is the upper bound
         size = min(both_sides(localizer.input_size)) if how in BOUNDED else min(options.size)
     made = fit(options.frame, size, localizer.source.spec.patch, how)

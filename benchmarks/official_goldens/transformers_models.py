@@ -8,9 +8,13 @@ What surprises in the official code, all of it kept in the answers:
   modules' names.
 - CLIPModel reads a text at its highest id where eos_token_id is 2, and MetaClip2Model at the first 2.
 - Siglip2Model takes patches that are cut out already, and resizes its positions for every picture, bilinearly and with antialiasing.
+- For a grid of one column that resize is wrong: torch 2.15's antialiased `interpolate` to a width of 1 is, where the height changes.
+  transformers 5.24 computes the weights itself and has the right answer. No case here has one column.
 
-A file holds `image` [B, E] and `text` [T, E], float32, as the projections leave them, Siglip2Model's also `larger` [B, E] of pictures
-twice as high and wide, and `meta` (JSON): the configuration as config.json has it, and names and shapes of the tensors in the file.
+A file holds `image` [B, E] and `text` [T, E], float32, as the projections leave them, and `meta` (JSON): the configuration as
+config.json has it, and names and shapes of the tensors in the file. Siglip2Model's also holds `larger` [B, E] of pictures twice as high and
+wide, `shaped` [G, E] of one padded batch of the grids `grids` [G, 2], and the answers of its processor's size rule, `sizes` [N, 6]: height
+and width of a picture, side of a patch, largest count of patches, height and width of the input.
 """
 
 import argparse
@@ -27,6 +31,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches as size_rule
 
 REPO = Path(__file__).resolve().parents[2]
 # this environment has no fastloc: its modules for peers are found as the scripts beside them find them
@@ -41,6 +46,9 @@ _TEXT = {
     "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3, "vocab_size": VOCABULARY,
     "max_position_embeddings": CONTEXT, "bos_token_id": 1, "eos_token_id": VOCABULARY - 1, "pad_token_id": PAD,
 }  # fmt: skip
+# pictures of a NaFlex batch, in patches: wide, tall, one row, smaller than the trained grid in one axis or both, larger in both
+GRIDS = ((2, 8), (7, 3), (1, 16), (9, 2), (3, 3), (2, 2), (6, 5))
+LONGEST = 36
 
 
 @dataclass(frozen=True)
@@ -107,12 +115,35 @@ def pictures(case: Case, side: int) -> dict[str, Tensor]:
     if case.kind != "Siglip2":
         return {"pixel_values": pixels}
     grid = side // PATCH
-    # rows, columns, channels of each patch
-    cut = pixels.reshape(BATCH, 3, grid, PATCH, grid, PATCH).permute(0, 2, 4, 3, 5, 1).reshape(BATCH, grid * grid, -1)
     return {
-        "pixel_values": cut, "pixel_attention_mask": torch.ones(BATCH, grid * grid),
+        "pixel_values": cut(pixels), "pixel_attention_mask": torch.ones(BATCH, grid * grid),
         "spatial_shapes": torch.tensor([[grid, grid]] * BATCH),
     }  # fmt: skip
+
+
+def cut(pixels: Tensor) -> Tensor:
+    """The patches of pixels [B, 3, H, W] as Siglip2Model takes them, [B, P, 3 PATCH^2]: rows, columns, channels of each patch."""
+    batch, _, height, width = pixels.shape
+    down, across = height // PATCH, width // PATCH
+    return pixels.reshape(batch, 3, down, PATCH, across, PATCH).permute(0, 2, 4, 3, 5, 1).reshape(batch, down * across, -1)
+
+
+def shaped(case: Case) -> dict[str, Tensor]:
+    """One batch of pictures of `GRIDS`, padded to `LONGEST` patches with large numbers that a mask must hide."""
+    patches = [cut(torch.from_numpy(seeded_pixels((1, 3, h * PATCH, w * PATCH), case.seed)))[0] for h, w in GRIDS]
+    padded = [torch.cat([each, torch.full((LONGEST - len(each), each.shape[1]), 9.0)]) for each in patches]
+    mask = torch.tensor([[1] * len(each) + [0] * (LONGEST - len(each)) for each in patches])
+    return {"pixel_values": torch.stack(padded), "pixel_attention_mask": mask, "spatial_shapes": torch.tensor(GRIDS)}
+
+
+def sizes() -> np.ndarray:
+    """The inputs that Siglip2ImageProcessor makes of pictures of many sizes, [N, 6]."""
+    numbers, rows = np.random.Generator(np.random.PCG64(0)), []
+    for _ in range(600):
+        height, width = (int(2 ** numbers.uniform(0, 12.5)) for _ in range(2))
+        patch, most = int(numbers.choice([14, 16])), int(numbers.choice([16, 64, 256, 576, 784, 1024]))
+        rows.append((height, width, patch, most, *size_rule(height, width, patch, most)))
+    return np.array(rows, np.int16)
 
 
 def answers(case: Case, model: Any) -> dict[str, np.ndarray]:
@@ -121,8 +152,11 @@ def answers(case: Case, model: Any) -> dict[str, np.ndarray]:
     sides = {"image": SIDE, "larger": 2 * SIDE} if case.kind == "Siglip2" else {"image": SIDE}
     with torch.no_grad():
         found = {name: model.get_image_features(**pictures(case, side)) for name, side in sides.items()}
+        if case.kind == "Siglip2":
+            found["shaped"] = model.get_image_features(**shaped(case))
         found["text"] = model.get_text_features(input_ids=ids, **masks)
-    return {name: getattr(each, "pooler_output", each).numpy() for name, each in found.items()}
+    arrays = {name: getattr(each, "pooler_output", each).numpy() for name, each in found.items()}
+    return {**arrays, "grids": np.array(GRIDS), "sizes": sizes()} if case.kind == "Siglip2" else arrays
 
 
 def write(case: Case, out: Path) -> None:

@@ -70,7 +70,7 @@ def add_inputs(group: "argparse._ArgumentGroup", sized: Callable[[str], object] 
     group.add_argument("--official", action="store_true", help="run the method with its authors' settings, without the model's own")
     group.add_argument("--size", type=sized or size, metavar="N|HxW", help="size of the model's input, pixels (default: the model's)")
     group.add_argument(
-        "--fit", choices=("stretch", "aspect", "crop", "letterbox", "own", "own-up"),
+        "--fit", choices=("stretch", "aspect", "crop", "letterbox", "own", "own-up", "naflex"),
         help="way to resize a picture to that size (default: the method's)",
     )
     group.add_argument(

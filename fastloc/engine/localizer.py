@@ -64,8 +64,8 @@ class Localizer(BaseLocalizer[list[str]]):
             `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
             for the model, else 448 or its own if larger.
-        fit: "stretch", "aspect", "crop", "letterbox", "own" or "own-up", see `fastloc.imaging.geometry.fit`; by default "stretch" to a
-            given (height, width), else the one recommended for the model, else the recipe's.
+        fit: "stretch", "aspect", "crop", "letterbox", "own", "own-up" or "naflex", see `fastloc.imaging.geometry.fit`; by default
+            "stretch" to a given (height, width), else the one recommended for the model, else the recipe's.
         template: see `fastloc.text.templates`; by default the recipe's.
         device: where to run; by default the GPU if there is one.
         dtype: of the image tower, "float32", "bfloat16", "float16" or "float64"; by default the plan's choice for the device:

@@ -18,8 +18,9 @@ class Positions:
 def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str, keep: bool = False) -> Tensor:
     """Resize the patches' rows of `position` [S + gh*gw, C] to `grid`; the S rows in front are kept. -> [S + h*w, C].
 
-    mode: "bicubic-antialias" (GEM, LeGrad), "bicubic" (MaskCLIP), "bilinear" (CLIP Surgery), or "bicubic-scale", the SCLIP
-    family's resize by the factor (h + 0.1) / gh, which samples at other positions than a resize by size.
+    mode: "bicubic-antialias" (GEM, LeGrad), "bicubic" (MaskCLIP), "bilinear" (CLIP Surgery), "bilinear-antialias" (SigLIP 2 NaFlex in
+        transformers), or "bicubic-scale", the SCLIP family's resize by the factor (h + 0.1) / gh, which samples at other positions than a
+        resize by size.
     keep: keep all rows for a grid of as many patches as the trained one, see `fastloc.recipes.Recipe`.
     """
     same = grid == trained or (keep and math.prod(grid) == math.prod(trained))
@@ -72,8 +73,8 @@ def axis_weights(side: int, cells: int, mode: str, like: Tensor) -> Tensor:
     # a tensor, because in an exported graph the size may be one
     size = torch.full((), side, dtype=like.dtype, device=like.device)
     step = cells / (size + 0.1) if mode == "bicubic-scale" else cells / size
-    if mode == "bicubic-antialias":
-        return _antialiased(at * step, cell, step.clamp_min(1.0))
+    if mode in ("bicubic-antialias", "bilinear-antialias"):
+        return _antialiased(at * step, cell, step.clamp_min(1.0), linear=mode == "bilinear-antialias")
     source = at * step - 0.5
     if mode == "bilinear":
         # beyond the middle of the border cells the value stays theirs
@@ -87,8 +88,9 @@ def axis_weights(side: int, cells: int, mode: str, like: Tensor) -> Tensor:
     return weights
 
 
-def _antialiased(centre: Tensor, cell: Tensor, stretch: Tensor) -> Tensor:
-    weights = _cubic((cell + 0.5 - centre) / stretch, -0.5)
+def _antialiased(centre: Tensor, cell: Tensor, stretch: Tensor, linear: bool) -> Tensor:
+    distance = (cell + 0.5 - centre) / stretch
+    weights = (1 - distance.abs()).clamp_min(0) if linear else _cubic(distance, -0.5)
     return weights / weights.sum(1, keepdim=True)
 
 

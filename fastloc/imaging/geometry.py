@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastloc.errors import FastlocError, ImageError, unknown
 from fastloc.imaging.axis_sampling import Axis, sample
 
-__all__ = ["BOUNDED", "FITS", "VARYING", "Geometry", "both_sides", "fit", "size_text"]
+__all__ = ["BOUNDED", "FITS", "SHORT_SIDE", "VARYING", "Geometry", "both_sides", "fit", "size_text"]
 
 Pair = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 LONGEST = 32
 # the largest input: float pixels take 0.8 GB a picture, and beyond so many patches one map of attention would take 275 GB
 MAX_INPUT, MAX_PATCHES = 1 << 26, 1 << 18
+# of SigLIP 2's search for a factor: its precision, and the largest factor
+NAFLEX_EPS, NAFLEX_LARGEST = 1e-5, 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,11 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
       own        the picture's own size, each side to the nearest multiple of the patch; a short side above this size is brought to it
                  first (Grad-ECLIP)
       own-up     the same, each side up to the next multiple (TagCLIP, CLIP-ES)
+      naflex     the largest input of the picture's ratio, each side up to a multiple of the patch, with at most as many patches as an input
+                 of this size has (SigLIP 2 NaFlex): 256 pixels are 256 patches of 16
 
     Raises FastlocError for an input of more than `MAX_INPUT` pixels or `MAX_PATCHES` patches, an unknown fit, a size or picture that is not
-    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with one of `VARYING`;
+    positive, a size that the patch does not divide (naming the nearest ones that would do) and two different numbers with `SHORT_SIDE`;
     ImageError for a picture longer than 32:1 with "aspect" or "crop".
     """
     if name not in FITS:
@@ -148,7 +152,7 @@ def fit(picture: Pair, size: int | Pair, patch: int | Pair, name: str = "stretch
     if name in ("aspect", "crop") and max(seen) > LONGEST * min(seen):
         too_long = f"a picture of {size_text(seen)} is too long for fit {name!r} (at most {LONGEST}:1)"
         raise ImageError(f"{too_long}: use 'stretch' or 'letterbox'")
-    if name in VARYING and asked[0] != asked[1]:
+    if name in SHORT_SIDE and asked[0] != asked[1]:
         raise FastlocError(f"size must be one number for fit {name!r}, that of the short side, got {size_text(asked)}")
     inputs, resized, corner = FITS[name](seen, asked, cell)
     _check_cost(inputs, cell, size)
@@ -195,14 +199,37 @@ def _own(picture: Pair, size: Pair, patch: Pair, up: bool = False) -> Fitted:
     return (height, width), (height, width), (0, 0)
 
 
+def _naflex(picture: Pair, size: Pair, patch: Pair) -> Fitted:
+    """SigLIP 2's bisection, `get_image_size_for_max_num_patches` of transformers' image_processing_siglip2.py.
+
+    It ends up to `NAFLEX_EPS` below the largest factor, which takes a patch from some large pictures. A picture with a side below a
+    patch / `NAFLEX_LARGEST` has fewer patches than allowed.
+    """
+    most = math.prod(size) // math.prod(patch)
+    low, high = NAFLEX_EPS / 10, NAFLEX_LARGEST
+    while high - low >= NAFLEX_EPS:
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.prod(_naflex_grid(picture, patch, middle)) <= most else (low, middle)
+    rows, columns = _naflex_grid(picture, patch, low)
+    made = rows * patch[0], columns * patch[1]
+    return made, made, (0, 0)
+
+
+def _naflex_grid(picture: Pair, patch: Pair, factor: float) -> Pair:
+    rows, columns = (max(math.ceil(side * factor / cell), 1) for side, cell in zip(picture, patch, strict=True))
+    return rows, columns
+
+
 FITS: dict[str, Callable[[Pair, Pair, Pair], Fitted]] = {
     "stretch": _stretch, "aspect": _aspect, "crop": _crop, "letterbox": _letterbox,
-    "own": _own, "own-up": partial(_own, up=True),
+    "own": _own, "own-up": partial(_own, up=True), "naflex": _naflex,
 }  # fmt: skip
 # of these, the fits whose size is the largest short side that is left as it is
 BOUNDED = ("own", "own-up")
-# the fits that give every shape of picture an input of its own; their size is of the short side
-VARYING = ("aspect", *BOUNDED)
+# the fits whose size is one number, that of the short side
+SHORT_SIDE = ("aspect", *BOUNDED)
+# the fits that give every shape of picture an input of its own
+VARYING = (*SHORT_SIDE, "naflex")
 
 
 def _pair(name: str, value: int | Pair) -> Pair:

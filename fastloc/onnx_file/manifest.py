@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.errors import FastlocError, ModelError
-from fastloc.imaging.geometry import BOUNDED, FITS, VARYING, Geometry, both_sides, fit
+from fastloc.imaging.geometry import BOUNDED, FITS, SHORT_SIDE, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.onnx_file import limits
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
@@ -130,7 +130,7 @@ class Input:
         """The geometry of a picture of (height, width) in the encoder's input; `size` in place of the usual one."""
         # of a picture that was left as it is, the file's size does not determine the largest short side
         requested = (None if self.fit in BOUNDED else self.size) or size or self.usual
-        if self.fit in VARYING and isinstance(requested, tuple):
+        if self.fit in SHORT_SIDE and isinstance(requested, tuple):
             # of a size that such a fit made, the short side is the requested one
             requested = min(requested)
         return fit(picture, requested, patch, self.fit)

@@ -21,7 +21,7 @@ class OfficialForm:
     """One method as its authors run it.
 
     changes: fields of the Recipe or its ReadOut, in place of the row's.
-    size: the model's input in pixels, the short side where the fit is one of `fastloc.imaging.geometry.VARYING`; of another patch the
+    size: the model's input in pixels, the short side where the fit is one of `fastloc.imaging.geometry.SHORT_SIDE`; of another patch the
         multiple below it. `NATIVE`: the size that the model was trained at. None: as without the form.
     fit: see `fastloc.imaging.geometry.fit`, in place of the model's and the row's. None: as without the form.
     note: the difference from the row, in one line.

@@ -23,7 +23,7 @@ TERMS = ("qk", "qq", "kk", "vv", "identity", "procrustes")
 CROSS_TERMS = ("qk", "own")
 # the use of the encoder's streams: the sum of `terms`, or the methods of `fastloc.functional.methods.sc_clip`
 PATHS = ("local", "sc-clip", "sfp")
-POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear")
+POSITION_MODES = ("bicubic-antialias", "bicubic", "bicubic-scale", "bilinear", "bilinear-antialias")
 # how a patch passes an attention pool alone: the whole pool, or its values and out-projection without the MLP behind them
 PATCH_READS = ("pool", "value")
 # the sources of a map besides patch features: the rows of `fastloc.functional.relevance.RELEVANCES`

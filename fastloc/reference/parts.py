@@ -115,9 +115,9 @@ def _position(weights: Weights, grid: Grid, mode: str) -> Tensor:
     accumulate_dtype = torch.promote_types(weights.dtype, torch.float32)
     front = weights.pos[: weights.spec.prefix]
     table = weights.pos[weights.spec.prefix :].to(accumulate_dtype).reshape(1, *trained, -1).permute(0, 3, 1, 2)
-    # GEM
-    if mode == "bicubic-antialias":
-        table = F.interpolate(table, size=grid, mode="bicubic", antialias=True)
+    # GEM, and SigLIP 2 NaFlex
+    if mode.endswith("-antialias"):
+        table = F.interpolate(table, size=grid, mode=mode.removesuffix("-antialias"), antialias=True)
     # SCLIP, ClearCLIP and NACLIP resize to a tenth of a patch more, and that factor moves the sampling positions
     elif mode == "bicubic-scale":
         factor = (grid[0] + 0.1) / trained[0], (grid[1] + 0.1) / trained[1]

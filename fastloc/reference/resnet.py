@@ -183,7 +183,7 @@ def positions_of(weights: ResNetWeights, grid: Grid, mode: str) -> Tensor:
         return table
     # torch has no half-precision resize with antialias
     square = table[1:].to(torch.promote_types(table.dtype, torch.float32)).reshape(1, *trained, -1).permute(0, 3, 1, 2)
-    antialias = mode == "bicubic-antialias"
+    antialias = mode.endswith("-antialias")
     # MaskCLIP's mode, CLIP Surgery's and GEM's; the fast path has the SCLIP family's too
     resized = F.interpolate(square, size=grid, mode=mode.removesuffix("-antialias"), antialias=antialias)
     return torch.cat([table[:1], resized.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1).to(table.dtype)])

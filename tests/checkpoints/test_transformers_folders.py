@@ -60,6 +60,35 @@ def test_siglip_2_at_another_grid_resizes_positions_as_transformers_does_where_i
     assert off["bilinear"] < TOLERANCE and off["bicubic-scale"] > 1e-3
 
 
+def test_siglip_2_at_any_shape_is_transformers_answer_of_a_padded_batch(tmp_path: Path):
+    source, pictures = loading.load(str(write(tmp_path, "siglip2"))), golden("siglip2").shaped
+    off = {}
+    for mode in ("bilinear-antialias", "bilinear", "bicubic-antialias"):
+        row = replace(RECIPES["itsm"], position=mode)
+        with torch.no_grad():
+            found = [forward(source.vit, pixels, row, cls=True).cls for pixels, _ in pictures]
+        off[mode] = [error(image[0], expected) for image, (_, expected) in zip(found, pictures, strict=True) if image is not None]
+    assert len(pictures) == 7 == len(off["bilinear"]) and max(off["bilinear-antialias"]) < TOLERANCE
+    # where an axis shrinks antialiasing counts
+    assert max(off["bilinear"]) > 1e-2 and min(off["bicubic-antialias"]) > 1e-3
+
+
+def test_a_localizer_of_naflex_gives_every_picture_its_own_grid(tmp_path: Path):
+    import fastloc
+
+    folder = write(tmp_path, "siglip2")
+    localizer = fastloc.load(folder, method="itsm", template="{}", fit="naflex", size=32, position="bilinear-antialias", dtype="float32")
+    numbers = np.random.default_rng(0)
+    pictures = [numbers.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((40, 90), (70, 20), (40, 90), (33, 33))]
+    results = localizer(pictures, ["w7 w9", "w30"])
+    # at most the 16 patches of 32 x 32 pixels
+    assert [result.similarity.shape[1:] for result in results] == [(3, 5), (7, 2), (3, 5), (4, 4)]
+    for picture, result in zip(pictures, results, strict=True):
+        alone = localizer(picture, ["w7 w9", "w30"])
+        assert alone.geometry == result.geometry and result.heatmaps.shape == (2, *picture.shape[:2])
+        np.testing.assert_allclose(result.similarity, alone.similarity, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("shards", "pickled"), [(3, False), (1, True), (2, True)])
 def test_weights_in_several_files_and_in_torch_s(shards: int, pickled: bool, tmp_path: Path):
     assert max(errors(loading.load(str(write(tmp_path, "siglip", shards=shards, pickled=pickled))), "siglip")) < TOLERANCE

@@ -77,5 +77,12 @@ def test_a_file_of_one_size_is_not_every_pictures_own() -> None:
     assert made is not None and made.input == frames.size == (72, 112)
     declared = Input("frames", "NHWC", False, frames.size, (75, 108), "own", 1, 640)
     assert declared.geometry((75, 108), (8, 8)) == made
+    # of NaFlex the size counts patches: 144 of 8 x 8 pixels
+    counted = embedded().with_method("itsm", fit="naflex")
+    counted.input_size = 96
+    frames = to_onnx._completed(Options(kind="frames", layout="NHWC", frame=(75, 100)), counted)
+    made = to_onnx._geometry(counted, frames)
+    assert made is not None and made.input == frames.size == (80, 112)
+    assert Input("frames", "NHWC", False, frames.size, (75, 100), "naflex", 1, 96).geometry((75, 100), (8, 8)) == made
     with pytest.raises(FastlocError, match="size must be 80x104 for fit 'own-up' of frames of 75x100, got 96x96"):
         to_onnx._geometry(localizer, Options(kind="frames", layout="NHWC", frame=(75, 100), size=(96, 96)))

@@ -11,14 +11,18 @@ import torch
 from open_clip import CLIP
 from PIL import Image
 
+import miniature_more
 from fastloc import Localizer
 from fastloc.checkpoints import loading, resnet_spec, vit_spec
 from fastloc.checkpoints.resnet_weights import ResNetWeights, from_open_clip
 from fastloc.checkpoints.sources import listing
 from fastloc.cli import main
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
+from fastloc.evaluation.running.evaluate import evaluate
 from fastloc.functional import resnet
+from fastloc.imaging.geometry import FITS
 from fastloc.recipes import recipe
+from fastloc.reference import resnet as reference_resnet
 from resnet_towers import config
 from towers import error
 
@@ -109,10 +113,21 @@ def test_frames_give_what_pictures_give(file: Path, method: str, how: str) -> No
     assert run.labels(frames, TEXTS).shape == (2, 60, 90)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "aspect", "crop", "letterbox"])
+@pytest.mark.parametrize("fit", FITS)
 def test_every_fit(file: Path, fit: str) -> None:
     result = Localizer(str(file), "random", "maskclip", size=64, fit=fit)(picture(60, 120), TEXTS)
     assert result.heatmaps.shape == (3, 60, 120) and result.geometry.fit == fit
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 256), (192, 64), (224, 160)])
+@pytest.mark.parametrize("method", METHODS)
+def test_any_multiple_of_the_stride_is_a_size(file: Path, method: str, size: tuple[int, int]) -> None:
+    run = Localizer(str(file), "random", method, size=size, dtype="float64")
+    result = run(picture(), TEXTS)
+    assert result.geometry.input == size and result.similarity.shape == (3, size[0] // 32, size[1] // 32)
+    weights, texts = run.source.weights.to(dtype=torch.float64), run.source.text(TEXTS, run.template).double()
+    expected = reference_resnet.scores(weights, run.pixels(picture(), result.geometry)[None].double(), texts, run.recipe)
+    assert error(torch.from_numpy(result.similarity).flatten(1).T[None], expected) < 1e-6
 
 
 def test_the_usual_size_is_a_multiple_of_the_stride(file: Path) -> None:
@@ -148,9 +163,23 @@ def test_the_command_line(file: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     base = ["locate", str(tmp_path / "a.png"), "-t", "a dog", *model, "--size", "64"]
     assert main([*base, "--method", "clip_surgery", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pictures"][0]["grid"] == {"height": 2, "width": 2}
+    # --size may be any multiples of the stride, in pixels
+    wide = [*base[:-1], "64x160", "--method", "maskclip", "--json"]
+    assert main(wide) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"][0]["grid"] == {"height": 2, "width": 5}
     assert main([*base, "-o", str(tmp_path / "none")]) != 0
     assert "'gem' is one of transformers" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert main(["plan", *model, "--method", "grad_cam"]) == 0
     assert "a ResNet has one attention" in capsys.readouterr().out
     assert main(["export", *model, "--method", "itsm", "-o", str(tmp_path / "x.onnx")]) != 0
     assert "a CLIP ResNet" in capsys.readouterr().err and not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize("method", ["maskclip", "clip_surgery", "itsm"])
+def test_an_evaluation(file: Path, tmp_path: Path, method: str) -> None:
+    miniature_more.write_folder(tmp_path / "set", miniature_more.scenes()[:2])
+    [run] = evaluate(
+        "folder", tmp_path / "set", methods=method, model=file, pretrained="random", size=96, fit="aspect", output=tmp_path / "runs"
+    )
+    assert (run.summary.pictures, run.summary.failed) == (2, 0)
+    assert 0 <= run.summary.figures["miou"].value <= 1

@@ -86,7 +86,7 @@ def test_the_raw_map_reads_each_position_alone_or_by_the_pool_s_attention() -> N
         resnet.forward(tower(), x, recipe("itsm", terms=("vv",)))
 
 
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "bicubic-antialias"])
+@pytest.mark.parametrize("mode", ["bilinear", "bilinear-antialias", "bicubic", "bicubic-antialias"])
 def test_the_position_embedding_is_resized_as_the_recipe_says(mode: str) -> None:
     x = pixels(1, (3, 4))
     found = resnet.forward(tower(), x, recipe("itsm", position=mode), cls=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastloc.imaging.axis_sampling import sample
-from fastloc.imaging.geometry import FITS, VARYING, Geometry, fit
+from fastloc.imaging.geometry import FITS, SHORT_SIDE, Geometry, fit
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +18,7 @@ def geometries(count):
         patch = int(RNG.integers(1, 9))
         size = tuple(int(cells) * patch for cells in RNG.integers(1, 9, 2))
         picture = tuple(int(side) for side in RNG.integers(1, [9, 60, 160][index % 3], 2))
-        if name in VARYING:
+        if name in SHORT_SIDE:
             size = size[0], size[0]
         geometry = fit(picture, size, patch, name) if max(picture) <= 32 * min(picture) else fit(picture, size, patch)
         yield geometry, geometry.grid(patch)

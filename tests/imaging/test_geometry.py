@@ -9,8 +9,9 @@ from torchvision.transforms import InterpolationMode
 
 from fastloc.errors import FastlocError
 from fastloc.imaging import heatmaps
-from fastloc.imaging.geometry import FITS, VARYING, Geometry, fit
+from fastloc.imaging.geometry import FITS, SHORT_SIDE, VARYING, Geometry, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
+from repo import REPO
 
 RNG = np.random.default_rng(0)
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -29,6 +30,7 @@ def noise(size):
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("name", FITS)
 def test_input_is_whole_patches_and_the_way_back_is_exact(picture, name):
+    # a square of 64 pixels has 4 rows of 8 patches
     geometry = fit(picture, (64, 64), (16, 8), name)
     height, width = geometry.grid((16, 8))
     assert geometry.input == (height * 16, width * 8)
@@ -69,6 +71,30 @@ def test_a_picture_keeps_its_own_size():
     assert fit((10, 2000), 448, 16, "own").input == (16, 2000)
 
 
+def test_naflex_is_the_size_rule_of_transformers():
+    with np.load(REPO / "tests" / "goldens" / "transformers_siglip2.npz") as stored:
+        rows = stored["sizes"].tolist()
+    assert len(rows) == 600
+    for height, width, patch, most, *expected in rows:
+        # the count is that of an input of so many patches, of any shape
+        size = (patch, most * patch)
+        made = fit((height, width), size, patch, "naflex")
+        assert list(made.input) == expected == list(made.resized) and made.corner == (0, 0), (height, width, patch, most)
+        assert made.grid(patch)[0] * made.grid(patch)[1] <= most
+
+
+def test_naflex_by_hand():
+    # 256 patches, 16 x 16 of a square, and of 2:1 at most 11 x 22
+    assert fit((500, 500), 256, 16, "naflex").grid(16) == (16, 16)
+    assert fit((100, 200), 256, 16, "naflex").grid(16) == (11, 22)
+    assert fit((100, 200), (128, 512), 16, "naflex").grid(16) == (11, 22)
+    # no larger than a hundred times, and never without a patch
+    assert fit((1, 1), 256, 16, "naflex").grid(16) == (7, 7)
+    assert fit((1, 9000), 256, 16, "naflex").grid(16) == (1, 256)
+    # an input that it made is one that it makes again
+    assert fit((100, 200), fit((100, 200), 256, 16, "naflex").input, 16, "naflex").grid(16) == (11, 22)
+
+
 def test_covered_and_seen_by_hand():
     whole = slice(0, 100), slice(0, 200)
     for name in FITS:
@@ -82,7 +108,7 @@ def test_covered_and_seen_by_hand():
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("size", [64, (16, 64), (64, 16)])
 def test_rows_sum_to_one_where_covered_and_to_zero_elsewhere(picture, name, size):
-    if name in VARYING and size != 64:
+    if name in SHORT_SIDE and size != 64:
         pytest.skip("one size, for the short side")
     if name in ("aspect", "crop") and max(picture) > 32 * min(picture):
         pytest.skip("too long, tested below")

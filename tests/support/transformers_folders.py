@@ -35,6 +35,8 @@ class Golden:
     # of pixels twice as high and wide, of Siglip2Model alone
     larger: Tensor | None
     larger_pixels: Tensor
+    # of Siglip2Model alone: (pixels [1, 3, h, w], embedding [E]) of pictures of other shapes, which were in one padded batch
+    shaped: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 @cache
@@ -43,11 +45,18 @@ def golden(name: str) -> Golden:
         meta = json.loads(str(stored["meta"]))
         tokens, image, text = (torch.from_numpy(stored[each]) for each in ("tokens", "image", "text"))
         larger = torch.from_numpy(stored["larger"]) if "larger" in stored else None
+        grids, embeddings = (stored.get(each, ()) for each in ("grids", "shaped"))
     state = {key: torch.from_numpy(array) for key, array in seeded_state(meta["shapes"], meta["seed"]).items()}
     if "temperature" in state:
         state["temperature"] = torch.tensor(_TEMPERATURE)
     pixels = [torch.from_numpy(seeded_pixels((BATCH, 3, side, side), meta["seed"])) for side in (SIDE, 2 * SIDE)]
-    return Golden(meta["config"], state, pixels[0], tokens, image, text, larger, pixels[1])
+    patch = meta["config"]["vision_config"]["patch_size"]
+    shapes = [(1, 3, int(h) * patch, int(w) * patch) for h, w in grids]
+    shaped = [
+        (torch.from_numpy(seeded_pixels(shape, meta["seed"])), torch.from_numpy(each))
+        for shape, each in zip(shapes, embeddings, strict=True)
+    ]
+    return Golden(meta["config"], state, pixels[0], tokens, image, text, larger, pixels[1], tuple(shaped))
 
 
 def tokenizer_json(words: int) -> str:
